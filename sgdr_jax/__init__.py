@@ -1,0 +1,12 @@
+"""sgdr_jax: the classic fine-tuning recipe for image classifiers, compiled with JAX.
+
+The names here are what experiment files need; none of them imports jax.
+"""
+
+from .config import AdamW, Eval, Experiment, Find, Parallel, Sgd, Spread, Stage
+from .lesson2 import lesson2
+from .plan import plan
+from .types import InputError
+
+__all__ = ["AdamW", "Eval", "Experiment", "Find", "InputError", "Parallel", "Sgd", "Spread", "Stage", "lesson2", "plan"]
+__version__ = "0.1.0"

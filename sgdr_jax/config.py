@@ -1,0 +1,324 @@
+"""What an experiment is: frozen dataclasses that check themselves, turn into JSON and back, and have a hash. No jax.
+
+A setting exists once, as a field of the thing it configures. Experiment files build one `Experiment`; the command line overrides its
+fields by dotted names; the run folder keeps it as `config.json`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .types import Augmentation, Dataset, InputError, Model, Schedule
+
+
+def require(ok: bool, field_name: str, value: object, fix: str) -> None:
+    """Raises InputError "field is value; fix" unless `ok`."""
+    if not ok:
+        raise InputError(f"{field_name} is {value!r}; {fix}")
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Learning rates in geometric steps from the first trained group to the last: `Spread(1e-4, 1e-2)` on three groups is 1e-4, 1e-3, 1e-2.
+
+    Source: fastai 2's `slice(lo, hi)`.
+    """
+
+    lo: float
+    """Learning rate of the earliest trained group."""
+    hi: float
+    """Learning rate of the head."""
+
+    def __post_init__(self) -> None:
+        require(_finite(self.lo) and self.lo > 0, "lr.lo", self.lo, "use a positive number")
+        require(_finite(self.hi) and self.hi > 0, "lr.hi", self.hi, "use a positive number")
+
+
+@dataclass(frozen=True)
+class Find:
+    """Asks for the learning-rate finder at the start of the stage; the rate of the head is what the rule picks.
+
+    The finder raises the rate geometrically from `start` to `stop` over `steps` updates on a copy of the state.
+    """
+
+    rule: Literal["valley", "steep", "minimum", "slide"] = "valley"
+    """How the rate is read off the curve; see `lr_finder.suggest`."""
+    ratio: float = 1.0
+    """Each earlier layer group gets the next one's rate divided by this (3 to 10 in the recipe)."""
+    start: float = 1e-6
+    """Lowest rate tried."""
+    stop: float = 10.0
+    """Highest rate tried; the test ends earlier when the loss diverges."""
+    steps: int = 100
+    """Updates at most."""
+    lowest: float = 1e-5
+    """The choice is held above this."""
+    highest: float = 1.0
+    """The choice is held below this."""
+
+    def __post_init__(self) -> None:
+        require(_finite(self.ratio) and self.ratio >= 1, "lr.ratio", self.ratio, "use a number of at least 1")
+        require(_finite(self.start) and self.start > 0, "lr.start", self.start, "use a positive number")
+        require(_finite(self.stop) and self.stop > self.start, "lr.stop", self.stop, f"use a number above lr.start ({self.start})")
+        require(self.steps >= 8, "lr.steps", self.steps, "use at least 8")
+        require(0 < self.lowest <= self.highest, "lr.lowest", self.lowest, f"use a positive number up to lr.highest ({self.highest})")
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """How gradients become updates; the learning rate belongs to the stage."""
+
+
+@dataclass(frozen=True)
+class Sgd(Optimizer):
+    """Stochastic gradient descent with momentum: v ← m·v + g, p ← p - lr·v, with coupled weight decay (g ← g + wd·p), as in torch."""
+
+    momentum: float = 0.9
+    """Share of the previous update direction that is kept, 0…1."""
+    nesterov: bool = False
+    """Look ahead along the momentum."""
+    weight_decay: float = 0.0
+    """Decay of weight matrices and kernels; biases and normalisation are never decayed."""
+    clip: float | None = None
+    """Largest global norm of the gradients; None for no limit."""
+
+    def __post_init__(self) -> None:
+        _check_optimizer(self)
+
+
+@dataclass(frozen=True)
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (p ← p - lr·wd·p). Source: Loshchilov & Hutter 2019."""
+
+    momentum: float = 0.9
+    """Decay of the first moment (b1), 0…1."""
+    b2: float = 0.999
+    """Decay of the second moment, 0…1."""
+    eps: float = 1e-8
+    """Added to the root of the second moment."""
+    weight_decay: float = 0.01
+    """Decay of weight matrices and kernels; biases and normalisation are never decayed."""
+    clip: float | None = None
+    """Largest global norm of the gradients; None for no limit."""
+
+    def __post_init__(self) -> None:
+        _check_optimizer(self)
+        require(0 <= self.b2 < 1, "optimizer.b2", self.b2, "use a number in 0…1, below 1")
+        require(_finite(self.eps) and self.eps > 0, "optimizer.eps", self.eps, "use a positive number")
+
+
+def _check_optimizer(optimizer: Sgd | AdamW) -> None:
+    require(0 <= optimizer.momentum < 1, "optimizer.momentum", optimizer.momentum, "use a number in 0…1, below 1")
+    require(_finite(optimizer.weight_decay) and optimizer.weight_decay >= 0, "optimizer.weight_decay", optimizer.weight_decay, "use 0 or more")
+    require(optimizer.clip is None or (_finite(optimizer.clip) and optimizer.clip > 0), "optimizer.clip", optimizer.clip, "use a positive number or None")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One fit: what trains, at which size, how fast, for how long. The optimizer starts anew with each stage."""
+
+    name: str
+    """Shown in tables and logs; unique in the experiment."""
+    size: int = 224
+    """Side in pixels of the square that the network sees."""
+    train: int | str | tuple[str, ...] = "all"
+    """What trains: "head", "all", names of layer groups, or the index of the first group that trains."""
+    lr: float | tuple[float, ...] | Spread | Find = Find()
+    """Peak learning rate: one for all trained groups, one per trained group, a Spread, or Find."""
+    schedule: Schedule = field(kw_only=True)
+    """How the learning rate moves from the peak, and for how many epochs."""
+    augment: bool = True
+    """Whether training images are augmented (by `Experiment.augment`)."""
+    views: int = 0
+    """0: fresh augmentation at every step. K > 0: K fixed augmented copies of each image, epoch e uses copy e mod K."""
+    precompute: bool = False
+    """Compute the activations of the frozen groups once and train on those; needs views when augmenting."""
+    bn: Literal["train", "frozen"] = "train"
+    """Batch normalisation in trained groups: batch statistics that are also collected, or the stored ones. The head always trains its own."""
+    patience: int | None = None
+    """Stop once the validation loss has not improved at this many cycle ends in a row; None: run all cycles."""
+    optimizer: Optimizer | None = None
+    """Overrides the experiment's optimizer for this stage."""
+    batch_size: int | None = None
+    """Overrides the experiment's batch size for this stage."""
+
+    def __post_init__(self) -> None:
+        def check(ok: bool, name: str, value: object, fix: str) -> None:
+            require(ok, f'stage "{self.name}": {name}', value, fix)
+
+        check(bool(self.name), "name", self.name, "give the stage a name")
+        check(self.size >= 8, "size", self.size, "use at least 8 pixels")
+        check(self.views >= 0, "views", self.views, "use 0 (fresh draws) or a number of copies")
+        check(self.patience is None or self.patience >= 1, "patience", self.patience, "use 1 or more, or None")
+        check(self.batch_size is None or self.batch_size >= 1, "batch_size", self.batch_size, "use 1 or more")
+        for lr in self.lr if isinstance(self.lr, tuple) else (self.lr,):
+            check(isinstance(lr, (Spread, Find)) or (_finite(lr) and lr >= 0), "lr", self.lr, "use finite numbers of at least 0, Spread or Find")
+        check(
+            not (self.precompute and self.augment and not self.views),
+            "precompute",
+            self.precompute,
+            "fresh augmentation cannot be cached: set augment=False, or views=K for K cached copies",
+        )
+
+
+@dataclass(frozen=True)
+class Eval:
+    """How splits are evaluated, and how test-time augmentation (TTA) mixes its views."""
+
+    batch_size: int = 256
+    """Images per evaluation step, over all devices."""
+    tta_views: int = 4
+    """Augmented views beside the plain one; 0 switches TTA off."""
+    tta_kind: Literal["random", "flip", "dihedral"] = "random"
+    """Views drawn from the experiment's augmentations, or fixed symmetries in order (flip has 1 besides the plain view, dihedral 7)."""
+    tta_weight: float | None = 0.25
+    """Weight of the plain view, the others share the rest; None weighs all views alike. Source: fastai 2's beta."""
+    tta_mean: Literal["probability", "log"] = "probability"
+    """Mean of probabilities, or of log-probabilities (then normalised again)."""
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, "evaluate.batch_size", self.batch_size, "use 1 or more")
+        most = {"random": 1000, "flip": 1, "dihedral": 7}[self.tta_kind]
+        require(0 <= self.tta_views <= most, "evaluate.tta_views", self.tta_views, f"use 0…{most} with tta_kind={self.tta_kind!r}")
+        require(self.tta_weight is None or 0 <= self.tta_weight <= 1, "evaluate.tta_weight", self.tta_weight, "use a share in 0…1, or None")
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """How the work is spread over devices: the batch is split, the parameters are copied."""
+
+    devices: int = 0
+    """Number of devices to use; 0 for all."""
+
+    def __post_init__(self) -> None:
+        require(self.devices >= 0, "parallel.devices", self.devices, "use 0 for all, or a number of devices")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that decides a run's numbers: data, model, augmentation, the stages in order, and how they are judged."""
+
+    name: str
+    """Names the run folder."""
+    data: Dataset
+    """Where images and labels come from."""
+    model: Model
+    """The network."""
+    stages: tuple[Stage, ...]
+    """Fits in order; each starts from the best state so far."""
+    augment: tuple[Augmentation, ...] = ()
+    """Augmentations of training images and random TTA views, in order."""
+    optimizer: Optimizer = Sgd()
+    """How gradients become updates."""
+    batch_size: int = 64
+    """Images per update, over all devices."""
+    label_smoothing: float = 0.0
+    """Share of the target spread evenly over all classes, 0…1."""
+    balance: float = 0.0
+    """Oversampling of rare classes: 0 as they are, 1 all classes equally often; an epoch keeps its length."""
+    epoch_steps: int = 1
+    """Least number of updates per epoch: a small set is gone through several times in one epoch of the schedules."""
+    evaluate: Eval = Eval()
+    """How splits are evaluated."""
+    keep_best: bool = True
+    """A stage that ends below the best state so far on the validation images is undone."""
+    canvas: int | None = None
+    """Side in pixels at which images are stored; None: 1.15 times the largest stage size, and no larger than arrays already are."""
+    max_bad_share: float = 0.01
+    """Stop when more than this share of the image files cannot be read; below it they are named and left out."""
+    checkpoint_steps: int | None = None
+    """Save every so many steps besides the cycle ends; None: cycle ends only."""
+    compute: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the network's arithmetic; parameters and statistics stay float32. auto: float32 on CPU, else bfloat16."""
+    parallel: Parallel = Parallel()
+    """How the work is spread over devices."""
+    seed: int = 0
+    """Root of all randomness: initial head, order, augmentation, dropout."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.name) and "/" not in self.name, "name", self.name, "use a non-empty name without /")
+        require(len(self.stages) > 0, "stages", self.stages, "give at least one Stage")
+        names = [stage.name for stage in self.stages]
+        require(len(set(names)) == len(names), "stages", names, "give every stage a name of its own")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "use 1 or more")
+        require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "use a share in 0…1, below 1")
+        require(0 <= self.balance <= 1, "balance", self.balance, "use a number in 0…1")
+        require(self.epoch_steps >= 1, "epoch_steps", self.epoch_steps, "use at least 1")
+        require(self.canvas is None or self.canvas >= 8, "canvas", self.canvas, "use at least 8 pixels, or None")
+        require(0 <= self.max_bad_share <= 1, "max_bad_share", self.max_bad_share, "use a share in 0…1")
+        require(self.checkpoint_steps is None or self.checkpoint_steps >= 1, "checkpoint_steps", self.checkpoint_steps, "use 1 or more, or None")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "use an integer from 0 to 2^32 - 1")
+
+
+# ---- JSON: data with type tags that resolve to dataclasses already imported, never by importing what the data names ----
+
+
+def _all_subclasses(base: type) -> set[type]:
+    return {base}.union(*(_all_subclasses(sub) for sub in base.__subclasses__()))
+
+
+def _tag(kind: type) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _known_types() -> dict[str, type]:
+    bases = (Dataset, Model, Schedule, Augmentation, Optimizer, Stage, Experiment, Eval, Parallel, Spread, Find)
+    return {_tag(kind): kind for base in bases for kind in _all_subclasses(base)}
+
+
+def to_json(value: Any) -> Any:
+    """A config value as JSON data: dataclasses become {"type": tag, field: …}, tuples lists, paths strings.
+
+    Raises TypeError for anything a config must not hold.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {"type": _tag(type(value))} | {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [to_json(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{value!r} cannot be part of a config")
+
+
+def from_json(data: Any) -> Any:
+    """The config value that `to_json` wrote. Raises InputError for an unknown type or field; never imports or runs what the data names."""
+    return _from_json(data, "config", None)
+
+
+def _from_json(data: Any, where: str, hint: Any) -> Any:
+    if isinstance(data, dict):
+        known = _known_types()
+        tag = data.get("type")
+        require(tag in known, f"{where}.type", tag, f"known types are {', '.join(sorted(known))}")
+        kind = known[tag]
+        hints = typing.get_type_hints(kind)
+        names = {f.name for f in dataclasses.fields(kind)}
+        unknown = sorted(set(data) - names - {"type"})
+        require(not unknown, where, unknown, f"{kind.__name__} has the fields {', '.join(sorted(names))}")
+        try:
+            return kind(**{name: _from_json(item, f"{where}.{name}", hints[name]) for name, item in data.items() if name != "type"})
+        except TypeError as error:
+            raise InputError(f"{where} is incomplete; {error}") from error
+    if isinstance(data, list):
+        return tuple(_from_json(item, f"{where}[{i}]", None) for i, item in enumerate(data))
+    options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+    return Path(data) if isinstance(data, str) and Path in options else data
+
+
+def config_hash(experiment: Experiment) -> str:
+    """Twelve hex digits that change with any field of the experiment."""
+    return hashlib.sha256(json.dumps(to_json(experiment), sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,47 @@
+"""Image files in folders: which ones count, and what tells one from another."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from ..config import require
+
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+"""Files with other extensions are no images (case does not matter). `pipeline` decodes these formats and no others."""
+
+
+class ImageFile(NamedTuple):
+    """An image file: full path, name relative to the dataset's root (with /), bytes, and time of change in nanoseconds."""
+
+    path: str
+    name: str
+    size: int
+    mtime_ns: int
+
+    @property
+    def identity(self) -> tuple[str, int, int]:
+        """What the fingerprint is made of: the root may move; a file that is replaced counts as another."""
+        return self.name, self.size, self.mtime_ns
+
+
+def folder(path: str | Path, field: str) -> Path:
+    """`path` as a folder that exists, ~ expanded. Raises InputError naming `field` otherwise."""
+    found = Path(path).expanduser()
+    require(found.is_dir(), field, str(path), "there is no such folder; give the folder that holds the images")
+    return found
+
+
+def subfolders(path: Path) -> list[Path]:
+    """The folders directly in `path`, sorted by name, hidden ones left out; none where `path` is no folder."""
+    return sorted(entry for entry in path.iterdir() if not entry.name.startswith(".") and entry.is_dir()) if path.is_dir() else []
+
+
+def images_in(path: Path, root: Path) -> list[ImageFile]:
+    """The image files directly in `path`, sorted by name, hidden ones left out; their names are relative to `root`."""
+    prefix = "" if path == root else path.relative_to(root).as_posix() + "/"
+    with os.scandir(path) as entries:
+        wanted = [e for e in entries if not e.name.startswith(".") and os.path.splitext(e.name)[1].lower() in EXTENSIONS and e.is_file()]
+        found = [(e.path, prefix + e.name, e.stat()) for e in wanted]
+    return sorted(ImageFile(path, name, stat.st_size, stat.st_mtime_ns) for path, name, stat in found)

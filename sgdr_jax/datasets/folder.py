@@ -1,0 +1,69 @@
+"""One folder per class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import require
+from ..types import Dataset, InputError, Source
+from . import files, splits
+
+
+@dataclass(frozen=True)
+class ImageFolder(Dataset):
+    """Images in one folder per class: `root/train/CLASS/*` with `root/valid` (or `val`) and `root/test` beside it, or `root/CLASS/*`.
+
+    Where there is no validation folder, a share of each class is held out of the training images. A `test` folder without class
+    folders holds unlabelled images and is left to `predict`. Hidden files and files that are no images by extension are ignored.
+    """
+
+    root: str = "data"
+    """Folder that holds the splits, or directly the class folders."""
+    valid_fraction: float = 0.2
+    """Share of each class held out for validation, where there is no folder for it."""
+    seed: int = 0
+    """Decides which images are held out."""
+
+    def __post_init__(self) -> None:
+        splits.check_fraction(self.valid_fraction)
+
+    def open(self) -> Source:
+        """Lists the files. Raises InputError for a missing folder, fewer than two classes, a class folder without images, and a
+        class that only the validation or test folder knows."""
+        root = files.folder(self.root, "data.root")
+        require(any(root.iterdir()), "data.root", self.root, "the folder is empty; give one with a folder per class")
+        found = _split_folders(root) if files.subfolders(root / "train") else {"train": _by_class(root, root)}
+        classes = list(found["train"])
+        require(len(classes) >= 2, "data.root", self.root, f"needs a folder for each of at least two classes, found {classes}")
+        for split, by_class in found.items():
+            unknown = sorted(set(by_class) - set(classes))
+            require(not unknown, f'data.root: classes in "{split}"', unknown[:5], "train has no folder of that name; rename or remove it")
+        parts: dict[str, tuple[Any, np.ndarray, Any]] = {}
+        for split, by_class in found.items():
+            images = [image for name in classes for image in by_class.get(name, ())]
+            labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(by_class.get(name, ())) for name in classes])
+            parts[split] = (tuple(image.path for image in images), labels, tuple(image.name for image in images))
+        identity = [image.identity for by_class in found.values() for images in by_class.values() for image in images]
+        return splits.make_source(classes, parts, identity, self.valid_fraction, self.seed)
+
+
+def _split_folders(root: Path) -> dict[str, dict[str, list[files.ImageFile]]]:
+    found = {"train": _by_class(root / "train", root)}
+    valid = [name for name in ("valid", "val") if files.subfolders(root / name)]
+    if len(valid) == 2:
+        raise InputError(f"data.root is {str(root)!r}; it has both valid and val, keep one of them")
+    for split, name in (*(("valid", name) for name in valid), ("test", "test")):
+        if files.subfolders(root / name):
+            found[split] = _by_class(root / name, root)
+    return found
+
+
+def _by_class(folder: Path, root: Path) -> dict[str, list[files.ImageFile]]:
+    found = {path.name: files.images_in(path, root) for path in files.subfolders(folder)}
+    empty = [name for name, images in found.items() if not images]
+    require(not empty, f"data.root: class folders of {str(folder)!r} without images", empty[:5], f"put {', '.join(files.EXTENSIONS)} files in, or remove them")
+    return found

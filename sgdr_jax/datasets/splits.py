@@ -1,0 +1,146 @@
+"""Splitting examples reproducibly, and the fingerprint of what was split.
+
+Whether an example is held out depends on the seed, its own name and the examples that share its labels, never on the order in which
+a folder or a dictionary lists them: names are ordered by their SHA-256. So a split survives another machine, another NumPy and
+new classes, and adding a few images moves few others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..config import require
+from ..types import InputError, Source
+
+
+def check_fraction(value: float, field: str = "data.valid_fraction") -> None:
+    """Raises InputError unless `value` is a share between 0 and 1, both excluded."""
+    require(isinstance(value, (int, float)) and 0 < value < 1, field, value, "use a share between 0 and 1, such as 0.2")
+
+
+def shuffled(names: Sequence[str], seed: int, purpose: str) -> list[int]:
+    """Positions of `names` in an order that is random but depends on seed, purpose and the names alone."""
+    salt = f"{seed}/{purpose}/".encode()
+    keys = [hashlib.sha256(salt + os.fsencode(name)).digest() for name in names]
+    return sorted(range(len(names)), key=lambda i: (keys[i], names[i]))
+
+
+def hold_out(names: Sequence[str], labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Which examples form the validation split: about `fraction` of each class.
+
+    A class of n ≥ 2 examples gives max(1, round(fraction · n)) of them, but never its last one. Classes are served from the rarest
+    on, and an example is decided with its rarest label; so with several labels per example each class keeps at least one training
+    example, and the held-out share of common classes is met as nearly as the rarer ones leave it.
+    Source: iterative stratification, Sechidis, Tsoumakas & Vlahavas 2011, decided class by class instead of example by example.
+
+    Args:
+        names: n distinct strings.
+        labels: int [n] classes, or [n, classes] of zeros and ones.
+        fraction: above 0, below 1.
+        seed: another seed, another split.
+
+    Returns:
+        bool [n], true where held out.
+
+    >>> hold_out(["a", "b", "c", "d"], np.array([0, 0, 1, 1]), 0.5, seed=0).sum()
+    np.int64(2)
+    """
+    rows = _label_rows(labels)
+    order = shuffled(names, seed, "hold out")
+    members: dict[int, list[int]] = {}
+    for i in order:
+        for label in rows[i]:
+            members.setdefault(label, []).append(i)
+    kept = {label: len(having) for label, having in members.items()}
+    held, decided = np.zeros(len(names), bool), np.zeros(len(names), bool)
+    for label in sorted(members, key=lambda label: (len(members[label]), label)):
+        count = len(members[label])
+        wanted = min(max(1, int(fraction * count + 0.5)), count - 1) - int(held[members[label]].sum())
+        for i in members[label]:
+            if decided[i]:
+                continue
+            decided[i] = True
+            if wanted > 0 and all(kept[other] > 1 for other in rows[i]):
+                held[i] = True
+                wanted -= 1
+                for other in rows[i]:
+                    kept[other] -= 1
+    return held
+
+
+def per_class(names: Sequence[str], labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Positions, rising, of `count` random examples of each class (all of a class that has fewer). `labels` is int [n]."""
+    left = dict.fromkeys(range(int(labels.max()) + 1), count)
+    chosen = []
+    for i in shuffled(names, seed, "pick"):
+        label = int(labels[i])
+        if left[label] > 0:
+            left[label] -= 1
+            chosen.append(i)
+    return np.array(sorted(chosen), np.int64)
+
+
+def _label_rows(labels: np.ndarray) -> list[tuple[int, ...]]:
+    if labels.ndim == 1:
+        return [(int(label),) for label in labels]
+    # An example without any label is of a class of its own, after the real ones, so that such examples are split evenly too.
+    return [tuple(np.flatnonzero(row).tolist()) or (labels.shape[1],) for row in labels]
+
+
+def fingerprint(parts: Iterable[Any]) -> str:
+    """SHA-256 in hex over strings, numbers, tuples of them and arrays (with dtype and shape), each with its length before it."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            head = f"{part.dtype.str}{part.shape}"
+            body: Any = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
+        else:
+            head, body = "", os.fsencode(part) if isinstance(part, str) else repr(part).encode()
+        digest.update(f"{head}:{len(body)}:".encode())
+        digest.update(body)
+    return digest.hexdigest()
+
+
+def take(items: Any, where: np.ndarray) -> Any:
+    """The items at positions `where`, of an array, or of a tuple or other sequence (then as a tuple)."""
+    return items[where] if isinstance(items, np.ndarray) else tuple(items[int(i)] for i in where)
+
+
+def make_source(
+    classes: Sequence[str],
+    found: Mapping[str, tuple[Any, np.ndarray, Sequence[str]]],
+    identity: Iterable[Any],
+    valid_fraction: float,
+    seed: int,
+) -> Source:
+    """A Source of the splits `found` (split to items, labels, names), with a validation split held out of "train" if there is none.
+
+    `identity` are the parts that tell the items' contents apart; classes, names, labels and splits are added here.
+    Raises InputError for fewer than two classes, a class without training example, and a training set too small to divide.
+    """
+    splits = dict(found)
+    items, labels, names = splits["train"]
+    require(len(classes) >= 2, "data: the list of classes", list(classes), "a classifier needs at least two")
+    if "valid" not in splits:
+        held = hold_out(names, labels, valid_fraction, seed)
+        if not held.any():
+            raise InputError(f"data: none of the {len(names)} training images can be held out for validation; give at least two images of a class")
+        for split, where in (("train", np.flatnonzero(~held)), ("valid", np.flatnonzero(held))):
+            splits[split] = (take(items, where), labels[where], take(names, where))
+    labels = splits["train"][1]
+    seen = set(np.flatnonzero(labels.any(axis=0)).tolist() if labels.ndim == 2 else labels.tolist())
+    missing = [name for label, name in enumerate(classes) if label not in seen]
+    require(not missing, "data: classes without a training image", missing[:5], "give each class at least one")
+    ordered = {split: splits[split] for split in ("train", "valid", "test") if split in splits}
+    return Source(
+        classes=tuple(classes),
+        labels={split: labels for split, (_, labels, _) in ordered.items()},
+        items={split: items for split, (items, _, _) in ordered.items()},
+        names={split: tuple(names) for split, (_, _, names) in ordered.items()},
+        fingerprint=fingerprint((tuple(classes), *identity, *(part for s, (_, y, n) in ordered.items() for part in (s, tuple(n), y)))),
+    )

@@ -1,0 +1,98 @@
+"""The compiled programs of one experiment: pixels, parts of the network, whole-split prediction. Each compiles once per shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import steps
+from .augment.kernel import augment, resize
+from .config import Experiment
+from .mesh import Devices, compute_dtype, devices
+from .models.chain import Network
+from .pipeline import eval_batches
+from .plan import StagePlan
+from .state import Tree
+
+Tick = Callable[[int], None]
+"""Told how many examples have been done, for progress bars."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One network on the devices of a run.
+
+    Attributes:
+        network: the chain of layer groups.
+        devices: where it runs.
+        dtype: of the network's arithmetic.
+        batch_size: examples per evaluation step.
+        forward: compiled (params, stats, x, start=, stop=) → activations or logits.
+        augmented: compiled (images uint8 [n, s, s, c], index [b], draw [b], key, augmentations=, size=) → float32 [b, size, size, c].
+        plain: compiled (images, index, size=) → float32 [b, size, size, c].
+    """
+
+    network: Network
+    devices: Devices
+    dtype: Any
+    batch_size: int
+    forward: Callable[..., jax.Array]
+    augmented: Callable[..., jax.Array]
+    plain: Callable[..., jax.Array]
+
+    def step(self, p: StagePlan) -> Callable[..., Any]:
+        """The compiled training update of a stage; donates its state."""
+        return self.devices.compile_step(steps.Step(self.network, p.optimizer, p.trained, p.collects, self.dtype))
+
+    def predict(self, params: Tree, stats: Tree, x: jax.Array, start: str | None = None) -> jax.Array:
+        """Logits [b, classes] from what enters the group `start`; the body runs as the same program that caches activations."""
+        if start != "head":
+            x = self.forward(params, stats, x, start=start, stop="head")
+        return self.forward(params, stats, x, start="head", stop=None)
+
+    def map(self, function: Callable[[jax.Array, jax.Array], jax.Array], n: int, tick: Tick | None = None) -> np.ndarray:
+        """`function(index [b], draw [b]) → rows` over n examples in padded batches; host array of n rows, each example once."""
+        out, done = [], []
+        for batch in eval_batches(n, self.batch_size):
+            out.append(function(*self.devices.scatter((batch.index, batch.draw))))
+            done.append(int(batch.weight.sum()))
+            if len(out) > 2:  # fetched two batches late, so that the device never waits for the host
+                out[-3] = np.asarray(out[-3])
+            if tick:
+                tick(done[-1])
+        return np.concatenate([np.asarray(rows)[:k] for rows, k in zip(out, done, strict=True)])
+
+    def logits(self, params: Tree, stats: Tree, images: jax.Array, size: int, tick: Tick | None = None) -> np.ndarray:
+        """Logits [n, classes] of the plain view of resident images uint8 [n, s, s, c]."""
+        return self.map(lambda index, _: self.predict(params, stats, self.plain(images, index, size=size)), len(images), tick)
+
+
+def engine(experiment: Experiment, network: Network) -> Engine:
+    """The engine of an experiment. Raises InputError when a batch size does not fit the devices."""
+    mesh = devices(experiment.parallel)
+    mesh.check_batch("evaluate.batch_size", experiment.evaluate.batch_size)
+    for name, size in [("batch_size", experiment.batch_size)] + [(f'stage "{s.name}": batch_size', s.batch_size) for s in experiment.stages if s.batch_size]:
+        mesh.check_batch(name, size)
+    dtype = compute_dtype(experiment.compute)
+
+    def augmented(images: jax.Array, index: jax.Array, draw: jax.Array, key: jax.Array, augmentations: tuple[Any, ...], size: int) -> jax.Array:
+        return augment(jnp.take(images, index, axis=0, mode="clip"), draw, key, augmentations, size)
+
+    def plain(images: jax.Array, index: jax.Array, size: int) -> jax.Array:
+        return resize(jnp.take(images, index, axis=0, mode="clip"), size)
+
+    return Engine(
+        network=network,
+        devices=mesh,
+        dtype=dtype,
+        batch_size=experiment.evaluate.batch_size,
+        forward=mesh.compile_map(partial(steps.forward, network, dtype=dtype), static_argnames=("start", "stop")),
+        augmented=mesh.compile_map(augmented, static_argnames=("augmentations", "size")),
+        plain=mesh.compile_map(plain, static_argnames=("size",)),
+    )

@@ -1,0 +1,60 @@
+"""The eight steps of the lesson-2 recipe as stages. No jax."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .config import Find, Optimizer, Stage
+from .schedules import Sgdr
+
+
+def lesson2(
+    size: int,
+    similar_to_imagenet: bool = True,
+    *,
+    cached_cycles: int = 2,
+    views: int = 1,
+    head_cycles: int = 2,
+    cycles: int = 3,
+    cycle_len: float = 1,
+    cycle_mult: float = 2,
+    bn: Literal["train", "frozen"] = "train",
+    patience: int | None = 1,
+    optimizer: Optimizer | None = None,
+    find: Find | None = None,
+) -> tuple[Stage, ...]:
+    """The stages of the eight-step recipe.
+
+    Steps 1–3, stage "cached head": augmentation on, activations of the frozen body computed once, learning rate found, head trained.
+    Step 4, stage "head": head trained on fresh augmentation. Steps 5–8, stage "all": everything unfrozen, each earlier group at a
+    rate 10x (images like ImageNet's) or 3x (others) below the next one's, rate found again, `cycle_mult` 2 until it overfits:
+    stopped at a cycle end once the validation loss has not improved `patience` times running, the best cycle kept.
+
+    Args:
+        size: side in pixels that the network sees.
+        similar_to_imagenet: whether the images are photographs of everyday things; decides the ratio of the groups' rates.
+        cached_cycles: epochs on cached activations (each a cosine cycle).
+        views: augmented copies of each image in the cache, gone through in turn; 0 caches the plain images.
+        head_cycles: epochs of the head on fresh augmentation; 0 leaves step 4 out.
+        cycles, cycle_len, cycle_mult: restarts of the last stage.
+        bn: batch normalisation of the unfrozen body; "frozen" keeps the stored statistics (small sets).
+        patience: cycle ends without improvement until the last stage stops; None runs all cycles.
+        optimizer: overrides the experiment's.
+        find: settings of the finder; its ratio is replaced by the recipe's in the last stage.
+
+    Returns:
+        Three stages (two without step 4), ready for `Experiment.stages`; add a stage with a larger size to go on.
+
+    Source: fast.ai "Practical Deep Learning for Coders" part 1 (2018), lesson 2.
+
+    Example:
+        >>> [stage.name for stage in lesson2(96, similar_to_imagenet=False)]
+        ['cached head', 'head', 'all']
+    """
+    find = find or Find()
+    common = {"size": size, "optimizer": optimizer}
+    cached = Stage("cached head", train="head", lr=find, schedule=Sgdr(cached_cycles), precompute=True, augment=views > 0, views=views, **common)
+    head = Stage("head", train="head", lr=find, schedule=Sgdr(head_cycles), **common) if head_cycles else None
+    body = Find(**{**vars(find), "ratio": 10.0 if similar_to_imagenet else 3.0})
+    everything = Stage("all", train="all", lr=body, schedule=Sgdr(cycles, cycle_len, cycle_mult), bn=bn, patience=patience, **common)
+    return tuple(stage for stage in (cached, head, everything) if stage)

@@ -1,0 +1,357 @@
+"""The run folder: what was asked for, where it ran, what happened at each step, and how it ended. Plain files, no jax.
+
+    config.json            the experiment, as `config.to_json` gives it
+    environment.json       machine, package versions, command line, commit, hash of the config; one entry per (re)start
+    plan.txt, plan.csv     the plan, to read and to plot
+    metrics.jsonl          one row a line, in the order of time
+    finder-<stage>.json    the curve of a learning-rate finder
+    summary.json           how the run ended; written last, so its presence means that the run is finished
+
+Rows of metrics.jsonl, where `step` counts the updates applied in the stage before the row's work:
+
+    {"kind": "train", "stage", "stage_index", "step", "epoch", "loss", "lr": {group: rate}, "momentum", "seconds"}
+    {"kind": "eval", "stage", "step", "cycle", "epoch", "split": "valid", "loss", "accuracy", …}
+
+The files are JSON as everybody reads it: a number that is not finite is written as null.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+from urllib.parse import quote
+
+from .types import InputError
+
+_PACKAGES = ("sgdr_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "tensorflow-datasets", "array_record")
+_LOCK = ".lock"
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON data: NumPy and jax numbers and arrays become numbers and lists, numbers that are not finite become None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def _write(path: Path, text: str) -> None:
+    """Replaces a file as a whole: after a kill it holds the old text or the new one, never a part."""
+    new = path.with_name(f".{path.name}.new")
+    with new.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    _write(path, json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); restore it, or use another --run") from error
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics file. A last line without its end is what a kill leaves, and is ignored; damage elsewhere is an error."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    rows = []
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise InputError(f"{path} line {number} is {line[:60]!r}; it is damaged, use another --run") from error
+    return rows
+
+
+def _finder_name(stage: str) -> str:
+    return f"finder-{quote(stage, safe=' ')}.json"
+
+
+# ---- where it ran ----
+
+
+def _cpu_model() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git_commit(folder: Path) -> str | None:
+    """The commit that `folder` is at, with "+changes" when tracked files differ from it; None outside git."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(("git", "-C", str(folder), *words), capture_output=True, text=True, timeout=20, check=True)
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def environment(experiment_file: str | Path | None = None, devices: Sequence[str] = ()) -> dict[str, Any]:
+    """What a number may depend on besides the config: time, machine, versions, command line, and the commit of the experiment.
+
+    Args:
+        experiment_file: its folder is asked for the git commit; None asks nothing.
+        devices: names of the accelerators in use, as the caller knows them (this module does not ask jax).
+    """
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu_model(),
+        "cpus": os.cpu_count(),
+        "devices": list(devices),
+        "packages": {name: version for name in _PACKAGES if (version := _version(name)) is not None},
+        "commit": _git_commit(Path(experiment_file).resolve().parent) if experiment_file is not None else None,
+    }
+
+
+# ---- writing ----
+
+
+class Logbook:
+    """An open run folder that this process alone writes to. Made by `open_run`; a context manager that closes and unlocks it.
+
+    Attributes:
+        path: the folder.
+        resumed: whether the folder already held this run.
+    """
+
+    def __init__(self, path: Path, lock: Any, resumed: bool) -> None:
+        self.path = path
+        self.resumed = resumed
+        self._lock = lock
+        self._rows = _open_rows(path)
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Adds one row to metrics.jsonl; it survives the death of the process."""
+        self._rows.write(json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) + "\n")
+        self._rows.flush()
+
+    def truncate_after(self, stage: str, step: int) -> int:
+        """Drops the rows of everything that happened after `step` updates of `stage` had been applied; returns how many.
+
+        Of the stage itself it keeps training rows with a smaller `step` and other rows up to `step`; of what was written before the
+        stage began everything; of later stages nothing. Call it with the restored position, so that no row appears twice.
+        """
+        rows = _read_rows(self.path / "metrics.jsonl")
+        own = [i for i, row in enumerate(rows) if row.get("stage") == stage]
+        end = next((i for i, row in enumerate(rows) if own and i > own[0] and row.get("stage", stage) != stage), len(rows))
+
+        def past(i: int) -> bool:
+            at = rows[i].get("step", 0)
+            return at >= step if rows[i].get("kind") == "train" else at > step
+
+        keep = [row for i, row in enumerate(rows[:end]) if not (own and i >= own[0] and past(i))]
+        if len(keep) < len(rows):
+            self._rows.close()
+            _write(self.path / "metrics.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in keep))
+            self._rows = _open_rows(self.path)
+        return len(rows) - len(keep)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows so far."""
+        return _read_rows(self.path / "metrics.jsonl")
+
+    def write_plan(self, text: str, table: str) -> None:
+        """Keeps the plan as it is printed (`text`) and as CSV (`table`)."""
+        _write(self.path / "plan.txt", text)
+        _write(self.path / "plan.csv", table)
+
+    def write_finder(self, stage: str, curve: Mapping[str, Any]) -> None:
+        """Keeps the curve of the stage's learning-rate finder; see `report.finder_picture` for its fields."""
+        _write_json(self.path / _finder_name(stage), {"stage": stage} | dict(curve))
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Marks the run as finished, with its results; see `report.summary_table` for the fields."""
+        _write_json(self.path / "summary.json", summary)
+
+    def close(self) -> None:
+        """Closes the files and lets other processes have the folder. May be called twice."""
+        self._rows.close()
+        self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _open_rows(path: Path) -> Any:
+    """metrics.jsonl for appending, after cutting off the unfinished line that a kill may have left."""
+    file = path / "metrics.jsonl"
+    if file.exists():
+        text = file.read_bytes()
+        whole = text.rfind(b"\n") + 1
+        if whole < len(text):
+            os.truncate(file, whole)
+    return file.open("a", encoding="utf-8")
+
+
+def _lock(path: Path) -> Any:
+    """The folder's lock, held until it is closed or the process ends however it ends."""
+    file = (path / _LOCK).open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip()
+        file.close()
+        raise InputError(f"run folder {path} is in use by another process ({holder}); wait for it, or use another --run") from None
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {platform.node()}")
+    file.flush()
+    return file
+
+
+def _differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """Where two configs differ, as "stages[1].lr: 0.1 → 0.2"."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        pairs = [(f"{where}.{key}".lstrip("."), old.get(key), new.get(key)) for key in {**old, **new}]
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = [(f"{where}[{i}]", *pair) for i, pair in enumerate(zip(old, new, strict=True))]
+    else:
+        return [] if old == new and type(old) is type(new) else [f"{where}: {_short(old)} → {_short(new)}"]
+    return [line for name, a, b in pairs for line in _differences(a, b, name)]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 50 else text[:47] + "…"
+
+
+def open_run(
+    path: str | Path,
+    config: Any,
+    config_hash: str,
+    *,
+    resume: bool = False,
+    experiment_file: str | Path | None = None,
+    devices: Sequence[str] = (),
+) -> Logbook:
+    """Makes a run folder, or opens that of the same experiment again to go on; nothing that is in it is ever overwritten by another run.
+
+    Args:
+        path: the folder; made with its parents where missing.
+        config: JSON data of the experiment (`config.to_json`).
+        config_hash: of the experiment (`config.config_hash`), shown to people.
+        resume: go on with the run that is there; where there is none, start one.
+        experiment_file: for the commit in environment.json.
+        devices: for environment.json.
+
+    Raises:
+        InputError: when the folder holds another experiment, or this one and `resume` is False, or files of some other kind, or is in
+            use by another process.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"run folder {path} is a file; use another --run")
+    if path.exists() and not (path / "config.json").exists():
+        foreign = sorted(p.name for p in path.iterdir() if p.name not in (_LOCK, ".config.json.new"))
+        if foreign:
+            raise InputError(f"run folder {path} holds {foreign[0]} but no config.json; it is no run folder, use another --run")
+    path.mkdir(parents=True, exist_ok=True)
+    lock = _lock(path)
+    try:
+        old = _read_json(path / "config.json")
+        known = _read_json(path / "environment.json") or {}
+        if old is not None:
+            _check_same(path, known.get("config_hash", "(unknown)"), config_hash, _differences(old, _plain(config)))
+            if not resume:
+                raise InputError(f"run folder {path} already holds this run; add --resume to go on with it, or use another --run")
+        else:
+            _write_json(path / "config.json", config)
+        starts = [*known.get("starts", ()), environment(experiment_file, devices)]
+        _write_json(path / "environment.json", {"config_hash": config_hash, "starts": starts})
+        return Logbook(path, lock, resumed=old is not None)
+    except BaseException:
+        lock.close()
+        raise
+
+
+def _check_same(path: Path, old_hash: str, new_hash: str, changes: list[str]) -> None:
+    if changes:
+        shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
+        raise InputError(
+            f"run folder {path} belongs to config {old_hash}, this is {new_hash}: {shown}; "
+            "use another --run, or --resume with the same config"
+        )
+
+
+# ---- reading ----
+
+
+class Run(NamedTuple):
+    """A run folder as data.
+
+    Attributes:
+        path: the folder.
+        config: JSON data of the experiment; `config.from_json` makes it one again.
+        environment: of the run's latest start; see `environment`. Empty where the file is missing.
+        rows: of metrics.jsonl.
+        finders: stage name to finder curve.
+        summary: of summary.json; empty while the run is not finished.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    rows: list[dict[str, Any]]
+    finders: dict[str, dict[str, Any]]
+    summary: dict[str, Any]
+
+
+def read(path: str | Path) -> Run:
+    """Reads a run folder, finished or not, also while it is being written. Raises InputError where there is none."""
+    path = Path(path)
+    config = _read_json(path / "config.json")
+    if config is None:
+        raise InputError(f"run folder {path} has no config.json; name the folder of a run")
+    starts = (_read_json(path / "environment.json") or {}).get("starts", [{}])
+    finders = [_read_json(file) for file in sorted(path.glob("finder-*.json"))]
+    return Run(
+        path=path,
+        config=config,
+        environment=starts[-1],
+        rows=_read_rows(path / "metrics.jsonl"),
+        finders={curve["stage"]: curve for curve in finders},
+        summary=_read_json(path / "summary.json") or {},
+    )

@@ -1,0 +1,101 @@
+"""What all chain networks share as descriptions: where the chain is cut, which weights it starts from, what its head looks like. No jax."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..config import require
+from ..types import Model
+
+if TYPE_CHECKING:
+    from .chain import Network
+
+
+@dataclass(frozen=True)
+class ChainModel(Model):
+    """A network whose body is a chain of named blocks, with fastai's concat-pool head in the place of its classifier.
+
+    A new architecture is a file with a subclass that states `blocks`, `modules` and `rename`.
+    """
+
+    weights: str | None = "imagenet"
+    """Where the body's weights come from: "imagenet", a .safetensors or .pth file, "hf-hub:timm/NAME", or None for random ones."""
+    cuts: tuple[str, ...] = ()
+    """Blocks at which a new layer group of the body begins, in network order. One cut makes the groups early, late and head;
+    otherwise a group has the name of its first block."""
+    dropout: tuple[float, float] = (0.25, 0.5)
+    """Dropout of the head, before its hidden layer and before its last one; without a hidden layer only the second applies."""
+    hidden: int = 512
+    """Width of the head's hidden layer; 0 for a single linear layer."""
+
+    imagenet: ClassVar[str]  # what weights="imagenet" stands for: "hf-hub:REPOSITORY", or "package:" and an installed Python package
+    classifier: ClassVar[tuple[str, ...]]  # how the names of the classifier's tensors begin in weight files
+    features: ClassVar[int]  # channels that leave the body
+    mean: ClassVar[tuple[float, float, float]]  # of the images (0…1) that the ImageNet weights were trained with
+    std: ClassVar[tuple[float, float, float]]
+
+    def __post_init__(self) -> None:
+        later = self.blocks[1:]
+        for cut in self.cuts:
+            require(cut in later, "model.cuts", cut, f"{type(self).__name__} can be cut at {', '.join(later)}")
+        require(
+            list(self.cuts) == sorted(set(self.cuts), key=later.index), "model.cuts", self.cuts, "name each block once, in network order"
+        )
+        require(
+            len(self.dropout) == 2 and all(0 <= rate < 1 for rate in self.dropout),
+            "model.dropout",
+            self.dropout,
+            "use two rates in 0…1, below 1",
+        )
+        require(self.hidden >= 0, "model.hidden", self.hidden, "use a width, or 0 for a single linear layer")
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Names of the body's blocks from input to output."""
+        raise NotImplementedError
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the layer groups from input to output."""
+        return (*self.split(), "head")
+
+    def split(self) -> dict[str, tuple[str, ...]]:
+        """The body's groups, each with the names of its blocks."""
+        names = ("early", "late") if len(self.cuts) == 1 else (self.blocks[0], *self.cuts)
+        edges = (0, *(self.blocks.index(cut) for cut in self.cuts), len(self.blocks))
+        return {name: self.blocks[a:b] for name, a, b in zip(names, edges, edges[1:], strict=False)}
+
+    def modules(self, channels: int) -> dict[str, Any]:
+        """The body's blocks as NNX modules for images of this many channels."""
+        raise NotImplementedError
+
+    def rename(self, name: str) -> tuple[str, ...] | None:
+        """Path (block, …, leaf) in our trees of a tensor in torch's naming, ("head", leaf) for the classifier, None if unknown."""
+        raise NotImplementedError
+
+    def build(self, classes: int, channels: int = 3, *, reference: bool = False) -> Network:
+        """The network of pure functions for this many classes and image channels.
+
+        A grey image (`channels=1`) is repeated over the three channels of the first convolution by the normalisation, so it gives exactly
+        what its three-channel copy gives, whatever mean and std are. With `reference` the head is the one that the ImageNet weights
+        were trained with: average pooling and one linear layer.
+        """
+        import numpy as np
+
+        from .chain import network
+        from .head import AveragePool, ConcatPool, Head, LinearHead
+
+        require(classes >= 1, "classes", classes, "give at least one")
+        require(channels >= 1, "channels", channels, "give at least one")
+        modules = self.modules(3 if channels == 1 else channels)
+        groups = {name: {block: modules[block] for block in blocks} for name, blocks in self.split().items()}
+        last = self.groups[-2]
+        if reference:
+            groups[last]["pool"], head = AveragePool(), LinearHead(self.features, classes)
+        else:
+            groups[last]["pool"], head = ConcatPool(), Head(2 * self.features, self.hidden, classes, self.dropout)
+        rgb = channels in (1, 3)
+        mean = np.array(self.mean if rgb else [0.5] * channels, np.float32)
+        std = np.array(self.std if rgb else [0.5] * channels, np.float32)
+        return network(groups | {"head": {"": head}}, mean, std)

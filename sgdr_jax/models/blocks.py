@@ -1,0 +1,127 @@
+"""Modules that the architectures are made of. A module is called as `module(x, mode)`; its arithmetic is in `layers`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from . import layers
+
+Activation = Callable[[Array], Array]
+
+
+class Mode(NamedTuple):
+    """How a group is run: `collect` uses and collects batch statistics; with a `key` dropout is on."""
+
+    collect: bool = False
+    key: Array | None = None
+
+
+def empty(*shape: int) -> np.ndarray:
+    """A float32 stand-in that carries a parameter's shape until `Network.init` draws its values."""
+    return np.zeros(shape, np.float32)
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation with float32 statistics: running ← momentum · running + (1 - momentum) · batch.
+
+    The running variance takes the unbiased estimate (n - 1), as torch does; the batch itself is normalised with the biased one.
+    """
+
+    def __init__(self, features: int, eps: float, momentum: float = 0.9):
+        self.scale, self.bias = nnx.Param(empty(features)), nnx.Param(empty(features))
+        self.mean, self.var = nnx.BatchStat(empty(features)), nnx.BatchStat(empty(features))
+        self.eps, self.momentum = eps, momentum
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        scale, bias, mean, var = self.scale[...], self.bias[...], self.mean[...], self.var[...]
+        if not mode.collect:
+            return layers.batch_norm_apply(x, scale, bias, mean, var, self.eps)
+        y, batch_mean, batch_var = layers.batch_norm_train(x, scale, bias, self.eps)
+        count = x.size // x.shape[-1]
+        self.mean[...] = self.momentum * mean + (1 - self.momentum) * batch_mean
+        self.var[...] = self.momentum * var + (1 - self.momentum) * (count / max(count - 1, 1)) * batch_var
+        return y
+
+
+class ConvBN(nnx.Module):
+    """A convolution without bias, batch normalisation and an optional activation."""
+
+    def __init__(
+        self,
+        size: int,
+        inputs: int,
+        outputs: int,
+        *,
+        eps: float,
+        stride: int = 1,
+        padding: layers.Padding = 0,
+        depthwise: bool = False,
+        activation: Activation | None = None,
+    ):
+        self.kernel = nnx.Param(empty(size, size, 1 if depthwise else inputs, outputs))
+        self.bn = BatchNorm(outputs, eps)
+        self.stride, self.padding, self.depthwise, self.activation = stride, padding, depthwise, activation
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        convolve = layers.depthwise if self.depthwise else layers.conv
+        y = self.bn(convolve(x, self.kernel[...], self.stride, self.padding), mode)
+        return self.activation(y) if self.activation else y
+
+
+class Sequential(nnx.Module):
+    """Modules in a row. They are attributes, so that the trees are keyed by their names."""
+
+    def __init__(self, modules: Mapping[str, nnx.Module]):
+        self.order = tuple(modules)
+        for name, module in modules.items():
+            setattr(self, name, module)
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        for name in self.order:
+            x = getattr(self, name)(x, mode)
+        return x
+
+
+class Residual(Sequential):
+    """Modules in a row plus their input (as `down` makes it, where the shape changes), then an optional activation."""
+
+    def __init__(self, modules: Mapping[str, nnx.Module], down: nnx.Module | None = None, activation: Activation | None = None):
+        super().__init__(modules)
+        if down is not None:
+            self.down = down
+        self.changes, self.activation = down is not None, activation
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        y = super().__call__(x, mode) + (self.down(x, mode) if self.changes else x)
+        return self.activation(y) if self.activation else y
+
+
+class Linear(nnx.Module):
+    """x @ kernel + bias, kernel [inputs, outputs]."""
+
+    def __init__(self, inputs: int, outputs: int):
+        self.kernel, self.bias = nnx.Param(empty(inputs, outputs)), nnx.Param(empty(outputs))
+
+    def __call__(self, x: Array) -> Array:
+        return x @ self.kernel[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
+
+
+class MaxPool(nnx.Module):
+    """Largest value of each 3×3 window, stride 2, one pixel of padding: [b, h, w, c] to [b, ceil(h / 2), ceil(w / 2), c].
+
+    Maxima of shifted images, rows then columns: with gradients 8x faster than lax's window reduction on CPU, and the same numbers.
+    """
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
+        height, width = (x.shape[1] - 1) // 2, (x.shape[2] - 1) // 2
+        a, b, c = (x[:, i : i + 2 * height - 1 : 2] for i in range(3))
+        x = jnp.maximum(jnp.maximum(a, b), c)
+        a, b, c = (x[:, :, i : i + 2 * width - 1 : 2] for i in range(3))
+        return jnp.maximum(jnp.maximum(a, b), c)

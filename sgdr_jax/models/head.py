@@ -1,0 +1,62 @@
+"""Pooling and heads. Pooling belongs to the last group of the body, so that its result is what an activation cache keeps."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from .blocks import BatchNorm, Linear, Mode
+
+
+class ConcatPool(nnx.Module):
+    """Maximum and mean over the image, in this order: [b, h, w, c] to float32 [b, 2c]. Source: fastai."""
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        x = x.astype(jnp.float32)
+        return jnp.concatenate([x.max((1, 2)), x.mean((1, 2))], axis=-1)
+
+
+class AveragePool(nnx.Module):
+    """Mean over the image: [b, h, w, c] to float32 [b, c]."""
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        return x.astype(jnp.float32).mean((1, 2))
+
+
+def dropout(x: Array, rate: float, key: Array | None) -> Array:
+    """Sets a share `rate` (0…1, below 1) of the values to zero and scales the others up; with no key gives `x` back."""
+    if key is None or rate == 0:
+        return x
+    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), jnp.zeros((), x.dtype))
+
+
+class Head(nnx.Module):
+    """BN → dropout → linear `hidden` → ReLU → BN → dropout → linear `classes`; without a hidden layer BN → dropout → linear.
+
+    Works in float32 throughout: its share of the arithmetic is small, and cached activations are float32. Source: fastai 0.7.
+    """
+
+    def __init__(self, features: int, hidden: int, classes: int, rates: tuple[float, float]):
+        self.rates = rates
+        if hidden:
+            self.bn1, self.linear1 = BatchNorm(features, 1e-5), Linear(features, hidden)
+        self.bn2, self.linear2 = BatchNorm(hidden or features, 1e-5), Linear(hidden or features, classes)
+        self.hidden = hidden
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        keys = (None, None) if mode.key is None else tuple(jax.random.split(mode.key))
+        if self.hidden:
+            x = jax.nn.relu(self.linear1(dropout(self.bn1(x, mode), self.rates[0], keys[0])))
+        return self.linear2(dropout(self.bn2(x, mode), self.rates[1], keys[1]))
+
+
+class LinearHead(nnx.Module):
+    """One linear layer: the classifier that ImageNet weights come with."""
+
+    def __init__(self, features: int, classes: int):
+        self.linear = Linear(features, classes)
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        return self.linear(x)

@@ -1,0 +1,65 @@
+"""Optimizer settings and trained layer groups to one optax transformation, a learning rate per group."""
+
+from __future__ import annotations
+
+import jax
+import optax
+
+from .config import AdamW, Optimizer, Sgd
+from .state import Hyper, Tree
+
+
+def _decayed(params: Tree) -> Tree:
+    """Weight decay touches matrices and kernels, never biases or normalisation (arrays of one dimension)."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def transformation(optimizer: Optimizer, trained: tuple[str, ...], hyper: Hyper) -> optax.GradientTransformation:
+    """The update rule: `optax.multi_transform` over the trained groups, each with its own rate out of `hyper.lr`.
+
+    It is built inside the traced step, so rates, momentum and weight decay may be traced values and never recompile; the structure
+    of its state depends on `optimizer` and `trained` alone.
+
+    Args:
+        optimizer: `config.Sgd` or `config.AdamW`; its momentum and weight decay are taken from `hyper` instead.
+        trained: names of the groups that train; the top level of the gradients.
+        hyper: numbers of this update, `lr` [len(trained)].
+
+    Raises:
+        TypeError: for an optimizer that is neither.
+    """
+
+    def rule(lr: jax.Array) -> optax.GradientTransformation:
+        if isinstance(optimizer, Sgd):
+            return optax.chain(
+                optax.add_decayed_weights(hyper.weight_decay, mask=_decayed), optax.sgd(lr, momentum=hyper.momentum, nesterov=optimizer.nesterov)
+            )
+        if isinstance(optimizer, AdamW):
+            return optax.adamw(lr, b1=hyper.momentum, b2=optimizer.b2, eps=optimizer.eps, weight_decay=hyper.weight_decay, mask=_decayed)
+        raise TypeError(f"{optimizer!r} is no known optimizer")
+
+    groups = optax.multi_transform({g: rule(hyper.lr[i]) for i, g in enumerate(trained)}, {g: g for g in trained})
+    clip = getattr(optimizer, "clip", None)
+    return optax.chain(optax.clip_by_global_norm(clip), groups) if clip else groups
+
+
+def init(optimizer: Optimizer, trained: tuple[str, ...], params: Tree) -> optax.OptState:
+    """Fresh slots for the trained groups; frozen groups have none."""
+    zeros = Hyper([0.0] * len(trained), 0.0, 0.0, 0.0)
+    return transformation(optimizer, trained, zeros).init({g: params[g] for g in trained})
+
+
+def update(optimizer: Optimizer, trained: tuple[str, ...], hyper: Hyper, grads: Tree, opt_state: optax.OptState, params: Tree) -> tuple[Tree, optax.OptState]:
+    """One update of the trained groups.
+
+    Args:
+        grads, params: trees over the trained groups.
+        opt_state: from `init` or the previous update.
+
+    Returns:
+        (new parameters of the trained groups, new optimizer state).
+    """
+    updates, opt_state = transformation(optimizer, trained, hyper).update(grads, opt_state, params)
+    new = optax.apply_updates(params, updates)
+    assert isinstance(new, dict)
+    return new, opt_state

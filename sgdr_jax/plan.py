@@ -1,0 +1,222 @@
+"""An experiment worked out before anything runs: what trains in each stage, for how many updates, at which rates and sizes. No jax.
+
+`plan(experiment, train_size)` refuses recipes that contradict themselves. The result can be printed, saved as CSV and compared.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .config import AdamW, Experiment, Find, Optimizer, Sgd, Spread, Stage, require
+from .types import InputError, Table
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage in whole steps.
+
+    Attributes:
+        stage: what was asked for.
+        index: position in the experiment, from 0.
+        groups: all layer groups of the model, from input to output.
+        trained: the groups that train, in the same order.
+        passes: times the training set is gone through per epoch of the schedule.
+        steps_per_epoch: updates per epoch of the schedule.
+        batch_size: images per update.
+        table: the schedule, one row per update.
+        lr: peak rate of each trained group, or None where the finder decides at the start of the stage.
+        images: training images seen, counted with repetition.
+        optimizer: the stage's own optimizer, or the experiment's.
+    """
+
+    stage: Stage
+    index: int
+    groups: tuple[str, ...]
+    trained: tuple[str, ...]
+    passes: int
+    steps_per_epoch: int
+    batch_size: int
+    table: Table
+    lr: tuple[float, ...] | None
+    images: int
+    optimizer: Optimizer
+
+    @property
+    def steps(self) -> int:
+        """Number of updates."""
+        return len(self.table.scale)
+
+    @property
+    def epochs(self) -> float:
+        """Length in epochs of the schedule."""
+        return self.steps / self.steps_per_epoch
+
+    @property
+    def start(self) -> str:
+        """Name of the first group that trains; all before it is frozen and needs no gradients."""
+        return self.trained[0]
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The groups before the first that trains."""
+        return self.groups[: self.groups.index(self.start)]
+
+    @property
+    def copies(self) -> int:
+        """Augmented copies of each image that the stage cycles through; 0 for fresh augmentation or none."""
+        return self.stage.views if self.stage.augment else 0
+
+    @property
+    def collects(self) -> tuple[str, ...]:
+        """Groups whose batch normalisation uses and collects batch statistics: the trained ones, or the head alone with bn="frozen"."""
+        return self.trained if self.stage.bn == "train" else tuple(g for g in self.trained if g == "head")
+
+    @property
+    def momentum(self) -> np.ndarray:
+        """Momentum of each update, float64 [steps]."""
+        assert isinstance(self.optimizer, Sgd | AdamW)
+        return np.full(self.steps, self.optimizer.momentum) if self.table.momentum is None else self.table.momentum
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All stages of an experiment in whole steps, for a training set of `train_size` images."""
+
+    stages: tuple[StagePlan, ...]
+    train_size: int
+
+    @property
+    def largest_size(self) -> int:
+        """Largest side in pixels that any stage sees."""
+        return max(s.stage.size for s in self.stages)
+
+
+def trained_groups(stage: Stage, groups: tuple[str, ...]) -> tuple[str, ...]:
+    """The layer groups that `stage.train` names, in model order.
+
+    Raises InputError for an unknown group or an index out of range.
+
+    Example:
+        >>> from sgdr_jax.schedules import Constant
+        >>> trained_groups(Stage("a", train=1, schedule=Constant()), ("early", "late", "head"))
+        ('late', 'head')
+    """
+    train, field = stage.train, f'stage "{stage.name}": train'
+    if train == "all":
+        return groups
+    if isinstance(train, int):
+        require(-len(groups) <= train < len(groups), field, train, f"the groups are {dict(enumerate(groups))}")
+        return groups[train:]
+    names = (train,) if isinstance(train, str) else train
+    require(bool(names) and set(names) <= set(groups), field, train, f'use "all" or names out of {", ".join(groups)}')
+    return tuple(g for g in groups if g in names)
+
+
+def peak_lrs(stage: Stage, trained: tuple[str, ...]) -> tuple[float, ...] | None:
+    """Peak rate of each trained group, or None for Find. Raises InputError, naming the groups, when their numbers differ."""
+    lr, n = stage.lr, len(trained)
+    if isinstance(lr, Find):
+        return None
+    if isinstance(lr, Spread):
+        return tuple(np.geomspace(lr.lo, lr.hi, n).tolist()) if n > 1 else (lr.hi,)
+    if isinstance(lr, tuple):
+        require(len(lr) == n, f'stage "{stage.name}": lr', lr, f"give one rate, or {n}: one for each of {', '.join(trained)}")
+        return lr
+    return (float(lr),) * n
+
+
+def ratios(find: Find, trained: tuple[str, ...]) -> tuple[float, ...]:
+    """Each trained group's rate as a share of the head's: 1/ratio^(groups between), 1 for the last.
+
+    Example:
+        >>> ratios(Find(ratio=10), ("early", "late", "head"))
+        (0.01, 0.1, 1.0)
+    """
+    return tuple(float(find.ratio) ** -i for i in reversed(range(len(trained))))
+
+
+def plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePlan:
+    """Works out one stage; see `plan`."""
+    stage, groups = experiment.stages[index], experiment.model.groups
+    trained = trained_groups(stage, groups)
+    if stage.precompute and trained[0] == groups[0]:
+        raise InputError(
+            f'stage "{stage.name}": precompute is True but the first layer group, {groups[0]}, trains, so nothing stays fixed to be cached; '
+            f'use train="head" (or other groups after {groups[0]}), or precompute=False'
+        )
+    batch_size = stage.batch_size or experiment.batch_size
+    batches = math.ceil(train_size / batch_size)
+    passes = math.ceil(experiment.epoch_steps / batches)
+    try:
+        table = stage.schedule.table(passes * batches)
+    except InputError as error:
+        raise InputError(f'stage "{stage.name}": {error}') from error
+    full, rest = divmod(len(table.scale), batches)
+    return StagePlan(
+        stage=stage,
+        index=index,
+        groups=groups,
+        trained=trained,
+        passes=passes,
+        steps_per_epoch=passes * batches,
+        batch_size=batch_size,
+        table=table,
+        lr=peak_lrs(stage, trained),
+        images=full * train_size + min(rest * batch_size, train_size),
+        optimizer=stage.optimizer or experiment.optimizer,
+    )
+
+
+def plan(experiment: Experiment, train_size: int) -> Plan:
+    """The whole experiment in whole steps for `train_size` ≥ 1 training images.
+
+    Raises InputError, naming stage and field, when a stage names an unknown group, gives a wrong number of rates, caches activations
+    of a body that trains, or has a cycle under one step.
+    """
+    require(train_size >= 1, "training images", train_size, "give at least one")
+    return Plan(tuple(plan_stage(experiment, i, train_size) for i in range(len(experiment.stages))), train_size)
+
+
+def describe(p: StagePlan) -> dict[str, str]:
+    """One stage as short strings, column name to text, for tables."""
+    lengths = np.diff((0, *p.table.ends))
+    if p.lr is None:
+        assert isinstance(p.stage.lr, Find)
+        shares = ratios(p.stage.lr, p.trained)
+        lr = f"find ({p.stage.lr.rule})" + (" × " + ", ".join(f"{s:.3g}" for s in shares) if len(shares) > 1 else "")
+    else:
+        lr = ", ".join(f"{x:.3g}" for x in p.lr)
+    source = "cached" if p.stage.precompute else "images"
+    augmented = "plain" if not p.stage.augment else f"{p.stage.views} views" if p.stage.views else "augmented"
+    cycles = ", ".join(map(str, lengths[:6])) + (", …" if len(lengths) > 6 else "")
+    return {
+        "stage": p.stage.name,
+        "size": str(p.stage.size),
+        "trains": ", ".join(p.trained),
+        "from": f"{source}, {augmented}",
+        "lr": lr,
+        "epochs": f"{p.epochs:g}",
+        "steps": str(p.steps),
+        "steps of each cycle": cycles,
+        "images seen": f"{p.images:,}",
+    }
+
+
+def as_csv(p: Plan) -> str:
+    """Every update of the plan as CSV: stage, step, epoch, cycle, size, momentum and each group's rate (share of the peak where Find decides)."""
+    out = io.StringIO()
+    groups = p.stages[0].groups
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["stage", "step", "epoch", "cycle", "size", "momentum", *(f"lr_{g}" for g in groups), "lr_known"])
+    for s in p.stages:
+        peaks = s.lr if s.lr is not None else ratios(s.stage.lr, s.trained) if isinstance(s.stage.lr, Find) else ()
+        share = dict(zip(s.trained, peaks, strict=True))
+        for step, (scale, cycle, momentum) in enumerate(zip(s.table.scale, s.table.cycle, s.momentum, strict=True)):
+            rates = [f"{share[g] * scale:.8g}" if g in share else "0" for g in groups]
+            writer.writerow([s.stage.name, step, f"{step / s.steps_per_epoch:.4f}", cycle, s.stage.size, f"{momentum:.6g}", *rates, int(s.lr is not None)])
+    return out.getvalue()

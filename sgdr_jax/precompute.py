@@ -1,0 +1,100 @@
+"""The activation cache: what enters the lowest trained group, computed once, kept on disk under a hash of everything it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from .config import to_json
+from .types import Augmentation
+
+
+def cache_folder() -> Path:
+    """Where caches live: `$XDG_CACHE_HOME/sgdr_jax`, by default `~/.cache/sgdr_jax`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sgdr_jax"
+
+
+def tree_digest(tree: Any) -> str:
+    """SHA-256 over names, shapes, types and bytes of all arrays of a tree.
+
+    Example:
+        >>> tree_digest({"a": np.zeros(2)}) == tree_digest({"a": np.zeros(3)})
+        False
+    """
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def cache_key(
+    *, images: np.ndarray, split: str, body: Any, model: Any, start: str, size: int, dtype: Any, augmentations: tuple[Augmentation, ...], views: int, draw: tuple[int, ...]
+) -> str:
+    """Twenty hex digits over everything that the activations depend on; a change in any one misses the cache.
+
+    Args:
+        images: uint8 pixels of the split [n, s, s, c].
+        split: its name.
+        body: parameters and statistics of the frozen groups.
+        model: the model's configuration, for what the parameters do not show.
+        start: group that the activations enter.
+        size: side in pixels that the network sees.
+        dtype: of the network's arithmetic.
+        augmentations: of the cached views, () for plain images.
+        views: number of augmented copies, 0 for plain images.
+        draw: (seed, stage) of the views' randomness; () for plain images.
+    """
+    facts = [split, to_json(model), start, size, str(dtype), to_json(augmentations), views, list(draw), jax.__version__, jax.default_backend()]
+    parts = (tree_digest({"images": images}), tree_digest(body), json.dumps(facts, sort_keys=True))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:20]
+
+
+def cached(key: str, compute: Callable[[], np.ndarray], folder: Path | None = None, limit: int = 8 << 30) -> tuple[np.ndarray, bool]:
+    """The array kept under `key`, computed and kept if it is not there; a damaged file is computed anew.
+
+    Args:
+        key: from `cache_key`.
+        compute: makes the array.
+        folder: where arrays are kept; None for `cache_folder()/activations`.
+        limit: bytes that the folder may hold; the files unused for longest are removed.
+
+    Returns:
+        (array, whether it was found).
+    """
+    folder = folder or cache_folder() / "activations"
+    path = folder / f"{key}.npy"
+    try:
+        array = np.load(path, allow_pickle=False)
+        os.utime(path)
+        return array, True
+    except (OSError, ValueError, EOFError):
+        array = compute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
+            np.save(file, array, allow_pickle=False)
+        os.replace(file.name, path)
+        _trim(folder, limit)
+    except OSError:
+        pass  # a full or read-only disk costs the next run some time, not this run its result
+    return array, False
+
+
+def _trim(folder: Path, limit: int) -> None:
+    """Removes the files that went unused for longest until the rest fits `limit` bytes."""
+    files = sorted(((f.stat().st_mtime, f.stat().st_size, f) for f in folder.glob("*.npy")), reverse=True)
+    total = 0
+    for _, size, file in files:
+        total += size
+        if total > limit:
+            file.unlink(missing_ok=True)

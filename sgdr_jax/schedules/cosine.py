@@ -1,0 +1,49 @@
+"""One half cosine from the peak."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import require
+from ..types import Schedule, Table
+from .lengths import whole_steps
+
+
+def anneal(steps: int, start: float = 1.0, stop: float = 0.0) -> np.ndarray:
+    """stop + ½ (start - stop) (1 + cos(π t / steps)) for t = 0 … steps - 1: begins at exactly `start`, would reach `stop` one step later.
+
+    Example:
+        >>> anneal(4).round(3).tolist()
+        [1.0, 0.854, 0.5, 0.146]
+    """
+    return stop + 0.5 * (start - stop) * (1 + np.cos(math.pi * np.arange(steps) / steps))
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Linear warm-up from 0, then scale(t) = floor + ½ (1 - floor) (1 + cos(π t / n)). Validated and saved at epoch ends.
+
+    Source: Loshchilov & Hutter 2017, one cycle.
+    """
+
+    epochs: float = 1
+    """Length in epochs with the warm-up, above 0."""
+    warmup: float = 0.0
+    """Share of the length that rises linearly from 0, 0…1 and below 1."""
+    floor: float = 0.0
+    """Where the cosine heads, as a share of the peak, 0…1."""
+
+    def __post_init__(self) -> None:
+        require(self.epochs > 0, "schedule.epochs", self.epochs, "use a positive number")
+        require(0 <= self.warmup < 1, "schedule.warmup", self.warmup, "use a share in 0…1, below 1")
+        require(0 <= self.floor <= 1, "schedule.floor", self.floor, "use a share in 0…1")
+
+    def table(self, steps_per_epoch: int) -> Table:
+        """Warm-up and half cosine as rows; see `types.Table`. Raises InputError when shorter than one step."""
+        steps = whole_steps(self.epochs, steps_per_epoch, "schedule.epochs")
+        rise = int(self.warmup * steps)
+        scale = np.concatenate([np.arange(rise) / max(rise, 1), anneal(steps - rise, 1.0, self.floor)])
+        return Table(scale, (np.arange(steps) // steps_per_epoch).astype(np.int32))

@@ -1,0 +1,98 @@
+"""Stochastic gradient descent with warm restarts (SGDR)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from ..config import require
+from ..types import Schedule, Table
+from .cosine import anneal
+from .lengths import whole_steps
+
+
+@dataclass(frozen=True)
+class Sgdr(Schedule):
+    """Cosine annealing with warm restarts: scale(t) = floor + ½ (peak_i - floor) (1 + cos(π t / n_i)), t = 0 … n_i - 1.
+
+    Cycle i has n_i = round(steps_per_epoch · cycle_len · cycle_mult^i) steps and the peak peak_i = max(floor, peak_decay^i). The
+    lengths are worked out once, as integers: finding the cycle of a step with a logarithm, as timm, torch, Keras and fastai 2 do,
+    restarts at the wrong step for some multipliers. A restart row has exactly its peak; the cosine would reach the floor one step
+    after the cycle's last.
+
+    Source: Loshchilov & Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017; `compat="fastai07"` is the
+    schedule of fastai 0.7 (`fit(lr, n, cycle_len, cycle_mult)`), which holds peak/100 for the first twentieth of the first cycle.
+
+    Example:
+        >>> Sgdr(cycles=2, cycle_len=1, cycle_mult=2).table(4).scale.round(3).tolist()
+        [1.0, 0.854, 0.5, 0.146, 1.0, 0.962, 0.854, 0.691, 0.5, 0.309, 0.146, 0.038]
+        >>> Sgdr(cycles=3, cycle_len=1, cycle_mult=1.5).table(10).ends
+        (10, 25, 48)
+    """
+
+    cycles: int = 1
+    """Number of cycles, at least 1."""
+    cycle_len: float = 1
+    """Length of the first cycle in epochs."""
+    cycle_mult: float = 1
+    """Each cycle is this many times as long as the one before; any number above 0."""
+    peak_decay: float = 1.0
+    """Each peak is this share of the one before, 0…1."""
+    floor: float = 0.0
+    """Where each cosine heads, as a share of the first peak, 0…1."""
+    warmup: float = 0.0
+    """Share of a cycle that rises linearly from the floor to the peak, 0…1 and below 1; it is part of the cycle's length."""
+    warmup_every: bool = False
+    """Whether every cycle warms up, or only the first."""
+    compat: Literal["", "fastai07"] = ""
+    """fastai07: hold peak/100 for the first twentieth of the first cycle while the cosine's clock runs."""
+
+    def __post_init__(self) -> None:
+        require(self.cycles >= 1, "schedule.cycles", self.cycles, "use at least 1")
+        require(self.cycle_len > 0, "schedule.cycle_len", self.cycle_len, "use a positive number of epochs")
+        require(self.cycle_mult > 0, "schedule.cycle_mult", self.cycle_mult, "use a positive number")
+        require(0 <= self.peak_decay <= 1, "schedule.peak_decay", self.peak_decay, "use a share in 0…1")
+        require(0 <= self.floor <= 1, "schedule.floor", self.floor, "use a share in 0…1")
+        require(0 <= self.warmup < 1, "schedule.warmup", self.warmup, "use a share in 0…1, below 1")
+        require(not (self.compat and self.warmup), "schedule.warmup", self.warmup, 'use 0 with compat="fastai07", which has a start of its own')
+
+    def lengths(self, steps_per_epoch: int) -> tuple[int, ...]:
+        """Steps of each cycle. Raises InputError when a cycle is under one step."""
+        return tuple(whole_steps(self.cycle_len * self.cycle_mult**i, steps_per_epoch, f"cycle {i} of the schedule") for i in range(self.cycles))
+
+    def table(self, steps_per_epoch: int) -> Table:
+        """All cycles as rows; see `types.Table`. Raises InputError when a cycle is under one step."""
+        lengths = self.lengths(steps_per_epoch)
+        scale = np.concatenate([self._cycle(i, n) for i, n in enumerate(lengths)])
+        if self.compat == "fastai07":
+            scale[: min(math.ceil(steps_per_epoch * self.cycle_len / 20), lengths[0])] = 0.01
+        return Table(scale, np.repeat(np.arange(self.cycles, dtype=np.int32), lengths))
+
+    def _cycle(self, i: int, steps: int) -> np.ndarray:
+        peak = max(self.floor, self.peak_decay**i)
+        rise = int(self.warmup * steps) if self.warmup_every or i == 0 else 0
+        return np.concatenate([self.floor + (peak - self.floor) * np.arange(rise) / max(rise, 1), anneal(steps - rise, peak, self.floor)])
+
+    def as_optax(self, peak: float, steps_per_epoch: int) -> Callable[[Any], Any]:
+        """The same schedule as a function of the update count for `optax.sgd(schedule)` and the like.
+
+        Args:
+            peak: learning rate that scale 1 stands for.
+            steps_per_epoch: updates per epoch, at least 1.
+
+        Returns:
+            A function from step (int or int array, from 0) to a float32 learning rate; after the last cycle it holds the floor.
+
+        Example:
+            >>> schedule = Sgdr(cycles=2, cycle_len=1).as_optax(0.1, steps_per_epoch=10)
+            >>> float(schedule(0)) == float(schedule(10)), float(schedule(20))
+            (True, 0.0)
+        """
+        import jax.numpy as jnp
+
+        rows = jnp.asarray(np.append(self.table(steps_per_epoch).scale, self.floor) * peak, jnp.float32)
+        return lambda step: rows[jnp.minimum(jnp.asarray(step), len(rows) - 1)]

@@ -1,0 +1,41 @@
+"""Falls by a factor at given epochs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import require
+from ..types import Schedule, Table
+from .lengths import whole_steps
+
+
+@dataclass(frozen=True)
+class StepDecay(Schedule):
+    """scale(t) = factor^(number of `at` boundaries passed). One "cycle" per epoch, for validation and saving.
+
+    Source: torch's MultiStepLR.
+
+    Example:
+        >>> StepDecay(epochs=3, at=(1, 2), factor=0.1).table(1).scale.round(3).tolist()
+        [1.0, 0.1, 0.01]
+    """
+
+    epochs: float = 3
+    """Length in epochs, above 0."""
+    at: tuple[float, ...] = (1.0, 2.0)
+    """Epochs at which the rate falls, rising and within the length."""
+    factor: float = 0.1
+    """What the rate is multiplied with, 0…1."""
+
+    def __post_init__(self) -> None:
+        require(self.epochs > 0, "schedule.epochs", self.epochs, "use a positive number")
+        require(list(self.at) == sorted(self.at) and all(0 < a < self.epochs for a in self.at), "schedule.at", self.at, f"use rising epochs between 0 and {self.epochs}")
+        require(0 <= self.factor <= 1, "schedule.factor", self.factor, "use a number in 0…1")
+
+    def table(self, steps_per_epoch: int) -> Table:
+        """The staircase as rows; see `types.Table`. Raises InputError when a step is shorter than one update."""
+        steps = np.arange(whole_steps(self.epochs, steps_per_epoch, "schedule.epochs"))
+        falls = np.array([whole_steps(a, steps_per_epoch, "schedule.at") for a in self.at], dtype=np.int64)
+        return Table(self.factor ** np.searchsorted(falls, steps, side="right").astype(float), (steps // steps_per_epoch).astype(np.int32))

@@ -1,0 +1,42 @@
+"""What training carries from step to step. Nothing static lives here."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+
+Tree = dict[str, Any]
+"""Nested dicts of arrays whose top level is keyed by layer group."""
+
+
+class TrainState(NamedTuple):
+    """The state between two updates.
+
+    Attributes:
+        step: int32 scalar, updates applied in this stage; the only clock.
+        params: parameters of all groups, float32.
+        stats: running batch statistics of all groups, float32.
+        opt_state: optimizer slots, for the trained groups only.
+    """
+
+    step: jax.Array
+    params: Tree
+    stats: Tree
+    opt_state: Any
+
+
+class Hyper(NamedTuple):
+    """The numbers of one update that a sweep may vary; arrays, so that other values never recompile.
+
+    Attributes:
+        lr: float32 [trained groups].
+        momentum: float32 scalar.
+        weight_decay: float32 scalar.
+        label_smoothing: float32 scalar.
+    """
+
+    lr: Any
+    momentum: Any
+    weight_decay: Any
+    label_smoothing: Any

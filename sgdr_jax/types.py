@@ -1,0 +1,117 @@
+"""The protocols that every part meets, and the one error for bad input. Imports nothing of the package, and no jax.
+
+A schedule, augmentation, dataset or model *is* a frozen dataclass: its fields are its configuration, one method does the work.
+Each kind has an empty base class here, so that the command line can narrow a field to whatever subclass an experiment holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+
+class InputError(ValueError):
+    """Bad input from a person: one line that names the field, the value and the fix. Commands print it and exit with code 2."""
+
+
+class Table(NamedTuple):
+    """A schedule worked out for a known number of steps per epoch; row `step` is used *for* update number `step`, from 0.
+
+    Attributes:
+        scale: float64 [steps], the learning rate as a share of the peak (a restart row of an undecayed cycle is exactly 1).
+        cycle: int32 [steps], index of the cycle that the step belongs to, from 0, never falling.
+        momentum: float64 [steps], or None where the optimizer's own momentum holds throughout.
+    """
+
+    scale: np.ndarray
+    cycle: np.ndarray
+    momentum: np.ndarray | None = None
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Number of steps done at the end of each cycle; the last one is the length of the table."""
+        return (*(np.flatnonzero(np.diff(self.cycle)) + 1).tolist(), len(self.cycle))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate moves through a stage."""
+
+    def table(self, steps_per_epoch: int) -> Table:
+        """The whole schedule as arrays, for `steps_per_epoch` ≥ 1 updates per epoch."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A random change of an image, described rather than done; `augment.kernel` does it.
+
+    Subclasses state how many uniform numbers one draw takes (`draws`), have a field `p` (the probability that the augmentation is
+    applied to an example, 0…1) and exactly one of the methods below. The numbers `u` are uniform in [0, 1), shape [draws]; the
+    methods are plain arithmetic in the namespace of `u` (`u.__array_namespace__()`), so NumPy float64 can check what the device does.
+    Coordinates are (x, y, 1) with x and y from -1 (left, top edge of the image) to +1 (right, bottom edge).
+    """
+
+    draws: ClassVar[int] = 0
+
+    # matrix(u) -> [3, 3]: maps output coordinates to the input coordinates that are sampled.
+    # colour(u, mean) -> ([c, c], [c]): an affine map of the channels; `mean` [c] are the channel means before it.
+    # pixels(u, image) -> image: float [size, size, c] in 0…1 to the same.
+
+
+class Source(NamedTuple):
+    """An opened dataset: names, labels and undecoded items, split by split. Cheap to make; nothing is decoded yet.
+
+    Attributes:
+        classes: names of the classes, in label order.
+        labels: split name ("train", "valid", and "test" where there is one) to int32 [n] class indices, or float32 [n, classes]
+            of zeros and ones for multi-label data.
+        items: split name to n images: paths of image files, or one uint8 array [n, h, w] or [n, h, w, c].
+        names: split name to n strings that identify the items in messages and predictions.
+        fingerprint: hex digest over the identity of all items, labels and splits.
+    """
+
+    classes: tuple[str, ...]
+    labels: Mapping[str, np.ndarray]
+    items: Mapping[str, Sequence[Any] | np.ndarray]
+    names: Mapping[str, Sequence[str]]
+    fingerprint: str
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an example can have several classes."""
+        return self.labels["train"].ndim == 2
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of examples in each split."""
+        return {split: len(labels) for split, labels in self.labels.items()}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where images and labels come from."""
+
+    def open(self) -> Source:
+        """Finds items and labels and splits them; raises InputError where that is impossible. Reads no pixels of image files."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network as an ordered chain of blocks, cut into named contiguous layer groups; the last group is always "head".
+
+    The configuration half is free of jax, so that a plan can be made without it; `build` returns the computing half.
+    """
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the layer groups from input to output."""
+        raise NotImplementedError
+
+    def build(self, classes: int, channels: int = 3) -> Any:
+        """The network for this many classes and input channels, as a `models.chain.Network` of pure functions."""
+        raise NotImplementedError
