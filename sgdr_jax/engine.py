@@ -11,14 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import steps
-from .augment.kernel import augment, resize
+from . import steps, tta
+from .augment import kernel
 from .config import Experiment
 from .mesh import Devices, compute_dtype, devices
 from .models.chain import Network
 from .pipeline import eval_batches
 from .plan import StagePlan
 from .state import Tree
+from .types import Augmentation
 
 Tick = Callable[[int], None]
 """Told how many examples have been done, for progress bars."""
@@ -36,6 +37,8 @@ class Engine:
         forward: compiled (params, stats, x, start=, stop=) → activations or logits.
         augmented: compiled (images uint8 [n, s, s, c], index [b], draw [b], key, augmentations=, size=) → float32 [b, size, size, c].
         plain: compiled (images, index, size=) → float32 [b, size, size, c].
+        view: compiled (images, index, key, v, kind=, augmentations=, size=) → test-time view v, float32 [b, size, size, c].
+        rows: compiled (array [n, ...], index [b]) → rows of a resident array [b, ...].
     """
 
     network: Network
@@ -45,6 +48,8 @@ class Engine:
     forward: Callable[..., jax.Array]
     augmented: Callable[..., jax.Array]
     plain: Callable[..., jax.Array]
+    view: Callable[..., jax.Array]
+    rows: Callable[..., jax.Array]
 
     def step(self, p: StagePlan) -> Callable[..., Any]:
         """The compiled training update of a stage; donates its state."""
@@ -81,11 +86,17 @@ def engine(experiment: Experiment, network: Network) -> Engine:
         mesh.check_batch(name, size)
     dtype = compute_dtype(experiment.compute)
 
-    def augmented(images: jax.Array, index: jax.Array, draw: jax.Array, key: jax.Array, augmentations: tuple[Any, ...], size: int) -> jax.Array:
-        return augment(jnp.take(images, index, axis=0, mode="clip"), draw, key, augmentations, size)
+    def rows(array: jax.Array, index: jax.Array) -> jax.Array:
+        return jnp.take(array, index, axis=0, mode="clip")
+
+    def augmented(images: jax.Array, index: jax.Array, draw: jax.Array, key: jax.Array, augmentations: tuple[Augmentation, ...], size: int) -> jax.Array:
+        return kernel.augment(rows(images, index), draw, key, augmentations, size)
 
     def plain(images: jax.Array, index: jax.Array, size: int) -> jax.Array:
-        return resize(jnp.take(images, index, axis=0, mode="clip"), size)
+        return kernel.resize(rows(images, index), size)
+
+    def view(images: jax.Array, index: jax.Array, key: jax.Array, v: jax.Array, **how: Any) -> jax.Array:
+        return tta.view(rows(images, index), index.astype(jnp.uint32), key, v, **how)
 
     return Engine(
         network=network,
@@ -95,4 +106,6 @@ def engine(experiment: Experiment, network: Network) -> Engine:
         forward=mesh.compile_map(partial(steps.forward, network, dtype=dtype), static_argnames=("start", "stop")),
         augmented=mesh.compile_map(augmented, static_argnames=("augmentations", "size")),
         plain=mesh.compile_map(plain, static_argnames=("size",)),
+        view=mesh.compile_map(view, static_argnames=("kind", "augmentations", "size")),
+        rows=mesh.compile_map(rows),
     )

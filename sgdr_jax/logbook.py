@@ -37,6 +37,9 @@ from .types import InputError
 _PACKAGES = ("sgdr_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "tensorflow-datasets", "array_record")
 _LOCK = ".lock"
 
+Row = Mapping[str, Any]
+"""One line of metrics.jsonl."""
+
 
 def _plain(value: Any) -> Any:
     """`value` as JSON data: NumPy and jax numbers and arrays become numbers and lists, numbers that are not finite become None."""

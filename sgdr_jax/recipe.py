@@ -7,19 +7,18 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from . import checkpoint, lr_finder, optim, report
-from .config import AdamW, Experiment, Find, Sgd
-from .logbook import Logbook
+from . import checkpoint, report, tta
+from .config import Experiment, Find, config_hash, to_json
+from .evaluate import judge, view_logits
+from .logbook import Logbook, open_run, read
 from .loop import Best, Score, Standing, Work, fit
-from .pipeline import Batch, train_batches
-from .plan import StagePlan, ratios
+from .plan import StagePlan, as_csv, describe, ratios
 from .progress import Quiet
-from .rng import key_for
-from .setting import Setting, activations, augmentations, judge, prepare, view_logits
-from .state import Hyper, TrainState, Tree
+from .setting import Setting, prepare
+from .stage import StageRun, find_lr, hyper_rows, open_stage, stage_batches
+from .state import TrainState, Tree
 
 
 class Network(NamedTuple):
@@ -28,82 +27,6 @@ class Network(NamedTuple):
     params: Tree
     stats: Tree
     size: int
-
-
-def hyper_rows(setting: Setting, p: StagePlan, peaks: tuple[float, ...]) -> Hyper:
-    """The numbers of every update of a stage, float32: lr [steps, trained groups], the others [steps]."""
-    assert isinstance(p.optimizer, Sgd | AdamW)
-    lr = p.table.scale[:, None] * np.asarray(peaks)[None, :]
-    constant = (np.full(p.steps, value) for value in (p.optimizer.weight_decay, setting.experiment.label_smoothing))
-    return Hyper(*(np.asarray(rows, np.float32) for rows in (lr, p.momentum, *constant)))
-
-
-class StageRun(NamedTuple):
-    """One stage made ready: its first state, how it is updated and how it is validated."""
-
-    state: TrainState
-    update: Any
-    validate: Any
-
-
-def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Quiet) -> StageRun:
-    """Closes one stage over data and programs: images → pixels → frozen groups → update, with the cache where the stage asks for it."""
-    run, size = setting.engine, p.stage.size
-    images, labels = setting.images["train"], setting.data.labels["train"]
-    augment, copies = augmentations(setting, p), p.copies
-    keys = {stream: key_for(setting.experiment.seed, stream, p.index) for stream in ("augment", "dropout")}
-    frozen = [{g: tree[g] for g in p.frozen} for tree in (params, stats)]
-    cached = run.devices.replicate(activations(setting, p, params, stats, "train", copies, ui)) if p.stage.precompute else None
-    valid = run.devices.replicate(activations(setting, p, params, stats, "valid", 0, ui)) if p.frozen else None
-    step = run.step(p)
-
-    def inputs(index: jax.Array, draw: jax.Array) -> jax.Array:
-        if cached is not None:
-            return run.rows(cached, draw if copies else index)
-        pixels = run.augmented(images, index, draw, keys["augment"], augmentations=augment, size=size) if augment else run.plain(images, index, size=size)
-        return run.forward(*frozen, pixels, start=None, stop=p.start) if p.frozen else pixels
-
-    def update(state: TrainState, hyper: Hyper, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
-        index, draw, weight, target = run.devices.scatter((batch.index, batch.draw, batch.weight, labels[batch.index]))
-        return step(state, hyper, inputs(index, draw), target, weight, keys["dropout"])
-
-    def validate(state: TrainState) -> dict[str, float]:
-        if valid is None:
-            logits = run.logits(state.params, state.stats, setting.images["valid"], size)
-        else:
-            logits = run.map(lambda index, _: run.predict(state.params, state.stats, run.rows(valid, index), start=p.start), len(valid))
-        return judge(setting, logits[None], setting.data.labels["valid"])
-
-    state = TrainState(np.int32(0), params, stats, optim.init(p.optimizer, p.trained, params))
-    return StageRun(run.devices.replicate(state), update, validate)
-
-
-def stage_batches(setting: Setting, p: StagePlan, first: int, steps: int) -> Any:
-    """The training batches of updates first … first + steps - 1 of a stage."""
-    return train_batches(
-        setting.experiment.seed,
-        p.index,
-        setting.data.labels["train"],
-        batch_size=p.batch_size,
-        first_step=first,
-        steps=steps,
-        views=p.copies,
-        balance=setting.experiment.balance,
-    )
-
-
-def find_lr(setting: Setting, p: StagePlan, stage: StageRun, find: Find, ui: Quiet) -> lr_finder.Curve:
-    """Runs the learning-rate finder for a stage on a copy of its state, with the stage's own update program."""
-    shares = np.asarray(ratios(find, p.trained))
-    base = hyper_rows(setting, p, (0.0,) * len(p.trained))
-    rest = [np.float32(rows[0]) for rows in (np.full(1, p.optimizer.momentum), base.weight_decay, base.label_smoothing)]  # pyright: ignore[reportAttributeAccessIssue]
-
-    def update(state: TrainState, lr: float, batch: Batch) -> tuple[TrainState, float]:
-        state, sums = stage.update(state, Hyper((lr * shares).astype(np.float32), *rest), batch)
-        return state, float(sums["loss"]) / max(float(sums["weight"]), 1.0)
-
-    with ui.bar(f"find lr: {p.stage.name}", find.steps) as tick:
-        return lr_finder.range_test(update, setting.engine.devices.replicate(stage.state), stage_batches(setting, p, 0, find.steps), find, tick)
 
 
 class Memory(NamedTuple):
@@ -196,7 +119,9 @@ def run_stage(setting: Setting, p: StagePlan, now: Network, best: Best | None, m
             stages=done,
         )
         arrays = {"state": state._asdict(), "best": {"params": b.params, "stats": b.stats} if b else {}}
-        checkpoint.save(book.path / "checkpoints", f"stage-{p.index:02d}-step-{int(state.step):07d}", arrays, facts._asdict())
+        folder = book.path / "checkpoints"
+        checkpoint.save(folder, checkpoint.step_name(p.index, int(state.step)), arrays, facts._asdict())
+        checkpoint.prune(folder, keep=2)  # one to go on from, one in case it is damaged
 
     if first < p.steps and not standing.stopped:
         with ui.bar(p.stage.name, p.steps - first) as tick:
@@ -223,3 +148,94 @@ def run_stage(setting: Setting, p: StagePlan, now: Network, best: Best | None, m
             ui.say(f"  not better than stage {setting.experiment.stages[best.stage].name!r} on the validation images: undone")
         return Network(copy(best.params), copy(best.stats), setting.experiment.stages[best.stage].size), best
     return Network(state.params, state.stats, p.stage.size), best
+
+
+def _restore(setting: Setting, folder: Path, memory: Memory, like: TrainState) -> tuple[TrainState, Best | None]:
+    """The arrays of the checkpoint that `memory` was read with; `like` gives the structure of the stage's state."""
+    nets = {"params": like.params, "stats": like.stats} if memory.best else {}
+    name = checkpoint.step_name(memory.stage, memory.step)
+    arrays = setting.engine.devices.replicate(checkpoint.restore(folder / "checkpoints", name, {"state": like._asdict(), "best": nets}))
+    best = None
+    if memory.best:
+        accuracy, loss, stage, cycle = memory.best
+        best = Best(Score(accuracy, loss), arrays["best"]["params"], arrays["best"]["stats"], int(stage), int(cycle))
+    return TrainState(**arrays["state"]), best
+
+
+def run(experiment: Experiment, folder: str | Path, *, resume: bool = False, experiment_file: str | Path | None = None, ui: Quiet | None = None) -> dict[str, Any]:
+    """Runs an experiment from data to final numbers, keeping everything in a run folder.
+
+    Args:
+        experiment: what to run.
+        folder: the run folder; must be new, or hold this experiment when `resume` is set.
+        resume: go on from the newest good checkpoint in the folder; ends with the numbers of an uninterrupted run.
+        experiment_file: named in environment.json.
+        ui: progress bars; silent by default.
+
+    Returns:
+        The summary that is also kept as summary.json: stages, validation and test figures, seconds.
+
+    Raises:
+        InputError: for bad input, before anything is written where possible.
+    """
+    ui, began = ui or Quiet(), time.perf_counter()
+    setting = prepare(experiment, ui)
+    loaded = time.perf_counter() - began
+    names = [str(device) for device in setting.engine.devices.mesh.devices.flat]
+    with open_run(folder, to_json(experiment), config_hash(experiment), resume=resume, experiment_file=experiment_file, devices=names) as book:
+        rows = [describe(p) for p in setting.plan.stages]
+        book.write_plan("\n\n".join("\n".join(f"{k:>20}  {v}" for k, v in row.items()) for row in rows) + "\n", as_csv(setting.plan))
+        memory = _remember(setting, book) if resume else None
+        now, best, done = Network(setting.params, setting.stats, setting.plan.largest_size), None, list(memory.stages) if memory else []
+        for p in setting.plan.stages[memory.stage if memory else 0 :]:
+            now, best = run_stage(setting, p, now, best, memory, done, book, ui)
+            memory = None
+        summary = conclude(setting, now, done, book, ui) | {"seconds": time.perf_counter() - began}
+        summary["times"]["load"] = loaded
+        book.write_summary(summary)
+        draw(book)
+    return summary
+
+
+def _remember(setting: Setting, book: Logbook) -> Memory | None:
+    """Where the newest good checkpoint stands, after dropping the rows that came after it; None to start from the beginning."""
+    found = checkpoint.latest(book.path / "checkpoints")
+    if not found:
+        return None
+    memory = Memory(**found.metadata)
+    name = setting.experiment.stages[memory.stage].name
+    book.truncate_after(name, memory.step)
+    return memory
+
+
+def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: Logbook, ui: Quiet) -> dict[str, Any]:
+    """Keeps the final network and evaluates it on all held-out splits, plain and with test-time augmentation."""
+    pixels = setting.data.images["train"]
+    facts = {
+        "size": now.size,
+        "classes": list(setting.data.classes),
+        "channels": pixels.shape[-1],
+        "canvas": pixels.shape[1],
+        "multi_label": setting.data.labels["train"].ndim == 2,
+    }
+    checkpoint.save(book.path, "final", {"params": now.params, "stats": now.stats}, facts)
+    experiment = setting.experiment
+    results: dict[str, Any] = {"stages": done, "size": now.size, "valid": {}, "test": {}, "times": {}}
+    for split in ("valid", "test"):
+        if split in setting.images:
+            start = time.perf_counter()
+            views = tta.count(experiment.evaluate, experiment.augment)
+            title = f"evaluating {split}, {views} view{'s' * (views > 1)}"
+            logits = view_logits(setting.engine, experiment, now.params, now.stats, setting.images[split], now.size, views - 1, ui, title)
+            results[split] = judge(experiment, logits, setting.data.labels[split])
+            results["times"][f"evaluate_{split}"] = time.perf_counter() - start
+    return results
+
+
+def draw(book: Logbook) -> None:
+    """The pictures of a finished run: learning rates, losses, finder curves."""
+    rows = book.rows()
+    report.lr_schedule_picture(rows, book.path / "lr.png")
+    report.loss_picture(rows, book.path / "loss.png")
+    for stage, curve in read(book.path).finders.items():
+        report.finder_picture(curve, book.path / f"finder-{stage}.png")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from . import metrics, precompute, pretrained, tta
+from . import precompute, pretrained
 from .config import Experiment
 from .engine import Engine, engine
 from .pipeline import Data
@@ -117,38 +117,3 @@ def activations(setting: Setting, p: StagePlan, params: Tree, stats: Tree, split
     if found:
         ui.say(f"  activations of {split} found in the cache ({name})")
     return array
-
-
-def view_logits(setting: Setting, params: Tree, stats: Tree, images: jax.Array, size: int, views: int, ui: Quiet, title: str) -> np.ndarray:
-    """Logits of the plain view and `views` test-time augmentations of resident images: float32 [1 + views, n, classes]."""
-    run, experiment = setting.engine, setting.experiment
-    key = key_for(experiment.seed, "tta")
-    with ui.bar(title, len(images) * (1 + views)) as tick:
-        out = [run.logits(params, stats, images, size, tick)]
-        for v in range(1, views + 1):
-            out.append(
-                run.map(
-                    lambda index, draw, v=v: run.predict(params, stats, tta_view(setting, images, index, draw, key, v, size)),
-                    len(images),
-                    tick,
-                )
-            )
-    return np.stack(out)
-
-
-def tta_view(setting: Setting, images: jax.Array, index: jax.Array, draw: jax.Array, key: jax.Array, v: int, size: int) -> jax.Array:
-    raise NotImplementedError
-
-
-def judge(setting: Setting, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Loss and accuracy of the plain view, and with test-time augmentation where there are more views (keys "tta_…").
-
-    Args:
-        logits: [1 + views, n, classes], the plain view first.
-        labels: int [n] or float [n, classes].
-    """
-    plain = metrics.finish(metrics.sums(logits[0].astype(np.float64), labels, np.ones(len(labels))))
-    if len(logits) == 1:
-        return plain
-    mixed = metrics.evaluate(tta.combine(logits, setting.experiment.evaluate, multi_label=labels.ndim == 2), labels)
-    return plain | {f"tta_{name}": value for name, value in mixed.items()}

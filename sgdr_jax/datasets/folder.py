@@ -65,5 +65,10 @@ def _split_folders(root: Path) -> dict[str, dict[str, list[files.ImageFile]]]:
 def _by_class(folder: Path, root: Path) -> dict[str, list[files.ImageFile]]:
     found = {path.name: files.images_in(path, root) for path in files.subfolders(folder)}
     empty = [name for name, images in found.items() if not images]
-    require(not empty, f"data.root: class folders of {str(folder)!r} without images", empty[:5], f"put {', '.join(files.EXTENSIONS)} files in, or remove them")
+    require(
+        not empty,
+        f"data.root: class folders of {str(folder)!r} without images",
+        empty[:5],
+        f"put {', '.join(files.EXTENSIONS)} files in, or remove them",
+    )
     return found

@@ -107,8 +107,8 @@ def fingerprint(parts: Iterable[Any]) -> str:
 
 
 def take(items: Any, where: np.ndarray) -> Any:
-    """The items at positions `where`, of an array, or of a tuple or other sequence (then as a tuple)."""
-    return items[where] if isinstance(items, np.ndarray) else tuple(items[int(i)] for i in where)
+    """The items at positions `where`: of a list or tuple as a tuple, else by indexing with the positions, as arrays allow."""
+    return tuple(items[int(i)] for i in where) if isinstance(items, (list, tuple)) else items[where]
 
 
 def make_source(
@@ -129,7 +129,9 @@ def make_source(
     if "valid" not in splits:
         held = hold_out(names, labels, valid_fraction, seed)
         if not held.any():
-            raise InputError(f"data: none of the {len(names)} training images can be held out for validation; give at least two images of a class")
+            raise InputError(
+                f"data: none of the {len(names)} training images can be held out for validation; give at least two images of a class"
+            )
         for split, where in (("train", np.flatnonzero(~held)), ("valid", np.flatnonzero(held))):
             splits[split] = (take(items, where), labels[where], take(names, where))
     labels = splits["train"][1]

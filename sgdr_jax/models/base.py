@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 class ChainModel(Model):
     """A network whose body is a chain of named blocks, with fastai's concat-pool head in the place of its classifier.
 
-    A new architecture is a file with a subclass that states `blocks`, `modules` and `rename`.
+    A new architecture is a file with a subclass that states `blocks`, `modules` and `units`.
     """
 
     weights: str | None = "imagenet"
@@ -30,7 +31,7 @@ class ChainModel(Model):
     """Width of the head's hidden layer; 0 for a single linear layer."""
 
     imagenet: ClassVar[str]  # what weights="imagenet" stands for: "hf-hub:REPOSITORY", or "package:" and an installed Python package
-    classifier: ClassVar[tuple[str, ...]]  # how the names of the classifier's tensors begin in weight files
+    classifier: ClassVar[tuple[str, ...]]  # its name in weight files
     features: ClassVar[int]  # channels that leave the body
     mean: ClassVar[tuple[float, float, float]]  # of the images (0…1) that the ImageNet weights were trained with
     std: ClassVar[tuple[float, float, float]]
@@ -70,9 +71,28 @@ class ChainModel(Model):
         """The body's blocks as NNX modules for images of this many channels."""
         raise NotImplementedError
 
-    def rename(self, name: str) -> tuple[str, ...] | None:
-        """Path (block, …, leaf) in our trees of a tensor in torch's naming, ("head", leaf) for the classifier, None if unknown."""
+    def units(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+        """Convolutions of weight files: torch's name of the convolution, of its batch normalisation, and the path of the unit in our trees.
+
+        A file may follow any of several namings; a unit then comes once for each.
+        """
         raise NotImplementedError
+
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """Every tensor's name in weight files with its path in our trees without the group: (block, …, leaf), or ("head", …).
+
+        >>> from sgdr_jax.models import ResNet18
+        >>> ResNet18().names()["layer2.0.downsample.1.running_mean"]
+        ('layer2', 'block0', 'down', 'bn', 'mean')
+        """
+        leaves = (("weight", "scale"), ("bias", "bias"), ("running_mean", "mean"), ("running_var", "var"))
+        names: dict[str, tuple[str, ...]] = {}
+        for conv, bn, path in self.units():
+            names[f"{conv}.weight"] = (*path, "kernel")
+            names |= {f"{bn}.{theirs}": (*path, "bn", ours) for theirs, ours in leaves}
+        for linear in self.classifier:
+            names |= {f"{linear}.weight": ("head", "linear", "kernel"), f"{linear}.bias": ("head", "linear", "bias")}
+        return names
 
     def build(self, classes: int, channels: int = 3, *, reference: bool = False) -> Network:
         """The network of pure functions for this many classes and image channels.

@@ -1,12 +1,13 @@
 """EfficientNet-Lite 0, 1 and 2: EfficientNets without squeeze-and-excitation and with ReLU6, made for small devices.
 
-Source: Tan & Le 2019 for the scaling; the Lite variants and their ImageNet weights are Google's (Apache 2.0), trained on (x - 127) / 128 of 0…255.
+Source: Tan & Le 2019 for the scaling; the Lite variants and their ImageNet weights are Google's (Apache 2.0), which were trained
+on images (x - 127) / 128 of 0…255.
 """
 
 from __future__ import annotations
 
 import math
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -34,10 +35,10 @@ STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80)
 class EfficientNetLite(ChainModel):
     """What the Lite networks share; they differ in how wide and deep they are."""
 
-    classifier: ClassVar = ("_fc.", "classifier.")
+    classifier: ClassVar = ("_fc", "classifier")
     features: ClassVar = 1280
-    mean: ClassVar = (127 / 255,) * 3
-    std: ClassVar = (128 / 255,) * 3
+    mean: ClassVar = (127 / 255, 127 / 255, 127 / 255)
+    std: ClassVar = (128 / 255, 128 / 255, 128 / 255)
     width: ClassVar[float] = 1.0
     depth: ClassVar[float] = 1.0
 
@@ -97,40 +98,21 @@ class EfficientNetLite(ChainModel):
         modules["top"] = ConvBN(1, table[-1].outputs, self.features, eps=EPS, activation=relu6)
         return modules
 
-    def rename(self, name: str) -> tuple[str, ...] | None:
-        """Path of a tensor in the naming of efficientnet-lite-pytorch, or of timm's tf_efficientnet_lite networks.
-
-        >>> EfficientNetLite0().rename("_blocks.3._bn1.running_var")
-        ('block3', 'depthwise', 'bn', 'var')
-        >>> EfficientNetLite0().rename("blocks.2.0.conv_dw.weight")
-        ('block3', 'depthwise', 'kernel')
-        """
-        where, _, kind = name.rpartition(".")
-        if where in ("_fc", "classifier"):
-            return {"weight": ("head", "linear", "kernel"), "bias": ("head", "linear", "bias")}.get(kind)
-        if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)", where):
-            index, layer = int(match[1]), match[2]
-            table = {"_expand_conv": "expand", "_bn0": "expand", "_depthwise_conv": "depthwise", "_bn1": "depthwise"}
-            unit = (f"block{index}", table.get(layer, "project" if layer in ("_project_conv", "_bn2") else ""))
-        elif match := re.fullmatch(r"blocks\.([0-6])\.(\d+)\.(\w+)", where):
-            stage, repeat, layer = int(match[1]), int(match[2]), match[3]
-            if repeat >= self._repeats[stage]:
-                return None
-            # timm's first stage has no expansion: there conv_pw is the projection.
-            rows = ("depthwise", "project") if stage == 0 else ("expand", "depthwise", "project")
-            convs = ("conv_dw", "conv_pw") if stage == 0 else ("conv_pw", "conv_dw", "conv_pwl")
-            table = dict(zip(convs, rows, strict=True)) | {f"bn{i + 1}": row for i, row in enumerate(rows)}
-            unit = (f"block{sum(self._repeats[:stage]) + repeat}", table.get(layer, ""))
-        else:
-            table = {"_conv_stem": "stem", "_bn0": "stem", "_conv_head": "top", "_bn1": "top"}
-            table |= {"conv_stem": "stem", "bn1": "stem", "conv_head": "top", "bn2": "top"}
-            layer, unit = where, (table.get(where, ""),)
-        if "" in unit:
-            return None
-        if "conv" in layer:
-            return (*unit, "kernel") if kind == "weight" else None
-        leaf = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}.get(kind)
-        return (*unit, "bn", leaf) if leaf else None
+    def units(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+        """Names in efficientnet-lite-pytorch and in timm's tf_efficientnet_lite networks; see ChainModel.units."""
+        yield from (("_conv_stem", "_bn0", ("stem",)), ("_conv_head", "_bn1", ("top",)))
+        yield from (("conv_stem", "bn1", ("stem",)), ("conv_head", "bn2", ("top",)))
+        for index in range(sum(self._repeats)):
+            for conv, bn, unit in (("_expand_conv", 0, "expand"), ("_depthwise_conv", 1, "depthwise"), ("_project_conv", 2, "project")):
+                if index or unit != "expand":
+                    yield f"_blocks.{index}.{conv}", f"_blocks.{index}._bn{bn}", (f"block{index}", unit)
+        places = ((stage, repeat) for stage, repeats in enumerate(self._repeats) for repeat in range(repeats))
+        for index, (stage, repeat) in enumerate(places):
+            rows = (("conv_pw", "expand"), ("conv_dw", "depthwise"), ("conv_pwl", "project"))
+            if index == 0:  # has no expansion, and timm calls its projection conv_pw
+                rows = (("conv_dw", "depthwise"), ("conv_pw", "project"))
+            for number, (conv, unit) in enumerate(rows, 1):
+                yield f"blocks.{stage}.{repeat}.{conv}", f"blocks.{stage}.{repeat}.bn{number}", (f"block{index}", unit)
 
 
 def _rounded(channels: float) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ class ResNet(ChainModel):
     cuts: tuple[str, ...] = ("layer3",)
     """Blocks (layer1 … layer4) at which a new layer group begins; fastai's groups are stem to layer2, layer3 and layer4, head."""
 
-    classifier: ClassVar = ("fc.",)
+    classifier: ClassVar = ("fc",)
     mean: ClassVar = (0.485, 0.456, 0.406)
     std: ClassVar = (0.229, 0.224, 0.225)
     depths: ClassVar[tuple[int, int, int, int]]  # residual blocks in each layer
@@ -60,25 +60,16 @@ class ResNet(ChainModel):
             modules[f"layer{index + 1}"], inputs = Sequential(row), outputs
         return modules
 
-    def rename(self, name: str) -> tuple[str, ...] | None:
-        """Path of a tensor in torchvision's and timm's naming.
-
-        >>> ResNet18().rename("layer2.0.downsample.1.running_mean")
-        ('layer2', 'block0', 'down', 'bn', 'mean')
-        """
-        where, _, kind = name.rpartition(".")
-        if where == "fc":
-            return {"weight": ("head", "linear", "kernel"), "bias": ("head", "linear", "bias")}.get(kind)
-        if where in ("conv1", "bn1"):
-            unit: tuple[str, ...] = ("stem", "conv1")
-        elif match := re.fullmatch(r"(layer[1-4])\.(\d+)\.(?:(?:conv|bn)([123])|downsample\.([01]))", where):
-            unit = (match[1], f"block{match[2]}", f"conv{match[3]}" if match[3] else "down")
-        else:
-            return None
-        if where.endswith(".0") or re.search(r"conv\d$", where):
-            return (*unit, "kernel") if kind == "weight" else None
-        leaf = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}.get(kind)
-        return (*unit, "bn", leaf) if leaf else None
+    def units(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+        """Names in torchvision and timm; see ChainModel.units."""
+        yield "conv1", "bn1", ("stem", "conv1")
+        for index, depth in enumerate(self.depths):
+            layer = f"layer{index + 1}"
+            for block in range(depth):
+                for i in (1, 2, 3) if self.bottleneck else (1, 2):
+                    yield f"{layer}.{block}.conv{i}", f"{layer}.{block}.bn{i}", (layer, f"block{block}", f"conv{i}")
+                if block == 0 and (index or self.bottleneck):
+                    yield f"{layer}.0.downsample.0", f"{layer}.0.downsample.1", (layer, "block0", "down")
 
 
 @dataclass(frozen=True)

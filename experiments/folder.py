@@ -1,0 +1,25 @@
+"""Your own photographs by the eight-step recipe.
+
+    sgdr-jax train experiments/folder.py --data.root DIR
+
+DIR holds train/CLASS/* and valid/CLASS/*, or only CLASS/* (then a fifth of each class is held out). Nothing else needs to be set:
+a small set is gone through several times per epoch, rare classes are shown more often, and a stage that does not improve on the
+validation images is undone.
+"""
+
+from sgdr_jax import AdamW, Experiment, lesson2
+from sgdr_jax.augment import side_on
+from sgdr_jax.datasets import ImageFolder
+from sgdr_jax.models import EfficientNetLite0
+
+experiment = Experiment(
+    name="folder",
+    data=ImageFolder("data"),
+    model=EfficientNetLite0(),
+    augment=side_on(zoom=1.1),
+    stages=lesson2(size=224, similar_to_imagenet=True, views=4, cached_cycles=4, bn="frozen"),
+    optimizer=AdamW(),
+    batch_size=32,
+    epoch_steps=30,
+    balance=0.5,
+)

@@ -1,0 +1,35 @@
+"""Sets of augmentations that go together."""
+
+from __future__ import annotations
+
+from ..types import Augmentation
+from .dihedral import Dihedral
+from .flip import Flip
+from .lighting import Lighting
+from .rotate import Rotate
+from .zoom import Zoom
+
+
+def side_on(zoom: float = 1.1) -> tuple[Augmentation, ...]:
+    """For pictures taken from the side (pets, cars): a small rotation, a zoom, left-right flips, a little lighting.
+
+    `zoom` is the largest enlargement; 1 leaves it out. Source: `transforms_side_on` with `max_zoom=1.1` of fastai 0.7.
+
+    >>> [type(a).__name__ for a in side_on()]
+    ['Rotate', 'Zoom', 'Flip', 'Lighting']
+    """
+    return _basic(Flip(), zoom)
+
+
+def top_down(zoom: float = 1.1) -> tuple[Augmentation, ...]:
+    """For pictures taken from above (satellites, microscopes): `side_on` with all symmetries of the square instead of flips.
+
+    Source: `transforms_top_down` with `max_zoom=1.1` of fastai 0.7.
+    """
+    return _basic(Dihedral(), zoom)
+
+
+def _basic(symmetry: Augmentation, zoom: float) -> tuple[Augmentation, ...]:
+    zooms = (Zoom(zoom),) if zoom != 1 else ()
+    # fastai 0.7 changes the lighting of every image, hence p=1.
+    return (Rotate(10.0), *zooms, symmetry, Lighting(0.05, 0.05, p=1.0))

@@ -1,0 +1,228 @@
+"""The commands: plan, train, find-lr, eval, predict. Any field of an experiment is an option: --seed 1 --stages.1.lr 0.01 --data.root photos."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import difflib
+import io
+import re
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from . import experiment_file
+from .config import Experiment, Find, config_hash
+from .plan import Plan, as_csv, describe, plan
+from .progress import Terminal
+from .types import InputError
+
+Overrides = Annotated[Experiment, tyro.conf.arg(name="")]
+
+
+@dataclass
+class PlanCommand:
+    """Prints what an experiment would do, stage by stage, without training (and without jax)."""
+
+    experiment: Overrides
+    csv: Path | None = None
+    """Also write every update as CSV to this file."""
+    train_size: int | None = None
+    """Plan for this many training images instead of looking at the data."""
+
+
+@dataclass
+class TrainCommand:
+    """Runs an experiment and keeps everything in a run folder."""
+
+    experiment: Overrides
+    run: Path | None = None
+    """The run folder; by default runs/NAME-DATE-TIME."""
+    resume: bool = False
+    """Go on with the run in the folder, from its newest checkpoint."""
+
+
+@dataclass
+class FindLrCommand:
+    """Runs the learning-rate finder for one stage, on the network as it is before the first stage; prints and draws the curve."""
+
+    experiment: Overrides
+    stage: int = 0
+    """Index of the stage."""
+    rule: Literal["valley", "steep", "minimum", "slide"] | None = None
+    """How the rate is read off the curve; by default as the stage says."""
+    out: Path = Path("find-lr.png")
+    """Where the picture goes."""
+
+
+@dataclass
+class EvalCommand:
+    """Evaluates a finished run on one of its splits."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    split: Literal["train", "valid", "test"] = "valid"
+    """Which images."""
+    tta_views: int | None = None
+    """Augmented views beside the plain one; by default as in the experiment, 0 for none."""
+
+
+@dataclass
+class PredictCommand:
+    """Predicts the classes of image files with a finished run; writes CSV: path, label, probability, then one column per class."""
+
+    paths: tyro.conf.Positional[tuple[str, ...]]
+    """Image files, or folders of them."""
+    run: Path = field(kw_only=True)
+    """The run folder."""
+    out: Path | None = field(default=None, kw_only=True)
+    """Where the CSV goes; by default the terminal."""
+    tta_views: int | None = field(default=None, kw_only=True)
+    """Augmented views beside the plain one; by default as in the experiment, 0 for none."""
+
+
+WITH_EXPERIMENT = {"plan": PlanCommand, "train": TrainCommand, "find-lr": FindLrCommand}
+WITH_RUN = {"eval": EvalCommand, "predict": PredictCommand}
+
+USAGE = """usage: sgdr-jax COMMAND …
+
+  plan     FILE [options]           what an experiment would do, stage by stage
+  train    FILE [--run DIR] [--resume] [options]
+                                    run an experiment
+  find-lr  FILE [--stage N] [options]
+                                    the learning-rate finder, as table and picture
+  eval     DIR [--split test]       evaluate a finished run
+  predict  PATHS… --run DIR         classes of image files, as CSV
+
+FILE is an experiment file; its fields are the options, such as --seed 1 --stages.1.lr 0.01 --data.root photos.
+`sgdr-jax COMMAND FILE --help` lists them all."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs one command line; exits with 2 after one line on bad input, with 130 when interrupted."""
+    try:
+        _dispatch(list(sys.argv[1:] if argv is None else argv))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted; --resume goes on from the newest checkpoint", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+
+
+def _dispatch(argv: list[str]) -> None:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE)
+        raise SystemExit(0 if argv else 2)
+    name, rest = argv[0], argv[1:]
+    if name in WITH_RUN:
+        command = _parse(WITH_RUN[name], rest, f"sgdr-jax {name}")
+    elif name in WITH_EXPERIMENT:
+        if not rest or rest[0].startswith("-"):
+            if rest and rest[0] in ("-h", "--help"):
+                print(f"usage: sgdr-jax {name} FILE [options]\n\n{WITH_EXPERIMENT[name].__doc__}\n`sgdr-jax {name} FILE --help` lists the options, which include every field of the experiment.")
+                return
+            raise InputError(f"sgdr-jax {name} needs an experiment file first: sgdr-jax {name} FILE [options]")
+        kind = WITH_EXPERIMENT[name]
+        command = _parse(kind, rest[1:], f"sgdr-jax {name} {rest[0]}", kind(experiment=experiment_file.load(rest[0])))
+    else:
+        near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *WITH_RUN], 1)
+        raise InputError(f"{name!r} is no command; " + (f"did you mean {near[0]}? " if near else "") + "sgdr-jax --help lists them")
+    {"plan": _plan, "train": _train, "find-lr": _find_lr, "eval": _eval, "predict": _predict}[name](command, rest[0] if rest else "")
+
+
+def _parse(kind: type, argv: list[str], prog: str, default: Any = None) -> Any:
+    """tyro's parser, with its framed error message folded to one line."""
+    caught = io.StringIO()
+    extra = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(caught):
+            return tyro.cli(kind, args=argv, prog=prog, description=kind.__doc__, config=(tyro.conf.AvoidSubcommands,), **extra)
+    except SystemExit as exit_:
+        if exit_.code in (0, None):
+            raise
+        lines = (re.sub(r"[│╭╮╰╯─]+", " ", line).strip() for line in caught.getvalue().splitlines())
+        raise InputError(" ".join(" ".join(line for line in lines if line).split())) from None
+
+
+def _show_plan(made: Plan, ui: Terminal) -> None:
+    from .report import plan_table
+
+    ui.say(plan_table([describe(p) for p in made.stages]))
+
+
+def _plan(command: PlanCommand, _: str) -> None:
+    experiment, ui = command.experiment, Terminal()
+    size = command.train_size or experiment.data.open().sizes["train"]
+    made = plan(experiment, size)
+    ui.say(f"{experiment.name} ({config_hash(experiment)}): {size:,} training images, batches of {experiment.batch_size}")
+    _show_plan(made, ui)
+    if command.csv:
+        command.csv.write_text(as_csv(made), encoding="utf-8")
+        ui.say(f"every update: {command.csv}")
+
+
+def _train(command: TrainCommand, file: str) -> None:
+    from . import recipe
+    from .report import summary_table
+
+    ui = Terminal()
+    folder = command.run or Path("runs") / f"{command.experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    summary = recipe.run(command.experiment, folder, resume=command.resume, experiment_file=file, ui=ui)
+    ui.say(summary_table(summary))
+    ui.say(f"run folder: {folder}")
+
+
+def _find_lr(command: FindLrCommand, _: str) -> None:
+    import dataclasses
+
+    from .report import finder_picture
+    from .setting import prepare
+    from .stage import find_lr, open_stage
+
+    ui, stages = Terminal(), command.experiment.stages
+    if not 0 <= command.stage < len(stages):
+        raise InputError(f"--stage is {command.stage}; the stages are {', '.join(f'{i} ({s.name})' for i, s in enumerate(stages))}")
+    setting = prepare(command.experiment, ui)
+    p = setting.plan.stages[command.stage]
+    find = p.stage.lr if isinstance(p.stage.lr, Find) else Find()
+    if command.rule:
+        find = dataclasses.replace(find, rule=command.rule)
+    curve = find_lr(setting, p, open_stage(setting, p, setting.params, setting.stats, ui), find, ui)
+    for rule, lr in curve.suggestions.items():
+        ui.say(f"  {rule:<8} {lr:.2e}" + ("  ← chosen" if rule == curve.rule else ""))
+    ui.say(f"lr of the head: {curve.chosen:.2e} ({curve.verdict})")
+    finder_picture(dataclasses.asdict(curve) | {"stage": p.stage.name}, command.out)
+    ui.say(f"picture: {command.out}")
+
+
+def _eval(command: EvalCommand, _: str) -> None:
+    from .trained import evaluate_split, open_trained
+
+    ui = Terminal()
+    for name, value in evaluate_split(open_trained(command.run), command.split, command.tta_views, ui).items():
+        ui.say(f"{command.split} {name:<14} {value:.4f}")
+
+
+def _predict(command: PredictCommand, _: str) -> None:
+    from .trained import expand, open_trained, predict
+
+    paths = expand(command.paths)
+    net = open_trained(command.run)
+    with contextlib.ExitStack() as stack:
+        result = predict(net, paths, command.tta_views, Terminal() if command.out else None)
+        out = stack.enter_context(command.out.open("w", encoding="utf-8", newline="")) if command.out else sys.stdout
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["path", "label", "probability", *net.classes])
+        for path, row in zip(result.paths, result.probabilities, strict=True):
+            writer.writerow([path, net.label(row), f"{row.max():.4f}", *(f"{p:.6f}" for p in row)])
+    for path, reason in result.bad:
+        print(f"left out {path}: {reason}", file=sys.stderr)
+    if not result.paths:
+        raise InputError(f"none of the {len(paths)} files could be read as an image")

@@ -1,0 +1,209 @@
+"""Fashion-MNIST: 70,000 grey pictures of clothes, 28 × 28, in ten classes. Source: Xiao, Rasul & Vollgraf 2017, arXiv 1708.07747."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib.util
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..config import require
+from ..types import Dataset, InputError, Source
+from . import splits, tfds
+
+CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+COUNTS = {"train": 60_000, "test": 10_000}
+# SHA-256 of the pixels and labels after decompression and without the file headers, in the official order.
+DIGESTS = {
+    "train": (
+        "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
+        "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7",
+    ),
+    "test": (
+        "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
+        "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
+    ),
+}
+# Name, bytes of the header, bytes after it.
+_FILES = {
+    "train": (("train-images-idx3-ubyte.gz", 16, 784 * COUNTS["train"]), ("train-labels-idx1-ubyte.gz", 8, COUNTS["train"])),
+    "test": (("t10k-images-idx3-ubyte.gz", 16, 784 * COUNTS["test"]), ("t10k-labels-idx1-ubyte.gz", 8, COUNTS["test"])),
+}
+_SYSTEM = Path("/usr/share/datasets/fashion-mnist")
+_PACKAGE = "dataset-fashion-mnist"
+_MINUTES = 10  # for one download
+
+Raw = dict[str, tuple[np.ndarray, ...]]
+
+
+@dataclass(frozen=True)
+class FashionMnist(Dataset):
+    """Fashion-MNIST with its official 10,000 test images; the validation images are a stratified part of the training images.
+
+    Looked for in order: a TFDS folder that is already prepared; the files of the Debian package; a download through TFDS, where
+    tensorflow is installed; the Debian package, fetched with apt-get and unpacked without root. Wherever it comes from, its contents
+    are checked and images have the same names and order.
+    """
+
+    train_per_class: int | None = None
+    """Use only so many random images of each class for training and validation together; None: all 6,000."""
+    valid_fraction: float = 0.1
+    """Share of the training images held out for validation."""
+    seed: int = 0
+    """Decides which images are used and which are held out."""
+    root: str | None = None
+    """Folder to look in and to download into; None: the usual places (TFDS_DATA_DIR or ~/tensorflow_datasets,
+    /usr/share/datasets/fashion-mnist, and the user's cache folder)."""
+
+    def __post_init__(self) -> None:
+        splits.check_fraction(self.valid_fraction)
+        ok = self.train_per_class is None or 2 <= self.train_per_class <= 6000
+        require(ok, "data.train_per_class", self.train_per_class, "use 2…6000, or None for all")
+
+    def open(self) -> Source:
+        """Finds or fetches the set. Raises InputError that says for each place why it was not to be had there."""
+        raw = _get(self.root)
+        found = {split: (images, labels, [f"{split}/{i}" for i in range(len(labels))]) for split, (images, labels) in raw.items()}
+        if self.train_per_class is not None:
+            images, labels, names = found["train"]
+            where = splits.per_class(names, labels, self.train_per_class, self.seed)
+            found["train"] = (images[where], labels[where], [names[i] for i in where])
+        return splits.make_source(CLASSES, found, ["fashion_mnist", str(DIGESTS)], self.valid_fraction, self.seed)
+
+
+def _get(root: str | None) -> Raw:
+    reasons = []
+    ways: tuple[tuple[str, Callable[[str | None], Raw]], ...] = (
+        ("prepared TFDS folder", _from_tfds),
+        ("files of the Debian package", _from_files),
+        ("download through TFDS", _download_tfds),
+        ("download of the Debian package", _download_debian),
+    )
+    for name, way in ways:
+        try:
+            return way(root)
+        except (InputError, OSError) as error:
+            reasons.append(f"{name}: {' '.join(str(error).split())}")
+    raise InputError("Fashion-MNIST is not to be had; " + "; ".join(reasons))
+
+
+def _cache(root: str | None) -> Path:
+    """Where the files are kept after a download."""
+    base = Path(root).expanduser() if root else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sgdr_jax"
+    return base / "fashion-mnist"
+
+
+def _from_tfds(root: str | None) -> Raw:
+    builder = tfds.builder_in(tfds.find("fashion_mnist", root))
+    raw = {}
+    for split, count in COUNTS.items():
+        images, labels = tfds.read(builder, split)
+        require(len(labels) == count, f"the number of {split} images", len(labels), f"{count} are expected")
+        official = np.argsort(_stored(split, count))
+        raw[split] = (images[official], labels[official])
+    return _verified(raw)
+
+
+def _stored(split: str, count: int) -> list[int]:
+    """The official numbers of the records in the order that TFDS stores them in: by MD5 of split name and number."""
+    return sorted(range(count), key=lambda i: hashlib.md5(f"{split}{i}".encode(), usedforsecurity=False).digest())
+
+
+def _from_files(root: str | None) -> Raw:
+    places = [Path(root).expanduser(), _cache(root)] if root else [_SYSTEM, _cache(root)]
+    reasons = []
+    for place in places:
+        try:
+            return _verified(
+                {split: tuple(_idx(place / name, header, size) for name, header, size in parts) for split, parts in _FILES.items()}
+            )
+        except (InputError, OSError) as error:
+            reasons.append(str(error))
+    raise InputError(" and ".join(reasons))
+
+
+def _idx(path: Path, header: int, size: int) -> np.ndarray:
+    """The bytes after the header; reads no more than fits, so that a small file cannot unfold into a large one."""
+    try:
+        with gzip.open(path) as file:
+            content = file.read(header + size + 1)
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise InputError(f"{path} is damaged ({error})") from error
+    require(len(content) == header + size, f"the unpacked size of {path}", len(content), f"{header + size} bytes are expected")
+    return np.frombuffer(content, np.uint8, offset=header)
+
+
+def _verified(raw: Raw) -> Raw:
+    for split, pair in raw.items():
+        for part, digest in zip(pair, DIGESTS[split], strict=True):
+            actual = hashlib.sha256(part.astype(np.uint8).tobytes()).hexdigest()
+            require(
+                actual == digest,
+                f"the SHA-256 of the {split} set",
+                actual,
+                f"{digest} is expected; the copy is damaged or not Fashion-MNIST",
+            )
+    return {split: (images.reshape(-1, 28, 28, 1), labels.astype(np.int32)) for split, (images, labels) in raw.items()}
+
+
+def _download_tfds(root: str | None) -> Raw:
+    require(
+        importlib.util.find_spec("tensorflow") is not None,
+        "tensorflow",
+        "missing",
+        "preparing the set needs it, pip install 'sgdr_jax[prepare]'",
+    )
+    # In a process of its own: it can be given a time limit, and TensorFlow stays out of this one.
+    place = "" if root is None else f"data_dir={str(Path(root).expanduser())!r}, "
+    program = f"import tensorflow_datasets as t; t.builder('fashion_mnist', {place}file_format='array_record').download_and_prepare()"
+    _run([sys.executable, "-c", program])
+    return _from_tfds(root)
+
+
+def _download_debian(root: str | None) -> Raw:
+    for tool in ("apt-get", "dpkg"):
+        require(shutil.which(tool) is not None, tool, "missing", "this way needs Debian or Ubuntu")
+    target = _cache(root)
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target, prefix=".download-") as folder:
+        work = Path(folder)
+        get = ["apt-get", "-q", "-o", "Acquire::http::Timeout=30", "-o", "Acquire::Retries=2", "-o", "APT::Sandbox::User=root"]
+        try:
+            _run([*get, "download", _PACKAGE], work)
+        except InputError:
+            # The system's package lists may be empty, and only root may fill them; lists of our own need no rights.
+            (work / "lists" / "partial").mkdir(parents=True)
+            get += ["-o", f"Dir::State::Lists={work / 'lists'}", "-o", f"Dir::Cache={work}", "-o", "Debug::NoLocking=1"]
+            _run([*get, "update"], work, check=False)  # One broken source among several is no matter: the download tells.
+            _run([*get, "download", _PACKAGE], work)
+        packages = list(work.glob(f"{_PACKAGE}_*.deb"))
+        require(len(packages) == 1, "the number of packages that apt-get downloaded", len(packages), "one is expected")
+        _run(["dpkg", "-x", str(packages[0]), str(work / "unpacked")])
+        unpacked = work / "unpacked" / _SYSTEM.relative_to("/")
+        raw = _from_files(str(unpacked))
+        for name, _, _ in (part for parts in _FILES.values() for part in parts):
+            os.replace(unpacked / name, target / name)
+    return raw
+
+
+def _run(command: list[str], folder: Path | None = None, check: bool = True) -> None:
+    logging.getLogger(__name__).info("running %s", " ".join(command))
+    try:
+        done = subprocess.run(
+            command, cwd=folder, timeout=60 * _MINUTES, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise InputError(f"{command[0]} took more than {_MINUTES} minutes") from error
+    if check and done.returncode != 0:
+        said = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        raise InputError(f"{Path(command[0]).name} failed with exit code {done.returncode} ({said[-1][:200]})")

@@ -1,0 +1,73 @@
+"""Pictures that a small network can learn, made on the spot: for tests, demonstrations and benchmarks without data."""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import require
+from ..types import Dataset, Source
+from . import splits
+
+
+@dataclass(frozen=True)
+class Synthetic(Dataset):
+    """Rings whose spacing and colour tell the class, at a random place over noise; the same pictures for the same fields.
+
+    Rings look the same turned and mirrored, so augmentation does not mix up the classes.
+    """
+
+    classes: int = 3
+    """Number of classes, as nearly as possible equally large."""
+    train: int = 64
+    """Number of training images."""
+    valid: int = 32
+    """Number of validation images."""
+    test: int = 0
+    """Number of test images; 0: no test split."""
+    side: int = 32
+    """Side of the images in pixels."""
+    channels: int = 3
+    """1 for grey images, 3 for colour."""
+    multi_label: bool = False
+    """Whether an image shows rings of several classes."""
+    seed: int = 0
+    """Other pictures for another seed."""
+
+    def __post_init__(self) -> None:
+        require(self.classes >= 2, "data.classes", self.classes, "use at least 2")
+        require(self.side >= 4, "data.side", self.side, "use at least 4 pixels")
+        require(self.channels in (1, 3), "data.channels", self.channels, "use 1 or 3")
+        require(self.train >= self.classes, "data.train", self.train, f"use at least one image for each of {self.classes} classes")
+        require(self.valid >= 1, "data.valid", self.valid, "use at least 1")
+        require(self.test >= 0, "data.test", self.test, "use 0 or more")
+        require(self.seed >= 0, "data.seed", self.seed, "use 0 or more")
+
+    def open(self) -> Source:
+        """Draws the pictures."""
+        found = {}
+        for number, (split, count) in enumerate((("train", self.train), ("valid", self.valid), ("test", self.test))):
+            if count:
+                images, shown = self._draw(count, np.random.default_rng((self.seed, number)))
+                labels = shown.astype(np.float32) if self.multi_label else shown.argmax(axis=1).astype(np.int32)
+                found[split] = (images, labels, [f"{split}/{i}" for i in range(count)])
+        identity = [images for images, _, _ in found.values()]
+        return splits.make_source([f"rings{i}" for i in range(self.classes)], found, identity, 0.5, self.seed)
+
+    def _draw(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [count, side, side, channels] and bool [count, classes]: which classes each picture shows."""
+        shown = np.arange(count)[:, None] % self.classes == np.arange(self.classes)
+        if self.multi_label:
+            shown |= rng.random((count, self.classes)) < 0.3
+        y, x = np.mgrid[-1 : 1 : self.side * 1j, -1 : 1 : self.side * 1j].astype(np.float32)
+        pictures = rng.normal(0.4, 0.08, (count, self.side, self.side, self.channels)).astype(np.float32)
+        for label in range(self.classes):
+            where = np.flatnonzero(shown[:, label])
+            centre = rng.uniform(-0.5, 0.5, (2, len(where), 1, 1)).astype(np.float32)
+            radius = np.hypot(x - centre[0], y - centre[1])
+            rings = np.exp(-3 * radius**2) * (0.6 + 0.4 * np.cos(4 * (label + 1) * radius))
+            colour = np.array(colorsys.hsv_to_rgb(label / self.classes, 0.9, 1.0) if self.channels == 3 else (1.0,), np.float32) - 0.4
+            pictures[where] += rings[..., None] * colour
+        return (pictures.clip(0, 1) * 255).astype(np.uint8), shown

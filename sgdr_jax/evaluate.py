@@ -1,0 +1,54 @@
+"""Predictions of a network for whole sets of resident images, over one view or several, and their measures."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from . import metrics, tta
+from .config import Experiment
+from .engine import Engine
+from .progress import Quiet
+from .rng import key_for
+from .state import Tree
+
+
+def view_logits(run: Engine, experiment: Experiment, params: Tree, stats: Tree, images: jax.Array, size: int, views: int, ui: Quiet, title: str) -> np.ndarray:
+    """Logits of the plain view and `views` test-time augmentations, float32 [1 + views, n, classes].
+
+    Args:
+        images: resident, uint8 [n, s, s, c].
+        size: side in pixels that the network sees.
+        views: number of augmented views, 0 for the plain one alone.
+        title: of the progress bar.
+    """
+    key = key_for(experiment.seed, "tta")
+    with ui.bar(title, len(images) * (1 + views)) as tick:
+
+        def logits(v: int) -> np.ndarray:
+            def rows(index: jax.Array, _: jax.Array) -> jax.Array:
+                return run.predict(params, stats, run.view(images, index, key, v, kind=experiment.evaluate.tta_kind, augmentations=experiment.augment, size=size))
+
+            return run.map(rows, len(images), tick)
+
+        return np.stack([run.logits(params, stats, images, size, tick), *(logits(v) for v in range(1, views + 1))])
+
+
+def probabilities(experiment: Experiment, logits: np.ndarray, multi_label: bool) -> np.ndarray:
+    """The views mixed as `Experiment.evaluate` says: [1 + views, n, classes] logits to [n, classes] probabilities."""
+    how = experiment.evaluate
+    return np.asarray(tta.combine(logits, weight=how.tta_weight, mean=how.tta_mean, multi_label=multi_label))
+
+
+def judge(experiment: Experiment, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Loss, accuracy and the like of the plain view, and under "tta_…" of all views mixed where there are more.
+
+    Args:
+        logits: [1 + views, n, classes], the plain view first.
+        labels: int [n] or float [n, classes].
+    """
+    plain = metrics.finish(metrics.sums(logits[0].astype(np.float64), labels, np.ones(len(labels))))
+    if len(logits) == 1:
+        return plain
+    mixed = metrics.evaluate(probabilities(experiment, logits, labels.ndim == 2), labels)
+    return plain | {f"tta_{name}": value for name, value in mixed.items()}

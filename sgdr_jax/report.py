@@ -1,0 +1,315 @@
+"""Pictures and tables of runs, from the files of their run folders alone. No jax, no model; matplotlib only when a picture is drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+from rich.table import Table
+
+from . import logbook
+from .types import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from .logbook import Row
+
+# Okabe & Ito 2008: eight colours that stay apart for the colour-blind; the yellow is left out, it is too faint for lines on white.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_GREY = "#8a8a8a"
+
+
+# ---- drawing ----
+
+
+def _axes(width: float = 8.0, height: float = 4.0) -> Axes:
+    """Empty axes of a new figure in the one style of all pictures; belongs to no window and no global list."""
+    from matplotlib.figure import Figure
+
+    axes = Figure(figsize=(width, height), dpi=150, layout="constrained").add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_GREY)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(color=_GREY, labelsize=9)
+    return axes
+
+
+def _save(axes: Axes, path: str | Path) -> Path:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Software": None})  # The same picture is the same bytes, whatever drew it.
+    return Path(path)
+
+
+def _legend(axes: Axes) -> None:
+    handles, _ = axes.get_legend_handles_labels()
+    axes.legend(
+        loc="lower right", bbox_to_anchor=(1, 1.06), ncols=len(handles), frameon=False, fontsize=9, borderaxespad=0, handlelength=1.6
+    )
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+class _Part(NamedTuple):
+    """The rows of one stage, and where it lies on the axis of the picture."""
+
+    stage: str
+    rows: list[Row]
+    start: float
+    end: float
+
+
+def _parts(rows: Iterable[Row], measure: str) -> list[_Part]:
+    """Rows by stage in order of appearance, laid end to end; `measure` ("step" or "epoch") is what the axis counts within a stage."""
+    stages: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.get("stage") is not None and row.get(measure) is not None:
+            stages.setdefault(str(row["stage"]), []).append(row)
+    parts, start = [], 0.0
+    for stage, own in stages.items():
+        # A training row's step is done only after it, so a stage with no other rows is one step longer than its last row says.
+        length = max(row[measure] + (measure == "step" and row.get("kind", "train") == "train") for row in own)
+        parts.append(_Part(stage, own, start, start + length))
+        start += length
+    return parts
+
+
+def _mark_stages(axes: Axes, parts: Sequence[_Part]) -> None:
+    """Lines between stages, and their names above the picture; names get shorter where their stage has too little room."""
+    whole = parts[-1].end - parts[0].start
+    for part in parts:
+        if part.start > parts[0].start:
+            axes.axvline(part.start, color=_GREY, linewidth=1, zorder=0.5)
+        room = max(int(105 * (part.end - part.start) / max(whole, 1e-9)), 1)
+        name = part.stage if len(part.stage) <= room else part.stage[: room - 1] + "…" if room > 2 else ""
+        axes.annotate(
+            name,
+            ((part.start + part.end) / 2, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+            color="#444444",
+        )
+    axes.set_xlim(parts[0].start, max(parts[-1].end, 1e-9))
+
+
+# ---- pictures ----
+
+
+def lr_schedule_picture(rows: Iterable[Row], path: str | Path, log: bool | None = None) -> Path:
+    """Draws the learning rate of each layer group over all updates, stage after stage; restarts are dotted lines.
+
+    Args:
+        rows: of metrics.jsonl, or of a plan: {"stage", "step", "lr": {group: rate}} and, optionally, "cycle". Groups that are not in
+            "lr", or at 0 throughout a stage, are frozen there and not drawn. Rows of other kinds are ignored, but for the cycle ends
+            that evaluation rows tell of.
+        path: of the PNG file.
+        log: logarithmic rates; None: where the groups' highest rates are more than 30 times apart.
+
+    Raises:
+        InputError: when no row has a learning rate.
+    """
+    rows = list(rows)
+    parts = [part for part in _parts(rows, "step") if any("lr" in row for row in part.rows)]
+    if not parts:
+        raise InputError(f"{path} has no learning rates to show; name a run that has trained at least one step")
+    groups = list(dict.fromkeys(group for part in parts for row in part.rows for group in row.get("lr", ())))
+    axes = _axes()
+    peaks = []
+    for i, group in enumerate(groups):
+        label: str | None = group
+        for part in parts:
+            points = [(part.start + row["step"], _number(row["lr"][group])) for row in part.rows if group in row.get("lr", ())]
+            rates = [rate for _, rate in points]
+            if any(rates):
+                peaks.append(max(rates))
+                # Groups at one rate lie on top of each other: the later is narrower, so that each is seen.
+                style = {"color": _COLOURS[i % len(_COLOURS)], "linewidth": 1.4 + 1.3 * (len(groups) - 1 - i)}
+                axes.plot(*zip(*points, strict=True), label=label, solid_capstyle="butt", marker="o" if len(points) == 1 else None, **style)
+                label = None
+    for x in _restarts(parts):
+        axes.axvline(x, color=_GREY, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0.5)
+    if log if log is not None else bool(peaks) and max(peaks) > 30 * min(peaks):
+        axes.set_yscale("log")
+        axes.set_ylim(min(peaks) / 30, 2 * max(peaks))
+    else:
+        axes.set_ylim(0, 1.05 * max(peaks, default=1))
+    _mark_stages(axes, parts)
+    _legend(axes)
+    axes.set_xlabel("update")
+    axes.set_ylabel("learning rate")
+    return _save(axes, path)
+
+
+def _restarts(parts: Sequence[_Part]) -> list[float]:
+    """Where a new cycle begins inside a stage: told by the cycle of plan rows, or by the evaluations at cycle ends."""
+    found = []
+    for part in parts:
+        training = [row for row in part.rows if "lr" in row and "cycle" in row]
+        found += [part.start + b["step"] for a, b in zip(training, training[1:], strict=False) if b["cycle"] != a["cycle"]]
+        ends = {part.start + row["step"] for row in part.rows if row.get("kind") == "eval" and "cycle" in row}
+        found += [x for x in sorted(ends) if part.start < x < part.end]
+    return found
+
+
+def loss_picture(rows: Iterable[Row], path: str | Path) -> Path:
+    """Draws training loss (each update faint, the running mean strong) and validation loss over epochs, stage after stage.
+
+    The last validation of each stage has its accuracy written beside it. The running mean is the debiased exponential one with
+    weight 0.02 for each new loss, begun anew in each stage.
+
+    Raises:
+        InputError: when no row has a loss.
+    """
+    parts = _parts((row for row in rows if "loss" in row), "epoch")
+    if not parts:
+        raise InputError(f"{path} has no losses to show; name a run that has trained at least one step")
+    axes = _axes()
+    seen: list[float] = []
+    for i, part in enumerate(parts):
+        train = [(part.start + row["epoch"], _number(row["loss"])) for row in part.rows if row.get("kind") == "train"]
+        valid = [row for row in part.rows if row.get("kind") == "eval" and row.get("split", "valid") == "valid"]
+        if train:
+            x, y = zip(*train, strict=True)
+            mean = _running_mean(y)
+            axes.plot(x, y, color=_COLOURS[0], alpha=0.25, linewidth=0.7)
+            axes.plot(x, mean, color=_COLOURS[0], linewidth=1.8, label="training" if i == 0 else None)
+            seen += [*mean, *sorted(y)[: max(len(y) * 49 // 50, 1)]]
+        points = [(part.start + row["epoch"], _number(row["loss"])) for row in valid]
+        if points:
+            label = None if any(line.get_label() == "validation" for line in axes.get_lines()) else "validation"
+            axes.plot(*zip(*points, strict=True), color=_COLOURS[1], marker="o", markersize=6, linewidth=1.2, label=label)
+            seen += [y for _, y in points]
+            if valid[-1].get("accuracy") is not None and math.isfinite(points[-1][1]):
+                box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
+                text = f"{100 * valid[-1]['accuracy']:.1f} %"
+                at = {"xytext": (-4, 9), "textcoords": "offset points", "ha": "right", "fontsize": 9, "color": _COLOURS[1], "bbox": box}
+                axes.annotate(text, points[-1], **at)
+    finite = [y for y in seen if math.isfinite(y)]
+    if finite:
+        low, high = min(finite), max(finite)
+        axes.set_ylim(max(low - 0.08 * (high - low), 0), high + 0.12 * (high - low) + 1e-9)
+    _mark_stages(axes, parts)
+    _legend(axes)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("loss")
+    return _save(axes, path)
+
+
+def _running_mean(values: Sequence[float], keep: float = 0.98) -> list[float]:
+    """m ← 0.98·m + 0.02·x, divided by what it lacks of a full weight; numbers that are not finite are passed over."""
+    out, mean, weight = [], 0.0, 0.0
+    for value in values:
+        if math.isfinite(value):
+            mean, weight = keep * mean + (1 - keep) * value, keep * weight + 1 - keep
+        out.append(mean / weight if weight else math.nan)
+    return out
+
+
+def finder_picture(curve: Mapping[str, Any], path: str | Path) -> Path:
+    """Draws what the learning-rate finder saw: loss over rate, what every rule suggests, and in bold what was chosen.
+
+    Args:
+        curve: "lrs", "losses", "smoothed" (lists of one length), "suggestions" {rule: rate}, "chosen", "rule", "verdict", and "stage"
+            where known: the fields of `lr_finder.Curve`, as the run folder keeps them.
+        path: of the PNG file.
+    """
+    lrs, smoothed = [float(x) for x in curve["lrs"]], [_number(y) for y in curve["smoothed"]]
+    losses = [_number(y) for y in curve["losses"]]
+    axes = _axes(7.5, 4.4)
+    axes.scatter(lrs, losses, s=9, color=_COLOURS[0], alpha=0.3, linewidths=0, label="loss of a batch")
+    axes.plot(lrs, smoothed, color=_COLOURS[0], linewidth=2, label="running mean")
+    chosen = float(curve["chosen"])
+    axes.axvline(chosen, color="black", linewidth=2.2, label=f"chosen: {chosen:.2g}", zorder=2.5)
+    for (rule, rate), marker, colour in zip(curve["suggestions"].items(), "ovsD^<>ph*", _COLOURS[1:6] * 2, strict=False):
+        style = {"markersize": 8, "markeredgecolor": "white", "linestyle": "none", "zorder": 4}
+        height = _at(lrs, smoothed, float(rate))
+        axes.plot([rate], [height], marker=marker, color=colour, label=f"{rule}: {rate:.2g}", **style)
+    finite = [y for y in smoothed if math.isfinite(y)]
+    if finite:
+        # The curve ends by shooting up; what matters is below, so the picture ends a little above where the test began.
+        low, begun = min(finite), max(finite[: max(len(finite) // 5, 1)])
+        top = max(begun, low + 1e-3) + 0.5 * max(begun - low, 1e-3)
+        axes.set_ylim(low - 0.15 * (top - low), top)
+    axes.set_xscale("log")
+    axes.set_xlim(min(lrs) / 1.2, max(max(lrs), chosen) * 1.2)
+    stage = f'stage "{curve["stage"]}": ' if "stage" in curve else ""
+    axes.set_title(f"{stage}learning rate {chosen:.2g} by {curve['rule']}, {curve['verdict']}", loc="left", fontsize=10, wrap=True)
+    axes.set_xlabel("learning rate of the last layer group")
+    axes.set_ylabel("training loss")
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return _save(axes, path)
+
+
+def _at(lrs: Sequence[float], values: Sequence[float], rate: float) -> float:
+    """The curve's value at a rate, between its points on the logarithmic axis; the end's value beyond the ends."""
+    import numpy as np
+
+    good = [(math.log(x), y) for x, y in zip(lrs, values, strict=True) if math.isfinite(y)]
+    return float(np.interp(math.log(rate), *zip(*good, strict=True))) if good else 0.0
+
+
+def pictures(folder: str | Path) -> tuple[Path, ...]:
+    """Draws all pictures of a run into its folder: lr.png, loss.png and finder-<stage>.png, as far as there is something to show.
+
+    Raises:
+        InputError: when the folder is not that of a run.
+    """
+    run = logbook.read(folder)
+    drawn = [finder_picture(curve, run.path / f"finder-{quote(stage, safe=' ')}.png") for stage, curve in run.finders.items()]
+    if any(row.get("kind") == "train" for row in run.rows):
+        drawn += [lr_schedule_picture(run.rows, run.path / "lr.png"), loss_picture(run.rows, run.path / "loss.png")]
+    return tuple(drawn)
+
+
+# ---- tables ----
+
+
+def _text(value: Any, form: str) -> str:
+    """A number as text; empty for one that is missing."""
+    return "" if value is None else format(value, form)
+
+
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """The results of a run as a table to print: one line for each stage, then the final numbers.
+
+    Args:
+        summary: {"stages": [{"name", "size", "epochs", "steps", "seconds", "train_loss", "valid_loss", "valid_accuracy", "lr": […],
+            "kept": bool}], "valid": {"loss", "accuracy"}, "test": {"loss", "accuracy", "tta_loss", "tta_accuracy"} or {},
+            "seconds": float}; what is missing stays empty.
+    """
+    table = Table("stage", title=summary.get("title"))
+    for name in ("size", "lr", "epochs", "seconds", "train loss", "loss", "accuracy"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for stage in summary.get("stages", ()):
+        table.add_row(
+            str(stage.get("name", "")),
+            _text(stage.get("size"), "d"),
+            ", ".join(_text(lr, ".2g") for lr in stage.get("lr") or ()),
+            _text(stage.get("epochs"), "g"),
+            _text(stage.get("seconds"), ".0f"),
+            _text(stage.get("train_loss"), ".4f"),
+            _text(stage.get("valid_loss"), ".4f"),
+            _text(stage.get("valid_accuracy"), ".4f"),
+            "" if stage.get("kept", True) else "undone",
+        )
+    table.add_section()
+    results = (("validation", "valid", ""), ("validation, TTA", "valid", "tta_"), ("test", "test", ""), ("test, TTA", "test", "tta_"))
+    for label, split, prefix in results:
+        loss, accuracy = ((summary.get(split) or {}).get(prefix + name) for name in ("loss", "accuracy"))
+        if loss is not None or accuracy is not None:
+            table.add_row(label, "", "", "", "", "", _text(loss, ".4f"), _text(accuracy, ".4f"), "")
+    if summary.get("seconds") is not None:
+        table.add_row("in all", "", "", "", _text(summary["seconds"], ".0f"), "", "", "", "")
+    return table

@@ -1,0 +1,130 @@
+"""A finished run opened again: its network, its classes, and predictions for any images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from . import checkpoint, tta
+from .config import Experiment, from_json, require
+from .engine import Engine, engine
+from .evaluate import judge, probabilities, view_logits
+from .logbook import read
+from .pipeline import decode, is_image, load
+from .progress import Quiet
+from .rng import key_for
+from .state import Tree
+from .types import InputError
+
+
+class Trained(NamedTuple):
+    """The final network of a run.
+
+    Attributes:
+        experiment: that made it.
+        engine: compiled programs.
+        params, stats: the network.
+        size: side in pixels that it was last trained at.
+        classes: names, in label order.
+        channels: of the images that it takes.
+        canvas: side in pixels at which its images were stored.
+        multi_label: whether an image can have several classes.
+    """
+
+    experiment: Experiment
+    engine: Engine
+    params: Tree
+    stats: Tree
+    size: int
+    classes: tuple[str, ...]
+    channels: int
+    canvas: int
+    multi_label: bool
+
+    def label(self, row: np.ndarray) -> str:
+        """Name of the likeliest class of a row of probabilities; for multi-label data all classes above a half, joined by spaces."""
+        return " ".join(c for c, p in zip(self.classes, row, strict=True) if p > 0.5) if self.multi_label else self.classes[int(row.argmax())]
+
+
+def open_trained(folder: str | Path) -> Trained:
+    """Opens a run folder. Raises InputError when it is none, or its run has not finished."""
+    run = read(folder)
+    experiment = from_json(run.config)
+    require(isinstance(experiment, Experiment), "config.json", str(folder), "name the folder of a run")
+    if not (run.path / "final").is_dir():
+        raise InputError(f"run folder {folder} holds no final network; finish the run with `sgdr-jax train FILE --run {folder} --resume`")
+    try:
+        facts = checkpoint.verify(run.path, "final")
+    except checkpoint.Damaged as error:
+        raise InputError(f"{error}; restore it, or run the experiment again") from error
+    network = experiment.model.build(len(facts["classes"]), facts["channels"])
+    programs = engine(experiment, network)
+    params, stats = network.init(key_for(experiment.seed, "init"))
+    arrays = checkpoint.restore(run.path, "final", {"params": params, "stats": stats})
+    params, stats = programs.devices.replicate((arrays["params"], arrays["stats"]))
+    return Trained(experiment, programs, params, stats, facts["size"], tuple(facts["classes"]), facts["channels"], facts["canvas"], facts["multi_label"])
+
+
+class Predictions(NamedTuple):
+    """Probabilities for the images that could be read.
+
+    Attributes:
+        paths: of those images.
+        probabilities: float32 [n, classes].
+        bad: (path, reason) of the others.
+    """
+
+    paths: tuple[str, ...]
+    probabilities: np.ndarray
+    bad: tuple[tuple[str, str], ...]
+
+
+def expand(paths: Sequence[str]) -> tuple[str, ...]:
+    """Files as they are, folders as the image files below them, sorted. Raises InputError for a path that does not exist."""
+    found: list[str] = []
+    for path in map(Path, paths):
+        require(path.exists(), "path", str(path), "name image files, or folders of them")
+        inside = sorted(str(p) for p in path.rglob("*") if is_image(p)) if path.is_dir() else [str(path)]
+        require(bool(inside), "path", str(path), "name a folder that holds image files")
+        found += inside
+    return tuple(found)
+
+
+def predict(net: Trained, paths: Sequence[str], views: int | None = None, ui: Quiet | None = None) -> Predictions:
+    """Probabilities for image files.
+
+    Args:
+        paths: image files; those that cannot be read come back in `bad`.
+        views: augmented views beside the plain one; None as in the experiment, 0 for none.
+        ui: progress bars.
+    """
+    images, index, bad = decode(paths, net.canvas, net.channels)
+    if not len(images):
+        return Predictions((), np.zeros((0, len(net.classes)), np.float32), bad)
+    mixed = probabilities(net.experiment, _logits(net, images, views, ui or Quiet(), "predicting"), net.multi_label)
+    return Predictions(tuple(paths[i] for i in index), mixed, bad)
+
+
+def evaluate_split(net: Trained, split: str, views: int | None = None, ui: Quiet | None = None) -> dict[str, float]:
+    """Measures on a split of the run's own data; see `evaluate.judge`. Raises InputError when there is no such split."""
+    ui = ui or Quiet()
+    source = net.experiment.data.open()
+    require(split in source.labels, "split", split, f"the data has {', '.join(source.labels)}")
+    require(tuple(source.classes) == net.classes, "data", list(source.classes), f"the run was trained on {list(net.classes)}")
+    one = source._replace(**{name: {split: getattr(source, name)[split]} for name in ("labels", "items", "names")})
+    data = load(one, canvas=net.canvas, largest_size=net.size, channels=net.channels, max_bad_share=net.experiment.max_bad_share)
+    return judge(net.experiment, _logits(net, data.images[split], views, ui, f"evaluating {split}"), data.labels[split])
+
+
+def _logits(net: Trained, images: np.ndarray, views: int | None, ui: Quiet, title: str) -> np.ndarray:
+    if views is not None:
+        how = dataclasses.replace(net.experiment.evaluate, tta_views=views)
+    else:
+        how = net.experiment.evaluate
+    extra = tta.count(how, net.experiment.augment) - 1
+    resident = net.engine.devices.replicate(images)
+    return view_logits(net.engine, net.experiment, net.params, net.stats, resident, net.size, extra, ui, title)
