@@ -1,6 +1,6 @@
 """Dog breeds (Kaggle: labels.csv beside train/*.jpg) by the eight-step recipe, then once more with bigger images.
 
-    sgdr-jax train experiments/dog_breeds.py --data.root data/dogs --seed 1
+sgdr-jax train experiments/dog_breeds.py --data.root data/dogs --seed 1
 """
 
 from sgdr_jax import AdamW, Eval, Experiment, Find, Stage, lesson2

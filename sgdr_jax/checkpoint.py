@@ -180,13 +180,12 @@ def _facts(folder: str | Path, name: str) -> dict[str, Any]:
         _settle(Path(folder))
     try:
         manifest = json.loads((path / _MANIFEST).read_bytes())
-        missing = manifest.keys() ^ {str(p.relative_to(path)) for p in _files(path)}
-        wrong = sorted(missing) or [file for file, digest in manifest.items() if _digest(path / file) != digest]
+        wrong = [file for file, digest in manifest.items() if _digest(path / file) != digest]
         if not wrong:
             return json.loads((path / "metadata.json").read_bytes())
     except (OSError, ValueError, AttributeError) as error:
         raise Damaged(f"checkpoint {path} cannot be read: {error}") from error
-    raise Damaged(f"checkpoint {path} is damaged: {wrong[0]} is {'missing or not of it' if missing else 'not what was written'}")
+    raise Damaged(f"checkpoint {path} is damaged: {wrong[0]} is not what was written")
 
 
 def latest(folder: str | Path) -> Found | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import difflib
 import io
 import re
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +18,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from . import experiment_file
-from .config import Experiment, Find, config_hash
+from .config import Experiment, Find, config_hash, require
 from .plan import Plan, as_csv, describe, plan
 from .progress import Terminal
 from .types import InputError
@@ -99,6 +101,7 @@ USAGE = """usage: sgdr-jax COMMAND …
   predict  PATHS… --run DIR         classes of image files, as CSV
 
 FILE is an experiment file; its fields are the options, such as --seed 1 --stages.1.lr 0.01 --data.root photos.
+--stages.N.lr takes one rate, or one for each trained layer group, and then replaces the finder.
 `sgdr-jax COMMAND FILE --help` lists them all."""
 
 
@@ -126,11 +129,14 @@ def _dispatch(argv: list[str]) -> None:
     elif name in WITH_EXPERIMENT:
         if not rest or rest[0].startswith("-"):
             if rest and rest[0] in ("-h", "--help"):
-                print(f"usage: sgdr-jax {name} FILE [options]\n\n{WITH_EXPERIMENT[name].__doc__}\n`sgdr-jax {name} FILE --help` lists the options, which include every field of the experiment.")
+                print(
+                    f"usage: sgdr-jax {name} FILE [options]\n\n{WITH_EXPERIMENT[name].__doc__}\n`sgdr-jax {name} FILE --help` lists the options, which include every field of the experiment."
+                )
                 return
             raise InputError(f"sgdr-jax {name} needs an experiment file first: sgdr-jax {name} FILE [options]")
         kind = WITH_EXPERIMENT[name]
-        command = _parse(kind, rest[1:], f"sgdr-jax {name} {rest[0]}", kind(experiment=experiment_file.load(rest[0])))
+        experiment, words = _take_rates(experiment_file.load(rest[0]), rest[1:])
+        command = _parse(kind, words, f"sgdr-jax {name} {rest[0]}", kind(experiment=experiment))
     else:
         near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *WITH_RUN], 1)
         raise InputError(f"{name!r} is no command; " + (f"did you mean {near[0]}? " if near else "") + "sgdr-jax --help lists them")
@@ -147,8 +153,42 @@ def _parse(kind: type, argv: list[str], prog: str, default: Any = None) -> Any:
     except SystemExit as exit_:
         if exit_.code in (0, None):
             raise
-        lines = (re.sub(r"[│╭╮╰╯─]+", " ", line).strip() for line in caught.getvalue().splitlines())
-        raise InputError(" ".join(" ".join(line for line in lines if line).split())) from None
+        raise InputError(_one_line(caught.getvalue())) from None
+
+
+def _one_line(framed: str) -> str:
+    """tyro's framed message as one line: what is wrong, and the nearest option names where it offers any."""
+    text = " ".join(re.sub(r"[│╭╮╰╯─]+", " ", framed).split())
+    wrong, _, near = text.partition("Perhaps you meant:")
+    names = list(dict.fromkeys(re.findall(r"--[a-z][\w.-]*", near.partition("For full helptext")[0])))
+    wrong = wrong.partition("For full helptext")[0].removeprefix("Unrecognized options ").removeprefix("Parsing error ").strip()
+    return wrong + (f"; did you mean {', '.join(names[:3])}?" if names else "; --help lists the options")
+
+
+def _take_rates(experiment: Experiment, argv: list[str]) -> tuple[Experiment, list[str]]:
+    """The experiment with the rates of `--stages.N.lr RATE [RATE …]`, and the other words of the command line.
+
+    They are taken before tyro, which narrows a field to the type that it holds: where a stage has Find, it offers Find's fields alone.
+    """
+    stages, rest, words = list(experiment.stages), [], deque(argv)
+    while words:
+        word = words.popleft()
+        match = re.fullmatch(r"--stages\.(\d+)\.lr(?:=(.+))?", word)
+        if not match:
+            rest.append(word)
+            continue
+        given = [match[2]] if match[2] else []
+        while words and not words[0].startswith("--"):
+            given.append(words.popleft())
+        try:
+            rates = [float(text) for text in given]
+        except ValueError:
+            rates = []
+        require(bool(rates), word.partition("=")[0], " ".join(given), "give one rate, or one for each trained layer group")
+        index = int(match[1])
+        require(index < len(stages), "stage", index, f"the stages are {', '.join(f'{i} ({s.name})' for i, s in enumerate(stages))}")
+        stages[index] = dataclasses.replace(stages[index], lr=tuple(rates) if len(rates) > 1 else rates[0])
+    return dataclasses.replace(experiment, stages=tuple(stages)), rest
 
 
 def _show_plan(made: Plan, ui: Terminal) -> None:
@@ -180,8 +220,6 @@ def _train(command: TrainCommand, file: str) -> None:
 
 
 def _find_lr(command: FindLrCommand, _: str) -> None:
-    import dataclasses
-
     from .report import finder_picture
     from .setting import prepare
     from .stage import find_lr, open_stage

@@ -69,6 +69,7 @@ class Find:
     """The choice is held below this."""
 
     def __post_init__(self) -> None:
+        require(self.rule in ("valley", "steep", "minimum", "slide"), "lr.rule", self.rule, "use valley, steep, minimum or slide")
         require(_finite(self.ratio) and self.ratio >= 1, "lr.ratio", self.ratio, "use a number of at least 1")
         require(_finite(self.start) and self.start > 0, "lr.start", self.start, "use a positive number")
         require(_finite(self.stop) and self.stop > self.start, "lr.stop", self.stop, f"use a number above lr.start ({self.start})")
@@ -121,8 +122,15 @@ class AdamW(Optimizer):
 
 def _check_optimizer(optimizer: Sgd | AdamW) -> None:
     require(0 <= optimizer.momentum < 1, "optimizer.momentum", optimizer.momentum, "use a number in 0…1, below 1")
-    require(_finite(optimizer.weight_decay) and optimizer.weight_decay >= 0, "optimizer.weight_decay", optimizer.weight_decay, "use 0 or more")
-    require(optimizer.clip is None or (_finite(optimizer.clip) and optimizer.clip > 0), "optimizer.clip", optimizer.clip, "use a positive number or None")
+    require(
+        _finite(optimizer.weight_decay) and optimizer.weight_decay >= 0, "optimizer.weight_decay", optimizer.weight_decay, "use 0 or more"
+    )
+    require(
+        optimizer.clip is None or (_finite(optimizer.clip) and optimizer.clip > 0),
+        "optimizer.clip",
+        optimizer.clip,
+        "use a positive number or None",
+    )
 
 
 @dataclass(frozen=True)
@@ -161,10 +169,16 @@ class Stage:
         check(bool(self.name), "name", self.name, "give the stage a name")
         check(self.size >= 8, "size", self.size, "use at least 8 pixels")
         check(self.views >= 0, "views", self.views, "use 0 (fresh draws) or a number of copies")
+        check(self.bn in ("train", "frozen"), "bn", self.bn, "use train or frozen")
         check(self.patience is None or self.patience >= 1, "patience", self.patience, "use 1 or more, or None")
         check(self.batch_size is None or self.batch_size >= 1, "batch_size", self.batch_size, "use 1 or more")
         for lr in self.lr if isinstance(self.lr, tuple) else (self.lr,):
-            check(isinstance(lr, (Spread, Find)) or (_finite(lr) and lr >= 0), "lr", self.lr, "use finite numbers of at least 0, Spread or Find")
+            check(
+                isinstance(lr, (Spread, Find)) or (_finite(lr) and lr >= 0),
+                "lr",
+                self.lr,
+                "use finite numbers of at least 0, Spread or Find",
+            )
         check(
             not (self.precompute and self.augment and not self.views),
             "precompute",
@@ -190,6 +204,8 @@ class Eval:
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, "evaluate.batch_size", self.batch_size, "use 1 or more")
+        require(self.tta_kind in ("random", "flip", "dihedral"), "evaluate.tta_kind", self.tta_kind, "use random, flip or dihedral")
+        require(self.tta_mean in ("probability", "log"), "evaluate.tta_mean", self.tta_mean, "use probability or log")
         most = {"random": 1000, "flip": 1, "dihedral": 7}[self.tta_kind]
         require(0 <= self.tta_views <= most, "evaluate.tta_views", self.tta_views, f"use 0…{most} with tta_kind={self.tta_kind!r}")
         require(self.tta_weight is None or 0 <= self.tta_weight <= 1, "evaluate.tta_weight", self.tta_weight, "use a share in 0…1, or None")
@@ -258,7 +274,10 @@ class Experiment:
         require(self.epoch_steps >= 1, "epoch_steps", self.epoch_steps, "use at least 1")
         require(self.canvas is None or self.canvas >= 8, "canvas", self.canvas, "use at least 8 pixels, or None")
         require(0 <= self.max_bad_share <= 1, "max_bad_share", self.max_bad_share, "use a share in 0…1")
-        require(self.checkpoint_steps is None or self.checkpoint_steps >= 1, "checkpoint_steps", self.checkpoint_steps, "use 1 or more, or None")
+        require(
+            self.checkpoint_steps is None or self.checkpoint_steps >= 1, "checkpoint_steps", self.checkpoint_steps, "use 1 or more, or None"
+        )
+        require(self.compute in ("auto", "float32", "bfloat16"), "compute", self.compute, "use auto, float32 or bfloat16")
         require(0 <= self.seed < 2**32, "seed", self.seed, "use an integer from 0 to 2^32 - 1")
 
 
@@ -303,8 +322,8 @@ def _from_json(data: Any, where: str, hint: Any) -> Any:
     if isinstance(data, dict):
         known = _known_types()
         tag = data.get("type")
-        require(tag in known, f"{where}.type", tag, f"known types are {', '.join(sorted(known))}")
-        kind = known[tag]
+        require(isinstance(tag, str) and tag in known, f"{where}.type", tag, f"known types are {', '.join(sorted(known))}")
+        kind = known[str(tag)]
         hints = typing.get_type_hints(kind)
         names = {f.name for f in dataclasses.fields(kind)}
         unknown = sorted(set(data) - names - {"type"})

@@ -73,23 +73,23 @@ class Engine:
                 tick(done[-1])
         return np.concatenate([np.asarray(rows)[:k] for rows, k in zip(out, done, strict=True)])
 
-    def logits(self, params: Tree, stats: Tree, images: jax.Array, size: int, tick: Tick | None = None) -> np.ndarray:
-        """Logits [n, classes] of the plain view of resident images uint8 [n, s, s, c]."""
-        return self.map(lambda index, _: self.predict(params, stats, self.plain(images, index, size=size)), len(images), tick)
-
 
 def engine(experiment: Experiment, network: Network) -> Engine:
     """The engine of an experiment. Raises InputError when a batch size does not fit the devices."""
     mesh = devices(experiment.parallel)
     mesh.check_batch("evaluate.batch_size", experiment.evaluate.batch_size)
-    for name, size in [("batch_size", experiment.batch_size)] + [(f'stage "{s.name}": batch_size', s.batch_size) for s in experiment.stages if s.batch_size]:
+    for name, size in [("batch_size", experiment.batch_size)] + [
+        (f'stage "{s.name}": batch_size', s.batch_size) for s in experiment.stages if s.batch_size
+    ]:
         mesh.check_batch(name, size)
     dtype = compute_dtype(experiment.compute)
 
     def rows(array: jax.Array, index: jax.Array) -> jax.Array:
         return jnp.take(array, index, axis=0, mode="clip")
 
-    def augmented(images: jax.Array, index: jax.Array, draw: jax.Array, key: jax.Array, augmentations: tuple[Augmentation, ...], size: int) -> jax.Array:
+    def augmented(
+        images: jax.Array, index: jax.Array, draw: jax.Array, key: jax.Array, augmentations: tuple[Augmentation, ...], size: int
+    ) -> jax.Array:
         return kernel.augment(rows(images, index), draw, key, augmentations, size)
 
     def plain(images: jax.Array, index: jax.Array, size: int) -> jax.Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 
@@ -13,25 +15,36 @@ from .rng import key_for
 from .state import Tree
 
 
-def view_logits(run: Engine, experiment: Experiment, params: Tree, stats: Tree, images: jax.Array, size: int, views: int, ui: Quiet, title: str) -> np.ndarray:
-    """Logits of the plain view and `views` test-time augmentations, float32 [1 + views, n, classes].
+def view_logits(
+    run: Engine,
+    experiment: Experiment,
+    params: Tree,
+    stats: Tree,
+    images: jax.Array,
+    size: int,
+    views: Sequence[int],
+    ui: Quiet,
+    title: str,
+) -> np.ndarray:
+    """Logits of some test-time views of resident images, float32 [views, n, classes].
 
     Args:
         images: resident, uint8 [n, s, s, c].
         size: side in pixels that the network sees.
-        views: number of augmented views, 0 for the plain one alone.
+        views: numbers of the views; 0 is the plain one, see `tta.view` for the others.
         title: of the progress bar.
     """
-    key = key_for(experiment.seed, "tta")
-    with ui.bar(title, len(images) * (1 + views)) as tick:
+    key, how = key_for(experiment.seed, "tta"), {"kind": experiment.evaluate.tta_kind, "augmentations": experiment.augment, "size": size}
 
-        def logits(v: int) -> np.ndarray:
-            def rows(index: jax.Array, _: jax.Array) -> jax.Array:
-                return run.predict(params, stats, run.view(images, index, key, v, kind=experiment.evaluate.tta_kind, augmentations=experiment.augment, size=size))
+    def logits(v: int) -> np.ndarray:
+        def rows(index: jax.Array, _: jax.Array) -> jax.Array:
+            pixels = run.view(images, index, key, v, **how) if v else run.plain(images, index, size=size)
+            return run.predict(params, stats, pixels)
 
-            return run.map(rows, len(images), tick)
+        return run.map(rows, len(images), tick)
 
-        return np.stack([run.logits(params, stats, images, size, tick), *(logits(v) for v in range(1, views + 1))])
+    with ui.bar(title, len(images) * len(views)) as tick:
+        return np.stack([logits(v) for v in views])
 
 
 def probabilities(experiment: Experiment, logits: np.ndarray, multi_label: bool) -> np.ndarray:

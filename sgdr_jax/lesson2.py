@@ -53,7 +53,9 @@ def lesson2(
     """
     find = find or Find()
     common = {"size": size, "optimizer": optimizer}
-    cached = Stage("cached head", train="head", lr=find, schedule=Sgdr(cached_cycles), precompute=True, augment=views > 0, views=views, **common)
+    cached = Stage(
+        "cached head", train="head", lr=find, schedule=Sgdr(cached_cycles), precompute=True, augment=views > 0, views=views, **common
+    )
     head = Stage("head", train="head", lr=find, schedule=Sgdr(head_cycles), **common) if head_cycles else None
     body = Find(**{**vars(find), "ratio": 10.0 if similar_to_imagenet else 3.0})
     everything = Stage("all", train="all", lr=body, schedule=Sgdr(cycles, cycle_len, cycle_mult), bn=bn, patience=patience, **common)

@@ -91,8 +91,13 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _finder_name(stage: str) -> str:
-    return f"finder-{quote(stage, safe=' ')}.json"
+def finder_stem(stage: str) -> str:
+    """File name, without its ending, of what belongs to a stage's learning-rate finder; no two stages share one.
+
+    >>> finder_stem("all / slowly")
+    'finder-all %2F slowly'
+    """
+    return f"finder-{quote(stage, safe=' ')}"
 
 
 # ---- where it ran ----
@@ -200,7 +205,7 @@ class Logbook:
 
     def write_finder(self, stage: str, curve: Mapping[str, Any]) -> None:
         """Keeps the curve of the stage's learning-rate finder; see `report.finder_picture` for its fields."""
-        _write_json(self.path / _finder_name(stage), {"stage": stage} | dict(curve))
+        _write_json(self.path / f"{finder_stem(stage)}.json", dict(curve) | {"stage": stage})
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Marks the run as finished, with its results; see `report.summary_table` for the fields."""

@@ -117,7 +117,9 @@ def fit(
             step, sums = pending.popleft()
             loss = float(sums["loss"]) / max(float(sums["weight"]), 1.0)
             if not math.isfinite(loss):
-                raise InputError(f"the training loss is {loss} at update {step} of the stage; use a lower lr, or gradient clipping with optimizer.clip")
+                raise InputError(
+                    f"the training loss is {loss} at update {step} of the stage; use a lower lr, or gradient clipping with optimizer.clip"
+                )
             seen += 1
             smoothed = 0.98 * smoothed + 0.02 * loss
             work.log({"kind": "train", "step": step, "loss": loss, "lr": hyper.lr[step].tolist(), "momentum": float(hyper.momentum[step])})
@@ -143,7 +145,15 @@ def fit(
 
 
 def _judge(
-    standing: Standing, state: TrainState, row: dict[str, float], copy: Callable[[Any], Any], stage: int, cycle: int, patience: int | None, *, last: bool
+    standing: Standing,
+    state: TrainState,
+    row: dict[str, float],
+    copy: Callable[[Any], Any],
+    stage: int,
+    cycle: int,
+    patience: int | None,
+    *,
+    last: bool,
 ) -> Standing:
     """The standing after a cycle's validation."""
     score = Score(row["accuracy"], row["loss"])

@@ -47,7 +47,13 @@ def rates(find: Find) -> np.ndarray:
     return np.geomspace(find.start, find.stop, find.steps)
 
 
-def range_test(update: Callable[[Any, float, Any], tuple[Any, Any]], state: Any, batches: Iterable[Any], find: Find, tick: Callable[[int], None] | None = None) -> Curve:
+def range_test(
+    update: Callable[[Any, float, Any], tuple[Any, Any]],
+    state: Any,
+    batches: Iterable[Any],
+    find: Find,
+    tick: Callable[[int], None] | None = None,
+) -> Curve:
     """Raises the rate update by update until the loss diverges (smoothed loss over 4x its best, or not finite) or the rates run out.
 
     Args:

@@ -32,7 +32,8 @@ def transformation(optimizer: Optimizer, trained: tuple[str, ...], hyper: Hyper)
     def rule(lr: jax.Array) -> optax.GradientTransformation:
         if isinstance(optimizer, Sgd):
             return optax.chain(
-                optax.add_decayed_weights(hyper.weight_decay, mask=_decayed), optax.sgd(lr, momentum=hyper.momentum, nesterov=optimizer.nesterov)
+                optax.add_decayed_weights(hyper.weight_decay, mask=_decayed),
+                optax.sgd(lr, momentum=hyper.momentum, nesterov=optimizer.nesterov),
             )
         if isinstance(optimizer, AdamW):
             return optax.adamw(lr, b1=hyper.momentum, b2=optimizer.b2, eps=optimizer.eps, weight_decay=hyper.weight_decay, mask=_decayed)
@@ -49,7 +50,9 @@ def init(optimizer: Optimizer, trained: tuple[str, ...], params: Tree) -> optax.
     return transformation(optimizer, trained, zeros).init({g: params[g] for g in trained})
 
 
-def update(optimizer: Optimizer, trained: tuple[str, ...], hyper: Hyper, grads: Tree, opt_state: optax.OptState, params: Tree) -> tuple[Tree, optax.OptState]:
+def update(
+    optimizer: Optimizer, trained: tuple[str, ...], hyper: Hyper, grads: Tree, opt_state: optax.OptState, params: Tree
+) -> tuple[Tree, optax.OptState]:
     """One update of the trained groups.
 
     Args:
@@ -59,7 +62,6 @@ def update(optimizer: Optimizer, trained: tuple[str, ...], hyper: Hyper, grads: 
     Returns:
         (new parameters of the trained groups, new optimizer state).
     """
-    updates, opt_state = transformation(optimizer, trained, hyper).update(grads, opt_state, params)
-    new = optax.apply_updates(params, updates)
-    assert isinstance(new, dict)
-    return new, opt_state
+    with jax.numpy_dtype_promotion("standard"):  # optax raises Adam's b1, here a float32 array, to an integer power
+        updates, opt_state = transformation(optimizer, trained, hyper).update(grads, opt_state, params)
+    return {g: optax.apply_updates(params[g], updates[g]) for g in trained}, opt_state

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .datasets.files import is_image
 from .datasets.splits import fingerprint, take
 from .sampling import Batch, counts, eval_batches, expected_counts, order, steps_per_epoch, train_batches
 from .types import InputError, Source
@@ -24,6 +25,7 @@ __all__ = [
     "decode",
     "eval_batches",
     "expected_counts",
+    "is_image",
     "load",
     "order",
     "steps_per_epoch",

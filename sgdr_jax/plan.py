@@ -218,5 +218,16 @@ def as_csv(p: Plan) -> str:
         share = dict(zip(s.trained, peaks, strict=True))
         for step, (scale, cycle, momentum) in enumerate(zip(s.table.scale, s.table.cycle, s.momentum, strict=True)):
             rates = [f"{share[g] * scale:.8g}" if g in share else "0" for g in groups]
-            writer.writerow([s.stage.name, step, f"{step / s.steps_per_epoch:.4f}", cycle, s.stage.size, f"{momentum:.6g}", *rates, int(s.lr is not None)])
+            writer.writerow(
+                [
+                    s.stage.name,
+                    step,
+                    f"{step / s.steps_per_epoch:.4f}",
+                    cycle,
+                    s.stage.size,
+                    f"{momentum:.6g}",
+                    *rates,
+                    int(s.lr is not None),
+                ]
+            )
     return out.getvalue()

@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,17 @@ def tree_digest(tree: Any) -> str:
 
 
 def cache_key(
-    *, images: np.ndarray, split: str, body: Any, model: Any, start: str, size: int, dtype: Any, augmentations: tuple[Augmentation, ...], views: int, draw: tuple[int, ...]
+    *,
+    images: np.ndarray,
+    split: str,
+    body: Any,
+    model: Any,
+    start: str,
+    size: int,
+    dtype: Any,
+    augmentations: tuple[Augmentation, ...],
+    views: int,
+    draw: tuple[int, ...],
 ) -> str:
     """Twenty hex digits over everything that the activations depend on; a change in any one misses the cache.
 
@@ -54,7 +65,18 @@ def cache_key(
         views: number of augmented copies, 0 for plain images.
         draw: (seed, stage) of the views' randomness; () for plain images.
     """
-    facts = [split, to_json(model), start, size, str(dtype), to_json(augmentations), views, list(draw), jax.__version__, jax.default_backend()]
+    facts = [
+        split,
+        to_json(model),
+        start,
+        size,
+        str(dtype),
+        to_json(augmentations),
+        views,
+        list(draw),
+        jax.__version__,
+        jax.default_backend(),
+    ]
     parts = (tree_digest({"images": images}), tree_digest(body), json.dumps(facts, sort_keys=True))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:20]
 
@@ -74,25 +96,30 @@ def cached(key: str, compute: Callable[[], np.ndarray], folder: Path | None = No
     folder = folder or cache_folder() / "activations"
     path = folder / f"{key}.npy"
     try:
-        array = np.load(path, allow_pickle=False)
+        with open(path, "rb") as file:  # not np.load, which would open zip archives too
+            array = np.lib.format.read_array(file, allow_pickle=False)
         os.utime(path)
-        return array, True
+        return array.view(jax.dtypes.bfloat16) if array.dtype.kind == "V" else array, True  # .npy knows bfloat16 only as two bytes
     except (OSError, ValueError, EOFError):
         array = compute()
+    part = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
+            part = Path(file.name)
             np.save(file, array, allow_pickle=False)
-        os.replace(file.name, path)
+        part.replace(path)
         _trim(folder, limit)
-    except OSError:
-        pass  # a full or read-only disk costs the next run some time, not this run its result
+    except OSError:  # a full or read-only disk costs the next run some time, not this run its result
+        if part:
+            with suppress(OSError):
+                part.unlink()
     return array, False
 
 
 def _trim(folder: Path, limit: int) -> None:
     """Removes the files that went unused for longest until the rest fits `limit` bytes."""
-    files = sorted(((f.stat().st_mtime, f.stat().st_size, f) for f in folder.glob("*.npy")), reverse=True)
+    files = sorted(((f.stat().st_mtime, f.stat().st_size, f) for f in folder.glob("*")), reverse=True)
     total = 0
     for _, size, file in files:
         total += size

@@ -30,6 +30,11 @@ class Loaded(NamedTuple):
     tensors: int = 0
     left_over: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        if self.source is None:
+            return "random weights"
+        return f"{self.tensors} tensors of {self.source.name}" + (f", without {_some(self.left_over)}" if self.left_over else "")
+
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     """All tensors of a weights file by name: safetensors, or torch's .pth in its zip and its older format.
@@ -85,13 +90,21 @@ def _from_hub(repository: str) -> Path:
     try:
         import huggingface_hub
     except ImportError as error:
-        raise InputError(f"weights of {repository} come from the Hugging Face hub; run: pip install huggingface_hub") from error
+        raise InputError(
+            f"weights of {repository} come from the Hugging Face hub; run: pip install huggingface_hub (extra: hub)"
+        ) from error
+    file = "model.safetensors"
     try:
-        return Path(huggingface_hub.hf_hub_download(repository, "model.safetensors", etag_timeout=5))
+        try:
+            return Path(huggingface_hub.hf_hub_download(repository, file, local_files_only=True))
+        except huggingface_hub.errors.LocalEntryNotFoundError:
+            # The download itself would try for half a minute before it says that there is no connection; this asks once.
+            huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(repository, file), timeout=5)
+            return Path(huggingface_hub.hf_hub_download(repository, file))
     except Exception as error:  # its errors share no base class
         reason = next(iter(str(error).strip().splitlines()), "")
         raise InputError(
-            f"model.safetensors of {repository} cannot be fetched from the Hugging Face hub ({type(error).__name__}: {reason}); "
+            f"{file} of {repository} cannot be fetched from the Hugging Face hub ({type(error).__name__}: {reason}); "
             "go online once, or give the path of a file as model.weights"
         ) from error
 

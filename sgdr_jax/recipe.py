@@ -12,7 +12,7 @@ import numpy as np
 from . import checkpoint, report, tta
 from .config import Experiment, Find, config_hash, to_json
 from .evaluate import judge, view_logits
-from .logbook import Logbook, open_run, read
+from .logbook import Logbook, open_run
 from .loop import Best, Score, Standing, Work, fit
 from .plan import StagePlan, as_csv, describe, ratios
 from .progress import Quiet
@@ -86,7 +86,16 @@ def _choose_lr(setting: Setting, p: StagePlan, stage: StageRun, book: Logbook, u
     return rates
 
 
-def run_stage(setting: Setting, p: StagePlan, now: Network, best: Best | None, memory: Memory | None, done: list[dict[str, Any]], book: Logbook, ui: Quiet) -> tuple[Network, Best | None]:
+def run_stage(
+    setting: Setting,
+    p: StagePlan,
+    now: Network,
+    best: Best | None,
+    memory: Memory | None,
+    done: list[dict[str, Any]],
+    book: Logbook,
+    ui: Quiet,
+) -> tuple[Network, Best | None]:
     """Runs one stage from `now`, or from a checkpoint of it when `memory` speaks of this stage; appends its summary to `done`."""
     began = time.perf_counter() - (memory.seconds if memory else 0.0)
     ui.say(f"[bold]{p.stage.name}[/bold]: {p.steps} updates at {p.stage.size} px, trains {', '.join(p.trained)}")
@@ -100,7 +109,12 @@ def run_stage(setting: Setting, p: StagePlan, now: Network, best: Best | None, m
     hyper = hyper_rows(setting, p, rates)
 
     def log(row: dict[str, Any]) -> None:
-        extra = {"stage": p.stage.name, "stage_index": p.index, "epoch": row["step"] / p.steps_per_epoch, "seconds": time.perf_counter() - began}
+        extra = {
+            "stage": p.stage.name,
+            "stage_index": p.index,
+            "epoch": row["step"] / p.steps_per_epoch,
+            "seconds": time.perf_counter() - began,
+        }
         if "lr" in row:
             row = row | {"lr": dict(zip(p.trained, row["lr"], strict=True))}
         book.append(row | extra)
@@ -126,7 +140,7 @@ def run_stage(setting: Setting, p: StagePlan, now: Network, best: Best | None, m
     if first < p.steps and not standing.stopped:
         with ui.bar(p.stage.name, p.steps - first) as tick:
             work = Work(stage.update, stage.validate, log, save, lambda _, loss: tick(1, note=f"loss {loss:.3f}"))
-            batches = stage_batches(setting, p, first, p.steps - first)
+            batches = stage_batches(setting, p, first, p.steps)
             state, standing = fit(
                 state,
                 standing,
@@ -141,7 +155,10 @@ def run_stage(setting: Setting, p: StagePlan, now: Network, best: Best | None, m
                 save_every=setting.experiment.checkpoint_steps,
             )
     done.append(_stage_summary(book, p, rates, time.perf_counter() - began, standing))
-    ui.say(f"  validation loss {done[-1]['valid_loss']:.4f}, accuracy {done[-1]['valid_accuracy']:.4f}" + (f"; stopped: {standing.stopped}" if standing.stopped else ""))
+    ui.say(
+        f"  validation loss {done[-1]['valid_loss']:.4f}, accuracy {done[-1]['valid_accuracy']:.4f}"
+        + (f"; stopped: {standing.stopped}" if standing.stopped else "")
+    )
     best = standing.best
     if setting.experiment.keep_best and best is not None:
         if best.stage != p.index:
@@ -162,7 +179,9 @@ def _restore(setting: Setting, folder: Path, memory: Memory, like: TrainState) -
     return TrainState(**arrays["state"]), best
 
 
-def run(experiment: Experiment, folder: str | Path, *, resume: bool = False, experiment_file: str | Path | None = None, ui: Quiet | None = None) -> dict[str, Any]:
+def run(
+    experiment: Experiment, folder: str | Path, *, resume: bool = False, experiment_file: str | Path | None = None, ui: Quiet | None = None
+) -> dict[str, Any]:
     """Runs an experiment from data to final numbers, keeping everything in a run folder.
 
     Args:
@@ -182,7 +201,9 @@ def run(experiment: Experiment, folder: str | Path, *, resume: bool = False, exp
     setting = prepare(experiment, ui)
     loaded = time.perf_counter() - began
     names = [str(device) for device in setting.engine.devices.mesh.devices.flat]
-    with open_run(folder, to_json(experiment), config_hash(experiment), resume=resume, experiment_file=experiment_file, devices=names) as book:
+    with open_run(
+        folder, to_json(experiment), config_hash(experiment), resume=resume, experiment_file=experiment_file, devices=names
+    ) as book:
         rows = [describe(p) for p in setting.plan.stages]
         book.write_plan("\n\n".join("\n".join(f"{k:>20}  {v}" for k, v in row.items()) for row in rows) + "\n", as_csv(setting.plan))
         memory = _remember(setting, book) if resume else None
@@ -190,10 +211,10 @@ def run(experiment: Experiment, folder: str | Path, *, resume: bool = False, exp
         for p in setting.plan.stages[memory.stage if memory else 0 :]:
             now, best = run_stage(setting, p, now, best, memory, done, book, ui)
             memory = None
-        summary = conclude(setting, now, done, book, ui) | {"seconds": time.perf_counter() - began}
-        summary["times"]["load"] = loaded
+        summary = conclude(setting, now, done, book, ui, loaded)
+        summary["seconds"] = time.perf_counter() - began
         book.write_summary(summary)
-        draw(book)
+        report.pictures(book.path)
     return summary
 
 
@@ -201,6 +222,7 @@ def _remember(setting: Setting, book: Logbook) -> Memory | None:
     """Where the newest good checkpoint stands, after dropping the rows that came after it; None to start from the beginning."""
     found = checkpoint.latest(book.path / "checkpoints")
     if not found:
+        book.truncate_after(setting.experiment.stages[0].name, 0)
         return None
     memory = Memory(**found.metadata)
     name = setting.experiment.stages[memory.stage].name
@@ -208,7 +230,7 @@ def _remember(setting: Setting, book: Logbook) -> Memory | None:
     return memory
 
 
-def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: Logbook, ui: Quiet) -> dict[str, Any]:
+def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: Logbook, ui: Quiet, loaded: float) -> dict[str, Any]:
     """Keeps the final network and evaluates it on all held-out splits, plain and with test-time augmentation."""
     pixels = setting.data.images["train"]
     facts = {
@@ -220,22 +242,14 @@ def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: L
     }
     checkpoint.save(book.path, "final", {"params": now.params, "stats": now.stats}, facts)
     experiment = setting.experiment
-    results: dict[str, Any] = {"stages": done, "size": now.size, "valid": {}, "test": {}, "times": {}}
-    for split in ("valid", "test"):
-        if split in setting.images:
-            start = time.perf_counter()
-            views = tta.count(experiment.evaluate, experiment.augment)
-            title = f"evaluating {split}, {views} view{'s' * (views > 1)}"
-            logits = view_logits(setting.engine, experiment, now.params, now.stats, setting.images[split], now.size, views - 1, ui, title)
-            results[split] = judge(experiment, logits, setting.data.labels[split])
-            results["times"][f"evaluate_{split}"] = time.perf_counter() - start
+    results: dict[str, Any] = {"stages": done, "size": now.size, "valid": {}, "test": {}, "times": {"load": loaded}}
+    for split in (split for split in ("valid", "test") if split in setting.images):
+        parts = []
+        for kind, views in (("plain", range(1)), ("tta", range(1, tta.count(experiment.evaluate, experiment.augment)))):
+            if views:
+                start, title = time.perf_counter(), f"{split}: {len(views)} {kind} view{'s' * (len(views) > 1)}"
+                images = setting.images[split]
+                parts.append(view_logits(setting.engine, experiment, now.params, now.stats, images, now.size, views, ui, title))
+                results["times"][f"{kind}_{split}"] = time.perf_counter() - start
+        results[split] = judge(experiment, np.concatenate(parts), setting.data.labels[split])
     return results
-
-
-def draw(book: Logbook) -> None:
-    """The pictures of a finished run: learning rates, losses, finder curves."""
-    rows = book.rows()
-    report.lr_schedule_picture(rows, book.path / "lr.png")
-    report.loss_picture(rows, book.path / "loss.png")
-    for stage, curve in read(book.path).finders.items():
-        report.finder_picture(curve, book.path / f"finder-{stage}.png")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote
 
+import numpy as np
+from rich import box
 from rich.table import Table
 
 from . import logbook
@@ -21,22 +23,25 @@ if TYPE_CHECKING:
 # Okabe & Ito 2008: eight colours that stay apart for the colour-blind; the yellow is left out, it is too faint for lines on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _GREY = "#8a8a8a"
+_VALID: dict[str, Any] = {"color": _COLOURS[1], "marker": "o", "markersize": 6, "linewidth": 1.2, "clip_on": False, "zorder": 3}
 
 
 # ---- drawing ----
 
 
-def _axes(width: float = 8.0, height: float = 4.0) -> Axes:
-    """Empty axes of a new figure in the one style of all pictures; belongs to no window and no global list."""
+def _axes(width: float, *heights: float) -> list[Axes]:
+    """Empty axes, one above the other, in the one style of all pictures; their figure belongs to no window and no global list."""
     from matplotlib.figure import Figure
 
-    axes = Figure(figsize=(width, height), dpi=150, layout="constrained").add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_GREY)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(color=_GREY, labelsize=9)
-    return axes
+    figure = Figure(figsize=(width, sum(heights)), dpi=150, layout="constrained")
+    column = figure.subplots(len(heights), sharex=True, height_ratios=heights, squeeze=False)[:, 0].tolist()
+    for axes in column:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(_GREY)
+        axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(color=_GREY, labelsize=9)
+    return column
 
 
 def _save(axes: Axes, path: str | Path) -> Path:
@@ -84,10 +89,9 @@ def _parts(rows: Iterable[Row], measure: str) -> list[_Part]:
 
 def _mark_stages(axes: Axes, parts: Sequence[_Part]) -> None:
     """Lines between stages, and their names above the picture; names get shorter where their stage has too little room."""
+    _divide(axes, parts)
     whole = parts[-1].end - parts[0].start
     for part in parts:
-        if part.start > parts[0].start:
-            axes.axvline(part.start, color=_GREY, linewidth=1, zorder=0.5)
         room = max(int(105 * (part.end - part.start) / max(whole, 1e-9)), 1)
         name = part.stage if len(part.stage) <= room else part.stage[: room - 1] + "…" if room > 2 else ""
         axes.annotate(
@@ -100,7 +104,12 @@ def _mark_stages(axes: Axes, parts: Sequence[_Part]) -> None:
             fontsize=9,
             color="#444444",
         )
-    axes.set_xlim(parts[0].start, max(parts[-1].end, 1e-9))
+
+
+def _divide(axes: Axes, parts: Sequence[_Part]) -> None:
+    for part in parts[1:]:
+        axes.axvline(part.start, color=_GREY, linewidth=1, zorder=0.5)
+    axes.set_xlim(parts[0].start, max(1.005 * parts[-1].end, 1e-9))
 
 
 # ---- pictures ----
@@ -123,8 +132,9 @@ def lr_schedule_picture(rows: Iterable[Row], path: str | Path, log: bool | None 
     parts = [part for part in _parts(rows, "step") if any("lr" in row for row in part.rows)]
     if not parts:
         raise InputError(f"{path} has no learning rates to show; name a run that has trained at least one step")
-    groups = list(dict.fromkeys(group for part in parts for row in part.rows for group in row.get("lr", ())))
-    axes = _axes()
+    most = max((row["lr"] for part in parts for row in part.rows if "lr" in row), key=len)  # Names the groups in the model's order.
+    groups = list(dict.fromkeys([*most, *(group for part in parts for row in part.rows for group in row.get("lr", ()))]))
+    (axes,) = _axes(8, 4)
     peaks = []
     for i, group in enumerate(groups):
         label: str | None = group
@@ -133,8 +143,8 @@ def lr_schedule_picture(rows: Iterable[Row], path: str | Path, log: bool | None 
             rates = [rate for _, rate in points]
             if any(rates):
                 peaks.append(max(rates))
-                # Groups at one rate lie on top of each other: the later is narrower, so that each is seen.
-                style = {"color": _COLOURS[i % len(_COLOURS)], "linewidth": 1.4 + 1.3 * (len(groups) - 1 - i)}
+                # Groups at one rate lie on top of each other: the earlier is narrower and in front, so that each is seen.
+                style = {"color": _COLOURS[i % len(_COLOURS)], "linewidth": 1.5 + min(0.8 * i, 3), "zorder": 3 - 0.01 * i}
                 axes.plot(*zip(*points, strict=True), label=label, solid_capstyle="butt", marker="o" if len(points) == 1 else None, **style)
                 label = None
     for x in _restarts(parts):
@@ -156,17 +166,17 @@ def _restarts(parts: Sequence[_Part]) -> list[float]:
     found = []
     for part in parts:
         training = [row for row in part.rows if "lr" in row and "cycle" in row]
-        found += [part.start + b["step"] for a, b in zip(training, training[1:], strict=False) if b["cycle"] != a["cycle"]]
+        found += [part.start + b["step"] for a, b in itertools.pairwise(training) if b["cycle"] != a["cycle"]]
         ends = {part.start + row["step"] for row in part.rows if row.get("kind") == "eval" and "cycle" in row}
         found += [x for x in sorted(ends) if part.start < x < part.end]
     return found
 
 
 def loss_picture(rows: Iterable[Row], path: str | Path) -> Path:
-    """Draws training loss (each update faint, the running mean strong) and validation loss over epochs, stage after stage.
+    """Draws training loss (each update faint, the running mean strong) and validation loss over epochs, stage after stage; below them
+    the validation accuracy, with the last value of each stage written out.
 
-    The last validation of each stage has its accuracy written beside it. The running mean is the debiased exponential one with
-    weight 0.02 for each new loss, begun anew in each stage.
+    The running mean is a debiased exponential one over about a twentieth of the stage (5 to 50 updates), begun anew in each stage.
 
     Raises:
         InputError: when no row has a loss.
@@ -174,40 +184,52 @@ def loss_picture(rows: Iterable[Row], path: str | Path) -> Path:
     parts = _parts((row for row in rows if "loss" in row), "epoch")
     if not parts:
         raise InputError(f"{path} has no losses to show; name a run that has trained at least one step")
-    axes = _axes()
+    scored = any(row.get("accuracy") is not None for part in parts for row in part.rows)
+    axes, *below = _axes(8, 3.4, 1.8) if scored else _axes(8, 4)
     seen: list[float] = []
-    for i, part in enumerate(parts):
-        train = [(part.start + row["epoch"], _number(row["loss"])) for row in part.rows if row.get("kind") == "train"]
+    for part in parts:
+        train = [row for row in part.rows if row.get("kind") == "train"]
         valid = [row for row in part.rows if row.get("kind") == "eval" and row.get("split", "valid") == "valid"]
-        if train:
-            x, y = zip(*train, strict=True)
-            mean = _running_mean(y)
-            axes.plot(x, y, color=_COLOURS[0], alpha=0.25, linewidth=0.7)
-            axes.plot(x, mean, color=_COLOURS[0], linewidth=1.8, label="training" if i == 0 else None)
-            seen += [*mean, *sorted(y)[: max(len(y) * 49 // 50, 1)]]
-        points = [(part.start + row["epoch"], _number(row["loss"])) for row in valid]
-        if points:
-            label = None if any(line.get_label() == "validation" for line in axes.get_lines()) else "validation"
-            axes.plot(*zip(*points, strict=True), color=_COLOURS[1], marker="o", markersize=6, linewidth=1.2, label=label)
-            seen += [y for _, y in points]
-            if valid[-1].get("accuracy") is not None and math.isfinite(points[-1][1]):
-                box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
-                text = f"{100 * valid[-1]['accuracy']:.1f} %"
-                at = {"xytext": (-4, 9), "textcoords": "offset points", "ha": "right", "fontsize": 9, "color": _COLOURS[1], "bbox": box}
-                axes.annotate(text, points[-1], **at)
-    finite = [y for y in seen if math.isfinite(y)]
-    if finite:
-        low, high = min(finite), max(finite)
-        axes.set_ylim(max(low - 0.08 * (high - low), 0), high + 0.12 * (high - low) + 1e-9)
+        x, y = _points(part, train, "loss")
+        mean = _running_mean(y, keep=1 - 1 / min(max(len(y) / 20, 5), 50))
+        axes.plot(x, y, color=_COLOURS[0], alpha=0.25, linewidth=0.7)
+        axes.plot(x, mean, color=_COLOURS[0], linewidth=1.8, label="training" if part is parts[0] else None)
+        seen += [*mean, *sorted(y)[: max(len(y) * 49 // 50, 1)]]  # A few wild batches may leave the picture.
+        x, y = _points(part, valid, "loss")
+        axes.plot(x, y, label="validation" if part is parts[0] else None, **_VALID)
+        seen += y
+        for lower in below:
+            x, y = _points(part, valid, "accuracy")
+            lower.plot(x, y, **_VALID)
+            if y and math.isfinite(y[-1]):
+                at = {"xytext": (-7, 2), "textcoords": "offset points", "ha": "right", "va": "bottom", "fontsize": 9, "color": "#444444"}
+                lower.annotate(f"{y[-1]:.3f}", (x[-1], y[-1]), **at)
+    _limit(axes, seen)
     _mark_stages(axes, parts)
     _legend(axes)
-    axes.set_xlabel("epoch")
     axes.set_ylabel("loss")
+    for lower in below:
+        _divide(lower, parts)
+        lower.margins(y=0.25)
+        lower.set_ylabel("accuracy")
+    (below or [axes])[-1].set_xlabel("epoch")
     return _save(axes, path)
 
 
-def _running_mean(values: Sequence[float], keep: float = 0.98) -> list[float]:
-    """m ← 0.98·m + 0.02·x, divided by what it lacks of a full weight; numbers that are not finite are passed over."""
+def _points(part: _Part, rows: Sequence[Row], value: str) -> tuple[list[float], list[float]]:
+    return [part.start + row["epoch"] for row in rows], [_number(row.get(value)) for row in rows]
+
+
+def _limit(axes: Axes, values: Sequence[float]) -> None:
+    """Gives the vertical axis room for all values that are finite, and a margin."""
+    finite = [y for y in values if math.isfinite(y)]
+    if finite:
+        low, high = min(finite), max(finite)
+        axes.set_ylim(max(low - 0.08 * (high - low), 0), high + 0.08 * (high - low) + 1e-9)
+
+
+def _running_mean(values: Sequence[float], keep: float) -> list[float]:
+    """m ← keep·m + (1-keep)·x, divided by what it lacks of a full weight; numbers that are not finite are passed over."""
     out, mean, weight = [], 0.0, 0.0
     for value in values:
         if math.isfinite(value):
@@ -226,11 +248,11 @@ def finder_picture(curve: Mapping[str, Any], path: str | Path) -> Path:
     """
     lrs, smoothed = [float(x) for x in curve["lrs"]], [_number(y) for y in curve["smoothed"]]
     losses = [_number(y) for y in curve["losses"]]
-    axes = _axes(7.5, 4.4)
+    (axes,) = _axes(8, 4.2)
     axes.scatter(lrs, losses, s=9, color=_COLOURS[0], alpha=0.3, linewidths=0, label="loss of a batch")
     axes.plot(lrs, smoothed, color=_COLOURS[0], linewidth=2, label="running mean")
     chosen = float(curve["chosen"])
-    axes.axvline(chosen, color="black", linewidth=2.2, label=f"chosen: {chosen:.2g}", zorder=2.5)
+    axes.axvline(chosen, color="black", linewidth=1.8, label=f"chosen: {chosen:.2g}", zorder=2.5)
     for (rule, rate), marker, colour in zip(curve["suggestions"].items(), "ovsD^<>ph*", _COLOURS[1:6] * 2, strict=False):
         style = {"markersize": 8, "markeredgecolor": "white", "linestyle": "none", "zorder": 4}
         height = _at(lrs, smoothed, float(rate))
@@ -244,7 +266,7 @@ def finder_picture(curve: Mapping[str, Any], path: str | Path) -> Path:
     axes.set_xscale("log")
     axes.set_xlim(min(lrs) / 1.2, max(max(lrs), chosen) * 1.2)
     stage = f'stage "{curve["stage"]}": ' if "stage" in curve else ""
-    axes.set_title(f"{stage}learning rate {chosen:.2g} by {curve['rule']}, {curve['verdict']}", loc="left", fontsize=10, wrap=True)
+    axes.set_title(f"{stage}learning rate {chosen:.2g} by the rule {curve['rule']}; {curve['verdict']}", loc="left", fontsize=10, wrap=True)
     axes.set_xlabel("learning rate of the last layer group")
     axes.set_ylabel("training loss")
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -253,10 +275,8 @@ def finder_picture(curve: Mapping[str, Any], path: str | Path) -> Path:
 
 def _at(lrs: Sequence[float], values: Sequence[float], rate: float) -> float:
     """The curve's value at a rate, between its points on the logarithmic axis; the end's value beyond the ends."""
-    import numpy as np
-
     good = [(math.log(x), y) for x, y in zip(lrs, values, strict=True) if math.isfinite(y)]
-    return float(np.interp(math.log(rate), *zip(*good, strict=True))) if good else 0.0
+    return float(np.interp(math.log(rate), [x for x, _ in good], [y for _, y in good])) if good else 0.0
 
 
 def pictures(folder: str | Path) -> tuple[Path, ...]:
@@ -266,7 +286,7 @@ def pictures(folder: str | Path) -> tuple[Path, ...]:
         InputError: when the folder is not that of a run.
     """
     run = logbook.read(folder)
-    drawn = [finder_picture(curve, run.path / f"finder-{quote(stage, safe=' ')}.png") for stage, curve in run.finders.items()]
+    drawn = [finder_picture(curve, run.path / f"{logbook.finder_stem(stage)}.png") for stage, curve in run.finders.items()]
     if any(row.get("kind") == "train" for row in run.rows):
         drawn += [lr_schedule_picture(run.rows, run.path / "lr.png"), loss_picture(run.rows, run.path / "loss.png")]
     return tuple(drawn)
@@ -280,26 +300,37 @@ def _text(value: Any, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
+def plan_table(stages: Sequence[Mapping[str, str]]) -> Table:
+    """A plan as a table to print: one column for each stage, whose facts are what `plan.describe` gives.
+
+    Args:
+        stages: dicts with the same keys; the first key heads the columns.
+    """
+    first, *rest = stages[0] if stages else [""]
+    table = Table(first, *(stage[first] for stage in stages), box=box.SIMPLE_HEAD)
+    for fact in rest:
+        table.add_row(fact, *(stage[fact] for stage in stages))
+    return table
+
+
 def summary_table(summary: Mapping[str, Any]) -> Table:
-    """The results of a run as a table to print: one line for each stage, then the final numbers.
+    """The results of a run as a table to print: one line for each stage (the validation images), then the final numbers.
 
     Args:
         summary: {"stages": [{"name", "size", "epochs", "steps", "seconds", "train_loss", "valid_loss", "valid_accuracy", "lr": […],
             "kept": bool}], "valid": {"loss", "accuracy"}, "test": {"loss", "accuracy", "tta_loss", "tta_accuracy"} or {},
-            "seconds": float}; what is missing stays empty.
+            "seconds": float}; what is missing stays empty. Stages that were undone say so.
     """
-    table = Table("stage", title=summary.get("title"))
-    for name in ("size", "lr", "epochs", "seconds", "train loss", "loss", "accuracy"):
+    table = Table("stage", box=box.SIMPLE_HEAD)
+    for name in ("size", "epochs", "seconds", "loss", "accuracy"):
         table.add_column(name, justify="right")
     table.add_column("")
     for stage in summary.get("stages", ()):
         table.add_row(
             str(stage.get("name", "")),
             _text(stage.get("size"), "d"),
-            ", ".join(_text(lr, ".2g") for lr in stage.get("lr") or ()),
-            _text(stage.get("epochs"), "g"),
+            _text(stage.get("epochs"), ".4g"),
             _text(stage.get("seconds"), ".0f"),
-            _text(stage.get("train_loss"), ".4f"),
             _text(stage.get("valid_loss"), ".4f"),
             _text(stage.get("valid_accuracy"), ".4f"),
             "" if stage.get("kept", True) else "undone",
@@ -309,7 +340,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     for label, split, prefix in results:
         loss, accuracy = ((summary.get(split) or {}).get(prefix + name) for name in ("loss", "accuracy"))
         if loss is not None or accuracy is not None:
-            table.add_row(label, "", "", "", "", "", _text(loss, ".4f"), _text(accuracy, ".4f"), "")
+            table.add_row(label, "", "", "", _text(loss, ".4f"), _text(accuracy, ".4f"), "")
     if summary.get("seconds") is not None:
-        table.add_row("in all", "", "", "", _text(summary["seconds"], ".0f"), "", "", "", "")
+        table.add_row("in all", "", "", _text(summary["seconds"], ".0f"), "", "", "")
     return table

@@ -90,7 +90,7 @@ def order(seed: int, stage: int, epoch: int, labels: np.ndarray, balance: float 
     # Systematic sampling: one random offset decides all roundings, so that every count is within 1 of its mean and the sum is n.
     ends = np.cumsum(_expected(sizes, balance))
     ends[-1] = n
-    offset = bits.random_raw() / 2.0**64
+    offset = (bits.random_raw() >> 40) / 2**24  # few bits, so that the sum below is exact
     draws = np.diff(np.floor(ends + offset), prepend=0).astype(np.int64)
     shuffled = _permutation(bits, n)
     by_stratum = np.split(shuffled[np.argsort(strata[shuffled], kind="stable")], np.cumsum(sizes)[:-1])

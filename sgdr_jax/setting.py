@@ -12,6 +12,7 @@ import numpy as np
 from . import precompute, pretrained
 from .config import Experiment
 from .engine import Engine, engine
+from .models.base import ChainModel
 from .pipeline import Data
 from .pipeline import load as load_data
 from .plan import Plan, StagePlan, plan
@@ -55,7 +56,9 @@ def prepare(experiment: Experiment, ui: Quiet | None = None) -> Setting:
             tick(now - done)
             done = now
 
-        data = load_data(source, canvas=experiment.canvas, largest_size=schedule.largest_size, max_bad_share=experiment.max_bad_share, progress=progress)
+        data = load_data(
+            source, canvas=experiment.canvas, largest_size=schedule.largest_size, max_bad_share=experiment.max_bad_share, progress=progress
+        )
     for name, reason in data.bad[:10]:
         ui.say(f"left out {name}: {reason}")
     if data.bad:
@@ -64,8 +67,9 @@ def prepare(experiment: Experiment, ui: Quiet | None = None) -> Setting:
     network = experiment.model.build(len(data.classes), data.images["train"].shape[-1])
     programs = engine(experiment, network)
     params, stats = network.init(key_for(experiment.seed, "init"))
-    params, stats, report = pretrained.load_into(experiment.model, network, params, stats)
-    ui.say(f"{type(experiment.model).__name__}: {report}")
+    if isinstance(experiment.model, ChainModel):
+        params, stats, loaded = pretrained.load_into(experiment.model, network, params, stats)
+        ui.say(f"{type(experiment.model).__name__}: {loaded}")
     params, stats = programs.devices.replicate((params, stats))
     images = {split: programs.devices.replicate(pixels) for split, pixels in data.images.items()}
     return Setting(experiment, data, schedule, programs, images, params, stats)
@@ -76,7 +80,9 @@ def augmentations(setting: Setting, p: StagePlan) -> tuple[Augmentation, ...]:
     return setting.experiment.augment if p.stage.augment else ()
 
 
-def activations(setting: Setting, p: StagePlan, params: Tree, stats: Tree, split: str, copies: int, ui: Quiet, folder: Path | None = None) -> np.ndarray:
+def activations(
+    setting: Setting, p: StagePlan, params: Tree, stats: Tree, split: str, copies: int, ui: Quiet, folder: Path | None = None
+) -> np.ndarray:
     """What enters the stage's lowest trained group, for a whole split, from the cache where it is there.
 
     Args:
@@ -94,7 +100,11 @@ def activations(setting: Setting, p: StagePlan, params: Tree, stats: Tree, split
     key = key_for(setting.experiment.seed, "augment", p.index)
 
     def rows(index: jax.Array, draw: jax.Array) -> jax.Array:
-        x = run.augmented(images, index % n, draw, key, augmentations=augment, size=p.stage.size) if copies else run.plain(images, index, size=p.stage.size)
+        x = (
+            run.augmented(images, index % n, draw, key, augmentations=augment, size=p.stage.size)
+            if copies
+            else run.plain(images, index, size=p.stage.size)
+        )
         return run.forward(*body, x, start=None, stop=p.start)
 
     def compute() -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from . import lr_finder, optim
@@ -49,7 +50,11 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
     def inputs(index: jax.Array, draw: jax.Array) -> jax.Array:
         if cached is not None:
             return run.rows(cached, draw if copies else index)
-        pixels = run.augmented(images, index, draw, keys["augment"], augmentations=augment, size=size) if augment else run.plain(images, index, size=size)
+        pixels = (
+            run.augmented(images, index, draw, keys["augment"], augmentations=augment, size=size)
+            if augment
+            else run.plain(images, index, size=size)
+        )
         return run.forward(*frozen, pixels, start=None, stop=p.start) if p.frozen else pixels
 
     def update(state: TrainState, hyper: Hyper, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
@@ -58,24 +63,25 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
 
     def validate(state: TrainState) -> dict[str, float]:
         if valid is None:
-            logits = run.logits(state.params, state.stats, setting.images["valid"], size)
+            images = setting.images["valid"]
+            logits = run.map(lambda index, _: run.predict(state.params, state.stats, run.plain(images, index, size=size)), len(images))
         else:
             logits = run.map(lambda index, _: run.predict(state.params, state.stats, run.rows(valid, index), start=p.start), len(valid))
         return judge(setting.experiment, logits[None], setting.data.labels["valid"])
 
-    state = TrainState(np.int32(0), params, stats, optim.init(p.optimizer, p.trained, params))
+    state = TrainState(jnp.int32(0), params, stats, optim.init(p.optimizer, p.trained, params))
     return StageRun(run.devices.replicate(state), update, validate)
 
 
-def stage_batches(setting: Setting, p: StagePlan, first: int, steps: int) -> Iterator[Batch]:
-    """The training batches of updates first … first + steps - 1 of a stage."""
+def stage_batches(setting: Setting, p: StagePlan, first: int, stop: int) -> Iterator[Batch]:
+    """The training batches of updates first … stop - 1 of a stage."""
     return train_batches(
         setting.experiment.seed,
         p.index,
         setting.data.labels["train"],
         batch_size=p.batch_size,
         first_step=first,
-        steps=steps,
+        steps=stop,
         views=p.copies,
         balance=setting.experiment.balance,
     )
@@ -92,4 +98,6 @@ def find_lr(setting: Setting, p: StagePlan, stage: StageRun, find: Find, ui: Qui
         return state, float(sums["loss"]) / max(float(sums["weight"]), 1.0)
 
     with ui.bar(f"find lr: {p.stage.name}", find.steps) as tick:
-        return lr_finder.range_test(update, setting.engine.devices.replicate(stage.state), stage_batches(setting, p, 0, find.steps), find, tick)
+        return lr_finder.range_test(
+            update, setting.engine.devices.replicate(stage.state), stage_batches(setting, p, 0, find.steps), find, tick
+        )

@@ -57,7 +57,14 @@ class Step:
 
         def loss(trained: Tree) -> tuple[Array, tuple[Array, Tree]]:
             logits, stats = self.network.apply(
-                state.params | trained, state.stats, x, start=self.trained[0], train=self.trained, collect=self.collects, key=key, dtype=self.dtype
+                state.params | trained,
+                state.stats,
+                x,
+                start=self.trained[0],
+                train=self.trained,
+                collect=self.collects,
+                key=key,
+                dtype=self.dtype,
             )
             losses = metrics.losses(logits, labels, hyper.label_smoothing)
             return jnp.sum(losses * weight) / jnp.maximum(jnp.sum(weight), 1), (logits, stats)
@@ -69,7 +76,9 @@ class Step:
         return state, metrics.sums(logits, labels, weight, hyper.label_smoothing)
 
 
-def forward(network: Network, params: Tree, stats: Tree, x: Float[Array, "b ..."], *, start: str | None, stop: str | None, dtype: Any) -> Array:
+def forward(
+    network: Network, params: Tree, stats: Tree, x: Float[Array, "b ..."], *, start: str | None, stop: str | None, dtype: Any
+) -> Array:
     """Runs a part of the network on stored statistics, dropout off, nothing collected.
 
     Args:

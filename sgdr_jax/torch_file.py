@@ -212,6 +212,7 @@ def _read_zip(file: IO[bytes]) -> tuple[Any, dict[str, bytes]]:
 
 
 def _read_old(file: IO[bytes]) -> tuple[Any, dict[str, bytes]]:
+    file = io.BytesIO(file.read())  # in memory, reading more than there is allocates nothing
     _unpickle(file)  # the magic number
     protocol, _ = _unpickle(file)
     system, _ = _unpickle(file)

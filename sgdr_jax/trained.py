@@ -47,7 +47,9 @@ class Trained(NamedTuple):
 
     def label(self, row: np.ndarray) -> str:
         """Name of the likeliest class of a row of probabilities; for multi-label data all classes above a half, joined by spaces."""
-        return " ".join(c for c, p in zip(self.classes, row, strict=True) if p > 0.5) if self.multi_label else self.classes[int(row.argmax())]
+        return (
+            " ".join(c for c, p in zip(self.classes, row, strict=True) if p > 0.5) if self.multi_label else self.classes[int(row.argmax())]
+        )
 
 
 def open_trained(folder: str | Path) -> Trained:
@@ -66,7 +68,17 @@ def open_trained(folder: str | Path) -> Trained:
     params, stats = network.init(key_for(experiment.seed, "init"))
     arrays = checkpoint.restore(run.path, "final", {"params": params, "stats": stats})
     params, stats = programs.devices.replicate((arrays["params"], arrays["stats"]))
-    return Trained(experiment, programs, params, stats, facts["size"], tuple(facts["classes"]), facts["channels"], facts["canvas"], facts["multi_label"])
+    return Trained(
+        experiment,
+        programs,
+        params,
+        stats,
+        facts["size"],
+        tuple(facts["classes"]),
+        facts["channels"],
+        facts["canvas"],
+        facts["multi_label"],
+    )
 
 
 class Predictions(NamedTuple):
@@ -83,7 +95,7 @@ class Predictions(NamedTuple):
     bad: tuple[tuple[str, str], ...]
 
 
-def expand(paths: Sequence[str]) -> tuple[str, ...]:
+def expand(paths: Sequence[str]) -> list[str]:
     """Files as they are, folders as the image files below them, sorted. Raises InputError for a path that does not exist."""
     found: list[str] = []
     for path in map(Path, paths):
@@ -91,10 +103,10 @@ def expand(paths: Sequence[str]) -> tuple[str, ...]:
         inside = sorted(str(p) for p in path.rglob("*") if is_image(p)) if path.is_dir() else [str(path)]
         require(bool(inside), "path", str(path), "name a folder that holds image files")
         found += inside
-    return tuple(found)
+    return found
 
 
-def predict(net: Trained, paths: Sequence[str], views: int | None = None, ui: Quiet | None = None) -> Predictions:
+def predict(net: Trained, paths: list[str], views: int | None = None, ui: Quiet | None = None) -> Predictions:
     """Probabilities for image files.
 
     Args:
@@ -106,7 +118,7 @@ def predict(net: Trained, paths: Sequence[str], views: int | None = None, ui: Qu
     if not len(images):
         return Predictions((), np.zeros((0, len(net.classes)), np.float32), bad)
     mixed = probabilities(net.experiment, _logits(net, images, views, ui or Quiet(), "predicting"), net.multi_label)
-    return Predictions(tuple(paths[i] for i in index), mixed, bad)
+    return Predictions(tuple(paths[i] for i in index.tolist()), mixed, bad)
 
 
 def evaluate_split(net: Trained, split: str, views: int | None = None, ui: Quiet | None = None) -> dict[str, float]:
@@ -115,16 +127,15 @@ def evaluate_split(net: Trained, split: str, views: int | None = None, ui: Quiet
     source = net.experiment.data.open()
     require(split in source.labels, "split", split, f"the data has {', '.join(source.labels)}")
     require(tuple(source.classes) == net.classes, "data", list(source.classes), f"the run was trained on {list(net.classes)}")
-    one = source._replace(**{name: {split: getattr(source, name)[split]} for name in ("labels", "items", "names")})
-    data = load(one, canvas=net.canvas, largest_size=net.size, channels=net.channels, max_bad_share=net.experiment.max_bad_share)
-    return judge(net.experiment, _logits(net, data.images[split], views, ui, f"evaluating {split}"), data.labels[split])
+    alone = source._replace(**{name: {"train": getattr(source, name)[split]} for name in ("labels", "items", "names")})  # decodes no other
+    data = load(alone, canvas=net.canvas, channels=net.channels, max_bad_share=net.experiment.max_bad_share)
+    return judge(net.experiment, _logits(net, data.images["train"], views, ui, f"evaluating {split}"), data.labels["train"])
 
 
 def _logits(net: Trained, images: np.ndarray, views: int | None, ui: Quiet, title: str) -> np.ndarray:
+    how = net.experiment.evaluate
     if views is not None:
-        how = dataclasses.replace(net.experiment.evaluate, tta_views=views)
-    else:
-        how = net.experiment.evaluate
-    extra = tta.count(how, net.experiment.augment) - 1
+        how = dataclasses.replace(how, tta_views=views)
+    views = tta.count(how, net.experiment.augment)
     resident = net.engine.devices.replicate(images)
-    return view_logits(net.engine, net.experiment, net.params, net.stats, resident, net.size, extra, ui, title)
+    return view_logits(net.engine, net.experiment, net.params, net.stats, resident, net.size, range(views), ui, title)

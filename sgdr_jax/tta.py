@@ -12,6 +12,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
 
 from .augment import Dihedral, kernel
@@ -40,7 +41,7 @@ def view(
 ) -> Float[Array, "b {size} {size} c"]:
     """View number `v` of each image, float32 in 0…1; `v` may be traced, so one compiled function serves all views.
 
-    View 0 is `kernel.resize` to the bit. A random view of an example depends on (`key`, `v`, its id), not on the batch it comes in. Fixed
+    View 0 is `kernel.resize`. A random view of an example depends on (`key`, `v`, its id), not on the batch it comes in. Fixed
     views move the pixels of view 0: kind "flip" has view 1, kind "dihedral" views 1…7 by the numbers of `augment.Dihedral`.
     """
     v = jnp.asarray(v, jnp.int32)

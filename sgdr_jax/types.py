@@ -69,7 +69,8 @@ class Source(NamedTuple):
         classes: names of the classes, in label order.
         labels: split name ("train", "valid", and "test" where there is one) to int32 [n] class indices, or float32 [n, classes]
             of zeros and ones for multi-label data.
-        items: split name to n images: paths of image files, or one uint8 array [n, h, w] or [n, h, w, c].
+        items: split name to n images: paths of image files, encoded images as bytes, or one uint8 array [n, h, w]
+            or [n, h, w, c].
         names: split name to n strings that identify the items in messages and predictions.
         fingerprint: hex digest over the identity of all items, labels and splits.
     """

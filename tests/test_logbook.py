@@ -194,14 +194,15 @@ def test_the_commit_says_when_files_were_changed(tmp_path: Path) -> None:
     assert logbook.environment(tmp_path / "e.py")["commit"] == git("rev-parse", "HEAD") + "+changes"
 
 
-def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("moment", ["os.fsync", "pathlib.Path.replace"])
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     with logbook.open_run(tmp_path / "r", CONFIG, "abc") as book:
         book.write_summary({"seconds": 1})
 
-        def killed(_: int) -> None:
+        def killed(*_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(os, "fsync", killed)
+        monkeypatch.setattr(moment, killed)
         with pytest.raises(KeyboardInterrupt):
             book.write_summary({"seconds": 2})
     assert logbook.read(tmp_path / "r").summary == {"seconds": 1}

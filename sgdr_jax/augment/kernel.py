@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, UInt8, UInt32
 
+from ..config import require
 from ..types import Augmentation
 
 _METHODS = ("matrix", "colour", "pixels")
@@ -35,9 +36,9 @@ def augment(
     All uniform numbers of an example are one vector drawn from `fold_in(key, seeds[i])`: for each augmentation in order one that decides
     whether it applies, then its `draws`. Appending an augmentation therefore leaves the draws of the earlier ones as they were.
     Geometry comes first (composed in order), then colour (in order, clipped to 0…1 once at the end), then pixels (in order).
-    Without geometry, or with symmetries of the square only, the pixels are exactly those of `resize`.
+    Without geometry the pixels are those of `resize`; symmetries of the square alone move them without interpolating.
 
-    Raises TypeError for an augmentation that has not exactly one of the methods matrix, colour and pixels.
+    Raises InputError for an augmentation without a probability `p` or without exactly one of the methods matrix, colour and pixels.
     """
     chosen: dict[str, list[tuple[int, Any]]] = {m: [(i, a) for i, a in enumerate(augmentations) if _method(a) == m] for m in _METHODS}
     applies, draws = _draw(seeds, key, augmentations)
@@ -63,8 +64,8 @@ def augment(
 
 def _method(augmentation: Augmentation) -> str:
     found = [method for method in _METHODS if hasattr(augmentation, method)]
-    if len(found) != 1:
-        raise TypeError(f"{type(augmentation).__name__} has the methods {found}; an augmentation has exactly one of {', '.join(_METHODS)}")
+    require(len(found) == 1, type(augmentation).__name__, found, f"an augmentation has exactly one of the methods {', '.join(_METHODS)}")
+    require(hasattr(augmentation, "p"), type(augmentation).__name__, augmentation, "an augmentation has a field p, its probability")
     return found[0]
 
 
@@ -129,7 +130,7 @@ def symmetry(images: Float[Array, "b s s c"], matrices: Float[Array, "b 3 3"]) -
 def resize(images: UInt8[Array, "b S S c"], size: int) -> Float[Array, "b {size} {size} c"]:
     """The plain view: resized to `size` with a triangle filter, widened when shrinking; values in 0…1, float32.
 
-    Equals `jax.image.resize(images / 255, …, method="linear", antialias=True)`; a canvas of `size` pixels is taken as it is.
+    Equals `jax.image.resize(images / 255, …, method="linear", antialias=True)`; a canvas of `size` pixels is not filtered.
     """
     canvas = images.shape[1]
     if canvas == size:
@@ -163,15 +164,15 @@ def resample(
     """Images as seen through a map from output to input coordinates (-1…1 from edge to edge): bilinear, mirrored borders, in 0…1, float32.
 
     Where output pixels are larger than canvas pixels, an example is read from the level of a pyramid (each level the 2×2 means of the one
-    before, rounded to 8 bits) whose pixels are nearest to them in size, so that shrinking does not alias. `scales` are the least and largest
-    enlargement of an output pixel by the matrices, beside the resize; they decide which levels are made.
+    before, rounded to 8 bits) whose pixels are nearest to them in size, so that shrinking does not alias. `scales` are the least and
+    largest enlargement of an output pixel by the matrices, beside the resize; they decide which levels are made.
     """
     canvas = images.shape[1]
     first, last = (min(max(round(math.log2(canvas / size * scale)), 0), int(math.log2(canvas))) for scale in scales)
     pyramid, tops, sides = _pyramid(images, first, last)
     determinants = jnp.abs(jnp.linalg.det(matrices) / matrices[:, 2, 2] ** 3)
     level = jnp.round(0.5 * jnp.log2(jnp.maximum(determinants, 1e-12)) + math.log2(canvas / size))
-    level = jnp.clip(level, first, last).astype(jnp.int32) - first
+    level = jnp.clip(jnp.nan_to_num(level), first, last).astype(jnp.int32) - first
     top, side = jnp.asarray(tops)[level], jnp.asarray(sides)[level]
     half = jnp.asarray([canvas / 2 / 2**k for k in range(first, last + 1)], jnp.float32)[level]
     # With the coordinates at hand the gathers fuse with the interpolation; without the barrier they are computed anew for every tap.
@@ -209,11 +210,11 @@ def _pyramid(images: Array, first: int, last: int) -> tuple[Array, list[int], li
     """Levels first…last one below the other in one array [b, heights, width, c], the top rows of the levels and their sides."""
     levels = [images]
     for _ in range(last):
-        image = levels[-1]
-        odd = image.shape[1] % 2
-        image = jnp.pad(image, ((0, 0), (0, odd), (0, odd), (0, 0)), mode="edge").astype(jnp.uint16)
-        total = image[:, ::2, ::2] + image[:, 1::2, ::2] + image[:, ::2, 1::2] + image[:, 1::2, 1::2]
-        levels.append(((total + 2) // 4).astype(jnp.uint8))
+        side = levels[-1].shape[1]
+        even = np.arange(0, side, 2, dtype=np.int32)
+        odd = np.minimum(even + 1, side - 1)  # The mirror image of an edge pixel is the pixel itself.
+        rows = jax.lax.optimization_barrier(levels[-1][:, even].astype(jnp.uint16) + levels[-1][:, odd].astype(jnp.uint16))
+        levels.append(((rows[:, :, even] + rows[:, :, odd] + 2) // 4).astype(jnp.uint8))
     levels = levels[first:]
     sides = [level.shape[1] for level in levels]
     if len(levels) == 1:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import importlib.util
 import logging
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -50,9 +52,9 @@ Raw = dict[str, tuple[np.ndarray, ...]]
 class FashionMnist(Dataset):
     """Fashion-MNIST with its official 10,000 test images; the validation images are a stratified part of the training images.
 
-    Looked for in order: a TFDS folder that is already prepared; the files of the Debian package; a download through TFDS, where
-    tensorflow is installed; the Debian package, fetched with apt-get and unpacked without root. Wherever it comes from, its contents
-    are checked and images have the same names and order.
+    Looked for in order: the four files of the Debian package; a prepared TFDS folder; a download through TFDS, where tensorflow is
+    installed; the Debian package, fetched with apt-get and unpacked without root. Wherever it comes from, its contents are checked
+    and the images have the same names and order; what took long to get is kept as the four files in the user's cache folder.
     """
 
     train_per_class: int | None = None
@@ -62,8 +64,8 @@ class FashionMnist(Dataset):
     seed: int = 0
     """Decides which images are used and which are held out."""
     root: str | None = None
-    """Folder to look in and to download into; None: the usual places (TFDS_DATA_DIR or ~/tensorflow_datasets,
-    /usr/share/datasets/fashion-mnist, and the user's cache folder)."""
+    """Folder to look in and to download into; None: the usual places (/usr/share/datasets/fashion-mnist, the user's cache folder,
+    TFDS_DATA_DIR or ~/tensorflow_datasets)."""
 
     def __post_init__(self) -> None:
         splits.check_fraction(self.valid_fraction)
@@ -84,8 +86,8 @@ class FashionMnist(Dataset):
 def _get(root: str | None) -> Raw:
     reasons = []
     ways: tuple[tuple[str, Callable[[str | None], Raw]], ...] = (
+        ("files", _from_files),
         ("prepared TFDS folder", _from_tfds),
-        ("files of the Debian package", _from_files),
         ("download through TFDS", _download_tfds),
         ("download of the Debian package", _download_debian),
     )
@@ -111,7 +113,28 @@ def _from_tfds(root: str | None) -> Raw:
         require(len(labels) == count, f"the number of {split} images", len(labels), f"{count} are expected")
         official = np.argsort(_stored(split, count))
         raw[split] = (images[official], labels[official])
-    return _verified(raw)
+    raw = _verified(raw)
+    with contextlib.suppress(OSError):
+        _keep(raw, _cache(root))
+    return raw
+
+
+def _keep(raw: Raw, target: Path) -> None:
+    """Writes the four files: decoding the records of TFDS one by one takes half a minute, reading the files half a second."""
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target, prefix=".keep-") as folder:
+        for split, parts in _FILES.items():
+            for part, (name, _, _) in zip(raw[split], parts, strict=True):
+                content = part.astype(np.uint8).reshape(part.shape[:3])
+                magic = struct.pack(f">{1 + content.ndim}I", 0x0800 + content.ndim, *content.shape)
+                with gzip.open(Path(folder) / name, "wb", compresslevel=1) as file:
+                    file.write(magic + content.tobytes())
+        _move(Path(folder), target)
+
+
+def _move(source: Path, target: Path) -> None:
+    for name, _, _ in (part for parts in _FILES.values() for part in parts):
+        os.replace(source / name, target / name)
 
 
 def _stored(split: str, count: int) -> list[int]:
@@ -191,8 +214,7 @@ def _download_debian(root: str | None) -> Raw:
         _run(["dpkg", "-x", str(packages[0]), str(work / "unpacked")])
         unpacked = work / "unpacked" / _SYSTEM.relative_to("/")
         raw = _from_files(str(unpacked))
-        for name, _, _ in (part for parts in _FILES.values() for part in parts):
-            os.replace(unpacked / name, target / name)
+        _move(unpacked, target)
     return raw
 
 

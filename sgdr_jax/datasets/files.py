@@ -38,10 +38,15 @@ def subfolders(path: Path) -> list[Path]:
     return sorted(entry for entry in path.iterdir() if not entry.name.startswith(".") and entry.is_dir()) if path.is_dir() else []
 
 
+def is_image(path: str | Path) -> bool:
+    """Whether a path counts as an image by its name: a known extension, and not hidden. Reads nothing."""
+    name = os.path.basename(path)
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
 def images_in(path: Path, root: Path) -> list[ImageFile]:
     """The image files directly in `path`, sorted by name, hidden ones left out; their names are relative to `root`."""
     prefix = "" if path == root else path.relative_to(root).as_posix() + "/"
     with os.scandir(path) as entries:
-        wanted = [e for e in entries if not e.name.startswith(".") and os.path.splitext(e.name)[1].lower() in EXTENSIONS and e.is_file()]
-        found = [(e.path, prefix + e.name, e.stat()) for e in wanted]
+        found = [(entry.path, prefix + entry.name, entry.stat()) for entry in entries if is_image(entry.name) and entry.is_file()]
     return sorted(ImageFile(path, name, stat.st_size, stat.st_mtime_ns) for path, name, stat in found)

@@ -60,7 +60,7 @@ def hold_out(names: Sequence[str], labels: np.ndarray, fraction: float, seed: in
     held, decided = np.zeros(len(names), bool), np.zeros(len(names), bool)
     for label in sorted(members, key=lambda label: (len(members[label]), label)):
         count = len(members[label])
-        wanted = min(max(1, int(fraction * count + 0.5)), count - 1) - int(held[members[label]].sum())
+        wanted = max(1, int(fraction * count + 0.5)) - int(held[members[label]].sum())
         for i in members[label]:
             if decided[i]:
                 continue

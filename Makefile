@@ -1,0 +1,42 @@
+# Each target sets up what it needs: a virtual environment in .venv, made once, and again when pyproject.toml changes.
+SHELL := /bin/sh
+PYTHON ?=
+
+INSTALLED := .venv/.installed
+# Passed by hand: make before 4.4 does not export variables to $(shell).
+python = $(shell PYTHON='$(PYTHON)' .ci/python 2>&1)
+
+# A fresh folder for each demonstration; an earlier one is never touched.
+ifndef RUN
+RUN := runs/demo$(if $(wildcard runs/demo),-$(shell date +%Y%m%d-%H%M%S))
+endif
+
+.PHONY: help demo test lint bench
+help:
+	@echo "make demo    fine-tune on Fashion-MNIST from ImageNet weights, into a run folder (RUN=$(RUN))"
+	@echo "make test    run the tests (ARGS='...' goes to pytest)"
+	@echo "make lint    check style and types"
+	@echo "make bench   the same task with fastai 2, side by side"
+
+demo: $(INSTALLED)
+	@.venv/bin/sgdr-jax train experiments/fashion_mnist.py --run "$(RUN)"
+
+test: $(INSTALLED)
+	@.venv/bin/python -m pytest -q $(ARGS)
+
+lint: $(INSTALLED)
+	@.venv/bin/ruff check --quiet
+	@.venv/bin/ruff format --check --quiet || { echo "not formatted; run .venv/bin/ruff format"; exit 1; }
+	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 .venv/bin/pyright
+
+bench: $(INSTALLED)
+	@.venv/bin/python experiments/bench/vs_fastai.py $(ARGS)
+
+$(INSTALLED): pyproject.toml
+	$(if $(filter /%,$(firstword $(python))),,$(error $(python)))
+	@.venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null \
+		|| { echo "making .venv with $(python)"; "$(python)" -m venv --clear .venv; }
+	@.venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null
+	@echo "installing into .venv, which takes a few minutes the first time"
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,450 @@
+"""Augmentations against independent NumPy float64 code, and the promises of the kernel: what an image depends on, and what stays exact."""
+
+import math
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from sgdr_jax.augment import Crop, Dihedral, Erase, Flip, Lighting, Rotate, Zoom, kernel, side_on, top_down
+from sgdr_jax.config import from_json, to_json
+from sgdr_jax.types import Augmentation, InputError
+
+KEY = jax.random.key(7)
+ALL = (Rotate(25), Zoom(1.5), Crop(), Flip(), Dihedral(), Lighting(0.2, 0.4), Erase())
+
+augment = jax.jit(kernel.augment, static_argnames=("augmentations", "size"))
+resize = jax.jit(kernel.resize, static_argnames="size")
+resample = jax.jit(kernel.resample, static_argnames=("size", "scales"))
+symmetry = jax.jit(kernel.symmetry)
+unit = st.floats(0, 1, exclude_max=True, width=32)
+
+
+def photos(count: int, side: int, channels: int, seed: int = 0) -> np.ndarray:
+    """Uint8 images with structure at several scales, so that a shift or a missing filter shows."""
+    rng = np.random.default_rng(seed)
+    coarse = ndimage.zoom(rng.uniform(0, 255, (count, 4, 4, channels)), (1, side / 4, side / 4, 1), order=1)
+    return np.clip(coarse + rng.normal(0, 20, coarse.shape), 0, 255).astype(np.uint8)
+
+
+def seeds(count: int) -> jax.Array:
+    return jnp.arange(count, dtype=jnp.uint32) + 100
+
+
+# ---- the reference: one example, one augmentation after the other, float64 ----
+
+
+def reference_matrix(a: Augmentation, u: np.ndarray) -> np.ndarray:
+    """The map of an augmentation, written as the corners of the window that is seen."""
+    match a:
+        case Flip():
+            return np.diag([-1.0, 1, 1])
+        case Rotate():
+            t = np.deg2rad(a.degrees) * (2 * u[0] - 1)
+            return np.array([[np.cos(t), -np.sin(t), 0], [np.sin(t), np.cos(t), 0], [0, 0, 1]])
+        case Dihedral():
+            k = int(8 * u[0])
+            m = np.diag([-1.0 if k & 1 else 1.0, -1.0 if k & 2 else 1.0])
+            m = m @ np.array([[0, 1], [1, 0]]) if k & 4 else m
+            return np.block([[m, np.zeros((2, 1))], [np.zeros((1, 2)), np.ones((1, 1))]])
+        case Zoom():
+            w = h = 1 / (1 + (a.most - 1) * u[0])
+            left, top = (1 - w) * u[1], (1 - h) * u[2]
+        case Crop():
+            area, ratio = np.interp(u[0], [0, 1], a.area), np.exp(np.interp(u[1], [0, 1], np.log(a.aspect)))
+            w, h = min(1, math.sqrt(area * ratio)), min(1, math.sqrt(area / ratio))
+            left, top = (1 - w) * u[2], (1 - h) * u[3]
+        case _:
+            raise AssertionError(a)
+    # The window in shares of the image, turned into coordinates from -1 to 1.
+    return np.array([[w, 0, 2 * left + w - 1], [0, h, 2 * top + h - 1], [0, 0, 1]])
+
+
+def reference_sample(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """`image` seen through `matrix` in float64; the canvas is halved in whole steps where it is finer than the output."""
+    scale = math.sqrt(abs(np.linalg.det(matrix[:2, :2]))) * image.shape[0] / size
+    for _ in range(max(0, round(math.log2(scale)))):
+        blocks = image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2, -1).astype(int)
+        image = (blocks.sum((1, 3)) + 2) // 4
+    side, grid = image.shape[0], (np.arange(size) + 0.5) * 2 / size - 1
+    x, y = np.meshgrid(grid, grid)
+    columns, rows, _ = np.einsum("ij,jyx->iyx", matrix, np.stack([x, y, np.ones_like(x)]))
+    where = [(v + 1) * side / 2 - 0.5 for v in (rows, columns)]
+    planes = [ndimage.map_coordinates(plane.astype(np.float64), where, order=1, mode="reflect") for plane in np.moveaxis(image, -1, 0)]
+    return np.stack(planes, -1) / 255
+
+
+def reference(image: np.ndarray, seed: int, augmentations: tuple[Augmentation, ...], size: int) -> np.ndarray:
+    u = np.asarray(jax.random.uniform(jax.random.fold_in(KEY, seed), (sum(1 + a.draws for a in augmentations),)), np.float64)
+    parts = np.split(u, np.cumsum([1 + a.draws for a in augmentations])[:-1])
+    active = [(a, part[1:]) for a, part in zip(augmentations, parts, strict=True) if part[0] < a.p]
+    matrix = np.eye(3)
+    for a, u in active:
+        if hasattr(a, "matrix"):
+            matrix = matrix @ reference_matrix(a, u)
+    out = reference_sample(image, matrix, size)
+    for a, u in active:
+        if isinstance(a, Lighting):
+            b, c = a.brightness * (2 * u[0] - 1), a.contrast * (2 * u[1] - 1)
+            mean = out.mean()
+            out = (out - mean) * (c + 1 if c >= 0 else -1 / (c - 1)) + mean + b
+    out = out.clip(0, 1)
+    for a, u in active:
+        if isinstance(a, Erase):
+            area, ratio = np.interp(u[0], [0, 1], a.share), np.exp(np.interp(u[1], [0, 1], np.log(a.aspect)))
+            w, h = min(1, math.sqrt(area * ratio)), min(1, math.sqrt(area / ratio))
+            left, top, fill = (1 - w) * u[2], (1 - h) * u[3], out.mean((0, 1)) if a.fill == "mean" else 0
+            out = out.copy()
+            for row in range(size):
+                for column in range(size):
+                    if top <= (row + 0.5) / size < top + h and left <= (column + 0.5) / size < left + w:
+                        out[row, column] = fill
+    return out
+
+
+@pytest.mark.parametrize("canvas, size, channels", [(16, 40, 1), (64, 20, 3)])
+@pytest.mark.parametrize(
+    "augmentations",
+    [
+        (Rotate(180, p=1),),
+        (Crop(), Zoom(3), Rotate(40, p=1)),
+        (Rotate(10), Lighting(0.3, 0.8, p=1), Lighting(0.1, 0.3, p=1)),
+        ALL,
+    ],
+    ids=lambda value: "+".join(type(a).__name__ for a in value),
+)
+def test_kernel_agrees_with_float64(augmentations, canvas, size, channels):
+    images = photos(12, canvas, channels)
+    got = augment(images, seeds(12), KEY, augmentations=augmentations, size=size)
+    assert got.shape == (12, size, size, channels)
+    assert got.dtype == jnp.float32
+    want = np.stack([reference(image, 100 + i, augmentations, size) for i, image in enumerate(images)])
+    np.testing.assert_allclose(got, want, atol=5e-5)
+
+
+@pytest.mark.parametrize("a", [*ALL, Erase(fill="zero")], ids=repr)
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_descriptions_compute_alike_in_numpy_and_jax(a, data):
+    u = np.asarray(data.draw(st.lists(unit, min_size=a.draws, max_size=a.draws)), np.float32)
+    extra = {"colour": (np.array([0.2, 0.5, 0.9]),), "pixels": (photos(1, 8, 3)[0] / 255,)}
+    name = next(name for name in ("matrix", "colour", "pixels") if hasattr(a, name))
+    arguments = extra.get(name, ())
+    double = getattr(a, name)(u.astype(np.float64), *arguments)
+    single = jax.tree.map(np.asarray, getattr(a, name)(jnp.asarray(u), *(jnp.asarray(x, jnp.float32) for x in arguments)))
+    if name == "pixels":
+        # The edge of a rectangle may fall onto a pixel's centre.
+        assert np.mean(np.abs(double - single) > 1e-5) <= 16 / 64
+    else:
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-6), double, single)
+    if name == "matrix":
+        np.testing.assert_allclose(double, reference_matrix(a, u.astype(np.float64)), atol=1e-12)
+
+
+# ---- geometry ----
+
+
+@settings(max_examples=50, deadline=None)
+@given(u=st.lists(unit, min_size=4, max_size=4), most=st.floats(1, 5), low=st.floats(0.01, 1), high=st.floats(0.01, 1))
+def test_windows_stay_inside(u, most, low, high):
+    crop = Crop(area=(min(low, high), max(low, high)))
+    for a in (Zoom(most), crop):
+        m = a.matrix(np.asarray(u[: a.draws]))
+        assert np.abs(m[:2, :2]).sum(1).tolist() == m[[0, 1], [0, 1]].tolist()
+        assert np.all(np.abs(m[:2, 2]) + m[[0, 1], [0, 1]] <= 1 + 1e-12)
+    m = crop.matrix(np.asarray(u))
+    if max(m[0, 0], m[1, 1]) < 1:
+        assert crop.area[0] - 1e-9 <= m[0, 0] * m[1, 1] <= crop.area[1] + 1e-9
+        assert 3 / 4 - 1e-9 <= m[0, 0] / m[1, 1] <= 4 / 3 + 1e-9
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    entries=st.lists(st.floats(-3, 3, width=32), min_size=4, max_size=4),
+    offset=st.lists(st.floats(-50, 50, width=32), min_size=2, max_size=2),
+)
+def test_any_affine_map_is_mirrored_at_the_borders(entries, offset):
+    matrix = np.eye(3)
+    matrix[:2, :2], matrix[:2, 2] = np.reshape(entries, (2, 2)), offset
+    image = photos(1, 8, 1)
+    got = resample(image, jnp.asarray(matrix[None], jnp.float32), size=8)
+    grid = (np.arange(8) + 0.5) / 4 - 1
+    x, y = np.meshgrid(grid, grid)
+    columns, rows, _ = np.einsum("ij,jyx->iyx", matrix, np.stack([x, y, np.ones_like(x)]))
+    want = (
+        ndimage.map_coordinates(image[0, ..., 0].astype(float), [(rows + 1) * 4 - 0.5, (columns + 1) * 4 - 0.5], order=1, mode="reflect")
+        / 255
+    )
+    np.testing.assert_allclose(got[0, ..., 0], want, atol=1e-4)
+
+
+def test_projective_maps_divide():
+    matrix = np.array([[1, 0.1, 0.05], [0, 0.9, 0], [0.2, -0.1, 1.1]])
+    image = photos(1, 16, 1)
+    got = resample(image, jnp.asarray(matrix[None], jnp.float32), size=16)
+    x, y = np.meshgrid(*2 * [(np.arange(16) + 0.5) / 8 - 1])
+    a, b, c = np.einsum("ij,jyx->iyx", matrix, np.stack([x, y, np.ones_like(x)]))
+    want = (
+        ndimage.map_coordinates(image[0, ..., 0].astype(float), [(b / c + 1) * 8 - 0.5, (a / c + 1) * 8 - 0.5], order=1, mode="reflect")
+        / 255
+    )
+    np.testing.assert_allclose(got[0, ..., 0], want, atol=1e-5)
+
+
+def test_degenerate_maps_read_nothing_outside():
+    matrices = jnp.stack([jnp.zeros((3, 3)), jnp.full((3, 3), jnp.inf), jnp.full((3, 3), 1e30), jnp.full((3, 3), jnp.nan)])
+    for scales in (1.0, 1.0), (0.5, 4.0):
+        got = np.asarray(resample(photos(4, 8, 3), matrices, size=8, scales=scales))
+        assert np.all(np.isnan(got) | ((got >= 0) & (got <= 1)))
+
+
+def test_flip_and_dihedral_move_pixels_exactly():
+    images = jnp.asarray(photos(8, 24, 3))
+    plain = np.asarray(resize(images, size=16))
+    np.testing.assert_allclose(augment(images, seeds(8), KEY, augmentations=(Flip(p=1),), size=16), plain[:, :, ::-1], atol=2e-7)
+    np.testing.assert_allclose(augment(images, seeds(8), KEY, augmentations=(Flip(p=1), Flip(p=1)), size=16), plain, atol=2e-7)
+    matrices = jnp.stack([Dihedral().matrix(jnp.asarray([(k + 0.5) / 8])) for k in range(8)])
+    got = np.asarray(symmetry(plain, matrices))
+    for k in range(8):
+        want = plain[k]
+        want = want[:, ::-1] if k & 1 else want
+        want = want[::-1] if k & 2 else want
+        # With the axes swapped, the output's (x, y) is read at the mirrored (y, x).
+        want = want.swapaxes(0, 1) if k & 4 else want
+        np.testing.assert_array_equal(got[k], want)
+    np.testing.assert_allclose(resample(images, matrices, size=24), symmetry(resize(images, size=24), matrices), atol=1e-6)
+
+
+def test_dihedral_is_a_group_that_composes_as_images_do():
+    group = [Dihedral().matrix(np.array([(k + 0.5) / 8])) for k in range(8)]
+    assert len({m.tobytes() for m in group}) == 8
+    image = jnp.asarray(photos(1, 6, 1) / 255, jnp.float32)
+
+    def seen(x: jax.Array, m: np.ndarray) -> np.ndarray:
+        return np.asarray(symmetry(x, jnp.asarray(m[None], jnp.float32)))
+
+    for first in group:
+        for second in group:
+            product = first @ second + 0.0
+            assert any(np.array_equal(product, m) for m in group)
+            np.testing.assert_array_equal(seen(jnp.asarray(seen(image, first)), second), seen(image, product))
+
+
+@pytest.mark.parametrize("canvas, size", [(12, 12), (28, 96)])
+def test_zero_strength_is_the_plain_view(canvas, size):
+    images = jnp.asarray(photos(4, canvas, 3))
+    plain = resize(images, size=size)
+    nothing = (Rotate(0, p=1), Zoom(1, p=1), Crop(area=(1, 1), aspect=(1, 1)), Lighting(0, 0, p=1), Erase(share=(0, 0), p=1))
+    np.testing.assert_allclose(augment(images, seeds(4), KEY, augmentations=nothing, size=size), plain, atol=2e-6)
+    if canvas == size:
+        np.testing.assert_allclose(
+            augment(images, seeds(4), KEY, augmentations=tuple(type(a)(p=0) for a in ALL), size=size), plain, atol=2e-6
+        )
+    np.testing.assert_allclose(augment(images, seeds(4), KEY, augmentations=(), size=size), plain, atol=2e-7)
+
+
+@pytest.mark.parametrize("canvas", [64, 61])
+def test_shrinking_does_not_alias(canvas):
+    board = np.indices((canvas, canvas)).sum(0) % 2 * 255
+    images = jnp.asarray(np.repeat(board[None, ..., None], 8, 0).astype(np.uint8))
+    got = augment(images, seeds(8), KEY, augmentations=(Rotate(45, p=1), Zoom(1.2, p=1)), size=16)
+    np.testing.assert_allclose(got[:, 1:-1, 1:-1], 0.5, atol=0.05)
+
+
+@pytest.mark.parametrize("canvas", [64, 61])
+def test_levels_of_the_pyramid_stay_in_place(canvas):
+    ramp = np.linspace(20, 235, canvas).round().astype(np.uint8)
+    images = jnp.asarray(np.broadcast_to(ramp[None, None, :, None], (3, canvas, canvas, 1)))
+    matrices = jnp.stack([jnp.diag(jnp.asarray([s, s, 1.0])) for s in (0.2, 0.5, 1.0)])
+    got = resample(images, matrices, size=16, scales=(0.2, 1.0))
+    for out, s in zip(got, (0.2, 0.5, 1.0), strict=True):
+        x = ((np.arange(16) + 0.5) / 8 - 1) * s
+        want = np.interp((x + 1) * canvas / 2 - 0.5, np.arange(canvas), ramp) / 255
+        np.testing.assert_allclose(out[8, 1:-1, 0], want[1:-1], atol=1.5 / 255)
+
+
+# ---- the plain view ----
+
+
+@pytest.mark.parametrize("canvas, size, channels", [(1, 5, 1), (7, 1, 3), (28, 96, 1), (23, 16, 3), (40, 9, 3)])
+def test_resize_is_the_antialiased_triangle_filter(canvas, size, channels):
+    images = photos(2, canvas, channels)
+    got = resize(images, size=size)
+    assert got.shape == (2, size, size, channels)
+    assert got.dtype == jnp.float32
+    want = jax.image.resize(jnp.asarray(images, jnp.float32) / 255, got.shape, "linear", antialias=True)
+    np.testing.assert_allclose(got, want, atol=2e-5)
+
+
+@given(canvas=st.integers(1, 300), size=st.integers(1, 300))
+def test_filter_reads_inside_and_keeps_brightness_and_place(canvas, size):
+    taps, weights = kernel._filter(canvas, size)
+    assert taps.min() >= 0
+    assert taps.max() < canvas
+    np.testing.assert_allclose(weights.sum(0), 1, atol=1e-6)
+    # Away from the borders the centre of mass is the pixel's own place, to within the skew of a sampled triangle.
+    ratio = max(canvas / size, 1)
+    centres = (np.arange(size) + 0.5) * canvas / size - 0.5
+    inner = (centres >= ratio) & (centres <= canvas - 1 - ratio)
+    np.testing.assert_allclose((taps * weights).sum(0)[inner], centres[inner], atol=0.1)
+
+
+def test_resize_of_the_canvas_itself_changes_nothing_and_white_stays_white():
+    images = photos(2, 9, 3)
+    np.testing.assert_allclose(resize(images, size=9), images / 255, atol=1e-7)
+    white = jnp.full((1, 13, 13, 1), 255, jnp.uint8)
+    for size in (5, 29):
+        np.testing.assert_allclose(resize(white, size=size), 1, atol=2e-7)
+
+
+# ---- what an image depends on ----
+
+
+def test_an_example_depends_on_its_seed_alone():
+    images, s = jnp.asarray(photos(6, 20, 3)), seeds(6)
+    batch = augment(images, s, KEY, augmentations=ALL, size=24)
+    np.testing.assert_array_equal(augment(images, s, KEY, augmentations=ALL, size=24), batch)
+    np.testing.assert_allclose(augment(images[::-1], s[::-1], KEY, augmentations=ALL, size=24)[::-1], batch, atol=1e-6)
+    np.testing.assert_allclose(augment(images[2:3], s[2:3], KEY, augmentations=ALL, size=24), batch[2:3], atol=1e-6)
+    same = augment(jnp.repeat(images[:1], 6, 0), s, KEY, augmentations=ALL, size=24)
+    assert len({np.asarray(x).tobytes() for x in same}) == 6
+    other = augment(images, s, jax.random.key(8), augmentations=ALL, size=24)
+    assert all(float(jnp.abs(x - y).max()) > 0.01 for x, y in zip(batch, other, strict=True))
+
+
+def test_compiled_eager_and_mapped_agree():
+    images, s, keys, several = jnp.asarray(photos(3, 12, 3)), seeds(3), jax.random.split(KEY, 2), (Flip(), Lighting())
+    compiled = jnp.stack([augment(images, s, key, augmentations=several, size=16) for key in keys])
+    eager = kernel.augment(images, s, keys[0], several, 16)
+    mapped = jax.jit(jax.vmap(lambda key: kernel.augment(images, s, key, several, 16)))(keys)
+    np.testing.assert_allclose(eager, compiled[0], atol=2e-6)
+    np.testing.assert_allclose(mapped, compiled, atol=2e-6)
+
+
+def test_appending_leaves_earlier_draws():
+    images, s = jnp.asarray(photos(8, 12, 1)), seeds(8)
+    short = augment(images, s, KEY, augmentations=(Rotate(30), Flip()), size=16)
+    longer = augment(images, s, KEY, augmentations=(Rotate(30), Flip(), Lighting(p=0), Erase(p=0)), size=16)
+    np.testing.assert_allclose(longer, short, atol=1e-6)
+
+
+def test_a_batch_over_devices_stays_there():
+    split = jax.NamedSharding(jax.sharding.Mesh(np.array(jax.devices()), ("batch",)), jax.P("batch"))
+    images, s = jnp.asarray(photos(8, 32, 3)), seeds(8)
+    arguments = jax.device_put(images, split), jax.device_put(s, split)
+
+    def local(images: jax.Array, s: jax.Array) -> jax.Array:
+        return kernel.augment(images, s, KEY, ALL, 12)
+
+    compiled = jax.jit(local, out_shardings=split).lower(*arguments).compile()
+    text = compiled.as_text() or ""
+    assert not [word for word in ("all-gather", "all-to-all", "all-reduce", "collective-permute") if word in text]
+    np.testing.assert_allclose(compiled(*arguments), augment(images, s, KEY, augmentations=ALL, size=12), atol=2e-6)
+
+
+def test_values_stay_in_range_and_extremes_are_clipped():
+    images = jnp.asarray(np.random.default_rng(0).choice(np.uint8([0, 255]), (32, 10, 10, 3)))
+    got = augment(images, seeds(32), KEY, augmentations=(*ALL, Lighting(1, 5, p=1)), size=14)
+    assert float(got.min()) >= 0
+    assert float(got.max()) <= 1
+    assert np.isfinite(got).all()
+
+
+@pytest.mark.parametrize("p", [0, 0.3, 1])
+def test_probability_is_the_share_of_examples(p):
+    n = 4000
+    images = jnp.tile(jnp.asarray([[0, 255], [0, 255]], jnp.uint8)[None, :, :, None], (n, 1, 1, 1))
+    got = augment(images, jnp.arange(n, dtype=jnp.uint32), KEY, augmentations=(Flip(p=p),), size=2)
+    assert abs(float(got[:, 0, 0, 0].mean()) - p) <= 5 * math.sqrt(p * (1 - p) / n)
+
+
+# ---- colour and pixels ----
+
+
+@dataclass(frozen=True)
+class Grey(Augmentation):
+    """A colour map that mixes channels and shifts them unevenly."""
+
+    p: float = 1.0
+
+    def colour(self, u, mean):
+        xp = u.__array_namespace__()
+        return xp.full((3, 3), 1 / 3, dtype=mean.dtype), -0.1 * mean
+
+
+def test_channel_mixing_carries_the_mean_along():
+    image = photos(1, 16, 3)
+    got = augment(image, seeds(1), KEY, augmentations=(Lighting(0.01, 0.1, p=1), Grey(), Lighting(0.02, 0.2, p=1)), size=16)[0]
+    u = np.asarray(jax.random.uniform(jax.random.fold_in(KEY, 100), (7,)), np.float64)
+
+    def light(x: np.ndarray, brightness: float, contrast: float, u: np.ndarray) -> np.ndarray:
+        b, c = brightness * (2 * u[0] - 1), contrast * (2 * u[1] - 1)
+        return (x - x.mean()) * (1 + c if c >= 0 else 1 / (1 - c)) + x.mean() + b
+
+    want = light(image[0] / 255, 0.01, 0.1, u[1:3])
+    want = want.mean(-1, keepdims=True) - 0.1 * want.mean((0, 1))
+    want = light(want, 0.02, 0.2, u[5:7]).clip(0, 1)
+    np.testing.assert_allclose(got, want, atol=2e-6)
+
+
+def test_erase_covers_the_share_it_was_asked_to():
+    images = jnp.full((64, 40, 40, 1), 255, jnp.uint8)
+    got = augment(images, seeds(64), KEY, augmentations=(Erase(share=(0.1, 0.1), fill="zero", p=1),), size=40)
+    shares = np.asarray((got == 0).mean((1, 2, 3)))
+    np.testing.assert_allclose(shares, 0.1, atol=0.03)
+    assert float(augment(images, seeds(64), KEY, augmentations=(Erase(p=1),), size=40).min()) == pytest.approx(1, abs=1e-6)
+
+
+# ---- descriptions ----
+
+
+@pytest.mark.parametrize(
+    "make, field",
+    [
+        (lambda: Flip(p=1.5), "Flip.p"),
+        (lambda: Dihedral(p=-0.1), "Dihedral.p"),
+        (lambda: Rotate(degrees=-1), "Rotate.degrees"),
+        (lambda: Rotate(degrees=math.nan), "Rotate.degrees"),
+        (lambda: Zoom(most=0.9), "Zoom.most"),
+        (lambda: Zoom(most=math.inf), "Zoom.most"),
+        (lambda: side_on(zoom=0.5), "Zoom.most"),
+        (lambda: Crop(area=(0, 1)), "Crop.area"),
+        (lambda: Crop(area=(0.5, 0.4)), "Crop.area"),
+        (lambda: Crop(aspect=(2, 1)), "Crop.aspect"),
+        (lambda: Lighting(brightness=2), "Lighting.brightness"),
+        (lambda: Lighting(contrast=-0.1), "Lighting.contrast"),
+        (lambda: Erase(share=(0.1,)), "Erase.share"),  # type: ignore[arg-type]
+        (lambda: Erase(aspect=(0, 1)), "Erase.aspect"),
+        (lambda: Erase(fill="red"), "Erase.fill"),  # type: ignore[arg-type]
+    ],
+)
+def test_bad_settings_are_named(make, field):
+    with pytest.raises(InputError, match=field.replace(".", r"\.")):
+        make()
+
+
+def test_an_augmentation_does_one_thing():
+    @dataclass(frozen=True)
+    class Nothing(Augmentation):
+        p: float = 1.0
+
+    with pytest.raises(InputError, match="Nothing"):
+        kernel.augment(jnp.zeros((1, 4, 4, 1), jnp.uint8), seeds(1), KEY, (Nothing(),), 4)
+
+
+def test_presets():
+    assert side_on(1.2) == (Rotate(10), Zoom(1.2), Flip(), Lighting(0.05, 0.05, p=1))
+    assert top_down(1) == (Rotate(10), Dihedral(), Lighting(0.05, 0.05, p=1))
+    assert from_json(to_json(ALL)) == ALL
+
+
+def test_descriptions_need_no_jax():
+    code = "import sys, sgdr_jax.augment; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,294 @@
+"""The training loop with pretended updates and validations: what is called when, what is kept, and where it stops."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sgdr_jax.loop import LAG, Best, Score, Standing, Work, fit
+from sgdr_jax.state import Hyper
+from sgdr_jax.types import InputError
+
+from .helpers import seeded
+
+CYCLE = np.array([0] * 7 + [1] * 3 + [2] * 5)
+"""Cycle ends after 7, 10 and 15 updates."""
+ENDS = (7, 10, 15)
+
+
+class State(NamedTuple):
+    """Arrays that the pretended update changes in place, as donation does."""
+
+    params: np.ndarray
+    stats: np.ndarray
+
+
+class Late:
+    """A number on the device: reading it is an event."""
+
+    def __init__(self, value: float, read: Callable[[], Any]):
+        self.value, self.read = value, read
+
+    def __float__(self) -> float:
+        self.read()
+        return self.value
+
+
+def loss_at(step: int) -> float:
+    return 2.0 / (1 + step)
+
+
+def numbers(steps: int) -> Hyper:
+    ramp = np.arange(steps, dtype=np.float32)
+    return Hyper(np.stack([ramp / 64, ramp / 8], 1), 0.5 + ramp / 256, np.zeros(steps, np.float32), np.zeros(steps, np.float32))
+
+
+class Run:
+    """One call of the loop, and everything that it did in order."""
+
+    def __init__(
+        self,
+        scores: Sequence[tuple[float, float]] = ((0.5, 1.0), (0.6, 0.9), (0.7, 0.8)),
+        losses: Callable[[int], float] = loss_at,
+        first: int = 0,
+        standing: Standing | None = None,
+        cycle: np.ndarray = CYCLE,
+        **options: Any,
+    ):
+        self.events: list[tuple[Any, ...]] = []
+        self.rows: list[dict[str, Any]] = []
+        self.saved: dict[int, tuple[int, Standing]] = {}
+        self.ticks: list[tuple[int, float]] = []
+        self.state = State(np.full(2, first), np.full(2, 10 * first))
+        ends = [i + 1 for i in range(len(cycle)) if i + 1 == len(cycle) or cycle[i + 1] != cycle[i]]
+
+        def update(state: State, hyper: Hyper, item: int) -> tuple[State, dict[str, Any]]:
+            step = int(state.params[0])
+            self.events.append(("update", step))
+            assert item == step, "the batch is not that of this update"
+            rows = numbers(len(cycle))
+            assert all(np.array_equal(mine, row[step]) for mine, row in zip(hyper, rows, strict=True))
+            state.params[:], state.stats[:] = step + 1, 10 * (step + 1)
+            return state, {"loss": Late(losses(step) * 4, lambda: self.events.append(("read", step))), "weight": 4.0}
+
+        def validate(state: State) -> dict[str, float]:
+            done = int(state.params[0])
+            self.events.append(("validate", done))
+            accuracy, loss = scores[ends.index(done)]
+            return {"accuracy": accuracy, "loss": loss, "top5": 1.0}
+
+        def log(row: dict[str, Any]) -> None:
+            self.events.append((row["kind"], row["step"]))
+            self.rows.append(row)
+
+        def save(state: State, standing: Standing) -> None:
+            done = int(state.params[0])
+            self.events.append(("save", done))
+            assert done not in self.saved, "saved twice"
+            self.saved[done] = done, standing
+
+        self.final, self.standing = fit(
+            self.state,  # type: ignore[arg-type]
+            standing or Standing(),
+            Work(update, validate, log, save, lambda done, loss: self.ticks.append((done, loss))),  # type: ignore[arg-type]
+            hyper=numbers(len(cycle)),
+            batches=iter(range(first, len(cycle))),
+            cycle=cycle,
+            copy=lambda leaf: leaf.copy(),
+            stage=3,
+            first=first,
+            **options,
+        )
+
+    def done(self, kind: str) -> list[int]:
+        return [event[1] for event in self.events if event[0] == kind]
+
+
+def test_updates_validation_and_saving_come_in_order() -> None:
+    run = Run()
+    assert run.done("update") == list(range(15))
+    assert run.done("validate") == run.done("eval") == run.done("save") == list(ENDS)
+    for end in ENDS:  # The state that is validated and saved is the one after the cycle's last update, and all rows come first.
+        order = [
+            run.events.index(event) for event in (("update", end - 1), ("train", end - 1), ("validate", end), ("eval", end), ("save", end))
+        ]
+        assert order == sorted(order)
+        if end < 15:
+            assert run.events.index(("save", end)) < run.events.index(("update", end))
+    assert int(run.final.params[0]) == 15  # type: ignore[call-overload]
+
+
+def test_rows_say_what_was_done() -> None:
+    run = Run()
+    train = [row for row in run.rows if row["kind"] == "train"]
+    assert [row["step"] for row in train] == list(range(15))
+    assert [row["loss"] for row in train] == pytest.approx([loss_at(i) for i in range(15)])
+    assert [row["lr"] for row in train] == [[i / 64, i / 8] for i in range(15)]
+    assert [row["momentum"] for row in train] == [0.5 + i / 256 for i in range(15)]
+    evals = [row for row in run.rows if row["kind"] == "eval"]
+    assert evals[1] == {"kind": "eval", "step": 10, "cycle": 1, "split": "valid", "accuracy": 0.6, "loss": 0.9, "top5": 1.0}
+    assert [row["cycle"] for row in evals] == [0, 1, 2]
+
+
+def test_the_host_reads_a_loss_only_when_later_updates_are_on_their_way() -> None:
+    run = Run(cycle=np.zeros(12, int), scores=[(0.5, 1.0)])
+    for step in range(12):
+        before = run.events[: run.events.index(("read", step))]
+        ahead = max(event[1] for event in before if event[0] == "update") - step
+        assert ahead == min(LAG, 11 - step)
+    assert run.done("read") == run.done("train") == list(range(12))  # At the end nothing is left unread.
+
+
+def test_progress_is_told_the_debiased_mean_loss() -> None:
+    run = Run()
+    assert [done for done, _ in run.ticks] == list(range(1, 16))
+    weights = [0.98 ** (14 - i) for i in range(15)]
+    assert run.ticks[-1][1] == pytest.approx(sum(w * loss_at(i) for i, w in enumerate(weights)) / sum(weights))
+    assert run.ticks[0][1] == pytest.approx(loss_at(0))
+
+
+@pytest.mark.parametrize(
+    ("every", "points"), [(1, list(range(1, 16))), (4, [4, 7, 8, 10, 12, 15]), (5, [5, 7, 10, 15]), (100, [7, 10, 15])]
+)
+def test_save_points_are_cycle_ends_and_every_so_many_updates(every: int, points: list[int]) -> None:
+    run = Run(save_every=every)
+    assert run.done("save") == points
+    for point in points:  # Rows of all updates up to there are logged before, so that resuming loses none.
+        before = run.events[: run.events.index(("save", point))]
+        assert [event[1] for event in before if event[0] == "train"] == list(range(point))
+    assert run.done("validate") == list(ENDS)
+
+
+def test_the_best_state_is_a_copy_of_its_moment() -> None:
+    run = Run(scores=[(0.5, 1.0), (0.9, 0.5), (0.7, 0.8)])
+    best = run.standing.best
+    assert best is not None and (best.score, best.stage, best.cycle) == (Score(0.9, 0.5), 3, 1)
+    np.testing.assert_array_equal(best.params, [10, 10])  # The update goes on changing the very same arrays.
+    np.testing.assert_array_equal(best.stats, [100, 100])
+    assert run.saved[10][1].best is best and run.saved[7][1].best.score == Score(0.5, 1.0)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [
+        ([(0.5, 1.0), (0.5, 0.9), (0.5, 0.95)], 1),  # A tie goes to the lower loss
+        ([(0.5, 1.0), (0.5, 1.0), (0.5, 1.0)], 0),  # or to the earlier one.
+        ([(0.5, 0.1), (0.6, 9.0), (0.4, 0.01)], 1),  # Accuracy comes first.
+        ([(0.9, math.nan), (0.1, 1.0), (0.99, math.nan)], 1),  # Not a number is never best,
+        ([(0.2, math.inf), (0.1, 5.0), (0.99, -math.inf)], 1),  # nor is anything else that is not finite.
+        ([(0.9, math.nan)] * 3, None),
+    ],
+)
+def test_the_best_is_by_accuracy_then_loss(scores: Any, kept: int | None) -> None:
+    best = Run(scores=scores).standing.best
+    assert (best.cycle if best else None) == kept
+
+
+def test_the_best_of_earlier_stages_stays_unless_it_is_beaten() -> None:
+    earlier = Best(Score(0.8, 0.5), "params", "stats", 1, 4)  # type: ignore[arg-type]
+    assert Run(standing=Standing(earlier)).standing.best is earlier
+    beaten = Run(standing=Standing(earlier), scores=[(0.1, 1.0), (0.8, 0.4), (0.1, 1.0)]).standing.best
+    assert beaten is not None and (beaten.stage, beaten.cycle) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "stops"),
+    [
+        ([1.0, 1.1, 0.5], 1, 10),
+        ([1.0, 1.0, 0.5], 1, 10),  # Equal is no improvement.
+        ([1.0, 1.1, 1.2], 2, None),  # The last cycle is over anyway.
+        ([1.0, 1.1, 0.5], 2, None),
+        ([1.0, 1.1, 0.5], None, None),
+        ([1.0, math.nan, 0.5], 1, 10),
+        ([math.nan, 1.0, 0.5], 1, 7),
+        ([3.0, 2.0, 1.0], 1, None),
+    ],
+)
+def test_patience_counts_cycle_ends_without_a_lower_loss(losses: list[float], patience: int | None, stops: int | None) -> None:
+    run = Run(scores=[(0.5, loss) for loss in losses], patience=patience)
+    assert run.done("update") == list(range(stops or 15))
+    assert run.done("save")[-1] == (stops or 15)
+    assert bool(run.standing.stopped) == bool(stops)
+    if stops:
+        saved = run.saved[stops][1]
+        assert saved == run.standing and f"after cycle {ENDS.index(stops)}" in saved.stopped and "for 1 cycle end" in saved.stopped
+
+
+def test_patience_counts_in_a_row_and_from_the_lowest() -> None:
+    cycle = np.repeat(np.arange(7), 2)
+    run = Run(scores=[(0.5, loss) for loss in (1.0, 1.1, 0.9, 1.0, 0.95, 0.1, 0.1)], cycle=cycle, patience=2)
+    assert run.done("validate") == [2, 4, 6, 8, 10]
+    assert (run.standing.lowest, run.standing.stale) == (0.9, 2) and "not below 0.9000 for 2 cycle ends" in run.standing.stopped
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("at", [0, 3, 6, 7, 14])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_update(bad: float, at: int) -> None:
+    seen: list[int] = []
+
+    def losses(step: int) -> float:
+        seen.append(step)
+        return bad if step >= at else 1.0
+
+    with pytest.raises(InputError, match=rf"^the training loss is {bad} at update {at} of the stage; use a lower lr, or .*clip"):
+        Run(losses=losses)
+    assert max(seen) <= at + LAG
+
+
+def test_nothing_is_saved_after_a_loss_that_is_not_finite() -> None:
+    saved: list[int] = []
+    work = Work(
+        update=lambda state, hyper, item: (state, {"loss": math.nan if item == 2 else 1.0, "weight": 1.0}),
+        validate=lambda state: pytest.fail("validated"),
+        log=lambda row: saved.append(row["step"]),
+        save=lambda state, standing: pytest.fail("saved"),
+        tick=lambda done, loss: None,
+    )
+    with pytest.raises(InputError, match="at update 2"):
+        fit("state", Standing(), work, hyper=numbers(3), batches=iter(range(3)), cycle=np.zeros(3, int), copy=str, stage=0, save_every=3)  # type: ignore[arg-type]
+    assert saved == [0, 1]
+
+
+def test_a_batch_without_weight_has_no_loss_but_no_error() -> None:
+    work = Work(
+        update=lambda state, hyper, item: (state, {"loss": 0.0, "weight": 0.0}),
+        validate=lambda state: {"accuracy": 0.0, "loss": math.nan},
+        log=lambda row: None,
+        save=lambda state, standing: None,
+        tick=lambda done, loss: None,
+    )
+    fit("s", Standing(), work, hyper=numbers(1), batches=iter("x"), cycle=np.zeros(1, int), copy=str, stage=0)  # type: ignore[arg-type]
+
+
+@settings(seeded, max_examples=60)
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=5),
+    scores=st.lists(st.tuples(st.sampled_from([0.1, 0.5, 0.9]), st.sampled_from([0.1, 0.5, 1.0, math.nan])), min_size=5, max_size=5),
+    patience=st.none() | st.integers(1, 3),
+)
+def test_resuming_at_any_update_gives_the_same_rows_and_the_same_end(
+    lengths: list[int], scores: list[tuple[float, float]], patience: int | None
+) -> None:
+    cycle = np.repeat(np.arange(len(lengths)), lengths)
+    whole = Run(scores=scores, cycle=cycle, patience=patience, save_every=1)
+
+    def text(rows: list[dict[str, Any]]) -> str:  # so that NaN equals NaN
+        return repr(rows)
+
+    def facts(standing: Standing) -> str:
+        best = standing.best
+        return repr(standing._replace(best=None)) + (f"{best.score} {best.cycle} {best.params}" if best else "")
+
+    for first, saved in whole.saved.values():
+        if saved.stopped or first == len(cycle):
+            continue
+        rest = Run(scores=scores, cycle=cycle, patience=patience, first=first, standing=saved, save_every=1)
+        evals_before = [row for row in whole.rows if row["kind"] == "eval" and row["step"] <= first]
+        trains_before = [row for row in whole.rows if row["kind"] == "train" and row["step"] < first]
+        assert text(rest.rows) == text([row for row in whole.rows if row not in evals_before and row not in trains_before])
+        assert facts(rest.standing) == facts(whole.standing)
+        assert rest.done("save") == [done for done in whole.done("save") if done > first]

@@ -1,0 +1,378 @@
+"""Networks: parity with torch on golden files, and the rules of groups, statistics and dropout on a tiny chain."""
+
+import dataclasses
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from sgdr_jax import pretrained
+from sgdr_jax.models import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, ResNet18, ResNet34, ResNet50
+from sgdr_jax.models.base import ChainModel
+from sgdr_jax.models.layers import conv, depthwise, pads
+from sgdr_jax.types import InputError
+
+GOLDEN = Path(__file__).parent / "golden"
+MODELS = (EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, ResNet18, ResNet34, ResNet50)
+
+
+def maker() -> Any:
+    spec = importlib.util.spec_from_file_location("make_models", GOLDEN / "make_models.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@dataclass(frozen=True)
+class Tiny(ChainModel):
+    """Three small blocks, and the means of ImageNet: enough for every rule of the chain."""
+
+    weights: str | None = None
+    cuts: tuple[str, ...] = ("block1",)
+    hidden: int = 8
+
+    imagenet: ClassVar = "package:no-such-package"
+    classifier: ClassVar = ("fc",)
+    features: ClassVar = 6
+    mean: ClassVar = (0.485, 0.456, 0.406)
+    std: ClassVar = (0.229, 0.224, 0.225)
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        return ("stem", "block0", "block1")
+
+    def modules(self, channels: int) -> dict[str, Any]:
+        from sgdr_jax.models.blocks import ConvBN, Residual
+
+        return {
+            "stem": ConvBN(3, channels, 4, eps=1e-3, stride=2, padding="SAME"),
+            "block0": Residual({"a": ConvBN(3, 4, 4, eps=1e-3, padding=1, depthwise=True, activation=jax.nn.relu)}),
+            "block1": ConvBN(1, 4, 6, eps=1e-3),
+        }
+
+    def units(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+        for index, path in enumerate((("stem",), ("block0", "a"), ("block1",))):
+            yield f"conv{index}", f"bn{index}", path
+
+
+@pytest.fixture(scope="module")
+def images() -> jax.Array:
+    return jnp.asarray(np.random.default_rng(0).uniform(size=(4, 9, 9, 3)), jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> tuple[Any, Any, Any]:
+    network = Tiny().build(5)
+    params, stats = network.init(jax.random.key(0))
+    # Statistics that differ from their start, so that a use of the wrong ones shows.
+    stats = jax.tree.map(lambda leaf: leaf + 0.3, stats)
+    return network, params, stats
+
+
+def same(a: Any, b: Any) -> bool:
+    return jax.tree.structure(a) == jax.tree.structure(b) and all(map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b)))
+
+
+# ---- Parity with torch ----
+
+
+def test_lite0_with_imagenet_weights_sees_what_the_reference_sees() -> None:
+    golden = np.load(GOLDEN / "models.npz")
+    model = EfficientNetLite0(cuts=EfficientNetLite0().blocks[1:])  # every block a group, so that every block can be looked at
+    network, params, stats = pretrained.classifier(model)
+
+    @jax.jit
+    def run(x: jax.Array) -> dict[str, jax.Array]:
+        seen = {}
+        for start, stop in zip(network.groups, (*network.groups[1:], None), strict=True):
+            x, _ = network.apply(params, stats, x, start=start, stop=stop)
+            seen[start] = x
+        return seen
+
+    seen = run(jnp.asarray(golden["photo"][None], jnp.float32) / 255)
+    for name in model.blocks[1:]:
+        ours, torch = np.asarray(seen[name])[0], golden[name]
+        np.testing.assert_allclose(ours.mean((0, 1)) if ours.ndim == 3 else ours, torch, atol=1e-4 * np.abs(torch).max(), err_msg=name)
+    logits = np.asarray(seen["head"])[0]
+    assert np.abs(logits - golden["logits"]).max() <= 1e-4 * np.abs(golden["logits"]).max()
+    assert 281 <= logits.argmax() <= 285  # ImageNet's cats
+
+
+@pytest.fixture(scope="module")
+def resnet18(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any]:
+    return from_drawn_weights(ResNet18(), tmp_path_factory.mktemp("resnet18"))
+
+
+def from_drawn_weights(model: ResNet18 | ResNet50, folder: Path) -> tuple[Any, Any, Any]:
+    """Goes by a file, as a download does."""
+    network = model.build(1000, reference=True)
+    trees = {"head": network.shapes["head"][0]} | network.shapes["early"][0] | network.shapes["late"][0]
+    stats = network.shapes["early"][1] | network.shapes["late"][1]
+    shapes = {}
+    for name, path in model.names().items():
+        leaf: Any = stats if path[-1] in ("mean", "var") else trees
+        for key in path:
+            leaf = leaf[key]
+        shapes[name] = tuple(leaf.shape[i] for i in {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[len(leaf.shape)])
+    save_file(maker().weights(shapes), folder / "model.safetensors")
+    return pretrained.classifier(dataclasses.replace(model, weights=str(folder / "model.safetensors")))
+
+
+def pieces() -> jax.Array:
+    return jnp.asarray(maker().crops(np.load(GOLDEN / "models.npz")["photo"]), jnp.float32) / 255
+
+
+def close(ours: Any, theirs: np.ndarray, share: float = 1e-4) -> None:
+    np.testing.assert_allclose(np.asarray(ours), theirs, rtol=0, atol=share * np.abs(theirs).max())
+
+
+def test_resnet18_agrees_with_timm(resnet18: Any) -> None:
+    network, params, stats = resnet18
+    close(jax.jit(network.apply)(params, stats, pieces())[0], np.load(GOLDEN / "resnets.npz")["resnet18"])
+
+
+def test_resnet18_in_training_agrees_with_timm_and_collects_the_same_statistics(resnet18: Any) -> None:
+    network, params, stats = resnet18
+    golden = np.load(GOLDEN / "resnets.npz")
+    logits, new = jax.jit(lambda x: network.apply(params, stats, x, collect=("early", "late")))(pieces())
+    close(logits, golden["resnet18_train"], 1e-3)  # 20 normalisations over as few as 12 numbers each magnify float32's rounding
+    flat = {block: tree for group in ("early", "late") for block, tree in new[group].items()}
+    for name, tree in (
+        ("bn1", flat["stem"]["conv1"]),
+        ("layer2.0.downsample.1", flat["layer2"]["block0"]["down"]),
+        ("layer4.1.bn2", flat["layer4"]["block1"]["conv2"]),
+    ):
+        close(tree["bn"]["mean"], golden[f"{name}.running_mean"])
+        close(tree["bn"]["var"], golden[f"{name}.running_var"])
+
+
+def test_resnet50_agrees_with_timm(tmp_path: Path) -> None:
+    network, params, stats = from_drawn_weights(ResNet50(), tmp_path)
+    close(jax.jit(network.apply)(params, stats, pieces())[0], np.load(GOLDEN / "resnets.npz")["resnet50"])
+
+
+# ---- Layers ----
+
+
+@given(st.integers(1, 40), st.sampled_from((1, 3, 5, 7)), st.sampled_from((1, 2)))
+def test_same_padding_gives_tensorflows_output_side_with_the_odd_zero_last(side: int, kernel: int, stride: int) -> None:
+    (before, after), _ = pads("SAME", (side, 1), (kernel, 1), stride)
+    assert 0 <= after - before <= 1
+    outputs = -(-side // stride)
+    assert (side + before + after - kernel) // stride + 1 == outputs or before + after == 0
+    assert (before, after) == (0, 0) or (outputs - 1) * stride + kernel == side + before + after
+
+
+@pytest.mark.parametrize(("size", "stride", "padding"), [(3, 1, 1), (3, 2, "SAME"), (5, 2, "SAME"), (1, 2, 0), (1, 1, 1), (3, 2, 0)])
+def test_convolutions_are_laxs(size: int, stride: int, padding: Any, images: jax.Array) -> None:
+    rng = np.random.default_rng(1)
+    around = pads(padding, (9, 9), (size, size), stride)
+    for ours, inputs, groups in ((conv, 3, 1), (depthwise, 1, 3)):
+        kernel = jnp.asarray(rng.normal(size=(size, size, inputs, 3)), jnp.float32)
+        numbers = ("NHWC", "HWIO", "NHWC")
+        theirs = jax.lax.conv_general_dilated(
+            images, kernel, (stride, stride), around, dimension_numbers=numbers, feature_group_count=groups
+        )
+        np.testing.assert_allclose(ours(images, kernel, stride, padding), theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [8, 9])
+def test_max_pool_is_laxs(side: int) -> None:
+    from sgdr_jax.models.blocks import MaxPool, Mode
+
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(2, side, side, 3)), jnp.float32)
+    around = ((0, 0), (1, 1), (1, 1), (0, 0))
+    theirs = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), around)
+    np.testing.assert_array_equal(MaxPool()(x, Mode()), theirs)
+
+
+# ---- Groups ----
+
+
+def test_default_groups_and_other_cuts() -> None:
+    assert all(model().groups == ("early", "late", "head") for model in MODELS)
+    assert ResNet34().split() == {"early": ("stem", "layer1", "layer2"), "late": ("layer3", "layer4")}
+    assert EfficientNetLite0().split()["late"][0] == "block5"
+    assert ResNet18(cuts=()).groups == ("stem", "head")
+    assert ResNet18(cuts=("layer2", "layer4")).groups == ("stem", "layer2", "layer4", "head")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cuts": ("layer7",)}, "'layer7'; ResNet18 can be cut at layer1, layer2, layer3, layer4"),
+        ({"cuts": ("stem",)}, "can be cut at"),
+        ({"cuts": ("layer3", "layer2")}, "network order"),
+        ({"cuts": ("layer3", "layer3")}, "network order"),
+        ({"dropout": (0.5, 1.0)}, "model.dropout"),
+        ({"hidden": -1}, "model.hidden"),
+    ],
+)
+def test_a_wrong_description_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ResNet18(**change)
+
+
+def test_weights_of_the_differently_padded_timm_network_are_refused() -> None:
+    with pytest.raises(InputError, match="tf_efficientnet_lite"):
+        EfficientNetLite0(weights="hf-hub:timm/efficientnet_lite0.ra_in1k")
+
+
+@pytest.mark.parametrize(
+    ("model", "millions"), [(EfficientNetLite0, 4.65), (EfficientNetLite2, 6.09), (ResNet18, 11.69), (ResNet50, 25.56)]
+)
+def test_the_reference_network_has_the_published_number_of_parameters(model: type[ChainModel], millions: float) -> None:
+    shapes = model().build(1000, reference=True).shapes
+    assert sum(leaf.size for params, _ in shapes.values() for leaf in jax.tree.leaves(params)) == pytest.approx(millions * 1e6, rel=0.002)
+
+
+def test_cuts_only_partition_the_parameters_and_change_nothing(images: jax.Array, tiny: Any) -> None:
+    network, params, stats = tiny
+    other = Tiny(cuts=("block0", "block1")).build(5)
+    new_params, _ = other.init(jax.random.key(0))
+    assert tuple(params) == ("early", "late", "head") and tuple(new_params) == ("stem", "block0", "block1", "head")
+    merged = [{k: v for group in tree if group != "head" for k, v in tree[group].items()} for tree in (params, new_params)]
+    assert same(*merged) and same(params["head"], new_params["head"])
+    new_stats = {"stem": {"stem": stats["early"]["stem"]}, "block0": {"block0": stats["early"]["block0"]}}
+    new_stats |= {"block1": stats["late"], "head": stats["head"]}
+    np.testing.assert_array_equal(network.apply(params, stats, images)[0], other.apply(new_params, new_stats, images)[0])
+
+
+@pytest.mark.parametrize("boundary", ["late", "head"])
+def test_stopping_and_going_on_is_running_through(boundary: str, images: jax.Array, tiny: Any) -> None:
+    network, params, stats = tiny
+    how: Any = {"train": ("late", "head"), "collect": ("late", "head"), "key": jax.random.key(3)}
+    whole, whole_stats = network.apply(params, stats, images, **how)
+    below = network.groups[: network.groups.index(boundary)]
+    some = {group: params[group] for group in below}
+    x, half = network.apply(some, {group: stats[group] for group in below}, images, stop=boundary, **how)
+    rest, other = network.apply(
+        {group: params[group] for group in network.groups if group not in below},
+        {group: stats[group] for group in network.groups if group not in below},
+        x,
+        start=boundary,
+        **how,
+    )
+    np.testing.assert_array_equal(whole, rest)
+    assert same(whole_stats, half | other)
+    if boundary == "head":
+        assert x.shape == (4, 12) and x.dtype == jnp.float32
+        before_pool = x[:, :6], x[:, 6:]
+        assert np.all(np.asarray(before_pool[0]) >= np.asarray(before_pool[1]))  # maxima first, then means
+
+
+def test_only_collecting_groups_touch_their_statistics(images: jax.Array, tiny: Any) -> None:
+    network, params, stats = tiny
+    _, new = jax.jit(lambda s: network.apply(params, s, images, train=("late", "head"), collect=("late", "head"), key=jax.random.key(1)))(
+        stats
+    )
+    assert same(new["early"], stats["early"])
+    assert not same(new["late"], stats["late"]) and not same(new["head"], stats["head"])
+    assert jax.tree.structure(new) == jax.tree.structure(stats)
+    assert same(network.apply(params, stats, images)[1], stats)
+    stored, _ = network.apply(params, stats, images, stop="late")
+    np.testing.assert_array_equal(network.apply(params, stats, images, stop="late", collect=("late", "head"))[0], stored)
+    assert not np.array_equal(network.apply(params, stats, images, stop="late", collect=("early",))[0], stored)
+
+
+def test_every_parameter_of_every_group_learns(images: jax.Array, tiny: Any) -> None:
+    network, params, stats = tiny
+    key = jax.random.key(0)
+
+    @jax.jit
+    @jax.grad
+    def gradient(params: Any) -> jax.Array:
+        logits, _ = network.apply(params, stats, images, train=("head",), collect=("late", "head"), key=key)
+        return jnp.sum(jnp.square(logits - 1))
+
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(params)):
+        assert np.all(np.isfinite(leaf)), path
+        # A shift ahead of batch normalisation is taken out again by it.
+        assert np.any(leaf != 0) or (path[0].key, path[-1].key) in {("late", "bias"), ("head", "bias")}, path
+
+
+def test_head_is_fastais(images: jax.Array, tiny: Any) -> None:
+    network, params, stats = tiny
+    pooled = np.random.default_rng(4).normal(size=(4, 12)).astype(np.float32)
+    p, s = jax.tree.map(np.asarray, (params["head"], stats["head"]))
+
+    def bn(x: np.ndarray, name: str) -> np.ndarray:
+        return (x - s[name]["mean"]) / np.sqrt(s[name]["var"] + 1e-5) * p[name]["scale"] + p[name]["bias"]
+
+    hidden = np.maximum(bn(pooled, "bn1") @ p["linear1"]["kernel"] + p["linear1"]["bias"], 0)
+    theirs = bn(hidden, "bn2") @ p["linear2"]["kernel"] + p["linear2"]["bias"]
+    np.testing.assert_allclose(network.apply(params, stats, jnp.asarray(pooled), start="head")[0], theirs, atol=1e-5)
+    assert p["linear1"]["kernel"].std() == pytest.approx(np.sqrt(2 / 12), rel=0.25)
+    assert set(Tiny(hidden=0).build(5).shapes["head"][0]) == {"bn2", "linear2"}
+
+
+def test_dropout_works_in_train_only_needs_a_key_and_keeps_the_mean(images: jax.Array, tiny: Any) -> None:
+    from sgdr_jax.models.head import dropout
+
+    network, params, stats = tiny
+    plain = network.apply(params, stats, images)[0]
+    a, b, c = (network.apply(params, stats, images, train=("head",), key=jax.random.key(i))[0] for i in (0, 0, 1))
+    np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(a, c) and not np.array_equal(a, plain)
+    np.testing.assert_array_equal(network.apply(params, stats, images, train=("early",), key=jax.random.key(0))[0], plain)
+    np.testing.assert_array_equal(network.apply(params, stats, images, key=jax.random.key(0))[0], plain)
+    with pytest.raises(ValueError, match="needs a key"):
+        network.apply(params, stats, images, train=("head",))
+    many = dropout(jnp.ones(10_000), 0.25, jax.random.key(0))
+    assert set(np.unique(many)) == {np.float32(0), np.float32(1 / 0.75)} and float(many.mean()) == pytest.approx(1, abs=0.02)
+
+
+def test_unknown_groups_are_named(images: jax.Array, tiny: Any) -> None:
+    network, params, stats = tiny
+    for how in ({"start": "layer1"}, {"stop": "layer1"}, {"collect": ("layer1",)}, {"train": ("layer1",)}):
+        with pytest.raises(ValueError, match="'layer1'; there are early, late, head"):
+            network.apply(params, stats, images, **how)
+
+
+def test_bfloat16_is_for_the_bodys_arithmetic_only(images: jax.Array, tiny: Any) -> None:
+    network, params, stats = tiny
+    x, _ = network.apply(params, stats, images, stop="late", dtype=jnp.bfloat16)
+    assert x.dtype == jnp.bfloat16
+    y, new = network.apply(params, stats, images, collect=network.groups, dtype=jnp.bfloat16)
+    assert y.dtype == jnp.float32 and {leaf.dtype for leaf in jax.tree.leaves(new)} == {jnp.dtype(jnp.float32)}
+    exact, _ = network.apply(params, stats, images, collect=network.groups)
+    assert 0 < np.abs(y - exact).max() < 0.3
+
+
+def test_a_grey_image_gives_what_its_three_channel_copy_gives(images: jax.Array, tiny: Any) -> None:
+    network, params, stats = tiny
+    grey = Tiny().build(5, channels=1)
+    assert same(grey.shapes, network.shapes)
+    image = images[..., :1]
+    ours = grey.apply(params, stats, image)[0]
+    np.testing.assert_array_equal(ours, network.apply(params, stats, jnp.repeat(image, 3, -1))[0])
+    assert not np.array_equal(ours, network.apply(params, stats, images)[0])
+
+
+def test_other_channel_counts_start_from_random_weights_only(images: jax.Array) -> None:
+    network = Tiny().build(5, channels=2)
+    params, stats = network.init(jax.random.key(0))
+    assert network.apply(params, stats, images[..., :2])[0].shape == (4, 5)
+
+
+def test_initial_values(tiny: Any) -> None:
+    network = ResNet18().build(10)
+    params, stats = network.init(jax.random.key(0))
+    again, _ = network.init(jax.random.key(0))
+    other, _ = network.init(jax.random.key(1))
+    assert same(params, again) and not same(params["head"], other["head"])
+    kernel = np.asarray(params["late"]["layer3"]["block1"]["conv1"]["kernel"])
+    assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 256)), rel=0.01) and abs(kernel.mean()) < 1e-3
+    bn = params["early"]["stem"]["conv1"]["bn"]
+    assert np.all(bn["scale"] == 1) and np.all(bn["bias"] == 0)
+    assert np.all(stats["head"]["bn1"]["mean"] == 0) and np.all(stats["head"]["bn1"]["var"] == 1)

@@ -1,0 +1,255 @@
+"""The compiled update: its gradient, what it must leave alone, what it must not recompile, and that devices do not change it."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sgdr_jax import steps
+from sgdr_jax.config import AdamW, Parallel
+from sgdr_jax.loop import Standing, Work, fit
+from sgdr_jax.mesh import compute_dtype, devices
+from sgdr_jax.schedules import Constant, Sgdr
+from sgdr_jax.state import Hyper, TrainState
+from sgdr_jax.types import InputError
+
+from .helpers import CLASSES, GROUPS, batch, compilations, fresh, host_state, hyper, network, on, program, same_bits
+
+KEY = jax.random.key(7)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compile_fast() -> Iterator[None]:
+    """A dozen small programs are compiled here and each runs a few times."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def inputs(trained: tuple[str, ...], x: np.ndarray) -> Any:
+    """What enters the lowest trained group."""
+    params, stats = host_state()
+    return x if trained[0] == "early" else steps.forward(network(), params, stats, x, start=None, stop=trained[0], dtype=jnp.float32)
+
+
+def whole_loss(params: Any, stats: Any, images: Any, labels: Any, weight: Any, key: Any, trained: Any, collects: Any) -> tuple[Any, Any]:
+    """The loss of the full network from images on, written from the definition, with the statistics it leaves."""
+    logits, stats = network().apply(params, stats, images, train=trained, collect=collects, key=key)
+    log_p = jax.nn.log_softmax(logits)
+    return -(jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0] * weight).sum() / weight.sum(), stats
+
+
+REFERENCE = jax.jit(jax.value_and_grad(whole_loss, has_aux=True), static_argnums=(6, 7))
+
+
+@pytest.mark.parametrize(
+    ("trained", "collects"),
+    [
+        (GROUPS, GROUPS),
+        (("late", "head"), ("head",)),
+        (("early", "head"), ("early", "head")),
+    ],
+)
+def test_the_gradient_is_that_of_the_full_network(trained: tuple[str, ...], collects: tuple[str, ...]) -> None:
+    """One update of plain gradient descent at rate 1 subtracts the gradient; jax.grad of the whole network knows it too."""
+    images, labels, weight = batch()
+    weight[-2:] = 0
+    params, stats = host_state()
+    (loss, stats), grads = REFERENCE(params, stats, images, labels, weight, jax.random.fold_in(KEY, 0), trained, collects)
+    state, sums = program(trained, collects)(
+        fresh(trained), hyper(*[1.0] * len(trained), momentum=0.0), inputs(trained, images), labels, weight, KEY
+    )
+    for group in GROUPS:
+        for new, old, slope in zip(*(jax.tree.leaves(t[group]) for t in (state.params, params, grads)), strict=True):
+            moved = old - np.asarray(new)
+            if group in trained:
+                np.testing.assert_allclose(moved, slope, rtol=1e-4, atol=5e-6)
+            else:
+                assert not moved.any()
+    assert float(sums["loss"]) == pytest.approx(float(loss) * 6, rel=1e-5) and float(sums["weight"]) == 6
+    for new, expected in zip(jax.tree.leaves(state.stats), jax.tree.leaves(stats), strict=True):
+        np.testing.assert_allclose(new, expected, rtol=1e-5, atol=1e-6)
+    assert int(state.step) == 1
+
+
+@pytest.mark.parametrize(
+    ("trained", "collects"),
+    [(("head",), ("head",)), (("late", "head"), ("head",)), (("early", "head"), ("early", "head")), (GROUPS, ("head",))],
+)
+def test_frozen_groups_and_their_statistics_are_bit_identical(trained: tuple[str, ...], collects: tuple[str, ...]) -> None:
+    params, stats = host_state()
+    state, (images, labels, weight) = fresh(trained), batch()
+    x = inputs(trained, images)
+    for _ in range(5):
+        state, _ = program(trained, collects)(state, hyper(*[0.3] * len(trained), weight_decay=0.1), x, labels, weight, KEY)
+    for group in GROUPS:
+        assert same_bits(state.params[group], params[group]) == (group not in trained)
+        assert same_bits(state.stats[group], stats[group]) == (group not in collects)
+    touched = jax.tree.leaves(jax.tree.map(lambda new, old: (np.asarray(new) != old).all(), state.stats, stats))
+    assert sum(touched) == sum(len(jax.tree.leaves(stats[group])) for group in collects)
+    assert int(state.step) == 5
+
+
+@pytest.mark.parametrize("multi", [False, True])
+def test_examples_of_weight_0_do_not_count(multi: bool) -> None:
+    trained = ("head",)
+    images, labels, weight = batch()
+    weight[[2, 5]] = 0
+    x = np.asarray(inputs(trained, images))
+    if multi:
+        labels = np.eye(CLASSES, dtype=np.float32)[labels]
+    other_x, other_labels = x.copy(), labels.copy()
+    other_x[[2, 5]], other_labels[[2, 5]] = 100.0, np.roll(labels, 1, 0)[[2, 5]]
+    assert (other_labels != labels).any()
+    run = program(trained, ())  # On stored statistics; batch statistics are of all examples, by intent.
+    first, second = (run(fresh(trained), hyper(0.1), *data, weight, KEY) for data in ((x, labels), (other_x, other_labels)))
+    assert same_bits(first, second)
+    counted = run(fresh(trained), hyper(0.1), other_x, other_labels, np.ones(8, np.float32), KEY)
+    assert not same_bits(first[0].params["head"], counted[0].params["head"])
+    state, sums = run(fresh(trained), hyper(0.1), x, labels, np.zeros(8, np.float32), KEY)
+    assert same_bits(state.params, fresh(trained).params) and float(sums["weight"]) == float(sums["loss"]) == 0
+
+
+def test_dropout_is_new_at_every_step_and_the_same_again() -> None:
+    trained = ("head",)
+    images, labels, weight = batch()
+    x = inputs(trained, images)
+
+    def loss(step: int, key: Any = KEY) -> float:
+        state = fresh(trained)._replace(step=on(1).replicate(np.int32(step)))
+        return float(program(trained, ())(state, hyper(0.0), x, labels, weight, key)[1]["loss"])
+
+    losses = [loss(step) for step in range(4)] + [loss(0, jax.random.key(8))]
+    assert len(set(losses)) == 5 and loss(2) == losses[2]
+
+
+def test_label_smoothing_and_weight_decay_come_from_the_numbers() -> None:
+    trained = ("head",)
+    images, labels, weight = batch()
+    run, x = program(trained, ()), inputs(trained, images)
+    plain, smooth, decayed = (
+        run(fresh(trained), hyper(0.1, momentum=0.0, **fields), x, labels, weight, KEY)
+        for fields in ({}, {"label_smoothing": 0.5}, {"weight_decay": 0.5})
+    )
+    assert float(plain[1]["loss"]) != float(smooth[1]["loss"]) and float(plain[1]["loss"]) == float(decayed[1]["loss"])
+    kernel = host_state()[0]["head"]["linear2"]["kernel"]
+    difference = np.asarray(plain[0].params["head"]["linear2"]["kernel"]) - np.asarray(decayed[0].params["head"]["linear2"]["kernel"])
+    np.testing.assert_allclose(difference, 0.1 * 0.5 * kernel, atol=1e-6)
+    bias = [np.asarray(r[0].params["head"]["linear2"]["bias"]) for r in (plain, decayed)]
+    np.testing.assert_array_equal(*bias)
+
+
+def one_stage(schedule: Any, *lr: float, seed: int = 0) -> tuple[TrainState, list[float]]:
+    """A whole stage through the loop, as the recipe runs it; gives the last state and all losses."""
+    table = schedule.table(3)
+    n = len(table.scale)
+    rows = Hyper(
+        *(np.asarray(a, np.float32) for a in (table.scale[:, None] * np.array(lr), np.full(n, 0.9), np.full(n, 0.01), np.zeros(n)))
+    )
+    losses: list[float] = []
+    work = Work(
+        update=lambda state, h, data: program(GROUPS, GROUPS)(state, h, *on(1).scatter(data), KEY),
+        validate=lambda state: {"accuracy": 0.5, "loss": 1.0},
+        log=lambda row: losses.append(row["loss"]),
+        save=lambda state, standing: None,
+        tick=lambda done, loss: None,
+    )
+    data = (batch(seed + i) for i in range(n))
+    state, _ = fit(fresh(GROUPS), Standing(), work, hyper=rows, batches=data, cycle=table.cycle, copy=on(1).replicate, stage=0)
+    return state, losses
+
+
+def test_the_second_step_another_rate_and_another_schedule_compile_nothing() -> None:
+    with compilations() as compiled:
+        jax.jit(lambda x: x + 2)(np.float32(1))
+    assert len(compiled) == 1  # Otherwise the count below means nothing.
+    images, labels, weight = batch()  # The first update compiles, if no test before did.
+    program(GROUPS, GROUPS)(fresh(GROUPS), hyper(0.1, 0.1, 0.1), *on(1).scatter((images, labels, weight)), KEY)
+    with compilations() as compiled:
+        first = one_stage(Constant(1), 0.1, 0.1, 0.1)
+        other_rate = one_stage(Constant(1), 1e-3, 0.02, 0.3)
+        other_schedule = one_stage(Sgdr(2, 1, 2, warmup=0.2), 0.1, 0.1, 0.1)
+    assert compiled == []
+    assert first[1] != other_rate[1] and len(other_schedule[1]) == 9 + 2
+
+
+def test_one_device_equals_four() -> None:
+    """The batch is split, statistics and gradients are those of the whole batch, dropout draws are the same."""
+    images, labels, weight = batch()
+    weight[-1] = 0
+    results = []
+    for count in (1, 4):
+        mesh, state, losses = on(count), fresh(GROUPS, count), []
+        for _ in range(4):
+            data = mesh.scatter((images, labels, weight))
+            assert len(data[0].sharding.device_set) == count and data[0].addressable_shards[0].data.shape[0] == 8 // count
+            state, sums = program(GROUPS, GROUPS, count)(state, hyper(0.01, 0.03, 0.1), *data, KEY)
+            losses.append(float(sums["loss"]))
+        results.append((losses, state))
+        assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state))
+    (one_losses, one), (four_losses, four) = results
+    np.testing.assert_allclose(four_losses, one_losses, rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(four), jax.tree.leaves(one), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
+    assert not any(same_bits(one.params[group], host_state()[0][group]) for group in GROUPS)
+
+
+def test_the_frozen_prefix_and_the_rest_are_the_whole_network() -> None:
+    params, stats = host_state()
+    images = batch()[0]
+    run = partial(steps.forward, network(), params, stats, dtype=jnp.float32)
+    logits = run(images, start=None, stop=None)
+    assert logits.dtype == jnp.float32 and logits.shape == (8, CLASSES)
+    for cut in ("late", "head"):
+        np.testing.assert_array_equal(run(run(images, start=None, stop=cut), start=cut, stop=None), logits)
+    middle = run(run(images, start=None, stop="late"), start="late", stop="head")
+    np.testing.assert_array_equal(run(middle, start="head", stop=None), logits)
+
+
+def test_parameters_and_statistics_stay_float32_under_bfloat16() -> None:
+    trained, collects = ("late", "head"), ("head",)
+    images, labels, weight = batch()
+    x = np.asarray(inputs(trained, images))
+    run = program(trained, collects, 1, AdamW(), jnp.bfloat16)
+    state, sums = run(fresh(trained, optimizer=AdamW()), hyper(0.01, 0.01), x, labels, weight, KEY)
+    exact = program(trained, collects)(fresh(trained), hyper(0.01, 0.01), x, labels, weight, KEY)[1]
+    assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.stats, sums))} == {jnp.dtype("float32")}
+    assert float(sums["loss"]) != float(exact["loss"]) and float(sums["loss"]) == pytest.approx(float(exact["loss"]), rel=0.05)
+
+
+def test_a_step_uses_up_its_state_but_not_what_it_was_copied_from() -> None:
+    trained = ("head",)
+    state, (images, labels, weight) = fresh(trained), batch()
+    copy = on(1).replicate(state)
+    program(trained, ())(copy, hyper(0.1), inputs(trained, images), labels, weight, KEY)
+    assert copy.params["head"]["linear2"]["kernel"].is_deleted()
+    assert same_bits(state, fresh(trained))
+
+
+def test_more_devices_than_there_are_is_refused() -> None:
+    assert devices(Parallel()).count == 4 and devices(Parallel(devices=2)).count == 2
+    with pytest.raises(InputError, match=r"parallel\.devices is 5; there are 4: cpu"):
+        devices(Parallel(devices=5))
+
+
+@pytest.mark.parametrize(("size", "near"), [(6, 4), (3, 4), (9, 8)])
+def test_a_batch_that_cannot_be_split_evenly_is_refused(size: int, near: int) -> None:
+    on(4).check_batch("batch_size", 8)
+    on(1).check_batch("batch_size", size)
+    with pytest.raises(InputError, match=f"^batch_size is {size}; use a multiple of the 4 devices, such as {near}, or fewer devices"):
+        on(4).check_batch("batch_size", size)
+
+
+def test_rows_of_a_compiled_map_are_split_over_the_devices() -> None:
+    double = on(4).compile_map(lambda x, by: x * by, static_argnames=("by",))
+    result = double(on(4).scatter(np.arange(8.0, dtype=np.float32)), by=3.0)
+    assert result.sharding.is_equivalent_to(on(4).split, 1)
+    np.testing.assert_array_equal(result, 3 * np.arange(8))
+
+
+def test_the_compute_dtype_follows_the_device_unless_it_is_named() -> None:
+    assert [compute_dtype(name) for name in ("auto", "float32", "bfloat16")] == [jnp.float32, jnp.float32, jnp.bfloat16]
