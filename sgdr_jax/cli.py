@@ -1,4 +1,4 @@
-"""The commands: plan, train, find-lr, eval, predict. Any field of an experiment is an option: --seed 1 --stages.1.lr 0.01 --data.root photos."""
+"""The commands: plan, train, find-lr, eval, predict. Any field of an experiment is an option, such as --seed 1 --data.root photos."""
 
 from __future__ import annotations
 
@@ -129,9 +129,8 @@ def _dispatch(argv: list[str]) -> None:
     elif name in WITH_EXPERIMENT:
         if not rest or rest[0].startswith("-"):
             if rest and rest[0] in ("-h", "--help"):
-                print(
-                    f"usage: sgdr-jax {name} FILE [options]\n\n{WITH_EXPERIMENT[name].__doc__}\n`sgdr-jax {name} FILE --help` lists the options, which include every field of the experiment."
-                )
+                print(f"usage: sgdr-jax {name} FILE [options]\n\n{WITH_EXPERIMENT[name].__doc__}")
+                print(f"`sgdr-jax {name} FILE --help` lists all options.")
                 return
             raise InputError(f"sgdr-jax {name} needs an experiment file first: sgdr-jax {name} FILE [options]")
         kind = WITH_EXPERIMENT[name]

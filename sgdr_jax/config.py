@@ -143,8 +143,8 @@ class Stage:
     """Side in pixels of the square that the network sees."""
     train: int | str | tuple[str, ...] = "all"
     """What trains: "head", "all", names of layer groups, or the index of the first group that trains."""
-    lr: float | tuple[float, ...] | Spread | Find = Find()
-    """Peak learning rate: one for all trained groups, one per trained group, a Spread, or Find."""
+    lr: float | tuple[float, ...] | Spread | Find | None = Find()
+    """Peak learning rate: one for all trained groups, one per trained group, a Spread, Find, or None for those of the stage before."""
     schedule: Schedule = field(kw_only=True)
     """How the learning rate moves from the peak, and for how many epochs."""
     augment: bool = True
@@ -154,7 +154,7 @@ class Stage:
     precompute: bool = False
     """Compute the activations of the frozen groups once and train on those; needs views when augmenting."""
     bn: Literal["train", "frozen"] = "train"
-    """Batch normalisation in trained groups: batch statistics that are also collected, or the stored ones. The head always trains its own."""
+    """Trained groups normalise with batch statistics and collect them, or with the stored ones; the head always does the former."""
     patience: int | None = None
     """Stop once the validation loss has not improved at this many cycle ends in a row; None: run all cycles."""
     optimizer: Optimizer | None = None
@@ -174,10 +174,10 @@ class Stage:
         check(self.batch_size is None or self.batch_size >= 1, "batch_size", self.batch_size, "use 1 or more")
         for lr in self.lr if isinstance(self.lr, tuple) else (self.lr,):
             check(
-                isinstance(lr, (Spread, Find)) or (_finite(lr) and lr >= 0),
+                lr is None or isinstance(lr, (Spread, Find)) or (_finite(lr) and lr >= 0),
                 "lr",
                 self.lr,
-                "use finite numbers of at least 0, Spread or Find",
+                "use finite numbers of at least 0, Spread, Find, or None",
             )
         check(
             not (self.precompute and self.augment and not self.views),

@@ -26,9 +26,9 @@ def lesson2(
     """The stages of the eight-step recipe.
 
     Steps 1–3, stage "cached head": augmentation on, activations of the frozen body computed once, learning rate found, head trained.
-    Step 4, stage "head": head trained on fresh augmentation. Steps 5–8, stage "all": everything unfrozen, each earlier group at a
-    rate 10x (images like ImageNet's) or 3x (others) below the next one's, rate found again, `cycle_mult` 2 until it overfits:
-    stopped at a cycle end once the validation loss has not improved `patience` times running, the best cycle kept.
+    Step 4, stage "head": head trained on fresh augmentation, at the same rate. Steps 5–8, stage "all": everything unfrozen, each
+    earlier group at a rate 10x (images like ImageNet's) or 3x (others) below the next one's, rate found again, `cycle_mult` 2 until
+    it overfits: stopped at a cycle end once the validation loss has not improved `patience` times running, the best cycle kept.
 
     Args:
         size: side in pixels that the network sees.
@@ -56,7 +56,7 @@ def lesson2(
     cached = Stage(
         "cached head", train="head", lr=find, schedule=Sgdr(cached_cycles), precompute=True, augment=views > 0, views=views, **common
     )
-    head = Stage("head", train="head", lr=find, schedule=Sgdr(head_cycles), **common) if head_cycles else None
+    head = Stage("head", train="head", lr=None, schedule=Sgdr(head_cycles), **common) if head_cycles else None
     body = Find(**{**vars(find), "ratio": 10.0 if similar_to_imagenet else 3.0})
     everything = Stage("all", train="all", lr=body, schedule=Sgdr(cycles, cycle_len, cycle_mult), bn=bn, patience=patience, **common)
     return tuple(stage for stage in (cached, head, everything) if stage)

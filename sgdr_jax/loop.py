@@ -164,5 +164,6 @@ def _judge(
     stale = 0 if lower else standing.stale + 1
     reason = ""
     if patience is not None and stale >= patience and not last:
-        reason = f"validation loss {score.loss:.4f} after cycle {cycle}, not below {standing.lowest:.4f} for {stale} cycle end{'s' * (stale > 1)}"
+        times = f"{stale} cycle end{'s' * (stale > 1)}"
+        reason = f"validation loss {score.loss:.4f} after cycle {cycle}, not below {standing.lowest:.4f} for {times}"
     return Standing(best, min(standing.lowest, score.loss), stale, reason)

@@ -21,7 +21,8 @@ class Curve:
     Attributes:
         lrs: rate of the last trained group at each update tried.
         losses: training loss of the batch at that rate, before the update.
-        smoothed: debiased exponential mean of the losses (0.98).
+        smoothed: debiased exponential mean of the losses; 0.98 of it is kept from point to point in a test of 100 updates, and the same
+            share of the whole range is averaged in shorter and longer ones (0.98^(100/steps)).
         suggestions: rule name to rate.
         chosen: rate that the asked-for rule gives, held within `Find.lowest…highest`.
         rule: the rule that was asked for.
@@ -69,12 +70,12 @@ def range_test(
     Source: Smith 2017, "Cyclical Learning Rates for Training Neural Networks"; smoothing and stop as in fastai 2's `lr_find`.
     """
     lrs, losses, smoothed = [], [], []
-    mean, best = 0.0, math.inf
+    mean, best, keep = 0.0, math.inf, 0.98 ** (100 / find.steps)
     for k, (lr, batch) in enumerate(zip(rates(find), batches, strict=False)):
         state, loss = update(state, float(lr), batch)
         loss = float(loss)
-        mean = 0.98 * mean + 0.02 * loss
-        value = mean / (1 - 0.98 ** (k + 1))
+        mean = keep * mean + (1 - keep) * loss
+        value = mean / (1 - keep ** (k + 1))
         lrs.append(float(lr))
         losses.append(loss)
         smoothed.append(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import jax
 import optax
 
@@ -64,4 +66,4 @@ def update(
     """
     with jax.numpy_dtype_promotion("standard"):  # optax raises Adam's b1, here a float32 array, to an integer power
         updates, opt_state = transformation(optimizer, trained, hyper).update(grads, opt_state, params)
-    return {g: optax.apply_updates(params[g], updates[g]) for g in trained}, opt_state
+    return cast(Tree, optax.apply_updates(params, updates)), opt_state

@@ -29,7 +29,7 @@ class StagePlan:
         steps_per_epoch: updates per epoch of the schedule.
         batch_size: images per update.
         table: the schedule, one row per update.
-        lr: peak rate of each trained group, or None where the finder decides at the start of the stage.
+        lr: peak rate of each trained group, or None where the finder decides at the start of the stage, or the stage before has.
         images: training images seen, counted with repetition.
         optimizer: the stage's own optimizer, or the experiment's.
     """
@@ -118,9 +118,12 @@ def trained_groups(stage: Stage, groups: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def peak_lrs(stage: Stage, trained: tuple[str, ...]) -> tuple[float, ...] | None:
-    """Peak rate of each trained group, or None for Find. Raises InputError, naming the groups, when their numbers differ."""
+    """Peak rate of each trained group; None where it is found, or taken from the stage before.
+
+    Raises InputError, naming the groups, when their number differs.
+    """
     lr, n = stage.lr, len(trained)
-    if isinstance(lr, Find):
+    if lr is None or isinstance(lr, Find):
         return None
     if isinstance(lr, Spread):
         return tuple(np.geomspace(lr.lo, lr.hi, n).tolist()) if n > 1 else (lr.hi,)
@@ -146,9 +149,12 @@ def plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePlan
     trained = trained_groups(stage, groups)
     if stage.precompute and trained[0] == groups[0]:
         raise InputError(
-            f'stage "{stage.name}": precompute is True but the first layer group, {groups[0]}, trains, so nothing stays fixed to be cached; '
+            f'stage "{stage.name}": precompute is True but the first layer group, {groups[0]}, trains, so nothing is fixed to be cached; '
             f'use train="head" (or other groups after {groups[0]}), or precompute=False'
         )
+    before = experiment.stages[index - 1] if index else None
+    if stage.lr is None and (before is None or trained_groups(before, groups) != trained):
+        raise InputError(f'stage "{stage.name}": lr is None, but the stage before does not train the same groups; give rates, or Find()')
     batch_size = stage.batch_size or experiment.batch_size
     batches = math.ceil(train_size / batch_size)
     passes = math.ceil(experiment.epoch_steps / batches)
@@ -185,7 +191,9 @@ def plan(experiment: Experiment, train_size: int) -> Plan:
 def describe(p: StagePlan) -> dict[str, str]:
     """One stage as short strings, column name to text, for tables."""
     lengths = np.diff((0, *p.table.ends))
-    if p.lr is None:
+    if p.stage.lr is None:
+        lr = "as before"
+    elif p.lr is None:
         assert isinstance(p.stage.lr, Find)
         shares = ratios(p.stage.lr, p.trained)
         lr = f"find ({p.stage.lr.rule})" + (" × " + ", ".join(f"{s:.3g}" for s in shares) if len(shares) > 1 else "")
@@ -208,13 +216,16 @@ def describe(p: StagePlan) -> dict[str, str]:
 
 
 def as_csv(p: Plan) -> str:
-    """Every update of the plan as CSV: stage, step, epoch, cycle, size, momentum and each group's rate (share of the peak where Find decides)."""
+    """Every update of the plan as CSV: stage, step, epoch, cycle, size, momentum, and each group's rate (`lr_known` 1) or share of a rate
+    that the finder will decide (0)."""
     out = io.StringIO()
-    groups = p.stages[0].groups
+    groups, peaks, known = p.stages[0].groups, (), False
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["stage", "step", "epoch", "cycle", "size", "momentum", *(f"lr_{g}" for g in groups), "lr_known"])
     for s in p.stages:
-        peaks = s.lr if s.lr is not None else ratios(s.stage.lr, s.trained) if isinstance(s.stage.lr, Find) else ()
+        if s.stage.lr is not None:
+            known = s.lr is not None
+            peaks = ratios(s.stage.lr, s.trained) if isinstance(s.stage.lr, Find) else s.lr or ()
         share = dict(zip(s.trained, peaks, strict=True))
         for step, (scale, cycle, momentum) in enumerate(zip(s.table.scale, s.table.cycle, s.momentum, strict=True)):
             rates = [f"{share[g] * scale:.8g}" if g in share else "0" for g in groups]
@@ -227,7 +238,7 @@ def as_csv(p: Plan) -> str:
                     s.stage.size,
                     f"{momentum:.6g}",
                     *rates,
-                    int(s.lr is not None),
+                    int(known),
                 ]
             )
     return out.getvalue()

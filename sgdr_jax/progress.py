@@ -15,7 +15,7 @@ class Quiet:
 
     @contextlib.contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[..., None]]:
-        """A progress bar of `total` units while the block runs; the block calls what it gets with the units done since, and may set note=…"""
+        """A progress bar of `total` units while the block runs; the block calls what it gets with the units done since, and a note."""
         yield lambda done, note="": None
 
 

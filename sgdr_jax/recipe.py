@@ -73,10 +73,12 @@ def _stage_summary(book: Logbook, p: StagePlan, lr: tuple[float, ...], seconds: 
     }
 
 
-def _choose_lr(setting: Setting, p: StagePlan, stage: StageRun, book: Logbook, ui: Quiet) -> tuple[float, ...]:
-    """The stage's peak rates: as given, or found, recorded and drawn."""
+def _choose_lr(setting: Setting, p: StagePlan, stage: StageRun, done: list[dict[str, Any]], book: Logbook, ui: Quiet) -> tuple[float, ...]:
+    """The stage's peak rates: as given, as in the stage before, or found and recorded."""
     if p.lr is not None:
         return p.lr
+    if p.stage.lr is None:
+        return tuple(done[-1]["lr"])
     find = p.stage.lr
     assert isinstance(find, Find)
     curve = find_lr(setting, p, stage, find, ui)
@@ -105,7 +107,7 @@ def run_stage(
     if memory:
         state, best = _restore(setting, book.path, memory, state)
         first, standing = memory.step, Standing(best, np.inf if memory.lowest is None else memory.lowest, memory.stale, memory.stopped)
-    rates = tuple(memory.lr) if memory else _choose_lr(setting, p, stage, book, ui)
+    rates = tuple(memory.lr) if memory else _choose_lr(setting, p, stage, done, book, ui)
     hyper = hyper_rows(setting, p, rates)
 
     def log(row: dict[str, Any]) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 
 from . import lr_finder, optim
 from .config import AdamW, Find, Sgd
+from .evaluate import judge
 from .pipeline import Batch, train_batches
 from .plan import StagePlan, ratios
 from .progress import Quiet
 from .rng import key_for
-from .evaluate import judge
 from .setting import Setting, activations, augmentations
 from .state import Hyper, TrainState, Tree
 

@@ -7,12 +7,11 @@ or they are fixed symmetries. Mixing is explicit about its weights and its mean;
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
 
 from .augment import Dihedral, kernel
@@ -58,7 +57,7 @@ def view(
 
 
 def combine(
-    logits: Float[Array, "v b k"],
+    logits: Float[Any, "v b k"],
     *,
     weight: float | None = 0.25,
     mean: Literal["probability", "log"] = "probability",
@@ -82,29 +81,6 @@ def combine(
         return sum((w * value for w, value in zip(weights, values, strict=True) if w), jnp.zeros_like(values[0]))
 
     return squash(mix(logits)) if mean == "log" else mix(squash(logits))
-
-
-def predict(
-    forward: Callable[[Float[Array, "b s s c"]], Float[Array, "b k"]],
-    images: UInt8[Array, "b S S c"],
-    key: Key[Array, ""],
-    ids: UInt32[Array, " b"],
-    augmentations: Sequence[Augmentation],
-    size: int,
-    evaluate: Eval,
-    multi_label: bool = False,
-) -> tuple[Float[Array, "b k"], Float[Array, "v b k"]]:
-    """Mixed probabilities and the logits of every view, `forward` being the network from images in 0…1 to logits.
-
-    For use inside one compiled step: the views run one after the other in a `lax.map`, so `forward` is compiled once and memory holds one
-    view at a time. Outside, call `view` and a compiled forward step in turn, then `combine`.
-    """
-
-    def one(v: Array) -> Array:
-        return forward(view(images, ids, key, v, augmentations=augmentations, size=size, kind=evaluate.tta_kind))
-
-    logits = jax.lax.map(one, jnp.arange(count(evaluate, augmentations), dtype=jnp.int32))
-    return combine(logits, weight=evaluate.tta_weight, mean=evaluate.tta_mean, multi_label=multi_label), logits
 
 
 def fastai07_weight(views: int) -> float:

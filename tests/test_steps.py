@@ -1,6 +1,5 @@
 """The compiled update: its gradient, what it must leave alone, what it must not recompile, and that devices do not change it."""
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -20,14 +19,6 @@ from sgdr_jax.types import InputError
 from .helpers import CLASSES, GROUPS, batch, compilations, fresh, host_state, hyper, network, on, program, same_bits
 
 KEY = jax.random.key(7)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compile_fast() -> Iterator[None]:
-    """A dozen small programs are compiled here and each runs a few times."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def inputs(trained: tuple[str, ...], x: np.ndarray) -> Any:
@@ -94,17 +85,13 @@ def test_frozen_groups_and_their_statistics_are_bit_identical(trained: tuple[str
     assert int(state.step) == 5
 
 
-@pytest.mark.parametrize("multi", [False, True])
-def test_examples_of_weight_0_do_not_count(multi: bool) -> None:
+def test_examples_of_weight_0_do_not_count() -> None:
     trained = ("head",)
     images, labels, weight = batch()
     weight[[2, 5]] = 0
     x = np.asarray(inputs(trained, images))
-    if multi:
-        labels = np.eye(CLASSES, dtype=np.float32)[labels]
     other_x, other_labels = x.copy(), labels.copy()
-    other_x[[2, 5]], other_labels[[2, 5]] = 100.0, np.roll(labels, 1, 0)[[2, 5]]
-    assert (other_labels != labels).any()
+    other_x[[2, 5]], other_labels[[2, 5]] = 100.0, (labels[[2, 5]] + 1) % CLASSES
     run = program(trained, ())  # On stored statistics; batch statistics are of all examples, by intent.
     first, second = (run(fresh(trained), hyper(0.1), *data, weight, KEY) for data in ((x, labels), (other_x, other_labels)))
     assert same_bits(first, second)
@@ -210,15 +197,16 @@ def test_the_frozen_prefix_and_the_rest_are_the_whole_network() -> None:
     np.testing.assert_array_equal(run(middle, start="head", stop=None), logits)
 
 
-def test_parameters_and_statistics_stay_float32_under_bfloat16() -> None:
-    trained, collects = ("late", "head"), ("head",)
+@pytest.mark.parametrize("multi", [False, True])
+def test_parameters_statistics_and_sums_are_float32_under_bfloat16(multi: bool) -> None:
     images, labels, weight = batch()
-    x = np.asarray(inputs(trained, images))
-    run = program(trained, collects, 1, AdamW(), jnp.bfloat16)
-    state, sums = run(fresh(trained, optimizer=AdamW()), hyper(0.01, 0.01), x, labels, weight, KEY)
-    exact = program(trained, collects)(fresh(trained), hyper(0.01, 0.01), x, labels, weight, KEY)[1]
+    labels = np.eye(CLASSES, dtype=np.float32)[labels] if multi else labels
+    state, sums = jax.eval_shape(
+        steps.Step(network(), AdamW(), GROUPS, GROUPS, jnp.bfloat16),
+        *(fresh(GROUPS, optimizer=AdamW()), hyper(0.1, 0.1, 0.1), images, labels, weight, KEY),
+    )
     assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.stats, sums))} == {jnp.dtype("float32")}
-    assert float(sums["loss"]) != float(exact["loss"]) and float(sums["loss"]) == pytest.approx(float(exact["loss"]), rel=0.05)
+    assert jax.tree.structure(state) == jax.tree.structure(fresh(GROUPS, optimizer=AdamW()))
 
 
 def test_a_step_uses_up_its_state_but_not_what_it_was_copied_from() -> None:

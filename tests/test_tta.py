@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdr_jax import tta
-from sgdr_jax.augment import Flip, kernel, side_on
+from sgdr_jax.augment import kernel, side_on
 from sgdr_jax.config import Eval
 
 KEY = jax.random.key(3)
@@ -107,31 +107,3 @@ def test_count():
     assert tta.count(Eval(tta_views=4), side_on()) == 5
     assert tta.count(Eval(tta_views=0), side_on()) == 1
     assert tta.count(Eval(tta_views=1, tta_kind="flip")) == 2
-
-
-@pytest.mark.parametrize(
-    "evaluate, augmentations",
-    [
-        (Eval(tta_views=3), side_on()),
-        (Eval(tta_views=5, tta_kind="dihedral", tta_weight=None, tta_mean="log"), ()),
-        (Eval(tta_views=1, tta_kind="flip"), ()),
-        (Eval(tta_views=0), (Flip(),)),
-    ],
-    ids=["random", "dihedral", "flip", "off"],
-)
-def test_predict_is_a_loop_over_views(evaluate, augmentations):
-    images, ids = pictures()
-    w = jax.random.normal(jax.random.key(0), (16 * 16 * 3, 4)) / 8
-
-    def forward(x: jax.Array) -> jax.Array:
-        return x.reshape(len(x), -1) @ w
-
-    compiled = jax.jit(lambda images, key, ids: tta.predict(forward, images, key, ids, augmentations, 16, evaluate, True))
-    probabilities, logits = compiled(images, KEY, ids)
-    number = tta.count(evaluate, augmentations)
-    want = jnp.stack(
-        [forward(view(images, ids, KEY, v, augmentations=augmentations, size=16, kind=evaluate.tta_kind)) for v in range(number)]
-    )
-    np.testing.assert_allclose(logits, want, atol=1e-4)
-    mixed = tta.combine(want, weight=evaluate.tta_weight, mean=evaluate.tta_mean, multi_label=True)
-    np.testing.assert_allclose(probabilities, mixed, atol=1e-5)
