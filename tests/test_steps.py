@@ -67,6 +67,21 @@ def test_the_gradient_is_that_of_the_full_network(trained: tuple[str, ...], coll
     assert int(state.step) == 1
 
 
+def test_no_gradient_is_lost_in_the_pooling() -> None:
+    """Adding to the bias before the pooling adds as much to each image's maximum and mean, so the bias's gradient is known."""
+    params, stats = jax.tree.map(jnp.asarray, host_state())
+    images, labels, weight = batch()
+
+    def loss(x: Any, params: Any, start: str) -> Any:
+        logits, _ = network().apply(params, stats, x, start=start, train=("head",), collect=("head",), key=KEY)
+        return (jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)[:, 0] * weight).sum()
+
+    whole = jax.jit(jax.grad(loss, 1), static_argnums=2)(images, params, "early")["late"]["second"]["bn"]["bias"]
+    pooled = steps.forward(network(), params, stats, images, start=None, stop="head", dtype=jnp.float32)
+    onward = np.asarray(jax.jit(jax.grad(loss), static_argnums=2)(pooled, params, "head"))
+    np.testing.assert_allclose(whole, onward[:, :5].sum(0) + onward[:, 5:].sum(0), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("trained", "collects"),
     [(("head",), ("head",)), (("late", "head"), ("head",)), (("early", "head"), ("early", "head")), (GROUPS, ("head",))],

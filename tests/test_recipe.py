@@ -1,0 +1,251 @@
+"""The whole recipe on small data: it learns, it resumes to the same bits, its cache changes nothing, it never ends below its best."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from sgdr_jax import AdamW, Eval, Experiment, Find, InputError, Sgd, Stage, lesson2
+from sgdr_jax.augment import Flip, Lighting, side_on
+from sgdr_jax.datasets import Synthetic
+from sgdr_jax.loop import Score
+from sgdr_jax.progress import Quiet
+from sgdr_jax.recipe import run
+from sgdr_jax.schedules import Constant, Sgdr
+from sgdr_jax.setting import prepare
+from sgdr_jax.stage import find_lr, hyper_rows, open_stage, stage_batches
+from sgdr_jax.state import Hyper
+from sgdr_jax.trained import evaluate_split, open_trained
+
+from .helpers import Tiny, compilations
+
+QUIET = Quiet()
+DATA = Synthetic(classes=3, train=58, valid=21, test=19, side=16)
+
+
+def small(*stages: Stage, **fields) -> Experiment:
+    defaults = {"batch_size": 16, "evaluate": Eval(batch_size=16, tta_views=2), "augment": side_on(), "optimizer": AdamW()}
+    return Experiment(**{"name": "small", "data": DATA, "model": Tiny()} | defaults | fields, stages=stages)
+
+
+def eight_steps(**fields) -> Experiment:
+    find = Find(steps=12, start=1e-4, stop=1, lowest=0.02)
+    stages = lesson2(size=16, similar_to_imagenet=False, cached_cycles=4, views=2, head_cycles=1, find=find, patience=None)
+    return small(*stages, **fields)
+
+
+def leaves(folder):
+    net = open_trained(folder)
+    return [np.asarray(x) for x in jax.tree.leaves((net.params, net.stats))]
+
+
+def rows(folder):
+    """All logged rows without their clock."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, run(eight_steps(), folder)
+
+
+def test_the_eight_steps_learn_and_leave_a_full_run_folder(finished):
+    folder, summary = finished
+    assert [s["name"] for s in summary["stages"]] == ["cached head", "head", "all"]
+    assert summary["stages"][0]["lr"] == summary["stages"][1]["lr"]  # step 4 goes on at the rate that step 2 found
+    head, late, early = summary["stages"][2]["lr"][::-1]
+    np.testing.assert_allclose([late * 3, early * 9], head)
+    assert summary["test"]["accuracy"] > 0.6 and summary["test"]["tta_accuracy"] > 0.6  # chance is a third
+    names = {p.name for p in folder.iterdir()}
+    wanted = {"config.json", "environment.json", "metrics.jsonl", "plan.txt", "plan.csv", "summary.json", "lr.png", "loss.png", "final"}
+    assert wanted <= names
+    assert {"finder-cached head.png", "finder-all.png"} <= names
+
+
+def test_the_final_network_is_never_below_a_stage(finished):
+    _, summary = finished
+    assert summary["valid"]["accuracy"] >= max(s["valid_accuracy"] for s in summary["stages"])
+
+
+def test_a_stage_that_ruins_the_network_is_undone(tmp_path):
+    good = Stage("good", size=16, train="head", lr=1e-2, schedule=Constant(3), precompute=True, augment=False)
+    ruin = Stage("ruin", size=16, train="all", lr=3.0, schedule=Constant(1), augment=False)
+    summary = run(small(good, ruin, optimizer=Sgd(clip=1e3)), tmp_path / "run")
+    first, second = summary["stages"]
+    assert second["valid_accuracy"] < first["valid_accuracy"] and not second["kept"]
+    assert summary["valid"]["accuracy"] == first["valid_accuracy"]
+    np.testing.assert_allclose(summary["valid"]["loss"], first["valid_loss"], rtol=1e-5)
+
+
+def test_a_finished_run_is_evaluated_to_the_same_numbers(finished):
+    folder, summary = finished
+    again = evaluate_split(open_trained(folder), "test")
+    np.testing.assert_allclose([again[k] for k in summary["test"]], list(summary["test"].values()), rtol=1e-6)
+    with pytest.raises(InputError, match="split is 'nowhere'"):
+        evaluate_split(open_trained(folder), "nowhere")
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [3, 18, 31])
+def test_a_killed_run_resumes_to_the_same_bits(finished, tmp_path, monkeypatch, at):
+    """Killed inside each of the three stages, away from a checkpoint."""
+    import sgdr_jax.recipe as recipe
+
+    experiment = dataclasses.replace(eight_steps(), checkpoint_steps=2)
+    count = 0
+    real = recipe.open_stage
+
+    def fragile(*args):
+        stage = real(*args)
+
+        def update(*words):
+            nonlocal count
+            count += updating
+            if count > at:
+                raise Killed
+            return stage.update(*words)
+
+        return stage._replace(update=update)
+
+    updating = True
+    real_find = recipe.find_lr
+
+    def find(*args):
+        nonlocal updating
+        updating = False
+        try:
+            return real_find(*args)
+        finally:
+            updating = True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe, "open_stage", fragile)
+        patch.setattr(recipe, "find_lr", find)
+        with pytest.raises(Killed):
+            run(experiment, tmp_path / "run")
+    summary = run(experiment, tmp_path / "run", resume=True)
+    folder, whole = finished
+    assert summary["test"] == whole["test"] and summary["valid"] == whole["valid"]
+    assert rows(tmp_path / "run") == rows(folder)
+    for a, b in zip(leaves(tmp_path / "run"), leaves(folder), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_folder_belongs_to_one_config(finished):
+    folder, _ = finished
+    before = (folder / "config.json").read_bytes()
+    with pytest.raises(InputError, match=r"batch_size: 16 → 12"):
+        run(eight_steps(batch_size=12), folder, resume=True)
+    with pytest.raises(InputError, match="--resume"):
+        run(eight_steps(), folder)
+    assert (folder / "config.json").read_bytes() == before
+
+
+def one_stage(stage: Stage, **fields):
+    setting = prepare(small(stage, **fields))
+    p = setting.plan.stages[0]
+    return setting, p, open_stage(setting, p, setting.params, setting.stats, QUIET)
+
+
+def train(setting, p, stage):
+    """Final state and losses of a stage at a fixed rate."""
+    hyper = hyper_rows(setting, p, (0.01,) * len(p.trained))
+    state, losses = stage.state, []
+    for step, batch in enumerate(stage_batches(setting, p, 0, p.steps)):
+        state, sums = stage.update(state, Hyper(*(r[step] for r in hyper)), batch)
+        losses.append(float(sums["loss"]))
+    return state, losses
+
+
+@pytest.mark.parametrize("augment, views", [(False, 0), (True, 2)], ids=["plain", "two views"])
+@pytest.mark.parametrize("train_from", ["head", 1], ids=["head", "late and head"])
+def test_training_from_the_cache_equals_training_without(augment, views, train_from):
+    with_cache = Stage("s", size=16, train=train_from, lr=0.01, schedule=Constant(3), augment=augment, views=views, precompute=True)
+    results = [train(*one_stage(s)) for s in (with_cache, dataclasses.replace(with_cache, precompute=False))]
+    (a, losses_a), (b, losses_b) = results
+    assert len(losses_a) == 12
+    np.testing.assert_allclose(losses_a, losses_b, rtol=1e-6)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7)
+
+
+def test_views_are_different_copies_that_come_round():
+    stage = Stage("s", size=16, train="head", lr=0.01, schedule=Constant(2), views=2, precompute=True)
+    setting, p, _ = one_stage(stage, augment=(Flip(p=0.5), Lighting(brightness=0.3)))
+    from sgdr_jax.setting import activations
+
+    rows = activations(setting, p, setting.params, setting.stats, "train", 2, QUIET)
+    n = len(setting.data.labels["train"])
+    assert len(rows) == 2 * n and not np.allclose(rows[:n], rows[n:])
+
+
+def test_frozen_groups_keep_their_bits_through_a_stage():
+    setting, _, stage = (result := one_stage(Stage("s", size=16, train="head", lr=0.01, schedule=Constant(1))))
+    before = jax.device_get((setting.params, setting.stats))
+    state, _ = train(*result)
+    for group in ("early", "late"):
+        for tree, old in zip((state.params, state.stats), before, strict=True):
+            jax.tree.map(np.testing.assert_array_equal, tree[group], old[group])
+    assert not any("early" in jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(stage.state.opt_state))
+
+
+def test_the_finder_leaves_the_state_as_it_was():
+    setting, p, stage = one_stage(Stage("s", size=16, lr=Find(steps=10), schedule=Constant(1)))
+    before = jax.device_get(stage.state)
+    curve = find_lr(setting, p, stage, p.stage.lr, QUIET)
+    assert len(curve.lrs) > 5
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(stage.state), before)
+
+
+def test_another_rate_or_schedule_compiles_nothing():
+    setting, p, stage = one_stage(Stage("s", size=16, lr=0.01, schedule=Sgdr(2)))
+    rows, batches = hyper_rows(setting, p, (0.01,) * 3), list(stage_batches(setting, p, 0, p.steps))
+    state, _ = stage.update(stage.state, Hyper(*(r[0] for r in rows)), batches[0])
+    other = hyper_rows(setting, dataclasses.replace(p, table=Constant(2).table(p.steps_per_epoch)), (0.5, 0.3, 0.1))
+    with compilations() as compiled:
+        for step, batch in enumerate(batches[1:5]):
+            state, _ = stage.update(state, Hyper(*(r[step] for r in (rows, other)[step % 2])), batch)
+        jax.block_until_ready(state)
+    assert not compiled
+
+
+def test_a_bigger_size_follows(tmp_path):
+    stages = (
+        Stage("small", size=16, train="head", lr=1e-2, schedule=Constant(2), precompute=True, augment=False),
+        Stage("bigger", size=24, train="all", lr=1e-3, schedule=Sgdr(1)),
+    )
+    summary = run(small(*stages, keep_best=False), tmp_path / "run")
+    assert summary["size"] == 24 and [s["size"] for s in summary["stages"]] == [16, 24]
+    assert open_trained(tmp_path / "run").size == 24
+
+
+def test_it_stops_at_a_cycle_end_when_it_overfits(tmp_path):
+    stage = Stage("all", size=16, lr=2.0, schedule=Constant(8), patience=1, augment=False)  # a rate at which the loss cannot keep falling
+    summary = run(small(stage, optimizer=Sgd(clip=1.0)), tmp_path / "run")
+    done = summary["stages"][0]
+    assert done["epochs"] < 8 and "validation loss" in done["stopped"]
+
+
+def test_a_loss_that_is_not_finite_names_the_update(tmp_path):
+    stage = Stage("all", size=16, lr=1e30, schedule=Constant(2), augment=False)
+    with pytest.raises(InputError, match=r"training loss is (nan|inf) at update \d+"):
+        run(small(stage, optimizer=Sgd()), tmp_path / "run")
+
+
+def test_multi_label_data_run(tmp_path):
+    data = Synthetic(classes=3, train=48, valid=16, side=16, multi_label=True)
+    stage = Stage("all", size=16, lr=1e-2, schedule=Constant(1))
+    summary = run(small(stage, data=data), tmp_path / "run")
+    assert {"loss", "accuracy", "f2", "tta_f2"} <= summary["valid"].keys()
+
+
+def test_scores_compare_by_accuracy_then_loss():
+    assert Score(0.9, 0.5).beats(Score(0.8, 0.1)) and Score(0.9, 0.4).beats(Score(0.9, 0.5))
+    assert not Score(0.9, 0.5).beats(Score(0.9, 0.5)) and not Score(1.0, float("nan")).beats(None)
