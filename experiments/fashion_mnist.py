@@ -5,7 +5,7 @@
 A tenth of the training images is held out to choose rates and to stop; the test images choose nothing.
 """
 
-from sgdr_jax import AdamW, Eval, Experiment, lesson2
+from sgdr_jax import AdamW, Eval, Experiment, Find, lesson2
 from sgdr_jax.augment import side_on
 from sgdr_jax.datasets import FashionMnist
 from sgdr_jax.models import EfficientNetLite0
@@ -15,7 +15,9 @@ experiment = Experiment(
     data=FashionMnist(train_per_class=500, valid_fraction=0.1),
     model=EfficientNetLite0(),
     augment=side_on(zoom=1.1),
-    stages=lesson2(size=96, similar_to_imagenet=False, cached_cycles=4, views=2, head_cycles=1, cycles=2),
+    stages=lesson2(
+        size=96, similar_to_imagenet=False, cached_cycles=4, views=2, head_cycles=1, cycles=2, find=Find(start=1e-5, stop=1, steps=40)
+    ),
     optimizer=AdamW(),
-    evaluate=Eval(batch_size=100, tta_views=3),
+    evaluate=Eval(batch_size=64, tta_views=3),
 )

@@ -173,7 +173,7 @@ def test_the_hash_sees_every_field() -> None:
         "data.root",
         "model.cuts",
     } <= paths
-    assert len(paths) > 60
+    assert len(paths) >= 60
 
 
 def test_the_hash_sees_the_type() -> None:

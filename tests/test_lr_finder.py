@@ -51,6 +51,17 @@ def test_the_smoothed_loss_is_the_weighted_mean_of_all_so_far(values: list[float
     assert curve.losses == tuple(values) and curve.lrs == tuple(LRS[: len(values)])
 
 
+@pytest.mark.parametrize("steps", [8, 50, 400])
+def test_tests_of_any_length_are_smoothed_over_the_same_share_of_the_range(steps: int) -> None:
+    find = Find(start=1e-6, stop=10.0, steps=steps)
+    curve = range_test(lambda state, lr, item: (state, 1.0 if item < steps / 10 else 2.0), 0, range(steps), find)
+    keep = 0.98 ** (100 / steps)
+    for k in (0, steps // 2, steps - 1):
+        weights = [keep ** (k - i) for i in range(k + 1)]
+        values = [1.0 if i < steps / 10 else 2.0 for i in range(k + 1)]
+        assert curve.smoothed[k] == pytest.approx(math.fsum(w * x for w, x in zip(weights, values, strict=True)) / math.fsum(weights))
+
+
 def test_the_test_ends_with_the_rates_or_with_the_batches() -> None:
     ticks: list[int] = []
     curve = range_test(losses_of([1.0] * 100), 0, range(10**6), FIND, ticks.append)
@@ -69,6 +80,12 @@ def test_it_stops_at_the_first_smoothed_loss_over_four_times_the_best(at: int) -
     wild = (4 * 2 * 0.999 - 2 * (1 - weight)) / weight
     assert len(run([2.0] * at + [wild] + [2.0] * (99 - at)).lrs) == 100
     assert len(run([2.0] * at + [wild * 1.01] + [2.0] * (99 - at)).lrs) == at + 1
+
+
+def test_four_times_the_best_is_meant_even_after_a_slow_climb() -> None:
+    curve = run([1.05 ** abs(i - 20) for i in range(100)])
+    over = [value > 4 * min(curve.smoothed[: k + 1]) for k, value in enumerate(curve.smoothed)]
+    assert over == [False] * (len(over) - 1) + [True] and 20 < len(over) < 100
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -175,14 +192,16 @@ def test_the_verdict_on_flat_and_rising_curves_is_no_clear_valley() -> None:
     assert read([1 - 0.02 * i / 99 for i in range(100)]).verdict == "no clear valley: the loss fell by only 2.0 %"
 
 
-def test_the_verdict_names_the_factor_between_rules_that_differ() -> None:
-    sudden = [1.0 - 0.01 * i for i in range(90)] + [0.0] * 10
-    sudden[12] -= 5  # The steepest fall is far left of the lowest loss.
-    curve = read([10 + x for x in sudden])
-    core = [curve.suggestions[rule] for rule in ("valley", "steep", "minimum")]
-    factor = max(core) / min(core)
-    assert factor > 10**1.5
-    assert curve.verdict == f"no clear valley: the rules differ by a factor of {factor:.0f}"
+@pytest.mark.parametrize(("at", "clear"), [(10, False), (23, False), (25, True), (29, True)])
+def test_the_verdict_names_the_factor_between_rules_that_differ(at: int, clear: bool) -> None:
+    """An even fall over 60 points (valley: 30, minimum: a tenth of point 60) with one steep step; 99 points are seven decades."""
+    even = [10 - 0.05 * min(i, 60) + 0.05 * max(i - 60, 0) for i in range(85)]
+    kept = [x - (i > at) for i, x in enumerate(even)]
+    curve = read([11.0] * 10 + kept + [11.0] * 5)
+    found = curve.suggestions
+    assert (found["valley"], found["steep"], found["minimum"]) == (KEPT[30], KEPT[at], KEPT[60] / 10)
+    factor = 10 ** ((60 - at) * 7 / 99 - 1)
+    assert curve.verdict == ("clear" if clear else f"no clear valley: the rules differ by a factor of {factor:.0f}")
 
 
 @pytest.mark.parametrize("rule", RULES)

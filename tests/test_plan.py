@@ -93,6 +93,17 @@ def test_find_leaves_the_rates_open_but_not_their_ratios() -> None:
     assert ratios(find, ("head",)) == (1.0,)
 
 
+def test_the_rates_of_the_stage_before_can_be_kept_where_the_same_groups_train() -> None:
+    first, again = stage(train=1, lr=(0.01, 0.1)), stage(name="again", train=("late", "head"), lr=None)
+    whole = plan(experiment(first, again, stage(name="once more", train=1, lr=None)), 8)
+    assert [p.lr for p in whole.stages] == [(0.01, 0.1), None, None] and describe(whole.stages[2])["lr"] == "as before"
+    rows = list(csv.DictReader(io.StringIO(as_csv(whole))))
+    assert [(row["lr_early"], row["lr_late"], row["lr_head"], row["lr_known"]) for row in rows[::2]] == [("0", "0.01", "0.1", "1")] * 3
+    for wrong in ((again,), (stage(), again), (first, stage(name="b", lr=None))):
+        with pytest.raises(InputError, match=r'stage ".*": lr is None, but the stage before does not train the same groups; give rates'):
+            plan(experiment(*wrong), 8)
+
+
 @pytest.mark.parametrize("train", ["all", 0, "early", ("early", "head")])
 def test_caching_activations_of_a_body_that_trains_is_refused(train: Any) -> None:
     cached = {"precompute": True, "augment": False}
@@ -217,7 +228,7 @@ def test_lesson2_is_the_recipe(similar: bool, ratio: float) -> None:
     assert cached.precompute and cached.augment and cached.views == 1 and cached.train == "head" and cached.schedule == Sgdr(2)
     assert not head.precompute and head.augment and head.views == 0 and head.train == "head" and head.schedule == Sgdr(2)
     assert everything.train == "all" and everything.schedule == Sgdr(3, 1, 2) and everything.patience == 1
-    assert [s.lr.ratio for s in (cached, head, everything) if isinstance(s.lr, Find)] == [1.0, 1.0, ratio]
+    assert cached.lr == Find() and head.lr is None and everything.lr == Find(ratio=ratio)
     assert {s.size for s in (cached, head, everything)} == {96}
     steps = [p.steps for p in plan(experiment(cached, head, everything), 80).stages]
     assert steps == [20, 20, 70]
