@@ -153,8 +153,9 @@ class Stage:
     """0: fresh augmentation at every step. K > 0: K fixed augmented copies of each image, epoch e uses copy e mod K."""
     precompute: bool = False
     """Compute the activations of the frozen groups once and train on those; needs views when augmenting."""
-    bn: Literal["train", "frozen"] = "train"
-    """Trained groups normalise with batch statistics and collect them, or with the stored ones; the head always does the former."""
+    bn: Literal["train", "frozen"] | tuple[str, ...] = "train"
+    """Trained groups normalise with batch statistics and collect them (train), or with the stored ones (frozen); names: these groups
+    train theirs. The head always trains its own."""
     patience: int | None = None
     """Stop once the validation loss has not improved at this many cycle ends in a row; None: run all cycles."""
     optimizer: Optimizer | None = None
@@ -169,7 +170,7 @@ class Stage:
         check(bool(self.name), "name", self.name, "give the stage a name")
         check(self.size >= 8, "size", self.size, "use at least 8 pixels")
         check(self.views >= 0, "views", self.views, "use 0 (fresh draws) or a number of copies")
-        check(self.bn in ("train", "frozen"), "bn", self.bn, "use train or frozen")
+        check(isinstance(self.bn, tuple) or self.bn in ("train", "frozen"), "bn", self.bn, "use train, frozen, or names of layer groups")
         check(self.patience is None or self.patience >= 1, "patience", self.patience, "use 1 or more, or None")
         check(self.batch_size is None or self.batch_size >= 1, "batch_size", self.batch_size, "use 1 or more")
         for lr in self.lr if isinstance(self.lr, tuple) else (self.lr,):

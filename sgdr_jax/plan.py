@@ -73,8 +73,9 @@ class StagePlan:
 
     @property
     def collects(self) -> tuple[str, ...]:
-        """Groups whose batch normalisation uses and collects batch statistics: the trained ones, or the head alone with bn="frozen"."""
-        return self.trained if self.stage.bn == "train" else tuple(g for g in self.trained if g == "head")
+        """Trained groups whose batch normalisation uses and collects batch statistics, as `Stage.bn` says; the head always does."""
+        bn = self.stage.bn
+        return self.trained if bn == "train" else tuple(g for g in self.trained if g == "head" or (bn != "frozen" and g in bn))
 
     @property
     def momentum(self) -> np.ndarray:
@@ -152,6 +153,8 @@ def plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePlan
             f'stage "{stage.name}": precompute is True but the first layer group, {groups[0]}, trains, so nothing is fixed to be cached; '
             f'use train="head" (or other groups after {groups[0]}), or precompute=False'
         )
+    unknown = set(stage.bn) - set(groups) if isinstance(stage.bn, tuple) else set()
+    require(not unknown, f'stage "{stage.name}": bn', stage.bn, f"use train, frozen, or names out of {', '.join(groups)}")
     before = experiment.stages[index - 1] if index else None
     if stage.lr is None and (before is None or trained_groups(before, groups) != trained):
         raise InputError(f'stage "{stage.name}": lr is None, but the stage before does not train the same groups; give rates, or Find()')

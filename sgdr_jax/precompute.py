@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -74,11 +75,20 @@ def cache_key(
         to_json(augmentations),
         views,
         list(draw),
+        _code(),
         jax.__version__,
         jax.default_backend(),
     ]
     parts = (tree_digest({"images": images}), tree_digest(body), json.dumps(facts, sort_keys=True))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:20]
+
+
+@functools.cache
+def _code() -> str:
+    """SHA-256 over the sources that turn images into activations, so that a changed kernel or layer misses the cache."""
+    here = Path(__file__).parent
+    files = sorted([*here.glob("augment/*.py"), *here.glob("models/*.py")])
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def cached(key: str, compute: Callable[[], np.ndarray], folder: Path | None = None, limit: int = 8 << 30) -> tuple[np.ndarray, bool]:

@@ -66,6 +66,8 @@ class Step:
                 key=key,
                 dtype=self.dtype,
             )
+            # The loss subtracts the largest logit; its gradient compares, so the logits must be computed once only.
+            logits = jax.lax.optimization_barrier(logits)
             losses = metrics.losses(logits, labels, hyper.label_smoothing)
             return jnp.sum(losses * weight) / jnp.maximum(jnp.sum(weight), 1), (logits, stats)
 

@@ -1,0 +1,211 @@
+"""The commands as a person types them: what they print, what they write, and one clear line with exit code 2 for bad input."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sgdr_jax import cli
+
+EXPERIMENT = '''
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from sgdr_jax import AdamW, Eval, Experiment, Find, lesson2
+from sgdr_jax.augment import side_on
+from sgdr_jax.datasets import ImageFolder
+from sgdr_jax.models.base import ChainModel
+
+
+@dataclass(frozen=True)
+class Small(ChainModel):
+    """A network of the experiment's own."""
+
+    weights: str | None = None
+    cuts: tuple[str, ...] = ("second",)
+    hidden: int = 0
+
+    imagenet: ClassVar = "package:none"
+    classifier: ClassVar = ("fc",)
+    features: ClassVar = 8
+    mean: ClassVar = (0.5, 0.5, 0.5)
+    std: ClassVar = (0.25, 0.25, 0.25)
+
+    @property
+    def blocks(self):
+        return ("first", "second")
+
+    def modules(self, channels: int) -> dict[str, Any]:
+        from jax.nn import relu
+
+        from sgdr_jax.models.blocks import ConvBN
+
+        return {"first": ConvBN(3, channels, 6, eps=1e-5, stride=2, padding=1, activation=relu), "second": ConvBN(3, 6, 8, eps=1e-5, padding=1)}
+
+
+experiment = Experiment(
+    name="photos",
+    data=ImageFolder("data"),
+    model=Small(),
+    augment=side_on(),
+    stages=lesson2(size=16, cached_cycles=2, head_cycles=1, cycles=1, find=Find(steps=8, lowest=1e-2)),
+    optimizer=AdamW(),
+    batch_size=8,
+    epoch_steps=6,
+    evaluate=Eval(batch_size=8, tta_views=1),
+)
+'''
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with an experiment file and photos of three colours in train/ and valid/."""
+    root = tmp_path_factory.mktemp("cli")
+    (root / "photos.py").write_text(textwrap.dedent(EXPERIMENT))
+    rng = np.random.default_rng(0)
+    for split, n in (("train", 9), ("valid", 5)):
+        for c, name in enumerate(("blue", "green", "red")):
+            folder = root / "data" / split / name
+            folder.mkdir(parents=True)
+            for i in range(n + c):
+                pixels = rng.integers(0, 80, (20, 24, 3)) + 150 * np.eye(3, dtype=int)[2 - c]
+                Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{i}.png")
+    return root
+
+
+def fails(capsys, *argv: str | Path) -> str:
+    """The one line that a refused command prints."""
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([str(word) for word in argv])
+    error = capsys.readouterr().err
+    assert exit_.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1
+    return error
+
+
+@pytest.fixture(scope="module")
+def run_folder(place):
+    cli.main(["train", str(place / "photos.py"), "--data.root", str(place / "data"), "--run", str(place / "run")])
+    return place / "run"
+
+
+def test_train_learns_the_colours(run_folder, capsys):
+    summary = json.loads((run_folder / "summary.json").read_text())
+    assert summary["valid"]["tta_accuracy"] > 0.6
+
+
+def test_eval_prints_what_the_run_found(run_folder, capsys):
+    summary = json.loads((run_folder / "summary.json").read_text())
+    cli.main(["eval", str(run_folder), "--split", "valid"])
+    assert f"{summary['valid']['tta_accuracy']:.4f}" in capsys.readouterr().out
+    cli.main(["eval", str(run_folder), "--tta-views", "0"])
+    assert "tta" not in capsys.readouterr().out
+
+
+def test_predict_writes_labels_and_probabilities(place, run_folder, capsys):
+    bad = place / "broken.png"
+    bad.write_bytes((place / "data/valid/red/0.png").read_bytes()[:60])
+    cli.main(["predict", str(place / "data/valid/red"), str(bad), "--run", str(run_folder), "--out", str(place / "out.csv")])
+    rows = list(csv.DictReader((place / "out.csv").open()))
+    assert len(rows) == 7 and list(rows[0]) == ["path", "label", "probability", "blue", "green", "red"]
+    for row in rows:
+        p = [float(row[c]) for c in ("blue", "green", "red")]
+        assert sum(p) == pytest.approx(1, abs=1e-5) and float(row["probability"]) == pytest.approx(max(p), abs=1e-4)
+    assert sum(row["label"] == "red" for row in rows) >= 5
+    assert "broken.png" in capsys.readouterr().err
+
+
+def test_find_lr_prints_all_rules_and_draws(place, run_folder, capsys):
+    picture = place / "curve.png"
+    cli.main(
+        ["find-lr", str(place / "photos.py"), "--data.root", str(place / "data"), "--stage", "2", "--rule", "steep", "--out", str(picture)]
+    )
+    out = capsys.readouterr().out
+    assert all(rule in out for rule in ("valley", "steep", "minimum", "slide")) and picture.stat().st_size > 5000
+
+
+def test_plan_prints_the_stages_and_writes_every_update(place, capsys):
+    file = place / "plan.csv"
+    cli.main(
+        ["plan", str(place / "photos.py"), "--data.root", str(place / "data"), "--csv", str(file), "--stages.2.lr", "1e-3", "1e-2", "0.1"]
+    )
+    assert "cached head" in capsys.readouterr().out
+    last = list(csv.DictReader(file.open()))[-6]
+    assert [float(last[f"lr_{g}"]) for g in ("early", "late", "head")] == pytest.approx([1e-3, 1e-2, 0.1])
+
+
+def test_plan_runs_without_jax(place):
+    code = "import sys; from sgdr_jax import cli; cli.main(sys.argv[1:]); assert not {'jax', 'flax'} & set(sys.modules)"
+    argv = (sys.executable, "-c", code, "plan", str(place / "photos.py"), "--train-size", "100")
+    subprocess.run(argv, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("argv", ["--help", "train FILE --help", "eval --help", "predict --help"])
+def test_every_command_helps(place, capsys, argv):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(argv.replace("FILE", str(place / "photos.py")).split())
+    assert exit_.value.code == 0 and "usage" in capsys.readouterr().out
+
+
+def test_wrong_names_are_met_with_the_nearest(place, capsys):
+    file = place / "photos.py"
+    assert "--seed" in fails(capsys, "plan", file, "--sede", "1")
+    assert "did you mean train" in fails(capsys, "trian", file)
+    assert "0.1 0.2" in fails(capsys, "plan", file, "--stages.2.lr", "0.1", "0.2").replace("(0.1, 0.2)", "0.1 0.2")
+    assert "foo" in fails(capsys, "plan", file, "--stages.1.lr", "foo")
+    assert "the stages are 0 (cached head)" in fails(capsys, "plan", file, "--stages.9.lr", "1")
+    assert "nofile.py" in fails(capsys, "plan", place / "nofile.py")
+    assert "experiment" in fails(capsys, "plan", __file__)
+
+
+def test_bad_data_stop_before_anything_is_written(place, capsys, tmp_path):
+    file, run = place / "photos.py", tmp_path / "run"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    one = tmp_path / "one" / "train" / "cat"
+    one.mkdir(parents=True)
+    Image.new("RGB", (20, 20)).save(one / "a.png")
+    for root in (tmp_path / "missing", empty, tmp_path / "one"):
+        assert str(root) in fails(capsys, "train", file, "--data.root", root, "--run", run)
+    assert not run.exists()
+
+
+def test_a_truncated_image_is_named_and_skipped_or_stops_the_run(place, capsys, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(place / "data", root)
+    broken = root / "train" / "red" / "0.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    error = fails(capsys, "train", place / "photos.py", "--data.root", root, "--run", tmp_path / "run")
+    assert "train/red/0.png" in error and "max_bad_share" in error and not (tmp_path / "run").exists()
+    cli.main(["find-lr", str(place / "photos.py"), "--data.root", str(root), "--max-bad-share", "0.1", "--out", str(tmp_path / "a.png")])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "train/red/0.png" in out and "1 of 48" in out
+
+
+def test_a_bad_weight_file_is_refused(place, capsys, tmp_path):
+    from safetensors.numpy import save_file
+
+    weights = tmp_path / "w.safetensors"
+    save_file({"conv.weight": np.zeros((2, 2), np.float32)}, weights)
+    error = fails(
+        capsys, "train", Path("experiments/folder.py"), "--data.root", place / "data", "--model.weights", weights, "--run", tmp_path / "run"
+    )
+    assert "missing" in error and not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_of_another_config_is_refused(place, run_folder, capsys):
+    before = {p.name: p.stat().st_mtime_ns for p in run_folder.iterdir()}
+    argv = ("train", place / "photos.py", "--data.root", place / "data", "--run", run_folder)
+    assert "seed: 0 → 3" in fails(capsys, *argv, "--seed", "3", "--resume")
+    assert "--resume" in fails(capsys, *argv)
+    assert {p.name: p.stat().st_mtime_ns for p in run_folder.iterdir()} == before
+
+
+def test_a_folder_that_is_no_run_is_refused(capsys, tmp_path):
+    assert "config.json" in fails(capsys, "eval", tmp_path)
