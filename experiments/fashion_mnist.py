@@ -9,6 +9,7 @@ from sgdr_jax import AdamW, Eval, Experiment, Find, lesson2
 from sgdr_jax.augment import side_on
 from sgdr_jax.datasets import FashionMnist
 from sgdr_jax.models import EfficientNetLite0
+from sgdr_jax.schedules import Sgdr
 
 experiment = Experiment(
     name="fashion_mnist",
@@ -16,7 +17,15 @@ experiment = Experiment(
     model=EfficientNetLite0(),
     augment=side_on(zoom=1.1),
     stages=lesson2(
-        size=96, similar_to_imagenet=False, cached_cycles=4, views=2, head_cycles=1, cycles=2, find=Find(start=1e-5, stop=1, steps=40)
+        size=96,
+        similar_to_imagenet=False,
+        cached_cycles=4,
+        views=2,
+        head_cycles=1,
+        gradual=Sgdr(cycles=2, cycle_mult=3),
+        cycles=1,
+        bn=("late", "head"),  # the first group keeps its ImageNet statistics: a jump there undoes what the others have learned
+        find=Find("minimum", start=1e-5, stop=1, steps=40),
     ),
     optimizer=AdamW(),
     evaluate=Eval(batch_size=64, tta_views=3),

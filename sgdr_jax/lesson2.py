@@ -6,6 +6,7 @@ from typing import Literal
 
 from .config import Find, Optimizer, Stage
 from .schedules import Sgdr
+from .types import Schedule
 
 
 def lesson2(
@@ -15,15 +16,16 @@ def lesson2(
     cached_cycles: int = 2,
     views: int = 1,
     head_cycles: int = 2,
+    gradual: Schedule | None = None,
     cycles: int = 3,
     cycle_len: float = 1,
     cycle_mult: float = 2,
-    bn: Literal["train", "frozen"] = "train",
+    bn: Literal["train", "frozen"] | tuple[str, ...] = "train",
     patience: int | None = 1,
     optimizer: Optimizer | None = None,
     find: Find | None = None,
 ) -> tuple[Stage, ...]:
-    """The stages of the eight-step recipe.
+    """The stages of the eight-step recipe, and between its fourth and fifth step one of gradual unfreezing where it is asked for.
 
     Steps 1–3, stage "cached head": augmentation on, activations of the frozen body computed once, learning rate found, head trained.
     Step 4, stage "head": head trained on fresh augmentation, at the same rate. Steps 5–8, stage "all": everything unfrozen, each
@@ -36,27 +38,31 @@ def lesson2(
         cached_cycles: epochs on cached activations (each a cosine cycle).
         views: augmented copies of each image in the cache, gone through in turn; 0 caches the plain images.
         head_cycles: epochs of the head on fresh augmentation; 0 leaves step 4 out.
+        gradual: schedule of a stage that trains all but the first layer group before everything is unfrozen; None for no such stage.
+            The first group's images are the largest, so this is also the cheaper half of the work.
         cycles, cycle_len, cycle_mult: restarts of the last stage.
         bn: batch normalisation of the unfrozen body; "frozen" keeps the stored statistics (small sets).
         patience: cycle ends without improvement until the last stage stops; None runs all cycles.
         optimizer: overrides the experiment's.
-        find: settings of the finder; its ratio is replaced by the recipe's in the last stage.
+        find: settings of the finder; its ratio is replaced by the recipe's in the unfrozen stages. None takes the lesson's own rule, a
+            tenth of the rate at the lowest loss.
 
     Returns:
-        Three stages (two without step 4), ready for `Experiment.stages`; add a stage with a larger size to go on.
+        Three stages (two without step 4, one more with `gradual`), ready for `Experiment.stages`; add a stage with a larger size to go on.
 
-    Source: fast.ai "Practical Deep Learning for Coders" part 1 (2018), lesson 2.
+    Source: fast.ai "Practical Deep Learning for Coders" part 1 (2018), lesson 2; gradual unfreezing: Howard & Ruder 2018.
 
     Example:
         >>> [stage.name for stage in lesson2(96, similar_to_imagenet=False)]
         ['cached head', 'head', 'all']
     """
-    find = find or Find()
+    find = find or Find("minimum")
     common = {"size": size, "optimizer": optimizer}
     cached = Stage(
         "cached head", train="head", lr=find, schedule=Sgdr(cached_cycles), precompute=True, augment=views > 0, views=views, **common
     )
     head = Stage("head", train="head", lr=None, schedule=Sgdr(head_cycles), **common) if head_cycles else None
     body = Find(**{**vars(find), "ratio": 10.0 if similar_to_imagenet else 3.0})
+    upper = Stage("gradual", train=1, lr=body, schedule=gradual, bn=bn, patience=patience, **common) if gradual else None
     everything = Stage("all", train="all", lr=body, schedule=Sgdr(cycles, cycle_len, cycle_mult), bn=bn, patience=patience, **common)
-    return tuple(stage for stage in (cached, head, everything) if stage)
+    return tuple(stage for stage in (cached, head, upper, everything) if stage)
