@@ -180,7 +180,8 @@ def _facts(folder: str | Path, name: str) -> dict[str, Any]:
         _settle(Path(folder))
     try:
         manifest = json.loads((path / _MANIFEST).read_bytes())
-        wrong = [file for file, digest in manifest.items() if _digest(path / file) != digest]
+        missing = sorted(manifest.keys() ^ {str(p.relative_to(path)) for p in _files(path)})
+        wrong = missing or [file for file, digest in manifest.items() if _digest(path / file) != digest]
         if not wrong:
             return json.loads((path / "metadata.json").read_bytes())
     except (OSError, ValueError, AttributeError) as error:

@@ -71,6 +71,8 @@ class EvalCommand:
     """Which images."""
     tta_views: int | None = None
     """Augmented views beside the plain one; by default as in the experiment, 0 for none."""
+    experiment: Path | None = None
+    """The experiment file of the run; needed only where it defines a model, dataset or the like of its own."""
 
 
 @dataclass
@@ -85,6 +87,8 @@ class PredictCommand:
     """Where the CSV goes; by default the terminal."""
     tta_views: int | None = field(default=None, kw_only=True)
     """Augmented views beside the plain one; by default as in the experiment, 0 for none."""
+    experiment: Path | None = field(default=None, kw_only=True)
+    """The experiment file of the run; needed only where it defines a model, dataset or the like of its own."""
 
 
 WITH_EXPERIMENT = {"plan": PlanCommand, "train": TrainCommand, "find-lr": FindLrCommand}
@@ -107,16 +111,22 @@ FILE is an experiment file; its fields are the options, such as --seed 1 --stage
 
 def main(argv: list[str] | None = None) -> None:
     """Runs one command line; exits with 2 after one line on bad input, with 130 when interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without × shows ? instead of failing
     try:
         _dispatch(list(sys.argv[1:] if argv is None else argv))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("interrupted; --resume goes on from the newest checkpoint", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
         sys.stderr.close()
+    except OSError as error:
+        print(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def _dispatch(argv: list[str]) -> None:
@@ -160,7 +170,10 @@ def _one_line(framed: str) -> str:
     text = " ".join(re.sub(r"[│╭╮╰╯─]+", " ", framed).split())
     wrong, _, near = text.partition("Perhaps you meant:")
     names = list(dict.fromkeys(re.findall(r"--[a-z][\w.-]*", near.partition("For full helptext")[0])))
-    wrong = wrong.partition("For full helptext")[0].removeprefix("Unrecognized options ").removeprefix("Parsing error ").strip()
+    wrong = wrong.partition("For full helptext")[0].strip()
+    # Of "Title sentence" only the sentence.
+    wrong = re.sub(r"^(Unrecognized options|Parsing error|Invalid choice|Value error|Missing \w+) ", "", wrong)
+    wrong = re.sub(r"^Error parsing [\w.]+: ", "", wrong)
     return wrong + (f"; did you mean {', '.join(names[:3])}?" if names else "; --help lists the options")
 
 
@@ -185,7 +198,12 @@ def _take_rates(experiment: Experiment, argv: list[str]) -> tuple[Experiment, li
             rates = []
         require(bool(rates), word.partition("=")[0], " ".join(given), "give one rate, or one for each trained layer group")
         index = int(match[1])
-        require(index < len(stages), "stage", index, f"the stages are {', '.join(f'{i} ({s.name})' for i, s in enumerate(stages))}")
+        require(
+            index < len(stages),
+            word.partition("=")[0],
+            " ".join(given),
+            f"the stages are {', '.join(f'{i} ({s.name})' for i, s in enumerate(stages))}",
+        )
         stages[index] = dataclasses.replace(stages[index], lr=tuple(rates) if len(rates) > 1 else rates[0])
     return dataclasses.replace(experiment, stages=tuple(stages)), rest
 
@@ -198,7 +216,8 @@ def _show_plan(made: Plan, ui: Terminal) -> None:
 
 def _plan(command: PlanCommand, _: str) -> None:
     experiment, ui = command.experiment, Terminal()
-    size = command.train_size or experiment.data.open().sizes["train"]
+    _check_output(command.csv)
+    size = experiment.data.open().sizes["train"] if command.train_size is None else command.train_size
     made = plan(experiment, size)
     ui.say(f"{experiment.name} ({config_hash(experiment)}): {size:,} training images, batches of {experiment.batch_size}")
     _show_plan(made, ui)
@@ -212,8 +231,14 @@ def _train(command: TrainCommand, file: str) -> None:
     from .report import summary_table
 
     ui = Terminal()
+    require(bool(command.run) or not command.resume, "--resume", True, "name the run folder with --run DIR")
     folder = command.run or Path("runs") / f"{command.experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    summary = recipe.run(command.experiment, folder, resume=command.resume, experiment_file=file, ui=ui)
+    ui.say(f"run folder: {folder}")
+    try:
+        summary = recipe.run(command.experiment, folder, resume=command.resume, experiment_file=file, ui=ui)
+    except KeyboardInterrupt:
+        ui.say(f"to go on from the newest checkpoint, repeat the command with --run {folder} --resume")
+        raise
     ui.say(summary_table(summary))
     ui.say(f"run folder: {folder}")
 
@@ -224,6 +249,8 @@ def _find_lr(command: FindLrCommand, _: str) -> None:
     from .stage import find_lr, open_stage
 
     ui, stages = Terminal(), command.experiment.stages
+    _check_output(command.out)
+    require(command.out.suffix in (".png", ".svg", ".pdf"), "--out", str(command.out), "use a name that ends in .png, .svg or .pdf")
     if not 0 <= command.stage < len(stages):
         raise InputError(f"--stage is {command.stage}; the stages are {', '.join(f'{i} ({s.name})' for i, s in enumerate(stages))}")
     setting = prepare(command.experiment, ui)
@@ -243,6 +270,7 @@ def _eval(command: EvalCommand, _: str) -> None:
     from .trained import evaluate_split, open_trained
 
     ui = Terminal()
+    _load_classes(command.experiment)
     for name, value in evaluate_split(open_trained(command.run), command.split, command.tta_views, ui).items():
         ui.say(f"{command.split} {name:<14} {value:.4f}")
 
@@ -250,16 +278,34 @@ def _eval(command: EvalCommand, _: str) -> None:
 def _predict(command: PredictCommand, _: str) -> None:
     from .trained import expand, open_trained, predict
 
+    _check_output(command.out)
+    require(bool(command.paths), "paths", "", "name image files, or folders of them")
+    _load_classes(command.experiment)
     paths = expand(command.paths)
     net = open_trained(command.run)
-    with contextlib.ExitStack() as stack:
-        result = predict(net, paths, command.tta_views, Terminal() if command.out else None)
-        out = stack.enter_context(command.out.open("w", encoding="utf-8", newline="")) if command.out else sys.stdout
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["path", "label", "probability", *net.classes])
-        for path, row in zip(result.paths, result.probabilities, strict=True):
-            writer.writerow([path, net.label(row), f"{row.max():.4f}", *(f"{p:.6f}" for p in row)])
+    result = predict(net, paths, command.tta_views, Terminal() if command.out else None)
     for path, reason in result.bad:
         print(f"left out {path}: {reason}", file=sys.stderr)
     if not result.paths:
         raise InputError(f"none of the {len(paths)} files could be read as an image")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "label", "probability", *net.classes])
+    for path, row in zip(result.paths, result.probabilities, strict=True):
+        writer.writerow([path, net.label(row), f"{row.max():.4f}", *(f"{p:.6f}" for p in row)])
+    if command.out:
+        command.out.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")
+    else:
+        sys.stdout.write(text.getvalue())
+
+
+def _check_output(path: Path | None) -> None:
+    """Refuses a file that could not be written, before any work is done."""
+    if path is not None:
+        require(path.parent.is_dir() and not path.is_dir(), "output file", str(path), "name a file in a folder that exists")
+
+
+def _load_classes(file: Path | None) -> None:
+    """Runs an experiment file for the classes that it defines, so that its run folders can be read."""
+    if file is not None:
+        experiment_file.load(file)

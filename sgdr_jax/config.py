@@ -168,7 +168,7 @@ class Stage:
             require(ok, f'stage "{self.name}": {name}', value, fix)
 
         check(bool(self.name), "name", self.name, "give the stage a name")
-        check(self.size >= 8, "size", self.size, "use at least 8 pixels")
+        check(8 <= self.size <= 4096, "size", self.size, "use 8…4096 pixels")
         check(self.views >= 0, "views", self.views, "use 0 (fresh draws) or a number of copies")
         check(isinstance(self.bn, tuple) or self.bn in ("train", "frozen"), "bn", self.bn, "use train, frozen, or names of layer groups")
         check(self.patience is None or self.patience >= 1, "patience", self.patience, "use 1 or more, or None")
@@ -273,7 +273,7 @@ class Experiment:
         require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "use a share in 0…1, below 1")
         require(0 <= self.balance <= 1, "balance", self.balance, "use a number in 0…1")
         require(self.epoch_steps >= 1, "epoch_steps", self.epoch_steps, "use at least 1")
-        require(self.canvas is None or self.canvas >= 8, "canvas", self.canvas, "use at least 8 pixels, or None")
+        require(self.canvas is None or 8 <= self.canvas <= 8192, "canvas", self.canvas, "use 8…8192 pixels, or None")
         require(0 <= self.max_bad_share <= 1, "max_bad_share", self.max_bad_share, "use a share in 0…1")
         require(
             self.checkpoint_steps is None or self.checkpoint_steps >= 1, "checkpoint_steps", self.checkpoint_steps, "use 1 or more, or None"
@@ -323,7 +323,8 @@ def _from_json(data: Any, where: str, hint: Any) -> Any:
     if isinstance(data, dict):
         known = _known_types()
         tag = data.get("type")
-        require(isinstance(tag, str) and tag in known, f"{where}.type", tag, f"known types are {', '.join(sorted(known))}")
+        fix = "no such type is known; if an experiment file defines it, name that file with --experiment FILE"
+        require(isinstance(tag, str) and tag in known, f"{where}.type", tag, fix)
         kind = known[str(tag)]
         hints = typing.get_type_hints(kind)
         names = {f.name for f in dataclasses.fields(kind)}
@@ -333,6 +334,8 @@ def _from_json(data: Any, where: str, hint: Any) -> Any:
             return kind(**{name: _from_json(item, f"{where}.{name}", hints[name]) for name, item in data.items() if name != "type"})
         except TypeError as error:
             raise InputError(f"{where} is incomplete; {error}") from error
+        except AttributeError as error:
+            raise InputError(f"{where} is damaged; {error}") from error
     if isinstance(data, list):
         return tuple(_from_json(item, f"{where}[{i}]", None) for i, item in enumerate(data))
     options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)

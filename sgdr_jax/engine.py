@@ -37,7 +37,7 @@ class Engine:
         forward: compiled (params, stats, x, start=, stop=) → activations or logits.
         augmented: compiled (images uint8 [n, s, s, c], index [b], draw [b], key, augmentations=, size=) → float32 [b, size, size, c].
         plain: compiled (images, index, size=) → float32 [b, size, size, c].
-        view: compiled (images, index, key, v, kind=, augmentations=, size=) → test-time view v, float32 [b, size, size, c].
+        view: compiled (images, ids uint32 [n], index, key, v, kind=, augmentations=, size=) → test-time view v, float32 [b, size, size, c].
         rows: compiled (array [n, ...], index [b]) → rows of a resident array [b, ...].
     """
 
@@ -95,8 +95,8 @@ def engine(experiment: Experiment, network: Network) -> Engine:
     def plain(images: jax.Array, index: jax.Array, size: int) -> jax.Array:
         return kernel.resize(rows(images, index), size)
 
-    def view(images: jax.Array, index: jax.Array, key: jax.Array, v: jax.Array, **how: Any) -> jax.Array:
-        return tta.view(rows(images, index), index.astype(jnp.uint32), key, v, **how)
+    def view(images: jax.Array, ids: jax.Array, index: jax.Array, key: jax.Array, v: jax.Array, **how: Any) -> jax.Array:
+        return tta.view(rows(images, index), rows(ids, index), key, v, **how)
 
     return Engine(
         network=network,

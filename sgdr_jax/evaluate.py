@@ -25,6 +25,7 @@ def view_logits(
     views: Sequence[int],
     ui: Quiet,
     title: str,
+    ids: np.ndarray | None = None,
 ) -> np.ndarray:
     """Logits of some test-time views of resident images, float32 [views, n, classes].
 
@@ -33,16 +34,18 @@ def view_logits(
         size: side in pixels that the network sees.
         views: numbers of the views; 0 is the plain one, see `tta.view` for the others.
         title: of the progress bar.
+        ids: uint32 [n] that the images' random views are derived from; None for their positions.
     """
     key, how = key_for(experiment.seed, "tta"), {"kind": experiment.evaluate.tta_kind, "augmentations": experiment.augment, "size": size}
 
     def logits(v: int) -> np.ndarray:
         def rows(index: jax.Array, _: jax.Array) -> jax.Array:
-            pixels = run.view(images, index, key, v, **how) if v else run.plain(images, index, size=size)
+            pixels = run.view(images, resident, index, key, v, **how) if v else run.plain(images, index, size=size)
             return run.predict(params, stats, pixels)
 
         return run.map(rows, len(images), tick)
 
+    resident = run.devices.replicate(np.arange(len(images), dtype=np.uint32) if ids is None else ids)
     with ui.bar(title, len(images) * len(views)) as tick:
         return np.stack([logits(v) for v in views])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import traceback
 from pathlib import Path
 
 from .config import Experiment, require
@@ -27,9 +28,11 @@ def load(path: str | Path) -> Experiment:
         spec.loader.exec_module(module)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (ImportError, NameError, SyntaxError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # it is somebody's program and may fail in any way
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        where = f" at line {lines[-1]}" if lines else ""
+        raise InputError(f"{path} cannot be loaded{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     experiment = getattr(module, "experiment", None)
     if not isinstance(experiment, Experiment):
-        raise InputError(f"{path} defines experiment = {experiment!r}; define `experiment = Experiment(...)`")
+        raise InputError(f"{path} has a {type(experiment).__name__} as `experiment`; define `experiment = Experiment(...)`")
     return experiment

@@ -266,6 +266,25 @@ def _short(value: Any) -> str:
     return text if len(text) <= 50 else text[:47] + "…"
 
 
+def check_run(path: str | Path, config: Any, config_hash: str, *, resume: bool = False) -> bool:
+    """Whether the folder already holds this run. Raises InputError where `open_run` would refuse the folder; writes nothing."""
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"run folder {path} is a file; use another --run")
+    if path.exists() and not (path / "config.json").exists():
+        foreign = sorted(p.name for p in path.iterdir() if p.name not in (_LOCK, ".config.json.new"))
+        if foreign:
+            raise InputError(f"run folder {path} holds {foreign[0]} but no config.json; it is no run folder, use another --run")
+    old = _read_json(path / "config.json")
+    if old is None:
+        return False
+    known = _read_json(path / "environment.json") or {}
+    _check_same(path, known.get("config_hash", "(unknown)"), config_hash, _differences(old, _plain(config)))
+    if not resume:
+        raise InputError(f"run folder {path} already holds this run; add --resume to go on with it, or use another --run")
+    return True
+
+
 def open_run(
     path: str | Path,
     config: Any,
@@ -290,26 +309,17 @@ def open_run(
             use by another process.
     """
     path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"run folder {path} is a file; use another --run")
-    if path.exists() and not (path / "config.json").exists():
-        foreign = sorted(p.name for p in path.iterdir() if p.name not in (_LOCK, ".config.json.new"))
-        if foreign:
-            raise InputError(f"run folder {path} holds {foreign[0]} but no config.json; it is no run folder, use another --run")
+    check_run(path, config, config_hash, resume=resume)
     path.mkdir(parents=True, exist_ok=True)
     lock = _lock(path)
     try:
-        old = _read_json(path / "config.json")
+        resumed = check_run(path, config, config_hash, resume=resume)  # another process may have been faster
         known = _read_json(path / "environment.json") or {}
-        if old is not None:
-            _check_same(path, known.get("config_hash", "(unknown)"), config_hash, _differences(old, _plain(config)))
-            if not resume:
-                raise InputError(f"run folder {path} already holds this run; add --resume to go on with it, or use another --run")
-        else:
+        if not resumed:
             _write_json(path / "config.json", config)
         starts = [*known.get("starts", ()), environment(experiment_file, devices)]
         _write_json(path / "environment.json", {"config_hash": config_hash, "starts": starts})
-        return Logbook(path, lock, resumed=old is not None)
+        return Logbook(path, lock, resumed=resumed)
     except BaseException:
         lock.close()
         raise
@@ -363,3 +373,8 @@ def read(path: str | Path) -> Run:
         finders={curve["stage"]: curve for curve in finders},
         summary=_read_json(path / "summary.json") or {},
     )
+
+
+def read_summary(path: str | Path) -> dict[str, Any]:
+    """The summary of a run folder; empty while the run is not finished."""
+    return _read_json(Path(path) / "summary.json") or {}

@@ -29,7 +29,7 @@ class Terminal(Quiet):
 
     def say(self, text: Any) -> None:
         """Shows a line of text (or anything rich can draw)."""
-        self.console.print(text)
+        self.console.print(text, soft_wrap=isinstance(text, str))
 
     @contextlib.contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[..., None]]:

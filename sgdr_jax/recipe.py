@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +13,12 @@ import numpy as np
 from . import checkpoint, report, tta
 from .config import Experiment, Find, config_hash, to_json
 from .evaluate import judge, view_logits
-from .logbook import Logbook, open_run
+from .logbook import Logbook, check_run, open_run, read_summary
 from .loop import Best, Score, Standing, Work, fit
 from .plan import StagePlan, as_csv, describe, ratios
 from .progress import Quiet
 from .setting import Setting, prepare
-from .stage import StageRun, find_lr, hyper_rows, open_stage, stage_batches
+from .stage import StageRun, find_lr, first_state, hyper_rows, open_stage, stage_batches
 from .state import TrainState, Tree
 
 
@@ -88,27 +89,10 @@ def _choose_lr(setting: Setting, p: StagePlan, stage: StageRun, done: list[dict[
     return rates
 
 
-def run_stage(
-    setting: Setting,
-    p: StagePlan,
-    now: Network,
-    best: Best | None,
-    memory: Memory | None,
-    done: list[dict[str, Any]],
-    book: Logbook,
-    ui: Quiet,
-) -> tuple[Network, Best | None]:
-    """Runs one stage from `now`, or from a checkpoint of it when `memory` speaks of this stage; appends its summary to `done`."""
-    began = time.perf_counter() - (memory.seconds if memory else 0.0)
-    ui.say(f"[bold]{p.stage.name}[/bold]: {p.steps} updates at {p.stage.size} px, trains {', '.join(p.trained)}")
-    copy = setting.engine.devices.replicate
-    stage = open_stage(setting, p, now.params, now.stats, ui)
-    first, standing, state = 0, Standing(best), stage.state
-    if memory:
-        state, best = _restore(setting, book.path, memory, state)
-        first, standing = memory.step, Standing(best, np.inf if memory.lowest is None else memory.lowest, memory.stale, memory.stopped)
-    rates = tuple(memory.lr) if memory else _choose_lr(setting, p, stage, done, book, ui)
-    hyper = hyper_rows(setting, p, rates)
+def _keeping(
+    p: StagePlan, book: Logbook, rates: tuple[float, ...], done: list[dict[str, Any]], began: float
+) -> tuple[Callable[[dict[str, Any]], None], Callable[[TrainState, Standing], None]]:
+    """How a stage keeps its rows and its checkpoints: the `log` and `save` of `loop.Work`."""
 
     def log(row: dict[str, Any]) -> None:
         extra = {
@@ -139,6 +123,34 @@ def run_stage(
         checkpoint.save(folder, checkpoint.step_name(p.index, int(state.step)), arrays, facts._asdict())
         checkpoint.prune(folder, keep=2)  # one to go on from, one in case it is damaged
 
+    return log, save
+
+
+def run_stage(
+    setting: Setting,
+    p: StagePlan,
+    now: Network,
+    best: Best | None,
+    memory: Memory | None,
+    done: list[dict[str, Any]],
+    book: Logbook,
+    ui: Quiet,
+) -> tuple[Network, Best | None]:
+    """Runs one stage from `now`, or from a checkpoint of it when `memory` speaks of this stage; appends its summary to `done`."""
+    began = time.perf_counter() - (memory.seconds if memory else 0.0)
+    ui.say(f"[bold]{p.stage.name}[/bold]: {p.steps} updates at {p.stage.size} px, trains {', '.join(p.trained)}")
+    copy = setting.engine.devices.replicate
+    first, standing, restored = 0, Standing(best), None
+    if memory:
+        restored, best = _restore(setting, book.path, memory, first_state(p, now.params, now.stats))
+        now = now._replace(params=copy(restored.params), stats=copy(restored.stats))
+        first, standing = memory.step, Standing(best, np.inf if memory.lowest is None else memory.lowest, memory.stale, memory.stopped)
+    stage = open_stage(setting, p, now.params, now.stats, ui)
+    state = restored or stage.state
+    rates = tuple(memory.lr) if memory else _choose_lr(setting, p, stage, done, book, ui)
+    hyper = hyper_rows(setting, p, rates)
+
+    log, save = _keeping(p, book, rates, done, began)
     if first < p.steps and not standing.stopped:
         with ui.bar(p.stage.name, p.steps - first) as tick:
             work = Work(stage.update, stage.validate, log, save, lambda _, loss: tick(1, note=f"loss {loss:.3f}"))
@@ -200,6 +212,10 @@ def run(
         InputError: for bad input, before anything is written where possible.
     """
     ui, began = ui or Quiet(), time.perf_counter()
+    check_run(folder, to_json(experiment), config_hash(experiment), resume=resume)
+    if resume and (finished := read_summary(folder)):
+        ui.say("this run has finished already")
+        return finished
     setting = prepare(experiment, ui)
     loaded = time.perf_counter() - began
     names = [str(device) for device in setting.engine.devices.mesh.devices.flat]

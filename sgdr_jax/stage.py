@@ -36,6 +36,11 @@ class StageRun(NamedTuple):
     validate: Callable[[TrainState], dict[str, float]]
 
 
+def first_state(p: StagePlan, params: Tree, stats: Tree) -> TrainState:
+    """A stage's state before its first update: a fresh optimizer around the network."""
+    return TrainState(jnp.int32(0), params, stats, optim.init(p.optimizer, p.trained, params))
+
+
 def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Quiet) -> StageRun:
     """Closes one stage over data and programs: images → pixels → frozen groups → update, with the cache where the stage asks for it."""
     run, size = setting.engine, p.stage.size
@@ -69,8 +74,7 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
             logits = run.map(lambda index, _: run.predict(state.params, state.stats, run.rows(valid, index), start=p.start), len(valid))
         return judge(setting.experiment, logits[None], setting.data.labels["valid"])
 
-    state = TrainState(jnp.int32(0), params, stats, optim.init(p.optimizer, p.trained, params))
-    return StageRun(run.devices.replicate(state), update, validate)
+    return StageRun(run.devices.replicate(first_state(p, params, stats)), update, validate)
 
 
 def stage_batches(setting: Setting, p: StagePlan, first: int, stop: int) -> Iterator[Batch]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -99,7 +100,7 @@ def expand(paths: Sequence[str]) -> list[str]:
     """Files as they are, folders as the image files below them, sorted. Raises InputError for a path that does not exist."""
     found: list[str] = []
     for path in map(Path, paths):
-        require(path.exists(), "path", str(path), "name image files, or folders of them")
+        require(path.exists() and str(path) != ".", "path", str(path), "name image files, or folders of them")
         inside = sorted(str(p) for p in path.rglob("*") if is_image(p)) if path.is_dir() else [str(path)]
         require(bool(inside), "path", str(path), "name a folder that holds image files")
         found += inside
@@ -117,7 +118,8 @@ def predict(net: Trained, paths: list[str], views: int | None = None, ui: Quiet 
     images, index, bad = decode(paths, net.canvas, net.channels)
     if not len(images):
         return Predictions((), np.zeros((0, len(net.classes)), np.float32), bad)
-    mixed = probabilities(net.experiment, _logits(net, images, views, ui or Quiet(), "predicting"), net.multi_label)
+    ids = np.array([zlib.crc32(image.tobytes()) for image in images], np.uint32)  # an image's views do not depend on its company
+    mixed = probabilities(net.experiment, _logits(net, images, views, ui or Quiet(), "predicting", ids), net.multi_label)
     return Predictions(tuple(paths[i] for i in index.tolist()), mixed, bad)
 
 
@@ -132,10 +134,10 @@ def evaluate_split(net: Trained, split: str, views: int | None = None, ui: Quiet
     return judge(net.experiment, _logits(net, data.images["train"], views, ui, f"evaluating {split}"), data.labels["train"])
 
 
-def _logits(net: Trained, images: np.ndarray, views: int | None, ui: Quiet, title: str) -> np.ndarray:
+def _logits(net: Trained, images: np.ndarray, views: int | None, ui: Quiet, title: str, ids: np.ndarray | None = None) -> np.ndarray:
     how = net.experiment.evaluate
     if views is not None:
         how = dataclasses.replace(how, tta_views=views)
     views = tta.count(how, net.experiment.augment)
     resident = net.engine.devices.replicate(images)
-    return view_logits(net.engine, net.experiment, net.params, net.stats, resident, net.size, range(views), ui, title)
+    return view_logits(net.engine, net.experiment, net.params, net.stats, resident, net.size, range(views), ui, title, ids)

@@ -122,6 +122,32 @@ def test_predict_writes_labels_and_probabilities(place, run_folder, capsys):
     assert "broken.png" in capsys.readouterr().err
 
 
+def test_a_prediction_does_not_depend_on_its_company(place, run_folder, capsys):
+    photo = str(place / "data/valid/red/0.png")
+    cli.main(["predict", str(place / "data/valid/green/1.png"), photo, photo, "--run", str(run_folder)])
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[2] == rows[3]
+
+
+def test_another_process_needs_the_experiment_file_for_its_own_classes(place, run_folder):
+    def run(*extra):
+        words = (sys.executable, "-m", "sgdr_jax", "eval", str(run_folder), "--tta-views", "0", *extra)
+        return subprocess.run(words, capture_output=True, text=True)
+
+    refused, accepted = run(), run("--experiment", str(place / "photos.py"))
+    assert refused.returncode == 2 and "--experiment FILE" in refused.stderr
+    assert accepted.returncode == 0 and "accuracy" in accepted.stdout
+
+
+def test_outputs_that_cannot_be_written_are_refused_first(place, run_folder, capsys, tmp_path):
+    nowhere = tmp_path / "nowhere" / "x.png"
+    assert str(nowhere) in fails(capsys, "find-lr", place / "photos.py", "--out", nowhere)
+    assert str(nowhere) in fails(capsys, "predict", place / "data", "--run", run_folder, "--out", nowhere)
+    assert str(nowhere) in fails(capsys, "plan", place / "photos.py", "--csv", nowhere)
+    assert "--run" in fails(capsys, "train", place / "photos.py", "--resume")
+    assert not nowhere.parent.exists()
+
+
 def test_find_lr_prints_all_rules_and_draws(place, run_folder, capsys):
     picture = place / "curve.png"
     cli.main(

@@ -202,7 +202,7 @@ def test_the_hash_is_the_same_in_another_process() -> None:
 def test_unknown_types_are_refused_and_nothing_is_imported(tag: Any) -> None:
     data = to_json(experiment())
     for spoiled in ({"type": tag}, data | {"model": {"type": tag}}, data | {"augment": [{"type": tag, "path": "x"}]}):
-        with pytest.raises(InputError, match=r"^config.*\.type is .*known types are .*sgdr_jax\.config:Stage"):
+        with pytest.raises(InputError, match=r"^config.*\.type is .*no such type is known"):
             from_json(spoiled)
     assert "antigravity" not in sys.modules
 
@@ -237,7 +237,7 @@ def test_missing_fields_are_refused_by_name() -> None:
 def test_values_are_checked_on_the_way_back() -> None:
     data = to_json(experiment())
     data["stages"][0]["size"] = 1
-    with pytest.raises(InputError, match='stage "only": size is 1; use at least 8 pixels'):
+    with pytest.raises(InputError, match='stage "only": size is 1; use 8…4096 pixels'):
         from_json(data)
 
 

@@ -228,7 +228,7 @@ def test_lesson2_is_the_recipe(similar: bool, ratio: float) -> None:
     assert cached.precompute and cached.augment and cached.views == 1 and cached.train == "head" and cached.schedule == Sgdr(2)
     assert not head.precompute and head.augment and head.views == 0 and head.train == "head" and head.schedule == Sgdr(2)
     assert everything.train == "all" and everything.schedule == Sgdr(3, 1, 2) and everything.patience == 1
-    assert cached.lr == Find() and head.lr is None and everything.lr == Find(ratio=ratio)
+    assert cached.lr == Find("minimum") and head.lr is None and everything.lr == Find("minimum", ratio=ratio)
     assert {s.size for s in (cached, head, everything)} == {96}
     steps = [p.steps for p in plan(experiment(cached, head, everything), 80).stages]
     assert steps == [20, 20, 70]

@@ -249,3 +249,42 @@ def test_multi_label_data_run(tmp_path):
 def test_scores_compare_by_accuracy_then_loss():
     assert Score(0.9, 0.5).beats(Score(0.8, 0.1)) and Score(0.9, 0.4).beats(Score(0.9, 0.5))
     assert not Score(0.9, 0.5).beats(Score(0.9, 0.5)) and not Score(1.0, float("nan")).beats(None)
+
+
+def test_a_stage_resumes_on_the_body_that_the_stage_before_left(tmp_path, monkeypatch):
+    """The frozen groups of a resumed stage come from its checkpoint, not from the pretrained weights."""
+    import sgdr_jax.recipe as recipe
+
+    stages = (
+        Stage("all", size=16, lr=1e-2, schedule=Constant(1)),
+        Stage("head", size=16, train="head", lr=1e-2, schedule=Constant(2), precompute=True, augment=False),
+    )
+    experiment = small(*stages, keep_best=False)
+    run(experiment, tmp_path / "whole")
+    real, count = recipe.open_stage, 0
+
+    def fragile(*args):
+        stage = real(*args)
+
+        def update(*words):
+            nonlocal count
+            count += 1
+            if count > 10:  # four updates of the first stage, an epoch and a half of the second
+                raise Killed
+            return stage.update(*words)
+
+        return stage._replace(update=update)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(recipe, "open_stage", fragile)
+        run(experiment, tmp_path / "run")
+    run(experiment, tmp_path / "run", resume=True)
+    for a, b in zip(leaves(tmp_path / "run"), leaves(tmp_path / "whole"), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_resuming_a_finished_run_changes_nothing(finished):
+    folder, summary = finished
+    before = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
+    assert run(eight_steps(), folder, resume=True) == summary
+    assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} == before

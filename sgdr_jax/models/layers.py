@@ -42,11 +42,11 @@ def _on_cpu() -> bool:
 def conv(x: Array, kernel: Array, stride: int = 1, padding: Padding = 0) -> Array:
     """Convolution (no kernel flip): x [b, h, w, i] with kernel [kh, kw, i, o] to [b, h', w', o], in the dtype of `x`."""
     kernel = kernel.astype(x.dtype)
-    if kernel.shape[:2] == (1, 1) and padding in (0, "SAME"):
+    around = pads(padding, (x.shape[1], x.shape[2]), (kernel.shape[0], kernel.shape[1]), stride)
+    if kernel.shape[:2] == (1, 1) and around == ((0, 0), (0, 0)):
         # A matrix product is 5x faster than lax's 1x1 convolution on CPU and the same thing elsewhere.
         x = x[:, ::stride, ::stride]
         return _pointwise(x, kernel[0, 0]) if _on_cpu() else x @ kernel[0, 0]
-    around = pads(padding, (x.shape[1], x.shape[2]), (kernel.shape[0], kernel.shape[1]), stride)
     return lax.conv_general_dilated(x, kernel, (stride, stride), around, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
@@ -59,11 +59,6 @@ def depthwise(x: Array, kernel: Array, stride: int = 1, padding: Padding = 0) ->
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), around, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=x.shape[-1]
     )
-
-
-def relu6(x: Array) -> Array:
-    """min(max(x, 0), 6), with slope 0 at both corners."""
-    return _relu6(x)
 
 
 def batch_norm_train(x: Array, scale: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
@@ -202,15 +197,3 @@ _batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 def _mean(x: Array) -> Array:
     return jnp.sum(x, tuple(range(x.ndim - 1))) / (x.size // x.shape[-1])
-
-
-@jax.custom_jvp
-def _relu6(x: Array) -> Array:
-    return jnp.clip(x, 0, 6)
-
-
-@_relu6.defjvp
-def _relu6_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    y = _relu6(*primals)
-    # From the output, which is kept anyway; and no slope of ½ at the corners, as min and max have it.
-    return y, jnp.where((y > 0) & (y < 6), tangents[0], 0)
