@@ -48,9 +48,9 @@ class Trained(NamedTuple):
 
     def label(self, row: np.ndarray) -> str:
         """Name of the likeliest class of a row of probabilities; for multi-label data all classes above a half, joined by spaces."""
-        return (
-            " ".join(c for c, p in zip(self.classes, row, strict=True) if p > 0.5) if self.multi_label else self.classes[int(row.argmax())]
-        )
+        if self.multi_label:
+            return " ".join(c for c, p in zip(self.classes, row, strict=True) if p > 0.5)
+        return self.classes[int(row.argmax())]
 
 
 def open_trained(folder: str | Path) -> Trained:
@@ -99,8 +99,9 @@ class Predictions(NamedTuple):
 def expand(paths: Sequence[str]) -> list[str]:
     """Files as they are, folders as the image files below them, sorted. Raises InputError for a path that does not exist."""
     found: list[str] = []
-    for path in map(Path, paths):
-        require(path.exists() and str(path) != ".", "path", str(path), "name image files, or folders of them")
+    for name in paths:
+        path = Path(name)
+        require(bool(name) and path.exists(), "path", name, "name image files, or folders of them")
         inside = sorted(str(p) for p in path.rglob("*") if is_image(p)) if path.is_dir() else [str(path)]
         require(bool(inside), "path", str(path), "name a folder that holds image files")
         found += inside
