@@ -85,9 +85,12 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(lines[:-1], 1):
         try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise InputError(f"{path} line {number} is {line[:60]!r}; it is damaged, use another --run") from error
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise InputError(f"{path} line {number} is {line[:60]!r}; it is damaged, use another --run")
+        rows.append(row)
     return rows
 
 
@@ -363,14 +366,14 @@ def read(path: str | Path) -> Run:
     config = _read_json(path / "config.json")
     if config is None:
         raise InputError(f"run folder {path} has no config.json; name the folder of a run")
-    starts = (_read_json(path / "environment.json") or {}).get("starts", [{}])
+    starts = (_read_json(path / "environment.json") or {}).get("starts") or [{}]
     finders = [_read_json(file) for file in sorted(path.glob("finder-*.json"))]
     return Run(
         path=path,
         config=config,
         environment=starts[-1],
         rows=_read_rows(path / "metrics.jsonl"),
-        finders={curve["stage"]: curve for curve in finders},
+        finders={curve["stage"]: curve for curve in finders if isinstance(curve, dict) and "stage" in curve},
         summary=_read_json(path / "summary.json") or {},
     )
 

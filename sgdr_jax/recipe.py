@@ -20,6 +20,7 @@ from .progress import Quiet
 from .setting import Setting, prepare
 from .stage import StageRun, find_lr, first_state, hyper_rows, open_stage, stage_batches
 from .state import TrainState, Tree
+from .types import InputError
 
 
 class Network(NamedTuple):
@@ -58,6 +59,8 @@ def _stage_summary(book: Logbook, p: StagePlan, lr: tuple[float, ...], seconds: 
     rows = [row for row in book.rows() if row["stage"] == p.stage.name]
     losses = [row["loss"] for row in rows if row["kind"] == "train"]
     evals = [row for row in rows if row["kind"] == "eval"]
+    if not (losses and evals):
+        raise InputError(f"run folder {book.path} has lost its rows of stage {p.stage.name!r} in metrics.jsonl; use another --run")
     at = max(evals, key=lambda row: (row["accuracy"], -row["loss"]))
     return {
         "name": p.stage.name,
