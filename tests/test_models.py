@@ -17,8 +17,8 @@ from safetensors.numpy import save_file
 
 from sgdr_jax import pretrained
 from sgdr_jax.models import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, ResNet18, ResNet34, ResNet50
-from sgdr_jax.models.base import ChainModel
-from sgdr_jax.models.layers import conv, depthwise, pads
+from sgdr_jax.models.base import ChainModel, Tensors, conv_bn
+from sgdr_jax.models.layers import conv, pads
 from sgdr_jax.types import InputError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -56,13 +56,13 @@ class Tiny(ChainModel):
 
         return {
             "stem": ConvBN(3, channels, 4, eps=1e-3, stride=2, padding="SAME"),
-            "block0": Residual({"a": ConvBN(3, 4, 4, eps=1e-3, padding=1, depthwise=True, activation=jax.nn.relu)}),
+            "block0": Residual({"a": ConvBN(3, 4, 4, eps=1e-3, padding=1, groups=4, activation=jax.nn.relu)}),
             "block1": ConvBN(1, 4, 6, eps=1e-3),
         }
 
-    def units(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    def tensors(self) -> Iterator[Tensors]:
         for index, path in enumerate((("stem",), ("block0", "a"), ("block1",))):
-            yield f"conv{index}", f"bn{index}", path
+            yield from conv_bn(f"conv{index}", f"bn{index}", path)
 
 
 @pytest.fixture(scope="module")
@@ -177,13 +177,13 @@ def test_same_padding_gives_tensorflows_output_side_with_the_odd_zero_last(side:
 def test_convolutions_are_laxs(size: int, stride: int, padding: Any, images: jax.Array) -> None:
     rng = np.random.default_rng(1)
     around = pads(padding, (9, 9), (size, size), stride)
-    for ours, inputs, groups in ((conv, 3, 1), (depthwise, 1, 3)):
-        kernel = jnp.asarray(rng.normal(size=(size, size, inputs, 3)), jnp.float32)
+    for groups in (1, 3):
+        kernel = jnp.asarray(rng.normal(size=(size, size, 3 // groups, 3)), jnp.float32)
         numbers = ("NHWC", "HWIO", "NHWC")
         theirs = jax.lax.conv_general_dilated(
             images, kernel, (stride, stride), around, dimension_numbers=numbers, feature_group_count=groups
         )
-        np.testing.assert_allclose(ours(images, kernel, stride, padding), theirs, atol=1e-5)
+        np.testing.assert_allclose(conv(images, kernel, stride, padding, groups), theirs, atol=1e-5)
 
 
 @pytest.mark.parametrize("side", [8, 9])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,12 +12,23 @@ from ..types import Model
 if TYPE_CHECKING:
     from .chain import Network
 
+# Names of a module's tensors in weight files with ours: of a convolution or linear layer with bias, and of a normalisation.
+KERNEL: Mapping[str, str] = {"weight": "kernel", "bias": "bias"}
+NORM: Mapping[str, str] = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
+
+Tensors = tuple[str, tuple[str, ...], Mapping[str, str]]
+
+
+def conv_bn(conv: str, bn: str, path: tuple[str, ...]) -> tuple[Tensors, Tensors]:
+    """A convolution and its batch normalisation in weight files, which are one `ConvBN` in our trees."""
+    return (conv, path, {"weight": "kernel"}), (bn, (*path, "bn"), NORM)
+
 
 @dataclass(frozen=True)
 class ChainModel(Model):
     """A network whose body is a chain of named blocks, with fastai's concat-pool head in the place of its classifier.
 
-    A new architecture is a file with a subclass that states `blocks`, `modules` and `units`.
+    A new architecture is a file with a subclass that states `blocks`, `modules` and `tensors`.
     """
 
     weights: str | None = "imagenet"
@@ -71,10 +82,10 @@ class ChainModel(Model):
         """The body's blocks as NNX modules for images of this many channels."""
         raise NotImplementedError
 
-    def units(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-        """Convolutions of weight files: torch's name of the convolution, of its batch normalisation, and the path of the unit in our trees.
+    def tensors(self) -> Iterator[Tensors]:
+        """Which modules the tensors of weight files belong to: torch's name of each module, its path in our trees, and its leaves.
 
-        A file may follow any of several namings; a unit then comes once for each.
+        A file may follow any of several namings; a module then comes once for each.
         """
         raise NotImplementedError
 
@@ -85,14 +96,10 @@ class ChainModel(Model):
         >>> ResNet18().names()["layer2.0.downsample.1.running_mean"]
         ('layer2', 'block0', 'down', 'bn', 'mean')
         """
-        leaves = (("weight", "scale"), ("bias", "bias"), ("running_mean", "mean"), ("running_var", "var"))
-        names: dict[str, tuple[str, ...]] = {}
-        for conv, bn, path in self.units():
-            names[f"{conv}.weight"] = (*path, "kernel")
-            names |= {f"{bn}.{theirs}": (*path, "bn", ours) for theirs, ours in leaves}
-        for linear in self.classifier:
-            names |= {f"{linear}.weight": ("head", "linear", "kernel"), f"{linear}.bias": ("head", "linear", "bias")}
-        return names
+        heads = ((name, ("head", "linear"), KERNEL) for name in self.classifier)
+        return {
+            f"{module}.{theirs}": (*path, ours) for module, path, leaves in (*self.tensors(), *heads) for theirs, ours in leaves.items()
+        }
 
     def build(self, classes: int, channels: int = 3, *, reference: bool = False) -> Network:
         """The network of pure functions for this many classes and image channels.

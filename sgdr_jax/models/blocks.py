@@ -61,16 +61,15 @@ class ConvBN(nnx.Module):
         eps: float,
         stride: int = 1,
         padding: layers.Padding = 0,
-        depthwise: bool = False,
+        groups: int = 1,
         activation: Activation | None = None,
     ):
-        self.kernel = nnx.Param(empty(size, size, 1 if depthwise else inputs, outputs))
+        self.kernel = nnx.Param(empty(size, size, inputs // groups, outputs))
         self.bn = BatchNorm(outputs, eps)
-        self.stride, self.padding, self.depthwise, self.activation = stride, padding, depthwise, activation
+        self.stride, self.padding, self.groups, self.activation = stride, padding, groups, activation
 
     def __call__(self, x: Array, mode: Mode) -> Array:
-        convolve = layers.depthwise if self.depthwise else layers.conv
-        y = self.bn(convolve(x, self.kernel[...], self.stride, self.padding), mode)
+        y = self.bn(layers.conv(x, self.kernel[...], self.stride, self.padding, self.groups), mode)
         return self.activation(y) if self.activation else y
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from ..config import require
-from .base import ChainModel
+from .base import ChainModel, Tensors, conv_bn
 
 EPS = 1e-3
 
@@ -87,7 +87,7 @@ class EfficientNetLite(ChainModel):
             wide = inputs * expand
             row = {} if expand == 1 else {"expand": ConvBN(1, inputs, wide, eps=EPS, activation=relu6)}
             row |= {
-                "depthwise": ConvBN(kernel, wide, wide, eps=EPS, stride=stride, padding="SAME", depthwise=True, activation=relu6),
+                "depthwise": ConvBN(kernel, wide, wide, eps=EPS, stride=stride, padding="SAME", groups=wide, activation=relu6),
                 "project": ConvBN(1, wide, outputs, eps=EPS),
             }
             return Residual(row) if stride == 1 and inputs == outputs else Sequential(row)
@@ -98,21 +98,22 @@ class EfficientNetLite(ChainModel):
         modules["top"] = ConvBN(1, table[-1].outputs, self.features, eps=EPS, activation=relu6)
         return modules
 
-    def units(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-        """Names in efficientnet-lite-pytorch and in timm's tf_efficientnet_lite networks; see ChainModel.units."""
-        yield from (("_conv_stem", "_bn0", ("stem",)), ("_conv_head", "_bn1", ("top",)))
-        yield from (("conv_stem", "bn1", ("stem",)), ("conv_head", "bn2", ("top",)))
+    def tensors(self) -> Iterator[Tensors]:
+        """Names in efficientnet-lite-pytorch and in timm's tf_efficientnet_lite networks; see ChainModel.tensors."""
+        yield from (*conv_bn("_conv_stem", "_bn0", ("stem",)), *conv_bn("_conv_head", "_bn1", ("top",)))
+        yield from (*conv_bn("conv_stem", "bn1", ("stem",)), *conv_bn("conv_head", "bn2", ("top",)))
         for index in range(sum(self._repeats)):
             for conv, bn, unit in (("_expand_conv", 0, "expand"), ("_depthwise_conv", 1, "depthwise"), ("_project_conv", 2, "project")):
                 if index or unit != "expand":
-                    yield f"_blocks.{index}.{conv}", f"_blocks.{index}._bn{bn}", (f"block{index}", unit)
+                    yield from conv_bn(f"_blocks.{index}.{conv}", f"_blocks.{index}._bn{bn}", (f"block{index}", unit))
         places = ((stage, repeat) for stage, repeats in enumerate(self._repeats) for repeat in range(repeats))
         for index, (stage, repeat) in enumerate(places):
             rows = (("conv_pw", "expand"), ("conv_dw", "depthwise"), ("conv_pwl", "project"))
             if index == 0:  # has no expansion, and timm calls its projection conv_pw
                 rows = (("conv_dw", "depthwise"), ("conv_pw", "project"))
             for number, (conv, unit) in enumerate(rows, 1):
-                yield f"blocks.{stage}.{repeat}.{conv}", f"blocks.{stage}.{repeat}.bn{number}", (f"block{index}", unit)
+                place = f"blocks.{stage}.{repeat}"
+                yield from conv_bn(f"{place}.{conv}", f"{place}.bn{number}", (f"block{index}", unit))
 
 
 def _rounded(channels: float) -> int:

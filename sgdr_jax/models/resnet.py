@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .base import ChainModel
+from .base import ChainModel, Tensors, conv_bn
 
 EPS = 1e-5
 
@@ -60,16 +60,16 @@ class ResNet(ChainModel):
             modules[f"layer{index + 1}"], inputs = Sequential(row), outputs
         return modules
 
-    def units(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-        """Names in torchvision and timm; see ChainModel.units."""
-        yield "conv1", "bn1", ("stem", "conv1")
+    def tensors(self) -> Iterator[Tensors]:
+        """Names in torchvision and timm; see ChainModel.tensors."""
+        yield from conv_bn("conv1", "bn1", ("stem", "conv1"))
         for index, depth in enumerate(self.depths):
             layer = f"layer{index + 1}"
             for block in range(depth):
                 for i in (1, 2, 3) if self.bottleneck else (1, 2):
-                    yield f"{layer}.{block}.conv{i}", f"{layer}.{block}.bn{i}", (layer, f"block{block}", f"conv{i}")
+                    yield from conv_bn(f"{layer}.{block}.conv{i}", f"{layer}.{block}.bn{i}", (layer, f"block{block}", f"conv{i}"))
                 if block == 0 and (index or self.bottleneck):
-                    yield f"{layer}.0.downsample.0", f"{layer}.0.downsample.1", (layer, "block0", "down")
+                    yield from conv_bn(f"{layer}.0.downsample.0", f"{layer}.0.downsample.1", (layer, "block0", "down"))
 
 
 @dataclass(frozen=True)
