@@ -35,8 +35,21 @@ def pads(padding: Padding, size: tuple[int, int], kernel: tuple[int, int], strid
     return padding
 
 
+_portable = ContextVar("portable", default=False)
+
+
+@contextmanager
+def portable() -> Iterator[None]:
+    """While this block traces, every convolution is lax's own, on every platform: for counting arithmetic and for comparisons."""
+    token = _portable.set(True)
+    try:
+        yield
+    finally:
+        _portable.reset(token)
+
+
 def _on_cpu() -> bool:
-    return jax.default_backend() == "cpu"
+    return jax.default_backend() == "cpu" and not _portable.get()
 
 
 def conv(x: Array, kernel: Array, stride: int = 1, padding: Padding = 0, groups: int = 1) -> Array:
