@@ -9,6 +9,9 @@ on two Zen 5 cores with jax 0.12.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 
 import jax
