@@ -52,7 +52,7 @@ DOORS = {
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
 WITHOUT_JAX = "__init__ types progress config lesson2 plan report logbook cli experiment_file schedules augment models datasets"
-NEEDS_JAX = {"augment/kernel", "models/chain", "models/head", "models/layers", "models/blocks"}
+NEEDS_JAX = {"augment/kernel", "models/chain", "models/head", "models/layers", "models/cpu", "models/winograd", "models/blocks"}
 
 
 def nodes(name: str) -> Iterator[ast.AST]:
