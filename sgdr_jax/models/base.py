@@ -43,7 +43,7 @@ class ChainModel(Model):
 
     imagenet: ClassVar[str]  # what weights="imagenet" stands for: "hf-hub:REPOSITORY", or "package:" and an installed Python package
     classifier: ClassVar[tuple[str, ...]]  # its name in weight files
-    features: ClassVar[int]  # channels that leave the body
+    features: ClassVar[int]  # channels that leave the body (and `after_pool`)
     mean: ClassVar[tuple[float, float, float]]  # of the images (0…1) that the ImageNet weights were trained with
     std: ClassVar[tuple[float, float, float]]
 
@@ -82,6 +82,14 @@ class ChainModel(Model):
         """The body's blocks as NNX modules for images of this many channels."""
         raise NotImplementedError
 
+    def after_pool(self) -> Any:
+        """What the ImageNet network has between pooling and its linear classifier, as an NNX module; None if nothing.
+
+        It belongs to the body, at the path ("pool", "then"), and takes pooled images [b, 1, 1, c] to [b, 1, 1, features]. The concat-pool
+        head gets both the maximum and the mean through it, so that it sees what the ImageNet classifier saw.
+        """
+        return None
+
     def tensors(self) -> Iterator[Tensors]:
         """Which modules the tensors of weight files belong to: torch's name of each module, its path in our trees, and its leaves.
 
@@ -119,9 +127,9 @@ class ChainModel(Model):
         groups = {name: {block: modules[block] for block in blocks} for name, blocks in self.split().items()}
         last = self.groups[-2]
         if reference:
-            groups[last]["pool"], head = AveragePool(), LinearHead(self.features, classes)
+            groups[last]["pool"], head = AveragePool(self.after_pool()), LinearHead(self.features, classes)
         else:
-            groups[last]["pool"], head = ConcatPool(), Head(2 * self.features, self.hidden, classes, self.dropout)
+            groups[last]["pool"], head = ConcatPool(self.after_pool()), Head(2 * self.features, self.hidden, classes, self.dropout)
         rgb = channels in (1, 3)
         mean = np.array(self.mean if rgb else [0.5] * channels, np.float32)
         std = np.array(self.std if rgb else [0.5] * channels, np.float32)

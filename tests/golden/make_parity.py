@@ -26,8 +26,8 @@ class Row(NamedTuple):
         ours: class in sgdr_jax.models.
         peer: "timm/NAME.TAG" or "torchvision/NAME".
         waypoints: our blocks, each with the pattern of the torch module that has the same output; "*" in our name counts the modules that
-            match, from 0. The last one is compared as its mean over the image, as our body gives it to the classifier. None compares
-            names and shapes of tensors only.
+            match, from 0. The last one is compared as its mean over the image, as our body gives it to the classifier, or by "pool", the
+            module whose output the classifier gets. None compares names and shapes of tensors only.
     """
 
     ours: str
@@ -41,6 +41,10 @@ class Row(NamedTuple):
 
 RESNET = {"stem": "maxpool"} | {f"layer{i}": f"layer{i}" for i in (1, 2, 3, 4)}
 EFFICIENTNET = {"stem": "bn1", "block*": r"blocks\.\d+\.\d+", "top": "bn2"}
+MOBILENET3_SMALL = {"stem": "bn1", "block*": r"blocks\.[0-4]\.\d", "top": r"blocks\.5\.0", "pool": "act2"}
+TV_MOBILENET3_SMALL = {"stem": r"features\.0", "block*": r"features\.([1-9]|1[01])", "top": r"features\.12", "pool": r"classifier\.1"}
+CONVNEXT = {"stem": "stem"} | {f"down{i}": rf"stages\.{i}\.downsample" for i in (1, 2, 3)}
+CONVNEXT |= {"block*": r"stages\.\d\.blocks\.\d+", "pool": r"head\.norm"}
 
 ROWS = (
     Row("ResNet18", "timm/resnet18.a1_in1k", RESNET),
@@ -48,8 +52,25 @@ ROWS = (
     Row("ResNet34", "timm/resnet34.a1_in1k"),
     Row("ResNet50", "timm/resnet50.a1_in1k", RESNET),
     Row("EfficientNetLite0", "timm/tf_efficientnet_lite0.in1k", EFFICIENTNET),
-    Row("EfficientNetLite1", "timm/tf_efficientnet_lite1.in1k"),
-    Row("EfficientNetLite2", "timm/tf_efficientnet_lite2.in1k"),
+    *(Row(f"EfficientNetLite{i}", f"timm/tf_efficientnet_lite{i}.in1k") for i in (1, 2, 3, 4)),
+    Row("EfficientNetB0", "timm/efficientnet_b0.ra_in1k", EFFICIENTNET),
+    Row("EfficientNetB1", "timm/efficientnet_b1.ft_in1k"),
+    Row("EfficientNetB2", "timm/efficientnet_b2.ra_in1k"),
+    Row("EfficientNetB3", "timm/efficientnet_b3.ra2_in1k"),
+    *(Row(f"EfficientNetB{i}", f"torchvision/efficientnet_b{i}") for i in (0, 1, 2, 3)),
+    Row("TfEfficientNetB0", "timm/tf_efficientnet_b0.ns_jft_in1k", EFFICIENTNET),
+    *(Row(f"TfEfficientNetB{i}", f"timm/tf_efficientnet_b{i}.ns_jft_in1k") for i in (1, 2, 3)),
+    Row("MobileNetV2", "timm/mobilenetv2_100.ra_in1k", EFFICIENTNET),
+    Row("MobileNetV2", "torchvision/mobilenet_v2"),
+    Row("MobileNetV3Small", "timm/mobilenetv3_small_100.lamb_in1k", MOBILENET3_SMALL),
+    Row("MobileNetV3Large", "timm/mobilenetv3_large_100.ra_in1k"),
+    Row("TorchvisionMobileNetV3Small", "torchvision/mobilenet_v3_small", TV_MOBILENET3_SMALL),
+    Row("TorchvisionMobileNetV3Large", "torchvision/mobilenet_v3_large"),
+    Row("ConvNeXtTiny", "timm/convnext_tiny.fb_in1k", CONVNEXT),
+    Row("ConvNeXtTiny", "torchvision/convnext_tiny"),
+    *(Row(f"ConvNeXt{size}", f"timm/convnext_{size.lower()}.fb_in1k") for size in ("Small", "Base")),
+    Row("ConvNeXtV2Atto", "timm/convnextv2_atto.fcmae_ft_in1k", CONVNEXT),
+    *(Row(f"ConvNeXtV2{size}", f"timm/convnextv2_{size.lower()}.fcmae_ft_in1k") for size in ("Femto", "Pico", "Nano", "Tiny", "Base")),
 )
 
 
@@ -69,7 +90,8 @@ def modules_of(waypoints: Mapping[str, str], modules: Iterable[str]) -> dict[str
             found |= {ours.replace("*", str(i)): module for i, module in enumerate(matches)}
         else:
             (found[ours],) = matches
-    return found
+    pool = found.pop("pool", None)
+    return found | ({list(found)[-1]: pool} if pool else {})
 
 
 def create(peer: str) -> tuple[Any, tuple[float, ...], tuple[float, ...]]:
@@ -88,6 +110,8 @@ def create(peer: str) -> tuple[Any, tuple[float, ...], tuple[float, ...]]:
     for module in net.modules():
         if isinstance(module, torch.nn.Dropout | torchvision.ops.StochasticDepth):
             module.p = 0.0
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.1  # as everywhere else; in its MobileNetV3 it is 0.01
     return net, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
