@@ -149,8 +149,8 @@ def test_resnet18_in_training_agrees_with_timm_and_collects_the_same_statistics(
     flat = {block: tree for group in ("early", "late") for block, tree in new[group].items()}
     for name, tree in (
         ("bn1", flat["stem"]["conv1"]),
-        ("layer2.0.downsample.1", flat["layer2"]["block0"]["down"]),
-        ("layer4.1.bn2", flat["layer4"]["block1"]["conv2"]),
+        ("layer2.0.downsample.1", flat["layer2.block0"]["down"]["conv"]),
+        ("layer4.1.bn2", flat["layer4.block1"]["conv2"]),
     ):
         close(tree["bn"]["mean"], golden[f"{name}.running_mean"])
         close(tree["bn"]["var"], golden[f"{name}.running_var"])
@@ -187,13 +187,25 @@ def test_convolutions_are_laxs(size: int, stride: int, padding: Any, images: jax
 
 
 @pytest.mark.parametrize("side", [8, 9])
-def test_max_pool_is_laxs(side: int) -> None:
+@pytest.mark.parametrize(("size", "padding"), [(3, 1), (2, 0)])
+def test_max_pool_is_laxs(side: int, size: int, padding: int) -> None:
     from sgdr_jax.models.blocks import MaxPool, Mode
 
-    x = jnp.asarray(np.random.default_rng(2).normal(size=(2, side, side, 3)), jnp.float32)
-    around = ((0, 0), (1, 1), (1, 1), (0, 0))
-    theirs = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), around)
-    np.testing.assert_array_equal(MaxPool()(x, Mode()), theirs)
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(2, side, side + 1, 3)), jnp.float32)
+    around = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    theirs = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, size, size, 1), (1, 2, 2, 1), around)
+    np.testing.assert_array_equal(MaxPool(size, padding)(x, Mode()), theirs)
+
+
+@pytest.mark.parametrize("side", [8, 9])
+@pytest.mark.parametrize("partial", [False, True])
+def test_mean_pool_is_laxs(side: int, partial: bool) -> None:
+    from sgdr_jax.models.blocks import MeanPool, Mode
+
+    x = jnp.asarray(np.random.default_rng(3).normal(size=(2, side, side + 1, 3)), jnp.float32)
+    around = tuple((0, n % 2 if partial else 0) for n in (0, side, side + 1, 0))
+    total, count = (jax.lax.reduce_window(y, 0.0, jax.lax.add, (1, 2, 2, 1), (1, 2, 2, 1), around) for y in (x, jnp.ones_like(x)))
+    np.testing.assert_allclose(MeanPool(partial=partial)(x, Mode()), total / count, atol=1e-6)
 
 
 # ---- Groups ----
@@ -201,7 +213,13 @@ def test_max_pool_is_laxs(side: int) -> None:
 
 def test_default_groups_and_other_cuts() -> None:
     assert all(model().groups == ("early", "late", "head") for model in MODELS)
-    assert ResNet34().split() == {"early": ("stem", "layer1", "layer2"), "late": ("layer3", "layer4")}
+    assert ResNet18().split() == {
+        "early": ("stem", "layer1.block0", "layer1.block1", "layer2.block0", "layer2.block1"),
+        "late": ("layer3.block0", "layer3.block1", "layer4.block0", "layer4.block1"),
+    }
+    assert ResNet18(cuts=("layer3.block0",)).split() == ResNet18().split()
+    finer = ResNet34(cuts=("layer3.block4", "layer4")).split()
+    assert list(finer) == ["stem", "layer3.block4", "layer4"] and finer["layer3.block4"] == ("layer3.block4", "layer3.block5")
     assert EfficientNetLite0().split()["late"][0] == "block5"
     assert ResNet18(cuts=()).groups == ("stem", "head")
     assert ResNet18(cuts=("layer2", "layer4")).groups == ("stem", "layer2", "layer4", "head")
@@ -210,10 +228,12 @@ def test_default_groups_and_other_cuts() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"cuts": ("layer7",)}, "'layer7'; ResNet18 can be cut at layer1, layer2, layer3, layer4"),
+        ({"cuts": ("layer7",)}, r"'layer7'; ResNet18 can be cut at layer1, layer2, layer3, layer4, and within them, as layer4\.block1$"),
+        ({"cuts": ("layer2.block2",)}, "can be cut at"),
         ({"cuts": ("stem",)}, "can be cut at"),
         ({"cuts": ("layer3", "layer2")}, "network order"),
         ({"cuts": ("layer3", "layer3")}, "network order"),
+        ({"cuts": ("layer3", "layer3.block0")}, "name each block once"),
         ({"dropout": (0.5, 1.0)}, "model.dropout"),
         ({"hidden": -1}, "model.hidden"),
     ],
@@ -371,7 +391,7 @@ def test_initial_values(tiny: Any) -> None:
     again, _ = network.init(jax.random.key(0))
     other, _ = network.init(jax.random.key(1))
     assert same(params, again) and not same(params["head"], other["head"])
-    kernel = np.asarray(params["late"]["layer3"]["block1"]["conv1"]["kernel"])
+    kernel = np.asarray(params["late"]["layer3.block1"]["conv1"]["kernel"])
     assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 256)), rel=0.01) and abs(kernel.mean()) < 1e-3
     bn = params["early"]["stem"]["conv1"]["bn"]
     assert np.all(bn["scale"] == 1) and np.all(bn["bias"] == 0)

@@ -1,6 +1,39 @@
 """Networks as chains of layer groups. Describing one imports no jax; `build` does."""
 
 from .efficientnet_lite import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2
-from .resnet import ResNet18, ResNet34, ResNet50
+from .resnet import (
+    ResNet18,
+    ResNet18D,
+    ResNet34,
+    ResNet34D,
+    ResNet50,
+    ResNet50D,
+    ResNet101,
+    ResNet101D,
+    ResNet152,
+    ResNeXt50_32x4d,
+    ResNeXt101_32x8d,
+    ResNeXt101_64x4d,
+    WideResNet50_2,
+    WideResNet101_2,
+)
 
-__all__ = ["EfficientNetLite0", "EfficientNetLite1", "EfficientNetLite2", "ResNet18", "ResNet34", "ResNet50"]
+__all__ = [
+    "EfficientNetLite0",
+    "EfficientNetLite1",
+    "EfficientNetLite2",
+    "ResNeXt50_32x4d",
+    "ResNeXt101_32x8d",
+    "ResNeXt101_64x4d",
+    "ResNet18",
+    "ResNet18D",
+    "ResNet34",
+    "ResNet34D",
+    "ResNet50",
+    "ResNet50D",
+    "ResNet101",
+    "ResNet101D",
+    "ResNet152",
+    "WideResNet50_2",
+    "WideResNet101_2",
+]

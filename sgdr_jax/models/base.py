@@ -34,8 +34,8 @@ class ChainModel(Model):
     weights: str | None = "imagenet"
     """Where the body's weights come from: "imagenet", a .safetensors or .pth file, "hf-hub:timm/NAME", or None for random ones."""
     cuts: tuple[str, ...] = ()
-    """Blocks at which a new layer group of the body begins, in network order. One cut makes the groups early, late and head;
-    otherwise a group has the name of its first block."""
+    """Blocks at which a new layer group of the body begins, in network order; "layer3" stands for the first block of that layer,
+    "layer3.block0". One cut makes the groups early, late and head; otherwise a group has the name of its cut."""
     dropout: tuple[float, float] = (0.25, 0.5)
     """Dropout of the head, before its hidden layer and before its last one; without a hidden layer only the second applies."""
     hidden: int = 512
@@ -48,12 +48,11 @@ class ChainModel(Model):
     std: ClassVar[tuple[float, float, float]]
 
     def __post_init__(self) -> None:
-        later = self.blocks[1:]
+        places = self._places()
         for cut in self.cuts:
-            require(cut in later, "model.cuts", cut, f"{type(self).__name__} can be cut at {', '.join(later)}")
-        require(
-            list(self.cuts) == sorted(set(self.cuts), key=later.index), "model.cuts", self.cuts, "name each block once, in network order"
-        )
+            require(places.get(cut, 0) > 0, "model.cuts", cut, f"{type(self).__name__} can be cut at {self._choice()}")
+        edges = [places[cut] for cut in self.cuts]
+        require(edges == sorted(set(edges)), "model.cuts", self.cuts, "name each block once, in network order")
         require(
             len(self.dropout) == 2 and all(0 <= rate < 1 for rate in self.dropout),
             "model.dropout",
@@ -64,7 +63,7 @@ class ChainModel(Model):
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """Names of the body's blocks from input to output."""
+        """Names of the body's blocks from input to output; those of one layer are called LAYER.BLOCK."""
         raise NotImplementedError
 
     @property
@@ -75,8 +74,23 @@ class ChainModel(Model):
     def split(self) -> dict[str, tuple[str, ...]]:
         """The body's groups, each with the names of its blocks."""
         names = ("early", "late") if len(self.cuts) == 1 else (self.blocks[0], *self.cuts)
-        edges = (0, *(self.blocks.index(cut) for cut in self.cuts), len(self.blocks))
+        places = self._places()
+        edges = (0, *(places[cut] for cut in self.cuts), len(self.blocks))
         return {name: self.blocks[a:b] for name, a, b in zip(names, edges, edges[1:], strict=False)}
+
+    def _places(self) -> dict[str, int]:
+        """Names of layers and blocks with their place in the chain; a layer is where its first block is."""
+        places: dict[str, int] = {}
+        for place, block in enumerate(self.blocks):
+            layer, _, _ = block.partition(".")
+            places.setdefault(layer, place)
+            places[block] = place
+        return places
+
+    def _choice(self) -> str:
+        places, last = self._places(), self.blocks[-1]
+        layers = ", ".join(name for name, place in places.items() if place and "." not in name)
+        return layers + (f", and within them, as {last}" if "." in last else "")
 
     def modules(self, channels: int) -> dict[str, Any]:
         """The body's blocks as NNX modules for images of this many channels."""
@@ -94,7 +108,7 @@ class ChainModel(Model):
 
         >>> from sgdr_jax.models import ResNet18
         >>> ResNet18().names()["layer2.0.downsample.1.running_mean"]
-        ('layer2', 'block0', 'down', 'bn', 'mean')
+        ('layer2.block0', 'down', 'conv', 'bn', 'mean')
         """
         heads = ((name, ("head", "linear"), KERNEL) for name in self.classifier)
         return {

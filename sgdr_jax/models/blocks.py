@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -112,15 +113,32 @@ class Linear(nnx.Module):
 
 
 class MaxPool(nnx.Module):
-    """Largest value of each 3×3 window, stride 2, one pixel of padding: [b, h, w, c] to [b, ceil(h / 2), ceil(w / 2), c].
+    """Largest value of each window of `size` pixels a side, stride 2, with `padding` pixels all around that never win.
 
+    The default takes [b, h, w, c] to [b, ceil(h / 2), ceil(w / 2), c], (2, 0) to [b, floor(h / 2), floor(w / 2), c].
     Maxima of shifted images, rows then columns: with gradients 8x faster than lax's window reduction on CPU, and the same numbers.
     """
 
+    def __init__(self, size: int = 3, padding: int = 1):
+        self.size, self.padding = size, padding
+
     def __call__(self, x: Array, mode: Mode) -> Array:
-        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
-        height, width = (x.shape[1] - 1) // 2, (x.shape[2] - 1) // 2
-        a, b, c = (x[:, i : i + 2 * height - 1 : 2] for i in range(3))
-        x = jnp.maximum(jnp.maximum(a, b), c)
-        a, b, c = (x[:, :, i : i + 2 * width - 1 : 2] for i in range(3))
-        return jnp.maximum(jnp.maximum(a, b), c)
+        around = (self.padding, self.padding)
+        x = jnp.pad(x, ((0, 0), around, around, (0, 0)), constant_values=-jnp.inf)
+        height, width = ((side - self.size) // 2 + 1 for side in x.shape[1:3])
+        x = reduce(jnp.maximum, [x[:, i : i + 2 * height - 1 : 2] for i in range(self.size)])
+        return reduce(jnp.maximum, [x[:, :, i : i + 2 * width - 1 : 2] for i in range(self.size)])
+
+
+class MeanPool(nnx.Module):
+    """Mean of each 2×2 window, stride 2. An odd last row or column is left out, or with `partial` averaged by itself."""
+
+    def __init__(self, *, partial: bool = False):
+        self.partial = partial
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        b, h, w, c = x.shape
+        if self.partial:  # the mean of an edge and its copy is the edge
+            x = jnp.pad(x, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)), mode="edge")
+        height, width = x.shape[1] // 2, x.shape[2] // 2
+        return x[:, : 2 * height, : 2 * width].reshape(b, height, 2, width, 2, c).mean((2, 4))
