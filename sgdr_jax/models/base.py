@@ -12,8 +12,9 @@ from ..types import Model
 if TYPE_CHECKING:
     from .chain import Network
 
-# Names of a module's tensors in weight files with ours: of a convolution or linear layer with bias, and of a normalisation.
+# Names of a module's tensors in weight files with ours: of a convolution or linear layer with and without bias, and of a normalisation.
 KERNEL: Mapping[str, str] = {"weight": "kernel", "bias": "bias"}
+BARE: Mapping[str, str] = {"weight": "kernel"}
 NORM: Mapping[str, str] = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
 
 Tensors = tuple[str, tuple[str, ...], Mapping[str, str]]
@@ -21,7 +22,7 @@ Tensors = tuple[str, tuple[str, ...], Mapping[str, str]]
 
 def conv_bn(conv: str, bn: str, path: tuple[str, ...]) -> tuple[Tensors, Tensors]:
     """A convolution and its batch normalisation in weight files, which are one `ConvBN` in our trees."""
-    return (conv, path, {"weight": "kernel"}), (bn, (*path, "bn"), NORM)
+    return (conv, path, BARE), (bn, (*path, "bn"), NORM)
 
 
 @dataclass(frozen=True)
@@ -115,17 +116,23 @@ class ChainModel(Model):
             f"{module}.{theirs}": (*path, ours) for module, path, leaves in (*self.tensors(), *heads) for theirs, ours in leaves.items()
         }
 
+    def reference_head(self, classes: int) -> tuple[Any, Any]:
+        """The pooling and the classifier that the ImageNet weights were trained with, as NNX modules."""
+        from .head import AveragePool, LinearHead
+
+        return AveragePool(), LinearHead(self.features, classes)
+
     def build(self, classes: int, channels: int = 3, *, reference: bool = False) -> Network:
         """The network of pure functions for this many classes and image channels.
 
         A grey image (`channels=1`) is repeated over the three channels of the first convolution by the normalisation, so it gives exactly
         what its three-channel copy gives, whatever mean and std are. With `reference` the head is the one that the ImageNet weights
-        were trained with: average pooling and one linear layer.
+        were trained with, mostly average pooling and one linear layer.
         """
         import numpy as np
 
         from .chain import network
-        from .head import AveragePool, ConcatPool, Head, LinearHead
+        from .head import ConcatPool, Head
 
         require(classes >= 1, "classes", classes, "give at least one")
         require(channels >= 1, "channels", channels, "give at least one")
@@ -133,7 +140,7 @@ class ChainModel(Model):
         groups = {name: {block: modules[block] for block in blocks} for name, blocks in self.split().items()}
         last = self.groups[-2]
         if reference:
-            groups[last]["pool"], head = AveragePool(), LinearHead(self.features, classes)
+            groups[last]["pool"], head = self.reference_head(classes)
         else:
             groups[last]["pool"], head = ConcatPool(), Head(2 * self.features, self.hidden, classes, self.dropout)
         rgb = channels in (1, 3)

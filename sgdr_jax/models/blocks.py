@@ -32,14 +32,19 @@ class BatchNorm(nnx.Module):
     """Batch normalisation with float32 statistics: running ← momentum · running + (1 - momentum) · batch.
 
     The running variance takes the unbiased estimate (n - 1), as torch does; the batch itself is normalised with the biased one.
+    An optional activation follows.
     """
 
-    def __init__(self, features: int, eps: float, momentum: float = 0.9):
+    def __init__(self, features: int, eps: float, momentum: float = 0.9, activation: Activation | None = None):
         self.scale, self.bias = nnx.Param(empty(features)), nnx.Param(empty(features))
         self.mean, self.var = nnx.BatchStat(empty(features)), nnx.BatchStat(empty(features))
-        self.eps, self.momentum = eps, momentum
+        self.eps, self.momentum, self.activation = eps, momentum, activation
 
     def __call__(self, x: Array, mode: Mode) -> Array:
+        y = self._normalise(x, mode)
+        return self.activation(y) if self.activation else y
+
+    def _normalise(self, x: Array, mode: Mode) -> Array:
         scale, bias, mean, var = self.scale[...], self.bias[...], self.mean[...], self.var[...]
         if not mode.collect:
             return layers.batch_norm_apply(x, scale, bias, mean, var, self.eps)
@@ -48,6 +53,22 @@ class BatchNorm(nnx.Module):
         self.mean[...] = self.momentum * mean + (1 - self.momentum) * batch_mean
         self.var[...] = self.momentum * var + (1 - self.momentum) * (count / max(count - 1, 1)) * batch_var
         return y
+
+
+class Conv(nnx.Module):
+    """A convolution, with a bias only if asked for."""
+
+    def __init__(
+        self, size: int, inputs: int, outputs: int, *, stride: int = 1, padding: layers.Padding = 0, groups: int = 1, bias: bool = False
+    ):
+        self.kernel = nnx.Param(empty(size, size, inputs // groups, outputs))
+        if bias:
+            self.bias = nnx.Param(empty(outputs))
+        self.stride, self.padding, self.groups, self.shifts = stride, padding, groups, bias
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        y = layers.conv(x, self.kernel[...], self.stride, self.padding, self.groups)
+        return y + self.bias[...].astype(y.dtype) if self.shifts else y
 
 
 class ConvBN(nnx.Module):
@@ -100,6 +121,28 @@ class Residual(Sequential):
     def __call__(self, x: Array, mode: Mode) -> Array:
         y = super().__call__(x, mode) + (self.down(x, mode) if self.changes else x)
         return self.activation(y) if self.activation else y
+
+
+class PreActivated(Sequential):
+    """`bn` and then modules in a row, plus the input, or where the shape changes what `down` makes of the normalised input."""
+
+    def __init__(self, bn: BatchNorm, modules: Mapping[str, nnx.Module], down: nnx.Module | None = None):
+        super().__init__(modules)
+        self.bn = bn
+        if down is not None:
+            self.down = down
+        self.changes = down is not None
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        y = self.bn(x, mode)
+        return super().__call__(y, mode) + (self.down(y, mode) if self.changes else x)
+
+
+class Dense(Sequential):
+    """The input with what the modules in a row make of it as further channels."""
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        return jnp.concatenate([x, super().__call__(x, mode)], axis=-1)
 
 
 class Linear(nnx.Module):
