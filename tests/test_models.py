@@ -1,7 +1,5 @@
-"""Networks: parity with torch on golden files, and the rules of groups, statistics and dropout on a tiny chain."""
+"""Networks: real weights on a photograph, and the rules of groups, statistics and dropout on a tiny chain; parity is in test_parity.py."""
 
-import dataclasses
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.numpy import save_file
 
 from sgdr_jax import pretrained
 from sgdr_jax.models import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, ResNet18, ResNet34, ResNet50
@@ -23,14 +20,6 @@ from sgdr_jax.types import InputError
 
 GOLDEN = Path(__file__).parent / "golden"
 MODELS = (EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, ResNet18, ResNet34, ResNet50)
-
-
-def maker() -> Any:
-    spec = importlib.util.spec_from_file_location("make_models", GOLDEN / "make_models.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @dataclass(frozen=True)
@@ -83,7 +72,7 @@ def same(a: Any, b: Any) -> bool:
     return jax.tree.structure(a) == jax.tree.structure(b) and all(map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b)))
 
 
-# ---- Parity with torch ----
+# ---- Real weights ----
 
 
 def test_lite0_with_imagenet_weights_sees_what_the_reference_sees() -> None:
@@ -106,59 +95,6 @@ def test_lite0_with_imagenet_weights_sees_what_the_reference_sees() -> None:
     logits = np.asarray(seen["head"])[0]
     assert np.abs(logits - golden["logits"]).max() <= 1e-4 * np.abs(golden["logits"]).max()
     assert 281 <= logits.argmax() <= 285  # ImageNet's cats
-
-
-@pytest.fixture(scope="module")
-def resnet18(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any]:
-    return from_drawn_weights(ResNet18(), tmp_path_factory.mktemp("resnet18"))
-
-
-def from_drawn_weights(model: ResNet18 | ResNet50, folder: Path) -> tuple[Any, Any, Any]:
-    """Goes by a file, as a download does."""
-    network = model.build(1000, reference=True)
-    trees = {"head": network.shapes["head"][0]} | network.shapes["early"][0] | network.shapes["late"][0]
-    stats = network.shapes["early"][1] | network.shapes["late"][1]
-    shapes = {}
-    for name, path in model.names().items():
-        leaf: Any = stats if path[-1] in ("mean", "var") else trees
-        for key in path:
-            leaf = leaf[key]
-        shapes[name] = tuple(leaf.shape[i] for i in {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[len(leaf.shape)])
-    save_file(maker().weights(shapes), folder / "model.safetensors")
-    return pretrained.classifier(dataclasses.replace(model, weights=str(folder / "model.safetensors")))
-
-
-def pieces() -> jax.Array:
-    return jnp.asarray(maker().crops(np.load(GOLDEN / "models.npz")["photo"]), jnp.float32) / 255
-
-
-def close(ours: Any, theirs: np.ndarray, share: float = 1e-4) -> None:
-    np.testing.assert_allclose(np.asarray(ours), theirs, rtol=0, atol=share * np.abs(theirs).max())
-
-
-def test_resnet18_agrees_with_timm(resnet18: Any) -> None:
-    network, params, stats = resnet18
-    close(jax.jit(network.apply)(params, stats, pieces())[0], np.load(GOLDEN / "resnets.npz")["resnet18"])
-
-
-def test_resnet18_in_training_agrees_with_timm_and_collects_the_same_statistics(resnet18: Any) -> None:
-    network, params, stats = resnet18
-    golden = np.load(GOLDEN / "resnets.npz")
-    logits, new = jax.jit(lambda x: network.apply(params, stats, x, collect=("early", "late")))(pieces())
-    close(logits, golden["resnet18_train"], 1e-3)  # 20 normalisations over as few as 12 numbers each magnify float32's rounding
-    flat = {block: tree for group in ("early", "late") for block, tree in new[group].items()}
-    for name, tree in (
-        ("bn1", flat["stem"]["conv1"]),
-        ("layer2.0.downsample.1", flat["layer2.block0"]["down"]["conv"]),
-        ("layer4.1.bn2", flat["layer4.block1"]["conv2"]),
-    ):
-        close(tree["bn"]["mean"], golden[f"{name}.running_mean"])
-        close(tree["bn"]["var"], golden[f"{name}.running_var"])
-
-
-def test_resnet50_agrees_with_timm(tmp_path: Path) -> None:
-    network, params, stats = from_drawn_weights(ResNet50(), tmp_path)
-    close(jax.jit(network.apply)(params, stats, pieces())[0], np.load(GOLDEN / "resnets.npz")["resnet50"])
 
 
 # ---- Layers ----
@@ -246,14 +182,6 @@ def test_a_wrong_description_is_refused(change: dict[str, Any], message: str) ->
 def test_weights_of_the_differently_padded_timm_network_are_refused() -> None:
     with pytest.raises(InputError, match="tf_efficientnet_lite"):
         EfficientNetLite0(weights="hf-hub:timm/efficientnet_lite0.ra_in1k")
-
-
-@pytest.mark.parametrize(
-    ("model", "millions"), [(EfficientNetLite0, 4.65), (EfficientNetLite2, 6.09), (ResNet18, 11.69), (ResNet50, 25.56)]
-)
-def test_the_reference_network_has_the_published_number_of_parameters(model: type[ChainModel], millions: float) -> None:
-    shapes = model().build(1000, reference=True).shapes
-    assert sum(leaf.size for params, _ in shapes.values() for leaf in jax.tree.leaves(params)) == pytest.approx(millions * 1e6, rel=0.002)
 
 
 def test_cuts_only_partition_the_parameters_and_change_nothing(images: jax.Array, tiny: Any) -> None:

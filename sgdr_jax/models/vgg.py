@@ -59,7 +59,10 @@ class VGG(ChainModel):
         return GridPool(7), WideHead(7, self.features, self.wide, classes)
 
     def tensors(self) -> Iterator[Tensors]:
-        """Names in torchvision and timm; see ChainModel.tensors. timm has the first two wide layers as convolutions."""
+        """Names in torchvision and timm; see ChainModel.tensors.
+
+        timm has the wide layers as convolutions, as here; torchvision's are matrices, so from its files only the body can be loaded.
+        """
         position = 0
         for layer, depth in enumerate(self.depths, 1):
             for i in range(depth):
@@ -67,13 +70,8 @@ class VGG(ChainModel):
                 yield from ((f"features.{position}", (block, "conv"), KERNEL), (f"features.{position + 1}", (block, "bn"), NORM))
                 position += 3  # convolution, normalisation, ReLU
             position += 1
-        for theirs, ours in (
-            ("pre_logits.fc1", "wide1"),
-            ("pre_logits.fc2", "wide2"),
-            ("classifier.0", "wide1"),
-            ("classifier.3", "wide2"),
-        ):
-            yield theirs, ("head", ours), KERNEL
+        for first, second in (("pre_logits.fc1", "pre_logits.fc2"), ("classifier.0", "classifier.3")):
+            yield from ((first, ("head", "wide1"), KERNEL), (second, ("head", "wide2"), KERNEL))
 
 
 @dataclass(frozen=True)

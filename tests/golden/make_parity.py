@@ -1,0 +1,140 @@
+"""Makes tests/golden/parity/*.npz, what networks of timm and torchvision answer: `python tests/golden/make_parity.py [PEER…]`, where torch,
+torchvision and timm are installed (made with torch 2.13.0, torchvision 0.28.0, timm 1.0.31).
+
+Weights are drawn from their names and shapes, arithmetic is float64, ten classes, three images of 64 pixels. To add a network, add a row.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+HERE = Path(__file__).parent
+CLASSES = 10
+
+
+class Row(NamedTuple):
+    """A network of ours and its peer.
+
+    Attributes:
+        ours: class in sgdr_jax.models.
+        peer: "timm/NAME.TAG" or "torchvision/NAME".
+        waypoints: our blocks, each with the pattern of the torch module that has the same output; "*" in our name counts the modules that
+            match, from 0. The last one is compared as its mean over the image, as our body gives it to the classifier. None compares
+            names and shapes of tensors only.
+    """
+
+    ours: str
+    peer: str
+    waypoints: Mapping[str, str] | None = None
+
+    @property
+    def file(self) -> Path:
+        return HERE / "parity" / f"{self.peer.replace('/', '.')}.npz"
+
+
+RESNET = {"stem": "maxpool"} | {f"layer{i}": f"layer{i}" for i in (1, 2, 3, 4)}
+EFFICIENTNET = {"stem": "bn1", "block*": r"blocks\.\d+\.\d+", "top": "bn2"}
+
+ROWS = (
+    Row("ResNet18", "timm/resnet18.a1_in1k", RESNET),
+    Row("ResNet18", "torchvision/resnet18"),
+    Row("ResNet34", "timm/resnet34.a1_in1k"),
+    Row("ResNet50", "timm/resnet50.a1_in1k", RESNET),
+    Row("EfficientNetLite0", "timm/tf_efficientnet_lite0.in1k", EFFICIENTNET),
+    Row("EfficientNetLite1", "timm/tf_efficientnet_lite1.in1k"),
+    Row("EfficientNetLite2", "timm/tf_efficientnet_lite2.in1k"),
+)
+
+
+def sketch(values: np.ndarray, name: str) -> np.ndarray:
+    """Four random projections of each row, [n, …] to [n, 4]: any difference in any value shows, in proportion to the row's size."""
+    values = np.asarray(values, np.float64).reshape(len(values), -1)
+    directions = np.random.default_rng(zlib.crc32(name.encode())).normal(size=(values.shape[1], 4))
+    return values @ directions / np.sqrt(values.shape[1])
+
+
+def modules_of(waypoints: Mapping[str, str], modules: Iterable[str]) -> dict[str, str]:
+    """Our blocks' names with torch's."""
+    modules, found = list(modules), {}
+    for ours, pattern in waypoints.items():
+        matches = [module for module in modules if re.fullmatch(pattern, module)]
+        if "*" in ours:
+            found |= {ours.replace("*", str(i)): module for i, module in enumerate(matches)}
+        else:
+            (found[ours],) = matches
+    return found
+
+
+def create(peer: str) -> tuple[Any, tuple[float, ...], tuple[float, ...]]:
+    """The network without anything random in training, and mean and standard deviation of its images."""
+    import torch
+
+    library, _, name = peer.partition("/")
+    if library == "timm":
+        import timm
+
+        config = timm.models.get_pretrained_cfg(name)
+        return timm.create_model(name.partition(".")[0], num_classes=CLASSES), config.mean, config.std
+    import torchvision
+
+    net = torchvision.models.get_model(name, num_classes=CLASSES)
+    for module in net.modules():
+        if isinstance(module, torch.nn.Dropout | torchvision.ops.StochasticDepth):
+            module.p = 0.0
+    return net, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def answers(net: Any, blocks: Mapping[str, str], x: Any) -> dict[str, np.ndarray]:
+    """Logits and waypoints in evaluation; logits and running statistics after one pass in training."""
+    import torch
+
+    modules, last = dict(net.named_modules()), list(blocks)[-1]
+    seen: dict[str, np.ndarray] = {}
+
+    def see(name: str, y: Any) -> None:
+        seen[name] = sketch((y.mean((2, 3)) if name == last and y.ndim == 4 else y).numpy(), name)
+
+    hooks = [modules[module].register_forward_hook(lambda _, __, y, name=name: see(name, y)) for name, module in blocks.items()]
+    with torch.no_grad():
+        logits = net.eval()(x)
+        for hook in hooks:
+            hook.remove()
+        trained = net.train()(x)
+    norms = [name for name, module in modules.items() if getattr(module, "running_mean", None) is not None]
+    statistics = [[sketch(getattr(modules[n], f"running_{k}")[None].numpy(), n)[0] for k in ("mean", "var")] for n in norms]
+    golden = {"blocks": list(blocks), "waypoints": [seen[name] for name in blocks], "logits": logits}
+    return golden | ({"norms": norms, "statistics": statistics, "train_logits": trained} if norms else {})
+
+
+def main(peers: list[str]) -> None:
+    import torch
+    from make_models import crops, weights
+
+    pieces = torch.tensor(crops(np.load(HERE / "models.npz")["photo"])).permute(0, 3, 1, 2).double() / 255
+    for row in ROWS:
+        if peers and row.peer not in peers:
+            continue
+        net, mean, std = create(row.peer)
+        shapes = {name: tuple(value.shape) for name, value in net.state_dict().items() if value.ndim}
+        golden = {"tensors": [f"{name} {' '.join(map(str, shape))}" for name, shape in shapes.items()], "mean": mean, "std": std}
+        if row.waypoints is not None:
+            net = net.double()
+            net.load_state_dict({name: torch.tensor(value) for name, value in weights(shapes).items()}, strict=False)
+            x = (pieces - torch.tensor(mean).double()[:, None, None]) / torch.tensor(std).double()[:, None, None]
+            golden |= answers(net, modules_of(row.waypoints, dict(net.named_modules())), x)
+        arrays = {key: np.asarray(value) for key, value in golden.items()}
+        small = {key: value.astype(np.bytes_ if value.dtype.kind == "U" else np.float32) for key, value in arrays.items()}
+        row.file.parent.mkdir(exist_ok=True)
+        np.savez_compressed(row.file, **small)
+        print(row.file.name, row.file.stat().st_size)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
