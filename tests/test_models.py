@@ -223,11 +223,6 @@ def test_a_wrong_description_is_refused(change: dict[str, Any], message: str) ->
         ResNet18(**change)
 
 
-def test_weights_of_the_differently_padded_timm_network_are_refused() -> None:
-    with pytest.raises(InputError, match="tf_efficientnet_lite"):
-        EfficientNetLite0(weights="hf-hub:timm/efficientnet_lite0.ra_in1k")
-
-
 @pytest.mark.parametrize(
     ("model", "millions"), [(EfficientNetLite0, 4.65), (EfficientNetLite2, 6.09), (ResNet18, 11.69), (ResNet50, 25.56)]
 )
@@ -359,10 +354,22 @@ def test_a_grey_image_gives_what_its_three_channel_copy_gives(images: jax.Array,
     assert not np.array_equal(ours, network.apply(params, stats, images)[0])
 
 
-def test_other_channel_counts_start_from_random_weights_only(images: jax.Array) -> None:
-    network = Tiny().build(5, channels=2)
+@pytest.mark.parametrize("channels", [2, 4, 6])
+def test_other_channel_counts_repeat_the_mean_and_sd_of_red_green_blue(channels: int, images: jax.Array) -> None:
+    network = Tiny().build(5, channels)
+    for ours, three in ((network.mean, Tiny.mean), (network.std, Tiny.std)):
+        np.testing.assert_array_equal(ours, [np.float32(three[i % 3]) for i in range(channels)])
     params, stats = network.init(jax.random.key(0))
-    assert network.apply(params, stats, images[..., :2])[0].shape == (4, 5)
+    assert network.apply(params, stats, jnp.tile(images, 2)[..., :channels])[0].shape == (4, 5)
+
+
+def test_normalised_changes_nothing_else(images: jax.Array, tiny: Any) -> None:
+    network, params, stats = tiny
+    other = network.normalised([0.5], [0.2, 0.3, 0.4])
+    assert other.mean.tolist() == [0.5] * 3 and other.std.dtype == np.float32
+    mean, std = (np.asarray(values, np.float32) for values in (network.mean, network.std))
+    same_pixels = (images - other.mean) / other.std * std + mean
+    np.testing.assert_allclose(other.apply(params, stats, images)[0], network.apply(params, stats, same_pixels)[0], atol=1e-5)
 
 
 def test_initial_values(tiny: Any) -> None:
