@@ -12,14 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgdr_jax import pretrained
-from sgdr_jax.models import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, ResNet18, ResNet34, ResNet50
+from sgdr_jax import models, pretrained
+from sgdr_jax.models import VGG16BN, DenseNet121, EfficientNetLite0, ResNet18, ResNet34, WideResNet
 from sgdr_jax.models.base import ChainModel, Tensors, conv_bn
 from sgdr_jax.models.layers import conv, pads
 from sgdr_jax.types import InputError
 
 GOLDEN = Path(__file__).parent / "golden"
-MODELS = (EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, ResNet18, ResNet34, ResNet50)
 
 
 @dataclass(frozen=True)
@@ -144,11 +143,21 @@ def test_mean_pool_is_laxs(side: int, partial: bool) -> None:
     np.testing.assert_allclose(MeanPool(partial=partial)(x, Mode()), total / count, atol=1e-6)
 
 
+@pytest.mark.parametrize("side", [3, 7, 9, 14])
+def test_grid_pool_covers_the_image_with_cells(side: int) -> None:
+    from sgdr_jax.models.blocks import Mode
+    from sgdr_jax.models.head import GridPool
+
+    x = np.random.default_rng(4).normal(size=(2, side, 7, 3)).astype(np.float32)
+    rows = [x[:, int(np.floor(i * side / 7)) : int(np.ceil((i + 1) * side / 7))].mean(1) for i in range(7)]
+    np.testing.assert_allclose(GridPool(7)(jnp.asarray(x), Mode()), np.stack(rows, 1), atol=1e-6)
+
+
 # ---- Groups ----
 
 
 def test_default_groups_and_other_cuts() -> None:
-    assert all(model().groups == ("early", "late", "head") for model in MODELS)
+    assert all(getattr(models, name)().groups == ("early", "late", "head") for name in models.__all__)
     assert ResNet18().split() == {
         "early": ("stem", "layer1.block0", "layer1.block1", "layer2.block0", "layer2.block1"),
         "late": ("layer3.block0", "layer3.block1", "layer4.block0", "layer4.block1"),
@@ -157,6 +166,9 @@ def test_default_groups_and_other_cuts() -> None:
     finer = ResNet34(cuts=("layer3.block4", "layer4")).split()
     assert list(finer) == ["stem", "layer3.block4", "layer4"] and finer["layer3.block4"] == ("layer3.block4", "layer3.block5")
     assert EfficientNetLite0().split()["late"][0] == "block5"
+    assert VGG16BN().split()["late"][0] == "layer4.block0"
+    assert DenseNet121().split()["late"][:2] == ("transition2", "dense3.layer0")
+    assert WideResNet(depth=16, cuts=("layer2.block1", "top")).groups == ("stem", "layer2.block1", "top", "head")
     assert ResNet18(cuts=()).groups == ("stem", "head")
     assert ResNet18(cuts=("layer2", "layer4")).groups == ("stem", "layer2", "layer4", "head")
 
@@ -179,9 +191,29 @@ def test_a_wrong_description_is_refused(change: dict[str, Any], message: str) ->
         ResNet18(**change)
 
 
-def test_weights_of_the_differently_padded_timm_network_are_refused() -> None:
-    with pytest.raises(InputError, match="tf_efficientnet_lite"):
-        EfficientNetLite0(weights="hf-hub:timm/efficientnet_lite0.ra_in1k")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"depth": 27}, "model.depth is 27; use 6n"),
+        ({"depth": 4}, "model.depth is 4; use 6n"),
+        ({"widen": 0}, "model.widen is 0"),
+        ({"weights": "imagenet"}, "there are none for this network"),
+        ({"cuts": ("layer1.block4",)}, r"can be cut at layer1, layer2, layer3, top, and within them, as layer3\.block3$"),
+    ],
+)
+def test_a_wrong_wide_network_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        WideResNet(**change)
+
+
+def test_older_and_other_names_in_files_of_torchvision() -> None:
+    names = DenseNet121().names()
+    for dot in ("", "."):
+        assert names[f"features.denseblock3.denselayer24.norm{dot}2.running_var"] == ("dense3.layer23", "bn2", "var")
+        assert names[f"features.denseblock1.denselayer1.conv{dot}1.weight"] == ("dense1.layer0", "conv1", "kernel")
+    names = VGG16BN().names()
+    assert names["features.40.bias"] == ("layer5.block2", "conv", "bias") and names["features.41.running_mean"][-2:] == ("bn", "mean")
+    assert [names[f"classifier.{i}.weight"][:2] for i in (0, 3, 6)] == [("head", "wide1"), ("head", "wide2"), ("head", "linear")]
 
 
 def test_cuts_only_partition_the_parameters_and_change_nothing(images: jax.Array, tiny: Any) -> None:
@@ -307,10 +339,22 @@ def test_a_grey_image_gives_what_its_three_channel_copy_gives(images: jax.Array,
     assert not np.array_equal(ours, network.apply(params, stats, images)[0])
 
 
-def test_other_channel_counts_start_from_random_weights_only(images: jax.Array) -> None:
-    network = Tiny().build(5, channels=2)
+@pytest.mark.parametrize("channels", [2, 4, 6])
+def test_other_channel_counts_repeat_the_mean_and_sd_of_red_green_blue(channels: int, images: jax.Array) -> None:
+    network = Tiny().build(5, channels)
+    for ours, three in ((network.mean, Tiny.mean), (network.std, Tiny.std)):
+        np.testing.assert_array_equal(ours, [np.float32(three[i % 3]) for i in range(channels)])
     params, stats = network.init(jax.random.key(0))
-    assert network.apply(params, stats, images[..., :2])[0].shape == (4, 5)
+    assert network.apply(params, stats, jnp.tile(images, 2)[..., :channels])[0].shape == (4, 5)
+
+
+def test_normalised_changes_nothing_else(images: jax.Array, tiny: Any) -> None:
+    network, params, stats = tiny
+    other = network.normalised([0.5], [0.2, 0.3, 0.4])
+    assert other.mean.tolist() == [0.5] * 3 and other.std.dtype == np.float32
+    mean, std = (np.asarray(values, np.float32) for values in (network.mean, network.std))
+    same_pixels = (images - other.mean) / other.std * std + mean
+    np.testing.assert_allclose(other.apply(params, stats, images)[0], network.apply(params, stats, same_pixels)[0], atol=1e-5)
 
 
 def test_initial_values(tiny: Any) -> None:

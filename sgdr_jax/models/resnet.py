@@ -158,6 +158,7 @@ class ResNeXt101_32x8d(ResNet101):
     """ResNeXt-101 32x8d: 86.7 million parameters in the body, 2048 features."""
 
     imagenet: ClassVar = "hf-hub:timm/resnext101_32x8d.tv2_in1k"
+    size: ClassVar = 176
     cardinality: ClassVar = 32
     width: ClassVar = 8
 
@@ -184,6 +185,7 @@ class WideResNet101_2(ResNet101):
     """Wide ResNet-101-2: 124.8 million parameters in the body, 2048 features."""
 
     imagenet: ClassVar = "hf-hub:timm/wide_resnet101_2.tv2_in1k"
+    size: ClassVar = 176
     width: ClassVar = 128
 
 
@@ -216,4 +218,5 @@ class ResNet101D(ResNet101):
     """ResNet-101-D: 42.5 million parameters in the body, 2048 features."""
 
     imagenet: ClassVar = "hf-hub:timm/resnet101d.ra2_in1k"
+    size: ClassVar = 256
     deep: ClassVar = True

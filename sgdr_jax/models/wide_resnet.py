@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from ..config import require
 from .base import BARE, NORM, ChainModel, Tensors
@@ -19,12 +19,13 @@ EPS = 1e-5
 class WideResNet(ChainModel):
     """WRN-d-k: one convolution, three layers of residual blocks, one normalisation. WRN-28-10 has 36.5 million parameters.
 
-    The paper's classifier (average pooling, one linear layer) is the reference head; nearest to it among the others is
-    `WideResNet(hidden=0, dropout=(0, 0))`. The paper's dropout inside the blocks is left out, as in the SGDR paper.
+    The paper's dropout inside the blocks is left out, as in the SGDR paper.
     """
 
     weights: str | None = None
     """Where the body's weights come from: a .safetensors or .pth file, or None for random ones; nobody publishes ImageNet weights."""
+    head: Literal["new", "classifier"] = "classifier"
+    """"classifier": the paper's, average pooling and one linear layer. "new": the concat-pool head."""
     cuts: tuple[str, ...] = ("layer3",)
     """Blocks (layer1 … layer3, or finer, as layer2.block1, and top) at which a new layer group begins."""
     depth: int = 28
@@ -32,7 +33,9 @@ class WideResNet(ChainModel):
     widen: int = 10
     """Channels are 16, 32 and 64 times this in the three layers."""
 
-    classifier: ClassVar = ("fc", "linear")
+    imagenet: ClassVar = ""
+    classifier: ClassVar = ("fc",)
+    size: ClassVar = 32
     # Of CIFAR-10's training images.
     mean: ClassVar = (0.4914, 0.4822, 0.4465)
     std: ClassVar = (0.2470, 0.2435, 0.2616)
