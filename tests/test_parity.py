@@ -50,8 +50,17 @@ MILLIONS = {
     "MobileNetV2": 3.50,
     "MobileNetV3Large": 5.48,
     "MobileNetV3Small": 2.54,
+    "DenseNet121": 7.98,
+    "DenseNet161": 28.68,
+    "DenseNet169": 14.15,
+    "DenseNet201": 20.01,
+    "ResNeXt50_32x4d": 25.03,
+    "ResNeXt101_32x8d": 88.79,
+    "ResNeXt101_64x4d": 83.46,
     "ResNet18": 11.69,
+    "ResNet18D": 11.71,
     "ResNet34": 21.80,
+    "ResNet34D": 21.82,
     "ResNet50": 25.56,
     "TfEfficientNetB0": 5.29,
     "TfEfficientNetB1": 7.79,
@@ -59,6 +68,17 @@ MILLIONS = {
     "TfEfficientNetB3": 12.23,
     "TorchvisionMobileNetV3Large": 5.48,
     "TorchvisionMobileNetV3Small": 2.54,
+    "ResNet50D": 25.58,
+    "ResNet101": 44.55,
+    "ResNet101D": 44.57,
+    "ResNet152": 60.19,
+    "VGG11BN": 132.87,
+    "VGG13BN": 133.05,
+    "VGG16BN": 138.37,
+    "VGG19BN": 143.68,
+    "WideResNet": 37.11,  # the paper's 36.48 with ten classes
+    "WideResNet50_2": 68.88,
+    "WideResNet101_2": 126.89,
 }
 RUN = [pytest.param(row, id=row.peer) for row in parity.ROWS if row.waypoints is not None]
 
@@ -73,6 +93,14 @@ def close(ours: Any, theirs: np.ndarray, share: float = 1e-4, name: str = "") ->
     np.testing.assert_allclose(np.asarray(ours), theirs, rtol=0, atol=share * np.abs(theirs).max(), err_msg=name)
 
 
+def model_of(row: Any, **fields: Any) -> ChainModel:
+    """Our network of a row, as small as its peer."""
+    model = getattr(models, row.ours)
+    known = {field.name for field in dataclasses.fields(model)}
+    smaller = type(row.ours, (model,), {name: value for name, value in row.changes.items() if name not in known})
+    return smaller(**fields, **{name: value for name, value in row.changes.items() if name in known})
+
+
 def torch_layout(array: jax.Array) -> np.ndarray:
     """Images [b, h, w, c] as torch has them; tokens and vectors are the same in both."""
     return np.asarray(array).transpose(0, 3, 1, 2) if array.ndim == 4 else np.asarray(array)
@@ -80,7 +108,7 @@ def torch_layout(array: jax.Array) -> np.ndarray:
 
 @pytest.mark.parametrize("row", parity.ROWS, ids=lambda row: row.peer)
 def test_every_tensor_of_the_peer_has_its_place(row: Any) -> None:
-    model: ChainModel = getattr(models, row.ours)(weights=None)
+    model = model_of(row, weights=None)
     network, names = model.build(parity.CLASSES, reference=True), model.names()
     ours = {}
     for group, trees in network.shapes.items():
@@ -110,21 +138,21 @@ def test_mean_and_deviation_are_those_of_the_imagenet_weights() -> None:
             # timm gives the Lite networks' 127 / 255 and 128 / 255 as 0.5.
             np.testing.assert_allclose((model.mean, model.std), (golden["mean"], golden["std"]), atol=0.003)
             found.add(f"hf-hub:{row.peer}")
-    unseen = {name: getattr(models, name).imagenet for name in models.__all__}
+    unseen = {name: getattr(getattr(models, name), "imagenet", "") for name in models.__all__}
     assert not [name for name, where in unseen.items() if where.startswith("hf-hub:") and where not in found]
 
 
 def loaded(row: Any, golden: Any, folder: Path) -> tuple[ChainModel, Network, Any, Any]:
     """The network with the peer's weights, which come by a file as a download does; every block is a group, so that it can be looked at."""
     save_file(drawn.weights(shapes_of(golden)), folder / "model.safetensors")
-    model: ChainModel = getattr(models, row.ours)(weights=str(folder / "model.safetensors"))
+    model = model_of(row, weights=str(folder / "model.safetensors"), head="classifier")
     model = dataclasses.replace(model, cuts=model.blocks[1:])
-    network = dataclasses.replace(model.build(parity.CLASSES, reference=True), mean=golden["mean"], std=golden["std"])
+    network = dataclasses.replace(model.build(parity.CLASSES), mean=golden["mean"], std=golden["std"])
     zeros = [
         jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), {group: trees[i] for group, trees in network.shapes.items()})
         for i in (0, 1)
     ]
-    params, stats, _ = pretrained.load_into(model, network, *zeros, head=True)
+    params, stats, _ = pretrained.load_into(model, network, *zeros)
     return model, network, params, stats
 
 
@@ -133,8 +161,8 @@ def test_answers_are_the_peers(row: Any, tmp_path: Path) -> None:
     golden = np.load(row.file)
     model, network, params, stats = loaded(row, golden, tmp_path)
     images = jnp.asarray(drawn.crops(np.load(GOLDEN / "models.npz")["photo"]), jnp.float32) / 255
-    waypoints = dict(zip((name.decode() for name in golden["blocks"]), golden["waypoints"], strict=True))
-    assert sorted(waypoints) == sorted(model.blocks)
+    blocks = [name.decode() for name in golden["blocks"]]
+    assert blocks[-1] == model.blocks[-1] and set(blocks) <= set(model.blocks)
 
     @jax.jit
     def run(x: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
@@ -142,11 +170,13 @@ def test_answers_are_the_peers(row: Any, tmp_path: Path) -> None:
         for block, start, stop in zip(model.blocks, network.groups, network.groups[1:], strict=False):
             x, _ = network.apply(params, stats, x, start=start, stop=stop)
             seen[block] = x
-        return seen, network.apply(params, stats, x, start="head")[0]
+        logits, _ = network.apply(params, stats, x, start="head")
+        seen[blocks[-1]] = x.mean((1, 2)) if x.ndim == 4 else x
+        return {name: seen[name] for name in blocks}, logits
 
     seen, logits = run(images)
-    for name in model.blocks:
-        close(parity.sketch(torch_layout(seen[name]), name), waypoints[name], name=name)
+    for name, theirs in zip(blocks, golden["waypoints"], strict=True):
+        close(parity.sketch(torch_layout(seen[name]), name), theirs, name=name)
     close(logits, golden["logits"])
     if "norms" not in golden:
         assert not jax.tree.leaves(stats)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -50,6 +50,10 @@ class Network:
             {name: jax.tree_util.tree_map_with_path(partial(_initial, words), self.shapes[name][i]) for name in self.groups} for i in (0, 1)
         )
         return params, stats
+
+    def normalised(self, mean: Sequence[float], std: Sequence[float]) -> Network:
+        """This network for images of another mean and sd: one value for each channel of the first convolution, or fewer that repeat."""
+        return replace(self, **{k: np.resize(np.array(v, np.float32), len(self.mean)) for k, v in (("mean", mean), ("std", std))})
 
     def apply(
         self,

@@ -52,23 +52,25 @@ class ConvNeXt(ChainModel):
 
         from .blocks import Conv, LayerNorm, LayerScale, Residual, ResponseNorm, Sequential
 
+        conv = partial(Conv, bias=True)
+
         def block(c: int) -> Residual:
             row: dict[str, Any] = {
-                "depthwise": Conv(7, c, c, padding=3, groups=c),
+                "depthwise": conv(7, c, c, padding=3, groups=c),
                 "norm": LayerNorm(c, EPS),
-                "expand": Conv(1, c, 4 * c, linear=self.linear, activation=partial(gelu, approximate=False)),
+                "expand": conv(1, c, 4 * c, linear=self.linear, activation=partial(gelu, approximate=False)),
             }
             row |= {"response": ResponseNorm(4 * c, EPS)} if self.v2 else {}
-            row |= {"project": Conv(1, 4 * c, c, linear=self.linear)}
+            row |= {"project": conv(1, 4 * c, c, linear=self.linear)}
             return Residual(row if self.v2 else row | {"scale": LayerScale(c)})
 
         modules: dict[str, Any] = {}
         for i, names in enumerate(self.stages()):
             c = self.width * 2**i
             if i:
-                modules[f"down{i}"] = Sequential({"norm": LayerNorm(c // 2, EPS), "conv": Conv(2, c // 2, c, stride=2)})
+                modules[f"down{i}"] = Sequential({"norm": LayerNorm(c // 2, EPS), "conv": conv(2, c // 2, c, stride=2)})
             else:
-                modules["stem"] = Sequential({"conv": Conv(4, channels, c, stride=4), "norm": LayerNorm(c, EPS)})
+                modules["stem"] = Sequential({"conv": conv(4, channels, c, stride=4), "norm": LayerNorm(c, EPS)})
             modules |= {name: block(c) for name in names}
         return modules
 

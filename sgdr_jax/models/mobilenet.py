@@ -80,7 +80,7 @@ class MobileNetV3(InvertedResiduals):
 
         from .blocks import Conv
 
-        return Conv(1, self.top, self.features, activation=hard_swish)
+        return Conv(1, self.top, self.features, bias=True, activation=hard_swish)
 
     def tensors(self) -> Iterator[Tensors]:
         """Names in timm; see ChainModel.tensors."""
@@ -153,7 +153,7 @@ class TorchvisionMobileNetV3(MobileNetV3):
 
         from .blocks import Conv
 
-        return Conv(1, self.top, self.features, linear=True, activation=hard_swish)
+        return Conv(1, self.top, self.features, bias=True, linear=True, activation=hard_swish)
 
     def tensors(self) -> Iterator[Tensors]:
         """Names in torchvision; see ChainModel.tensors."""

@@ -24,22 +24,33 @@ class Row(NamedTuple):
 
     Attributes:
         ours: class in sgdr_jax.models.
-        peer: "timm/NAME.TAG" or "torchvision/NAME".
+        peer: "timm/NAME.TAG", "torchvision/NAME", or "golden/NAME" for a file NAME_torch.py beside this one.
         waypoints: our blocks, each with the pattern of the torch module that has the same output; "*" in our name counts the modules that
             match, from 0. The last one is compared as its mean over the image, as our body gives it to the classifier, or by "pool", the
             module whose output the classifier gets. None compares names and shapes of tensors only.
+        changes: fields and constants of our class that make it smaller.
+        options: arguments that make the peer as small.
     """
 
     ours: str
     peer: str
     waypoints: Mapping[str, str] | None = None
+    changes: Mapping[str, Any] = {}
+    options: Mapping[str, Any] = {}
 
     @property
     def file(self) -> Path:
         return HERE / "parity" / f"{self.peer.replace('/', '.')}.npz"
 
 
-RESNET = {"stem": "maxpool"} | {f"layer{i}": f"layer{i}" for i in (1, 2, 3, 4)}
+RESNET = {"stem": "maxpool"} | {f"layer{i}.block*": rf"layer{i}\.\d+" for i in (1, 2, 3, 4)}
+WIDE_RESNET = {"stem": "conv1"} | {f"layer{i}.block*": rf"block{i}\.layer\.\d+" for i in (1, 2, 3)} | {"top": "relu"}
+# The ReLU of each convolution, or the pool after it.
+VGG11 = {f"layer{layer}.block0": f"features.{i}" for layer, i in ((1, 3), (2, 7), (3, 10), (4, 17), (5, 24))}
+VGG11 |= {f"layer{layer}.block1": f"features.{i}" for layer, i in ((3, 14), (4, 21), (5, 28))}
+# The last layer of a dense block gives out what all of them have made.
+DENSENET121 = {"stem": "features.pool0"} | {f"dense{i}.layer{n}": f"features.denseblock{i}" for i, n in ((1, 5), (2, 11), (3, 23), (4, 15))}
+DENSENET121 |= {f"transition{i}": f"features.transition{i}" for i in (1, 2, 3)} | {"top": "features.norm5"}
 EFFICIENTNET = {"stem": "bn1", "block*": r"blocks\.\d+\.\d+", "top": "bn2"}
 MOBILENET3_SMALL = {"stem": "bn1", "block*": r"blocks\.[0-4]\.\d", "top": r"blocks\.5\.0", "pool": "act2"}
 TV_MOBILENET3_SMALL = {"stem": r"features\.0", "block*": r"features\.([1-9]|1[01])", "top": r"features\.12", "pool": r"classifier\.1"}
@@ -51,6 +62,27 @@ ROWS = (
     Row("ResNet18", "torchvision/resnet18"),
     Row("ResNet34", "timm/resnet34.a1_in1k"),
     Row("ResNet50", "timm/resnet50.a1_in1k", RESNET),
+    Row("ResNet101", "timm/resnet101.a1_in1k"),
+    Row("ResNet152", "timm/resnet152.a1_in1k"),
+    Row("ResNeXt50_32x4d", "timm/resnext50_32x4d.a1h_in1k", RESNET),
+    Row("ResNeXt101_32x8d", "timm/resnext101_32x8d.tv2_in1k"),
+    Row("ResNeXt101_64x4d", "timm/resnext101_64x4d.c1_in1k"),
+    Row("WideResNet50_2", "timm/wide_resnet50_2.racm_in1k", RESNET),
+    Row("WideResNet101_2", "timm/wide_resnet101_2.tv2_in1k"),
+    Row("ResNet18D", "timm/resnet18d.ra2_in1k", RESNET),
+    Row("ResNet34D", "timm/resnet34d.ra2_in1k"),
+    Row("ResNet50D", "timm/resnet50d.ra2_in1k", RESNET),
+    Row("ResNet101D", "timm/resnet101d.ra2_in1k"),
+    Row("WideResNet", "golden/wide_resnet", WIDE_RESNET, *2 * ({"depth": 16, "widen": 2},)),
+    Row("VGG11BN", "timm/vgg11_bn.tv_in1k", VGG11, {"wide": (16, 4096)}, {"mlp_ratio": 1 / 256}),
+    Row("VGG13BN", "timm/vgg13_bn.tv_in1k"),
+    Row("VGG16BN", "timm/vgg16_bn.tv_in1k"),
+    Row("VGG19BN", "timm/vgg19_bn.tv_in1k"),
+    Row("DenseNet121", "timm/densenet121.ra_in1k", DENSENET121),
+    Row("DenseNet121", "torchvision/densenet121"),
+    Row("DenseNet161", "timm/densenet161.tv_in1k"),
+    Row("DenseNet169", "timm/densenet169.tv_in1k"),
+    Row("DenseNet201", "timm/densenet201.tv_in1k"),
     Row("EfficientNetLite0", "timm/tf_efficientnet_lite0.in1k", EFFICIENTNET),
     *(Row(f"EfficientNetLite{i}", f"timm/tf_efficientnet_lite{i}.in1k") for i in (1, 2, 3, 4)),
     Row("EfficientNetB0", "timm/efficientnet_b0.ra_in1k", EFFICIENTNET),
@@ -94,25 +126,31 @@ def modules_of(waypoints: Mapping[str, str], modules: Iterable[str]) -> dict[str
     return found | ({list(found)[-1]: pool} if pool else {})
 
 
-def create(peer: str) -> tuple[Any, tuple[float, ...], tuple[float, ...]]:
-    """The network without anything random in training, and mean and standard deviation of its images."""
+def create(row: Row) -> tuple[Any, tuple[float, ...], tuple[float, ...]]:
+    """The peer without anything random in training, and mean and standard deviation of its images."""
     import torch
 
-    library, _, name = peer.partition("/")
+    library, _, name = row.peer.partition("/")
+    options = {"num_classes": CLASSES} | row.options
+    imagenet = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     if library == "timm":
         import timm
 
         config = timm.models.get_pretrained_cfg(name)
-        return timm.create_model(name.partition(".")[0], num_classes=CLASSES), config.mean, config.std
+        return timm.create_model(name.partition(".")[0], **options), config.mean, config.std
+    if library == "golden":
+        from wide_resnet_torch import WideResNet
+
+        return WideResNet(**options), *imagenet
     import torchvision
 
-    net = torchvision.models.get_model(name, num_classes=CLASSES)
+    net = torchvision.models.get_model(name, **options)
     for module in net.modules():
         if isinstance(module, torch.nn.Dropout | torchvision.ops.StochasticDepth):
             module.p = 0.0
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 0.1  # as everywhere else; in its MobileNetV3 it is 0.01
-    return net, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+            module.momentum = 0.1  # as everywhere else; in torchvision's MobileNetV3 it is 0.01
+    return net, *imagenet
 
 
 def answers(net: Any, blocks: Mapping[str, str], x: Any) -> dict[str, np.ndarray]:
@@ -145,7 +183,8 @@ def main(peers: list[str]) -> None:
     for row in ROWS:
         if peers and row.peer not in peers:
             continue
-        net, mean, std = create(row.peer)
+        with torch.device("meta" if row.waypoints is None else "cpu"):
+            net, mean, std = create(row)
         shapes = {name: tuple(value.shape) for name, value in net.state_dict().items() if value.ndim}
         golden = {"tensors": [f"{name} {' '.join(map(str, shape))}" for name, shape in shapes.items()], "mean": mean, "std": std}
         if row.waypoints is not None:
