@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from . import checkpoint, report, tta
 from .config import Experiment, Find, config_hash, to_json
 from .evaluate import judge, view_logits
-from .logbook import Logbook, check_run, open_run, read_summary
+from .logbook import Logbook, check_run, open_run, read, read_summary
 from .loop import Best, Score, Standing, Work, fit
 from .plan import StagePlan, as_csv, describe, ratios
 from .progress import Quiet
@@ -215,15 +216,23 @@ def run(
         InputError: for bad input, before anything is written where possible.
     """
     ui, began = ui or Quiet(), time.perf_counter()
-    check_run(folder, to_json(experiment), config_hash(experiment), resume=resume)
+    held = check_run(folder, to_json(experiment), config_hash(experiment), resume=resume)
     if resume and (finished := read_summary(folder)):
         ui.say("this run has finished already")
         return finished
     setting = prepare(experiment, ui)
+    if held:
+        _check_weights(folder, setting.loaded.record())
     loaded = time.perf_counter() - began
     names = [str(device) for device in setting.engine.devices.mesh.devices.flat]
     with open_run(
-        folder, to_json(experiment), config_hash(experiment), resume=resume, experiment_file=experiment_file, devices=names
+        folder,
+        to_json(experiment),
+        config_hash(experiment),
+        resume=resume,
+        experiment_file=experiment_file,
+        devices=names,
+        weights=setting.loaded.record(),
     ) as book:
         rows = [describe(p) for p in setting.plan.stages]
         book.write_plan("\n\n".join("\n".join(f"{k:>20}  {v}" for k, v in row.items()) for row in rows) + "\n", as_csv(setting.plan))
@@ -237,6 +246,15 @@ def run(
         book.write_summary(summary)
         report.pictures(book.path)
     return summary
+
+
+def _check_weights(folder: str | Path, now: dict[str, Any]) -> None:
+    """Refuses to go on with a run that began with another weights file, or with other mean and std of the images."""
+    was = read(folder).environment.get("weights") or {}
+    for name in ("sha256", "mean", "std"):
+        if json.dumps(was.get(name)) != json.dumps(now.get(name)):
+            change = f"{name} {was.get(name)} of {was.get('origin')}, now {now.get(name)} of {now.get('origin')}"
+            raise InputError(f"run folder {folder} began with other weights ({change}); give the same file, or use another --run")
 
 
 def _remember(setting: Setting, book: Logbook) -> Memory | None:
@@ -260,6 +278,8 @@ def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: L
         "channels": pixels.shape[-1],
         "canvas": pixels.shape[1],
         "multi_label": setting.data.labels["train"].ndim == 2,
+        "mean": setting.engine.network.mean.tolist(),
+        "std": setting.engine.network.std.tolist(),
     }
     checkpoint.save(book.path, "final", {"params": now.params, "stats": now.stats}, facts)
     experiment = setting.experiment

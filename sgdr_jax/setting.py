@@ -12,10 +12,10 @@ import numpy as np
 from . import precompute, pretrained
 from .config import Experiment
 from .engine import Engine, engine
-from .models.base import ChainModel
 from .pipeline import Data
 from .pipeline import load as load_data
 from .plan import Plan, StagePlan, plan
+from .pretrained import Loaded
 from .progress import Quiet
 from .rng import key_for
 from .state import Tree
@@ -32,6 +32,7 @@ class Setting(NamedTuple):
         engine: compiled programs.
         images: split name to the resident images, uint8 [n, s, s, c] on every device.
         params, stats: the network before the first stage: pretrained body, fresh head.
+        loaded: where they come from.
     """
 
     experiment: Experiment
@@ -41,6 +42,7 @@ class Setting(NamedTuple):
     images: Mapping[str, jax.Array]
     params: Tree
     stats: Tree
+    loaded: Loaded
 
 
 def prepare(experiment: Experiment, ui: Quiet | None = None) -> Setting:
@@ -64,15 +66,13 @@ def prepare(experiment: Experiment, ui: Quiet | None = None) -> Setting:
     if data.bad:
         ui.say(f"{len(data.bad)} of {sum(source.sizes.values())} image files could not be read and are left out")
         schedule = plan(experiment, len(data.labels["train"]))
-    network = experiment.model.build(len(data.classes), data.images["train"].shape[-1])
+    channels = data.images["train"].shape[-1]
+    network, params, stats, loaded = pretrained.start(experiment.model, len(data.classes), channels, key_for(experiment.seed, "init"))
+    ui.say(f"{type(experiment.model).__name__}: {loaded}")
     programs = engine(experiment, network)
-    params, stats = network.init(key_for(experiment.seed, "init"))
-    if isinstance(experiment.model, ChainModel):
-        params, stats, loaded = pretrained.load_into(experiment.model, network, params, stats)
-        ui.say(f"{type(experiment.model).__name__}: {loaded}")
     params, stats = programs.devices.replicate((params, stats))
     images = {split: programs.devices.replicate(pixels) for split, pixels in data.images.items()}
-    return Setting(experiment, data, schedule, programs, images, params, stats)
+    return Setting(experiment, data, schedule, programs, images, params, stats, loaded)
 
 
 def augmentations(setting: Setting, p: StagePlan) -> tuple[Augmentation, ...]:
@@ -116,6 +116,7 @@ def activations(
         split=split,
         body=body,
         model=setting.experiment.model,
+        normalisation=(run.network.mean.tolist(), run.network.std.tolist()),
         start=p.start,
         size=p.stage.size,
         dtype=run.dtype,

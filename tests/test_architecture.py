@@ -18,8 +18,8 @@ LAYERS = (
     "types rng trees progress",
     "config",
     "schedules augment models datasets metrics sampling torch_file state",
-    "optim mesh pipeline pretrained checkpoint logbook lesson2 experiment_file",
-    "steps plan loop lr_finder precompute tta report",
+    "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
+    "steps plan loop lr_finder precompute tta report pretrained",
     "engine",
     "evaluate setting",
     "stage trained",
@@ -39,7 +39,7 @@ DOORS = {
     "tensorflow_datasets": "datasets/tfds",
     "array_record": "datasets/tfds",
     "safetensors": "pretrained",
-    "huggingface_hub": "pretrained",
+    "huggingface_hub": "weights",
     "tyro": "cli",
     "pickle": "torch_file",
     "tensorflow": None,
@@ -51,7 +51,7 @@ DOORS = {
 }
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
-WITHOUT_JAX = "__init__ types progress config lesson2 plan report logbook cli experiment_file schedules augment models datasets"
+WITHOUT_JAX = "__init__ types progress config lesson2 plan report logbook cli experiment_file weights schedules augment models datasets"
 NEEDS_JAX = {"augment/kernel", "models/chain", "models/head", "models/layers", "models/cpu", "models/winograd", "models/blocks"}
 
 
