@@ -238,6 +238,8 @@ def _replaced(tree: Mapping[str, Any], found: Mapping[Place, np.ndarray]) -> dic
 
 def _ours(array: np.ndarray) -> np.ndarray:
     """Torch's layouts in ours: convolutions OIHW to HWIO, linear layers [outputs, inputs] to [inputs, outputs]."""
+    if array.ndim == 3 and array.shape[1:] == (1, 1):  # torchvision's layer scale
+        return array[:, 0, 0]
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
 
 

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgdr_jax import models, pretrained
-from sgdr_jax.models import VGG16BN, DenseNet121, EfficientNetLite0, ResNet18, ResNet34, WideResNet
+from sgdr_jax.models import VGG16BN, DenseNet121, EfficientNetB0, EfficientNetLite0, ResNet18, ResNet34, TfEfficientNetB0, WideResNet
 from sgdr_jax.models.base import ChainModel, Tensors, conv_bn
 from sgdr_jax.models.layers import conv, pads
 from sgdr_jax.types import InputError
 
 GOLDEN = Path(__file__).parent / "golden"
+MODELS = [getattr(models, name) for name in models.__all__]
 
 
 @dataclass(frozen=True)
@@ -153,11 +154,68 @@ def test_grid_pool_covers_the_image_with_cells(side: int) -> None:
     np.testing.assert_allclose(GridPool(7)(jnp.asarray(x), Mode()), np.stack(rows, 1), atol=1e-6)
 
 
+@dataclass(frozen=True)
+class Parts(Tiny):
+    """One of each part that the others lack, and a normalisation after pooling."""
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        return ("stem", "block0", "block1", "block2")
+
+    def modules(self, channels: int) -> dict[str, Any]:
+        from sgdr_jax.models.blocks import Conv, LayerNorm, LayerScale, Residual, ResponseNorm, Sequential, SqueezeExcite
+
+        row = {"expand": Conv(1, 4, 8, linear=True, activation=jax.nn.gelu), "response": ResponseNorm(8, 1e-6), "project": Conv(1, 8, 4)}
+        return {
+            "stem": Conv(3, channels, 4, stride=2),
+            "block0": LayerNorm(4, 1e-6),
+            "block1": Residual(row | {"scale": LayerScale(4)}),
+            "block2": Sequential({"conv": Conv(1, 4, 6), "squeeze": SqueezeExcite(6, 2, jax.nn.relu, jax.nn.sigmoid)}),
+        }
+
+    def after_pool(self) -> Any:
+        from sgdr_jax.models.blocks import LayerNorm
+
+        return LayerNorm(6, 1e-6)
+
+
+def test_every_part_starts_as_said_and_learns(images: jax.Array) -> None:
+    network = Parts().build(5)
+    params, stats = network.init(jax.random.key(0))
+    late = params["late"]
+    assert np.all(late["block1"]["scale"]["gamma"] == np.float32(1e-6)) and np.all(late["block1"]["response"]["gain"] == 0)
+    assert np.all(late["pool"]["then"]["scale"] == 1)
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)
+
+    def loss(params: Any) -> jax.Array:
+        return jnp.sum(jnp.square(network.apply(params, stats, images)[0] - 1))
+
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(params)):
+        assert np.all(np.isfinite(leaf)) and np.any(leaf != 0), path
+
+
+def test_a_channel_without_any_response_has_a_finite_gradient() -> None:
+    from sgdr_jax.models.blocks import Mode, ResponseNorm
+
+    module = ResponseNorm(2, 1e-6)
+    x = jnp.asarray(np.random.default_rng(5).normal(size=(1, 3, 3, 2)) * [0, 1], jnp.float32)
+    gradient = jax.grad(lambda x: module(x, Mode()).sum())(x)
+    assert np.all(np.isfinite(gradient))
+
+
+def test_the_head_sees_what_the_imagenet_classifier_sees(images: jax.Array) -> None:
+    ours, theirs = Parts().build(5), Parts().build(5, reference=True)
+    params, stats = ours.init(jax.random.key(0))
+    pooled = ours.apply(params, stats, images, stop="head")[0]
+    np.testing.assert_array_equal(pooled[:, 6:], theirs.apply(params, stats, images, stop="head")[0])
+    assert pooled.shape == (4, 12) and np.all(np.abs(pooled.reshape(4, 2, 6).mean(-1)) < 1e-5)
+
+
 # ---- Groups ----
 
 
 def test_default_groups_and_other_cuts() -> None:
-    assert all(getattr(models, name)().groups == ("early", "late", "head") for name in models.__all__)
+    assert all(model().groups == ("early", "late", "head") for model in MODELS)
     assert ResNet18().split() == {
         "early": ("stem", "layer1.block0", "layer1.block1", "layer2.block0", "layer2.block1"),
         "late": ("layer3.block0", "layer3.block1", "layer4.block0", "layer4.block1"),
@@ -214,6 +272,26 @@ def test_older_and_other_names_in_files_of_torchvision() -> None:
     names = VGG16BN().names()
     assert names["features.40.bias"] == ("layer5.block2", "conv", "bias") and names["features.41.running_mean"][-2:] == ("bn", "mean")
     assert [names[f"classifier.{i}.weight"][:2] for i in (0, 3, 6)] == [("head", "wide1"), ("head", "wide2"), ("head", "linear")]
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "message"),
+    [
+        (EfficientNetLite0, "efficientnet_lite0.ra_in1k", "padding and epsilon"),
+        (TfEfficientNetB0, "efficientnet_b0.ra_in1k", "padding and epsilon"),
+        (EfficientNetB0, "tf_efficientnet_b0.ns_jft_in1k", "padding and epsilon"),
+    ],
+)
+def test_weights_of_the_differently_padded_timm_network_are_refused(model: type[ChainModel], weights: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        model(weights=f"hf-hub:timm/{weights}")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_late_group_has_most_of_the_body_and_the_early_one_most_of_the_image(model: type[ChainModel]) -> None:
+    groups = model().split()
+    sizes = {name: sum(leaf.size for leaf in jax.tree.leaves(shapes[0])) for name, shapes in model().build(10).shapes.items()}
+    assert sizes["late"] / (sizes["early"] + sizes["late"]) > 0.8 and len(groups["early"]) >= 3
 
 
 def test_cuts_only_partition_the_parameters_and_change_nothing(images: jax.Array, tiny: Any) -> None:

@@ -29,32 +29,56 @@ def maker(name: str) -> Any:
 parity, drawn = maker("make_parity"), maker("make_models")
 # Published numbers of parameters with 1000 classes (timm's results/model_metadata-in1k.csv, torchvision's documentation).
 MILLIONS = {
+    "ConvNeXtBase": 88.59,
+    "ConvNeXtSmall": 50.22,
+    "ConvNeXtTiny": 28.59,
+    "ConvNeXtV2Atto": 3.71,
+    "ConvNeXtV2Base": 88.72,
+    "ConvNeXtV2Femto": 5.23,
+    "ConvNeXtV2Nano": 15.62,
+    "ConvNeXtV2Pico": 9.07,
+    "ConvNeXtV2Tiny": 28.64,
     "DenseNet121": 7.98,
     "DenseNet161": 28.68,
     "DenseNet169": 14.15,
     "DenseNet201": 20.01,
+    "EfficientNetB0": 5.29,
+    "EfficientNetB1": 7.79,
+    "EfficientNetB2": 9.11,
+    "EfficientNetB3": 12.23,
     "EfficientNetLite0": 4.65,
     "EfficientNetLite1": 5.42,
     "EfficientNetLite2": 6.09,
-    "ResNeXt50_32x4d": 25.03,
+    "EfficientNetLite3": 8.20,
+    "EfficientNetLite4": 13.01,
+    "MobileNetV2": 3.50,
+    "MobileNetV3Large": 5.48,
+    "MobileNetV3Small": 2.54,
     "ResNeXt101_32x8d": 88.79,
     "ResNeXt101_64x4d": 83.46,
+    "ResNeXt50_32x4d": 25.03,
+    "ResNet101": 44.55,
+    "ResNet101D": 44.57,
+    "ResNet152": 60.19,
     "ResNet18": 11.69,
     "ResNet18D": 11.71,
     "ResNet34": 21.80,
     "ResNet34D": 21.82,
     "ResNet50": 25.56,
     "ResNet50D": 25.58,
-    "ResNet101": 44.55,
-    "ResNet101D": 44.57,
-    "ResNet152": 60.19,
+    "TfEfficientNetB0": 5.29,
+    "TfEfficientNetB1": 7.79,
+    "TfEfficientNetB2": 9.11,
+    "TfEfficientNetB3": 12.23,
+    "TorchvisionMobileNetV3Large": 5.48,
+    "TorchvisionMobileNetV3Small": 2.54,
     "VGG11BN": 132.87,
     "VGG13BN": 133.05,
     "VGG16BN": 138.37,
     "VGG19BN": 143.68,
     "WideResNet": 37.11,  # the paper's 36.48 with ten classes
-    "WideResNet50_2": 68.88,
     "WideResNet101_2": 126.89,
+    "WideResNet50_2": 68.88,
 }
 RUN = [pytest.param(row, id=row.peer) for row in parity.ROWS if row.waypoints is not None]
 
@@ -137,8 +161,8 @@ def test_answers_are_the_peers(row: Any, tmp_path: Path) -> None:
     golden = np.load(row.file)
     model, network, params, stats = loaded(row, golden, tmp_path)
     images = jnp.asarray(drawn.crops(np.load(GOLDEN / "models.npz")["photo"]), jnp.float32) / 255
-    blocks = [name.decode() for name in golden["blocks"]]
-    assert blocks[-1] == model.blocks[-1] and set(blocks) <= set(model.blocks)
+    waypoints = dict(zip((name.decode() for name in golden["blocks"]), golden["waypoints"], strict=True))
+    assert model.blocks[-1] in waypoints and set(waypoints) <= set(model.blocks)
 
     @jax.jit
     def run(x: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
@@ -147,11 +171,11 @@ def test_answers_are_the_peers(row: Any, tmp_path: Path) -> None:
             x, _ = network.apply(params, stats, x, start=start, stop=stop)
             seen[block] = x
         logits, _ = network.apply(params, stats, x, start="head")
-        seen[blocks[-1]] = x.mean((1, 2)) if x.ndim == 4 else x
-        return {name: seen[name] for name in blocks}, logits
+        seen[model.blocks[-1]] = x.mean((1, 2)) if x.ndim == 4 else x
+        return {name: seen[name] for name in waypoints}, logits
 
     seen, logits = run(images)
-    for name, theirs in zip(blocks, golden["waypoints"], strict=True):
+    for name, theirs in waypoints.items():
         close(parity.sketch(torch_layout(seen[name]), name), theirs, name=name)
     close(logits, golden["logits"])
     if "norms" not in golden:

@@ -52,7 +52,7 @@ class ChainModel(Model):
     imagenet: ClassVar[str]  # what weights="imagenet" stands for: "hf-hub:REPOSITORY", or "package:" and an installed Python package
     timm: ClassVar[str] = ""  # the architecture's name in timm, where `imagenet` is no repository of timm
     classifier: ClassVar[tuple[str, ...]]  # its name in weight files
-    features: ClassVar[int]  # channels that leave the body
+    features: ClassVar[int]  # channels that leave the body (and `after_pool`)
     size: ClassVar[int] = 224  # side in pixels of the images that the ImageNet weights were trained with
     mean: ClassVar[tuple[float, float, float]]  # of these images (0…1), unless the config.json of the weights says otherwise
     std: ClassVar[tuple[float, float, float]]
@@ -132,6 +132,14 @@ class ChainModel(Model):
         """The body's blocks as NNX modules for images of this many channels."""
         raise NotImplementedError
 
+    def after_pool(self) -> Any:
+        """What the ImageNet network has between pooling and its linear classifier, as an NNX module; None if nothing.
+
+        It belongs to the body, at the path ("pool", "then"), and takes pooled images [b, 1, 1, c] to [b, 1, 1, features]. The concat-pool
+        head gets both the maximum and the mean through it, so that it sees what the ImageNet classifier saw.
+        """
+        return None
+
     def tensors(self) -> Iterator[Tensors]:
         """Which modules the tensors of weight files belong to: torch's name of each module, its path in our trees, and its leaves.
 
@@ -155,7 +163,7 @@ class ChainModel(Model):
         """The pooling and the classifier that the ImageNet weights were trained with, as NNX modules."""
         from .head import AveragePool, LinearHead
 
-        return AveragePool(), LinearHead(self.features, classes)
+        return AveragePool(self.after_pool()), LinearHead(self.features, classes)
 
     def build(self, classes: int, channels: int = 3, *, reference: bool = False) -> Network:
         """The network of pure functions for this many classes and image channels.
@@ -178,7 +186,7 @@ class ChainModel(Model):
         if reference or self.head == "classifier":
             groups[last]["pool"], head = self.reference_head(classes)
         else:
-            groups[last]["pool"], head = ConcatPool(), Head(2 * self.features, self.hidden, classes, self.dropout)
+            groups[last]["pool"], head = ConcatPool(self.after_pool()), Head(2 * self.features, self.hidden, classes, self.dropout)
         mean, std = (np.resize(np.array(values, np.float32), inputs) for values in (self.mean, self.std))
         return network(groups | {"head": {"": head}}, mean, std)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import Array
+from jax import Array, lax
 
 from . import layers
 
@@ -55,22 +55,6 @@ class BatchNorm(nnx.Module):
         return y
 
 
-class Conv(nnx.Module):
-    """A convolution, with a bias only if asked for."""
-
-    def __init__(
-        self, size: int, inputs: int, outputs: int, *, stride: int = 1, padding: layers.Padding = 0, groups: int = 1, bias: bool = False
-    ):
-        self.kernel = nnx.Param(empty(size, size, inputs // groups, outputs))
-        if bias:
-            self.bias = nnx.Param(empty(outputs))
-        self.stride, self.padding, self.groups, self.shifts = stride, padding, groups, bias
-
-    def __call__(self, x: Array, mode: Mode) -> Array:
-        y = layers.conv(x, self.kernel[...], self.stride, self.padding, self.groups)
-        return y + self.bias[...].astype(y.dtype) if self.shifts else y
-
-
 class ConvBN(nnx.Module):
     """A convolution without bias, batch normalisation and an optional activation."""
 
@@ -93,6 +77,92 @@ class ConvBN(nnx.Module):
     def __call__(self, x: Array, mode: Mode) -> Array:
         y = self.bn(layers.conv(x, self.kernel[...], self.stride, self.padding, self.groups), mode)
         return self.activation(y) if self.activation else y
+
+
+class Conv(nnx.Module):
+    """A convolution, with bias unless told otherwise, and an optional activation. A `linear` one is 1×1, its kernel [inputs, outputs]."""
+
+    def __init__(
+        self,
+        size: int,
+        inputs: int,
+        outputs: int,
+        *,
+        stride: int = 1,
+        padding: layers.Padding = 0,
+        groups: int = 1,
+        bias: bool = True,
+        linear: bool = False,
+        activation: Activation | None = None,
+    ):
+        self.kernel = nnx.Param(empty(inputs, outputs) if linear else empty(size, size, inputs // groups, outputs))
+        self.bias = nnx.Param(empty(outputs)) if bias else None
+        self.stride, self.padding, self.groups, self.linear, self.activation = stride, padding, groups, linear, activation
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        kernel = self.kernel[...]
+        y = layers.conv(x, kernel[None, None] if self.linear else kernel, self.stride, self.padding, self.groups)
+        if self.bias is not None:
+            y = y + self.bias[...].astype(y.dtype)
+        return self.activation(y) if self.activation else y
+
+
+class LayerNorm(nnx.Module):
+    """(x - mean) / sqrt(var + eps) · scale + bias, mean and biased variance over the channels of each pixel, in float32.
+
+    Source: Ba et al. 2016.
+    """
+
+    def __init__(self, features: int, eps: float):
+        self.scale, self.bias = nnx.Param(empty(features)), nnx.Param(empty(features))
+        self.eps = eps
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        wide = x.astype(jnp.float32)
+        wide = wide - wide.mean(-1, keepdims=True)
+        var = jnp.square(wide).mean(-1, keepdims=True)
+        return (wide * lax.rsqrt(var + self.eps) * self.scale[...] + self.bias[...]).astype(x.dtype)
+
+
+class ResponseNorm(nnx.Module):
+    """Global response normalisation: x + gain · x · r / (mean of r over the channels + eps) + bias, r the length of a channel's image.
+
+    Source: Woo et al. 2023.
+    """
+
+    def __init__(self, features: int, eps: float):
+        self.gain, self.bias = nnx.Param(empty(features)), nnx.Param(empty(features))
+        self.eps = eps
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        wide = x.astype(jnp.float32)
+        square = jnp.square(wide).sum((1, 2), keepdims=True)
+        # The square root has no gradient at 0, where a channel is all zero.
+        length = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+        share = length / (length.mean(-1, keepdims=True) + self.eps)
+        return (wide * (1 + self.gain[...] * share) + self.bias[...]).astype(x.dtype)
+
+
+class LayerScale(nnx.Module):
+    """x · gamma, a factor for each channel that starts at 1e-6. Source: Touvron et al. 2021."""
+
+    def __init__(self, features: int):
+        self.gamma = nnx.Param(empty(features))
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        return x * self.gamma[...].astype(x.dtype)
+
+
+class SqueezeExcite(nnx.Module):
+    """x · gate(expand(activation(reduce(mean of x over the image)))), two 1×1 convolutions. Source: Hu et al. 2018."""
+
+    def __init__(self, features: int, squeezed: int, activation: Activation, gate: Activation):
+        self.reduce = Conv(1, features, squeezed, activation=activation)
+        self.expand = Conv(1, squeezed, features, activation=gate)
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        mean = x.astype(jnp.float32).mean((1, 2), keepdims=True).astype(x.dtype)
+        return x * self.expand(self.reduce(mean, mode), mode)
 
 
 class Sequential(nnx.Module):

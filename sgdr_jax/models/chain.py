@@ -38,7 +38,8 @@ class Network:
     shapes: Mapping[str, tuple[Tree, Tree]]
 
     def init(self, key: Array) -> tuple[Tree, Tree]:
-        """Random parameters and fresh statistics: He-normal kernels (sd² = 2 / fan-in), scales and variances 1, all else 0.
+        """Random parameters and fresh statistics: He-normal kernels (sd² = 2 / fan-in), scales and variances 1, layer
+        scales 1e-6, all else 0.
 
         A kernel's values depend on the key and the kernel's own name, not on the cuts or on other kernels. They are drawn on the host,
         where nothing has to be compiled for it, so this cannot be traced; `shapes` has what jax.eval_shape would give.
@@ -120,7 +121,7 @@ def network(groups: Mapping[str, Mapping[str, Any]], mean: np.ndarray, std: np.n
 def _initial(words: list[int], path: tuple[Any, ...], shape: jax.ShapeDtypeStruct) -> Array:
     leaf = path[-1].key
     if leaf != "kernel":
-        return jnp.asarray((np.ones if leaf in ("scale", "var") else np.zeros)(shape.shape, shape.dtype))
+        return jnp.asarray(np.full(shape.shape, {"scale": 1, "var": 1, "gamma": 1e-6}.get(leaf, 0), shape.dtype))
     name = "/".join(part.key for part in path)
     rng = np.random.default_rng([*words, zlib.crc32(name.encode())])
     fan_in = int(np.prod(shape.shape[:-1]))

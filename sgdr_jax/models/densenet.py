@@ -55,15 +55,15 @@ class DenseNet(ChainModel):
             for i in range(depth):
                 row = {
                     "bn1": BatchNorm(width, EPS, activation=relu),
-                    "conv1": Conv(1, width, 4 * self.growth),
+                    "conv1": Conv(1, width, 4 * self.growth, bias=False),
                     "bn2": BatchNorm(4 * self.growth, EPS, activation=relu),
-                    "conv2": Conv(3, 4 * self.growth, self.growth, padding=1),
+                    "conv2": Conv(3, 4 * self.growth, self.growth, padding=1, bias=False),
                 }
                 modules[f"dense{dense}.layer{i}"] = Dense(row)
                 width += self.growth
             bn = BatchNorm(width, EPS, activation=relu)
             if dense < 4:
-                modules[f"transition{dense}"] = Sequential({"bn": bn, "conv": Conv(1, width, width // 2), "pool": MeanPool()})
+                modules[f"transition{dense}"] = Sequential({"bn": bn, "conv": Conv(1, width, width // 2, bias=False), "pool": MeanPool()})
                 width //= 2
             else:
                 modules["top"] = bn

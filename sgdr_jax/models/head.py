@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,22 +12,35 @@ from jax import Array
 
 from .blocks import BatchNorm, Conv, Linear, Mode
 
+Module = Callable[[Array, Mode], Array]
+
 
 class ConcatPool(nnx.Module):
-    """Maximum and mean over the image, in this order: [b, h, w, c] to float32 [b, 2c]. Source: fastai."""
+    """Maximum and mean over the image, in this order, each through `then`: [b, h, w, c] to float32 [b, 2 · features]. Source: fastai."""
+
+    def __init__(self, then: Module | None = None):
+        self.then = then
 
     def __call__(self, x: Array, mode: Mode) -> Array:
         # The gradient of max compares x with its maximum. Without the barrier XLA may compute x twice with different rounding: then none
         # is equal, and the gradient is lost or not finite.
         x = jax.lax.optimization_barrier(x.astype(jnp.float32))
-        return jnp.concatenate([x.max((1, 2)), x.mean((1, 2))], axis=-1)
+        pooled = (x.max((1, 2), keepdims=True), x.mean((1, 2), keepdims=True))
+        return jnp.concatenate([_flat(part, self.then, mode) for part in pooled], axis=-1)
 
 
 class AveragePool(nnx.Module):
-    """Mean over the image: [b, h, w, c] to float32 [b, c]."""
+    """Mean over the image, through `then`: [b, h, w, c] to float32 [b, features]."""
+
+    def __init__(self, then: Module | None = None):
+        self.then = then
 
     def __call__(self, x: Array, mode: Mode) -> Array:
-        return x.astype(jnp.float32).mean((1, 2))
+        return _flat(x.astype(jnp.float32).mean((1, 2), keepdims=True), self.then, mode)
+
+
+def _flat(x: Array, then: Module | None, mode: Mode) -> Array:
+    return (x if then is None else then(x, mode)).reshape(len(x), -1)
 
 
 def dropout(x: Array, rate: float, key: Array | None) -> Array:
@@ -89,9 +104,9 @@ class WideHead(nnx.Module):
     """VGG's classifier: two wide layers with ReLU on a grid of cells, the first on all of them at once, then a linear one."""
 
     def __init__(self, cells: int, features: int, wide: tuple[int, int], classes: int):
-        self.wide1, self.wide2 = Conv(cells, features, wide[0], bias=True), Conv(1, wide[0], wide[1], bias=True)
+        self.wide1 = Conv(cells, features, wide[0], activation=jax.nn.relu)
+        self.wide2 = Conv(1, wide[0], wide[1], activation=jax.nn.relu)
         self.linear = Linear(wide[1], classes)
 
     def __call__(self, x: Array, mode: Mode) -> Array:
-        x = jax.nn.relu(self.wide2(jax.nn.relu(self.wide1(x, mode)), mode))
-        return self.linear(x[:, 0, 0])
+        return self.linear(self.wide2(self.wide1(x, mode), mode)[:, 0, 0])

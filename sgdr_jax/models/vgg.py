@@ -47,7 +47,7 @@ class VGG(ChainModel):
         modules: dict[str, Any] = {}
         for layer, (depth, outputs) in enumerate(zip(self.depths, CHANNELS, strict=True), 1):
             for i in range(depth):
-                row = {"conv": Conv(3, channels, outputs, padding=1, bias=True), "bn": BatchNorm(outputs, EPS, activation=relu)}
+                row = {"conv": Conv(3, channels, outputs, padding=1), "bn": BatchNorm(outputs, EPS, activation=relu)}
                 pool = {"pool": MaxPool(2, 0)} if i == depth - 1 else {}
                 modules[f"layer{layer}.block{i}"], channels = Sequential(row | pool), outputs
         return modules

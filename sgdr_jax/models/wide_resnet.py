@@ -26,7 +26,7 @@ class WideResNet(ChainModel):
     """Where the body's weights come from: a .safetensors or .pth file, or None for random ones; nobody publishes ImageNet weights."""
     head: Literal["new", "classifier"] = "classifier"
     """"classifier": the paper's, average pooling and one linear layer. "new": the concat-pool head."""
-    cuts: tuple[str, ...] = ("layer3",)
+    cuts: tuple[str, ...] = ("layer2",)
     """Blocks (layer1 … layer3, or finer, as layer2.block1, and top) at which a new layer group begins."""
     depth: int = 28
     """Layers with weights: 6n + 4 for n blocks in each layer."""
@@ -68,14 +68,15 @@ class WideResNet(ChainModel):
 
         def block(inputs: int, outputs: int, stride: int) -> PreActivated:
             row = {
-                "conv1": Conv(3, inputs, outputs, stride=stride, padding=1),
+                "conv1": Conv(3, inputs, outputs, stride=stride, padding=1, bias=False),
                 "bn2": BatchNorm(outputs, EPS, activation=relu),
-                "conv2": Conv(3, outputs, outputs, padding=1),
+                "conv2": Conv(3, outputs, outputs, padding=1, bias=False),
             }
             same = stride == 1 and inputs == outputs
-            return PreActivated(BatchNorm(inputs, EPS, activation=relu), row, None if same else Conv(1, inputs, outputs, stride=stride))
+            down = None if same else Conv(1, inputs, outputs, stride=stride, bias=False)
+            return PreActivated(BatchNorm(inputs, EPS, activation=relu), row, down)
 
-        modules, inputs = {"stem": Conv(3, channels, 16, padding=1)}, 16
+        modules, inputs = {"stem": Conv(3, channels, 16, padding=1, bias=False)}, 16
         for layer in (1, 2, 3):
             outputs = 8 * 2**layer * self.widen
             for i in range(self._repeats):

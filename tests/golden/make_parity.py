@@ -26,8 +26,8 @@ class Row(NamedTuple):
         ours: class in sgdr_jax.models.
         peer: "timm/NAME.TAG", "torchvision/NAME", or "golden/NAME" for a file NAME_torch.py beside this one.
         waypoints: our blocks, each with the pattern of the torch module that has the same output; "*" in our name counts the modules that
-            match, from 0. The last one is compared as its mean over the image, as our body gives it to the classifier. None compares
-            names and shapes of tensors only.
+            match, from 0. The last one is compared as its mean over the image, as our body gives it to the classifier, or by "pool", the
+            module whose output the classifier gets. None compares names and shapes of tensors only.
         changes: fields and constants of our class that make it smaller.
         options: arguments that make the peer as small.
     """
@@ -52,6 +52,10 @@ VGG11 |= {f"layer{layer}.block1": f"features.{i}" for layer, i in ((3, 14), (4, 
 DENSENET121 = {"stem": "features.pool0"} | {f"dense{i}.layer{n}": f"features.denseblock{i}" for i, n in ((1, 5), (2, 11), (3, 23), (4, 15))}
 DENSENET121 |= {f"transition{i}": f"features.transition{i}" for i in (1, 2, 3)} | {"top": "features.norm5"}
 EFFICIENTNET = {"stem": "bn1", "block*": r"blocks\.\d+\.\d+", "top": "bn2"}
+MOBILENET3_SMALL = {"stem": "bn1", "block*": r"blocks\.[0-4]\.\d", "top": r"blocks\.5\.0", "pool": "act2"}
+TV_MOBILENET3_SMALL = {"stem": r"features\.0", "block*": r"features\.([1-9]|1[01])", "top": r"features\.12", "pool": r"classifier\.1"}
+CONVNEXT = {"stem": "stem"} | {f"down{i}": rf"stages\.{i}\.downsample" for i in (1, 2, 3)}
+CONVNEXT |= {"block*": r"stages\.\d\.blocks\.\d+", "pool": r"head\.norm"}
 
 ROWS = (
     Row("ResNet18", "timm/resnet18.a1_in1k", RESNET),
@@ -80,8 +84,25 @@ ROWS = (
     Row("DenseNet169", "timm/densenet169.tv_in1k"),
     Row("DenseNet201", "timm/densenet201.tv_in1k"),
     Row("EfficientNetLite0", "timm/tf_efficientnet_lite0.in1k", EFFICIENTNET),
-    Row("EfficientNetLite1", "timm/tf_efficientnet_lite1.in1k"),
-    Row("EfficientNetLite2", "timm/tf_efficientnet_lite2.in1k"),
+    *(Row(f"EfficientNetLite{i}", f"timm/tf_efficientnet_lite{i}.in1k") for i in (1, 2, 3, 4)),
+    Row("EfficientNetB0", "timm/efficientnet_b0.ra_in1k", EFFICIENTNET),
+    Row("EfficientNetB1", "timm/efficientnet_b1.ft_in1k"),
+    Row("EfficientNetB2", "timm/efficientnet_b2.ra_in1k"),
+    Row("EfficientNetB3", "timm/efficientnet_b3.ra2_in1k"),
+    *(Row(f"EfficientNetB{i}", f"torchvision/efficientnet_b{i}") for i in (0, 1, 2, 3)),
+    Row("TfEfficientNetB0", "timm/tf_efficientnet_b0.ns_jft_in1k", EFFICIENTNET),
+    *(Row(f"TfEfficientNetB{i}", f"timm/tf_efficientnet_b{i}.ns_jft_in1k") for i in (1, 2, 3)),
+    Row("MobileNetV2", "timm/mobilenetv2_100.ra_in1k", EFFICIENTNET),
+    Row("MobileNetV2", "torchvision/mobilenet_v2"),
+    Row("MobileNetV3Small", "timm/mobilenetv3_small_100.lamb_in1k", MOBILENET3_SMALL),
+    Row("MobileNetV3Large", "timm/mobilenetv3_large_100.ra_in1k"),
+    Row("TorchvisionMobileNetV3Small", "torchvision/mobilenet_v3_small", TV_MOBILENET3_SMALL),
+    Row("TorchvisionMobileNetV3Large", "torchvision/mobilenet_v3_large"),
+    Row("ConvNeXtTiny", "timm/convnext_tiny.fb_in1k", CONVNEXT),
+    Row("ConvNeXtTiny", "torchvision/convnext_tiny"),
+    *(Row(f"ConvNeXt{size}", f"timm/convnext_{size.lower()}.fb_in1k") for size in ("Small", "Base")),
+    Row("ConvNeXtV2Atto", "timm/convnextv2_atto.fcmae_ft_in1k", CONVNEXT),
+    *(Row(f"ConvNeXtV2{size}", f"timm/convnextv2_{size.lower()}.fcmae_ft_in1k") for size in ("Femto", "Pico", "Nano", "Tiny", "Base")),
 )
 
 
@@ -101,7 +122,8 @@ def modules_of(waypoints: Mapping[str, str], modules: Iterable[str]) -> dict[str
             found |= {ours.replace("*", str(i)): module for i, module in enumerate(matches)}
         else:
             (found[ours],) = matches
-    return found
+    pool = found.pop("pool", None)
+    return found | ({list(found)[-1]: pool} if pool else {})
 
 
 def create(row: Row) -> tuple[Any, tuple[float, ...], tuple[float, ...]]:
@@ -117,15 +139,17 @@ def create(row: Row) -> tuple[Any, tuple[float, ...], tuple[float, ...]]:
         config = timm.models.get_pretrained_cfg(name)
         return timm.create_model(name.partition(".")[0], **options), config.mean, config.std
     if library == "golden":
-        from wide_resnet_torch import WideResNet
+        from wide_resnet_torch import wide_resnet
 
-        return WideResNet(**options), *imagenet
+        return wide_resnet(**options), *imagenet
     import torchvision
 
     net = torchvision.models.get_model(name, **options)
     for module in net.modules():
         if isinstance(module, torch.nn.Dropout | torchvision.ops.StochasticDepth):
             module.p = 0.0
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.1  # as everywhere else; in its MobileNetV3 it is 0.01
     return net, *imagenet
 
 
