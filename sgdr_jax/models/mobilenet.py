@@ -162,14 +162,14 @@ class TorchvisionMobileNetV3(MobileNetV3):
 
 
 @dataclass(frozen=True)
-class TorchvisionMobileNetV3Small(TorchvisionMobileNetV3, MobileNetV3Small):
+class TorchvisionMobileNetV3Small(MobileNetV3Small, TorchvisionMobileNetV3):
     """MobileNetV3-Small for torchvision's weights: download.pytorch.org/models/mobilenet_v3_small-047dcff4.pth."""
 
     imagenet: ClassVar = "mobilenet_v3_small-047dcff4.pth"
 
 
 @dataclass(frozen=True)
-class TorchvisionMobileNetV3Large(TorchvisionMobileNetV3, MobileNetV3Large):
+class TorchvisionMobileNetV3Large(MobileNetV3Large, TorchvisionMobileNetV3):
     """MobileNetV3-Large for torchvision's weights: download.pytorch.org/models/mobilenet_v3_large-5c1a4163.pth."""
 
     imagenet: ClassVar = "mobilenet_v3_large-5c1a4163.pth"
