@@ -1,4 +1,4 @@
-"""The commands: plan, train, find-lr, eval, predict, models. Any field of an experiment is an option, such as --seed 1 --data.root photos."""
+"""The commands: plan, train, find-lr, eval, predict, models. Any field of an experiment is an option, such as --seed 1."""
 
 from __future__ import annotations
 

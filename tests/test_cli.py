@@ -258,7 +258,7 @@ def test_models_lists_the_networks_and_the_blocks_of_one(capsys, tmp_path):
 def test_weights_that_do_not_exist_are_met_with_the_nearest(place, capsys, tmp_path):
     argv = ("train", Path("experiments/folder.py"), "--data.root", place / "data", "--run", tmp_path / "run")
     assert "did you mean imagenet?" in fails(capsys, *argv, "--model.weights", "imagnet")
-    assert "use weights of tf_efficientnet_lite0, or the model" not in fails(
+    assert "use weights of tf_efficientnet_lite0, or the model ResNet18" in fails(
         capsys, *argv, "--model.weights", "hf-hub:timm/resnet18.a1_in1k"
     )
     assert not (tmp_path / "run").exists()
