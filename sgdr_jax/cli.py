@@ -1,4 +1,4 @@
-"""The commands: plan, train, find-lr, eval, predict. Any field of an experiment is an option, such as --seed 1 --data.root photos."""
+"""The commands: plan, train, find-lr, eval, predict, models. Any field of an experiment is an option, such as --seed 1."""
 
 from __future__ import annotations
 
@@ -91,8 +91,20 @@ class PredictCommand:
     """The experiment file of the run; needed only where it defines a model, dataset or the like of its own."""
 
 
+@dataclass
+class ModelsCommand:
+    """Lists the networks: parameters of the body in millions, billions of multiply-adds for one image, layer groups, default weights."""
+
+    name: tyro.conf.Positional[str] = ""
+    """Part of a name, such as resnet; the name of a single network shows its blocks."""
+    size: int | None = None
+    """Side of the image in pixels; by default what the network's weights were trained with."""
+    csv: Path | None = None
+    """Also write the table as CSV to this file, with plain numbers."""
+
+
 WITH_EXPERIMENT = {"plan": PlanCommand, "train": TrainCommand, "find-lr": FindLrCommand}
-WITH_RUN = {"eval": EvalCommand, "predict": PredictCommand}
+ALONE = {"eval": EvalCommand, "predict": PredictCommand, "models": ModelsCommand}
 
 USAGE = """usage: sgdr-jax COMMAND …
 
@@ -103,6 +115,7 @@ USAGE = """usage: sgdr-jax COMMAND …
                                     the learning-rate finder, as table and picture
   eval     DIR [--split test]       evaluate a finished run
   predict  PATHS… --run DIR         classes of image files, as CSV
+  models   [NAME]                   the networks, or the blocks of one
 
 FILE is an experiment file; its fields are the options, such as --seed 1 --stages.1.lr 0.01 --data.root photos.
 --stages.N.lr takes one rate, or one for each trained layer group, and then replaces the finder.
@@ -134,8 +147,8 @@ def _dispatch(argv: list[str]) -> None:
         print(USAGE)
         raise SystemExit(0 if argv else 2)
     name, rest = argv[0], argv[1:]
-    if name in WITH_RUN:
-        command = _parse(WITH_RUN[name], rest, f"sgdr-jax {name}")
+    if name in ALONE:
+        command = _parse(ALONE[name], rest, f"sgdr-jax {name}")
     elif name in WITH_EXPERIMENT:
         if not rest or rest[0].startswith("-"):
             if rest and rest[0] in ("-h", "--help"):
@@ -147,9 +160,10 @@ def _dispatch(argv: list[str]) -> None:
         experiment, words = _take_rates(experiment_file.load(rest[0]), rest[1:])
         command = _parse(kind, words, f"sgdr-jax {name} {rest[0]}", kind(experiment=experiment))
     else:
-        near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *WITH_RUN], 1)
+        near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *ALONE], 1)
         raise InputError(f"{name!r} is no command; " + (f"did you mean {near[0]}? " if near else "") + "sgdr-jax --help lists them")
-    {"plan": _plan, "train": _train, "find-lr": _find_lr, "eval": _eval, "predict": _predict}[name](command, rest[0] if rest else "")
+    run = {"plan": _plan, "train": _train, "find-lr": _find_lr, "eval": _eval, "predict": _predict, "models": _models}[name]
+    run(command, rest[0] if rest else "")
 
 
 def _parse(kind: type, argv: list[str], prog: str, default: Any = None) -> Any:
@@ -297,6 +311,34 @@ def _predict(command: PredictCommand, _: str) -> None:
         command.out.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")
     else:
         sys.stdout.write(text.getvalue())
+
+
+def _models(command: ModelsCommand, _: str) -> None:
+    from .models.base import networks
+
+    _check_output(command.csv)
+    require(command.size is None or 32 <= command.size <= 4096, "--size", command.size, "use 32…4096 pixels")
+    known = {name.lower(): name for name in networks()}
+    names = [name for lower, name in known.items() if lower == command.name.lower()]
+    names = names or [name for lower, name in known.items() if command.name.lower() in lower]
+    if not names:
+        near = [known[name] for name in difflib.get_close_matches(command.name.lower(), known, 3)]
+        raise InputError(
+            f"{command.name!r} is no network; " + (f"did you mean {' or '.join(near)}? " if near else "") + "see sgdr-jax models"
+        )
+    from . import measure
+
+    kinds = {name: networks()[name]() for name in names}
+    if len(kinds) == 1:
+        rows = [block._asdict() for block in measure.blocks(kinds[names[0]], command.size)]
+    else:
+        rows = [measure.row(name, kind, command.size) for name, kind in kinds.items()]
+    Terminal().say(measure.table(rows))
+    if command.csv:
+        with command.csv.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def _check_output(path: Path | None) -> None:

@@ -19,7 +19,7 @@ LAYERS = (
     "config",
     "schedules augment models datasets metrics sampling torch_file state",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
-    "steps plan loop lr_finder precompute tta report pretrained",
+    "steps plan loop lr_finder precompute tta report pretrained measure",
     "engine",
     "evaluate setting",
     "stage trained",
