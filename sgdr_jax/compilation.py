@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,9 +87,8 @@ def keep_programs(folder: Path | None = None) -> None:
     folder = folder or cache_folder() / "compiled"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        facts = folder.lstat()
-    except FileExistsError:
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
         facts = folder.lstat()
     except OSError:  # no home or a full or read-only disk: the next run compiles again
         return

@@ -35,7 +35,8 @@ class Engine:
         dtype: of the network's arithmetic.
         batch_size: examples per evaluation step.
         forward: compiled (params, stats, x, start=, stop=) → activations or logits.
-        augmented: compiled (images uint8 [n, s, s, c], index [b], draw [b], key, augmentations=, size=) → float32 [b, size, size, c].
+        augmented: compiled (images uint8 [n, s, s, c], index [b], draw [b], key, augmentations=, size=) → float32 [b, size, size, c];
+            index n is the first image again.
         plain: compiled (images, index, size=) → float32 [b, size, size, c].
         view: compiled (images, ids uint32 [n], index, key, v, kind=, augmentations=, size=) → test-time view v, float32 [b, size, size, c].
         rows: compiled (array [n, ...], index [b]) → rows of a resident array [b, ...].
@@ -97,7 +98,7 @@ def engine(experiment: Experiment, network: Network) -> Engine:
     def augmented(
         images: jax.Array, index: jax.Array, draw: jax.Array, key: jax.Array, augmentations: tuple[Augmentation, ...], size: int
     ) -> jax.Array:
-        return kernel.augment(rows(images, index), draw, key, augmentations, size)
+        return kernel.augment(rows(images, index % len(images)), draw, key, augmentations, size)
 
     def plain(images: jax.Array, index: jax.Array, size: int) -> jax.Array:
         return kernel.resize(rows(images, index), size)

@@ -101,7 +101,7 @@ def activations(
 
     def rows(index: jax.Array, draw: jax.Array) -> jax.Array:
         x = (
-            run.augmented(images, index % n, draw, key, augmentations=augment, size=p.stage.size)
+            run.augmented(images, index, draw, key, augmentations=augment, size=p.stage.size)
             if copies
             else run.plain(images, index, size=p.stage.size)
         )

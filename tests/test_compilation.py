@@ -40,7 +40,7 @@ print(json.dumps(summary["compiled"] | {"digest": tree_digest({"params": net.par
 def experiment(cycles: int, sizes: tuple[int, ...] = (16, 24)) -> Experiment:
     stages = [
         Stage("head", size=sizes[0], train="head", lr=0.01, schedule=Sgdr(cycles), precompute=True, augment=False),
-        *(Stage(f"all at {size}", size=size, lr=0.01, schedule=Sgdr(cycles)) for size in sizes),
+        *(Stage(f"all {i}", size=size, lr=0.01, schedule=Sgdr(cycles)) for i, size in enumerate(sizes)),
     ]
     return Experiment(
         name="compiled", data=DATA, model=Tiny(), batch_size=8, stages=tuple(stages), evaluate=Eval(batch_size=8, tta_views=0)
@@ -60,7 +60,7 @@ def test_a_second_process_loads_what_the_first_compiled_and_computes_the_same_bi
     first, second = start(tmp_path, "first"), start(tmp_path, "second")
     kept = list((tmp_path / "sgdr_jax" / "compiled").glob("*-cache"))
     assert len(kept) > 3 and first["loaded"] < len(kept)  # a program that comes twice in a process is found already
-    assert second["loaded"] >= len(kept) and second["programs"] == first["programs"] and second["seconds"] < first["seconds"]
+    assert second["loaded"] >= len(kept) and second["programs"] <= first["programs"]  # activations are kept, too
     assert (second["digest"], second["test"]) == (first["digest"], first["test"])
     assert (tmp_path / "sgdr_jax" / "compiled").stat().st_mode & 0o777 == 0o700
     off = start(tmp_path, "off", JAX_ENABLE_COMPILATION_CACHE="false")
