@@ -15,13 +15,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from .caches import cache_folder
 from .config import to_json
 from .types import Augmentation
-
-
-def cache_folder() -> Path:
-    """Where caches live: `$XDG_CACHE_HOME/sgdr_jax`, by default `~/.cache/sgdr_jax`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sgdr_jax"
 
 
 def tree_digest(tree: Any) -> str:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from . import checkpoint, report, tta
+from .compilation import compiled
 from .config import Experiment, Find, config_hash, to_json
 from .evaluate import judge, view_logits
 from .logbook import Logbook, check_run, open_run, read, read_summary
 from .loop import Best, Score, Standing, Work, fit
 from .plan import StagePlan, as_csv, describe, ratios
 from .progress import Quiet
+from .rehearsal import ahead, rehearse, rehearse_evaluation
 from .setting import Setting, prepare
 from .stage import StageRun, find_lr, first_state, hyper_rows, open_stage, stage_batches
 from .state import TrainState, Tree
@@ -146,7 +150,7 @@ def run_stage(
     copy = setting.engine.devices.replicate
     first, standing, restored = 0, Standing(best), None
     if memory:
-        restored, best = _restore(setting, book.path, memory, first_state(p, now.params, now.stats))
+        restored, best = _restore(setting, book.path, memory, first_state(setting.engine, p, now.params, now.stats))
         now = now._replace(params=copy(restored.params), stats=copy(restored.stats))
         first, standing = memory.step, Standing(best, np.inf if memory.lowest is None else memory.lowest, memory.stale, memory.stopped)
     stage = open_stage(setting, p, now.params, now.stats, ui)
@@ -198,7 +202,13 @@ def _restore(setting: Setting, folder: Path, memory: Memory, like: TrainState) -
 
 
 def run(
-    experiment: Experiment, folder: str | Path, *, resume: bool = False, experiment_file: str | Path | None = None, ui: Quiet | None = None
+    experiment: Experiment,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    experiment_file: str | Path | None = None,
+    ui: Quiet | None = None,
+    compile_ahead: bool | None = None,
 ) -> dict[str, Any]:
     """Runs an experiment from data to final numbers, keeping everything in a run folder.
 
@@ -208,14 +218,15 @@ def run(
         resume: go on from the newest good checkpoint in the folder; ends with the numbers of an uninterrupted run.
         experiment_file: named in environment.json.
         ui: progress bars; silent by default.
+        compile_ahead: compile the next stages while one trains; None does where the device is not the processor that compiles.
 
     Returns:
-        The summary that is also kept as summary.json: stages, validation and test figures, seconds.
+        The summary that is also kept as summary.json: stages, validation and test figures, seconds, what was compiled.
 
     Raises:
         InputError: for bad input, before anything is written where possible.
     """
-    ui, began = ui or Quiet(), time.perf_counter()
+    ui, began, before = ui or Quiet(), time.perf_counter(), compiled()
     held = check_run(folder, to_json(experiment), config_hash(experiment), resume=resume)
     if resume and (finished := read_summary(folder)):
         ui.say("this run has finished already")
@@ -238,10 +249,15 @@ def run(
         book.write_plan("\n\n".join("\n".join(f"{k:>20}  {v}" for k, v in row.items()) for row in rows) + "\n", as_csv(setting.plan))
         memory = _remember(setting, book) if resume else None
         now, best, done = Network(setting.params, setting.stats, setting.plan.largest_size), None, list(memory.stages) if memory else []
-        for p in setting.plan.stages[memory.stage if memory else 0 :]:
-            now, best = run_stage(setting, p, now, best, memory, done, book, ui)
-            memory = None
+        plans = setting.plan.stages[memory.stage if memory else 0 :]
+        with ahead(_rehearsals(setting, plans, compile_ahead)) as ready:
+            for p in plans:
+                ready(p.index)
+                now, best = run_stage(setting, p, now, best, memory, done, book, ui)
+                memory = None
+            ready("evaluation")
         summary = conclude(setting, now, done, book, ui, loaded)
+        summary["compiled"] = (compiled() - before)._asdict()
         summary["seconds"] = time.perf_counter() - began
         book.write_summary(summary)
         report.pictures(book.path)
@@ -255,6 +271,15 @@ def _check_weights(folder: str | Path, now: dict[str, Any]) -> None:
         if json.dumps(was.get(name)) != json.dumps(now.get(name)):
             change = f"{name} {was.get(name)} of {was.get('origin')}, now {now.get(name)} of {now.get('origin')}"
             raise InputError(f"run folder {folder} began with other weights ({change}); give the same file, or use another --run")
+
+
+def _rehearsals(setting: Setting, plans: Sequence[StagePlan], wanted: bool | None) -> dict[Any, Callable[[], None]]:
+    """What to compile ahead: every stage after the first, which begins at once, and the final evaluation."""
+    # A processor that trains has no time to spare for compiling: there it makes nothing faster.
+    if not (jax.default_backend() != "cpu" if wanted is None else wanted):
+        return {}
+    stages = {p.index: partial(rehearse, setting, p) for p in plans[1:]}
+    return stages | {"evaluation": partial(rehearse_evaluation, setting, plans[-1].stage.size)}
 
 
 def _remember(setting: Setting, book: Logbook) -> Memory | None:

@@ -101,7 +101,7 @@ def activations(
 
     def rows(index: jax.Array, draw: jax.Array) -> jax.Array:
         x = (
-            run.augmented(images, index % n, draw, key, augmentations=augment, size=p.stage.size)
+            run.augmented(images, index, draw, key, augmentations=augment, size=p.stage.size)
             if copies
             else run.plain(images, index, size=p.stage.size)
         )
@@ -111,6 +111,8 @@ def activations(
         with ui.bar(f"activations of {split}", n * max(copies, 1)) as tick:
             return run.map(rows, n * max(copies, 1), tick)
 
+    if run.rehearsing:
+        return compute()
     name = precompute.cache_key(
         images=setting.data.images[split],
         split=split,

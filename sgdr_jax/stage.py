@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from . import lr_finder, optim
+from . import lr_finder
 from .config import AdamW, Find, Sgd
+from .engine import Engine
 from .evaluate import judge
 from .pipeline import Batch, train_batches
 from .plan import StagePlan, ratios
@@ -36,9 +36,10 @@ class StageRun(NamedTuple):
     validate: Callable[[TrainState], dict[str, float]]
 
 
-def first_state(p: StagePlan, params: Tree, stats: Tree) -> TrainState:
+def first_state(run: Engine, p: StagePlan, params: Tree, stats: Tree) -> TrainState:
     """A stage's state before its first update: a fresh optimizer around the network."""
-    return TrainState(jnp.int32(0), params, stats, optim.init(p.optimizer, p.trained, params))
+    slots = run.slots({g: params[g] for g in p.trained}, optimizer=p.optimizer, trained=p.trained)
+    return TrainState(jax.numpy.int32(0), params, stats, slots)
 
 
 def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Quiet) -> StageRun:
@@ -74,7 +75,7 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
             logits = run.map(lambda index, _: run.predict(state.params, state.stats, run.rows(valid, index), start=p.start), len(valid))
         return judge(setting.experiment, logits[None], setting.data.labels["valid"])
 
-    return StageRun(run.devices.replicate(first_state(p, params, stats)), update, validate)
+    return StageRun(run.devices.replicate(first_state(run, p, params, stats)), update, validate)
 
 
 def stage_batches(setting: Setting, p: StagePlan, first: int, stop: int) -> Iterator[Batch]:

@@ -15,14 +15,16 @@ FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in sor
 
 # A module imports from earlier lines only, or from its own folder.
 LAYERS = (
-    "types rng trees progress",
+    "types rng trees progress caches",
     "config",
     "schedules augment models datasets metrics sampling torch_file state",
+    "compilation",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
     "steps plan loop lr_finder precompute tta report pretrained measure",
     "engine",
     "evaluate setting",
     "stage trained",
+    "rehearsal",
     "recipe",
     "session cli __init__",
     "__main__",
@@ -51,7 +53,9 @@ DOORS = {
 }
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
-WITHOUT_JAX = "__init__ types progress config lesson2 plan report logbook cli experiment_file weights schedules augment models datasets"
+WITHOUT_JAX = (
+    "__init__ types progress caches config lesson2 plan report logbook cli experiment_file weights schedules augment models datasets"
+)
 NEEDS_JAX = {"augment/kernel", "models/chain", "models/head", "models/layers", "models/cpu", "models/winograd", "models/blocks"}
 
 

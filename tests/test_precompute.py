@@ -11,7 +11,8 @@ import pytest
 
 from sgdr_jax import precompute
 from sgdr_jax.augment import Flip, Rotate
-from sgdr_jax.precompute import cache_folder, cache_key, cached, tree_digest
+from sgdr_jax.caches import cache_folder
+from sgdr_jax.precompute import cache_key, cached, tree_digest
 
 from .helpers import Tiny, host_state
 

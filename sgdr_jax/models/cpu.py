@@ -73,8 +73,8 @@ def _dense_backward(stride: int, around: Pairs, saved: tuple[Array, Array], g: A
     x, kernel = saved
     if stride == 1:
         # What every pixel of x gave to y, gathered: a convolution of g with the kernel turned around.
-        mirrored = tuple((k - 1 - a, k - 1 - b) for k, (a, b) in zip(kernel.shape[:2], around, strict=True))
-        dx = _dense_forward(g, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), 1, mirrored)
+        rows, columns = ((k - 1 - a, k - 1 - b) for k, (a, b) in zip(kernel.shape[:2], around, strict=True))
+        dx = _dense_forward(g, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), 1, (rows, columns))
     else:
         (dx,) = jax.linear_transpose(
             lambda x: lax.conv_general_dilated(x, kernel, (stride, stride), around, dimension_numbers=("NHWC", "HWIO", "NHWC")), x

@@ -75,7 +75,8 @@ class WideResNet(ChainModel):
             same = stride == 1 and inputs == outputs
             return PreActivated(BatchNorm(inputs, EPS, activation=relu), row, None if same else Conv(1, inputs, outputs, stride=stride))
 
-        modules, inputs = {"stem": Conv(3, channels, 16, padding=1)}, 16
+        modules: dict[str, Any] = {"stem": Conv(3, channels, 16, padding=1)}
+        inputs = 16
         for layer in (1, 2, 3):
             outputs = 8 * 2**layer * self.widen
             for i in range(self._repeats):
