@@ -82,7 +82,7 @@ def row(name: str, model: ChainModel, size: int | None = None) -> dict[str, Any]
         "features": model.features,
         "blocks": len(body),
         "groups": ", ".join(f"{group}: {_span(names)}" for group, names in model.split().items()),
-        "weights": model.imagenet.removeprefix("hf-hub:"),
+        "weights": model.imagenet.removeprefix("hf-hub:") or "none",
     }
 
 
@@ -91,11 +91,13 @@ def _span(names: Sequence[str]) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Rows with the same keys as a table to print: parameters in millions, multiply-adds in billions, numbers on the right."""
+    """Rows with the same keys as a table to print, but for what would not fit a line: parameters in millions, multiply-adds in billions."""
     units = {"parameters": ("M params", 1e6), "macs": ("GMACs", 1e9)}
-    made = Table(box=box.SIMPLE_HEAD)
-    for name, value in rows[0].items():
-        made.add_column(units.get(name, (name,))[0], justify="right" if isinstance(value, int) else "left", overflow="fold")
+    names = [name for name in rows[0] if name not in ("blocks", "groups")]
+    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in names:
+        numbers = isinstance(rows[0][name], int)
+        made.add_column(units.get(name, (name,))[0], justify="right" if numbers else "left", no_wrap=name != "weights", overflow="fold")
     for row in rows:
-        made.add_row(*(f"{value / units[name][1]:.2f}" if name in units else str(value) for name, value in row.items()))
+        made.add_row(*(f"{row[name] / units[name][1]:.2f}" if name in units else str(row[name]) for name in names))
     return made

@@ -29,7 +29,7 @@ def test_counts_are_the_published_ones(model: ChainModel, billions: float, milli
 def test_blocks_are_counted_as_by_hand() -> None:
     stem, layer1, *_, layer4, head = measure.blocks(ResNet18())
     assert stem == ("stem", 7 * 7 * 3 * 64 + 128, 112 * 112 * 7 * 7 * 3 * 64, (56, 56, 64))
-    assert layer1 == ("layer1", 4 * (9 * 64 * 64 + 128), 4 * 56 * 56 * 9 * 64 * 64, (56, 56, 64))
+    assert layer1 == ("layer1.block0", 2 * (9 * 64 * 64 + 128), 2 * 56 * 56 * 9 * 64 * 64, (56, 56, 64))
     assert layer4.output == (512,) and head == ("head", 513_000, 512_000, (1000,))
     depthwise = measure.blocks(EfficientNetLite0())[1]  # block0: 3×3 over each of 32 channels, then 1×1 to 16
     assert depthwise.macs == 112 * 112 * (9 * 32 + 32 * 16)

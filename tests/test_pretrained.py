@@ -323,7 +323,7 @@ def load(model: ChainModel, tensors: dict[str, np.ndarray], path: Path, classes:
         (
             ResNet18(),
             ResNet34(),
-            r"80 missing: layer1/block2/conv1/bn/bias, .* and 77 more; it looks like ResNet18: use that model, or weights of ResNet34$",
+            r"80 missing: layer1.block2/conv1/bn/bias, .* and 77 more; it looks like ResNet18: use that model, or weights of ResNet34$",
         ),
         (
             ResNet50(),

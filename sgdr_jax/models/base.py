@@ -49,7 +49,7 @@ class ChainModel(Model):
     hidden: int = 512
     """Width of the head's hidden layer; 0 for a single linear layer."""
 
-    imagenet: ClassVar[str]  # what weights="imagenet" stands for: "hf-hub:REPOSITORY", or "package:" and an installed Python package
+    imagenet: ClassVar[str]  # what weights="imagenet" stands for: "hf-hub:REPOSITORY", "package:" and an installed package, or ""
     timm: ClassVar[str] = ""  # the architecture's name in timm, where `imagenet` is no repository of timm
     classifier: ClassVar[tuple[str, ...]]  # its name in weight files
     features: ClassVar[int]  # channels that leave the body (and `after_pool`)
