@@ -15,13 +15,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from .caches import cache_folder
 from .config import to_json
 from .types import Augmentation
-
-
-def cache_folder() -> Path:
-    """Where caches live: `$XDG_CACHE_HOME/sgdr_jax`, by default `~/.cache/sgdr_jax`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sgdr_jax"
 
 
 def tree_digest(tree: Any) -> str:
@@ -55,7 +51,7 @@ def cache_key(
     """Twenty hex digits over everything that the activations depend on; a change in any one misses the cache.
 
     Args:
-        images: uint8 pixels of the split [n, s, s, c].
+        images: of the split: their pixels, or digests of them.
         split: its name.
         body: parameters and statistics of the frozen groups.
         model: the model's configuration, for what the parameters do not show.

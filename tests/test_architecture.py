@@ -15,11 +15,13 @@ FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in sor
 
 # A module imports from earlier lines only, or from its own folder.
 LAYERS = (
-    "types rng trees progress",
-    "config",
+    "types rng trees progress labels caches",
+    "config decode",
+    "placement canvas",
     "schedules augment models datasets metrics sampling torch_file state",
     "optim mesh pipeline pretrained checkpoint logbook lesson2 experiment_file",
     "steps plan loop lr_finder precompute tta report",
+    "feed",
     "engine",
     "evaluate setting",
     "stage trained",
@@ -34,7 +36,7 @@ DOORS = {
     "optax": "optim",
     "flax": "models",
     "orbax": "checkpoint",
-    "PIL": "pipeline",
+    "PIL": "decode",
     "matplotlib": "report",
     "tensorflow_datasets": "datasets/tfds",
     "array_record": "datasets/tfds",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -111,38 +111,56 @@ def take(items: Any, where: np.ndarray) -> Any:
     return tuple(items[int(i)] for i in where) if isinstance(items, (list, tuple)) else items[where]
 
 
-def make_source(
-    classes: Sequence[str],
-    found: Mapping[str, tuple[Any, np.ndarray, Sequence[str]]],
-    identity: Iterable[Any],
-    valid_fraction: float,
-    seed: int,
-) -> Source:
-    """A Source of the splits `found` (split to items, labels, names), with a validation split held out of "train" if there is none.
+class Examples(NamedTuple):
+    """Part of a set: n items, their labels, names and ids; see `types.Source`."""
 
-    `identity` are the parts that tell the items' contents apart; classes, names, labels and splits are added here.
+    items: Any
+    labels: np.ndarray
+    names: Sequence[str]
+    ids: Sequence[str]
+
+    def at(self, where: np.ndarray) -> Examples:
+        """The examples at these positions."""
+        return Examples(take(self.items, where), self.labels[where], take(tuple(self.names), where), take(tuple(self.ids), where))
+
+
+def make_source(
+    classes: Sequence[str], found: Mapping[str, Examples], valid_fraction: float, seed: int, rates: np.ndarray | None = None
+) -> Source:
+    """A Source of the splits `found`, with a validation split held out of "train" if there is none.
+
     Raises InputError for fewer than two classes, a class without training example, and a training set too small to divide.
     """
     splits = dict(found)
-    items, labels, names = splits["train"]
+    train = splits["train"]
     require(len(classes) >= 2, "data: the list of classes", list(classes), "a classifier needs at least two")
     if "valid" not in splits:
-        held = hold_out(names, labels, valid_fraction, seed)
+        held = hold_out(train.names, train.labels, valid_fraction, seed)
         if not held.any():
             raise InputError(
-                f"data: none of the {len(names)} training images can be held out for validation; give at least two images of a class"
+                f"data: none of the {len(train.names)} training images can be held out for validation; give at least two images of a class"
             )
-        for split, where in (("train", np.flatnonzero(~held)), ("valid", np.flatnonzero(held))):
-            splits[split] = (take(items, where), labels[where], take(names, where))
-    labels = splits["train"][1]
+        splits["train"], splits["valid"] = train.at(np.flatnonzero(~held)), train.at(np.flatnonzero(held))
+    labels = splits["train"].labels
     seen = set(np.flatnonzero(labels.any(axis=0)).tolist() if labels.ndim == 2 else labels.tolist())
     missing = [name for label, name in enumerate(classes) if label not in seen]
     require(not missing, "data: classes without a training image", missing[:5], "give each class at least one")
     ordered = {split: splits[split] for split in ("train", "valid", "test") if split in splits}
+    parts = [part for split, x in ordered.items() for part in (split, tuple(x.ids), tuple(x.names), x.labels)]
     return Source(
         classes=tuple(classes),
-        labels={split: labels for split, (_, labels, _) in ordered.items()},
-        items={split: items for split, (items, _, _) in ordered.items()},
-        names={split: tuple(names) for split, (_, _, names) in ordered.items()},
-        fingerprint=fingerprint((tuple(classes), *identity, *(part for s, (_, y, n) in ordered.items() for part in (s, tuple(n), y)))),
+        labels={split: x.labels for split, x in ordered.items()},
+        items={split: x.items for split, x in ordered.items()},
+        names={split: tuple(x.names) for split, x in ordered.items()},
+        ids={split: tuple(x.ids) for split, x in ordered.items()},
+        fingerprint=fingerprint((tuple(classes), *parts, *(() if rates is None else (rates,)))),
+        rates=rates,
     )
+
+
+def numbered(split: str, items: Any, labels: np.ndarray, contents: str = "") -> Examples:
+    """Images named by their numbers; told apart by `contents`, or by their pixels where that is empty."""
+    names = [f"{split}/{i}" for i in range(len(labels))]
+    if contents:
+        return Examples(items, labels, names, [f"{contents}/{name}" for name in names])
+    return Examples(items, labels, names, [hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()[:20] for image in items])

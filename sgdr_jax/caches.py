@@ -1,0 +1,11 @@
+"""Where things that took long to compute are kept between runs. No jax."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Where caches live: `$XDG_CACHE_HOME/sgdr_jax`, by default `~/.cache/sgdr_jax`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sgdr_jax"
