@@ -211,7 +211,7 @@ def in_memory(items: Items, side: int, channels: int | None, tick: Tick, keep: b
 
 def _channels(items: Items) -> int:
     decode.ready()
-    return 3 if any(decode.in_threads(lambda i: decode.is_colour(items.get(i)), range(len(items.names)))) else 1
+    return 3 if any(decode.in_threads(lambda i: decode.is_colour(lambda: items.get(i)), range(len(items.names)))) else 1
 
 
 def _decoded(

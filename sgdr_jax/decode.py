@@ -78,14 +78,28 @@ def ready() -> None:
 
 
 def is_colour(item: Any) -> bool:
-    """Whether an image has colours, by its header; false for what cannot be read."""
-    if isinstance(item, np.ndarray):
-        return item.ndim == 3 and item.shape[2] == 3
+    """Whether an image (see `attempt`) has colours, by its header; false for what cannot be read."""
     try:
+        item = item() if callable(item) else item
+        if isinstance(item, np.ndarray):
+            return item.ndim == 3 and item.shape[2] == 3
         with _open(item) as image:
             return not _is_grey(image)
     except Exception:  # See `attempt`, which says what is wrong.
         return False
+
+
+def dimensions(item: Any) -> tuple[int, int] | None:
+    """Width and height of an image (see `attempt`) as it stands upright, by its header; None for what cannot be read."""
+    try:
+        item = item() if callable(item) else item
+        if isinstance(item, np.ndarray):
+            return item.shape[1], item.shape[0]
+        with _open(item) as image:
+            turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
+            return (image.height, image.width) if turned else image.size
+    except Exception:  # See `attempt`, which says what is wrong.
+        return None
 
 
 def _open(item: str | os.PathLike[str] | bytes) -> Any:

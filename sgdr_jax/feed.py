@@ -27,12 +27,14 @@ class Images:
     Attributes:
         pixels: where they lie on the host.
         devices: where they are needed.
+        gather: compiled (resident, index [b]) → their images [b, s, s, c], split over the devices.
         resident: all of them on every device, or None where they are streamed.
     """
 
     pixels: Pixels
     devices: Devices
-    resident: jax.Array | None
+    gather: Callable[[jax.Array, jax.Array], jax.Array]
+    resident: jax.Array | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -40,9 +42,8 @@ class Images:
     def batches(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, jax.Array]]:
         """Each batch with its images on the devices, uint8 [b, s, s, c], split over them; the same bits however they get there."""
         if self.resident is not None:
-            gather = rows(self.devices)
             for batch in batches:
-                yield batch, gather(self.resident, self.devices.scatter(batch.index))
+                yield batch, self.gather(self.resident, self.devices.scatter(batch.index))
         else:
             here, hosts = jax.process_index(), jax.process_count()
             # One batch more than is being computed is on its way to the devices.
@@ -53,7 +54,7 @@ class Images:
 
 def images(pixels: Pixels, devices: Devices, resident: bool) -> Images:
     """A split's images, put on every device where they are to be resident."""
-    return Images(pixels, devices, devices.replicate(pixels[:]) if resident else None)
+    return Images(pixels, devices, rows(devices), devices.replicate(pixels[:]) if resident else None)
 
 
 @functools.cache

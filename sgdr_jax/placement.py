@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
+from .caches import cache_folder
 from .config import require
 
 Kept = Literal["disk", "memory", "nothing"]
@@ -76,6 +77,18 @@ def residence(wanted: str, needed: int, kept: Kept, *, device: int) -> tuple[boo
     if needed <= DEVICE_SHARE * device:
         return True, f"resident on each device ({size(needed)} of {size(device)} free)"
     return False, f"streamed: {size(needed)} are more than {100 * DEVICE_SHARE:.0f} % of the {size(device)} free on each device"
+
+
+def forecast(wanted: str, count: int, side: int) -> str:
+    """Where so many images would lie, as far as can be told without opening them or the devices; one line."""
+    needed = count * side * side * 3
+    text = f"images: {count:,} of at most {side} px in three channels, {size(needed)}; "
+    if wanted != "auto":
+        return text + wanted + ", as asked"
+    kept, _ = storage(wanted, needed, disk=free_disk(cache_folder()), host=free_memory(), found=False)
+    if kept == "nothing":
+        return text + "decoded for each batch, for want of disk and memory"
+    return text + f"resident where a device has {size(needed / DEVICE_SHARE)} free, else streamed from {kept}"
 
 
 def free_disk(folder: Path) -> int:

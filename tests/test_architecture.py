@@ -20,8 +20,8 @@ LAYERS = (
     "placement canvas",
     "schedules augment models datasets metrics sampling torch_file state",
     "optim mesh pipeline pretrained checkpoint logbook lesson2 experiment_file",
-    "steps plan loop lr_finder precompute tta report",
-    "feed",
+    "survey steps plan loop lr_finder precompute tta",
+    "feed report",
     "engine",
     "evaluate setting",
     "stage trained",
@@ -37,6 +37,7 @@ DOORS = {
     "flax": "models",
     "orbax": "checkpoint",
     "PIL": "decode",
+    "pyarrow": "datasets/hugging_face",
     "matplotlib": "report",
     "tensorflow_datasets": "datasets/tfds",
     "array_record": "datasets/tfds",
@@ -53,7 +54,8 @@ DOORS = {
 }
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
-WITHOUT_JAX = "__init__ types progress config lesson2 plan report logbook cli experiment_file schedules augment models datasets"
+WITHOUT_JAX = """__init__ types progress labels caches config decode placement canvas lesson2 sampling pipeline survey plan report
+    logbook cli experiment_file schedules augment models datasets"""
 NEEDS_JAX = {"augment/kernel", "models/chain", "models/head", "models/layers", "models/blocks"}
 
 

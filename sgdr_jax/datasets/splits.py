@@ -8,6 +8,7 @@ new classes, and adding a few images moves few others.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config import require
+from ..labels import strata
 from ..types import InputError, Source
 
 
@@ -75,14 +77,8 @@ def hold_out(names: Sequence[str], labels: np.ndarray, fraction: float, seed: in
 
 def per_class(names: Sequence[str], labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Positions, rising, of `count` random examples of each class (all of a class that has fewer). `labels` is int [n]."""
-    left = dict.fromkeys(range(int(labels.max()) + 1), count)
-    chosen = []
-    for i in shuffled(names, seed, "pick"):
-        label = int(labels[i])
-        if left[label] > 0:
-            left[label] -= 1
-            chosen.append(i)
-    return np.array(sorted(chosen), np.int64)
+    rank, _ = ranks(names, labels, seed, "pick")
+    return np.flatnonzero(rank < count)
 
 
 def _label_rows(labels: np.ndarray) -> list[tuple[int, ...]]:
@@ -122,6 +118,55 @@ class Examples(NamedTuple):
     def at(self, where: np.ndarray) -> Examples:
         """The examples at these positions."""
         return Examples(take(self.items, where), self.labels[where], take(tuple(self.names), where), take(tuple(self.ids), where))
+
+
+class Joined(Sequence[Any]):
+    """Items of several kinds one after the other; an index array gives some of them in any order."""
+
+    def __init__(self, parts: Sequence[Any], where: np.ndarray | None = None) -> None:
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+        self._where = np.arange(self._ends[-1]) if where is None else where
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, np.ndarray):
+            return Joined(self._parts, self._where[index])
+        place = int(self._where[index])
+        part = int(np.searchsorted(self._ends, place, side="right"))
+        return self._parts[part][place - int(self._ends[part]) + len(self._parts[part])]
+
+
+def join(parts: Sequence[Examples]) -> Examples:
+    """Several parts of sets as one; arrays stay an array where they are of one shape."""
+    items: Any = [part.items for part in parts]
+    if all(isinstance(x, np.ndarray) and x.shape[1:] == items[0].shape[1:] for x in items):
+        items = np.concatenate(items)
+    elif all(isinstance(x, tuple) for x in items):
+        items = tuple(itertools.chain(*items))
+    else:
+        items = Joined(items)
+    names, ids = (tuple(itertools.chain(*column)) for column in ((p.names for p in parts), (p.ids for p in parts)))
+    return Examples(items, np.concatenate([part.labels for part in parts]), names, ids)
+
+
+def examples_of(source: Source, split: str) -> Examples:
+    """A split of an opened set."""
+    return Examples(source.items[split], source.labels[split], source.names[split], source.ids[split])
+
+
+def ranks(names: Sequence[str], labels: np.ndarray, seed: int, purpose: str) -> tuple[np.ndarray, np.ndarray]:
+    """Each example's rank within its stratum (see `labels.strata`), from 0, in an order that is random but depends on seed, purpose and
+    names alone; and its stratum. Both int64 [n]."""
+    stratum = strata(labels)
+    order = np.array(shuffled(names, seed, purpose), np.int64)
+    order = order[np.argsort(stratum[order], kind="stable")]
+    starts = np.searchsorted(stratum[order], stratum[order])
+    rank = np.empty(len(names), np.int64)
+    rank[order] = np.arange(len(names)) - starts
+    return rank, stratum
 
 
 def make_source(

@@ -66,14 +66,13 @@ class Tfds(Dataset):
             "test": self.test or _present(builder, "test"),
         }
         found = {}
-        state = splits.fingerprint([builder.info.full_name, *(repr(builder.info.splits[name]) for name in sorted(builder.info.splits))])
         for split, spec in wanted.items():
             if spec:
                 items, labels = read(builder, spec, self.image, self.label)
                 unlabelled = bool((labels < 0).any())
                 require(not unlabelled or (split == "test" and not self.test), f"data.{split}", spec, "some of its images have no label")
                 if not unlabelled:
-                    found[split] = splits.numbered(split, items, labels, f"{builder.info.full_name} {state[:16]} {spec}")
+                    found[split] = splits.numbered(split, items, labels, f"{_identity(builder.info)} {spec}")
         return splits.make_source(list(classes), found, self.valid_fraction, self.seed)
 
 
@@ -190,14 +189,13 @@ def read(builder: Any, split: str, image: str = "image", label: str = "label") -
     small = None not in shape and max(shape[:2]) <= _SMALL
     decoders = None if small else {image: tensorflow_datasets.decode.SkipDecoding()}
     try:
-        size = info.splits[split].num_examples
         if info.as_proto.file_format == "array_record":
             records = builder.as_data_source(split, decoders=decoders)
         else:
             records = _TfRecords(info, split, decoders)
     except (ValueError, KeyError) as error:
         raise InputError(f"{info.full_name} has no split {split!r}; it has {', '.join(info.splits)}") from error
-    key = splits.fingerprint([info.full_name, repr(info.splits[split]), str(info.splits), split, image, label, size])
+    key = splits.fingerprint([_identity(info), split, image, label])
     images, labels = _kept(cache_folder() / "tfds" / f"{key[:20]}.npz", lambda: _read(records, image, label, shape if small else None))
     items = images if small else _Encoded(records, image, np.arange(len(records)))
     if isinstance(feature, tensorflow_datasets.features.ClassLabel):
@@ -222,9 +220,16 @@ def _read(records: Sequence[Any], image: str, label: str, shape: tuple[int, ...]
     return images, table
 
 
+def _identity(info: Any) -> str:
+    """Tells a prepared set from every other: its name, and a hash of its description, which has the bytes and lengths of all its files."""
+    text = Path(info.data_dir, "dataset_info.json").read_text(encoding="utf-8")
+    return f"{info.full_name} {splits.fingerprint([text])[:16]}"
+
+
 def _kept(path: Path, compute: Callable[[], tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """The pair of arrays kept in a file, computed and kept where it is not there or damaged."""
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path, allow_pickle=False) as archive:
+    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), path.open("rb") as file:
+        archive = np.load(file, allow_pickle=False)
         return archive["images"], archive["labels"]
     images, labels = compute()
     with contextlib.suppress(OSError):  # A full or forbidden disk costs the next run some time.
