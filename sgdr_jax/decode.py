@@ -36,14 +36,14 @@ def cores() -> int:
 
 
 def in_threads[T](work: Callable[[int], T], positions: Iterable[int]) -> Iterator[T]:
-    """`work` of each position, in order, done ahead by as many threads as there are cores; few results wait at a time."""
+    """`work` of each position, in order, done ahead by as many threads as there are cores; some hundred results may wait at a time."""
     threads = cores()
     waiting: deque[Future[list[T]]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
         for chunk in itertools.batched(positions, _CHUNK):
             waiting.append(pool.submit(lambda chunk: [work(i) for i in chunk], chunk))
-            if len(waiting) > 2 * threads:
+            if len(waiting) > 16 * threads:
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()

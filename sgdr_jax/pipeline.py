@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -239,13 +240,16 @@ def _from_array(items: np.ndarray, side: int, channels: int | None) -> np.ndarra
         return square if channels in (None, items.shape[3]) else np.repeat(square, 3, axis=3)
     deep = channels or items.shape[3]
     out = np.empty((len(items), side, side, deep), np.uint8)
-    for i, square in enumerate(decoder.in_threads(lambda i: decoder.attempt(items[i], side, deep), range(len(items)))):
-        out[i] = square
+
+    def work(i: int) -> None:
+        out[i] = decoder.attempt(items[i], side, deep)
+
+    deque(decoder.in_threads(work, range(len(items))), 0)
     return out
 
 
 def image_digests(data: Data, split: str) -> np.ndarray:
-    """uint64 [n]: 64 bits of the SHA-256 of each image's pixels."""
+    """uint64 [n]: `canvas.digest` of each image."""
     if split in data.digests:
         return data.digests[split]
     pixels = data.images[split]

@@ -4,7 +4,6 @@ import io
 import json
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -79,11 +78,8 @@ def test_classes_without_names_are_sorted_and_text_labels_work(tmp_path):
     pq.write_table(table(range(12), [[7, 10, 9][i % 3] for i in range(12)]), tmp_path / "train.parquet")
     source = HuggingFace(str(tmp_path)).open()
     assert source.classes == ("7", "9", "10")
-    assert set(zip((np.array([int(n.split("/")[1]) for n in source.names["train"]]) % 3).tolist(), source.labels["train"].tolist())) == {
-        (0, 0),
-        (1, 2),
-        (2, 1),
-    }
+    levels = [int(name.split("/")[1]) for name in source.names["train"]]
+    assert source.labels["train"].tolist() == [[0, 2, 1][level % 3] for level in levels]
     pq.write_table(table(range(12), ["ba"[i % 2] for i in range(12)]), tmp_path / "train.parquet")
     assert HuggingFace(str(tmp_path)).open().classes == ("a", "b")
 
@@ -93,7 +89,7 @@ def test_unlabelled_test_images_are_left_out_and_unlabelled_training_images_refu
     pq.write_table(table(range(3), [-1] * 3, CAT), tmp_path / "data/test-00000-of-00001.parquet")
     assert "test" not in data.open().sizes
     pq.write_table(table(range(3), [0, None, 1], CAT), tmp_path / "data/train-00000-of-00002.parquet")
-    with pytest.raises(InputError, match="data.label is 'label'; some training images have no label"):
+    with pytest.raises(InputError, match=r"data\.label is 'label'; some training images have no label"):
         data.open()
 
 
