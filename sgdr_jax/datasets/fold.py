@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..config import require
 from ..types import Dataset, InputError, Source
 from . import splits
+from .folder import ImageFolder
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Fold(Dataset):
     Test images are left as they are.
     """
 
-    data: Dataset
+    data: Dataset = field(default_factory=ImageFolder)
     """The other set."""
     folds: int = 5
     """Number of folds."""

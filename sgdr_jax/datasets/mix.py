@@ -9,6 +9,7 @@ import numpy as np
 from ..config import require
 from ..types import Dataset, InputError, Source
 from . import splits
+from .folder import ImageFolder
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Mix(Dataset):
     An epoch is as long as all training sets together. Validation and test images are those of all sets, each once.
     """
 
-    sets: tuple[Dataset, ...]
+    sets: tuple[Dataset, ...] = (ImageFolder(),)
     """The sets."""
     weights: tuple[float, ...] = ()
     """One for each set: how much of an epoch comes from it, relative to the others; none: every image comes up once."""

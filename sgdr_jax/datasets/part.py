@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..config import require
 from ..types import Dataset, Source
 from . import splits
+from .folder import ImageFolder
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Part(Dataset):
     labels for an image, its class is the rarest of them. At least one image of each class is kept.
     """
 
-    data: Dataset
+    data: Dataset = field(default_factory=ImageFolder)
     """The other set."""
     share: float = 1.0
     """Share of each class that is kept, above 0, up to 1."""
