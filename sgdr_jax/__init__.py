@@ -4,9 +4,9 @@ The names here are what experiment files need; none of them imports jax.
 """
 
 from .config import AdamW, Eval, Experiment, Find, Parallel, Sgd, Spread, Stage
-from .lesson2 import lesson2
+from .lesson2 import fine_tune, lesson2
 from .plan import plan
 from .types import InputError
 
-__all__ = ["AdamW", "Eval", "Experiment", "Find", "InputError", "Parallel", "Sgd", "Spread", "Stage", "lesson2", "plan"]
+__all__ = ["AdamW", "Eval", "Experiment", "Find", "InputError", "Parallel", "Sgd", "Spread", "Stage", "fine_tune", "lesson2", "plan"]
 __version__ = "0.1.0"

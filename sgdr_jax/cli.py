@@ -1,4 +1,4 @@
-"""The commands: plan, train, find-lr, eval, predict, models. Any field of an experiment is an option, such as --seed 1."""
+"""The commands: data, plan, train, find-lr, eval, predict, models, prepare. Fields of experiments are options: --seed 1."""
 
 from __future__ import annotations
 
@@ -19,11 +19,32 @@ import tyro
 
 from . import experiment_file
 from .config import Experiment, Find, config_hash, require
+from .pipeline import canvas_side
+from .placement import forecast
 from .plan import Plan, as_csv, describe, plan
 from .progress import Terminal
 from .types import InputError
 
 Overrides = Annotated[Experiment, tyro.conf.arg(name="")]
+
+
+@dataclass
+class PrepareCommand:
+    """Downloads and prepares a set of the TensorFlow Datasets catalogue, unless it is prepared already."""
+
+    name: tyro.conf.Positional[str]
+    """Name in the catalogue: NAME, NAME/CONFIG or NAME:VERSION."""
+    data_dir: str | None = None
+    """Folder of prepared sets; by default TFDS_DATA_DIR, or ~/tensorflow_datasets."""
+
+
+@dataclass
+class DataCommand:
+    """Decodes the data of an experiment and prints what they are: counts, sizes, duplicates, unreadable files (without jax)."""
+
+    experiment: Overrides
+    rejected: Path | None = None
+    """Also write the names of all unreadable files, with the reasons, to this file."""
 
 
 @dataclass
@@ -103,11 +124,12 @@ class ModelsCommand:
     """Also write the table as CSV to this file, with plain numbers."""
 
 
-WITH_EXPERIMENT = {"plan": PlanCommand, "train": TrainCommand, "find-lr": FindLrCommand}
-ALONE = {"eval": EvalCommand, "predict": PredictCommand, "models": ModelsCommand}
+WITH_EXPERIMENT = {"data": DataCommand, "plan": PlanCommand, "train": TrainCommand, "find-lr": FindLrCommand}
+WITHOUT_EXPERIMENT = {"eval": EvalCommand, "predict": PredictCommand, "models": ModelsCommand, "prepare": PrepareCommand}
 
 USAGE = """usage: sgdr-jax COMMAND …
 
+  data     FILE [options]           what the data are: counts, sizes, duplicates, unreadable files
   plan     FILE [options]           what an experiment would do, stage by stage
   train    FILE [--run DIR] [--resume] [options]
                                     run an experiment
@@ -116,6 +138,7 @@ USAGE = """usage: sgdr-jax COMMAND …
   eval     DIR [--split test]       evaluate a finished run
   predict  PATHS… --run DIR         classes of image files, as CSV
   models   [NAME]                   the networks, or the blocks of one
+  prepare  NAME                     download and prepare a set of the TensorFlow Datasets catalogue
 
 FILE is an experiment file; its fields are the options, such as --seed 1 --stages.1.lr 0.01 --data.root photos.
 --stages.N.lr takes one rate, or one for each trained layer group, and then replaces the finder.
@@ -147,8 +170,8 @@ def _dispatch(argv: list[str]) -> None:
         print(USAGE)
         raise SystemExit(0 if argv else 2)
     name, rest = argv[0], argv[1:]
-    if name in ALONE:
-        command = _parse(ALONE[name], rest, f"sgdr-jax {name}")
+    if name in WITHOUT_EXPERIMENT:
+        command = _parse(WITHOUT_EXPERIMENT[name], rest, f"sgdr-jax {name}")
     elif name in WITH_EXPERIMENT:
         if not rest or rest[0].startswith("-"):
             if rest and rest[0] in ("-h", "--help"):
@@ -160,10 +183,11 @@ def _dispatch(argv: list[str]) -> None:
         experiment, words = _take_rates(experiment_file.load(rest[0]), rest[1:])
         command = _parse(kind, words, f"sgdr-jax {name} {rest[0]}", kind(experiment=experiment))
     else:
-        near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *ALONE], 1)
+        near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *WITHOUT_EXPERIMENT], 1)
         raise InputError(f"{name!r} is no command; " + (f"did you mean {near[0]}? " if near else "") + "sgdr-jax --help lists them")
-    run = {"plan": _plan, "train": _train, "find-lr": _find_lr, "eval": _eval, "predict": _predict, "models": _models}[name]
-    run(command, rest[0] if rest else "")
+    run = {"data": _data, "plan": _plan, "train": _train, "find-lr": _find_lr, "eval": _eval, "predict": _predict}
+    run |= {"models": _models, "prepare": _prepare}
+    run[name](command, rest[0] if rest else "")
 
 
 def _parse(kind: type, argv: list[str], prog: str, default: Any = None) -> Any:
@@ -228,13 +252,46 @@ def _show_plan(made: Plan, ui: Terminal) -> None:
     ui.say(plan_table([describe(p) for p in made.stages]))
 
 
+def _prepare(command: PrepareCommand, _: str) -> None:
+    from .datasets import tfds
+
+    Terminal().say(f"{command.name}: {tfds.prepare(command.name, command.data_dir)}")
+
+
+def _data(command: DataCommand, _: str) -> None:
+    from .pipeline import load
+    from .report import survey_tables
+    from .survey import survey
+
+    experiment, ui = command.experiment, Terminal()
+    _check_output(command.rejected)
+    source = experiment.data.open()
+    side = canvas_side(experiment.canvas, plan(experiment, source.sizes["train"]).largest_size)
+    with ui.bar("decoding images", sum(source.sizes.values())) as tick:
+        done = 0
+
+        def progress(now: int, total: int) -> None:
+            nonlocal done
+            tick(now - done)
+            done = now
+
+        data = load(source, canvas=side, images=experiment.images, max_bad_share=1, progress=progress, say=ui.say)
+    found = survey(source, data)
+    for part in survey_tables(found, data.classes):
+        ui.say(part)
+    if command.rejected:
+        lines = "".join(f"{name}\t{reason}\n" for name, reason in found.rejected)
+        command.rejected.write_text(lines, encoding="utf-8", errors="surrogateescape")
+
+
 def _plan(command: PlanCommand, _: str) -> None:
     experiment, ui = command.experiment, Terminal()
     _check_output(command.csv)
-    size = experiment.data.open().sizes["train"] if command.train_size is None else command.train_size
-    made = plan(experiment, size)
-    ui.say(f"{experiment.name} ({config_hash(experiment)}): {size:,} training images, batches of {experiment.batch_size}")
+    sizes = experiment.data.open().sizes if command.train_size is None else {"train": command.train_size}
+    made = plan(experiment, sizes["train"])
+    ui.say(f"{experiment.name} ({config_hash(experiment)}): {sizes['train']:,} training images, batches of {experiment.batch_size}")
     _show_plan(made, ui)
+    ui.say(forecast(experiment.images, sum(sizes.values()), canvas_side(experiment.canvas, made.largest_size)))
     if command.csv:
         command.csv.write_text(as_csv(made), encoding="utf-8")
         ui.say(f"every update: {command.csv}")

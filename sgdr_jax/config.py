@@ -139,8 +139,8 @@ class Stage:
 
     name: str
     """Shown in tables and logs; unique in the experiment."""
-    size: int = 224
-    """Side in pixels of the square that the network sees."""
+    size: int | tuple[int, ...] = 224
+    """Side in pixels of the square that the network sees; several share the stage's epochs evenly, in turn."""
     train: int | str | tuple[str, ...] = "all"
     """What trains: "head", "all", names of layer groups, or the index of the first group that trains."""
     lr: float | tuple[float, ...] | Spread | Find | None = Find()
@@ -168,7 +168,9 @@ class Stage:
             require(ok, f'stage "{self.name}": {name}', value, fix)
 
         check(bool(self.name), "name", self.name, "give the stage a name")
-        check(8 <= self.size <= 4096, "size", self.size, "use 8…4096 pixels")
+        sizes = self.size if isinstance(self.size, tuple) else (self.size,)
+        check(bool(sizes) and all(8 <= size <= 4096 for size in sizes), "size", self.size, "use 8…4096 pixels")
+        check(len(sizes) == 1 or not self.precompute, "size", self.size, "cached activations have one size; give one, or precompute=False")
         check(self.views >= 0, "views", self.views, "use 0 (fresh draws) or a number of copies")
         check(isinstance(self.bn, tuple) or self.bn in ("train", "frozen"), "bn", self.bn, "use train, frozen, or names of layer groups")
         check(self.patience is None or self.patience >= 1, "patience", self.patience, "use 1 or more, or None")
@@ -245,6 +247,8 @@ class Experiment:
     """Share of the target spread evenly over all classes, 0…1."""
     balance: float = 0.0
     """Oversampling of rare classes: 0 as they are, 1 all classes equally often; an epoch keeps its length."""
+    class_weights: float = 0.0
+    """Weights in the loss: 0 every training image counts the same, 1 every class does; the other way to the same end as `balance`."""
     epoch_steps: int = 1
     """Least number of updates per epoch: a small set is gone through several times in one epoch of the schedules."""
     evaluate: Eval = Eval()
@@ -253,6 +257,9 @@ class Experiment:
     """A stage that ends below the best state so far on the validation images is undone."""
     canvas: int | None = None
     """Side in pixels at which images are stored; None: 1.15 times the largest stage size, and no larger than arrays already are."""
+    images: Literal["auto", "resident", "streamed", "decoded"] = "auto"
+    """Where images lie: on every device (resident), on the host and read batch by batch (streamed), or decoded anew for each batch
+    (decoded); auto: resident where they fit, else streamed, else decoded. The numbers are the same in all cases."""
     max_bad_share: float = 0.01
     """Stop when more than this share of the image files cannot be read; below it they are named and left out."""
     checkpoint_steps: int | None = None
@@ -272,6 +279,10 @@ class Experiment:
         require(self.batch_size >= 1, "batch_size", self.batch_size, "use 1 or more")
         require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "use a share in 0…1, below 1")
         require(0 <= self.balance <= 1, "balance", self.balance, "use a number in 0…1")
+        require(0 <= self.class_weights <= 1, "class_weights", self.class_weights, "use a number in 0…1")
+        require(
+            self.images in ("auto", "resident", "streamed", "decoded"), "images", self.images, "use auto, resident, streamed or decoded"
+        )
         require(self.epoch_steps >= 1, "epoch_steps", self.epoch_steps, "use at least 1")
         require(self.canvas is None or 8 <= self.canvas <= 8192, "canvas", self.canvas, "use 8…8192 pixels, or None")
         require(0 <= self.max_bad_share <= 1, "max_bad_share", self.max_bad_share, "use a share in 0…1")

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from . import optim, steps, tta
 from .augment import kernel
 from .config import Experiment, Optimizer
+from .feed import Images, rows
 from .mesh import Devices, compute_dtype, devices
 from .models.chain import Network
-from .pipeline import eval_batches
 from .plan import StagePlan
+from .sampling import Batch, eval_batches
 from .state import Tree
 from .types import Augmentation
 
@@ -35,10 +36,9 @@ class Engine:
         dtype: of the network's arithmetic.
         batch_size: examples per evaluation step.
         forward: compiled (params, stats, x, start=, stop=) → activations or logits.
-        augmented: compiled (images uint8 [n, s, s, c], index [b], draw [b], key, augmentations=, size=) → float32 [b, size, size, c];
-            index n is the first image again.
-        plain: compiled (images, index, size=) → float32 [b, size, size, c].
-        view: compiled (images, ids uint32 [n], index, key, v, kind=, augmentations=, size=) → test-time view v, float32 [b, size, size, c].
+        augmented: compiled (images uint8 [b, s, s, c], draw [b], key, augmentations=, size=) → float32 [b, size, size, c].
+        plain: compiled (images, size=) → float32 [b, size, size, c].
+        view: compiled (images, ids uint32 [b], key, v, kind=, augmentations=, size=) → test-time view v, float32 [b, size, size, c].
         rows: compiled (array [n, ...], index [b]) → rows of a resident array [b, ...].
         slots: compiled (parameters of the trained groups, optimizer=, trained=) → fresh optimizer state.
         update: (optimizer, trained, collects) → compiled `steps.Step`; the same one for the same three.
@@ -69,11 +69,18 @@ class Engine:
             x = self.forward(params, stats, x, start=start, stop="head")
         return self.forward(params, stats, x, start="head", stop=None)
 
-    def map(self, function: Callable[[jax.Array, jax.Array], jax.Array], n: int, tick: Tick | None = None) -> np.ndarray:
-        """`function(index [b], draw [b]) → rows` over n examples in padded batches; host array of n rows, each example once."""
+    def map(
+        self, function: Callable[[Batch, Any], jax.Array], n: int, images: Images | None = None, tick: Tick | None = None
+    ) -> np.ndarray:
+        """`function(batch, its images [b, s, s, c]) → rows` over n examples in padded batches; host array of n rows, each example once.
+
+        With fewer than n images they are gone through several times. Without any, the function gets None for them.
+        """
         out, done = [], []
-        for batch in eval_batches(n, self.batch_size):
-            out.append(function(*self.devices.scatter((batch.index, batch.draw))))
+        batches = eval_batches(n, self.batch_size)
+        fed = images.batches(b._replace(index=b.index % len(images)) for b in batches) if images else zip(batches, itertools.repeat(None))
+        for batch, x in fed:
+            out.append(function(batch, x))
             done.append(int(batch.weight.sum()))
             if len(out) > 2:  # fetched two batches late, so that the device never waits for the host
                 out[-3] = np.asarray(out[-3])
@@ -92,19 +99,8 @@ def engine(experiment: Experiment, network: Network) -> Engine:
         mesh.check_batch(name, size)
     dtype = compute_dtype(experiment.compute)
 
-    def rows(array: jax.Array, index: jax.Array) -> jax.Array:
-        return jnp.take(array, index, axis=0, mode="clip")
-
-    def augmented(
-        images: jax.Array, index: jax.Array, draw: jax.Array, key: jax.Array, augmentations: tuple[Augmentation, ...], size: int
-    ) -> jax.Array:
-        return kernel.augment(rows(images, index % len(images)), draw, key, augmentations, size)
-
-    def plain(images: jax.Array, index: jax.Array, size: int) -> jax.Array:
-        return kernel.resize(rows(images, index), size)
-
-    def view(images: jax.Array, ids: jax.Array, index: jax.Array, key: jax.Array, v: jax.Array, **how: Any) -> jax.Array:
-        return tta.view(rows(images, index), rows(ids, index), key, v, **how)
+    def augmented(images: jax.Array, draw: jax.Array, key: jax.Array, augmentations: tuple[Augmentation, ...], size: int) -> jax.Array:
+        return kernel.augment(images, draw, key, augmentations, size)
 
     def slots(params: Tree, optimizer: Optimizer, trained: tuple[str, ...]) -> Any:
         return optim.init(optimizer, trained, params)
@@ -120,9 +116,9 @@ def engine(experiment: Experiment, network: Network) -> Engine:
         batch_size=experiment.evaluate.batch_size,
         forward=mesh.compile_map(partial(steps.forward, network, dtype=dtype), static_argnames=("start", "stop")),
         augmented=mesh.compile_map(augmented, static_argnames=("augmentations", "size")),
-        plain=mesh.compile_map(plain, static_argnames=("size",)),
-        view=mesh.compile_map(view, static_argnames=("kind", "augmentations", "size")),
-        rows=mesh.compile_map(rows),
+        plain=mesh.compile_map(kernel.resize, static_argnames=("size",)),
+        view=mesh.compile_map(tta.view, static_argnames=("kind", "augmentations", "size")),
+        rows=rows(mesh),
         slots=jax.jit(slots, static_argnames=("optimizer", "trained"), out_shardings=mesh.whole),
         update=update,
     )

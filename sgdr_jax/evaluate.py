@@ -1,4 +1,4 @@
-"""Predictions of a network for whole sets of resident images, over one view or several, and their measures."""
+"""Predictions of a network for whole sets of images, over one view or several, and their measures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 from . import metrics, tta
 from .config import Experiment
 from .engine import Engine
+from .feed import Images
 from .progress import Quiet
 from .rng import key_for
+from .sampling import Batch
 from .state import Tree
 
 
@@ -20,17 +22,17 @@ def view_logits(
     experiment: Experiment,
     params: Tree,
     stats: Tree,
-    images: jax.Array,
+    images: Images,
     size: int,
     views: Sequence[int],
     ui: Quiet,
     title: str,
     ids: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Logits of some test-time views of resident images, float32 [views, n, classes].
+    """Logits of some test-time views of images, float32 [views, n, classes].
 
     Args:
-        images: resident, uint8 [n, s, s, c].
+        images: of n examples.
         size: side in pixels that the network sees.
         views: numbers of the views; 0 is the plain one, see `tta.view` for the others.
         title: of the progress bar.
@@ -38,14 +40,15 @@ def view_logits(
     """
     key, how = key_for(experiment.seed, "tta"), {"kind": experiment.evaluate.tta_kind, "augmentations": experiment.augment, "size": size}
 
+    numbers = np.arange(len(images), dtype=np.uint32) if ids is None else ids
+
     def logits(v: int) -> np.ndarray:
-        def rows(index: jax.Array, _: jax.Array) -> jax.Array:
-            pixels = run.view(images, resident, index, key, v, **how) if v else run.plain(images, index, size=size)
+        def rows(batch: Batch, x: jax.Array) -> jax.Array:
+            pixels = run.view(x, run.devices.scatter(numbers[batch.index]), key, v, **how) if v else run.plain(x, size=size)
             return run.predict(params, stats, pixels)
 
-        return run.map(rows, len(images), tick)
+        return run.map(rows, len(images), images, tick)
 
-    resident = run.devices.replicate(np.arange(len(images), dtype=np.uint32) if ids is None else ids)
     with ui.bar(title, len(images) * len(views)) as tick:
         return np.stack([logits(v) for v in views])
 

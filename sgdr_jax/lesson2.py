@@ -1,12 +1,13 @@
-"""The eight steps of the lesson-2 recipe as stages. No jax."""
+"""The eight steps of the lesson-2 recipe as stages, and a whole experiment around them. No jax."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from .config import Find, Optimizer, Stage
+from .augment import side_on
+from .config import AdamW, Eval, Experiment, Find, Optimizer, Stage
 from .schedules import Sgdr
-from .types import Schedule
+from .types import Dataset, Model, Schedule
 
 
 def lesson2(
@@ -66,3 +67,21 @@ def lesson2(
     upper = Stage("gradual", train=1, lr=body, schedule=gradual, bn=bn, patience=patience, **common) if gradual else None
     everything = Stage("all", train="all", lr=body, schedule=Sgdr(cycles, cycle_len, cycle_mult), bn=bn, patience=patience, **common)
     return tuple(stage for stage in (cached, head, upper, everything) if stage)
+
+
+def fine_tune(name: str, data: Dataset, model: Model, size: int = 224, similar_to_imagenet: bool = True, **fields: Any) -> Experiment:
+    """The eight steps as an experiment: photographs taken from the side, four TTA views, AdamW, rates by the finder.
+
+    Args:
+        size, similar_to_imagenet: as in `lesson2`.
+        fields: of `Experiment`, in place of these.
+
+    Example:
+        >>> from sgdr_jax.datasets import Synthetic
+        >>> from sgdr_jax.models import ResNet34
+        >>> fine_tune("rings", Synthetic(), ResNet34(), size=96, batch_size=32).batch_size
+        32
+    """
+    stages = lesson2(size, similar_to_imagenet, cached_cycles=3, views=2, head_cycles=1)
+    common = {"augment": side_on(zoom=1.1), "stages": stages, "optimizer": AdamW(), "evaluate": Eval(tta_views=4)}
+    return Experiment(**{"name": name, "data": data, "model": model} | common | fields)

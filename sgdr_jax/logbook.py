@@ -3,6 +3,7 @@
     config.json            the experiment, as `config.to_json` gives it
     environment.json       machine, package versions, command line, commit, weights file, hash of the config; one entry per (re)start
     plan.txt, plan.csv     the plan, to read and to plot
+    rejected.tsv           images that could not be read and were left out, a name and a reason a line
     metrics.jsonl          one row a line, in the order of time
     finder-<stage>.json    the curve of a learning-rate finder
     summary.json           how the run ended; written last, so its presence means that the run is finished
@@ -209,6 +210,10 @@ class Logbook:
         """Keeps the plan as it is printed (`text`) and as CSV (`table`)."""
         _write(self.path / "plan.txt", text)
         _write(self.path / "plan.csv", table)
+
+    def write_rejected(self, rejected: Sequence[tuple[str, str]]) -> None:
+        """Keeps the names of the images that were left out, each with the reason."""
+        _write(self.path / "rejected.tsv", "".join(f"{name}\t{reason}\n" for name, reason in rejected))
 
     def write_finder(self, stage: str, curve: Mapping[str, Any]) -> None:
         """Keeps the curve of the stage's learning-rate finder; see `report.finder_picture` for its fields."""

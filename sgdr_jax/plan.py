@@ -30,6 +30,7 @@ class StagePlan:
         batch_size: images per update.
         table: the schedule, one row per update.
         lr: peak rate of each trained group, or None where the finder decides at the start of the stage, or the stage before has.
+        sizes: side in pixels that the network sees in each update, int32 [steps].
         images: training images seen, counted with repetition.
         optimizer: the stage's own optimizer, or the experiment's.
     """
@@ -43,6 +44,7 @@ class StagePlan:
     batch_size: int
     table: Table
     lr: tuple[float, ...] | None
+    sizes: np.ndarray
     images: int
     optimizer: Optimizer
 
@@ -50,6 +52,16 @@ class StagePlan:
     def steps(self) -> int:
         """Number of updates."""
         return len(self.table.scale)
+
+    @property
+    def size(self) -> int:
+        """Side in pixels that the network sees in the end, and in validation."""
+        return int(self.sizes[-1])
+
+    @property
+    def size_text(self) -> str:
+        """All sizes in turn: "96, 128"."""
+        return ", ".join(map(str, self.stage.size if isinstance(self.stage.size, tuple) else (self.stage.size,)))
 
     @property
     def epochs(self) -> float:
@@ -94,7 +106,7 @@ class Plan:
     @property
     def largest_size(self) -> int:
         """Largest side in pixels that any stage sees."""
-        return max(s.stage.size for s in self.stages)
+        return max(int(s.sizes.max()) for s in self.stages)
 
 
 def trained_groups(stage: Stage, groups: tuple[str, ...]) -> tuple[str, ...]:
@@ -176,9 +188,24 @@ def plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePlan
         batch_size=batch_size,
         table=table,
         lr=peak_lrs(stage, trained),
+        sizes=_sizes(stage, len(table.scale), passes * batches),
         images=full * train_size + min(rest * batch_size, train_size),
         optimizer=stage.optimizer or experiment.optimizer,
     )
+
+
+def _sizes(stage: Stage, steps: int, per_epoch: int) -> np.ndarray:
+    """The size of each update: several share the stage's epochs as evenly as whole epochs allow."""
+    sizes = stage.size if isinstance(stage.size, tuple) else (stage.size,)
+    epochs = steps / per_epoch
+    require(
+        len(sizes) == 1 or epochs >= len(sizes),
+        f'stage "{stage.name}": size',
+        sizes,
+        f"the stage has {epochs:g} epochs; give no more sizes",
+    )
+    ends = [round(epochs * i / len(sizes)) * per_epoch for i in range(1, len(sizes))]
+    return np.repeat(np.array(sizes, np.int32), np.diff([0, *ends, steps]))
 
 
 def plan(experiment: Experiment, train_size: int) -> Plan:
@@ -207,7 +234,7 @@ def describe(p: StagePlan) -> dict[str, str]:
     cycles = ", ".join(map(str, lengths[:6])) + (", …" if len(lengths) > 6 else "")
     return {
         "stage": p.stage.name,
-        "size": str(p.stage.size),
+        "size": p.size_text,
         "trains": ", ".join(p.trained),
         "from": f"{source}, {augmented}",
         "lr": lr,
@@ -238,7 +265,7 @@ def as_csv(p: Plan) -> str:
                     step,
                     f"{step / s.steps_per_epoch:.4f}",
                     cycle,
-                    s.stage.size,
+                    s.sizes[step],
                     f"{momentum:.6g}",
                     *rates,
                     int(known),

@@ -52,7 +52,7 @@ def cache_key(
     """Twenty hex digits over everything that the activations depend on; a change in any one misses the cache.
 
     Args:
-        images: uint8 pixels of the split [n, s, s, c].
+        images: of the split: their pixels, or digests of them.
         split: its name.
         body: parameters and statistics of the frozen groups.
         model: the model's configuration, for what the parameters do not show.

@@ -69,7 +69,7 @@ def _stage_summary(book: Logbook, p: StagePlan, lr: tuple[float, ...], seconds: 
     at = max(evals, key=lambda row: (row["accuracy"], -row["loss"]))
     return {
         "name": p.stage.name,
-        "size": p.stage.size,
+        "size": p.size,
         "epochs": len(losses) / p.steps_per_epoch,
         "steps": len(losses),
         "seconds": seconds,
@@ -146,7 +146,7 @@ def run_stage(
 ) -> tuple[Network, Best | None]:
     """Runs one stage from `now`, or from a checkpoint of it when `memory` speaks of this stage; appends its summary to `done`."""
     began = time.perf_counter() - (memory.seconds if memory else 0.0)
-    ui.say(f"[bold]{p.stage.name}[/bold]: {p.steps} updates at {p.stage.size} px, trains {', '.join(p.trained)}")
+    ui.say(f"[bold]{p.stage.name}[/bold]: {p.steps} updates at {p.size_text} px, trains {', '.join(p.trained)}")
     copy = setting.engine.devices.replicate
     first, standing, restored = 0, Standing(best), None
     if memory:
@@ -185,8 +185,8 @@ def run_stage(
     if setting.experiment.keep_best and best is not None:
         if best.stage != p.index:
             ui.say(f"  not better than stage {setting.experiment.stages[best.stage].name!r} on the validation images: undone")
-        return Network(copy(best.params), copy(best.stats), setting.experiment.stages[best.stage].size), best
-    return Network(state.params, state.stats, p.stage.size), best
+        return Network(copy(best.params), copy(best.stats), setting.plan.stages[best.stage].size), best
+    return Network(state.params, state.stats, p.size), best
 
 
 def _restore(setting: Setting, folder: Path, memory: Memory, like: TrainState) -> tuple[TrainState, Best | None]:
@@ -247,6 +247,7 @@ def run(
     ) as book:
         rows = [describe(p) for p in setting.plan.stages]
         book.write_plan("\n\n".join("\n".join(f"{k:>20}  {v}" for k, v in row.items()) for row in rows) + "\n", as_csv(setting.plan))
+        book.write_rejected(setting.data.bad)
         memory = _remember(setting, book) if resume else None
         now, best, done = Network(setting.params, setting.stats, setting.plan.largest_size), None, list(memory.stages) if memory else []
         plans = setting.plan.stages[memory.stage if memory else 0 :]
@@ -296,13 +297,12 @@ def _remember(setting: Setting, book: Logbook) -> Memory | None:
 
 def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: Logbook, ui: Quiet, loaded: float) -> dict[str, Any]:
     """Keeps the final network and evaluates it on all held-out splits, plain and with test-time augmentation."""
-    pixels = setting.data.images["train"]
     facts = {
         "size": now.size,
         "classes": list(setting.data.classes),
-        "channels": pixels.shape[-1],
-        "canvas": pixels.shape[1],
-        "multi_label": setting.data.labels["train"].ndim == 2,
+        "channels": setting.data.channels,
+        "canvas": setting.data.images["train"].shape[1],
+        "multi_label": setting.data.multi_label,
         "mean": setting.engine.network.mean.tolist(),
         "std": setting.engine.network.std.tolist(),
     }

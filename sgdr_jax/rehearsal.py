@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -17,10 +18,11 @@ import numpy as np
 from . import tta
 from .engine import Engine, Tick
 from .evaluate import view_logits
+from .feed import Images
 from .mesh import Devices
-from .pipeline import eval_batches
 from .plan import StagePlan
 from .progress import Quiet
+from .sampling import Batch, eval_batches
 from .setting import Setting
 from .stage import hyper_rows, open_stage, stage_batches
 from .state import Hyper
@@ -44,9 +46,12 @@ class _Rehearsal(Engine):
     def step(self, p: StagePlan) -> Callable[..., Any]:
         return _compiling(super().step(p))
 
-    def map(self, function: Callable[[jax.Array, jax.Array], jax.Array], n: int, tick: Tick | None = None) -> np.ndarray:
+    def map(
+        self, function: Callable[[Batch, Any], jax.Array], n: int, images: Images | None = None, tick: Tick | None = None
+    ) -> np.ndarray:
         batch = next(iter(eval_batches(n, self.batch_size)))
-        rows = function(*self.devices.scatter((batch.index, batch.draw)))
+        batch = batch._replace(index=batch.index % len(images)) if images else batch
+        rows = function(*next(iter(images.batches([batch]))) if images else (batch, None))
         return np.broadcast_to(np.zeros((), rows.dtype), (n, *rows.shape[1:]))
 
 
@@ -68,7 +73,11 @@ def _shapes(setting: Setting) -> Setting:
     programs = {name: _compiling(getattr(run, name)) for name in ("forward", "augmented", "plain", "view", "rows", "slots")}
     fields: dict[str, Any] = vars(run) | programs | {"devices": devices}
     engine = _Rehearsal(**fields)
-    images, params, stats = devices.replicate((setting.images, setting.params, setting.stats))
+    params, stats = devices.replicate((setting.params, setting.stats))
+    images = {
+        split: replace(feed, devices=devices, gather=_compiling(feed.gather), resident=devices.replicate(feed.resident))
+        for split, feed in setting.images.items()
+    }
     return setting._replace(engine=engine, images=images, params=params, stats=stats)
 
 
@@ -77,7 +86,9 @@ def rehearse(setting: Setting, p: StagePlan) -> None:
     shapes = _shapes(setting)
     stage = open_stage(shapes, p, shapes.params, shapes.stats, Quiet())
     hyper = hyper_rows(shapes, p, (0.0,) * len(p.trained))
-    state, _ = stage.update(stage.state, Hyper(*(rows[0] for rows in hyper)), next(stage_batches(shapes, p, 0, 1)))
+    state = stage.state
+    for step in np.sort(np.unique(p.sizes, return_index=True)[1]).tolist():  # the first step of each size
+        state, _ = stage.update(state, Hyper(*(rows[0] for rows in hyper)), next(stage_batches(shapes, p, step, step + 1)))
     stage.validate(state)
 
 

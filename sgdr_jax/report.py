@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from .logbook import Row
+    from .survey import Survey
 
 # Okabe & Ito 2008: eight colours that stay apart for the colour-blind; the yellow is left out, it is too faint for lines on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -298,6 +299,23 @@ def pictures(folder: str | Path) -> tuple[Path, ...]:
 def _text(value: Any, form: str) -> str:
     """A number as text; empty for one that is missing."""
     return "" if value is None else format(value, form)
+
+
+def survey_tables(found: Survey, classes: Sequence[str]) -> list[Any]:
+    """A dataset's survey as tables and lines to print: images of each class and split, then everything that stands out."""
+    table = Table("class", *found.counts, box=box.SIMPLE_HEAD)
+    for i, name in enumerate(classes):
+        table.add_row(name, *(f"{numbers[i]:,}" for numbers in found.counts.values()))
+    table.add_row("all classes", *(f"{numbers.sum():,}" for numbers in found.counts.values()))
+    low, middle, high = (f"{width} × {height}" for width, height in found.sizes)
+    lines = [f"width × height: smallest {low}, middle {middle}, largest {high}"]
+    for title, groups in (("the same pixels in several splits", found.across), ("the same pixels with different labels", found.quarrels)):
+        lines.append(f"{title}: {len(groups)}")
+        lines += ["  " + ", ".join(group[:4]) + (", …" if len(group) > 4 else "") for group in groups[:10]]
+    lines.append(f"images that repeat one of their own split: {found.inside}")
+    lines.append(f"unreadable files: {len(found.rejected)}")
+    lines += [f"  {name}: {reason}" for name, reason in found.rejected[:10]]
+    return [table, *lines]
 
 
 def plan_table(stages: Sequence[Mapping[str, str]]) -> Table:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .labels import strata
 from .types import InputError
 
 _ORDER = 0x0BDE  # name of the random stream for orders, apart from other uses of the same seed
@@ -30,29 +31,21 @@ class Batch(NamedTuple):
     weight: np.ndarray
 
 
-def counts(labels: np.ndarray, classes: int) -> np.ndarray:
-    """int64 [classes]: how many examples have each class."""
-    return np.bincount(labels, minlength=classes) if labels.ndim == 1 else labels.astype(np.int64).sum(axis=0)
+def _cells(labels: np.ndarray, balance: float, rates: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Examples that are drawn alike: each one's cell, int64 [n], the sizes of the cells, and how many of each an epoch expects.
 
-
-def _strata(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each example's stratum, from 0, int64 [n], and the sizes of the strata: its class, or the rarest of its labels.
-
-    Examples without a label are a stratum of their own.
+    A cell is a stratum, or the part of one that has the same rate.
     """
-    if labels.ndim == 2:
-        rarity = np.append(counts(labels, labels.shape[1]), len(labels) + 1)
-        having = np.concatenate([labels > 0, ~labels.any(axis=1, keepdims=True)], axis=1)
-        labels = np.where(having, rarity, len(labels) + 2).argmin(axis=1)
-    _, strata, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    return strata, sizes
+    _, stratum, sizes = np.unique(strata(labels), return_inverse=True, return_counts=True)
+    if rates is None:
+        return stratum, sizes, (1 - balance) * sizes + balance * sizes.sum() / len(sizes)
+    mass = np.bincount(stratum, rates)
+    kinds, first, cell, sizes = np.unique(np.stack([stratum, rates]), axis=1, return_index=True, return_inverse=True, return_counts=True)
+    wanted = (1 - balance) * mass + balance * mass.sum() / len(mass)
+    return cell, sizes, sizes * kinds[1] * (wanted / mass)[stratum[first]]
 
 
-def _expected(sizes: np.ndarray, balance: float) -> np.ndarray:
-    return (1 - balance) * sizes + balance * sizes.sum() / len(sizes)
-
-
-def expected_counts(labels: np.ndarray, balance: float) -> np.ndarray:
+def expected_counts(labels: np.ndarray, balance: float, rates: np.ndarray | None = None) -> np.ndarray:
     """How many examples of each class an epoch of `order` has on average; float64 [classes], up to the largest class in `labels`.
 
     Single-label: n ((1 - balance) f + balance / C), for class frequencies f and C classes that occur. Multi-label: examples are drawn
@@ -61,12 +54,26 @@ def expected_counts(labels: np.ndarray, balance: float) -> np.ndarray:
     >>> expected_counts(np.array([0, 0, 0, 1]), 1.0)
     array([2., 2.])
     """
-    strata, sizes = _strata(labels)
-    weights = (_expected(sizes, balance) / sizes)[strata]
+    cell, sizes, expected = _cells(labels, balance, rates)
+    weights = (expected / sizes)[cell]
     return np.bincount(labels, weights) if labels.ndim == 1 else weights @ labels.astype(np.float64)
 
 
-def order(seed: int, stage: int, epoch: int, labels: np.ndarray, balance: float = 0.0) -> np.ndarray:
+def example_weights(labels: np.ndarray, evenness: float, rates: np.ndarray | None = None) -> np.ndarray:
+    """Weights in the loss that do what `balance` does by drawing; float32 [n] with mean 1.
+
+    An example of class c weighs (1 - evenness) + evenness · n / (C n_c): 0 weighs all examples alike, 1 all classes. With several labels
+    the rarest one decides.
+
+    >>> example_weights(np.array([0, 0, 0, 1]), 1.0).tolist()
+    [0.6666666865348816, 0.6666666865348816, 0.6666666865348816, 2.0]
+    """
+    cell, sizes, expected = _cells(labels, evenness, rates)
+    weights = (expected / sizes)[cell]
+    return (weights if rates is None else weights / rates).astype(np.float32)
+
+
+def order(seed: int, stage: int, epoch: int, labels: np.ndarray, balance: float = 0.0, rates: np.ndarray | None = None) -> np.ndarray:
     """Which examples an epoch sees, in order: a pure function of its arguments, the same with any NumPy.
 
     balance 0 is a permutation. Above 0 the epoch keeps its length, and classes appear ((1 - balance) f + balance / C) n times each,
@@ -78,23 +85,24 @@ def order(seed: int, stage: int, epoch: int, labels: np.ndarray, balance: float 
         seed: of the experiment; `stage` and `epoch` count from 0.
         labels: int [n], or [n, classes] of zeros and ones.
         balance: 0 (as they are) … 1 (all classes equally often).
+        rates: float64 [n] with sum n, how many times each example comes up on average before balancing; None: once.
 
     Returns:
         int64 [n], positions of examples.
     """
     bits = np.random.Philox(np.random.SeedSequence((seed, stage, epoch, _ORDER)))
     n = len(labels)
-    if not balance:
+    if not balance and rates is None:
         return _permutation(bits, n)
-    strata, sizes = _strata(labels)
+    cell, sizes, expected = _cells(labels, balance, rates)
     # Systematic sampling: one random offset decides all roundings, so that every count is within 1 of its mean and the sum is n.
-    ends = np.cumsum(_expected(sizes, balance))
+    ends = np.cumsum(expected)
     ends[-1] = n
     offset = (bits.random_raw() >> 40) / 2**24  # few bits, so that the sum below is exact
     draws = np.diff(np.floor(ends + offset), prepend=0).astype(np.int64)
     shuffled = _permutation(bits, n)
-    by_stratum = np.split(shuffled[np.argsort(strata[shuffled], kind="stable")], np.cumsum(sizes)[:-1])
-    chosen = np.concatenate([np.resize(members, count) for members, count in zip(by_stratum, draws, strict=True)])
+    by_cell = np.split(shuffled[np.argsort(cell[shuffled], kind="stable")], np.cumsum(sizes)[:-1])
+    chosen = np.concatenate([np.resize(members, count) for members, count in zip(by_cell, draws, strict=True)])
     return chosen[_permutation(bits, n)]
 
 
@@ -109,7 +117,16 @@ def steps_per_epoch(n: int, batch_size: int) -> int:
 
 
 def train_batches(
-    seed: int, stage: int, labels: np.ndarray, *, batch_size: int, steps: int, first_step: int = 0, views: int = 0, balance: float = 0.0
+    seed: int,
+    stage: int,
+    labels: np.ndarray,
+    *,
+    batch_size: int,
+    steps: int,
+    first_step: int = 0,
+    views: int = 0,
+    balance: float = 0.0,
+    rates: np.ndarray | None = None,
 ) -> Iterator[Batch]:
     """The batches of a stage from `first_step` up to, not including, `steps`; the same whether or not it starts in the middle.
 
@@ -117,7 +134,7 @@ def train_batches(
     statistics see real and different images, where copies of one image would distort them.
 
     Args:
-        seed, stage, labels, balance: as for `order`.
+        seed, stage, labels, balance, rates: as for `order`.
         batch_size: static size of all batches.
         steps: steps of the whole stage, of any number of epochs.
         first_step: where to begin.
@@ -133,7 +150,7 @@ def train_batches(
     for step in range(first_step, steps):
         epoch, batch = divmod(step, per_epoch)
         if epoch != current:
-            current, examples = epoch, order(seed, stage, epoch, labels, balance)
+            current, examples = epoch, order(seed, stage, epoch, labels, balance, rates)
         position = batch * batch_size + place
         index = examples[position % n]
         draw = epoch % views * n + index if views else step * batch_size + place
@@ -146,3 +163,19 @@ def eval_batches(n: int, batch_size: int) -> Iterator[Batch]:
         position = np.arange(start, start + batch_size)
         index = np.where(position < n, position, 0)
         yield Batch(index.astype(np.int32), index.astype(np.uint32), (position < n).astype(np.float32))
+
+
+def share(batch: Batch, part: int, parts: int) -> Batch:
+    """Part number `part` of a batch that is divided evenly among `parts` hosts, each of which reads its own examples only.
+
+    The parts in order are the batch, so an order of examples does not depend on the number of hosts. Raises InputError for a batch that
+    cannot be divided.
+
+    >>> share(Batch(*(np.arange(6),) * 3), 1, 3).index
+    array([2, 3])
+    """
+    size = len(batch.index)
+    if size % parts:
+        raise InputError(f"the batch size is {size}; use a multiple of the {parts} hosts")
+    rows = slice(part * size // parts, (part + 1) * size // parts)
+    return Batch(*(column[rows] for column in batch))

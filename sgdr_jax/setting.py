@@ -12,12 +12,14 @@ import numpy as np
 from . import precompute, pretrained
 from .config import Experiment
 from .engine import Engine, engine
-from .pipeline import Data
-from .pipeline import load as load_data
+from .feed import Images, free, images
+from .pipeline import Data, canvas_side, image_digests, load
+from .placement import residence
 from .plan import Plan, StagePlan, plan
 from .pretrained import Loaded
 from .progress import Quiet
 from .rng import key_for
+from .sampling import Batch
 from .state import Tree
 from .types import Augmentation
 
@@ -27,10 +29,10 @@ class Setting(NamedTuple):
 
     Attributes:
         experiment: what was asked for.
-        data: decoded images and labels of all splits, on the host.
+        data: images and labels of all splits, on the host.
         plan: the experiment in whole steps.
         engine: compiled programs.
-        images: split name to the resident images, uint8 [n, s, s, c] on every device.
+        images: split name to its images, resident or streamed.
         params, stats: the network before the first stage: pretrained body, fresh head.
         loaded: where they come from.
     """
@@ -39,7 +41,7 @@ class Setting(NamedTuple):
     data: Data
     plan: Plan
     engine: Engine
-    images: Mapping[str, jax.Array]
+    images: Mapping[str, Images]
     params: Tree
     stats: Tree
     loaded: Loaded
@@ -58,21 +60,27 @@ def prepare(experiment: Experiment, ui: Quiet | None = None) -> Setting:
             tick(now - done)
             done = now
 
-        data = load_data(
-            source, canvas=experiment.canvas, largest_size=schedule.largest_size, max_bad_share=experiment.max_bad_share, progress=progress
+        data = load(
+            source,
+            canvas=canvas_side(experiment.canvas, schedule.largest_size),
+            images=experiment.images,
+            max_bad_share=experiment.max_bad_share,
+            progress=progress,
+            say=ui.say,
         )
     for name, reason in data.bad[:10]:
         ui.say(f"left out {name}: {reason}")
     if data.bad:
         ui.say(f"{len(data.bad)} of {sum(source.sizes.values())} image files could not be read and are left out")
         schedule = plan(experiment, len(data.labels["train"]))
-    channels = data.images["train"].shape[-1]
-    network, params, stats, loaded = pretrained.start(experiment.model, len(data.classes), channels, key_for(experiment.seed, "init"))
+    network, params, stats, loaded = pretrained.start(experiment.model, len(data.classes), data.channels, key_for(experiment.seed, "init"))
     ui.say(f"{type(experiment.model).__name__}: {loaded}")
     programs = engine(experiment, network)
+    resident, why = residence(experiment.images, data.bytes, data.kept, device=free(programs.devices))
+    ui.say(f"images: {sum(data.sizes.values()):,} of {data.images['train'].shape[1]} px; {data.why}; {why}")
     params, stats = programs.devices.replicate((params, stats))
-    images = {split: programs.devices.replicate(pixels) for split, pixels in data.images.items()}
-    return Setting(experiment, data, schedule, programs, images, params, stats, loaded)
+    feeds = {split: images(pixels, programs.devices, resident) for split, pixels in data.images.items()}
+    return Setting(experiment, data, schedule, programs, feeds, params, stats, loaded)
 
 
 def augmentations(setting: Setting, p: StagePlan) -> tuple[Augmentation, ...]:
@@ -94,33 +102,32 @@ def activations(
     Returns:
         float array [max(copies, 1) · n, ...]; row v·n + i is copy v of image i.
     """
-    run, images, n = setting.engine, setting.images[split], len(setting.images[split])
+    run, n = setting.engine, len(setting.images[split])
     body = [{g: tree[g] for g in p.frozen} for tree in (params, stats)]
     augment = augmentations(setting, p) if copies else ()
     key = key_for(setting.experiment.seed, "augment", p.index)
 
-    def rows(index: jax.Array, draw: jax.Array) -> jax.Array:
-        x = (
-            run.augmented(images, index, draw, key, augmentations=augment, size=p.stage.size)
-            if copies
-            else run.plain(images, index, size=p.stage.size)
-        )
-        return run.forward(*body, x, start=None, stop=p.start)
+    def rows(batch: Batch, x: jax.Array) -> jax.Array:
+        if copies:
+            pixels = run.augmented(x, run.devices.scatter(batch.draw), key, augmentations=augment, size=p.size)
+        else:
+            pixels = run.plain(x, size=p.size)
+        return run.forward(*body, pixels, start=None, stop=p.start)
 
     def compute() -> np.ndarray:
         with ui.bar(f"activations of {split}", n * max(copies, 1)) as tick:
-            return run.map(rows, n * max(copies, 1), tick)
+            return run.map(rows, n * max(copies, 1), setting.images[split], tick)
 
     if run.rehearsing:
         return compute()
     name = precompute.cache_key(
-        images=setting.data.images[split],
+        images=image_digests(setting.data, split),
         split=split,
         body=body,
         model=setting.experiment.model,
         normalisation=(run.network.mean.tolist(), run.network.std.tolist()),
         start=p.start,
-        size=p.stage.size,
+        size=p.size,
         dtype=run.dtype,
         augmentations=augment,
         views=copies,

@@ -12,10 +12,10 @@ from . import lr_finder
 from .config import AdamW, Find, Sgd
 from .engine import Engine
 from .evaluate import judge
-from .pipeline import Batch, train_batches
 from .plan import StagePlan, ratios
 from .progress import Quiet
 from .rng import key_for
+from .sampling import Batch, example_weights, train_batches
 from .setting import Setting, activations, augmentations
 from .state import Hyper, TrainState, Tree
 
@@ -28,11 +28,19 @@ def hyper_rows(setting: Setting, p: StagePlan, peaks: tuple[float, ...]) -> Hype
     return Hyper(*(np.asarray(rows, np.float32) for rows in (lr, p.momentum, *constant)))
 
 
+class Fed(NamedTuple):
+    """A training batch with its images on the devices (None where activations were cached), and the side that the network is to see."""
+
+    batch: Batch
+    images: jax.Array | None
+    size: int
+
+
 class StageRun(NamedTuple):
     """One stage made ready: its first state, how it is updated and how it is validated."""
 
     state: TrainState
-    update: Callable[[TrainState, Hyper, Batch], tuple[TrainState, dict[str, Any]]]
+    update: Callable[[TrainState, Hyper, Fed], tuple[TrainState, dict[str, Any]]]
     validate: Callable[[TrainState], dict[str, float]]
 
 
@@ -44,8 +52,9 @@ def first_state(run: Engine, p: StagePlan, params: Tree, stats: Tree) -> TrainSt
 
 def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Quiet) -> StageRun:
     """Closes one stage over data and programs: images → pixels → frozen groups → update, with the cache where the stage asks for it."""
-    run, size = setting.engine, p.stage.size
-    images, labels = setting.images["train"], setting.data.labels["train"]
+    run, size = setting.engine, p.size
+    labels = setting.data.labels["train"]
+    weights = example_weights(labels, setting.experiment.class_weights, setting.data.rates)
     augment, copies = augmentations(setting, p), p.copies
     keys = {stream: key_for(setting.experiment.seed, stream, p.index) for stream in ("augment", "dropout")}
     frozen = [{g: tree[g] for g in p.frozen} for tree in (params, stats)]
@@ -53,34 +62,38 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
     valid = run.devices.replicate(activations(setting, p, params, stats, "valid", 0, ui)) if p.frozen else None
     step = run.step(p)
 
-    def inputs(index: jax.Array, draw: jax.Array) -> jax.Array:
+    def inputs(fed: Fed) -> jax.Array:
         if cached is not None:
-            return run.rows(cached, draw if copies else index)
+            return run.rows(cached, run.devices.scatter(fed.batch.draw if copies else fed.batch.index))
+        draw = run.devices.scatter(fed.batch.draw)
         pixels = (
-            run.augmented(images, index, draw, keys["augment"], augmentations=augment, size=size)
+            run.augmented(fed.images, draw, keys["augment"], augmentations=augment, size=fed.size)
             if augment
-            else run.plain(images, index, size=size)
+            else run.plain(fed.images, size=fed.size)
         )
         return run.forward(*frozen, pixels, start=None, stop=p.start) if p.frozen else pixels
 
-    def update(state: TrainState, hyper: Hyper, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
-        index, draw, weight, target = run.devices.scatter((batch.index, batch.draw, batch.weight, labels[batch.index]))
-        return step(state, hyper, inputs(index, draw), target, weight, keys["dropout"])
+    def update(state: TrainState, hyper: Hyper, fed: Fed) -> tuple[TrainState, dict[str, Any]]:
+        index = fed.batch.index
+        weight, target = run.devices.scatter((fed.batch.weight * weights[index], labels[index]))
+        return step(state, hyper, inputs(fed), target, weight, keys["dropout"])
 
     def validate(state: TrainState) -> dict[str, float]:
-        if valid is None:
-            images = setting.images["valid"]
-            logits = run.map(lambda index, _: run.predict(state.params, state.stats, run.plain(images, index, size=size)), len(images))
-        else:
-            logits = run.map(lambda index, _: run.predict(state.params, state.stats, run.rows(valid, index), start=p.start), len(valid))
-        return judge(setting.experiment, logits[None], setting.data.labels["valid"])
+        def logits(batch: Batch, x: jax.Array) -> jax.Array:
+            if valid is None:
+                return run.predict(state.params, state.stats, run.plain(x, size=size))
+            return run.predict(state.params, state.stats, run.rows(valid, run.devices.scatter(batch.index)), start=p.start)
+
+        images = setting.images["valid"]
+        rows = run.map(logits, len(images), images if valid is None else None)
+        return judge(setting.experiment, rows[None], setting.data.labels["valid"])
 
     return StageRun(run.devices.replicate(first_state(run, p, params, stats)), update, validate)
 
 
-def stage_batches(setting: Setting, p: StagePlan, first: int, stop: int) -> Iterator[Batch]:
-    """The training batches of updates first … stop - 1 of a stage."""
-    return train_batches(
+def stage_batches(setting: Setting, p: StagePlan, first: int, stop: int) -> Iterator[Fed]:
+    """The training batches of updates first … stop - 1 of a stage, with their images unless activations were cached."""
+    batches = train_batches(
         setting.experiment.seed,
         p.index,
         setting.data.labels["train"],
@@ -89,7 +102,11 @@ def stage_batches(setting: Setting, p: StagePlan, first: int, stop: int) -> Iter
         steps=stop,
         views=p.copies,
         balance=setting.experiment.balance,
+        rates=setting.data.rates,
     )
+    fed = ((batch, None) for batch in batches) if p.stage.precompute else setting.images["train"].batches(batches)
+    for step, (batch, images) in enumerate(fed, first):
+        yield Fed(batch, images, int(p.sizes[min(step, p.steps - 1)]))
 
 
 def find_lr(setting: Setting, p: StagePlan, stage: StageRun, find: Find, ui: Quiet) -> lr_finder.Curve:
@@ -98,8 +115,8 @@ def find_lr(setting: Setting, p: StagePlan, stage: StageRun, find: Find, ui: Qui
     base = hyper_rows(setting, p, (0.0,) * len(p.trained))
     rest = [np.float32(rows[0]) for rows in (np.full(1, p.optimizer.momentum), base.weight_decay, base.label_smoothing)]  # pyright: ignore[reportAttributeAccessIssue]
 
-    def update(state: TrainState, lr: float, batch: Batch) -> tuple[TrainState, float]:
-        state, sums = stage.update(state, Hyper((lr * shares).astype(np.float32), *rest), batch)
+    def update(state: TrainState, lr: float, fed: Fed) -> tuple[TrainState, float]:
+        state, sums = stage.update(state, Hyper((lr * shares).astype(np.float32), *rest), fed)
         return state, float(sums["loss"]) / max(float(sums["weight"]), 1.0)
 
     with ui.bar(f"find lr: {p.stage.name}", find.steps) as tick:

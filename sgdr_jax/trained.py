@@ -12,10 +12,13 @@ import numpy as np
 
 from . import checkpoint, tta
 from .config import Experiment, from_json, require
+from .datasets.files import is_image
 from .engine import Engine, engine
 from .evaluate import judge, probabilities, view_logits
+from .feed import Images, free, images
 from .logbook import read
-from .pipeline import decode, is_image, load
+from .pipeline import decode, load
+from .placement import residence
 from .progress import Quiet
 from .rng import key_for
 from .state import Tree
@@ -116,11 +119,12 @@ def predict(net: Trained, paths: list[str], views: int | None = None, ui: Quiet 
         views: augmented views beside the plain one; None as in the experiment, 0 for none.
         ui: progress bars.
     """
-    images, index, bad = decode(paths, net.canvas, net.channels)
-    if not len(images):
+    pixels, index, bad = decode(paths, net.canvas, net.channels)
+    if not len(pixels):
         return Predictions((), np.zeros((0, len(net.classes)), np.float32), bad)
-    ids = np.array([zlib.crc32(image.tobytes()) for image in images], np.uint32)  # an image's views do not depend on its company
-    mixed = probabilities(net.experiment, _logits(net, images, views, ui or Quiet(), "predicting", ids), net.multi_label)
+    ids = np.array([zlib.crc32(image.tobytes()) for image in pixels], np.uint32)  # an image's views do not depend on its company
+    feed = images(pixels, net.engine.devices, resident=False)
+    mixed = probabilities(net.experiment, _logits(net, feed, views, ui or Quiet(), "predicting", ids), net.multi_label)
     return Predictions(tuple(paths[i] for i in index.tolist()), mixed, bad)
 
 
@@ -130,15 +134,18 @@ def evaluate_split(net: Trained, split: str, views: int | None = None, ui: Quiet
     source = net.experiment.data.open()
     require(split in source.labels, "split", split, f"the data has {', '.join(source.labels)}")
     require(tuple(source.classes) == net.classes, "data", list(source.classes), f"the run was trained on {list(net.classes)}")
-    alone = source._replace(**{name: {"train": getattr(source, name)[split]} for name in ("labels", "items", "names")})  # decodes no other
-    data = load(alone, canvas=net.canvas, channels=net.channels, max_bad_share=net.experiment.max_bad_share)
-    return judge(net.experiment, _logits(net, data.images["train"], views, ui, f"evaluating {split}"), data.labels["train"])
+    how = net.experiment
+    data = load(
+        source, canvas=net.canvas, channels=net.channels, only=split, images=how.images, max_bad_share=how.max_bad_share, say=ui.say
+    )
+    resident, _ = residence(how.images, data.bytes, data.kept, device=free(net.engine.devices))
+    feed = images(data.images[split], net.engine.devices, resident)
+    return judge(how, _logits(net, feed, views, ui, f"evaluating {split}"), data.labels[split])
 
 
-def _logits(net: Trained, images: np.ndarray, views: int | None, ui: Quiet, title: str, ids: np.ndarray | None = None) -> np.ndarray:
+def _logits(net: Trained, feed: Images, views: int | None, ui: Quiet, title: str, ids: np.ndarray | None = None) -> np.ndarray:
     how = net.experiment.evaluate
     if views is not None:
         how = dataclasses.replace(how, tta_views=views)
     views = tta.count(how, net.experiment.augment)
-    resident = net.engine.devices.replicate(images)
-    return view_logits(net.engine, net.experiment, net.params, net.stats, resident, net.size, range(views), ui, title, ids)
+    return view_logits(net.engine, net.experiment, net.params, net.stats, feed, net.size, range(views), ui, title, ids)

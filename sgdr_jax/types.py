@@ -72,14 +72,18 @@ class Source(NamedTuple):
         items: split name to n images: paths of image files, encoded images as bytes, or one uint8 array [n, h, w]
             or [n, h, w, c].
         names: split name to n strings that identify the items in messages and predictions.
-        fingerprint: hex digest over the identity of all items, labels and splits.
+        ids: split name to n strings that change with the contents of the items, whatever split they are in.
+        fingerprint: hex digest over the ids of all items, labels and splits.
+        rates: how many times an epoch shows each training example on average, float64 [n] with sum n; None: each once.
     """
 
     classes: tuple[str, ...]
     labels: Mapping[str, np.ndarray]
     items: Mapping[str, Sequence[Any] | np.ndarray]
     names: Mapping[str, Sequence[str]]
+    ids: Mapping[str, Sequence[str]]
     fingerprint: str
+    rates: np.ndarray | None = None
 
     @property
     def multi_label(self) -> bool:

@@ -15,12 +15,14 @@ FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in sor
 
 # A module imports from earlier lines only, or from its own folder.
 LAYERS = (
-    "types rng trees progress caches",
-    "config",
+    "types rng trees progress labels caches",
+    "config decode",
+    "placement canvas",
     "schedules augment models datasets metrics sampling torch_file state",
     "compilation",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
-    "steps plan loop lr_finder precompute tta report pretrained measure",
+    "survey steps plan loop lr_finder precompute tta pretrained measure",
+    "feed report",
     "engine",
     "evaluate setting",
     "stage trained",
@@ -36,7 +38,8 @@ DOORS = {
     "optax": "optim",
     "flax": "models",
     "orbax": "checkpoint",
-    "PIL": "pipeline",
+    "PIL": "decode",
+    "pyarrow": "datasets/hugging_face",
     "matplotlib": "report",
     "tensorflow_datasets": "datasets/tfds",
     "array_record": "datasets/tfds",
@@ -53,9 +56,8 @@ DOORS = {
 }
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
-WITHOUT_JAX = (
-    "__init__ types progress caches config lesson2 plan report logbook cli experiment_file weights schedules augment models datasets"
-)
+WITHOUT_JAX = """__init__ types progress labels caches config weights decode placement canvas lesson2 sampling pipeline survey plan report
+    logbook cli experiment_file schedules augment models datasets"""
 NEEDS_JAX = {"augment/kernel", "models/chain", "models/head", "models/layers", "models/cpu", "models/winograd", "models/blocks"}
 
 

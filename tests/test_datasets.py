@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -20,6 +19,8 @@ from PIL import Image
 from sgdr_jax.config import from_json, to_json
 from sgdr_jax.datasets import Arrays, CsvLabels, FashionMnist, ImageFolder, Synthetic, Tfds, fashion_mnist, splits, tfds
 from sgdr_jax.types import InputError
+
+from .test_tfds import prepared
 
 
 def picture(path: Path, value: int = 0) -> None:
@@ -417,7 +418,7 @@ def test_fashion_mnist_says_why_each_place_failed(small_fashion):
         FashionMnist(root=str(folder)).open()
     text = str(error.value)
     assert "\n" not in text
-    for words in ("tfds build fashion_mnist", "SHA-256 of the test set", "tensorflow is 'missing'", "apt-get is 'missing'"):
+    for words in ("sgdr-jax prepare fashion_mnist", "SHA-256 of the test set", "tensorflow is 'missing'", "apt-get is 'missing'"):
         assert words in text
 
 
@@ -453,62 +454,6 @@ def test_fashion_mnist_itself(monkeypatch, tmp_path):
     assert FashionMnist(train_per_class=500).open().sizes == {"train": 4500, "valid": 500, "test": 10000}
 
 
-def prepared(folder: Path, name: str, counts: dict[str, int], shape: tuple[int | None, ...], several: bool = False) -> Path:
-    """A set in TFDS format; encoded images need no TensorFlow to prepare. Image i is i grey levels bright and of class i mod 3."""
-    import tensorflow_datasets as library
-
-    label = library.features.ClassLabel(names=["a", "b", "c"])
-
-    class Made(library.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = library.core.Version("1.0.0")
-
-        def _info(self):
-            features = {"image": library.features.Image(shape=shape), "label": library.features.Sequence(label) if several else label}
-            return library.core.DatasetInfo(builder=self, features=library.features.FeaturesDict(features))
-
-        def _split_generators(self, dl_manager):
-            return {split: self._generate_examples(count) for split, count in counts.items()}
-
-        def _generate_examples(self, count):
-            for i in range(count):
-                file = io.BytesIO()
-                size = (shape[1] or 20 + i, shape[0] or 30)
-                Image.new("L" if shape[2] == 1 else "RGB", size, i if shape[2] == 1 else (i, i, i)).save(file, "PNG")
-                file.seek(0)
-                yield i, {"image": file, "label": [i % 3, (i + 1) % 3] if several else i % 3}
-
-    Made.name = name
-    Made(data_dir=str(folder), file_format="array_record").download_and_prepare()
-    return folder
-
-
-def test_tfds_of_varied_sizes_stays_encoded(tmp_path):
-    from sgdr_jax.pipeline import load
-
-    data = Tfds("pets", data_dir=str(prepared(tmp_path, "pets", {"train": 12, "test": 5}, (None, None, 3))))
-    source = data.open()
-    assert source.classes == ("a", "b", "c")
-    assert source.sizes == {"train": 9, "valid": 3, "test": 5}
-    loaded = load(source, canvas=16)
-    for split in ("train", "valid", "test"):
-        values = loaded.images[split][:, 8, 8, 0]
-        assert (values % 3).tolist() == source.labels[split].tolist()
-    assert sorted(np.concatenate([loaded.images["train"], loaded.images["valid"]])[:, 0, 0, 2].tolist()) == list(range(12))
-    assert replace(data, train="train[:50%]", valid="train[50%:]", test="test").open().sizes == {"train": 6, "valid": 6, "test": 5}
-    with pytest.raises(InputError, match=r"data.label is 'breed'; pets has the features image, label"):
-        replace(data, label="breed").open()
-    with pytest.raises(InputError, match="no split 'dev'"):
-        replace(data, valid="dev").open()
-
-
-def test_tfds_small_images_are_arrays_and_several_labels_n_hot(tmp_path):
-    source = Tfds("tiny", data_dir=str(prepared(tmp_path, "tiny", {"train": 6, "validation": 3}, (8, 8, 1), several=True))).open()
-    assert source.items["train"].shape == (6, 8, 8, 1)
-    values = source.items["train"][:, 0, 0, 0]
-    assert source.labels["train"].tolist() == [[float(c in (v % 3, (v + 1) % 3)) for c in range(3)] for v in values.tolist()]
-    assert source.sizes == {"train": 6, "valid": 3}
-
-
 def test_fashion_mnist_from_a_prepared_folder_has_the_official_order(small_fashion, tmp_path, monkeypatch):
     """Undoes how TFDS shuffles when it writes; this fails when TFDS changes that."""
     folder = prepared(tmp_path / "tfds", "fashion_mnist", fashion_mnist.COUNTS, (28, 28, 1))
@@ -525,16 +470,6 @@ def test_fashion_mnist_from_a_prepared_folder_has_the_official_order(small_fashi
     assert source.labels["test"].tolist() == [i % 3 for i in range(20)]
     shutil.rmtree(folder)  # It was kept as files.
     assert FashionMnist().open().fingerprint == source.fingerprint
-
-
-def test_tfds_errors_name_the_command(tmp_path):
-    with pytest.raises(InputError, match=r"run once: tfds build mnist:3.0.1 --file_format=array_record --data_dir="):
-        Tfds("mnist", "3.0.1", str(tmp_path)).open()
-    for version in ("1.9.0", "1.10.0"):
-        (tmp_path / "pets" / version).mkdir(parents=True)
-        (tmp_path / "pets" / version / "dataset_info.json").write_text('{"fileFormat": "tfrecord"}')
-    with pytest.raises(InputError, match=r"1.10.0' is 'tfrecord'; prepare it with"):
-        Tfds("pets", data_dir=str(tmp_path)).open()
 
 
 def test_importing_datasets_and_pipeline_loads_nothing_heavy():

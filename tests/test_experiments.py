@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from sgdr_jax.config import config_hash, from_json, to_json
-from sgdr_jax.datasets import FashionMnist, Synthetic
+from sgdr_jax.datasets import Synthetic
 from sgdr_jax.experiment_file import load
 from sgdr_jax.plan import as_csv, plan
 from sgdr_jax.progress import Quiet
 from sgdr_jax.setting import prepare
 from sgdr_jax.stage import hyper_rows, open_stage, stage_batches
 from sgdr_jax.state import Hyper
+
+from .helpers import Tiny
 
 FILES = sorted((Path(__file__).parent.parent / "experiments").glob("*.py"))
 
@@ -29,15 +31,34 @@ def test_it_plans_and_survives_json(file):
     assert len(as_csv(made).splitlines()) == 1 + sum(p.steps for p in made.stages)
 
 
+# Classes, side in pixels, channels and whether an image can have several labels, of the sets whose shape is known.
+SHAPES = {
+    "cifar10": (10, 32, 3, False),
+    "cifar100": (100, 32, 3, False),
+    "cats_vs_dogs": (2, 48, 3, False),
+    "stanford_dogs": (120, 48, 3, False),
+    "oxford_flowers102": (102, 48, 3, False),
+    "oxford_iiit_pet": (37, 48, 3, False),
+    "eurosat": (10, 64, 3, False),
+    "planet": (17, 48, 3, True),
+    "imagenette": (10, 48, 3, False),
+    "imagenet": (1000, 48, 3, False),
+    "fashion_mnist": (10, 28, 1, False),
+}
+MODELS = {type(load(file).model): file for file in reversed(FILES)}
+"""Each kind of model, and the first file that has it: that one is tried with it, the others with the tiny network."""
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_its_last_stage_takes_two_updates(file):
     experiment = load(file)
-    channels = 1 if isinstance(experiment.data, FashionMnist) else 3
+    classes, side, channels, several = SHAPES.get(file.stem, (5, 36, 3, False))
     last = dataclasses.replace(experiment.stages[-1], size=32, batch_size=8)
+    own = MODELS[type(experiment.model)] == file
     small = dataclasses.replace(
         experiment,
-        data=Synthetic(classes=5, train=20, valid=10, side=36, channels=channels),
-        model=dataclasses.replace(experiment.model, weights=None),
+        data=Synthetic(classes, max(20, classes), valid=10, side=side, channels=channels, multi_label=several),
+        model=dataclasses.replace(experiment.model, weights=None) if own else Tiny(),
         stages=(last,),
         evaluate=dataclasses.replace(experiment.evaluate, batch_size=8),
     )
@@ -46,9 +67,10 @@ def test_its_last_stage_takes_two_updates(file):
     stage = open_stage(setting, p, setting.params, setting.stats, Quiet())
     before = jax.device_get(stage.state.params)
     rows, state = hyper_rows(setting, p, (1e-3,) * len(p.trained)), stage.state
-    for step, batch in zip(range(2), stage_batches(setting, p, 0, 2), strict=True):
-        state, sums = stage.update(state, Hyper(*(r[step] for r in rows)), batch)
+    for step, fed in enumerate(stage_batches(setting, p, 0, 2)):
+        state, sums = stage.update(state, Hyper(*(r[step] for r in rows)), fed)
     assert int(state.step) == 2 and np.isfinite(float(sums["loss"]))
+    assert ("f2" in sums) == several
     for group in p.trained:
         moved = jax.tree.map(lambda a, b: bool((np.asarray(a) != b).any()), state.params[group], before[group])
         assert any(jax.tree.leaves(moved)), group

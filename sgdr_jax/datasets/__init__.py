@@ -3,8 +3,12 @@
 from .arrays import Arrays
 from .csv_labels import CsvLabels
 from .fashion_mnist import FashionMnist
+from .fold import Fold
 from .folder import ImageFolder
+from .hugging_face import HuggingFace
+from .mix import Mix
+from .part import Part
 from .synthetic import Synthetic
 from .tfds import Tfds
 
-__all__ = ["Arrays", "CsvLabels", "FashionMnist", "ImageFolder", "Synthetic", "Tfds"]
+__all__ = ["Arrays", "CsvLabels", "FashionMnist", "Fold", "HuggingFace", "ImageFolder", "Mix", "Part", "Synthetic", "Tfds"]

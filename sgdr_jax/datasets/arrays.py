@@ -97,9 +97,8 @@ class Arrays(Dataset):
                 most,
                 f"there are {len(classes)}: {classes[:5]}",
             )
-        named = {split: (images, labels, [f"{split}/{i}" for i in range(len(labels))]) for split, (images, labels) in found.items()}
-        identity = [images for images, _ in found.values()]
-        return splits.make_source(classes, named, identity, self.valid_fraction, self.seed)
+        named = {split: splits.numbered(split, images, labels) for split, (images, labels) in found.items()}
+        return splits.make_source(classes, named, self.valid_fraction, self.seed)
 
 
 def _read(path: str) -> dict[str, np.ndarray]:

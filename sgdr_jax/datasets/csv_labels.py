@@ -71,8 +71,8 @@ class CsvLabels(Dataset):
             where = [i for i, row in enumerate(rows) if row.split == split]
             require(bool(where) or split != "train", "data.labels: the number of rows marked train", 0, "mark some")
             if where:
-                parts[split] = ([images[i].path for i in where], labels[where], [images[i].name for i in where])
-        return splits.make_source(classes, parts, [image.identity for image in images], self.valid_fraction, self.seed)
+                parts[split] = files.examples([images[i] for i in where], labels[where])
+        return splits.make_source(classes, parts, self.valid_fraction, self.seed)
 
 
 def _read(path: Path, separator: str, split_column: str) -> tuple[list[str], list[_Row]]:

@@ -75,12 +75,12 @@ class FashionMnist(Dataset):
     def open(self) -> Source:
         """Finds or fetches the set. Raises InputError that says for each place why it was not to be had there."""
         raw = _get(self.root)
-        found = {split: (images, labels, [f"{split}/{i}" for i in range(len(labels))]) for split, (images, labels) in raw.items()}
+        contents = f"fashion_mnist {splits.fingerprint([str(DIGESTS)])[:16]}"
+        found = {split: splits.numbered(split, images, labels, contents) for split, (images, labels) in raw.items()}
         if self.train_per_class is not None:
-            images, labels, names = found["train"]
-            where = splits.per_class(names, labels, self.train_per_class, self.seed)
-            found["train"] = (images[where], labels[where], [names[i] for i in where])
-        return splits.make_source(CLASSES, found, ["fashion_mnist", str(DIGESTS)], self.valid_fraction, self.seed)
+            train = found["train"]
+            found["train"] = train.at(splits.per_class(train.names, train.labels, self.train_per_class, self.seed))
+        return splits.make_source(CLASSES, found, self.valid_fraction, self.seed)
 
 
 def _get(root: str | None) -> Raw:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from ..config import require
+from .splits import Examples
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
-"""Files with other extensions are no images (case does not matter). `pipeline` decodes these formats and no others."""
+"""Files with other extensions are no images (case does not matter). `decode` reads these formats and no others."""
 
 
 class ImageFile(NamedTuple):
@@ -21,9 +25,14 @@ class ImageFile(NamedTuple):
     mtime_ns: int
 
     @property
-    def identity(self) -> tuple[str, int, int]:
-        """What the fingerprint is made of: the root may move; a file that is replaced counts as another."""
-        return self.name, self.size, self.mtime_ns
+    def id(self) -> str:
+        """Changes with the contents, as far as can be told unread: the root may move; a file that is replaced counts as another."""
+        return f"{self.name} {self.size} {self.mtime_ns}"
+
+
+def examples(images: Sequence[ImageFile], labels: np.ndarray) -> Examples:
+    """Image files and their labels, as part of a set."""
+    return Examples(tuple(i.path for i in images), labels, [i.name for i in images], [i.id for i in images])
 
 
 def folder(path: str | Path, field: str) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -42,13 +41,12 @@ class ImageFolder(Dataset):
         for split, by_class in found.items():
             unknown = sorted(set(by_class) - set(classes))
             require(not unknown, f'data.root: classes in "{split}"', unknown[:5], "train has no folder of that name; rename or remove it")
-        parts: dict[str, tuple[Any, np.ndarray, Any]] = {}
+        parts = {}
         for split, by_class in found.items():
             images = [image for name in classes for image in by_class.get(name, ())]
             labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(by_class.get(name, ())) for name in classes])
-            parts[split] = (tuple(image.path for image in images), labels, tuple(image.name for image in images))
-        identity = [image.identity for by_class in found.values() for images in by_class.values() for image in images]
-        return splits.make_source(classes, parts, identity, self.valid_fraction, self.seed)
+            parts[split] = files.examples(images, labels)
+        return splits.make_source(classes, parts, self.valid_fraction, self.seed)
 
 
 def _split_folders(root: Path) -> dict[str, dict[str, list[files.ImageFile]]]:

@@ -8,13 +8,15 @@ new classes, and adding a few images moves few others.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..config import require
+from ..labels import strata
 from ..types import InputError, Source
 
 
@@ -75,14 +77,8 @@ def hold_out(names: Sequence[str], labels: np.ndarray, fraction: float, seed: in
 
 def per_class(names: Sequence[str], labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Positions, rising, of `count` random examples of each class (all of a class that has fewer). `labels` is int [n]."""
-    left = dict.fromkeys(range(int(labels.max()) + 1), count)
-    chosen = []
-    for i in shuffled(names, seed, "pick"):
-        label = int(labels[i])
-        if left[label] > 0:
-            left[label] -= 1
-            chosen.append(i)
-    return np.array(sorted(chosen), np.int64)
+    rank, _ = ranks(names, labels, seed, "pick")
+    return np.flatnonzero(rank < count)
 
 
 def _label_rows(labels: np.ndarray) -> list[tuple[int, ...]]:
@@ -111,38 +107,105 @@ def take(items: Any, where: np.ndarray) -> Any:
     return tuple(items[int(i)] for i in where) if isinstance(items, (list, tuple)) else items[where]
 
 
-def make_source(
-    classes: Sequence[str],
-    found: Mapping[str, tuple[Any, np.ndarray, Sequence[str]]],
-    identity: Iterable[Any],
-    valid_fraction: float,
-    seed: int,
-) -> Source:
-    """A Source of the splits `found` (split to items, labels, names), with a validation split held out of "train" if there is none.
+class Examples(NamedTuple):
+    """Part of a set: n items, their labels, names and ids; see `types.Source`."""
 
-    `identity` are the parts that tell the items' contents apart; classes, names, labels and splits are added here.
+    items: Any
+    labels: np.ndarray
+    names: Sequence[str]
+    ids: Sequence[str]
+
+    def at(self, where: np.ndarray) -> Examples:
+        """The examples at these positions."""
+        return Examples(take(self.items, where), self.labels[where], take(tuple(self.names), where), take(tuple(self.ids), where))
+
+
+class Joined(Sequence[Any]):
+    """Items of several kinds one after the other; an index array gives some of them in any order."""
+
+    def __init__(self, parts: Sequence[Any], where: np.ndarray | None = None) -> None:
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+        self._where = np.arange(self._ends[-1]) if where is None else where
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, np.ndarray):
+            return Joined(self._parts, self._where[index])
+        place = int(self._where[index])
+        part = int(np.searchsorted(self._ends, place, side="right"))
+        return self._parts[part][place - int(self._ends[part]) + len(self._parts[part])]
+
+
+def join(parts: Sequence[Examples]) -> Examples:
+    """Several parts of sets as one; arrays stay an array where they are of one shape."""
+    items: Any = [part.items for part in parts]
+    if all(isinstance(x, np.ndarray) and x.shape[1:] == items[0].shape[1:] for x in items):
+        items = np.concatenate(items)
+    elif all(isinstance(x, tuple) for x in items):
+        items = tuple(itertools.chain(*items))
+    else:
+        items = Joined(items)
+    names, ids = (tuple(itertools.chain(*column)) for column in ((p.names for p in parts), (p.ids for p in parts)))
+    return Examples(items, np.concatenate([part.labels for part in parts]), names, ids)
+
+
+def examples_of(source: Source, split: str) -> Examples:
+    """A split of an opened set."""
+    return Examples(source.items[split], source.labels[split], source.names[split], source.ids[split])
+
+
+def ranks(names: Sequence[str], labels: np.ndarray, seed: int, purpose: str) -> tuple[np.ndarray, np.ndarray]:
+    """Each example's rank within its stratum (see `labels.strata`), from 0, in an order that is random but depends on seed, purpose and
+    names alone; and its stratum. Both int64 [n]."""
+    stratum = strata(labels)
+    order = np.array(shuffled(names, seed, purpose), np.int64)
+    order = order[np.argsort(stratum[order], kind="stable")]
+    starts = np.searchsorted(stratum[order], stratum[order])
+    rank = np.empty(len(names), np.int64)
+    rank[order] = np.arange(len(names)) - starts
+    return rank, stratum
+
+
+def make_source(
+    classes: Sequence[str], found: Mapping[str, Examples], valid_fraction: float, seed: int, rates: np.ndarray | None = None
+) -> Source:
+    """A Source of the splits `found`, with a validation split held out of "train" if there is none.
+
     Raises InputError for fewer than two classes, a class without training example, and a training set too small to divide.
     """
     splits = dict(found)
-    items, labels, names = splits["train"]
+    train = splits["train"]
     require(len(classes) >= 2, "data: the list of classes", list(classes), "a classifier needs at least two")
     if "valid" not in splits:
-        held = hold_out(names, labels, valid_fraction, seed)
+        held = hold_out(train.names, train.labels, valid_fraction, seed)
         if not held.any():
             raise InputError(
-                f"data: none of the {len(names)} training images can be held out for validation; give at least two images of a class"
+                f"data: none of the {len(train.names)} training images can be held out for validation; give at least two images of a class"
             )
-        for split, where in (("train", np.flatnonzero(~held)), ("valid", np.flatnonzero(held))):
-            splits[split] = (take(items, where), labels[where], take(names, where))
-    labels = splits["train"][1]
+        splits["train"], splits["valid"] = train.at(np.flatnonzero(~held)), train.at(np.flatnonzero(held))
+    labels = splits["train"].labels
     seen = set(np.flatnonzero(labels.any(axis=0)).tolist() if labels.ndim == 2 else labels.tolist())
     missing = [name for label, name in enumerate(classes) if label not in seen]
     require(not missing, "data: classes without a training image", missing[:5], "give each class at least one")
     ordered = {split: splits[split] for split in ("train", "valid", "test") if split in splits}
+    parts = [part for split, x in ordered.items() for part in (split, tuple(x.ids), tuple(x.names), x.labels)]
     return Source(
         classes=tuple(classes),
-        labels={split: labels for split, (_, labels, _) in ordered.items()},
-        items={split: items for split, (items, _, _) in ordered.items()},
-        names={split: tuple(names) for split, (_, _, names) in ordered.items()},
-        fingerprint=fingerprint((tuple(classes), *identity, *(part for s, (_, y, n) in ordered.items() for part in (s, tuple(n), y)))),
+        labels={split: x.labels for split, x in ordered.items()},
+        items={split: x.items for split, x in ordered.items()},
+        names={split: tuple(x.names) for split, x in ordered.items()},
+        ids={split: tuple(x.ids) for split, x in ordered.items()},
+        fingerprint=fingerprint((tuple(classes), *parts, *(() if rates is None else (rates,)))),
+        rates=rates,
     )
+
+
+def numbered(split: str, items: Any, labels: np.ndarray, contents: str = "") -> Examples:
+    """Images named by their numbers; told apart by `contents`, or by their pixels where that is empty."""
+    names = [f"{split}/{i}" for i in range(len(labels))]
+    if contents:
+        return Examples(items, labels, names, [f"{contents}/{name}" for name in names])
+    return Examples(items, labels, names, [hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()[:20] for image in items])

@@ -52,9 +52,8 @@ class Synthetic(Dataset):
             if count:
                 images, shown = self._draw(count, np.random.default_rng((self.seed, number)))
                 labels = shown.astype(np.float32) if self.multi_label else shown.argmax(axis=1).astype(np.int32)
-                found[split] = (images, labels, [f"{split}/{i}" for i in range(count)])
-        identity = [images for images, _, _ in found.values()]
-        return splits.make_source([f"rings{i}" for i in range(self.classes)], found, identity, 0.5, self.seed)
+                found[split] = splits.numbered(split, images, labels)
+        return splits.make_source([f"rings{i}" for i in range(self.classes)], found, 0.5, self.seed)
 
     def _draw(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """uint8 [count, side, side, channels] and bool [count, classes]: which classes each picture shows."""

@@ -1,16 +1,21 @@
-"""Sets of the TensorFlow Datasets catalogue that have been prepared already, read without TensorFlow."""
+"""Sets of the TensorFlow Datasets catalogue, read without TensorFlow once they have been prepared."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
-from collections.abc import Sequence
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..caches import cache_folder
 from ..config import require
 from ..types import Dataset, InputError, Source
 from . import splits
@@ -20,7 +25,7 @@ _SMALL = 96  # Images of a fixed size up to this side are read as arrays, at the
 
 @dataclass(frozen=True)
 class Tfds(Dataset):
-    """A prepared TFDS set in the array_record format; prepare it once with `tfds build NAME --file_format=array_record`."""
+    """A prepared TFDS set, in the format array_record or tfrecord; `sgdr-jax prepare NAME` prepares it."""
 
     name: str = "oxford_iiit_pet"
     """Name in the catalogue, with the configuration where there are several: "eurosat/rgb"."""
@@ -67,9 +72,8 @@ class Tfds(Dataset):
                 unlabelled = bool((labels < 0).any())
                 require(not unlabelled or (split == "test" and not self.test), f"data.{split}", spec, "some of its images have no label")
                 if not unlabelled:
-                    found[split] = (items, labels, [f"{split}/{i}" for i in range(len(labels))])
-        identity = [builder.info.full_name, *(repr(builder.info.splits[name]) for name in sorted(builder.info.splits))]
-        return splits.make_source(list(classes), found, identity, self.valid_fraction, self.seed)
+                    found[split] = splits.numbered(split, items, labels, f"{_identity(builder.info)} {spec}")
+        return splits.make_source(list(classes), found, self.valid_fraction, self.seed)
 
 
 class _Encoded(Sequence[bytes]):
@@ -87,9 +91,38 @@ class _Encoded(Sequence[bytes]):
         return self._records[int(self._where[index])][self._image]
 
 
+class _TfRecords(Sequence[Any]):
+    """The examples of a split in TFRecord files, which say of each record how long it is, but not where: they are gone through once."""
+
+    def __init__(self, info: Any, split: str, decoders: Any) -> None:
+        self._info, self._decoders = info, decoders
+        self._records: list[tuple[str, int, int]] = []
+        for part in info.splits[split].file_instructions:
+            count = part.examples_in_shard if part.take in (-1, None) else part.take
+            self._records += itertools.islice(_positions(part.filename), part.skip, part.skip + count)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: Any) -> Any:
+        name, start, length = self._records[index]
+        with open(name, "rb") as file:
+            file.seek(start)
+            return self._info.features.deserialize_example_np(file.read(length), decoders=self._decoders)
+
+
+def _positions(name: str) -> Iterator[tuple[str, int, int]]:
+    """File, start and length of each record of a TFRecord file: eight bytes of length, four of checksum, the record, four of checksum."""
+    with open(name, "rb") as file:
+        while len(head := file.read(12)) == 12:
+            length = int.from_bytes(head[:8], "little")
+            yield name, file.tell(), length
+            file.seek(length + 4, os.SEEK_CUR)
+
+
 def find(name: str, data_dir: str | None = None, version: str | None = None) -> Path:
     """The folder of a prepared set, the newest version unless one is named. Raises InputError with the command that prepares it."""
-    base = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    base = _base(data_dir)
     versions = {
         tuple(map(int, p.parent.name.split("."))): p.parent
         for p in (base / name).glob("*.*.*/dataset_info.json")
@@ -98,18 +131,37 @@ def find(name: str, data_dir: str | None = None, version: str | None = None) -> 
     chosen = versions.get(max(versions, default=())) if version is None else base / name / version
     if chosen is None or not (chosen / "dataset_info.json").is_file():
         asked = name if version is None else f"{name}:{version}"
-        command = f"tfds build {asked} --file_format=array_record --data_dir={base}"
-        raise InputError(
-            f"{asked} is not prepared in {str(base)!r}; run once: {command} (pip install 'sgdr_jax[prepare]' where it asks for tensorflow)"
-        )
+        place = "" if data_dir is None else f" --data-dir {data_dir}"
+        raise InputError(f"{asked} is not prepared in {str(base)!r}; run once: sgdr-jax prepare {asked}{place}")
     info = json.loads((chosen / "dataset_info.json").read_text())
-    require(
-        info.get("fileFormat") == "array_record",
-        f"the format of {str(chosen)!r}",
-        info.get("fileFormat"),
-        "prepare it with --file_format=array_record",
-    )
+    known = ("array_record", "tfrecord", None)  # None: sets prepared before the format was written down
+    require(info.get("fileFormat") in known, f"the format of {str(chosen)!r}", info.get("fileFormat"), "prepare it with sgdr-jax prepare")
     return chosen
+
+
+def prepare(name: str, data_dir: str | None = None) -> Path:
+    """Downloads and prepares a set of the catalogue, "NAME", "NAME/CONFIG" or "NAME:VERSION", unless it is prepared already.
+
+    Returns its folder. Raises InputError where the catalogue does not know it, or something is missing to prepare it.
+    """
+    bare, _, version = name.partition(":")
+    with contextlib.suppress(InputError):
+        return find(bare, data_dir, version or None)
+    try:
+        import tensorflow_datasets
+
+        base = str(_base(data_dir))
+        builder = tensorflow_datasets.builder(name, data_dir=base, file_format="array_record")
+        builder.download_and_prepare()
+    except ImportError as error:
+        raise InputError(f"preparing {name} needs {error.name or error}; pip install 'sgdr_jax[prepare]', and run this again") from error
+    except Exception as error:  # Builders are other people's programs: they fail in any way, mostly for want of a network.
+        raise InputError(f"{name} cannot be prepared ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]})") from error
+    return find(bare, data_dir, version or None)
+
+
+def _base(data_dir: str | None) -> Path:
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def builder_in(folder: Path) -> Any:
@@ -127,30 +179,65 @@ def builder_in(folder: Path) -> Any:
 def read(builder: Any, split: str, image: str = "image", label: str = "label") -> tuple[Any, np.ndarray]:
     """Images and labels of a split in stored order: uint8 [n, h, w, c] for small images of one size, else encoded images.
 
-    Labels are int32 [n] with -1 for none, or float32 [n, classes]. Raises InputError for a split that is not there.
+    Labels are int32 [n] with -1 for none, or float32 [n, classes]. What had to be read of every record is kept in the cache folder.
+    Raises InputError for a split that is not there.
     """
     import tensorflow_datasets
 
-    feature, shape = builder.info.features[label], builder.info.features[image].shape
+    info = builder.info
+    feature, shape = info.features[label], info.features[image].shape
     small = None not in shape and max(shape[:2]) <= _SMALL
     decoders = None if small else {image: tensorflow_datasets.decode.SkipDecoding()}
     try:
-        records = builder.as_data_source(split, decoders=decoders)
-    except ValueError as error:
-        raise InputError(f"{builder.info.full_name} has no split {split!r}; it has {', '.join(builder.info.splits)}") from error
-    labels, images = [], np.empty((len(records) if small else 0, *shape) if small else 0, np.uint8)
-    for i in range(len(records)):
-        record = records[i]
-        labels.append(record[label])
-        if small:
-            images[i] = record[image]
+        if info.as_proto.file_format == "array_record":
+            records = builder.as_data_source(split, decoders=decoders)
+        else:
+            records = _TfRecords(info, split, decoders)
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{info.full_name} has no split {split!r}; it has {', '.join(info.splits)}") from error
+    key = splits.fingerprint([_identity(info), split, image, label])
+    images, labels = _kept(cache_folder() / "tfds" / f"{key[:20]}.npz", lambda: _read(records, image, label, shape if small else None))
     items = images if small else _Encoded(records, image, np.arange(len(records)))
     if isinstance(feature, tensorflow_datasets.features.ClassLabel):
-        return items, np.array(labels, np.int32)
+        return items, labels[:, 0].astype(np.int32)
     table = np.zeros((len(labels), len(feature.names)), np.float32)
-    for i, shown in enumerate(labels):
-        table[i, np.asarray(shown, int)] = 1
+    for row, shown in zip(table, labels, strict=True):
+        row[shown[shown >= 0]] = 1
     return items, table
+
+
+def _read(records: Sequence[Any], image: str, label: str, shape: tuple[int, ...] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Images [n, *shape] where a shape is given, and labels int64 [n, the most that a record has], filled up with -1."""
+    images, labels = np.empty((len(records), *(shape or (0,))), np.uint8), []
+    for i in range(len(records)):
+        record = records[i]
+        labels.append(np.asarray(record[label], np.int64).reshape(-1))
+        if shape:
+            images[i] = record[image]
+    table = np.full((len(labels), max(map(len, labels), default=1) or 1), -1, np.int64)
+    for row, shown in zip(table, labels, strict=True):
+        row[: len(shown)] = shown
+    return images, table
+
+
+def _identity(info: Any) -> str:
+    """Tells a prepared set from every other: its name, and a hash of its description, which has the bytes and lengths of all its files."""
+    text = Path(info.data_dir, "dataset_info.json").read_text(encoding="utf-8")
+    return f"{info.full_name} {splits.fingerprint([text])[:16]}"
+
+
+def _kept(path: Path, compute: Callable[[], tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """The pair of arrays kept in a file, computed and kept where it is not there or damaged."""
+    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), path.open("rb") as file:
+        archive = np.load(file, allow_pickle=False)
+        return archive["images"], archive["labels"]
+    images, labels = compute()
+    with contextlib.suppress(OSError):  # A full or forbidden disk costs the next run some time.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+            np.savez(file, images=images, labels=labels)
+        os.replace(file.name, path)
+    return images, labels
 
 
 def _present(builder: Any, split: str) -> str | None:

@@ -1,0 +1,11 @@
+"""CIFAR-100: 50,000 + 10,000 photographs of 32 px in a hundred classes, enlarged to 96 px.
+
+sgdr-jax prepare cifar100
+sgdr-jax train experiments/cifar100.py
+"""
+
+from sgdr_jax import fine_tune
+from sgdr_jax.datasets import Tfds
+from sgdr_jax.models import ResNet34
+
+experiment = fine_tune("cifar100", Tfds("cifar100"), ResNet34(), size=96)

@@ -1,0 +1,11 @@
+"""Oxford-IIIT Pet: 3,680 + 3,669 photographs of 37 breeds.
+
+sgdr-jax prepare oxford_iiit_pet
+sgdr-jax train experiments/oxford_iiit_pet.py
+"""
+
+from sgdr_jax import fine_tune
+from sgdr_jax.datasets import Tfds
+from sgdr_jax.models import ResNet34
+
+experiment = fine_tune("oxford_iiit_pet", Tfds("oxford_iiit_pet"), ResNet34(), size=224)

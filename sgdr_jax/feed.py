@@ -1,0 +1,98 @@
+"""Images on their way to the devices: held there and gathered by index, or read from the host batch by batch, ahead of their use."""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .canvas import Pixels
+from .decode import cores
+from .mesh import Devices
+from .placement import free_memory
+from .sampling import Batch, share
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a split.
+
+    Attributes:
+        pixels: where they lie on the host.
+        devices: where they are needed.
+        gather: compiled (resident, index [b]) → their images [b, s, s, c], split over the devices.
+        resident: all of them on every device, or None where they are streamed.
+    """
+
+    pixels: Pixels
+    devices: Devices
+    gather: Callable[[jax.Array, jax.Array], jax.Array]
+    resident: jax.Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batches(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, jax.Array]]:
+        """Each batch with its images on the devices, uint8 [b, s, s, c], split over them; the same bits however they get there."""
+        if self.resident is not None:
+            for batch in batches:
+                yield batch, self.gather(self.resident, self.devices.scatter(batch.index))
+        else:
+            here, hosts = jax.process_index(), jax.process_count()
+            # One batch more than is being computed is on its way to the devices.
+            yield from _ahead(
+                ((batch, self.devices.scatter(part)) for batch, part in _read(self.pixels, batches, lambda b: share(b, here, hosts))), 1
+            )
+
+
+def images(pixels: Pixels, devices: Devices, resident: bool) -> Images:
+    """A split's images, put on every device where they are to be resident."""
+    return Images(pixels, devices, rows(devices), devices.replicate(pixels[:]) if resident else None)
+
+
+@functools.cache
+def rows(devices: Devices) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Compiled (array [n, ...] on every device, index [b]) → its rows [b, ...], split over the devices."""
+    return devices.compile_map(lambda array, index: jnp.take(array, index, axis=0, mode="clip"))
+
+
+def free(devices: Devices) -> int:
+    """Bytes free on the fullest device; on CPU each device's share of the host's memory."""
+    local = [device for device in devices.mesh.devices.flat if device.process_index == jax.process_index()]
+    stats = [device.memory_stats() for device in local]
+    if any(s is None or "bytes_limit" not in s for s in stats):
+        return free_memory() // len(local)
+    return min(s["bytes_limit"] - s["bytes_in_use"] for s in stats)
+
+
+def _read(pixels: Pixels, batches: Iterable[Batch], mine: Callable[[Batch], Batch]) -> Iterator[tuple[Batch, np.ndarray]]:
+    """Each batch with this host's share of its images, read ahead in threads."""
+    pool = ThreadPoolExecutor(cores())
+    waiting: deque[tuple[Batch, Future[np.ndarray]]] = deque()
+    try:
+        for batch in batches:
+            waiting.append((batch, pool.submit(pixels.__getitem__, mine(batch).index)))
+            if len(waiting) > cores() + 1:
+                batch, part = waiting.popleft()
+                yield batch, part.result()
+        while waiting:
+            batch, part = waiting.popleft()
+            yield batch, part.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ahead(items: Iterator[Any], count: int) -> Iterator[Any]:
+    held: deque[Any] = deque()
+    for item in items:
+        held.append(item)
+        if len(held) > count:
+            yield held.popleft()
+    yield from held
