@@ -1,4 +1,4 @@
-"""The demonstration's task done with fastai 2, as a careful user would: runs in fastai's own environment, prints one JSON object.
+"""The demonstration's task done with fastai 2, as a careful user would: runs in fastai's own environment, see vs_fastai.py.
 
     python fastai_job.py DATA.npz [--size 96] [--threads 2]
 
@@ -7,9 +7,9 @@ augmentation with four views. It trains on all images that it is given and choos
 """
 
 import argparse
-import json
 import time
 
+import harness
 import numpy as np
 import torch
 
@@ -74,32 +74,30 @@ def main():
 
     torch.set_num_threads(options.threads)
     fv.set_seed(0)
-    began = time.perf_counter()
     learner = make_learner(np.load(options.data, allow_pickle=False), options.size)
-    result = {"fastai": fv.__dict__.get("__version__") or __import__("fastai").__version__, "torch": torch.__version__}
 
-    def timed(name, work):
+    def timed(work):
         start = time.perf_counter()
         value = work()
-        result[f"{name}_seconds"] = time.perf_counter() - start
-        return value
-
-    def score(name):
-        result[f"{name}_accuracy"] = float(timed(f"{name}_evaluation", learner.validate)[1])
+        return time.perf_counter() - start, value
 
     with learner.no_bar(), learner.no_logging():
         # Fitting validates once an epoch, as fastai does by default.
         learner.freeze()
-        timed("head", lambda: learner.fit_one_cycle(1, 3e-3))
-        score("head")
+        head = timed(lambda: learner.fit_one_cycle(1, 3e-3))[0]
         learner.unfreeze()
-        timed("all", lambda: learner.fit_one_cycle(3, slice(1e-4, 1e-3)))
-        score("all")
-        probabilities, targets = timed("tta", lambda: learner.tta(n=4))
-    result["tta_accuracy"] = float(fv.accuracy(probabilities, targets))
-    result["seconds"] = time.perf_counter() - began
+        everything = timed(lambda: learner.fit_one_cycle(3, slice(1e-4, 1e-3)))[0]
+        evaluation, (_, accuracy) = timed(learner.validate)
+        tta, (probabilities, targets) = timed(lambda: learner.tta(n=4))
+    harness.emit(
+        system=harness.system("fastai", "torch"),
+        train_seconds=head + everything,
+        evaluation_seconds=evaluation,
+        tta_seconds=tta,
+        accuracy=float(accuracy),
+        tta_accuracy=float(fv.accuracy(probabilities, targets)),
+    )
     del keep
-    print(json.dumps(result))
 
 
 if __name__ == "__main__":
