@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import steps, tta
+from . import metrics, steps, tta
 from .augment import kernel
 from .config import Experiment
 from .mesh import Devices, compute_dtype, devices
@@ -35,7 +35,9 @@ class Engine:
         dtype: of the network's arithmetic.
         batch_size: examples per evaluation step.
         forward: compiled (params, stats, x, start=, stop=) → activations or logits.
-        augmented: compiled (images uint8 [n, s, s, c], index [b], draw [b], key, augmentations=, size=) → float32 [b, size, size, c].
+        augmented: compiled (images uint8 [n, s, s, c], index [b], draw [b], key, strength, augmentations=, size=) →
+            float32 [b, size, size, c]; strength None is 1.
+        mixed: compiled (pixels [b, size, size, c], labels [b, ...], draw [b], key, strength, augmentations=) → (pixels, `metrics.Mixed`).
         plain: compiled (images, index, size=) → float32 [b, size, size, c].
         view: compiled (images, ids uint32 [n], index, key, v, kind=, augmentations=, size=) → test-time view v, float32 [b, size, size, c].
         rows: compiled (array [n, ...], index [b]) → rows of a resident array [b, ...].
@@ -47,6 +49,7 @@ class Engine:
     batch_size: int
     forward: Callable[..., jax.Array]
     augmented: Callable[..., jax.Array]
+    mixed: Callable[..., tuple[jax.Array, metrics.Mixed]]
     plain: Callable[..., jax.Array]
     view: Callable[..., jax.Array]
     rows: Callable[..., jax.Array]
@@ -88,9 +91,26 @@ def engine(experiment: Experiment, network: Network) -> Engine:
         return jnp.take(array, index, axis=0, mode="clip")
 
     def augmented(
-        images: jax.Array, index: jax.Array, draw: jax.Array, key: jax.Array, augmentations: tuple[Augmentation, ...], size: int
+        images: jax.Array,
+        index: jax.Array,
+        draw: jax.Array,
+        key: jax.Array,
+        strength: jax.Array | None,
+        augmentations: tuple[Augmentation, ...],
+        size: int,
     ) -> jax.Array:
-        return kernel.augment(rows(images, index), draw, key, augmentations, size)
+        return kernel.augment(rows(images, index), draw, key, augmentations, size, 1.0 if strength is None else strength)
+
+    def mixed(
+        pixels: jax.Array,
+        labels: jax.Array,
+        draw: jax.Array,
+        key: jax.Array,
+        strength: jax.Array | None,
+        augmentations: tuple[Augmentation, ...],
+    ) -> tuple[jax.Array, metrics.Mixed]:
+        pixels, share = kernel.mix(pixels, draw, key, augmentations, 1.0 if strength is None else strength)
+        return pixels, metrics.Mixed(labels, kernel.neighbours(labels), share)
 
     def plain(images: jax.Array, index: jax.Array, size: int) -> jax.Array:
         return kernel.resize(rows(images, index), size)
@@ -105,6 +125,7 @@ def engine(experiment: Experiment, network: Network) -> Engine:
         batch_size=experiment.evaluate.batch_size,
         forward=mesh.compile_map(partial(steps.forward, network, dtype=dtype), static_argnames=("start", "stop")),
         augmented=mesh.compile_map(augmented, static_argnames=("augmentations", "size")),
+        mixed=mesh.compile_map(mixed, static_argnames=("augmentations",)),
         plain=mesh.compile_map(plain, static_argnames=("size",)),
         view=mesh.compile_map(view, static_argnames=("kind", "augmentations", "size")),
         rows=mesh.compile_map(rows),

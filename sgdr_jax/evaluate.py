@@ -1,8 +1,10 @@
-"""Predictions of a network for whole sets of resident images, over one view or several, and their measures."""
+"""Predictions of a network for whole sets of images, over one view or several, and their measures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,56 +17,126 @@ from .rng import key_for
 from .state import Tree
 
 
-def view_logits(
+class Views(NamedTuple):
+    """What the views of a set of images say, mixed as `Experiment.evaluate` asks.
+
+    Attributes:
+        probabilities: of the mixture, float32 [n, classes].
+        disagreement: share of an image's views that name another class than the mixture, [n]; see `tta.disagreement`.
+        measures: loss, accuracy and the like of the plain view, and under "tta_…" of the mixture where there are more; {} without labels.
+        by_count: the measures of the first view, of the first two mixed, …; [] without labels.
+        seconds: taken by the plain view, and by all others.
+        views: their number.
+    """
+
+    probabilities: np.ndarray
+    disagreement: np.ndarray
+    measures: dict[str, float]
+    by_count: list[dict[str, float]]
+    seconds: tuple[float, float]
+    views: int
+
+
+def predict_views(
     run: Engine,
     experiment: Experiment,
     params: Tree,
     stats: Tree,
-    images: jax.Array,
+    images: jax.Array | np.ndarray,
     size: int,
-    views: Sequence[int],
     ui: Quiet,
     title: str,
+    *,
+    classes: int,
+    labels: np.ndarray | None = None,
+    multi_label: bool = False,
     ids: np.ndarray | None = None,
-) -> np.ndarray:
-    """Logits of some test-time views of resident images, float32 [views, n, classes].
+) -> Views:
+    """Predicts images from all views, in blocks that keep images and logits within `Eval.tta_memory`.
 
     Args:
-        images: resident, uint8 [n, s, s, c].
+        images: uint8 [n, s, s, c], n ≥ 1; resident on the devices, or on the host.
         size: side in pixels that the network sees.
-        views: numbers of the views; 0 is the plain one, see `tta.view` for the others.
         title: of the progress bar.
+        classes: number of classes.
+        labels: int [n] or float [n, classes]; None for images without labels.
+        multi_label: whether an image can have several classes.
         ids: uint32 [n] that the images' random views are derived from; None for their positions.
     """
-    key, how = key_for(experiment.seed, "tta"), {"kind": experiment.evaluate.tta_kind, "augmentations": experiment.augment, "size": size}
+    how, n = experiment.evaluate, len(images)
+    views = tta.count(how, experiment.augment)
+    key, static = key_for(experiment.seed, "tta"), {"kind": how.tta_kind, "augmentations": experiment.augment, "size": size}
+    ids = np.arange(n, dtype=np.uint32) if ids is None else ids
+    parts: list[tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]] = []
+    seconds = [0.0, 0.0]
+    with ui.bar(title, n * views) as tick:
+        # Logits, their probabilities and the mixtures are float64.
+        for block in _blocks(run, images, ids, 3 * 8 * views * classes, how.tta_memory * 2**20):
 
-    def logits(v: int) -> np.ndarray:
-        def rows(index: jax.Array, _: jax.Array) -> jax.Array:
-            pixels = run.view(images, resident, index, key, v, **how) if v else run.plain(images, index, size=size)
-            return run.predict(params, stats, pixels)
+            def logits(v: int, block: _Block = block) -> np.ndarray:
+                def rows(index: jax.Array, _: jax.Array) -> jax.Array:
+                    index = index + block.first
+                    view = run.view(block.images, block.ids, index, key, v, **static) if v else run.plain(block.images, index, size=size)
+                    return run.predict(params, stats, view)
 
-        return run.map(rows, len(images), tick)
+                began = time.perf_counter()
+                result = run.map(rows, block.count, tick)
+                seconds[v > 0] += time.perf_counter() - began
+                return result
 
-    resident = run.devices.replicate(np.arange(len(images), dtype=np.uint32) if ids is None else ids)
-    with ui.bar(title, len(images) * len(views)) as tick:
-        return np.stack([logits(v) for v in views])
+            stacked = np.stack([logits(v) for v in range(views)])
+            done = sum(len(part[0]) for part in parts)
+            parts.append(_mix(experiment, stacked, None if labels is None else labels[done : done + block.count], multi_label))
+    probabilities, disagreement, sums = zip(*parts, strict=True)
+    by_count = [metrics.finish(metrics.merge(row)) for row in zip(*sums, strict=True)]
+    measures = dict(by_count[0]) if by_count else {}
+    if views > 1 and by_count:
+        measures |= {f"tta_{name}": value for name, value in by_count[-1].items()}
+    return Views(np.concatenate(probabilities), np.concatenate(disagreement), measures, by_count, (seconds[0], seconds[1]), views)
 
 
-def probabilities(experiment: Experiment, logits: np.ndarray, multi_label: bool) -> np.ndarray:
-    """The views mixed as `Experiment.evaluate` says: [1 + views, n, classes] logits to [n, classes] probabilities."""
-    how = experiment.evaluate
-    return np.asarray(tta.combine(logits, weight=how.tta_weight, mean=how.tta_mean, multi_label=multi_label))
+class _Block(NamedTuple):
+    """Images that are done together: `count` of the resident ones, from row `first`, and the ids of all resident ones."""
+
+    images: jax.Array
+    ids: jax.Array
+    first: int
+    count: int
 
 
-def judge(experiment: Experiment, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Loss, accuracy and the like of the plain view, and under "tta_…" of all views mixed where there are more.
+def _blocks(run: Engine, images: jax.Array | np.ndarray, ids: np.ndarray, each: int, memory: int) -> Iterator[_Block]:
+    """Blocks of whole batches that take at most `memory` bytes, with `each` bytes for an image's predictions; one batch at least.
 
-    Args:
-        logits: [1 + views, n, classes], the plain view first.
-        labels: int [n] or float [n, classes].
+    Resident images count for nothing, since they are there anyway.
     """
-    plain = metrics.finish(metrics.sums(logits[0].astype(np.float64), labels, np.ones(len(labels))))
-    if len(logits) == 1:
-        return plain
-    mixed = metrics.evaluate(probabilities(experiment, logits, labels.ndim == 2), labels)
-    return plain | {f"tta_{name}": value for name, value in mixed.items()}
+    n, here = len(images), isinstance(images, jax.Array)
+    each += 0 if here else int(np.prod(images.shape[1:]))
+    size = min(max(memory // each // run.batch_size, 1) * run.batch_size, n)
+    resident = run.devices.replicate((images, ids)) if here or size == n else None
+    for start in range(0, n, size):
+        count = min(size, n - start)
+        if resident:
+            yield _Block(*resident, start, count)
+        else:
+            # The last block is filled up, so that all have one shape and one program.
+            rows = np.minimum(np.arange(start, start + size), n - 1)
+            yield _Block(*run.devices.replicate((images[rows], ids[rows])), 0, count)
+
+
+def _mix(
+    experiment: Experiment, logits: np.ndarray, labels: np.ndarray | None, multi_label: bool
+) -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
+    """Of logits [views, n, classes]: the mixture, the disagreement, and the sums of measures for one view, two, …; [] without labels."""
+    how = experiment.evaluate
+    mixed = tta.prefixes(logits, weight=how.tta_weight, mean=how.tta_mean, multi_label=multi_label)
+    sums = []
+    if labels is not None:
+        weight = np.ones(len(labels))
+        sums = [metrics.sums(logits[0].astype(np.float64), labels, weight)]
+        sums += [metrics.sums(metrics.log_odds(p, multi_label), labels, weight) for p in mixed[1:]]
+    return mixed[-1].astype(np.float32), tta.disagreement(logits, mixed[-1], multi_label), sums
+
+
+def judge(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Loss, accuracy and the like of logits [n, classes] for labels int [n] or float [n, classes]."""
+    return metrics.finish(metrics.sums(logits.astype(np.float64), labels, np.ones(len(labels))))

@@ -98,10 +98,11 @@ def activations(
     body = [{g: tree[g] for g in p.frozen} for tree in (params, stats)]
     augment = augmentations(setting, p) if copies else ()
     key = key_for(setting.experiment.seed, "augment", p.index)
+    strength = None if p.stage.strength == 1 else np.asarray(p.stage.strength, np.float32)
 
     def rows(index: jax.Array, draw: jax.Array) -> jax.Array:
         x = (
-            run.augmented(images, index % n, draw, key, augmentations=augment, size=p.stage.size)
+            run.augmented(images, index % n, draw, key, strength, augmentations=augment, size=p.stage.size)
             if copies
             else run.plain(images, index, size=p.stage.size)
         )
@@ -121,7 +122,7 @@ def activations(
         dtype=run.dtype,
         augmentations=augment,
         views=copies,
-        draw=(setting.experiment.seed, p.index) if copies else (),
+        draw=(setting.experiment.seed, p.index, p.stage.strength) if copies else (),
     )
     array, found = precompute.cached(name, compute, folder)
     if found:

@@ -28,6 +28,15 @@ def hyper_rows(setting: Setting, p: StagePlan, peaks: tuple[float, ...]) -> Hype
     return Hyper(*(np.asarray(rows, np.float32) for rows in (lr, p.momentum, *constant)))
 
 
+def strength_at(p: StagePlan, step: Any) -> Any:
+    """Strength of a stage's augmentations at an update: None (as described, 1), or a float32 scalar on the way from first to last."""
+    ends = p.stage.strength
+    if ends == 1:
+        return None
+    first, last = ends if isinstance(ends, tuple) else (ends, ends)
+    return jnp.asarray(first + (last - first) / max(p.steps - 1, 1) * jnp.asarray(step, jnp.float32), jnp.float32)
+
+
 class StageRun(NamedTuple):
     """One stage made ready: its first state, how it is updated and how it is validated."""
 
@@ -52,19 +61,24 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
     valid = run.devices.replicate(activations(setting, p, params, stats, "valid", 0, ui)) if p.frozen else None
     step = run.step(p)
 
-    def inputs(index: jax.Array, draw: jax.Array) -> jax.Array:
+    mixes = any(a.does("mix") for a in augment) and cached is None
+
+    def inputs(index: jax.Array, draw: jax.Array, target: jax.Array, strength: Any) -> tuple[jax.Array, Any]:
         if cached is not None:
-            return run.rows(cached, draw if copies else index)
+            return run.rows(cached, draw if copies else index), target
         pixels = (
-            run.augmented(images, index, draw, keys["augment"], augmentations=augment, size=size)
+            run.augmented(images, index, draw, keys["augment"], strength, augmentations=augment, size=size)
             if augment
             else run.plain(images, index, size=size)
         )
-        return run.forward(*frozen, pixels, start=None, stop=p.start) if p.frozen else pixels
+        if mixes:
+            pixels, target = run.mixed(pixels, target, draw, keys["augment"], strength, augmentations=augment)
+        return run.forward(*frozen, pixels, start=None, stop=p.start) if p.frozen else pixels, target
 
     def update(state: TrainState, hyper: Hyper, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
         index, draw, weight, target = run.devices.scatter((batch.index, batch.draw, batch.weight, labels[batch.index]))
-        return step(state, hyper, inputs(index, draw), target, weight, keys["dropout"])
+        x, target = inputs(index, draw, target, strength_at(p, state.step))
+        return step(state, hyper, x, target, weight, keys["dropout"])
 
     def validate(state: TrainState) -> dict[str, float]:
         if valid is None:
@@ -72,7 +86,7 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
             logits = run.map(lambda index, _: run.predict(state.params, state.stats, run.plain(images, index, size=size)), len(images))
         else:
             logits = run.map(lambda index, _: run.predict(state.params, state.stats, run.rows(valid, index), start=p.start), len(valid))
-        return judge(setting.experiment, logits[None], setting.data.labels["valid"])
+        return judge(logits, setting.data.labels["valid"])
 
     return StageRun(run.devices.replicate(first_state(p, params, stats)), update, validate)
 

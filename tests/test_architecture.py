@@ -21,7 +21,7 @@ LAYERS = (
     "optim mesh pipeline pretrained checkpoint logbook lesson2 experiment_file",
     "steps plan loop lr_finder precompute tta report",
     "engine",
-    "evaluate setting",
+    "evaluate setting show",
     "stage trained",
     "recipe",
     "session cli __init__",
@@ -52,7 +52,7 @@ DOORS = {
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
 WITHOUT_JAX = "__init__ types progress config lesson2 plan report logbook cli experiment_file schedules augment models datasets"
-NEEDS_JAX = {"augment/kernel", "models/chain", "models/head", "models/layers", "models/blocks"}
+NEEDS_JAX = {"augment/kernel", "augment/resampling", "augment/gather_free", "models/chain", "models/head", "models/layers", "models/blocks"}
 
 
 def nodes(name: str) -> Iterator[ast.AST]:

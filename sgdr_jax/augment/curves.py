@@ -63,8 +63,8 @@ class Posterize(Augmentation):
     def curve(self, u: Any, s: Any, counts: Any) -> Any:
         """Values [256, c] of the levels."""
         xp = u.__array_namespace__()
-        bits = xp.floor(s * (self.least + u[0] * (self.lost - self.least + 1 - 2**-20)) + 1e-4)
-        step = xp.round(xp.exp2(bits))
+        bits = self.least + xp.floor(u[0] * (self.lost - self.least + 1))
+        step = xp.round(xp.exp2(xp.floor(s * bits + 1e-4)))
         return xp.floor(xp.round(identity(u, counts.shape[1]) * 255) / step) * step / 255
 
 

@@ -57,7 +57,9 @@ def resample(
         a, b = jnp.clip(a, -reach[0], reach[0]), jnp.clip(b, -reach[1], reach[1])
         fill = border.value if border.mode == "constant" else 0.0
         out = image.astype(jnp.float32) * (1 / 255) - fill
-        across, down = (_weights(s, t, image.shape[0], size, m, border) for s, t, m in ((p, matrix[0, 2], columns), (q, matrix[1, 2], rows)))
+        across, down = (
+            _weights(s, t, image.shape[0], size, m, border) for s, t, m in ((p, matrix[0, 2], columns), (q, matrix[1, 2], rows))
+        )
         out = jnp.einsum("ri,ikc->rkc", down, out, precision="highest")
         out = jnp.einsum("ck,rkd->rcd", across, out, precision="highest")
         if reach[0]:

@@ -28,7 +28,7 @@ class Blur(Augmentation):
         check_p(self)
 
     def pixels(self, u: Any, s: Any, image: Any) -> Any:
-        """The image [size, size, c] blurred, with weights ∝ exp(-k²/2σ²) up to 4σ."""
+        """The image [size, size, c] blurred, with weights ∝ exp(-k² / (2·sigma²)) up to 4·sigma."""
         xp = u.__array_namespace__()
         sigma = s * (self.least + u[0] * (self.sigma - self.least))
         taps = range(-math.ceil(4 * self.sigma), math.ceil(4 * self.sigma) + 1)
@@ -101,7 +101,7 @@ def _normal(u: Any, like: Any) -> Any:
     """Standard normal numbers shaped as `like`, a pure function of u: hashed counters through the Box–Muller transform."""
     xp = u.__array_namespace__()
     place = xp.reshape(xp.arange(like.size, dtype=xp.uint32), like.shape)
-    seed = xp.floor(u * 2**24).astype(xp.uint32)
+    seed = xp.reshape(xp.floor(u * 2**24), (1, 1, 1)).astype(xp.uint32)
     bits = [_hash(_hash(place * xp.uint32(2) + xp.uint32(k)) ^ (seed * xp.uint32(0x9E3779B9))) for k in (0, 1)]
     one, two = (((b >> xp.uint32(8)).astype(like.dtype) + 0.5) / 2**24 for b in bits)
     return xp.sqrt(-2 * xp.log(one)) * xp.cos(2 * math.pi * two)

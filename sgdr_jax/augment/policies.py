@@ -41,7 +41,7 @@ def _set(most: dict[str, float], share: float, *, exact: bool) -> tuple[Augmenta
 def rand_augment(layers: int = 2, magnitude: float = 9, steps: int = 30) -> tuple[Augmentation, ...]:
     """`layers` times one of 14 changes (one of them none), all of one magnitude: `magnitude` / `steps` of the largest.
 
-    The largest: slants 0.3, shifts 150/331 of the side, 30°, colours ±0.9, 4 bits, all levels solarized; those of torchvision's RandAugment.
+    The largest, as in torchvision: slants 0.3, shifts 150/331 of the side, 30°, colours ±0.9, 4 bits, all levels solarized.
     Source: Cubuk et al. 2020, "RandAugment".
 
     >>> [type(a).__name__ for a in rand_augment()]
@@ -54,9 +54,10 @@ def rand_augment(layers: int = 2, magnitude: float = 9, steps: int = 30) -> tupl
 
 
 def trivial_augment() -> tuple[Augmentation, ...]:
-    """One of 14 changes (one of them none) of any magnitude, drawn evenly: slants up to 0.99, 32/224 of the side, 135°, colours ±0.99, 6 bits.
+    """One of 14 changes (one of them none) of any magnitude, drawn evenly.
 
-    Source: Müller & Hutter 2021, "TrivialAugment" (its wide space, in 31 steps there).
+    The largest: slants 0.99, shifts 32/224 of the side, 135°, colours ±0.99, 6 bits, all levels solarized.
+    Source: Müller & Hutter 2021, "TrivialAugment" (its wide space, there in 31 steps).
     """
     return (OneOf((*_set(_TRIVIAL, 1, exact=False), Rotate(0, 0))),)
 
