@@ -63,7 +63,7 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
 
     mixes = any(a.does("mix") for a in augment) and cached is None
 
-    def inputs(index: jax.Array, draw: jax.Array, target: jax.Array, strength: Any) -> tuple[jax.Array, Any]:
+    def inputs(index: jax.Array, draw: jax.Array, target: Any, strength: Any) -> tuple[jax.Array, Any]:
         if cached is not None:
             return run.rows(cached, draw if copies else index), target
         pixels = (

@@ -100,27 +100,19 @@ def prefixes(
     """
     z = np.asarray(logits, np.float64)
     values = z if mean == "log" else _squash(z, multi_label)
-    shares = weight if isinstance(weight, tuple) else None
-    out, rest, total = np.empty_like(values), np.zeros_like(values[0]), 0.0
-    for v, value in enumerate(values):
-        own = shares[v] if shares else 1.0
-        # Views of weight 0 are left out, so that an infinite logit there stays harmless.
-        if mean == "max":
-            plain = weight != 0 or len(values) == 1
-            rest = np.maximum(rest, value) if own and (v or plain) else rest
-            mixed = rest if v or plain else value
-            out[v] = mixed if multi_label else mixed / mixed.sum(-1, keepdims=True)
-            continue
-        if v or shares or weight is None:
-            rest, total = rest + own * value if own else rest, total + own
-        if v == 0:
-            mixed = value
-        elif shares or weight is None:
-            mixed = rest / total
-        else:
-            mixed = (weight * values[0] if weight else 0) + ((1 - weight) * rest / total if weight != 1 else 0)
-        out[v] = _squash(mixed, multi_label) if mean == "log" else mixed
-    return out
+    one = isinstance(weight, float | int)
+    each = np.array([weight] + [1 - weight] * (len(z) - 1) if one else weight[: len(z)] if weight else [1.0] * len(z))[:, None, None]
+    # Views of weight 0 are left out, so that an infinite logit there stays harmless.
+    kept = np.where(each > 0, values, 0)
+    if mean == "max":
+        mixed = np.concatenate([values[:1], np.maximum.accumulate(kept)[1:]])
+        return mixed if multi_label else mixed / mixed.sum(-1, keepdims=True)
+    if one:
+        rest = np.cumsum(kept[1:], 0) / np.arange(1, len(z))[:, None, None]
+        mixed = np.concatenate([values[:1], weight * kept[:1] + (1 - weight) * rest])
+    else:
+        mixed = np.cumsum(each * kept, 0) / np.cumsum(each, 0)
+    return _squash(mixed, multi_label) if mean == "log" else mixed
 
 
 def combine(
