@@ -153,6 +153,9 @@ class Stage:
     """Scales the magnitudes of the augmentations, 0…1; a pair goes evenly from the first to the last update of the stage."""
     views: int = 0
     """0: fresh augmentation at every step. K > 0: K fixed augmented copies of each image, epoch e uses copy e mod K."""
+    repeats: int = 1
+    """R > 1: a batch holds R differently augmented copies of each of its images, so an epoch shows a share of 1 / R of all images and R
+    epochs show each R times. Source: Hoffer et al. 2020, "Augment your batch"; Berman et al. 2019, "MultiGrain"."""
     precompute: bool = False
     """Compute the activations of the frozen groups once and train on those; needs views when augmenting. Cached images are not mixed
     (MixUp, CutMix)."""
@@ -172,6 +175,8 @@ class Stage:
 
         check(bool(self.name), "name", self.name, "give the stage a name")
         check(8 <= self.size <= 4096, "size", self.size, "use 8…4096 pixels")
+        check(self.repeats >= 1, "repeats", self.repeats, "use 1 or more")
+        check(self.repeats == 1 or (self.augment and not self.views), "repeats", self.repeats, "copies need fresh augmentation (views=0)")
         ends = self.strength if isinstance(self.strength, tuple) else (self.strength,)
         check(len(ends) in (1, 2) and all(0 <= s <= 1 for s in ends), "strength", self.strength, "use a strength in 0…1, or (first, last)")
         check(len(ends) == 1 or not self.precompute, "strength", self.strength, "cached activations have one strength: use one number")

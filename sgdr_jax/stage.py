@@ -13,6 +13,7 @@ from . import lr_finder, optim
 from .config import AdamW, Find, Sgd
 from .evaluate import judge
 from .pipeline import Batch, train_batches
+from .sampling import repeated
 from .plan import StagePlan, ratios
 from .progress import Quiet
 from .rng import key_for
@@ -93,16 +94,18 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
 
 def stage_batches(setting: Setting, p: StagePlan, first: int, stop: int) -> Iterator[Batch]:
     """The training batches of updates first … stop - 1 of a stage."""
-    return train_batches(
+    times = p.stage.repeats
+    batches = train_batches(
         setting.experiment.seed,
         p.index,
         setting.data.labels["train"],
         batch_size=p.batch_size,
-        first_step=first,
-        steps=stop,
+        first_step=first // times,
+        steps=-(-stop // times),
         views=p.copies,
         balance=setting.experiment.balance,
     )
+    return repeated(batches, times, first) if times > 1 else batches
 
 
 def find_lr(setting: Setting, p: StagePlan, stage: StageRun, find: Find, ui: Quiet) -> lr_finder.Curve:

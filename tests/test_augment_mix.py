@@ -11,6 +11,7 @@ from scipy import stats
 from sgdr_jax import metrics
 from sgdr_jax.augment import CutMix, Flip, MixUp, kernel
 from sgdr_jax.augment.mix import _beta
+from sgdr_jax.sampling import repeated, train_batches
 from sgdr_jax.types import InputError
 
 from .augmentations import KEY, augment, mix, photos, seeds
@@ -98,3 +99,24 @@ def test_accuracy_of_a_mixture_counts_each_label_by_its_share():
     assert sums["weight"] == 3
     pure = metrics.Mixed(np.array([0, 1, 1]), np.array([2, 2, 2]), np.ones(3))
     assert metrics.sums(z, pure, np.ones(3)) == metrics.sums(z, pure.own, np.ones(3))
+
+
+# ---- repeated augmentation ----
+
+
+@pytest.mark.parametrize("first", [0, 1, 5])
+def test_repeated_batches_show_each_image_in_several_draws(first):
+    labels = np.zeros(24, np.int32)
+
+    def batches(start: int) -> list:
+        return list(repeated(train_batches(3, 0, labels, batch_size=8, first_step=start // 2, steps=6), 2, start))
+
+    every = batches(0)
+    assert len(every) == 12
+    for batch in every:
+        assert np.array_equal(batch.index[:4], batch.index[4:]) and len(set(batch.index.tolist())) == 4
+    assert len({draw for batch in every for draw in batch.draw.tolist()}) == 96
+    # Two epochs of three updates show all 24 images, each twice.
+    assert np.bincount(np.concatenate([batch.index for batch in every[:6]])).tolist() == [2] * 24
+    for one, two in zip(batches(first), every[first:], strict=True):
+        assert all(np.array_equal(x, y) for x, y in zip(one, two, strict=True))

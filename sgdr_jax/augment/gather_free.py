@@ -86,11 +86,11 @@ def _weights(scale: Array, shift: Array, canvas: int, size: int, margin: int, bo
     def triangle(distance: Array) -> Array:
         return jnp.maximum(0, 1 - jnp.abs(distance) / width)
 
-    if border.mode == "constant":
-        return triangle(place - tap) / width
     # Beyond either end the pixels come again in reverse order; for edges this differs only where shrinking widens the filter.
-    weights = triangle(place - tap) + triangle(place + 1 + tap) + triangle(place - (2 * canvas - 1 - tap))
-    return weights / weights.sum(1, keepdims=True)
+    inside = triangle(place - tap)
+    weights = inside + triangle(place + 1 + tap) + triangle(place - (2 * canvas - 1 - tap))
+    # A constant is what the weights lack of 1; far outside there are none.
+    return (inside if border.mode == "constant" else weights) / jnp.maximum(weights.sum(1, keepdims=True), 1e-6)
 
 
 def _shift_rows(image: Array, slant: Array, most: int) -> Array:
