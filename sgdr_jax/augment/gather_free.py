@@ -44,6 +44,9 @@ def resample(
 ) -> Float[Array, "b {size} {size} c"]:
     """Images as seen through an affine map from output to input coordinates, as `resampling.resample` does; float32 in 0…1.
 
+    On smooth images the two differ by less than 0.004 in the mean (0.006 where a constant border makes a step); fine detail is
+    softer here by the second interpolation, and shrinking is filtered by its exact factor instead of by a power of two.
+
     Args:
         matrices: maps whose third row is (0, 0, 1).
         reach: largest |a| and |b| of the maps' slants; larger ones are cut to these.
