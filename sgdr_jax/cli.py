@@ -1,4 +1,4 @@
-"""The commands: data, plan, train, find-lr, eval, predict, models, prepare. Fields of experiments are options: --seed 1."""
+"""The commands: data, plan, train, find-lr, show-batch, eval, predict, models, prepare. Fields of experiments are options."""
 
 from __future__ import annotations
 
@@ -83,6 +83,19 @@ class FindLrCommand:
 
 
 @dataclass
+class ShowBatchCommand:
+    """Draws a few training images with their labels: plain, augmented as a stage does it, and as test-time views."""
+
+    experiment: Overrides
+    stage: int = 0
+    """Index of the stage."""
+    images: int = 8
+    """Number of images."""
+    out: Path = Path("show-batch.png")
+    """Where the picture goes."""
+
+
+@dataclass
 class EvalCommand:
     """Evaluates a finished run on one of its splits."""
 
@@ -92,13 +105,19 @@ class EvalCommand:
     """Which images."""
     tta_views: int | None = None
     """Augmented views beside the plain one; by default as in the experiment, 0 for none."""
+    out: Path | None = None
+    """Also write the predictions as CSV to this file: name, true label, label, probability, disagreement of the views, then one
+    column per class."""
     experiment: Path | None = None
     """The experiment file of the run; needed only where it defines a model, dataset or the like of its own."""
 
 
 @dataclass
 class PredictCommand:
-    """Predicts the classes of image files with a finished run; writes CSV: path, label, probability, then one column per class."""
+    """Predicts the classes of image files with a finished run; writes CSV: path, label, probability, then one column per class.
+
+    With test-time views `disagreement`, the share of the views that name another class than their mixture, follows the probability.
+    """
 
     paths: tyro.conf.Positional[tuple[str, ...]]
     """Image files, or folders of them."""
@@ -125,6 +144,7 @@ class ModelsCommand:
 
 
 WITH_EXPERIMENT = {"data": DataCommand, "plan": PlanCommand, "train": TrainCommand, "find-lr": FindLrCommand}
+WITH_EXPERIMENT |= {"show-batch": ShowBatchCommand}
 WITHOUT_EXPERIMENT = {"eval": EvalCommand, "predict": PredictCommand, "models": ModelsCommand, "prepare": PrepareCommand}
 
 USAGE = """usage: sgdr-jax COMMAND …
@@ -135,6 +155,8 @@ USAGE = """usage: sgdr-jax COMMAND …
                                     run an experiment
   find-lr  FILE [--stage N] [options]
                                     the learning-rate finder, as table and picture
+  show-batch FILE [--stage N] [options]
+                                    a picture of augmented training images and test-time views
   eval     DIR [--split test]       evaluate a finished run
   predict  PATHS… --run DIR         classes of image files, as CSV
   models   [NAME]                   the networks, or the blocks of one
@@ -186,7 +208,7 @@ def _dispatch(argv: list[str]) -> None:
         near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *WITHOUT_EXPERIMENT], 1)
         raise InputError(f"{name!r} is no command; " + (f"did you mean {near[0]}? " if near else "") + "sgdr-jax --help lists them")
     run = {"data": _data, "plan": _plan, "train": _train, "find-lr": _find_lr, "eval": _eval, "predict": _predict}
-    run |= {"models": _models, "prepare": _prepare}
+    run |= {"show-batch": _show_batch, "models": _models, "prepare": _prepare}
     run[name](command, rest[0] if rest else "")
 
 
@@ -299,7 +321,7 @@ def _plan(command: PlanCommand, _: str) -> None:
 
 def _train(command: TrainCommand, file: str) -> None:
     from . import recipe
-    from .report import summary_table
+    from .report import summary_table, views_table
 
     ui = Terminal()
     require(bool(command.run) or not command.resume, "--resume", True, "name the run folder with --run DIR")
@@ -311,6 +333,8 @@ def _train(command: TrainCommand, file: str) -> None:
         ui.say(f"to go on from the newest checkpoint, repeat the command with --run {folder} --resume")
         raise
     ui.say(summary_table(summary))
+    for split, rows in summary.get("tta", {}).items():
+        ui.say(views_table(split, rows))
     ui.say(f"run folder: {folder}")
 
 
@@ -321,7 +345,7 @@ def _find_lr(command: FindLrCommand, _: str) -> None:
 
     ui, stages = Terminal(), command.experiment.stages
     _check_output(command.out)
-    require(command.out.suffix in (".png", ".svg", ".pdf"), "--out", str(command.out), "use a name that ends in .png, .svg or .pdf")
+    _check_picture(command.out)
     if not 0 <= command.stage < len(stages):
         raise InputError(f"--stage is {command.stage}; the stages are {', '.join(f'{i} ({s.name})' for i, s in enumerate(stages))}")
     setting = prepare(command.experiment, ui)
@@ -337,13 +361,35 @@ def _find_lr(command: FindLrCommand, _: str) -> None:
     ui.say(f"picture: {command.out}")
 
 
+def _show_batch(command: ShowBatchCommand, _: str) -> None:
+    from .report import contact_sheet
+    from .show import sheet
+
+    _check_output(command.out)
+    _check_picture(command.out)
+    contact_sheet(*sheet(command.experiment, command.stage, command.images), command.out)
+    Terminal().say(f"picture: {command.out}")
+
+
 def _eval(command: EvalCommand, _: str) -> None:
+    from .report import views_table
     from .trained import evaluate_split, open_trained
 
     ui = Terminal()
+    _check_output(command.out)
     _load_classes(command.experiment)
-    for name, value in evaluate_split(open_trained(command.run), command.split, command.tta_views, ui).items():
+    net = open_trained(command.run)
+    found = evaluate_split(net, command.split, command.tta_views, ui)
+    for name, value in found.views.measures.items():
         ui.say(f"{command.split} {name:<14} {value:.4f}")
+    if len(found.views.by_count) > 1:
+        ui.say(views_table(command.split, found.views.by_count))
+    if command.out:
+        true = [net.true_label(label) for label in found.labels]
+        rows = zip(found.names, true, found.views.probabilities, found.views.disagreement, strict=True)
+        table = [[name, label, *_prediction(net, row, share)] for name, label, row, share in rows]
+        command.out.write_text(_csv(["name", "true", "label", "probability", "disagreement", *net.classes], table), encoding="utf-8")
+        ui.say(f"predictions: {command.out}")
 
 
 def _predict(command: PredictCommand, _: str) -> None:
@@ -359,15 +405,29 @@ def _predict(command: PredictCommand, _: str) -> None:
         print(f"left out {path}: {reason}", file=sys.stderr)
     if not result.paths:
         raise InputError(f"none of the {len(paths)} files could be read as an image")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "label", "probability", *net.classes])
-    for path, row in zip(result.paths, result.probabilities, strict=True):
-        writer.writerow([path, net.label(row), f"{row.max():.4f}", *(f"{p:.6f}" for p in row)])
+    shares = result.disagreement if result.views > 1 else [None] * len(result.paths)
+    header = ["path", "label", "probability", *["disagreement"] * (result.views > 1), *net.classes]
+    rows = zip(result.paths, result.probabilities, shares, strict=True)
+    text = _csv(header, [[path, *_prediction(net, row, share)] for path, row, share in rows])
     if command.out:
-        command.out.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")
+        command.out.write_text(text, encoding="utf-8", errors="surrogateescape")
     else:
-        sys.stdout.write(text.getvalue())
+        sys.stdout.write(text)
+
+
+def _prediction(net: Any, row: Any, disagreement: float | None) -> list[str]:
+    """Label, probability, disagreement of the views where there are several, and the probability of each class."""
+    return [net.label(row), f"{row.max():.4f}", *([] if disagreement is None else [f"{disagreement:.3f}"]), *(f"{p:.6f}" for p in row)]
+
+
+def _csv(header: list[str], rows: list[list[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()
+
+
+def _check_picture(path: Path) -> None:
+    require(path.suffix in (".png", ".svg", ".pdf"), "--out", str(path), "use a name that ends in .png, .svg or .pdf")
 
 
 def _models(command: ModelsCommand, _: str) -> None:

@@ -149,10 +149,16 @@ class Stage:
     """How the learning rate moves from the peak, and for how many epochs."""
     augment: bool = True
     """Whether training images are augmented (by `Experiment.augment`)."""
+    strength: float | tuple[float, float] = 1.0
+    """Scales the magnitudes of the augmentations, 0…1; a pair goes evenly from the first to the last update of the stage."""
     views: int = 0
     """0: fresh augmentation at every step. K > 0: K fixed augmented copies of each image, epoch e uses copy e mod K."""
+    repeats: int = 1
+    """R > 1: a batch holds R differently augmented copies of each of its images, so an epoch shows a share of 1 / R of all images and R
+    epochs show each R times. Source: Hoffer et al. 2020, "Augment your batch"; Berman et al. 2019, "MultiGrain"."""
     precompute: bool = False
-    """Compute the activations of the frozen groups once and train on those; needs views when augmenting."""
+    """Compute the activations of the frozen groups once and train on those; needs views when augmenting. Cached images are not mixed
+    (MixUp, CutMix)."""
     bn: Literal["train", "frozen"] | tuple[str, ...] = "train"
     """Trained groups normalise with batch statistics and collect them (train), or with the stored ones (frozen); names: these groups
     train theirs. The head always trains its own."""
@@ -171,6 +177,11 @@ class Stage:
         sizes = self.size if isinstance(self.size, tuple) else (self.size,)
         check(bool(sizes) and all(8 <= size <= 4096 for size in sizes), "size", self.size, "use 8…4096 pixels")
         check(len(sizes) == 1 or not self.precompute, "size", self.size, "cached activations have one size; give one, or precompute=False")
+        check(self.repeats >= 1, "repeats", self.repeats, "use 1 or more")
+        check(self.repeats == 1 or (self.augment and not self.views), "repeats", self.repeats, "copies need fresh augmentation (views=0)")
+        ends = self.strength if isinstance(self.strength, tuple) else (self.strength,)
+        check(len(ends) in (1, 2) and all(0 <= s <= 1 for s in ends), "strength", self.strength, "use a strength in 0…1, or (first, last)")
+        check(len(ends) == 1 or not self.precompute, "strength", self.strength, "cached activations have one strength: use one number")
         check(self.views >= 0, "views", self.views, "use 0 (fresh draws) or a number of copies")
         check(isinstance(self.bn, tuple) or self.bn in ("train", "frozen"), "bn", self.bn, "use train, frozen, or names of layer groups")
         check(self.patience is None or self.patience >= 1, "patience", self.patience, "use 1 or more, or None")
@@ -198,20 +209,31 @@ class Eval:
     """Images per evaluation step, over all devices."""
     tta_views: int = 4
     """Augmented views beside the plain one; 0 switches TTA off."""
-    tta_kind: Literal["random", "flip", "dihedral"] = "random"
-    """Views drawn from the experiment's augmentations, or fixed symmetries in order (flip has 1 besides the plain view, dihedral 7)."""
-    tta_weight: float | None = 0.25
-    """Weight of the plain view, the others share the rest; None weighs all views alike. Source: fastai 2's beta."""
-    tta_mean: Literal["probability", "log"] = "probability"
-    """Mean of probabilities, or of log-probabilities (then normalised again)."""
+    tta_kind: Literal["random", "flip", "dihedral", "five", "ten", "scales"] = "random"
+    """Views drawn from the experiment's augmentations, or fixed ones in order: flip has 1 beside the plain view; dihedral 7; five, the
+    corners and the centre at 7/8 of the side; ten, these and their mirror images; scales 4, the side times 7/8, 9/8, 3/4, 5/4."""
+    tta_weight: float | tuple[float, ...] | None = 0.25
+    """Weight of the plain view, the others share the rest; None weighs all views alike; a tuple gives each view its own, the plain
+    one first (their sum does not matter). Source: fastai 2's beta."""
+    tta_mean: Literal["probability", "log", "max"] = "probability"
+    """Mean of probabilities, of log-probabilities (then normalised again), or the largest probability of any view (normalised again)."""
+    tta_memory: int = 1024
+    """MiB that the images and predictions of all views may take at once; sets that need more are done in blocks."""
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, "evaluate.batch_size", self.batch_size, "use 1 or more")
-        require(self.tta_kind in ("random", "flip", "dihedral"), "evaluate.tta_kind", self.tta_kind, "use random, flip or dihedral")
-        require(self.tta_mean in ("probability", "log"), "evaluate.tta_mean", self.tta_mean, "use probability or log")
-        most = {"random": 1000, "flip": 1, "dihedral": 7}[self.tta_kind]
-        require(0 <= self.tta_views <= most, "evaluate.tta_views", self.tta_views, f"use 0…{most} with tta_kind={self.tta_kind!r}")
-        require(self.tta_weight is None or 0 <= self.tta_weight <= 1, "evaluate.tta_weight", self.tta_weight, "use a share in 0…1, or None")
+        most = {"random": 1000, "flip": 1, "dihedral": 7, "five": 5, "ten": 10, "scales": 4}
+        require(self.tta_kind in most, "evaluate.tta_kind", self.tta_kind, f"use one of {', '.join(most)}")
+        require(self.tta_mean in ("probability", "log", "max"), "evaluate.tta_mean", self.tta_mean, "use probability, log or max")
+        views = most[self.tta_kind]
+        require(0 <= self.tta_views <= views, "evaluate.tta_views", self.tta_views, f"use 0…{views} with tta_kind={self.tta_kind!r}")
+        w = self.tta_weight
+        if isinstance(w, tuple):
+            ok = len(w) > self.tta_views and all(_finite(x) and x >= 0 for x in w) and w[0] > 0
+            require(ok, "evaluate.tta_weight", w, f"give {1 + self.tta_views} weights (1 + tta_views) of at least 0, the first above 0")
+        else:
+            require(w is None or 0 <= w <= 1, "evaluate.tta_weight", w, "use a share in 0…1, one weight for each view, or None")
+        require(self.tta_memory >= 1, "evaluate.tta_memory", self.tta_memory, "use 1 MiB or more")
 
 
 @dataclass(frozen=True)

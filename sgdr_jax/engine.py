@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from . import optim, steps, tta
+from . import metrics, optim, steps, tta
 from .augment import kernel
 from .config import Experiment, Optimizer
 from .feed import Images, rows
@@ -36,7 +36,9 @@ class Engine:
         dtype: of the network's arithmetic.
         batch_size: examples per evaluation step.
         forward: compiled (params, stats, x, start=, stop=) → activations or logits.
-        augmented: compiled (images uint8 [b, s, s, c], draw [b], key, augmentations=, size=) → float32 [b, size, size, c].
+        augmented: compiled (images uint8 [b, s, s, c], draw [b], key, strength, augmentations=, size=) → float32 [b, size, size, c];
+            strength None is 1.
+        mixed: compiled (pixels [b, size, size, c], labels [b, ...], draw [b], key, strength, augmentations=) → (pixels, `metrics.Mixed`).
         plain: compiled (images, size=) → float32 [b, size, size, c].
         view: compiled (images, ids uint32 [b], key, v, kind=, augmentations=, size=) → test-time view v, float32 [b, size, size, c].
         rows: compiled (array [n, ...], index [b]) → rows of a resident array [b, ...].
@@ -51,6 +53,7 @@ class Engine:
     batch_size: int
     forward: Callable[..., jax.Array]
     augmented: Callable[..., jax.Array]
+    mixed: Callable[..., tuple[jax.Array, metrics.Mixed]]
     plain: Callable[..., jax.Array]
     view: Callable[..., jax.Array]
     rows: Callable[..., jax.Array]
@@ -70,15 +73,20 @@ class Engine:
         return self.forward(params, stats, x, start="head", stop=None)
 
     def map(
-        self, function: Callable[[Batch, Any], jax.Array], n: int, images: Images | None = None, tick: Tick | None = None
+        self, function: Callable[[Batch, Any], jax.Array], n: int, images: Images | None = None, tick: Tick | None = None, first: int = 0
     ) -> np.ndarray:
         """`function(batch, its images [b, s, s, c]) → rows` over n examples in padded batches; host array of n rows, each example once.
 
-        With fewer than n images they are gone through several times. Without any, the function gets None for them.
+        Images are counted from number `first` on; with fewer than n they are gone through several times. Without any, the function gets
+        None for them.
         """
         out, done = [], []
         batches = eval_batches(n, self.batch_size)
-        fed = images.batches(b._replace(index=b.index % len(images)) for b in batches) if images else zip(batches, itertools.repeat(None))
+        fed = (
+            images.batches(b._replace(index=(first + b.index) % len(images)) for b in batches)
+            if images
+            else zip(batches, itertools.repeat(None))
+        )
         for batch, x in fed:
             out.append(function(batch, x))
             done.append(int(batch.weight.sum()))
@@ -99,11 +107,24 @@ def engine(experiment: Experiment, network: Network) -> Engine:
         mesh.check_batch(name, size)
     dtype = compute_dtype(experiment.compute)
 
-    def augmented(images: jax.Array, draw: jax.Array, key: jax.Array, augmentations: tuple[Augmentation, ...], size: int) -> jax.Array:
-        return kernel.augment(images, draw, key, augmentations, size)
+    def augmented(
+        images: jax.Array, draw: jax.Array, key: jax.Array, strength: jax.Array | None, augmentations: tuple[Augmentation, ...], size: int
+    ) -> jax.Array:
+        return kernel.augment(images, draw, key, augmentations, size, 1.0 if strength is None else strength)
 
     def slots(params: Tree, optimizer: Optimizer, trained: tuple[str, ...]) -> Any:
         return optim.init(optimizer, trained, params)
+
+    def mixed(
+        pixels: jax.Array,
+        labels: jax.Array,
+        draw: jax.Array,
+        key: jax.Array,
+        strength: jax.Array | None,
+        augmentations: tuple[Augmentation, ...],
+    ) -> tuple[jax.Array, metrics.Mixed]:
+        pixels, share = kernel.mix(pixels, draw, key, augmentations, 1.0 if strength is None else strength)
+        return pixels, metrics.Mixed(labels, kernel.neighbours(labels), share)
 
     @cache
     def update(optimizer: Optimizer, trained: tuple[str, ...], collects: tuple[str, ...]) -> Callable[..., Any]:
@@ -116,6 +137,7 @@ def engine(experiment: Experiment, network: Network) -> Engine:
         batch_size=experiment.evaluate.batch_size,
         forward=mesh.compile_map(partial(steps.forward, network, dtype=dtype), static_argnames=("start", "stop")),
         augmented=mesh.compile_map(augmented, static_argnames=("augmentations", "size")),
+        mixed=mesh.compile_map(mixed, static_argnames=("augmentations",)),
         plain=mesh.compile_map(kernel.resize, static_argnames=("size",)),
         view=mesh.compile_map(tta.view, static_argnames=("kind", "augmentations", "size")),
         rows=rows(mesh),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,57 +19,107 @@ from .sampling import Batch
 from .state import Tree
 
 
-def view_logits(
+class Views(NamedTuple):
+    """What the views of a set of images say, mixed as `Experiment.evaluate` asks.
+
+    Attributes:
+        probabilities: of the mixture, float32 [n, classes].
+        disagreement: share of an image's views that name another class than the mixture, [n]; see `tta.disagreement`.
+        measures: loss, accuracy and the like of the plain view, and under "tta_…" of the mixture where there are more; {} without labels.
+        by_count: the measures of the first view, of the first two mixed, …; [] without labels.
+        seconds: taken by the plain view, and by all others.
+        views: their number.
+    """
+
+    probabilities: np.ndarray
+    disagreement: np.ndarray
+    measures: dict[str, float]
+    by_count: list[dict[str, float]]
+    seconds: tuple[float, float]
+    views: int
+
+
+def predict_views(
     run: Engine,
     experiment: Experiment,
     params: Tree,
     stats: Tree,
     images: Images,
     size: int,
-    views: Sequence[int],
     ui: Quiet,
     title: str,
+    *,
+    classes: int,
+    labels: np.ndarray | None = None,
+    multi_label: bool = False,
     ids: np.ndarray | None = None,
-) -> np.ndarray:
-    """Logits of some test-time views of images, float32 [views, n, classes].
+) -> Views:
+    """Predicts images from all views, in blocks that keep what they say within `Eval.tta_memory`.
 
     Args:
-        images: of n examples.
+        images: of n ≥ 1 examples.
         size: side in pixels that the network sees.
-        views: numbers of the views; 0 is the plain one, see `tta.view` for the others.
         title: of the progress bar.
+        classes: number of classes.
+        labels: int [n] or float [n, classes]; None for images without labels.
+        multi_label: whether an image can have several classes.
         ids: uint32 [n] that the images' random views are derived from; None for their positions.
     """
-    key, how = key_for(experiment.seed, "tta"), {"kind": experiment.evaluate.tta_kind, "augmentations": experiment.augment, "size": size}
+    how, n = experiment.evaluate, len(images)
+    views = tta.count(how, experiment.augment)
+    ids = np.arange(n, dtype=np.uint32) if ids is None else ids
+    parts: list[tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]] = []
+    seconds = [0.0, 0.0]
+    with ui.bar(title, n * views) as tick:
+        # Logits, their probabilities and the mixtures are float64; whole batches, and one at least.
+        block = max(how.tta_memory * 2**20 // (3 * 8 * views * classes) // run.batch_size, 1) * run.batch_size
+        for first in range(0, n, block):
+            count = min(block, n - first)
 
-    numbers = np.arange(len(images), dtype=np.uint32) if ids is None else ids
+            def logits(v: int, first: int = first, count: int = count) -> np.ndarray:
+                began = time.perf_counter()
+                result = run.map(view_logits(run, experiment, params, stats, size, ids, v), count, images, tick, first)
+                seconds[v > 0] += time.perf_counter() - began
+                return result
 
-    def logits(v: int) -> np.ndarray:
-        def rows(batch: Batch, x: jax.Array) -> jax.Array:
-            pixels = run.view(x, run.devices.scatter(numbers[batch.index]), key, v, **how) if v else run.plain(x, size=size)
-            return run.predict(params, stats, pixels)
+            stacked = np.stack([logits(v) for v in range(views)])
+            parts.append(_mix(experiment, stacked, None if labels is None else labels[first : first + count], multi_label))
+    probabilities, disagreement, sums = zip(*parts, strict=True)
+    by_count = [metrics.finish(metrics.merge(row)) for row in zip(*sums, strict=True)]
+    measures = dict(by_count[0]) if by_count else {}
+    if views > 1 and by_count:
+        measures |= {f"tta_{name}": value for name, value in by_count[-1].items()}
+    return Views(np.concatenate(probabilities), np.concatenate(disagreement), measures, by_count, (seconds[0], seconds[1]), views)
 
-        return run.map(rows, len(images), images, tick)
 
-    with ui.bar(title, len(images) * len(views)) as tick:
-        return np.stack([logits(v) for v in views])
+def view_logits(
+    run: Engine, experiment: Experiment, params: Tree, stats: Tree, size: int, ids: np.ndarray, v: int
+) -> Callable[[Batch, jax.Array], jax.Array]:
+    """Function (batch, its images) → logits [b, classes] of test-time view v; 0 is the plain one. For `Engine.map`."""
+    key = key_for(experiment.seed, "tta")
+    how = {"kind": experiment.evaluate.tta_kind, "augmentations": experiment.augment, "size": size}
+
+    def rows(batch: Batch, x: jax.Array) -> jax.Array:
+        pixels = run.view(x, run.devices.scatter(ids[batch.index]), key, v, **how) if v else run.plain(x, size=size)
+        return run.predict(params, stats, pixels)
+
+    return rows
 
 
-def probabilities(experiment: Experiment, logits: np.ndarray, multi_label: bool) -> np.ndarray:
-    """The views mixed as `Experiment.evaluate` says: [1 + views, n, classes] logits to [n, classes] probabilities."""
+def _mix(
+    experiment: Experiment, logits: np.ndarray, labels: np.ndarray | None, multi_label: bool
+) -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
+    """Of logits [views, n, classes]: the mixture, the disagreement, and the sums of measures for one view, two, …; [] without labels."""
     how = experiment.evaluate
-    return np.asarray(tta.combine(logits, weight=how.tta_weight, mean=how.tta_mean, multi_label=multi_label))
+    mixed = tta.prefixes(logits, weight=how.tta_weight, mean=how.tta_mean, multi_label=multi_label)
+    sums = []
+    if labels is not None:
+        weight = np.ones(len(labels))
+        sums = [metrics.sums(logits[0].astype(np.float64), labels, weight)]
+        sums += [metrics.sums(metrics.log_odds(p, multi_label), labels, weight) for p in mixed[1:]]
+    return mixed[-1].astype(np.float32), tta.disagreement(logits, mixed[-1], multi_label), sums
 
 
-def judge(experiment: Experiment, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Loss, accuracy and the like of the plain view, and under "tta_…" of all views mixed where there are more.
-
-    Args:
-        logits: [1 + views, n, classes], the plain view first.
-        labels: int [n] or float [n, classes].
-    """
-    plain = metrics.finish(metrics.sums(logits[0].astype(np.float64), labels, np.ones(len(labels))))
-    if len(logits) == 1:
-        return plain
-    mixed = metrics.evaluate(probabilities(experiment, logits, labels.ndim == 2), labels)
-    return plain | {f"tta_{name}": value for name, value in mixed.items()}
+def judge(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Loss, accuracy and the like of logits [n, classes] for labels int [n] or float [n, classes]."""
+    return metrics.finish(metrics.sums(logits.astype(np.float64), labels, np.ones(len(labels))))

@@ -1,13 +1,14 @@
 """Losses and metrics as mergeable weighted sums: every example counts once, and the division is done once, at the end.
 
 The same code runs on the device (jax arrays, inside jit) and on the host (NumPy, any precision): it is arithmetic in the namespace of
-its arguments. Labels are integers [b] (one class each: softmax) or floats [b, k] of zeros and ones (multi-label: one sigmoid per class).
+its arguments. Labels are integers [b] (one class each: softmax) or floats [b, k] of zeros and ones (multi-label: one sigmoid per class),
+or a mixture of two such labels where images were mixed (MixUp, CutMix): losses and metrics are then those of both, weighed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -18,6 +19,20 @@ MULTI_LABEL_THRESHOLD = 0.2
 """Probability from which F2 counts a class as predicted; low, since F2 punishes a missed class more than a wrong one."""
 
 
+class Mixed(NamedTuple):
+    """Labels of images that are mixtures of two.
+
+    Attributes:
+        own: int [b] or float [b, k].
+        other: of the image mixed in, alike.
+        share: float [b] in 0…1, the weight of `own`.
+    """
+
+    own: Any
+    other: Any
+    share: Any
+
+
 def losses(logits: Any, labels: Any, label_smoothing: Any = 0.0) -> Any:
     """Loss of each example: -Σ_c t_c·log softmax(logits)_c, or the mean over classes of the binary cross-entropy for multi-label data.
 
@@ -26,7 +41,8 @@ def losses(logits: Any, labels: Any, label_smoothing: Any = 0.0) -> Any:
 
     Args:
         logits: float [b, k].
-        labels: int [b] in 0…k-1, or float [b, k] of zeros and ones.
+        labels: int [b] in 0…k-1, or float [b, k] of zeros and ones, or `Mixed` of either: the loss is linear in the targets, so that
+            of a mixture is the mixture of the losses.
         label_smoothing: a number or scalar array in 0…1, below 1.
 
     Returns:
@@ -35,6 +51,9 @@ def losses(logits: Any, labels: Any, label_smoothing: Any = 0.0) -> Any:
     >>> losses(np.log([[0.25, 0.75]]), np.array([1])).round(4)
     array([0.2877])
     """
+    if isinstance(labels, Mixed):
+        own, other = (losses(logits, part, label_smoothing) for part in labels[:2])
+        return labels.share * own + (1 - labels.share) * other
     xp = logits.__array_namespace__()
     if labels.ndim == 2:
         targets = labels.astype(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
@@ -83,7 +102,7 @@ def sums(logits: Any, labels: Any, weight: Any, label_smoothing: Any = 0.0) -> d
 
     Args:
         logits: float [b, k].
-        labels: int [b], or float [b, k] of zeros and ones.
+        labels: int [b], or float [b, k] of zeros and ones, or `Mixed`: then each figure is the weighted mean of those for both labels.
         weight: float [b], 1 for an example and 0 for padding, whose values cannot reach the sums (not even NaN).
         label_smoothing: as in `losses`; leave it at 0 for evaluation.
 
@@ -92,6 +111,16 @@ def sums(logits: Any, labels: Any, weight: Any, label_smoothing: Any = 0.0) -> d
         logits. "correct" counts an example whose highest logit is the true class; for multi-label data it is the share of the
         example's classes that are on the right side of a probability of one half.
     """
+    xp, values = logits.__array_namespace__(), _values(logits, labels, label_smoothing)
+    weight = weight.astype(logits.dtype)
+    return {"weight": weight.sum()} | {name: (xp.where(weight > 0, value, 0) * weight).sum() for name, value in values.items()}
+
+
+def _values(logits: Any, labels: Any, label_smoothing: Any) -> dict[str, Any]:
+    """The figures of `sums` for each example, [b]."""
+    if isinstance(labels, Mixed):
+        own, other = (_values(logits, part, label_smoothing) for part in labels[:2])
+        return {name: labels.share * own[name] + (1 - labels.share) * other[name] for name in own}
     xp = logits.__array_namespace__()
     values = {"loss": losses(logits, labels, label_smoothing)}
     if labels.ndim == 2:
@@ -101,8 +130,7 @@ def sums(logits: Any, labels: Any, weight: Any, label_smoothing: Any = 0.0) -> d
         rank = _ranks(logits, labels)
         values["correct"] = (rank < 1).astype(logits.dtype)
         values["top5"] = (rank < TOP).astype(logits.dtype)
-    weight = weight.astype(logits.dtype)
-    return {"weight": weight.sum()} | {name: (xp.where(weight > 0, value, 0) * weight).sum() for name, value in values.items()}
+    return values
 
 
 def merge(parts: Iterable[Mapping[str, Any]]) -> dict[str, float]:
@@ -140,10 +168,14 @@ def evaluate(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray) -> dic
     >>> evaluate(np.array([[0.5, 0.5], [0.25, 0.75]]), np.array([0, 1]))["accuracy"]
     1.0
     """
-    p = np.clip(np.asarray(probabilities, np.float64), 1e-15, 1 - 1e-15)
     labels = np.asarray(labels)
-    logits = np.log(p) - np.log1p(-p) if labels.ndim == 2 else np.log(p)
-    return finish(sums(logits, labels, np.ones(len(p))))
+    return finish(sums(log_odds(probabilities, labels.ndim == 2), labels, np.ones(len(labels))))
+
+
+def log_odds(probabilities: Float[np.ndarray, "n k"], multi_label: bool) -> Float[np.ndarray, "n k"]:
+    """Logits in float64 that have these probabilities under the softmax, or the sigmoid for multi-label data; see `evaluate`."""
+    p = np.clip(np.asarray(probabilities, np.float64), 1e-15, 1 - 1e-15)
+    return np.log(p) - np.log1p(-p) if multi_label else np.log(p)
 
 
 def confusion(labels: Int[np.ndarray, " n"], predictions: Int[np.ndarray, " n"], classes: int) -> Int[np.ndarray, "classes classes"]:

@@ -171,6 +171,8 @@ def plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePlan
     if stage.lr is None and (before is None or trained_groups(before, groups) != trained):
         raise InputError(f'stage "{stage.name}": lr is None, but the stage before does not train the same groups; give rates, or Find()')
     batch_size = stage.batch_size or experiment.batch_size
+    fits = batch_size % stage.repeats == 0
+    require(fits, f'stage "{stage.name}": repeats', stage.repeats, f"use a divisor of the batch size, {batch_size}")
     batches = math.ceil(train_size / batch_size)
     passes = math.ceil(experiment.epoch_steps / batches)
     try:

@@ -47,7 +47,7 @@ def cache_key(
     dtype: Any,
     augmentations: tuple[Augmentation, ...],
     views: int,
-    draw: tuple[int, ...],
+    draw: tuple[Any, ...],
 ) -> str:
     """Twenty hex digits over everything that the activations depend on; a change in any one misses the cache.
 
@@ -62,7 +62,7 @@ def cache_key(
         dtype: of the network's arithmetic.
         augmentations: of the cached views, () for plain images.
         views: number of augmented copies, 0 for plain images.
-        draw: (seed, stage) of the views' randomness; () for plain images.
+        draw: (seed, stage, strength) of the views' randomness; () for plain images.
     """
     facts = [
         split,

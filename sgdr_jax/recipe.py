@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from . import checkpoint, report, tta
+from . import checkpoint, report
 from .compilation import compiled
 from .config import Experiment, Find, config_hash, to_json
-from .evaluate import judge, view_logits
+from .evaluate import predict_views
 from .logbook import Logbook, check_run, open_run, read, read_summary
 from .loop import Best, Score, Standing, Work, fit
 from .plan import StagePlan, as_csv, describe, ratios
@@ -308,14 +308,14 @@ def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: L
     }
     checkpoint.save(book.path, "final", {"params": now.params, "stats": now.stats}, facts)
     experiment = setting.experiment
-    results: dict[str, Any] = {"stages": done, "size": now.size, "valid": {}, "test": {}, "times": {"load": loaded}}
+    results: dict[str, Any] = {"stages": done, "size": now.size, "valid": {}, "test": {}, "tta": {}, "times": {"load": loaded}}
     for split in (split for split in ("valid", "test") if split in setting.images):
-        parts = []
-        for kind, views in (("plain", range(1)), ("tta", range(1, tta.count(experiment.evaluate, experiment.augment)))):
-            if views:
-                start, title = time.perf_counter(), f"{split}: {len(views)} {kind} view{'s' * (len(views) > 1)}"
-                images = setting.images[split]
-                parts.append(view_logits(setting.engine, experiment, now.params, now.stats, images, now.size, views, ui, title))
-                results["times"][f"{kind}_{split}"] = time.perf_counter() - start
-        results[split] = judge(experiment, np.concatenate(parts), setting.data.labels[split])
+        images, labels = setting.images[split], setting.data.labels[split]
+        how: dict[str, Any] = {"labels": labels, "multi_label": facts["multi_label"], "classes": len(setting.data.classes)}
+        seen = predict_views(setting.engine, experiment, now.params, now.stats, images, now.size, ui, f"evaluating {split}", **how)
+        results[split] = seen.measures
+        results["times"][f"plain_{split}"] = seen.seconds[0]
+        if len(seen.by_count) > 1:
+            results["times"][f"tta_{split}"] = seen.seconds[1]
+            results["tta"][split] = seen.by_count
     return results

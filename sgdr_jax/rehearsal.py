@@ -47,7 +47,7 @@ class _Rehearsal(Engine):
         return _compiling(super().step(p))
 
     def map(
-        self, function: Callable[[Batch, Any], jax.Array], n: int, images: Images | None = None, tick: Tick | None = None
+        self, function: Callable[[Batch, Any], jax.Array], n: int, images: Images | None = None, tick: Tick | None = None, first: int = 0
     ) -> np.ndarray:
         batch = next(iter(eval_batches(n, self.batch_size)))
         batch = batch._replace(index=batch.index % len(images)) if images else batch
@@ -70,7 +70,7 @@ def _shapes(setting: Setting) -> Setting:
     """The setting to rehearse in: shapes of its arrays, and an engine that compiles its programs."""
     run = setting.engine
     devices = _Shapes(**vars(run.devices))
-    programs = {name: _compiling(getattr(run, name)) for name in ("forward", "augmented", "plain", "view", "rows", "slots")}
+    programs = {name: _compiling(getattr(run, name)) for name in ("forward", "augmented", "mixed", "plain", "view", "rows", "slots")}
     fields: dict[str, Any] = vars(run) | programs | {"devices": devices}
     engine = _Rehearsal(**fields)
     params, stats = devices.replicate((setting.params, setting.stats))
@@ -96,9 +96,10 @@ def rehearse_evaluation(setting: Setting, size: int) -> None:
     """Compiles the programs of the final evaluation at a size."""
     shapes, experiment = _shapes(setting), setting.experiment
     views = range(min(2, tta.count(experiment.evaluate, experiment.augment)))  # the views after the plain one share a program
-    for split in ("valid", "test"):
-        if split in shapes.images:
-            view_logits(shapes.engine, experiment, shapes.params, shapes.stats, shapes.images[split], size, views, Quiet(), "")
+    for images in (shapes.images[split] for split in ("valid", "test") if split in shapes.images):
+        ids = np.arange(len(images), dtype=np.uint32)
+        for v in views:
+            shapes.engine.map(view_logits(shapes.engine, experiment, shapes.params, shapes.stats, size, ids, v), len(images), images)
 
 
 @contextmanager

@@ -280,6 +280,31 @@ def _at(lrs: Sequence[float], values: Sequence[float], rate: float) -> float:
     return float(np.interp(math.log(rate), [x for x, _ in good], [y for _, y in good])) if good else 0.0
 
 
+def contact_sheet(titles: Sequence[str], tiles: np.ndarray, captions: Sequence[Sequence[str]], path: str | Path) -> Path:
+    """Draws images in rows and columns, with a title above each column and a caption below each image.
+
+    Args:
+        titles: of the columns.
+        tiles: float 0…1 [rows, columns, size, size, c] with c of 1 or 3.
+        captions: one for each image.
+        path: of the picture.
+    """
+    from matplotlib.figure import Figure
+
+    rows, columns = tiles.shape[:2]
+    figure = Figure(figsize=(1.5 * columns, 1.7 * rows + 0.3), dpi=150, layout="constrained")
+    for i, line in enumerate(figure.subplots(rows, columns, squeeze=False).tolist()):
+        for j, axes in enumerate(line):
+            axes.imshow(tiles[i, j] if tiles.shape[-1] == 3 else tiles[i, j, ..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes.set_axis_off()
+            text = captions[i][j] if len(captions[i][j]) <= 30 else captions[i][j][:29] + "…"
+            axes.text(0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=6, color="#444444")
+            if i == 0:
+                axes.set_title(titles[j], fontsize=8)
+    figure.savefig(path, metadata={"Software": None} if str(path).endswith(".png") else None)
+    return Path(path)
+
+
 def pictures(folder: str | Path) -> tuple[Path, ...]:
     """Draws all pictures of a run into its folder: lr.png, loss.png and finder-<stage>.png, as far as there is something to show.
 
@@ -365,4 +390,20 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         table.add_row(
             "compiling", "", "", _text(made["seconds"], ".0f"), "", "", f"{made['programs']} programs, {made['loaded']} from disk"
         )
+    return table
+
+
+def views_table(split: str, rows: Sequence[Mapping[str, float]]) -> Table:
+    """How the measures of a split change with the number of test-time views that are mixed, as a table to print.
+
+    Args:
+        split: name of the split.
+        rows: measures of the plain view, of two views mixed, and so on.
+    """
+    table = Table(f"views of {split}", box=box.SIMPLE_HEAD)
+    for name in rows[0]:
+        table.add_column(name, justify="right")
+    shown = [i for i in range(len(rows)) if i < 10 or i == len(rows) - 1 or (i + 1) & i == 0]  # of many views the powers of two
+    for i in shown:
+        table.add_row(str(i + 1), *(f"{value:.4f}" for value in rows[i].values()))
     return table

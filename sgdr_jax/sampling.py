@@ -157,6 +157,30 @@ def train_batches(
         yield Batch(index.astype(np.int32), (draw % 2**32).astype(np.uint32), (position < n).astype(np.float32))
 
 
+def repeated(batches: Iterator[Batch], times: int, first_step: int = 0) -> Iterator[Batch]:
+    """Batches in which every image comes up `times` times, each with a draw of its own: one given batch makes `times` of these.
+
+    The copies of an image are as far apart as they can be, for neighbours may be mixed.
+
+    Args:
+        batches: from number first_step // times on, of a size that `times` divides.
+        times: copies of each image.
+        first_step: number of the first batch to make.
+
+    >>> given = iter([Batch(np.array([5, 6, 7, 8]), np.arange(4), np.ones(4))])
+    >>> [batch.index.tolist() for batch in repeated(given, 2)]
+    [[5, 6, 5, 6], [7, 8, 7, 8]]
+    """
+    step = first_step
+    for batch in batches:
+        size = len(batch.index)
+        for part in range(step % times, times):
+            rows = slice(part * size // times, (part + 1) * size // times)
+            draw = (step * size + np.arange(size)) % 2**32
+            yield Batch(np.tile(batch.index[rows], times), draw.astype(np.uint32), np.tile(batch.weight[rows], times))
+            step += 1
+
+
 def eval_batches(n: int, batch_size: int) -> Iterator[Batch]:
     """All n examples once, in order, `draw` equal to `index`; the last batch is padded with example 0 at weight 0."""
     for start in range(0, n, batch_size):

@@ -106,10 +106,11 @@ def activations(
     body = [{g: tree[g] for g in p.frozen} for tree in (params, stats)]
     augment = augmentations(setting, p) if copies else ()
     key = key_for(setting.experiment.seed, "augment", p.index)
+    strength = None if p.stage.strength == 1 else np.asarray(p.stage.strength, np.float32)
 
     def rows(batch: Batch, x: jax.Array) -> jax.Array:
         if copies:
-            pixels = run.augmented(x, run.devices.scatter(batch.draw), key, augmentations=augment, size=p.size)
+            pixels = run.augmented(x, run.devices.scatter(batch.draw), key, strength, augmentations=augment, size=p.size)
         else:
             pixels = run.plain(x, size=p.size)
         return run.forward(*body, pixels, start=None, stop=p.start)
@@ -131,7 +132,7 @@ def activations(
         dtype=run.dtype,
         augmentations=augment,
         views=copies,
-        draw=(setting.experiment.seed, p.index) if copies else (),
+        draw=(setting.experiment.seed, p.index, p.stage.strength) if copies else (),
     )
     array, found = precompute.cached(name, compute, folder)
     if found:

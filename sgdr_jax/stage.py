@@ -15,7 +15,7 @@ from .evaluate import judge
 from .plan import StagePlan, ratios
 from .progress import Quiet
 from .rng import key_for
-from .sampling import Batch, example_weights, train_batches
+from .sampling import Batch, example_weights, repeated, train_batches
 from .setting import Setting, activations, augmentations
 from .state import Hyper, TrainState, Tree
 
@@ -29,11 +29,28 @@ def hyper_rows(setting: Setting, p: StagePlan, peaks: tuple[float, ...]) -> Hype
 
 
 class Fed(NamedTuple):
-    """A training batch with its images on the devices (None where activations were cached), and the side that the network is to see."""
+    """A training batch on its way into an update.
+
+    Attributes:
+        batch: which examples.
+        images: theirs, on the devices; None where activations were cached.
+        size: side in pixels that the network is to see.
+        strength: of the augmentations, float32; None where they are as described (1).
+    """
 
     batch: Batch
     images: jax.Array | None
     size: int
+    strength: np.float32 | None
+
+
+def strength_at(p: StagePlan, step: int) -> np.float32 | None:
+    """Strength of a stage's augmentations at an update: None (as described, 1), or a number on the way from first to last."""
+    ends = p.stage.strength
+    if ends == 1:
+        return None
+    first, last = ends if isinstance(ends, tuple) else (ends, ends)
+    return np.float32(first + (last - first) / max(p.steps - 1, 1) * step)
 
 
 class StageRun(NamedTuple):
@@ -62,21 +79,26 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
     valid = run.devices.replicate(activations(setting, p, params, stats, "valid", 0, ui)) if p.frozen else None
     step = run.step(p)
 
-    def inputs(fed: Fed) -> jax.Array:
+    mixes = any(a.does("mix") for a in augment) and cached is None
+
+    def inputs(fed: Fed, target: Any) -> tuple[jax.Array, Any]:
         if cached is not None:
-            return run.rows(cached, run.devices.scatter(fed.batch.draw if copies else fed.batch.index))
+            return run.rows(cached, run.devices.scatter(fed.batch.draw if copies else fed.batch.index)), target
         draw = run.devices.scatter(fed.batch.draw)
         pixels = (
-            run.augmented(fed.images, draw, keys["augment"], augmentations=augment, size=fed.size)
+            run.augmented(fed.images, draw, keys["augment"], fed.strength, augmentations=augment, size=fed.size)
             if augment
             else run.plain(fed.images, size=fed.size)
         )
-        return run.forward(*frozen, pixels, start=None, stop=p.start) if p.frozen else pixels
+        if mixes:
+            pixels, target = run.mixed(pixels, target, draw, keys["augment"], fed.strength, augmentations=augment)
+        return run.forward(*frozen, pixels, start=None, stop=p.start) if p.frozen else pixels, target
 
     def update(state: TrainState, hyper: Hyper, fed: Fed) -> tuple[TrainState, dict[str, Any]]:
         index = fed.batch.index
         weight, target = run.devices.scatter((fed.batch.weight * weights[index], labels[index]))
-        return step(state, hyper, inputs(fed), target, weight, keys["dropout"])
+        x, target = inputs(fed, target)
+        return step(state, hyper, x, target, weight, keys["dropout"])
 
     def validate(state: TrainState) -> dict[str, float]:
         def logits(batch: Batch, x: jax.Array) -> jax.Array:
@@ -86,27 +108,29 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
 
         images = setting.images["valid"]
         rows = run.map(logits, len(images), images if valid is None else None)
-        return judge(setting.experiment, rows[None], setting.data.labels["valid"])
+        return judge(rows, setting.data.labels["valid"])
 
     return StageRun(run.devices.replicate(first_state(run, p, params, stats)), update, validate)
 
 
 def stage_batches(setting: Setting, p: StagePlan, first: int, stop: int) -> Iterator[Fed]:
     """The training batches of updates first … stop - 1 of a stage, with their images unless activations were cached."""
+    times = p.stage.repeats
     batches = train_batches(
         setting.experiment.seed,
         p.index,
         setting.data.labels["train"],
         batch_size=p.batch_size,
-        first_step=first,
-        steps=stop,
+        first_step=first // times,
+        steps=-(-stop // times),
         views=p.copies,
         balance=setting.experiment.balance,
         rates=setting.data.rates,
     )
+    batches = repeated(batches, times, first) if times > 1 else batches
     fed = ((batch, None) for batch in batches) if p.stage.precompute else setting.images["train"].batches(batches)
     for step, (batch, images) in enumerate(fed, first):
-        yield Fed(batch, images, int(p.sizes[min(step, p.steps - 1)]))
+        yield Fed(batch, images, int(p.sizes[min(step, p.steps - 1)]), strength_at(p, step))
 
 
 def find_lr(setting: Setting, p: StagePlan, stage: StageRun, find: Find, ui: Quiet) -> lr_finder.Curve:

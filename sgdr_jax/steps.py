@@ -38,7 +38,13 @@ class Step:
     dtype: Any = jnp.float32
 
     def __call__(
-        self, state: TrainState, hyper: Hyper, x: Float[Array, "b ..."], labels: Array, weight: Float[Array, " b"], key: Key[Array, ""]
+        self,
+        state: TrainState,
+        hyper: Hyper,
+        x: Float[Array, "b ..."],
+        labels: Array | metrics.Mixed,
+        weight: Float[Array, " b"],
+        key: Key[Array, ""],
     ) -> tuple[TrainState, dict[str, Array]]:
         """The state after one update, and sums over the batch.
 
@@ -46,7 +52,7 @@ class Step:
             state: before the update.
             hyper: rates and the like of this update.
             x: activations that enter the lowest trained group [b, ...]; images in 0…1 when that is the first group.
-            labels: int32 [b], or float32 [b, classes] for multi-label data.
+            labels: int32 [b], or float32 [b, classes] for multi-label data; `metrics.Mixed` where images are mixed.
             weight: [b]; an example of weight 0 does not count.
             key: dropout key of the stage; the step is folded in here.
 

@@ -6,15 +6,15 @@ import dataclasses
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import checkpoint, tta
+from . import checkpoint
 from .config import Experiment, from_json, require
 from .datasets.files import is_image
 from .engine import Engine, engine
-from .evaluate import judge, probabilities, view_logits
+from .evaluate import Views, predict_views
 from .feed import Images, free, images
 from .logbook import read
 from .pipeline import decode, load
@@ -55,6 +55,10 @@ class Trained(NamedTuple):
             return " ".join(c for c, p in zip(self.classes, row, strict=True) if p > 0.5)
         return self.classes[int(row.argmax())]
 
+    def true_label(self, label: np.ndarray) -> str:
+        """Name of a label, an index or a row of zeros and ones, in the form of `label`."""
+        return self.label(label) if self.multi_label else self.classes[int(label)]
+
 
 def open_trained(folder: str | Path) -> Trained:
     """Opens a run folder. Raises InputError when it is none, or its run has not finished."""
@@ -91,12 +95,16 @@ class Predictions(NamedTuple):
     Attributes:
         paths: of those images.
         probabilities: float32 [n, classes].
+        disagreement: share of each image's views that name another class than their mixture, [n].
         bad: (path, reason) of the others.
+        views: number of views that were mixed.
     """
 
     paths: tuple[str, ...]
     probabilities: np.ndarray
+    disagreement: np.ndarray
     bad: tuple[tuple[str, str], ...]
+    views: int = 1
 
 
 def expand(paths: Sequence[str]) -> list[str]:
@@ -119,17 +127,40 @@ def predict(net: Trained, paths: list[str], views: int | None = None, ui: Quiet 
         views: augmented views beside the plain one; None as in the experiment, 0 for none.
         ui: progress bars.
     """
-    pixels, index, bad = decode(paths, net.canvas, net.channels)
-    if not len(pixels):
-        return Predictions((), np.zeros((0, len(net.classes)), np.float32), bad)
-    ids = np.array([zlib.crc32(image.tobytes()) for image in pixels], np.uint32)  # an image's views do not depend on its company
-    feed = images(pixels, net.engine.devices, resident=False)
-    mixed = probabilities(net.experiment, _logits(net, feed, views, ui or Quiet(), "predicting", ids), net.multi_label)
-    return Predictions(tuple(paths[i] for i in index.tolist()), mixed, bad)
+    ui, parts, bad, seen = ui or Quiet(), [], [], None
+    each = net.canvas**2 * net.channels
+    block = max(net.experiment.evaluate.tta_memory * 2**20 // each, 1)
+    for start in range(0, len(paths), block):
+        pixels, index, unread = decode(paths[start : start + block], net.canvas, net.channels)
+        bad += unread
+        if len(pixels):
+            ids = np.array([zlib.crc32(image.tobytes()) for image in pixels], np.uint32)  # an image's views do not depend on its company
+            feed = images(pixels, net.engine.devices, resident=False)
+            seen = _views(net, feed, views, ui, "predicting", ids=ids)
+            parts.append(([paths[start + i] for i in index.tolist()], seen.probabilities, seen.disagreement))
+    if seen is None:
+        return Predictions((), np.zeros((0, len(net.classes)), np.float32), np.zeros(0), tuple(bad))
+    found, probabilities, disagreement = zip(*parts, strict=True)
+    everything = np.concatenate(probabilities), np.concatenate(disagreement)
+    return Predictions(tuple(p for part in found for p in part), *everything, tuple(bad), seen.views)
 
 
-def evaluate_split(net: Trained, split: str, views: int | None = None, ui: Quiet | None = None) -> dict[str, float]:
-    """Measures on a split of the run's own data; see `evaluate.judge`. Raises InputError when there is no such split."""
+class Evaluation(NamedTuple):
+    """A split of a run's own data seen by its network.
+
+    Attributes:
+        views: predictions and measures.
+        names: of the images.
+        labels: int [n] or float [n, classes].
+    """
+
+    views: Views
+    names: tuple[str, ...]
+    labels: np.ndarray
+
+
+def evaluate_split(net: Trained, split: str, views: int | None = None, ui: Quiet | None = None) -> Evaluation:
+    """Evaluates a split of the run's own data. Raises InputError when there is no such split."""
     ui = ui or Quiet()
     source = net.experiment.data.open()
     require(split in source.labels, "split", split, f"the data has {', '.join(source.labels)}")
@@ -140,12 +171,13 @@ def evaluate_split(net: Trained, split: str, views: int | None = None, ui: Quiet
     )
     resident, _ = residence(how.images, data.bytes, data.kept, device=free(net.engine.devices))
     feed = images(data.images[split], net.engine.devices, resident)
-    return judge(how, _logits(net, feed, views, ui, f"evaluating {split}"), data.labels[split])
+    seen = _views(net, feed, views, ui, f"evaluating {split}", labels=data.labels[split])
+    return Evaluation(seen, data.names[split], data.labels[split])
 
 
-def _logits(net: Trained, feed: Images, views: int | None, ui: Quiet, title: str, ids: np.ndarray | None = None) -> np.ndarray:
-    how = net.experiment.evaluate
+def _views(net: Trained, feed: Images, views: int | None, ui: Quiet, title: str, **more: Any) -> Views:
+    experiment = net.experiment
     if views is not None:
-        how = dataclasses.replace(how, tta_views=views)
-    views = tta.count(how, net.experiment.augment)
-    return view_logits(net.engine, net.experiment, net.params, net.stats, feed, net.size, range(views), ui, title, ids)
+        experiment = dataclasses.replace(experiment, evaluate=dataclasses.replace(experiment.evaluate, tta_views=views))
+    more |= {"multi_label": net.multi_label, "classes": len(net.classes)}
+    return predict_views(net.engine, experiment, net.params, net.stats, feed, net.size, ui, title, **more)

@@ -50,16 +50,37 @@ class Augmentation:
     """A random change of an image, described rather than done; `augment.kernel` does it.
 
     Subclasses state how many uniform numbers one draw takes (`draws`), have a field `p` (the probability that the augmentation is
-    applied to an example, 0…1) and exactly one of the methods below. The numbers `u` are uniform in [0, 1), shape [draws]; the
-    methods are plain arithmetic in the namespace of `u` (`u.__array_namespace__()`), so NumPy float64 can check what the device does.
-    Coordinates are (x, y, 1) with x and y from -1 (left, top edge of the image) to +1 (right, bottom edge).
+    applied to an example, 0…1) and one or more of the methods below. The numbers `u` are uniform in [0, 1), shape [draws]; `s` is the
+    strength, 0…1, which scales magnitudes (at 0 the image stays as it is, at 1 the fields hold) and may be traced, so that a schedule
+    or a sweep over strengths compiles once. The methods are plain arithmetic in the namespace of `u` (`u.__array_namespace__()`), so
+    NumPy float64 can check what the device does. Coordinates are (x, y, 1) with x and y from -1 (left, top edge of the image) to +1
+    (right, bottom edge).
     """
 
     draws: ClassVar[int] = 0
+    graded: ClassVar[bool] = True
+    """Whether the augmentation has a magnitude for the strength to scale; if not, the strength scales its probability."""
+    symmetry: ClassVar[bool] = False
+    """Whether every matrix is a symmetry of the square, so that pixels move without interpolation."""
 
-    # matrix(u) -> [3, 3]: maps output coordinates to the input coordinates that are sampled.
-    # colour(u, mean) -> ([c, c], [c]): an affine map of the channels; `mean` [c] are the channel means before it.
-    # pixels(u, image) -> image: float [size, size, c] in 0…1 to the same.
+    # matrix(u, s) -> [3, 3]: maps output coordinates to the input coordinates that are sampled.
+    # colour(u, s, mean) -> ([c, c], [c]): an affine map of the channels; `mean` [c] are the channel means before it.
+    # curve(u, s, counts) -> [256, c]: the value 0…1 that each 8-bit level becomes; `counts` int [256, c]: pixels at each level before it.
+    # pixels(u, s, image) -> image: float [size, size, c] in 0…1 to the same.
+    # mix(u, s, image, other) -> (image, share): blends in another image of the batch; `share` of the label stays the image's own.
+
+    @property
+    def parts(self) -> tuple[Augmentation, ...]:
+        """What the kernel carries out one after the other; each part is given the numbers of the whole."""
+        return (self,)
+
+    def does(self, method: str) -> bool:
+        """Whether the augmentation has this method."""
+        return hasattr(self, method)
+
+    def applies(self, u: Any, s: Any) -> Any:
+        """Whether a uniform number u falls within the probability at strength s."""
+        return u < self.p * (1 if self.graded else s)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class Source(NamedTuple):

@@ -24,7 +24,7 @@ LAYERS = (
     "survey steps plan loop lr_finder precompute tta pretrained measure",
     "feed report",
     "engine",
-    "evaluate setting",
+    "evaluate setting show",
     "stage trained",
     "rehearsal",
     "recipe",
@@ -58,7 +58,17 @@ DOORS = {
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
 WITHOUT_JAX = """__init__ types progress labels caches config weights decode placement canvas lesson2 sampling pipeline survey plan report
     logbook cli experiment_file schedules augment models datasets"""
-NEEDS_JAX = {"augment/kernel", "models/chain", "models/head", "models/layers", "models/cpu", "models/winograd", "models/blocks"}
+NEEDS_JAX = {
+    "augment/kernel",
+    "augment/resampling",
+    "augment/gather_free",
+    "models/chain",
+    "models/head",
+    "models/layers",
+    "models/cpu",
+    "models/winograd",
+    "models/blocks",
+}
 
 
 def nodes(name: str) -> Iterator[ast.AST]:

@@ -3,7 +3,7 @@
 import math
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -13,29 +13,37 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from sgdr_jax.augment import Crop, Dihedral, Erase, Flip, Lighting, Rotate, Zoom, kernel, side_on, top_down
+from sgdr_jax.augment import (
+    Blur,
+    Crop,
+    Dihedral,
+    Erase,
+    Flip,
+    Invert,
+    Lighting,
+    OneOf,
+    Posterize,
+    Rotate,
+    Zoom,
+    aug_mix,
+    auto_augment,
+    kernel,
+    rand_augment,
+    side_on,
+    top_down,
+    trivial_augment,
+)
 from sgdr_jax.config import from_json, to_json
 from sgdr_jax.types import Augmentation, InputError
 
-KEY = jax.random.key(7)
+from .augmentations import COLOURS, CURVES, EVERY, GEOMETRY, KEY, PIXELS, POLICIES, augment, photos, resize, seeds
+from .helpers import compilations
+
 ALL = (Rotate(25), Zoom(1.5), Crop(), Flip(), Dihedral(), Lighting(0.2, 0.4), Erase())
 
-augment = jax.jit(kernel.augment, static_argnames=("augmentations", "size"))
-resize = jax.jit(kernel.resize, static_argnames="size")
-resample = jax.jit(kernel.resample, static_argnames=("size", "scales"))
-symmetry = jax.jit(kernel.symmetry)
+STILL = Rotate(0, p=1)
+"""Geometry that moves nothing, so that the pixels are those of the resampling."""
 unit = st.floats(0, 1, exclude_max=True, width=32)
-
-
-def photos(count: int, side: int, channels: int, seed: int = 0) -> np.ndarray:
-    """Uint8 images with structure at several scales, so that a shift or a missing filter shows."""
-    rng = np.random.default_rng(seed)
-    coarse = ndimage.zoom(rng.uniform(0, 255, (count, 4, 4, channels)), (1, side / 4, side / 4, 1), order=1)
-    return np.clip(coarse + rng.normal(0, 20, coarse.shape), 0, 255).astype(np.uint8)
-
-
-def seeds(count: int) -> jax.Array:
-    return jnp.arange(count, dtype=jnp.uint32) + 100
 
 
 # ---- the reference: one example, one augmentation after the other, float64 ----
@@ -129,25 +137,6 @@ def test_kernel_agrees_with_float64(augmentations, canvas, size, channels):
     np.testing.assert_allclose(got, want, atol=5e-5)
 
 
-@pytest.mark.parametrize("a", [*ALL, Erase(fill="zero")], ids=repr)
-@settings(max_examples=30, deadline=None)
-@given(data=st.data())
-def test_descriptions_compute_alike_in_numpy_and_jax(a, data):
-    u = np.asarray(data.draw(st.lists(unit, min_size=a.draws, max_size=a.draws)), np.float32)
-    extra = {"colour": (np.array([0.2, 0.5, 0.9]),), "pixels": (photos(1, 8, 3)[0] / 255,)}
-    name = next(name for name in ("matrix", "colour", "pixels") if hasattr(a, name))
-    arguments = extra.get(name, ())
-    double = getattr(a, name)(u.astype(np.float64), *arguments)
-    single = jax.tree.map(np.asarray, getattr(a, name)(jnp.asarray(u), *(jnp.asarray(x, jnp.float32) for x in arguments)))
-    if name == "pixels":
-        # The edge of a rectangle may fall onto a pixel's centre.
-        assert np.mean(np.abs(double - single) > 1e-5) <= 16 / 64
-    else:
-        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-6), double, single)
-    if name == "matrix":
-        np.testing.assert_allclose(double, reference_matrix(a, u.astype(np.float64)), atol=1e-12)
-
-
 # ---- geometry ----
 
 
@@ -156,85 +145,13 @@ def test_descriptions_compute_alike_in_numpy_and_jax(a, data):
 def test_windows_stay_inside(u, most, low, high):
     crop = Crop(area=(min(low, high), max(low, high)))
     for a in (Zoom(most), crop):
-        m = a.matrix(np.asarray(u[: a.draws]))
+        m = a.matrix(np.asarray(u[: a.draws]), 1.0)
         assert np.abs(m[:2, :2]).sum(1).tolist() == m[[0, 1], [0, 1]].tolist()
         assert np.all(np.abs(m[:2, 2]) + m[[0, 1], [0, 1]] <= 1 + 1e-12)
-    m = crop.matrix(np.asarray(u))
+    m = crop.matrix(np.asarray(u), 1.0)
     if max(m[0, 0], m[1, 1]) < 1:
         assert crop.area[0] - 1e-9 <= m[0, 0] * m[1, 1] <= crop.area[1] + 1e-9
         assert 3 / 4 - 1e-9 <= m[0, 0] / m[1, 1] <= 4 / 3 + 1e-9
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    entries=st.lists(st.floats(-3, 3, width=32), min_size=4, max_size=4),
-    offset=st.lists(st.floats(-50, 50, width=32), min_size=2, max_size=2),
-)
-def test_any_affine_map_is_mirrored_at_the_borders(entries, offset):
-    matrix = np.eye(3)
-    matrix[:2, :2], matrix[:2, 2] = np.reshape(entries, (2, 2)), offset
-    image = photos(1, 8, 1)
-    got = resample(image, jnp.asarray(matrix[None], jnp.float32), size=8)
-    grid = (np.arange(8) + 0.5) / 4 - 1
-    x, y = np.meshgrid(grid, grid)
-    columns, rows, _ = np.einsum("ij,jyx->iyx", matrix, np.stack([x, y, np.ones_like(x)]))
-    want = (
-        ndimage.map_coordinates(image[0, ..., 0].astype(float), [(rows + 1) * 4 - 0.5, (columns + 1) * 4 - 0.5], order=1, mode="reflect")
-        / 255
-    )
-    np.testing.assert_allclose(got[0, ..., 0], want, atol=1e-4)
-
-
-def test_projective_maps_divide():
-    matrix = np.array([[1, 0.1, 0.05], [0, 0.9, 0], [0.2, -0.1, 1.1]])
-    image = photos(1, 16, 1)
-    got = resample(image, jnp.asarray(matrix[None], jnp.float32), size=16)
-    x, y = np.meshgrid(*2 * [(np.arange(16) + 0.5) / 8 - 1])
-    a, b, c = np.einsum("ij,jyx->iyx", matrix, np.stack([x, y, np.ones_like(x)]))
-    want = (
-        ndimage.map_coordinates(image[0, ..., 0].astype(float), [(b / c + 1) * 8 - 0.5, (a / c + 1) * 8 - 0.5], order=1, mode="reflect")
-        / 255
-    )
-    np.testing.assert_allclose(got[0, ..., 0], want, atol=1e-5)
-
-
-def test_degenerate_maps_read_nothing_outside():
-    matrices = jnp.stack([jnp.zeros((3, 3)), jnp.full((3, 3), jnp.inf), jnp.full((3, 3), 1e30), jnp.full((3, 3), jnp.nan)])
-    for scales in (1.0, 1.0), (0.5, 4.0):
-        got = np.asarray(resample(photos(4, 8, 3), matrices, size=8, scales=scales))
-        assert np.all(np.isnan(got) | ((got >= 0) & (got <= 1)))
-
-
-def test_flip_and_dihedral_move_pixels_exactly():
-    images = jnp.asarray(photos(8, 24, 3))
-    plain = np.asarray(resize(images, size=16))
-    np.testing.assert_allclose(augment(images, seeds(8), KEY, augmentations=(Flip(p=1),), size=16), plain[:, :, ::-1], atol=2e-7)
-    np.testing.assert_allclose(augment(images, seeds(8), KEY, augmentations=(Flip(p=1), Flip(p=1)), size=16), plain, atol=2e-7)
-    matrices = jnp.stack([Dihedral().matrix(jnp.asarray([(k + 0.5) / 8])) for k in range(8)])
-    got = np.asarray(symmetry(plain, matrices))
-    for k in range(8):
-        want = plain[k]
-        want = want[:, ::-1] if k & 1 else want
-        want = want[::-1] if k & 2 else want
-        # With the axes swapped, the output's (x, y) is read at the mirrored (y, x).
-        want = want.swapaxes(0, 1) if k & 4 else want
-        np.testing.assert_array_equal(got[k], want)
-    np.testing.assert_allclose(resample(images, matrices, size=24), symmetry(resize(images, size=24), matrices), atol=1e-6)
-
-
-def test_dihedral_is_a_group_that_composes_as_images_do():
-    group = [Dihedral().matrix(np.array([(k + 0.5) / 8])) for k in range(8)]
-    assert len({m.tobytes() for m in group}) == 8
-    image = jnp.asarray(photos(1, 6, 1) / 255, jnp.float32)
-
-    def seen(x: jax.Array, m: np.ndarray) -> np.ndarray:
-        return np.asarray(symmetry(x, jnp.asarray(m[None], jnp.float32)))
-
-    for first in group:
-        for second in group:
-            product = first @ second + 0.0
-            assert any(np.array_equal(product, m) for m in group)
-            np.testing.assert_array_equal(seen(jnp.asarray(seen(image, first)), second), seen(image, product))
 
 
 @pytest.mark.parametrize("canvas, size", [(12, 12), (28, 96)])
@@ -250,58 +167,49 @@ def test_zero_strength_is_the_plain_view(canvas, size):
     np.testing.assert_allclose(augment(images, seeds(4), KEY, augmentations=(), size=size), plain, atol=2e-7)
 
 
-@pytest.mark.parametrize("canvas", [64, 61])
-def test_shrinking_does_not_alias(canvas):
-    board = np.indices((canvas, canvas)).sum(0) % 2 * 255
-    images = jnp.asarray(np.repeat(board[None, ..., None], 8, 0).astype(np.uint8))
-    got = augment(images, seeds(8), KEY, augmentations=(Rotate(45, p=1), Zoom(1.2, p=1)), size=16)
-    np.testing.assert_allclose(got[:, 1:-1, 1:-1], 0.5, atol=0.05)
+@pytest.mark.parametrize("a", EVERY, ids=repr)
+def test_nothing_changes_at_zero_strength(a):
+    u, image = np.linspace(0.05, 0.95, a.draws), photos(1, 9, 3)[0] / 255
+    if not a.graded:
+        assert not a.applies(0.0, 0.0)
+        return
+    assert a.applies(0.0, 0.0) or a.p == 0
+    if a.does("matrix"):
+        np.testing.assert_allclose(a.matrix(u, 0.0), np.eye(3), atol=1e-12)
+    if a.does("colour"):
+        np.testing.assert_allclose(np.column_stack(a.colour(u, 0.0, image.mean((0, 1)))), np.eye(3, 4), atol=1e-12)
+    if a.does("curve"):
+        np.testing.assert_allclose(a.curve(u, 0.0, np.ones((256, 3), np.int32)), np.tile(np.arange(256) / 255, (3, 1)).T, atol=1e-12)
+    if a.does("pixels"):
+        np.testing.assert_allclose(a.pixels(u, 0.0, image), image, atol=1e-12)
 
 
-@pytest.mark.parametrize("canvas", [64, 61])
-def test_levels_of_the_pyramid_stay_in_place(canvas):
-    ramp = np.linspace(20, 235, canvas).round().astype(np.uint8)
-    images = jnp.asarray(np.broadcast_to(ramp[None, None, :, None], (3, canvas, canvas, 1)))
-    matrices = jnp.stack([jnp.diag(jnp.asarray([s, s, 1.0])) for s in (0.2, 0.5, 1.0)])
-    got = resample(images, matrices, size=16, scales=(0.2, 1.0))
-    for out, s in zip(got, (0.2, 0.5, 1.0), strict=True):
-        x = ((np.arange(16) + 0.5) / 8 - 1) * s
-        want = np.interp((x + 1) * canvas / 2 - 0.5, np.arange(canvas), ramp) / 255
-        np.testing.assert_allclose(out[8, 1:-1, 0], want[1:-1], atol=1.5 / 255)
+@pytest.mark.parametrize("several", [GEOMETRY, (*COLOURS, *CURVES), PIXELS, POLICIES], ids=["geometry", "colours", "pixels", "policies"])
+def test_strength_is_traced(several):
+    """One program for every strength; at 0 the plain view, but for the resampling that geometry takes; in range and finite throughout."""
+    images = jnp.asarray(photos(4, 19, 3))
+    with compilations() as programs:
+        zero, half, one = (
+            np.asarray(augment(images, seeds(4), KEY, augmentations=several, size=17, strength=s)) for s in strengths(0, 0.5, 1)
+        )
+    assert sum("augment" in message for message in programs) == 1
+    moved = any(part.does("matrix") for a in several for part in a.parts)
+    plain = augment(images, seeds(4), KEY, augmentations=(STILL,), size=17) if moved else resize(images, size=17)
+    if several is not POLICIES:  # the branches of AugMix are several resamplings
+        np.testing.assert_allclose(zero, plain, atol=5e-6)
+    for got in (half, one):
+        assert got.shape == (4, 17, 17, 3) and got.dtype == np.float32 and got.min() >= 0 and got.max() <= 1 + 1e-6
+        assert sum(np.abs(x - y).max() > 0.02 for x, y in zip(got, zero, strict=True)) >= 2
 
 
-# ---- the plain view ----
+def strengths(*values: float) -> list[jax.Array]:
+    return [jnp.float32(value) for value in values]
 
 
-@pytest.mark.parametrize("canvas, size, channels", [(1, 5, 1), (7, 1, 3), (28, 96, 1), (23, 16, 3), (40, 9, 3)])
-def test_resize_is_the_antialiased_triangle_filter(canvas, size, channels):
-    images = photos(2, canvas, channels)
-    got = resize(images, size=size)
-    assert got.shape == (2, size, size, channels)
-    assert got.dtype == jnp.float32
-    want = jax.image.resize(jnp.asarray(images, jnp.float32) / 255, got.shape, "linear", antialias=True)
-    np.testing.assert_allclose(got, want, atol=2e-5)
-
-
-@given(canvas=st.integers(1, 300), size=st.integers(1, 300))
-def test_filter_reads_inside_and_keeps_brightness_and_place(canvas, size):
-    taps, weights = kernel._filter(canvas, size)
-    assert taps.min() >= 0
-    assert taps.max() < canvas
-    np.testing.assert_allclose(weights.sum(0), 1, atol=1e-6)
-    # Away from the borders the centre of mass is the pixel's own place, to within the skew of a sampled triangle.
-    ratio = max(canvas / size, 1)
-    centres = (np.arange(size) + 0.5) * canvas / size - 0.5
-    inner = (centres >= ratio) & (centres <= canvas - 1 - ratio)
-    np.testing.assert_allclose((taps * weights).sum(0)[inner], centres[inner], atol=0.1)
-
-
-def test_resize_of_the_canvas_itself_changes_nothing_and_white_stays_white():
-    images = photos(2, 9, 3)
-    np.testing.assert_allclose(resize(images, size=9), images / 255, atol=1e-7)
-    white = jnp.full((1, 13, 13, 1), 255, jnp.uint8)
-    for size in (5, 29):
-        np.testing.assert_allclose(resize(white, size=size), 1, atol=2e-7)
+def test_each_augmentation_can_have_its_own_strength():
+    images, s, several = jnp.asarray(photos(4, 12, 3)), seeds(4), (Flip(p=1), Lighting(0.2, 0.4, p=1))
+    got = augment(images, s, KEY, augmentations=several, size=12, strength=jnp.asarray([1.0, 0.0]))
+    np.testing.assert_allclose(got, augment(images, s, KEY, augmentations=several[:1], size=12), atol=2e-6)
 
 
 # ---- what an image depends on ----
@@ -317,6 +225,53 @@ def test_an_example_depends_on_its_seed_alone():
     assert len({np.asarray(x).tobytes() for x in same}) == 6
     other = augment(images, s, jax.random.key(8), augmentations=ALL, size=24)
     assert all(float(jnp.abs(x - y).max()) > 0.01 for x, y in zip(batch, other, strict=True))
+
+
+@pytest.mark.parametrize("a", [OneOf((Rotate(25, p=1), Posterize(p=1), Blur(p=1))), *POLICIES[1:]], ids=lambda a: type(a).__name__)
+def test_choices_depend_on_the_seed_alone(a):
+    images, s = jnp.asarray(photos(5, 12, 3)), seeds(5)
+    batch = augment(images, s, KEY, augmentations=(a, Flip()), size=12)
+    np.testing.assert_allclose(augment(images[3:], s[3:], KEY, augmentations=(a, Flip()), size=12), batch[3:], atol=2e-6)
+
+
+def test_one_of_does_one_thing():
+    images, n = photos(1, 12, 3), 300
+    choices = Flip(p=1), (Invert(p=1), Flip(p=1)), Posterize(p=1, least=4)
+    got = augment(jnp.asarray(np.repeat(images, n, 0)), jnp.arange(n, dtype=jnp.uint32), KEY, augmentations=(OneOf(choices),), size=12)
+    plain = images[0] / 255
+    want = [plain[:, ::-1], 1 - plain[:, ::-1], images[0] // 16 * 16 / 255]
+    counts = [sum(np.abs(x - w).max() < 1e-5 for x in np.asarray(got)) for w in want]
+    assert sum(counts) == n and min(counts) > n / 5
+
+
+def test_augmix_is_a_mean_of_its_branches():
+    images = jnp.asarray(photos(6, 12, 3))
+    (inverting,) = aug_mix(width=2, depth=1)
+    inverting = replace(inverting, choices=(Invert(p=1),))
+    got = augment(images, seeds(6), KEY, augmentations=(inverting,), size=12)
+    u = [np.asarray(jax.random.uniform(jax.random.fold_in(KEY, 100 + i), (1 + inverting.draws,))) for i in range(6)]
+    # Every chain is the negative, so the mixture is (1 - m)·x + m·(1 - x).
+    want = np.stack([(1 - v[1]) * x + v[1] * (1 - x) for v, x in zip(u, np.asarray(images) / 255, strict=True)])
+    np.testing.assert_allclose(got, want, atol=2e-6)
+    weights = inverting.weights(np.linspace(0.1, 0.9, inverting.draws), 1.0)
+    assert weights.shape == (3,) and weights.sum() == pytest.approx(1) and weights.min() > 0
+
+
+def test_policies_hold_what_they_say():
+    assert len(rand_augment(3)) == 3 and len(rand_augment()[0].choices) == 14
+    assert Rotate(9, 1, 9) in rand_augment(2, 9)[0].choices
+    assert len(auto_augment()[0].choices) == 25 and all(len(choice) == 2 for choice in auto_augment()[0].choices)
+    assert from_json(to_json((*rand_augment(), *trivial_augment(), *auto_augment(), *aug_mix()))) == (
+        *rand_augment(),
+        *trivial_augment(),
+        *auto_augment(),
+        *aug_mix(),
+    )
+    for make in (lambda: rand_augment(0), lambda: rand_augment(2, 31), lambda: aug_mix(11), lambda: OneOf(())):
+        with pytest.raises(InputError):
+            make()
+    with pytest.raises(InputError, match="no choice themselves"):
+        OneOf((OneOf((Flip(),)),))
 
 
 def test_compiled_eager_and_mapped_agree():
@@ -374,7 +329,7 @@ class Grey(Augmentation):
 
     p: float = 1.0
 
-    def colour(self, u, mean):
+    def colour(self, u, s, mean):
         xp = u.__array_namespace__()
         return xp.full((3, 3), 1 / 3, dtype=mean.dtype), -0.1 * mean
 
@@ -442,7 +397,7 @@ def test_an_augmentation_does_one_thing():
 def test_presets():
     assert side_on(1.2) == (Rotate(10), Zoom(1.2), Flip(), Lighting(0.05, 0.05, p=1))
     assert top_down(1) == (Rotate(10), Dihedral(), Lighting(0.05, 0.05, p=1))
-    assert from_json(to_json(ALL)) == ALL
+    assert from_json(to_json((*ALL, *EVERY))) == (*ALL, *EVERY)
 
 
 def test_descriptions_need_no_jax():

@@ -109,12 +109,30 @@ def test_eval_prints_what_the_run_found(run_folder, capsys):
     assert "tta" not in capsys.readouterr().out
 
 
+def test_eval_writes_predictions_and_what_each_view_brings(place, run_folder, capsys):
+    cli.main(["eval", str(run_folder), "--split", "valid", "--out", str(place / "valid.csv")])
+    assert "views of valid" in capsys.readouterr().out
+    rows = list(csv.DictReader((place / "valid.csv").read_text().splitlines()))
+    summary = json.loads((run_folder / "summary.json").read_text())
+    right = sum(row["true"] == row["label"] for row in rows) / len(rows)
+    assert right == pytest.approx(summary["valid"]["tta_accuracy"]) == summary["tta"]["valid"][-1]["accuracy"]
+    assert {row["disagreement"] for row in rows} <= {"0.000", "0.500", "1.000"}
+
+
+def test_show_batch_draws_the_stage(place, capsys):
+    cli.main(["show-batch", str(place / "photos.py"), "--data.root", str(place / "data"), "--images", "3", "--out", str(place / "b.png")])
+    with Image.open(place / "b.png") as picture:
+        assert picture.width > 600 and picture.height > 600
+    assert "'--stage' is 9" in fails(capsys, "show-batch", place / "photos.py", "--stage", "9").replace("--stage", "'--stage'")
+    assert "b.txt" in fails(capsys, "show-batch", place / "photos.py", "--out", place / "b.txt")
+
+
 def test_predict_writes_labels_and_probabilities(place, run_folder, capsys):
     bad = place / "broken.png"
     bad.write_bytes((place / "data/valid/red/0.png").read_bytes()[:60])
     cli.main(["predict", str(place / "data/valid/red"), str(bad), "--run", str(run_folder), "--out", str(place / "out.csv")])
     rows = list(csv.DictReader((place / "out.csv").read_text().splitlines()))
-    assert len(rows) == 7 and list(rows[0]) == ["path", "label", "probability", "blue", "green", "red"]
+    assert len(rows) == 7 and list(rows[0]) == ["path", "label", "probability", "disagreement", "blue", "green", "red"]
     for row in rows:
         p = [float(row[c]) for c in ("blue", "green", "red")]
         assert sum(p) == pytest.approx(1, abs=1e-5) and float(row["probability"]) == pytest.approx(max(p), abs=1e-4)

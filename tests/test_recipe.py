@@ -83,7 +83,7 @@ def test_a_stage_that_ruins_the_network_is_undone(tmp_path):
 
 def test_a_finished_run_is_evaluated_to_the_same_numbers(finished):
     folder, summary = finished
-    again = evaluate_split(open_trained(folder), "test")
+    again = evaluate_split(open_trained(folder), "test").views.measures
     np.testing.assert_allclose([again[k] for k in summary["test"]], list(summary["test"].values()), rtol=1e-6)
     with pytest.raises(InputError, match="split is 'nowhere'"):
         evaluate_split(open_trained(folder), "nowhere")

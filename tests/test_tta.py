@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdr_jax import tta
-from sgdr_jax.augment import kernel, side_on
+from sgdr_jax.augment import kernel, resampling, side_on
 from sgdr_jax.config import Eval
 
 KEY = jax.random.key(3)
@@ -63,6 +63,58 @@ def test_certain_and_impossible_classes_stay_finite(mean, multi_label):
     np.testing.assert_allclose(tta.combine(masked, weight=0, mean=mean), [[0.5, 0.5]], atol=1e-6)
 
 
+def test_prefixes_are_the_mixtures_of_the_first_views():
+    z = np.random.default_rng(1).normal(0, 3, (5, 4, 6))
+    for how in (
+        {"weight": 0.3},
+        {"weight": None, "mean": "log"},
+        {"weight": 0.0},
+        {"weight": 1.0},
+        {"mean": "max"},
+        {"weight": (2.0, 1, 0, 1, 3)},
+    ):
+        for multi_label in (False, True):
+            got = tta.prefixes(z, multi_label=multi_label, **how)
+            for m in range(1, 6):
+                np.testing.assert_allclose(got[m - 1], tta.combine(z[:m], multi_label=multi_label, **how), atol=1e-12)
+            if not multi_label:
+                np.testing.assert_allclose(got.sum(-1), 1, atol=1e-12)
+
+
+def test_each_view_can_have_its_weight():
+    z = np.random.default_rng(2).normal(0, 3, (3, 4, 6))
+    got = tta.combine(z, weight=(3.0, 0.0, 1.0))
+    np.testing.assert_allclose(got, 0.75 * soft(z[0], False) + 0.25 * soft(z[2], False), atol=1e-12)
+    top = np.maximum(soft(z[0], False), soft(z[2], False))
+    np.testing.assert_allclose(tta.combine(z, weight=(1.0, 0.0, 1.0), mean="max"), top / top.sum(-1, keepdims=True), atol=1e-12)
+    np.testing.assert_allclose(tta.combine(z, weight=None, mean="max", multi_label=True), soft(z, True).max(0), atol=1e-12)
+
+
+def test_disagreement_is_the_share_of_views_that_differ():
+    z = np.eye(3)[[[0, 1], [0, 2], [1, 1], [0, 1]]]  # 4 views of two images
+    np.testing.assert_allclose(tta.disagreement(z, np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]])), [0.25, 0.25])
+    decisions = np.array([[[1.0, -1.0]], [[1.0, 1.0]]])
+    np.testing.assert_allclose(tta.disagreement(decisions, np.array([[0.9, 0.4]]), multi_label=True), [0.25])
+
+
+def test_windows_show_corners_centre_and_scales():
+    ramp = np.broadcast_to(np.linspace(0, 255, 32).round().astype(np.uint8)[None, None, :, None], (1, 32, 32, 1))
+    images, ids = jnp.asarray(np.concatenate([ramp, ramp.swapaxes(1, 2)])), jnp.arange(2, dtype=jnp.uint32)
+
+    def middle(kind: str, v: int) -> list[float]:
+        """What the middle of the view shows: its x and y in -1…1, and the extent of the window in x."""
+        got = np.asarray(view(images, ids, KEY, v, augmentations=(), size=16, kind=kind))[..., 0] * 2 - 1
+        return [got[0, 8, 7:9].mean(), got[1, 7:9, 8].mean(), (got[0, 8, 9] - got[0, 8, 6]) * 16 / 6]
+
+    share = 32 / 31  # of the values' span, from the first pixel's centre to the last one's
+    for v, (x, y) in enumerate([(-1, -1), (1, -1), (-1, 1), (1, 1), (0, 0)], 1):
+        np.testing.assert_allclose(middle("ten", v), [x / 8 * share, y / 8 * share, 7 / 8 * share], atol=0.01)
+        np.testing.assert_allclose(middle("ten", v + 5), [x / 8 * share, y / 8 * share, -7 / 8 * share], atol=0.01)
+        np.testing.assert_allclose(middle("five", v), middle("ten", v), atol=1e-5)
+    for v, scale in enumerate([7 / 8, 9 / 8, 3 / 4, 5 / 4], 1):
+        np.testing.assert_allclose(middle("scales", v), [0, 0, scale * share], atol=0.01)
+
+
 def test_fastai_weight_repeats_the_plain_view():
     z = np.random.default_rng(0).normal(0, 2, (8, 3, 4))
     for n in (1, 4, 5, 7):
@@ -72,11 +124,11 @@ def test_fastai_weight_repeats_the_plain_view():
     assert tta.fastai07_weight(0) == 1
 
 
-@pytest.mark.parametrize("kind", ["random", "flip", "dihedral"])
+@pytest.mark.parametrize("kind", ["random", "flip", "five"])
 def test_view_zero_is_the_plain_image(kind):
     images, ids = pictures()
     got = view(images, ids, KEY, jnp.int32(0), augmentations=side_on(), size=16, kind=kind)
-    np.testing.assert_array_equal(got, jax.jit(kernel.resize, static_argnums=1)(images, 16))
+    np.testing.assert_array_equal(got, jax.jit(resampling.resize, static_argnums=1)(images, 16))
 
 
 def test_fixed_views_move_pixels():

@@ -1,15 +1,60 @@
 """Random changes of training images, as descriptions: frozen dataclasses without jax. `augment.kernel` carries them out.
 
-Adding one: a file with a subclass of `types.Augmentation`, one line here, one row in `tests/test_augment.py`.
+Adding one: a subclass of `types.Augmentation` in the file of its family (or a new one), one line here, one row in `tests/augmentations.py`.
 """
 
+from .affine import Border, Rotate, Shear, Stretch, Translate, Zoom
+from .choice import AugMix, OneOf
+from .colour import Brightness, Contrast, Grey, Hue, Invert, Saturation
 from .crop import Crop
-from .dihedral import Dihedral
-from .erase import Erase
-from .flip import Flip
+from .curves import Autocontrast, Equalize, Gamma, Posterize, Solarize
+from .erase import Cutout, Erase, GridMask
 from .lighting import Lighting
-from .presets import side_on, top_down
-from .rotate import Rotate
-from .zoom import Zoom
+from .mix import CutMix, MixUp
+from .pixels import Blur, Noise, Sharpen
+from .policies import aug_mix, auto_augment, rand_augment, trivial_augment
+from .presets import jitter, side_on, top_down
+from .symmetries import Dihedral, Flip
+from .warp import Warp
 
-__all__ = ["Crop", "Dihedral", "Erase", "Flip", "Lighting", "Rotate", "Zoom", "side_on", "top_down"]
+__all__ = [
+    "AugMix",
+    "Autocontrast",
+    "Blur",
+    "Border",
+    "Brightness",
+    "Contrast",
+    "Crop",
+    "CutMix",
+    "Cutout",
+    "Dihedral",
+    "Equalize",
+    "Erase",
+    "Flip",
+    "Gamma",
+    "Grey",
+    "GridMask",
+    "Hue",
+    "Invert",
+    "Lighting",
+    "MixUp",
+    "Noise",
+    "OneOf",
+    "Posterize",
+    "Rotate",
+    "Saturation",
+    "Sharpen",
+    "Shear",
+    "Solarize",
+    "Stretch",
+    "Translate",
+    "Warp",
+    "Zoom",
+    "aug_mix",
+    "auto_augment",
+    "jitter",
+    "rand_augment",
+    "side_on",
+    "top_down",
+    "trivial_augment",
+]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from ..config import require
 from ..types import Augmentation
+from .draw import check_p, linear
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,17 @@ class Crop(Augmentation):
         require(ok, "Crop.area", self.area, "use (least, largest) share, above 0, up to 1")
         ok = len(self.aspect) == 2 and 0 < self.aspect[0] <= self.aspect[1] < math.inf
         require(ok, "Crop.aspect", self.aspect, "use (least, largest) width / height, above 0")
-        require(0 <= self.p <= 1, "Crop.p", self.p, "use a probability, 0…1")
+        check_p(self)
 
-    def matrix(self, u: Any) -> Any:
-        """The map [3, 3] from output to input coordinates: x·w + (2·u[2] - 1)·(1 - w), so too y with h; w·h is the area, w/h the aspect."""
+    def matrix(self, u: Any, s: Any) -> Any:
+        """The map [3, 3] from output to input coordinates: x·w + (2·u[2] - 1)·(1 - w), so too y with h.
+
+        w·h = 1 - s·(1 - area) and w/h = aspect^s, so that strength 0 is the whole image.
+        """
         xp = u.__array_namespace__()
-        area = self.area[0] + u[0] * (self.area[1] - self.area[0])
+        area = 1 - s * (1 - (self.area[0] + u[0] * (self.area[1] - self.area[0])))
         low, high = math.log(self.aspect[0]), math.log(self.aspect[1])
-        aspect = xp.exp(low + u[1] * (high - low))
+        aspect = xp.exp(s * (low + u[1] * (high - low)))
         one = xp.ones_like(area)
         w, h = xp.minimum(xp.sqrt(area * aspect), one), xp.minimum(xp.sqrt(area / aspect), one)
-        x, y, zero = (2 * u[2] - 1) * (1 - w), (2 * u[3] - 1) * (1 - h), xp.zeros_like(area)
-        return xp.reshape(xp.stack([w, zero, x, zero, h, y, zero, zero, one]), (3, 3))
+        return linear(((w, 0, (2 * u[2] - 1) * (1 - w)), (0, h, (2 * u[3] - 1) * (1 - h))))

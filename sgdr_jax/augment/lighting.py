@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from ..config import require
 from ..types import Augmentation
+from .draw import check_p
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,17 @@ class Lighting(Augmentation):
     def __post_init__(self) -> None:
         require(0 <= self.brightness <= 1, "Lighting.brightness", self.brightness, "use a shift, 0…1")
         require(0 <= self.contrast <= 10, "Lighting.contrast", self.contrast, "use a relative stretch, 0…10")
-        require(0 <= self.p <= 1, "Lighting.p", self.p, "use a probability, 0…1")
+        check_p(self)
 
-    def colour(self, u: Any, mean: Any) -> tuple[Any, Any]:
+    def colour(self, u: Any, s: Any, mean: Any) -> tuple[Any, Any]:
         """The affine map (matrix [c, c], shift [c]) of the channels, given their means [c].
 
         >>> import numpy as np
-        >>> Lighting(brightness=0.25, contrast=1.0).colour(np.array([0.5, 1.0]), np.array([0.25]))
+        >>> Lighting(brightness=0.25, contrast=1.0).colour(np.array([0.5, 1.0]), 1.0, np.array([0.25]))
         (array([[2.]]), array([-0.25]))
         """
         xp = u.__array_namespace__()
-        b, c = (2 * u[0] - 1) * self.brightness, (2 * u[1] - 1) * self.contrast
+        b, c = s * (2 * u[0] - 1) * self.brightness, s * (2 * u[1] - 1) * self.contrast
         # |c| keeps the branch that is not taken away from a division by zero.
         factor = xp.where(c >= 0, 1 + c, 1 / (1 + xp.abs(c)))
         shift = xp.mean(mean) * (1 - factor) + b

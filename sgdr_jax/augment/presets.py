@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from ..types import Augmentation
-from .dihedral import Dihedral
-from .flip import Flip
+from .affine import Rotate, Zoom
+from .colour import Brightness, Contrast, Hue, Saturation
 from .lighting import Lighting
-from .rotate import Rotate
-from .zoom import Zoom
+from .symmetries import Dihedral, Flip
 
 
 def side_on(zoom: float = 1.1) -> tuple[Augmentation, ...]:
@@ -33,3 +32,8 @@ def _basic(symmetry: Augmentation, zoom: float) -> tuple[Augmentation, ...]:
     zooms = (Zoom(zoom),) if zoom != 1 else ()
     # fastai 0.7 changes the lighting of every image, hence p=1.
     return (Rotate(10.0), *zooms, symmetry, Lighting(0.05, 0.05, p=1.0))
+
+
+def jitter(brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4, hue: float = 0.1) -> tuple[Augmentation, ...]:
+    """Random brightness, contrast, saturation and hue (in turns), in this order. Source: `ColorJitter` of torchvision (random order)."""
+    return (Brightness(brightness, p=1), Contrast(contrast, p=1), Saturation(saturation, p=1), Hue(360 * hue, p=1))

@@ -1,0 +1,55 @@
+"""Whole sets predicted from all views: in blocks or at once, resident or from the host, the same numbers."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sgdr_jax import metrics, tta
+from sgdr_jax.augment import side_on
+from sgdr_jax.config import Eval, Parallel
+from sgdr_jax.engine import engine
+from sgdr_jax.evaluate import judge, predict_views
+from sgdr_jax.progress import Quiet
+
+from .helpers import CLASSES, experiment, host_state, network
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (100, 64, 64, 3)).astype(np.uint8)
+LABELS = np.random.default_rng(1).integers(0, CLASSES, 100).astype(np.int32)
+HOW = Eval(batch_size=8, tta_views=2)
+
+
+@pytest.fixture(scope="module")
+def run():
+    return engine(experiment(evaluate=HOW, parallel=Parallel(devices=1)), network())
+
+
+def seen(run, how=HOW, resident=False, **more):
+    asked = experiment(evaluate=how, augment=side_on(), parallel=Parallel(devices=1))
+    params, stats = run.devices.replicate(host_state())
+    images = run.devices.replicate(IMAGES) if resident else IMAGES
+    return predict_views(run, asked, params, stats, images, 8, Quiet(), "", classes=CLASSES, **more)
+
+
+def test_blocks_change_nothing(run):
+    whole = seen(run, labels=LABELS)
+    # One MiB holds 80 of these images, so there are two blocks; resident images count for nothing.
+    for other in (seen(run, dataclasses.replace(HOW, tta_memory=1), labels=LABELS), seen(run, resident=True, labels=LABELS)):
+        np.testing.assert_allclose(other.probabilities, whole.probabilities, atol=1e-6)
+        np.testing.assert_array_equal(other.disagreement, whole.disagreement)
+        assert other.measures == pytest.approx(whole.measures, abs=1e-6)
+    assert whole.views == 3 and len(whole.by_count) == 3
+    assert whole.probabilities.shape == (100, CLASSES)
+    assert whole.measures["accuracy"] == whole.by_count[0]["accuracy"]
+    assert whole.measures["tta_accuracy"] == whole.by_count[-1]["accuracy"] == (whole.probabilities.argmax(1) == LABELS).mean()
+    assert whole.measures["tta_loss"] == pytest.approx(metrics.evaluate(whole.probabilities, LABELS)["loss"], abs=1e-6)
+    assert 0 < whole.disagreement.mean() < 1
+
+
+def test_images_without_labels_have_no_measures(run):
+    plain = seen(run, dataclasses.replace(HOW, tta_views=0))
+    assert plain.measures == {} and plain.by_count == [] and plain.views == 1
+    assert not plain.disagreement.any()
+    logits = np.log(plain.probabilities)
+    assert judge(logits, LABELS)["accuracy"] == (plain.probabilities.argmax(1) == LABELS).mean()
+    np.testing.assert_allclose(tta.combine(logits[None]), plain.probabilities, atol=1e-6)
