@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
 from .types import InputError
 
@@ -101,6 +100,12 @@ def _like(value: np.ndarray, like: Any) -> Any:
     return value if sharding is None else jax.device_put(value, sharding)
 
 
+def _checkpointer() -> Any:
+    import orbax.checkpoint  # takes half a second to import, which nobody has to wait for before the first update
+
+    return orbax.checkpoint.StandardCheckpointer()
+
+
 # ---- writing ----
 
 
@@ -133,7 +138,7 @@ def save(folder: str | Path, name: str, tree: Any, metadata: Mapping[str, Any] |
     (new / "metadata.json").write_text(json.dumps(facts, allow_nan=True), encoding="utf-8")
     with_data = {key: value for key, value in arrays.items() if value.size}  # orbax refuses to save arrays without elements
     if with_data:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             checkpointer.save(new / "arrays", with_data)
             checkpointer.wait_until_finished()
     manifest = {str(path.relative_to(new)): _digest(path) for path in _files(new)}
@@ -222,6 +227,6 @@ def restore(folder: str | Path, name: str, like: Any) -> Any:
     empty = {key: np.empty(shape, dtype) for key, (dtype, shape) in specs.items()}
     targets = {key: value for key, value in empty.items() if value.size}
     if targets:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             empty |= checkpointer.restore(path / "arrays", targets)
     return jax.tree.unflatten(jax.tree.structure(like), [_like(empty[key], leaf) for key, leaf in leaves.items()])

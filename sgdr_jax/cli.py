@@ -1,4 +1,4 @@
-"""The commands: data, plan, train, find-lr, eval, predict, prepare. Fields of experiments are options: --seed 1 --data.root photos."""
+"""The commands: data, plan, train, find-lr, eval, predict, prepare, models. Fields of experiments are options, such as --seed 1."""
 
 from __future__ import annotations
 
@@ -112,8 +112,20 @@ class PredictCommand:
     """The experiment file of the run; needed only where it defines a model, dataset or the like of its own."""
 
 
+@dataclass
+class ModelsCommand:
+    """Lists the networks: parameters of the body in millions, billions of multiply-adds for one image, layer groups, default weights."""
+
+    name: tyro.conf.Positional[str] = ""
+    """Part of a name, such as resnet; the name of a single network shows its blocks."""
+    size: int | None = None
+    """Side of the image in pixels; by default what the network's weights were trained with."""
+    csv: Path | None = None
+    """Also write the table as CSV to this file, with plain numbers."""
+
+
 WITH_EXPERIMENT = {"data": DataCommand, "plan": PlanCommand, "train": TrainCommand, "find-lr": FindLrCommand}
-WITHOUT_EXPERIMENT = {"eval": EvalCommand, "predict": PredictCommand, "prepare": PrepareCommand}
+ALONE = {"eval": EvalCommand, "predict": PredictCommand, "prepare": PrepareCommand, "models": ModelsCommand}
 
 USAGE = """usage: sgdr-jax COMMAND …
 
@@ -126,6 +138,7 @@ USAGE = """usage: sgdr-jax COMMAND …
   eval     DIR [--split test]       evaluate a finished run
   predict  PATHS… --run DIR         classes of image files, as CSV
   prepare  NAME                     download and prepare a set of the TensorFlow Datasets catalogue
+  models   [NAME]                   the networks, or the blocks of one
 
 FILE is an experiment file; its fields are the options, such as --seed 1 --stages.1.lr 0.01 --data.root photos.
 --stages.N.lr takes one rate, or one for each trained layer group, and then replaces the finder.
@@ -157,8 +170,8 @@ def _dispatch(argv: list[str]) -> None:
         print(USAGE)
         raise SystemExit(0 if argv else 2)
     name, rest = argv[0], argv[1:]
-    if name in WITHOUT_EXPERIMENT:
-        command = _parse(WITHOUT_EXPERIMENT[name], rest, f"sgdr-jax {name}")
+    if name in ALONE:
+        command = _parse(ALONE[name], rest, f"sgdr-jax {name}")
     elif name in WITH_EXPERIMENT:
         if not rest or rest[0].startswith("-"):
             if rest and rest[0] in ("-h", "--help"):
@@ -170,9 +183,10 @@ def _dispatch(argv: list[str]) -> None:
         experiment, words = _take_rates(experiment_file.load(rest[0]), rest[1:])
         command = _parse(kind, words, f"sgdr-jax {name} {rest[0]}", kind(experiment=experiment))
     else:
-        near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *WITHOUT_EXPERIMENT], 1)
+        near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *ALONE], 1)
         raise InputError(f"{name!r} is no command; " + (f"did you mean {near[0]}? " if near else "") + "sgdr-jax --help lists them")
-    run = {"data": _data, "plan": _plan, "train": _train, "find-lr": _find_lr, "eval": _eval, "predict": _predict, "prepare": _prepare}
+    experiments = {"data": _data, "plan": _plan, "train": _train, "find-lr": _find_lr}
+    run = experiments | {"eval": _eval, "predict": _predict, "prepare": _prepare, "models": _models}
     run[name](command, rest[0] if rest else "")
 
 
@@ -245,25 +259,16 @@ def _prepare(command: PrepareCommand, _: str) -> None:
 
 
 def _data(command: DataCommand, _: str) -> None:
-    from .pipeline import load
+    from .pipeline import load_for
     from .report import survey_tables
     from .survey import survey
 
     experiment, ui = command.experiment, Terminal()
     _check_output(command.rejected)
     source = experiment.data.open()
-    side = canvas_side(experiment.canvas, plan(experiment, source.sizes["train"]).largest_size)
-    with ui.bar("decoding images", sum(source.sizes.values())) as tick:
-        done = 0
-
-        def progress(now: int, total: int) -> None:
-            nonlocal done
-            tick(now - done)
-            done = now
-
-        data = load(source, canvas=side, images=experiment.images, max_bad_share=1, progress=progress, say=ui.say)
-    found = survey(source, data)
-    for part in survey_tables(found, data.classes):
+    made = plan(experiment, source.sizes["train"])
+    found = survey(source, load_for(experiment, source, made.largest_size, ui, max_bad_share=1))
+    for part in survey_tables(found, source.classes):
         ui.say(part)
     if command.rejected:
         lines = "".join(f"{name}\t{reason}\n" for name, reason in found.rejected)
@@ -354,6 +359,34 @@ def _predict(command: PredictCommand, _: str) -> None:
         command.out.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")
     else:
         sys.stdout.write(text.getvalue())
+
+
+def _models(command: ModelsCommand, _: str) -> None:
+    from .models.base import networks
+
+    _check_output(command.csv)
+    require(command.size is None or 32 <= command.size <= 4096, "--size", command.size, "use 32…4096 pixels")
+    known = {name.lower(): name for name in networks()}
+    names = [name for lower, name in known.items() if lower == command.name.lower()]
+    names = names or [name for lower, name in known.items() if command.name.lower() in lower]
+    if not names:
+        near = [known[name] for name in difflib.get_close_matches(command.name.lower(), known, 3)]
+        raise InputError(
+            f"{command.name!r} is no network; " + (f"did you mean {' or '.join(near)}? " if near else "") + "see sgdr-jax models"
+        )
+    from . import measure
+
+    kinds = {name: networks()[name]() for name in names}
+    if len(kinds) == 1:
+        rows = [block._asdict() for block in measure.blocks(kinds[names[0]], command.size)]
+    else:
+        rows = [measure.row(name, kind, command.size) for name, kind in kinds.items()]
+    Terminal().say(measure.table(rows))
+    if command.csv:
+        with command.csv.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def _check_output(path: Path | None) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
-from . import steps, tta
+from . import optim, steps, tta
 from .augment import kernel
-from .config import Experiment
+from .config import Experiment, Optimizer
 from .feed import Images, rows
 from .mesh import Devices, compute_dtype, devices
 from .models.chain import Network
@@ -40,6 +40,9 @@ class Engine:
         plain: compiled (images, size=) → float32 [b, size, size, c].
         view: compiled (images, ids uint32 [b], key, v, kind=, augmentations=, size=) → test-time view v, float32 [b, size, size, c].
         rows: compiled (array [n, ...], index [b]) → rows of a resident array [b, ...].
+        slots: compiled (parameters of the trained groups, optimizer=, trained=) → fresh optimizer state.
+        update: (optimizer, trained, collects) → compiled `steps.Step`; the same one for the same three.
+        rehearsing: whether programs are compiled only, see `rehearsal`.
     """
 
     network: Network
@@ -51,10 +54,14 @@ class Engine:
     plain: Callable[..., jax.Array]
     view: Callable[..., jax.Array]
     rows: Callable[..., jax.Array]
+    slots: Callable[..., Any]
+    update: Callable[[Optimizer, tuple[str, ...], tuple[str, ...]], Callable[..., Any]]
+
+    rehearsing: ClassVar[bool] = False
 
     def step(self, p: StagePlan) -> Callable[..., Any]:
         """The compiled training update of a stage; donates its state."""
-        return self.devices.compile_step(steps.Step(self.network, p.optimizer, p.trained, p.collects, self.dtype))
+        return self.update(p.optimizer, p.trained, p.collects)
 
     def predict(self, params: Tree, stats: Tree, x: jax.Array, start: str | None = None) -> jax.Array:
         """Logits [b, classes] from what enters the group `start`; the body runs as the same program that caches activations."""
@@ -95,6 +102,13 @@ def engine(experiment: Experiment, network: Network) -> Engine:
     def augmented(images: jax.Array, draw: jax.Array, key: jax.Array, augmentations: tuple[Augmentation, ...], size: int) -> jax.Array:
         return kernel.augment(images, draw, key, augmentations, size)
 
+    def slots(params: Tree, optimizer: Optimizer, trained: tuple[str, ...]) -> Any:
+        return optim.init(optimizer, trained, params)
+
+    @cache
+    def update(optimizer: Optimizer, trained: tuple[str, ...], collects: tuple[str, ...]) -> Callable[..., Any]:
+        return mesh.compile_step(steps.Step(network, optimizer, trained, collects, dtype))
+
     return Engine(
         network=network,
         devices=mesh,
@@ -105,4 +119,6 @@ def engine(experiment: Experiment, network: Network) -> Engine:
         plain=mesh.compile_map(kernel.resize, static_argnames=("size",)),
         view=mesh.compile_map(tta.view, static_argnames=("kind", "augmentations", "size")),
         rows=rows(mesh),
+        slots=jax.jit(slots, static_argnames=("optimizer", "trained"), out_shardings=mesh.whole),
+        update=update,
     )

@@ -1,7 +1,7 @@
 """The run folder: what was asked for, where it ran, what happened at each step, and how it ended. Plain files, no jax.
 
     config.json            the experiment, as `config.to_json` gives it
-    environment.json       machine, package versions, command line, commit, hash of the config; one entry per (re)start
+    environment.json       machine, package versions, command line, commit, weights file, hash of the config; one entry per (re)start
     plan.txt, plan.csv     the plan, to read and to plot
     rejected.tsv           images that could not be read and were left out, a name and a reason a line
     metrics.jsonl          one row a line, in the order of time
@@ -135,12 +135,15 @@ def _version(package: str) -> str | None:
         return None
 
 
-def environment(experiment_file: str | Path | None = None, devices: Sequence[str] = ()) -> dict[str, Any]:
-    """What a number may depend on besides the config: time, machine, versions, command line, and the commit of the experiment.
+def environment(
+    experiment_file: str | Path | None = None, devices: Sequence[str] = (), weights: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a number may depend on besides the config: time, machine, versions, command line, the experiment's commit, the weights file.
 
     Args:
         experiment_file: its folder is asked for the git commit; None asks nothing.
         devices: names of the accelerators in use, as the caller knows them (this module does not ask jax).
+        weights: what `pretrained.Loaded.record` gives.
     """
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -150,6 +153,7 @@ def environment(experiment_file: str | Path | None = None, devices: Sequence[str
         "cpu": _cpu_model(),
         "cpus": os.cpu_count(),
         "devices": list(devices),
+        "weights": dict(weights or {}),
         "packages": {name: version for name in _PACKAGES if (version := _version(name)) is not None},
         "commit": _git_commit(Path(experiment_file).resolve().parent) if experiment_file is not None else None,
     }
@@ -301,6 +305,7 @@ def open_run(
     resume: bool = False,
     experiment_file: str | Path | None = None,
     devices: Sequence[str] = (),
+    weights: Mapping[str, Any] | None = None,
 ) -> Logbook:
     """Makes a run folder, or opens that of the same experiment again to go on; nothing that is in it is ever overwritten by another run.
 
@@ -311,6 +316,7 @@ def open_run(
         resume: go on with the run that is there; where there is none, start one.
         experiment_file: for the commit in environment.json.
         devices: for environment.json.
+        weights: for environment.json.
 
     Raises:
         InputError: when the folder holds another experiment, or this one and `resume` is False, or files of some other kind, or is in
@@ -325,7 +331,7 @@ def open_run(
         known = _read_json(path / "environment.json") or {}
         if not resumed:
             _write_json(path / "config.json", config)
-        starts = [*known.get("starts", ()), environment(experiment_file, devices)]
+        starts = [*known.get("starts", ()), environment(experiment_file, devices, weights)]
         _write_json(path / "environment.json", {"config_hash": config_hash, "starts": starts})
         return Logbook(path, lock, resumed=resumed)
     except BaseException:

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from .compilation import keep_programs
 from .config import Parallel, require
 
 
@@ -83,6 +84,7 @@ def keep_freed_memory() -> None:
 def devices(parallel: Parallel) -> Devices:
     """The mesh over the first `parallel.devices` devices (0: all). Raises InputError when there are fewer."""
     keep_freed_memory()
+    keep_programs()
     found = jax.devices()
     require(parallel.devices <= len(found), "parallel.devices", parallel.devices, f"there are {len(found)}: {found[0].platform}")
     return Devices(Mesh(np.array(found[: parallel.devices or len(found)]), ("batch",)))

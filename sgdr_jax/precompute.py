@@ -41,6 +41,7 @@ def cache_key(
     split: str,
     body: Any,
     model: Any,
+    normalisation: tuple[list[float], list[float]],
     start: str,
     size: int,
     dtype: Any,
@@ -55,6 +56,7 @@ def cache_key(
         split: its name.
         body: parameters and statistics of the frozen groups.
         model: the model's configuration, for what the parameters do not show.
+        normalisation: mean and std of the images, which come with the weights.
         start: group that the activations enter.
         size: side in pixels that the network sees.
         dtype: of the network's arithmetic.
@@ -65,6 +67,7 @@ def cache_key(
     facts = [
         split,
         to_json(model),
+        normalisation,
         start,
         size,
         str(dtype),

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from . import checkpoint, report, tta
+from .compilation import compiled
 from .config import Experiment, Find, config_hash, to_json
 from .evaluate import judge, view_logits
-from .logbook import Logbook, check_run, open_run, read_summary
+from .logbook import Logbook, check_run, open_run, read, read_summary
 from .loop import Best, Score, Standing, Work, fit
 from .plan import StagePlan, as_csv, describe, ratios
 from .progress import Quiet
+from .rehearsal import ahead, rehearse, rehearse_evaluation
 from .setting import Setting, prepare
 from .stage import StageRun, find_lr, first_state, hyper_rows, open_stage, stage_batches
 from .state import TrainState, Tree
@@ -145,7 +150,7 @@ def run_stage(
     copy = setting.engine.devices.replicate
     first, standing, restored = 0, Standing(best), None
     if memory:
-        restored, best = _restore(setting, book.path, memory, first_state(p, now.params, now.stats))
+        restored, best = _restore(setting, book.path, memory, first_state(setting.engine, p, now.params, now.stats))
         now = now._replace(params=copy(restored.params), stats=copy(restored.stats))
         first, standing = memory.step, Standing(best, np.inf if memory.lowest is None else memory.lowest, memory.stale, memory.stopped)
     stage = open_stage(setting, p, now.params, now.stats, ui)
@@ -197,7 +202,13 @@ def _restore(setting: Setting, folder: Path, memory: Memory, like: TrainState) -
 
 
 def run(
-    experiment: Experiment, folder: str | Path, *, resume: bool = False, experiment_file: str | Path | None = None, ui: Quiet | None = None
+    experiment: Experiment,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    experiment_file: str | Path | None = None,
+    ui: Quiet | None = None,
+    compile_ahead: bool | None = None,
 ) -> dict[str, Any]:
     """Runs an experiment from data to final numbers, keeping everything in a run folder.
 
@@ -207,37 +218,69 @@ def run(
         resume: go on from the newest good checkpoint in the folder; ends with the numbers of an uninterrupted run.
         experiment_file: named in environment.json.
         ui: progress bars; silent by default.
+        compile_ahead: compile the next stages while one trains; None does where the device is not the processor that compiles.
 
     Returns:
-        The summary that is also kept as summary.json: stages, validation and test figures, seconds.
+        The summary that is also kept as summary.json: stages, validation and test figures, seconds, what was compiled.
 
     Raises:
         InputError: for bad input, before anything is written where possible.
     """
-    ui, began = ui or Quiet(), time.perf_counter()
-    check_run(folder, to_json(experiment), config_hash(experiment), resume=resume)
+    ui, began, before = ui or Quiet(), time.perf_counter(), compiled()
+    held = check_run(folder, to_json(experiment), config_hash(experiment), resume=resume)
     if resume and (finished := read_summary(folder)):
         ui.say("this run has finished already")
         return finished
     setting = prepare(experiment, ui)
+    if held:
+        _check_weights(folder, setting.loaded.record())
     loaded = time.perf_counter() - began
     names = [str(device) for device in setting.engine.devices.mesh.devices.flat]
     with open_run(
-        folder, to_json(experiment), config_hash(experiment), resume=resume, experiment_file=experiment_file, devices=names
+        folder,
+        to_json(experiment),
+        config_hash(experiment),
+        resume=resume,
+        experiment_file=experiment_file,
+        devices=names,
+        weights=setting.loaded.record(),
     ) as book:
         rows = [describe(p) for p in setting.plan.stages]
         book.write_plan("\n\n".join("\n".join(f"{k:>20}  {v}" for k, v in row.items()) for row in rows) + "\n", as_csv(setting.plan))
         book.write_rejected(setting.data.bad)
         memory = _remember(setting, book) if resume else None
         now, best, done = Network(setting.params, setting.stats, setting.plan.largest_size), None, list(memory.stages) if memory else []
-        for p in setting.plan.stages[memory.stage if memory else 0 :]:
-            now, best = run_stage(setting, p, now, best, memory, done, book, ui)
-            memory = None
+        plans = setting.plan.stages[memory.stage if memory else 0 :]
+        with ahead(_rehearsals(setting, plans, compile_ahead)) as ready:
+            for p in plans:
+                ready(p.index)
+                now, best = run_stage(setting, p, now, best, memory, done, book, ui)
+                memory = None
+            ready("evaluation")
         summary = conclude(setting, now, done, book, ui, loaded)
+        summary["compiled"] = (compiled() - before)._asdict()
         summary["seconds"] = time.perf_counter() - began
         book.write_summary(summary)
         report.pictures(book.path)
     return summary
+
+
+def _check_weights(folder: str | Path, now: dict[str, Any]) -> None:
+    """Refuses to go on with a run that began with another weights file, or with other mean and std of the images."""
+    was = read(folder).environment.get("weights") or {}
+    for name in ("sha256", "mean", "std"):
+        if json.dumps(was.get(name)) != json.dumps(now.get(name)):
+            change = f"{name} {was.get(name)} of {was.get('origin')}, now {now.get(name)} of {now.get('origin')}"
+            raise InputError(f"run folder {folder} began with other weights ({change}); give the same file, or use another --run")
+
+
+def _rehearsals(setting: Setting, plans: Sequence[StagePlan], wanted: bool | None) -> dict[Any, Callable[[], None]]:
+    """What to compile ahead: every stage after the first, which begins at once, and the final evaluation."""
+    # A processor that trains has no time to spare for compiling: there it makes nothing faster.
+    if not (jax.default_backend() != "cpu" if wanted is None else wanted):
+        return {}
+    stages = {p.index: partial(rehearse, setting, p) for p in plans[1:]}
+    return stages | {"evaluation": partial(rehearse_evaluation, setting, plans[-1].size)}
 
 
 def _remember(setting: Setting, book: Logbook) -> Memory | None:
@@ -260,6 +303,8 @@ def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: L
         "channels": setting.data.channels,
         "canvas": setting.data.images["train"].shape[1],
         "multi_label": setting.data.multi_label,
+        "mean": setting.engine.network.mean.tolist(),
+        "std": setting.engine.network.std.tolist(),
     }
     checkpoint.save(book.path, "final", {"params": now.params, "stats": now.stats}, facts)
     experiment = setting.experiment

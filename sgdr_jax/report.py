@@ -337,7 +337,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     Args:
         summary: {"stages": [{"name", "size", "epochs", "steps", "seconds", "train_loss", "valid_loss", "valid_accuracy", "lr": […],
             "kept": bool}], "valid": {"loss", "accuracy"}, "test": {"loss", "accuracy", "tta_loss", "tta_accuracy"} or {},
-            "seconds": float}; what is missing stays empty. Stages that were undone say so.
+            "seconds": float, "compiled": {"programs", "loaded", "seconds"}}; what is missing stays empty. Stages that were undone say so.
     """
     table = Table("stage", box=box.SIMPLE_HEAD)
     for name in ("size", "epochs", "seconds", "loss", "accuracy"):
@@ -361,4 +361,8 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
             table.add_row(label, "", "", "", _text(loss, ".4f"), _text(accuracy, ".4f"), "")
     if summary.get("seconds") is not None:
         table.add_row("in all", "", "", _text(summary["seconds"], ".0f"), "", "", "")
+    if made := summary.get("compiled"):
+        table.add_row(
+            "compiling", "", "", _text(made["seconds"], ".0f"), "", "", f"{made['programs']} programs, {made['loaded']} from disk"
+        )
     return table

@@ -13,10 +13,10 @@ from . import precompute, pretrained
 from .config import Experiment
 from .engine import Engine, engine
 from .feed import Images, free, images
-from .models.base import ChainModel
-from .pipeline import Data, canvas_side, image_digests, load
+from .pipeline import Data, image_digests, load_for
 from .placement import residence
 from .plan import Plan, StagePlan, plan
+from .pretrained import Loaded
 from .progress import Quiet
 from .rng import key_for
 from .sampling import Batch
@@ -34,6 +34,7 @@ class Setting(NamedTuple):
         engine: compiled programs.
         images: split name to its images, resident or streamed.
         params, stats: the network before the first stage: pretrained body, fresh head.
+        loaded: where they come from.
     """
 
     experiment: Experiment
@@ -43,6 +44,7 @@ class Setting(NamedTuple):
     images: Mapping[str, Images]
     params: Tree
     stats: Tree
+    loaded: Loaded
 
 
 def prepare(experiment: Experiment, ui: Quiet | None = None) -> Setting:
@@ -50,38 +52,20 @@ def prepare(experiment: Experiment, ui: Quiet | None = None) -> Setting:
     ui = ui or Quiet()
     source = experiment.data.open()
     schedule = plan(experiment, source.sizes["train"])
-    with ui.bar("decoding images", sum(source.sizes.values())) as tick:
-        done = 0
-
-        def progress(now: int, _total: int) -> None:
-            nonlocal done
-            tick(now - done)
-            done = now
-
-        data = load(
-            source,
-            canvas=canvas_side(experiment.canvas, schedule.largest_size),
-            images=experiment.images,
-            max_bad_share=experiment.max_bad_share,
-            progress=progress,
-            say=ui.say,
-        )
+    data = load_for(experiment, source, schedule.largest_size, ui)
     for name, reason in data.bad[:10]:
         ui.say(f"left out {name}: {reason}")
     if data.bad:
         ui.say(f"{len(data.bad)} of {sum(source.sizes.values())} image files could not be read and are left out")
         schedule = plan(experiment, len(data.labels["train"]))
-    network = experiment.model.build(len(data.classes), data.channels)
+    network, params, stats, loaded = pretrained.start(experiment.model, len(data.classes), data.channels, key_for(experiment.seed, "init"))
+    ui.say(f"{type(experiment.model).__name__}: {loaded}")
     programs = engine(experiment, network)
+    params, stats = programs.devices.replicate((params, stats))
     resident, why = residence(experiment.images, data.bytes, data.kept, device=free(programs.devices))
     ui.say(f"images: {sum(data.sizes.values()):,} of {data.images['train'].shape[1]} px; {data.why}; {why}")
-    params, stats = network.init(key_for(experiment.seed, "init"))
-    if isinstance(experiment.model, ChainModel):
-        params, stats, loaded = pretrained.load_into(experiment.model, network, params, stats)
-        ui.say(f"{type(experiment.model).__name__}: {loaded}")
-    params, stats = programs.devices.replicate((params, stats))
     feeds = {split: images(pixels, programs.devices, resident) for split, pixels in data.images.items()}
-    return Setting(experiment, data, schedule, programs, feeds, params, stats)
+    return Setting(experiment, data, schedule, programs, feeds, params, stats, loaded)
 
 
 def augmentations(setting: Setting, p: StagePlan) -> tuple[Augmentation, ...]:
@@ -119,11 +103,14 @@ def activations(
         with ui.bar(f"activations of {split}", n * max(copies, 1)) as tick:
             return run.map(rows, n * max(copies, 1), setting.images[split], tick)
 
+    if run.rehearsing:
+        return compute()
     name = precompute.cache_key(
         images=image_digests(setting.data, split),
         split=split,
         body=body,
         model=setting.experiment.model,
+        normalisation=(run.network.mean.tolist(), run.network.std.tolist()),
         start=p.start,
         size=p.size,
         dtype=run.dtype,

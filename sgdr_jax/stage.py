@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from . import lr_finder, optim
+from . import lr_finder
 from .config import AdamW, Find, Sgd
+from .engine import Engine
 from .evaluate import judge
 from .plan import StagePlan, ratios
 from .progress import Quiet
@@ -44,9 +44,10 @@ class StageRun(NamedTuple):
     validate: Callable[[TrainState], dict[str, float]]
 
 
-def first_state(p: StagePlan, params: Tree, stats: Tree) -> TrainState:
+def first_state(run: Engine, p: StagePlan, params: Tree, stats: Tree) -> TrainState:
     """A stage's state before its first update: a fresh optimizer around the network."""
-    return TrainState(jnp.int32(0), params, stats, optim.init(p.optimizer, p.trained, params))
+    slots = run.slots({g: params[g] for g in p.trained}, optimizer=p.optimizer, trained=p.trained)
+    return TrainState(jax.numpy.int32(0), params, stats, slots)
 
 
 def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Quiet) -> StageRun:
@@ -87,7 +88,7 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
         rows = run.map(logits, len(images), images if valid is None else None)
         return judge(setting.experiment, rows[None], setting.data.labels["valid"])
 
-    return StageRun(run.devices.replicate(first_state(p, params, stats)), update, validate)
+    return StageRun(run.devices.replicate(first_state(run, p, params, stats)), update, validate)
 
 
 def stage_batches(setting: Setting, p: StagePlan, first: int, stop: int) -> Iterator[Fed]:

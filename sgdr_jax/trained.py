@@ -67,7 +67,7 @@ def open_trained(folder: str | Path) -> Trained:
         facts = checkpoint.verify(run.path, "final")
     except checkpoint.Damaged as error:
         raise InputError(f"{error}; restore it, or run the experiment again") from error
-    network = experiment.model.build(len(facts["classes"]), facts["channels"])
+    network = experiment.model.build(len(facts["classes"]), facts["channels"]).normalised(facts["mean"], facts["std"])
     programs = engine(experiment, network)
     params, stats = network.init(key_for(experiment.seed, "init"))
     arrays = checkpoint.restore(run.path, "final", {"params": params, "stats": stats})

@@ -19,12 +19,14 @@ LAYERS = (
     "config decode",
     "placement canvas",
     "schedules augment models datasets metrics sampling torch_file state",
-    "optim mesh pipeline pretrained checkpoint logbook lesson2 experiment_file",
-    "survey steps plan loop lr_finder precompute tta",
+    "compilation",
+    "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
+    "survey steps plan loop lr_finder precompute tta pretrained measure",
     "feed report",
     "engine",
     "evaluate setting",
     "stage trained",
+    "rehearsal",
     "recipe",
     "session cli __init__",
     "__main__",
@@ -42,7 +44,7 @@ DOORS = {
     "tensorflow_datasets": "datasets/tfds",
     "array_record": "datasets/tfds",
     "safetensors": "pretrained",
-    "huggingface_hub": "pretrained",
+    "huggingface_hub": "weights",
     "tyro": "cli",
     "pickle": "torch_file",
     "tensorflow": None,
@@ -55,8 +57,8 @@ DOORS = {
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
 WITHOUT_JAX = """__init__ types progress labels caches config decode placement canvas lesson2 sampling pipeline survey plan report
-    logbook cli experiment_file schedules augment models datasets"""
-NEEDS_JAX = {"augment/kernel", "models/chain", "models/head", "models/layers", "models/blocks"}
+    logbook cli experiment_file weights schedules augment models datasets"""
+NEEDS_JAX = {"augment/kernel", "models/chain", "models/head", "models/layers", "models/cpu", "models/winograd", "models/blocks"}
 
 
 def nodes(name: str) -> Iterator[ast.AST]:

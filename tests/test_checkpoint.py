@@ -180,7 +180,8 @@ def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
 if moment == "orbax":
-    checkpoint.ocp.StandardCheckpointer.wait_until_finished = die
+    import orbax.checkpoint
+    orbax.checkpoint.StandardCheckpointer.wait_until_finished = die
 elif moment == "manifest":
     checkpoint._digest = die
 else:

@@ -239,3 +239,26 @@ def test_a_run_folder_of_another_config_is_refused(place, run_folder, capsys):
 
 def test_a_folder_that_is_no_run_is_refused(capsys, tmp_path):
     assert "config.json" in fails(capsys, "eval", tmp_path)
+
+
+def test_models_lists_the_networks_and_the_blocks_of_one(capsys, tmp_path):
+    cli.main(["models", "resnet1", "--csv", str(tmp_path / "blocks.csv")])
+    out = capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path / "blocks.csv").read_text().splitlines()))
+    assert [row["name"] for row in rows][:3] == ["stem", "layer1", "layer2"] and rows[-1]["output"] == "(1000,)"
+    assert "layer4" in out and "GMACs" in out
+    cli.main(["models", "LITE", "--size", "64", "--csv", str(tmp_path / "lite.csv")])
+    rows = list(csv.DictReader((tmp_path / "lite.csv").read_text().splitlines()))
+    assert [row["model"] for row in rows] == ["EfficientNetLite0", "EfficientNetLite1", "EfficientNetLite2"]
+    assert rows[0]["groups"] == "early: stem–block4, late: block5–top" and rows[0]["size"] == "64"
+    assert "did you mean ResNet50" in fails(capsys, "models", "resnet55")
+    assert "--size is 8" in fails(capsys, "models", "--size", "8")
+
+
+def test_weights_that_do_not_exist_are_met_with_the_nearest(place, capsys, tmp_path):
+    argv = ("train", Path("experiments/folder.py"), "--data.root", place / "data", "--run", tmp_path / "run")
+    assert "did you mean imagenet?" in fails(capsys, *argv, "--model.weights", "imagnet")
+    assert "use weights of tf_efficientnet_lite0, or the model ResNet18" in fails(
+        capsys, *argv, "--model.weights", "hf-hub:timm/resnet18.a1_in1k"
+    )
+    assert not (tmp_path / "run").exists()

@@ -4,66 +4,111 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from sgdr_jax.models import layers
+from sgdr_jax.models import cpu, layers
 
-# Sides even and odd, not square; kernels 1, 3 and 5; both strides; TensorFlow's and torch's padding.
-CASES = [
-    (9, 8, 3, 1, "SAME"),
-    (9, 8, 3, 2, "SAME"),
-    (8, 11, 5, 2, "SAME"),
-    (7, 7, 5, 1, "SAME"),
-    (8, 8, 3, 2, 1),
-    (7, 10, 3, 1, 1),
-    (6, 9, 1, 2, 0),
-    (6, 7, 3, 1, ((2, 0), (1, 1))),
-]
+from .helpers import seeded
+
+SIDES = st.tuples(st.integers(5, 12), st.integers(5, 12))
+STRIDES = st.integers(1, 2)
+PADDINGS = st.sampled_from(["SAME", 0, 1, 2, ((2, 0), (1, 1))])
 
 
 def drawn(*shape: int, seed: int = 0) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
-def both(ours, theirs, x, kernel):
-    """Value and both gradients of two functions of (x, kernel), under one random cotangent."""
-    out = []
-    for function in (ours, theirs):
+def check_against_lax(x, kernel, stride, padding, groups=1, share=2e-6):
+    """Value and both gradients, under one random cotangent, are those of lax's convolution: within `share` of their largest value."""
 
-        def run(x, kernel, cotangent, function=function):
-            y, pull = jax.vjp(function, x, kernel)
-            return y, *pull(cotangent)
+    def results(x, kernel, cotangent):
+        y, pull = jax.vjp(lambda x, kernel: layers.conv(x, kernel, stride, padding, groups), x, kernel)
+        return y, *pull(cotangent)
 
-        out.append(jax.jit(run)(x, kernel, drawn(*jax.eval_shape(theirs, x, kernel).shape, seed=9)))
-    return out
-
-
-@pytest.mark.parametrize("height, width, size, stride, padding", CASES)
-def test_depthwise_is_lax_grouped_convolution(height, width, size, stride, padding):
-    x, kernel = drawn(3, height, width, 4), drawn(size, size, 1, 4, seed=1)
-    around = layers.pads(padding, (height, width), (size, size), stride)
-
-    def theirs(x, kernel):
-        return lax.conv_general_dilated(
-            x, kernel, (stride, stride), around, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=4, precision="highest"
-        )
-
-    for ours, reference in zip(*both(lambda x, k: layers.conv(x, k, stride, padding, x.shape[-1]), theirs, x, kernel), strict=True):
-        np.testing.assert_allclose(ours, reference, rtol=1e-5, atol=2e-5)
+    with layers.portable():
+        cotangent = drawn(*jax.eval_shape(lambda: layers.conv(x, kernel, stride, padding, groups)).shape, seed=9)
+        reference = jax.jit(results)(x, kernel, cotangent)
+    for name, ours, theirs in zip(("y", "dx", "dkernel"), jax.jit(results)(x, kernel, cotangent), reference, strict=True):
+        difference = np.abs(np.float64(ours) - theirs).max()
+        assert difference <= share * np.abs(theirs).max(), f"{name} differs by {difference}"
 
 
-@pytest.mark.parametrize("size, stride, padding", [(1, 1, 0), (1, 2, "SAME"), (1, 2, 0), (3, 1, "SAME"), (1, 1, 1)])
-def test_conv_is_lax_convolution(size, stride, padding):
-    x, kernel = drawn(3, 7, 8, 5), drawn(size, size, 5, 6, seed=1)
-    around = layers.pads(padding, (7, 8), (size, size), stride)
+@settings(seeded, max_examples=8)
+@given(SIDES, st.sampled_from([1, 3, 5]), STRIDES, PADDINGS)
+@example((9, 8), 3, 2, "SAME")  # odd and even side; zeros on both sides and on one side only
+@example((6, 11), 5, 2, "SAME")
+@example((7, 5), 5, 1, "SAME")  # a height without divisors from 2 to 6
+@example((8, 7), 1, 2, 0)  # a kernel smaller than the stride: some phases of the image are met by no tap
+def test_depthwise_is_lax_grouped_convolution(sides, size, stride, padding):
+    check_against_lax(drawn(3, *sides, 4), drawn(size, size, 1, 4, seed=1), stride, padding, groups=4)
 
-    def theirs(x, kernel):
-        return lax.conv_general_dilated(
-            x, kernel, (stride, stride), around, dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest"
-        )
 
-    for ours, reference in zip(*both(lambda x, k: layers.conv(x, k, stride, padding), theirs, x, kernel), strict=True):
-        np.testing.assert_allclose(ours, reference, rtol=1e-5, atol=2e-5)
+@settings(seeded, max_examples=6)
+@given(SIDES, st.sampled_from([1, 3, 7]), STRIDES, PADDINGS)
+@example((7, 8), 1, 1, 0)
+@example((7, 8), 1, 2, "SAME")
+def test_conv_is_lax_convolution(sides, size, stride, padding):
+    sides = tuple(max(side, size) for side in sides)
+    check_against_lax(drawn(3, *sides, 5), drawn(size, size, 5, 6, seed=1), stride, padding)
+
+
+@settings(seeded, max_examples=4)
+@given(SIDES, PADDINGS)
+@example((6, 13), 1)
+@example((7, 9), ((2, 0), (1, 1)))
+def test_winograds_kernel_gradient_is_lax_within_its_rounding(sides, padding):
+    x, kernel = drawn(2, *sides, 32), drawn(3, 3, 32, 40, seed=1)
+    check_against_lax(x, kernel, 1, padding, share=3e-5)
+
+
+@pytest.mark.parametrize("stride, padding", [(1, 1), (2, "SAME")])
+def test_convolutions_of_many_channels_as_matrix_products_are_laxs(stride, padding):
+    check_against_lax(drawn(2, 5, 4, 128), drawn(3, 3, 128, 8, seed=1), stride, padding)
+
+
+@pytest.mark.parametrize("batch", [6, 8])
+def test_patches_in_blocks_sum_to_the_whole(batch, monkeypatch):
+    """Blocks of images in a loop, as for images whose patches do not fit in the cache; some batches do not split over the devices."""
+    monkeypatch.setattr(cpu, "CACHE", 10_000)
+    check_against_lax(drawn(batch, 9, 8, 3), drawn(7, 7, 3, 6, seed=1), 2, 3)
+
+
+@pytest.mark.parametrize("groups, inputs, outputs", [(4, 8, 8), (3, 6, 12), (16, 64, 64), (2, 96, 4), (4, 4, 8)])
+def test_grouped_convolution_is_laxs(groups, inputs, outputs):
+    check_against_lax(drawn(2, 7, 8, inputs), drawn(3, 3, inputs // groups, outputs, seed=1), 1, 1, groups)
+
+
+def test_depthwise_gradients_stay_on_the_devices_of_their_images():
+    """With the batch split over devices the loop over images moves no activations between them, and the numbers do not change."""
+    mesh = Mesh(np.asarray(jax.devices()), ("batch",))
+    split, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("batch",), ()))
+    x, kernel = drawn(8, 6, 6, 4), drawn(3, 3, 1, 4, seed=1)
+
+    def loss(x, kernel):
+        return jnp.sum(jnp.square(layers.conv(x, kernel, 1, "SAME", 4)))
+
+    expected = jax.jit(jax.grad(loss, (0, 1)))(x, kernel)
+    program = jax.jit(jax.grad(loss, (0, 1)), in_shardings=(split, whole), out_shardings=(split, whole)).lower(x, kernel).compile()
+    assert mesh.size > 1 and "all-gather" not in program.as_text()
+    for ours, one_device in zip(program(jax.device_put(x, split), kernel), expected, strict=True):
+        np.testing.assert_allclose(ours, one_device, rtol=1e-5, atol=1e-5)
+
+
+def test_depthwise_kernel_gradient_is_summed_in_float32():
+    """4,096 equal bfloat16 terms: summed in bfloat16 they would stop growing at 256."""
+    x, kernel = jnp.ones((64, 8, 8, 2), jnp.bfloat16), jnp.ones((1, 1, 1, 2))
+    grad = jax.jit(jax.grad(lambda kernel: jnp.sum(layers.conv(x, kernel, groups=2).astype(jnp.float32))))(kernel)
+    assert grad.dtype == kernel.dtype
+    np.testing.assert_array_equal(grad, np.full((1, 1, 1, 2), 4096))
+
+
+@pytest.mark.parametrize("padding", ["VALID", "same"])
+def test_unknown_padding_is_refused(padding):
+    with pytest.raises(ValueError, match=padding):
+        layers.pads(padding, (8, 8), (3, 3), 1)
 
 
 def batch_norm(x, scale, bias, eps):

@@ -1,7 +1,5 @@
-"""Networks: parity with torch on golden files, and the rules of groups, statistics and dropout on a tiny chain."""
+"""Networks: real weights on a photograph, and the rules of groups, statistics and dropout on a tiny chain; parity is in test_parity.py."""
 
-import dataclasses
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,24 +11,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.numpy import save_file
 
-from sgdr_jax import pretrained
-from sgdr_jax.models import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, ResNet18, ResNet34, ResNet50
+from sgdr_jax import models, pretrained
+from sgdr_jax.models import VGG16BN, DenseNet121, EfficientNetB0, EfficientNetLite0, ResNet18, ResNet34, TfEfficientNetB0, WideResNet
 from sgdr_jax.models.base import ChainModel, Tensors, conv_bn
+from sgdr_jax.models.convnext import ConvNeXt
+from sgdr_jax.models.inverted_residual import InvertedResiduals
 from sgdr_jax.models.layers import conv, pads
 from sgdr_jax.types import InputError
 
 GOLDEN = Path(__file__).parent / "golden"
-MODELS = (EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, ResNet18, ResNet34, ResNet50)
-
-
-def maker() -> Any:
-    spec = importlib.util.spec_from_file_location("make_models", GOLDEN / "make_models.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+MODELS = [getattr(models, name) for name in models.__all__]
 
 
 @dataclass(frozen=True)
@@ -83,7 +74,7 @@ def same(a: Any, b: Any) -> bool:
     return jax.tree.structure(a) == jax.tree.structure(b) and all(map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b)))
 
 
-# ---- Parity with torch ----
+# ---- Real weights ----
 
 
 def test_lite0_with_imagenet_weights_sees_what_the_reference_sees() -> None:
@@ -106,59 +97,6 @@ def test_lite0_with_imagenet_weights_sees_what_the_reference_sees() -> None:
     logits = np.asarray(seen["head"])[0]
     assert np.abs(logits - golden["logits"]).max() <= 1e-4 * np.abs(golden["logits"]).max()
     assert 281 <= logits.argmax() <= 285  # ImageNet's cats
-
-
-@pytest.fixture(scope="module")
-def resnet18(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any]:
-    return from_drawn_weights(ResNet18(), tmp_path_factory.mktemp("resnet18"))
-
-
-def from_drawn_weights(model: ResNet18 | ResNet50, folder: Path) -> tuple[Any, Any, Any]:
-    """Goes by a file, as a download does."""
-    network = model.build(1000, reference=True)
-    trees = {"head": network.shapes["head"][0]} | network.shapes["early"][0] | network.shapes["late"][0]
-    stats = network.shapes["early"][1] | network.shapes["late"][1]
-    shapes = {}
-    for name, path in model.names().items():
-        leaf: Any = stats if path[-1] in ("mean", "var") else trees
-        for key in path:
-            leaf = leaf[key]
-        shapes[name] = tuple(leaf.shape[i] for i in {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[len(leaf.shape)])
-    save_file(maker().weights(shapes), folder / "model.safetensors")
-    return pretrained.classifier(dataclasses.replace(model, weights=str(folder / "model.safetensors")))
-
-
-def pieces() -> jax.Array:
-    return jnp.asarray(maker().crops(np.load(GOLDEN / "models.npz")["photo"]), jnp.float32) / 255
-
-
-def close(ours: Any, theirs: np.ndarray, share: float = 1e-4) -> None:
-    np.testing.assert_allclose(np.asarray(ours), theirs, rtol=0, atol=share * np.abs(theirs).max())
-
-
-def test_resnet18_agrees_with_timm(resnet18: Any) -> None:
-    network, params, stats = resnet18
-    close(jax.jit(network.apply)(params, stats, pieces())[0], np.load(GOLDEN / "resnets.npz")["resnet18"])
-
-
-def test_resnet18_in_training_agrees_with_timm_and_collects_the_same_statistics(resnet18: Any) -> None:
-    network, params, stats = resnet18
-    golden = np.load(GOLDEN / "resnets.npz")
-    logits, new = jax.jit(lambda x: network.apply(params, stats, x, collect=("early", "late")))(pieces())
-    close(logits, golden["resnet18_train"], 1e-3)  # 20 normalisations over as few as 12 numbers each magnify float32's rounding
-    flat = {block: tree for group in ("early", "late") for block, tree in new[group].items()}
-    for name, tree in (
-        ("bn1", flat["stem"]["conv1"]),
-        ("layer2.0.downsample.1", flat["layer2"]["block0"]["down"]),
-        ("layer4.1.bn2", flat["layer4"]["block1"]["conv2"]),
-    ):
-        close(tree["bn"]["mean"], golden[f"{name}.running_mean"])
-        close(tree["bn"]["var"], golden[f"{name}.running_var"])
-
-
-def test_resnet50_agrees_with_timm(tmp_path: Path) -> None:
-    network, params, stats = from_drawn_weights(ResNet50(), tmp_path)
-    close(jax.jit(network.apply)(params, stats, pieces())[0], np.load(GOLDEN / "resnets.npz")["resnet50"])
 
 
 # ---- Layers ----
@@ -187,22 +125,114 @@ def test_convolutions_are_laxs(size: int, stride: int, padding: Any, images: jax
 
 
 @pytest.mark.parametrize("side", [8, 9])
-def test_max_pool_is_laxs(side: int) -> None:
+@pytest.mark.parametrize(("size", "padding"), [(3, 1), (2, 0)])
+def test_max_pool_is_laxs(side: int, size: int, padding: int) -> None:
     from sgdr_jax.models.blocks import MaxPool, Mode
 
-    x = jnp.asarray(np.random.default_rng(2).normal(size=(2, side, side, 3)), jnp.float32)
-    around = ((0, 0), (1, 1), (1, 1), (0, 0))
-    theirs = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), around)
-    np.testing.assert_array_equal(MaxPool()(x, Mode()), theirs)
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(2, side, side + 1, 3)), jnp.float32)
+    around = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    theirs = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, size, size, 1), (1, 2, 2, 1), around)
+    np.testing.assert_array_equal(MaxPool(size, padding)(x, Mode()), theirs)
+
+
+@pytest.mark.parametrize("side", [8, 9])
+@pytest.mark.parametrize("partial", [False, True])
+def test_mean_pool_is_laxs(side: int, partial: bool) -> None:
+    from sgdr_jax.models.blocks import MeanPool, Mode
+
+    x = jnp.asarray(np.random.default_rng(3).normal(size=(2, side, side + 1, 3)), jnp.float32)
+    around = tuple((0, n % 2 if partial else 0) for n in (0, side, side + 1, 0))
+    total, count = (jax.lax.reduce_window(y, 0.0, jax.lax.add, (1, 2, 2, 1), (1, 2, 2, 1), around) for y in (x, jnp.ones_like(x)))
+    np.testing.assert_allclose(MeanPool(partial=partial)(x, Mode()), total / count, atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [3, 7, 9, 14])
+def test_grid_pool_covers_the_image_with_cells(side: int) -> None:
+    from sgdr_jax.models.blocks import Mode
+    from sgdr_jax.models.head import GridPool
+
+    x = np.random.default_rng(4).normal(size=(2, side, 7, 3)).astype(np.float32)
+    rows = [x[:, int(np.floor(i * side / 7)) : int(np.ceil((i + 1) * side / 7))].mean(1) for i in range(7)]
+    np.testing.assert_allclose(GridPool(7)(jnp.asarray(x), Mode()), np.stack(rows, 1), atol=1e-6)
+
+
+@dataclass(frozen=True)
+class Parts(Tiny):
+    """One of each part that the others lack, and a normalisation after pooling."""
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        return ("stem", "block0", "block1", "block2")
+
+    def modules(self, channels: int) -> dict[str, Any]:
+        from sgdr_jax.models.blocks import Conv, LayerNorm, LayerScale, Residual, ResponseNorm, Sequential, SqueezeExcite
+
+        row = {
+            "expand": Conv(1, 4, 8, bias=True, linear=True, activation=jax.nn.gelu),
+            "response": ResponseNorm(8, 1e-6),
+            "project": Conv(1, 8, 4, bias=True),
+        }
+        return {
+            "stem": Conv(3, channels, 4, stride=2, bias=True),
+            "block0": LayerNorm(4, 1e-6),
+            "block1": Residual(row | {"scale": LayerScale(4)}),
+            "block2": Sequential({"conv": Conv(1, 4, 6, bias=True), "squeeze": SqueezeExcite(6, 2, jax.nn.relu, jax.nn.sigmoid)}),
+        }
+
+    def after_pool(self) -> Any:
+        from sgdr_jax.models.blocks import LayerNorm
+
+        return LayerNorm(6, 1e-6)
+
+
+def test_every_part_starts_as_said_and_learns(images: jax.Array) -> None:
+    network = Parts().build(5)
+    params, stats = network.init(jax.random.key(0))
+    late = params["late"]
+    assert np.all(late["block1"]["scale"]["gamma"] == np.float32(1e-6)) and np.all(late["block1"]["response"]["gain"] == 0)
+    assert np.all(late["pool"]["then"]["scale"] == 1)
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)
+
+    def loss(params: Any) -> jax.Array:
+        return jnp.sum(jnp.square(network.apply(params, stats, images)[0] - 1))
+
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(params)):
+        assert np.all(np.isfinite(leaf)) and np.any(leaf != 0), path
+
+
+def test_a_channel_without_any_response_has_a_finite_gradient() -> None:
+    from sgdr_jax.models.blocks import Mode, ResponseNorm
+
+    module = ResponseNorm(2, 1e-6)
+    x = jnp.asarray(np.random.default_rng(5).normal(size=(1, 3, 3, 2)) * [0, 1], jnp.float32)
+    gradient = jax.grad(lambda x: module(x, Mode()).sum())(x)
+    assert np.all(np.isfinite(gradient))
+
+
+def test_the_head_sees_what_the_imagenet_classifier_sees(images: jax.Array) -> None:
+    ours, theirs = Parts().build(5), Parts().build(5, reference=True)
+    params, stats = ours.init(jax.random.key(0))
+    pooled = ours.apply(params, stats, images, stop="head")[0]
+    np.testing.assert_array_equal(pooled[:, 6:], theirs.apply(params, stats, images, stop="head")[0])
+    assert pooled.shape == (4, 12) and np.all(np.abs(pooled.reshape(4, 2, 6).mean(-1)) < 1e-5)
 
 
 # ---- Groups ----
 
 
 def test_default_groups_and_other_cuts() -> None:
-    assert all(model().groups == ("early", "late", "head") for model in MODELS)
-    assert ResNet34().split() == {"early": ("stem", "layer1", "layer2"), "late": ("layer3", "layer4")}
+    assert all(getattr(models, name)().groups == ("early", "late", "head") for name in models.__all__)
+    assert ResNet18().split() == {
+        "early": ("stem", "layer1.block0", "layer1.block1", "layer2.block0", "layer2.block1"),
+        "late": ("layer3.block0", "layer3.block1", "layer4.block0", "layer4.block1"),
+    }
+    assert ResNet18(cuts=("layer3.block0",)).split() == ResNet18().split()
+    finer = ResNet34(cuts=("layer3.block4", "layer4")).split()
+    assert list(finer) == ["stem", "layer3.block4", "layer4"] and finer["layer3.block4"] == ("layer3.block4", "layer3.block5")
     assert EfficientNetLite0().split()["late"][0] == "block5"
+    assert VGG16BN().split()["late"][0] == "layer4.block0"
+    assert DenseNet121().split()["late"][:2] == ("transition2", "dense3.layer0")
+    assert WideResNet(depth=16, cuts=("layer2.block1", "top")).groups == ("stem", "layer2.block1", "top", "head")
     assert ResNet18(cuts=()).groups == ("stem", "head")
     assert ResNet18(cuts=("layer2", "layer4")).groups == ("stem", "layer2", "layer4", "head")
 
@@ -210,10 +240,12 @@ def test_default_groups_and_other_cuts() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"cuts": ("layer7",)}, "'layer7'; ResNet18 can be cut at layer1, layer2, layer3, layer4"),
+        ({"cuts": ("layer7",)}, r"'layer7'; ResNet18 can be cut at layer1, layer2, layer3, layer4, and within them, as layer4\.block1$"),
+        ({"cuts": ("layer2.block2",)}, "can be cut at"),
         ({"cuts": ("stem",)}, "can be cut at"),
         ({"cuts": ("layer3", "layer2")}, "network order"),
         ({"cuts": ("layer3", "layer3")}, "network order"),
+        ({"cuts": ("layer3", "layer3.block0")}, "name each block once"),
         ({"dropout": (0.5, 1.0)}, "model.dropout"),
         ({"hidden": -1}, "model.hidden"),
     ],
@@ -223,17 +255,49 @@ def test_a_wrong_description_is_refused(change: dict[str, Any], message: str) ->
         ResNet18(**change)
 
 
-def test_weights_of_the_differently_padded_timm_network_are_refused() -> None:
-    with pytest.raises(InputError, match="tf_efficientnet_lite"):
-        EfficientNetLite0(weights="hf-hub:timm/efficientnet_lite0.ra_in1k")
+@pytest.mark.parametrize(
+    ("model", "weights", "message"),
+    [
+        (EfficientNetLite0, "efficientnet_lite0.ra_in1k", "use weights of tf_efficientnet_lite0"),
+        (TfEfficientNetB0, "efficientnet_b0.ra_in1k", "use weights of tf_efficientnet_b0, or the model EfficientNetB0"),
+        (EfficientNetB0, "tf_efficientnet_b0.ns_jft_in1k", "use weights of efficientnet_b0, or the model TfEfficientNetB0"),
+    ],
+)
+def test_weights_of_the_differently_padded_timm_network_are_refused(model: type[ChainModel], weights: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        model(weights=f"hf-hub:timm/{weights}")
+
+
+@pytest.mark.parametrize("model", [model for model in MODELS if issubclass(model, InvertedResiduals | ConvNeXt)])
+def test_the_late_group_has_most_of_the_body_and_the_early_one_some_blocks(model: type[ChainModel]) -> None:
+    groups = model().split()
+    sizes = {name: sum(leaf.size for leaf in jax.tree.leaves(shapes[0])) for name, shapes in model().build(10).shapes.items()}
+    assert sizes["late"] / (sizes["early"] + sizes["late"]) > 0.8 and len(groups["early"]) >= 3
 
 
 @pytest.mark.parametrize(
-    ("model", "millions"), [(EfficientNetLite0, 4.65), (EfficientNetLite2, 6.09), (ResNet18, 11.69), (ResNet50, 25.56)]
+    ("change", "message"),
+    [
+        ({"depth": 27}, "model.depth is 27; use 6n"),
+        ({"depth": 4}, "model.depth is 4; use 6n"),
+        ({"widen": 0}, "model.widen is 0"),
+        ({"weights": "imagenet"}, "there are none for this network"),
+        ({"cuts": ("layer1.block4",)}, r"can be cut at layer1, layer2, layer3, top, and within them, as layer3\.block3$"),
+    ],
 )
-def test_the_reference_network_has_the_published_number_of_parameters(model: type[ChainModel], millions: float) -> None:
-    shapes = model().build(1000, reference=True).shapes
-    assert sum(leaf.size for params, _ in shapes.values() for leaf in jax.tree.leaves(params)) == pytest.approx(millions * 1e6, rel=0.002)
+def test_a_wrong_wide_network_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        WideResNet(**change)
+
+
+def test_older_and_other_names_in_files_of_torchvision() -> None:
+    names = DenseNet121().names()
+    for dot in ("", "."):
+        assert names[f"features.denseblock3.denselayer24.norm{dot}2.running_var"] == ("dense3.layer23", "bn2", "var")
+        assert names[f"features.denseblock1.denselayer1.conv{dot}1.weight"] == ("dense1.layer0", "conv1", "kernel")
+    names = VGG16BN().names()
+    assert names["features.40.bias"] == ("layer5.block2", "conv", "bias") and names["features.41.running_mean"][-2:] == ("bn", "mean")
+    assert [names[f"classifier.{i}.weight"][:2] for i in (0, 3, 6)] == [("head", "wide1"), ("head", "wide2"), ("head", "linear")]
 
 
 def test_cuts_only_partition_the_parameters_and_change_nothing(images: jax.Array, tiny: Any) -> None:
@@ -359,10 +423,22 @@ def test_a_grey_image_gives_what_its_three_channel_copy_gives(images: jax.Array,
     assert not np.array_equal(ours, network.apply(params, stats, images)[0])
 
 
-def test_other_channel_counts_start_from_random_weights_only(images: jax.Array) -> None:
-    network = Tiny().build(5, channels=2)
+@pytest.mark.parametrize("channels", [2, 4, 6])
+def test_other_channel_counts_repeat_the_mean_and_sd_of_red_green_blue(channels: int, images: jax.Array) -> None:
+    network = Tiny().build(5, channels)
+    for ours, three in ((network.mean, Tiny.mean), (network.std, Tiny.std)):
+        np.testing.assert_array_equal(ours, [np.float32(three[i % 3]) for i in range(channels)])
     params, stats = network.init(jax.random.key(0))
-    assert network.apply(params, stats, images[..., :2])[0].shape == (4, 5)
+    assert network.apply(params, stats, jnp.tile(images, 2)[..., :channels])[0].shape == (4, 5)
+
+
+def test_normalised_changes_nothing_else(images: jax.Array, tiny: Any) -> None:
+    network, params, stats = tiny
+    other = network.normalised([0.5], [0.2, 0.3, 0.4])
+    assert other.mean.tolist() == [0.5] * 3 and other.std.dtype == np.float32
+    mean, std = (np.asarray(values, np.float32) for values in (network.mean, network.std))
+    same_pixels = (images - other.mean) / other.std * std + mean
+    np.testing.assert_allclose(other.apply(params, stats, images)[0], network.apply(params, stats, same_pixels)[0], atol=1e-5)
 
 
 def test_initial_values(tiny: Any) -> None:
@@ -371,7 +447,7 @@ def test_initial_values(tiny: Any) -> None:
     again, _ = network.init(jax.random.key(0))
     other, _ = network.init(jax.random.key(1))
     assert same(params, again) and not same(params["head"], other["head"])
-    kernel = np.asarray(params["late"]["layer3"]["block1"]["conv1"]["kernel"])
+    kernel = np.asarray(params["late"]["layer3.block1"]["conv1"]["kernel"])
     assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 256)), rel=0.01) and abs(kernel.mean()) < 1e-3
     bn = params["early"]["stem"]["conv1"]["bn"]
     assert np.all(bn["scale"] == 1) and np.all(bn["bias"] == 0)

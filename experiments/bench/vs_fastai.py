@@ -38,7 +38,7 @@ def export(path: Path) -> None:
 
 def ours(folder: Path) -> None:
     """One job of this package, with empty caches."""
-    from sgdr_jax.precompute import cache_folder
+    from sgdr_jax.caches import cache_folder
 
     # The data are found where `export` left them, but nothing of an earlier run is.
     command = [sys.executable, "-m", "sgdr_jax", "train", str(EXPERIMENT), "--run", str(folder / "run")]

@@ -1,6 +1,97 @@
 """Networks as chains of layer groups. Describing one imports no jax; `build` does."""
 
-from .efficientnet_lite import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2
-from .resnet import ResNet18, ResNet34, ResNet50
+from .convnext import (
+    ConvNeXtBase,
+    ConvNeXtSmall,
+    ConvNeXtTiny,
+    ConvNeXtV2Atto,
+    ConvNeXtV2Base,
+    ConvNeXtV2Femto,
+    ConvNeXtV2Nano,
+    ConvNeXtV2Pico,
+    ConvNeXtV2Tiny,
+)
+from .densenet import DenseNet121, DenseNet161, DenseNet169, DenseNet201
+from .efficientnet import (
+    EfficientNetB0,
+    EfficientNetB1,
+    EfficientNetB2,
+    EfficientNetB3,
+    TfEfficientNetB0,
+    TfEfficientNetB1,
+    TfEfficientNetB2,
+    TfEfficientNetB3,
+)
+from .efficientnet_lite import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, EfficientNetLite3, EfficientNetLite4
+from .mobilenet import MobileNetV2, MobileNetV3Large, MobileNetV3Small, TorchvisionMobileNetV3Large, TorchvisionMobileNetV3Small
+from .resnet import (
+    ResNet18,
+    ResNet18D,
+    ResNet34,
+    ResNet34D,
+    ResNet50,
+    ResNet50D,
+    ResNet101,
+    ResNet101D,
+    ResNet152,
+    ResNeXt50_32x4d,
+    ResNeXt101_32x8d,
+    ResNeXt101_64x4d,
+    WideResNet50_2,
+    WideResNet101_2,
+)
+from .vgg import VGG11BN, VGG13BN, VGG16BN, VGG19BN
+from .wide_resnet import WideResNet
 
-__all__ = ["EfficientNetLite0", "EfficientNetLite1", "EfficientNetLite2", "ResNet18", "ResNet34", "ResNet50"]
+__all__ = [
+    "VGG11BN",
+    "VGG13BN",
+    "VGG16BN",
+    "VGG19BN",
+    "ConvNeXtBase",
+    "ConvNeXtSmall",
+    "ConvNeXtTiny",
+    "ConvNeXtV2Atto",
+    "ConvNeXtV2Base",
+    "ConvNeXtV2Femto",
+    "ConvNeXtV2Nano",
+    "ConvNeXtV2Pico",
+    "ConvNeXtV2Tiny",
+    "DenseNet121",
+    "DenseNet161",
+    "DenseNet169",
+    "DenseNet201",
+    "EfficientNetB0",
+    "EfficientNetB1",
+    "EfficientNetB2",
+    "EfficientNetB3",
+    "EfficientNetLite0",
+    "EfficientNetLite1",
+    "EfficientNetLite2",
+    "EfficientNetLite3",
+    "EfficientNetLite4",
+    "MobileNetV2",
+    "MobileNetV3Large",
+    "MobileNetV3Small",
+    "ResNeXt50_32x4d",
+    "ResNeXt101_32x8d",
+    "ResNeXt101_64x4d",
+    "ResNet18",
+    "ResNet18D",
+    "ResNet34",
+    "ResNet34D",
+    "ResNet50",
+    "ResNet50D",
+    "ResNet101",
+    "ResNet101D",
+    "ResNet152",
+    "TfEfficientNetB0",
+    "TfEfficientNetB1",
+    "TfEfficientNetB2",
+    "TfEfficientNetB3",
+    "TorchvisionMobileNetV3Large",
+    "TorchvisionMobileNetV3Small",
+    "WideResNet",
+    "WideResNet50_2",
+    "WideResNet101_2",
+]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import Array
+from jax import Array, lax
 
 from . import layers
 
@@ -31,14 +32,19 @@ class BatchNorm(nnx.Module):
     """Batch normalisation with float32 statistics: running ← momentum · running + (1 - momentum) · batch.
 
     The running variance takes the unbiased estimate (n - 1), as torch does; the batch itself is normalised with the biased one.
+    An optional activation follows.
     """
 
-    def __init__(self, features: int, eps: float, momentum: float = 0.9):
+    def __init__(self, features: int, eps: float, momentum: float = 0.9, activation: Activation | None = None):
         self.scale, self.bias = nnx.Param(empty(features)), nnx.Param(empty(features))
         self.mean, self.var = nnx.BatchStat(empty(features)), nnx.BatchStat(empty(features))
-        self.eps, self.momentum = eps, momentum
+        self.eps, self.momentum, self.activation = eps, momentum, activation
 
     def __call__(self, x: Array, mode: Mode) -> Array:
+        y = self._normalise(x, mode)
+        return self.activation(y) if self.activation else y
+
+    def _normalise(self, x: Array, mode: Mode) -> Array:
         scale, bias, mean, var = self.scale[...], self.bias[...], self.mean[...], self.var[...]
         if not mode.collect:
             return layers.batch_norm_apply(x, scale, bias, mean, var, self.eps)
@@ -47,6 +53,35 @@ class BatchNorm(nnx.Module):
         self.mean[...] = self.momentum * mean + (1 - self.momentum) * batch_mean
         self.var[...] = self.momentum * var + (1 - self.momentum) * (count / max(count - 1, 1)) * batch_var
         return y
+
+
+class Conv(nnx.Module):
+    """A convolution, with a bias only if asked for, and an optional activation. A `linear` one is 1×1 with the kernel [inputs, outputs]."""
+
+    def __init__(
+        self,
+        size: int,
+        inputs: int,
+        outputs: int,
+        *,
+        stride: int = 1,
+        padding: layers.Padding = 0,
+        groups: int = 1,
+        bias: bool = False,
+        linear: bool = False,
+        activation: Activation | None = None,
+    ):
+        self.kernel = nnx.Param(empty(inputs, outputs) if linear else empty(size, size, inputs // groups, outputs))
+        if bias:
+            self.bias = nnx.Param(empty(outputs))
+        self.stride, self.padding, self.groups, self.shifts = stride, padding, groups, bias
+        self.linear, self.activation = linear, activation
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        kernel = self.kernel[...]
+        y = layers.conv(x, kernel[None, None] if self.linear else kernel, self.stride, self.padding, self.groups)
+        y = y + self.bias[...].astype(y.dtype) if self.shifts else y
+        return self.activation(y) if self.activation else y
 
 
 class ConvBN(nnx.Module):
@@ -71,6 +106,64 @@ class ConvBN(nnx.Module):
     def __call__(self, x: Array, mode: Mode) -> Array:
         y = self.bn(layers.conv(x, self.kernel[...], self.stride, self.padding, self.groups), mode)
         return self.activation(y) if self.activation else y
+
+
+class LayerNorm(nnx.Module):
+    """(x - mean) / sqrt(var + eps) · scale + bias, mean and biased variance over the channels of each pixel, in float32.
+
+    Source: Ba et al. 2016.
+    """
+
+    def __init__(self, features: int, eps: float):
+        self.scale, self.bias = nnx.Param(empty(features)), nnx.Param(empty(features))
+        self.eps = eps
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        wide = x.astype(jnp.float32)
+        wide = wide - wide.mean(-1, keepdims=True)
+        var = jnp.square(wide).mean(-1, keepdims=True)
+        return (wide * lax.rsqrt(var + self.eps) * self.scale[...] + self.bias[...]).astype(x.dtype)
+
+
+class ResponseNorm(nnx.Module):
+    """Global response normalisation: x + gain · x · r / (mean of r over the channels + eps) + bias, r the length of a channel's image.
+
+    Source: Woo et al. 2023.
+    """
+
+    def __init__(self, features: int, eps: float):
+        self.gain, self.bias = nnx.Param(empty(features)), nnx.Param(empty(features))
+        self.eps = eps
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        wide = x.astype(jnp.float32)
+        square = jnp.square(wide).sum((1, 2), keepdims=True)
+        # The square root has no gradient at 0, where a channel is all zero.
+        length = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+        share = length / (length.mean(-1, keepdims=True) + self.eps)
+        return (wide * (1 + self.gain[...] * share) + self.bias[...]).astype(x.dtype)
+
+
+class LayerScale(nnx.Module):
+    """x · gamma, a factor for each channel that starts at 1e-6. Source: Touvron et al. 2021."""
+
+    def __init__(self, features: int):
+        self.gamma = nnx.Param(empty(features))
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        return x * self.gamma[...].astype(x.dtype)
+
+
+class SqueezeExcite(nnx.Module):
+    """x · gate(expand(activation(reduce(mean of x over the image)))), two 1×1 convolutions. Source: Hu et al. 2018."""
+
+    def __init__(self, features: int, squeezed: int, activation: Activation, gate: Activation):
+        self.reduce = Conv(1, features, squeezed, bias=True, activation=activation)
+        self.expand = Conv(1, squeezed, features, bias=True, activation=gate)
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        mean = x.astype(jnp.float32).mean((1, 2), keepdims=True).astype(x.dtype)
+        return x * self.expand(self.reduce(mean, mode), mode)
 
 
 class Sequential(nnx.Module):
@@ -101,6 +194,28 @@ class Residual(Sequential):
         return self.activation(y) if self.activation else y
 
 
+class PreActivated(Sequential):
+    """`bn` and then modules in a row, plus the input, or where the shape changes what `down` makes of the normalised input."""
+
+    def __init__(self, bn: BatchNorm, modules: Mapping[str, nnx.Module], down: nnx.Module | None = None):
+        super().__init__(modules)
+        self.bn = bn
+        if down is not None:
+            self.down = down
+        self.changes = down is not None
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        y = self.bn(x, mode)
+        return super().__call__(y, mode) + (self.down(y, mode) if self.changes else x)
+
+
+class Dense(Sequential):
+    """The input with what the modules in a row make of it as further channels."""
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        return jnp.concatenate([x, super().__call__(x, mode)], axis=-1)
+
+
 class Linear(nnx.Module):
     """x @ kernel + bias, kernel [inputs, outputs]."""
 
@@ -112,15 +227,32 @@ class Linear(nnx.Module):
 
 
 class MaxPool(nnx.Module):
-    """Largest value of each 3×3 window, stride 2, one pixel of padding: [b, h, w, c] to [b, ceil(h / 2), ceil(w / 2), c].
+    """Largest value of each window of `size` pixels a side, stride 2, with `padding` pixels all around that never win.
 
+    The default takes [b, h, w, c] to [b, ceil(h / 2), ceil(w / 2), c], (2, 0) to [b, floor(h / 2), floor(w / 2), c].
     Maxima of shifted images, rows then columns: with gradients 8x faster than lax's window reduction on CPU, and the same numbers.
     """
 
+    def __init__(self, size: int = 3, padding: int = 1):
+        self.size, self.padding = size, padding
+
     def __call__(self, x: Array, mode: Mode) -> Array:
-        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
-        height, width = (x.shape[1] - 1) // 2, (x.shape[2] - 1) // 2
-        a, b, c = (x[:, i : i + 2 * height - 1 : 2] for i in range(3))
-        x = jnp.maximum(jnp.maximum(a, b), c)
-        a, b, c = (x[:, :, i : i + 2 * width - 1 : 2] for i in range(3))
-        return jnp.maximum(jnp.maximum(a, b), c)
+        around = (self.padding, self.padding)
+        x = jnp.pad(x, ((0, 0), around, around, (0, 0)), constant_values=-jnp.inf)
+        height, width = ((side - self.size) // 2 + 1 for side in x.shape[1:3])
+        x = reduce(jnp.maximum, [x[:, i : i + 2 * height - 1 : 2] for i in range(self.size)])
+        return reduce(jnp.maximum, [x[:, :, i : i + 2 * width - 1 : 2] for i in range(self.size)])
+
+
+class MeanPool(nnx.Module):
+    """Mean of each 2×2 window, stride 2. An odd last row or column is left out, or with `partial` averaged by itself."""
+
+    def __init__(self, *, partial: bool = False):
+        self.partial = partial
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        b, h, w, c = x.shape
+        if self.partial:  # the mean of an edge and its copy is the edge
+            x = jnp.pad(x, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)), mode="edge")
+        height, width = x.shape[1] // 2, x.shape[2] // 2
+        return x[:, : 2 * height, : 2 * width].reshape(b, height, 2, width, 2, c).mean((2, 4))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -38,7 +38,8 @@ class Network:
     shapes: Mapping[str, tuple[Tree, Tree]]
 
     def init(self, key: Array) -> tuple[Tree, Tree]:
-        """Random parameters and fresh statistics: He-normal kernels (sd² = 2 / fan-in), scales and variances 1, all else 0.
+        """Random parameters and fresh statistics: He-normal kernels (sd² = 2 / fan-in), scales and variances 1, layer
+        scales 1e-6, all else 0.
 
         A kernel's values depend on the key and the kernel's own name, not on the cuts or on other kernels. They are drawn on the host,
         where nothing has to be compiled for it, so this cannot be traced; `shapes` has what jax.eval_shape would give.
@@ -49,6 +50,10 @@ class Network:
             {name: jax.tree_util.tree_map_with_path(partial(_initial, words), self.shapes[name][i]) for name in self.groups} for i in (0, 1)
         )
         return params, stats
+
+    def normalised(self, mean: Sequence[float], std: Sequence[float]) -> Network:
+        """This network for images of another mean and sd: one value for each channel of the first convolution, or fewer that repeat."""
+        return replace(self, **{k: np.resize(np.array(v, np.float32), len(self.mean)) for k, v in (("mean", mean), ("std", std))})
 
     def apply(
         self,
@@ -116,7 +121,7 @@ def network(groups: Mapping[str, Mapping[str, Any]], mean: np.ndarray, std: np.n
 def _initial(words: list[int], path: tuple[Any, ...], shape: jax.ShapeDtypeStruct) -> Array:
     leaf = path[-1].key
     if leaf != "kernel":
-        return jnp.asarray((np.ones if leaf in ("scale", "var") else np.zeros)(shape.shape, shape.dtype))
+        return jnp.asarray(np.full(shape.shape, {"scale": 1, "var": 1, "gamma": 1e-6}.get(leaf, 0), shape.dtype))
     name = "/".join(part.key for part in path)
     rng = np.random.default_rng([*words, zlib.crc32(name.encode())])
     fan_in = int(np.prod(shape.shape[:-1]))

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 
-from .blocks import BatchNorm, Linear, Mode
+from .blocks import BatchNorm, Conv, Linear, Mode
+
+Module = Callable[[Array, Mode], Array]
 
 
 class ConcatPool(nnx.Module):
-    """Maximum and mean over the image, in this order: [b, h, w, c] to float32 [b, 2c]. Source: fastai."""
+    """Maximum and mean over the image, in this order, each through `then`: [b, h, w, c] to float32 [b, 2 · features]. Source: fastai."""
+
+    def __init__(self, then: Module | None = None):
+        self.then = then
 
     def __call__(self, x: Array, mode: Mode) -> Array:
         # The gradient of max compares x with its maximum. Without the barrier XLA may compute x twice with different rounding: then none
         # is equal, and the gradient is lost or not finite.
         x = jax.lax.optimization_barrier(x.astype(jnp.float32))
-        return jnp.concatenate([x.max((1, 2)), x.mean((1, 2))], axis=-1)
+        pooled = (x.max((1, 2), keepdims=True), x.mean((1, 2), keepdims=True))
+        return jnp.concatenate([_flat(part, self.then, mode) for part in pooled], axis=-1)
 
 
 class AveragePool(nnx.Module):
-    """Mean over the image: [b, h, w, c] to float32 [b, c]."""
+    """Mean over the image, through `then`: [b, h, w, c] to float32 [b, features]."""
+
+    def __init__(self, then: Module | None = None):
+        self.then = then
 
     def __call__(self, x: Array, mode: Mode) -> Array:
-        return x.astype(jnp.float32).mean((1, 2))
+        return _flat(x.astype(jnp.float32).mean((1, 2), keepdims=True), self.then, mode)
+
+
+def _flat(x: Array, then: Module | None, mode: Mode) -> Array:
+    return (x if then is None else then(x, mode)).reshape(len(x), -1)
 
 
 def dropout(x: Array, rate: float, key: Array | None) -> Array:
@@ -62,3 +78,35 @@ class LinearHead(nnx.Module):
 
     def __call__(self, x: Array, mode: Mode) -> Array:
         return self.linear(x)
+
+
+class GridPool(nnx.Module):
+    """Means over a grid of cells that cover the image, overlapping where they have to: [b, h, w, c] to float32 [b, cells, cells, c].
+
+    Cell i of a side of n pixels is floor(i · n / cells) … ceil((i + 1) · n / cells). Source: torch's adaptive average pooling.
+    """
+
+    def __init__(self, cells: int):
+        self.cells = cells
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        return jnp.einsum("ih,jw,bhwc->bijc", self._shares(x.shape[1]), self._shares(x.shape[2]), x.astype(jnp.float32))
+
+    def _shares(self, side: int) -> np.ndarray:
+        shares = np.zeros((self.cells, side), np.float32)
+        for i in range(self.cells):
+            cell = slice(i * side // self.cells, -(-(i + 1) * side // self.cells))
+            shares[i, cell] = 1 / (cell.stop - cell.start)
+        return shares
+
+
+class WideHead(nnx.Module):
+    """VGG's classifier: two wide layers with ReLU on a grid of cells, the first on all of them at once, then a linear one."""
+
+    def __init__(self, cells: int, features: int, wide: tuple[int, int], classes: int):
+        self.wide1, self.wide2 = Conv(cells, features, wide[0], bias=True), Conv(1, wide[0], wide[1], bias=True)
+        self.linear = Linear(wide[1], classes)
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        x = jax.nn.relu(self.wide2(jax.nn.relu(self.wide1(x, mode)), mode))
+        return self.linear(x[:, 0, 0])

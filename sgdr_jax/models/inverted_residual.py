@@ -1,0 +1,130 @@
+"""What MobileNets and EfficientNets share: a stem, a row of inverted residual blocks, and a last 1×1 convolution.
+
+Source: Sandler et al. 2018 for the block, Howard et al. 2019 for squeeze-and-excitation in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from .base import KERNEL, ChainModel, Tensors, conv_bn
+
+
+class Block(NamedTuple):
+    """One inverted residual block: expansion to `wide` channels by a 1×1 convolution (none if it has so many already), depthwise
+    convolution, squeeze-and-excitation (none if `squeeze` is 0), projection by a 1×1 convolution; plus its input where shapes allow it.
+
+    Attributes:
+        stage, repeat: where it is, from 0.
+        kernel, stride: of the depthwise convolution.
+        inputs, wide, outputs, squeeze: channels.
+        activation: after expansion and depthwise convolution, as jax.nn calls it.
+    """
+
+    stage: int
+    repeat: int
+    kernel: int
+    stride: int
+    inputs: int
+    wide: int
+    outputs: int
+    squeeze: int
+    activation: str
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Names of what the block consists of, in order."""
+        return ("expand",) * (self.wide != self.inputs) + ("depthwise",) + ("squeeze",) * bool(self.squeeze) + ("project",)
+
+
+def rounded(channels: float) -> int:
+    """Nearest multiple of 8, but not more than 10% below. Source: the reference code of Sandler et al. 2018 and Tan & Le 2019.
+
+    >>> rounded(17.6), rounded(11)
+    (16, 16)
+    """
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * channels else nearest
+
+
+@dataclass(frozen=True)
+class InvertedResiduals(ChainModel):
+    """A network of inverted residual blocks, which a subclass lists in `table`."""
+
+    classifier: ClassVar = ("classifier", "classifier.1")  # timm, torchvision
+    features: ClassVar = 1280
+    mean: ClassVar = (0.485, 0.456, 0.406)
+    std: ClassVar = (0.229, 0.224, 0.225)
+    eps: ClassVar[float] = 1e-5
+    same: ClassVar[bool] = False  # TensorFlow's "SAME" padding, else kernel // 2 on every side: they differ where the stride is 2
+    activation: ClassVar[str]  # of stem and top, as jax.nn calls it
+    excitation: ClassVar[tuple[str, str]] = ("silu", "sigmoid")  # activation and gate of squeeze-and-excitation
+
+    def table(self) -> tuple[Block, ...]:
+        """The blocks between stem and top."""
+        raise NotImplementedError
+
+    @property
+    def top(self) -> int:
+        """Channels of the last convolution."""
+        return self.features
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Names of the body's blocks from input to output."""
+        return ("stem", *(f"block{i}" for i in range(len(self.table()))), "top")
+
+    def modules(self, channels: int) -> dict[str, Any]:
+        """The body's blocks as NNX modules for images of this many channels."""
+        from jax import nn
+
+        from .blocks import ConvBN, Residual, Sequential, SqueezeExcite
+
+        def conv(size: int, inputs: int, outputs: int, activation: str = "", stride: int = 1, groups: int = 1) -> ConvBN:
+            padding, act = "SAME" if self.same else size // 2, getattr(nn, activation) if activation else None
+            return ConvBN(size, inputs, outputs, eps=self.eps, stride=stride, padding=padding, groups=groups, activation=act)
+
+        def block(row: Block) -> Sequential:
+            make: dict[str, Callable[[], Any]] = {
+                "expand": lambda: conv(1, row.inputs, row.wide, row.activation),
+                "depthwise": lambda: conv(row.kernel, row.wide, row.wide, row.activation, row.stride, row.wide),
+                "squeeze": lambda: SqueezeExcite(row.wide, row.squeeze, *(getattr(nn, name) for name in self.excitation)),
+                "project": lambda: conv(1, row.wide, row.outputs),
+            }
+            units = {name: make[name]() for name in row.units}
+            return Residual(units) if row.stride == 1 and row.inputs == row.outputs else Sequential(units)
+
+        table = self.table()
+        modules: dict[str, Any] = {"stem": conv(3, channels, table[0].inputs, self.activation, 2)}
+        modules |= {f"block{i}": block(row) for i, row in enumerate(table)}
+        return modules | {"top": conv(1, table[-1].outputs, self.top, self.activation)}
+
+    def timm_tensors(self, top: tuple[str, str] = ("conv_head", "bn2")) -> Iterator[Tensors]:
+        """Names in timm, where `top` are those of the last convolution and its normalisation; see ChainModel.tensors."""
+        yield from (*conv_bn("conv_stem", "bn1", ("stem",)), *conv_bn(*top, ("top",)))
+        for index, row in enumerate(self.table()):
+            place, number = f"blocks.{row.stage}.{row.repeat}", 0
+            # Without expansion the projection is called conv_pw.
+            names = {"expand": "conv_pw", "depthwise": "conv_dw", "project": "conv_pwl" if "expand" in row.units else "conv_pw"}
+            for unit in row.units:
+                path = (f"block{index}", unit)
+                if unit == "squeeze":
+                    yield f"{place}.se.conv_reduce", (*path, "reduce"), KERNEL
+                    yield f"{place}.se.conv_expand", (*path, "expand"), KERNEL
+                else:
+                    number += 1
+                    yield from conv_bn(f"{place}.{names[unit]}", f"{place}.bn{number}", path)
+
+    def torchvision_tensors(self, place: Callable[[int, Block], str], top: int) -> Iterator[Tensors]:
+        """Names in torchvision, where `place` gives that of a block, and `top` is the number of the last convolution."""
+        yield from (*conv_bn("features.0.0", "features.0.1", ("stem",)), *conv_bn(f"features.{top}.0", f"features.{top}.1", ("top",)))
+        for index, row in enumerate(self.table()):
+            for number, unit in enumerate(row.units):
+                theirs, path = f"{place(index, row)}.{number}", (f"block{index}", unit)
+                if unit == "squeeze":
+                    yield f"{theirs}.fc1", (*path, "reduce"), KERNEL
+                    yield f"{theirs}.fc2", (*path, "expand"), KERNEL
+                else:
+                    yield from conv_bn(f"{theirs}.0", f"{theirs}.1", path)

@@ -1,0 +1,106 @@
+"""VGG-11, -13, -16 and -19 with batch normalisation (Simonyan & Zisserman 2014, configurations A, B, D, E).
+
+The body is the convolutions. The three wide layers that follow them in the paper, four fifths and more of all parameters, are the
+reference head: part of the ImageNet classifier, and replaced by the concat-pool head for other classes, as every classifier is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from .base import KERNEL, NORM, ChainModel, Tensors
+
+EPS = 1e-5
+CHANNELS = (64, 128, 256, 512, 512)  # of the five layers; each ends with a pool that halves the image
+
+
+@dataclass(frozen=True)
+class VGG(ChainModel):
+    """What the VGG networks share: five layers of 3×3 convolutions, each with a bias, as the published weights have it.
+
+    The reference head averages over a grid of 7×7 cells (nothing to do at 224 pixels) and has three linear layers.
+    """
+
+    cuts: tuple[str, ...] = ("layer4",)
+    """Blocks (layer2 … layer5, or finer, as layer3.block1) at which a new layer group begins; fastai's cut for VGG-16."""
+
+    classifier: ClassVar = ("head.fc", "classifier.6")
+    features: ClassVar = 512
+    mean: ClassVar = (0.485, 0.456, 0.406)
+    std: ClassVar = (0.229, 0.224, 0.225)
+    depths: ClassVar[tuple[int, int, int, int, int]]  # convolutions in each layer
+    wide: ClassVar[tuple[int, int]] = (4096, 4096)  # of the reference head
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Names of the body's blocks from input to output."""
+        return tuple(f"layer{layer}.block{i}" for layer, depth in enumerate(self.depths, 1) for i in range(depth))
+
+    def modules(self, channels: int) -> dict[str, Any]:
+        """The body's blocks as NNX modules for images of this many channels."""
+        from jax.nn import relu
+
+        from .blocks import BatchNorm, Conv, MaxPool, Sequential
+
+        modules: dict[str, Any] = {}
+        for layer, (depth, outputs) in enumerate(zip(self.depths, CHANNELS, strict=True), 1):
+            for i in range(depth):
+                row = {"conv": Conv(3, channels, outputs, padding=1, bias=True), "bn": BatchNorm(outputs, EPS, activation=relu)}
+                pool = {"pool": MaxPool(2, 0)} if i == depth - 1 else {}
+                modules[f"layer{layer}.block{i}"], channels = Sequential(row | pool), outputs
+        return modules
+
+    def reference_head(self, classes: int) -> tuple[Any, Any]:
+        """The pooling and the classifier that the ImageNet weights were trained with, as NNX modules."""
+        from .head import GridPool, WideHead
+
+        return GridPool(7), WideHead(7, self.features, self.wide, classes)
+
+    def tensors(self) -> Iterator[Tensors]:
+        """Names in torchvision and timm; see ChainModel.tensors.
+
+        timm has the wide layers as convolutions, as here; torchvision's are matrices, so from its files only the body can be loaded.
+        """
+        position = 0
+        for layer, depth in enumerate(self.depths, 1):
+            for i in range(depth):
+                block = f"layer{layer}.block{i}"
+                yield from ((f"features.{position}", (block, "conv"), KERNEL), (f"features.{position + 1}", (block, "bn"), NORM))
+                position += 3  # convolution, normalisation, ReLU
+            position += 1
+        for first, second in (("pre_logits.fc1", "pre_logits.fc2"), ("classifier.0", "classifier.3")):
+            yield from ((first, ("head", "wide1"), KERNEL), (second, ("head", "wide2"), KERNEL))
+
+
+@dataclass(frozen=True)
+class VGG11BN(VGG):
+    """VGG-11 with batch normalisation: 9.2 million parameters in the body, 512 features."""
+
+    imagenet: ClassVar = "hf-hub:timm/vgg11_bn.tv_in1k"
+    depths: ClassVar = (1, 1, 2, 2, 2)
+
+
+@dataclass(frozen=True)
+class VGG13BN(VGG):
+    """VGG-13 with batch normalisation: 9.4 million parameters in the body, 512 features."""
+
+    imagenet: ClassVar = "hf-hub:timm/vgg13_bn.tv_in1k"
+    depths: ClassVar = (2, 2, 2, 2, 2)
+
+
+@dataclass(frozen=True)
+class VGG16BN(VGG):
+    """VGG-16 with batch normalisation: 14.7 million parameters in the body, 512 features."""
+
+    imagenet: ClassVar = "hf-hub:timm/vgg16_bn.tv_in1k"
+    depths: ClassVar = (2, 2, 3, 3, 3)
+
+
+@dataclass(frozen=True)
+class VGG19BN(VGG):
+    """VGG-19 with batch normalisation: 20.0 million parameters in the body, 512 features."""
+
+    imagenet: ClassVar = "hf-hub:timm/vgg19_bn.tv_in1k"
+    depths: ClassVar = (2, 2, 4, 4, 4)

@@ -1,0 +1,203 @@
+"""Makes tests/golden/parity/*.npz, what networks of timm and torchvision answer: `python tests/golden/make_parity.py [PEER…]`, where torch,
+torchvision and timm are installed (made with torch 2.13.0, torchvision 0.28.0, timm 1.0.31).
+
+Weights are drawn from their names and shapes, arithmetic is float64, ten classes, three images of 64 pixels. To add a network, add a row.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+HERE = Path(__file__).parent
+CLASSES = 10
+
+
+class Row(NamedTuple):
+    """A network of ours and its peer.
+
+    Attributes:
+        ours: class in sgdr_jax.models.
+        peer: "timm/NAME.TAG", "torchvision/NAME", or "golden/NAME" for a file NAME_torch.py beside this one.
+        waypoints: our blocks, each with the pattern of the torch module that has the same output; "*" in our name counts the modules that
+            match, from 0. The last one is compared as its mean over the image, as our body gives it to the classifier, or by "pool", the
+            module whose output the classifier gets. None compares names and shapes of tensors only.
+        changes: fields and constants of our class that make it smaller.
+        options: arguments that make the peer as small.
+    """
+
+    ours: str
+    peer: str
+    waypoints: Mapping[str, str] | None = None
+    changes: Mapping[str, Any] = {}
+    options: Mapping[str, Any] = {}
+
+    @property
+    def file(self) -> Path:
+        return HERE / "parity" / f"{self.peer.replace('/', '.')}.npz"
+
+
+RESNET = {"stem": "maxpool"} | {f"layer{i}.block*": rf"layer{i}\.\d+" for i in (1, 2, 3, 4)}
+WIDE_RESNET = {"stem": "conv1"} | {f"layer{i}.block*": rf"block{i}\.layer\.\d+" for i in (1, 2, 3)} | {"top": "relu"}
+# The ReLU of each convolution, or the pool after it.
+VGG11 = {f"layer{layer}.block0": f"features.{i}" for layer, i in ((1, 3), (2, 7), (3, 10), (4, 17), (5, 24))}
+VGG11 |= {f"layer{layer}.block1": f"features.{i}" for layer, i in ((3, 14), (4, 21), (5, 28))}
+# The last layer of a dense block gives out what all of them have made.
+DENSENET121 = {"stem": "features.pool0"} | {f"dense{i}.layer{n}": f"features.denseblock{i}" for i, n in ((1, 5), (2, 11), (3, 23), (4, 15))}
+DENSENET121 |= {f"transition{i}": f"features.transition{i}" for i in (1, 2, 3)} | {"top": "features.norm5"}
+EFFICIENTNET = {"stem": "bn1", "block*": r"blocks\.\d+\.\d+", "top": "bn2"}
+MOBILENET3_SMALL = {"stem": "bn1", "block*": r"blocks\.[0-4]\.\d", "top": r"blocks\.5\.0", "pool": "act2"}
+TV_MOBILENET3_SMALL = {"stem": r"features\.0", "block*": r"features\.([1-9]|1[01])", "top": r"features\.12", "pool": r"classifier\.1"}
+CONVNEXT = {"stem": "stem"} | {f"down{i}": rf"stages\.{i}\.downsample" for i in (1, 2, 3)}
+CONVNEXT |= {"block*": r"stages\.\d\.blocks\.\d+", "pool": r"head\.norm"}
+
+ROWS = (
+    Row("ResNet18", "timm/resnet18.a1_in1k", RESNET),
+    Row("ResNet18", "torchvision/resnet18"),
+    Row("ResNet34", "timm/resnet34.a1_in1k"),
+    Row("ResNet50", "timm/resnet50.a1_in1k", RESNET),
+    Row("ResNet101", "timm/resnet101.a1_in1k"),
+    Row("ResNet152", "timm/resnet152.a1_in1k"),
+    Row("ResNeXt50_32x4d", "timm/resnext50_32x4d.a1h_in1k", RESNET),
+    Row("ResNeXt101_32x8d", "timm/resnext101_32x8d.tv2_in1k"),
+    Row("ResNeXt101_64x4d", "timm/resnext101_64x4d.c1_in1k"),
+    Row("WideResNet50_2", "timm/wide_resnet50_2.racm_in1k", RESNET),
+    Row("WideResNet101_2", "timm/wide_resnet101_2.tv2_in1k"),
+    Row("ResNet18D", "timm/resnet18d.ra2_in1k", RESNET),
+    Row("ResNet34D", "timm/resnet34d.ra2_in1k"),
+    Row("ResNet50D", "timm/resnet50d.ra2_in1k", RESNET),
+    Row("ResNet101D", "timm/resnet101d.ra2_in1k"),
+    Row("WideResNet", "golden/wide_resnet", WIDE_RESNET, *2 * ({"depth": 16, "widen": 2},)),
+    Row("VGG11BN", "timm/vgg11_bn.tv_in1k", VGG11, {"wide": (16, 4096)}, {"mlp_ratio": 1 / 256}),
+    Row("VGG13BN", "timm/vgg13_bn.tv_in1k"),
+    Row("VGG16BN", "timm/vgg16_bn.tv_in1k"),
+    Row("VGG19BN", "timm/vgg19_bn.tv_in1k"),
+    Row("DenseNet121", "timm/densenet121.ra_in1k", DENSENET121),
+    Row("DenseNet121", "torchvision/densenet121"),
+    Row("DenseNet161", "timm/densenet161.tv_in1k"),
+    Row("DenseNet169", "timm/densenet169.tv_in1k"),
+    Row("DenseNet201", "timm/densenet201.tv_in1k"),
+    Row("EfficientNetLite0", "timm/tf_efficientnet_lite0.in1k", EFFICIENTNET),
+    *(Row(f"EfficientNetLite{i}", f"timm/tf_efficientnet_lite{i}.in1k") for i in (1, 2, 3, 4)),
+    Row("EfficientNetB0", "timm/efficientnet_b0.ra_in1k", EFFICIENTNET),
+    Row("EfficientNetB1", "timm/efficientnet_b1.ft_in1k"),
+    Row("EfficientNetB2", "timm/efficientnet_b2.ra_in1k"),
+    Row("EfficientNetB3", "timm/efficientnet_b3.ra2_in1k"),
+    *(Row(f"EfficientNetB{i}", f"torchvision/efficientnet_b{i}") for i in (0, 1, 2, 3)),
+    Row("TfEfficientNetB0", "timm/tf_efficientnet_b0.ns_jft_in1k", EFFICIENTNET),
+    *(Row(f"TfEfficientNetB{i}", f"timm/tf_efficientnet_b{i}.ns_jft_in1k") for i in (1, 2, 3)),
+    Row("MobileNetV2", "timm/mobilenetv2_100.ra_in1k", EFFICIENTNET),
+    Row("MobileNetV2", "torchvision/mobilenet_v2"),
+    Row("MobileNetV3Small", "timm/mobilenetv3_small_100.lamb_in1k", MOBILENET3_SMALL),
+    Row("MobileNetV3Large", "timm/mobilenetv3_large_100.ra_in1k"),
+    Row("TorchvisionMobileNetV3Small", "torchvision/mobilenet_v3_small", TV_MOBILENET3_SMALL),
+    Row("TorchvisionMobileNetV3Large", "torchvision/mobilenet_v3_large"),
+    Row("ConvNeXtTiny", "timm/convnext_tiny.fb_in1k", CONVNEXT),
+    Row("ConvNeXtTiny", "torchvision/convnext_tiny"),
+    *(Row(f"ConvNeXt{size}", f"timm/convnext_{size.lower()}.fb_in1k") for size in ("Small", "Base")),
+    Row("ConvNeXtV2Atto", "timm/convnextv2_atto.fcmae_ft_in1k", CONVNEXT),
+    *(Row(f"ConvNeXtV2{size}", f"timm/convnextv2_{size.lower()}.fcmae_ft_in1k") for size in ("Femto", "Pico", "Nano", "Tiny", "Base")),
+)
+
+
+def sketch(values: np.ndarray, name: str) -> np.ndarray:
+    """Four random projections of each row, [n, …] to [n, 4]: any difference in any value shows, in proportion to the row's size."""
+    values = np.asarray(values, np.float64).reshape(len(values), -1)
+    directions = np.random.default_rng(zlib.crc32(name.encode())).normal(size=(values.shape[1], 4))
+    return values @ directions / np.sqrt(values.shape[1])
+
+
+def modules_of(waypoints: Mapping[str, str], modules: Iterable[str]) -> dict[str, str]:
+    """Our blocks' names with torch's."""
+    modules, found = list(modules), {}
+    for ours, pattern in waypoints.items():
+        matches = [module for module in modules if re.fullmatch(pattern, module)]
+        if "*" in ours:
+            found |= {ours.replace("*", str(i)): module for i, module in enumerate(matches)}
+        else:
+            (found[ours],) = matches
+    pool = found.pop("pool", None)
+    return found | ({list(found)[-1]: pool} if pool else {})
+
+
+def create(row: Row) -> tuple[Any, tuple[float, ...], tuple[float, ...]]:
+    """The peer without anything random in training, and mean and standard deviation of its images."""
+    import torch
+
+    library, _, name = row.peer.partition("/")
+    options = {"num_classes": CLASSES} | row.options
+    imagenet = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    if library == "timm":
+        import timm
+
+        config = timm.models.get_pretrained_cfg(name)
+        return timm.create_model(name.partition(".")[0], **options), config.mean, config.std
+    if library == "golden":
+        from wide_resnet_torch import WideResNet
+
+        return WideResNet(**options), *imagenet
+    import torchvision
+
+    net = torchvision.models.get_model(name, **options)
+    for module in net.modules():
+        if isinstance(module, torch.nn.Dropout | torchvision.ops.StochasticDepth):
+            module.p = 0.0
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.1  # as everywhere else; in torchvision's MobileNetV3 it is 0.01
+    return net, *imagenet
+
+
+def answers(net: Any, blocks: Mapping[str, str], x: Any) -> dict[str, np.ndarray]:
+    """Logits and waypoints in evaluation; logits and running statistics after one pass in training."""
+    import torch
+
+    modules, last = dict(net.named_modules()), list(blocks)[-1]
+    seen: dict[str, np.ndarray] = {}
+
+    def see(name: str, y: Any) -> None:
+        seen[name] = sketch((y.mean((2, 3)) if name == last and y.ndim == 4 else y).numpy(), name)
+
+    hooks = [modules[module].register_forward_hook(lambda _, __, y, name=name: see(name, y)) for name, module in blocks.items()]
+    with torch.no_grad():
+        logits = net.eval()(x)
+        for hook in hooks:
+            hook.remove()
+        trained = net.train()(x)
+    norms = [name for name, module in modules.items() if getattr(module, "running_mean", None) is not None]
+    statistics = [[sketch(getattr(modules[n], f"running_{k}")[None].numpy(), n)[0] for k in ("mean", "var")] for n in norms]
+    golden = {"blocks": list(blocks), "waypoints": [seen[name] for name in blocks], "logits": logits}
+    return golden | ({"norms": norms, "statistics": statistics, "train_logits": trained} if norms else {})
+
+
+def main(peers: list[str]) -> None:
+    import torch
+    from make_models import crops, weights
+
+    pieces = torch.tensor(crops(np.load(HERE / "models.npz")["photo"])).permute(0, 3, 1, 2).double() / 255
+    for row in ROWS:
+        if peers and row.peer not in peers:
+            continue
+        with torch.device("meta" if row.waypoints is None else "cpu"):
+            net, mean, std = create(row)
+        shapes = {name: tuple(value.shape) for name, value in net.state_dict().items() if value.ndim}
+        golden = {"tensors": [f"{name} {' '.join(map(str, shape))}" for name, shape in shapes.items()], "mean": mean, "std": std}
+        if row.waypoints is not None:
+            net = net.double()
+            net.load_state_dict({name: torch.tensor(value) for name, value in weights(shapes).items()}, strict=False)
+            x = (pieces - torch.tensor(mean).double()[:, None, None]) / torch.tensor(std).double()[:, None, None]
+            golden |= answers(net, modules_of(row.waypoints, dict(net.named_modules())), x)
+        arrays = {key: np.asarray(value) for key, value in golden.items()}
+        small = {key: value.astype(np.bytes_ if value.dtype.kind == "U" else np.float32) for key, value in arrays.items()}
+        row.file.parent.mkdir(exist_ok=True)
+        np.savez_compressed(row.file, **small)
+        print(row.file.name, row.file.stat().st_size)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
