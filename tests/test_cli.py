@@ -242,14 +242,14 @@ def test_a_folder_that_is_no_run_is_refused(capsys, tmp_path):
 
 
 def test_models_lists_the_networks_and_the_blocks_of_one(capsys, tmp_path):
-    cli.main(["models", "resnet1", "--csv", str(tmp_path / "blocks.csv")])
+    cli.main(["models", "ResNet18", "--csv", str(tmp_path / "blocks.csv")])
     out = capsys.readouterr().out
     rows = list(csv.DictReader((tmp_path / "blocks.csv").read_text().splitlines()))
-    assert [row["name"] for row in rows][:3] == ["stem", "layer1", "layer2"] and rows[-1]["output"] == "(1000,)"
-    assert "layer4" in out and "GMACs" in out
-    cli.main(["models", "LITE", "--size", "64", "--csv", str(tmp_path / "lite.csv")])
+    assert [row["name"] for row in rows][:3] == ["stem", "layer1.block0", "layer1.block1"] and rows[-1]["output"] == "(1000,)"
+    assert "layer4.block1" in out and "GMACs" in out
+    cli.main(["models", "NetLITE", "--size", "64", "--csv", str(tmp_path / "lite.csv")])
     rows = list(csv.DictReader((tmp_path / "lite.csv").read_text().splitlines()))
-    assert [row["model"] for row in rows] == ["EfficientNetLite0", "EfficientNetLite1", "EfficientNetLite2"]
+    assert [row["model"] for row in rows] == [f"EfficientNetLite{i}" for i in range(5)]
     assert rows[0]["groups"] == "early: stem–block4, late: block5–top" and rows[0]["size"] == "64"
     assert "did you mean ResNet50" in fails(capsys, "models", "resnet55")
     assert "--size is 8" in fails(capsys, "models", "--size", "8")

@@ -60,7 +60,8 @@ def test_a_second_process_loads_what_the_first_compiled_and_computes_the_same_bi
     first, second = start(tmp_path, "first"), start(tmp_path, "second")
     kept = list((tmp_path / "sgdr_jax" / "compiled").glob("*-cache"))
     assert len(kept) > 3 and first["loaded"] < len(kept)  # a program that comes twice in a process is found already
-    assert second["loaded"] >= len(kept) and second["programs"] <= first["programs"]  # activations are kept, too
+    # Not all of them: activations are kept, too, and so the programs that made them are not needed again.
+    assert second["loaded"] > max(3, first["loaded"]) and second["programs"] <= first["programs"]
     assert (second["digest"], second["test"]) == (first["digest"], first["test"])
     assert (tmp_path / "sgdr_jax" / "compiled").stat().st_mode & 0o777 == 0o700
     off = start(tmp_path, "off", JAX_ENABLE_COMPILATION_CACHE="false")

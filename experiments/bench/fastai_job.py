@@ -12,14 +12,7 @@ import time
 import harness
 import numpy as np
 import torch
-
-
-def declare_vision_operators():
-    """Lets a torchvision built for CUDA import beside a torch built for CPU, which lacks two operators that it looks up."""
-    library = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library
+from torch_vision import declare_vision_operators
 
 
 def make_learner(arrays, size):

@@ -2,7 +2,7 @@
 
 import harness
 import torch
-from fastai_job import declare_vision_operators
+from torch_vision import declare_vision_operators
 
 
 def main():

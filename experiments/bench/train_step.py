@@ -1,0 +1,11 @@
+"""Training: images per second of one update with every layer trained, ours beside PyTorch.
+
+    python experiments/bench/train_step.py [--torch PYTHON] [--models ResNet18 …] [--rounds 5] [--size 128] [--batch 32]
+
+Without --torch only ours is measured. Adds one row per process to results/train_step.csv; see networks.py for what is compared.
+"""
+
+import networks
+
+if __name__ == "__main__":
+    networks.main(__doc__, __file__, training=True)
