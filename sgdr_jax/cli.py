@@ -145,7 +145,7 @@ class ModelsCommand:
 
 WITH_EXPERIMENT = {"data": DataCommand, "plan": PlanCommand, "train": TrainCommand, "find-lr": FindLrCommand}
 WITH_EXPERIMENT |= {"show-batch": ShowBatchCommand}
-WITHOUT_EXPERIMENT = {"eval": EvalCommand, "predict": PredictCommand, "models": ModelsCommand, "prepare": PrepareCommand}
+ALONE = {"eval": EvalCommand, "predict": PredictCommand, "prepare": PrepareCommand, "models": ModelsCommand}
 
 USAGE = """usage: sgdr-jax COMMAND …
 
@@ -159,8 +159,8 @@ USAGE = """usage: sgdr-jax COMMAND …
                                     a picture of augmented training images and test-time views
   eval     DIR [--split test]       evaluate a finished run
   predict  PATHS… --run DIR         classes of image files, as CSV
-  models   [NAME]                   the networks, or the blocks of one
   prepare  NAME                     download and prepare a set of the TensorFlow Datasets catalogue
+  models   [NAME]                   the networks, or the blocks of one
 
 FILE is an experiment file; its fields are the options, such as --seed 1 --stages.1.lr 0.01 --data.root photos.
 --stages.N.lr takes one rate, or one for each trained layer group, and then replaces the finder.
@@ -192,8 +192,8 @@ def _dispatch(argv: list[str]) -> None:
         print(USAGE)
         raise SystemExit(0 if argv else 2)
     name, rest = argv[0], argv[1:]
-    if name in WITHOUT_EXPERIMENT:
-        command = _parse(WITHOUT_EXPERIMENT[name], rest, f"sgdr-jax {name}")
+    if name in ALONE:
+        command = _parse(ALONE[name], rest, f"sgdr-jax {name}")
     elif name in WITH_EXPERIMENT:
         if not rest or rest[0].startswith("-"):
             if rest and rest[0] in ("-h", "--help"):
@@ -205,10 +205,10 @@ def _dispatch(argv: list[str]) -> None:
         experiment, words = _take_rates(experiment_file.load(rest[0]), rest[1:])
         command = _parse(kind, words, f"sgdr-jax {name} {rest[0]}", kind(experiment=experiment))
     else:
-        near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *WITHOUT_EXPERIMENT], 1)
+        near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *ALONE], 1)
         raise InputError(f"{name!r} is no command; " + (f"did you mean {near[0]}? " if near else "") + "sgdr-jax --help lists them")
-    run = {"data": _data, "plan": _plan, "train": _train, "find-lr": _find_lr, "eval": _eval, "predict": _predict}
-    run |= {"show-batch": _show_batch, "models": _models, "prepare": _prepare}
+    experiments = {"data": _data, "plan": _plan, "train": _train, "find-lr": _find_lr, "show-batch": _show_batch}
+    run = experiments | {"eval": _eval, "predict": _predict, "prepare": _prepare, "models": _models}
     run[name](command, rest[0] if rest else "")
 
 
@@ -281,25 +281,16 @@ def _prepare(command: PrepareCommand, _: str) -> None:
 
 
 def _data(command: DataCommand, _: str) -> None:
-    from .pipeline import load
+    from .pipeline import load_for
     from .report import survey_tables
     from .survey import survey
 
     experiment, ui = command.experiment, Terminal()
     _check_output(command.rejected)
     source = experiment.data.open()
-    side = canvas_side(experiment.canvas, plan(experiment, source.sizes["train"]).largest_size)
-    with ui.bar("decoding images", sum(source.sizes.values())) as tick:
-        done = 0
-
-        def progress(now: int, total: int) -> None:
-            nonlocal done
-            tick(now - done)
-            done = now
-
-        data = load(source, canvas=side, images=experiment.images, max_bad_share=1, progress=progress, say=ui.say)
-    found = survey(source, data)
-    for part in survey_tables(found, data.classes):
+    made = plan(experiment, source.sizes["train"])
+    found = survey(source, load_for(experiment, source, made.largest_size, ui, max_bad_share=1))
+    for part in survey_tables(found, source.classes):
         ui.say(part)
     if command.rejected:
         lines = "".join(f"{name}\t{reason}\n" for name, reason in found.rejected)

@@ -12,9 +12,11 @@ import numpy as np
 from . import canvas as canvases
 from . import decode as decoder
 from .canvas import Items, Pixels, Taken
+from .config import Experiment
 from .datasets.splits import fingerprint, take
 from .labels import counts
 from .placement import Kept, free_disk, free_memory, storage
+from .progress import Quiet
 from .types import InputError, Source
 
 Progress = Callable[[int, int], None]
@@ -160,6 +162,26 @@ def load(
         fingerprint=fingerprint([source.fingerprint, side, deepest, tuple(name for name, _ in bad)]),
         digests=digests,
     )
+
+
+def load_for(experiment: Experiment, source: Source, largest_size: int, ui: Quiet, max_bad_share: float | None = None) -> Data:
+    """`load` as an experiment wants it, with a progress bar."""
+    done = 0
+    with ui.bar("decoding images", sum(source.sizes.values())) as tick:
+
+        def progress(now: int, total: int) -> None:
+            nonlocal done
+            tick(now - done)
+            done = now
+
+        return load(
+            source,
+            canvas=canvas_side(experiment.canvas, largest_size),
+            images=experiment.images,
+            max_bad_share=experiment.max_bad_share if max_bad_share is None else max_bad_share,
+            progress=progress,
+            say=ui.say,
+        )
 
 
 def _deep(pixels: Pixels, channels: int) -> Pixels:

@@ -280,7 +280,7 @@ def _rehearsals(setting: Setting, plans: Sequence[StagePlan], wanted: bool | Non
     if not (jax.default_backend() != "cpu" if wanted is None else wanted):
         return {}
     stages = {p.index: partial(rehearse, setting, p) for p in plans[1:]}
-    return stages | {"evaluation": partial(rehearse_evaluation, setting, plans[-1].stage.size)}
+    return stages | {"evaluation": partial(rehearse_evaluation, setting, plans[-1].size)}
 
 
 def _remember(setting: Setting, book: Logbook) -> Memory | None:

@@ -6,10 +6,10 @@ shapes of their results. jax then finds the compiled program when the stage call
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -49,9 +49,11 @@ class _Rehearsal(Engine):
     def map(
         self, function: Callable[[Batch, Any], jax.Array], n: int, images: Images | None = None, tick: Tick | None = None, first: int = 0
     ) -> np.ndarray:
-        batch = next(iter(eval_batches(n, self.batch_size)))
-        batch = batch._replace(index=batch.index % len(images)) if images else batch
-        rows = function(*next(iter(images.batches([batch]))) if images else (batch, None))
+        batch = next(eval_batches(n, self.batch_size))
+        x = None
+        if images:
+            ((batch, x),) = images.batches([batch._replace(index=batch.index % len(images))])
+        rows = function(batch, x)
         return np.broadcast_to(np.zeros((), rows.dtype), (n, *rows.shape[1:]))
 
 
@@ -73,11 +75,11 @@ def _shapes(setting: Setting) -> Setting:
     programs = {name: _compiling(getattr(run, name)) for name in ("forward", "augmented", "mixed", "plain", "view", "rows", "slots")}
     fields: dict[str, Any] = vars(run) | programs | {"devices": devices}
     engine = _Rehearsal(**fields)
-    params, stats = devices.replicate((setting.params, setting.stats))
     images = {
-        split: replace(feed, devices=devices, gather=_compiling(feed.gather), resident=devices.replicate(feed.resident))
-        for split, feed in setting.images.items()
+        split: dataclasses.replace(x, devices=devices, gather=engine.rows, resident=devices.replicate(x.resident))
+        for split, x in setting.images.items()
     }
+    params, stats = devices.replicate((setting.params, setting.stats))
     return setting._replace(engine=engine, images=images, params=params, stats=stats)
 
 
@@ -86,10 +88,10 @@ def rehearse(setting: Setting, p: StagePlan) -> None:
     shapes = _shapes(setting)
     stage = open_stage(shapes, p, shapes.params, shapes.stats, Quiet())
     hyper = hyper_rows(shapes, p, (0.0,) * len(p.trained))
-    state = stage.state
-    for step in np.sort(np.unique(p.sizes, return_index=True)[1]).tolist():  # the first step of each size
-        state, _ = stage.update(state, Hyper(*(rows[0] for rows in hyper)), next(stage_batches(shapes, p, step, step + 1)))
-    stage.validate(state)
+    (fed,) = stage_batches(shapes, p, 0, 1)
+    for size in dict.fromkeys(p.sizes.tolist()):
+        stage.update(stage.state, Hyper(*(rows[0] for rows in hyper)), fed._replace(size=size))
+    stage.validate(stage.state)
 
 
 def rehearse_evaluation(setting: Setting, size: int) -> None:

@@ -13,7 +13,7 @@ from . import precompute, pretrained
 from .config import Experiment
 from .engine import Engine, engine
 from .feed import Images, free, images
-from .pipeline import Data, canvas_side, image_digests, load
+from .pipeline import Data, image_digests, load_for
 from .placement import residence
 from .plan import Plan, StagePlan, plan
 from .pretrained import Loaded
@@ -52,22 +52,7 @@ def prepare(experiment: Experiment, ui: Quiet | None = None) -> Setting:
     ui = ui or Quiet()
     source = experiment.data.open()
     schedule = plan(experiment, source.sizes["train"])
-    with ui.bar("decoding images", sum(source.sizes.values())) as tick:
-        done = 0
-
-        def progress(now: int, _total: int) -> None:
-            nonlocal done
-            tick(now - done)
-            done = now
-
-        data = load(
-            source,
-            canvas=canvas_side(experiment.canvas, schedule.largest_size),
-            images=experiment.images,
-            max_bad_share=experiment.max_bad_share,
-            progress=progress,
-            say=ui.say,
-        )
+    data = load_for(experiment, source, schedule.largest_size, ui)
     for name, reason in data.bad[:10]:
         ui.say(f"left out {name}: {reason}")
     if data.bad:
@@ -76,9 +61,9 @@ def prepare(experiment: Experiment, ui: Quiet | None = None) -> Setting:
     network, params, stats, loaded = pretrained.start(experiment.model, len(data.classes), data.channels, key_for(experiment.seed, "init"))
     ui.say(f"{type(experiment.model).__name__}: {loaded}")
     programs = engine(experiment, network)
+    params, stats = programs.devices.replicate((params, stats))
     resident, why = residence(experiment.images, data.bytes, data.kept, device=free(programs.devices))
     ui.say(f"images: {sum(data.sizes.values()):,} of {data.images['train'].shape[1]} px; {data.why}; {why}")
-    params, stats = programs.devices.replicate((params, stats))
     feeds = {split: images(pixels, programs.devices, resident) for split, pixels in data.images.items()}
     return Setting(experiment, data, schedule, programs, feeds, params, stats, loaded)
 

@@ -42,7 +42,7 @@ def test_a_rehearsed_stage_has_nothing_left_to_compile(stage: Stage, tmp_path: P
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # no activations of another test
     setting = prepare(experiment(stage))
     p = setting.plan.stages[0]
-    images = jax.device_get(setting.images["train"])
+    images = jax.device_get(setting.images["train"].resident)
     before = compiled()
     rehearse(setting, p)
     assert (compiled() - before).programs >= 4
@@ -54,7 +54,7 @@ def test_a_rehearsed_stage_has_nothing_left_to_compile(stage: Stage, tmp_path: P
         state, _ = ready.update(state, Hyper(*(r[step] for r in rows)), batch)
     ready.validate(state)
     assert (compiled() - before).programs == 0
-    np.testing.assert_array_equal(images, setting.images["train"])
+    np.testing.assert_array_equal(images, setting.images["train"].resident)
 
 
 def test_a_rehearsed_evaluation_has_nothing_left_to_compile(tmp_path: Path) -> None:
