@@ -220,7 +220,7 @@ class Logbook:
         _write_json(self.path / f"{finder_stem(stage)}.json", dict(curve) | {"stage": stage})
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Marks the run as finished, with its results; see `report.summary_table` for the fields."""
+        """Marks the run as finished, with its results; see `tables.summary_table` for the fields."""
         _write_json(self.path / "summary.json", summary)
 
     def close(self) -> None:

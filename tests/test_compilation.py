@@ -13,8 +13,8 @@ from sgdr_jax import Eval, Experiment, InputError, Stage
 from sgdr_jax.compilation import LIMIT, Compiled, compiled, keep_programs
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.recipe import run
-from sgdr_jax.report import summary_table
 from sgdr_jax.schedules import Sgdr
+from sgdr_jax.tables import summary_table
 
 from .helpers import Tiny
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sgdr_jax import logbook, report
+from sgdr_jax import logbook, report, tables
 from sgdr_jax.types import InputError
 
 
@@ -180,7 +180,7 @@ def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
 
 def printed(summary: dict[str, Any]) -> list[list[str]]:
     console = Console(file=io.StringIO(), width=100)
-    console.print(report.summary_table(summary))
+    console.print(tables.summary_table(summary))
     return [line.split() for line in console.file.getvalue().splitlines() if line.strip()]
 
 
@@ -204,10 +204,10 @@ def test_the_table_of_little() -> None:
 
 def test_the_table_of_a_plan() -> None:
     console = Console(file=io.StringIO(), width=100)
-    console.print(report.plan_table([{"stage": "head", "steps": "20"}, {"stage": "all", "steps": "1,000"}]))
+    console.print(tables.plan_table([{"stage": "head", "steps": "20"}, {"stage": "all", "steps": "1,000"}]))
     lines = [line.split() for line in console.file.getvalue().splitlines() if line.strip()]
     assert [lines[0], lines[2]] == [["stage", "head", "all"], ["steps", "20", "1,000"]]
-    assert report.plan_table([]).row_count == 0
+    assert tables.plan_table([]).row_count == 0
 
 
 def test_matplotlib_is_imported_only_to_draw() -> None:

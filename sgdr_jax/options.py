@@ -1,0 +1,138 @@
+"""The options of each command, as dataclasses. The fields of an experiment are options too, such as --seed 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from .config import Experiment
+
+Overrides = Annotated[Experiment, tyro.conf.arg(name="")]
+
+
+@dataclass
+class PrepareCommand:
+    """Downloads and prepares a set of the TensorFlow Datasets catalogue, unless it is prepared already."""
+
+    name: tyro.conf.Positional[str]
+    """Name in the catalogue: NAME, NAME/CONFIG or NAME:VERSION."""
+    data_dir: str | None = None
+    """Folder of prepared sets; by default TFDS_DATA_DIR, or ~/tensorflow_datasets."""
+
+
+@dataclass
+class DataCommand:
+    """Decodes the data of an experiment and prints what they are: counts, sizes, duplicates, unreadable files (without jax)."""
+
+    experiment: Overrides
+    rejected: Path | None = None
+    """Also write the names of all unreadable files, with the reasons, to this file."""
+
+
+@dataclass
+class PlanCommand:
+    """Prints what an experiment would do, stage by stage, without training (and without jax)."""
+
+    experiment: Overrides
+    csv: Path | None = None
+    """Also write every update as CSV to this file."""
+    train_size: int | None = None
+    """Plan for this many training images instead of looking at the data."""
+
+
+@dataclass
+class TrainCommand:
+    """Runs an experiment and keeps everything in a run folder."""
+
+    experiment: Overrides
+    run: Path | None = None
+    """The run folder; by default runs/NAME-DATE-TIME."""
+    resume: bool = False
+    """Go on with the run in the folder, from its newest checkpoint."""
+
+
+@dataclass
+class FindLrCommand:
+    """Runs the learning-rate finder for one stage, on the network as it is before the first stage; prints and draws the curve."""
+
+    experiment: Overrides
+    stage: int = 0
+    """Index of the stage."""
+    rule: Literal["valley", "steep", "minimum", "slide"] | None = None
+    """How the rate is read off the curve; by default as the stage says."""
+    out: Path = Path("find-lr.png")
+    """Where the picture goes."""
+
+
+@dataclass
+class ShowBatchCommand:
+    """Draws a few training images with their labels: plain, augmented as a stage does it, and as test-time views."""
+
+    experiment: Overrides
+    stage: int = 0
+    """Index of the stage."""
+    images: int = 8
+    """Number of images."""
+    out: Path = Path("show-batch.png")
+    """Where the picture goes."""
+
+
+@dataclass
+class EvalCommand:
+    """Evaluates a finished run on one of its splits."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    split: Literal["train", "valid", "test"] = "valid"
+    """Which images."""
+    tta_views: int | None = None
+    """Augmented views beside the plain one; by default as in the experiment, 0 for none."""
+    out: Path | None = None
+    """Also write the predictions as CSV to this file: name, true label, label, probability, disagreement of the views, then one
+    column per class."""
+    experiment: Path | None = None
+    """The experiment file of the run; needed only where it defines a model, dataset or the like of its own."""
+
+
+@dataclass
+class PredictCommand:
+    """Predicts the classes of image files with a finished run; writes CSV: path, label, probability, then one column per class.
+
+    With test-time views `disagreement`, the share of the views that name another class than their mixture, follows the probability.
+    """
+
+    paths: tyro.conf.Positional[tuple[str, ...]]
+    """Image files, or folders of them."""
+    run: Path = field(kw_only=True)
+    """The run folder."""
+    out: Path | None = field(default=None, kw_only=True)
+    """Where the CSV goes; by default the terminal."""
+    tta_views: int | None = field(default=None, kw_only=True)
+    """Augmented views beside the plain one; by default as in the experiment, 0 for none."""
+    experiment: Path | None = field(default=None, kw_only=True)
+    """The experiment file of the run; needed only where it defines a model, dataset or the like of its own."""
+
+
+@dataclass
+class ModelsCommand:
+    """Lists the networks: parameters of the body in millions, billions of multiply-adds for one image, layer groups, default weights."""
+
+    name: tyro.conf.Positional[str] = ""
+    """Part of a name, such as resnet; the name of a single network shows its blocks."""
+    size: int | None = None
+    """Side of the image in pixels; by default what the network's weights were trained with."""
+    csv: Path | None = None
+    """Also write the table as CSV to this file, with plain numbers."""
+
+
+WITH_EXPERIMENT = {
+    "data": DataCommand,
+    "plan": PlanCommand,
+    "train": TrainCommand,
+    "find-lr": FindLrCommand,
+    "show-batch": ShowBatchCommand,
+}
+ALONE = {"eval": EvalCommand, "predict": PredictCommand, "prepare": PrepareCommand, "models": ModelsCommand}

@@ -1,0 +1,100 @@
+"""Tables to print: a plan, the result of a run, accuracy by number of views, the survey of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from .survey import Survey
+
+
+def _text(value: Any, form: str) -> str:
+    """A number as text; empty for one that is missing."""
+    return "" if value is None else format(value, form)
+
+
+def survey_tables(found: Survey, classes: Sequence[str]) -> list[Any]:
+    """A dataset's survey as tables and lines to print: images of each class and split, then everything that stands out."""
+    table = Table("class", *found.counts, box=box.SIMPLE_HEAD)
+    for i, name in enumerate(classes):
+        table.add_row(name, *(f"{numbers[i]:,}" for numbers in found.counts.values()))
+    table.add_row("all classes", *(f"{numbers.sum():,}" for numbers in found.counts.values()))
+    low, middle, high = (f"{width} × {height}" for width, height in found.sizes)
+    lines = [f"width × height: smallest {low}, middle {middle}, largest {high}"]
+    for title, groups in (("the same pixels in several splits", found.across), ("the same pixels with different labels", found.quarrels)):
+        lines.append(f"{title}: {len(groups)}")
+        lines += ["  " + ", ".join(group[:4]) + (", …" if len(group) > 4 else "") for group in groups[:10]]
+    lines.append(f"images that repeat one of their own split: {found.inside}")
+    lines.append(f"unreadable files: {len(found.rejected)}")
+    lines += [f"  {name}: {reason}" for name, reason in found.rejected[:10]]
+    return [table, *lines]
+
+
+def plan_table(stages: Sequence[Mapping[str, str]]) -> Table:
+    """A plan as a table to print: one column for each stage, whose facts are what `plan.describe` gives.
+
+    Args:
+        stages: dicts with the same keys; the first key heads the columns.
+    """
+    first, *rest = stages[0] if stages else [""]
+    table = Table(first, *(stage[first] for stage in stages), box=box.SIMPLE_HEAD)
+    for fact in rest:
+        table.add_row(fact, *(stage[fact] for stage in stages))
+    return table
+
+
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """The results of a run as a table to print: one line for each stage (the validation images), then the final numbers.
+
+    Args:
+        summary: {"stages": [{"name", "size", "epochs", "steps", "seconds", "train_loss", "valid_loss", "valid_accuracy", "lr": […],
+            "kept": bool}], "valid": {"loss", "accuracy"}, "test": {"loss", "accuracy", "tta_loss", "tta_accuracy"} or {},
+            "seconds": float, "compiled": {"programs", "loaded", "seconds"}}; what is missing stays empty. Stages that were undone say so.
+    """
+    table = Table("stage", box=box.SIMPLE_HEAD)
+    for name in ("size", "epochs", "seconds", "loss", "accuracy"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for stage in summary.get("stages", ()):
+        table.add_row(
+            str(stage.get("name", "")),
+            _text(stage.get("size"), "d"),
+            _text(stage.get("epochs"), ".4g"),
+            _text(stage.get("seconds"), ".0f"),
+            _text(stage.get("valid_loss"), ".4f"),
+            _text(stage.get("valid_accuracy"), ".4f"),
+            "" if stage.get("kept", True) else "undone",
+        )
+    table.add_section()
+    results = (("validation", "valid", ""), ("validation, TTA", "valid", "tta_"), ("test", "test", ""), ("test, TTA", "test", "tta_"))
+    for label, split, prefix in results:
+        loss, accuracy = ((summary.get(split) or {}).get(prefix + name) for name in ("loss", "accuracy"))
+        if loss is not None or accuracy is not None:
+            table.add_row(label, "", "", "", _text(loss, ".4f"), _text(accuracy, ".4f"), "")
+    if summary.get("seconds") is not None:
+        table.add_row("in all", "", "", _text(summary["seconds"], ".0f"), "", "", "")
+    if made := summary.get("compiled"):
+        table.add_row(
+            "compiling", "", "", _text(made["seconds"], ".0f"), "", "", f"{made['programs']} programs, {made['loaded']} from disk"
+        )
+    return table
+
+
+def views_table(split: str, rows: Sequence[Mapping[str, float]]) -> Table:
+    """How the measures of a split change with the number of test-time views that are mixed, as a table to print.
+
+    Args:
+        split: name of the split.
+        rows: measures of the plain view, of two views mixed, and so on.
+    """
+    table = Table(f"views of {split}", box=box.SIMPLE_HEAD)
+    for name in rows[0]:
+        table.add_column(name, justify="right")
+    shown = [i for i in range(len(rows)) if i < 10 or i == len(rows) - 1 or (i + 1) & i == 0]  # of many views the powers of two
+    for i in shown:
+        table.add_row(str(i + 1), *(f"{value:.4f}" for value in rows[i].values()))
+    return table
