@@ -10,6 +10,7 @@ from sgdr_jax.augment import side_on
 from sgdr_jax.config import Eval, Parallel
 from sgdr_jax.engine import engine
 from sgdr_jax.evaluate import judge, predict_views
+from sgdr_jax.feed import images
 from sgdr_jax.progress import Quiet
 
 from .helpers import CLASSES, experiment, host_state, network
@@ -24,17 +25,18 @@ def run():
     return engine(experiment(evaluate=HOW, parallel=Parallel(devices=1)), network())
 
 
-def seen(run, how=HOW, resident=False, **more):
+def seen(run, how=HOW, resident=False, classes=CLASSES, **more):
     asked = experiment(evaluate=how, augment=side_on(), parallel=Parallel(devices=1))
     params, stats = run.devices.replicate(host_state())
-    images = run.devices.replicate(IMAGES) if resident else IMAGES
-    return predict_views(run, asked, params, stats, images, 8, Quiet(), "", classes=CLASSES, **more)
+    feed = images(IMAGES, run.devices, resident)
+    return predict_views(run, asked, params, stats, feed, 8, Quiet(), "", classes=classes, **more)
 
 
 def test_blocks_change_nothing(run):
     whole = seen(run, labels=LABELS)
-    # One MiB holds 80 of these images, so there are two blocks; resident images count for nothing.
-    for other in (seen(run, dataclasses.replace(HOW, tta_memory=1), labels=LABELS), seen(run, resident=True, labels=LABELS)):
+    # With this many classes one MiB holds what is said of two images, so a block is one batch.
+    blocks = seen(run, dataclasses.replace(HOW, tta_memory=1), classes=5000, labels=LABELS)
+    for other in (blocks, seen(run, resident=True, labels=LABELS)):
         np.testing.assert_allclose(other.probabilities, whole.probabilities, atol=1e-6)
         np.testing.assert_array_equal(other.disagreement, whole.disagreement)
         assert other.measures == pytest.approx(whole.measures, abs=1e-6)
