@@ -185,9 +185,8 @@ def _dispatch(argv: list[str]) -> None:
     else:
         near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *ALONE], 1)
         raise InputError(f"{name!r} is no command; " + (f"did you mean {near[0]}? " if near else "") + "sgdr-jax --help lists them")
-    experiments = {"data": _data, "plan": _plan, "train": _train, "find-lr": _find_lr}
-    run = experiments | {"eval": _eval, "predict": _predict, "prepare": _prepare, "models": _models}
-    run[name](command, rest[0] if rest else "")
+    run = {"data": _data, "plan": _plan, "train": _train, "find-lr": _find_lr, "eval": _eval, "predict": _predict}
+    (run | {"prepare": _prepare, "models": _models})[name](command, rest[0] if rest else "")
 
 
 def _parse(kind: type, argv: list[str], prog: str, default: Any = None) -> Any:
@@ -271,8 +270,7 @@ def _data(command: DataCommand, _: str) -> None:
     for part in survey_tables(found, source.classes):
         ui.say(part)
     if command.rejected:
-        lines = "".join(f"{name}\t{reason}\n" for name, reason in found.rejected)
-        command.rejected.write_text(lines, encoding="utf-8", errors="surrogateescape")
+        command.rejected.write_text("".join(f"{name}\t{why}\n" for name, why in found.rejected), "utf-8", "surrogateescape")
 
 
 def _plan(command: PlanCommand, _: str) -> None:
