@@ -183,8 +183,7 @@ def _data(command: DataCommand, _: str) -> None:
     for part in survey_tables(found, source.classes):
         ui.say(part)
     if command.rejected:
-        lines = "".join(f"{name}\t{reason}\n" for name, reason in found.rejected)
-        command.rejected.write_text(lines, encoding="utf-8", errors="surrogateescape")
+        command.rejected.write_text("".join(f"{name}\t{why}\n" for name, why in found.rejected), "utf-8", "surrogateescape")
 
 
 def _plan(command: PlanCommand, _: str) -> None:
