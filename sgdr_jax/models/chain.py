@@ -118,11 +118,11 @@ def network(groups: Mapping[str, Mapping[str, Any]], mean: np.ndarray, std: np.n
     return Network(tuple(groups), mean, std, graphs, shapes)
 
 
-def _initial(words: list[int], path: tuple[Any, ...], shape: jax.ShapeDtypeStruct) -> Array:
+def _initial(words: list[int], path: tuple[Any, ...], shape: jax.ShapeDtypeStruct) -> np.ndarray:
     leaf = path[-1].key
     if leaf != "kernel":
-        return jnp.asarray(np.full(shape.shape, {"scale": 1, "var": 1, "gamma": 1e-6}.get(leaf, 0), shape.dtype))
+        return np.full(shape.shape, {"scale": 1, "var": 1, "gamma": 1e-6}.get(leaf, 0), shape.dtype)
     name = "/".join(part.key for part in path)
     rng = np.random.default_rng([*words, zlib.crc32(name.encode())])
     fan_in = int(np.prod(shape.shape[:-1]))
-    return jnp.asarray(rng.standard_normal(shape.shape, np.float32) * np.float32(np.sqrt(2 / fan_in)))
+    return rng.standard_normal(shape.shape, np.float32) * np.float32(np.sqrt(2 / fan_in))
