@@ -247,7 +247,7 @@ def _show_batch(command: ShowBatchCommand, _: str) -> None:
 
     _check_output(command.out)
     _check_picture(command.out)
-    contact_sheet(*sheet(command.experiment, command.stage, command.images), command.out)
+    contact_sheet(*sheet(command.experiment, command.stage, command.count), command.out)
     Terminal().say(f"picture: {command.out}")
 
 

@@ -37,7 +37,7 @@ def blocks(model: ChainModel, size: int | None = None) -> tuple[Block, ...]:
 
     >>> from sgdr_jax.models import ResNet18
     >>> blocks(ResNet18())[1]
-    Block(name='layer1', parameters=147968, macs=462422016, output=(56, 56, 64))
+    Block(name='layer1.block0', parameters=73984, macs=231211008, output=(56, 56, 64))
     """
     network = replace(model, weights=None, head="classifier", cuts=model.blocks[1:]).build(1000)
     x = jax.ShapeDtypeStruct((1, size or model.size, size or model.size, 3), np.float32)

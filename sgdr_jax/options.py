@@ -74,7 +74,7 @@ class ShowBatchCommand:
     experiment: Overrides
     stage: int = 0
     """Index of the stage."""
-    images: int = 8
+    count: int = 8
     """Number of images."""
     out: Path = Path("show-batch.png")
     """Where the picture goes."""

@@ -123,7 +123,7 @@ def load(
     arrays = {split: items for split, items in source.items.items() if isinstance(items, np.ndarray)}
     if only:
         arrays = {split: items for split, items in arrays.items() if split == only}
-        if not canvases.is_kept(_items(source, encoded)[0], canvas, channels):
+        if encoded and not canvases.is_kept(_items(source, encoded)[0], canvas, channels):
             encoded = {split: items for split, items in encoded.items() if split == only}
     side = canvas if encoded else min(canvas, max(min(items.shape[1:3]) for items in arrays.values()))
     found: dict[str, Pixels] = {split: _from_array(items, side, channels) for split, items in arrays.items()}

@@ -42,7 +42,7 @@ def sheet(experiment: Experiment, stage: int = 0, count: int = 8) -> Sheet:
     """
     stages = experiment.stages
     require(0 <= stage < len(stages), "--stage", stage, f"the stages are {', '.join(f'{i} ({s.name})' for i, s in enumerate(stages))}")
-    require(1 <= count <= 64, "--images", count, "use 1…64")
+    require(1 <= count <= 64, "--count", count, "use 1…64")
     data, size = _first(experiment, stage, count), int(plan(experiment, count).stages[stage].sizes[0])
     images, labels = jnp.asarray(data.images["train"][:]), data.labels["train"]
     names = [_names(data.classes, label) for label in labels]

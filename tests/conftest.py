@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+# The scripts that made the golden files need torch.
+collect_ignore = ["golden"]
+
 # jax reads these when it is imported and when its first device is made, so they are set before any test module is.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"

@@ -1,9 +1,11 @@
 """The canvas on disk: made once, gone on with, shared; resident, streamed and decoded images are the same to the bit."""
 
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +40,7 @@ def items(files: list[bytes], calls: list[int] | None = None) -> Items:
         return files[i]
 
     names = [f"{i}.png" for i in range(len(files))]
-    return Items(get, names, [f"{name} {hash(file)}" for name, file in zip(names, files, strict=True)])
+    return Items(get, names, [f"{name} {zlib.crc32(file)}" for name, file in zip(names, files, strict=True)])
 
 
 def nothing(done, bad):
@@ -99,28 +101,37 @@ def _build(files: list[bytes], seconds: float) -> None:
     on_disk(items(files)._replace(get=slow), 8, 3, nothing)
 
 
+def _elsewhere(seconds: float) -> subprocess.Popen[bytes]:
+    """Another process that decodes `photos(64)`, so many seconds for each."""
+    code = f"from tests.test_canvas import _build, photos; _build(photos(64), {seconds})"
+    return subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent.parent)
+
+
+def _wait_for(path: Path) -> None:
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.01)
+
+
 def test_it_survives_being_killed():
     files = photos(64)
-    child = multiprocessing.get_context("fork").Process(target=_build, args=(files, 0.02))
     part = canvas.folder() / f"{canvas.key(items(files).ids, 8, 3)}.part"
-    child.start()
-    while not (part / "digests").is_file():
-        time.sleep(0.01)
+    child = _elsewhere(0.02)
+    _wait_for(part / "digests")
     time.sleep(0.1)
-    os.kill(child.pid or 0, 9)
-    child.join()
+    child.kill()
+    child.wait()
     assert part.is_dir()
     np.testing.assert_array_equal(on_disk(items(files), 8, 3, nothing).pixels[:], in_memory(items(files), 8, 3, nothing).pixels)
 
 
 def test_a_second_run_waits_for_the_first_and_decodes_nothing():
     files, calls, said = photos(64), [], []
-    child = multiprocessing.get_context("fork").Process(target=_build, args=(files, 0.01))
-    child.start()
-    while not (canvas.folder() / f"{canvas.key(items(files).ids, 8, 3)}.part").is_dir():
-        time.sleep(0.01)
+    child = _elsewhere(0.01)
+    _wait_for(canvas.folder() / f"{canvas.key(items(files).ids, 8, 3)}.part")
     on_disk(items(files, calls), 8, 3, nothing, said.append)
-    child.join()
+    assert child.wait() == 0
     assert not calls and "waiting" in said[0]
 
 

@@ -120,7 +120,7 @@ def test_eval_writes_predictions_and_what_each_view_brings(place, run_folder, ca
 
 
 def test_show_batch_draws_the_stage(place, capsys):
-    cli.main(["show-batch", str(place / "photos.py"), "--data.root", str(place / "data"), "--images", "3", "--out", str(place / "b.png")])
+    cli.main(["show-batch", str(place / "photos.py"), "--data.root", str(place / "data"), "--count", "3", "--out", str(place / "b.png")])
     with Image.open(place / "b.png") as picture:
         assert picture.width > 600 and picture.height > 600
     assert "'--stage' is 9" in fails(capsys, "show-batch", place / "photos.py", "--stage", "9").replace("--stage", "'--stage'")

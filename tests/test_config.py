@@ -44,7 +44,13 @@ def parts() -> list[Any]:
     """One value of every kind that the package offers for a config."""
     offered = [getattr(module, name) for module in (schedules, augment, models, datasets) for name in module.__all__]
     kinds = [kind for kind in offered if isinstance(kind, type)] + [Sgd, AdamW, Find, Eval, Parallel]
-    return [kind() for kind in kinds] + [Spread(1e-4, 1e-2), Stage("a", schedule=Sgdr(2)), experiment(*lesson2(64))]
+    choices = (augment.Flip(), augment.Rotate())
+    needy = [augment.OneOf(choices), augment.AugMix(choices)]
+    return (
+        needy
+        + [kind() for kind in kinds if not issubclass(kind, augment.OneOf | augment.AugMix)]
+        + [Spread(1e-4, 1e-2), Stage("a", schedule=Sgdr(2)), experiment(*lesson2(64))]
+    )
 
 
 @pytest.mark.parametrize("value", parts(), ids=lambda value: type(value).__name__)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -27,7 +28,9 @@ def run():
 
 def seen(run, how=HOW, resident=False, classes=CLASSES, **more):
     asked = experiment(evaluate=how, augment=side_on(), parallel=Parallel(devices=1))
-    params, stats = run.devices.replicate(host_state())
+    params, stats = host_state()
+    # Large enough weights for the views to disagree.
+    params, stats = run.devices.replicate((jax.tree.map(lambda leaf: 5 * leaf, params), stats))
     feed = images(IMAGES, run.devices, resident)
     return predict_views(run, asked, params, stats, feed, 8, Quiet(), "", classes=classes, **more)
 

@@ -100,7 +100,8 @@ class Network:
         for position in range(first, last):
             name = self.groups[position]
             x = x.astype(jnp.float32 if name == "head" else dtype)
-            group = nnx.merge(self.graphs[name], params[name], stats[name])
+            # What is collected is put in the place of the statistics, which must be arrays that jax can replace.
+            group = nnx.merge(self.graphs[name], params[name], jax.tree.map(jnp.asarray, stats[name]))
             x = group(x, Mode(name in collect, jax.random.fold_in(key, position) if key is not None and name in train else None))
             if name in collect:
                 stats[name] = nnx.to_pure_dict(nnx.state(group, nnx.BatchStat))
