@@ -82,6 +82,7 @@ def _first(experiment: Experiment, stage: int, count: int) -> Data:
         labels={"train": source.labels["train"][index]},
         items={"train": items[index] if isinstance(items, np.ndarray) else [items[i] for i in index]},
         names={"train": [names[i] for i in index]},
+        ids={"train": [source.ids["train"][i] for i in index]} if source.ids.get("train") else source.ids,
     )
     largest = plan(experiment, source.sizes["train"]).largest_size
     return load(few, canvas=canvas_side(experiment.canvas, largest), max_bad_share=experiment.max_bad_share)
