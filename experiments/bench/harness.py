@@ -112,9 +112,9 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def save(name: str, results: Mapping[str, Sequence[Row]]) -> Path:
-    """Adds one row for each process to results/NAME.csv, with date and machine; returns the path."""
-    path, facts = RESULTS / f"{name}.csv", {"date": datetime.date.today().isoformat(), "machine": machine()}
+def save(name: str, results: Mapping[str, Sequence[Row]], folder: Path = RESULTS) -> Path:
+    """Adds one row for each process to NAME.csv in the folder, with date and machine; returns the path."""
+    path, facts = folder / f"{name}.csv", {"date": datetime.date.today().isoformat(), "machine": machine()}
     rows = [facts | {"name": label} | row for label, processes in results.items() for row in processes]
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:

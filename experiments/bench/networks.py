@@ -92,10 +92,15 @@ def main(doc: str | None, file: str, *, training: bool) -> None:
     parser.add_argument("--seconds", type=float, default=4, help="how long each job repeats")
     parser.add_argument("--torch", metavar="PYTHON", help="interpreter of the environment that has torch and timm")
     parser.add_argument("--keep-memory", action="store_true", help="also PyTorch with freed memory kept by glibc, as ours has it")
+    parser.add_argument("--results", type=Path, default=harness.RESULTS, metavar="DIR", help="where the CSV is")
     parser.add_argument("--job", metavar="MODEL", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.job:
         return job(options.job, training, options.size, options.batch, options.seconds)
+    if "NVIDIA" not in harness.machine():
+        print("no GPU here: these are CPU figures; torch.compile, mixed precision and bfloat16 are not measured")
+    if not options.torch:
+        print("no --torch PYTHON given: PyTorch is not measured")
     numbers = ("--size", options.size, "--batch", options.batch, "--seconds", options.seconds)
     for model in options.models:
         commands = {f"{model} ours": (sys.executable, file, *numbers, "--job", model)}
@@ -107,4 +112,4 @@ def main(doc: str | None, file: str, *, training: bool) -> None:
                 commands[f"{model} torch, memory kept"] = ("env", *keep, *peer)
         results = harness.rounds(commands, options.rounds)
         harness.table(results)
-        print(harness.save(Path(file).stem, results), flush=True)
+        print(harness.save(Path(file).stem, results, options.results), flush=True)
