@@ -42,7 +42,10 @@ _portable = ContextVar("portable", default=False)
 
 @contextmanager
 def portable() -> Iterator[None]:
-    """While this block traces, every convolution is lax's own, on every platform: for counting arithmetic and for comparisons."""
+    """While this block traces, every convolution is lax's own, on every platform: for counting arithmetic and for comparisons.
+
+    A function that jax has traced before is not traced again: give it a new one.
+    """
     token = _portable.set(True)
     try:
         yield
