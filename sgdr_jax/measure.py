@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -50,25 +50,25 @@ def blocks(model: ChainModel, size: int | None = None) -> tuple[Block, ...]:
 
         with portable():
             traced, x = jax.make_jaxpr(run, return_shape=True)(params, stats, x)
-        rows.append(Block(name, sum(leaf.size for leaf in jax.tree.leaves(params)), _macs(traced.jaxpr), x.shape[1:]))
+        rows.append(Block(name, sum(leaf.size for leaf in jax.tree.leaves(params)), sum(multiply_adds(traced.jaxpr)), x.shape[1:]))
     return tuple(rows)
 
 
-def _macs(jaxpr: Any) -> int:
-    """Multiply-adds of all convolutions and matrix products of a traced function, those of functions that it calls included."""
-    total = 0
+def multiply_adds(jaxpr: Any) -> Iterator[int]:
+    """Multiply-adds of each convolution and matrix product of a traced function, in order, those of functions that it calls included."""
     for equation in jaxpr.eqns:
         name = equation.primitive.name
         if name == "conv_general_dilated":
             kernel, numbers = equation.invars[1].aval.shape, equation.params["dimension_numbers"]
-            total += math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // kernel[numbers.rhs_spec[0]]
+            yield math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // kernel[numbers.rhs_spec[0]]
         elif name == "dot_general":
             left, ((contracted, _), _) = equation.invars[0].aval.shape, equation.params["dimension_numbers"]
-            total += math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
+            yield math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
         else:
-            inner = [getattr(value, "jaxpr", value) for value in equation.params.values()]
-            total += sum(_macs(function) for function in inner if hasattr(function, "eqns"))
-    return total
+            for value in equation.params.values():
+                inner = getattr(value, "jaxpr", value)
+                if hasattr(inner, "eqns"):
+                    yield from multiply_adds(inner)
 
 
 def row(name: str, model: ChainModel, size: int | None = None) -> dict[str, Any]:

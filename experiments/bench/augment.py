@@ -91,19 +91,12 @@ def dm_pix(seconds):
     measure(lambda i: run(images, i).block_until_ready(), seconds, "jax", "dm_pix")
 
 
-def _vision():
-    """torch, with the operators declared that a torchvision built for CUDA looks up when it is imported."""
-    import torch
-
-    library = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return torch, library
-
-
 def fastai(seconds):
     """fastai's transforms of whole batches, which it merges into one warp and one change of lighting."""
-    torch, _library = _vision()
+    import torch
+    from torch_vision import declare_vision_operators
+
+    _library = declare_vision_operators()
     from fastai.vision import all as fv
 
     warps = fv.aug_transforms(size=None, max_rotate=10, max_zoom=1.0, max_warp=0, max_lighting=0.2, p_affine=0.75, p_lighting=1.0)
@@ -116,9 +109,12 @@ def fastai(seconds):
 
 def torchvision(seconds, workers=True):
     """torchvision v2, image by image, in two worker processes or two threads."""
-    torch, _library = _vision()
     from concurrent.futures import ThreadPoolExecutor
 
+    import torch
+    from torch_vision import declare_vision_operators
+
+    _library = declare_vision_operators()
     import torchvision.transforms.v2 as v2
 
     torch.set_num_threads(1)

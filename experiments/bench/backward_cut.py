@@ -10,7 +10,6 @@ process held while it trained. Rounds alternate; adds one row per job to results
 """
 
 import argparse
-import math
 import re
 import statistics
 import sys
@@ -22,36 +21,17 @@ import harness
 UPDATES = 8
 
 
-def multiply_adds(function, *args) -> list[int]:
-    """Multiply-adds of each convolution and matrix product of a forward function, in order."""
-    import jax
-
-    def count(jaxpr) -> list[int]:
-        found = []
-        for equation in jaxpr.eqns:
-            out = math.prod(equation.outvars[0].aval.shape)
-            if equation.primitive.name == "conv_general_dilated":
-                kernel = equation.invars[1].aval.shape
-                found.append(out * math.prod(kernel[i] for i in equation.params["dimension_numbers"].rhs_spec[1:]))
-            elif equation.primitive.name == "dot_general":
-                (summed, _), _ = equation.params["dimension_numbers"]
-                found.append(out * math.prod(equation.invars[0].aval.shape[i] for i in summed))
-            # Calls (jit, custom gradients) carry their body as a closed jaxpr among their parameters.
-            found += [n for body in equation.params.values() if hasattr(body, "jaxpr") for n in count(body.jaxpr)]
-        return found
-
-    return count(jax.make_jaxpr(function)(*args).jaxpr)
-
-
 def skipped_share(network, params, stats, batch: int, size: int, start: str) -> float:
     """The part of an update's multiply-adds that is the backward pass below the group `start`."""
     import jax
 
+    from sgdr_jax.measure import multiply_adds
     from sgdr_jax.models.layers import portable
 
     x = jax.ShapeDtypeStruct((batch, size, size, 3), "float32")
     with portable():
-        below, whole = (multiply_adds(lambda x, stop=stop: network.apply(params, stats, x, stop=stop)[0], x) for stop in (start, None))
+        traced = [jax.make_jaxpr(lambda x, stop=stop: network.apply(params, stats, x, stop=stop)[0])(x) for stop in (start, None)]
+    below, whole = (list(multiply_adds(function.jaxpr)) for function in traced)
     return (2 * sum(below) - below[0]) / (3 * sum(whole) - whole[0])
 
 

@@ -11,6 +11,7 @@ import time
 
 import harness
 import torch
+from networks import repeat
 from torch_vision import declare_vision_operators
 
 
@@ -50,11 +51,7 @@ def main():
     first = time.perf_counter() - began
     for _ in range(3):
         work()
-    times = []
-    while sum(times) < options.seconds or len(times) < 5:
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
+    times = repeat(work, options.seconds)
     dtype = "bfloat16" if gpu else "float32"
     case = f"{options.name} {'training' if options.training else 'inference'}, {options.size} px, batch {options.batch}, {dtype}"
     harness.emit(system=harness.system("torch", "timm"), images_per_s=options.batch / statistics.median(times), first_s=first, case=case)

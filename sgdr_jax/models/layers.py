@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from . import cpu
+from .cpu import Pairs
 
-Pairs = tuple[tuple[int, int], tuple[int, int]]
 Padding = int | str | Pairs
 
 
@@ -98,7 +98,8 @@ def _batch_norm(x: Array, scale: Array, bias: Array, eps: float) -> Norm:
 
 def _batch_norm_forward(x: Array, scale: Array, bias: Array, eps: float) -> tuple[Norm, tuple[Array, ...]]:
     wide = x.astype(jnp.float32)
-    # Sums of x and x² read x and store nothing; a sum of (x - mean)² stores x - mean first and costs 80 ms more.
+    # Sums of x and x² read x and store nothing; a sum of (x - mean)² stores x - mean first, 80 ms more in
+    # a step of EfficientNet-Lite0 on a CPU.
     mean, square = _mean(wide), _mean(wide * wide)
     var = jnp.maximum(square - mean * mean, 0)
     y = (wide - mean) * (lax.rsqrt(var + eps) * scale) + bias
@@ -106,7 +107,10 @@ def _batch_norm_forward(x: Array, scale: Array, bias: Array, eps: float) -> tupl
 
 
 def _batch_norm_backward(eps: float, saved: tuple[Array, ...], cotangents: Norm) -> Norm:
-    """The closed form, linear in g and x with coefficients [c]: two reductions, one pass. What autodiff makes of it costs 50 ms more."""
+    """The closed form, linear in g and x with coefficients [c]: two reductions, one pass.
+
+    What autodiff makes of it costs 50 ms more in a step of EfficientNet-Lite0 (450 ms on a CPU).
+    """
     x, scale, mean, var = saved
     g, dmean, dvar = cotangents
     count = x.size // x.shape[-1]
