@@ -15,6 +15,7 @@ from .pipeline import Data, canvas_side, load
 from .plan import plan
 from .rng import key_for
 from .sampling import order
+from .types import Source
 
 UPDATES = 4
 """Draws of the training augmentations that are shown."""
@@ -43,7 +44,9 @@ def sheet(experiment: Experiment, stage: int = 0, count: int = 8) -> Sheet:
     stages = experiment.stages
     require(0 <= stage < len(stages), "--stage", stage, f"the stages are {', '.join(f'{i} ({s.name})' for i, s in enumerate(stages))}")
     require(1 <= count <= 64, "--count", count, "use 1…64")
-    data, size = _first(experiment, stage, count), int(plan(experiment, count).stages[stage].sizes[0])
+    source = experiment.data.open()
+    made = plan(experiment, source.sizes["train"])
+    data, size = _first(experiment, source, stage, count, made.largest_size), int(made.stages[stage].sizes[0])
     images, labels = jnp.asarray(data.images["train"][:]), data.labels["train"]
     names = [_names(data.classes, label) for label in labels]
     batch_size, strength = stages[stage].batch_size or experiment.batch_size, stages[stage].strength
@@ -73,19 +76,18 @@ def sheet(experiment: Experiment, stage: int = 0, count: int = 8) -> Sheet:
     return Sheet(tuple(titles), np.stack([np.asarray(column) for column in columns], 1), tuple(zip(*captions, strict=True)))
 
 
-def _first(experiment: Experiment, stage: int, count: int) -> Data:
+def _first(experiment: Experiment, source: Source, stage: int, count: int, largest_size: int) -> Data:
     """The images that the stage's first update begins with, decoded as the run would store them."""
-    source = experiment.data.open()
-    index = order(experiment.seed, stage, 0, source.labels["train"], experiment.balance)[:count].tolist()
+    index = order(experiment.seed, stage, 0, source.labels["train"], experiment.balance, source.rates)[:count].tolist()
     items, names = source.items["train"], source.names["train"]
     few = source._replace(
         labels={"train": source.labels["train"][index]},
         items={"train": items[index] if isinstance(items, np.ndarray) else [items[i] for i in index]},
         names={"train": [names[i] for i in index]},
         ids={"train": [source.ids["train"][i] for i in index]} if source.ids.get("train") else source.ids,
+        rates=None,
     )
-    largest = plan(experiment, source.sizes["train"]).largest_size
-    return load(few, canvas=canvas_side(experiment.canvas, largest), max_bad_share=experiment.max_bad_share)
+    return load(few, canvas=canvas_side(experiment.canvas, largest_size), max_bad_share=experiment.max_bad_share)
 
 
 def _names(classes: tuple[str, ...], label: np.ndarray) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..caches import cache_folder
 from ..config import require
 from ..types import Dataset, InputError, Source
 from . import splits, tfds
@@ -101,8 +102,7 @@ def _get(root: str | None) -> Raw:
 
 def _cache(root: str | None) -> Path:
     """Where the files are kept after a download."""
-    base = Path(root).expanduser() if root else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sgdr_jax"
-    return base / "fashion-mnist"
+    return (Path(root).expanduser() if root else cache_folder()) / "fashion-mnist"
 
 
 def _from_tfds(root: str | None) -> Raw:
