@@ -57,7 +57,7 @@ class Loaded(NamedTuple):
         if how.interpolation:
             # Decoding and augmentation have their own filters, the same for every network.
             text += (
-                f", in training resized{f' to {how.size} px' if how.size else ''} by {how.interpolation}, here by lanczos, then bilinear"
+                f", in training resized{f' to {how.size} px' if how.size else ''} by {how.interpolation}, here by area, then bilinear"
             )
         return text
 

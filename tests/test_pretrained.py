@@ -421,7 +421,7 @@ def test_mean_and_std_of_the_config_are_the_networks_and_the_logs(tmp_path: Path
     np.testing.assert_array_equal(network.std, np.float32([0.2, 0.25, 0.3, 0.2]))
     assert str(loaded).endswith(
         "x.safetensors, without fc.bias, fc.weight; images of mean 0.5 0.4 0.3 and sd 0.2 0.25 0.3 (its config.json), "
-        "in training resized to 288 px by bicubic, here by lanczos, then bilinear"
+        "in training resized to 288 px by bicubic, here by area, then bilinear"
     )
     record = json.loads(json.dumps(loaded.record()))
     assert record["mean"] == [0.5, 0.4, 0.3] and record["interpolation"] == "bicubic" and len(record["sha256"]) == 64
