@@ -29,6 +29,7 @@ from .options import (
     PredictCommand,
     PrepareCommand,
     ShowBatchCommand,
+    SweepCommand,
     TrainCommand,
 )
 from .pipeline import canvas_side
@@ -43,6 +44,8 @@ USAGE = """usage: sgdr-jax COMMAND …
   plan     FILE [options]           what an experiment would do, stage by stage
   train    FILE [--run DIR] [--resume] [options]
                                     run an experiment
+  sweep    FILE [--dir DIR] [--dry-run] [--only 3,7] [options]
+                                    run a sweep: an experiment along axes of its fields
   find-lr  FILE [--stage N] [options]
                                     the learning-rate finder, as table and picture
   show-batch FILE [--stage N] [options]
@@ -92,12 +95,13 @@ def _dispatch(argv: list[str]) -> None:
                 return
             raise InputError(f"sgdr-jax {name} needs an experiment file first: sgdr-jax {name} FILE [options]")
         kind = WITH_EXPERIMENT[name]
-        experiment, words = _take_rates(experiment_file.load(rest[0]), rest[1:])
+        base = experiment_file.load_sweep(rest[0]).base if name == "sweep" else experiment_file.load(rest[0])
+        experiment, words = _take_rates(base, rest[1:])
         command = _parse(kind, words, f"sgdr-jax {name} {rest[0]}", kind(experiment=experiment))
     else:
         near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *ALONE], 1)
         raise InputError(f"{name!r} is no command; " + (f"did you mean {near[0]}? " if near else "") + "sgdr-jax --help lists them")
-    experiments = {"data": _data, "plan": _plan, "train": _train, "find-lr": _find_lr, "show-batch": _show_batch}
+    experiments = {"data": _data, "plan": _plan, "train": _train, "sweep": _sweep, "find-lr": _find_lr, "show-batch": _show_batch}
     run = experiments | {"eval": _eval, "predict": _predict, "prepare": _prepare, "models": _models}
     run[name](command, rest[0] if rest else "")
 
@@ -216,6 +220,50 @@ def _train(command: TrainCommand, file: str) -> None:
     for split, rows in summary.get("tta", {}).items():
         ui.say(views_table(split, rows))
     ui.say(f"run folder: {folder}")
+
+
+def _sweep(command: SweepCommand, file: str) -> None:
+    from .ledger import entries
+    from .sweep import expand
+    from .tables import sweep_table
+
+    ui = Terminal()
+    sweep = dataclasses.replace(experiment_file.load_sweep(file), base=command.experiment)
+    folder = command.dir or Path("runs") / sweep.name
+    only = _numbers(command.only)
+    require(command.lanes is None or command.lanes >= 1, "--lanes", command.lanes, "use 1 or more")
+    runs = expand(sweep)
+    if command.dry_run:
+        sizes = {data: data.open().sizes["train"] for data in dict.fromkeys(run.experiment.data for run in runs)}
+        plans = [plan(run.experiment, sizes[run.experiment.data]) for run in runs]
+        ui.say(sweep_table(entries(folder, runs), plans))
+        return
+    from .workers import work
+
+    ui.say(f"sweep folder: {folder}")
+    try:
+        done = work(sweep, folder, only=only, lanes=command.lanes, retry=command.retry, experiment_file=file, ui=ui)
+    except KeyboardInterrupt:
+        ui.say(f"to go on, repeat the command with --dir {folder}")
+        raise
+    ui.say(sweep_table(done))
+    for entry in done:
+        if entry.error:
+            ui.say(f"run {entry.run.number} ({entry.run.arm}, seed {entry.run.seed}) failed: {entry.error}")
+    ui.say(f"sweep folder: {folder}")
+    if any(entry.error for entry in done):
+        raise SystemExit(1)
+
+
+def _numbers(text: str) -> list[int] | None:
+    """The numbers that "3,7" or "0-4" stand for; None for none."""
+    found: list[int] = []
+    for part in filter(None, text.split(",")):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if not match:
+            raise InputError(f"--only is {text!r}; give numbers of runs, such as 3,7 or 0-4")
+        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return found or None
 
 
 def _find_lr(command: FindLrCommand, _: str) -> None:

@@ -15,19 +15,20 @@ FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in sor
 
 # A module imports from earlier lines only, or from its own folder.
 LAYERS = (
-    "types rng trees progress labels caches",
+    "types rng trees progress labels caches meeting",
     "config decode",
     "placement canvas sweep",
     "schedules augment models datasets metrics sampling torch_file state",
     "compilation calibrate",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
-    "survey steps plan loop lr_finder precompute tta pretrained measure",
+    "ledger survey steps plan loop lr_finder precompute tta pretrained measure",
     "feed report tables options",
     "engine",
     "evaluate setting show",
     "stage trained",
-    "rehearsal",
+    "rehearsal lanes",
     "recipe",
+    "workers",
     "session cli __init__",
     "__main__",
 )
@@ -57,7 +58,7 @@ DOORS = {
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
 WITHOUT_JAX = """__init__ types progress labels caches config weights decode placement canvas lesson2 sampling pipeline survey plan report
-    logbook tables options cli experiment_file sweep schedules augment models datasets metrics calibrate"""
+    logbook tables options cli experiment_file sweep ledger meeting schedules augment models datasets metrics calibrate"""
 NEEDS_JAX = {
     "augment/kernel",
     "augment/resampling",
