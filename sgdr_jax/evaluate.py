@@ -12,6 +12,7 @@ import numpy as np
 from . import metrics, tta
 from .config import Experiment
 from .engine import Engine
+from .examples import Answers
 from .feed import Images
 from .progress import Quiet
 from .rng import key_for
@@ -29,6 +30,7 @@ class Views(NamedTuple):
         by_count: the measures of the first view, of the first two mixed, …; [] without labels.
         seconds: taken by the plain view, and by all others.
         views: their number.
+        answers: to each image, from the plain view and, where there are more, from the mixture; () without labels.
     """
 
     probabilities: np.ndarray
@@ -37,6 +39,7 @@ class Views(NamedTuple):
     by_count: list[dict[str, float]]
     seconds: tuple[float, float]
     views: int
+    answers: tuple[Answers, ...] = ()
 
 
 def predict_views(
@@ -68,7 +71,7 @@ def predict_views(
     how, n = experiment.evaluate, len(images)
     views = tta.count(how, experiment.augment)
     ids = np.arange(n, dtype=np.uint32) if ids is None else ids
-    parts: list[tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]] = []
+    parts: list[_Mixed] = []
     seconds = [0.0, 0.0]
     with ui.bar(title, n * views) as tick:
         # Logits, their probabilities and the mixtures are float64; whole batches, and one at least.
@@ -84,12 +87,13 @@ def predict_views(
 
             stacked = np.stack([logits(v) for v in range(views)])
             parts.append(_mix(experiment, stacked, None if labels is None else labels[first : first + count], multi_label))
-    probabilities, disagreement, sums = zip(*parts, strict=True)
+    probabilities, disagreement, sums, answers = zip(*parts, strict=True)
     by_count = [metrics.finish(metrics.merge(row)) for row in zip(*sums, strict=True)]
     measures = dict(by_count[0]) if by_count else {}
     if views > 1 and by_count:
         measures |= {f"tta_{name}": value for name, value in by_count[-1].items()}
-    return Views(np.concatenate(probabilities), np.concatenate(disagreement), measures, by_count, (seconds[0], seconds[1]), views)
+    said = tuple(Answers(*map(np.concatenate, zip(*blocks, strict=True))) for blocks in zip(*answers, strict=True))
+    return Views(np.concatenate(probabilities), np.concatenate(disagreement), measures, by_count, (seconds[0], seconds[1]), views, said)
 
 
 def view_logits(
@@ -106,18 +110,25 @@ def view_logits(
     return rows
 
 
-def _mix(
-    experiment: Experiment, logits: np.ndarray, labels: np.ndarray | None, multi_label: bool
-) -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
-    """Of logits [views, n, classes]: the mixture, the disagreement, and the sums of measures for one view, two, …; [] without labels."""
+class _Mixed(NamedTuple):
+    """A block of `Views`, with the sums of measures for one view, two, …; () without labels."""
+
+    probabilities: np.ndarray
+    disagreement: np.ndarray
+    sums: tuple[dict[str, Any], ...]
+    answers: tuple[Answers, ...]
+
+
+def _mix(experiment: Experiment, logits: np.ndarray, labels: np.ndarray | None, multi_label: bool) -> _Mixed:
+    """What logits [views, n, classes] say together."""
     how = experiment.evaluate
     mixed = tta.prefixes(logits, weight=how.tta_weight, mean=how.tta_mean, multi_label=multi_label)
-    sums = []
+    sums, answers = (), ()
     if labels is not None:
-        weight = np.ones(len(labels))
-        sums = [metrics.sums(logits[0].astype(np.float64), labels, weight)]
-        sums += [metrics.sums(metrics.log_odds(p, multi_label), labels, weight) for p in mixed[1:]]
-    return mixed[-1].astype(np.float32), tta.disagreement(logits, mixed[-1], multi_label), sums
+        rows = [logits[0].astype(np.float64), *(metrics.log_odds(p, multi_label) for p in mixed[1:])]
+        sums = tuple(metrics.sums(z, labels, np.ones(len(labels))) for z in rows)
+        answers = tuple(metrics.answers(z, labels) for z in (rows[0], *rows[1:][-1:]))
+    return _Mixed(mixed[-1].astype(np.float32), tta.disagreement(logits, mixed[-1], multi_label), sums, answers)
 
 
 def judge(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

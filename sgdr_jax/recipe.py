@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from . import checkpoint, report
+from . import checkpoint, examples, report
 from .compilation import compiled
 from .config import Experiment, Find, config_hash, to_json
 from .evaluate import predict_views
@@ -296,7 +296,7 @@ def _remember(setting: Setting, book: Logbook) -> Memory | None:
 
 
 def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: Logbook, ui: Quiet, loaded: float) -> dict[str, Any]:
-    """Keeps the final network and evaluates it on all held-out splits, plain and with test-time augmentation."""
+    """Keeps the final network, and what it says of all held-out examples, plain and with test-time augmentation."""
     facts = {
         "size": now.size,
         "classes": list(setting.data.classes),
@@ -314,6 +314,7 @@ def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: L
         how: dict[str, Any] = {"labels": labels, "multi_label": facts["multi_label"], "classes": len(setting.data.classes)}
         seen = predict_views(setting.engine, experiment, now.params, now.stats, images, now.size, ui, f"evaluating {split}", **how)
         results[split] = seen.measures
+        examples.save(book.path, split, setting.data.names[split], labels, seen.answers)
         results["times"][f"plain_{split}"] = seen.seconds[0]
         if len(seen.by_count) > 1:
             results["times"][f"tta_{split}"] = seen.seconds[1]

@@ -46,11 +46,17 @@ def test_blocks_change_nothing(run):
     assert whole.measures["tta_accuracy"] == whole.by_count[-1]["accuracy"] == (whole.probabilities.argmax(1) == LABELS).mean()
     assert whole.measures["tta_loss"] == pytest.approx(metrics.evaluate(whole.probabilities, LABELS)["loss"], abs=1e-6)
     assert whole.disagreement.shape == (100,)
+    for found in (whole, blocks):
+        plain, tta = found.answers
+        assert (plain.predicted == LABELS).mean() == whole.measures["accuracy"]
+        assert (tta.predicted == LABELS).mean() == whole.measures["tta_accuracy"]
+        assert plain.loss.mean() == pytest.approx(whole.measures["loss"], abs=1e-6)
+        assert tta.loss.mean() == pytest.approx(whole.measures["tta_loss"], abs=1e-6)
 
 
 def test_images_without_labels_have_no_measures(run):
     plain = seen(run, dataclasses.replace(HOW, tta_views=0))
-    assert plain.measures == {} and plain.by_count == [] and plain.views == 1
+    assert plain.measures == {} and plain.by_count == [] and plain.answers == () and plain.views == 1
     assert not plain.disagreement.any()
     logits = np.log(plain.probabilities)
     assert judge(logits, LABELS)["accuracy"] == (plain.probabilities.argmax(1) == LABELS).mean()
