@@ -18,9 +18,9 @@ LAYERS = (
     "types rng trees progress labels caches",
     "examples significance",
     "config decode",
-    "placement canvas",
+    "placement canvas sweep",
     "schedules augment models datasets metrics sampling torch_file state",
-    "compilation",
+    "compilation calibrate",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
     "survey steps plan loop lr_finder precompute tta pretrained measure",
     "feed report tables options",
@@ -59,7 +59,7 @@ DOORS = {
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
 WITHOUT_JAX = """__init__ types progress labels caches examples significance config weights decode placement canvas lesson2 sampling
-    pipeline survey plan report logbook tables options cli experiment_file schedules augment models datasets"""
+    pipeline survey plan report logbook tables options cli experiment_file sweep schedules augment models datasets metrics calibrate"""
 NEEDS_JAX = {
     "augment/kernel",
     "augment/resampling",

@@ -9,7 +9,7 @@ from sgdr_jax import metrics, tta
 from sgdr_jax.augment import side_on
 from sgdr_jax.config import Eval, Parallel
 from sgdr_jax.engine import engine
-from sgdr_jax.evaluate import judge, predict_views
+from sgdr_jax.evaluate import answers, judge, predict_views
 from sgdr_jax.feed import images
 from sgdr_jax.progress import Quiet
 
@@ -47,7 +47,7 @@ def test_blocks_change_nothing(run):
     assert whole.measures["tta_loss"] == pytest.approx(metrics.evaluate(whole.probabilities, LABELS)["loss"], abs=1e-6)
     assert whole.disagreement.shape == (100,)
     for found in (whole, blocks):
-        plain, tta = found.answers
+        plain, tta = answers(found, LABELS)
         assert (plain.predicted == LABELS).mean() == whole.measures["accuracy"]
         assert (tta.predicted == LABELS).mean() == whole.measures["tta_accuracy"]
         assert plain.loss.mean() == pytest.approx(whole.measures["loss"], abs=1e-6)
@@ -56,7 +56,7 @@ def test_blocks_change_nothing(run):
 
 def test_images_without_labels_have_no_measures(run):
     plain = seen(run, dataclasses.replace(HOW, tta_views=0))
-    assert plain.measures == {} and plain.by_count == [] and plain.answers == () and plain.views == 1
+    assert plain.measures == {} and plain.by_count == [] and plain.views == 1
     assert not plain.disagreement.any()
     logits = np.log(plain.probabilities)
     assert judge(logits, LABELS)["accuracy"] == (plain.probabilities.argmax(1) == LABELS).mean()
