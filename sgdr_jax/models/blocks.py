@@ -50,7 +50,7 @@ class BatchNorm(nnx.Module):
         scale, bias, mean, var = self.scale[...], self.bias[...], self.mean[...], self.var[...]
         if mode.measure:
             for stored, measured in zip((self.mean, self.var), layers.moments(x), strict=True):
-                stored.set_value(measured)  # of another shape
+                stored.set_value(measured)  # pyright: ignore[reportArgumentType] (of another shape)
         if not mode.collect:
             return layers.batch_norm_apply(x, scale, bias, mean, var, self.eps)
         y, batch_mean, batch_var = layers.batch_norm_train(x, scale, bias, self.eps)
