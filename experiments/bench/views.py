@@ -2,7 +2,7 @@
 
     python experiments/bench/views.py [--rounds 5]
 
-ResNet-18 with random weights, 512 images of 128 px in batches of 64, side-on augmentation. Random views and, as the cheapest, flips.
+ResNet-18 with random weights, 512 of 640 images, 128 px in batches of 64, side-on augmentation. Random views and, as the cheapest, flips.
 Each round is a fresh process in which plain evaluation and evaluation with views take turns. Adds a row per round to results/views.csv.
 """
 
@@ -15,7 +15,7 @@ import time
 
 import harness
 
-IMAGES, SIZE, VIEWS = 512, 128, 4
+IMAGES, SIZE, VIEWS = 640, 128, 4
 
 
 def measure(kind: str, turns: int) -> dict[str, float | str]:
