@@ -62,7 +62,8 @@ DOORS = {
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
 WITHOUT_JAX = """__init__ types progress labels caches examples significance snapshots config weights decode placement canvas lesson2
-    sampling pipeline survey plan report logbook tables options cli experiment_file sweep ledger meeting commands schedules augment models datasets
+    sampling pipeline survey plan report logbook tables options cli experiment_file sweep ledger meeting commands schedules augment models
+    datasets
     metrics
     calibrate"""
 NEEDS_JAX = {
