@@ -16,7 +16,7 @@ import numpy as np
 from . import checkpoint, report
 from .compilation import compiled
 from .config import Experiment, Find, config_hash, to_json
-from .evaluate import predict_views
+from .evaluate import calibration, predict_views
 from .logbook import Logbook, check_run, open_run, read, read_summary
 from .loop import Best, Score, Standing, Work, fit
 from .plan import StagePlan, as_csv, describe, ratios
@@ -308,12 +308,23 @@ def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: L
     }
     checkpoint.save(book.path, "final", {"params": now.params, "stats": now.stats}, facts)
     experiment = setting.experiment
-    results: dict[str, Any] = {"stages": done, "size": now.size, "valid": {}, "test": {}, "tta": {}, "times": {"load": loaded}}
+    results: dict[str, Any] = {
+        "stages": done,
+        "size": now.size,
+        "valid": {},
+        "test": {},
+        "tta": {},
+        "calibration": {},
+        "times": {"load": loaded},
+    }
+    fitted = None
     for split in (split for split in ("valid", "test") if split in setting.images):
         images, labels = setting.images[split], setting.data.labels[split]
         how: dict[str, Any] = {"labels": labels, "multi_label": facts["multi_label"], "classes": len(setting.data.classes)}
         seen = predict_views(setting.engine, experiment, now.params, now.stats, images, now.size, ui, f"evaluating {split}", **how)
         results[split] = seen.measures
+        results["calibration"][split] = calibration(seen, labels, fitted)
+        fitted = fitted or {kind: found["temperature"] for kind, found in results["calibration"][split].items()}
         results["times"][f"plain_{split}"] = seen.seconds[0]
         if len(seen.by_count) > 1:
             results["times"][f"tta_{split}"] = seen.seconds[1]

@@ -17,9 +17,9 @@ FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in sor
 LAYERS = (
     "types rng trees progress labels caches",
     "config decode",
-    "placement canvas",
+    "placement canvas sweep",
     "schedules augment models datasets metrics sampling torch_file state",
-    "compilation",
+    "compilation calibrate",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
     "survey steps plan loop lr_finder precompute tta pretrained measure",
     "feed report tables options",
@@ -57,7 +57,7 @@ DOORS = {
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
 WITHOUT_JAX = """__init__ types progress labels caches config weights decode placement canvas lesson2 sampling pipeline survey plan report
-    logbook tables options cli experiment_file schedules augment models datasets"""
+    logbook tables options cli experiment_file sweep schedules augment models datasets metrics calibrate"""
 NEEDS_JAX = {
     "augment/kernel",
     "augment/resampling",
