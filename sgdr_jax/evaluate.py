@@ -12,6 +12,7 @@ import numpy as np
 from . import calibrate, metrics, tta
 from .config import Experiment
 from .engine import Engine
+from .examples import Answers
 from .feed import Images
 from .progress import Quiet
 from .rng import key_for
@@ -116,6 +117,12 @@ def calibration(seen: Views, labels: np.ndarray, fitted: Mapping[str, float] | N
             "loss": metrics.evaluate(p, labels)["loss"],
         }
     return found
+
+
+def answers(seen: Views, labels: np.ndarray) -> tuple[Answers, ...]:
+    """What is said of each image, by the plain view and, where there are more, by the mixture of all."""
+    both = (seen.plain, seen.probabilities)[: 1 + (seen.views > 1)]
+    return tuple(metrics.answers(metrics.log_odds(p, labels.ndim == 2), labels) for p in both)
 
 
 def view_logits(
