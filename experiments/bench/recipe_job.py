@@ -3,7 +3,7 @@
     python recipe_job.py {sgdr_jax,logistic} DIR --run RUN [--size 64] [--seed 0]
 
 Logistic regression (scikit-learn) works on what the frozen network with its ImageNet weights hands to the head, each feature scaled to
-mean 0 and deviation 1; C is the best of seven on the fifth of the training images that the recipe holds out, then all are fitted.
+mean 0 and deviation 1; C is the best of seven on a fifth of the training images, then all are fitted.
 """
 
 import argparse
@@ -53,10 +53,11 @@ def _training_images(chosen: Experiment) -> int:
     return chosen.data.open().sizes["train"]
 
 
-def logistic(chosen: Experiment, run: Path) -> dict[str, Any]:
-    """Logistic regression on the frozen network's pooled features of plain images."""
+def logistic(chosen: Experiment) -> dict[str, Any]:
+    """Logistic regression on the frozen network's pooled features of plain images; the seed decides which fifth chooses C."""
     import numpy as np
     from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import train_test_split
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -64,27 +65,26 @@ def logistic(chosen: Experiment, run: Path) -> dict[str, Any]:
     from sgdr_jax.setting import activations, prepare
 
     began = time.perf_counter()
-    setting = prepare(chosen)
+    setting = prepare(dataclasses.replace(chosen, data=dataclasses.replace(chosen.data, seed=0)))  # pyright: ignore[reportCallIssue]
     p = setting.plan.stages[0]
 
-    def features(split: str) -> np.ndarray:
-        return activations(setting, p, setting.params, setting.stats, split, 0, Quiet(), run / "activations")
+    def features(*splits: str) -> tuple[np.ndarray, np.ndarray]:
+        x = [activations(setting, p, setting.params, setting.stats, split, 0, Quiet()) for split in splits]
+        return np.concatenate(x), np.concatenate([setting.data.labels[split] for split in splits])
 
-    x, y = {split: features(split) for split in ("train", "valid")}, setting.data.labels
+    def fitted(c: float, x: np.ndarray, y: np.ndarray):
+        return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1000)).fit(x, y)
 
-    def fitted(c: float, *splits: str):
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1000))
-        return model.fit(np.concatenate([x[split] for split in splits]), np.concatenate([y[split] for split in splits]))
-
-    scores = [fitted(c, "train").score(x["valid"], y["valid"]) for c in CS]
-    chosen_c = CS[int(np.argmax(scores))]
-    model = fitted(chosen_c, "train", "valid")
-    trained = time.perf_counter() - began
+    x, y = features("train", "valid")
+    at, held_out = train_test_split(np.arange(len(y)), test_size=0.2, random_state=chosen.seed, stratify=y)
+    scores = [fitted(c, x[at], y[at]).score(x[held_out], y[held_out]) for c in CS]
+    best = CS[int(np.argmax(scores))]
+    model = fitted(best, x, y)
     return {
         "system": harness.system("scikit-learn", "sgdr_jax", "jax"),
-        "c": chosen_c,
-        "train_seconds": trained,
-        "accuracy": float(model.score(features("test"), y["test"])),
+        "c": best,
+        "train_seconds": time.perf_counter() - began,
+        "accuracy": float(model.score(*features("test"))),
         "valid_accuracy": max(scores),
     }
 
@@ -93,12 +93,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("system", choices=("sgdr_jax", "logistic"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--run", type=Path, required=True, help="a folder that does not exist, for what the job keeps")
+    parser.add_argument("--run", type=Path, required=True, help="the recipe's run folder, a new one")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    work = {"sgdr_jax": recipe, "logistic": logistic}[options.system]
-    harness.emit(**work(experiment(options.folder, options.size, options.seed), options.run))
+    chosen = experiment(options.folder, options.size, options.seed)
+    harness.emit(**(logistic(chosen) if options.system == "logistic" else recipe(chosen, options.run)))
 
 
 if __name__ == "__main__":
