@@ -45,11 +45,11 @@ images). Made by `experiments/bench/recipe_vs_fastai.py --table`, every run's ro
 def epochs(images: int) -> int:
     """Passes over the training images in the recipe's last stage, of 1 + 2 + 4 epochs of at least 20 updates of 16 images.
 
-    >>> epochs(100), epochs(5000)
-    (28, 7)
+    >>> epochs(100), epochs(230), epochs(5000)
+    (28, 14, 7)
     """
-    held_in = 0.8 * images
-    return math.ceil(7 * max(1.0, 20 * 16 / held_in))
+    updates = math.ceil(0.8 * images / 16)  # of one pass; a fifth is held out
+    return 7 * math.ceil(20 / updates)
 
 
 def command(system: str, folder: Path, seed: int, options: argparse.Namespace, temporary: str) -> list[str]:
