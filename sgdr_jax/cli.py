@@ -201,7 +201,7 @@ def _plan(command: PlanCommand, _: str) -> None:
 
 def _train(command: TrainCommand, file: str) -> None:
     from . import recipe
-    from .tables import summary_table, views_table
+    from .tables import snapshots_table, summary_table, views_table
 
     ui = Terminal()
     require(bool(command.run) or not command.resume, "--resume", True, "name the run folder with --run DIR")
@@ -215,6 +215,8 @@ def _train(command: TrainCommand, file: str) -> None:
     ui.say(summary_table(summary))
     for split, rows in summary.get("tta", {}).items():
         ui.say(views_table(split, rows))
+    if rows := summary.get("snapshots"):
+        ui.say(snapshots_table(rows))
     ui.say(f"run folder: {folder}")
 
 
