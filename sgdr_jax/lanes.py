@@ -4,11 +4,15 @@ Each lane is a run as `recipe.run` does it, with its own run folder; it knows no
 waits until all lanes have come to theirs, and is then done for all of them by one vectorised program; the other programs, which turn
 examples into examples, are run once for each distinct call, so that lanes with the same seed share their augmented images, and all lanes
 what a common frozen body makes of them. A lane may stop early or fail: its place in the program then computes something that nobody reads.
+
+Whether the vectorised update gains anything over one update after the other is tried out when an update is first called for: for heads and
+small networks it does, for large convolutions with a kernel for each lane it seldom does, and those are then updated in turn.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -228,10 +232,11 @@ class Lanes:
     Args:
         setting: of any of them; its data, programs and images are those of all.
         width: number of lanes of the programs.
+        say: told which updates are vectorised, and how long they took in the trial.
     """
 
-    def __init__(self, setting: Setting, width: int) -> None:
-        self.width = width
+    def __init__(self, setting: Setting, width: int, say: Callable[[str], None] = lambda text: None) -> None:
+        self.width, self._say = width, say
         self._shared = Shared()
         self._meeting = Meeting(self._shared.round.clear)
         self._programs: dict[Step, Callable[..., Any]] = {}
@@ -263,9 +268,9 @@ class Lanes:
         return devices.split if self.width % devices.count == 0 else devices.whole
 
     def _update(self, step: Step) -> Callable[..., Any]:
-        """A step as a lane calls it: (state, hyper, x, labels, weight, key) → (state, sums), with parts of stacks for its own results."""
+        """A step as a lane calls it: (state, hyper, x, labels, weight, key) → (state, sums)."""
         if step not in self._programs:
-            self._programs[step] = partial(self._advance, _vectorised(step, self._spread(self._devices)))
+            self._programs[step] = self._tried(step)
         rank = list(self._programs).index(step)
         together = self._programs[step]
 
@@ -274,6 +279,31 @@ class Lanes:
             return self._meeting.together(Together(together, rank, fresh, (state, rest)))
 
         return update
+
+    def _tried(self, step: Step) -> Callable[[Mapping[int, Any]], Mapping[int, Any]]:
+        """The lanes' updates by whichever way is the faster, which is found out at the first call."""
+        chosen: list[Callable[[Mapping[int, Any]], Mapping[int, Any]]] = []
+
+        def advance(calls: Mapping[int, Any]) -> Mapping[int, Any]:
+            if not chosen:
+                chosen.append(self._faster(step, calls))
+            return chosen[0](calls)
+
+        return advance
+
+    def _faster(self, step: Step, calls: Mapping[int, Any]) -> Callable[[Mapping[int, Any]], Mapping[int, Any]]:
+        # Not donated, for lanes may hold the same arrays.
+        alone = partial(_in_turn, jax.jit(step, out_shardings=(self._devices.whole, self._devices.whole)))
+        first = {i: calls[i] for i in list(calls)[:1]}
+        slow = _seconds(alone, first) * self.width
+        side_by_side = partial(self._advance, _vectorised(step, self._spread(self._devices)))
+        # What takes this long by itself is bound by its arithmetic: there is nothing to gain, and compiling it again takes long.
+        fast = _seconds(side_by_side, calls) if slow < LONG * self.width else None
+        told = "not tried vectorised" if fast is None else f"vectorised {1e3 * fast:.0f} ms"
+        gains = fast is not None and fast < slow
+        way = "vectorised" if gains else "in turn"
+        self._say(f"  {self.width} lanes, updates of {', '.join(step.trained)}: {way} (in turn {1e3 * slow:.0f} ms, {told})")
+        return side_by_side if gains else alone
 
     def _advance(self, program: Callable[..., Any], calls: Mapping[int, Any]) -> dict[int, Any]:
         """One update of the lanes that call for it. The others' places are filled with the first caller's arguments."""
@@ -301,6 +331,30 @@ class Lanes:
                 if not (isinstance(x, Part) and x.stack is first.stack and x.leaf == i and x.lane == lane):
                     return None
         return first.stack.give_up(lanes)
+
+
+LONG = 0.1
+"""Seconds from which an update of one lane is not tried vectorised."""
+
+
+def _in_turn(program: Callable[..., Any], calls: Mapping[int, Any]) -> dict[int, Any]:
+    return {i: program(*_own((state, *rest))) for i, (state, rest) in calls.items()}
+
+
+def _seconds(advance: Callable[[Mapping[int, Any]], Mapping[int, Any]], calls: Mapping[int, Any]) -> float:
+    """Seconds of the faster of two calls, after one that compiles; the results are dropped."""
+    jax.block_until_ready(_leaves(advance(calls)))
+    times = []
+    for _ in range(2):
+        began = time.perf_counter()
+        jax.block_until_ready(_leaves(advance(calls)))
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def _leaves(results: Mapping[int, Any]) -> list[jax.Array]:
+    """The arrays behind the results."""
+    return [x for leaf in jax.tree.leaves(results) for x in (leaf.stack.leaves if isinstance(leaf, Part) else (leaf,))]
 
 
 def _column(values: Sequence[Any]) -> Any:

@@ -202,7 +202,7 @@ def run_stage(
         if best.stage != p.index:
             ui.say(f"  not better than stage {setting.experiment.stages[best.stage].name!r} on the validation images: undone")
         return Network(copy(best.params), copy(best.stats), setting.plan.stages[best.stage].size), best
-    return Network(state.params, state.stats, p.size), best
+    return Network(copy(state.params), copy(state.stats), p.size), best
 
 
 def _recalibrated(setting: Setting, p: StagePlan, now: Network, book: Logbook, ui: Quiet) -> Network:

@@ -8,8 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from . import optim, recipe
 from .config import Experiment
+from .feed import free
 from .lanes import Lanes
 from .ledger import Entry, entries, keep_failure
 from .plan import plan
@@ -46,6 +49,12 @@ def portions(count: int, most: int) -> list[int]:
     """
     parts = math.ceil(count / most)
     return [count // parts + (i < count % parts) for i in range(parts)]
+
+
+def most(setting: Setting) -> int:
+    """Lanes that fit half of the free memory: each has its network, gradients, slots, its best state, and copies on the way."""
+    size = sum(x.nbytes for x in jax.tree.leaves((setting.params, setting.stats)))
+    return max(int(free(setting.engine.devices) / 2 / (8 * size)), 1)
 
 
 def work(
@@ -97,11 +106,11 @@ def _work_group(group: list[SweepRun], folder: Path, lanes: int | None, file: st
         for run in group:
             _tell(run, error, folder, ui)
         return
-    sizes = portions(len(group), lanes or MOST)
+    room = most(setting)
+    sizes = portions(len(group), min(lanes or MOST, room))
     width = sizes[0]
-    side_by_side = Lanes(setting, width) if width > 1 else None
-    if side_by_side:
-        ui.say(f"{len(group)} runs of one shape, {width} side by side")
+    side_by_side = Lanes(setting, width, ui.say) if width > 1 else None
+    ui.say(f"{len(group)} runs of one shape, {width} side by side; there is memory for {room}")
     for size in sizes:
         portion, group = group[:size], group[size:]
         began = time.perf_counter()

@@ -152,6 +152,24 @@ def test_mixed_labels_and_spread_devices(tmp_path):
         assert_same(a, b, 1e-5)
 
 
+def test_updates_in_turn_are_those_of_the_run_alone(tmp_path, monkeypatch):
+    """As where vectorising gains nothing, with networks that are kept although a later stage is no better."""
+    monkeypatch.setattr("sgdr_jax.lanes.LONG", 0.0)
+    stages = (CACHED, dataclasses.replace(ALL, schedule=Constant(1)))
+    sweep = Sweep("s", base(*stages, keep_best=False), (), seeds=(0, 1))
+    said = []
+
+    class Listening(Quiet):
+        def say(self, text):
+            said.append(str(text))
+
+    work(sweep, tmp_path / "lanes", ui=Listening())
+    work(sweep, tmp_path / "alone", lanes=1)
+    assert sum("in turn (" in text for text in said) == 2
+    for run in expand(sweep):
+        assert_same(*(read(run_folder(tmp_path / name, run.hash)) for name in ("lanes", "alone")), 1e-5)
+
+
 def test_a_meeting_takes_turns_and_lets_those_behind_catch_up():
     seen, between = [], []
     meeting = Meeting(lambda: between.append(len(seen)))
