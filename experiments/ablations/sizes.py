@@ -13,9 +13,10 @@ sweep = Sweep(
     axes=(
         arms(
             {
-                "40 px": {},
-                "24, 32, 40 px": {"stages.body.size": (24, 32, 40)},
-                "32 px": {"stages.*.size": 32},
+                "32 px": {},
+                "24 px": {"stages.*.size": 24},
+                "16, 24, 32 px": {"stages.body.size": (16, 24, 32)},
+                "32, 32, 40 px": {"stages.body.size": (32, 32, 40)},
             }
         ),
     ),
