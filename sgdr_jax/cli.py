@@ -21,6 +21,7 @@ from .config import Experiment, Find, config_hash, require
 from .options import (
     ALONE,
     WITH_EXPERIMENT,
+    CompareCommand,
     DataCommand,
     EvalCommand,
     FindLrCommand,
@@ -49,6 +50,7 @@ USAGE = """usage: sgdr-jax COMMAND …
                                     a picture of augmented training images and test-time views
   eval     DIR [--split test]       evaluate a finished run
   predict  PATHS… --run DIR         classes of image files, as CSV
+  compare  DIR [--results FILE]     what a sweep has found: arms beside a baseline, with intervals and tests
   prepare  NAME                     download and prepare a set of the TensorFlow Datasets catalogue
   models   [NAME]                   the networks, or the blocks of one
 
@@ -98,7 +100,7 @@ def _dispatch(argv: list[str]) -> None:
         near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *ALONE], 1)
         raise InputError(f"{name!r} is no command; " + (f"did you mean {near[0]}? " if near else "") + "sgdr-jax --help lists them")
     experiments = {"data": _data, "plan": _plan, "train": _train, "find-lr": _find_lr, "show-batch": _show_batch}
-    run = experiments | {"eval": _eval, "predict": _predict, "prepare": _prepare, "models": _models}
+    run = experiments | {"eval": _eval, "predict": _predict, "compare": _compare, "prepare": _prepare, "models": _models}
     run[name](command, rest[0] if rest else "")
 
 
@@ -309,6 +311,19 @@ def _predict(command: PredictCommand, _: str) -> None:
         command.out.write_text(text, encoding="utf-8", errors="surrogateescape")
     else:
         sys.stdout.write(text)
+
+
+def _compare(command: CompareCommand, _: str) -> None:
+    from . import answers
+    from .compare import compare
+
+    _check_output(command.results)
+    c, ui = command, Terminal()
+    found = compare(c.sweep, baseline=c.baseline, split=c.split, measure=c.measure, tta=c.tta, alpha=c.alpha)
+    made = answers.publish(found, c.out or c.sweep / "answer", c.results)
+    for part in answers.terminal(found):
+        ui.say(part)
+    ui.say(f"page, tables, pictures: {made[0].parent}" + (f"; section of {c.results}" if c.results else ""))
 
 
 def _prediction(net: Any, row: Any, disagreement: float | None) -> list[str]:

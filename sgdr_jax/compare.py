@@ -121,6 +121,7 @@ class Comparison(NamedTuple):
 
     Attributes:
         name: of the sweep.
+        question: that it asks, or "".
         folder: of the sweep.
         split, measure, tta: what the differences are of.
         alpha: level of the tests.
@@ -131,6 +132,7 @@ class Comparison(NamedTuple):
     """
 
     name: str
+    question: str
     folder: Path
     split: str
     measure: Measure
@@ -169,8 +171,8 @@ def compare(
     finished = [run for run in found if not run.missing]
     require(bool(finished), "finished runs", 0, f"none of the {len(found)} runs of {folder} has finished; go on with sgdr-jax sweep")
     names = list(dict.fromkeys(run.arm for run in found))
-    baseline = held["baseline"] if baseline is None else baseline
-    require(baseline in names, "--baseline", baseline, f"the arms are {', '.join(names)}")
+    base = held["baseline"] if baseline is None else baseline
+    require(base in names, "--baseline", base, f"the arms are {', '.join(names)}")
     require(0 < alpha < 1, "--alpha", alpha, "use a number between 0 and 1, such as 0.05")
     split = split or ("test" if all(run.summary.get("test") for run in finished) else "valid")
     require(split in ("valid", "test"), "--split", split, "use valid or test")
@@ -180,7 +182,7 @@ def compare(
     reader = functools.cache(lambda run_folder: examples.load(run_folder, split))
     left = [f"{run.arm}, seed {run.seed}: {run.missing}" for run in found if run.missing]
     left += [f"{run.arm}, seed {run.seed}: no {measure} of {split}" for run in finished if math.isnan(run.value(split, measure, tta))]
-    pairs = {name: _pairs(runs, by_arm[baseline], split, measure, tta) for name, runs in by_arm.items() if name != baseline}
+    pairs = {name: _pairs(runs, by_arm[base], split, measure, tta) for name, runs in by_arm.items() if name != base}
     changes = {name: _change(made, reader, tta, left, name) for name, made in pairs.items()}
     for name, made in pairs.items():
         alone = {run.seed for run in by_arm[name] if not run.missing} - {one.seed for one, _ in made}
@@ -188,7 +190,17 @@ def compare(
     paired = _paired(pairs, changes, split, measure, tta, alpha)
     arms = tuple(_arm(name, runs, split, paired.get(name)) for name, runs in by_arm.items())
     return Comparison(
-        held["name"], Path(folder), split, measure, tta, alpha, baseline, arms, tuple(left), _origin([run.folder for run in finished])
+        held["name"],
+        held.get("question", ""),
+        Path(folder),
+        split,
+        measure,
+        tta,
+        alpha,
+        base,
+        arms,
+        tuple(left),
+        _origin([run.folder for run in finished]),
     )
 
 

@@ -121,6 +121,28 @@ class PredictCommand:
 
 
 @dataclass
+class CompareCommand:
+    """What a sweep has found: every arm beside the baseline, seed by seed, with intervals and tests; tables, pictures, one HTML page."""
+
+    sweep: tyro.conf.Positional[Path]
+    """The sweep's folder."""
+    split: Literal["test", "valid"] | None = None
+    """Which images; by default test where the runs have it."""
+    measure: Literal["accuracy", "loss"] = "accuracy"
+    """What the differences are of."""
+    tta: bool = False
+    """Differences between the final figures of each run: of all its test-time views mixed, of the plain view where it has no others."""
+    baseline: str | None = None
+    """The arm that the others are set against; by default the sweep's own."""
+    alpha: float = 0.05
+    """Level of the tests; the intervals hold the true difference 1 - alpha of the time."""
+    out: Path | None = None
+    """Folder of answer.html, answer.md, answer.csv and the pictures; by default the folder `answer` of the sweep."""
+    results: Path | None = None
+    """Also write the sweep's section of this file, such as experiments/RESULTS.md, with pictures beside it."""
+
+
+@dataclass
 class ModelsCommand:
     """Lists the networks: parameters of the body in millions, billions of multiply-adds for one image, layer groups, default weights."""
 
@@ -139,4 +161,10 @@ WITH_EXPERIMENT = {
     "find-lr": FindLrCommand,
     "show-batch": ShowBatchCommand,
 }
-ALONE = {"eval": EvalCommand, "predict": PredictCommand, "prepare": PrepareCommand, "models": ModelsCommand}
+ALONE = {
+    "eval": EvalCommand,
+    "predict": PredictCommand,
+    "compare": CompareCommand,
+    "prepare": PrepareCommand,
+    "models": ModelsCommand,
+}

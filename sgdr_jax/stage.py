@@ -113,6 +113,25 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
     return StageRun(run.devices.replicate(first_state(run, p, params, stats)), update, validate)
 
 
+def cached_logits(setting: Setting, params: Tree, stats: Tree, size: int, split: str, ui: Quiet) -> np.ndarray | None:
+    """Logits of the plain view [n, classes] from cached activations; None where that would not be the network's answer, or no saving.
+
+    Where no stage has trained below the lowest one's groups, and that one trained on cached activations, all runs with the same body
+    share those of the held-out images too: of many heads over one body, as in a sweep, only the first sees the images.
+    """
+    lowest = min(setting.plan.stages, key=lambda p: p.groups.index(p.start))
+    n, kept = len(setting.images[split]), max(lowest.copies, 1) * len(setting.images["train"])
+    if not (lowest.stage.precompute and lowest.size == size and n <= 4 * kept):  # no larger files than the stage itself asked for, about
+        return None
+    run = setting.engine
+    cached = run.devices.replicate(activations(setting, lowest, params, stats, split, 0, ui))
+
+    def logits(batch: Batch, _: Any) -> jax.Array:
+        return run.predict(params, stats, run.rows(cached, run.devices.scatter(batch.index)), start=lowest.start)
+
+    return run.map(logits, n)
+
+
 def stage_batches(setting: Setting, p: StagePlan, first: int, stop: int) -> Iterator[Fed]:
     """The training batches of updates first … stop - 1 of a stage, with their images unless activations were cached."""
     times = p.stage.repeats

@@ -13,12 +13,12 @@ sweep = Sweep(
     axes=(
         arms(
             {
-                "first group frozen": {},
-                "and all statistics": {"stages.body.bn": "frozen"},
-                "first group's statistics": {"stages.body.train": "all", "stages.body.lr": (2e-3 / 9, 2e-3 / 3, 2e-3)},
-                "nothing frozen": {"stages.body.train": "all", "stages.body.lr": (2e-3 / 9, 2e-3 / 3, 2e-3), "stages.body.bn": "train"},
+                "last blocks train": {},
+                "their statistics frozen": {"stages.body.bn": "frozen"},
+                "the head alone": {"stages.body.train": "head", "stages.body.lr": 2e-3},
             }
         ),
     ),
     seeds=(0, 1, 2, 3, 4),
+    question=__doc__,
 )

@@ -13,12 +13,14 @@ sweep = Sweep(
     axes=(
         arms(
             {
-                "32 px": {},
-                "24 px": {"stages.*.size": 24},
-                "16, 24, 32 px": {"stages.body.size": (16, 24, 32)},
-                "32, 32, 40 px": {"stages.body.size": (32, 32, 40)},
+                "48 px": {},
+                "32 px": {"stages.*.size": 32},
+                "64 px": {"stages.*.size": 64},
+                "32, then 48 px": {"stages.head.size": 32},
+                "48, then 64 px": {"stages.body.size": 64},
             }
         ),
     ),
     seeds=(0, 1, 2, 3, 4),
+    question=__doc__,
 )

@@ -24,4 +24,5 @@ sweep = Sweep(
         ),
     ),
     seeds=(0, 1, 2, 3, 4),
+    question=__doc__,
 )
