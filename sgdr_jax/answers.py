@@ -25,10 +25,10 @@ from .significance import most_coverage
 
 def header(found: Comparison) -> list[str]:
     """Titles of the columns of `rows`."""
-    views = ["accuracy, TTA %"] if any(arm.tta_accuracy.n for arm in found.arms) else []
+    views = ["TTA %"] if any(arm.tta_accuracy.n for arm in found.arms) else []
     unit = "points" if found.measure == "accuracy" else "log-loss"
-    tests = [f"difference, {unit}", f"{_percent(1 - found.alpha)} interval", "p", "gained / lost", "p, examples", "", "to settle"]
-    return ["arm", "seeds", "accuracy %", *views, "log-loss", *tests, "seconds", "images"]
+    tests = [f"difference ({unit})", f"{_percent(1 - found.alpha)} interval", "p", "gained / lost", "p, examples", "", "to settle"]
+    return ["arm", "n", "accuracy %", *views, "log-loss", *tests, "seconds", "images"]
 
 
 def rows(found: Comparison) -> list[list[str]]:
@@ -59,7 +59,7 @@ def _paired(arm: Arm, found: Comparison) -> list[str]:
     interval = "" if math.isnan(paired.low) else f"{scale * paired.low:+.{digits}f} … {scale * paired.high:+.{digits}f}"
     settle = ""
     if paired.verdict == "undecided" and not math.isnan(paired.detectable):
-        seeds = "over 10,000 seeds" if paired.needed is None else f"{paired.needed:,} seeds"
+        seeds = "> 10,000 seeds" if paired.needed is None else f"{paired.needed:,} seeds"
         settle = f"{seeds} (now ±{scale * paired.detectable:.{digits}f})" if paired.detectable > 0 else ""
     return [
         f"{scale * paired.mean:+.{digits}f}",
@@ -98,7 +98,7 @@ def notes(found: Comparison) -> list[str]:
         f" With {n} seeds it holds the true mean {_percent(most_coverage(n))[:4].strip(' %')} % of the time at most." if 2 <= n < 6 else ""
     )
     return [
-        f"Mean ± standard deviation over seeds, on the {found.split} images. Differences are to {found.baseline!r}, seed by seed.",
+        f"Mean ± standard deviation over n seeds, on the {found.split} images. Differences are to {found.baseline!r}, seed by seed.",
         f"Interval of the mean difference: {level}, expanded-percentile bootstrap over seeds (Hesterberg 2015).{held}",
         "p: paired t test over seeds (would other seeds show it?), corrected for all arms by Holm's method; an arm is better or worse "
         f"where it is at most {alpha}.",
@@ -110,14 +110,23 @@ def notes(found: Comparison) -> list[str]:
     ]
 
 
+_TO_PRINT = ("arm", "n", "accuracy %", "TTA %", "log-loss", "p", "", "to settle", "seconds")
+"""Titles of the columns, besides the difference and its interval, that a terminal has room for; the files have all."""
+
+
 def terminal(found: Comparison) -> list[Any]:
     """The comparison to print: the table, what was left out, and the notes."""
     table = Table(box=box.SIMPLE_HEAD, title=f"{found.name}: {len(found.arms)} arms", title_justify="left", title_style="bold")
-    for name in header(found):
-        table.add_column(name, justify="left" if name in ("arm", "", "to settle") else "right")
+    titles = header(found)
+    kept = [i for i, t in enumerate(titles) if t in _TO_PRINT or t.startswith("difference") or t.endswith("interval")]
+    kept = [i for i in kept if titles[i] != ("log-loss" if found.measure == "accuracy" else "accuracy %")]
+    for i in kept:
+        left, width = titles[i] in ("arm", "", "to settle"), 14 if titles[i] == "arm" else None
+        table.add_column(titles[i], justify="left" if left else "right", min_width=width, no_wrap=not titles[i])
     colours = {"better": "green", "worse": "red"}
     for row, arm in zip(rows(found), found.arms, strict=True):
-        table.add_row(*row, style=colours.get(arm.paired.verdict, "") if arm.paired else "bold" * (arm.name == found.baseline))
+        style = colours.get(arm.paired.verdict, "") if arm.paired else "bold" * (arm.name == found.baseline)
+        table.add_row(*(row[i].partition(" (")[0] if titles[i] == "to settle" else row[i] for i in kept), style=style)
     return [table, *_left_out(found), *notes(found)]
 
 

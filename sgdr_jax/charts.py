@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _VERDICT = {"better": COLOURS[0], "worse": COLOURS[1], "undecided": GREY}
-_MOST_LINES = 8
-"""More arms than this are too many curves for one picture: then those that differ from the baseline are drawn, the farthest first."""
+_MOST_LINES, _MOST_ARMS = 8, 30
+"""More arms than these are too many curves, and lines, for one picture: then those farthest from the baseline are drawn."""
 
 
 def pictures(found: Comparison, folder: str | Path, stem: str = "") -> list[Path]:
@@ -52,13 +52,19 @@ def _title(found: Comparison) -> str:
     return what + (", all views" if found.tta else "") + (" (%)" if found.measure == "accuracy" else "")
 
 
+def _saved(axes: Axes, path: str | Path) -> Path:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return style.save(figure, path)
+
+
 # ---- arms ----
 
 
 def arms_picture(found: Comparison, path: str | Path) -> Path:
     """Draws every arm as a line: left each seed as a point with the mean as a bar, right the difference to the baseline with its
     interval, and in words what it is."""
-    arms, scale = [arm for arm in found.arms if arm.runs], _scale(found)
+    arms, scale = _to_show(found, [arm for arm in found.arms if arm.runs], _MOST_ARMS), _scale(found)
     figure = style.figure(9.5, 1.1 + 0.42 * len(arms))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1.15))
     for axes in (left, right):
@@ -88,6 +94,8 @@ def arms_picture(found: Comparison, path: str | Path) -> Path:
     left.set_title(_title(found), loc="left", fontsize=10, color=TEXT)
     unit = "points" if found.measure == "accuracy" else "log-loss"
     right.set_title(f"difference to the baseline, {100 * (1 - found.alpha):g} % interval ({unit})", loc="left", fontsize=10, color=TEXT)
+    if len(arms) < len(found.arms):
+        figure.supxlabel(f"{len(arms)} of {len(found.arms)} arms: those farthest from the baseline", fontsize=9, color=TEXT)
     return style.save(figure, path)
 
 
@@ -123,9 +131,9 @@ def _short(text: str, most: int) -> str:
 
 
 def curves_picture(found: Comparison, curves: dict[str, list[Curve]], path: str | Path) -> Path:
-    """Draws validation accuracy over epochs and over seconds of training: the mean of the seeds, and a band of one standard deviation."""
-    shown = _to_show(found, [arm for arm in found.arms if curves[arm.name]])
-    figure = style.figure(10.5, 4.4)
+    """Draws validation accuracy over epochs and over seconds of training: the mean of the seeds, and a band of one standard error."""
+    shown = _to_show(found, [arm for arm in found.arms if curves[arm.name]], _MOST_LINES)
+    figure = style.figure(10.5, 4.4, dpi=96)
     by_epoch, by_second = figure.subplots(1, 2, sharey=True)
     others = iter(COLOURS[:6] * 2)
     shades = {arm.name: COLOURS[6] if arm.name == found.baseline else next(others) for arm in shown}
@@ -133,9 +141,9 @@ def curves_picture(found: Comparison, curves: dict[str, list[Curve]], path: str 
     for axes, clock in ((by_epoch, "epochs"), (by_second, "seconds")):
         style.quiet(axes)
         for arm in shown:
-            x, mean, sd = _band(curves[arm.name], clock)
+            x, mean, error = _band(curves[arm.name], clock)
             axes.plot(x, 100 * mean, color=shades[arm.name], linewidth=1.8, marker="o", markersize=3.5, zorder=3)
-            axes.fill_between(x, 100 * (mean - sd), 100 * (mean + sd), color=shades[arm.name], alpha=0.13, linewidth=0)
+            axes.fill_between(x, 100 * (mean - error), 100 * (mean + error), color=shades[arm.name], alpha=0.12, linewidth=0)
             if clock == "seconds":
                 ends.append((float(x[-1]), float(100 * mean[-1]), arm.name))
         axes.margins(x=0.02)
@@ -146,7 +154,7 @@ def curves_picture(found: Comparison, curves: dict[str, list[Curve]], path: str 
     low, high = by_second.get_ylim()
     heights = _spread_out([y for _, y, _ in ends], 0.052 * (high - low), low, high)
     for (x, y, name), height in zip(ends, heights, strict=True):
-        line = {"arrowstyle": "-", "color": shades[name], "linewidth": 0.7, "alpha": 0.6, "shrinkA": 0, "shrinkB": 2}
+        line = {"arrowstyle": "-", "color": shades[name], "linewidth": 0.7, "alpha": 0.6, "shrinkA": 0, "shrinkB": 2, "relpos": (0, 0.5)}
         by_second.annotate(
             _short(name, 30),
             (x, y),
@@ -159,7 +167,7 @@ def curves_picture(found: Comparison, curves: dict[str, list[Curve]], path: str 
         )
     missing = len([arm for arm in found.arms if curves[arm.name]]) - len(shown)
     figure.suptitle(
-        "mean of the seeds ± one standard deviation" + (f"; the {missing} arms nearest to the baseline are not drawn" if missing else ""),
+        "mean of the seeds ± one standard error" + (f"; the {missing} arms nearest to the baseline are not drawn" if missing else ""),
         fontsize=10,
         color=TEXT,
         x=0.01,
@@ -168,15 +176,15 @@ def curves_picture(found: Comparison, curves: dict[str, list[Curve]], path: str 
     return style.save(figure, path)
 
 
-def _to_show(found: Comparison, arms: Sequence[Arm]) -> list[Arm]:
+def _to_show(found: Comparison, arms: Sequence[Arm], most: int) -> list[Arm]:
     """The baseline and the arms farthest from it, in the order of the sweep."""
     far = sorted((arm for arm in arms if arm.name != found.baseline), key=lambda arm: -abs(arm.paired.mean) if arm.paired else 0.0)
-    kept = {arm.name for arm in far[: _MOST_LINES - 1]} | {found.baseline}
+    kept = {arm.name for arm in far[: most - 1]} | {found.baseline}
     return [arm for arm in arms if arm.name in kept]
 
 
 def _band(curves: Sequence[Curve], clock: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and standard deviation over runs, at the runs' own points: point i of the mean lies at the mean place of point i of the runs
+    """Place, mean and standard error over runs, at the runs' own points: point i of the mean lies at the mean place of point i of the runs
     that came so far. Runs that stopped early hold their best up to the end."""
     longest = max(len(c.epochs) for c in curves)
 
@@ -185,7 +193,8 @@ def _band(curves: Sequence[Curve], clock: str) -> tuple[np.ndarray, np.ndarray, 
 
     x = np.nanmean([column(getattr(c, clock)) for c in curves], axis=0)
     held = [np.concatenate([c.accuracy, np.full(longest - len(c.accuracy), c.accuracy.max(initial=0))]) for c in curves]
-    return x, np.mean(held, axis=0), np.std(held, axis=0, ddof=1) if len(held) > 1 else np.zeros(longest)
+    error = np.std(held, axis=0, ddof=1) / math.sqrt(len(held)) if len(held) > 1 else np.zeros(longest)
+    return x, np.mean(held, axis=0), error
 
 
 def _spread_out(wanted: Sequence[float], apart: float, low: float, high: float) -> list[float]:
@@ -209,33 +218,27 @@ def _spread_out(wanted: Sequence[float], apart: float, low: float, high: float) 
 
 
 def time_picture(found: Comparison, path: str | Path) -> Path:
-    """Draws each arm's mean against its mean training time, with one standard deviation both ways, and the line of arms that none beats
-    in both."""
-    arms = [arm for arm in found.arms if arm.seconds.n and arm.runs]
-    figure = style.figure(8, 4.6)
-    axes = style.quiet(figure.subplots(), "both")
+    """Draws each arm's mean, with one standard error, against its mean training time, and the line of arms that none beats in both."""
     scale, good = _scale(found), 1 if found.measure == "accuracy" else -1
+    axes = style.quiet(style.figure(8, 4.6, dpi=120).subplots(), "both")
     points = []
-    for arm in arms:
+    for arm in _to_show(found, found.arms, _MOST_ARMS):
         values = np.array([scale * run.value(found.split, found.measure, found.tta) for run in arm.runs])
         values = values[~np.isnan(values)]
-        if not len(values):
-            continue
-        sd = values.std(ddof=1) if len(values) > 1 else 0.0
-        shade = colour(arm, found.baseline)
-        spread = 0 if math.isnan(arm.seconds.sd) else arm.seconds.sd
-        axes.errorbar(
-            arm.seconds.mean, values.mean(), sd, spread, color=shade, marker="o", markersize=7, elinewidth=0.9, alpha=0.9, zorder=3
-        )
-        points.append((arm.seconds.mean, float(values.mean()), arm.name))
+        if arm.seconds.n and len(values):
+            error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+            shade = {"color": colour(arm, found.baseline), "marker": "o", "markersize": 8, "elinewidth": 1.6, "zorder": 3}
+            axes.errorbar(arm.seconds.mean, values.mean(), error, markeredgecolor="white", **shade)
+            points.append((arm.seconds.mean, float(values.mean()), arm.name))
     best = frontier([(x, good * y) for x, y, _ in points])
-    axes.step([points[i][0] for i in best], [points[i][1] for i in best], where="post", color=COLOURS[2], linewidth=1.4, zorder=2)
-    axes.margins(x=0.12, y=0.14)
+    corners = [(points[i][0], points[i][1]) for i in best]
+    axes.step(*zip(*corners, strict=True), where="post", color=COLOURS[2], linewidth=1.4, alpha=0.8, zorder=2)
+    axes.margins(x=0.06, y=0.12)
     _label_points(axes, points)
     axes.set_xlabel("seconds of training, mean of the seeds")
     axes.set_ylabel(_title(found))
-    axes.set_title("green: no other arm is both faster and better", loc="left", fontsize=10, color=TEXT)
-    return style.save(figure, path)
+    axes.set_title("± one standard error; green: no other arm is both faster and better", loc="left", fontsize=10, color=TEXT)
+    return _saved(axes, path)
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -252,24 +255,14 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def _label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Writes each point's name beside it, towards the middle of the picture, above or below its neighbours."""
-    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    for inward in (True, False):
-        side = [p for p in points if (p[0] > (left + right) / 2) == inward]
-        heights = _spread_out([y for _, y, _ in side], 0.05 * (high - low), low, high)
-        for (x, y, name), height in zip(side, heights, strict=True):
-            shift = (-1 if inward else 1) * 0.02 * (right - left)
-            line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "alpha": 0.7, "shrinkA": 0, "shrinkB": 4}
-            axes.annotate(
-                _short(name, 30),
-                (x, y),
-                xytext=(x + shift, height + 0.012 * (high - low)),
-                fontsize=8.5,
-                color=TEXT,
-                ha="right" if inward else "left",
-                va="center",
-                arrowprops=line,
-            )
+    """Writes the points' names in a column to the right of the picture, in the order of their heights, each with a line to its point."""
+    low, high = axes.get_ylim()
+    edge = axes.get_xlim()[1]
+    heights = _spread_out([y for _, y, _ in points], 0.055 * (high - low), low, high)
+    for (x, y, name), height in zip(points, heights, strict=True):
+        line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "alpha": 0.7, "shrinkA": 0, "shrinkB": 4, "relpos": (0, 0.5)}
+        place = {"xytext": (edge, height), "va": "center", "fontsize": 9, "color": TEXT, "annotation_clip": False}
+        axes.annotate(f" {_short(name, 32)}", (x, y), arrowprops=line, **place)
 
 
 # ---- two axes ----

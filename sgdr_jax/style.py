@@ -15,11 +15,11 @@ GREY = "#8a8a8a"
 TEXT = "#444444"
 
 
-def figure(width: float, height: float) -> Figure:
-    """An empty figure that belongs to no window and no global list; inches."""
+def figure(width: float, height: float, dpi: int = 150) -> Figure:
+    """An empty figure that belongs to no window and no global list; inches, and pixels per inch."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+    return Figure(figsize=(width, height), dpi=dpi, layout="constrained")
 
 
 def quiet(axes: Axes, grid: str = "y") -> Axes:
