@@ -10,6 +10,7 @@ arrays are split over examples only, so a batch that is spread over devices stay
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -169,7 +170,8 @@ def _geometry(images: Array, steps: list[_Step], bends: list[_Step], size: int, 
     """The images under the composed map of coordinates. Here, and only here, is chosen how pixels are fetched."""
     if bends:
         matrices = _compose(steps) if steps else jnp.broadcast_to(jnp.eye(3, dtype=jnp.float32), (len(images), 3, 3))
-        return resampling.resample(images, matrices, size, _scales(steps), border, sum(_bend(step, size) for step in bends))
+        field = functools.reduce(jnp.add, [_bend(step, size) for step in bends])
+        return resampling.resample(images, matrices, size, _scales(steps), border, field)
     if not steps:
         return resize(images, size)
     matrices = _compose(steps)
