@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .types import Augmentation, Dataset, InputError, Model, Schedule
+from .snapshots import Snapshots
+from .types import Augmentation, Dataset, InputError, Length, Model, Schedule
 
 
 def require(ok: bool, field_name: str, value: object, fix: str) -> None:
@@ -81,6 +82,9 @@ class Find:
 class Optimizer:
     """How gradients become updates; the learning rate belongs to the stage."""
 
+    ema: float = field(default=0.0, kw_only=True)
+    """Decay of a moving average of the weights, 0…1, kept beside the final network and compared with it; 0 for none."""
+
 
 @dataclass(frozen=True)
 class Sgd(Optimizer):
@@ -122,6 +126,7 @@ class AdamW(Optimizer):
 
 def _check_optimizer(optimizer: Sgd | AdamW) -> None:
     require(0 <= optimizer.momentum < 1, "optimizer.momentum", optimizer.momentum, "use a number in 0…1, below 1")
+    require(0 <= optimizer.ema < 1, "optimizer.ema", optimizer.ema, "use a number in 0…1, below 1")
     require(
         _finite(optimizer.weight_decay) and optimizer.weight_decay >= 0, "optimizer.weight_decay", optimizer.weight_decay, "use 0 or more"
     )
@@ -162,6 +167,9 @@ class Stage:
     bn: Literal["train", "frozen"] | tuple[str, ...] = "train"
     """Trained groups normalise with batch statistics and collect them (train), or with the stored ones (frozen); names: these groups
     train theirs. The head always trains its own."""
+    recalibrate: bool | tuple[str, ...] = False
+    """Measure the stored batch statistics anew before the first update, on all training images at the stage's size: those of all layer
+    groups, or of the groups named. For stages that unfreeze or resize."""
     patience: int | None = None
     """Stop once the validation loss has not improved at this many cycle ends in a row; None: run all cycles."""
     optimizer: Optimizer | None = None
@@ -273,8 +281,12 @@ class Experiment:
     """Weights in the loss: 0 every training image counts the same, 1 every class does; the other way to the same end as `balance`."""
     epoch_steps: int = 1
     """Least number of updates per epoch: a small set is gone through several times in one epoch of the schedules."""
+    budget: float | None = None
+    """Epochs that all stages together may take; a plan that takes more is refused. Lengths can be shares of it (`schedules.Share`)."""
     evaluate: Eval = Eval()
     """How splits are evaluated."""
+    snapshots: Snapshots = field(default_factory=Snapshots)
+    """Networks kept at cycle ends for ensembles and averages of weights."""
     keep_best: bool = True
     """A stage that ends below the best state so far on the validation images is undone."""
     canvas: int | None = None
@@ -306,6 +318,7 @@ class Experiment:
             self.images in ("auto", "resident", "streamed", "decoded"), "images", self.images, "use auto, resident, streamed or decoded"
         )
         require(self.epoch_steps >= 1, "epoch_steps", self.epoch_steps, "use at least 1")
+        require(self.budget is None or self.budget > 0, "budget", self.budget, "use a positive number of epochs, or None")
         require(self.canvas is None or 8 <= self.canvas <= 8192, "canvas", self.canvas, "use 8…8192 pixels, or None")
         require(0 <= self.max_bad_share <= 1, "max_bad_share", self.max_bad_share, "use a share in 0…1")
         require(
@@ -327,7 +340,7 @@ def _tag(kind: type) -> str:
 
 
 def _known_types() -> dict[str, type]:
-    bases = (Dataset, Model, Schedule, Augmentation, Optimizer, Stage, Experiment, Eval, Parallel, Spread, Find)
+    bases = (Dataset, Model, Schedule, Length, Augmentation, Optimizer, Stage, Experiment, Eval, Snapshots, Parallel, Spread, Find)
     return {_tag(kind): kind for base in bases for kind in _all_subclasses(base)}
 
 

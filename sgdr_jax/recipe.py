@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from . import checkpoint, examples, report
+from . import bn, checkpoint, ensemble, examples, report
 from .compilation import compiled
 from .config import Experiment, Find, config_hash, to_json
 from .evaluate import answers, calibration, predict_views
@@ -22,6 +22,7 @@ from .loop import Best, Score, Standing, Work, fit
 from .plan import StagePlan, as_csv, describe, ratios
 from .progress import Quiet
 from .rehearsal import ahead, rehearse, rehearse_evaluation
+from .schedules.plateau import Lowered
 from .setting import Setting, prepare
 from .stage import StageRun, cached_logits, find_lr, first_state, hyper_rows, open_stage, stage_batches
 from .state import TrainState, Tree
@@ -46,6 +47,7 @@ class Memory(NamedTuple):
         best: accuracy, loss, stage and cycle of the best state, or None before the first validation.
         seconds: spent in the stage so far.
         stages: summaries of the finished stages.
+        lowered: see `loop.Standing`; None before the first cycle's end.
     """
 
     stage: int
@@ -57,6 +59,7 @@ class Memory(NamedTuple):
     best: list[float] | None
     seconds: float
     stages: list[dict[str, Any]]
+    lowered: list[Any] | None = None
 
 
 def _stage_summary(book: Logbook, p: StagePlan, lr: tuple[float, ...], seconds: float, standing: Standing) -> dict[str, Any]:
@@ -125,6 +128,7 @@ def _keeping(
             best=[b.score.accuracy, b.score.loss, b.stage, b.cycle] if b else None,
             seconds=time.perf_counter() - began,
             stages=done,
+            lowered=list(standing.lowered) if np.isfinite(standing.lowered.best) else None,
         )
         arrays = {"state": state._asdict(), "best": {"params": b.params, "stats": b.stats} if b else {}}
         folder = book.path / "checkpoints"
@@ -152,7 +156,10 @@ def run_stage(
     if memory:
         restored, best = _restore(setting, book.path, memory, first_state(setting.engine, p, now.params, now.stats))
         now = now._replace(params=copy(restored.params), stats=copy(restored.stats))
-        first, standing = memory.step, Standing(best, np.inf if memory.lowest is None else memory.lowest, memory.stale, memory.stopped)
+        lowest, lowered = np.inf if memory.lowest is None else memory.lowest, Lowered(*memory.lowered) if memory.lowered else Lowered()
+        first, standing = memory.step, Standing(best, lowest, memory.stale, memory.stopped, lowered)
+    elif p.stage.recalibrate:
+        now = _recalibrated(setting, p, now, book, ui)
     stage = open_stage(setting, p, now.params, now.stats, ui)
     state = restored or stage.state
     rates = tuple(memory.lr) if memory else _choose_lr(setting, p, stage, done, book, ui)
@@ -161,7 +168,14 @@ def run_stage(
     log, save = _keeping(p, book, rates, done, began)
     if first < p.steps and not standing.stopped:
         with ui.bar(p.stage.name, p.steps - first) as tick:
-            work = Work(stage.update, stage.validate, log, save, lambda _, loss: tick(1, note=f"loss {loss:.3f}"))
+            work = Work(
+                stage.update,
+                stage.validate,
+                log,
+                save,
+                lambda _, loss: tick(1, note=f"loss {loss:.3f}"),
+                partial(_snapshot, setting, p, book),
+            )
             batches = stage_batches(setting, p, first, p.steps)
             state, standing = fit(
                 state,
@@ -174,8 +188,10 @@ def run_stage(
                 stage=p.index,
                 first=first,
                 patience=p.stage.patience,
+                plateau=p.table.plateau,
                 save_every=setting.experiment.checkpoint_steps,
             )
+    ensemble.keep_average(book.path, state, p.optimizer, p.size)
     done.append(_stage_summary(book, p, rates, time.perf_counter() - began, standing))
     ui.say(
         f"  validation loss {done[-1]['valid_loss']:.4f}, accuracy {done[-1]['valid_accuracy']:.4f}"
@@ -187,6 +203,22 @@ def run_stage(
             ui.say(f"  not better than stage {setting.experiment.stages[best.stage].name!r} on the validation images: undone")
         return Network(copy(best.params), copy(best.stats), setting.plan.stages[best.stage].size), best
     return Network(state.params, state.stats, p.size), best
+
+
+def _recalibrated(setting: Setting, p: StagePlan, now: Network, book: Logbook, ui: Quiet) -> Network:
+    """The network with its batch statistics measured at the stage's size; how far they moved is kept as a row."""
+    groups = p.stage.recalibrate if isinstance(p.stage.recalibrate, tuple) else None
+    stats = bn.recalibrate(setting, now.params, now.stats, p.size, groups=groups, ui=ui)
+    moved = bn.drift(now.stats, stats)
+    book.append({"kind": "bn", "stage": p.stage.name, "step": 0, "drift": moved})
+    ui.say("  batch statistics measured; moved by " + ", ".join(f"{g} {shift:.2f} sd" for g, (shift, _) in moved.items() if shift))
+    return now._replace(stats=stats)
+
+
+def _snapshot(setting: Setting, p: StagePlan, book: Logbook, state: TrainState, row: dict[str, Any]) -> None:
+    """Keeps the network at a cycle's end, where the experiment asks for snapshots."""
+    facts = {"stage": p.index, "size": p.size} | {name: row[name] for name in ("cycle", "step", "accuracy", "loss")}
+    ensemble.keep(book.path, state.params, state.stats, facts, setting.experiment.snapshots)
 
 
 def _restore(setting: Setting, folder: Path, memory: Memory, like: TrainState) -> tuple[TrainState, Best | None]:
@@ -209,6 +241,8 @@ def run(
     experiment_file: str | Path | None = None,
     ui: Quiet | None = None,
     compile_ahead: bool | None = None,
+    prepared: Callable[[Experiment], Setting] | None = None,
+    pictures: bool = True,
 ) -> dict[str, Any]:
     """Runs an experiment from data to final numbers, keeping everything in a run folder.
 
@@ -219,6 +253,8 @@ def run(
         experiment_file: named in environment.json.
         ui: progress bars; silent by default.
         compile_ahead: compile the next stages while one trains; None does where the device is not the processor that compiles.
+        prepared: makes the experiment ready to run, in place of `prepare`.
+        pictures: draw the run's pictures at its end.
 
     Returns:
         The summary that is also kept as summary.json: stages, validation and test figures, seconds, what was compiled.
@@ -231,7 +267,7 @@ def run(
     if resume and (finished := read_summary(folder)):
         ui.say("this run has finished already")
         return finished
-    setting = prepare(experiment, ui)
+    setting = prepared(experiment) if prepared else prepare(experiment, ui)
     if held:
         _check_weights(folder, setting.loaded.record())
     loaded = time.perf_counter() - began
@@ -287,11 +323,13 @@ def _remember(setting: Setting, book: Logbook) -> Memory | None:
     """Where the newest good checkpoint stands, after dropping the rows that came after it; None to start from the beginning."""
     found = checkpoint.latest(book.path / "checkpoints")
     if not found:
+        ensemble.forget(book.path, 0, 0)
         book.truncate_after(setting.experiment.stages[0].name, 0)
         return None
     memory = Memory(**found.metadata)
     name = setting.experiment.stages[memory.stage].name
     book.truncate_after(name, memory.step)
+    ensemble.forget(book.path, memory.stage, memory.step)
     return memory
 
 
@@ -332,4 +370,6 @@ def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: L
         if len(seen.by_count) > 1:
             results["times"][f"tta_{split}"] = seen.seconds[1]
             results["tta"][split] = seen.by_count
+    if rows := ensemble.compare(setting, book.path, results, ui):
+        results["snapshots"] = rows
     return results

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from . import lr_finder
+from . import bn, lr_finder, optim
 from .config import AdamW, Find, Sgd
 from .engine import Engine
 from .evaluate import judge
@@ -22,10 +22,9 @@ from .state import Hyper, TrainState, Tree
 
 def hyper_rows(setting: Setting, p: StagePlan, peaks: tuple[float, ...]) -> Hyper:
     """The numbers of every update of a stage, float32: lr [steps, trained groups], the others [steps]."""
-    assert isinstance(p.optimizer, Sgd | AdamW)
-    lr = p.table.scale[:, None] * np.asarray(peaks)[None, :]
-    constant = (np.full(p.steps, value) for value in (p.optimizer.weight_decay, setting.experiment.label_smoothing))
-    return Hyper(*(np.asarray(rows, np.float32) for rows in (lr, p.momentum, *constant)))
+    lr = p.scale * np.asarray(peaks)[None, :]
+    smoothing = np.full(p.steps, setting.experiment.label_smoothing)
+    return Hyper(*(np.asarray(rows, np.float32) for rows in (lr, p.momentum, p.weight_decay, smoothing)))
 
 
 class Fed(NamedTuple):
@@ -58,12 +57,12 @@ class StageRun(NamedTuple):
 
     state: TrainState
     update: Callable[[TrainState, Hyper, Fed], tuple[TrainState, dict[str, Any]]]
-    validate: Callable[[TrainState], dict[str, float]]
+    validate: Callable[[TrainState], dict[str, Any]]
 
 
 def first_state(run: Engine, p: StagePlan, params: Tree, stats: Tree) -> TrainState:
     """A stage's state before its first update: a fresh optimizer around the network."""
-    slots = run.slots({g: params[g] for g in p.trained}, optimizer=p.optimizer, trained=p.trained)
+    slots = run.slots({g: params[g] for g in p.trained}, optimizer=optim.kind(p.optimizer), trained=p.trained)
     return TrainState(jax.numpy.int32(0), params, stats, slots)
 
 
@@ -100,7 +99,9 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
         x, target = inputs(fed, target)
         return step(state, hyper, x, target, weight, keys["dropout"])
 
-    def validate(state: TrainState) -> dict[str, float]:
+    moving = [g for g in p.collects if g != "head"]  # how far their statistics are from those that the weights came with
+
+    def validate(state: TrainState) -> dict[str, Any]:
         def logits(batch: Batch, x: jax.Array) -> jax.Array:
             if valid is None:
                 return run.predict(state.params, state.stats, run.plain(x, size=size))
@@ -108,7 +109,8 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
 
         images = setting.images["valid"]
         rows = run.map(logits, len(images), images if valid is None else None)
-        return judge(rows, setting.data.labels["valid"])
+        drift = {} if run.rehearsing else bn.drift(*({g: tree[g] for g in moving} for tree in (setting.stats, state.stats)))
+        return judge(rows, setting.data.labels["valid"]) | ({"drift": drift} if drift else {})
 
     return StageRun(run.devices.replicate(first_state(run, p, params, stats)), update, validate)
 
@@ -156,7 +158,8 @@ def find_lr(setting: Setting, p: StagePlan, stage: StageRun, find: Find, ui: Qui
     """Runs the learning-rate finder for a stage on a copy of its state, with the stage's own update program."""
     shares = np.asarray(ratios(find, p.trained))
     base = hyper_rows(setting, p, (0.0,) * len(p.trained))
-    rest = [np.float32(rows[0]) for rows in (np.full(1, p.optimizer.momentum), base.weight_decay, base.label_smoothing)]  # pyright: ignore[reportAttributeAccessIssue]
+    assert isinstance(p.optimizer, Sgd | AdamW)
+    rest = [np.float32(x) for x in (p.optimizer.momentum, p.optimizer.weight_decay, base.label_smoothing[0])]
 
     def update(state: TrainState, lr: float, fed: Fed) -> tuple[TrainState, float]:
         state, sums = stage.update(state, Hyper((lr * shares).astype(np.float32), *rest), fed)

@@ -15,20 +15,23 @@ FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in sor
 
 # A module imports from earlier lines only, or from its own folder.
 LAYERS = (
-    "types rng trees progress labels caches style",
-    "examples significance",
+    "types rng trees progress labels caches style meeting",
+    "examples significance snapshots",
     "config decode",
     "placement canvas sweep",
     "schedules augment models datasets metrics sampling torch_file state",
     "compilation calibrate",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
-    "survey steps plan loop lr_finder precompute tta pretrained measure",
+    "ledger survey steps plan loop lr_finder precompute tta pretrained measure",
     "feed report tables options compare",
     "engine charts",
     "evaluate setting show answers",
+    "bn",
     "stage trained",
-    "rehearsal",
+    "rehearsal lanes ensemble",
     "recipe",
+    "workers",
+    "commands",
     "session cli __init__",
     "__main__",
 )
@@ -58,9 +61,9 @@ DOORS = {
 }
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
-WITHOUT_JAX = """__init__ types progress labels caches style examples significance config weights decode placement canvas lesson2
-    sampling pipeline survey plan report compare charts answers logbook tables options cli experiment_file sweep schedules augment
-    models datasets metrics calibrate"""
+WITHOUT_JAX = """__init__ types progress labels caches style examples significance snapshots config weights decode placement canvas
+    lesson2 sampling pipeline survey plan report compare charts answers logbook tables options cli experiment_file sweep ledger meeting
+    commands schedules augment models datasets metrics calibrate"""
 NEEDS_JAX = {
     "augment/kernel",
     "augment/resampling",

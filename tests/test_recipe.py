@@ -14,7 +14,7 @@ from sgdr_jax.datasets import Synthetic
 from sgdr_jax.loop import Score
 from sgdr_jax.progress import Quiet
 from sgdr_jax.recipe import run
-from sgdr_jax.schedules import Constant, Sgdr
+from sgdr_jax.schedules import Constant, Plateau, Sgdr
 from sgdr_jax.setting import prepare
 from sgdr_jax.stage import find_lr, hyper_rows, open_stage, stage_batches
 from sgdr_jax.state import Hyper
@@ -161,6 +161,36 @@ def test_a_killed_run_resumes_to_the_same_bits(finished, tmp_path, monkeypatch, 
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("at", [9, 13])
+def test_a_plateau_schedule_resumes_with_the_rates_it_had(tmp_path, monkeypatch, at):
+    """A threshold that no loss reaches lowers the rate after every epoch but the first."""
+    import sgdr_jax.recipe as recipe
+
+    lazy = Stage("s", size=16, train="head", lr=0.01, schedule=Plateau(4, 0.5, patience=0, threshold=0.99), precompute=True, augment=False)
+    experiment = small(lazy, checkpoint_steps=3)
+    run(experiment, tmp_path / "whole")
+    real = recipe.open_stage
+
+    def fragile(*args):
+        stage = real(*args)
+
+        def update(state, *rest):
+            if int(state.step) == at:
+                raise Killed
+            return stage.update(state, *rest)
+
+        return stage._replace(update=update)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe, "open_stage", fragile)
+        with pytest.raises(Killed):
+            run(experiment, tmp_path / "run")
+    run(experiment, tmp_path / "run", resume=True)
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+    rates = [row["lr"]["head"] for row in rows(tmp_path / "run") if row["kind"] == "train"]
+    np.testing.assert_allclose(rates, 0.01 * np.repeat([1, 1, 0.5, 0.25], 4), rtol=1e-6)
+
+
 def test_a_run_folder_belongs_to_one_config(finished):
     folder, _ = finished
     before = (folder / "config.json").read_bytes()
@@ -237,6 +267,45 @@ def test_another_rate_or_schedule_compiles_nothing():
             state, _ = stage.update(state, Hyper(*(r[step] for r in (rows, other)[step % 2])), batch)
         jax.block_until_ready(state)
     assert not compiled
+
+
+def test_statistics_are_measured_before_the_stage_and_only_then(tmp_path, monkeypatch):
+    import sgdr_jax.recipe as recipe
+
+    stages = (
+        Stage("first", size=16, lr=1e-2, schedule=Constant(1)),
+        Stage("bigger", size=24, train="head", lr=1e-2, schedule=Constant(2), recalibrate=("early", "late")),
+    )
+    experiment = small(*stages, keep_best=False)
+    run(experiment, tmp_path / "whole")
+    moved = [row for row in rows(tmp_path / "whole") if row["kind"] == "bn"]
+    assert len(moved) == 1 and moved[0]["stage"] == "bigger" and moved[0]["step"] == 0
+    assert min(moved[0]["drift"]["early"]) > 0 and moved[0]["drift"]["head"] == [0, 0]
+    drifts = [row["drift"] for row in rows(tmp_path / "whole") if row["kind"] == "eval" and "drift" in row]
+    assert len(drifts) == 1 and drifts[0].keys() == {"early", "late"}  # of the first stage: the second collects none of the body's
+    real, count = recipe.open_stage, 0
+
+    def fragile(*args):
+        stage = real(*args)
+
+        def update(*words):
+            nonlocal count
+            count += 1
+            if count > 9:  # the first epoch of the second stage is saved
+                raise Killed
+            return stage.update(*words)
+
+        return stage._replace(update=update)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(recipe, "open_stage", fragile)
+        run(experiment, tmp_path / "run")
+    run(experiment, tmp_path / "run", resume=True)
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+    for a, b in zip(leaves(tmp_path / "run"), leaves(tmp_path / "whole"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(InputError, match=r"recalibrate is .*use True, False, or names out of early, late, head"):
+        run(small(dataclasses.replace(stages[1], recalibrate=("nose",))), tmp_path / "other")
 
 
 def test_a_bigger_size_follows(tmp_path):
