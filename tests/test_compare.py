@@ -258,6 +258,19 @@ def test_pictures_show_every_seed(found: Comparison, tmp_path: Path, monkeypatch
     assert words[0] == "baseline" and words[1] == f"{100 * of(found, 'without').paired.mean:+.2f}  worse"
 
 
+@pytest.mark.parametrize("measure", ["accuracy", "loss"])
+def test_the_line_of_the_best_joins_what_nothing_beats(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measure: Any) -> None:
+    figures: list[Any] = []
+    monkeypatch.setattr(charts.style, "save", lambda figure, path: figures.append(figure) or path)
+    found = compare(folder, measure=measure)
+    charts.time_picture(found, tmp_path / "time.png")
+    (line,) = (line for line in figures[0].axes[0].get_lines() if line.get_drawstyle() == "steps-post")
+    scale = 100 if measure == "accuracy" else -1  # of what is good
+    points = [(arm.seconds.mean, scale * getattr(arm, measure).mean) for arm in found.arms]
+    best = sorted(p for p in points if not any(q[0] <= p[0] and q[1] >= p[1] and q != p for q in points))
+    np.testing.assert_allclose([line.get_xdata(), np.multiply(line.get_ydata(), 1 if scale > 0 else -1)], np.transpose(best))
+
+
 def test_many_arms_are_cut_to_the_farthest(tmp_path: Path) -> None:
     sweep = Sweep("many", experiment(), (grid({"batch_size": tuple(range(8, 60))}),))
     fill(tmp_path / "many", sweep, lambda run, _: 1.0, n=50)
