@@ -56,9 +56,7 @@ class Loaded(NamedTuple):
         text += f"; images of mean {mean} and sd {std} ({how.by})"
         if how.interpolation:
             # Decoding and augmentation have their own filters, the same for every network.
-            text += (
-                f", in training resized{f' to {how.size} px' if how.size else ''} by {how.interpolation}, here by area, then bilinear"
-            )
+            text += f", in training resized{f' to {how.size} px' if how.size else ''} by {how.interpolation}, here by area, then bilinear"
         return text
 
 

@@ -147,7 +147,7 @@ def run_stage(
     """Runs one stage from `now`, or from a checkpoint of it when `memory` speaks of this stage; appends its summary to `done`."""
     began = time.perf_counter() - (memory.seconds if memory else 0.0)
     ui.say(f"[bold]{p.stage.name}[/bold]: {p.steps} updates at {p.size_text} px, trains {', '.join(p.trained)}")
-    copy = setting.engine.devices.replicate
+    copy = setting.engine.devices.hold
     first, standing, restored = 0, Standing(best), None
     if memory:
         restored, best = _restore(setting, book.path, memory, first_state(setting.engine, p, now.params, now.stats))
@@ -193,7 +193,7 @@ def _restore(setting: Setting, folder: Path, memory: Memory, like: TrainState) -
     """The arrays of the checkpoint that `memory` was read with; `like` gives the structure of the stage's state."""
     nets = {"params": like.params, "stats": like.stats} if memory.best else {}
     name = checkpoint.step_name(memory.stage, memory.step)
-    arrays = setting.engine.devices.replicate(checkpoint.restore(folder / "checkpoints", name, {"state": like._asdict(), "best": nets}))
+    arrays = setting.engine.devices.hold(checkpoint.restore(folder / "checkpoints", name, {"state": like._asdict(), "best": nets}))
     best = None
     if memory.best:
         accuracy, loss, stage, cycle = memory.best

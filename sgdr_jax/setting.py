@@ -61,8 +61,8 @@ def prepare(experiment: Experiment, ui: Quiet | None = None) -> Setting:
     network, params, stats, loaded = pretrained.start(experiment.model, len(data.classes), data.channels, key_for(experiment.seed, "init"))
     ui.say(f"{type(experiment.model).__name__}: {loaded}")
     programs = engine(experiment, network)
-    params, stats = programs.devices.replicate((params, stats))
-    resident, why = residence(experiment.images, data.bytes, data.kept, device=free(programs.devices))
+    params, stats = programs.devices.hold((params, stats))
+    resident, why = residence(experiment.images, -(-data.bytes // programs.devices.count), data.kept, device=free(programs.devices))
     ui.say(f"images: {sum(data.sizes.values()):,} of {data.images['train'].shape[1]} px; {data.why}; {why}")
     feeds = {split: images(pixels, programs.devices, resident) for split, pixels in data.images.items()}
     return Setting(experiment, data, schedule, programs, feeds, params, stats, loaded)

@@ -17,10 +17,12 @@ Activation = Callable[[Array], Array]
 
 
 class Mode(NamedTuple):
-    """How a group is run: `collect` uses and collects batch statistics; with a `key` dropout is on."""
+    """How a group is run: `collect` uses and collects batch statistics; with a `key` dropout is on; `axis` is the mapped axis that the
+    batch is split over, None where it is whole."""
 
     collect: bool = False
     key: Array | None = None
+    axis: str | None = None
 
 
 def empty(*shape: int) -> np.ndarray:
@@ -48,8 +50,8 @@ class BatchNorm(nnx.Module):
         scale, bias, mean, var = self.scale[...], self.bias[...], self.mean[...], self.var[...]
         if not mode.collect:
             return layers.batch_norm_apply(x, scale, bias, mean, var, self.eps)
-        y, batch_mean, batch_var = layers.batch_norm_train(x, scale, bias, self.eps)
-        count = x.size // x.shape[-1]
+        y, batch_mean, batch_var = layers.batch_norm_train(x, scale, bias, self.eps, mode.axis)
+        count = x.size // x.shape[-1] * (1 if mode.axis is None else lax.axis_size(mode.axis))
         self.mean[...] = self.momentum * mean + (1 - self.momentum) * batch_mean
         self.var[...] = self.momentum * var + (1 - self.momentum) * (count / max(count - 1, 1)) * batch_var
         return y

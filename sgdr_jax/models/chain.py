@@ -67,6 +67,7 @@ class Network:
         collect: tuple[str, ...] = (),
         key: Array | None = None,
         dtype: Any = jnp.float32,
+        axis: str | None = None,
     ) -> tuple[Array, Tree]:
         """Runs the groups from `start` (the first if None) up to but excluding `stop` (None: to the end) and gives output and statistics.
 
@@ -79,6 +80,7 @@ class Network:
             collect: groups that normalise with batch statistics and update the running ones; all others use the stored ones.
             key: for dropout; needed if a group that has dropout is in `train`.
             dtype: of the body's arithmetic; pooled activations, head and logits are float32.
+            axis: name of the mapped axis that the batch is split over; collected statistics are then those of the whole batch.
 
         Returns:
             float32 logits [b, classes] if the end is reached; pooled float32 activations [b, 2 · features] before the head;
@@ -102,7 +104,7 @@ class Network:
             x = x.astype(jnp.float32 if name == "head" else dtype)
             # What is collected is put in the place of the statistics, which must be arrays that jax can replace.
             group = nnx.merge(self.graphs[name], params[name], jax.tree.map(jnp.asarray, stats[name]))
-            x = group(x, Mode(name in collect, jax.random.fold_in(key, position) if key is not None and name in train else None))
+            x = group(x, Mode(name in collect, jax.random.fold_in(key, position) if key is not None and name in train else None, axis))
             if name in collect:
                 stats[name] = nnx.to_pure_dict(nnx.state(group, nnx.BatchStat))
         return x, stats
