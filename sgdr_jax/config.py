@@ -289,8 +289,8 @@ class Experiment:
     canvas: int | None = None
     """Side in pixels at which images are stored; None: 1.15 times the largest stage size, and no larger than arrays already are."""
     images: Literal["auto", "resident", "streamed", "decoded"] = "auto"
-    """Where images lie: on the devices, a share on each (resident), on the host and read batch by batch (streamed), or decoded anew for each batch
-    (decoded); auto: resident where they fit, else streamed, else decoded. The numbers are the same in all cases."""
+    """Where images lie: on the devices, a share on each (resident), on the host and read batch by batch (streamed), or decoded anew for
+    each batch (decoded); auto: resident where they fit, else streamed, else decoded. The numbers are the same in all cases."""
     max_bad_share: float = 0.01
     """Stop when more than this share of the image files cannot be read; below it they are named and left out."""
     checkpoint_steps: int | None = None

@@ -75,7 +75,7 @@ def start(hosts: Hosts) -> None:
         InputError: when they do not come together within `hosts.wait` seconds, or do not have equally many devices.
     """
     found = around() if hosts.coordinator is None and hosts.detect else ""
-    if hosts.coordinator is None and not found or hosts.count == 1:
+    if (hosts.coordinator is None and not found) or hosts.count == 1:
         return
     named = {"coordinator_address": hosts.coordinator, "num_processes": hosts.count, "process_id": hosts.index}
     limits = {"initialization_timeout": hosts.wait + 60, "heartbeat_timeout_seconds": HEARTBEAT, "shutdown_timeout_seconds": 10}
