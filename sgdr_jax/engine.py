@@ -15,7 +15,7 @@ from . import metrics, optim, steps, tta
 from .augment import kernel
 from .config import Experiment, Optimizer
 from .feed import Images, rows
-from .mesh import Devices, compute_dtype, devices
+from .mesh import Devices, compute_dtype, devices, readable
 from .models.chain import Network
 from .plan import StagePlan
 from .sampling import Batch, eval_batches
@@ -88,7 +88,7 @@ class Engine:
             else zip(batches, itertools.repeat(None))
         )
         for batch, x in fed:
-            out.append(self.devices.gather(function(batch, x)))
+            out.append(readable(function(batch, x)))
             done.append(int(batch.weight.sum()))
             if len(out) > 2:  # fetched two batches late, so that the device never waits for the host
                 out[-3] = np.asarray(out[-3])

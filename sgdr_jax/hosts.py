@@ -7,49 +7,23 @@ gone. With a single process everything here is a plain call.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import sys
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-from .config import require
 from .types import InputError
 
 HEARTBEAT = 30
 """Seconds without a sign of life after which a host counts as dead, and all others end."""
-
-
-@dataclass(frozen=True)
-class Hosts:
-    """How the processes of a run find each other; by themselves under Slurm, Open MPI, on TPU slices and as a Kubernetes job."""
-
-    coordinator: str | None = None
-    """HOST:PORT of host 0, where nothing tells it."""
-    count: int | None = None
-    """Number of processes."""
-    index: int | None = None
-    """Number of this process, from 0."""
-    wait: int = 45
-    """Seconds to wait for the others at the start."""
-    detect: bool = True
-    """Whether to look for a cluster where no coordinator is named."""
-
-    def __post_init__(self) -> None:
-        given = [self.coordinator, self.count, self.index]
-        require(all(x is None for x in given) or None not in given, "hosts", given, "give coordinator, count and index, or none of them")
-        if self.coordinator is not None and self.count is not None and self.index is not None:
-            name, _, port = self.coordinator.rpartition(":")
-            require(bool(name) and port.isdecimal(), "hosts.coordinator", self.coordinator, "use HOST:PORT of host 0")
-            require(self.count >= 1, "hosts.count", self.count, "use 1 or more")
-            require(0 <= self.index < self.count, "hosts.index", self.index, f"use 0…{self.count - 1}")
-        require(self.wait >= 1, "hosts.wait", self.wait, "use 1 second or more")
 
 
 def around(environment: dict[str, str] | None = None) -> str:
@@ -68,40 +42,61 @@ def around(environment: dict[str, str] | None = None) -> str:
     return "Kubernetes" if "KUBERNETES_SERVICE_HOST" in env and "JOB_COMPLETION_INDEX" in env else ""
 
 
-def start(hosts: Hosts) -> None:
+def start(
+    coordinator: str | None = None, count: int | None = None, index: int | None = None, *, wait: int = 45, detect: bool = True
+) -> None:
     """Joins the other processes of a run, before jax is used for anything else; does nothing where there are none.
 
+    Args:
+        coordinator: HOST:PORT of host 0; None to find a cluster.
+        count, index: number of processes, and of this one from 0; with a coordinator.
+        wait: seconds for all to come together; then the process ends.
+        detect: whether to look for a cluster where no coordinator is named.
+
     Raises:
-        InputError: when they do not come together within `hosts.wait` seconds, or do not have equally many devices.
+        InputError: when they cannot come together, or do not have equally many devices.
     """
-    found = around() if hosts.coordinator is None and hosts.detect else ""
-    if (hosts.coordinator is None and not found) or hosts.count == 1:
+    found = around() if coordinator is None and detect else ""
+    if (coordinator is None and not found) or count == 1:
         return
-    named = {"coordinator_address": hosts.coordinator, "num_processes": hosts.count, "process_id": hosts.index}
-    limits = {"initialization_timeout": hosts.wait + 60, "heartbeat_timeout_seconds": HEARTBEAT, "shutdown_timeout_seconds": 10}
-    where = f"at {hosts.coordinator}" if hosts.coordinator else f"as {found} tells"
-    why = f"the hosts did not come together {where} within {hosts.wait} s; check the coordinator's address, and that all were started"
+    named = {"coordinator_address": coordinator, "num_processes": count, "process_id": index} if coordinator else {}
+    where = f"at {coordinator}" if coordinator else f"as {found} tells"
+    why = f"the hosts did not come together {where} within {wait} s; check the coordinator's address, and that all were started"
     # jax's own timeout ends the process with a dump of its stack, so the sentence comes before it.
-    timer = threading.Timer(hosts.wait, end, (why,))
+    timer = threading.Timer(wait, end, (why,))
     timer.daemon = True
     timer.start()
+    limits = {"initialization_timeout": wait + 60, "heartbeat_timeout_seconds": HEARTBEAT, "shutdown_timeout_seconds": 10}
     try:
-        jax.distributed.initialize(**(named if hosts.coordinator else {}), **limits)
+        jax.distributed.initialize(**named, **limits)
     except (RuntimeError, ValueError) as error:
         raise InputError(f"{why} ({str(error).splitlines()[0][:200]})") from error
     finally:
         timer.cancel()
     counts = np.bincount([device.process_index for device in jax.devices()], minlength=jax.process_count())
     if len(set(counts.tolist())) > 1:
-        raise InputError(
-            f"the hosts have {', '.join(map(str, counts))} devices; give all the same number, such as with CUDA_VISIBLE_DEVICES or --gpus"
-        )
+        raise InputError(f"the hosts have {', '.join(map(str, counts))} devices; give all of them the same number")
 
 
 def end(why: str) -> None:
     """Ends this process at once with one line. An orderly end would wait for other hosts, which may be waiting for this one."""
     print(f"error: {why}", file=sys.stderr, flush=True)
     os._exit(2)
+
+
+@contextlib.contextmanager
+def ending() -> Iterator[None]:
+    """Ends all hosts when one cannot go on: each with one line, none waiting for the others."""
+    try:
+        yield
+    except (InputError, KeyboardInterrupt, OSError, jax.errors.JaxRuntimeError) as error:
+        if not several():
+            raise
+        lost = isinstance(error, jax.errors.JaxRuntimeError)
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if leads():
+            time.sleep(1)  # who loses host 0 is ended by jax at once, so the others get to say theirs first
+        end(f"another host is gone, and its log says why; go on with --resume ({why[:150]})" if lost else why)
 
 
 def several() -> bool:
@@ -150,6 +145,11 @@ def led[T](work: Callable[[], T]) -> T:
     if not several():
         return work()
     return gathered(together(lambda: work() if leads() else None))[0]
+
+
+def everywhere(fact: bool) -> bool:
+    """Whether something is so on every host."""
+    return all(gathered(bool(fact)))
 
 
 def same(what: str, value: Any) -> None:

@@ -116,14 +116,6 @@ class Devices:
 
         return jax.make_array_from_callback((each * self.count, *rows.shape[1:]), self.split, part)
 
-    def fetch(self, array: jax.Array) -> np.ndarray:
-        """The whole array on this host, also what lies on the devices of others; all hosts must ask for it."""
-        return np.asarray(self.gather(array))
-
-    def gather(self, array: jax.Array) -> jax.Array:
-        """An array that this host can read as a whole, soon: what other hosts hold is on its way to each device."""
-        return array if array.is_fully_addressable or array.is_fully_replicated else _copied(self.whole)(array)
-
     def _put(self, x: Any, sharding: NamedSharding) -> jax.Array:
         if sharding.is_fully_addressable:
             return jax.device_put(x, sharding, may_alias=False)
@@ -213,6 +205,14 @@ class _Pmapped:
         return self._step.lower(state, hyper, *folded, key)
 
 
+def readable(array: jax.Array) -> jax.Array:
+    """An array that this host can read as a whole, soon: what other hosts hold is on its way to each device. All hosts must ask for it."""
+    if not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated:
+        return array
+    assert isinstance(array.sharding, NamedSharding)
+    return _copied(NamedSharding(array.sharding.mesh, PartitionSpec()))(array)
+
+
 @functools.cache
 def _copied(sharding: NamedSharding) -> Callable[[jax.Array], jax.Array]:
     return jax.jit(jax.numpy.copy, out_shardings=sharding)
@@ -235,6 +235,8 @@ def devices(parallel: Parallel) -> Devices:
     keep_freed_memory()
     keep_programs()
     found = jax.devices()
+    one = parallel.devices in (0, len(found)) or jax.process_count() == 1
+    require(one, "parallel.devices", parallel.devices, f"with several hosts all {len(found)} devices are used; use 0, or fewer hosts")
     require(parallel.devices <= len(found), "parallel.devices", parallel.devices, f"there are {len(found)}: {found[0].platform}")
     return Devices(Mesh(np.array(found[: parallel.devices or len(found)]), (AXIS,)), parallel.backend, parallel.sharded)
 

@@ -13,6 +13,7 @@ from . import precompute, pretrained
 from .config import Experiment
 from .engine import Engine, engine
 from .feed import Images, free, images
+from .hosts import everywhere, same, together
 from .pipeline import Data, image_digests, load_for
 from .placement import residence
 from .plan import Plan, StagePlan, plan
@@ -50,6 +51,20 @@ class Setting(NamedTuple):
 def prepare(experiment: Experiment, ui: Quiet | None = None) -> Setting:
     """Opens the data, refuses what the plan refuses, decodes, builds and loads. Raises InputError for anything that does not fit."""
     ui = ui or Quiet()
+    data, schedule, programs, (params, stats, loaded) = together(lambda: _load(experiment, ui))
+    same("the data", data.fingerprint)
+    same("the weights", loaded.record())
+    params, stats = programs.devices.hold((params, stats))
+    share = -(-data.bytes // programs.devices.count)
+    resident, why = residence(experiment.images, share, data.kept, device=free(programs.devices))
+    resident = everywhere(resident)
+    ui.say(f"images: {sum(data.sizes.values()):,} of {data.images['train'].shape[1]} px; {data.why}; {why}")
+    feeds = {split: images(pixels, programs.devices, resident) for split, pixels in data.images.items()}
+    return Setting(experiment, data, schedule, programs, feeds, params, stats, loaded)
+
+
+def _load(experiment: Experiment, ui: Quiet) -> tuple[Data, Plan, Engine, tuple[Tree, Tree, Loaded]]:
+    """What a host can do, and fail in, by itself."""
     source = experiment.data.open()
     schedule = plan(experiment, source.sizes["train"])
     data = load_for(experiment, source, schedule.largest_size, ui)
@@ -60,12 +75,7 @@ def prepare(experiment: Experiment, ui: Quiet | None = None) -> Setting:
         schedule = plan(experiment, len(data.labels["train"]))
     network, params, stats, loaded = pretrained.start(experiment.model, len(data.classes), data.channels, key_for(experiment.seed, "init"))
     ui.say(f"{type(experiment.model).__name__}: {loaded}")
-    programs = engine(experiment, network)
-    params, stats = programs.devices.hold((params, stats))
-    resident, why = residence(experiment.images, -(-data.bytes // programs.devices.count), data.kept, device=free(programs.devices))
-    ui.say(f"images: {sum(data.sizes.values()):,} of {data.images['train'].shape[1]} px; {data.why}; {why}")
-    feeds = {split: images(pixels, programs.devices, resident) for split, pixels in data.images.items()}
-    return Setting(experiment, data, schedule, programs, feeds, params, stats, loaded)
+    return data, schedule, engine(experiment, network), (params, stats, loaded)
 
 
 def augmentations(setting: Setting, p: StagePlan) -> tuple[Augmentation, ...]:
@@ -119,7 +129,7 @@ def activations(
         views=copies,
         draw=(setting.experiment.seed, p.index, p.stage.strength) if copies else (),
     )
-    array, found = precompute.cached(name, compute, folder)
+    array, found = precompute.cached(name, compute, folder, everywhere=everywhere)
     if found:
         ui.say(f"  activations of {split} found in the cache ({name})")
     return array

@@ -15,13 +15,13 @@ FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in sor
 
 # A module imports from earlier lines only, or from its own folder.
 LAYERS = (
-    "types rng trees progress labels caches",
+    "types rng trees progress labels caches hosts",
     "config decode",
     "placement canvas",
     "schedules augment models datasets metrics sampling torch_file state",
-    "compilation hosts",
+    "compilation",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
-    "survey steps plan loop lr_finder precompute tta pretrained measure",
+    "bystander survey steps plan loop lr_finder precompute tta pretrained measure",
     "feed report tables options",
     "engine",
     "evaluate setting show communication",
@@ -57,7 +57,7 @@ DOORS = {
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
 WITHOUT_JAX = """__init__ types progress labels caches config weights decode placement canvas lesson2 sampling pipeline survey plan report
-    logbook tables options cli experiment_file schedules augment models datasets"""
+    logbook bystander tables options cli experiment_file schedules augment models datasets"""
 NEEDS_JAX = {
     "augment/kernel",
     "augment/resampling",
