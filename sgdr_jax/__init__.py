@@ -6,7 +6,26 @@ The names here are what experiment files need; none of them imports jax.
 from .config import AdamW, Eval, Experiment, Find, Parallel, Sgd, Spread, Stage
 from .lesson2 import fine_tune, lesson2
 from .plan import plan
+from .sweep import Sweep, arms, chain, grid, zipped
 from .types import InputError
 
-__all__ = ["AdamW", "Eval", "Experiment", "Find", "InputError", "Parallel", "Sgd", "Spread", "Stage", "fine_tune", "lesson2", "plan"]
+__all__ = [
+    "AdamW",
+    "Eval",
+    "Experiment",
+    "Find",
+    "InputError",
+    "Parallel",
+    "Sgd",
+    "Spread",
+    "Stage",
+    "Sweep",
+    "arms",
+    "chain",
+    "fine_tune",
+    "grid",
+    "lesson2",
+    "plan",
+    "zipped",
+]
 __version__ = "0.1.0"

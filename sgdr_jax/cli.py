@@ -259,11 +259,14 @@ def _show_batch(command: ShowBatchCommand, _: str) -> None:
 
 
 def _eval(command: EvalCommand, _: str) -> None:
-    from .tables import views_table
+    from .calibrate import ClassResult, by_class
+    from .evaluate import calibration
+    from .tables import classes_table, views_table
     from .trained import evaluate_split, open_trained
 
     ui = Terminal()
     _check_output(command.out)
+    _check_output(command.classes)
     _load_classes(command.experiment)
     net = open_trained(command.run)
     found = evaluate_split(net, command.split, command.tta_views, ui)
@@ -271,6 +274,19 @@ def _eval(command: EvalCommand, _: str) -> None:
         ui.say(f"{command.split} {name:<14} {value:.4f}")
     if len(found.views.by_count) > 1:
         ui.say(views_table(command.split, found.views.by_count))
+    results = by_class(found.views.probabilities, found.labels)
+    ui.say(classes_table(net.classes, results))
+    kinds = ("plain", "tta")[: 1 + (found.views.views > 1)]
+    if all(kind in net.temperatures for kind in kinds):
+        for kind, then in calibration(found.views, found.labels, net.temperatures).items():
+            ui.say(
+                f"{command.split} {kind:<6} at the temperature {then['temperature']:.3f}: ece {then['ece']:.4f}, loss {then['loss']:.4f}"
+            )
+    if command.classes:
+        names = [name for name in ClassResult._fields if name != "taken_for"]
+        table = [[name, *(f"{getattr(row, field):.6g}" for field in names)] for name, row in zip(net.classes, results, strict=True)]
+        command.classes.write_text(_csv(["class", *names], table), encoding="utf-8")
+        ui.say(f"classes: {command.classes}")
     if command.out:
         true = [net.true_label(label) for label in found.labels]
         rows = zip(found.names, true, found.views.probabilities, found.views.disagreement, strict=True)
@@ -287,7 +303,7 @@ def _predict(command: PredictCommand, _: str) -> None:
     _load_classes(command.experiment)
     paths = expand(command.paths)
     net = open_trained(command.run)
-    result = predict(net, paths, command.tta_views, Terminal() if command.out else None)
+    result = predict(net, paths, command.tta_views, Terminal() if command.out else None, calibrated=command.calibrated)
     for path, reason in result.bad:
         print(f"left out {path}: {reason}", file=sys.stderr)
     if not result.paths:

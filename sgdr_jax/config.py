@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .types import Augmentation, Dataset, InputError, Model, Schedule
+from .types import Augmentation, Dataset, InputError, Length, Model, Schedule
 
 
 def require(ok: bool, field_name: str, value: object, fix: str) -> None:
@@ -282,6 +282,8 @@ class Experiment:
     """Weights in the loss: 0 every training image counts the same, 1 every class does; the other way to the same end as `balance`."""
     epoch_steps: int = 1
     """Least number of updates per epoch: a small set is gone through several times in one epoch of the schedules."""
+    budget: float | None = None
+    """Epochs that all stages together may take; a plan that takes more is refused. Lengths can be shares of it (`schedules.Share`)."""
     evaluate: Eval = Eval()
     """How splits are evaluated."""
     keep_best: bool = True
@@ -315,6 +317,7 @@ class Experiment:
             self.images in ("auto", "resident", "streamed", "decoded"), "images", self.images, "use auto, resident, streamed or decoded"
         )
         require(self.epoch_steps >= 1, "epoch_steps", self.epoch_steps, "use at least 1")
+        require(self.budget is None or self.budget > 0, "budget", self.budget, "use a positive number of epochs, or None")
         require(self.canvas is None or 8 <= self.canvas <= 8192, "canvas", self.canvas, "use 8…8192 pixels, or None")
         require(0 <= self.max_bad_share <= 1, "max_bad_share", self.max_bad_share, "use a share in 0…1")
         require(
@@ -336,7 +339,7 @@ def _tag(kind: type) -> str:
 
 
 def _known_types() -> dict[str, type]:
-    bases = (Dataset, Model, Schedule, Augmentation, Optimizer, Stage, Experiment, Eval, Parallel, Spread, Find)
+    bases = (Dataset, Model, Schedule, Length, Augmentation, Optimizer, Stage, Experiment, Eval, Parallel, Spread, Find)
     return {_tag(kind): kind for base in bases for kind in _all_subclasses(base)}
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from . import metrics, tta
+from . import calibrate, metrics, tta
 from .config import Experiment
 from .engine import Engine
+from .examples import Answers
 from .feed import Images
 from .progress import Quiet
 from .rng import key_for
@@ -23,14 +24,17 @@ class Views(NamedTuple):
     """What the views of a set of images say, mixed as `Experiment.evaluate` asks.
 
     Attributes:
+        plain: probabilities from the plain view, float32 [n, classes].
         probabilities: of the mixture, float32 [n, classes].
         disagreement: share of an image's views that name another class than the mixture, [n]; see `tta.disagreement`.
-        measures: loss, accuracy and the like of the plain view, and under "tta_…" of the mixture where there are more; {} without labels.
+        measures: loss, accuracy, expected calibration error ("ece") and the like of the plain view, and under "tta_…" of the mixture where
+            there are more; {} without labels.
         by_count: the measures of the first view, of the first two mixed, …; [] without labels.
         seconds: taken by the plain view, and by all others.
         views: their number.
     """
 
+    plain: np.ndarray
     probabilities: np.ndarray
     disagreement: np.ndarray
     measures: dict[str, float]
@@ -68,7 +72,7 @@ def predict_views(
     how, n = experiment.evaluate, len(images)
     views = tta.count(how, experiment.augment)
     ids = np.arange(n, dtype=np.uint32) if ids is None else ids
-    parts: list[tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]] = []
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]] = []
     seconds = [0.0, 0.0]
     with ui.bar(title, n * views) as tick:
         # Logits, their probabilities and the mixtures are float64; whole batches, and one at least.
@@ -84,12 +88,41 @@ def predict_views(
 
             stacked = np.stack([logits(v) for v in range(views)])
             parts.append(_mix(experiment, stacked, None if labels is None else labels[first : first + count], multi_label))
-    probabilities, disagreement, sums = zip(*parts, strict=True)
+    *columns, sums = zip(*parts, strict=True)
+    plain, mixed, disagreement = (np.concatenate(column) for column in columns)
     by_count = [metrics.finish(metrics.merge(row)) for row in zip(*sums, strict=True)]
-    measures = dict(by_count[0]) if by_count else {}
-    if views > 1 and by_count:
-        measures |= {f"tta_{name}": value for name, value in by_count[-1].items()}
-    return Views(np.concatenate(probabilities), np.concatenate(disagreement), measures, by_count, (seconds[0], seconds[1]), views)
+    measures = {}
+    if labels is not None:
+        measures = by_count[0] | {"ece": calibrate.reliability(plain, labels).error}
+        if views > 1:
+            more = by_count[-1] | {"ece": calibrate.reliability(mixed, labels).error}
+            measures |= {f"tta_{name}": value for name, value in more.items()}
+    return Views(plain, mixed, disagreement, measures, by_count, (seconds[0], seconds[1]), views)
+
+
+def calibration(seen: Views, labels: np.ndarray, fitted: Mapping[str, float] | None = None) -> dict[str, dict[str, float]]:
+    """What a temperature does to the plain view ("plain") and to the mixture of all ("tta"): "temperature", and the "ece" and "loss" then.
+
+    Args:
+        labels: of the images.
+        fitted: temperature of each; None fits them to these images.
+    """
+    found = {}
+    for kind, p in (("plain", seen.plain), ("tta", seen.probabilities))[: 1 + (seen.views > 1)]:
+        temperature = calibrate.fit_temperature(p, labels) if fitted is None else fitted[kind]
+        p = calibrate.scaled(p, temperature, labels.ndim == 2)
+        found[kind] = {
+            "temperature": temperature,
+            "ece": calibrate.reliability(p, labels).error,
+            "loss": metrics.evaluate(p, labels)["loss"],
+        }
+    return found
+
+
+def answers(seen: Views, labels: np.ndarray) -> tuple[Answers, ...]:
+    """What is said of each image, by the plain view and, where there are more, by the mixture of all."""
+    both = (seen.plain, seen.probabilities)[: 1 + (seen.views > 1)]
+    return tuple(metrics.answers(metrics.log_odds(p, labels.ndim == 2), labels) for p in both)
 
 
 def view_logits(
@@ -108,8 +141,9 @@ def view_logits(
 
 def _mix(
     experiment: Experiment, logits: np.ndarray, labels: np.ndarray | None, multi_label: bool
-) -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
-    """Of logits [views, n, classes]: the mixture, the disagreement, and the sums of measures for one view, two, …; [] without labels."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+    """Of logits [views, n, classes]: probabilities of the plain view and of the mixture, the disagreement, and the sums of measures for
+    one view, two, …; [] without labels."""
     how = experiment.evaluate
     mixed = tta.prefixes(logits, weight=how.tta_weight, mean=how.tta_mean, multi_label=multi_label)
     sums = []
@@ -117,7 +151,7 @@ def _mix(
         weight = np.ones(len(labels))
         sums = [metrics.sums(logits[0].astype(np.float64), labels, weight)]
         sums += [metrics.sums(metrics.log_odds(p, multi_label), labels, weight) for p in mixed[1:]]
-    return mixed[-1].astype(np.float32), tta.disagreement(logits, mixed[-1], multi_label), sums
+    return mixed[0].astype(np.float32), mixed[-1].astype(np.float32), tta.disagreement(logits, mixed[-1], multi_label), sums
 
 
 def judge(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

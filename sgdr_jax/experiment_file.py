@@ -1,4 +1,4 @@
-"""Loads an experiment file: a Python file that defines `experiment`, an `Experiment`."""
+"""Loads an experiment file: a Python file that defines `experiment`, an `Experiment`, or `sweep`, a `Sweep`."""
 
 from __future__ import annotations
 
@@ -6,21 +6,33 @@ import importlib.util
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 from .config import Experiment, require
+from .sweep import Sweep
 from .types import InputError
 
 
 def load(path: str | Path) -> Experiment:
-    """Runs the file and returns its `experiment`. Raises InputError when the file is missing, fails, or defines none.
+    """Runs the file and returns its `experiment`. Raises InputError when the file is missing, fails, or defines none."""
+    return _defined(path, "experiment", Experiment)
+
+
+def load_sweep(path: str | Path) -> Sweep:
+    """Runs the file and returns its `sweep`. Raises InputError when the file is missing, fails, or defines none."""
+    return _defined(path, "sweep", Sweep)
+
+
+def _defined(path: str | Path, word: str, kind: type) -> Any:
+    """What the file defines under a name.
 
     The file is code that the user chose to run; nothing else in the package runs code that it is given.
     """
     path = Path(path)
-    require(path.is_file(), "experiment file", str(path), "give the path of a Python file that defines `experiment`")
+    require(path.is_file(), f"{word} file", str(path), f"give the path of a Python file that defines `{word}`")
     name = "experiment_file_" + "".join(c if c.isalnum() else "_" for c in path.stem)
     spec = importlib.util.spec_from_file_location(name, path)
-    require(spec is not None and spec.loader is not None, "experiment file", str(path), "give a file that ends in .py")
+    require(spec is not None and spec.loader is not None, f"{word} file", str(path), "give a file that ends in .py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses defined in the file look their module up
@@ -32,7 +44,7 @@ def load(path: str | Path) -> Experiment:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f" at line {lines[-1]}" if lines else ""
         raise InputError(f"{path} cannot be loaded{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
-    experiment = getattr(module, "experiment", None)
-    if not isinstance(experiment, Experiment):
-        raise InputError(f"{path} has a {type(experiment).__name__} as `experiment`; define `experiment = Experiment(...)`")
-    return experiment
+    value = getattr(module, word, None)
+    if not isinstance(value, kind):
+        raise InputError(f"{path} has a {type(value).__name__} as `{word}`; define `{word} = {kind.__name__}(...)`")
+    return value

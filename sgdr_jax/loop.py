@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .schedules.plateau import Lowered, lowered
 from .state import Hyper, TrainState, Tree
-from .types import InputError
+from .types import InputError, Reduction
 
 
 class Score(NamedTuple):
@@ -42,12 +43,14 @@ class Standing(NamedTuple):
         lowest: lowest validation loss of this stage.
         stale: cycle ends in a row that did not lower it.
         stopped: why the stage ended early, or "".
+        lowered: how far a plateau schedule has lowered the rates.
     """
 
     best: Best | None = None
     lowest: float = math.inf
     stale: int = 0
     stopped: str = ""
+    lowered: Lowered = Lowered()
 
 
 class Work(NamedTuple):
@@ -84,6 +87,7 @@ def fit(
     stage: int,
     first: int = 0,
     patience: int | None = None,
+    plateau: Reduction | None = None,
     save_every: int | None = None,
 ) -> tuple[TrainState, Standing]:
     """Trains one stage from update `first` to the end of the schedule, or until the validation loss stops falling.
@@ -99,6 +103,7 @@ def fit(
         stage: index of the stage, for the record of the best.
         first: update to start at.
         patience: cycle ends without a lower validation loss until it stops; None never stops.
+        plateau: when the rates of all later updates are lowered; None never.
         save_every: saves every so many updates besides the cycle ends.
 
     Returns:
@@ -108,13 +113,13 @@ def fit(
         InputError: when the loss is not finite, naming the update.
     """
     steps = len(cycle)
-    pending: deque[tuple[int, dict[str, Any]]] = deque()
+    pending: deque[tuple[int, Hyper, dict[str, Any]]] = deque()
     smoothed, seen = 0.0, 0
 
     def settle(limit: int) -> None:
         nonlocal smoothed, seen
         while len(pending) > limit:
-            step, sums = pending.popleft()
+            step, used, sums = pending.popleft()
             loss = float(sums["loss"]) / max(float(sums["weight"]), 1.0)
             if not math.isfinite(loss):
                 raise InputError(
@@ -122,12 +127,14 @@ def fit(
                 )
             seen += 1
             smoothed = 0.98 * smoothed + 0.02 * loss
-            work.log({"kind": "train", "step": step, "loss": loss, "lr": hyper.lr[step].tolist(), "momentum": float(hyper.momentum[step])})
+            work.log({"kind": "train", "step": step, "loss": loss, "lr": used.lr.tolist(), "momentum": float(used.momentum)})
             work.tick(step + 1, smoothed / (1 - 0.98**seen))
 
     for step in range(first, steps):
-        state, sums = work.update(state, Hyper(*(rows[step] for rows in hyper)), next(batches))
-        pending.append((step, sums))
+        used = Hyper(*(rows[step] for rows in hyper))
+        used = used._replace(lr=np.float32(standing.lowered.scale) * used.lr) if plateau else used
+        state, sums = work.update(state, used, next(batches))
+        pending.append((step, used, sums))
         settle(LAG)
         done = step + 1
         cycle_ends = done == steps or cycle[done] != cycle[step]
@@ -136,6 +143,8 @@ def fit(
             row = work.validate(state)
             work.log({"kind": "eval", "step": done, "cycle": int(cycle[step]), "split": "valid"} | row)
             standing = _judge(standing, state, row, copy, stage, int(cycle[step]), patience, last=done == steps)
+            if plateau:
+                standing = standing._replace(lowered=lowered(plateau, standing.lowered, row["loss"]))
         if cycle_ends or (save_every and done % save_every == 0):
             settle(0)
             work.save(state, standing)
@@ -166,4 +175,4 @@ def _judge(
     if patience is not None and stale >= patience and not last:
         times = f"{stale} cycle end{'s' * (stale > 1)}"
         reason = f"validation loss {score.loss:.4f} after cycle {cycle}, not below {standing.lowest:.4f} for {times}"
-    return Standing(best, min(standing.lowest, score.loss), stale, reason)
+    return standing._replace(best=best, lowest=min(standing.lowest, score.loss), stale=stale, stopped=reason)

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from .examples import Answers
+
 TOP = 5
 """An example counts in "top5" when fewer than this many classes score above the true one."""
 MULTI_LABEL_THRESHOLD = 0.2
@@ -170,6 +172,16 @@ def evaluate(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray) -> dic
     """
     labels = np.asarray(labels)
     return finish(sums(log_odds(probabilities, labels.ndim == 2), labels, np.ones(len(labels))))
+
+
+def answers(logits: Float[np.ndarray, "n k"], labels: np.ndarray) -> Answers:
+    """Class and loss of each example, as `sums` counts them.
+
+    >>> answers(np.log([[0.25, 0.75]]), np.array([1])).predicted
+    array([1])
+    """
+    predicted = logits.argmax(axis=1) if labels.ndim == 1 else logits > 0
+    return Answers(predicted, losses(logits, labels).astype(np.float32))
 
 
 def log_odds(probabilities: Float[np.ndarray, "n k"], multi_label: bool) -> Float[np.ndarray, "n k"]:

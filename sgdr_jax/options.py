@@ -121,6 +121,8 @@ class EvalCommand:
     out: Path | None = None
     """Also write the predictions as CSV to this file: name, true label, label, probability, disagreement of the views, then one
     column per class."""
+    classes: Path | None = None
+    """Also write the results of each class as CSV to this file."""
     experiment: Path | None = None
     """The experiment file of the run; needed only where it defines a model, dataset or the like of its own."""
 
@@ -140,6 +142,8 @@ class PredictCommand:
     """Where the CSV goes; by default the terminal."""
     tta_views: int | None = field(default=None, kw_only=True)
     """Augmented views beside the plain one; by default as in the experiment, 0 for none."""
+    calibrated: bool = field(default=False, kw_only=True)
+    """Give the probabilities at the temperature that the run fitted to its validation images."""
     experiment: Path | None = field(default=None, kw_only=True)
     """The experiment file of the run; needed only where it defines a model, dataset or the like of its own."""
 

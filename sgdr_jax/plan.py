@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .config import AdamW, Experiment, Find, Optimizer, Sgd, Spread, Stage, require
+from .schedules.lengths import Clock, in_steps
 from .types import InputError, Table
 
 
@@ -95,6 +96,19 @@ class StagePlan:
         assert isinstance(self.optimizer, Sgd | AdamW)
         return np.full(self.steps, self.optimizer.momentum) if self.table.momentum is None else self.table.momentum
 
+    @property
+    def scale(self) -> np.ndarray:
+        """Rate of each trained group as a share of its peak in each update, float64 [steps, trained groups]."""
+        rows = self.table.scale
+        return rows if rows.ndim > 1 else np.repeat(rows[:, None], len(self.trained), axis=1)
+
+    @property
+    def weight_decay(self) -> np.ndarray:
+        """Weight decay of each update, float64 [steps]."""
+        assert isinstance(self.optimizer, Sgd | AdamW)
+        share = np.ones(self.steps) if self.table.weight_decay is None else self.table.weight_decay
+        return self.optimizer.weight_decay * share
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -176,7 +190,8 @@ def plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePlan
     batches = math.ceil(train_size / batch_size)
     passes = math.ceil(experiment.epoch_steps / batches)
     try:
-        table = stage.schedule.table(passes * batches)
+        table = in_steps(stage.schedule, Clock(passes * batches, passes * train_size, experiment.budget)).table(passes * batches)
+        check_columns(table, trained)
     except InputError as error:
         raise InputError(f'stage "{stage.name}": {error}') from error
     full, rest = divmod(len(table.scale), batches)
@@ -194,6 +209,12 @@ def plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePlan
         images=full * train_size + min(rest * batch_size, train_size),
         optimizer=stage.optimizer or experiment.optimizer,
     )
+
+
+def check_columns(table: Table, trained: tuple[str, ...]) -> None:
+    """Raises InputError when a schedule has a column of rates for each group, but not for these groups."""
+    columns = table.scale.shape[1] if table.scale.ndim > 1 else len(trained)
+    require(columns == len(trained), "schedule.groups", columns, f"give {len(trained)} schedules: one for each of {', '.join(trained)}")
 
 
 def _sizes(stage: Stage, steps: int, per_epoch: int) -> np.ndarray:
@@ -214,10 +235,15 @@ def plan(experiment: Experiment, train_size: int) -> Plan:
     """The whole experiment in whole steps for `train_size` ≥ 1 training images.
 
     Raises InputError, naming stage and field, when a stage names an unknown group, gives a wrong number of rates, caches activations
-    of a body that trains, or has a cycle under one step.
+    of a body that trains, or has a cycle under one step, and when all stages together are longer than the budget.
     """
     require(train_size >= 1, "training images", train_size, "give at least one")
-    return Plan(tuple(plan_stage(experiment, i, train_size) for i in range(len(experiment.stages))), train_size)
+    made = Plan(tuple(plan_stage(experiment, i, train_size) for i in range(len(experiment.stages))), train_size)
+    budget, epochs = experiment.budget, [s.epochs for s in made.stages]
+    if budget is not None and sum(epochs) > budget + sum(0.5 / s.steps_per_epoch for s in made.stages) + 1e-9:  # lengths are rounded
+        told = " + ".join(f"{n:g} ({s.stage.name})" for n, s in zip(epochs, made.stages, strict=True))
+        raise InputError(f"budget is {budget:g} epochs, but the stages take {sum(epochs):g}: {told}; shorten their schedules, or raise it")
+    return made
 
 
 def describe(p: StagePlan) -> dict[str, str]:
@@ -231,6 +257,7 @@ def describe(p: StagePlan) -> dict[str, str]:
         lr = f"find ({p.stage.lr.rule})" + (" × " + ", ".join(f"{s:.3g}" for s in shares) if len(shares) > 1 else "")
     else:
         lr = ", ".join(f"{x:.3g}" for x in p.lr)
+    lr += f"; × {p.table.plateau.factor:g} on plateaus" if p.table.plateau else ""
     source = "cached" if p.stage.precompute else "images"
     augmented = "plain" if not p.stage.augment else f"{p.stage.views} views" if p.stage.views else "augmented"
     cycles = ", ".join(map(str, lengths[:6])) + (", …" if len(lengths) > 6 else "")
@@ -248,19 +275,20 @@ def describe(p: StagePlan) -> dict[str, str]:
 
 
 def as_csv(p: Plan) -> str:
-    """Every update of the plan as CSV: stage, step, epoch, cycle, size, momentum, and each group's rate (`lr_known` 1) or share of a rate
-    that the finder will decide (0)."""
+    """Every update of the plan as CSV: stage, step, epoch, cycle, size, momentum, weight decay, and each group's rate (`lr_known` 1) or
+    share of a rate that the finder will decide (0)."""
     out = io.StringIO()
     groups, peaks, known = p.stages[0].groups, (), False
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["stage", "step", "epoch", "cycle", "size", "momentum", *(f"lr_{g}" for g in groups), "lr_known"])
+    writer.writerow(["stage", "step", "epoch", "cycle", "size", "momentum", "weight_decay", *(f"lr_{g}" for g in groups), "lr_known"])
     for s in p.stages:
         if s.stage.lr is not None:
             known = s.lr is not None
             peaks = ratios(s.stage.lr, s.trained) if isinstance(s.stage.lr, Find) else s.lr or ()
         share = dict(zip(s.trained, peaks, strict=True))
-        for step, (scale, cycle, momentum) in enumerate(zip(s.table.scale, s.table.cycle, s.momentum, strict=True)):
-            rates = [f"{share[g] * scale:.8g}" if g in share else "0" for g in groups]
+        for step, (scales, cycle, momentum, decay) in enumerate(zip(s.scale, s.table.cycle, s.momentum, s.weight_decay, strict=True)):
+            scale = dict(zip(s.trained, scales, strict=True))
+            rates = [f"{share[g] * scale[g]:.8g}" if g in share else "0" for g in groups]
             writer.writerow(
                 [
                     s.stage.name,
@@ -269,6 +297,7 @@ def as_csv(p: Plan) -> str:
                     cycle,
                     s.sizes[step],
                     f"{momentum:.6g}",
+                    f"{decay:.6g}",
                     *rates,
                     int(known),
                 ]

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from . import checkpoint, report
+from . import checkpoint, examples, report
 from .bystander import Bystander
 from .compilation import compiled
 from .config import Experiment, Find, config_hash, to_json
-from .evaluate import predict_views
+from .evaluate import answers, calibration, predict_views
 from .hosts import leads, led, same, several, together, told
 from .logbook import Logbook, check_run, open_run, read, read_summary
 from .loop import Best, Score, Standing, Work, fit
@@ -25,6 +25,7 @@ from .mesh import readable
 from .plan import StagePlan, as_csv, describe, ratios
 from .progress import Quiet
 from .rehearsal import ahead, rehearse, rehearse_evaluation
+from .schedules.plateau import Lowered
 from .setting import Setting, prepare
 from .stage import StageRun, find_lr, first_state, hyper_rows, open_stage, stage_batches
 from .state import TrainState, Tree
@@ -49,6 +50,7 @@ class Memory(NamedTuple):
         best: accuracy, loss, stage and cycle of the best state, or None before the first validation.
         seconds: spent in the stage so far.
         stages: summaries of the finished stages.
+        lowered: see `loop.Standing`; None before the first cycle's end.
     """
 
     stage: int
@@ -60,6 +62,7 @@ class Memory(NamedTuple):
     best: list[float] | None
     seconds: float
     stages: list[dict[str, Any]]
+    lowered: list[Any] | None = None
 
 
 def _stage_summary(book: Logbook, p: StagePlan, lr: tuple[float, ...], seconds: float, standing: Standing) -> dict[str, Any]:
@@ -128,6 +131,7 @@ def _keeping(
             best=[b.score.accuracy, b.score.loss, b.stage, b.cycle] if b else None,
             seconds=time.perf_counter() - began,
             stages=done,
+            lowered=list(standing.lowered) if np.isfinite(standing.lowered.best) else None,
         )
         arrays = {"state": state._asdict(), "best": {"params": b.params, "stats": b.stats} if b else {}}
         folder = book.path / "checkpoints"
@@ -156,7 +160,8 @@ def run_stage(
     if memory:
         restored, best = _restore(setting, book.path, memory, first_state(setting.engine, p, now.params, now.stats))
         now = now._replace(params=copy(restored.params), stats=copy(restored.stats))
-        first, standing = memory.step, Standing(best, np.inf if memory.lowest is None else memory.lowest, memory.stale, memory.stopped)
+        lowest, lowered = np.inf if memory.lowest is None else memory.lowest, Lowered(*memory.lowered) if memory.lowered else Lowered()
+        first, standing = memory.step, Standing(best, lowest, memory.stale, memory.stopped, lowered)
     stage = open_stage(setting, p, now.params, now.stats, ui)
     state = restored or stage.state
     rates = tuple(memory.lr) if memory else _choose_lr(setting, p, stage, done, book, ui)
@@ -178,6 +183,7 @@ def run_stage(
                 stage=p.index,
                 first=first,
                 patience=p.stage.patience,
+                plateau=p.table.plateau,
                 save_every=setting.experiment.checkpoint_steps,
             )
     done.append(led(lambda: _stage_summary(book, p, rates, time.perf_counter() - began, standing)))
@@ -305,7 +311,7 @@ def _remember(setting: Setting, book: Logbook) -> Memory | None:
 
 
 def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: Logbook, ui: Quiet, loaded: float) -> dict[str, Any]:
-    """Keeps the final network and evaluates it on all held-out splits, plain and with test-time augmentation."""
+    """Keeps the final network, and what it says of all held-out examples, plain and with test-time augmentation."""
     facts = {
         "size": now.size,
         "classes": list(setting.data.classes),
@@ -317,12 +323,25 @@ def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: L
     }
     _save(book.path, "final", {"params": now.params, "stats": now.stats}, facts)
     experiment = setting.experiment
-    results: dict[str, Any] = {"stages": done, "size": now.size, "valid": {}, "test": {}, "tta": {}, "times": {"load": loaded}}
+    results: dict[str, Any] = {
+        "stages": done,
+        "size": now.size,
+        "valid": {},
+        "test": {},
+        "tta": {},
+        "calibration": {},
+        "times": {"load": loaded},
+    }
+    fitted = None
     for split in (split for split in ("valid", "test") if split in setting.images):
         images, labels = setting.images[split], setting.data.labels[split]
         how: dict[str, Any] = {"labels": labels, "multi_label": facts["multi_label"], "classes": len(setting.data.classes)}
         seen = predict_views(setting.engine, experiment, now.params, now.stats, images, now.size, ui, f"evaluating {split}", **how)
         results[split] = seen.measures
+        if leads():
+            examples.save(book.path, split, setting.data.names[split], labels, answers(seen, labels))
+        results["calibration"][split] = calibration(seen, labels, fitted)
+        fitted = fitted or {kind: found["temperature"] for kind, found in results["calibration"][split].items()}
         results["times"][f"plain_{split}"] = seen.seconds[0]
         if len(seen.by_count) > 1:
             results["times"][f"tta_{split}"] = seen.seconds[1]

@@ -22,10 +22,9 @@ from .state import Hyper, TrainState, Tree
 
 def hyper_rows(setting: Setting, p: StagePlan, peaks: tuple[float, ...]) -> Hyper:
     """The numbers of every update of a stage, float32: lr [steps, trained groups], the others [steps]."""
-    assert isinstance(p.optimizer, Sgd | AdamW)
-    lr = p.table.scale[:, None] * np.asarray(peaks)[None, :]
-    constant = (np.full(p.steps, value) for value in (p.optimizer.weight_decay, setting.experiment.label_smoothing))
-    return Hyper(*(np.asarray(rows, np.float32) for rows in (lr, p.momentum, *constant)))
+    lr = p.scale * np.asarray(peaks)[None, :]
+    smoothing = np.full(p.steps, setting.experiment.label_smoothing)
+    return Hyper(*(np.asarray(rows, np.float32) for rows in (lr, p.momentum, p.weight_decay, smoothing)))
 
 
 class Fed(NamedTuple):
@@ -137,7 +136,8 @@ def find_lr(setting: Setting, p: StagePlan, stage: StageRun, find: Find, ui: Qui
     """Runs the learning-rate finder for a stage on a copy of its state, with the stage's own update program."""
     shares = np.asarray(ratios(find, p.trained))
     base = hyper_rows(setting, p, (0.0,) * len(p.trained))
-    rest = [np.float32(rows[0]) for rows in (np.full(1, p.optimizer.momentum), base.weight_decay, base.label_smoothing)]  # pyright: ignore[reportAttributeAccessIssue]
+    assert isinstance(p.optimizer, Sgd | AdamW)
+    rest = [np.float32(x) for x in (p.optimizer.momentum, p.optimizer.weight_decay, base.label_smoothing[0])]
 
     def update(state: TrainState, lr: float, fed: Fed) -> tuple[TrainState, float]:
         state, sums = stage.update(state, Hyper((lr * shares).astype(np.float32), *rest), fed)

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from .calibrate import ClassResult
     from .survey import Survey
 
 
@@ -52,8 +53,9 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
 
     Args:
         summary: {"stages": [{"name", "size", "epochs", "steps", "seconds", "train_loss", "valid_loss", "valid_accuracy", "lr": […],
-            "kept": bool}], "valid": {"loss", "accuracy"}, "test": {"loss", "accuracy", "tta_loss", "tta_accuracy"} or {},
-            "seconds": float, "compiled": {"programs", "loaded", "seconds"}}; what is missing stays empty. Stages that were undone say so.
+            "kept": bool}], "valid": {"loss", "accuracy"}, "test": {"loss", "accuracy", "ece", "tta_loss", …} or {},
+            "calibration": {split: {"plain": {"temperature", "ece"}, "tta": …}}, "seconds": float,
+            "compiled": {"programs", "loaded", "seconds"}}; what is missing stays empty. Stages that were undone say so.
     """
     table = Table("stage", box=box.SIMPLE_HEAD)
     for name in ("size", "epochs", "seconds", "loss", "accuracy"):
@@ -74,13 +76,37 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     for label, split, prefix in results:
         loss, accuracy = ((summary.get(split) or {}).get(prefix + name) for name in ("loss", "accuracy"))
         if loss is not None or accuracy is not None:
-            table.add_row(label, "", "", "", _text(loss, ".4f"), _text(accuracy, ".4f"), "")
+            table.add_row(label, "", "", "", _text(loss, ".4f"), _text(accuracy, ".4f"), _sureness(summary, split, prefix))
     if summary.get("seconds") is not None:
         table.add_row("in all", "", "", _text(summary["seconds"], ".0f"), "", "", "")
     if made := summary.get("compiled"):
         table.add_row(
             "compiling", "", "", _text(made["seconds"], ".0f"), "", "", f"{made['programs']} programs, {made['loaded']} from disk"
         )
+    return table
+
+
+def _sureness(summary: Mapping[str, Any], split: str, prefix: str) -> str:
+    """The calibration error of a result, and what the temperature makes of it."""
+    error = (summary.get(split) or {}).get(prefix + "ece")
+    scaled = (summary.get("calibration") or {}).get(split, {}).get("tta" if prefix else "plain")
+    then = f", {scaled['ece']:.3f} at temperature {scaled['temperature']:.2f}" if scaled else ""
+    return "" if error is None else f"ECE {error:.3f}{then}"
+
+
+def classes_table(classes: Sequence[str], rows: Sequence[ClassResult], most: int = 20) -> Table:
+    """The results of each class as a table to print, the lowest F1 first where there are more than `most`, which are then shown."""
+    pairs = list(zip(classes, rows, strict=True))
+    if len(pairs) > most:
+        pairs = sorted(pairs, key=lambda pair: (pair[1].f1 != pair[1].f1, pair[1].f1))[:most]
+    table = Table("class" if len(rows) <= most else f"worst {most} of {len(rows)} classes", box=box.SIMPLE_HEAD)
+    for name in ("images", "predicted", "precision", "recall", "F1", "mean p"):
+        table.add_column(name, justify="right")
+    table.add_column("mostly taken for")
+    for name, row in pairs:
+        taken = f"{classes[row.taken_for[0]]} ({row.taken_for[1]})" if row.taken_for else ""
+        shares = ("" if x != x else f"{x:.3f}" for x in (row.precision, row.recall, row.f1, row.average))
+        table.add_row(name, f"{row.images:,}", f"{row.predicted:,}", *shares, taken)
     return table
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import checkpoint
+from .calibrate import scaled
 from .config import Experiment, from_json, require
 from .datasets.files import is_image
 from .engine import Engine, engine
@@ -37,6 +38,7 @@ class Trained(NamedTuple):
         channels: of the images that it takes.
         canvas: side in pixels at which its images were stored.
         multi_label: whether an image can have several classes.
+        temperatures: fitted to the validation images: of the plain view ("plain"), and of all views mixed ("tta") where there are more.
     """
 
     experiment: Experiment
@@ -48,6 +50,7 @@ class Trained(NamedTuple):
     channels: int
     canvas: int
     multi_label: bool
+    temperatures: Mapping[str, float]
 
     def label(self, row: np.ndarray) -> str:
         """Name of the likeliest class of a row of probabilities; for multi-label data all classes above a half, joined by spaces."""
@@ -86,6 +89,7 @@ def open_trained(folder: str | Path) -> Trained:
         facts["channels"],
         facts["canvas"],
         facts["multi_label"],
+        {kind: found["temperature"] for kind, found in run.summary.get("calibration", {}).get("valid", {}).items()},
     )
 
 
@@ -119,13 +123,14 @@ def expand(paths: Sequence[str]) -> list[str]:
     return found
 
 
-def predict(net: Trained, paths: list[str], views: int | None = None, ui: Quiet | None = None) -> Predictions:
+def predict(net: Trained, paths: list[str], views: int | None = None, ui: Quiet | None = None, *, calibrated: bool = False) -> Predictions:
     """Probabilities for image files.
 
     Args:
         paths: image files; those that cannot be read come back in `bad`.
         views: augmented views beside the plain one; None as in the experiment, 0 for none.
         ui: progress bars.
+        calibrated: at the temperature of `net`; raises InputError where its run fitted none.
     """
     ui, parts, bad, seen = ui or Quiet(), [], [], None
     each = net.canvas**2 * net.channels
@@ -141,8 +146,19 @@ def predict(net: Trained, paths: list[str], views: int | None = None, ui: Quiet 
     if seen is None:
         return Predictions((), np.zeros((0, len(net.classes)), np.float32), np.zeros(0), tuple(bad))
     found, probabilities, disagreement = zip(*parts, strict=True)
-    everything = np.concatenate(probabilities), np.concatenate(disagreement)
-    return Predictions(tuple(p for part in found for p in part), *everything, tuple(bad), seen.views)
+    mixed, shares = np.concatenate(probabilities), np.concatenate(disagreement)
+    if calibrated:
+        mixed = scaled(mixed, temperature(net, seen.views), net.multi_label).astype(np.float32)
+    return Predictions(tuple(p for part in found for p in part), mixed, shares, tuple(bad), seen.views)
+
+
+def temperature(net: Trained, views: int) -> float:
+    """The temperature that the run fitted for so many views. Raises InputError where it fitted none."""
+    kind = "tta" if views > 1 else "plain"
+    found = net.temperatures.get(kind)
+    require(found is not None, "--calibrated", True, f"the run fitted no temperature for {views} views; leave it out, or train anew")
+    assert found is not None
+    return found
 
 
 class Evaluation(NamedTuple):

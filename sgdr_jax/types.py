@@ -17,18 +17,41 @@ class InputError(ValueError):
     """Bad input from a person: one line that names the field, the value and the fix. Commands print it and exit with code 2."""
 
 
+class Reduction(NamedTuple):
+    """When and how much to lower the rates of a stage, decided at each cycle's end by the validation loss.
+
+    Attributes:
+        factor: what the rates are multiplied with.
+        patience: cycle ends in a row that may fail to improve the loss; one more lowers the rates.
+        threshold: share of the best loss by which a lower one must beat it.
+        cooldown: cycle ends after a lowering that do not count.
+        floor: no lower than this share of the table's rates.
+    """
+
+    factor: float
+    patience: int
+    threshold: float
+    cooldown: int
+    floor: float
+
+
 class Table(NamedTuple):
     """A schedule worked out for a known number of steps per epoch; row `step` is used *for* update number `step`, from 0.
 
     Attributes:
-        scale: float64 [steps], the learning rate as a share of the peak (a restart row of an undecayed cycle is exactly 1).
+        scale: float64 [steps], the learning rate as a share of the peak (a restart row of an undecayed cycle is exactly 1), or
+            [steps, trained groups] where the groups' rates move apart.
         cycle: int32 [steps], index of the cycle that the step belongs to, from 0, never falling.
         momentum: float64 [steps], or None where the optimizer's own momentum holds throughout.
+        weight_decay: float64 [steps], as a share of the optimizer's weight decay, or None where it holds throughout.
+        plateau: when the rates of all later rows are lowered, or None where the rows are all there is.
     """
 
     scale: np.ndarray
     cycle: np.ndarray
     momentum: np.ndarray | None = None
+    weight_decay: np.ndarray | None = None
+    plateau: Reduction | None = None
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -37,8 +60,13 @@ class Table(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Length:
+    """A length of a schedule that is not told in epochs; see `schedules.lengths`."""
+
+
+@dataclass(frozen=True)
 class Schedule:
-    """How the learning rate moves through a stage."""
+    """How the learning rate moves through a stage. Lengths are numbers of epochs, or a `Length`."""
 
     def table(self, steps_per_epoch: int) -> Table:
         """The whole schedule as arrays, for `steps_per_epoch` ≥ 1 updates per epoch."""

@@ -15,11 +15,12 @@ FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in sor
 
 # A module imports from earlier lines only, or from its own folder.
 LAYERS = (
-    "types rng trees progress labels caches hosts",
+    "types rng trees progress labels caches",
+    "examples significance",
     "config decode",
-    "placement canvas",
+    "placement canvas sweep",
     "schedules augment models datasets metrics sampling torch_file state",
-    "compilation",
+    "compilation hosts calibrate",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
     "bystander survey steps plan loop lr_finder precompute tta pretrained measure",
     "feed report tables options",
@@ -38,6 +39,7 @@ DOORS = {
     "optax": "optim",
     "flax": "models",
     "orbax": "checkpoint",
+    "scipy": "significance augment/mix",
     "PIL": "decode",
     "pyarrow": "datasets/hugging_face",
     "matplotlib": "report",
@@ -56,8 +58,8 @@ DOORS = {
 }
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
-WITHOUT_JAX = """__init__ types progress labels caches config weights decode placement canvas lesson2 sampling pipeline survey plan report
-    logbook bystander tables options cli experiment_file schedules augment models datasets"""
+WITHOUT_JAX = """__init__ types progress labels caches examples significance config weights decode placement canvas lesson2 sampling
+    pipeline survey plan report logbook tables options cli experiment_file sweep schedules augment models datasets metrics calibrate"""
 NEEDS_JAX = {
     "augment/kernel",
     "augment/resampling",

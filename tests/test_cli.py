@@ -119,6 +119,35 @@ def test_eval_writes_predictions_and_what_each_view_brings(place, run_folder, ca
     assert {row["disagreement"] for row in rows} <= {"0.000", "0.500", "1.000"}
 
 
+def copied(run_folder, to, **changes):
+    """A copy of a run folder whose summary says otherwise."""
+    shutil.copytree(run_folder, to)
+    summary = json.loads((to / "summary.json").read_text())
+    (to / "summary.json").write_text(json.dumps(summary | changes))
+    return to
+
+
+def test_eval_and_predict_at_the_temperature_of_the_run(place, run_folder, capsys):
+    summary = json.loads((run_folder / "summary.json").read_text())
+    found = summary["calibration"]["valid"]
+    assert found["tta"]["loss"] <= summary["valid"]["tta_loss"] + 1e-6 and found["plain"]["loss"] <= summary["valid"]["loss"] + 1e-6
+    cli.main(["eval", str(run_folder), "--classes", str(place / "classes.csv")])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"at the temperature {found['tta']['temperature']:.3f}: ece {found['tta']['ece']:.4f}" in said
+    assert all(word in said for word in ("precision", "taken for", "green"))
+    rows = list(csv.DictReader((place / "classes.csv").read_text().splitlines()))
+    assert [(row["class"], row["images"]) for row in rows] == [("blue", "5"), ("green", "6"), ("red", "7")]
+    warm = copied(run_folder, place / "warm", calibration={"valid": {"tta": {"temperature": 2.0}}})
+    photo, out = str(place / "data/valid/red/0.png"), []
+    for extra in ([], ["--calibrated"]):
+        cli.main(["predict", photo, "--run", str(warm), *extra])
+        out.append(next(csv.DictReader(capsys.readouterr().out.splitlines())))
+    raw, then = (np.array([float(row[c]) for c in ("blue", "green", "red")]) for row in out)
+    np.testing.assert_allclose(then, np.sqrt(raw) / np.sqrt(raw).sum(), atol=2e-5)
+    old = copied(run_folder, place / "old", calibration={})  # as an earlier version left it
+    assert "fitted no temperature" in fails(capsys, "predict", photo, "--run", old, "--calibrated")
+
+
 def test_show_batch_draws_the_stage(place, capsys):
     cli.main(["show-batch", str(place / "photos.py"), "--data.root", str(place / "data"), "--count", "3", "--out", str(place / "b.png")])
     with Image.open(place / "b.png") as picture:

@@ -9,7 +9,7 @@ from sgdr_jax import metrics, tta
 from sgdr_jax.augment import side_on
 from sgdr_jax.config import Eval, Parallel
 from sgdr_jax.engine import engine
-from sgdr_jax.evaluate import judge, predict_views
+from sgdr_jax.evaluate import answers, judge, predict_views
 from sgdr_jax.feed import images
 from sgdr_jax.progress import Quiet
 
@@ -46,6 +46,12 @@ def test_blocks_change_nothing(run):
     assert whole.measures["tta_accuracy"] == whole.by_count[-1]["accuracy"] == (whole.probabilities.argmax(1) == LABELS).mean()
     assert whole.measures["tta_loss"] == pytest.approx(metrics.evaluate(whole.probabilities, LABELS)["loss"], abs=1e-6)
     assert whole.disagreement.shape == (100,)
+    for found in (whole, blocks):
+        plain, tta = answers(found, LABELS)
+        assert (plain.predicted == LABELS).mean() == whole.measures["accuracy"]
+        assert (tta.predicted == LABELS).mean() == whole.measures["tta_accuracy"]
+        assert plain.loss.mean() == pytest.approx(whole.measures["loss"], abs=1e-6)
+        assert tta.loss.mean() == pytest.approx(whole.measures["tta_loss"], abs=1e-6)
 
 
 def test_images_without_labels_have_no_measures(run):

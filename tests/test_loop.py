@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdr_jax.loop import LAG, Best, Score, Standing, Work, fit
+from sgdr_jax.schedules import Plateau
+from sgdr_jax.schedules.plateau import Lowered
 from sgdr_jax.state import Hyper
 from sgdr_jax.types import InputError
 
@@ -63,6 +65,7 @@ class Run:
         self.rows: list[dict[str, Any]] = []
         self.saved: dict[int, tuple[int, Standing]] = {}
         self.ticks: list[tuple[int, float]] = []
+        self.rates: list[np.ndarray] = []
         self.state = State(np.full(2, first), np.full(2, 10 * first))
         ends = [i + 1 for i in range(len(cycle)) if i + 1 == len(cycle) or cycle[i + 1] != cycle[i]]
 
@@ -71,7 +74,9 @@ class Run:
             self.events.append(("update", step))
             assert item == step, "the batch is not that of this update"
             rows = numbers(len(cycle))
-            assert all(np.array_equal(mine, row[step]) for mine, row in zip(hyper, rows, strict=True))
+            self.rates.append(hyper.lr)
+            assert all(np.array_equal(mine, row[step]) for mine, row in zip(hyper[1:], rows[1:], strict=True))
+            assert "plateau" in options or np.array_equal(hyper.lr, rows.lr[step])
             state.params[:], state.stats[:] = step + 1, 10 * (step + 1)
             return state, {"loss": Late(losses(step) * 4, lambda: self.events.append(("read", step))), "weight": 4.0}
 
@@ -292,3 +297,25 @@ def test_resuming_at_any_update_gives_the_same_rows_and_the_same_end(
         assert text(rest.rows) == text([row for row in whole.rows if row not in evals_before and row not in trains_before])
         assert facts(rest.standing) == facts(whole.standing)
         assert rest.done("save") == [done for done in whole.done("save") if done > first]
+
+
+PLATEAU = Plateau(factor=0.5, patience=0).rule
+SCORES = ((0.5, 1.0), (0.6, 1.1), (0.7, 0.8))
+
+
+def test_a_plateau_lowers_the_rates_of_all_later_updates() -> None:
+    run = Run(SCORES, plateau=PLATEAU)
+    expected = numbers(15).lr * np.repeat([1, 0.5], [10, 5])[:, None].astype(np.float32)
+    np.testing.assert_array_equal(run.rates, expected)
+    assert [row["lr"] for row in run.rows if row["kind"] == "train"] == expected.tolist()  # What was used is what is logged.
+    assert run.standing.lowered == Lowered(0.5, 0.8, 0, 0)
+    assert Run(SCORES).standing.lowered == Lowered()
+
+
+@pytest.mark.parametrize("first", [7, 8, 10, 12])
+def test_lowered_rates_go_on_from_a_checkpoint(first: int) -> None:
+    whole = Run(SCORES, plateau=PLATEAU, save_every=1)
+    done, standing = whole.saved[first]
+    rest = Run(SCORES, first=done, standing=standing, plateau=PLATEAU)
+    np.testing.assert_array_equal(whole.rates[first:], rest.rates)
+    assert rest.standing.lowered == whole.standing.lowered

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sgdr_jax import AdamW, Find, InputError, Sgd, Spread, Stage, lesson2, plan
 from sgdr_jax.plan import as_csv, describe, peak_lrs, ratios, trained_groups
 from sgdr_jax.sampling import train_batches
-from sgdr_jax.schedules import Constant, OneCycle, Sgdr
+from sgdr_jax.schedules import Combined, Constant, Cosine, Images, OneCycle, Plateau, Sgdr, Share, Steps
 
 from .helpers import experiment, seeded
 
@@ -271,3 +271,47 @@ print(json.dumps([len(as_csv(whole)), describe(whole.stages[0]), heavy]))
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     length, row, heavy = json.loads(result.stdout)
     assert heavy == [] and length > 100 and row["stage"] == "cached head"
+
+
+def test_lengths_are_measured_with_the_stages_own_clock() -> None:
+    stages = [stage(name=str(i), schedule=Constant(length)) for i, length in enumerate((Steps(7), Images(40), Share(0.5), 2))]
+    made = plan(experiment(*stages, budget=12, epoch_steps=5), 20)  # two passes of 3 batches: 6 updates and 40 images an epoch
+    assert [p.steps for p in made.stages] == [7, 6, 36, 12]
+
+
+def test_stages_that_are_longer_than_the_budget_are_refused() -> None:
+    two = (stage(name="a", schedule=Sgdr(2, 1, 2)), stage(name="b", schedule=Cosine(Share(0.5))))
+    with pytest.raises(InputError) as error:
+        plan(experiment(*two, budget=5), 160)
+    assert str(error.value) == ("budget is 5 epochs, but the stages take 5.5: 3 (a) + 2.5 (b); shorten their schedules, or raise it")
+    assert sum(p.epochs for p in plan(experiment(*two, budget=6), 160).stages) == 6
+    thirds = [stage(name=str(i), schedule=Constant(Share(1 / 3))) for i in range(3)]
+    assert [p.steps for p in plan(experiment(*thirds, budget=2), 88).stages] == [7, 7, 7]  # 22 updates: rounding is not refused
+
+
+def test_a_schedule_for_each_group_has_one_for_each() -> None:
+    apart = Combined(Constant(1), groups=(Constant(1), Cosine(1), Sgdr()), weight_decay=Cosine(1))
+    p = plan(experiment(stage(lr=(1, 2, 4), schedule=apart), optimizer=Sgd(weight_decay=0.5)), 32).stages[0]
+    np.testing.assert_array_equal(p.scale, np.stack([np.ones(4), Cosine(1).table(4).scale, Sgdr().table(4).scale], 1))
+    np.testing.assert_allclose(p.weight_decay, 0.5 * Cosine(1).table(4).scale)
+    rows = list(csv.DictReader(io.StringIO(as_csv(plan(experiment(stage(lr=(1, 2, 4), schedule=apart)), 32)))))
+    assert [float(rows[2][f"lr_{g}"]) for g in GROUPS] == pytest.approx([1, 1, 2])
+    with pytest.raises(InputError, match=r'stage "s": schedule.groups is 3; give 2 schedules: one for each of late, head'):
+        plan(experiment(stage(train=1, schedule=apart)), 32)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (Sgdr(3, peak_decay=0.5, floor=0.3), 'stage "s": schedule.floor is 0.3; the last peak is 0.25'),
+        (Cosine(1, warmup=Steps(9)), 'stage "s": schedule.warmup is Steps.count=9., 9 of the 4 steps'),
+        (Constant(Share(0.5)), 'stage "s": schedule is Share.share=0.5.; a share needs a budget'),
+    ],
+)
+def test_nonsense_is_refused_with_the_stage(schedule: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        plan(experiment(stage(schedule=schedule)), 32)
+
+
+def test_a_plateau_is_told_in_the_plan() -> None:
+    assert describe(plan(experiment(stage(schedule=Plateau(3, 0.2))), 32).stages[0])["lr"] == "0.1, 0.1, 0.1; × 0.2 on plateaus"

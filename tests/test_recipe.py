@@ -13,7 +13,7 @@ from sgdr_jax.datasets import Synthetic
 from sgdr_jax.loop import Score
 from sgdr_jax.progress import Quiet
 from sgdr_jax.recipe import run
-from sgdr_jax.schedules import Constant, Sgdr
+from sgdr_jax.schedules import Constant, Plateau, Sgdr
 from sgdr_jax.setting import prepare
 from sgdr_jax.stage import find_lr, hyper_rows, open_stage, stage_batches
 from sgdr_jax.state import Hyper
@@ -136,6 +136,36 @@ def test_a_killed_run_resumes_to_the_same_bits(finished, tmp_path, monkeypatch, 
     assert rows(tmp_path / "run") == rows(folder)
     for a, b in zip(leaves(tmp_path / "run"), leaves(folder), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("at", [9, 13])
+def test_a_plateau_schedule_resumes_with_the_rates_it_had(tmp_path, monkeypatch, at):
+    """A threshold that no loss reaches lowers the rate after every epoch but the first."""
+    import sgdr_jax.recipe as recipe
+
+    lazy = Stage("s", size=16, train="head", lr=0.01, schedule=Plateau(4, 0.5, patience=0, threshold=0.99), precompute=True, augment=False)
+    experiment = small(lazy, checkpoint_steps=3)
+    run(experiment, tmp_path / "whole")
+    real = recipe.open_stage
+
+    def fragile(*args):
+        stage = real(*args)
+
+        def update(state, *rest):
+            if int(state.step) == at:
+                raise Killed
+            return stage.update(state, *rest)
+
+        return stage._replace(update=update)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe, "open_stage", fragile)
+        with pytest.raises(Killed):
+            run(experiment, tmp_path / "run")
+    run(experiment, tmp_path / "run", resume=True)
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+    rates = [row["lr"]["head"] for row in rows(tmp_path / "run") if row["kind"] == "train"]
+    np.testing.assert_allclose(rates, 0.01 * np.repeat([1, 1, 0.5, 0.25], 4), rtol=1e-6)
 
 
 def test_a_run_folder_belongs_to_one_config(finished):

@@ -1,9 +1,25 @@
 """Learning-rate schedules: each is worked out once, on the host, into an exact integer-clocked table. To add one, add a file."""
 
+from .combined import Combined
 from .constant import Constant
 from .cosine import Cosine
+from .lengths import Images, Share, Steps
 from .one_cycle import OneCycle
+from .plateau import Plateau
+from .polynomial import Polynomial
 from .sgdr import Sgdr
 from .step_decay import StepDecay
 
-__all__ = ["Constant", "Cosine", "OneCycle", "Sgdr", "StepDecay"]
+__all__ = [
+    "Combined",
+    "Constant",
+    "Cosine",
+    "Images",
+    "OneCycle",
+    "Plateau",
+    "Polynomial",
+    "Sgdr",
+    "Share",
+    "StepDecay",
+    "Steps",
+]

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..config import require
-from ..types import Schedule, Table
-from .lengths import whole_steps
+from ..types import Length, Schedule, Table
+from .lengths import check_length, whole_steps
 
 
 @dataclass(frozen=True)
@@ -22,11 +21,11 @@ class Constant(Schedule):
         (3, 6)
     """
 
-    epochs: float = 1
+    epochs: float | Length = 1
     """Length in epochs, above 0."""
 
     def __post_init__(self) -> None:
-        require(self.epochs > 0, "schedule.epochs", self.epochs, "use a positive number")
+        check_length(self.epochs, "schedule.epochs")
 
     def table(self, steps_per_epoch: int) -> Table:
         """All rows at scale 1; see `types.Table`. Raises InputError when shorter than one step."""

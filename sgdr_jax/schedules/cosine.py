@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..config import require
-from ..types import Schedule, Table
-from .lengths import whole_steps
+from ..types import Length, Schedule, Table
+from .lengths import check_length, check_warmup, rising_steps, whole_steps
 
 
 def anneal(steps: int, start: float = 1.0, stop: float = 0.0) -> np.ndarray:
@@ -29,21 +29,21 @@ class Cosine(Schedule):
     Source: Loshchilov & Hutter 2017, one cycle.
     """
 
-    epochs: float = 1
+    epochs: float | Length = 1
     """Length in epochs with the warm-up, above 0."""
-    warmup: float = 0.0
-    """Share of the length that rises linearly from 0, 0…1 and below 1."""
+    warmup: float | Length = 0.0
+    """What rises linearly from 0: a share of the length, 0…1 and below 1, or a length of its own."""
     floor: float = 0.0
     """Where the cosine heads, as a share of the peak, 0…1."""
 
     def __post_init__(self) -> None:
-        require(self.epochs > 0, "schedule.epochs", self.epochs, "use a positive number")
-        require(0 <= self.warmup < 1, "schedule.warmup", self.warmup, "use a share in 0…1, below 1")
+        check_length(self.epochs, "schedule.epochs")
+        check_warmup(self.warmup)
         require(0 <= self.floor <= 1, "schedule.floor", self.floor, "use a share in 0…1")
 
     def table(self, steps_per_epoch: int) -> Table:
         """Warm-up and half cosine as rows; see `types.Table`. Raises InputError when shorter than one step."""
         steps = whole_steps(self.epochs, steps_per_epoch, "schedule.epochs")
-        rise = int(self.warmup * steps)
+        rise = rising_steps(self.warmup, steps, steps_per_epoch, "schedule.warmup")
         scale = np.concatenate([np.arange(rise) / max(rise, 1), anneal(steps - rise, 1.0, self.floor)])
         return Table(scale, (np.arange(steps) // steps_per_epoch).astype(np.int32))

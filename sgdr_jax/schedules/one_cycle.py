@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..config import require
-from ..types import Schedule, Table
+from ..types import Length, Schedule, Table
 from .cosine import anneal
-from .lengths import whole_steps
+from .lengths import check_length, rising_steps, whole_steps
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class OneCycle(Schedule):
     Source: Smith & Topin 2018, in the form of fastai 2's `fit_one_cycle` (pct_start 0.25, div 25, div_final 1e5, moms .95, .85, .95).
     """
 
-    epochs: float = 1
+    epochs: float | Length = 1
     """Length in epochs, above 0."""
     rise: float = 0.25
     """Share of the steps on which the rate rises, 0…1."""
@@ -31,7 +31,7 @@ class OneCycle(Schedule):
     """Momentum at the ends and at the peak of the rate, each in 0…1."""
 
     def __post_init__(self) -> None:
-        require(self.epochs > 0, "schedule.epochs", self.epochs, "use a positive number")
+        check_length(self.epochs, "schedule.epochs")
         require(0 <= self.rise < 1, "schedule.rise", self.rise, "use a share in 0…1, below 1")
         require(self.div >= 1, "schedule.div", self.div, "use at least 1")
         require(self.div_final >= 1, "schedule.div_final", self.div_final, "use at least 1")
@@ -40,7 +40,7 @@ class OneCycle(Schedule):
     def table(self, steps_per_epoch: int) -> Table:
         """Rate and momentum as rows; see `types.Table`. Raises InputError when shorter than one step."""
         steps = whole_steps(self.epochs, steps_per_epoch, "schedule.epochs")
-        up = int(self.rise * steps)
+        up = rising_steps(self.rise, steps, steps_per_epoch, "schedule.rise")
         slow, fast = self.momentum
         scale = np.concatenate([anneal(up, 1 / self.div, 1.0), anneal(steps - up, 1.0, 1 / self.div_final)])
         momentum = np.concatenate([anneal(up, slow, fast), anneal(steps - up, fast, slow)])

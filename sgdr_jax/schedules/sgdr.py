@@ -10,16 +10,16 @@ from typing import Any, Literal
 import numpy as np
 
 from ..config import require
-from ..types import Schedule, Table
+from ..types import Length, Schedule, Table
 from .cosine import anneal
-from .lengths import whole_steps
+from .lengths import check_length, check_warmup, exact_steps, rising_steps, whole_steps
 
 
 @dataclass(frozen=True)
 class Sgdr(Schedule):
     """Cosine annealing with warm restarts: scale(t) = floor + ½ (peak_i - floor) (1 + cos(π t / n_i)), t = 0 … n_i - 1.
 
-    Cycle i has n_i = round(steps_per_epoch · cycle_len · cycle_mult^i) steps and the peak peak_i = max(floor, peak_decay^i). The
+    Cycle i has n_i = round(steps_per_epoch · cycle_len · cycle_mult^i) steps and the peak peak_i = peak_decay^i. The
     lengths are worked out once, as integers: finding the cycle of a step with a logarithm, as timm, torch, Keras and fastai 2 do,
     restarts at the wrong step for some multipliers. A restart row has exactly its peak; the cosine would reach the floor one step
     after the cycle's last.
@@ -36,16 +36,16 @@ class Sgdr(Schedule):
 
     cycles: int = 1
     """Number of cycles, at least 1."""
-    cycle_len: float = 1
-    """Length of the first cycle in epochs."""
+    cycle_len: float | Length = 1
+    """Length of the first cycle in epochs, or a `Length`."""
     cycle_mult: float = 1
     """Each cycle is this many times as long as the one before; any number above 0."""
     peak_decay: float = 1.0
     """Each peak is this share of the one before, 0…1."""
     floor: float = 0.0
-    """Where each cosine heads, as a share of the first peak, 0…1."""
-    warmup: float = 0.0
-    """Share of a cycle that rises linearly from the floor to the peak, 0…1 and below 1; it is part of the cycle's length."""
+    """Where each cosine heads, as a share of the first peak, 0…1; no peak may lie below it."""
+    warmup: float | Length = 0.0
+    """What rises linearly from the floor to the peak, as a part of the cycle: a share of it, 0…1 and below 1, or a length of its own."""
     warmup_every: bool = False
     """Whether every cycle warms up, or only the first."""
     compat: Literal["", "fastai07"] = ""
@@ -53,11 +53,11 @@ class Sgdr(Schedule):
 
     def __post_init__(self) -> None:
         require(self.cycles >= 1, "schedule.cycles", self.cycles, "use at least 1")
-        require(self.cycle_len > 0, "schedule.cycle_len", self.cycle_len, "use a positive number of epochs")
+        check_length(self.cycle_len, "schedule.cycle_len")
         require(self.cycle_mult > 0, "schedule.cycle_mult", self.cycle_mult, "use a positive number")
         require(0 <= self.peak_decay <= 1, "schedule.peak_decay", self.peak_decay, "use a share in 0…1")
         require(0 <= self.floor <= 1, "schedule.floor", self.floor, "use a share in 0…1")
-        require(0 <= self.warmup < 1, "schedule.warmup", self.warmup, "use a share in 0…1, below 1")
+        check_warmup(self.warmup)
         require(self.compat in ("", "fastai07"), "schedule.compat", self.compat, 'use "" or "fastai07"')
         require(
             not (self.compat and self.warmup), "schedule.warmup", self.warmup, 'use 0 with compat="fastai07", which has a start of its own'
@@ -66,20 +66,21 @@ class Sgdr(Schedule):
     def lengths(self, steps_per_epoch: int) -> tuple[int, ...]:
         """Steps of each cycle. Raises InputError when a cycle is under one step."""
         return tuple(
-            whole_steps(self.cycle_len * self.cycle_mult**i, steps_per_epoch, f"cycle {i} of the schedule") for i in range(self.cycles)
+            whole_steps(self.cycle_len, steps_per_epoch, f"cycle {i} of the schedule", times=self.cycle_mult**i) for i in range(self.cycles)
         )
 
     def table(self, steps_per_epoch: int) -> Table:
         """All cycles as rows; see `types.Table`. Raises InputError when a cycle is under one step."""
-        lengths = self.lengths(steps_per_epoch)
-        scale = np.concatenate([self._cycle(i, n) for i, n in enumerate(lengths)])
+        lengths, last = self.lengths(steps_per_epoch), self.peak_decay ** (self.cycles - 1)
+        require(self.floor <= last, "schedule.floor", self.floor, f"the last peak is {last:g}: use less, or a higher peak_decay")
+        scale = np.concatenate([self._cycle(i, n, steps_per_epoch) for i, n in enumerate(lengths)])
         if self.compat == "fastai07":
-            scale[: min(math.ceil(steps_per_epoch * self.cycle_len / 20), lengths[0])] = 0.01
+            scale[: min(math.ceil(exact_steps(self.cycle_len, steps_per_epoch, "schedule.cycle_len") / 20), lengths[0])] = 0.01
         return Table(scale, np.repeat(np.arange(self.cycles, dtype=np.int32), lengths))
 
-    def _cycle(self, i: int, steps: int) -> np.ndarray:
-        peak = max(self.floor, self.peak_decay**i)
-        rise = int(self.warmup * steps) if self.warmup_every or i == 0 else 0
+    def _cycle(self, i: int, steps: int, steps_per_epoch: int) -> np.ndarray:
+        peak, warms = self.peak_decay**i, self.warmup_every or i == 0
+        rise = rising_steps(self.warmup, steps, steps_per_epoch, "schedule.warmup") if warms else 0
         return np.concatenate([self.floor + (peak - self.floor) * np.arange(rise) / max(rise, 1), anneal(steps - rise, peak, self.floor)])
 
     def as_optax(self, peak: float, steps_per_epoch: int) -> Callable[[Any], Any]:

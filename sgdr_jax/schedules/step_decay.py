@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..config import require
-from ..types import Schedule, Table
-from .lengths import whole_steps
+from ..types import Length, Schedule, Table
+from .lengths import check_length, whole_steps
 
 
 @dataclass(frozen=True)
@@ -22,25 +23,27 @@ class StepDecay(Schedule):
         [1.0, 0.1, 0.01]
     """
 
-    epochs: float = 3
+    epochs: float | Length = 3
     """Length in epochs, above 0."""
-    at: tuple[float, ...] = (1.0, 2.0)
+    at: tuple[float | Length, ...] = (1.0, 2.0)
     """Epochs at which the rate falls, rising and within the length."""
     factor: float = 0.1
     """What the rate is multiplied with, 0…1."""
 
     def __post_init__(self) -> None:
-        require(self.epochs > 0, "schedule.epochs", self.epochs, "use a positive number")
-        require(
-            list(self.at) == sorted(self.at) and all(0 < a < self.epochs for a in self.at),
-            "schedule.at",
-            self.at,
-            f"use rising epochs between 0 and {self.epochs}",
-        )
+        check_length(self.epochs, "schedule.epochs")
+        if not any(isinstance(x, Length) for x in (self.epochs, *self.at)):
+            self._check_order([float(a) for a in self.at], float(self.epochs))  # pyright: ignore[reportArgumentType]
         require(0 <= self.factor <= 1, "schedule.factor", self.factor, "use a number in 0…1")
+
+    def _check_order(self, at: Sequence[float], end: float) -> None:
+        ok = list(at) == sorted(at) and all(0 < a < end for a in at)
+        require(ok, "schedule.at", self.at, f"use rising epochs between 0 and {self.epochs}")
 
     def table(self, steps_per_epoch: int) -> Table:
         """The staircase as rows; see `types.Table`. Raises InputError when a step is shorter than one update."""
         steps = np.arange(whole_steps(self.epochs, steps_per_epoch, "schedule.epochs"))
         falls = np.array([whole_steps(a, steps_per_epoch, "schedule.at") for a in self.at], dtype=np.int64)
+        if any(isinstance(x, Length) for x in (self.epochs, *self.at)):
+            self._check_order(falls.tolist(), len(steps))
         return Table(self.factor ** np.searchsorted(falls, steps, side="right").astype(float), (steps // steps_per_epoch).astype(np.int32))

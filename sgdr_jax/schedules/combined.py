@@ -1,0 +1,60 @@
+"""Schedules side by side: one for the rates, others for single groups, for the weight decay and for the momentum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..config import require
+from ..types import InputError, Schedule, Table
+from .constant import Constant
+
+
+@dataclass(frozen=True)
+class Combined(Schedule):
+    """The rates move as `rate` says, or each trained group's as its own entry of `groups`; weight decay and momentum move as well.
+
+    Cycle ends, plateaus and momentum, unless it is given here, are those of `rate`. All schedules must be equally long.
+
+    Source: fastai 0.7's phases (`use_wd_sched`, `use_clr`); schedules of their own for parts of a network as in big_vision.
+
+    Example:
+        >>> from sgdr_jax.schedules import Cosine, Sgdr
+        >>> Combined(Sgdr(2), groups=(Constant(2), Sgdr(2)), weight_decay=Cosine(2)).table(2).scale.tolist()
+        [[1.0, 1.0], [1.0, 0.5], [1.0, 1.0], [1.0, 0.5]]
+    """
+
+    rate: Schedule = field(default_factory=Constant)
+    """Moves the rates of all trained groups, and decides where cycles end."""
+    groups: tuple[Schedule, ...] = ()
+    """One for each trained group, from the earliest to the last, in place of `rate`; empty for none."""
+    weight_decay: Schedule | None = None
+    """Moves the optimizer's weight decay: its scale is the share of it that holds."""
+    momentum: tuple[float, float] | None = None
+    """(slow, fast): momentum slow + (fast - slow) · scale of `rate`, so fast holds at the peak; each in 0…1, below 1."""
+
+    def __post_init__(self) -> None:
+        if self.momentum is not None:
+            ok = len(self.momentum) == 2 and all(0 <= m < 1 for m in self.momentum)
+            require(ok, "schedule.momentum", self.momentum, "use two numbers in 0…1, below 1")
+
+    def table(self, steps_per_epoch: int) -> Table:
+        """All schedules as columns; see `types.Table`. Raises InputError when they differ in length, or one has columns of its own."""
+        rate = self.rate.table(steps_per_epoch)
+        moved = {f"groups[{i}]": schedule for i, schedule in enumerate(self.groups)} | {"weight_decay": self.weight_decay}
+        tables = {name: schedule.table(steps_per_epoch) for name, schedule in moved.items() if schedule is not None}
+        for name, table in (("rate", rate), *tables.items()):
+            if table.scale.ndim > 1:
+                raise InputError(f"schedule.{name} has a rate for each group already; use one that is not Combined")
+            if len(table.scale) != len(rate.scale):
+                raise InputError(f"schedule.{name} has {len(table.scale)} steps, schedule.rate {len(rate.scale)}; make them equally long")
+            if name != "rate" and table.plateau:
+                raise InputError(f"schedule.{name} waits for plateaus, which lower all rates; use Plateau as schedule.rate")
+        decay = tables.pop("weight_decay", None)
+        slow, fast = self.momentum or (0.0, 0.0)
+        return rate._replace(
+            scale=np.stack([table.scale for table in tables.values()], 1) if tables else rate.scale,
+            weight_decay=decay.scale if decay else None,
+            momentum=slow + (fast - slow) * rate.scale if self.momentum else rate.momentum,
+        )

@@ -1,0 +1,90 @@
+"""Lowered whenever the validation loss stops falling."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ..config import require
+from ..types import Length, Reduction, Schedule, Table
+from .lengths import check_length, check_warmup, rising_steps, whole_steps
+
+
+class Lowered(NamedTuple):
+    """How far the rates of a stage have been lowered, and what the next decision depends on.
+
+    Attributes:
+        scale: what the rows of the table are multiplied with from here on.
+        best: lowest validation loss that counted as an improvement.
+        stale: cycle ends in a row without one.
+        resting: cycle ends that will not count.
+    """
+
+    scale: float = 1.0
+    best: float = math.inf
+    stale: int = 0
+    resting: int = 0
+
+
+def lowered(rule: Reduction, now: Lowered, loss: float) -> Lowered:
+    """The decision at a cycle's end, from the validation loss there; a loss that is not a number counts as no improvement.
+
+    Example:
+        >>> rule, now = Plateau(factor=0.5, patience=0).rule, Lowered()
+        >>> [(now := lowered(rule, now, loss)).scale for loss in (1.0, 0.9, 0.95, 0.8)]
+        [1.0, 1.0, 0.5, 0.5]
+    """
+    better = loss < now.best * (1 - rule.threshold)
+    stale = 0 if better or now.resting else now.stale + 1
+    best, resting = loss if better else now.best, max(now.resting - 1, 0)
+    if stale <= rule.patience:
+        return Lowered(now.scale, best, stale, resting)
+    return Lowered(max(now.scale * rule.factor, rule.floor), best, 0, rule.cooldown)
+
+
+@dataclass(frozen=True)
+class Plateau(Schedule):
+    """Stays at the peak until the validation loss stops falling, then `factor` times that, and so on; decided at epoch ends.
+
+    Where a run stands is kept in its checkpoints, so a resumed run lowers its rates at the same epochs.
+    Source: torch's ReduceLROnPlateau with a relative threshold on the loss (its patience lowers one epoch later than Keras' does).
+    """
+
+    epochs: float | Length = 10
+    """Length, above 0."""
+    factor: float = 0.1
+    """What the rate is multiplied with, 0…1 and below 1."""
+    patience: int = 2
+    """Epoch ends in a row that may fail to improve the loss; one more lowers the rate."""
+    threshold: float = 1e-4
+    """Share of the best loss by which a lower one must beat it, 0…1 and below 1."""
+    cooldown: int = 0
+    """Epoch ends after a lowering that do not count."""
+    floor: float = 0.0
+    """The rate is held above this share of the peak, 0…1."""
+    warmup: float | Length = 0.0
+    """What rises linearly from 0 at first: a share of the length, 0…1 and below 1, or a length of its own."""
+
+    def __post_init__(self) -> None:
+        check_length(self.epochs, "schedule.epochs")
+        require(0 <= self.factor < 1, "schedule.factor", self.factor, "use a number in 0…1, below 1")
+        require(self.patience >= 0, "schedule.patience", self.patience, "use 0 or more")
+        require(0 <= self.threshold < 1, "schedule.threshold", self.threshold, "use a share in 0…1, below 1")
+        require(self.cooldown >= 0, "schedule.cooldown", self.cooldown, "use 0 or more")
+        require(0 <= self.floor <= 1, "schedule.floor", self.floor, "use a share in 0…1")
+        check_warmup(self.warmup)
+
+    @property
+    def rule(self) -> Reduction:
+        """When the rates are lowered, for the loop."""
+        return Reduction(self.factor, self.patience, self.threshold, self.cooldown, self.floor)
+
+    def table(self, steps_per_epoch: int) -> Table:
+        """Warm-up, then rows at scale 1, with the rule that lowers them; see `types.Table`. Raises InputError when under one step."""
+        steps = whole_steps(self.epochs, steps_per_epoch, "schedule.epochs")
+        rise = rising_steps(self.warmup, steps, steps_per_epoch, "schedule.warmup")
+        scale = np.concatenate([np.arange(rise) / max(rise, 1), np.ones(steps - rise)])
+        return Table(scale, (np.arange(steps) // steps_per_epoch).astype(np.int32), plateau=self.rule)

@@ -1,0 +1,46 @@
+"""A power of the time that is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import require
+from ..types import Length, Schedule, Table
+from .lengths import check_length, check_warmup, rising_steps, whole_steps
+
+
+@dataclass(frozen=True)
+class Polynomial(Schedule):
+    """Linear warm-up from 0, then scale(t) = floor + (1 - floor) (1 - t / n)^power. Validated and saved at epoch ends.
+
+    Power 1 is the linear decay. Source: torch's PolynomialLR, Keras' PolynomialDecay; Chen et al. 2016, "DeepLab" (power 0.9).
+
+    Example:
+        >>> Polynomial(1, power=2).table(4).scale.tolist()
+        [1.0, 0.5625, 0.25, 0.0625]
+    """
+
+    epochs: float | Length = 1
+    """Length with the warm-up, above 0."""
+    power: float = 1.0
+    """Above 0."""
+    warmup: float | Length = 0.0
+    """What rises linearly from 0: a share of the length, 0…1 and below 1, or a length of its own."""
+    floor: float = 0.0
+    """Where the rate heads, as a share of the peak, 0…1."""
+
+    def __post_init__(self) -> None:
+        check_length(self.epochs, "schedule.epochs")
+        require(self.power > 0, "schedule.power", self.power, "use a positive number")
+        check_warmup(self.warmup)
+        require(0 <= self.floor <= 1, "schedule.floor", self.floor, "use a share in 0…1")
+
+    def table(self, steps_per_epoch: int) -> Table:
+        """Warm-up and decay as rows; see `types.Table`. Raises InputError when shorter than one step."""
+        steps = whole_steps(self.epochs, steps_per_epoch, "schedule.epochs")
+        rise = rising_steps(self.warmup, steps, steps_per_epoch, "schedule.warmup")
+        left = 1 - np.arange(steps - rise) / (steps - rise)
+        scale = np.concatenate([np.arange(rise) / max(rise, 1), self.floor + (1 - self.floor) * left**self.power])
+        return Table(scale, (np.arange(steps) // steps_per_epoch).astype(np.int32))
