@@ -59,14 +59,14 @@ def start(
     found = around() if coordinator is None and detect else ""
     if (coordinator is None and not found) or count == 1:
         return
-    named = {"coordinator_address": coordinator, "num_processes": count, "process_id": index} if coordinator else {}
+    named: dict[str, Any] = {"coordinator_address": coordinator, "num_processes": count, "process_id": index} if coordinator else {}
     where = f"at {coordinator}" if coordinator else f"as {found} tells"
     why = f"the hosts did not come together {where} within {wait} s; check the coordinator's address, and that all were started"
     # jax's own timeout ends the process with a dump of its stack, so the sentence comes before it.
     timer = threading.Timer(wait, end, (why,))
     timer.daemon = True
     timer.start()
-    limits = {"initialization_timeout": wait + 60, "heartbeat_timeout_seconds": HEARTBEAT, "shutdown_timeout_seconds": 10}
+    limits: dict[str, Any] = {"initialization_timeout": wait + 60, "heartbeat_timeout_seconds": HEARTBEAT, "shutdown_timeout_seconds": 10}
     try:
         jax.distributed.initialize(**named, **limits)
     except (RuntimeError, ValueError) as error:
