@@ -73,7 +73,7 @@ def update(
     state = TrainState(jax.ShapeDtypeStruct((), np.int32), *shapes, slots)
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=mesh.home(x.shape)), state)
     images = jax.ShapeDtypeStruct((batch, size, size, len(network.mean)), np.float32)
-    x = images if start == network.groups[0] else jax.eval_shape(lambda *a: network.apply(*a, stop=start)[0], *shapes, images)
+    x = images if start == network.groups[0] else jax.eval_shape(lambda p, s, x: network.apply(p, s, x, stop=start)[0], *shapes, images)
     split = [jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=mesh.split) for a in (x, *_labels(batch))]
     zero = np.float32(0)
     hyper = Hyper(np.zeros(len(trained), np.float32), zero, zero, zero)
