@@ -3,7 +3,7 @@
 The names here are what experiment files need; none of them imports jax.
 """
 
-from .config import AdamW, Eval, Experiment, Find, Parallel, Sgd, Spread, Stage
+from .config import AdamW, Eval, Experiment, Find, Parallel, Sgd, Snapshots, Spread, Stage
 from .lesson2 import fine_tune, lesson2
 from .plan import plan
 from .sweep import Sweep, arms, chain, grid, zipped
@@ -17,6 +17,7 @@ __all__ = [
     "InputError",
     "Parallel",
     "Sgd",
+    "Snapshots",
     "Spread",
     "Stage",
     "Sweep",

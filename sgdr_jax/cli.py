@@ -210,7 +210,7 @@ def _train(command: TrainCommand, file: str) -> None:
 
 def _train_here(command: TrainCommand, file: str, ui: Quiet, led: Any) -> None:
     from . import recipe
-    from .tables import summary_table, views_table
+    from .tables import snapshots_table, summary_table, views_table
 
     folder = Path(led(lambda: str(command.run or Path("runs") / f"{command.experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}")))
     ui.say(f"run folder: {folder}")
@@ -222,6 +222,8 @@ def _train_here(command: TrainCommand, file: str, ui: Quiet, led: Any) -> None:
     ui.say(summary_table(summary))
     for split, rows in summary.get("tta", {}).items():
         ui.say(views_table(split, rows))
+    if rows := summary.get("snapshots"):
+        ui.say(snapshots_table(rows))
     ui.say(f"run folder: {folder}")
 
 

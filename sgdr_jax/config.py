@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from .snapshots import Snapshots
 from .types import Augmentation, Dataset, InputError, Length, Model, Schedule
 
 
@@ -81,6 +82,9 @@ class Find:
 class Optimizer:
     """How gradients become updates; the learning rate belongs to the stage."""
 
+    ema: float = field(default=0.0, kw_only=True)
+    """Decay of a moving average of the weights, 0…1, kept beside the final network and compared with it; 0 for none."""
+
 
 @dataclass(frozen=True)
 class Sgd(Optimizer):
@@ -122,6 +126,7 @@ class AdamW(Optimizer):
 
 def _check_optimizer(optimizer: Sgd | AdamW) -> None:
     require(0 <= optimizer.momentum < 1, "optimizer.momentum", optimizer.momentum, "use a number in 0…1, below 1")
+    require(0 <= optimizer.ema < 1, "optimizer.ema", optimizer.ema, "use a number in 0…1, below 1")
     require(
         _finite(optimizer.weight_decay) and optimizer.weight_decay >= 0, "optimizer.weight_decay", optimizer.weight_decay, "use 0 or more"
     )
@@ -286,6 +291,8 @@ class Experiment:
     """Epochs that all stages together may take; a plan that takes more is refused. Lengths can be shares of it (`schedules.Share`)."""
     evaluate: Eval = Eval()
     """How splits are evaluated."""
+    snapshots: Snapshots = field(default_factory=Snapshots)
+    """Networks kept at cycle ends for ensembles and averages of weights."""
     keep_best: bool = True
     """A stage that ends below the best state so far on the validation images is undone."""
     canvas: int | None = None
@@ -339,7 +346,7 @@ def _tag(kind: type) -> str:
 
 
 def _known_types() -> dict[str, type]:
-    bases = (Dataset, Model, Schedule, Length, Augmentation, Optimizer, Stage, Experiment, Eval, Parallel, Spread, Find)
+    bases = (Dataset, Model, Schedule, Length, Augmentation, Optimizer, Stage, Experiment, Eval, Snapshots, Parallel, Spread, Find)
     return {_tag(kind): kind for base in bases for kind in _all_subclasses(base)}
 
 

@@ -17,11 +17,13 @@ Activation = Callable[[Array], Array]
 
 
 class Mode(NamedTuple):
-    """How a group is run: `collect` uses and collects batch statistics; with a `key` dropout is on; `axis` is the mapped axis that the
-    batch is split over, None where it is whole."""
+    """How a group is run: `collect` uses and collects batch statistics; with a `key` dropout is on; `measure` uses the stored statistics
+    and puts those of each example in their place, [b, c]; `axis` is the mapped axis that the batch is split over, None where it is
+    whole."""
 
     collect: bool = False
     key: Array | None = None
+    measure: bool = False
     axis: str | None = None
 
 
@@ -48,6 +50,9 @@ class BatchNorm(nnx.Module):
 
     def _normalise(self, x: Array, mode: Mode) -> Array:
         scale, bias, mean, var = self.scale[...], self.bias[...], self.mean[...], self.var[...]
+        if mode.measure:
+            for stored, measured in zip((self.mean, self.var), layers.moments(x), strict=True):
+                stored.set_value(measured)  # pyright: ignore[reportArgumentType] (of another shape)
         if not mode.collect:
             return layers.batch_norm_apply(x, scale, bias, mean, var, self.eps)
         y, batch_mean, batch_var = layers.batch_norm_train(x, scale, bias, self.eps, mode.axis)
