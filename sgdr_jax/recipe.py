@@ -211,7 +211,8 @@ def run_stage(
 def _snapshot(setting: Setting, p: StagePlan, book: Logbook, state: TrainState, row: dict[str, Any]) -> None:
     """Keeps the network at a cycle's end, where the experiment asks for snapshots."""
     facts = {"stage": p.index, "size": p.size} | {name: row[name] for name in ("cycle", "step", "accuracy", "loss")}
-    ensemble.keep(book.path, state.params, state.stats, facts, setting.experiment.snapshots)
+    if leads():
+        ensemble.keep(book.path, state.params, state.stats, facts, setting.experiment.snapshots)
 
 
 def _restore(setting: Setting, folder: Path, memory: Memory, like: TrainState) -> tuple[TrainState, Best | None]:

@@ -129,7 +129,7 @@ def other(value: Any) -> list[Any]:
     if isinstance(value, float):
         return [value * 0.75 + 0.01, value + 1]
     if isinstance(value, str):
-        return ["", "log", "flip", "slide", "frozen", "float32", "fastai07", "classifier", "streamed", "other"]
+        return ["", "log", "flip", "slide", "frozen", "float32", "fastai07", "classifier", "streamed", "pmap", "other"]
     if isinstance(value, Path):
         return [value / "other"]
     if value is None:
