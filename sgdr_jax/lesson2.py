@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Literal
 
 from .augment import side_on
-from .config import AdamW, Eval, Experiment, Find, Optimizer, Stage
+from .config import AdamW, Eval, Experiment, Find, Optimizer, Stage, require
 from .schedules import Sgdr
 from .types import Dataset, Model, Schedule
 
@@ -22,6 +23,7 @@ def lesson2(
     cycle_len: float = 1,
     cycle_mult: float = 2,
     bn: Literal["train", "frozen"] | tuple[str, ...] = "train",
+    budget: float | None = None,
     patience: int | None = 1,
     optimizer: Optimizer | None = None,
     find: Find | None = None,
@@ -42,6 +44,7 @@ def lesson2(
         gradual: schedule of a stage that trains all but the first layer group before everything is unfrozen; None for no such stage.
             The first group's images are the largest, so this is also the cheaper half of the work.
         cycles, cycle_len, cycle_mult: restarts of the last stage.
+        budget: epochs that steps 4–8 may take, cached ones not counted; decides `cycles` and `cycle_len`, see `fit_cycles`.
         bn: batch normalisation of the unfrozen body; "frozen" keeps the stored statistics (small sets).
         patience: cycle ends without improvement until the last stage stops; None runs all cycles.
         optimizer: overrides the experiment's.
@@ -65,8 +68,30 @@ def lesson2(
     head = Stage("head", train="head", lr=None, schedule=Sgdr(head_cycles), **common) if head_cycles else None
     body = Find(**{**vars(find), "ratio": 10.0 if similar_to_imagenet else 3.0})
     upper = Stage("gradual", train=1, lr=body, schedule=gradual, bn=bn, patience=patience, **common) if gradual else None
+    if budget is not None:
+        spent = head_cycles + (_epochs(gradual) if gradual else 0)
+        require(budget > spent, "budget", budget, f"the stages before the last take {spent:g} epochs; give more, or shorten them")
+        cycles, cycle_len = fit_cycles(budget - spent, cycle_mult)
     everything = Stage("all", train="all", lr=body, schedule=Sgdr(cycles, cycle_len, cycle_mult), bn=bn, patience=patience, **common)
     return tuple(stage for stage in (cached, head, upper, everything) if stage)
+
+
+def _epochs(schedule: Schedule) -> float:
+    return len(schedule.table(1000).scale) / 1000
+
+
+def fit_cycles(epochs: float, cycle_mult: float = 2) -> tuple[int, float]:
+    """Number of cycles, and length of the first, that fill a budget and end with it: as many as there can be with a first cycle of at least
+    one epoch (at most 16), stretched to fill it.
+
+    A budget that ends inside a cycle would be spent on a network at a high rate.
+
+    >>> fit_cycles(7), fit_cycles(10), fit_cycles(3, 1)
+    ((3, 1.0), (3, 1.4285714285714286), (3, 1.0))
+    """
+    ends = list(itertools.accumulate(cycle_mult**i for i in range(16)))
+    cycles = max(sum(end <= epochs for end in ends), 1)
+    return cycles, epochs / ends[cycles - 1]
 
 
 def fine_tune(name: str, data: Dataset, model: Model, size: int = 224, similar_to_imagenet: bool = True, **fields: Any) -> Experiment:

@@ -21,7 +21,7 @@ from sgdr_jax.types import InputError
 from .helpers import experiment
 
 EXPERIMENT = """
-from sgdr_jax import AdamW, Eval, Experiment, Stage
+from sgdr_jax import Eval, Experiment, Sgd, Stage
 from sgdr_jax.augment import side_on
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.schedules import Constant
@@ -33,7 +33,7 @@ experiment = Experiment(
     model=Tiny(),
     batch_size=16,
     augment=side_on(),
-    optimizer=AdamW(),
+    optimizer=Sgd(),
     checkpoint_steps=3,
     evaluate=Eval(batch_size=16, tta_views=1),
     stages=(

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgdr_jax import AdamW, Find, InputError, Sgd, Spread, Stage, lesson2, plan
+from sgdr_jax.lesson2 import fit_cycles
 from sgdr_jax.plan import as_csv, describe, peak_lrs, ratios, trained_groups
 from sgdr_jax.sampling import train_batches
 from sgdr_jax.schedules import Combined, Constant, Cosine, Images, OneCycle, Plateau, Sgdr, Share, Steps
@@ -263,6 +264,7 @@ from sgdr_jax import Experiment, lesson2, plan
 from sgdr_jax.augment import side_on
 from sgdr_jax.datasets import ImageFolder
 from sgdr_jax.models import ResNet34
+from sgdr_jax.lesson2 import fit_cycles
 from sgdr_jax.plan import as_csv, describe
 whole = plan(Experiment("a", ImageFolder("b"), ResNet34(), lesson2(64), augment=side_on()), 100)
 heavy = [m for m in sys.modules if m.split(".")[0] in ("jax", "flax", "optax", "orbax")]
@@ -315,3 +317,22 @@ def test_nonsense_is_refused_with_the_stage(schedule: Any, message: str) -> None
 
 def test_a_plateau_is_told_in_the_plan() -> None:
     assert describe(plan(experiment(stage(schedule=Plateau(3, 0.2))), 32).stages[0])["lr"] == "0.1, 0.1, 0.1; × 0.2 on plateaus"
+
+
+@seeded
+@given(st.floats(0.2, 60), st.sampled_from([0.5, 1, 1.5, 2, 3]))
+def test_cycles_fill_the_budget(epochs, mult):
+    cycles, first = fit_cycles(epochs, mult)
+    assert first * sum(mult**i for i in range(cycles)) == pytest.approx(epochs)
+    if cycles > 1:
+        assert first >= 1 - 1e-9
+    if cycles < 16:
+        assert sum(mult**i for i in range(cycles + 1)) > epochs
+
+
+def test_a_lesson_with_a_budget_takes_it_all_and_refuses_what_does_not_fit():
+    stages = lesson2(16, budget=12, head_cycles=1, gradual=Sgdr(2))
+    made = plan(experiment(*stages), 8 * 100)
+    assert sum(p.epochs for p in made.stages if not p.stage.precompute) == pytest.approx(12, abs=0.02)
+    with pytest.raises(InputError, match=r"budget is 2; the stages before the last take 3 epochs"):
+        lesson2(16, budget=2, head_cycles=1, gradual=Sgdr(2))
