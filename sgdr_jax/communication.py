@@ -70,8 +70,10 @@ def update(
     mesh, start = devices(parallel), trained[0]
     shapes = [{g: network.shapes[g][i] for g in network.groups} for i in (0, 1)]
     slots = jax.eval_shape(lambda params: optim.init(optimizer, trained, params), shapes[0])
-    state = TrainState(jax.ShapeDtypeStruct((), np.int32), shapes[0], shapes[1], slots)
-    state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=mesh.home(x.shape)), state)
+    begins: Any = jax.ShapeDtypeStruct((), np.int32)
+    state: Any = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=mesh.home(x.shape)), TrainState(begins, shapes[0], shapes[1], slots)
+    )
     images = jax.ShapeDtypeStruct((batch, size, size, len(network.mean)), np.float32)
     x = images if start == network.groups[0] else jax.eval_shape(lambda p, s, x: network.apply(p, s, x, stop=start)[0], *shapes, images)
     split = [jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=mesh.split) for a in (x, *_labels(batch))]
