@@ -21,6 +21,7 @@ from .config import Experiment, Find, config_hash, require
 from .options import (
     ALONE,
     WITH_EXPERIMENT,
+    CompareCommand,
     DataCommand,
     EvalCommand,
     FindLrCommand,
@@ -35,7 +36,7 @@ from .options import (
 from .pipeline import canvas_side
 from .placement import forecast
 from .plan import Plan, as_csv, describe, plan
-from .progress import Terminal
+from .progress import Quiet, Terminal
 from .types import InputError
 
 USAGE = """usage: sgdr-jax COMMAND …
@@ -52,6 +53,7 @@ USAGE = """usage: sgdr-jax COMMAND …
                                     a picture of augmented training images and test-time views
   eval     DIR [--split test]       evaluate a finished run
   predict  PATHS… --run DIR         classes of image files, as CSV
+  compare  DIR [--results FILE]     what a sweep has found: arms beside a baseline, with intervals and tests
   prepare  NAME                     download and prepare a set of the TensorFlow Datasets catalogue
   models   [NAME]                   the networks, or the blocks of one
 
@@ -102,7 +104,7 @@ def _dispatch(argv: list[str]) -> None:
         near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *ALONE], 1)
         raise InputError(f"{name!r} is no command; " + (f"did you mean {near[0]}? " if near else "") + "sgdr-jax --help lists them")
     experiments = {"data": _data, "plan": _plan, "train": _train, "sweep": _sweep, "find-lr": _find_lr, "show-batch": _show_batch}
-    run = experiments | {"eval": _eval, "predict": _predict, "prepare": _prepare, "models": _models}
+    run = experiments | {"eval": _eval, "predict": _predict, "compare": _compare, "prepare": _prepare, "models": _models}
     run[name](command, rest[0] if rest else "")
 
 
@@ -204,12 +206,19 @@ def _plan(command: PlanCommand, _: str) -> None:
 
 
 def _train(command: TrainCommand, file: str) -> None:
+    require(bool(command.run) or not command.resume, "--resume", True, "name the run folder with --run DIR")
+    from . import hosts
+
+    hosts.start(**vars(command.hosts))
+    with hosts.ending():
+        _train_here(command, file, Terminal() if hosts.leads() else Quiet(), hosts.led)
+
+
+def _train_here(command: TrainCommand, file: str, ui: Quiet, led: Any) -> None:
     from . import recipe
     from .tables import snapshots_table, summary_table, views_table
 
-    ui = Terminal()
-    require(bool(command.run) or not command.resume, "--resume", True, "name the run folder with --run DIR")
-    folder = command.run or Path("runs") / f"{command.experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = Path(led(lambda: str(command.run or Path("runs") / f"{command.experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}")))
     ui.say(f"run folder: {folder}")
     try:
         summary = recipe.run(command.experiment, folder, resume=command.resume, experiment_file=file, ui=ui)
@@ -321,6 +330,12 @@ def _predict(command: PredictCommand, _: str) -> None:
         command.out.write_text(text, encoding="utf-8", errors="surrogateescape")
     else:
         sys.stdout.write(text)
+
+
+def _compare(command: CompareCommand, _: str) -> None:
+    from .commands.compare import compare
+
+    compare(command, Terminal())
 
 
 def _prediction(net: Any, row: Any, disagreement: float | None) -> list[str]:

@@ -57,6 +57,7 @@ def predict_views(
     labels: np.ndarray | None = None,
     multi_label: bool = False,
     ids: np.ndarray | None = None,
+    plain: np.ndarray | None = None,
 ) -> Views:
     """Predicts images from all views, in blocks that keep what they say within `Eval.tta_memory`.
 
@@ -68,6 +69,7 @@ def predict_views(
         labels: int [n] or float [n, classes]; None for images without labels.
         multi_label: whether an image can have several classes.
         ids: uint32 [n] that the images' random views are derived from; None for their positions.
+        plain: logits of the plain view [n, classes], where they are known already.
     """
     how, n = experiment.evaluate, len(images)
     views = tta.count(how, experiment.augment)
@@ -81,6 +83,8 @@ def predict_views(
             count = min(block, n - first)
 
             def logits(v: int, first: int = first, count: int = count) -> np.ndarray:
+                if v == 0 and plain is not None:
+                    return plain[first : first + count]
                 began = time.perf_counter()
                 result = run.map(view_logits(run, experiment, params, stats, size, ids, v), count, images, tick, first)
                 seconds[v > 0] += time.perf_counter() - began

@@ -164,16 +164,21 @@ class _LaneDevices(Devices):
     def scatter(self, tree: Any) -> Any:
         return jax.tree.map(np.asarray, tree)
 
+    def spread(self, rows: Any) -> jax.Array:
+        return self._placed(rows, super().spread)
+
     def _replicated(self, leaf: Any) -> jax.Array:
         if isinstance(leaf, Part):
             return leaf.array
-        if isinstance(leaf, jax.Array):
-            return leaf
-        if id(leaf) not in self.shared.placed:
-            return super().replicate(leaf)
-        host, placed = self.shared.placed[id(leaf)]
-        placed = super().replicate(leaf) if placed is None else placed
-        self.shared.placed[id(leaf)] = (host, placed)
+        return leaf if isinstance(leaf, jax.Array) else self._placed(leaf, super().replicate)
+
+    def _placed(self, host: Any, place: Callable[[Any], jax.Array]) -> jax.Array:
+        """A host array on the devices, once for all lanes where they share it."""
+        if id(host) not in self.shared.placed:
+            return place(host)
+        held, placed = self.shared.placed[id(host)]
+        placed = place(host) if placed is None else placed
+        self.shared.placed[id(host)] = (held, placed)
         return placed
 
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import logbook
+from . import logbook, style
+from .style import COLOURS as _COLOURS
+from .style import GREY as _GREY
 from .types import InputError
 
 if TYPE_CHECKING:
@@ -18,9 +20,6 @@ if TYPE_CHECKING:
 
     from .logbook import Row
 
-# Okabe & Ito 2008: eight colours that stay apart for the colour-blind; the yellow is left out, it is too faint for lines on white.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_GREY = "#8a8a8a"
 _VALID: dict[str, Any] = {"color": _COLOURS[1], "marker": "o", "markersize": 6, "linewidth": 1.2, "clip_on": False, "zorder": 3}
 
 
@@ -29,25 +28,14 @@ _VALID: dict[str, Any] = {"color": _COLOURS[1], "marker": "o", "markersize": 6, 
 
 def _axes(width: float, *heights: float) -> list[Axes]:
     """Empty axes, one above the other, in the one style of all pictures; their figure belongs to no window and no global list."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, sum(heights)), dpi=150, layout="constrained")
-    column = figure.subplots(len(heights), sharex=True, height_ratios=heights, squeeze=False)[:, 0].tolist()
-    for axes in column:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(_GREY)
-        axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.tick_params(color=_GREY, labelsize=9)
-    return column
+    column = style.figure(width, sum(heights)).subplots(len(heights), sharex=True, height_ratios=heights, squeeze=False)[:, 0].tolist()
+    return [style.quiet(axes) for axes in column]
 
 
 def _save(axes: Axes, path: str | Path) -> Path:
     figure = axes.get_figure(root=True)
     assert figure is not None
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})  # The same picture is the same bytes, whatever drew it.
-    return Path(path)
+    return style.save(figure, path)
 
 
 def _legend(axes: Axes) -> None:
@@ -286,10 +274,8 @@ def contact_sheet(titles: Sequence[str], tiles: np.ndarray, captions: Sequence[S
         captions: one for each image.
         path: of the picture.
     """
-    from matplotlib.figure import Figure
-
     rows, columns = tiles.shape[:2]
-    figure = Figure(figsize=(1.5 * columns, 1.7 * rows + 0.3), dpi=150, layout="constrained")
+    figure = style.figure(1.5 * columns, 1.7 * rows + 0.3)
     for i, line in enumerate(figure.subplots(rows, columns, squeeze=False).tolist()):
         for j, axes in enumerate(line):
             axes.imshow(tiles[i, j] if tiles.shape[-1] == 3 else tiles[i, j, ..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -298,8 +284,7 @@ def contact_sheet(titles: Sequence[str], tiles: np.ndarray, captions: Sequence[S
             axes.text(0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=6, color="#444444")
             if i == 0:
                 axes.set_title(titles[j], fontsize=8)
-    figure.savefig(path, metadata={"Software": None} if str(path).endswith(".png") else None)
-    return Path(path)
+    return style.save(figure, path)
 
 
 def pictures(folder: str | Path) -> tuple[Path, ...]:

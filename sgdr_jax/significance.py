@@ -197,11 +197,13 @@ def seeds_needed(effect: float, sd: float, alpha: float = 0.05, wanted: float = 
     >>> seeds_needed(0.01, 0.01)
     10
     """
-    if not (sd > 0 and abs(effect) > 0):
+    if not (sd > 0 and abs(effect) > 0) or power(effect, sd, most, alpha) < wanted:
         return None
-    n = np.arange(2, most + 1)
-    found = np.flatnonzero(power(effect, sd, n, alpha) >= wanted)
-    return int(n[found[0]]) if len(found) else None
+    low, high = 1, most  # one seed is too few, and power rises with every other
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(effect, sd, middle, alpha) >= wanted else (middle, high)
+    return high
 
 
 def detectable(sd: float, n: int, alpha: float = 0.05, wanted: float = 0.8) -> float:
@@ -210,10 +212,16 @@ def detectable(sd: float, n: int, alpha: float = 0.05, wanted: float = 0.8) -> f
     >>> round(detectable(0.01, 10), 4)
     0.01
     """
-    if n < 2:
-        return math.nan
-    low, high = 0.0, 40.0  # in standard deviations; two seeds need 20
-    for _ in range(60):
+    return _detectable(n, alpha, wanted) * sd if n > 1 else math.nan
+
+
+@functools.cache
+def _detectable(n: int, alpha: float, wanted: float) -> float:
+    """The same in standard deviations."""
+    low, high = 0.0, 1.0
+    while power(high, 1.0, n, alpha) < wanted:
+        low, high = high, 2 * high
+    for _ in range(50):
         middle = (low + high) / 2
         low, high = (low, middle) if power(middle, 1.0, n, alpha) >= wanted else (middle, high)
-    return high * sd
+    return high

@@ -74,8 +74,8 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
     augment, copies = augmentations(setting, p), p.copies
     keys = {stream: key_for(setting.experiment.seed, stream, p.index) for stream in ("augment", "dropout")}
     frozen = [{g: tree[g] for g in p.frozen} for tree in (params, stats)]
-    cached = run.devices.replicate(activations(setting, p, params, stats, "train", copies, ui)) if p.stage.precompute else None
-    valid = run.devices.replicate(activations(setting, p, params, stats, "valid", 0, ui)) if p.frozen else None
+    cached = run.devices.spread(activations(setting, p, params, stats, "train", copies, ui)) if p.stage.precompute else None
+    valid = run.devices.spread(activations(setting, p, params, stats, "valid", 0, ui)) if p.frozen else None
     step = run.step(p)
 
     mixes = any(a.does("mix") for a in augment) and cached is None
@@ -112,7 +112,26 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
         drift = {} if run.rehearsing else bn.drift(*({g: tree[g] for g in moving} for tree in (setting.stats, state.stats)))
         return judge(rows, setting.data.labels["valid"]) | ({"drift": drift} if drift else {})
 
-    return StageRun(run.devices.replicate(first_state(run, p, params, stats)), update, validate)
+    return StageRun(run.devices.hold(first_state(run, p, params, stats)), update, validate)
+
+
+def cached_logits(setting: Setting, params: Tree, stats: Tree, size: int, split: str, ui: Quiet) -> np.ndarray | None:
+    """Logits of the plain view [n, classes] from cached activations; None where that would not be the network's answer, or no saving.
+
+    Where no stage has trained below the lowest one's groups, and that one trained on cached activations, all runs with the same body
+    share those of the held-out images too: of many heads over one body, as in a sweep, only the first sees the images.
+    """
+    lowest = min(setting.plan.stages, key=lambda p: p.groups.index(p.start))
+    n, kept = len(setting.images[split]), max(lowest.copies, 1) * len(setting.images["train"])
+    if not (lowest.stage.precompute and lowest.size == size and n <= 4 * kept):  # no larger files than the stage itself asked for, about
+        return None
+    run = setting.engine
+    cached = run.devices.replicate(activations(setting, lowest, params, stats, split, 0, ui))
+
+    def logits(batch: Batch, _: Any) -> jax.Array:
+        return run.predict(params, stats, run.rows(cached, run.devices.scatter(batch.index)), start=lowest.start)
+
+    return run.map(logits, n)
 
 
 def stage_batches(setting: Setting, p: StagePlan, first: int, stop: int) -> Iterator[Fed]:
@@ -147,6 +166,4 @@ def find_lr(setting: Setting, p: StagePlan, stage: StageRun, find: Find, ui: Qui
         return state, float(sums["loss"]) / max(float(sums["weight"]), 1.0)
 
     with ui.bar(f"find lr: {p.stage.name}", find.steps) as tick:
-        return lr_finder.range_test(
-            update, setting.engine.devices.replicate(stage.state), stage_batches(setting, p, 0, find.steps), find, tick
-        )
+        return lr_finder.range_test(update, setting.engine.devices.hold(stage.state), stage_batches(setting, p, 0, find.steps), find, tick)

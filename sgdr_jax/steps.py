@@ -6,7 +6,7 @@ prefix serves head training, the activation cache and evaluation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -29,6 +29,8 @@ class Step:
         trained: groups that are differentiated and updated.
         collects: groups whose batch normalisation uses batch statistics and updates the running ones.
         dtype: of the network's arithmetic.
+        axis: name of the mapped axis that the batch is split over; None where the batch is whole, as far as this program knows. What
+            the devices must agree on is then said here: gradients, sums, batch statistics. Frozen groups communicate nothing.
     """
 
     network: Network
@@ -36,6 +38,15 @@ class Step:
     trained: tuple[str, ...]
     collects: tuple[str, ...]
     dtype: Any = jnp.float32
+    axis: str | None = None
+
+    def over(self, axis: str) -> Step:
+        """The same update for one device's part of the batch."""
+        return replace(self, axis=axis)
+
+    def total(self, tree: Any) -> Any:
+        """Sums over all parts of the batch."""
+        return tree if self.axis is None else jax.lax.psum(tree, self.axis)
 
     def __call__(
         self,
@@ -60,6 +71,7 @@ class Step:
             (new state, sums as in `metrics.sums`).
         """
         key = jax.random.fold_in(key, state.step)
+        count = jnp.maximum(self.total(jnp.sum(weight)), 1)
 
         def loss(trained: Tree) -> tuple[Array, tuple[Array, Tree]]:
             logits, stats = self.network.apply(
@@ -71,17 +83,19 @@ class Step:
                 collect=self.collects,
                 key=key,
                 dtype=self.dtype,
+                axis=self.axis,
             )
             # The loss subtracts the largest logit; its gradient compares, so the logits must be computed once only.
             logits = jax.lax.optimization_barrier(logits)
             losses = metrics.losses(logits, labels, hyper.label_smoothing)
-            return jnp.sum(losses * weight) / jnp.maximum(jnp.sum(weight), 1), (logits, stats)
+            return jnp.sum(losses * weight) / count, (logits, stats)
 
         trained = {g: state.params[g] for g in self.trained}
         grads, (logits, stats) = jax.grad(loss, has_aux=True)(trained)
+        grads, sums = self.total((grads, metrics.sums(logits, labels, weight, hyper.label_smoothing)))
         trained, opt_state = optim.update(self.optimizer, self.trained, hyper, grads, state.opt_state, trained)
         state = TrainState(state.step + 1, state.params | trained, state.stats | stats, opt_state)
-        return state, metrics.sums(logits, labels, weight, hyper.label_smoothing)
+        return state, sums
 
 
 def forward(

@@ -116,6 +116,8 @@ class Sweep:
     """Every arm is run once with each."""
     baseline: str = ""
     """Name of the arm that the others are compared with; empty: the first."""
+    question: str = ""
+    """What it asks, in a sentence or more; shown with its results."""
 
     def __post_init__(self) -> None:
         require(bool(self.name) and "/" not in self.name, "sweep.name", self.name, "use a non-empty name without /")
@@ -253,12 +255,13 @@ def _near(word: str, names: Sequence[str]) -> str:
 
 
 def record(sweep: Sweep, runs: Sequence[SweepRun]) -> dict[str, Any]:
-    """A sweep as JSON data, for sweep.json: name, hash, baseline, seeds, the base experiment, and number, arm, values, seed and hash of
-    each run."""
+    """A sweep as JSON data, for sweep.json: name, hash, question, baseline, seeds, the base experiment, and number, arm, values, seed
+    and hash of each run."""
     rows = [
         {"number": r.number, "arm": r.arm, "values": {k: to_json(v) for k, v in r.values}, "seed": r.seed, "hash": r.hash} for r in runs
     ]
-    facts = {"name": sweep.name, "baseline": baseline(sweep), "seeds": list(sweep.seeds), "base": to_json(sweep.base), "runs": rows}
+    facts = {"name": sweep.name, "question": sweep.question, "baseline": baseline(sweep), "seeds": list(sweep.seeds)}
+    facts |= {"base": to_json(sweep.base), "runs": rows}
     return {"hash": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]} | facts
 
 

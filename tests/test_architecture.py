@@ -15,17 +15,17 @@ FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in sor
 
 # A module imports from earlier lines only, or from its own folder.
 LAYERS = (
-    "types rng trees progress labels caches meeting",
+    "types rng trees progress labels caches style meeting",
     "examples significance snapshots",
     "config decode",
     "placement canvas sweep",
     "schedules augment models datasets metrics sampling torch_file state",
-    "compilation calibrate",
+    "compilation hosts calibrate",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
-    "ledger survey steps plan loop lr_finder precompute tta pretrained measure",
-    "feed report tables options",
-    "engine",
-    "evaluate setting show",
+    "bystander ledger survey steps plan loop lr_finder precompute tta pretrained measure",
+    "feed report tables options compare",
+    "engine charts",
+    "evaluate setting show communication answers",
     "bn",
     "stage trained",
     "rehearsal lanes ensemble",
@@ -45,7 +45,7 @@ DOORS = {
     "scipy": "significance augment/mix",
     "PIL": "decode",
     "pyarrow": "datasets/hugging_face",
-    "matplotlib": "report",
+    "matplotlib": "report style charts",
     "tensorflow_datasets": "datasets/tfds",
     "array_record": "datasets/tfds",
     "safetensors": "pretrained",
@@ -61,11 +61,9 @@ DOORS = {
 }
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
-WITHOUT_JAX = """__init__ types progress labels caches examples significance snapshots config weights decode placement canvas lesson2
-    sampling pipeline survey plan report logbook tables options cli experiment_file sweep ledger meeting commands schedules augment models
-    datasets
-    metrics
-    calibrate"""
+WITHOUT_JAX = """__init__ types progress labels caches style examples significance snapshots config weights decode placement canvas
+    lesson2 sampling pipeline survey plan report compare charts answers logbook tables options cli experiment_file sweep ledger meeting
+    commands schedules augment models datasets metrics calibrate"""
 NEEDS_JAX = {
     "augment/kernel",
     "augment/resampling",

@@ -10,12 +10,13 @@ import pytest
 
 from sgdr_jax.config import config_hash, from_json, to_json
 from sgdr_jax.datasets import Synthetic
-from sgdr_jax.experiment_file import load
+from sgdr_jax.experiment_file import load, load_sweep
 from sgdr_jax.plan import as_csv, plan
 from sgdr_jax.progress import Quiet
 from sgdr_jax.setting import prepare
 from sgdr_jax.stage import hyper_rows, open_stage, stage_batches
 from sgdr_jax.state import Hyper
+from sgdr_jax.sweep import expand
 
 from .helpers import Tiny
 
@@ -29,6 +30,27 @@ def test_it_plans_and_survives_json(file):
     assert again == experiment and config_hash(again) == config_hash(experiment)
     made = plan(experiment, 1000)
     assert len(as_csv(made).splitlines()) == 1 + sum(p.steps for p in made.stages)
+
+
+SWEEPS = [file for file in sorted((Path(__file__).parent.parent / "experiments" / "ablations").glob("*.py")) if file.stem != "base"]
+
+
+@pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
+def test_every_run_of_a_sweep_plans(file):
+    sweep = load_sweep(file)
+    runs = expand(sweep)
+    assert sweep.name == file.stem and sweep.question and len(sweep.seeds) >= 5
+    for run in runs:
+        plan(run.experiment, 4500)
+        assert config_hash(from_json(json.loads(json.dumps(to_json(run.experiment))))) == run.hash
+
+
+def test_the_long_tail_gets_thinner_and_keeps_what_is_held_out():
+    tail = load_sweep(FILES[0].parent / "ablations" / "balance.py").base.data
+    source = dataclasses.replace(tail, data=Synthetic(4, 400, valid=40, test=40)).open()
+    counts = np.bincount(source.labels["train"])
+    assert counts[0] == 100 and (np.diff(counts) < 0).all() and counts[-1] == 4  # a thirtieth, rounded up
+    assert len(source.labels["valid"]) == len(source.labels["test"]) == 40
 
 
 # Classes, side in pixels, channels and whether an image can have several labels, of the sets whose shape is known.

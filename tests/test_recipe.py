@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from sgdr_jax import AdamW, Eval, Experiment, Find, InputError, Sgd, Stage, lesson2
+from sgdr_jax import AdamW, Eval, Experiment, Find, InputError, Sgd, Stage, examples, lesson2
+from sgdr_jax import stage as stage_module
 from sgdr_jax.augment import Flip, Lighting, side_on
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.loop import Score
@@ -87,6 +88,28 @@ def test_a_finished_run_is_evaluated_to_the_same_numbers(finished):
     np.testing.assert_allclose([again[k] for k in summary["test"]], list(summary["test"].values()), rtol=1e-6)
     with pytest.raises(InputError, match="split is 'nowhere'"):
         evaluate_split(open_trained(folder), "nowhere")
+
+
+@pytest.mark.parametrize("train", ["head", 1])
+def test_runs_with_one_frozen_body_share_what_it_makes_of_the_held_out_images(tmp_path, monkeypatch, train):
+    first = Stage("first", size=16, train="head", lr=0.05, schedule=Sgdr(2), precompute=True, views=2)
+    second = Stage("second", size=16, train=train, lr=0.02, schedule=Sgdr(2), precompute=True, views=2)
+    seen = []
+    real = stage_module.activations
+    monkeypatch.setattr(stage_module, "activations", lambda *a, **k: seen.append(a[4]) or real(*a, **k))
+    run(small(first, second), tmp_path / "run")
+    assert seen.count("test") == 1
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    for split in ("valid", "test"):
+        found = evaluate_split(open_trained(tmp_path / "run"), split)
+        assert found.views.measures == pytest.approx(summary[split], rel=1e-5)
+        kept = examples.load(tmp_path / "run", split)
+        assert kept.right().mean() == summary[split]["accuracy"] and kept.right(tta=True).mean() == summary[split]["tta_accuracy"]
+        assert kept.plain.loss.mean() == pytest.approx(summary[split]["loss"], rel=1e-5)
+    # Where a later stage trains what the cache goes through, or sees another size, the images themselves are looked at.
+    seen.clear()
+    run(small(first, Stage("all", size=16, lr=0.01, schedule=Sgdr(1)), keep_best=False), tmp_path / "all")
+    assert "test" not in seen
 
 
 class Killed(Exception):

@@ -1,0 +1,22 @@
+"""`sgdr-jax compare`: what a sweep has found, printed, drawn and written."""
+
+from __future__ import annotations
+
+from .. import answers
+from ..compare import compare as read
+from ..config import require
+from ..options import CompareCommand
+from ..progress import Quiet
+
+
+def compare(command: CompareCommand, ui: Quiet) -> None:
+    """Compares the arms of a sweep; refuses what it could not write before it reads anything."""
+    c = command
+    if c.results is not None:
+        ok = c.results.parent.is_dir() and not c.results.is_dir()
+        require(ok, "--results", str(c.results), "name a file in a folder that exists")
+    found = read(c.sweep, baseline=c.baseline, split=c.split, measure=c.measure, tta=c.tta, alpha=c.alpha)
+    made = answers.publish(found, c.out or c.sweep / "answer", c.results)
+    for part in answers.terminal(found):
+        ui.say(part)
+    ui.say(f"page, tables, pictures: {made[0].parent}" + (f"; section of {c.results}" if c.results else ""))

@@ -1,0 +1,388 @@
+"""What a sweep has found: its runs read, each arm set against the baseline seed by seed, and what was left out and why. No jax.
+
+Everything is read from the sweep's folder (see `sweep`): finished runs count, the others are named. A pair is a seed with which both the
+arm and the baseline have finished.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from . import examples, significance, sweep
+from .config import require
+from .logbook import read_summary
+from .significance import Change
+from .types import InputError
+
+Measure = Literal["accuracy", "loss"]
+
+
+class Found(NamedTuple):
+    """One run of a sweep, as far as it has come.
+
+    Attributes:
+        folder: of the run.
+        arm, seed, values: see `sweep.SweepRun`; the values are JSON data.
+        missing: why it does not count, or "".
+        summary: of the finished run, else empty.
+    """
+
+    folder: Path
+    arm: str
+    seed: int
+    values: dict[str, Any]
+    missing: str
+    summary: dict[str, Any]
+
+    def value(self, split: str, measure: str, tta: bool) -> float:
+        """A final figure; with `tta` that of all views mixed, where there are several. Not a number where the run has none."""
+        figures = self.summary.get(split) or {}
+        held = figures.get(f"tta_{measure}") if tta else None
+        held = figures.get(measure) if held is None else held
+        return math.nan if held is None else float(held)
+
+    @property
+    def seconds(self) -> float:
+        """Time of all stages, with their validation; not a number where unknown."""
+        return sum(_number(stage.get("seconds")) for stage in self.summary.get("stages", ()))
+
+
+class Spread(NamedTuple):
+    """Mean and standard deviation over seeds, and their number; sd is not a number for one seed."""
+
+    mean: float
+    sd: float
+    n: int
+
+
+class Paired(NamedTuple):
+    """An arm beside the baseline.
+
+    Attributes:
+        differences: arm minus baseline for each seed of `seeds`.
+        seeds: with which both have finished.
+        mean: of the differences.
+        low, high: bootstrap interval of the mean; see `significance.interval`.
+        p: paired t test over seeds, and `p_holm` corrected for the number of arms.
+        change: McNemar's test over examples, None where the runs kept no answers; `change_holm` its p corrected alike.
+        needed: seeds with which the t test would settle it if the true effect and spread were these; None where that is no number.
+        detectable: difference that the t test finds four times out of five with this spread and these seeds.
+        verdict: "better", "worse" or "undecided", by p_holm.
+    """
+
+    differences: np.ndarray
+    seeds: tuple[int, ...]
+    mean: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    change: Change | None
+    change_holm: float
+    needed: int | None
+    detectable: float
+    verdict: str
+
+
+class Arm(NamedTuple):
+    """An arm's finished runs in numbers.
+
+    Attributes:
+        name: of the arm.
+        values: the fields that it sets, JSON data.
+        runs: the finished ones.
+        accuracy, loss: of the plain view; `tta_accuracy`, `tta_loss` of all views mixed, with n = 0 where there is one view.
+        seconds: of training.
+        images: shown in training.
+        paired: beside the baseline; None for the baseline itself, and for an arm without pairs.
+    """
+
+    name: str
+    values: dict[str, Any]
+    runs: tuple[Found, ...]
+    accuracy: Spread
+    loss: Spread
+    tta_accuracy: Spread
+    tta_loss: Spread
+    seconds: Spread
+    images: Spread
+    paired: Paired | None
+
+
+class Comparison(NamedTuple):
+    """The answer of a sweep.
+
+    Attributes:
+        name: of the sweep.
+        question: that it asks, or "".
+        folder: of the sweep.
+        split, measure, tta: what the differences are of.
+        alpha: level of the tests.
+        baseline: name of the arm that the others are set against.
+        arms: in the order of the sweep, those without a finished run too.
+        left_out: one line for each run that does not count, and for each pair that could not be made.
+        origin: how and where the runs were made.
+    """
+
+    name: str
+    question: str
+    folder: Path
+    split: str
+    measure: Measure
+    tta: bool
+    alpha: float
+    baseline: str
+    arms: tuple[Arm, ...]
+    left_out: tuple[str, ...]
+    origin: dict[str, tuple[str, ...]]
+
+
+def compare(
+    folder: str | Path,
+    *,
+    baseline: str | None = None,
+    split: str | None = None,
+    measure: Measure = "accuracy",
+    tta: bool = False,
+    alpha: float = 0.05,
+) -> Comparison:
+    """Reads a sweep's folder and sets every arm against the baseline.
+
+    Args:
+        folder: of the sweep.
+        baseline: name of an arm; None for the sweep's own.
+        split: "test" or "valid"; None: test where all finished runs have it.
+        measure: what the differences are of.
+        tta: of all views mixed where a run has several, else of the plain view.
+        alpha: level of the tests, and of the intervals (1 - alpha).
+
+    Raises:
+        InputError: where there is no sweep, no finished run, or no such arm.
+    """
+    held = sweep.read(folder)
+    found = [_find(Path(folder), row) for row in held["runs"]]
+    finished = [run for run in found if not run.missing]
+    require(bool(finished), "finished runs", 0, f"none of the {len(found)} runs of {folder} has finished; go on with sgdr-jax sweep")
+    names = list(dict.fromkeys(run.arm for run in found))
+    base = held["baseline"] if baseline is None else baseline
+    require(base in names, "--baseline", base, f"the arms are {', '.join(names)}")
+    require(0 < alpha < 1, "--alpha", alpha, "use a number between 0 and 1, such as 0.05")
+    split = split or ("test" if all(run.summary.get("test") for run in finished) else "valid")
+    require(split in ("valid", "test"), "--split", split, "use valid or test")
+    have = any(not math.isnan(run.value(split, measure, tta)) for run in finished)
+    require(have, "--split", split, f"no run has its {measure}; use the other one")
+    by_arm = {name: [run for run in found if run.arm == name] for name in names}
+    reader = functools.cache(lambda run_folder: examples.load(run_folder, split))
+    left = [f"{run.arm}, seed {run.seed}: {run.missing}" for run in found if run.missing]
+    left += [f"{run.arm}, seed {run.seed}: no {measure} of {split}" for run in finished if math.isnan(run.value(split, measure, tta))]
+    pairs = {name: _pairs(runs, by_arm[base], split, measure, tta) for name, runs in by_arm.items() if name != base}
+    changes = {name: _change(made, reader, tta, left, name) for name, made in pairs.items()}
+    for name, made in pairs.items():
+        alone = {run.seed for run in by_arm[name] if not run.missing} - {one.seed for one, _ in made}
+        left += [f"{name}, seed {seed}: the baseline has not finished with this seed, so there is no pair" for seed in sorted(alone)]
+    paired = _paired(pairs, changes, split, measure, tta, alpha)
+    arms = tuple(_arm(name, runs, split, paired.get(name)) for name, runs in by_arm.items())
+    return Comparison(
+        held["name"],
+        held.get("question", ""),
+        Path(folder),
+        split,
+        measure,
+        tta,
+        alpha,
+        base,
+        arms,
+        tuple(left),
+        _origin([run.folder for run in finished]),
+    )
+
+
+# ---- reading ----
+
+
+def _find(folder: Path, row: dict[str, Any]) -> Found:
+    """A run of the sweep, finished or not."""
+    own, reason, summary = sweep.run_folder(folder, row["hash"]), "", {}
+    try:
+        summary = read_summary(own)
+    except InputError as error:
+        reason = str(error)
+    if not summary and not reason:
+        failed = folder / "failed" / f"{row['hash']}.json"
+        if failed.exists():
+            reason = f"failed: {json.loads(failed.read_text(encoding='utf-8')).get('error', 'for no known reason')}"
+        else:
+            reason = "begun, not finished" if own.exists() else "not run yet"
+    return Found(own, row["arm"], row["seed"], row["values"], reason, summary)
+
+
+def _images(run: Found) -> float:
+    """Images shown in training: updates times images per update, over all stages."""
+    try:
+        config = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
+        sizes = {stage["name"]: stage.get("batch_size") or config["batch_size"] for stage in config["stages"]}
+        return float(sum(stage["steps"] * sizes[stage["name"]] for stage in run.summary["stages"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return math.nan
+
+
+def _origin(folders: Sequence[Path]) -> dict[str, tuple[str, ...]]:
+    """Commands, dates, machines, versions and commits of the runs, the commonest first; dates as first and last."""
+    tallies: dict[str, dict[str, int]] = {name: {} for name in ("command", "date", "machine", "versions", "commit")}
+    for folder in folders:
+        try:
+            start = json.loads((folder / "environment.json").read_text(encoding="utf-8"))["starts"][-1]
+            words = [Path(start["command"][0]).name, *start["command"][1:]]
+            packages = start["packages"]
+            facts = {
+                "command": " ".join(words),
+                "date": start["started"][:10],
+                "machine": f"{start['cpus']} cores of {start['cpu']}; {', '.join(start['devices'])}",
+                "versions": ", ".join(f"{name} {packages[name]}" for name in ("sgdr_jax", "jax", "flax", "numpy") if name in packages)
+                + f", Python {start['python']}",
+                "commit": str(start.get("commit") or ""),
+            }
+        except (OSError, ValueError, KeyError, IndexError, TypeError):
+            continue
+        for name, fact in facts.items():
+            tallies[name][fact] = tallies[name].get(fact, 0) + 1
+    dates = sorted(tallies.pop("date"))
+    common = {name: tuple(sorted(filter(None, tally), key=lambda fact: (-tally[fact], fact))) for name, tally in tallies.items()}
+    return common | {"date": tuple(dict.fromkeys(dates[:1] + dates[-1:]))}
+
+
+class Curve(NamedTuple):
+    """Validation accuracy of one run at its cycle ends, over all stages: epochs and seconds since the first update, and the accuracy."""
+
+    epochs: np.ndarray
+    seconds: np.ndarray
+    accuracy: np.ndarray
+
+
+def curve(run: Found) -> Curve:
+    """The curve of a finished run; empty where its rows are gone."""
+    stages, rows = {stage["name"]: stage for stage in run.summary.get("stages", ())}, []
+    try:
+        with (run.folder / "metrics.jsonl").open(encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file if line.startswith('{"kind": "eval"') and line.endswith("\n")]
+    except (OSError, ValueError):
+        pass
+    starts, epochs, seconds = {}, 0.0, 0.0
+    for name, stage in stages.items():
+        starts[name] = (epochs, seconds)
+        epochs, seconds = epochs + _number(stage.get("epochs")), seconds + _number(stage.get("seconds"))
+    points = [
+        (starts[row["stage"]][0] + row["epoch"], starts[row["stage"]][1] + row["seconds"], row["accuracy"])
+        for row in rows
+        if row.get("stage") in starts and row.get("accuracy") is not None
+    ]
+    return Curve(*np.array(points, float).reshape(-1, 3).T)
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+# ---- comparing ----
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    known = np.array([x for x in values if not math.isnan(x)])
+    if not len(known):
+        return Spread(math.nan, math.nan, 0)
+    return Spread(float(known.mean()), float(known.std(ddof=1)) if len(known) > 1 else math.nan, len(known))
+
+
+def _arm(name: str, runs: Sequence[Found], split: str, paired: Paired | None) -> Arm:
+    done = tuple(run for run in runs if not run.missing)
+    with_views = [run for run in done if (run.summary.get(split) or {}).get("tta_accuracy") is not None]
+    return Arm(
+        name,
+        runs[0].values,
+        done,
+        _spread([run.value(split, "accuracy", False) for run in done]),
+        _spread([run.value(split, "loss", False) for run in done]),
+        _spread([run.value(split, "accuracy", True) for run in with_views]),
+        _spread([run.value(split, "loss", True) for run in with_views]),
+        _spread([run.seconds for run in done]),
+        _spread([_images(run) for run in done]),
+        paired,
+    )
+
+
+def _pairs(runs: Sequence[Found], others: Sequence[Found], split: str, measure: str, tta: bool) -> list[tuple[Found, Found]]:
+    """Finished runs of an arm, each with the baseline's of the same seed."""
+    known = {run.seed: run for run in others if not run.missing and not math.isnan(run.value(split, measure, tta))}
+    good = [run for run in runs if not run.missing and not math.isnan(run.value(split, measure, tta))]
+    return [(run, known[run.seed]) for run in good if run.seed in known]
+
+
+def _change(made: Sequence[tuple[Found, Found]], reader: Any, tta: bool, left: list[str], name: str) -> Change | None:
+    """McNemar's test of an arm, over the examples that both runs of a pair have answered; None where there are none."""
+    blocks: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = {}
+    for row, (run, other) in enumerate(made):
+        try:
+            first, second = reader(run.folder), reader(other.folder)
+        except InputError as error:
+            left.append(f"{name}, seed {run.seed}, example by example: {error}")
+            continue
+        if first is None or second is None or first.names != second.names or not np.array_equal(first.labels, second.labels):
+            why = "no answers kept" if first is None or second is None else "other examples than the baseline's"
+            left.append(f"{name}, seed {run.seed}, example by example: {why}")
+            continue
+        blocks.setdefault(first.names, []).append((row, first.right(tta), second.right(tta)))
+    if not blocks:
+        return None
+    # Seeds with other examples have columns of their own; elsewhere nothing differs.
+    wide = []
+    for block in blocks.values():
+        both = np.zeros((2, len(made), len(block[0][1])), bool)
+        for row, first, second in block:
+            both[:, row] = first, second
+        wide.append(both)
+    return significance.mcnemar(*np.concatenate(wide, axis=2))
+
+
+def _paired(
+    pairs: dict[str, list[tuple[Found, Found]]], changes: dict[str, Change | None], split: str, measure: str, tta: bool, alpha: float
+) -> dict[str, Paired]:
+    """All arms beside the baseline; arms with the same number of pairs share the resamples of their intervals."""
+    names = [name for name, made in pairs.items() if made]
+    differences = {n: np.array([a.value(split, measure, tta) - b.value(split, measure, tta) for a, b in pairs[n]]) for n in names}
+    ends, p = {}, {}
+    for count in {len(d) for d in differences.values()}:
+        group = [n for n in names if len(differences[n]) == count]
+        columns = np.stack([differences[n] for n in group], axis=1)
+        for n, low, high, one in zip(group, *significance.interval(columns, 1 - alpha), significance.paired_t(columns), strict=True):
+            ends[n], p[n] = (float(low), float(high)), float(one)
+    by_t = dict(zip(names, significance.holm(np.array([p[n] for n in names])), strict=True))
+    given = [change.p if (change := changes[n]) else math.nan for n in names]
+    by_example = dict(zip(names, significance.holm(np.array(given)), strict=True))
+    good = 1 if measure == "accuracy" else -1
+    found = {}
+    for n in names:
+        d = differences[n]
+        mean, sd = float(d.mean()), float(d.std(ddof=1)) if len(d) > 1 else math.nan
+        settled = by_t[n] <= alpha
+        found[n] = Paired(
+            differences=d,
+            seeds=tuple(run.seed for run, _ in pairs[n]),
+            mean=mean,
+            low=ends[n][0],
+            high=ends[n][1],
+            p=p[n],
+            p_holm=float(by_t[n]),
+            change=changes[n],
+            change_holm=float(by_example[n]),
+            needed=None if settled else significance.seeds_needed(mean, sd, alpha),
+            detectable=significance.detectable(sd, len(d), alpha),
+            verdict="undecided" if not settled else "better" if mean * good > 0 else "worse",
+        )
+    return found
