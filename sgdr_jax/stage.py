@@ -126,7 +126,7 @@ def cached_logits(setting: Setting, params: Tree, stats: Tree, size: int, split:
     if not (lowest.stage.precompute and lowest.size == size and n <= 4 * kept):  # no larger files than the stage itself asked for, about
         return None
     run = setting.engine
-    cached = run.devices.replicate(activations(setting, lowest, params, stats, split, 0, ui))
+    cached = run.devices.spread(activations(setting, lowest, params, stats, split, 0, ui))
 
     def logits(batch: Batch, _: Any) -> jax.Array:
         return run.predict(params, stats, run.rows(cached, run.devices.scatter(batch.index)), start=lowest.start)

@@ -41,9 +41,10 @@ def assert_same(lane, alone, rtol):
     for a, b in zip(lane.rows, alone.rows, strict=True):
         assert a.keys() == b.keys()
         np.testing.assert_allclose([a["loss"]], [b["loss"]], rtol=rtol)
-        assert {k: v for k, v in a.items() if k not in ("loss", "seconds", "lr", "accuracy")} == {
-            k: v for k, v in b.items() if k not in ("loss", "seconds", "lr", "accuracy")
-        }
+        measured = ("loss", "seconds", "lr", "accuracy", "drift")
+        assert {k: v for k, v in a.items() if k not in measured} == {k: v for k, v in b.items() if k not in measured}
+        for group, moved in a.get("drift", {}).items():  # of statistics that the updates have collected: as near as the losses
+            np.testing.assert_allclose(moved, b["drift"][group], rtol=rtol)
         if "lr" in a:
             np.testing.assert_allclose(list(a["lr"].values()), list(b["lr"].values()), rtol=1e-6)
 
