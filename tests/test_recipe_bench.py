@@ -75,7 +75,9 @@ def test_the_table_takes_its_section_and_leaves_the_rest(bench, tmp_path: Path) 
     path.write_text("# Results\n\nbefore\n")
     script.write_table(path, tmp_path)
     once = path.read_text()
-    assert "| digits | 0.550 ± 0.635 |  | 0.400 (1 seed) |  |  | fastai +15.0 |" in once and once.startswith("# Results\n\nbefore\n")
+    assert "| digits | 0.550 ± 0.635 (2 seeds) |  | 0.400 (1 seed) |  |  | fastai +15.0 |" in once and once.startswith(
+        "# Results\n\nbefore\n"
+    )
     path.write_text(once + "\nafter\n")
     script.write_table(path, tmp_path)
     assert path.read_text() == once + "\nafter\n"

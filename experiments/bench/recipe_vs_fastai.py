@@ -30,11 +30,12 @@ SETS = ("icons", "digits", "letters", "fashion10", "fashion50", "fashion500")
 SYSTEMS = ("sgdr_jax", "fastai", "logistic")
 SIZE = 64
 ABOUT = """
-Test accuracy, mean over five seeds with its 95 % interval (Student's t), of `experiments/folder.py` as it is, at 64 px, from ImageNet
-weights of EfficientNet-Lite0; of fastai 2 with its defaults (`vision_learner`, `lr_find`, `fine_tune` at the rate that it suggests); and of
-logistic regression on the frozen network's pooled features, C chosen on held-out training images. fastai trains everything for as many
-passes over the images as the recipe may at most, after one epoch of the head; it gets all training images, the recipe holds a fifth
-out. Nobody is told that letters and digits should not be flipped. The test images choose nothing.
+Test accuracy, mean over five seeds (or as many as a cell says; empty: not measured yet) with its 95 % interval (Student's t), of
+`experiments/folder.py` as it is, at 64 px, from ImageNet weights of EfficientNet-Lite0; of fastai 2 with its defaults (`vision_learner`,
+`lr_find`, `fine_tune` at the rate that it suggests); and of logistic regression on the frozen network's pooled features, C chosen on
+held-out training images. fastai trains everything for as many passes over the images as the recipe may at most, after one epoch of the
+head; it gets all training images, the recipe holds a fifth out. Nobody is told that letters and digits should not be flipped. The test
+images choose nothing.
 
 Sets, by `experiments/bench/sets.py`: icons by name (59 classes, 230 training images, tested on other themes), digits (scikit-learn, 500),
 letters in Debian's fonts (26 classes, 624, tested on other fonts), Fashion-MNIST with 10, 50 and 500 images per class (all 10,000 test
@@ -80,13 +81,13 @@ def mean_interval(values: list[float]) -> str:
     """Mean and half-width of its 95 % interval over seeds.
 
     >>> mean_interval([0.5, 0.6]), mean_interval([0.5])
-    ('0.550 ± 0.635', '0.500 (1 seed)')
+    ('0.550 ± 0.635 (2 seeds)', '0.500 (1 seed)')
     """
     mean, n = statistics.mean(values), len(values)
     if n == 1:
         return f"{mean:.3f} (1 seed)"
     text = f"{mean:.3f} ± {T[n - 1] * statistics.stdev(values) / math.sqrt(n):.3f}"
-    return text if n in (2, 5) else f"{text} ({n} seeds)"
+    return text if n == 5 else f"{text} ({n} seeds)"
 
 
 def _values(rows: Rows, name: str, system: str, figure: str) -> list[float]:
