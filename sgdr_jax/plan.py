@@ -161,13 +161,25 @@ def peak_lrs(stage: Stage, trained: tuple[str, ...]) -> tuple[float, ...] | None
 
 
 def ratios(find: Find, trained: tuple[str, ...]) -> tuple[float, ...]:
-    """Each trained group's rate as a share of the head's: 1/ratio^(groups between), 1 for the last.
+    """Each trained group's rate as a share of the head's: 1/ratio^(groups between), 1 for the last. Of several ratios, the first.
 
     Example:
         >>> ratios(Find(ratio=10), ("early", "late", "head"))
         (0.01, 0.1, 1.0)
     """
-    return tuple(float(find.ratio) ** -i for i in reversed(range(len(trained))))
+    ratio = find.ratio[0] if isinstance(find.ratio, tuple) else find.ratio
+    return tuple(float(ratio) ** -i for i in reversed(range(len(trained))))
+
+
+def finder_steps(find: Find, steps_per_epoch: int, where: str) -> int:
+    """Updates of one order of a finder: `Find.steps`, within `Find.epochs`. Raises InputError when these are under eight."""
+    steps = min(find.steps, int(find.epochs * steps_per_epoch + 1e-9))
+    fix = (
+        f"the finder has {steps} updates in {find.epochs:g} epochs of {steps_per_epoch}, and needs 8; go through the images more often per "
+        f"epoch (epoch_steps={max(20, steps_per_epoch)}), let it go on for longer (lr.epochs={-(-8 // steps_per_epoch)}), or give rates"
+    )
+    require(steps >= 8, where, "Find", fix)
+    return steps
 
 
 def plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePlan:
@@ -194,6 +206,8 @@ def plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePlan
         check_columns(table, trained)
     except InputError as error:
         raise InputError(f'stage "{stage.name}": {error}') from error
+    if isinstance(stage.lr, Find):
+        finder_steps(stage.lr, passes * batches, f'stage "{stage.name}": lr')
     full, rest = divmod(len(table.scale), batches)
     return StagePlan(
         stage=stage,

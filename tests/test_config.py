@@ -30,6 +30,7 @@ from sgdr_jax.config import (
     require,
     to_json,
 )
+from sgdr_jax.lr_finder import RULES
 from sgdr_jax.schedules import Constant, OneCycle, Sgdr
 from sgdr_jax.types import Augmentation, Dataset, InputError, Model, Schedule
 
@@ -80,7 +81,12 @@ some_lr = st.one_of(
     positive,
     st.lists(positive, max_size=4).map(tuple),
     st.builds(Spread, lo=positive, hi=positive),
-    st.builds(Find, rule=st.sampled_from(["valley", "steep", "minimum", "slide"]), ratio=st.floats(1, 100), steps=st.integers(8, 1000)),
+    st.builds(
+        Find,
+        rule=st.sampled_from(list(RULES)),
+        ratio=st.floats(1, 100) | st.lists(st.floats(1, 9), min_size=1).map(tuple),
+        steps=st.integers(8, 1000),
+    ),
 )
 some_stage = st.builds(
     Stage,
@@ -287,6 +293,9 @@ STAGE = {"name": "a", "schedule": Sgdr()}
         (Find, {"steps": 7}, "lr.steps is 7;"),
         (Find, {"lowest": 2}, "lr.lowest is 2; use a positive number up to lr.highest (1.0)"),
         (Find, {"rule": "vally"}, "lr.rule is 'vally';"),
+        (Find, {"orders": 101}, "lr.orders is 101;"),
+        (Find, {"epochs": 0}, "lr.epochs is 0;"),
+        (Find, {"ratio": (3, 0.5)}, "lr.ratio is (3, 0.5);"),
         (Sgd, {"momentum": 1}, "optimizer.momentum is 1;"),
         (Sgd, {"momentum": -0.1}, "optimizer.momentum is -0.1;"),
         (Sgd, {"weight_decay": -1}, "optimizer.weight_decay is -1;"),
