@@ -184,12 +184,13 @@ class Valley(NamedTuple):
 
 
 def combined(lrs: np.ndarray, losses: np.ndarray) -> Valley:
-    """The rate that has most of the fall behind it and the rise well before it: min(1.5 · knee, edge / 8).
+    """The rate that has most of the fall behind it and the rise well before it: min(knee · n / 4, edge / 8), n updates per decade.
 
     The losses are averaged over neighbouring rates (a Gaussian of 0.15 decades, or of one point). The knee, where four fifths of the
     fall are done, lies on a steep part of the curve, so noise moves it little; the lowest point of a flat valley may be anywhere in
-    it. Where there is no fall to speak of, as on a network that is good already, an eighth of the edge alone decides: the largest rate
-    that does no harm.
+    it. A fall needs the same sum of rates however fast these rise, so a test with fewer updates per decade has its knee further to the
+    right: n makes up for that. Where there is no fall to speak of, as on a network that is good already, an eighth of the edge alone
+    decides: the largest rate that does no harm.
 
     Args:
         lrs: rates tried, rising.
@@ -220,7 +221,8 @@ def combined(lrs: np.ndarray, losses: np.ndarray) -> Valley:
         verdict = "no clear valley: the loss falls at the lowest rates already; lower lr.start"
     elif not rises:
         verdict = "clear, but the loss never rose: a higher lr.stop may show a higher rate"
-    return Valley(float(min(1.5 * knee, edge / 8)), float(knee), edge, drop, noise, verdict)
+    per_decade = (len(x) - 1) / float(x[-1] - x[0])
+    return Valley(float(min(knee * per_decade / 4, edge / 8)), float(knee), edge, drop, noise, verdict)
 
 
 def _averaged(lrs: np.ndarray, losses: np.ndarray) -> np.ndarray:

@@ -255,17 +255,28 @@ def bathtub(where: float, rise: float, lrs: list[float] = LRS) -> np.ndarray:
 
 @seeded
 @given(st.floats(1e-4, 1e-3), st.floats(20, 300))
-def test_the_combined_rule_is_one_and_a_half_times_the_knee_or_an_eighth_of_the_edge(where: float, apart: float) -> None:
+def test_the_combined_rule_is_at_the_knee_or_an_eighth_of_the_edge(where: float, apart: float) -> None:
     losses = bathtub(where, where * apart)
     found = combined(np.array(LRS), losses)
     # The fall is tanh's: four fifths of it are done at tanh(2 log10(lr / where)) = 0.6; averaging over 0.15 decades widens it a little.
     assert math.log10(found.knee / where) == pytest.approx(math.atanh(0.6) / 2, abs=0.06)
     back = [lr for lr, loss in zip(LRS, losses, strict=True) if lr > where * apart and loss > losses[:10].mean()]
     assert found.edge == pytest.approx(back[0], rel=0.4)
-    assert found.lr == min(1.5 * found.knee, found.edge / 8)
+    assert found.lr == pytest.approx(min(found.knee * 99 / 7 / 4, found.edge / 8))
     assert found.verdict == "clear"
     never = combined(np.array(LRS), bathtub(where, 1e3))
     assert never.edge == LRS[-1] and never.verdict.startswith("clear, but the loss never rose: a higher lr.stop")
+
+
+def test_a_fall_that_needs_a_sum_of_rates_is_read_the_same_with_any_number_of_updates() -> None:
+    """A loss of exp(-sum of the rates so far / 0.01): more updates per decade bring its knee forward, and not the suggestion."""
+    found = []
+    for steps in (20, 40, 80):
+        lrs = rates(Find(start=1e-5, stop=1, steps=steps))
+        done = np.concatenate([[0.0], np.cumsum(lrs)[:-1]])
+        found.append(combined(lrs, 1 + np.exp(-done / 0.01)))
+    assert found[0].knee > 1.6 * found[1].knee > 2.5 * found[2].knee
+    assert max(f.lr for f in found) < 1.5 * min(f.lr for f in found)
 
 
 @seeded
