@@ -47,6 +47,23 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Decay:
+    """Layer-wise decay: the last trained group at `lr`, each one before it at `factor` times the next one's rate.
+
+    A model whose `cuts` are all its blocks has a rate for each block. Source: Howard & Ruder 2018 (factor 1/2.6).
+    """
+
+    lr: float
+    """Learning rate of the last trained group."""
+    factor: float = 0.75
+    """0…1, above 0."""
+
+    def __post_init__(self) -> None:
+        require(_finite(self.lr) and self.lr > 0, "lr.lr", self.lr, "use a positive number")
+        require(_finite(self.factor) and 0 < self.factor <= 1, "lr.factor", self.factor, "use a number in 0…1, above 0")
+
+
+@dataclass(frozen=True)
 class Find:
     """Asks for the learning-rate finder at the start of the stage; the rate of the head is what the rule picks.
 
@@ -104,6 +121,9 @@ class Sgd(Optimizer):
     """Decay of weight matrices and kernels; biases and normalisation are never decayed."""
     clip: float | None = None
     """Largest global norm of the gradients; None for no limit."""
+    sam: float = 0.0
+    """Sharpness-aware minimisation: the gradient is taken where the loss is highest within this radius (0.05 is usual), at twice the
+    cost; 0: off. Source: Foret et al. 2021."""
 
     def __post_init__(self) -> None:
         _check_optimizer(self)
@@ -123,6 +143,9 @@ class AdamW(Optimizer):
     """Decay of weight matrices and kernels; biases and normalisation are never decayed."""
     clip: float | None = None
     """Largest global norm of the gradients; None for no limit."""
+    sam: float = 0.0
+    """Sharpness-aware minimisation: the gradient is taken where the loss is highest within this radius (0.05 is usual), at twice the
+    cost; 0: off. Source: Foret et al. 2021."""
 
     def __post_init__(self) -> None:
         _check_optimizer(self)
@@ -130,7 +153,31 @@ class AdamW(Optimizer):
         require(_finite(self.eps) and self.eps > 0, "optimizer.eps", self.eps, "use a positive number")
 
 
+@dataclass(frozen=True)
+class Lamb(AdamW):
+    """AdamW whose step is scaled, array by array, to the norm of the weights; for large batches. Source: You et al. 2020."""
+
+    eps: float = 1e-6
+    """Added to the root of the second moment."""
+
+
+@dataclass(frozen=True)
+class Muon(AdamW):
+    """Orthogonalised momentum for matrices; AdamW with Nesterov's look ahead for everything else, kernels of convolutions too.
+
+    Source: Jordan et al. 2024; optax.contrib.muon.
+    """
+
+    iterations: int = 5
+    """Newton-Schulz iterations, at least 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.iterations >= 1, "optimizer.iterations", self.iterations, "use at least 1")
+
+
 def _check_optimizer(optimizer: Sgd | AdamW) -> None:
+    require(_finite(optimizer.sam) and optimizer.sam >= 0, "optimizer.sam", optimizer.sam, "use 0 (off) or a positive radius")
     require(0 <= optimizer.momentum < 1, "optimizer.momentum", optimizer.momentum, "use a number in 0…1, below 1")
     require(
         _finite(optimizer.weight_decay) and optimizer.weight_decay >= 0, "optimizer.weight_decay", optimizer.weight_decay, "use 0 or more"
@@ -153,8 +200,9 @@ class Stage:
     """Side in pixels of the square that the network sees; several share the stage's epochs evenly, in turn."""
     train: int | str | tuple[str, ...] = "all"
     """What trains: "head", "all", names of layer groups, or the index of the first group that trains."""
-    lr: float | tuple[float, ...] | Spread | Find | None = Find()
-    """Peak learning rate: one for all trained groups, one per trained group, a Spread, Find, or None for those of the stage before."""
+    lr: float | tuple[float, ...] | Spread | Decay | Find | None = Find()
+    """Peak learning rate: one for all trained groups, one per trained group, Spread, Decay, Find, or None for those of the stage
+    before."""
     schedule: Schedule = field(kw_only=True)
     """How the learning rate moves from the peak, and for how many epochs."""
     augment: bool = True
@@ -178,6 +226,9 @@ class Stage:
     """Overrides the experiment's optimizer for this stage."""
     batch_size: int | None = None
     """Overrides the experiment's batch size for this stage."""
+    accumulate: int = 1
+    """Parts in which the images of an update go through the network, one after the other, to save memory. An update is still one batch:
+    schedules, epochs and logs do not change. Batch statistics are those of a part."""
 
     def __post_init__(self) -> None:
         def check(ok: bool, name: str, value: object, fix: str) -> None:
@@ -196,12 +247,13 @@ class Stage:
         check(isinstance(self.bn, tuple) or self.bn in ("train", "frozen"), "bn", self.bn, "use train, frozen, or names of layer groups")
         check(self.patience is None or self.patience >= 1, "patience", self.patience, "use 1 or more, or None")
         check(self.batch_size is None or self.batch_size >= 1, "batch_size", self.batch_size, "use 1 or more")
+        check(self.accumulate >= 1, "accumulate", self.accumulate, "use 1 or more")
         for lr in self.lr if isinstance(self.lr, tuple) else (self.lr,):
             check(
-                lr is None or isinstance(lr, (Spread, Find)) or (_finite(lr) and lr >= 0),
+                lr is None or isinstance(lr, (Spread, Decay, Find)) or (_finite(lr) and lr >= 0),
                 "lr",
                 self.lr,
-                "use finite numbers of at least 0, Spread, Find, or None",
+                "use finite numbers of at least 0, Spread, Decay, Find, or None",
             )
         check(
             not (self.precompute and self.augment and not self.views),
@@ -340,7 +392,7 @@ def _tag(kind: type) -> str:
 
 
 def _known_types() -> dict[str, type]:
-    bases = (Dataset, Model, Schedule, Length, Augmentation, Optimizer, Stage, Experiment, Eval, Parallel, Spread, Find)
+    bases = (Dataset, Model, Schedule, Length, Augmentation, Optimizer, Stage, Experiment, Eval, Parallel, Spread, Decay, Find)
     return {_tag(kind): kind for base in bases for kind in _all_subclasses(base)}
 
 

@@ -43,7 +43,7 @@ class Engine:
         view: compiled (images, ids uint32 [b], key, v, kind=, augmentations=, size=) → test-time view v, float32 [b, size, size, c].
         rows: compiled (array [n, ...], index [b]) → rows of a resident array [b, ...].
         slots: compiled (parameters of the trained groups, optimizer=, trained=) → fresh optimizer state.
-        update: (optimizer, trained, collects) → compiled `steps.Step`; the same one for the same three.
+        update: (optimizer, trained, collects, accumulate) → compiled `steps.Step`; the same one for the same four.
         rehearsing: whether programs are compiled only, see `rehearsal`.
     """
 
@@ -58,13 +58,13 @@ class Engine:
     view: Callable[..., jax.Array]
     rows: Callable[..., jax.Array]
     slots: Callable[..., Any]
-    update: Callable[[Optimizer, tuple[str, ...], tuple[str, ...]], Callable[..., Any]]
+    update: Callable[[Optimizer, tuple[str, ...], tuple[str, ...], int], Callable[..., Any]]
 
     rehearsing: ClassVar[bool] = False
 
     def step(self, p: StagePlan) -> Callable[..., Any]:
         """The compiled training update of a stage; donates its state."""
-        return self.update(p.optimizer, p.trained, p.collects)
+        return self.update(p.optimizer, p.trained, p.collects, p.stage.accumulate)
 
     def predict(self, params: Tree, stats: Tree, x: jax.Array, start: str | None = None) -> jax.Array:
         """Logits [b, classes] from what enters the group `start`; the body runs as the same program that caches activations."""
@@ -127,8 +127,8 @@ def engine(experiment: Experiment, network: Network) -> Engine:
         return pixels, metrics.Mixed(labels, kernel.neighbours(labels), share)
 
     @cache
-    def update(optimizer: Optimizer, trained: tuple[str, ...], collects: tuple[str, ...]) -> Callable[..., Any]:
-        return mesh.compile_step(steps.Step(network, optimizer, trained, collects, dtype))
+    def update(optimizer: Optimizer, trained: tuple[str, ...], collects: tuple[str, ...], accumulate: int) -> Callable[..., Any]:
+        return mesh.compile_step(steps.Step(network, optimizer, trained, collects, dtype, accumulate))
 
     return Engine(
         network=network,

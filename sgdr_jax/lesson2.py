@@ -76,6 +76,25 @@ def lesson2(
     return tuple(stage for stage in (cached, head, upper, everything) if stage)
 
 
+def gradually(stage: Stage, groups: int, each: Schedule) -> tuple[Stage, ...]:
+    """A stage that trains everything, with stages before it that unfreeze one more layer group each, from the last one down.
+
+    Args:
+        stage: the last of them; the others differ from it in name, in what trains, and in their schedule.
+        groups: layer groups of the model, at least 1; the first stage trains the last group alone.
+        each: schedule of the stages before the last.
+
+    Source: Howard & Ruder 2018, "Universal Language Model Fine-tuning" (one epoch each).
+
+    Example:
+        >>> [(s.name, s.train) for s in gradually(Stage("all", schedule=Sgdr(2)), 3, Sgdr())]
+        [('all, last 1', -1), ('all, last 2', -2), ('all', 'all')]
+    """
+    lr = None if isinstance(stage.lr, tuple) else stage.lr  # one rate for each group fits the last stage only
+    before = (replace(stage, name=f"{stage.name}, last {k}", train=-k, schedule=each, lr=lr or Find()) for k in range(1, groups))
+    return (*before, stage)
+
+
 def fine_tune(name: str, data: Dataset, model: Model, size: int = 224, similar_to_imagenet: bool = True, **fields: Any) -> Experiment:
     """The eight steps as an experiment: photographs taken from the side, four TTA views, AdamW, rates by the finder.
 

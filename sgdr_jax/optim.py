@@ -6,8 +6,9 @@ from typing import cast
 
 import jax
 import optax
+import optax.contrib
 
-from .config import AdamW, Optimizer, Sgd
+from .config import AdamW, Lamb, Muon, Optimizer, Sgd
 from .state import Hyper, Tree
 
 
@@ -23,7 +24,7 @@ def transformation(optimizer: Optimizer, trained: tuple[str, ...], hyper: Hyper)
     of its state depends on `optimizer` and `trained` alone.
 
     Args:
-        optimizer: `config.Sgd` or `config.AdamW`; its momentum and weight decay are taken from `hyper` instead.
+        optimizer: `config.Sgd`, `AdamW`, `Lamb` or `Muon`; its momentum and weight decay are taken from `hyper` instead.
         trained: names of the groups that train; the top level of the gradients.
         hyper: numbers of this update, `lr` [len(trained)].
 
@@ -37,8 +38,22 @@ def transformation(optimizer: Optimizer, trained: tuple[str, ...], hyper: Hyper)
                 optax.add_decayed_weights(hyper.weight_decay, mask=_decayed),
                 optax.sgd(lr, momentum=hyper.momentum, nesterov=optimizer.nesterov),
             )
+        adam = {"eps": optimizer.eps, "weight_decay": hyper.weight_decay} if isinstance(optimizer, AdamW) else {}
+        if isinstance(optimizer, Muon):
+            return optax.contrib.muon(
+                lr,
+                ns_steps=optimizer.iterations,
+                beta=hyper.momentum,
+                weight_decay=hyper.weight_decay,
+                weight_decay_mask=_decayed,
+                adam_b1=hyper.momentum,
+                adam_b2=optimizer.b2,
+                adam_weight_decay=hyper.weight_decay,
+            )
+        if isinstance(optimizer, Lamb):
+            return optax.lamb(lr, b1=hyper.momentum, b2=optimizer.b2, mask=_decayed, **adam)
         if isinstance(optimizer, AdamW):
-            return optax.adamw(lr, b1=hyper.momentum, b2=optimizer.b2, eps=optimizer.eps, weight_decay=hyper.weight_decay, mask=_decayed)
+            return optax.adamw(lr, b1=hyper.momentum, b2=optimizer.b2, mask=_decayed, **adam)
         raise TypeError(f"{optimizer!r} is no known optimizer")
 
     groups = optax.multi_transform({g: rule(hyper.lr[i]) for i, g in enumerate(trained)}, {g: g for g in trained})
@@ -67,3 +82,9 @@ def update(
     with jax.numpy_dtype_promotion("standard"):  # optax raises Adam's b1, here a float32 array, to an integer power
         updates, opt_state = transformation(optimizer, trained, hyper).update(grads, opt_state, params)
     return cast(Tree, optax.apply_updates(params, updates)), opt_state
+
+
+def sharpest(radius: float, grads: Tree, params: Tree) -> Tree:
+    """Where the loss is highest, to first order, within a radius: p + r · g / |g|, with the norm over all groups."""
+    norm = jax.numpy.sqrt(sum(jax.numpy.sum(g * g) for g in jax.tree.leaves(grads)))
+    return jax.tree.map(lambda p, g: p + radius * g / jax.numpy.maximum(norm, 1e-12), params, grads)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .config import AdamW, Experiment, Find, Optimizer, Sgd, Spread, Stage, require
+from .config import AdamW, Decay, Experiment, Find, Optimizer, Sgd, Spread, Stage, require
 from .schedules.lengths import Clock, in_steps
 from .types import InputError, Table
 
@@ -154,6 +154,8 @@ def peak_lrs(stage: Stage, trained: tuple[str, ...]) -> tuple[float, ...] | None
         return None
     if isinstance(lr, Spread):
         return tuple(np.geomspace(lr.lo, lr.hi, n).tolist()) if n > 1 else (lr.hi,)
+    if isinstance(lr, Decay):
+        return tuple(lr.lr * lr.factor**i for i in reversed(range(n)))
     if isinstance(lr, tuple):
         require(len(lr) == n, f'stage "{stage.name}": lr', lr, f"give one rate, or {n}: one for each of {', '.join(trained)}")
         return lr
@@ -199,6 +201,8 @@ def plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePlan
     batch_size = stage.batch_size or experiment.batch_size
     fits = batch_size % stage.repeats == 0
     require(fits, f'stage "{stage.name}": repeats', stage.repeats, f"use a divisor of the batch size, {batch_size}")
+    even = batch_size % stage.accumulate == 0
+    require(even, f'stage "{stage.name}": accumulate', stage.accumulate, f"use a divisor of the batch size, {batch_size}")
     batches = math.ceil(train_size / batch_size)
     passes = math.ceil(experiment.epoch_steps / batches)
     try:

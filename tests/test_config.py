@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 from sgdr_jax import augment, datasets, lesson2, models, schedules
 from sgdr_jax.config import (
     AdamW,
+    Decay,
     Eval,
     Experiment,
     Find,
+    Lamb,
+    Muon,
     Optimizer,
     Parallel,
     Sgd,
@@ -44,13 +47,13 @@ def there_and_back(value: Any) -> Any:
 def parts() -> list[Any]:
     """One value of every kind that the package offers for a config."""
     offered = [getattr(module, name) for module in (schedules, augment, models, datasets) for name in module.__all__]
-    kinds = [kind for kind in offered if isinstance(kind, type)] + [Sgd, AdamW, Find, Eval, Parallel]
+    kinds = [kind for kind in offered if isinstance(kind, type)] + [Sgd, AdamW, Lamb, Muon, Find, Eval, Parallel]
     choices = (augment.Flip(), augment.Rotate())
     needy = [augment.OneOf(choices), augment.AugMix(choices)]
     return (
         needy
         + [kind() for kind in kinds if not issubclass(kind, augment.OneOf | augment.AugMix)]
-        + [Spread(1e-4, 1e-2), Stage("a", schedule=Sgdr(2)), experiment(*lesson2(64))]
+        + [Spread(1e-4, 1e-2), Decay(1e-3), Stage("a", schedule=Sgdr(2)), experiment(*lesson2(64))]
     )
 
 
@@ -81,6 +84,7 @@ some_lr = st.one_of(
     positive,
     st.lists(positive, max_size=4).map(tuple),
     st.builds(Spread, lo=positive, hi=positive),
+    st.builds(Decay, lr=positive, factor=st.floats(0.01, 1)),
     st.builds(
         Find,
         rule=st.sampled_from(list(RULES)),
@@ -287,6 +291,10 @@ STAGE = {"name": "a", "schedule": Sgdr()}
     [
         (Spread, {"lo": 0, "hi": 1}, "lr.lo is 0;"),
         (Spread, {"lo": 1, "hi": nan}, "lr.hi is nan;"),
+        (Decay, {"lr": 0}, "lr.lr is 0;"),
+        (Decay, {"lr": 1, "factor": 0}, "lr.factor is 0;"),
+        (Sgd, {"sam": -1}, "optimizer.sam is -1;"),
+        (Muon, {"iterations": 0}, "optimizer.iterations is 0;"),
         (Find, {"ratio": 0.5}, "lr.ratio is 0.5;"),
         (Find, {"start": 0}, "lr.start is 0;"),
         (Find, {"start": 1e-3, "stop": 1e-4}, "lr.stop is 0.0001; use a number above lr.start (0.001)"),

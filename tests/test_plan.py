@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgdr_jax import AdamW, Find, InputError, Sgd, Spread, Stage, lesson2, plan
+from sgdr_jax import AdamW, Decay, Find, InputError, Sgd, Spread, Stage, lesson2, plan
+from sgdr_jax.lesson2 import gradually
 from sgdr_jax.plan import as_csv, describe, peak_lrs, ratios, trained_groups
 from sgdr_jax.sampling import train_batches
 from sgdr_jax.schedules import Combined, Constant, Cosine, Images, OneCycle, Plateau, Sgdr, Share, Steps
@@ -68,6 +69,8 @@ def test_unknown_groups_are_refused_with_the_groups_there_are(train: Any) -> Non
         (Spread(1e-4, 1e-2), 1, (1e-4, 1e-2)),
         (Spread(1e-4, 1e-2), "head", (1e-2,)),
         (1, "head", (1.0,)),
+        (Decay(1e-2, 0.1), "all", (1e-4, 1e-3, 1e-2)),
+        (Decay(1e-2, 0.5), ("early", "head"), (5e-3, 1e-2)),
     ],
 )
 def test_every_trained_group_has_a_rate(lr: Any, train: Any, peaks: tuple[float, ...]) -> None:
@@ -264,6 +267,7 @@ from sgdr_jax import Experiment, lesson2, plan
 from sgdr_jax.augment import side_on
 from sgdr_jax.datasets import ImageFolder
 from sgdr_jax.models import ResNet34
+from sgdr_jax.lesson2 import gradually
 from sgdr_jax.plan import as_csv, describe
 whole = plan(Experiment("a", ImageFolder("b"), ResNet34(), lesson2(64), augment=side_on()), 1000)
 heavy = [m for m in sys.modules if m.split(".")[0] in ("jax", "flax", "optax", "orbax")]
@@ -336,3 +340,17 @@ def test_a_finder_with_too_little_data_is_refused(size: int, fields: dict[str, A
 
 def test_of_several_ratios_the_plan_shows_the_rule_of_thumb() -> None:
     assert ratios(Find(ratio=(3, 10)), ("late", "head")) == pytest.approx((1 / 3, 1.0))
+
+
+def test_parts_of_a_batch_divide_it_and_change_nothing_else() -> None:
+    whole, parts = (plan(experiment(stage(accumulate=k)), 60).stages[0] for k in (1, 4))
+    assert (parts.steps, parts.steps_per_epoch, parts.images) == (whole.steps, whole.steps_per_epoch, whole.images)
+    with pytest.raises(InputError, match='stage "s": accumulate is 3; use a divisor of the batch size, 8'):
+        plan(experiment(stage(accumulate=3)), 60)
+
+
+@pytest.mark.parametrize("lr", [Find(ratio=3, epochs=2), Decay(0.1), 0.1, (0.1, 0.2, 0.3)])
+def test_groups_join_one_by_one_from_the_last(lr: Any) -> None:
+    made = plan(experiment(*gradually(stage(name="all", train="all", lr=lr, schedule=Sgdr(2)), 3, Constant(1))), 64)
+    assert [p.trained for p in made.stages] == [("head",), ("late", "head"), GROUPS]
+    assert [p.steps for p in made.stages] == [8, 8, 16]
