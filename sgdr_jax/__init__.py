@@ -3,7 +3,7 @@
 The names here are what experiment files need; none of them imports jax.
 """
 
-from .config import AdamW, Decay, Eval, Experiment, Find, Lamb, Muon, Parallel, Sgd, Spread, Stage
+from .config import AdamW, Decay, Eval, Experiment, Find, Lamb, Muon, Parallel, Sgd, Snapshots, Spread, Stage
 from .lesson2 import fine_tune, lesson2
 from .plan import plan
 from .sweep import Sweep, arms, chain, grid, zipped
@@ -20,6 +20,7 @@ __all__ = [
     "Muon",
     "Parallel",
     "Sgd",
+    "Snapshots",
     "Spread",
     "Stage",
     "Sweep",

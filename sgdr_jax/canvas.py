@@ -20,6 +20,7 @@ import time
 import weakref
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -262,22 +263,27 @@ def _make(part: Path, items: Items, side: int, channels: int | None, tick: Tick)
         todo = np.flatnonzero(digests == 0).tolist()
         done, saved = n - len(todo), time.monotonic()
 
-        def save() -> None:
+        def save(marked: np.ndarray) -> None:
             os.fsync(pixels)
-            _write_at(marks, digests, 0)
+            _write_at(marks, marked, 0)
             os.fsync(marks)
 
-        try:
-            for i, got in zip(todo, _decoded(items, todo, side, deep, lambda i, square: _write_at(pixels, square, i * size)), strict=True):
-                _note(i, got, digests, bad)
-                done += 1
-                if done == n or done % 64 == 0:
-                    tick(done, bad)
-                if time.monotonic() - saved > _SAVE_SECONDS:
-                    save()
-                    saved = time.monotonic()
-        finally:
-            save()
+        # Waiting for the disk is left to a thread of its own, so that decoding goes on meanwhile.
+        with ThreadPoolExecutor(1) as saver:
+            saving = saver.submit(save, digests.copy())
+            try:
+                got = _decoded(items, todo, side, deep, lambda i, square: _write_at(pixels, square, i * size))
+                for i, result in zip(todo, got, strict=True):
+                    _note(i, result, digests, bad)
+                    done += 1
+                    if done == n or done % 64 == 0:
+                        tick(done, bad)
+                    if saving.done() and time.monotonic() - saved > _SAVE_SECONDS:
+                        saving.result()
+                        saving, saved = saver.submit(save, digests.copy()), time.monotonic()
+            finally:
+                saving.result()
+                save(digests)
     _write_json(about, {"side": side, "channels": deep, "images": n, "bad": sorted(bad.items())})
 
 

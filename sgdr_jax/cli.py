@@ -17,7 +17,8 @@ from typing import Any
 import tyro
 
 from . import experiment_file
-from .config import Experiment, Find, config_hash, require
+from .config import Experiment, Find, require
+from .config_json import config_hash
 from .options import (
     ALONE,
     WITH_EXPERIMENT,
@@ -201,7 +202,7 @@ def _plan(command: PlanCommand, _: str) -> None:
 
 def _train(command: TrainCommand, file: str) -> None:
     from . import recipe
-    from .tables import summary_table, views_table
+    from .tables import snapshots_table, summary_table, views_table
 
     ui = Terminal()
     require(bool(command.run) or not command.resume, "--resume", True, "name the run folder with --run DIR")
@@ -215,6 +216,8 @@ def _train(command: TrainCommand, file: str) -> None:
     ui.say(summary_table(summary))
     for split, rows in summary.get("tta", {}).items():
         ui.say(views_table(split, rows))
+    if rows := summary.get("snapshots"):
+        ui.say(snapshots_table(rows))
     ui.say(f"run folder: {folder}")
 
 

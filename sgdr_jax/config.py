@@ -1,22 +1,17 @@
-"""What an experiment is: frozen dataclasses that check themselves, turn into JSON and back, and have a hash. No jax.
+"""What an experiment is: frozen dataclasses that check themselves. No jax.
 
 A setting exists once, as a field of the thing it configures. Experiment files build one `Experiment`; the command line overrides its
-fields by dotted names; the run folder keeps it as `config.json`.
+fields by dotted names; the run folder keeps it as `config.json` (see `config_json`).
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 import math
-import types
-import typing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from .types import Augmentation, Dataset, InputError, Length, Model, Schedule
+from .snapshots import Snapshots
+from .types import Augmentation, Dataset, InputError, Model, Schedule
 
 
 def require(ok: bool, field_name: str, value: object, fix: str) -> None:
@@ -108,6 +103,9 @@ class Find:
 class Optimizer:
     """How gradients become updates; the learning rate belongs to the stage."""
 
+    ema: float = field(default=0.0, kw_only=True)
+    """Decay of a moving average of the weights, 0…1, kept beside the final network and compared with it; 0 for none."""
+
 
 @dataclass(frozen=True)
 class Sgd(Optimizer):
@@ -179,6 +177,7 @@ class Muon(AdamW):
 def _check_optimizer(optimizer: Sgd | AdamW) -> None:
     require(_finite(optimizer.sam) and optimizer.sam >= 0, "optimizer.sam", optimizer.sam, "use 0 (off) or a positive radius")
     require(0 <= optimizer.momentum < 1, "optimizer.momentum", optimizer.momentum, "use a number in 0…1, below 1")
+    require(0 <= optimizer.ema < 1, "optimizer.ema", optimizer.ema, "use a number in 0…1, below 1")
     require(
         _finite(optimizer.weight_decay) and optimizer.weight_decay >= 0, "optimizer.weight_decay", optimizer.weight_decay, "use 0 or more"
     )
@@ -339,6 +338,8 @@ class Experiment:
     """Epochs that all stages together may take; a plan that takes more is refused. Lengths can be shares of it (`schedules.Share`)."""
     evaluate: Eval = Eval()
     """How splits are evaluated."""
+    snapshots: Snapshots = field(default_factory=Snapshots)
+    """Networks kept at cycle ends for ensembles and averages of weights."""
     keep_best: bool = True
     """A stage that ends below the best state so far on the validation images is undone."""
     canvas: int | None = None
@@ -378,68 +379,3 @@ class Experiment:
         )
         require(self.compute in ("auto", "float32", "bfloat16"), "compute", self.compute, "use auto, float32 or bfloat16")
         require(0 <= self.seed < 2**32, "seed", self.seed, "use an integer from 0 to 2^32 - 1")
-
-
-# ---- JSON: data with type tags that resolve to dataclasses already imported, never by importing what the data names ----
-
-
-def _all_subclasses(base: type) -> set[type]:
-    return {base}.union(*(_all_subclasses(sub) for sub in base.__subclasses__()))
-
-
-def _tag(kind: type) -> str:
-    return f"{kind.__module__}:{kind.__qualname__}"
-
-
-def _known_types() -> dict[str, type]:
-    bases = (Dataset, Model, Schedule, Length, Augmentation, Optimizer, Stage, Experiment, Eval, Parallel, Spread, Decay, Find)
-    return {_tag(kind): kind for base in bases for kind in _all_subclasses(base)}
-
-
-def to_json(value: Any) -> Any:
-    """A config value as JSON data: dataclasses become {"type": tag, field: …}, tuples lists, paths strings.
-
-    Raises TypeError for anything a config must not hold.
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {"type": _tag(type(value))} | {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, (tuple, list)):
-        return [to_json(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise TypeError(f"{value!r} cannot be part of a config")
-
-
-def from_json(data: Any) -> Any:
-    """The config value that `to_json` wrote. Raises InputError for an unknown type or field; never imports or runs what the data names."""
-    return _from_json(data, "config", None)
-
-
-def _from_json(data: Any, where: str, hint: Any) -> Any:
-    if isinstance(data, dict):
-        known = _known_types()
-        tag = data.get("type")
-        fix = "no such type is known; if an experiment file defines it, name that file with --experiment FILE"
-        require(isinstance(tag, str) and tag in known, f"{where}.type", tag, fix)
-        kind = known[str(tag)]
-        hints = typing.get_type_hints(kind)
-        names = {f.name for f in dataclasses.fields(kind)}
-        unknown = sorted(set(data) - names - {"type"})
-        require(not unknown, where, unknown, f"{kind.__name__} has the fields {', '.join(sorted(names))}")
-        try:
-            return kind(**{name: _from_json(item, f"{where}.{name}", hints[name]) for name, item in data.items() if name != "type"})
-        except TypeError as error:
-            raise InputError(f"{where} is incomplete; {error}") from error
-        except AttributeError as error:
-            raise InputError(f"{where} is damaged; {error}") from error
-    if isinstance(data, list):
-        return tuple(_from_json(item, f"{where}[{i}]", None) for i, item in enumerate(data))
-    options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
-    return Path(data) if isinstance(data, str) and Path in options else data
-
-
-def config_hash(experiment: Experiment) -> str:
-    """Twelve hex digits that change with any field of the experiment."""
-    return hashlib.sha256(json.dumps(to_json(experiment), sort_keys=True).encode()).hexdigest()[:12]

@@ -62,6 +62,7 @@ class Work(NamedTuple):
         log: keeps one row.
         save: (state, standing) keeps a checkpoint.
         tick: told (updates done, smoothed loss).
+        keep: told (state, validation row) at each cycle's end, before `save`.
     """
 
     update: Callable[[TrainState, Hyper, Any], tuple[TrainState, dict[str, Any]]]
@@ -69,6 +70,7 @@ class Work(NamedTuple):
     log: Callable[[dict[str, Any]], None]
     save: Callable[[TrainState, Standing], None]
     tick: Callable[[int, float], None]
+    keep: Callable[[TrainState, dict[str, Any]], None] = lambda state, row: None
 
 
 LAG = 4
@@ -140,8 +142,9 @@ def fit(
         cycle_ends = done == steps or cycle[done] != cycle[step]
         if cycle_ends:
             settle(0)
-            row = work.validate(state)
-            work.log({"kind": "eval", "step": done, "cycle": int(cycle[step]), "split": "valid"} | row)
+            row = {"kind": "eval", "step": done, "cycle": int(cycle[step]), "split": "valid"} | work.validate(state)
+            work.log(row)
+            work.keep(state, row)
             standing = _judge(standing, state, row, copy, stage, int(cycle[step]), patience, last=done == steps)
             if plateau:
                 standing = standing._replace(lowered=lowered(plateau, standing.lowered, row["loss"]))

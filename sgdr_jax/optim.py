@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import optax
@@ -61,10 +61,31 @@ def transformation(optimizer: Optimizer, trained: tuple[str, ...], hyper: Hyper)
     return optax.chain(optax.clip_by_global_norm(clip), groups) if clip else groups
 
 
+class Averaged(NamedTuple):
+    """Optimizer slots with a moving average of the weights.
+
+    Attributes:
+        slots: the optimizer's own.
+        params: average of the trained groups.
+        count: int32 scalar, updates so far.
+    """
+
+    slots: optax.OptState
+    params: Tree
+    count: jax.Array
+
+
+def averaged(opt_state: Any) -> Tree:
+    """The moving average of the trained groups' weights, where `Optimizer.ema` asks for one; else an empty tree."""
+    return opt_state.params if isinstance(opt_state, Averaged) else {}
+
+
 def init(optimizer: Optimizer, trained: tuple[str, ...], params: Tree) -> optax.OptState:
     """Fresh slots for the trained groups; frozen groups have none."""
-    zeros = Hyper([0.0] * len(trained), 0.0, 0.0, 0.0)
-    return transformation(optimizer, trained, zeros).init({g: params[g] for g in trained})
+    zeros, params = Hyper([0.0] * len(trained), 0.0, 0.0, 0.0), {g: params[g] for g in trained}
+    slots = transformation(optimizer, trained, zeros).init(params)
+    # A copy, since what is donated must not be donated twice.
+    return Averaged(slots, jax.tree.map(jax.numpy.array, params), jax.numpy.int32(0)) if optimizer.ema else slots
 
 
 def update(
@@ -79,9 +100,20 @@ def update(
     Returns:
         (new parameters of the trained groups, new optimizer state).
     """
+    slots = opt_state.slots if isinstance(opt_state, Averaged) else opt_state
     with jax.numpy_dtype_promotion("standard"):  # optax raises Adam's b1, here a float32 array, to an integer power
-        updates, opt_state = transformation(optimizer, trained, hyper).update(grads, opt_state, params)
-    return cast(Tree, optax.apply_updates(params, updates)), opt_state
+        updates, slots = transformation(optimizer, trained, hyper).update(grads, slots, params)
+    params = cast(Tree, optax.apply_updates(params, updates))
+    return params, _average(optimizer.ema, opt_state, slots, params) if isinstance(opt_state, Averaged) else slots
+
+
+def _average(decay: float, before: Averaged, slots: optax.OptState, params: Tree) -> Averaged:
+    """average ← d·average + (1 - d)·weights with d = min(decay, (1 + t) / (10 + t)), t updates before this one, so that the first weights
+    are soon forgotten. Source: TensorFlow's ExponentialMovingAverage."""
+    t = before.count.astype(jax.numpy.float32)
+    d = jax.numpy.minimum(jax.numpy.float32(decay), (1 + t) / (10 + t))
+    mean = jax.tree.map(lambda a, p: a + (1 - d) * (p - a), before.params, params)
+    return Averaged(slots, mean, before.count + 1)
 
 
 def sharpest(radius: float, grads: Tree, params: Tree) -> Tree:

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from . import checkpoint, examples, report
+from . import checkpoint, ensemble, examples, report
 from .compilation import compiled
-from .config import Experiment, Find, config_hash, to_json
+from .config import Experiment, Find
+from .config_json import config_hash, to_json
 from .evaluate import answers, calibration, predict_views
 from .logbook import Logbook, check_run, open_run, read, read_summary
 from .loop import Best, Score, Standing, Work, fit
@@ -168,7 +169,14 @@ def run_stage(
     log, save = _keeping(p, book, rates, done, began)
     if first < p.steps and not standing.stopped:
         with ui.bar(p.stage.name, p.steps - first) as tick:
-            work = Work(stage.update, stage.validate, log, save, lambda _, loss: tick(1, note=f"loss {loss:.3f}"))
+            work = Work(
+                stage.update,
+                stage.validate,
+                log,
+                save,
+                lambda _, loss: tick(1, note=f"loss {loss:.3f}"),
+                partial(_snapshot, setting, p, book),
+            )
             batches = stage_batches(setting, p, first, p.steps)
             state, standing = fit(
                 state,
@@ -184,6 +192,7 @@ def run_stage(
                 plateau=p.table.plateau,
                 save_every=setting.experiment.checkpoint_steps,
             )
+    ensemble.keep_average(book.path, state, p.optimizer, p.size)
     done.append(_stage_summary(book, p, rates, time.perf_counter() - began, standing))
     ui.say(
         f"  validation loss {done[-1]['valid_loss']:.4f}, accuracy {done[-1]['valid_accuracy']:.4f}"
@@ -195,6 +204,12 @@ def run_stage(
             ui.say(f"  not better than stage {setting.experiment.stages[best.stage].name!r} on the validation images: undone")
         return Network(copy(best.params), copy(best.stats), setting.plan.stages[best.stage].size), best
     return Network(state.params, state.stats, p.size), best
+
+
+def _snapshot(setting: Setting, p: StagePlan, book: Logbook, state: TrainState, row: dict[str, Any]) -> None:
+    """Keeps the network at a cycle's end, where the experiment asks for snapshots."""
+    facts = {"stage": p.index, "size": p.size} | {name: row[name] for name in ("cycle", "step", "accuracy", "loss")}
+    ensemble.keep(book.path, state.params, state.stats, facts, setting.experiment.snapshots)
 
 
 def _restore(setting: Setting, folder: Path, memory: Memory, like: TrainState) -> tuple[TrainState, Best | None]:
@@ -295,11 +310,13 @@ def _remember(setting: Setting, book: Logbook) -> Memory | None:
     """Where the newest good checkpoint stands, after dropping the rows that came after it; None to start from the beginning."""
     found = checkpoint.latest(book.path / "checkpoints")
     if not found:
+        ensemble.forget(book.path, 0, 0)
         book.truncate_after(setting.experiment.stages[0].name, 0)
         return None
     memory = Memory(**found.metadata)
     name = setting.experiment.stages[memory.stage].name
     book.truncate_after(name, memory.step)
+    ensemble.forget(book.path, memory.stage, memory.step)
     return memory
 
 
@@ -338,4 +355,6 @@ def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: L
         if len(seen.by_count) > 1:
             results["times"][f"tta_{split}"] = seen.seconds[1]
             results["tta"][split] = seen.by_count
+    if rows := ensemble.compare(setting, book.path, results, ui):
+        results["snapshots"] = rows
     return results

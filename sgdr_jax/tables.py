@@ -86,6 +86,19 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
+def snapshots_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The kept networks of a run, alone and together, as a table to print; see `ensemble.compare` for the rows."""
+    table = Table("network", "of", box=box.SIMPLE_HEAD)
+    splits = [split for split in ("valid", "test") if split in rows[0]]
+    columns = [(split, prefix + name) for split in splits for prefix in ("", "tta_") for name in ("accuracy", "loss", "ece")]
+    columns = [(split, name) for split, name in columns if name in rows[0][split]]
+    for split, name in columns:
+        table.add_column(f"{split}\n{name.replace('tta_', 'TTA ')}", justify="right")
+    for row in rows:
+        table.add_row(row["name"], str(len(row["members"]) or ""), *(f"{row[split][name]:.4f}" for split, name in columns))
+    return table
+
+
 def _sureness(summary: Mapping[str, Any], split: str, prefix: str) -> str:
     """The calibration error of a result, and what the temperature makes of it."""
     error = (summary.get(split) or {}).get(prefix + "ece")

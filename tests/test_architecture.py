@@ -16,8 +16,9 @@ FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in sor
 # A module imports from earlier lines only, or from its own folder.
 LAYERS = (
     "types rng trees progress labels caches",
-    "examples significance",
+    "examples significance snapshots",
     "config decode",
+    "config_json",
     "placement canvas sweep",
     "schedules augment models datasets metrics sampling torch_file state",
     "compilation calibrate",
@@ -26,8 +27,9 @@ LAYERS = (
     "feed report tables options",
     "engine",
     "evaluate setting show",
+    "bn",
     "stage trained",
-    "rehearsal",
+    "rehearsal ensemble",
     "recipe",
     "session cli __init__",
     "__main__",
@@ -58,8 +60,9 @@ DOORS = {
 }
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
-WITHOUT_JAX = """__init__ types progress labels caches examples significance config weights decode placement canvas lesson2 sampling
-    pipeline survey plan report logbook tables options cli experiment_file sweep schedules augment models datasets metrics calibrate"""
+WITHOUT_JAX = """__init__ types progress labels caches examples significance snapshots config config_json weights decode placement canvas
+    lesson2 sampling pipeline survey plan report logbook tables options cli experiment_file sweep schedules augment models datasets metrics
+    calibrate"""
 NEEDS_JAX = {
     "augment/kernel",
     "augment/resampling",

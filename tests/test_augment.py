@@ -33,7 +33,7 @@ from sgdr_jax.augment import (
     top_down,
     trivial_augment,
 )
-from sgdr_jax.config import from_json, to_json
+from sgdr_jax.config_json import from_json, to_json
 from sgdr_jax.types import Augmentation, InputError
 
 from .augmentations import COLOURS, CURVES, EVERY, GEOMETRY, KEY, PIXELS, POLICIES, augment, photos, resize, seeds
@@ -290,18 +290,19 @@ def test_appending_leaves_earlier_draws():
     np.testing.assert_allclose(longer, short, atol=1e-6)
 
 
-def test_a_batch_over_devices_stays_there():
+@pytest.mark.parametrize("several", [ALL, (Flip(),), ()], ids=["all", "flip", "plain"])
+def test_a_batch_over_devices_stays_there(several):
     split = jax.NamedSharding(jax.sharding.Mesh(np.array(jax.devices()), ("batch",)), jax.P("batch"))
     images, s = jnp.asarray(photos(8, 32, 3)), seeds(8)
     arguments = jax.device_put(images, split), jax.device_put(s, split)
 
     def local(images: jax.Array, s: jax.Array) -> jax.Array:
-        return kernel.augment(images, s, KEY, ALL, 12)
+        return kernel.augment(images, s, KEY, several, 12)
 
     compiled = jax.jit(local, out_shardings=split).lower(*arguments).compile()
     text = compiled.as_text() or ""
     assert not [word for word in ("all-gather", "all-to-all", "all-reduce", "collective-permute") if word in text]
-    np.testing.assert_allclose(compiled(*arguments), augment(images, s, KEY, augmentations=ALL, size=12), atol=2e-6)
+    np.testing.assert_allclose(compiled(*arguments), augment(images, s, KEY, augmentations=several, size=12), atol=2e-6)
 
 
 def test_values_stay_in_range_and_extremes_are_clipped():

@@ -28,11 +28,9 @@ from sgdr_jax.config import (
     Sgd,
     Spread,
     Stage,
-    config_hash,
-    from_json,
     require,
-    to_json,
 )
+from sgdr_jax.config_json import config_hash, from_json, to_json
 from sgdr_jax.lr_finder import RULES
 from sgdr_jax.schedules import Constant, OneCycle, Sgdr
 from sgdr_jax.types import Augmentation, Dataset, InputError, Model, Schedule
@@ -203,7 +201,7 @@ def test_the_hash_sees_the_type() -> None:
 
 def test_the_hash_is_the_same_in_another_process() -> None:
     code = (
-        "from sgdr_jax import Experiment, lesson2; from sgdr_jax.config import config_hash; from sgdr_jax.datasets import ImageFolder;"
+        "from sgdr_jax import Experiment, lesson2; from sgdr_jax.config_json import config_hash; from sgdr_jax.datasets import ImageFolder;"
         "from sgdr_jax.models import ResNet18; print(config_hash(Experiment('a', ImageFolder('b'), ResNet18(), lesson2(64))))"
     )
     found = {

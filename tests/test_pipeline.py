@@ -106,3 +106,12 @@ def test_arrays_that_fit_are_not_copied_and_splits_get_one_side():
     assert data.images["valid"].shape == (2, 10, 10, 3)
     assert (data.images["valid"] == 9).all()
     assert load(source, canvas=canvas_side(None, 8)).images["train"].shape == (4, 10, 10, 3)  # 1.15 · 8 = 9.2, rounded up
+
+
+def test_links_that_lead_nowhere_are_named(tmp_path):
+    data = folder(tmp_path)
+    (tmp_path / "train" / "a" / "loop.png").symlink_to("loop.png")
+    (tmp_path / "train" / "a" / "gone.png").symlink_to("nowhere.png")
+    found = load(data.open(), canvas=8, max_bad_share=0.1)
+    assert found.bad == (("train/a/gone.png", "no such file"), ("train/a/loop.png", "no such file"))
+    assert found.sizes == {"train": 18, "valid": 6}

@@ -340,7 +340,7 @@ def test_the_finder_tries_groups_alone_and_several_ratios():
 
     curve = find_lr(setting, p, stage._replace(update=update), find, QUIET)
     assert curve.ratio in (1, 100) and curve.orders == 1
-    shares = {tuple(np.round(lr / lr[-1], 5).tolist()) for lr in seen}
+    shares = {tuple(np.round(lr.astype(float) / lr[-1], 6).tolist()) for lr in seen}
     assert shares == {(1.0, 1.0, 1.0), (0.0001, 0.01, 1.0)}
     seen.clear()
     find_lr(setting, p, stage._replace(update=update), find, QUIET, group="late")

@@ -59,6 +59,7 @@ def step(seconds: float) -> dict[str, float | str]:
     opened = open_stage(setting, p, setting.params, setting.stats, Quiet())
     hyper = Hyper(*(rows[0] for rows in hyper_rows(setting, p, (0.0,) * len(p.trained))))
     streamed = prepare(replace(made, images="streamed"))
+    assert streamed.data.kept == "disk"
     ways = {"fixed": cycle(list(islice(stage_batches(setting, p, 0, 1), 1)))}
     ways |= {name: stage_batches(x, p, 0, p.steps) for name, x in (("resident", setting), ("streamed", streamed))}
     state, spent = opened.state, {name: [] for name in ways}

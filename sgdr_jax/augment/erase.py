@@ -8,14 +8,13 @@ from typing import Any, ClassVar, Literal
 
 from ..config import require
 from ..types import Augmentation
-from .draw import check_magnitude, check_p
+from .draw import channel_means, check_magnitude, check_p
 
 
 def _fill(image: Any, inside: Any, fill: str) -> Any:
     """The image [h, w, c] with the mean of each channel, or 0, where `inside` [h, w] holds."""
     xp = image.__array_namespace__()
-    mean = xp.mean(image, axis=(0, 1), keepdims=True)
-    return xp.where(inside[:, :, None], mean if fill == "mean" else xp.zeros_like(mean), image)
+    return xp.where(inside[:, :, None], channel_means(image) if fill == "mean" else xp.zeros_like(image[0, 0]), image)
 
 
 def _centres(image: Any) -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -54,8 +55,20 @@ def is_image(path: str | Path) -> bool:
 
 
 def images_in(path: Path, root: Path) -> list[ImageFile]:
-    """The image files directly in `path`, sorted by name, hidden ones left out; their names are relative to `root`."""
+    """The image files directly in `path`, sorted by name, hidden ones left out; their names are relative to `root`.
+
+    A link that leads nowhere counts as a file, which cannot be read: it is not left out in silence.
+    """
     prefix = "" if path == root else path.relative_to(root).as_posix() + "/"
     with os.scandir(path) as entries:
-        found = [(entry.path, prefix + entry.name, entry.stat()) for entry in entries if is_image(entry.name) and entry.is_file()]
-    return sorted(ImageFile(path, name, stat.st_size, stat.st_mtime_ns) for path, name, stat in found)
+        found = [(entry.path, prefix + entry.name, _described(entry)) for entry in entries if is_image(entry.name)]
+    kinds = (stat.S_ISREG, stat.S_ISLNK)
+    return sorted(ImageFile(path, name, s.st_size, s.st_mtime_ns) for path, name, s in found if any(kind(s.st_mode) for kind in kinds))
+
+
+def _described(entry: os.DirEntry[str]) -> os.stat_result:
+    """What the system says of a file, or of the link where that leads nowhere."""
+    try:
+        return entry.stat()
+    except OSError:
+        return entry.stat(follow_symlinks=False)

@@ -17,10 +17,12 @@ Activation = Callable[[Array], Array]
 
 
 class Mode(NamedTuple):
-    """How a group is run: `collect` uses and collects batch statistics; with a `key` dropout is on."""
+    """How a group is run: `collect` uses and collects batch statistics; with a `key` dropout is on; `measure` uses the stored statistics
+    and puts those of each example in their place, [b, c]."""
 
     collect: bool = False
     key: Array | None = None
+    measure: bool = False
 
 
 def empty(*shape: int) -> np.ndarray:
@@ -46,6 +48,9 @@ class BatchNorm(nnx.Module):
 
     def _normalise(self, x: Array, mode: Mode) -> Array:
         scale, bias, mean, var = self.scale[...], self.bias[...], self.mean[...], self.var[...]
+        if mode.measure:
+            for stored, measured in zip((self.mean, self.var), layers.moments(x), strict=True):
+                stored.set_value(measured)  # pyright: ignore[reportArgumentType] (of another shape)
         if not mode.collect:
             return layers.batch_norm_apply(x, scale, bias, mean, var, self.eps)
         y, batch_mean, batch_var = layers.batch_norm_train(x, scale, bias, self.eps)

@@ -65,6 +65,7 @@ class Network:
         stop: str | None = None,
         train: tuple[str, ...] = (),
         collect: tuple[str, ...] = (),
+        measure: tuple[str, ...] = (),
         key: Array | None = None,
         dtype: Any = jnp.float32,
     ) -> tuple[Array, Tree]:
@@ -77,6 +78,7 @@ class Network:
             start, stop: names of groups.
             train: groups that run with dropout.
             collect: groups that normalise with batch statistics and update the running ones; all others use the stored ones.
+            measure: groups whose statistics come back as those of each example, float32 [b, c]; they normalise with the stored ones.
             key: for dropout; needed if a group that has dropout is in `train`.
             dtype: of the body's arithmetic; pooled activations, head and logits are float32.
 
@@ -87,7 +89,7 @@ class Network:
         Raises:
             ValueError: for names of groups that do not exist, or dropout without a key.
         """
-        for name in (*train, *collect, *(name for name in (start, stop) if name is not None)):
+        for name in (*train, *collect, *measure, *(name for name in (start, stop) if name is not None)):
             if name not in self.groups:
                 raise ValueError(f"no group {name!r}; there are {', '.join(self.groups)}")
         if "head" in train and key is None:
@@ -102,8 +104,9 @@ class Network:
             x = x.astype(jnp.float32 if name == "head" else dtype)
             # What is collected is put in the place of the statistics, which must be arrays that jax can replace.
             group = nnx.merge(self.graphs[name], params[name], jax.tree.map(jnp.asarray, stats[name]))
-            x = group(x, Mode(name in collect, jax.random.fold_in(key, position) if key is not None and name in train else None))
-            if name in collect:
+            drop = jax.random.fold_in(key, position) if key is not None and name in train else None
+            x = group(x, Mode(name in collect, drop, name in measure))
+            if name in collect or name in measure:
                 stats[name] = nnx.to_pure_dict(nnx.state(group, nnx.BatchStat))
         return x, stats
 

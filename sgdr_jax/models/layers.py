@@ -88,6 +88,13 @@ def batch_norm_apply(x: Array, scale: Array, bias: Array, mean: Array, var: Arra
     return (x.astype(jnp.float32) * factor + (bias - mean * factor)).astype(x.dtype)
 
 
+def moments(x: Array) -> tuple[Array, Array]:
+    """Mean and biased variance of each example over all axes but the first and the last, float32 [b, c]."""
+    wide = x.astype(jnp.float32).reshape(x.shape[0], -1, x.shape[-1])
+    mean = wide.mean(1)
+    return mean, jnp.square(wide - mean[:, None]).mean(1)
+
+
 Norm = tuple[Array, Array, Array]
 
 
