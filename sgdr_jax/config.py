@@ -219,6 +219,9 @@ class Stage:
     bn: Literal["train", "frozen"] | tuple[str, ...] = "train"
     """Trained groups normalise with batch statistics and collect them (train), or with the stored ones (frozen); names: these groups
     train theirs. The head always trains its own."""
+    recalibrate: bool | tuple[str, ...] = False
+    """Measure the stored batch statistics anew before the first update, on all training images at the stage's size: those of all layer
+    groups, or of the groups named. For stages that unfreeze or resize."""
     patience: int | None = None
     """Stop once the validation loss has not improved at this many cycle ends in a row; None: run all cycles."""
     optimizer: Optimizer | None = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any, Literal
 
 from .augment import side_on
-from .config import AdamW, Eval, Experiment, Find, Optimizer, Stage
+from .config import AdamW, Eval, Experiment, Find, Optimizer, Stage, require
 from .schedules import Sgdr
 from .types import Dataset, Model, Schedule
 
@@ -23,6 +24,7 @@ def lesson2(
     cycle_len: float = 1,
     cycle_mult: float = 2,
     bn: Literal["train", "frozen"] | tuple[str, ...] = "train",
+    budget: float | None = None,
     patience: int | None = 1,
     optimizer: Optimizer | None = None,
     find: Find | None = None,
@@ -43,11 +45,13 @@ def lesson2(
         gradual: schedule of a stage that trains all but the first layer group before everything is unfrozen; None for no such stage.
             The first group's images are the largest, so this is also the cheaper half of the work.
         cycles, cycle_len, cycle_mult: restarts of the last stage.
+        budget: epochs that steps 4–8 may take, cached ones not counted; decides `cycles` and `cycle_len`, see `fit_cycles`.
         bn: batch normalisation of the unfrozen body; "frozen" keeps the stored statistics (small sets).
         patience: cycle ends without improvement until the last stage stops; None runs all cycles.
         optimizer: overrides the experiment's.
         find: settings of the finder; its ratio is replaced by the recipe's in the unfrozen stages. None takes the combined rule, and for
-            the unfrozen stages, whose updates cost more, two orders of 20 updates from 1e-4 to 0.5.
+            the unfrozen stages, whose updates cost more, two orders of 20 updates from 1e-4 to 0.5; on a set of a few batches these go on
+            for up to ten epochs.
 
     Returns:
         Three stages (two without step 4, one more with `gradual`), ready for `Experiment.stages`; add a stage with a larger size to go on.
@@ -62,7 +66,7 @@ def lesson2(
     cached = Stage(
         "cached head",
         train="head",
-        lr=find or Find(),
+        lr=find or Find(epochs=10),
         schedule=Sgdr(cached_cycles),
         precompute=True,
         augment=views > 0,
@@ -70,8 +74,12 @@ def lesson2(
         **common,
     )
     head = Stage("head", train="head", lr=None, schedule=Sgdr(head_cycles), **common) if head_cycles else None
-    body = replace(find or Find(start=1e-4, stop=0.5, steps=20, orders=2), ratio=10.0 if similar_to_imagenet else 3.0)
+    body = replace(find or Find(start=1e-4, stop=0.5, steps=20, orders=2, epochs=10), ratio=10.0 if similar_to_imagenet else 3.0)
     upper = Stage("gradual", train=1, lr=body, schedule=gradual, bn=bn, patience=patience, **common) if gradual else None
+    if budget is not None:
+        spent = head_cycles + (_epochs(gradual) if gradual else 0)
+        require(budget > spent, "budget", budget, f"the stages before the last take {spent:g} epochs; give more, or shorten them")
+        cycles, cycle_len = fit_cycles(budget - spent, cycle_mult)
     everything = Stage("all", train="all", lr=body, schedule=Sgdr(cycles, cycle_len, cycle_mult), bn=bn, patience=patience, **common)
     return tuple(stage for stage in (cached, head, upper, everything) if stage)
 
@@ -95,6 +103,24 @@ def gradually(stage: Stage, groups: int, each: Schedule) -> tuple[Stage, ...]:
     return (*before, stage)
 
 
+def _epochs(schedule: Schedule) -> float:
+    return len(schedule.table(1000).scale) / 1000
+
+
+def fit_cycles(epochs: float, cycle_mult: float = 2) -> tuple[int, float]:
+    """Number of cycles, and length of the first, that fill a budget and end with it: as many as there can be with a first cycle of at least
+    one epoch (at most 16), stretched to fill it.
+
+    A budget that ends inside a cycle would be spent on a network at a high rate.
+
+    >>> fit_cycles(7), fit_cycles(10), fit_cycles(3, 1)
+    ((3, 1.0), (3, 1.4285714285714286), (3, 1.0))
+    """
+    ends = list(itertools.accumulate(cycle_mult**i for i in range(16)))
+    cycles = max(sum(end <= epochs for end in ends), 1)
+    return cycles, epochs / ends[cycles - 1]
+
+
 def fine_tune(name: str, data: Dataset, model: Model, size: int = 224, similar_to_imagenet: bool = True, **fields: Any) -> Experiment:
     """The eight steps as an experiment: photographs taken from the side, four TTA views, AdamW, rates by the finder.
 
@@ -110,5 +136,4 @@ def fine_tune(name: str, data: Dataset, model: Model, size: int = 224, similar_t
     """
     stages = lesson2(size, similar_to_imagenet, cached_cycles=3, views=2, head_cycles=1)
     common = {"augment": side_on(zoom=1.1), "stages": stages, "optimizer": AdamW(), "evaluate": Eval(tta_views=4)}
-    common["epoch_steps"] = 20  # a small set is gone through several times per epoch, so that cycles and finders have updates to work with
     return Experiment(**{"name": name, "data": data, "model": model} | common | fields)

@@ -11,7 +11,8 @@
 Rows of metrics.jsonl, where `step` counts the updates applied in the stage before the row's work:
 
     {"kind": "train", "stage", "stage_index", "step", "epoch", "loss", "lr": {group: rate}, "momentum", "seconds"}
-    {"kind": "eval", "stage", "step", "cycle", "epoch", "split": "valid", "loss", "accuracy", …}
+    {"kind": "eval", "stage", "step", "cycle", "epoch", "split": "valid", "loss", "accuracy", …, "drift": {group: [shift, stretch]}}
+    {"kind": "bn", "stage", "step", "drift"}      batch statistics measured anew (`bn.drift`)
 
 The files are JSON as everybody reads it: a number that is not finite is written as null.
 """

@@ -66,7 +66,7 @@ class Work(NamedTuple):
     """
 
     update: Callable[[TrainState, Hyper, Any], tuple[TrainState, dict[str, Any]]]
-    validate: Callable[[TrainState], dict[str, float]]
+    validate: Callable[[TrainState], dict[str, Any]]
     log: Callable[[dict[str, Any]], None]
     save: Callable[[TrainState, Standing], None]
     tick: Callable[[int, float], None]

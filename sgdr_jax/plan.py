@@ -195,6 +195,8 @@ def plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePlan
         )
     unknown = set(stage.bn) - set(groups) if isinstance(stage.bn, tuple) else set()
     require(not unknown, f'stage "{stage.name}": bn', stage.bn, f"use train, frozen, or names out of {', '.join(groups)}")
+    odd = set(stage.recalibrate) - set(groups) if isinstance(stage.recalibrate, tuple) else set()
+    require(not odd, f'stage "{stage.name}": recalibrate', stage.recalibrate, f"use True, False, or names out of {', '.join(groups)}")
     before = experiment.stages[index - 1] if index else None
     if stage.lr is None and (before is None or trained_groups(before, groups) != trained):
         raise InputError(f'stage "{stage.name}": lr is None, but the stage before does not train the same groups; give rates, or Find()')

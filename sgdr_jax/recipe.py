@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from . import checkpoint, ensemble, examples, report
+from . import bn, checkpoint, ensemble, examples, report
 from .compilation import compiled
 from .config import Experiment, Find
 from .config_json import config_hash, to_json
@@ -161,6 +161,8 @@ def run_stage(
         now = now._replace(params=copy(restored.params), stats=copy(restored.stats))
         lowest, lowered = np.inf if memory.lowest is None else memory.lowest, Lowered(*memory.lowered) if memory.lowered else Lowered()
         first, standing = memory.step, Standing(best, lowest, memory.stale, memory.stopped, lowered)
+    elif p.stage.recalibrate:
+        now = _recalibrated(setting, p, now, book, ui)
     stage = open_stage(setting, p, now.params, now.stats, ui)
     state = restored or stage.state
     rates = tuple(memory.lr) if memory else _choose_lr(setting, p, stage, done, book, ui)
@@ -204,6 +206,16 @@ def run_stage(
             ui.say(f"  not better than stage {setting.experiment.stages[best.stage].name!r} on the validation images: undone")
         return Network(copy(best.params), copy(best.stats), setting.plan.stages[best.stage].size), best
     return Network(state.params, state.stats, p.size), best
+
+
+def _recalibrated(setting: Setting, p: StagePlan, now: Network, book: Logbook, ui: Quiet) -> Network:
+    """The network with its batch statistics measured at the stage's size; how far they moved is kept as a row."""
+    groups = p.stage.recalibrate if isinstance(p.stage.recalibrate, tuple) else None
+    stats = bn.recalibrate(setting, now.params, now.stats, p.size, groups=groups, ui=ui)
+    moved = bn.drift(now.stats, stats)
+    book.append({"kind": "bn", "stage": p.stage.name, "step": 0, "drift": moved})
+    ui.say("  batch statistics measured; moved by " + ", ".join(f"{g} {shift:.2f} sd" for g, (shift, _) in moved.items() if shift))
+    return now._replace(stats=stats)
 
 
 def _snapshot(setting: Setting, p: StagePlan, book: Logbook, state: TrainState, row: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from . import lr_finder
+from . import bn, lr_finder
 from .config import AdamW, Find, Sgd
 from .engine import Engine
 from .evaluate import judge
@@ -58,7 +58,7 @@ class StageRun(NamedTuple):
 
     state: TrainState
     update: Callable[[TrainState, Hyper, Fed], tuple[TrainState, dict[str, Any]]]
-    validate: Callable[[TrainState], dict[str, float]]
+    validate: Callable[[TrainState], dict[str, Any]]
 
 
 def first_state(run: Engine, p: StagePlan, params: Tree, stats: Tree) -> TrainState:
@@ -100,7 +100,9 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
         x, target = inputs(fed, target)
         return step(state, hyper, x, target, weight, keys["dropout"])
 
-    def validate(state: TrainState) -> dict[str, float]:
+    moving = [g for g in p.collects if g != "head"]  # how far their statistics are from those that the weights came with
+
+    def validate(state: TrainState) -> dict[str, Any]:
         def logits(batch: Batch, x: jax.Array) -> jax.Array:
             if valid is None:
                 return run.predict(state.params, state.stats, run.plain(x, size=size))
@@ -108,7 +110,8 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
 
         images = setting.images["valid"]
         rows = run.map(logits, len(images), images if valid is None else None)
-        return judge(rows, setting.data.labels["valid"])
+        drift = {} if run.rehearsing else bn.drift(*({g: tree[g] for g in moving} for tree in (setting.stats, state.stats)))
+        return judge(rows, setting.data.labels["valid"]) | ({"drift": drift} if drift else {})
 
     return StageRun(run.devices.replicate(first_state(run, p, params, stats)), update, validate)
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgdr_jax import AdamW, Decay, Find, InputError, Sgd, Spread, Stage, lesson2, plan
-from sgdr_jax.lesson2 import gradually
+from sgdr_jax.lesson2 import fit_cycles, gradually
 from sgdr_jax.plan import as_csv, describe, peak_lrs, ratios, trained_groups
 from sgdr_jax.sampling import train_batches
 from sgdr_jax.schedules import Combined, Constant, Cosine, Images, OneCycle, Plateau, Sgdr, Share, Steps
@@ -232,7 +232,11 @@ def test_lesson2_is_the_recipe(similar: bool, ratio: float) -> None:
     assert cached.precompute and cached.augment and cached.views == 1 and cached.train == "head" and cached.schedule == Sgdr(2)
     assert not head.precompute and head.augment and head.views == 0 and head.train == "head" and head.schedule == Sgdr(2)
     assert everything.train == "all" and everything.schedule == Sgdr(3, 1, 2) and everything.patience == 1
-    assert cached.lr == Find() and head.lr is None and everything.lr == Find(ratio=ratio, start=1e-4, stop=0.5, steps=20, orders=2)
+    assert (
+        cached.lr == Find(epochs=10)
+        and head.lr is None
+        and everything.lr == Find(ratio=ratio, start=1e-4, stop=0.5, steps=20, orders=2, epochs=10)
+    )
     assert {s.size for s in (cached, head, everything)} == {96}
     steps = [p.steps for p in plan(experiment(cached, head, everything), 80).stages]
     assert steps == [20, 20, 70]
@@ -267,9 +271,8 @@ from sgdr_jax import Experiment, lesson2, plan
 from sgdr_jax.augment import side_on
 from sgdr_jax.datasets import ImageFolder
 from sgdr_jax.models import ResNet34
-from sgdr_jax.lesson2 import gradually
 from sgdr_jax.plan import as_csv, describe
-whole = plan(Experiment("a", ImageFolder("b"), ResNet34(), lesson2(64), augment=side_on()), 1000)
+whole = plan(Experiment("a", ImageFolder("b"), ResNet34(), lesson2(64), augment=side_on()), 100)
 heavy = [m for m in sys.modules if m.split(".")[0] in ("jax", "flax", "optax", "orbax")]
 print(json.dumps([len(as_csv(whole)), describe(whole.stages[0]), heavy]))
 """
@@ -354,3 +357,22 @@ def test_groups_join_one_by_one_from_the_last(lr: Any) -> None:
     made = plan(experiment(*gradually(stage(name="all", train="all", lr=lr, schedule=Sgdr(2)), 3, Constant(1))), 64)
     assert [p.trained for p in made.stages] == [("head",), ("late", "head"), GROUPS]
     assert [p.steps for p in made.stages] == [8, 8, 16]
+
+
+@seeded
+@given(st.floats(0.2, 60), st.sampled_from([0.5, 1, 1.5, 2, 3]))
+def test_cycles_fill_the_budget(epochs, mult):
+    cycles, first = fit_cycles(epochs, mult)
+    assert first * sum(mult**i for i in range(cycles)) == pytest.approx(epochs)
+    if cycles > 1:
+        assert first >= 1 - 1e-9
+    if cycles < 16:
+        assert sum(mult**i for i in range(cycles + 1)) > epochs
+
+
+def test_a_lesson_with_a_budget_takes_it_all_and_refuses_what_does_not_fit():
+    stages = lesson2(16, budget=12, head_cycles=1, gradual=Sgdr(2))
+    made = plan(experiment(*stages), 8 * 100)
+    assert sum(p.epochs for p in made.stages if not p.stage.precompute) == pytest.approx(12, abs=0.02)
+    with pytest.raises(InputError, match=r"budget is 2; the stages before the last take 3 epochs"):
+        lesson2(16, budget=2, head_cycles=1, gradual=Sgdr(2))

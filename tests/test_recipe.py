@@ -246,6 +246,45 @@ def test_another_rate_or_schedule_compiles_nothing():
     assert not compiled
 
 
+def test_statistics_are_measured_before_the_stage_and_only_then(tmp_path, monkeypatch):
+    import sgdr_jax.recipe as recipe
+
+    stages = (
+        Stage("first", size=16, lr=1e-2, schedule=Constant(1)),
+        Stage("bigger", size=24, train="head", lr=1e-2, schedule=Constant(2), recalibrate=("early", "late")),
+    )
+    experiment = small(*stages, keep_best=False)
+    run(experiment, tmp_path / "whole")
+    moved = [row for row in rows(tmp_path / "whole") if row["kind"] == "bn"]
+    assert len(moved) == 1 and moved[0]["stage"] == "bigger" and moved[0]["step"] == 0
+    assert min(moved[0]["drift"]["early"]) > 0 and moved[0]["drift"]["head"] == [0, 0]
+    drifts = [row["drift"] for row in rows(tmp_path / "whole") if row["kind"] == "eval" and "drift" in row]
+    assert len(drifts) == 1 and drifts[0].keys() == {"early", "late"}  # of the first stage: the second collects none of the body's
+    real, count = recipe.open_stage, 0
+
+    def fragile(*args):
+        stage = real(*args)
+
+        def update(*words):
+            nonlocal count
+            count += 1
+            if count > 9:  # the first epoch of the second stage is saved
+                raise Killed
+            return stage.update(*words)
+
+        return stage._replace(update=update)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(recipe, "open_stage", fragile)
+        run(experiment, tmp_path / "run")
+    run(experiment, tmp_path / "run", resume=True)
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+    for a, b in zip(leaves(tmp_path / "run"), leaves(tmp_path / "whole"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(InputError, match=r"recalibrate is .*use True, False, or names out of early, late, head"):
+        run(small(dataclasses.replace(stages[1], recalibrate=("nose",))), tmp_path / "other")
+
+
 def test_a_bigger_size_follows(tmp_path):
     stages = (
         Stage("small", size=16, train="head", lr=1e-2, schedule=Constant(2), precompute=True, augment=False),
