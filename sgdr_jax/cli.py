@@ -30,6 +30,7 @@ from .options import (
     PredictCommand,
     PrepareCommand,
     ShowBatchCommand,
+    SweepCommand,
     TrainCommand,
 )
 from .pipeline import canvas_side
@@ -44,6 +45,8 @@ USAGE = """usage: sgdr-jax COMMAND …
   plan     FILE [options]           what an experiment would do, stage by stage
   train    FILE [--run DIR] [--resume] [options]
                                     run an experiment
+  sweep    FILE [--dir DIR] [--dry-run] [--only 3,7] [options]
+                                    run a sweep: an experiment along axes of its fields
   find-lr  FILE [--stage N] [options]
                                     the learning-rate finder, as table and picture
   show-batch FILE [--stage N] [options]
@@ -93,12 +96,13 @@ def _dispatch(argv: list[str]) -> None:
                 return
             raise InputError(f"sgdr-jax {name} needs an experiment file first: sgdr-jax {name} FILE [options]")
         kind = WITH_EXPERIMENT[name]
-        experiment, words = _take_rates(experiment_file.load(rest[0]), rest[1:])
+        base = experiment_file.load_sweep(rest[0]).base if name == "sweep" else experiment_file.load(rest[0])
+        experiment, words = _take_rates(base, rest[1:])
         command = _parse(kind, words, f"sgdr-jax {name} {rest[0]}", kind(experiment=experiment))
     else:
         near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *ALONE], 1)
         raise InputError(f"{name!r} is no command; " + (f"did you mean {near[0]}? " if near else "") + "sgdr-jax --help lists them")
-    experiments = {"data": _data, "plan": _plan, "train": _train, "find-lr": _find_lr, "show-batch": _show_batch}
+    experiments = {"data": _data, "plan": _plan, "train": _train, "sweep": _sweep, "find-lr": _find_lr, "show-batch": _show_batch}
     run = experiments | {"eval": _eval, "predict": _predict, "prepare": _prepare, "models": _models}
     run[name](command, rest[0] if rest else "")
 
@@ -219,6 +223,12 @@ def _train(command: TrainCommand, file: str) -> None:
     if rows := summary.get("snapshots"):
         ui.say(snapshots_table(rows))
     ui.say(f"run folder: {folder}")
+
+
+def _sweep(command: SweepCommand, file: str) -> None:
+    from .commands.sweep import sweep
+
+    sweep(command, file, Terminal())
 
 
 def _find_lr(command: FindLrCommand, _: str) -> None:

@@ -64,7 +64,11 @@ class Engine:
 
     def step(self, p: StagePlan) -> Callable[..., Any]:
         """The compiled training update of a stage; donates its state."""
-        return self.update(p.optimizer, p.trained, p.collects, p.stage.accumulate)
+        return self.update(optim.kind(p.optimizer), p.trained, p.collects, p.stage.accumulate)
+
+    def once(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """What `compute` gives; computed once for all runs in one program (see `lanes`) that ask for it under the same key."""
+        return compute()
 
     def predict(self, params: Tree, stats: Tree, x: jax.Array, start: str | None = None) -> jax.Array:
         """Logits [b, classes] from what enters the group `start`; the body runs as the same program that caches activations."""

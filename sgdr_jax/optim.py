@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -15,6 +16,15 @@ from .state import Hyper, Tree
 def _decayed(params: Tree) -> Tree:
     """Weight decay touches matrices and kernels, never biases or normalisation (arrays of one dimension)."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def kind(optimizer: Optimizer) -> Optimizer:
+    """The optimizer without the numbers that come with each update, so that two which differ in those alone have one program.
+
+    >>> kind(Sgd(momentum=0.8, weight_decay=0.1)) == kind(Sgd())
+    True
+    """
+    return replace(optimizer, momentum=0.9, weight_decay=0.0) if isinstance(optimizer, Sgd | AdamW) else optimizer
 
 
 def transformation(optimizer: Optimizer, trained: tuple[str, ...], hyper: Hyper) -> optax.GradientTransformation:

@@ -55,6 +55,24 @@ class TrainCommand:
 
 
 @dataclass
+class SweepCommand:
+    """Runs a sweep: a base experiment along axes of its fields. What is finished is not repeated, what was interrupted goes on, what
+    fails is shown and stops no other run. The other options change the base."""
+
+    experiment: Overrides
+    dir: Path | None = None
+    """The sweep's folder; by default runs/NAME."""
+    dry_run: bool = False
+    """Only print the table of runs, with estimates of their cost."""
+    only: str = ""
+    """Numbers of the runs to do, such as 3,7 or 0-4; by default all."""
+    lanes: int | None = None
+    """Most runs side by side in one program; by default as many as gain by it, 1 does one after the other."""
+    retry: bool = False
+    """Also do the runs again that failed before."""
+
+
+@dataclass
 class FindLrCommand:
     """Runs the learning-rate finder for one stage, on the network as it is before the first stage; prints and draws the curve."""
 
@@ -138,6 +156,7 @@ WITH_EXPERIMENT = {
     "data": DataCommand,
     "plan": PlanCommand,
     "train": TrainCommand,
+    "sweep": SweepCommand,
     "find-lr": FindLrCommand,
     "show-batch": ShowBatchCommand,
 }

@@ -244,6 +244,8 @@ def run(
     experiment_file: str | Path | None = None,
     ui: Quiet | None = None,
     compile_ahead: bool | None = None,
+    prepared: Callable[[Experiment], Setting] | None = None,
+    pictures: bool = True,
 ) -> dict[str, Any]:
     """Runs an experiment from data to final numbers, keeping everything in a run folder.
 
@@ -254,6 +256,8 @@ def run(
         experiment_file: named in environment.json.
         ui: progress bars; silent by default.
         compile_ahead: compile the next stages while one trains; None does where the device is not the processor that compiles.
+        prepared: makes the experiment ready to run, in place of `prepare`.
+        pictures: draw the run's pictures at its end.
 
     Returns:
         The summary that is also kept as summary.json: stages, validation and test figures, seconds, what was compiled.
@@ -266,7 +270,7 @@ def run(
     if resume and (finished := read_summary(folder)):
         ui.say("this run has finished already")
         return finished
-    setting = prepare(experiment, ui)
+    setting = prepared(experiment) if prepared else prepare(experiment, ui)
     if held:
         _check_weights(folder, setting.loaded.record())
     loaded = time.perf_counter() - began

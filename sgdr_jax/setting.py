@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +12,10 @@ import numpy as np
 
 from . import precompute, pretrained
 from .config import Experiment
+from .config_json import to_json
 from .engine import Engine, engine
 from .feed import Images, free, images
-from .pipeline import Data, image_digests, load_for
+from .pipeline import Data, canvas_side, image_digests, load_for
 from .placement import residence
 from .plan import Plan, StagePlan, plan
 from .pretrained import Loaded
@@ -47,9 +49,17 @@ class Setting(NamedTuple):
     loaded: Loaded
 
 
-def prepare(experiment: Experiment, ui: Quiet | None = None) -> Setting:
-    """Opens the data, refuses what the plan refuses, decodes, builds and loads. Raises InputError for anything that does not fit."""
+def prepare(experiment: Experiment, ui: Quiet | None = None, like: Setting | None = None) -> Setting:
+    """Opens the data, refuses what the plan refuses, decodes, builds and loads. Raises InputError for anything that does not fit.
+
+    Args:
+        experiment: what is to be run.
+        ui: told what was found.
+        like: the setting of an experiment with the same `ground`: its data, programs and frozen arrays are used again.
+    """
     ui = ui or Quiet()
+    if like:
+        return _prepare_like(experiment, like)
     source = experiment.data.open()
     schedule = plan(experiment, source.sizes["train"])
     data = load_for(experiment, source, schedule.largest_size, ui)
@@ -66,6 +76,32 @@ def prepare(experiment: Experiment, ui: Quiet | None = None) -> Setting:
     ui.say(f"images: {sum(data.sizes.values()):,} of {data.images['train'].shape[1]} px; {data.why}; {why}")
     feeds = {split: images(pixels, programs.devices, resident) for split, pixels in data.images.items()}
     return Setting(experiment, data, schedule, programs, feeds, params, stats, loaded)
+
+
+def ground(experiment: Experiment) -> str:
+    """Text that is the same for experiments which may share data and programs; see `prepare`."""
+    e = experiment
+    sizes = [stage.size if isinstance(stage.size, tuple) else (stage.size,) for stage in e.stages]
+    side = canvas_side(e.canvas, max(max(size) for size in sizes))
+    batches = [e.batch_size, *(stage.batch_size for stage in e.stages)]
+    facts = (e.data, e.model, e.parallel, side, e.images, e.max_bad_share, e.compute, e.evaluate.batch_size, batches)
+    return json.dumps(to_json(facts), sort_keys=True)
+
+
+def _prepare_like(experiment: Experiment, like: Setting) -> Setting:
+    schedule = plan(experiment, len(like.data.labels["train"]))
+    _, params, stats, loaded = pretrained.start(
+        experiment.model, len(like.data.classes), like.data.channels, key_for(experiment.seed, "init")
+    )
+    params, stats = (_same(now, known) for now, known in ((params, like.params), (stats, like.stats)))
+    params, stats = like.engine.devices.replicate((params, stats))
+    return like._replace(experiment=experiment, plan=schedule, params=params, stats=stats, loaded=loaded)
+
+
+def _same(tree: Tree, known: Tree) -> Tree:
+    """A tree with the very arrays of `known` for the layer groups that are equal in both."""
+    equal = {g: jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(a, b), tree[g], known[g])) for g in tree}
+    return {g: known[g] if equal[g] else tree[g] for g in tree}
 
 
 def augmentations(setting: Setting, p: StagePlan) -> tuple[Augmentation, ...]:
@@ -119,7 +155,7 @@ def activations(
         views=copies,
         draw=(setting.experiment.seed, p.index, p.stage.strength) if copies else (),
     )
-    array, found = precompute.cached(name, compute, folder)
+    array, found = run.once(name, lambda: precompute.cached(name, compute, folder))
     if found:
         ui.say(f"  activations of {split} found in the cache ({name})")
     return array

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from . import bn, lr_finder
+from . import bn, lr_finder, optim
 from .config import AdamW, Find, Sgd
 from .engine import Engine
 from .evaluate import judge
@@ -63,7 +63,7 @@ class StageRun(NamedTuple):
 
 def first_state(run: Engine, p: StagePlan, params: Tree, stats: Tree) -> TrainState:
     """A stage's state before its first update: a fresh optimizer around the network."""
-    slots = run.slots({g: params[g] for g in p.trained}, optimizer=p.optimizer, trained=p.trained)
+    slots = run.slots({g: params[g] for g in p.trained}, optimizer=optim.kind(p.optimizer), trained=p.trained)
     return TrainState(jax.numpy.int32(0), params, stats, slots)
 
 

@@ -10,6 +10,8 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from .calibrate import ClassResult
+    from .ledger import Entry
+    from .plan import Plan
     from .survey import Survey
 
 
@@ -152,4 +154,38 @@ def finder_table(curves: Mapping[str, Any], trained: Sequence[str]) -> Table:
     for rule in joint.suggestions:
         table.add_row(rule, *(f"{c.suggestions[rule]:.2e}" for c in curves.values()), "← chosen" if rule == joint.rule else "")
     table.add_row("lr", *(f"{c.chosen:.2e}" for c in curves.values()), "held within lowest…highest")
+    return table
+
+
+def sweep_table(entries: Sequence[Entry], plans: Sequence[Plan] = ()) -> Table:
+    """The runs of a sweep as a table to print.
+
+    Args:
+        entries: how the runs stand.
+        plans: of the same runs; then the table says what each would cost, from the finished ones where there are any.
+    """
+    table = Table("run", "arm", "seed", "hash", "state", box=box.SIMPLE_HEAD)
+    table.columns[3].no_wrap = True
+    columns = ("updates", "images", "seconds") if plans else ("loss", "accuracy", "seconds")
+    for name in columns:
+        table.add_column(name, justify="right")
+    images = [sum(stage.images for stage in p.stages) for p in plans]
+    took = [(e.summary["seconds"], n) for e, n in zip(entries, images, strict=False) if e.summary]
+    pace = sum(s for s, _ in took) / sum(n for _, n in took) if took else None
+    for i, entry in enumerate(entries):
+        run, valid, seconds = entry.run, entry.summary.get("valid") or {}, entry.summary.get("seconds")
+        if plans:
+            about = "" if pace is None else f"about {pace * images[i]:.0f}"
+            figures = [
+                f"{sum(stage.steps for stage in plans[i].stages):,}",
+                f"{images[i]:,}",
+                about if seconds is None else f"{seconds:.0f}",
+            ]
+        else:
+            figures = [_text(valid.get("loss"), ".4f"), _text(valid.get("accuracy"), ".4f"), _text(seconds, ".0f")]
+        table.add_row(str(run.number), run.arm, str(run.seed), run.hash, entry.state, *figures)
+    if plans:
+        table.add_section()
+        rest = "" if pace is None else f"about {pace * sum(n for e, n in zip(entries, images, strict=True) if not e.summary):.0f}"
+        table.add_row("in all", "", "", "", "", f"{sum(s.steps for p in plans for s in p.stages):,}", f"{sum(images):,}", rest)
     return table

@@ -15,7 +15,7 @@ FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in sor
 
 # A module imports from earlier lines only, or from its own folder.
 LAYERS = (
-    "types rng trees progress labels caches",
+    "types rng trees progress labels caches meeting",
     "examples significance snapshots",
     "config decode",
     "config_json",
@@ -23,14 +23,16 @@ LAYERS = (
     "schedules augment models datasets metrics sampling torch_file state",
     "compilation calibrate",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
-    "survey steps plan loop lr_finder precompute tta pretrained measure",
+    "ledger survey steps plan loop lr_finder precompute tta pretrained measure",
     "feed report tables options",
     "engine",
     "evaluate setting show",
     "bn",
     "stage trained",
-    "rehearsal ensemble",
+    "rehearsal lanes ensemble",
     "recipe",
+    "workers",
+    "commands",
     "session cli __init__",
     "__main__",
 )
@@ -60,8 +62,9 @@ DOORS = {
 }
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
-WITHOUT_JAX = """__init__ types progress labels caches examples significance snapshots config config_json weights decode placement canvas
-    lesson2 sampling pipeline survey plan report logbook tables options cli experiment_file sweep schedules augment models datasets metrics
+WITHOUT_JAX = """__init__ types progress labels caches examples significance snapshots config config_json weights decode placement
+    canvas lesson2 sampling pipeline survey plan report logbook tables options cli experiment_file sweep ledger meeting commands schedules
+    augment models datasets metrics
     calibrate"""
 NEEDS_JAX = {
     "augment/kernel",

@@ -1,0 +1,1 @@
+"""What the larger commands do, one file each; `cli` has the others."""

@@ -1,0 +1,151 @@
+"""Works off a sweep: finished runs are left alone, runs of one shape are done side by side as lanes, a failed one stops no other."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import optim, recipe
+from .config import Experiment
+from .lanes import Lanes
+from .ledger import Entry, entries, keep_failure
+from .plan import plan
+from .progress import Quiet
+from .setting import Setting, ground, prepare
+from .sweep import Sweep, SweepRun, expand, keep, run_folder
+from .types import InputError
+
+MOST = 16
+"""Lanes at most, where their memory is no limit."""
+
+
+def shape(experiment: Experiment, train_size: int) -> tuple[Any, ...]:
+    """Equal for experiments that can be lanes of one another: they share data and network, and their updates are the same programs, as
+    many, in the same order."""
+    stages = plan(experiment, train_size).stages
+    steps = [(optim.kind(p.optimizer), p.trained, p.collects, p.batch_size, p.steps, tuple(sorted(set(p.sizes.tolist())))) for p in stages]
+    return ground(experiment), *steps
+
+
+def together(runs: Sequence[SweepRun], train_size: int) -> list[list[SweepRun]]:
+    """Runs that can be lanes of one another, in the order of the sweep."""
+    groups: dict[Any, list[SweepRun]] = {}
+    for run in runs:
+        groups.setdefault(shape(run.experiment, train_size), []).append(run)
+    return list(groups.values())
+
+
+def portions(count: int, most: int) -> list[int]:
+    """A number of runs as portions that are as even as can be, none larger than `most`.
+
+    >>> portions(20, 16)
+    [10, 10]
+    """
+    parts = math.ceil(count / most)
+    return [count // parts + (i < count % parts) for i in range(parts)]
+
+
+def work(
+    sweep: Sweep,
+    folder: str | Path,
+    *,
+    only: Sequence[int] | None = None,
+    lanes: int | None = None,
+    retry: bool = False,
+    experiment_file: str | Path | None = None,
+    ui: Quiet | None = None,
+) -> list[Entry]:
+    """Runs what is not finished of a sweep; gives how every run stands.
+
+    Args:
+        folder: of the sweep; made where missing.
+        only: numbers of the runs to do; None for all.
+        lanes: runs side by side at most; None leaves it to the planner, 1 does one after the other.
+        retry: also do the runs that failed before.
+        experiment_file: for the commit in environment.json.
+        ui: progress; silent by default.
+
+    Raises:
+        InputError: as `sweep.expand` and `sweep.keep`, before anything is written.
+    """
+    folder, ui, runs = Path(folder), ui or Quiet(), expand(sweep)
+    if only is not None and (wrong := [n for n in only if not 0 <= n < len(runs)]):
+        raise InputError(f"--only is {','.join(map(str, wrong))}; the runs are 0…{len(runs) - 1}")
+    keep(folder, sweep, runs)
+    chosen = [run for run in runs if only is None or run.number in only]
+    todo = [entry.run for entry in entries(folder, chosen) if not entry.summary and (retry or not entry.error)]
+    if todo:
+        ui.say(f"{sweep.name}: {len(todo)} of {len(runs)} runs to do")
+        sizes: dict[Any, int] = {}
+        for run in todo:
+            if run.experiment.data not in sizes:
+                sizes[run.experiment.data] = run.experiment.data.open().sizes["train"]
+        for data, size in sizes.items():
+            for group in together([run for run in todo if run.experiment.data == data], size):
+                _work_group(group, folder, lanes, experiment_file, ui)
+    return entries(folder, runs)
+
+
+def _work_group(group: list[SweepRun], folder: Path, lanes: int | None, file: str | Path | None, ui: Quiet) -> None:
+    """Does runs of one shape, in portions."""
+    try:
+        setting = prepare(group[0].experiment, ui)
+    except InputError as error:
+        for run in group:
+            _tell(run, error, folder, ui)
+        return
+    sizes = portions(len(group), lanes or MOST)
+    width = sizes[0]
+    side_by_side = Lanes(setting, width) if width > 1 else None
+    if side_by_side:
+        ui.say(f"{len(group)} runs of one shape, {width} side by side")
+    for size in sizes:
+        portion, group = group[:size], group[size:]
+        began = time.perf_counter()
+        outcomes = _side_by_side(side_by_side, setting, portion, folder, file, ui) if side_by_side else []
+        outcomes = outcomes or [_alone(setting, run, folder, file, ui) for run in portion]
+        for run, outcome in zip(portion, outcomes, strict=True):
+            _tell(run, outcome, folder, ui)
+        ui.say(f"  {len(portion)} runs in {time.perf_counter() - began:.1f} s")
+
+
+def _side_by_side(
+    lanes: Lanes, setting: Setting, portion: Sequence[SweepRun], folder: Path, file: str | Path | None, ui: Quiet
+) -> list[Any]:
+    def lane(run: SweepRun, shown: Quiet) -> Callable[[], Any]:
+        return lambda: _run(run, folder, file, shown, lambda experiment: lanes.setting(prepare(experiment, like=setting)))
+
+    return lanes.run([lane(run, Quiet() if i else ui) for i, run in enumerate(portion)])
+
+
+def _alone(setting: Setting, run: SweepRun, folder: Path, file: str | Path | None, ui: Quiet) -> Any:
+    try:
+        return _run(run, folder, file, ui, lambda experiment: prepare(experiment, like=setting))
+    except Exception as error:
+        return error
+
+
+def _run(run: SweepRun, folder: Path, file: str | Path | None, ui: Quiet, prepared: Callable[[Experiment], Setting]) -> dict[str, Any]:
+    return recipe.run(
+        run.experiment,
+        run_folder(folder, run.hash),
+        resume=True,
+        experiment_file=file,
+        ui=ui,
+        compile_ahead=False,
+        prepared=prepared,
+        pictures=False,
+    )
+
+
+def _tell(run: SweepRun, outcome: Any, folder: Path, ui: Quiet) -> None:
+    what = f"run {run.number} ({run.arm}, seed {run.seed})"
+    if isinstance(outcome, Exception):
+        ui.say(f"  {what} failed: {keep_failure(folder, run, outcome)}")
+    elif isinstance(outcome, BaseException):
+        raise outcome
+    else:
+        ui.say(f"  {what}: validation accuracy {outcome['valid']['accuracy']:.4f}")

@@ -1,0 +1,177 @@
+"""Lanes: each one's numbers and files are those of its run alone, whatever the others do; their programs compile once."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sgdr_jax import Eval, Experiment, Find, InputError, Sgd, Stage, Sweep, arms, grid, zipped
+from sgdr_jax.augment import MixUp, side_on
+from sgdr_jax.datasets import Synthetic
+from sgdr_jax.logbook import read
+from sgdr_jax.meeting import Meeting, Together
+from sgdr_jax.progress import Quiet
+from sgdr_jax.schedules import Constant, Sgdr
+from sgdr_jax.sweep import expand, run_folder
+from sgdr_jax.workers import portions, shape, together, work
+
+from .helpers import Tiny, compilations
+
+DATA = Synthetic(classes=3, train=58, valid=21, test=19, side=16)
+CACHED = Stage("cached", size=16, train="head", lr=0.01, schedule=Sgdr(2), precompute=True, views=2)
+ALL = Stage("all", size=16, lr=(0.001, 0.003, 0.01), schedule=Sgdr(2, cycle_mult=2))
+
+
+def base(*stages, **fields):
+    common = {"batch_size": 16, "evaluate": Eval(batch_size=16, tta_views=1), "augment": side_on(), "optimizer": Sgd()}
+    return Experiment(**{"name": "small", "data": DATA, "model": Tiny()} | common | fields, stages=stages)
+
+
+def both(tmp_path, sweep):
+    """Run folders of all runs, done side by side and one after the other."""
+    done = [work(sweep, tmp_path / name, lanes=lanes) for name, lanes in (("lanes", None), ("alone", 1))]
+    assert [entry.error for entry in done[0]] == [entry.error for entry in done[1]]
+    return [[read(run_folder(tmp_path / name, run.hash)) for run in expand(sweep)] for name in ("lanes", "alone")]
+
+
+def assert_same(lane, alone, rtol):
+    """The same rows and files, with numbers as near as that."""
+    assert {p.name for p in lane.path.iterdir()} == {p.name for p in alone.path.iterdir()}
+    assert len(lane.rows) == len(alone.rows) and lane.config == alone.config and lane.finders.keys() == alone.finders.keys()
+    for a, b in zip(lane.rows, alone.rows, strict=True):
+        assert a.keys() == b.keys()
+        np.testing.assert_allclose([a["loss"]], [b["loss"]], rtol=rtol)
+        assert {k: v for k, v in a.items() if k not in ("loss", "seconds", "lr", "accuracy")} == {
+            k: v for k, v in b.items() if k not in ("loss", "seconds", "lr", "accuracy")
+        }
+        if "lr" in a:
+            np.testing.assert_allclose(list(a["lr"].values()), list(b["lr"].values()), rtol=1e-6)
+
+
+def test_a_hundred_updates_of_a_cached_head_are_those_of_the_run_alone(tmp_path):
+    stage = dataclasses.replace(CACHED, schedule=Sgdr(25))
+    axes = (grid({"stages.0.lr": (0.01, 0.03)}), arms({"plain": {}, "decay": {"optimizer.weight_decay": 1e-2, "optimizer.momentum": 0.8}}))
+    lanes, alone = both(tmp_path, Sweep("s", base(stage), axes, seeds=(0, 1)))
+    assert len(lanes) == 8 and all(sum(row["kind"] == "train" for row in run.rows) == 100 for run in lanes)
+    for a, b in zip(lanes, alone, strict=True):
+        assert_same(a, b, 1e-5)
+        assert a.summary["test"]["accuracy"] == b.summary["test"]["accuracy"]
+
+
+@pytest.mark.slow
+def test_lanes_that_find_their_rates_stop_early_or_differ_in_what_they_see_are_those_of_the_run_alone(tmp_path):
+    find = Find(steps=12, start=1e-3, stop=30, lowest=0.02)
+    stages = (dataclasses.replace(CACHED, lr=find), dataclasses.replace(ALL, lr=find, patience=1))
+    axis = arms(
+        {
+            "recipe": {},
+            "plain": {"augment": ()},
+            "smooth": {"label_smoothing": 0.1, "balance": 1.0},
+            "from images": {"stages.0.precompute": False, "stages.1.schedule.peak_decay": 0.5},
+            "weak": {"stages.1.strength": (0.2, 1.0)},
+        }
+    )
+    sweep = Sweep("s", base(*stages), (axis,))
+    assert len(together(expand(sweep), 58)) == 1
+    lanes, alone = both(tmp_path, sweep)
+    for a, b in zip(lanes, alone, strict=True):
+        assert_same(a, b, 2e-4)
+        assert [s["stopped"] != "" for s in a.summary["stages"]] == [s["stopped"] != "" for s in b.summary["stages"]]
+
+
+def test_what_may_be_lanes_of_one_another():
+    axis = arms(
+        {
+            "recipe": {},
+            "rates": {"stages.0.lr": 0.5, "optimizer.momentum": 0.5, "optimizer.weight_decay": 0.1, "label_smoothing": 0.1, "augment": ()},
+            "longer": {"stages.0.schedule.cycles": 3},
+            "nesterov": {"optimizer.nesterov": True},
+            "network": {"model.hidden": 4},
+        }
+    )
+    runs = expand(Sweep("s", base(CACHED), (axis,)))
+    assert [[run.arm for run in group] for group in together(runs, 58)] == [["recipe", "rates"], ["longer"], ["nesterov"], ["network"]]
+    assert shape(runs[0].experiment, 58) != shape(runs[0].experiment, 580)
+    assert [sum(portions(n, 16)) for n in range(1, 40)] == list(range(1, 40)) and portions(33, 16) == [11, 11, 11]
+
+
+def test_a_lane_that_fails_stops_no_other_and_is_tried_again_only_when_asked(tmp_path):
+    sweep = Sweep("s", base(ALL, augment=()), (grid({"stages.0.lr": (0.01, 1e30)}),), seeds=(0, 1))
+    done = work(sweep, tmp_path)
+    assert [entry.state for entry in done] == ["finished", "finished", "failed", "failed"]
+    assert all("training loss is" in entry.error for entry in done[2:])
+    folders = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    assert [e.state for e in work(sweep, tmp_path)] == [e.state for e in done]
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == folders
+    again = work(sweep, tmp_path, retry=True)
+    assert [e.state for e in again] == [e.state for e in done] and again[0].summary == done[0].summary
+    with pytest.raises(InputError, match="--only is 4; the runs are 0…3"):
+        work(sweep, tmp_path, only=[4])
+
+
+def test_more_lanes_of_the_same_shape_compile_nothing(tmp_path):
+    sweep = Sweep("s", base(CACHED), (grid({"stages.0.lr": (0.01, 0.02, 0.03, 0.04)}),), seeds=(0, 1))
+    counts = []
+
+    class Counting(Quiet):
+        def say(self, text):
+            if "runs in" in str(text):
+                counts.append(len(compiled))
+
+    with compilations() as compiled:
+        work(sweep, tmp_path, lanes=4, ui=Counting())
+    assert len(counts) == 2 and counts[1] == counts[0] > 0
+
+
+def test_interrupted_lanes_go_on(tmp_path, monkeypatch):
+    import sgdr_jax.recipe as recipe
+
+    sweep = Sweep("s", base(CACHED, ALL), (grid({"stages.0.lr": (0.01, 0.02)}),), seeds=(0, 1))
+    work(sweep, tmp_path / "whole")
+    real, ends = recipe.run_stage, []
+
+    def fragile(setting, p, *rest):
+        if p.index == 1 and len(ends) < 4:
+            ends.append(p)
+            raise KeyboardInterrupt
+        return real(setting, p, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(recipe, "run_stage", fragile)
+        work(sweep, tmp_path / "sweep")
+    done = work(sweep, tmp_path / "sweep")
+    assert [entry.state for entry in done] == ["finished"] * 4
+    for run in expand(sweep):
+        assert_same(*(read(run_folder(tmp_path / name, run.hash)) for name in ("sweep", "whole")), 1e-5)
+
+
+def test_mixed_labels_and_spread_devices(tmp_path):
+    stage = dataclasses.replace(ALL, schedule=Constant(1))
+    sweep = Sweep("s", base(stage, augment=(MixUp(),)), (zipped({"stages.0.lr": (0.001, 0.003, 0.005, 0.01)}),))
+    for a, b in zip(*both(tmp_path, sweep), strict=True):
+        assert_same(a, b, 1e-5)
+
+
+def test_a_meeting_takes_turns_and_lets_those_behind_catch_up():
+    seen, between = [], []
+    meeting = Meeting(lambda: between.append(len(seen)))
+
+    def both(calls):
+        seen.append(sorted(calls))
+        return {i: 10 * x for i, x in calls.items()}
+
+    def task(n):
+        def go():
+            total = 0
+            for k in range(n):
+                meeting.turn()
+                total += meeting.together(Together(both, 0, k == 0, k))
+            if n == 3:
+                raise InputError("three")
+            return meeting.index, total
+
+        return go
+
+    outcomes = meeting.run([task(2), task(3), task(1)])
+    assert outcomes[0] == (0, 10) and outcomes[2] == (2, 0) and isinstance(outcomes[1], InputError)
+    assert seen == [[0, 1, 2], [0, 1], [1]] and between
