@@ -1,4 +1,9 @@
-"""Images on their way to the devices: held there and gathered by index, or read from the host batch by batch, ahead of their use."""
+"""Images on their way to the devices: held there and gathered by index, or read from the host batch by batch, ahead of their use.
+
+Reading ahead is a queue of futures over a thread pool. Grain's loader with as many threads was no faster on the same batches (8,700
+against 9,400 images/s of 256 px from a canvas file, ranges overlapping), and what it would add, an order and a position that survive a
+restart, the step counter gives already: batch k is a pure function of (seed, stage, k).
+"""
 
 from __future__ import annotations
 

@@ -92,6 +92,7 @@ class Augmentation:
     """Whether every matrix is a symmetry of the square, so that pixels move without interpolation."""
 
     # matrix(u, s) -> [3, 3]: maps output coordinates to the input coordinates that are sampled.
+    # bend(u, s) -> [n, n, 2]: displacements, in output coordinates, of the control points of a cubic B-spline over the image.
     # colour(u, s, mean) -> ([c, c], [c]): an affine map of the channels; `mean` [c] are the channel means before it.
     # curve(u, s, counts) -> [256, c]: the value 0…1 that each 8-bit level becomes; `counts` int [256, c]: pixels at each level before it.
     # pixels(u, s, image) -> image: float [size, size, c] in 0…1 to the same.

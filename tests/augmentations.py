@@ -13,6 +13,7 @@ from sgdr_jax.augment import (
     Crop,
     Cutout,
     Dihedral,
+    Elastic,
     Equalize,
     Erase,
     Flip,
@@ -57,7 +58,7 @@ GEOMETRY = (
 COLOURS = (Lighting(0.2, 0.4, p=1), Brightness(p=1), Contrast(p=1), Saturation(p=1), Hue(90, p=1), Grey(p=1), Invert(p=1))
 CURVES = (Gamma(2, p=1), Posterize(p=1), Solarize(p=1), Equalize(p=1), Autocontrast(p=1))
 PIXELS = (Blur(p=1), Sharpen(p=1), Noise(p=1), Erase(p=1), Erase(fill="zero", p=1), Cutout(), GridMask(p=1))
-EVERY = (*GEOMETRY, *COLOURS, *CURVES, *PIXELS)
+EVERY = (*GEOMETRY, Elastic(p=1), *COLOURS, *CURVES, *PIXELS)
 POLICIES = (OneOf((Rotate(25, p=1), (Posterize(p=1), Sharpen(p=1)))), *aug_mix(width=2, depth=2))
 LARGE = auto_augment()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
+from scipy import interpolate, ndimage
 from skimage.color import rgb2yiq, yiq2rgb
 
 from sgdr_jax.augment import (
@@ -19,6 +19,7 @@ from sgdr_jax.augment import (
     Contrast,
     Crop,
     Cutout,
+    Elastic,
     Equalize,
     Flip,
     Gamma,
@@ -40,7 +41,7 @@ from sgdr_jax.augment import (
 )
 from sgdr_jax.types import InputError
 
-from .augmentations import COLOURS, CURVES, EVERY, GEOMETRY, photos, resample, resize, symmetry
+from .augmentations import COLOURS, CURVES, EVERY, GEOMETRY, augment, photos, resample, resize, symmetry
 
 GOLDEN = dict(np.load(Path(__file__).with_name("golden") / "augment.npz"))
 IMAGE = GOLDEN["image"]
@@ -242,9 +243,9 @@ def test_cutout_and_grid_cover_what_they_name():
 @given(data=st.data())
 def test_descriptions_compute_alike_in_numpy_and_jax(a, data):
     u = np.asarray(data.draw(st.lists(unit, min_size=a.draws, max_size=a.draws)), np.float32)
-    name = next(name for name in ("matrix", "colour", "curve", "pixels") if a.does(name))
+    name = next(name for name in ("matrix", "bend", "colour", "curve", "pixels") if a.does(name))
     small = photos(1, 8, 3)[0]
-    more = {"matrix": (), "colour": (np.array([0.2, 0.5, 0.9]),), "curve": (counts(small),), "pixels": (small / 255,)}[name]
+    more = {"matrix": (), "bend": (), "colour": (np.array([0.2, 0.5, 0.9]),), "curve": (counts(small),), "pixels": (small / 255,)}[name]
     double = getattr(a, name)(u.astype(np.float64), 0.75, *more)
     narrow = [jnp.asarray(x, jnp.int32 if x.dtype == np.int32 else jnp.float32) for x in more]
     single = jax.tree.map(np.asarray, getattr(a, name)(jnp.asarray(u), 0.75, *narrow))
@@ -270,6 +271,8 @@ def test_results_have_the_precision_of_the_draws(a):
         (lambda: Translate(2), "Translate.share"),
         (lambda: Translate(axis="z"), "Translate.axis"),  # type: ignore[arg-type]
         (lambda: Warp(0.5), "Warp.amount"),
+        (lambda: Elastic(0.3), "Elastic.amount"),
+        (lambda: Elastic(cells=0), "Elastic.cells"),
         (lambda: Border("wrap"), "Border.mode"),  # type: ignore[arg-type]
         (lambda: Border(value=2), "Border.value"),
         (lambda: Brightness(2), "Brightness.amount"),
@@ -302,3 +305,28 @@ def test_flip_is_exact_on_odd_sizes():
     np.testing.assert_array_equal(
         symmetry(jnp.asarray(X[None], jnp.float32), jnp.asarray(Flip().matrix(np.zeros(0), 1.0)[None]))[0], np.float32(X[:, ::-1])
     )
+
+
+@pytest.mark.parametrize("cells", [1, 4])
+def test_elastic_is_a_spline_sampled_by_scipy(cells):
+    a = Elastic(0.7 / cells, cells, p=1)
+    size, canvas, seed = 37, 50, jnp.uint32([5])
+    images, key = photos(1, canvas, 3, noise=0), jax.random.key(3)
+    u = np.float64(jax.random.uniform(jax.random.fold_in(key, seed[0]), (1 + a.draws,)))[1:]
+    points, knots = a.bend(u, 1.0), np.arange(-3, cells + 4) * 2 / cells - 1
+    centres = (2 * np.arange(size) + 1) / size - 1
+    basis = interpolate.BSpline.design_matrix(centres, knots, 3).toarray()
+    dx, dy = np.einsum("yi,xj,ijk->kyx", basis, basis, points)
+    assert max(abs(dx).max(), abs(dy).max()) <= a.amount
+    assert (np.diff(centres + dx, axis=1) > 0).all() and (np.diff(centres[:, None] + dy, axis=0) > 0).all()  # nothing folds
+    at = [(v + 1) * canvas / 2 - 0.5 for v in (centres[:, None] + dy, centres + dx)]
+    expected = np.stack([ndimage.map_coordinates(images[0, ..., k] / 255, at, order=1, mode="reflect") for k in range(3)], -1)
+    np.testing.assert_allclose(augment(images, seed, key, augmentations=(a,), size=size)[0], expected, atol=2e-5)
+
+
+def test_elastic_bends_the_view_of_other_geometry():
+    images, key, seed = photos(1, 40, 3, noise=0), jax.random.key(3), jnp.uint32([5])
+    a = Elastic(p=1)
+    bent = augment(images, seed, key, augmentations=(a, Flip(p=1)), size=40)
+    plain = augment(images[:, :, ::-1], seed, key, augmentations=(a,), size=40)
+    np.testing.assert_allclose(bent, plain, atol=1e-5)

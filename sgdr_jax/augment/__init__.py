@@ -8,6 +8,7 @@ from .choice import AugMix, OneOf
 from .colour import Brightness, Contrast, Grey, Hue, Invert, Saturation
 from .crop import Crop
 from .curves import Autocontrast, Equalize, Gamma, Posterize, Solarize
+from .elastic import Elastic
 from .erase import Cutout, Erase, GridMask
 from .lighting import Lighting
 from .mix import CutMix, MixUp
@@ -28,6 +29,7 @@ __all__ = [
     "CutMix",
     "Cutout",
     "Dihedral",
+    "Elastic",
     "Equalize",
     "Erase",
     "Flip",

@@ -10,6 +10,7 @@ arrays are split over examples only, so a batch that is spread over devices stay
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from .choice import AugMix
 from .draw import channel_means
 from .resampling import resize, symmetry
 
-_METHODS = ("matrix", "colour", "curve", "pixels", "mix")
+_METHODS = ("matrix", "bend", "colour", "curve", "pixels", "mix")
 
 
 class _Step(NamedTuple):
@@ -67,9 +68,10 @@ def augment(
 
     All uniform numbers of an example are one vector drawn from `fold_in(key, seeds[i])`: for each augmentation in order one that decides
     whether it applies, then its `draws`. Appending an augmentation therefore leaves the draws of the earlier ones as they were.
-    Geometry comes first (composed in order), then everything else in order; neighbouring colour maps are composed and their result
-    clipped to 0…1. Without geometry the pixels are those of `resize`; symmetries of the square alone move them without interpolating.
-    `strength` scales the magnitudes, one for all augmentations or one for each; 0 is the plain image. What mixes images is left to `mix`.
+    Geometry comes first (composed in order; what bends the view does so last), then everything else in order; neighbouring colour maps
+    are composed and their result clipped to 0…1. Without geometry the pixels are those of `resize`; symmetries of the square alone move
+    them without interpolating. `strength` scales the magnitudes, one for all augmentations or one for each; 0 is the plain image. What
+    mixes images is left to `mix`.
 
     Raises InputError for an augmentation without a probability `p` or without any of the methods of `types.Augmentation`.
     """
@@ -146,7 +148,9 @@ def _parts(step: _Step) -> list[_Step]:
 
 def _render(images: Array, steps: list[_Step], size: int, border: Border) -> Array:
     """Carries the steps out: geometry, then colour, curves and pixels in order."""
-    out = _geometry(images, [step for step in steps if step.what.does("matrix")], size, border)
+    geometry = [step for step in steps if step.what.does("matrix")]
+    bends = [step for step in steps if step.what.does("bend")]
+    out = _geometry(images, geometry, bends, size, border)
     # Held fast, lest each later use of the images computes them anew.
     out = jax.lax.optimization_barrier(out)
     colours: list[_Step] = []
@@ -162,8 +166,12 @@ def _render(images: Array, steps: list[_Step], size: int, border: Border) -> Arr
     return _colours(out, colours) if colours else out
 
 
-def _geometry(images: Array, steps: list[_Step], size: int, border: Border) -> Array:
+def _geometry(images: Array, steps: list[_Step], bends: list[_Step], size: int, border: Border) -> Array:
     """The images under the composed map of coordinates. Here, and only here, is chosen how pixels are fetched."""
+    if bends:
+        matrices = _compose(steps) if steps else jnp.broadcast_to(jnp.eye(3, dtype=jnp.float32), (len(images), 3, 3))
+        field = functools.reduce(jnp.add, [_bend(step, size) for step in bends])
+        return resampling.resample(images, matrices, size, _scales(steps), border, field)
     if not steps:
         return resize(images, size)
     matrices = _compose(steps)
@@ -184,6 +192,26 @@ def _compose(steps: list[_Step]) -> Float[Array, "b 3 3"]:
         total = matrix if total is None else jnp.matmul(total, matrix, precision="highest")
     assert total is not None
     return total
+
+
+def _bend(step: _Step, size: int) -> Float[Array, "b {size} {size} 2"]:
+    """Displacements of all output pixels, 0 for the examples that the step does not apply to."""
+    points = step.call("bend")
+    basis = jnp.asarray(_splines(size, points.shape[1] - 3))
+    rows = jnp.einsum("yi,bijk->byjk", basis, points, precision="highest")
+    field = jnp.einsum("xj,byjk->byxk", basis, rows, precision="highest")
+    return step.where(field, jnp.zeros_like(field))
+
+
+def _splines(size: int, cells: int) -> np.ndarray:
+    """Weights float32 [size, cells + 3] of the control points of a uniform cubic B-spline at the centres of `size` pixels."""
+    place = (np.arange(size) + 0.5) / size * cells
+    cell = np.minimum(np.floor(place).astype(int), cells - 1)
+    t = place - cell
+    weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], 1) / 6
+    basis = np.zeros((size, cells + 3), np.float32)
+    basis[np.arange(size)[:, None], cell[:, None] + np.arange(4)] = weights
+    return basis
 
 
 def _colours(images: Array, steps: list[_Step]) -> Array:

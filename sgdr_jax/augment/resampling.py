@@ -79,8 +79,11 @@ def resample(
     size: int,
     scales: tuple[float, float] = (1.0, 1.0),
     border: Border = MIRRORED,
+    field: Float[Array, "b {size} {size} 2"] | None = None,
 ) -> Float[Array, "b {size} {size} c"]:
     """Images as seen through a map from output to input coordinates (-1…1 from edge to edge): bilinear, in 0…1, float32.
+
+    A `field` of displacements (x, y) is added to the output coordinates before they are mapped.
 
     Where output pixels are larger than canvas pixels, an example is read from the level of a pyramid (each level the 2×2 means of the one
     before, rounded to 8 bits) whose pixels are nearest to them in size, so that shrinking does not alias. `scales` are the least and
@@ -95,7 +98,7 @@ def resample(
     top, side = jnp.asarray(tops)[level], jnp.asarray(sides)[level]
     half = jnp.asarray([canvas / 2 / 2**k for k in range(first, last + 1)], jnp.float32)[level]
     # With the coordinates at hand the gathers fuse with the interpolation; without the barrier they are computed anew for every tap.
-    x, y = jax.lax.optimization_barrier(jax.vmap(lambda m, h: _positions(m, h, size, border))(matrices, half))
+    x, y = jax.lax.optimization_barrier(jax.vmap(lambda m, h, f: _positions(m, h, size, border, f))(matrices, half, field))
 
     def one(image: Array, x: Array, y: Array, top: Array, side: Array) -> Array:
         left, above = jnp.floor(x), jnp.floor(y)
@@ -117,12 +120,15 @@ def resample(
     return jax.vmap(one)(pyramid, x, y, top, side)
 
 
-def _positions(matrix: Array, half: Array, size: int, border: Border) -> tuple[Array, Array]:
+def _positions(matrix: Array, half: Array, size: int, border: Border, field: Array | None) -> tuple[Array, Array]:
     """Columns and rows [size, size], in pixels of a level that is 2·`half` of them wide, that the output pixels sample."""
     centres = (2 * jnp.arange(size, dtype=jnp.float32) + 1) / size - 1
+    across, down = centres[None, :], centres[:, None]
+    if field is not None:
+        across, down = across + field[..., 0], down + field[..., 1]
 
     def row(k: int) -> Array:
-        return matrix[k, 0] * centres[None, :] + matrix[k, 1] * centres[:, None] + matrix[k, 2]
+        return matrix[k, 0] * across + matrix[k, 1] * down + matrix[k, 2]
 
     def position(v: Array) -> Array:
         if border.mode == "edge":
