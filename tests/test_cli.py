@@ -57,7 +57,7 @@ experiment = Experiment(
     data=ImageFolder("data"),
     model=Small(),
     augment=side_on(),
-    stages=lesson2(size=16, cached_cycles=2, head_cycles=1, cycles=1, find=Find(steps=8, lowest=1e-2, epochs=8, orders=2)),
+    stages=lesson2(size=16, cached_cycles=2, head_cycles=1, cycles=1, find=Find(steps=8, lowest=1e-2, highest=1e-2, epochs=8, orders=2)),
     optimizer=AdamW(),
     batch_size=8,
     epoch_steps=6,
