@@ -61,8 +61,9 @@ def test_keeping_one_after_the_other_keeps_the_same_as_choosing_at_the_end(score
     assert kept == chosen(states, how)
     if how:
         assert len(states) - 1 in kept and set(range(len(states))[-max(last, 1) :]) <= set(kept) and len(kept) <= max(last, 1) + best
-        rest = [states[i]["accuracy"] for i in range(len(states)) if i not in kept and states[i]["loss"] in (0.1, 1.0)]
-        assert not (best and rest) or sum(states[i]["accuracy"] >= max(rest) for i in kept) >= min(best, len(kept))
+        rank = {i: (state["accuracy"], -state["loss"], -i) for i, state in enumerate(states) if state["loss"] in (0.1, 1.0)}
+        for i in set(rank) - set(kept):
+            assert sum(rank[k] > rank[i] for k in kept if k in rank) >= best
 
 
 @settings(seeded)
