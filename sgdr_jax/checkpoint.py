@@ -103,7 +103,9 @@ def _like(value: np.ndarray, like: Any) -> Any:
 def _checkpointer() -> Any:
     import orbax.checkpoint  # takes half a second to import, which nobody has to wait for before the first update
 
-    return orbax.checkpoint.StandardCheckpointer()
+    here = {jax.process_index()}  # what is saved lies in this host's memory; other hosts neither help nor wait
+    options = orbax.checkpoint.options.MultiprocessingOptions(primary_host=jax.process_index(), active_processes=here)
+    return orbax.checkpoint.StandardCheckpointer(multiprocessing_options=options)
 
 
 # ---- writing ----

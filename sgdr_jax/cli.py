@@ -36,7 +36,7 @@ from .options import (
 from .pipeline import canvas_side
 from .placement import forecast
 from .plan import Plan, as_csv, describe, plan
-from .progress import Terminal
+from .progress import Quiet, Terminal
 from .types import InputError
 
 USAGE = """usage: sgdr-jax COMMAND …
@@ -205,12 +205,19 @@ def _plan(command: PlanCommand, _: str) -> None:
 
 
 def _train(command: TrainCommand, file: str) -> None:
+    require(bool(command.run) or not command.resume, "--resume", True, "name the run folder with --run DIR")
+    from . import hosts
+
+    hosts.start(**vars(command.hosts))
+    with hosts.ending():
+        _train_here(command, file, Terminal() if hosts.leads() else Quiet(), hosts.led)
+
+
+def _train_here(command: TrainCommand, file: str, ui: Quiet, led: Any) -> None:
     from . import recipe
     from .tables import snapshots_table, summary_table, views_table
 
-    ui = Terminal()
-    require(bool(command.run) or not command.resume, "--resume", True, "name the run folder with --run DIR")
-    folder = command.run or Path("runs") / f"{command.experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = Path(led(lambda: str(command.run or Path("runs") / f"{command.experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}")))
     ui.say(f"run folder: {folder}")
     try:
         summary = recipe.run(command.experiment, folder, resume=command.resume, experiment_file=file, ui=ui)

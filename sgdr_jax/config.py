@@ -302,13 +302,19 @@ class Eval:
 
 @dataclass(frozen=True)
 class Parallel:
-    """How the work is spread over devices: the batch is split, the parameters are copied."""
+    """How the work is spread over devices: where a run's numbers are computed, not what they are; a run may go on with another."""
 
     devices: int = 0
     """Number of devices to use; 0 for all."""
+    backend: Literal["jit", "pmap"] = "jit"
+    """How the training step is spread: by jit, or by pmap for those whose clusters expect it; the numbers are the same."""
+    sharded: bool = False
+    """Split large parameters and optimizer slots over the devices too (as FSDP and ZeRO do), for networks that fill a device's memory."""
 
     def __post_init__(self) -> None:
         require(self.devices >= 0, "parallel.devices", self.devices, "use 0 for all, or a number of devices")
+        require(self.backend in ("jit", "pmap"), "parallel.backend", self.backend, "use jit or pmap")
+        require(self.backend == "jit" or not self.sharded, "parallel.sharded", True, "pmap copies the network; use parallel.backend=jit")
 
 
 @dataclass(frozen=True)
@@ -348,8 +354,8 @@ class Experiment:
     canvas: int | None = None
     """Side in pixels at which images are stored; None: 1.15 times the largest stage size, and no larger than arrays already are."""
     images: Literal["auto", "resident", "streamed", "decoded"] = "auto"
-    """Where images lie: on every device (resident), on the host and read batch by batch (streamed), or decoded anew for each batch
-    (decoded); auto: resident where they fit, else streamed, else decoded. The numbers are the same in all cases."""
+    """Where images lie: on the devices, a share on each (resident), on the host and read batch by batch (streamed), or decoded anew for
+    each batch (decoded); auto: resident where they fit, else streamed, else decoded. The numbers are the same in all cases."""
     max_bad_share: float = 0.01
     """Stop when more than this share of the image files cannot be read; below it they are named and left out."""
     checkpoint_steps: int | None = None

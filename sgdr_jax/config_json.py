@@ -76,5 +76,5 @@ def _from_json(data: Any, where: str, hint: Any) -> Any:
 
 
 def config_hash(experiment: Experiment) -> str:
-    """Twelve hex digits that change with any field of the experiment."""
-    return hashlib.sha256(json.dumps(to_json(experiment), sort_keys=True).encode()).hexdigest()[:12]
+    """Twelve hex digits that change with any field of the experiment but `parallel`, which says where it runs."""
+    return hashlib.sha256(json.dumps(to_json(experiment) | {"parallel": None}, sort_keys=True).encode()).hexdigest()[:12]

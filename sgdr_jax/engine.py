@@ -15,7 +15,7 @@ from . import metrics, optim, steps, tta
 from .augment import kernel
 from .config import Experiment, Optimizer
 from .feed import Images, rows
-from .mesh import Devices, compute_dtype, devices
+from .mesh import Devices, compute_dtype, devices, readable
 from .models.chain import Network
 from .plan import StagePlan
 from .sampling import Batch, eval_batches
@@ -41,7 +41,7 @@ class Engine:
         mixed: compiled (pixels [b, size, size, c], labels [b, ...], draw [b], key, strength, augmentations=) → (pixels, `metrics.Mixed`).
         plain: compiled (images, size=) → float32 [b, size, size, c].
         view: compiled (images, ids uint32 [b], key, v, kind=, augmentations=, size=) → test-time view v, float32 [b, size, size, c].
-        rows: compiled (array [n, ...], index [b]) → rows of a resident array [b, ...].
+        rows: compiled (array [n, ...] as by `Devices.spread`, index [b]) → its rows [b, ...].
         slots: compiled (parameters of the trained groups, optimizer=, trained=) → fresh optimizer state.
         update: (optimizer, trained, collects, accumulate) → compiled `steps.Step`; the same one for the same four.
         rehearsing: whether programs are compiled only, see `rehearsal`.
@@ -92,7 +92,7 @@ class Engine:
             else zip(batches, itertools.repeat(None))
         )
         for batch, x in fed:
-            out.append(function(batch, x))
+            out.append(readable(function(batch, x)))
             done.append(int(batch.weight.sum()))
             if len(out) > 2:  # fetched two batches late, so that the device never waits for the host
                 out[-3] = np.asarray(out[-3])
@@ -145,6 +145,6 @@ def engine(experiment: Experiment, network: Network) -> Engine:
         plain=mesh.compile_map(kernel.resize, static_argnames=("size",)),
         view=mesh.compile_map(tta.view, static_argnames=("kind", "augmentations", "size")),
         rows=rows(mesh),
-        slots=jax.jit(slots, static_argnames=("optimizer", "trained"), out_shardings=mesh.whole),
+        slots=jax.jit(slots, static_argnames=("optimizer", "trained"), out_shardings=None if mesh.sharded else mesh.whole),
         update=update,
     )

@@ -17,10 +17,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from .canvas import Pixels
 from .decode import cores
-from .mesh import Devices
+from .mesh import AXIS, Devices
 from .placement import free_memory
 from .sampling import Batch, share
 
@@ -32,8 +33,8 @@ class Images:
     Attributes:
         pixels: where they lie on the host.
         devices: where they are needed.
-        gather: compiled (resident, index [b]) → their images [b, s, s, c], split over the devices.
-        resident: all of them on every device, or None where they are streamed.
+        gather: `rows`, compiled (resident, index [b]) → their images [b, s, s, c], split over the devices.
+        resident: all of them, shared out among the devices, or None where they are streamed.
     """
 
     pixels: Pixels
@@ -53,19 +54,35 @@ class Images:
             here, hosts = jax.process_index(), jax.process_count()
             # One batch more than is being computed is on its way to the devices.
             yield from _ahead(
-                ((batch, self.devices.scatter(part)) for batch, part in _read(self.pixels, batches, lambda b: share(b, here, hosts))), 1
+                ((batch, self.devices.scatter_own(part)) for batch, part in _read(self.pixels, batches, lambda b: share(b, here, hosts))), 1
             )
 
 
 def images(pixels: Pixels, devices: Devices, resident: bool) -> Images:
-    """A split's images, put on every device where they are to be resident."""
-    return Images(pixels, devices, rows(devices), devices.replicate(pixels[:]) if resident else None)
+    """A split's images, shared out among the devices where they are to be resident."""
+    return Images(pixels, devices, rows(devices), devices.spread(pixels) if resident else None)
 
 
 @functools.cache
 def rows(devices: Devices) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """Compiled (array [n, ...] on every device, index [b]) → its rows [b, ...], split over the devices."""
-    return devices.compile_map(lambda array, index: jnp.take(array, index, axis=0, mode="clip"))
+    """Compiled (array [n, ...] shared out by `Devices.spread`, index [b]) → its rows [b, ...], split over the devices, to the bit.
+
+    Any device may need any row, for an epoch's order is one of all examples. So each finds what it holds of the whole batch, and the
+    finds are added up on the way to where they belong: as integers, of which all but one are zero.
+    """
+    if devices.count == 1:
+        return devices.compile_map(lambda array, index: jnp.take(array, index, axis=0, mode="clip"))
+
+    def found(array: jax.Array, index: jax.Array) -> jax.Array:
+        index = jax.lax.all_gather(index, AXIS, tiled=True).astype(jnp.uint32)
+        place = index - jnp.uint32(len(array)) * jax.lax.axis_index(AXIS).astype(jnp.uint32)  # wraps around for rows of devices before
+        bits = jax.lax.bitcast_convert_type(array, jnp.dtype(f"uint{8 * array.dtype.itemsize}"))
+        mine = (place < len(array)).reshape(-1, *[1] * (array.ndim - 1))
+        taken = jnp.where(mine, jnp.take(bits, place, axis=0, mode="clip"), jnp.zeros((), bits.dtype))
+        return jax.lax.bitcast_convert_type(jax.lax.psum_scatter(taken, AXIS, tiled=True), array.dtype)
+
+    split = PartitionSpec(AXIS)
+    return jax.jit(jax.shard_map(found, mesh=devices.mesh, in_specs=(split, split), out_specs=split))
 
 
 def free(devices: Devices) -> int:

@@ -160,16 +160,21 @@ class _LaneDevices(Devices):
     def scatter(self, tree: Any) -> Any:
         return jax.tree.map(np.asarray, tree)
 
+    def spread(self, rows: Any) -> jax.Array:
+        return self._placed(rows, super().spread)
+
     def _replicated(self, leaf: Any) -> jax.Array:
         if isinstance(leaf, Part):
             return leaf.array
-        if isinstance(leaf, jax.Array):
-            return leaf
-        if id(leaf) not in self.shared.placed:
-            return super().replicate(leaf)
-        host, placed = self.shared.placed[id(leaf)]
-        placed = super().replicate(leaf) if placed is None else placed
-        self.shared.placed[id(leaf)] = (host, placed)
+        return leaf if isinstance(leaf, jax.Array) else self._placed(leaf, super().replicate)
+
+    def _placed(self, host: Any, place: Callable[[Any], jax.Array]) -> jax.Array:
+        """A host array on the devices, once for all lanes where they share it."""
+        if id(host) not in self.shared.placed:
+            return place(host)
+        held, placed = self.shared.placed[id(host)]
+        placed = place(host) if placed is None else placed
+        self.shared.placed[id(host)] = (held, placed)
         return placed
 
 
@@ -182,7 +187,7 @@ class _LaneEngine(Engine):
     updates: Callable[[Step], Callable[..., Any]]
 
     def step(self, p: StagePlan) -> Callable[..., Any]:
-        program = self.updates(Step(self.network, optim.kind(p.optimizer), p.trained, p.collects, self.dtype))
+        program = self.updates(Step(self.network, optim.kind(p.optimizer), p.trained, p.collects, self.dtype, p.stage.accumulate))
 
         def update(state: TrainState, *rest: Any) -> tuple[TrainState, dict[str, Any]]:
             # What lies below the lowest trained group is no part of the update, and all lanes may have the same.

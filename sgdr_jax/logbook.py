@@ -292,7 +292,10 @@ def check_run(path: str | Path, config: Any, config_hash: str, *, resume: bool =
     if old is None:
         return False
     known = _read_json(path / "environment.json") or {}
-    _check_same(path, known.get("config_hash", "(unknown)"), config_hash, _differences(old, _plain(config)))
+    # Where it runs may change: N devices or hosts go on with what M began.
+    _check_same(
+        path, known.get("config_hash", "(unknown)"), config_hash, _differences(old | {"parallel": 0}, _plain(config) | {"parallel": 0})
+    )
     if not resume:
         raise InputError(f"run folder {path} already holds this run; add --resume to go on with it, or use another --run")
     return True

@@ -8,9 +8,35 @@ from typing import Annotated, Literal
 
 import tyro
 
-from .config import Experiment
+from .config import Experiment, require
 
 Overrides = Annotated[Experiment, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """How the processes of a run find each other; by themselves under Slurm, Open MPI, on TPU slices and as a Kubernetes job."""
+
+    coordinator: str | None = None
+    """HOST:PORT of host 0, where nothing tells it."""
+    count: int | None = None
+    """Number of processes."""
+    index: int | None = None
+    """Number of this process, from 0."""
+    wait: int = 45
+    """Seconds to wait for the others at the start."""
+    detect: bool = True
+    """Whether to look for a cluster where no coordinator is named."""
+
+    def __post_init__(self) -> None:
+        given = [self.coordinator, self.count, self.index]
+        require(all(x is None for x in given) or None not in given, "hosts", given, "give coordinator, count and index, or none of them")
+        if self.coordinator is not None and self.count is not None and self.index is not None:
+            name, _, port = self.coordinator.rpartition(":")
+            require(bool(name) and port.isdecimal(), "hosts.coordinator", self.coordinator, "use HOST:PORT of host 0")
+            require(self.count >= 1, "hosts.count", self.count, "use 1 or more")
+            require(0 <= self.index < self.count, "hosts.index", self.index, f"use 0…{self.count - 1}")
+        require(self.wait >= 1, "hosts.wait", self.wait, "use 1 second or more")
 
 
 @dataclass
@@ -52,6 +78,8 @@ class TrainCommand:
     """The run folder; by default runs/NAME-DATE-TIME."""
     resume: bool = False
     """Go on with the run in the folder, from its newest checkpoint."""
+    hosts: Hosts = Hosts()
+    """How the processes of a run on several hosts find each other."""
 
 
 @dataclass

@@ -60,22 +60,22 @@ def storage(wanted: str, needed: int, *, disk: int, host: int, found: bool) -> t
 
 
 def residence(wanted: str, needed: int, kept: Kept, *, device: int) -> tuple[bool, str]:
-    """Whether all images are held on every device, and why.
+    """Whether all images are held on the devices, each a share of them, and why.
 
     Args:
         wanted: `Experiment.images`.
-        needed: bytes of all images.
+        needed: bytes of a device's share of all images.
         kept: where they are kept.
         device: bytes free on each device.
     """
     if wanted == "resident":
-        return True, f"resident on each device, as asked ({size(needed)})"
+        return True, f"resident, as asked ({size(needed)} on each device)"
     if wanted in ("streamed", "decoded"):
         return False, "streamed, as asked"
     if kept == "nothing":
         return False, "streamed"
     if needed <= DEVICE_SHARE * device:
-        return True, f"resident on each device ({size(needed)} of {size(device)} free)"
+        return True, f"resident ({size(needed)} of {size(device)} free on each device)"
     return False, f"streamed: {size(needed)} are more than {100 * DEVICE_SHARE:.0f} % of the {size(device)} free on each device"
 
 

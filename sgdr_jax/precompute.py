@@ -90,7 +90,9 @@ def _code() -> str:
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def cached(key: str, compute: Callable[[], np.ndarray], folder: Path | None = None, limit: int = 8 << 30) -> tuple[np.ndarray, bool]:
+def cached(
+    key: str, compute: Callable[[], np.ndarray], folder: Path | None = None, limit: int = 8 << 30, everywhere: Callable[[bool], bool] = bool
+) -> tuple[np.ndarray, bool]:
     """The array kept under `key`, computed and kept if it is not there; a damaged file is computed anew.
 
     Args:
@@ -98,6 +100,7 @@ def cached(key: str, compute: Callable[[], np.ndarray], folder: Path | None = No
         compute: makes the array.
         folder: where arrays are kept; None for `cache_folder()/activations`.
         limit: bytes that the folder may hold; the files unused for longest are removed.
+        everywhere: whether what is so here is so on all hosts that compute together.
 
     Returns:
         (array, whether it was found).
@@ -108,10 +111,12 @@ def cached(key: str, compute: Callable[[], np.ndarray], folder: Path | None = No
         with open(path, "rb") as file:  # not np.load, which would open zip archives too
             array = np.lib.format.read_array(file, allow_pickle=False)
         os.utime(path)
-        return array.view(jax.dtypes.bfloat16) if array.dtype.kind == "V" else array, True  # .npy knows bfloat16 only as two bytes
+        found = array.view(jax.dtypes.bfloat16) if array.dtype.kind == "V" else array  # .npy knows bfloat16 only as two bytes
     except (OSError, ValueError, EOFError):
-        array = compute()
-    part = None
+        found = None
+    if everywhere(found is not None) and found is not None:
+        return found, True
+    array, part = compute(), None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:

@@ -14,12 +14,15 @@ import jax
 import numpy as np
 
 from . import bn, checkpoint, ensemble, examples, report
+from .bystander import Bystander
 from .compilation import compiled
 from .config import Experiment, Find
 from .config_json import config_hash, to_json
 from .evaluate import answers, calibration, predict_views
+from .hosts import leads, led, same, several, together, told
 from .logbook import Logbook, check_run, open_run, read, read_summary
 from .loop import Best, Score, Standing, Work, fit
+from .mesh import readable
 from .plan import StagePlan, as_csv, describe, ratios
 from .progress import Quiet
 from .rehearsal import ahead, rehearse, rehearse_evaluation
@@ -135,8 +138,9 @@ def _keeping(
         )
         arrays = {"state": state._asdict(), "best": {"params": b.params, "stats": b.stats} if b else {}}
         folder = book.path / "checkpoints"
-        checkpoint.save(folder, checkpoint.step_name(p.index, int(state.step)), arrays, facts._asdict())
-        checkpoint.prune(folder, keep=2)  # one to go on from, one in case it is damaged
+        _save(folder, checkpoint.step_name(p.index, int(state.step)), arrays, facts._asdict())
+        if leads():
+            checkpoint.prune(folder, keep=2)  # one to go on from, one in case it is damaged
 
     return log, save
 
@@ -154,7 +158,7 @@ def run_stage(
     """Runs one stage from `now`, or from a checkpoint of it when `memory` speaks of this stage; appends its summary to `done`."""
     began = time.perf_counter() - (memory.seconds if memory else 0.0)
     ui.say(f"[bold]{p.stage.name}[/bold]: {p.steps} updates at {p.size_text} px, trains {', '.join(p.trained)}")
-    copy = setting.engine.devices.replicate
+    copy = setting.engine.devices.hold
     first, standing, restored = 0, Standing(best), None
     if memory:
         restored, best = _restore(setting, book.path, memory, first_state(setting.engine, p, now.params, now.stats))
@@ -194,8 +198,9 @@ def run_stage(
                 plateau=p.table.plateau,
                 save_every=setting.experiment.checkpoint_steps,
             )
-    ensemble.keep_average(book.path, state, p.optimizer, p.size)
-    done.append(_stage_summary(book, p, rates, time.perf_counter() - began, standing))
+    if leads():
+        ensemble.keep_average(book.path, state, p.optimizer, p.size)
+    done.append(led(lambda: _stage_summary(book, p, rates, time.perf_counter() - began, standing)))
     ui.say(
         f"  validation loss {done[-1]['valid_loss']:.4f}, accuracy {done[-1]['valid_accuracy']:.4f}"
         + (f"; stopped: {standing.stopped}" if standing.stopped else "")
@@ -221,19 +226,28 @@ def _recalibrated(setting: Setting, p: StagePlan, now: Network, book: Logbook, u
 def _snapshot(setting: Setting, p: StagePlan, book: Logbook, state: TrainState, row: dict[str, Any]) -> None:
     """Keeps the network at a cycle's end, where the experiment asks for snapshots."""
     facts = {"stage": p.index, "size": p.size} | {name: row[name] for name in ("cycle", "step", "accuracy", "loss")}
-    ensemble.keep(book.path, state.params, state.stats, facts, setting.experiment.snapshots)
+    if leads():
+        ensemble.keep(book.path, state.params, state.stats, facts, setting.experiment.snapshots)
 
 
 def _restore(setting: Setting, folder: Path, memory: Memory, like: TrainState) -> tuple[TrainState, Best | None]:
     """The arrays of the checkpoint that `memory` was read with; `like` gives the structure of the stage's state."""
     nets = {"params": like.params, "stats": like.stats} if memory.best else {}
     name = checkpoint.step_name(memory.stage, memory.step)
-    arrays = setting.engine.devices.replicate(checkpoint.restore(folder / "checkpoints", name, {"state": like._asdict(), "best": nets}))
+    shapes = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), {"state": like._asdict(), "best": nets})
+    read = partial(checkpoint.restore, folder / "checkpoints", name, shapes)
+    arrays = setting.engine.devices.hold(told(together(read if leads() else lambda: shapes)))
     best = None
     if memory.best:
         accuracy, loss, stage, cycle = memory.best
         best = Best(Score(accuracy, loss), arrays["best"]["params"], arrays["best"]["stats"], int(stage), int(cycle))
     return TrainState(**arrays["state"]), best
+
+
+def _save(folder: Path, name: str, arrays: Any, facts: dict[str, Any]) -> None:
+    """Saves a checkpoint from host 0; all hosts bring what they hold of it."""
+    whole = jax.tree.map(readable, arrays)
+    together(partial(checkpoint.save, folder, name, whole, facts) if leads() else lambda: None)
 
 
 def run(
@@ -266,28 +280,24 @@ def run(
         InputError: for bad input, before anything is written where possible.
     """
     ui, began, before = ui or Quiet(), time.perf_counter(), compiled()
-    held = check_run(folder, to_json(experiment), config_hash(experiment), resume=resume)
-    if resume and (finished := read_summary(folder)):
+    held = led(lambda: check_run(folder, to_json(experiment), config_hash(experiment), resume=resume))
+    if resume and (finished := led(lambda: read_summary(folder))):
         ui.say("this run has finished already")
         return finished
     setting = prepared(experiment) if prepared else prepare(experiment, ui)
+    same("the experiments", config_hash(experiment))
     if held:
-        _check_weights(folder, setting.loaded.record())
+        led(lambda: _check_weights(folder, setting.loaded.record()))
     loaded = time.perf_counter() - began
     names = [str(device) for device in setting.engine.devices.mesh.devices.flat]
-    with open_run(
-        folder,
-        to_json(experiment),
-        config_hash(experiment),
-        resume=resume,
-        experiment_file=experiment_file,
-        devices=names,
-        weights=setting.loaded.record(),
-    ) as book:
+    how: dict[str, Any] = {"resume": resume, "experiment_file": experiment_file, "devices": names, "weights": setting.loaded.record()}
+    opened = partial(open_run, folder, to_json(experiment), config_hash(experiment), **how)
+    with together(opened if leads() else partial(Bystander, folder)) as book:
         rows = [describe(p) for p in setting.plan.stages]
         book.write_plan("\n\n".join("\n".join(f"{k:>20}  {v}" for k, v in row.items()) for row in rows) + "\n", as_csv(setting.plan))
         book.write_rejected(setting.data.bad)
-        memory = _remember(setting, book) if resume else None
+        found = led(lambda: _remember(setting, book)) if resume else None
+        memory = Memory(*found) if found else None
         now, best, done = Network(setting.params, setting.stats, setting.plan.largest_size), None, list(memory.stages) if memory else []
         plans = setting.plan.stages[memory.stage if memory else 0 :]
         with ahead(_rehearsals(setting, plans, compile_ahead)) as ready:
@@ -300,7 +310,8 @@ def run(
         summary["compiled"] = (compiled() - before)._asdict()
         summary["seconds"] = time.perf_counter() - began
         book.write_summary(summary)
-        report.pictures(book.path)
+        if leads():
+            report.pictures(book.path)
     return summary
 
 
@@ -316,7 +327,7 @@ def _check_weights(folder: str | Path, now: dict[str, Any]) -> None:
 def _rehearsals(setting: Setting, plans: Sequence[StagePlan], wanted: bool | None) -> dict[Any, Callable[[], None]]:
     """What to compile ahead: every stage after the first, which begins at once, and the final evaluation."""
     # A processor that trains has no time to spare for compiling: there it makes nothing faster.
-    if not (jax.default_backend() != "cpu" if wanted is None else wanted):
+    if not ((jax.default_backend() != "cpu" and not several()) if wanted is None else wanted):
         return {}
     stages = {p.index: partial(rehearse, setting, p) for p in plans[1:]}
     return stages | {"evaluation": partial(rehearse_evaluation, setting, plans[-1].size)}
@@ -347,7 +358,7 @@ def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: L
         "mean": setting.engine.network.mean.tolist(),
         "std": setting.engine.network.std.tolist(),
     }
-    checkpoint.save(book.path, "final", {"params": now.params, "stats": now.stats}, facts)
+    _save(book.path, "final", {"params": now.params, "stats": now.stats}, facts)
     experiment = setting.experiment
     results: dict[str, Any] = {
         "stages": done,
@@ -364,7 +375,8 @@ def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: L
         how: dict[str, Any] = {"labels": labels, "multi_label": facts["multi_label"], "classes": len(setting.data.classes)}
         seen = predict_views(setting.engine, experiment, now.params, now.stats, images, now.size, ui, f"evaluating {split}", **how)
         results[split] = seen.measures
-        examples.save(book.path, split, setting.data.names[split], labels, answers(seen, labels))
+        if leads():
+            examples.save(book.path, split, setting.data.names[split], labels, answers(seen, labels))
         results["calibration"][split] = calibration(seen, labels, fitted)
         fitted = fitted or {kind: found["temperature"] for kind, found in results["calibration"][split].items()}
         results["times"][f"plain_{split}"] = seen.seconds[0]

@@ -31,11 +31,18 @@ from .state import Hyper
 class _Shapes(Devices):
     """Devices that hold nothing: an array put there becomes the shape of what would lie there."""
 
-    def replicate(self, tree: Any) -> Any:
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.whole), tree)
+    def _put(self, x: Any, sharding: Any) -> Any:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
     def scatter(self, tree: Any) -> Any:
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.split), tree)
+        return jax.tree.map(lambda x: self._put(x, self.split), tree)
+
+    def scatter_own(self, part: Any) -> Any:
+        return jax.ShapeDtypeStruct((len(part) * jax.process_count(), *part.shape[1:]), part.dtype, sharding=self.split)
+
+    def spread(self, rows: Any) -> Any:
+        shape = (-(-len(rows) // self.count) * self.count, *rows.shape[1:])
+        return jax.ShapeDtypeStruct(shape, np.asarray(rows[:1]).dtype, sharding=self.split)
 
 
 class _Rehearsal(Engine):
@@ -76,10 +83,10 @@ def _shapes(setting: Setting) -> Setting:
     fields: dict[str, Any] = vars(run) | programs | {"devices": devices}
     engine = _Rehearsal(**fields)
     images = {
-        split: dataclasses.replace(x, devices=devices, gather=engine.rows, resident=devices.replicate(x.resident))
+        split: dataclasses.replace(x, devices=devices, gather=engine.rows, resident=devices.scatter(x.resident))
         for split, x in setting.images.items()
     }
-    params, stats = devices.replicate((setting.params, setting.stats))
+    params, stats = devices.hold((setting.params, setting.stats))
     return setting._replace(engine=engine, images=images, params=params, stats=stats)
 
 

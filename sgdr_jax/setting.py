@@ -15,6 +15,7 @@ from .config import Experiment
 from .config_json import to_json
 from .engine import Engine, engine
 from .feed import Images, free, images
+from .hosts import everywhere, same, together
 from .pipeline import Data, canvas_side, image_digests, load_for
 from .placement import residence
 from .plan import Plan, StagePlan, plan
@@ -60,6 +61,20 @@ def prepare(experiment: Experiment, ui: Quiet | None = None, like: Setting | Non
     ui = ui or Quiet()
     if like:
         return _prepare_like(experiment, like)
+    data, schedule, programs, (params, stats, loaded) = together(lambda: _load(experiment, ui))
+    same("the data", data.fingerprint)
+    same("the weights", loaded.record())
+    params, stats = programs.devices.hold((params, stats))
+    share = -(-data.bytes // programs.devices.count)
+    resident, why = residence(experiment.images, share, data.kept, device=free(programs.devices))
+    resident = everywhere(resident)
+    ui.say(f"images: {sum(data.sizes.values()):,} of {data.images['train'].shape[1]} px; {data.why}; {why}")
+    feeds = {split: images(pixels, programs.devices, resident) for split, pixels in data.images.items()}
+    return Setting(experiment, data, schedule, programs, feeds, params, stats, loaded)
+
+
+def _load(experiment: Experiment, ui: Quiet) -> tuple[Data, Plan, Engine, tuple[Tree, Tree, Loaded]]:
+    """What a host can do, and fail in, by itself."""
     source = experiment.data.open()
     schedule = plan(experiment, source.sizes["train"])
     data = load_for(experiment, source, schedule.largest_size, ui)
@@ -70,12 +85,7 @@ def prepare(experiment: Experiment, ui: Quiet | None = None, like: Setting | Non
         schedule = plan(experiment, len(data.labels["train"]))
     network, params, stats, loaded = pretrained.start(experiment.model, len(data.classes), data.channels, key_for(experiment.seed, "init"))
     ui.say(f"{type(experiment.model).__name__}: {loaded}")
-    programs = engine(experiment, network)
-    params, stats = programs.devices.replicate((params, stats))
-    resident, why = residence(experiment.images, data.bytes, data.kept, device=free(programs.devices))
-    ui.say(f"images: {sum(data.sizes.values()):,} of {data.images['train'].shape[1]} px; {data.why}; {why}")
-    feeds = {split: images(pixels, programs.devices, resident) for split, pixels in data.images.items()}
-    return Setting(experiment, data, schedule, programs, feeds, params, stats, loaded)
+    return data, schedule, engine(experiment, network), (params, stats, loaded)
 
 
 def ground(experiment: Experiment) -> str:
@@ -94,7 +104,7 @@ def _prepare_like(experiment: Experiment, like: Setting) -> Setting:
         experiment.model, len(like.data.classes), like.data.channels, key_for(experiment.seed, "init")
     )
     params, stats = (_same(now, known) for now, known in ((params, like.params), (stats, like.stats)))
-    params, stats = like.engine.devices.replicate((params, stats))
+    params, stats = like.engine.devices.hold((params, stats))
     return like._replace(experiment=experiment, plan=schedule, params=params, stats=stats, loaded=loaded)
 
 
@@ -155,7 +165,7 @@ def activations(
         views=copies,
         draw=(setting.experiment.seed, p.index, p.stage.strength) if copies else (),
     )
-    array, found = run.once(name, lambda: precompute.cached(name, compute, folder))
+    array, found = run.once(name, lambda: precompute.cached(name, compute, folder, everywhere=everywhere))
     if found:
         ui.say(f"  activations of {split} found in the cache ({name})")
     return array

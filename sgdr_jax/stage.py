@@ -75,8 +75,8 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
     augment, copies = augmentations(setting, p), p.copies
     keys = {stream: key_for(setting.experiment.seed, stream, p.index) for stream in ("augment", "dropout")}
     frozen = [{g: tree[g] for g in p.frozen} for tree in (params, stats)]
-    cached = run.devices.replicate(activations(setting, p, params, stats, "train", copies, ui)) if p.stage.precompute else None
-    valid = run.devices.replicate(activations(setting, p, params, stats, "valid", 0, ui)) if p.frozen else None
+    cached = run.devices.spread(activations(setting, p, params, stats, "train", copies, ui)) if p.stage.precompute else None
+    valid = run.devices.spread(activations(setting, p, params, stats, "valid", 0, ui)) if p.frozen else None
     step = run.step(p)
 
     mixes = any(a.does("mix") for a in augment) and cached is None
@@ -113,7 +113,7 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
         drift = {} if run.rehearsing else bn.drift(*({g: tree[g] for g in moving} for tree in (setting.stats, state.stats)))
         return judge(rows, setting.data.labels["valid"]) | ({"drift": drift} if drift else {})
 
-    return StageRun(run.devices.replicate(first_state(run, p, params, stats)), update, validate)
+    return StageRun(run.devices.hold(first_state(run, p, params, stats)), update, validate)
 
 
 def stage_batches(setting: Setting, p: StagePlan, first: int, stop: int, order: int = 0) -> Iterator[Fed]:
@@ -164,7 +164,7 @@ def find_lr(setting: Setting, p: StagePlan, stage: StageRun, find: Find, ui: Qui
             return state, float(sums["loss"]) / max(float(sums["weight"]), 1.0)
 
         losses = [
-            lr_finder.sweep(update, setting.engine.devices.replicate(stage.state), stage_batches(setting, p, 0, steps, order), one, tick)
+            lr_finder.sweep(update, setting.engine.devices.hold(stage.state), stage_batches(setting, p, 0, steps, order), one, tick)
             for order in range(orders)
         ]
         return dataclasses.replace(lr_finder.read_orders(losses, one), ratio=ratio)

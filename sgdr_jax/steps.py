@@ -6,7 +6,7 @@ prefix serves head training, the activation cache and evaluation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,8 @@ class Step:
         collects: groups whose batch normalisation uses batch statistics and updates the running ones.
         dtype: of the network's arithmetic.
         accumulate: parts in which the batch goes through the network, one after the other.
+        axis: name of the mapped axis that the batch is split over; None where the batch is whole, as far as this program knows. What
+            the devices must agree on is then said here: gradients, sums, batch statistics. Frozen groups communicate nothing.
     """
 
     network: Network
@@ -39,6 +41,15 @@ class Step:
     collects: tuple[str, ...]
     dtype: Any = jnp.float32
     accumulate: int = 1
+    axis: str | None = None
+
+    def over(self, axis: str) -> Step:
+        """The same update for one device's part of the batch."""
+        return replace(self, axis=axis)
+
+    def total(self, tree: Any) -> Any:
+        """Sums over all parts of the batch."""
+        return tree if self.axis is None else jax.lax.psum(tree, self.axis)
 
     def __call__(
         self,
@@ -64,16 +75,17 @@ class Step:
         """
         key = jax.random.fold_in(key, state.step)
         trained, stats = {g: state.params[g] for g in self.trained}, state.stats
-        whole, grads, total = jnp.maximum(jnp.sum(weight), 1), None, None
+        whole, grads, total = jnp.maximum(self.total(jnp.sum(weight)), 1), None, None
         for part in range(self.accumulate):  # every so many-th example, so that each device has its share of every part
             xs, ys, ws = jax.tree.map(lambda a, part=part: a[part :: self.accumulate], (x, labels, weight))
             of_part = partial(self._loss, state.params, stats, hyper, xs, ys, ws, whole, jax.random.fold_in(key, part) if part else key)
             new, (logits, changed) = jax.grad(of_part, has_aux=True)(trained)
             if radius := getattr(self.optimizer, "sam", 0.0):
-                new, _ = jax.grad(of_part, has_aux=True)(optim.sharpest(radius, new, trained))
+                new, _ = jax.grad(of_part, has_aux=True)(optim.sharpest(radius, self.total(new), trained))
             sums, stats = metrics.sums(logits, ys, ws, hyper.label_smoothing), stats | changed
             grads, total = (new, sums) if grads is None else jax.tree.map(jnp.add, (grads, total), (new, sums))
         assert grads is not None and total is not None
+        grads, total = self.total((grads, total))
         trained, opt_state = optim.update(self.optimizer, self.trained, hyper, grads, state.opt_state, trained)
         return TrainState(state.step + 1, state.params | trained, stats, opt_state), total
 
@@ -82,7 +94,15 @@ class Step:
     ) -> tuple[Array, tuple[Array, Tree]]:
         """Loss of a part of a batch that weighs `whole`, with its logits and the batch statistics that it leaves."""
         logits, stats = self.network.apply(
-            params | trained, stats, x, start=self.trained[0], train=self.trained, collect=self.collects, key=key, dtype=self.dtype
+            params | trained,
+            stats,
+            x,
+            start=self.trained[0],
+            train=self.trained,
+            collect=self.collects,
+            key=key,
+            dtype=self.dtype,
+            axis=self.axis,
         )
         # The loss subtracts the largest logit; its gradient compares, so the logits must be computed once only.
         logits = jax.lax.optimization_barrier(logits)

@@ -79,7 +79,7 @@ def open_trained(folder: str | Path) -> Trained:
     programs = engine(experiment, network)
     params, stats = network.init(key_for(experiment.seed, "init"))
     arrays = checkpoint.restore(run.path, "final", {"params": params, "stats": stats})
-    params, stats = programs.devices.replicate((arrays["params"], arrays["stats"]))
+    params, stats = programs.devices.hold((arrays["params"], arrays["stats"]))
     return Trained(
         experiment,
         programs,
@@ -186,7 +186,7 @@ def evaluate_split(net: Trained, split: str, views: int | None = None, ui: Quiet
     data = load(
         source, canvas=net.canvas, channels=net.channels, only=split, images=how.images, max_bad_share=how.max_bad_share, say=ui.say
     )
-    resident, _ = residence(how.images, data.bytes, data.kept, device=free(net.engine.devices))
+    resident, _ = residence(how.images, -(-data.bytes // net.engine.devices.count), data.kept, device=free(net.engine.devices))
     feed = images(data.images[split], net.engine.devices, resident)
     seen = _views(net, feed, views, ui, f"evaluating {split}", labels=data.labels[split])
     return Evaluation(seen, data.names[split], data.labels[split])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sgdr_jax import models, pretrained
 from sgdr_jax.models import VGG16BN, DenseNet121, EfficientNetB0, EfficientNetLite0, ResNet18, ResNet34, TfEfficientNetB0, WideResNet
 from sgdr_jax.models.base import ChainModel, Tensors, conv_bn
+from sgdr_jax.models.blocks import Mode
 from sgdr_jax.models.convnext import ConvNeXt
 from sgdr_jax.models.inverted_residual import InvertedResiduals
 from sgdr_jax.models.layers import conv, pads
@@ -392,7 +393,7 @@ def test_dropout_works_in_train_only_needs_a_key_and_keeps_the_mean(images: jax.
     np.testing.assert_array_equal(network.apply(params, stats, images, key=jax.random.key(0))[0], plain)
     with pytest.raises(ValueError, match="needs a key"):
         network.apply(params, stats, images, train=("head",))
-    many = dropout(jnp.ones(10_000), 0.25, jax.random.key(0))
+    many = dropout(jnp.ones(10_000), 0.25, Mode(), jax.random.key(0))
     assert set(np.unique(many)) == {np.float32(0), np.float32(1 / 0.75)} and float(many.mean()) == pytest.approx(1, abs=0.02)
 
 

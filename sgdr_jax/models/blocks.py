@@ -18,11 +18,13 @@ Activation = Callable[[Array], Array]
 
 class Mode(NamedTuple):
     """How a group is run: `collect` uses and collects batch statistics; with a `key` dropout is on; `measure` uses the stored statistics
-    and puts those of each example in their place, [b, c]."""
+    and puts those of each example in their place, [b, c]; `axis` is the mapped axis that the batch is split over, None where it is
+    whole."""
 
     collect: bool = False
     key: Array | None = None
     measure: bool = False
+    axis: str | None = None
 
 
 def empty(*shape: int) -> np.ndarray:
@@ -53,8 +55,8 @@ class BatchNorm(nnx.Module):
                 stored.set_value(measured)  # pyright: ignore[reportArgumentType] (of another shape)
         if not mode.collect:
             return layers.batch_norm_apply(x, scale, bias, mean, var, self.eps)
-        y, batch_mean, batch_var = layers.batch_norm_train(x, scale, bias, self.eps)
-        count = x.size // x.shape[-1]
+        y, batch_mean, batch_var = layers.batch_norm_train(x, scale, bias, self.eps, mode.axis)
+        count = x.size // x.shape[-1] * (1 if mode.axis is None else lax.axis_size(mode.axis))
         self.mean[...] = self.momentum * mean + (1 - self.momentum) * batch_mean
         self.var[...] = self.momentum * var + (1 - self.momentum) * (count / max(count - 1, 1)) * batch_var
         return y

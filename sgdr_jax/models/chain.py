@@ -68,6 +68,7 @@ class Network:
         measure: tuple[str, ...] = (),
         key: Array | None = None,
         dtype: Any = jnp.float32,
+        axis: str | None = None,
     ) -> tuple[Array, Tree]:
         """Runs the groups from `start` (the first if None) up to but excluding `stop` (None: to the end) and gives output and statistics.
 
@@ -81,6 +82,7 @@ class Network:
             measure: groups whose statistics come back as those of each example, float32 [b, c]; they normalise with the stored ones.
             key: for dropout; needed if a group that has dropout is in `train`.
             dtype: of the body's arithmetic; pooled activations, head and logits are float32.
+            axis: name of the mapped axis that the batch is split over; collected statistics are then those of the whole batch.
 
         Returns:
             float32 logits [b, classes] if the end is reached; pooled float32 activations [b, 2 · features] before the head;
@@ -105,7 +107,7 @@ class Network:
             # What is collected is put in the place of the statistics, which must be arrays that jax can replace.
             group = nnx.merge(self.graphs[name], params[name], jax.tree.map(jnp.asarray, stats[name]))
             drop = jax.random.fold_in(key, position) if key is not None and name in train else None
-            x = group(x, Mode(name in collect, drop, name in measure))
+            x = group(x, Mode(name in collect, drop, name in measure, axis))
             if name in collect or name in measure:
                 stats[name] = nnx.to_pure_dict(nnx.state(group, nnx.BatchStat))
         return x, stats

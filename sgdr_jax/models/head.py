@@ -43,11 +43,18 @@ def _flat(x: Array, then: Module | None, mode: Mode) -> Array:
     return (x if then is None else then(x, mode)).reshape(len(x), -1)
 
 
-def dropout(x: Array, rate: float, key: Array | None) -> Array:
-    """Sets a share `rate` (0…1, below 1) of the values to zero and scales the others up; with no key gives `x` back."""
+def dropout(x: Array, rate: float, mode: Mode, key: Array | None) -> Array:
+    """Sets a share `rate` (0…1, below 1) of the values to zero and scales the others up; with no key gives `x` back.
+
+    Where the batch is split over a mapped axis, each part takes its rows of the draws for the whole batch.
+    """
     if key is None or rate == 0:
         return x
-    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), jnp.zeros((), x.dtype))
+    parts, part = (1, 0) if mode.axis is None else (jax.lax.axis_size(mode.axis), jax.lax.axis_index(mode.axis))
+    keep = jax.random.bernoulli(key, 1 - rate, (parts * len(x), *x.shape[1:]))
+    if parts > 1:
+        keep = jax.lax.dynamic_slice_in_dim(keep, part * len(x), len(x))
+    return jnp.where(keep, x / (1 - rate), jnp.zeros((), x.dtype))
 
 
 class Head(nnx.Module):
@@ -66,8 +73,8 @@ class Head(nnx.Module):
     def __call__(self, x: Array, mode: Mode) -> Array:
         keys = (None, None) if mode.key is None else tuple(jax.random.split(mode.key))
         if self.hidden:
-            x = jax.nn.relu(self.linear1(dropout(self.bn1(x, mode), self.rates[0], keys[0])))
-        return self.linear2(dropout(self.bn2(x, mode), self.rates[1], keys[1]))
+            x = jax.nn.relu(self.linear1(dropout(self.bn1(x, mode), self.rates[0], mode, keys[0])))
+        return self.linear2(dropout(self.bn2(x, mode), self.rates[1], mode, keys[1]))
 
 
 class LinearHead(nnx.Module):

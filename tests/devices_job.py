@@ -1,0 +1,102 @@
+"""Trains every kind of stage for twenty updates on so many pretended devices; test_mesh.py runs it in a process of its own.
+
+python -m tests.devices_job OUT DEVICES    writes OUT/BACKEND-COUNT-STAGE.npz, and OUT/communication.json
+"""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={sys.argv[2]}"
+
+import jax
+import numpy as np
+
+from sgdr_jax import Eval, Experiment, Sgd, Stage
+from sgdr_jax.augment import side_on
+from sgdr_jax.communication import collectives, traffic
+from sgdr_jax.config import Parallel
+from sgdr_jax.datasets import Synthetic
+from sgdr_jax.progress import Quiet
+from sgdr_jax.schedules import Constant
+from sgdr_jax.setting import prepare
+from sgdr_jax.stage import hyper_rows, open_stage, stage_batches
+from sgdr_jax.state import Hyper
+from sgdr_jax.steps import forward as forward_part
+
+from .helpers import Tiny
+
+BATCH = 16
+STAGES = (
+    Stage("cached head", size=16, train="head", lr=0.03, schedule=Constant(5), views=2, precompute=True),
+    Stage("head", size=16, train="head", lr=0.03, schedule=Constant(5)),
+    # Rates at which rounding does not grow: at ten times these a difference of 1e-7 in one update is one of 1e-4 twenty updates later.
+    Stage("all", size=16, train="all", lr=(1e-4, 3e-4, 1e-3), schedule=Constant(5)),
+    Stage("larger", size=24, train="all", lr=(1e-4, 3e-4, 1e-3), schedule=Constant(5), bn=("late",), optimizer=Sgd(clip=1.0)),
+)
+
+
+@dataclass(frozen=True)
+class Bent(Tiny):
+    """The tiny network with an activation at the end: the head's normalisation undoes a shift, so without one a bias that training does
+    not determine would wander by rounding alone."""
+
+    def modules(self, channels: int) -> dict[str, Any]:
+        from sgdr_jax.models.blocks import ConvBN
+
+        return super().modules(channels) | {"second": ConvBN(3, 4, 5, eps=1e-5, padding=1, activation=jax.nn.relu)}
+
+
+def experiment(parallel: Parallel) -> Experiment:
+    data = Synthetic(classes=3, train=61, valid=21, test=19, side=16)
+    fields = {"batch_size": BATCH, "evaluate": Eval(batch_size=16), "augment": side_on(), "label_smoothing": 0.1}
+    return Experiment("devices", data, Bent(dropout=(0.1, 0.5), hidden=8), STAGES, parallel=parallel, **fields)
+
+
+def train(out: Path, parallel: Parallel) -> None:
+    setting = prepare(experiment(parallel))
+    for p in setting.plan.stages:
+        stage = open_stage(setting, p, setting.params, setting.stats, Quiet())
+        rows, state, losses = hyper_rows(setting, p, p.lr), stage.state, []
+        for step, fed in enumerate(stage_batches(setting, p, 0, p.steps)):
+            state, sums = stage.update(state, Hyper(*(r[step] for r in rows)), fed)
+            losses.append(float(sums["loss"]) / float(sums["weight"]))
+        assert len(losses) == 20
+        arrays = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path((state.params, state.stats))}
+        measures = stage.validate(state)
+        name = f"{parallel.backend}{'-sharded' * parallel.sharded}-{parallel.devices}-{p.stage.name}"
+        np.savez(out / f"{name}.npz", losses=losses, validation=[measures["loss"]], **arrays)
+
+
+def communication(count: int) -> dict[str, dict[str, float]]:
+    """What an update of a real network communicates, for every kind of stage; and what predictions do."""
+    from sgdr_jax.models import MobileNetV2
+
+    found: dict[str, Any] = {
+        f"{backend} {train}": traffic(MobileNetV2(), train, Parallel(count, backend), batch=2 * count)._asdict()
+        for backend, train in (("jit", "all"), ("jit", "head"), ("jit", 1), ("pmap", "all"))
+    }
+    run = prepare(experiment(Parallel(count))).engine
+    images = jax.ShapeDtypeStruct((BATCH, 16, 16, 3), np.uint8, sharding=run.devices.split)
+    draw = jax.ShapeDtypeStruct((BATCH,), np.uint32, sharding=run.devices.split)
+    pixels = run.augmented.lower(images, draw, jax.random.key(0), None, augmentations=side_on(), size=16)
+    network = MobileNetV2(weights=None).build(10)
+    forward = run.devices.compile_map(partial(forward_part, network, start=None, stop=None, dtype=np.float32))
+    logits = forward.lower(*({g: network.shapes[g][i] for g in network.groups} for i in (0, 1)), pixels.out_info)
+    found["rows"] = {name: collectives(program.compile().as_text()) for name, program in (("augmented", pixels), ("forward", logits))}
+    return found
+
+
+if __name__ == "__main__":
+    out, devices = Path(sys.argv[1]), int(sys.argv[2])
+    train(out, Parallel(devices=1))
+    for count in (2, 4, 8):
+        for backend in ("jit", "pmap"):
+            train(out, Parallel(devices=count, backend=backend))
+    train(out, Parallel(devices=4, sharded=True))
+    (out / "communication.json").write_text(json.dumps(communication(devices)))

@@ -1,0 +1,191 @@
+"""Two real processes on one machine are one run: they agree, they end together, and they go on where one left off."""
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sgdr_jax import hosts
+from sgdr_jax.config import Parallel
+from sgdr_jax.config_json import config_hash
+from sgdr_jax.options import Hosts
+from sgdr_jax.types import InputError
+
+from .helpers import experiment
+
+EXPERIMENT = """
+from sgdr_jax import Eval, Experiment, Sgd, Stage
+from sgdr_jax.augment import side_on
+from sgdr_jax.datasets import Synthetic
+from sgdr_jax.schedules import Constant
+from tests.helpers import Tiny
+
+experiment = Experiment(
+    "hosts",
+    data=Synthetic(classes=3, train=61, valid=21, test=19, side=16),
+    model=Tiny(),
+    batch_size=16,
+    augment=side_on(),
+    optimizer=Sgd(),
+    checkpoint_steps=3,
+    evaluate=Eval(batch_size=16, tta_views=1),
+    stages=(
+        Stage("head", size=16, train="head", lr=0.01, schedule=Constant(2), views=2, precompute=True),
+        Stage("all", size=16, lr=0.003, schedule=Constant(2)),
+    ),
+)
+"""
+
+
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def train(file: Path, run: Path, count: int, *words: str, die_at: int = 0, own: dict[int, list[str]] | None = None) -> list[Any]:
+    """Trains in so many processes of one device each; gives each one's exit code and messages."""
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1", "DIE_AT": str(die_at)}
+    address, began = f"127.0.0.1:{port()}", []
+    for i in range(count):
+        several = ["--hosts.coordinator", address, "--hosts.count", str(count), "--hosts.index", str(i)] if count > 1 else []
+        command = [sys.executable, "-m", "sgdr_jax", "train", str(file), "--run", str(run), *several, *words, *(own or {}).get(i, [])]
+        where = {"cwd": Path(__file__).parents[1], "env": environment, "text": True}
+        began.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **where))
+    return [(process.communicate(timeout=120)[0], process.returncode) for process in began]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("hosts") / "experiment.py"
+    path.write_text(EXPERIMENT)
+    return path
+
+
+def losses(run: Path) -> list[float]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row["loss"] for row in rows if row["kind"] == "train"]
+
+
+def summary(run: Path) -> Any:
+    return json.loads((run / "summary.json").read_text())
+
+
+DYING = """
+import os
+from sgdr_jax import recipe
+real = recipe.open_stage
+def open_stage(*args):
+    stage, done = real(*args), [0]
+    def update(*words):
+        done[0] += 1
+        if args[1].index == 1 and done[0] > int(os.environ["DIE_AT"]) > 0:
+            os._exit(1)
+        return stage.update(*words)
+    return stage._replace(update=update)
+recipe.open_stage = open_stage
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_end_as_one_does_and_take_turns(file: Path, tmp_path: Path) -> None:
+    """One process; two; and a run that two begin, one goes on with and two finish. 21 and 19 images are no multiples of two."""
+    ((text, code),) = train(file, tmp_path / "one", 1)
+    assert code == 0, text
+    for text, code in train(file, tmp_path / "two", 2):
+        assert code == 0, text
+    dying = file.with_name("dying.py")
+    dying.write_text(EXPERIMENT + DYING)
+    ended = train(dying, tmp_path / "turns", 2, die_at=4)
+    assert all(code != 0 for _, code in ended)
+    ((text, code),) = train(dying, tmp_path / "turns", 1, "--resume", die_at=3)
+    assert code == 1, text
+    for text, code in train(file, tmp_path / "turns", 2, "--resume"):
+        assert code == 0, text
+    one = summary(tmp_path / "one")
+    for name in ("two", "turns"):
+        other = summary(tmp_path / name)
+        np.testing.assert_allclose(losses(tmp_path / name), losses(tmp_path / "one"), rtol=1e-4)
+        for split in ("valid", "test"):
+            assert other[split]["accuracy"] == one[split]["accuracy"] and other[split]["tta_accuracy"] == one[split]["tta_accuracy"]
+            assert other[split]["loss"] == pytest.approx(one[split]["loss"], rel=1e-4)
+    assert len(losses(tmp_path / "turns")) == 16
+
+
+@pytest.mark.slow
+def test_a_batch_that_two_hosts_cannot_share_ends_both_with_one_sentence(file: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    for text, code in train(file, tmp_path / "run", 2, "--batch-size", "15"):
+        assert code == 2 and "error: batch_size is 15; use a multiple of the 2 devices" in text and "Traceback" not in text
+    assert time.monotonic() - began < 60 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_what_one_host_lacks_ends_both_by_its_name(file: Path, tmp_path: Path) -> None:
+    for text, code in train(file, tmp_path / "run", 2, own={1: ["--data.train", "60"]}):
+        assert code == 2 and "error: the data of host 1 differ from those of host 0" in text and "Traceback" not in text
+
+
+@pytest.mark.slow
+def test_a_host_that_nobody_joins_says_so(file: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    words = ["--hosts.coordinator", f"127.0.0.1:{port()}", "--hosts.count", "2", "--hosts.index", "1", "--hosts.wait", "3"]
+    ((text, code),) = train(file, tmp_path / "run", 1, *words)
+    assert code == 2 and "error: the hosts did not come together at 127.0.0.1:" in text and "within 3 s" in text
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        ({}, ""),
+        ({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "2"}, ""),
+        ({"SLURM_STEP_NODELIST": "n1", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, ""),
+        ({"SLURM_STEP_NODELIST": "n1", "SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, "Slurm"),
+        ({"OMPI_COMM_WORLD_SIZE": "1"}, ""),
+        ({"OMPI_COMM_WORLD_SIZE": "4"}, "Open MPI"),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, ""),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, "TPU"),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, ""),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}, "Kubernetes"),
+    ],
+)
+def test_clusters_are_known_by_what_they_set(environment: dict[str, str], name: str) -> None:
+    assert hosts.around(environment) == name
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"coordinator": "a:1"}, "give coordinator, count and index, or none"),
+        ({"coordinator": "a", "count": 2, "index": 0}, "use HOST:PORT of host 0"),
+        ({"coordinator": "a:1", "count": 2, "index": 2}, "use 0…1"),
+        ({"wait": 0}, "use 1 second or more"),
+    ],
+)
+def test_hosts_that_contradict_themselves_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Hosts(**fields)
+
+
+def test_alone_everything_is_a_plain_call() -> None:
+    def fail() -> None:
+        raise OSError(28, "No space left on device", "x")
+
+    assert hosts.led(lambda: [1]) == [1] and hosts.together(lambda: 2) == 2 and hosts.gathered("a") == ["a"] and hosts.leads()
+    with pytest.raises(OSError, match="No space"):
+        hosts.together(fail)
+    hosts.same("the data", 1)
+
+
+def test_where_a_run_is_computed_is_no_part_of_what_it_is() -> None:
+    one = experiment()
+    assert config_hash(dataclasses.replace(one, parallel=Parallel(2, "pmap"))) == config_hash(one)
