@@ -77,7 +77,7 @@ class Step:
         trained, stats = {g: state.params[g] for g in self.trained}, state.stats
         whole, grads, total = jnp.maximum(self.total(jnp.sum(weight)), 1), None, None
         for part in range(self.accumulate):  # every so many-th example, so that each device has its share of every part
-            xs, ys, ws = jax.tree.map(lambda a, part=part: a[part :: self.accumulate], (x, labels, weight))
+            xs, ys, ws = self._part(part, (x, labels, weight))
             of_part = partial(self._loss, state.params, stats, hyper, xs, ys, ws, whole, jax.random.fold_in(key, part) if part else key)
             new, (logits, changed) = jax.grad(of_part, has_aux=True)(trained)
             if radius := getattr(self.optimizer, "sam", 0.0):
@@ -88,6 +88,9 @@ class Step:
         grads, total = self.total((grads, total))
         trained, opt_state = optim.update(self.optimizer, self.trained, hyper, grads, state.opt_state, trained)
         return TrainState(state.step + 1, state.params | trained, stats, opt_state), total
+
+    def _part(self, part: int, tree: Any) -> Any:
+        return tree if self.accumulate == 1 else jax.tree.map(lambda a: a[part :: self.accumulate], tree)
 
     def _loss(
         self, params: Tree, stats: Tree, hyper: Hyper, x: Array, labels: Any, weight: Array, whole: Array, key: Array, trained: Tree
