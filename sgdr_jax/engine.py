@@ -17,6 +17,7 @@ from .config import Experiment, Optimizer
 from .feed import Images, rows
 from .mesh import Devices, compute_dtype, devices, readable
 from .models.chain import Network
+from .models.precision import precision
 from .plan import StagePlan
 from .sampling import Batch, eval_batches
 from .state import Tree
@@ -61,6 +62,16 @@ class Engine:
     update: Callable[[Optimizer, tuple[str, ...], tuple[str, ...]], Callable[..., Any]]
 
     rehearsing: ClassVar[bool] = False
+
+    @property
+    def precision(self) -> Any:
+        """The dtype of parameters, statistics and rates."""
+        return precision(self.dtype)
+
+    def hold(self, tree: Any) -> Any:
+        """Puts the arrays of a network where they belong, in the precision of parameters."""
+        kind = np.dtype(self.precision)
+        return self.devices.hold(jax.tree.map(lambda x: x if x.dtype == kind else x.astype(kind), tree))
 
     def step(self, p: StagePlan) -> Callable[..., Any]:
         """The compiled training update of a stage; donates its state."""

@@ -63,7 +63,7 @@ def prepare(experiment: Experiment, ui: Quiet | None = None, like: Setting | Non
     data, schedule, programs, (params, stats, loaded) = together(lambda: _load(experiment, ui))
     same("the data", data.fingerprint)
     same("the weights", loaded.record())
-    params, stats = programs.devices.hold((params, stats))
+    params, stats = programs.hold((params, stats))
     share = -(-data.bytes // programs.devices.count)
     resident, why = residence(experiment.images, share, data.kept, device=free(programs.devices))
     resident = everywhere(resident)
@@ -103,7 +103,7 @@ def _prepare_like(experiment: Experiment, like: Setting) -> Setting:
         experiment.model, len(like.data.classes), like.data.channels, key_for(experiment.seed, "init")
     )
     params, stats = (_same(now, known) for now, known in ((params, like.params), (stats, like.stats)))
-    params, stats = like.engine.devices.hold((params, stats))
+    params, stats = like.engine.hold((params, stats))
     return like._replace(experiment=experiment, plan=schedule, params=params, stats=stats, loaded=loaded)
 
 

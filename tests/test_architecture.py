@@ -74,6 +74,7 @@ NEEDS_JAX = {
     "models/cpu",
     "models/winograd",
     "models/blocks",
+    "models/precision",
 }
 
 

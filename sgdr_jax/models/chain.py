@@ -15,6 +15,7 @@ from flax import nnx
 from jax import Array
 
 from .blocks import Mode, Sequential
+from .precision import precision
 
 Tree = dict[str, Any]
 
@@ -99,11 +100,11 @@ class Network:
         first = 0 if start is None else self.groups.index(start)
         last = len(self.groups) if stop is None else self.groups.index(stop)
         if first == 0 < last:
-            x = (x.astype(jnp.float32) - self.mean) / self.std
+            x = (x.astype(precision(dtype)) - self.mean) / self.std
         stats = dict(stats)
         for position in range(first, last):
             name = self.groups[position]
-            x = x.astype(jnp.float32 if name == "head" else dtype)
+            x = x.astype(precision(dtype) if name == "head" else dtype)
             # What is collected is put in the place of the statistics, which must be arrays that jax can replace.
             group = nnx.merge(self.graphs[name], params[name], jax.tree.map(jnp.asarray, stats[name]))
             drop = jax.random.fold_in(key, position) if key is not None and name in train else None
