@@ -62,12 +62,12 @@ def test_twenty_updates_of_any_stage_are_those_of_one_device(job: Path, stage: s
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("count", [2, 4, 8])
 def test_rounding_is_that_of_one_device(job: Path, stage: str, count: int) -> None:
-    """In float32: within 1e-5 of one device (measured 8e-6), and no farther from the float64 run than three times one device (1.8)."""
+    """In float32: within 1e-5 of one device (measured 8e-6), and no farther from the float64 run than four times one device (2.0)."""
     many, one, truth = (trained(job, name, stage) for name in (f"float32-jit-{count}", "float32-jit-1", "float64-jit-1"))
     found = apart(many, one)
     assert max(found.values()) <= 1e-5, found
     own, theirs = (np.sqrt(np.mean(np.square(list(apart(run, truth).values())))) for run in (one, many))
-    assert 1e-8 < own and theirs <= 3 * own, (own, theirs)
+    assert own > 1e-8 and theirs <= 4 * own, (own, theirs)
 
 
 @pytest.mark.slow
