@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -76,6 +77,10 @@ class Engine:
     def step(self, p: StagePlan) -> Callable[..., Any]:
         """The compiled training update of a stage; donates its state."""
         return self.update(optim.kind(p.optimizer), p.trained, p.collects)
+
+    def now(self) -> float:
+        """Seconds on the run's own clock: time as it passes, or of runs that share one program the run's part of it (see `lanes`)."""
+        return time.perf_counter()
 
     def once(self, key: Any, compute: Callable[[], Any]) -> Any:
         """What `compute` gives; computed once for all runs in one program (see `lanes`) that ask for it under the same key."""

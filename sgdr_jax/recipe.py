@@ -104,7 +104,7 @@ def _choose_lr(setting: Setting, p: StagePlan, stage: StageRun, done: list[dict[
 
 
 def _keeping(
-    p: StagePlan, book: Logbook, rates: tuple[float, ...], done: list[dict[str, Any]], began: float
+    p: StagePlan, book: Logbook, rates: tuple[float, ...], done: list[dict[str, Any]], spent: Callable[[], float]
 ) -> tuple[Callable[[dict[str, Any]], None], Callable[[TrainState, Standing], None]]:
     """How a stage keeps its rows and its checkpoints: the `log` and `save` of `loop.Work`."""
 
@@ -113,7 +113,7 @@ def _keeping(
             "stage": p.stage.name,
             "stage_index": p.index,
             "epoch": row["step"] / p.steps_per_epoch,
-            "seconds": time.perf_counter() - began,
+            "seconds": spent(),
         }
         if "lr" in row:
             row = row | {"lr": dict(zip(p.trained, row["lr"], strict=True))}
@@ -129,7 +129,7 @@ def _keeping(
             stale=standing.stale,
             stopped=standing.stopped,
             best=[b.score.accuracy, b.score.loss, b.stage, b.cycle] if b else None,
-            seconds=time.perf_counter() - began,
+            seconds=spent(),
             stages=done,
             lowered=list(standing.lowered) if np.isfinite(standing.lowered.best) else None,
         )
@@ -153,7 +153,11 @@ def run_stage(
     ui: Quiet,
 ) -> tuple[Network, Best | None]:
     """Runs one stage from `now`, or from a checkpoint of it when `memory` speaks of this stage; appends its summary to `done`."""
-    began = time.perf_counter() - (memory.seconds if memory else 0.0)
+    began = setting.engine.now() - (memory.seconds if memory else 0.0)
+
+    def spent() -> float:
+        return setting.engine.now() - began
+
     ui.say(f"[bold]{p.stage.name}[/bold]: {p.steps} updates at {p.size_text} px, trains {', '.join(p.trained)}")
     copy = setting.engine.devices.hold
     first, standing, restored = 0, Standing(best), None
@@ -169,7 +173,7 @@ def run_stage(
     rates = tuple(memory.lr) if memory else _choose_lr(setting, p, stage, done, book, ui)
     hyper = hyper_rows(setting, p, rates)
 
-    log, save = _keeping(p, book, rates, done, began)
+    log, save = _keeping(p, book, rates, done, spent)
     if first < p.steps and not standing.stopped:
         with ui.bar(p.stage.name, p.steps - first) as tick:
             work = Work(
@@ -197,7 +201,7 @@ def run_stage(
             )
     if leads():
         ensemble.keep_average(book.path, state, p.optimizer, p.size)
-    done.append(led(lambda: _stage_summary(book, p, rates, time.perf_counter() - began, standing)))
+    done.append(led(lambda: _stage_summary(book, p, rates, spent(), standing)))
     ui.say(
         f"  validation loss {done[-1]['valid_loss']:.4f}, accuracy {done[-1]['valid_accuracy']:.4f}"
         + (f"; stopped: {standing.stopped}" if standing.stopped else "")
@@ -271,7 +275,8 @@ def run(
         pictures: draw the run's pictures at its end.
 
     Returns:
-        The summary that is also kept as summary.json: stages, validation and test figures, seconds, what was compiled.
+        The summary that is also kept as summary.json: stages, validation and test figures, seconds (of a lane its
+        share, see `Engine.now`), what was compiled meanwhile by this process.
 
     Raises:
         InputError: for bad input, before anything is written where possible.
@@ -285,7 +290,7 @@ def run(
     same("the experiments", config_hash(experiment))
     if held:
         led(lambda: _check_weights(folder, setting.loaded.record()))
-    loaded = time.perf_counter() - began
+    loaded, started = time.perf_counter() - began, setting.engine.now()
     names = [str(device) for device in setting.engine.devices.mesh.devices.flat]
     how: dict[str, Any] = {"resume": resume, "experiment_file": experiment_file, "devices": names, "weights": setting.loaded.record()}
     opened = partial(open_run, folder, to_json(experiment), config_hash(experiment), **how)
@@ -305,9 +310,9 @@ def run(
             ready("evaluation")
         summary = conclude(setting, now, done, book, ui, loaded)
         summary["compiled"] = (compiled() - before)._asdict()
-        summary["seconds"] = time.perf_counter() - began
+        summary["seconds"] = loaded + setting.engine.now() - started
         book.write_summary(summary)
-        if leads():
+        if pictures and leads():
             report.pictures(book.path)
     return summary
 
@@ -370,8 +375,8 @@ def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: L
     for split in (split for split in ("valid", "test") if split in setting.images):
         images, labels = setting.images[split], setting.data.labels[split]
         how: dict[str, Any] = {"labels": labels, "multi_label": facts["multi_label"], "classes": len(setting.data.classes)}
-        began, how["plain"] = time.perf_counter(), cached_logits(setting, now.params, now.stats, now.size, split, ui)
-        from_cache = time.perf_counter() - began
+        began, how["plain"] = setting.engine.now(), cached_logits(setting, now.params, now.stats, now.size, split, ui)
+        from_cache = setting.engine.now() - began
         seen = predict_views(setting.engine, experiment, now.params, now.stats, images, now.size, ui, f"evaluating {split}", **how)
         results[split] = seen.measures
         if leads():
