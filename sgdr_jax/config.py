@@ -305,8 +305,7 @@ class Experiment:
     checkpoint_steps: int | None = None
     """Save every so many steps besides the cycle ends; None: cycle ends only."""
     compute: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    """Precision of the network's arithmetic; parameters and statistics stay float32. auto: float32 on CPU, else bfloat16. With
-    float64 they are float64 too, which tells rounding from a fault (and needs JAX_ENABLE_X64=1)."""
+    """Of the network's arithmetic; auto: float32 on CPU, else bfloat16. Parameters are float32, with float64 (JAX_ENABLE_X64=1) float64."""
     parallel: Parallel = Parallel()
     """How the work is spread over devices."""
     seed: int = 0
@@ -331,8 +330,9 @@ class Experiment:
         require(
             self.checkpoint_steps is None or self.checkpoint_steps >= 1, "checkpoint_steps", self.checkpoint_steps, "use 1 or more, or None"
         )
-        kinds = ("auto", "float32", "bfloat16", "float64")
-        require(self.compute in kinds, "compute", self.compute, f"use {', '.join(kinds[:-1])} or {kinds[-1]}")
+        require(
+            self.compute in ("auto", "float32", "bfloat16", "float64"), "compute", self.compute, "use auto, bfloat16, float32 or float64"
+        )
         require(0 <= self.seed < 2**32, "seed", self.seed, "use an integer from 0 to 2^32 - 1")
 
 
