@@ -330,9 +330,7 @@ class Experiment:
         require(
             self.checkpoint_steps is None or self.checkpoint_steps >= 1, "checkpoint_steps", self.checkpoint_steps, "use 1 or more, or None"
         )
-        require(
-            self.compute in ("auto", "float32", "bfloat16", "float64"), "compute", self.compute, "use auto, bfloat16, float32 or float64"
-        )
+        require(self.compute in ("auto", "float32", "bfloat16", "float64"), "compute", self.compute, "use auto, float32, bfloat16, float64")
         require(0 <= self.seed < 2**32, "seed", self.seed, "use an integer from 0 to 2^32 - 1")
 
 
