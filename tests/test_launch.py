@@ -119,8 +119,10 @@ def test_two_processes_of_this_machine_are_one_run(file: Path, monkeypatch: pyte
 
 
 def test_the_batch_script_says_what_was_asked_for(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    words = ["--setup", "module load cuda", *"--nodes 2 --gpus-per-node 8 --partition long --memory 64 --minutes 90".split()]
-        "module load cuda"
+    words = [
+        "--setup",
+        "module load cuda",
+        *["--nodes", "2", "--gpus-per-node", "8", "--partition", "long", "--memory", "64", "--minutes", "90"],
     ]
     text = said(["slurm", "quick.py", *words, "--stages.0.lr", "0.1", "--run", "runs/a", "--dry-run"], 0, capfd)
     expected = ["nodes=2", "gpus-per-node=8", "ntasks-per-node=8", "partition=long", "mem=64GB", "time=90", "requeue", "signal=USR2@90"]
