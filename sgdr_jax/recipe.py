@@ -104,22 +104,19 @@ def _choose_lr(setting: Setting, p: StagePlan, stage: StageRun, done: list[dict[
 
 
 def _keeping(
-    p: StagePlan, book: Logbook, rates: tuple[float, ...], done: list[dict[str, Any]], spent: Callable[[], float]
+    p: StagePlan, book: Logbook, rates: tuple[float, ...], done: list[dict[str, Any]], spent: Callable[[], float], due: Callable[[], bool]
 ) -> tuple[Callable[[dict[str, Any]], None], Callable[[TrainState, Standing], None]]:
     """How a stage keeps its rows and its checkpoints: the `log` and `save` of `loop.Work`."""
 
     def log(row: dict[str, Any]) -> None:
-        extra = {
-            "stage": p.stage.name,
-            "stage_index": p.index,
-            "epoch": row["step"] / p.steps_per_epoch,
-            "seconds": spent(),
-        }
+        extra = {"stage": p.stage.name, "stage_index": p.index, "epoch": row["step"] / p.steps_per_epoch, "seconds": spent()}
         if "lr" in row:
             row = row | {"lr": dict(zip(p.trained, row["lr"], strict=True))}
         book.append(row | extra)
 
     def save(state: TrainState, standing: Standing) -> None:
+        if not due():
+            return
         b = standing.best
         facts = Memory(
             stage=p.index,
@@ -173,7 +170,7 @@ def run_stage(
     rates = tuple(memory.lr) if memory else _choose_lr(setting, p, stage, done, book, ui)
     hyper = hyper_rows(setting, p, rates)
 
-    log, save = _keeping(p, book, rates, done, spent)
+    log, save = _keeping(p, book, rates, done, spent, setting.due)
     if first < p.steps and not standing.stopped:
         with ui.bar(p.stage.name, p.steps - first) as tick:
             work = Work(
@@ -261,6 +258,7 @@ def run(
     compile_ahead: bool | None = None,
     prepared: Callable[[Experiment], Setting] | None = None,
     pictures: bool = True,
+    network: bool = True,
 ) -> dict[str, Any]:
     """Runs an experiment from data to final numbers, keeping everything in a run folder.
 
@@ -273,6 +271,7 @@ def run(
         compile_ahead: compile the next stages while one trains; None does where the device is not the processor that compiles.
         prepared: makes the experiment ready to run, in place of `prepare`.
         pictures: draw the run's pictures at its end.
+        network: keep the final network.
 
     Returns:
         The summary that is also kept as summary.json: stages, validation and test figures, seconds (of a lane its
@@ -308,6 +307,8 @@ def run(
                 now, best = run_stage(setting, p, now, best, memory, done, book, ui)
                 memory = None
             ready("evaluation")
+        if network:
+            _keep_final(setting, now, book)
         summary = conclude(setting, now, done, book, ui, loaded)
         summary["compiled"] = (compiled() - before)._asdict()
         summary["seconds"] = loaded + setting.engine.now() - started
@@ -349,8 +350,8 @@ def _remember(setting: Setting, book: Logbook) -> Memory | None:
     return memory
 
 
-def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: Logbook, ui: Quiet, loaded: float) -> dict[str, Any]:
-    """Keeps the final network, and what it says of all held-out examples, plain and with test-time augmentation."""
+def _keep_final(setting: Setting, now: Network, book: Logbook) -> None:
+    """Keeps the final network, with what is needed to use it."""
     facts = {
         "size": now.size,
         "classes": list(setting.data.classes),
@@ -361,6 +362,10 @@ def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: L
         "std": setting.engine.network.std.tolist(),
     }
     _save(book.path, "final", {"params": now.params, "stats": now.stats}, facts)
+
+
+def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: Logbook, ui: Quiet, loaded: float) -> dict[str, Any]:
+    """What the final network says of all held-out examples, plain and with test-time augmentation."""
     experiment = setting.experiment
     results: dict[str, Any] = {
         "stages": done,
@@ -374,7 +379,7 @@ def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: L
     fitted = None
     for split in (split for split in ("valid", "test") if split in setting.images):
         images, labels = setting.images[split], setting.data.labels[split]
-        how: dict[str, Any] = {"labels": labels, "multi_label": facts["multi_label"], "classes": len(setting.data.classes)}
+        how: dict[str, Any] = {"labels": labels, "multi_label": setting.data.multi_label, "classes": len(setting.data.classes)}
         began, how["plain"] = setting.engine.now(), cached_logits(setting, now.params, now.stats, now.size, split, ui)
         from_cache = setting.engine.now() - began
         seen = predict_views(setting.engine, experiment, now.params, now.stats, images, now.size, ui, f"evaluating {split}", **how)

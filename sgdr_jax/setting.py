@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ class Setting(NamedTuple):
         images: split name to its images, resident or streamed.
         params, stats: the network before the first stage: pretrained body, fresh head.
         loaded: where they come from.
+        due: whether it is time for a checkpoint, asked at each cycle's end (see `Pace`).
     """
 
     experiment: Experiment
@@ -47,6 +49,24 @@ class Setting(NamedTuple):
     params: Tree
     stats: Tree
     loaded: Loaded
+    due: Callable[[], bool] = lambda: True
+
+
+class Pace:
+    """Says whether it is time again: after so many seconds since it was, or since the beginning.
+
+    A checkpoint of a small network takes as long as dozens of its updates, and saves no more work than was done since the one before.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._seconds, self._clock, self._last = seconds, clock, clock()
+
+    def __call__(self) -> bool:
+        now = self._clock()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
 
 
 def prepare(experiment: Experiment, ui: Quiet | None = None, like: Setting | None = None) -> Setting:

@@ -17,7 +17,7 @@ from .lanes import Lanes
 from .ledger import Entry, Keep, entries, keep_failure, tidy
 from .plan import plan
 from .progress import Quiet
-from .setting import Setting, ground, prepare
+from .setting import Pace, Setting, ground, prepare
 from .sweep import Sweep, SweepRun, expand, run_folder
 from .sweep import keep as keep_sweep
 from .types import InputError
@@ -66,6 +66,7 @@ def work(
     lanes: int | None = None,
     retry: bool = False,
     keep: Keep = "results",
+    pace: float = 60.0,
     experiment_file: str | Path | None = None,
     ui: Quiet | None = None,
 ) -> list[Entry]:
@@ -77,6 +78,7 @@ def work(
         lanes: runs side by side at most; None leaves it to the planner, 1 does one after the other.
         retry: also do the runs that failed before.
         keep: what is left of a run's folder when it has finished; see `ledger.Keep`.
+        pace: seconds of work that an interruption may cost a run: checkpoints at cycle ends are no closer than this. 0: at each of them.
         experiment_file: for the commit in environment.json.
         ui: progress; silent by default.
 
@@ -97,7 +99,7 @@ def work(
                 sizes[run.experiment.data] = run.experiment.data.open().sizes["train"]
         for data, size in sizes.items():
             for group in together([run for run in todo if run.experiment.data == data], size):
-                _work_group(group, lanes, _How(folder, keep, experiment_file, ui))
+                _work_group(group, lanes, _How(folder, keep, pace, experiment_file, ui))
     return entries(folder, runs)
 
 
@@ -106,6 +108,7 @@ class _How(NamedTuple):
 
     folder: Path
     keep: Keep
+    pace: float
     experiment_file: str | Path | None
     ui: Quiet
 
@@ -150,8 +153,13 @@ def _alone(setting: Setting, run: SweepRun, how: _How) -> Any:
 
 def _run(run: SweepRun, how: _How, prepared: Callable[[Experiment], Setting]) -> dict[str, Any]:
     own = run_folder(how.folder, run.hash)
-    file: dict[str, Any] = {"resume": True, "experiment_file": how.experiment_file}
-    summary = recipe.run(run.experiment, own, **file, ui=how.ui, compile_ahead=False, prepared=prepared, pictures=False)
+    options: dict[str, Any] = {"resume": True, "experiment_file": how.experiment_file}
+    options |= {"pictures": False, "network": how.keep != "results"}
+
+    def paced(experiment: Experiment) -> Setting:
+        return prepared(experiment)._replace(due=Pace(0 if experiment.checkpoint_steps else how.pace))
+
+    summary = recipe.run(run.experiment, own, **options, ui=how.ui, compile_ahead=False, prepared=paced)
     tidy(own, how.keep)
     return summary
 

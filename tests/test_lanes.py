@@ -13,6 +13,7 @@ from sgdr_jax.logbook import read
 from sgdr_jax.meeting import Meeting, Together
 from sgdr_jax.progress import Quiet
 from sgdr_jax.schedules import Constant, Sgdr
+from sgdr_jax.setting import Pace
 from sgdr_jax.sweep import expand, run_folder
 from sgdr_jax.trained import open_trained
 from sgdr_jax.workers import portions, shape, together, work
@@ -243,7 +244,7 @@ def test_seconds_of_lanes_add_up_to_those_of_their_group(tmp_path):
 def test_what_a_finished_run_keeps(tmp_path, keep, there):
     stage = dataclasses.replace(CACHED, schedule=Constant(1))
     sweep = Sweep("s", base(stage, augment=(), snapshots=Snapshots(last=1)), (grid({"stages.0.lr": (0.01, 1e30)}),), seeds=(0, 1))
-    done = work(sweep, tmp_path, keep=keep)
+    done = work(sweep, tmp_path, keep=keep, pace=0)
     assert [entry.state for entry in done] == ["finished", "finished", "failed", "failed"]
     for entry in done[:2]:
         own = run_folder(tmp_path, entry.run.hash)
@@ -255,3 +256,15 @@ def test_what_a_finished_run_keeps(tmp_path, keep, there):
                 open_trained(own)
         else:
             assert open_trained(own).classes == ("rings0", "rings1", "rings2")
+
+
+def test_checkpoints_keep_their_distance(tmp_path):
+    clock = [0.0]
+    due, seen = Pace(10, lambda: clock[0]), []
+    for now in (1, 9.9, 10, 12, 19, 25, 26, 34.9, 35):
+        clock[0] = now
+        seen.append(due())
+    assert seen == [False, False, True, False, False, True, False, False, True]
+    sweep = Sweep("s", base(dataclasses.replace(CACHED, schedule=Constant(1)), augment=()), (), seeds=(0, 1))
+    work(sweep, tmp_path, keep="all")  # done in less than a minute
+    assert not list(tmp_path.glob("runs/*/checkpoints")) and len(list(tmp_path.glob("runs/*/final"))) == 2
