@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import submitit  # noqa: F401 (it sets up logging anew, which inside a test would close what pytest captures with)
 import yaml
 
 from sgdr_jax import hosts
