@@ -24,7 +24,7 @@ from .progress import Quiet
 from .rng import key_for
 from .sampling import Batch
 from .state import Tree
-from .types import Augmentation
+from .types import Augmentation, Source
 
 
 class Setting(NamedTuple):
@@ -69,18 +69,19 @@ class Pace:
         return True
 
 
-def prepare(experiment: Experiment, ui: Quiet | None = None, like: Setting | None = None) -> Setting:
+def prepare(experiment: Experiment, ui: Quiet | None = None, like: Setting | None = None, source: Source | None = None) -> Setting:
     """Opens the data, refuses what the plan refuses, decodes, builds and loads. Raises InputError for anything that does not fit.
 
     Args:
         experiment: what is to be run.
         ui: told what was found.
-        like: the setting of an experiment with the same `ground`: its data, programs and frozen arrays are used again.
+        like: the setting of an experiment with the same `ground`: its data, programs and loaded arrays are used again.
+        source: the experiment's data, where they have been opened.
     """
     ui = ui or Quiet()
     if like:
         return _prepare_like(experiment, like)
-    data, schedule, programs, (params, stats, loaded) = together(lambda: _load(experiment, ui))
+    data, schedule, programs, (params, stats, loaded) = together(lambda: _load(experiment, source or experiment.data.open(), ui))
     same("the data", data.fingerprint)
     same("the weights", loaded.record())
     params, stats = programs.hold((params, stats))
@@ -92,9 +93,8 @@ def prepare(experiment: Experiment, ui: Quiet | None = None, like: Setting | Non
     return Setting(experiment, data, schedule, programs, feeds, params, stats, loaded)
 
 
-def _load(experiment: Experiment, ui: Quiet) -> tuple[Data, Plan, Engine, tuple[Tree, Tree, Loaded]]:
+def _load(experiment: Experiment, source: Source, ui: Quiet) -> tuple[Data, Plan, Engine, tuple[Tree, Tree, Loaded]]:
     """What a host can do, and fail in, by itself."""
-    source = experiment.data.open()
     schedule = plan(experiment, source.sizes["train"])
     data = load_for(experiment, source, schedule.largest_size, ui)
     for name, reason in data.bad[:10]:
@@ -119,18 +119,10 @@ def ground(experiment: Experiment) -> str:
 
 def _prepare_like(experiment: Experiment, like: Setting) -> Setting:
     schedule = plan(experiment, len(like.data.labels["train"]))
-    _, params, stats, loaded = pretrained.start(
-        experiment.model, len(like.data.classes), like.data.channels, key_for(experiment.seed, "init")
-    )
-    params, stats = (_same(now, known) for now, known in ((params, like.params), (stats, like.stats)))
-    params, stats = like.engine.hold((params, stats))
-    return like._replace(experiment=experiment, plan=schedule, params=params, stats=stats, loaded=loaded)
-
-
-def _same(tree: Tree, known: Tree) -> Tree:
-    """A tree with the very arrays of `known` for the layer groups that are equal in both."""
-    equal = {g: jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(a, b), tree[g], known[g])) for g in tree}
-    return {g: known[g] if equal[g] else tree[g] for g in tree}
+    drawn = pretrained.drawn_anew(experiment.model, like.engine.network, like.loaded, key_for(experiment.seed, "init"))
+    same = experiment.seed == like.experiment.seed
+    params, stats = (known if same else known | like.engine.hold(new) for known, new in zip((like.params, like.stats), drawn, strict=True))
+    return like._replace(experiment=experiment, plan=schedule, params=params, stats=stats)
 
 
 def augmentations(setting: Setting, p: StagePlan) -> tuple[Augmentation, ...]:

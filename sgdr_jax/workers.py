@@ -20,7 +20,7 @@ from .progress import Quiet
 from .setting import Pace, Setting, ground, prepare
 from .sweep import Sweep, SweepRun, expand, run_folder
 from .sweep import keep as keep_sweep
-from .types import InputError
+from .types import InputError, Source
 
 MOST = 16
 """Lanes at most, where their memory is no limit."""
@@ -93,13 +93,10 @@ def work(
     todo = [entry.run for entry in entries(folder, chosen) if not entry.summary and (retry or not entry.error)]
     if todo:
         ui.say(f"{sweep.name}: {len(todo)} of {len(runs)} runs to do")
-        sizes: dict[Any, int] = {}
-        for run in todo:
-            if run.experiment.data not in sizes:
-                sizes[run.experiment.data] = run.experiment.data.open().sizes["train"]
-        for data, size in sizes.items():
-            for group in together([run for run in todo if run.experiment.data == data], size):
-                _work_group(group, lanes, _How(folder, keep, pace, experiment_file, ui))
+        for data in dict.fromkeys(run.experiment.data for run in todo):
+            source = data.open()
+            for group in together([run for run in todo if run.experiment.data == data], source.sizes["train"]):
+                _work_group(group, source, lanes, _How(folder, keep, pace, experiment_file, ui))
     return entries(folder, runs)
 
 
@@ -113,11 +110,11 @@ class _How(NamedTuple):
     ui: Quiet
 
 
-def _work_group(group: list[SweepRun], lanes: int | None, how: _How) -> None:
+def _work_group(group: list[SweepRun], source: Source, lanes: int | None, how: _How) -> None:
     """Does runs of one shape, in portions."""
     ui = how.ui
     try:
-        setting = prepare(group[0].experiment, ui)
+        setting = prepare(group[0].experiment, ui, source=source)
     except InputError as error:
         for run in group:
             _tell(run, error, how)

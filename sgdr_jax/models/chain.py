@@ -38,9 +38,9 @@ class Network:
     graphs: Mapping[str, Any]
     shapes: Mapping[str, tuple[Tree, Tree]]
 
-    def init(self, key: Array) -> tuple[Tree, Tree]:
-        """Random parameters and fresh statistics: He-normal kernels (sd² = 2 / fan-in), scales and variances 1, layer
-        scales 1e-6, all else 0.
+    def init(self, key: Array, groups: Sequence[str] | None = None) -> tuple[Tree, Tree]:
+        """Random parameters and fresh statistics, of all groups or of those named: He-normal kernels (sd² = 2 / fan-in), scales and
+        variances 1, layer scales 1e-6, all else 0.
 
         A kernel's values depend on the key and the kernel's own name, not on the cuts or on other kernels. They are drawn on the host,
         where nothing has to be compiled for it, so this cannot be traced; `shapes` has what jax.eval_shape would give.
@@ -48,7 +48,8 @@ class Network:
         """
         words = np.asarray(jax.random.key_data(key)).ravel().tolist()
         params, stats = (
-            {name: jax.tree_util.tree_map_with_path(partial(_initial, words), self.shapes[name][i]) for name in self.groups} for i in (0, 1)
+            {name: jax.tree_util.tree_map_with_path(partial(_initial, words), self.shapes[name][i]) for name in groups or self.groups}
+            for i in (0, 1)
         )
         return params, stats
 
