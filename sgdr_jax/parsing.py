@@ -23,7 +23,7 @@ def parse(kind: type, argv: list[str], prog: str, default: Any = None, *, some: 
     Raises InputError, of one line, for words that do not fit.
     """
     caught = io.StringIO()
-    extra = ({} if default is None else {"default": default}) | ({"return_unknown_args": True} if some else {})
+    extra: dict[str, Any] = ({} if default is None else {"default": default}) | ({"return_unknown_args": True} if some else {})
     try:
         with contextlib.redirect_stderr(caught):
             return tyro.cli(kind, args=argv, prog=prog, description=kind.__doc__, config=(tyro.conf.AvoidSubcommands,), **extra)

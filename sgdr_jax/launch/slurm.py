@@ -97,13 +97,13 @@ class Slurm(Target):
         require(
             shutil.which("sbatch") is not None, "launch", "slurm", "run this where sbatch is, on a machine of the cluster, or use --dry-run"
         )
-        import submitit
+        from submitit.core.utils import FailedJobError
 
         jobs: list[Any] = []
         try:
             with executor.batch():
                 jobs = [executor.submit(Command(words, Path.cwd())) for words in commands]
-        except submitit.core.utils.FailedJobError as error:
+        except FailedJobError as error:
             raise InputError(f"Slurm refused the job: {str(error).strip().splitlines()[-1]}") from error
         return [job.job_id for job in jobs]
 
