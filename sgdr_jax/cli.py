@@ -11,6 +11,7 @@ import re
 import sys
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ USAGE = """usage: sgdr-jax COMMAND …
   plan     FILE [options]           what an experiment would do, stage by stage
   train    FILE [--run DIR] [--resume] [options]
                                     run an experiment
-  sweep    FILE [--dir DIR] [--dry-run] [--only 3,7] [options]
+  sweep    FILE [--dir DIR] [--dry-run] [--only 3,7] [--workers N] [--store URL] [options]
                                     run a sweep: an experiment along axes of its fields
   find-lr  FILE [--stage N] [options]
                                     the learning-rate finder, as table and picture
@@ -103,7 +104,14 @@ def _dispatch(argv: list[str]) -> None:
     else:
         near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *ALONE], 1)
         raise InputError(f"{name!r} is no command; " + (f"did you mean {near[0]}? " if near else "") + "sgdr-jax --help lists them")
-    experiments = {"data": _data, "plan": _plan, "train": _train, "sweep": _sweep, "find-lr": _find_lr, "show-batch": _show_batch}
+    experiments = {
+        "data": _data,
+        "plan": _plan,
+        "train": _train,
+        "sweep": partial(_sweep, rest[1:]),
+        "find-lr": _find_lr,
+        "show-batch": _show_batch,
+    }
     run = experiments | {"eval": _eval, "predict": _predict, "compare": _compare, "prepare": _prepare, "models": _models}
     run[name](command, rest[0] if rest else "")
 
@@ -233,10 +241,10 @@ def _train_here(command: TrainCommand, file: str, ui: Quiet, led: Any) -> None:
     ui.say(f"run folder: {folder}")
 
 
-def _sweep(command: SweepCommand, file: str) -> None:
+def _sweep(words: list[str], command: SweepCommand, file: str) -> None:
     from .commands.sweep import sweep
 
-    sweep(command, file, Terminal())
+    sweep(command, file, words, Terminal())
 
 
 def _find_lr(command: FindLrCommand, _: str) -> None:

@@ -22,7 +22,7 @@ LAYERS = (
     "schedules augment models datasets metrics sampling torch_file state",
     "compilation hosts calibrate",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
-    "bystander ledger survey steps plan loop lr_finder precompute tta pretrained measure",
+    "bystander ledger store crew survey steps plan loop lr_finder precompute tta pretrained measure",
     "feed report tables options compare",
     "engine charts",
     "evaluate setting show communication answers",
@@ -51,6 +51,9 @@ DOORS = {
     "safetensors": "pretrained",
     "huggingface_hub": "weights",
     "tyro": "cli options",
+    "optuna": "store",
+    "sqlalchemy": "store",
+    "filelock": "store",
     "pickle": "torch_file",
     "tensorflow": None,
     "torch": None,
@@ -63,7 +66,7 @@ DOORS = {
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
 WITHOUT_JAX = """__init__ types progress labels caches style examples significance snapshots config weights decode placement canvas
     lesson2 sampling pipeline survey plan report compare charts answers logbook tables options cli experiment_file sweep ledger meeting
-    commands schedules augment models datasets metrics calibrate"""
+    store crew commands schedules augment models datasets metrics calibrate"""
 NEEDS_JAX = {
     "augment/kernel",
     "augment/resampling",
