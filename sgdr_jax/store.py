@@ -19,7 +19,7 @@ import platform
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -94,12 +94,12 @@ class Store:
             time.sleep(self._pause)
             self._busy = False
         while True:
-            tries = self._tries()
-            for key, trials in tries.items():
-                for trial in trials:
-                    if trial.state.name == "RUNNING" and key not in self._held and self._gone(trial.user_attrs.get("worker", "")):
-                        _log.warning("the worker %s of run %s has gone", trial.user_attrs.get("worker", ""), trial.user_attrs["number"])
-                        self._set(trial._trial_id, "FAIL")
+            running = [t for trials in self._tries().values() for t in trials if t.state.name == "RUNNING"]
+            gone = self._gone({t.user_attrs.get("worker", "") for t in running} - {self.worker})
+            for trial in running:
+                if (worker := trial.user_attrs.get("worker", "")) in gone:
+                    _log.warning("the worker %s of run %s has gone", worker, trial.user_attrs["number"])
+                    self._set(trial._trial_id, "FAIL")
             self.fill(runs)
             if self._free:
                 return True
@@ -162,14 +162,14 @@ class Store:
 
     # ---- life signs ----
 
-    def _gone(self, worker: str) -> bool:
-        """Whether a worker has stood still for too long."""
-        count, now = self._storage.get_study_user_attrs(self._study).get(f"beat {worker}", -1), time.monotonic()
-        before, since = self._seen.get(worker, (None, now))
-        if count != before:
-            self._seen[worker] = (count, now)
-            return False
-        return now - since > self._grace
+    def _gone(self, workers: Collection[str]) -> set[str]:
+        """Those of the workers that have stood still for too long."""
+        counts, now = self._storage.get_study_user_attrs(self._study), time.monotonic()
+        for worker in workers:
+            count = counts.get(f"beat {worker}", -1)
+            if worker not in self._seen or self._seen[worker][0] != count:
+                self._seen[worker] = (count, now)
+        return {worker for worker in workers if now - self._seen[worker][1] > self._grace}
 
     def expect(self, workers: int | None = None) -> int:
         """How many workers share the sweep, as far as is known; with a number, lets the others know."""
