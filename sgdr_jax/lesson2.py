@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any, Literal
 
 from .augment import side_on
@@ -48,8 +49,9 @@ def lesson2(
         bn: batch normalisation of the unfrozen body; "frozen" keeps the stored statistics (small sets).
         patience: cycle ends without improvement until the last stage stops; None runs all cycles.
         optimizer: overrides the experiment's.
-        find: settings of the finder; its ratio is replaced by the recipe's in the unfrozen stages. None takes the lesson's own rule, a
-            tenth of the rate at the lowest loss.
+        find: settings of the finder; its ratio is replaced by the recipe's in the unfrozen stages. None takes the combined rule, and for
+            the unfrozen stages, whose updates cost more, two orders of 20 updates from 1e-4 to 0.5; on a set of a few batches these go on
+            for up to ten epochs.
 
     Returns:
         Three stages (two without step 4, one more with `gradual`), ready for `Experiment.stages`; add a stage with a larger size to go on.
@@ -60,13 +62,19 @@ def lesson2(
         >>> [stage.name for stage in lesson2(96, similar_to_imagenet=False)]
         ['cached head', 'head', 'all']
     """
-    find = find or Find("minimum")
     common = {"size": size, "optimizer": optimizer}
     cached = Stage(
-        "cached head", train="head", lr=find, schedule=Sgdr(cached_cycles), precompute=True, augment=views > 0, views=views, **common
+        "cached head",
+        train="head",
+        lr=find or Find(epochs=10),
+        schedule=Sgdr(cached_cycles),
+        precompute=True,
+        augment=views > 0,
+        views=views,
+        **common,
     )
     head = Stage("head", train="head", lr=None, schedule=Sgdr(head_cycles), **common) if head_cycles else None
-    body = Find(**{**vars(find), "ratio": 10.0 if similar_to_imagenet else 3.0})
+    body = replace(find or Find(start=1e-4, stop=0.5, steps=20, orders=2, epochs=10), ratio=10.0 if similar_to_imagenet else 3.0)
     upper = Stage("gradual", train=1, lr=body, schedule=gradual, bn=bn, patience=patience, **common) if gradual else None
     if budget is not None:
         spent = head_cycles + (_epochs(gradual) if gradual else 0)
@@ -74,6 +82,25 @@ def lesson2(
         cycles, cycle_len = fit_cycles(budget - spent, cycle_mult)
     everything = Stage("all", train="all", lr=body, schedule=Sgdr(cycles, cycle_len, cycle_mult), bn=bn, patience=patience, **common)
     return tuple(stage for stage in (cached, head, upper, everything) if stage)
+
+
+def gradually(stage: Stage, groups: int, each: Schedule) -> tuple[Stage, ...]:
+    """A stage that trains everything, with stages before it that unfreeze one more layer group each, from the last one down.
+
+    Args:
+        stage: the last of them; the others differ from it in name, in what trains, and in their schedule.
+        groups: layer groups of the model, at least 1; the first stage trains the last group alone.
+        each: schedule of the stages before the last.
+
+    Source: Howard & Ruder 2018, "Universal Language Model Fine-tuning" (one epoch each).
+
+    Example:
+        >>> [(s.name, s.train) for s in gradually(Stage("all", schedule=Sgdr(2)), 3, Sgdr())]
+        [('all, last 1', -1), ('all, last 2', -2), ('all', 'all')]
+    """
+    lr = None if isinstance(stage.lr, tuple) else stage.lr  # one rate for each group fits the last stage only
+    before = (replace(stage, name=f"{stage.name}, last {k}", train=-k, schedule=each, lr=lr or Find()) for k in range(1, groups))
+    return (*before, stage)
 
 
 def _epochs(schedule: Schedule) -> float:

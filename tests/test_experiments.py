@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from sgdr_jax.config import config_hash, from_json, to_json
+from sgdr_jax.config_json import config_hash, from_json, to_json
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.experiment_file import load, load_sweep
 from sgdr_jax.plan import as_csv, plan
