@@ -112,7 +112,7 @@ def _forward(chain: Network, dtype: Any) -> Callable[..., jax.Array]:
 
 def _merge(parts: list[np.ndarray], like: Tree) -> Tree:
     """Statistics of all examples from their own, rows of the leaves of `like` side by side: the mean of the means, and the mean of the
-    variances plus the variance of the means; float64, then float32."""
+    variances plus the variance of the means; in float64, then as precise as `like`."""
     leaves, structure = jax.tree.flatten(like)
     columns = np.split(np.concatenate(parts).astype(np.float64), np.cumsum([leaf.size for leaf in leaves])[:-1], axis=1)
     each = jax.tree.unflatten(structure, columns)
@@ -121,7 +121,7 @@ def _merge(parts: list[np.ndarray], like: Tree) -> Tree:
         if set(tree) == {"mean", "var"}:
             mean = tree["mean"].mean(0)
             var = tree["var"].mean(0) + np.square(tree["mean"] - mean).mean(0)
-            return {"mean": mean.astype(np.float32), "var": var.astype(np.float32)}
+            return {"mean": mean.astype(leaves[0].dtype), "var": var.astype(leaves[0].dtype)}
         return {name: finish(part) for name, part in tree.items()}
 
     return finish(each)

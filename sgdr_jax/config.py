@@ -360,8 +360,8 @@ class Experiment:
     """Stop when more than this share of the image files cannot be read; below it they are named and left out."""
     checkpoint_steps: int | None = None
     """Save every so many steps besides the cycle ends; None: cycle ends only."""
-    compute: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the network's arithmetic; parameters and statistics stay float32. auto: float32 on CPU, else bfloat16."""
+    compute: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    """Of the network's arithmetic; auto: float32 on CPU, else bfloat16. Parameters are float32, with float64 (JAX_ENABLE_X64=1) float64."""
     parallel: Parallel = Parallel()
     """How the work is spread over devices."""
     seed: int = 0
@@ -386,5 +386,5 @@ class Experiment:
         require(
             self.checkpoint_steps is None or self.checkpoint_steps >= 1, "checkpoint_steps", self.checkpoint_steps, "use 1 or more, or None"
         )
-        require(self.compute in ("auto", "float32", "bfloat16"), "compute", self.compute, "use auto, float32 or bfloat16")
+        require(self.compute in ("auto", "float32", "bfloat16", "float64"), "compute", self.compute, "use auto, float32, bfloat16, float64")
         require(0 <= self.seed < 2**32, "seed", self.seed, "use an integer from 0 to 2^32 - 1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -17,6 +18,7 @@ from .config import Experiment, Optimizer
 from .feed import Images, rows
 from .mesh import Devices, compute_dtype, devices, readable
 from .models.chain import Network
+from .models.precision import precision
 from .plan import StagePlan
 from .sampling import Batch, eval_batches
 from .state import Tree
@@ -62,9 +64,23 @@ class Engine:
 
     rehearsing: ClassVar[bool] = False
 
+    @property
+    def precision(self) -> Any:
+        """The dtype of parameters, statistics and rates."""
+        return precision(self.dtype)
+
+    def hold(self, tree: Any) -> Any:
+        """Puts the arrays of a network where they belong, in the precision of parameters."""
+        kind = np.dtype(self.precision)
+        return self.devices.hold(jax.tree.map(lambda x: x if x.dtype == kind else x.astype(kind), tree))
+
     def step(self, p: StagePlan) -> Callable[..., Any]:
         """The compiled training update of a stage; donates its state."""
         return self.update(optim.kind(p.optimizer), p.trained, p.collects, p.stage.accumulate)
+
+    def now(self) -> float:
+        """Seconds on the run's own clock: time as it passes, or of runs that share one program the run's part of it (see `lanes`)."""
+        return time.perf_counter()
 
     def once(self, key: Any, compute: Callable[[], Any]) -> Any:
         """What `compute` gives; computed once for all runs in one program (see `lanes`) that ask for it under the same key."""

@@ -4,6 +4,8 @@ Each lane is a run as `recipe.run` does it, with its own run folder; it knows no
 waits until all lanes have come to theirs, and is then done for all of them by one vectorised program; the other programs, which turn
 examples into examples, are run once for each distinct call, so that lanes with the same seed share their augmented images, and all lanes
 what a common frozen body makes of them. A lane may stop early or fail: its place in the program then computes something that nobody reads.
+A lane's seconds are its share of the time: what all do at once counts in equal parts for each, what one does while others wait for it alone
+(see `Meeting.seconds`).
 
 Whether the vectorised update gains anything over one update after the other is tried out when an update is first called for: for heads and
 small networks it does, for large convolutions with a kernel for each lane it seldom does, and those are then updated in turn.
@@ -200,6 +202,9 @@ class _LaneEngine(Engine):
             return after._replace(params=state.params | after.params, stats=state.stats | after.stats), sums
 
         return update
+
+    def now(self) -> float:
+        return self.meeting.seconds
 
     def once(self, key: Any, compute: Callable[[], Any]) -> Any:
         while key in self.shared.computing:

@@ -7,13 +7,26 @@ failed/HASH.json    why the run failed the last time it was tried
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from .logbook import read_summary
 from .sweep import SweepRun, run_folder
 from .types import InputError
+
+Keep = Literal["results", "final", "all"]
+"""What a finished run of a sweep keeps: its numbers, answers, rows and plan; also the networks that it ended with; also its checkpoints."""
+
+_LEFT_OUT = {"results": ("checkpoints", "final", "snapshots"), "final": ("checkpoints",), "all": ()}
+
+
+def tidy(folder: Path, keep: Keep) -> None:
+    """Deletes from a finished run's folder what is not to be kept; an unfinished run, which needs it to go on, is left alone."""
+    if read_summary(folder):
+        for name in _LEFT_OUT[keep]:
+            shutil.rmtree(folder / name, ignore_errors=True)
 
 
 class Entry(NamedTuple):

@@ -6,6 +6,7 @@ Nothing here runs at the same time as anything else, so what the tasks share nee
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -40,6 +41,7 @@ class _Task(threading.Thread):
         self.answer: Any = None
         self.outcome: Any = None
         self.over = self.stopping = False
+        self.seconds = 0.0
         self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
 
     def run(self) -> None:
@@ -72,16 +74,32 @@ class Meeting:
 
     Args:
         between: called after each round, when every task has had a turn.
+        clock: seconds since any moment.
     """
 
-    def __init__(self, between: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, between: Callable[[], None] = lambda: None, clock: Callable[[], float] = time.perf_counter) -> None:
         self.current = threading.local()
-        self._between = between
+        self._between, self._clock = between, clock
+        self._sharing: Sequence[_Task] = ()
+        self._since = clock()
 
     @property
     def index(self) -> int:
         """Of the task that asks."""
         return self.current.index
+
+    @property
+    def seconds(self) -> float:
+        """That the task which asks has taken so far: each round and each thing done together counts in equal parts for those that take part
+        in it, so that the seconds of all tasks add up to those of the meeting. While a task waits for others its clock stands."""
+        return self.current.task.seconds + (self._clock() - self._since) / len(self._sharing)
+
+    def _share(self, tasks: Sequence[_Task]) -> None:
+        """From now on these take part."""
+        now = self._clock()
+        for task in self._sharing:
+            task.seconds += (now - self._since) / len(self._sharing)
+        self._sharing, self._since = tasks, now
 
     def turn(self) -> None:
         """Lets the other tasks have their turns."""
@@ -99,12 +117,16 @@ class Meeting:
         ready = tasks
         try:
             while ready:
+                self._share(ready)
                 for task in ready:
                     task.resume()
+                    if task.over:
+                        self._share([other for other in ready if not other.over])
                 self._between()
                 going = [task for task in ready if not task.over and task.wish is None]
                 ready = going or self._meet([task for task in tasks if not task.over])
         finally:
+            self._share(())
             for task in tasks:
                 while not task.over:
                     task.stopping = True
@@ -118,6 +140,7 @@ class Meeting:
             return []
         first = min((wish for _, wish in wishes), key=lambda wish: (wish.rank, wish.fresh))
         chosen = [(task, wish) for task, wish in wishes if wish.what is first.what and wish.fresh == first.fresh]
+        self._share([task for task, _ in chosen])
         answers = first.what({task.index: wish.args for task, wish in chosen})
         for task, _ in chosen:
             task.wish, task.answer = None, answers[task.index]

@@ -242,6 +242,8 @@ def devices(parallel: Parallel) -> Devices:
 
 
 def compute_dtype(compute: str) -> Any:
-    """The dtype of network arithmetic: "auto" is float32 on CPU and bfloat16 elsewhere."""
+    """The dtype of network arithmetic: "auto" is float32 on CPU and bfloat16 elsewhere. Raises InputError for a float64 that jax lacks."""
+    ready = compute != "float64" or jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+    require(ready, "compute", compute, "set JAX_ENABLE_X64=1 in the environment, without which jax has no float64")
     name = ("float32" if jax.default_backend() == "cpu" else "bfloat16") if compute == "auto" else compute
     return jax.numpy.dtype(name)

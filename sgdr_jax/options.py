@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from .config import Experiment, require
+from .ledger import Keep
 
 Overrides = Annotated[Experiment, tyro.conf.arg(name="")]
 
@@ -98,6 +99,9 @@ class SweepCommand:
     """Most runs side by side in one program; by default as many as gain by it, 1 does one after the other."""
     retry: bool = False
     """Also do the runs again that failed before."""
+    keep: Keep = "results"
+    """What a finished run keeps: its numbers, answers and rows; with `final` the networks that it ended with, which eval and predict need;
+    with `all` its checkpoints too."""
 
 
 @dataclass

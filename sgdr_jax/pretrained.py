@@ -108,6 +108,13 @@ def start(model: Model, classes: int, channels: int, key: jax.Array) -> tuple[Ne
     return network.normalised(mean, std) if mean and std else network, params, stats, loaded
 
 
+def drawn_anew(model: Model, network: Network, loaded: Loaded, key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters and statistics of those groups of a network that `start` draws with the key, that is of all which it does not load."""
+    if loaded.source is None or not isinstance(model, ChainModel):
+        return network.init(key)
+    return ({}, {}) if model.head == "classifier" else network.init(key, ("head",))
+
+
 def load_into(
     model: ChainModel, network: Network, params: Mapping[str, Any], stats: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], Loaded]:

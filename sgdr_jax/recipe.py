@@ -107,22 +107,19 @@ def _choose_lr(setting: Setting, p: StagePlan, stage: StageRun, done: list[dict[
 
 
 def _keeping(
-    p: StagePlan, book: Logbook, rates: tuple[float, ...], done: list[dict[str, Any]], began: float
+    p: StagePlan, book: Logbook, rates: tuple[float, ...], done: list[dict[str, Any]], spent: Callable[[], float], due: Callable[[], bool]
 ) -> tuple[Callable[[dict[str, Any]], None], Callable[[TrainState, Standing], None]]:
     """How a stage keeps its rows and its checkpoints: the `log` and `save` of `loop.Work`."""
 
     def log(row: dict[str, Any]) -> None:
-        extra = {
-            "stage": p.stage.name,
-            "stage_index": p.index,
-            "epoch": row["step"] / p.steps_per_epoch,
-            "seconds": time.perf_counter() - began,
-        }
+        extra = {"stage": p.stage.name, "stage_index": p.index, "epoch": row["step"] / p.steps_per_epoch, "seconds": spent()}
         if "lr" in row:
             row = row | {"lr": dict(zip(p.trained, row["lr"], strict=True))}
         book.append(row | extra)
 
     def save(state: TrainState, standing: Standing) -> None:
+        if not due():
+            return
         b = standing.best
         facts = Memory(
             stage=p.index,
@@ -132,7 +129,7 @@ def _keeping(
             stale=standing.stale,
             stopped=standing.stopped,
             best=[b.score.accuracy, b.score.loss, b.stage, b.cycle] if b else None,
-            seconds=time.perf_counter() - began,
+            seconds=spent(),
             stages=done,
             lowered=list(standing.lowered) if np.isfinite(standing.lowered.best) else None,
         )
@@ -156,7 +153,11 @@ def run_stage(
     ui: Quiet,
 ) -> tuple[Network, Best | None]:
     """Runs one stage from `now`, or from a checkpoint of it when `memory` speaks of this stage; appends its summary to `done`."""
-    began = time.perf_counter() - (memory.seconds if memory else 0.0)
+    began = setting.engine.now() - (memory.seconds if memory else 0.0)
+
+    def spent() -> float:
+        return setting.engine.now() - began
+
     ui.say(f"[bold]{p.stage.name}[/bold]: {p.steps} updates at {p.size_text} px, trains {', '.join(p.trained)}")
     copy = setting.engine.devices.hold
     first, standing, restored = 0, Standing(best), None
@@ -172,7 +173,7 @@ def run_stage(
     rates = tuple(memory.lr) if memory else _choose_lr(setting, p, stage, done, book, ui)
     hyper = hyper_rows(setting, p, rates)
 
-    log, save = _keeping(p, book, rates, done, began)
+    log, save = _keeping(p, book, rates, done, spent, setting.due)
     if first < p.steps and not standing.stopped:
         with ui.bar(p.stage.name, p.steps - first) as tick:
             work = Work(
@@ -200,7 +201,7 @@ def run_stage(
             )
     if leads():
         ensemble.keep_average(book.path, state, p.optimizer, p.size)
-    done.append(led(lambda: _stage_summary(book, p, rates, time.perf_counter() - began, standing)))
+    done.append(led(lambda: _stage_summary(book, p, rates, spent(), standing)))
     ui.say(
         f"  validation loss {done[-1]['valid_loss']:.4f}, accuracy {done[-1]['valid_accuracy']:.4f}"
         + (f"; stopped: {standing.stopped}" if standing.stopped else "")
@@ -260,6 +261,7 @@ def run(
     compile_ahead: bool | None = None,
     prepared: Callable[[Experiment], Setting] | None = None,
     pictures: bool = True,
+    network: bool = True,
 ) -> dict[str, Any]:
     """Runs an experiment from data to final numbers, keeping everything in a run folder.
 
@@ -272,9 +274,11 @@ def run(
         compile_ahead: compile the next stages while one trains; None does where the device is not the processor that compiles.
         prepared: makes the experiment ready to run, in place of `prepare`.
         pictures: draw the run's pictures at its end.
+        network: keep the final network.
 
     Returns:
-        The summary that is also kept as summary.json: stages, validation and test figures, seconds, what was compiled.
+        The summary that is also kept as summary.json: stages, validation and test figures, seconds (of a lane its
+        share, see `Engine.now`), what was compiled meanwhile by this process.
 
     Raises:
         InputError: for bad input, before anything is written where possible.
@@ -288,7 +292,7 @@ def run(
     same("the experiments", config_hash(experiment))
     if held:
         led(lambda: _check_weights(folder, setting.loaded.record()))
-    loaded = time.perf_counter() - began
+    loaded, started = time.perf_counter() - began, setting.engine.now()
     names = [str(device) for device in setting.engine.devices.mesh.devices.flat]
     how: dict[str, Any] = {"resume": resume, "experiment_file": experiment_file, "devices": names, "weights": setting.loaded.record()}
     opened = partial(open_run, folder, to_json(experiment), config_hash(experiment), **how)
@@ -306,11 +310,13 @@ def run(
                 now, best = run_stage(setting, p, now, best, memory, done, book, ui)
                 memory = None
             ready("evaluation")
+        if network:
+            _keep_final(setting, now, book)
         summary = conclude(setting, now, done, book, ui, loaded)
         summary["compiled"] = (compiled() - before)._asdict()
-        summary["seconds"] = time.perf_counter() - began
+        summary["seconds"] = loaded + setting.engine.now() - started
         book.write_summary(summary)
-        if leads():
+        if pictures and leads():
             report.pictures(book.path)
     return summary
 
@@ -347,8 +353,8 @@ def _remember(setting: Setting, book: Logbook) -> Memory | None:
     return memory
 
 
-def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: Logbook, ui: Quiet, loaded: float) -> dict[str, Any]:
-    """Keeps the final network, and what it says of all held-out examples, plain and with test-time augmentation."""
+def _keep_final(setting: Setting, now: Network, book: Logbook) -> None:
+    """Keeps the final network, with what is needed to use it."""
     facts = {
         "size": now.size,
         "classes": list(setting.data.classes),
@@ -359,6 +365,10 @@ def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: L
         "std": setting.engine.network.std.tolist(),
     }
     _save(book.path, "final", {"params": now.params, "stats": now.stats}, facts)
+
+
+def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: Logbook, ui: Quiet, loaded: float) -> dict[str, Any]:
+    """What the final network says of all held-out examples, plain and with test-time augmentation."""
     experiment = setting.experiment
     results: dict[str, Any] = {
         "stages": done,
@@ -372,9 +382,9 @@ def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: L
     fitted = None
     for split in (split for split in ("valid", "test") if split in setting.images):
         images, labels = setting.images[split], setting.data.labels[split]
-        how: dict[str, Any] = {"labels": labels, "multi_label": facts["multi_label"], "classes": len(setting.data.classes)}
-        began, how["plain"] = time.perf_counter(), cached_logits(setting, now.params, now.stats, now.size, split, ui)
-        from_cache = time.perf_counter() - began
+        how: dict[str, Any] = {"labels": labels, "multi_label": setting.data.multi_label, "classes": len(setting.data.classes)}
+        began, how["plain"] = setting.engine.now(), cached_logits(setting, now.params, now.stats, now.size, split, ui)
+        from_cache = setting.engine.now() - began
         seen = predict_views(setting.engine, experiment, now.params, now.stats, images, now.size, ui, f"evaluating {split}", **how)
         results[split] = seen.measures
         if leads():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from .progress import Quiet
 from .rng import key_for
 from .sampling import Batch
 from .state import Tree
-from .types import Augmentation
+from .types import Augmentation, Source
 
 
 class Setting(NamedTuple):
@@ -38,6 +39,7 @@ class Setting(NamedTuple):
         images: split name to its images, resident or streamed.
         params, stats: the network before the first stage: pretrained body, fresh head.
         loaded: where they come from.
+        due: whether it is time for a checkpoint, asked at each cycle's end (see `Pace`).
     """
 
     experiment: Experiment
@@ -48,23 +50,42 @@ class Setting(NamedTuple):
     params: Tree
     stats: Tree
     loaded: Loaded
+    due: Callable[[], bool] = lambda: True
 
 
-def prepare(experiment: Experiment, ui: Quiet | None = None, like: Setting | None = None) -> Setting:
+class Pace:
+    """Says whether it is time again: after so many seconds since it was, or since the beginning.
+
+    A checkpoint of a small network takes as long as dozens of its updates, and saves no more work than was done since the one before.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._seconds, self._clock, self._last = seconds, clock, clock()
+
+    def __call__(self) -> bool:
+        now = self._clock()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
+
+
+def prepare(experiment: Experiment, ui: Quiet | None = None, like: Setting | None = None, source: Source | None = None) -> Setting:
     """Opens the data, refuses what the plan refuses, decodes, builds and loads. Raises InputError for anything that does not fit.
 
     Args:
         experiment: what is to be run.
         ui: told what was found.
-        like: the setting of an experiment with the same `ground`: its data, programs and frozen arrays are used again.
+        like: the setting of an experiment with the same `ground`: its data, programs and loaded arrays are used again.
+        source: the experiment's data, where they have been opened.
     """
     ui = ui or Quiet()
     if like:
         return _prepare_like(experiment, like)
-    data, schedule, programs, (params, stats, loaded) = together(lambda: _load(experiment, ui))
+    data, schedule, programs, (params, stats, loaded) = together(lambda: _load(experiment, source or experiment.data.open(), ui))
     same("the data", data.fingerprint)
     same("the weights", loaded.record())
-    params, stats = programs.devices.hold((params, stats))
+    params, stats = programs.hold((params, stats))
     share = -(-data.bytes // programs.devices.count)
     resident, why = residence(experiment.images, share, data.kept, device=free(programs.devices))
     resident = everywhere(resident)
@@ -73,9 +94,8 @@ def prepare(experiment: Experiment, ui: Quiet | None = None, like: Setting | Non
     return Setting(experiment, data, schedule, programs, feeds, params, stats, loaded)
 
 
-def _load(experiment: Experiment, ui: Quiet) -> tuple[Data, Plan, Engine, tuple[Tree, Tree, Loaded]]:
+def _load(experiment: Experiment, source: Source, ui: Quiet) -> tuple[Data, Plan, Engine, tuple[Tree, Tree, Loaded]]:
     """What a host can do, and fail in, by itself."""
-    source = experiment.data.open()
     schedule = plan(experiment, source.sizes["train"])
     data = load_for(experiment, source, schedule.largest_size, ui)
     for name, reason in data.bad[:10]:
@@ -100,18 +120,10 @@ def ground(experiment: Experiment) -> str:
 
 def _prepare_like(experiment: Experiment, like: Setting) -> Setting:
     schedule = plan(experiment, len(like.data.labels["train"]))
-    _, params, stats, loaded = pretrained.start(
-        experiment.model, len(like.data.classes), like.data.channels, key_for(experiment.seed, "init")
-    )
-    params, stats = (_same(now, known) for now, known in ((params, like.params), (stats, like.stats)))
-    params, stats = like.engine.devices.hold((params, stats))
-    return like._replace(experiment=experiment, plan=schedule, params=params, stats=stats, loaded=loaded)
-
-
-def _same(tree: Tree, known: Tree) -> Tree:
-    """A tree with the very arrays of `known` for the layer groups that are equal in both."""
-    equal = {g: jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(a, b), tree[g], known[g])) for g in tree}
-    return {g: known[g] if equal[g] else tree[g] for g in tree}
+    drawn = pretrained.drawn_anew(experiment.model, like.engine.network, like.loaded, key_for(experiment.seed, "init"))
+    same = experiment.seed == like.experiment.seed
+    params, stats = (known if same else known | like.engine.hold(new) for known, new in zip((like.params, like.stats), drawn, strict=True))
+    return like._replace(experiment=experiment, plan=schedule, params=params, stats=stats)
 
 
 def augmentations(setting: Setting, p: StagePlan) -> tuple[Augmentation, ...]:

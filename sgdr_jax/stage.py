@@ -22,10 +22,10 @@ from .state import Hyper, TrainState, Tree
 
 
 def hyper_rows(setting: Setting, p: StagePlan, peaks: tuple[float, ...]) -> Hyper:
-    """The numbers of every update of a stage, float32: lr [steps, trained groups], the others [steps]."""
+    """The numbers of every update of a stage: lr [steps, trained groups], the others [steps]."""
     lr = p.scale * np.asarray(peaks)[None, :]
     smoothing = np.full(p.steps, setting.experiment.label_smoothing)
-    return Hyper(*(np.asarray(rows, np.float32) for rows in (lr, p.momentum, p.weight_decay, smoothing)))
+    return Hyper(*(np.asarray(rows, setting.engine.precision) for rows in (lr, p.momentum, p.weight_decay, smoothing)))
 
 
 class Fed(NamedTuple):

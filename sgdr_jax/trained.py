@@ -70,6 +70,8 @@ def open_trained(folder: str | Path) -> Trained:
     experiment = from_json(run.config)
     require(isinstance(experiment, Experiment), "config.json", str(folder), "name the folder of a run")
     if not (run.path / "final").is_dir():
+        if run.summary:
+            raise InputError(f"run folder {folder} has kept no network; run its sweep in another --dir with --keep final")
         raise InputError(f"run folder {folder} holds no final network; finish the run with `sgdr-jax train FILE --run {folder} --resume`")
     try:
         facts = checkpoint.verify(run.path, "final")

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -14,12 +14,13 @@ from . import optim, recipe
 from .config import Experiment
 from .feed import free
 from .lanes import Lanes
-from .ledger import Entry, entries, keep_failure
+from .ledger import Entry, Keep, entries, keep_failure, tidy
 from .plan import plan
 from .progress import Quiet
-from .setting import Setting, ground, prepare
-from .sweep import Sweep, SweepRun, expand, keep, run_folder
-from .types import InputError
+from .setting import Pace, Setting, ground, prepare
+from .sweep import Sweep, SweepRun, expand, run_folder
+from .sweep import keep as keep_sweep
+from .types import InputError, Source
 
 MOST = 16
 """Lanes at most, where their memory is no limit."""
@@ -64,6 +65,8 @@ def work(
     only: Sequence[int] | None = None,
     lanes: int | None = None,
     retry: bool = False,
+    keep: Keep = "results",
+    pace: float = 60.0,
     experiment_file: str | Path | None = None,
     ui: Quiet | None = None,
 ) -> list[Entry]:
@@ -74,6 +77,8 @@ def work(
         only: numbers of the runs to do; None for all.
         lanes: runs side by side at most; None leaves it to the planner, 1 does one after the other.
         retry: also do the runs that failed before.
+        keep: what is left of a run's folder when it has finished; see `ledger.Keep`.
+        pace: seconds of work that an interruption may cost a run: checkpoints at cycle ends are no closer than this. 0: at each of them.
         experiment_file: for the commit in environment.json.
         ui: progress; silent by default.
 
@@ -83,28 +88,36 @@ def work(
     folder, ui, runs = Path(folder), ui or Quiet(), expand(sweep)
     if only is not None and (wrong := [n for n in only if not 0 <= n < len(runs)]):
         raise InputError(f"--only is {','.join(map(str, wrong))}; the runs are 0…{len(runs) - 1}")
-    keep(folder, sweep, runs)
+    keep_sweep(folder, sweep, runs)
     chosen = [run for run in runs if only is None or run.number in only]
     todo = [entry.run for entry in entries(folder, chosen) if not entry.summary and (retry or not entry.error)]
     if todo:
         ui.say(f"{sweep.name}: {len(todo)} of {len(runs)} runs to do")
-        sizes: dict[Any, int] = {}
-        for run in todo:
-            if run.experiment.data not in sizes:
-                sizes[run.experiment.data] = run.experiment.data.open().sizes["train"]
-        for data, size in sizes.items():
-            for group in together([run for run in todo if run.experiment.data == data], size):
-                _work_group(group, folder, lanes, experiment_file, ui)
+        for data in dict.fromkeys(run.experiment.data for run in todo):
+            source = data.open()
+            for group in together([run for run in todo if run.experiment.data == data], source.sizes["train"]):
+                _work_group(group, source, lanes, _How(folder, keep, pace, experiment_file, ui))
     return entries(folder, runs)
 
 
-def _work_group(group: list[SweepRun], folder: Path, lanes: int | None, file: str | Path | None, ui: Quiet) -> None:
+class _How(NamedTuple):
+    """What is the same for all runs of a call of `work`; see there."""
+
+    folder: Path
+    keep: Keep
+    pace: float
+    experiment_file: str | Path | None
+    ui: Quiet
+
+
+def _work_group(group: list[SweepRun], source: Source, lanes: int | None, how: _How) -> None:
     """Does runs of one shape, in portions."""
+    ui = how.ui
     try:
-        setting = prepare(group[0].experiment, ui)
+        setting = prepare(group[0].experiment, ui, source=source)
     except InputError as error:
         for run in group:
-            _tell(run, error, folder, ui)
+            _tell(run, error, how)
         return
     room = most(setting)
     sizes = portions(len(group), min(lanes or MOST, room))
@@ -114,47 +127,45 @@ def _work_group(group: list[SweepRun], folder: Path, lanes: int | None, file: st
     for size in sizes:
         portion, group = group[:size], group[size:]
         began = time.perf_counter()
-        outcomes = _side_by_side(side_by_side, setting, portion, folder, file, ui) if side_by_side else []
-        outcomes = outcomes or [_alone(setting, run, folder, file, ui) for run in portion]
+        outcomes = _side_by_side(side_by_side, setting, portion, how) if side_by_side else []
+        outcomes = outcomes or [_alone(setting, run, how) for run in portion]
         for run, outcome in zip(portion, outcomes, strict=True):
-            _tell(run, outcome, folder, ui)
+            _tell(run, outcome, how)
         ui.say(f"  {len(portion)} runs in {time.perf_counter() - began:.1f} s")
 
 
-def _side_by_side(
-    lanes: Lanes, setting: Setting, portion: Sequence[SweepRun], folder: Path, file: str | Path | None, ui: Quiet
-) -> list[Any]:
-    def lane(run: SweepRun, shown: Quiet) -> Callable[[], Any]:
-        return lambda: _run(run, folder, file, shown, lambda experiment: lanes.setting(prepare(experiment, like=setting)))
+def _side_by_side(lanes: Lanes, setting: Setting, portion: Sequence[SweepRun], how: _How) -> list[Any]:
+    def lane(run: SweepRun, how: _How) -> Callable[[], Any]:
+        return lambda: _run(run, how, lambda experiment: lanes.setting(prepare(experiment, like=setting)))
 
-    return lanes.run([lane(run, Quiet() if i else ui) for i, run in enumerate(portion)])
+    return lanes.run([lane(run, how._replace(ui=Quiet()) if i else how) for i, run in enumerate(portion)])
 
 
-def _alone(setting: Setting, run: SweepRun, folder: Path, file: str | Path | None, ui: Quiet) -> Any:
+def _alone(setting: Setting, run: SweepRun, how: _How) -> Any:
     try:
-        return _run(run, folder, file, ui, lambda experiment: prepare(experiment, like=setting))
+        return _run(run, how, lambda experiment: prepare(experiment, like=setting))
     except Exception as error:
         return error
 
 
-def _run(run: SweepRun, folder: Path, file: str | Path | None, ui: Quiet, prepared: Callable[[Experiment], Setting]) -> dict[str, Any]:
-    return recipe.run(
-        run.experiment,
-        run_folder(folder, run.hash),
-        resume=True,
-        experiment_file=file,
-        ui=ui,
-        compile_ahead=False,
-        prepared=prepared,
-        pictures=False,
-    )
+def _run(run: SweepRun, how: _How, prepared: Callable[[Experiment], Setting]) -> dict[str, Any]:
+    own = run_folder(how.folder, run.hash)
+    options: dict[str, Any] = {"resume": True, "experiment_file": how.experiment_file}
+    options |= {"pictures": False, "network": how.keep != "results"}
+
+    def paced(experiment: Experiment) -> Setting:
+        return prepared(experiment)._replace(due=Pace(0 if experiment.checkpoint_steps else how.pace))
+
+    summary = recipe.run(run.experiment, own, **options, ui=how.ui, compile_ahead=False, prepared=paced)
+    tidy(own, how.keep)
+    return summary
 
 
-def _tell(run: SweepRun, outcome: Any, folder: Path, ui: Quiet) -> None:
+def _tell(run: SweepRun, outcome: Any, how: _How) -> None:
     what = f"run {run.number} ({run.arm}, seed {run.seed})"
     if isinstance(outcome, Exception):
-        ui.say(f"  {what} failed: {keep_failure(folder, run, outcome)}")
+        how.ui.say(f"  {what} failed: {keep_failure(how.folder, run, outcome)}")
     elif isinstance(outcome, BaseException):
         raise outcome
     else:
-        ui.say(f"  {what}: validation accuracy {outcome['valid']['accuracy']:.4f}")
+        how.ui.say(f"  {what}: validation accuracy {outcome['valid']['accuracy']:.4f}")

@@ -1,6 +1,6 @@
 """Trains every kind of stage for twenty updates on so many pretended devices; test_mesh.py runs it in a process of its own.
 
-python -m tests.devices_job OUT DEVICES    writes OUT/BACKEND-COUNT-STAGE.npz, and OUT/communication.json
+python -m tests.devices_job OUT DEVICES    writes OUT/DTYPE-BACKEND-COUNT-STAGE.npz, and OUT/communication.json
 """
 
 import json
@@ -13,12 +13,13 @@ from typing import Any
 
 if __name__ == "__main__":  # before jax is imported; the test runner reads this file too
     os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "standard"  # what is float32 by its nature, as the weight of an example, meets float64
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={sys.argv[2]}"
 
 import jax
 import numpy as np
 
-from sgdr_jax import Eval, Experiment, Sgd, Stage
+from sgdr_jax import AdamW, Eval, Experiment, Sgd, Stage
 from sgdr_jax.augment import side_on
 from sgdr_jax.communication import collectives, traffic
 from sgdr_jax.config import Parallel
@@ -33,30 +34,35 @@ from sgdr_jax.steps import forward as forward_part
 from .helpers import Tiny
 
 BATCH = 16
+RATES = (1e-3, 3e-3, 1e-2)
 STAGES = (
     Stage("cached head", size=16, train="head", lr=0.03, schedule=Constant(5), views=2, precompute=True),
     Stage("head", size=16, train="head", lr=0.03, schedule=Constant(5)),
-    # Rates at which rounding does not grow: at ten times these a difference of 1e-7 in one update is one of 1e-4 twenty updates later.
-    Stage("all", size=16, train="all", lr=(1e-4, 3e-4, 1e-3), schedule=Constant(5)),
-    Stage("larger", size=24, train="all", lr=(1e-4, 3e-4, 1e-3), schedule=Constant(5), bn=("late",), optimizer=Sgd(clip=1.0)),
+    Stage("all", size=16, train="all", lr=RATES, schedule=Constant(5)),
+    Stage("larger", size=24, train="all", lr=RATES, schedule=Constant(5), bn=("late",), optimizer=Sgd(clip=1.0)),
+    Stage("AdamW", size=24, train="all", lr=RATES, schedule=Constant(5), bn=("late",), optimizer=AdamW(clip=1.0)),
 )
+FLOAT64 = [Parallel(1), *(Parallel(n, kind) for n in (2, 4, 8) for kind in ("jit", "pmap")), Parallel(4, sharded=True)]
+FLOAT32 = [Parallel(n) for n in (1, 2, 4, 8)]
 
 
 @dataclass(frozen=True)
-class Bent(Tiny):
-    """The tiny network with an activation at the end: the head's normalisation undoes a shift, so without one a bias that training does
-    not determine would wander by rounding alone."""
+class Smooth(Tiny):
+    """The tiny network with smooth activations: where a value crosses the kink of a ReLU by one rounding, 1e-7 becomes 1e-2. And with one
+    at the end: the head's normalisation undoes a shift, so without it a bias that training does not determine would wander by rounding."""
 
     def modules(self, channels: int) -> dict[str, Any]:
         from sgdr_jax.models.blocks import ConvBN
 
-        return super().modules(channels) | {"second": ConvBN(3, 4, 5, eps=1e-5, padding=1, activation=jax.nn.relu)}
+        first = ConvBN(3, channels, 4, eps=1e-5, stride=2, padding=1, activation=jax.nn.silu)
+        return {"first": first, "second": ConvBN(3, 4, 5, eps=1e-5, padding=1, activation=jax.nn.silu)}
 
 
 def experiment(parallel: Parallel) -> Experiment:
     data = Synthetic(classes=3, train=61, valid=21, test=19, side=16)
-    fields = {"batch_size": BATCH, "evaluate": Eval(batch_size=16), "augment": side_on(), "label_smoothing": 0.1}
-    return Experiment("devices", data, Bent(dropout=(0.1, 0.5), hidden=8), STAGES, parallel=parallel, **fields)
+    fields: dict[str, Any] = {"batch_size": BATCH, "evaluate": Eval(batch_size=16), "augment": side_on(), "label_smoothing": 0.1}
+    fields["compute"] = "float64" if jax.config.jax_enable_x64 else "float32"  # pyright: ignore[reportAttributeAccessIssue]
+    return Experiment("devices", data, Smooth(dropout=(0.1, 0.5), hidden=8), STAGES, parallel=parallel, **fields)
 
 
 def train(out: Path, parallel: Parallel) -> None:
@@ -70,8 +76,8 @@ def train(out: Path, parallel: Parallel) -> None:
         assert len(losses) == 20
         arrays = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path((state.params, state.stats))}
         measures = stage.validate(state)
-        name = f"{parallel.backend}{'-sharded' * parallel.sharded}-{parallel.devices}-{p.stage.name}"
-        np.savez(out / f"{name}.npz", losses=losses, validation=[measures["loss"]], **arrays)
+        spread = f"{parallel.backend}{'-sharded' * parallel.sharded}-{parallel.devices}"
+        np.savez(out / f"{setting.engine.dtype}-{spread}-{p.stage.name}.npz", losses=losses, validation=[measures["loss"]], **arrays)
 
 
 def communication(count: int) -> dict[str, dict[str, float]]:
@@ -95,9 +101,9 @@ def communication(count: int) -> dict[str, dict[str, float]]:
 
 if __name__ == "__main__":
     out, devices = Path(sys.argv[1]), int(sys.argv[2])
-    train(out, Parallel(devices=1))
-    for count in (2, 4, 8):
-        for backend in ("jit", "pmap"):
-            train(out, Parallel(devices=count, backend=backend))
-    train(out, Parallel(devices=4, sharded=True))
+    for kind, precision in ((FLOAT32, False), (FLOAT64, True)):
+        jax.config.update("jax_enable_x64", precision)
+        for parallel in kind:
+            train(out, parallel)
+    jax.config.update("jax_enable_x64", False)
     (out / "communication.json").write_text(json.dumps(communication(devices)))

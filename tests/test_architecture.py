@@ -75,6 +75,7 @@ NEEDS_JAX = {
     "models/cpu",
     "models/winograd",
     "models/blocks",
+    "models/precision",
 }
 
 

@@ -1,18 +1,21 @@
 """Lanes: each one's numbers and files are those of its run alone, whatever the others do; their programs compile once."""
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
 
-from sgdr_jax import Eval, Experiment, Find, InputError, Sgd, Stage, Sweep, arms, grid, zipped
+from sgdr_jax import Eval, Experiment, Find, InputError, Sgd, Snapshots, Stage, Sweep, arms, grid, zipped
 from sgdr_jax.augment import MixUp, side_on
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.logbook import read
 from sgdr_jax.meeting import Meeting, Together
 from sgdr_jax.progress import Quiet
 from sgdr_jax.schedules import Constant, Sgdr
+from sgdr_jax.setting import Pace
 from sgdr_jax.sweep import expand, run_folder
+from sgdr_jax.trained import open_trained
 from sgdr_jax.workers import portions, shape, together, work
 
 from .helpers import Tiny, compilations
@@ -194,3 +197,74 @@ def test_a_meeting_takes_turns_and_lets_those_behind_catch_up():
     outcomes = meeting.run([task(2), task(3), task(1)])
     assert outcomes[0] == (0, 10) and outcomes[2] == (2, 0) and isinstance(outcomes[1], InputError)
     assert seen == [[0, 1, 2], [0, 1], [1]] and between
+
+
+def test_time_is_shared_by_those_that_use_it():
+    clock = [0.0]
+    meeting = Meeting(clock=lambda: clock[0])
+
+    def spend(seconds):
+        clock[0] += seconds
+
+    def both(calls):
+        spend(10)
+        return dict.fromkeys(calls)
+
+    def task(rounds, own):
+        def go():
+            for k in range(rounds):
+                spend(own)
+                meeting.together(Together(both, 0, k == 0, None))
+            spend(100 if rounds == 2 else 0)
+            return meeting.seconds
+
+        return go
+
+    # Both: a round of 2 + 4, a meeting of 10. Then the second has another round of 4 (2 and 4 in all) and a meeting, and goes on alone.
+    first, second = meeting.run([task(1, 2.0), task(2, 4.0)])
+    assert first == (6 + 10) / 2 and second == (6 + 10) / 2 + 4 + 10 + 100
+    assert first + second == clock[0]
+
+
+def test_seconds_of_lanes_add_up_to_those_of_their_group(tmp_path):
+    stages = (CACHED, dataclasses.replace(ALL, schedule=Constant(2)))
+    sweep = Sweep("s", base(*stages, augment=()), (grid({"stages.1.lr": (0.001, 0.003, 0.005)}),), seeds=(0, 1))
+    began = time.perf_counter()
+    done = work(sweep, tmp_path)
+    spent, told = time.perf_counter() - began, [entry.summary["seconds"] for entry in done]
+    assert 0.3 * spent < sum(told) < spent  # the data are loaded, and the network is made, before any of them begins
+    for entry in done:
+        stages = [stage["seconds"] for stage in entry.summary["stages"]]
+        assert all(seconds > 0 for seconds in stages) and sum(stages) < entry.summary["seconds"] < 2 * min(told) + 0.1 * spent
+
+
+@pytest.mark.parametrize(
+    "keep, there", [("results", set()), ("final", {"final", "snapshots"}), ("all", {"final", "snapshots", "checkpoints"})]
+)
+def test_what_a_finished_run_keeps(tmp_path, keep, there):
+    stage = dataclasses.replace(CACHED, schedule=Constant(1))
+    sweep = Sweep("s", base(stage, augment=(), snapshots=Snapshots(last=1)), (grid({"stages.0.lr": (0.01, 1e30)}),), seeds=(0, 1))
+    done = work(sweep, tmp_path, keep=keep, pace=0)
+    assert [entry.state for entry in done] == ["finished", "finished", "failed", "failed"]
+    for entry in done[:2]:
+        own = run_folder(tmp_path, entry.run.hash)
+        kept = {p.name for p in own.iterdir()}
+        assert {"summary.json", "config.json", "metrics.jsonl", "examples-test.npz", "plan.txt"} <= kept
+        assert kept & {"final", "snapshots", "checkpoints"} == there and not list(own.glob("*.png"))
+        if keep == "results":
+            with pytest.raises(InputError, match="has kept no network; run its sweep in another --dir with --keep final"):
+                open_trained(own)
+        else:
+            assert open_trained(own).classes == ("rings0", "rings1", "rings2")
+
+
+def test_checkpoints_keep_their_distance(tmp_path):
+    clock = [0.0]
+    due, seen = Pace(10, lambda: clock[0]), []
+    for now in (1, 9.9, 10, 12, 19, 25, 26, 34.9, 35):
+        clock[0] = now
+        seen.append(due())
+    assert seen == [False, False, True, False, False, True, False, False, True]
+    sweep = Sweep("s", base(dataclasses.replace(CACHED, schedule=Constant(1)), augment=()), (), seeds=(0, 1))
+    work(sweep, tmp_path, keep="all")  # done in less than a minute
+    assert not list(tmp_path.glob("runs/*/checkpoints")) and len(list(tmp_path.glob("runs/*/final"))) == 2

@@ -24,7 +24,7 @@ LRS, SEEDS = (0.003, 0.01, 0.03, 0.1), (0, 1, 2, 3)
 def sweep_file(args: argparse.Namespace, folder: Path) -> Path:
     """A file with both `experiment` and `sweep`."""
     cached = "train='head', precompute=True, augment=False" if args.stage == "cached" else "train='all', augment=False"
-    model = {"cached": "EfficientNetLite0(weights=None)", "all": "MobileNetV3Small(weights=None)"}[args.stage]
+    model = {"cached": "EfficientNetLite0()", "all": "MobileNetV3Small(weights=None)"}[args.stage]
     file = folder / "bench_lanes.py"
     file.write_text(f"""
 from sgdr_jax import Eval, Experiment, Sgd, Stage, Sweep, grid

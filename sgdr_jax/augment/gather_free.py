@@ -59,7 +59,7 @@ def resample(
         p, q, a, b, swap = slants(matrix)
         a, b = jnp.clip(a, -reach[0], reach[0]), jnp.clip(b, -reach[1], reach[1])
         fill = border.value if border.mode == "constant" else 0.0
-        out = image.astype(jnp.float32) * (1 / 255) - fill
+        out = image.astype(float) * (1 / 255) - fill
         across, down = (
             _weights(s, t, image.shape[0], size, m, border) for s, t, m in ((p, matrix[0, 2], columns), (q, matrix[1, 2], rows))
         )
@@ -76,9 +76,9 @@ def resample(
 
 def _weights(scale: Array, shift: Array, canvas: int, size: int, margin: int, border: Border) -> Array:
     """The matrix [size + 2·margin, canvas] that samples one axis at scale·x + shift, on a grid that goes on by `margin` at both ends."""
-    grid = (2 * jnp.arange(-margin, size + margin, dtype=jnp.float32) + 1) / size - 1
+    grid = (2 * jnp.arange(-margin, size + margin, dtype=float) + 1) / size - 1
     width = jnp.maximum(jnp.abs(scale) * canvas / size, 1)
-    place, tap = scale * grid + shift, jnp.arange(canvas, dtype=jnp.float32)
+    place, tap = scale * grid + shift, jnp.arange(canvas, dtype=float)
     if border.mode == "reflect":
         quarter = (place + 1) / 4
         place = 1 - jnp.abs(4 * (quarter - jnp.floor(quarter)) - 2)
@@ -99,7 +99,7 @@ def _weights(scale: Array, shift: Array, canvas: int, size: int, margin: int, bo
 def _shift_rows(image: Array, slant: Array, most: int) -> Array:
     """Row r read `slant`·(its distance from the middle row) pixels further right, by up to `most`."""
     height = image.shape[0]
-    distance = slant * (jnp.arange(height, dtype=jnp.float32) - (height - 1) / 2)
+    distance = slant * (jnp.arange(height, dtype=float) - (height - 1) / 2)
     whole = jnp.floor(distance)
     fraction = (distance - whole)[:, None, None]
     steps = (whole.astype(jnp.int32) + most)[:, None, None]

@@ -5,7 +5,8 @@ from the stored canvas is part of it. Images continue beyond their borders as th
 0.7, unless the set holds a `Border`.
 
 Everything here is a pure function, to be called under `jax.jit` with `augmentations` and `size` static and the strength traced. All
-arrays are split over examples only, so a batch that is spread over devices stays where it is.
+arrays are split over examples only, so a batch that is spread over devices stays where it is. The arithmetic is in jax's default float,
+float32 unless JAX_ENABLE_X64 is set; the draws are the same for both.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ def augment(
     if not at:
         return _render(images, [part for step in steps for part in _parts(step)], size, border)
     before, mixer, after = steps[: at[0]], steps[at[0]], steps[at[0] + 1 :]
-    weights = mixer.where(mixer.call("weights"), jnp.eye(1, 1 + mixer.what.width, dtype=jnp.float32))
-    total = jnp.zeros((), jnp.float32)
+    weights = mixer.where(mixer.call("weights"), jnp.eye(1, 1 + mixer.what.width, dtype=float))
+    total = jnp.zeros((), float)
     for k, chain in enumerate(mixer.what.branches):
         parts = [part for step in before for part in _parts(step)]
         parts += [mixer._replace(what=slot) for slot in chain] + [part for step in after for part in _parts(step)]
@@ -105,7 +106,7 @@ def mix(
     """
     steps = [step for step in _draw(seeds, key, augmentations, strength) if step.what.does("mix")]
     require(len(steps) <= 1, "augment", [type(step.what).__name__ for step in steps], "use MixUp or CutMix once, not both")
-    share = jnp.ones(len(images), jnp.float32)
+    share = jnp.ones(len(images), float)
     if not steps:
         return images, share
     (step,) = steps
@@ -133,7 +134,7 @@ def _draw(seeds: Array, key: Array, augmentations: Sequence[Augmentation], stren
     if not ends:
         return []
     # The bits of element i do not depend on the length of the vector (jax_threefry_partitionable, the default).
-    u = jax.vmap(lambda seed: jax.random.uniform(jax.random.fold_in(key, seed), (ends[-1],), jnp.float32))(seeds)
+    u = jax.vmap(lambda seed: jax.random.uniform(jax.random.fold_in(key, seed), (ends[-1],), jnp.float32))(seeds).astype(float)
     parts = [u[:, start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
     each = [strength] * len(ends) if isinstance(strength, int | float) else jnp.broadcast_to(strength, (len(ends),))
     return [_Step(a, a.applies(part[:, 0], s), part[:, 1:], s) for a, part, s in zip(augmentations, parts, each, strict=True)]
@@ -169,7 +170,7 @@ def _render(images: Array, steps: list[_Step], size: int, border: Border) -> Arr
 def _geometry(images: Array, steps: list[_Step], bends: list[_Step], size: int, border: Border) -> Array:
     """The images under the composed map of coordinates. Here, and only here, is chosen how pixels are fetched."""
     if bends:
-        matrices = _compose(steps) if steps else jnp.broadcast_to(jnp.eye(3, dtype=jnp.float32), (len(images), 3, 3))
+        matrices = _compose(steps) if steps else jnp.broadcast_to(jnp.eye(3, dtype=float), (len(images), 3, 3))
         field = functools.reduce(jnp.add, [_bend(step, size) for step in bends])
         return resampling.resample(images, matrices, size, _scales(steps), border, field)
     if not steps:
@@ -188,7 +189,7 @@ def _compose(steps: list[_Step]) -> Float[Array, "b 3 3"]:
     """The map from output to input coordinates of all geometry: the first augmentation's matrix is the one nearest to the input."""
     total = None
     for step in steps:
-        matrix = step.where(step.call("matrix"), jnp.eye(3, dtype=jnp.float32))
+        matrix = step.where(step.call("matrix"), jnp.eye(3, dtype=float))
         total = matrix if total is None else jnp.matmul(total, matrix, precision="highest")
     assert total is not None
     return total
@@ -217,7 +218,7 @@ def _splines(size: int, cells: int) -> np.ndarray:
 def _colours(images: Array, steps: list[_Step]) -> Array:
     """All colour maps in one multiply, clipped to 0…1."""
     channels = images.shape[-1]
-    eye = jnp.eye(channels, dtype=jnp.float32)
+    eye = jnp.eye(channels, dtype=float)
     means = jax.vmap(channel_means)(images)
     matrix, shift = jnp.broadcast_to(eye, (len(images), channels, channels)), jnp.zeros_like(means)
     for step in steps:
@@ -248,7 +249,7 @@ def _curve(images: Array, step: _Step) -> Array:
         place = image * 255
         level = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, 254)
         low, high = (table.at[level + k, channel].get(mode="promise_in_bounds") for k in (0, 1))
-        return low + (place - level.astype(jnp.float32)) * (high - low)
+        return low + (place - level.astype(float)) * (high - low)
 
     changed = jax.vmap(look_up)(images, step.call("curve", jax.vmap(count)(images)))
     return step.where(changed, images)

@@ -48,11 +48,11 @@ def resize(images: UInt8[Array, "b S S c"], size: int) -> Float[Array, "b {size}
     """
     canvas = images.shape[1]
     if canvas == size:
-        return images.astype(jnp.float32) / 255
+        return jnp.asarray(images, float) / 255
     taps, weights = _filter(canvas, size)
     # Each pass touches the few taps per pixel that are not zero; on CPU several times faster than matrix products. The barrier keeps the
     # first from being computed anew for each tap of the second.
-    rows = sum(w[:, None, None] * images[:, t].astype(jnp.float32) for t, w in zip(taps, weights, strict=True))
+    rows = sum(w[:, None, None] * jnp.asarray(images[:, t], float) for t, w in zip(taps, weights, strict=True))
     rows = jax.lax.optimization_barrier(rows)
     both = sum(w[:, None] * rows[:, :, t] for t, w in zip(taps, weights, strict=True))
     # Left to itself XLA may lay the result out column by column and then copy it, which takes three times as long.
@@ -96,7 +96,7 @@ def resample(
     level = jnp.round(0.5 * jnp.log2(jnp.maximum(determinants, 1e-12)) + math.log2(canvas / size))
     level = jnp.clip(jnp.nan_to_num(level), first, last).astype(jnp.int32) - first
     top, side = jnp.asarray(tops)[level], jnp.asarray(sides)[level]
-    half = jnp.asarray([canvas / 2 / 2**k for k in range(first, last + 1)], jnp.float32)[level]
+    half = jnp.asarray([canvas / 2 / 2**k for k in range(first, last + 1)], float)[level]
     # With the coordinates at hand the gathers fuse with the interpolation; without the barrier they are computed anew for every tap.
     x, y = jax.lax.optimization_barrier(jax.vmap(lambda m, h, f: _positions(m, h, size, border, f))(matrices, half, field))
 
@@ -107,7 +107,7 @@ def resample(
         def tap(row: Array, column: Array) -> Array:
             # A tap beyond the edge pixel is its mirror image, the edge pixel. Clipping also keeps NaN from reading elsewhere.
             r, k = jnp.clip(row, 0, side - 1), jnp.clip(column, 0, side - 1)
-            value = image.at[r + top, k].get(mode="promise_in_bounds").astype(jnp.float32)
+            value = image.at[r + top, k].get(mode="promise_in_bounds").astype(float)
             if border.mode == "constant":
                 value = jnp.where(((r == row) & (k == column))[..., None], value, 255 * border.value)
             return value
@@ -122,7 +122,7 @@ def resample(
 
 def _positions(matrix: Array, half: Array, size: int, border: Border, field: Array | None) -> tuple[Array, Array]:
     """Columns and rows [size, size], in pixels of a level that is 2·`half` of them wide, that the output pixels sample."""
-    centres = (2 * jnp.arange(size, dtype=jnp.float32) + 1) / size - 1
+    centres = (2 * jnp.arange(size, dtype=float) + 1) / size - 1
     across, down = centres[None, :], centres[:, None]
     if field is not None:
         across, down = across + field[..., 0], down + field[..., 1]

@@ -33,7 +33,8 @@ def sweep(command: SweepCommand, file: str, ui: Quiet) -> None:
 
     ui.say(f"sweep folder: {folder}")
     try:
-        done = work(made, folder, only=only, lanes=command.lanes, retry=command.retry, experiment_file=file, ui=ui)
+        how = {"only": only, "lanes": command.lanes, "retry": command.retry, "keep": command.keep}
+        done = work(made, folder, **how, experiment_file=file, ui=ui)
     except KeyboardInterrupt:
         ui.say(f"to go on, repeat the command with --dir {folder}")
         raise

@@ -12,6 +12,7 @@ from flax import nnx
 from jax import Array, lax
 
 from . import layers
+from .precision import precise
 
 Activation = Callable[[Array], Array]
 
@@ -126,7 +127,7 @@ class LayerNorm(nnx.Module):
         self.eps = eps
 
     def __call__(self, x: Array, mode: Mode) -> Array:
-        wide = x.astype(jnp.float32)
+        wide = precise(x)
         wide = wide - wide.mean(-1, keepdims=True)
         var = jnp.square(wide).mean(-1, keepdims=True)
         return (wide * lax.rsqrt(var + self.eps) * self.scale[...] + self.bias[...]).astype(x.dtype)
@@ -143,7 +144,7 @@ class ResponseNorm(nnx.Module):
         self.eps = eps
 
     def __call__(self, x: Array, mode: Mode) -> Array:
-        wide = x.astype(jnp.float32)
+        wide = precise(x)
         square = jnp.square(wide).sum((1, 2), keepdims=True)
         # The square root has no gradient at 0, where a channel is all zero.
         length = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
@@ -169,7 +170,7 @@ class SqueezeExcite(nnx.Module):
         self.expand = Conv(1, squeezed, features, bias=True, activation=gate)
 
     def __call__(self, x: Array, mode: Mode) -> Array:
-        mean = x.astype(jnp.float32).mean((1, 2), keepdims=True).astype(x.dtype)
+        mean = precise(x).mean((1, 2), keepdims=True).astype(x.dtype)
         return x * self.expand(self.reduce(mean, mode), mode)
 
 

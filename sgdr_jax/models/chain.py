@@ -15,6 +15,7 @@ from flax import nnx
 from jax import Array
 
 from .blocks import Mode, Sequential
+from .precision import precision
 
 Tree = dict[str, Any]
 
@@ -37,9 +38,9 @@ class Network:
     graphs: Mapping[str, Any]
     shapes: Mapping[str, tuple[Tree, Tree]]
 
-    def init(self, key: Array) -> tuple[Tree, Tree]:
-        """Random parameters and fresh statistics: He-normal kernels (sd² = 2 / fan-in), scales and variances 1, layer
-        scales 1e-6, all else 0.
+    def init(self, key: Array, groups: Sequence[str] | None = None) -> tuple[Tree, Tree]:
+        """Random parameters and fresh statistics, of all groups or of those named: He-normal kernels (sd² = 2 / fan-in), scales and
+        variances 1, layer scales 1e-6, all else 0.
 
         A kernel's values depend on the key and the kernel's own name, not on the cuts or on other kernels. They are drawn on the host,
         where nothing has to be compiled for it, so this cannot be traced; `shapes` has what jax.eval_shape would give.
@@ -47,7 +48,8 @@ class Network:
         """
         words = np.asarray(jax.random.key_data(key)).ravel().tolist()
         params, stats = (
-            {name: jax.tree_util.tree_map_with_path(partial(_initial, words), self.shapes[name][i]) for name in self.groups} for i in (0, 1)
+            {name: jax.tree_util.tree_map_with_path(partial(_initial, words), self.shapes[name][i]) for name in groups or self.groups}
+            for i in (0, 1)
         )
         return params, stats
 
@@ -99,11 +101,11 @@ class Network:
         first = 0 if start is None else self.groups.index(start)
         last = len(self.groups) if stop is None else self.groups.index(stop)
         if first == 0 < last:
-            x = (x.astype(jnp.float32) - self.mean) / self.std
+            x = (x.astype(precision(dtype)) - self.mean) / self.std
         stats = dict(stats)
         for position in range(first, last):
             name = self.groups[position]
-            x = x.astype(jnp.float32 if name == "head" else dtype)
+            x = x.astype(precision(dtype) if name == "head" else dtype)
             # What is collected is put in the place of the statistics, which must be arrays that jax can replace.
             group = nnx.merge(self.graphs[name], params[name], jax.tree.map(jnp.asarray, stats[name]))
             drop = jax.random.fold_in(key, position) if key is not None and name in train else None

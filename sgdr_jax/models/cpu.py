@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from . import winograd
+from .precision import precision
 
 Pairs = tuple[tuple[int, int], tuple[int, int]]
 
@@ -115,12 +116,12 @@ def _patches_dkernel(x: Array, g: Array, kernel: Array, stride: int, around: Pai
         blocks = (lax.dynamic_index_in_dim(a, index, 1, keepdims=False) for a in (x, g))
         return total + jax.vmap(lambda x, g: _patches_sum(x, g, kernel, stride, around))(*blocks)
 
-    return jnp.sum(lax.fori_loop(0, x.shape[1], add, jnp.zeros((lanes, *kernel.shape))), 0).astype(kernel.dtype)
+    return jnp.sum(lax.fori_loop(0, x.shape[1], add, jnp.zeros((lanes, *kernel.shape), precision(x.dtype))), 0).astype(kernel.dtype)
 
 
 def _patches_sum(x: Array, g: Array, kernel: Array, stride: int, around: Pairs) -> Array:
     patches = lax.optimization_barrier(_patches(x, kernel.shape[:2], stride, around))
-    total = lax.dot_general(patches, g.reshape(-1, g.shape[-1]), (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    total = lax.dot_general(patches, g.reshape(-1, g.shape[-1]), (((0,), (0,)), ((), ())), preferred_element_type=precision(x.dtype))
     return total.reshape(kernel.shape)
 
 
@@ -205,11 +206,11 @@ def _depthwise_dkernel(x: Array, g: Array, kernel: Array, stride: int, around: P
     n = max(n for n in range(1, 9) if height % n == 0)
     rows, columns = (height // n - 1) * n * stride + 1, (width - 1) * stride + 1
     # With several devices one image of each at a time: a loop over the batch itself would gather it on all of them.
-    lanes = math.gcd(g.shape[0], jax.device_count())
+    lanes, wide = math.gcd(g.shape[0], jax.device_count()), precision(x.dtype)
     x, g = (a.reshape(lanes, -1, *a.shape[1:]) for a in (x, g))
 
     def add(index: Array, sums: tuple[Array, ...]) -> tuple[Array, ...]:
-        images, slopes = (lax.dynamic_index_in_dim(a, index, 1, keepdims=False).astype(jnp.float32) for a in (x, g))
+        images, slopes = (lax.dynamic_index_in_dim(a, index, 1, keepdims=False).astype(wide) for a in (x, g))
         images = jnp.pad(images, ((0, 0), *around, (0, 0)))
         totals = []
         for (i, j), total in zip(_taps(kernel), sums, strict=True):
@@ -219,5 +220,5 @@ def _depthwise_dkernel(x: Array, g: Array, kernel: Array, stride: int, around: P
             totals.append(total)
         return tuple(totals)
 
-    sums = lax.fori_loop(0, x.shape[1], add, tuple(jnp.zeros((lanes, height // n, width, channels)) for _ in _taps(kernel)))
+    sums = lax.fori_loop(0, x.shape[1], add, tuple(jnp.zeros((lanes, height // n, width, channels), wide) for _ in _taps(kernel)))
     return jnp.stack([jnp.sum(total, (0, 1, 2)) for total in sums]).reshape(kernel.shape).astype(kernel.dtype)

@@ -11,6 +11,7 @@ from flax import nnx
 from jax import Array
 
 from .blocks import BatchNorm, Conv, Linear, Mode
+from .precision import precise
 
 Module = Callable[[Array, Mode], Array]
 
@@ -24,7 +25,7 @@ class ConcatPool(nnx.Module):
     def __call__(self, x: Array, mode: Mode) -> Array:
         # The gradient of max compares x with its maximum. Without the barrier XLA may compute x twice with different rounding: then none
         # is equal, and the gradient is lost or not finite.
-        x = jax.lax.optimization_barrier(x.astype(jnp.float32))
+        x = jax.lax.optimization_barrier(precise(x))
         pooled = (x.max((1, 2), keepdims=True), x.mean((1, 2), keepdims=True))
         return jnp.concatenate([_flat(part, self.then, mode) for part in pooled], axis=-1)
 
@@ -36,7 +37,7 @@ class AveragePool(nnx.Module):
         self.then = then
 
     def __call__(self, x: Array, mode: Mode) -> Array:
-        return _flat(x.astype(jnp.float32).mean((1, 2), keepdims=True), self.then, mode)
+        return _flat(precise(x).mean((1, 2), keepdims=True), self.then, mode)
 
 
 def _flat(x: Array, then: Module | None, mode: Mode) -> Array:
@@ -51,7 +52,7 @@ def dropout(x: Array, rate: float, mode: Mode, key: Array | None) -> Array:
     if key is None or rate == 0:
         return x
     parts, part = (1, 0) if mode.axis is None else (jax.lax.axis_size(mode.axis), jax.lax.axis_index(mode.axis))
-    keep = jax.random.bernoulli(key, 1 - rate, (parts * len(x), *x.shape[1:]))
+    keep = jax.random.bernoulli(key, jnp.float32(1 - rate), (parts * len(x), *x.shape[1:]))
     if parts > 1:
         keep = jax.lax.dynamic_slice_in_dim(keep, part * len(x), len(x))
     return jnp.where(keep, x / (1 - rate), jnp.zeros((), x.dtype))
@@ -97,7 +98,7 @@ class GridPool(nnx.Module):
         self.cells = cells
 
     def __call__(self, x: Array, mode: Mode) -> Array:
-        return jnp.einsum("ih,jw,bhwc->bijc", self._shares(x.shape[1]), self._shares(x.shape[2]), x.astype(jnp.float32))
+        return jnp.einsum("ih,jw,bhwc->bijc", self._shares(x.shape[1]), self._shares(x.shape[2]), precise(x))
 
     def _shares(self, side: int) -> np.ndarray:
         shares = np.zeros((self.cells, side), np.float32)

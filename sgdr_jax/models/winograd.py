@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from .precision import precise
+
 TILE = 4
 B = np.array(
     [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]
@@ -26,7 +28,7 @@ def kernel_gradient(x: Array, g: Array, around: tuple[tuple[int, int], tuple[int
     >>> kernel_gradient(jax.numpy.ones((1, 6, 6, 1)), jax.numpy.ones((1, 4, 4, 1)), ((0, 0), (0, 0)))[:, :, 0, 0].round(3).tolist()
     [[16.0, 16.0, 16.0], [16.0, 16.0, 16.0], [16.0, 16.0, 16.0]]
     """
-    x, g = x.astype(jnp.float32), g.astype(jnp.float32)
+    x, g = precise(x), precise(g)
     high, wide = (-(-n // TILE) for n in g.shape[1:3])
     (top, bottom), (left, right) = around
     below, beyond = high * TILE - g.shape[1], wide * TILE - g.shape[2]
@@ -34,7 +36,7 @@ def kernel_gradient(x: Array, g: Array, around: tuple[tuple[int, int], tuple[int
     g = jnp.pad(g, ((0, 0), (0, below), (0, beyond), (0, 0)))
     pixels, slopes = lax.optimization_barrier((_tiles(x, B, high, wide), _tiles(g, A, high, wide)))
     sums = lax.dot_general(pixels, slopes, (((1,), (1,)), ((0,), (0,)))).reshape(6, 6, x.shape[-1], g.shape[-1])
-    ends = G.astype(np.float32)
+    ends = G.astype(sums.dtype)
     return jnp.einsum("pi,qj,pqco->ijco", ends, ends, sums)
 
 
@@ -50,4 +52,4 @@ def _tiles(x: Array, matrix: np.ndarray, high: int, wide: int) -> Array:
 
 def _combine(matrix: np.ndarray, parts: list[Array]) -> list[Array]:
     """Linear combinations with small integers; what is multiplied by 0 is left out, which a matrix product would not do."""
-    return [sum((int(a) * part for a, part in zip(row, parts, strict=True) if a), start=jnp.float32(0)) for row in matrix]
+    return [sum((int(a) * part for a, part in zip(row, parts, strict=True) if a), start=jnp.zeros((), parts[0].dtype)) for row in matrix]
