@@ -20,7 +20,7 @@ experiment = Experiment(
     stages=lesson2(
         size=96,
         similar_to_imagenet=False,
-        cached_cycles=4,
+        cached=Sgdr(cycles=4),
         views=2,
         head_cycles=1,
         gradual=Sgdr(cycles=2, cycle_mult=3),

@@ -28,8 +28,8 @@ class Curve:
         chosen: rate that the asked-for rule gives, held within `Find.lowest…highest`.
         rule: the rule that was asked for.
         verdict: "clear", or "no clear valley: …" with the reason and what to do.
-        confidence: share of the single orders whose own suggestion is within a factor of 3 of the common one; of a single order, its
-            even and its odd points stand for two.
+        confidence: share of the single orders whose own suggestion, by that rule, is within a factor of 3 of the common one; of a
+            single order, its even and its odd points stand for two.
         low, high: least and greatest loss of any order at each rate, each order's losses averaged over its neighbours.
         orders: how many there were.
         ratio: of the groups' rates, as tried.
@@ -66,8 +66,8 @@ def sweep(
     find: Find,
     tick: Callable[[int], None] | None = None,
 ) -> list[float]:
-    """One order: raises the rate update by update until the loss diverges (smoothed loss over 4x its best, or not finite) or the rates
-    run out, and gives the losses; see `range_test`."""
+    """One order: raises the rate update by update until the loss diverges (smoothed loss over 4x its best and over 1, or not finite) or
+    the rates run out, and gives the losses; see `range_test`."""
     losses: list[float] = []
     mean, best, keep = 0.0, math.inf, 0.98 ** (100 / find.steps)
     for lr, batch in zip(rates(find), batches, strict=False):
@@ -77,7 +77,7 @@ def sweep(
         value = mean / (1 - keep ** len(losses))
         if tick:
             tick(1)
-        if not math.isfinite(value) or value > 4 * best:
+        if not math.isfinite(value) or value > max(4 * best, 1):  # a loss near 0 may rise fourfold and do no harm
             break
         best = min(best, value)
     return losses
@@ -118,21 +118,32 @@ def read_orders(orders: Sequence[Sequence[float]], find: Find) -> Curve:
     """
     most = sorted(map(len, orders))[-(len(orders) // 2 + 1)]
     table = np.array([_held(losses, most) if len(orders) > 1 else np.array(losses) for losses in orders])
-    losses = table.mean(0)
-    keep, mean, smoothed = 0.98 ** (100 / find.steps), 0.0, []
-    for k, loss in enumerate(losses, start=1):
-        mean = keep * mean + (1 - keep) * loss
-        smoothed.append(float(mean / (1 - keep**k)))
-    lrs = rates(find)[:most]
-    curve = read_curve(lrs.tolist(), losses.tolist(), smoothed, find)
-    parts = [(lrs, row) for row in table] if len(orders) > 1 else [(lrs[i::2], table[0][i::2]) for i in (0, 1)]
-    own = [combined(*part).lr for part in parts if len(part[0]) > 2]
-    common = curve.suggestions["combined"]
+    losses, lrs = table.mean(0), rates(find)[:most]
+    curve = read_curve(lrs.tolist(), losses.tolist(), _smoothed(losses, find.steps), find)
+    parts = [(lrs, row, find.steps) for row in table]
+    parts = parts if len(parts) > 1 else [(lrs[i::2], table[0][i::2], find.steps // 2) for i in (0, 1)]
+    own = [_suggestions(x, y, _smoothed(y, steps), steps)[0][find.rule] for x, y, steps in parts if len(x) > 2]
+    common = curve.suggestions[find.rule]
     agree = float(np.mean([max(lr / common, common / lr) <= 3 for lr in own])) if own else 0.0
     bands = np.array([_averaged(lrs, row) for row in table])
     return dataclasses.replace(
         curve, confidence=agree, low=tuple(bands.min(0).tolist()), high=tuple(bands.max(0).tolist()), orders=len(orders)
     )
+
+
+def _smoothed(losses: np.ndarray, steps: int) -> list[float]:
+    """Debiased exponential means of the losses so far; see `Curve`."""
+    keep, mean, smoothed = 0.98 ** (100 / steps), 0.0, []
+    for k, loss in enumerate(losses, start=1):
+        mean = keep * mean + (1 - keep) * loss
+        smoothed.append(float(mean / (1 - keep**k)))
+    return smoothed
+
+
+def _suggestions(lrs: np.ndarray, losses: np.ndarray, smoothed: list[float], steps: int) -> tuple[dict[str, float], str]:
+    """What each rule suggests, and what the combined one thinks of the curve, of a test that would have had so many updates."""
+    valley = combined(lrs, losses)
+    return {"combined": valley.lr} | suggest(lrs.tolist(), smoothed, steps), valley.verdict
 
 
 def _held(losses: Sequence[float], length: int) -> np.ndarray:
@@ -143,9 +154,8 @@ def _held(losses: Sequence[float], length: int) -> np.ndarray:
 
 def read_curve(lrs: list[float], losses: list[float], smoothed: list[float], find: Find) -> Curve:
     """Applies all rules to a finished test; see `Curve`."""
-    valley = combined(np.asarray(lrs), np.asarray(losses))
-    found = {"combined": valley.lr} | suggest(lrs, smoothed, find.steps)
-    verdict = valley.verdict if find.rule == "combined" else _verdict(smoothed, found)
+    found, verdict = _suggestions(np.asarray(lrs), np.asarray(losses), smoothed, find.steps)
+    verdict = verdict if find.rule == "combined" else _verdict(smoothed, found)
     chosen = min(max(found[find.rule], find.lowest), find.highest)
     return Curve(tuple(lrs), tuple(losses), tuple(smoothed), found, chosen, find.rule, verdict)
 
@@ -189,7 +199,7 @@ def combined(lrs: np.ndarray, losses: np.ndarray) -> Valley:
     The losses are averaged over neighbouring rates (a Gaussian of 0.15 decades, or of one point). The knee, where four fifths of the
     fall are done, lies on a steep part of the curve, so noise moves it little; the lowest point of a flat valley may be anywhere in
     it. A fall needs the same sum of rates however fast these rise, so a test with fewer updates per decade has its knee further to the
-    right: n makes up for that. Where there is no fall to speak of, as on a network that is good already, an eighth of the edge alone
+    right: n makes up for that. Where there is no fall to speak of, as on a network that is good already, a quarter of the edge alone
     decides: the largest rate that does no harm.
 
     Args:
@@ -214,7 +224,7 @@ def combined(lrs: np.ndarray, losses: np.ndarray) -> Valley:
         fall, wobble = (100 * part / max(abs(begun), 1e-9) for part in (max(drop, 0), noise))
         shown = f"the loss falls by {fall:.1f} %, and its noise is {wobble:.1f} %"
         advice = "the rate is the largest that does no harm; more orders (lr.orders) would show more"
-        return Valley(edge / 8, edge / 8, edge, drop, noise, f"no clear valley: {shown}; {advice}")
+        return Valley(edge / 4, edge / 4, edge, drop, noise, f"no clear valley: {shown}; {advice}")
     knee = 10 ** _crossing(x, mean, begun - 0.8 * drop)
     verdict = "clear"
     if mean[0] - begun > 0.25 * drop:

@@ -23,6 +23,7 @@ from sgdr_jax import AdamW, Eval, Experiment, Find, lesson2
 from sgdr_jax.augment import side_on
 from sgdr_jax.datasets import ImageFolder
 from sgdr_jax.models.base import ChainModel
+from sgdr_jax.schedules import Sgdr
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ experiment = Experiment(
     data=ImageFolder("data"),
     model=Small(),
     augment=side_on(),
-    stages=lesson2(size=16, cached_cycles=2, head_cycles=1, cycles=1, find=Find(steps=8, lowest=1e-2, highest=1e-2, epochs=8, orders=2)),
+    stages=lesson2(size=16, cached=Sgdr(2), head_cycles=1, cycles=1, find=Find(steps=8, lowest=1e-2, highest=1e-2, epochs=8, orders=2)),
     optimizer=AdamW(),
     batch_size=8,
     epoch_steps=6,

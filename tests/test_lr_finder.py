@@ -83,6 +83,11 @@ def test_it_stops_at_the_first_smoothed_loss_over_four_times_the_best(at: int) -
     assert len(run([2.0] * at + [wild * 1.01] + [2.0] * (99 - at)).lrs) == at + 1
 
 
+def test_a_loss_near_zero_may_rise_fourfold_below_one() -> None:
+    assert len(run([0.01] * 20 + [0.9] * 80).lrs) == 100
+    assert len(run([0.01] * 20 + [9.0] * 80).lrs) == 22  # the smoothed loss is over 1 for the first time
+
+
 def test_four_times_the_best_is_meant_even_after_a_slow_climb() -> None:
     curve = run([1.05 ** abs(i - 20) for i in range(100)])
     over = [value > 4 * min(curve.smoothed[: k + 1]) for k, value in enumerate(curve.smoothed)]
@@ -306,7 +311,7 @@ def test_where_nothing_falls_the_largest_harmless_rate_is_suggested_with_advice(
     losses = np.array([0.1 + 0.5 * max(0.0, math.log10(lr / 0.01)) for lr in LRS]) + rng.normal(0, 0.01, 100)
     found = combined(np.array(LRS), losses)
     assert found.verdict.startswith("no clear valley: the loss falls by ") and "more orders (lr.orders)" in found.verdict
-    assert 0.005 < found.edge < 0.03 and found.lr == found.edge / 8
+    assert 0.005 < found.edge < 0.03 and found.lr == found.edge / 4
 
 
 def test_a_range_that_begins_too_late_or_a_loss_that_diverges_at_once_says_so() -> None:

@@ -229,17 +229,17 @@ def test_a_stage_is_described_in_words() -> None:
 @pytest.mark.parametrize(("similar", "ratio"), [(True, 10.0), (False, 3.0)])
 def test_lesson2_is_the_recipe(similar: bool, ratio: float) -> None:
     cached, head, everything = lesson2(96, similar_to_imagenet=similar)
-    assert cached.precompute and cached.augment and cached.views == 1 and cached.train == "head" and cached.schedule == Sgdr(2)
+    assert cached.precompute and cached.augment and cached.views == 1 and cached.train == "head" and cached.schedule == Sgdr(4, 2, 2)
     assert not head.precompute and head.augment and head.views == 0 and head.train == "head" and head.schedule == Sgdr(2)
     assert everything.train == "all" and everything.schedule == Sgdr(3, 1, 2) and everything.patience == 1
     assert (
-        cached.lr == Find(epochs=10)
+        cached.lr == Find("valley", steps=100, orders=3, epochs=10)
         and head.lr is None
-        and everything.lr == Find(ratio=ratio, start=1e-4, stop=0.5, steps=20, orders=2, epochs=10)
+        and everything.lr == Find(ratio=ratio, start=1e-5, stop=0.1, steps=20, orders=2, epochs=10)
     )
     assert {s.size for s in (cached, head, everything)} == {96}
     steps = [p.steps for p in plan(experiment(cached, head, everything), 80).stages]
-    assert steps == [20, 20, 70]
+    assert steps == [300, 20, 70]
 
 
 def test_lesson2_passes_its_options_on() -> None:
@@ -248,7 +248,7 @@ def test_lesson2_passes_its_options_on() -> None:
         64,
         views=0,
         head_cycles=0,
-        cached_cycles=1,
+        cached=Sgdr(1),
         cycles=1,
         cycle_len=0.5,
         cycle_mult=1.5,

@@ -33,7 +33,7 @@ def small(*stages: Stage, **fields) -> Experiment:
 
 def eight_steps(**fields) -> Experiment:
     find = Find(steps=12, start=1e-4, stop=1, lowest=0.02, epochs=3, orders=2)
-    stages = lesson2(size=16, similar_to_imagenet=False, cached_cycles=4, views=2, head_cycles=1, find=find, patience=None)
+    stages = lesson2(size=16, similar_to_imagenet=False, cached=Sgdr(4), views=2, head_cycles=1, find=find, patience=None)
     return small(*stages, **fields)
 
 
