@@ -273,8 +273,11 @@ def _show_batch(command: ShowBatchCommand, _: str) -> None:
 
     _check_output(command.out)
     _check_picture(command.out)
-    contact_sheet(*sheet(command.experiment, command.stage, command.count), command.out)
-    Terminal().say(f"picture: {command.out}")
+    ui, shown = Terminal(), sheet(command.experiment, command.stage, command.count)
+    contact_sheet(shown.titles, shown.tiles, shown.captions, command.out)
+    for name, reason in shown.bad:
+        ui.say(f"left out, since it cannot be read: {name}: {reason}")
+    ui.say(f"picture: {command.out}")
 
 
 def _eval(command: EvalCommand, _: str) -> None:

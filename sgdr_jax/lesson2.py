@@ -16,7 +16,7 @@ CACHED = Sgdr(cycles=4, cycle_len=2, cycle_mult=2)
 regression on the same activations."""
 
 HEAD = Find("valley", steps=100, orders=3, epochs=10)
-BODY = Find(start=1e-5, stop=0.1, steps=20, orders=2, epochs=10)
+BODY = Find(start=1e-5, stop=0.5, steps=22, orders=2, epochs=10)
 
 
 def lesson2(
