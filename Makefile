@@ -11,10 +11,11 @@ ifndef RUN
 RUN := runs/demo$(if $(wildcard runs/demo),-$(shell date +%Y%m%d-%H%M%S))
 endif
 
-.PHONY: help demo test lint bench
+.PHONY: help demo test test-cluster lint bench
 help:
 	@echo "make demo    fine-tune on Fashion-MNIST from ImageNet weights, into a run folder (RUN=$(RUN))"
 	@echo "make test    run the tests (ARGS='...' goes to pytest)"
+	@echo "make test-cluster   run the tests that need Slurm, on a cluster of this machine (as root on Debian or Ubuntu; installs slurm-wlm, munge)"
 	@echo "make lint    check style and types"
 	@echo "make bench   the same task with fastai 2, side by side"
 
@@ -23,6 +24,11 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	@.venv/bin/python -m pytest -q $(ARGS)
+
+test-cluster: $(INSTALLED)
+	@command -v slurmctld >/dev/null && command -v munged >/dev/null \
+		|| { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends slurm-wlm munge; }
+	@.venv/bin/python -m pytest -q -m cluster tests/cluster $(ARGS)
 
 lint: $(INSTALLED)
 	@.venv/bin/ruff check --quiet

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import difflib
 import io
-import re
 import sys
 import time
-from collections import deque
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from . import experiment_file
-from .config import Experiment, Find, require
+from .config import Find, require
 from .config_json import config_hash
 from .options import (
     ALONE,
@@ -34,6 +29,7 @@ from .options import (
     SweepCommand,
     TrainCommand,
 )
+from .parsing import parse, take_rates
 from .pipeline import canvas_side
 from .placement import forecast
 from .plan import Plan, as_csv, describe, plan
@@ -46,6 +42,8 @@ USAGE = """usage: sgdr-jax COMMAND …
   plan     FILE [options]           what an experiment would do, stage by stage
   train    FILE [--run DIR] [--resume] [options]
                                     run an experiment
+  launch   local|slurm|tpu|k8s FILE [options]
+                                    run an experiment as several processes: here, or on a cluster
   sweep    FILE [--dir DIR] [--dry-run] [--only 3,7] [options]
                                     run a sweep: an experiment along axes of its fields
   find-lr  FILE [--stage N] [options]
@@ -88,8 +86,12 @@ def _dispatch(argv: list[str]) -> None:
         print(USAGE)
         raise SystemExit(0 if argv else 2)
     name, rest = argv[0], argv[1:]
+    if name == "launch":
+        from .commands.launch import launch
+
+        return launch(rest, Terminal())
     if name in ALONE:
-        command = _parse(ALONE[name], rest, f"sgdr-jax {name}")
+        command = parse(ALONE[name], rest, f"sgdr-jax {name}")
     elif name in WITH_EXPERIMENT:
         if not rest or rest[0].startswith("-"):
             if rest and rest[0] in ("-h", "--help"):
@@ -99,70 +101,14 @@ def _dispatch(argv: list[str]) -> None:
             raise InputError(f"sgdr-jax {name} needs an experiment file first: sgdr-jax {name} FILE [options]")
         kind = WITH_EXPERIMENT[name]
         base = experiment_file.load_sweep(rest[0]).base if name == "sweep" else experiment_file.load(rest[0])
-        experiment, words = _take_rates(base, rest[1:])
-        command = _parse(kind, words, f"sgdr-jax {name} {rest[0]}", kind(experiment=experiment))
+        experiment, words = take_rates(base, rest[1:])
+        command = parse(kind, words, f"sgdr-jax {name} {rest[0]}", kind(experiment=experiment))
     else:
-        near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *ALONE], 1)
+        near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *ALONE, "launch"], 1)
         raise InputError(f"{name!r} is no command; " + (f"did you mean {near[0]}? " if near else "") + "sgdr-jax --help lists them")
     experiments = {"data": _data, "plan": _plan, "train": _train, "sweep": _sweep, "find-lr": _find_lr, "show-batch": _show_batch}
     run = experiments | {"eval": _eval, "predict": _predict, "compare": _compare, "prepare": _prepare, "models": _models}
     run[name](command, rest[0] if rest else "")
-
-
-def _parse(kind: type, argv: list[str], prog: str, default: Any = None) -> Any:
-    """tyro's parser, with its framed error message folded to one line."""
-    caught = io.StringIO()
-    extra = {} if default is None else {"default": default}
-    try:
-        with contextlib.redirect_stderr(caught):
-            return tyro.cli(kind, args=argv, prog=prog, description=kind.__doc__, config=(tyro.conf.AvoidSubcommands,), **extra)
-    except SystemExit as exit_:
-        if exit_.code in (0, None):
-            raise
-        raise InputError(_one_line(caught.getvalue())) from None
-
-
-def _one_line(framed: str) -> str:
-    """tyro's framed message as one line: what is wrong, and the nearest option names where it offers any."""
-    text = " ".join(re.sub(r"[│╭╮╰╯─]+", " ", framed).split())
-    wrong, _, near = text.partition("Perhaps you meant:")
-    names = list(dict.fromkeys(re.findall(r"--[a-z][\w.-]*", near.partition("For full helptext")[0])))
-    wrong = wrong.partition("For full helptext")[0].strip()
-    # Of "Title sentence" only the sentence.
-    wrong = re.sub(r"^(Unrecognized options|Parsing error|Invalid choice|Value error|Missing \w+) ", "", wrong)
-    wrong = re.sub(r"^Error parsing [\w.]+: ", "", wrong)
-    return wrong + (f"; did you mean {', '.join(names[:3])}?" if names else "; --help lists the options")
-
-
-def _take_rates(experiment: Experiment, argv: list[str]) -> tuple[Experiment, list[str]]:
-    """The experiment with the rates of `--stages.N.lr RATE [RATE …]`, and the other words of the command line.
-
-    They are taken before tyro, which narrows a field to the type that it holds: where a stage has Find, it offers Find's fields alone.
-    """
-    stages, rest, words = list(experiment.stages), [], deque(argv)
-    while words:
-        word = words.popleft()
-        match = re.fullmatch(r"--stages\.(\d+)\.lr(?:=(.+))?", word)
-        if not match:
-            rest.append(word)
-            continue
-        given = [match[2]] if match[2] else []
-        while words and not words[0].startswith("--"):
-            given.append(words.popleft())
-        try:
-            rates = [float(text) for text in given]
-        except ValueError:
-            rates = []
-        require(bool(rates), word.partition("=")[0], " ".join(given), "give one rate, or one for each trained layer group")
-        index = int(match[1])
-        require(
-            index < len(stages),
-            word.partition("=")[0],
-            " ".join(given),
-            f"the stages are {', '.join(f'{i} ({s.name})' for i, s in enumerate(stages))}",
-        )
-        stages[index] = dataclasses.replace(stages[index], lr=tuple(rates) if len(rates) > 1 else rates[0])
-    return dataclasses.replace(experiment, stages=tuple(stages)), rest
 
 
 def _show_plan(made: Plan, ui: Terminal) -> None:

@@ -11,9 +11,11 @@ import contextlib
 import json
 import os
 import platform
+import re
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -89,14 +91,28 @@ def ending() -> Iterator[None]:
     """Ends all hosts when one cannot go on: each with one line, none waiting for the others."""
     try:
         yield
-    except (InputError, KeyboardInterrupt, OSError, jax.errors.JaxRuntimeError) as error:
+    except (Exception, KeyboardInterrupt) as error:
         if not several():
             raise
-        lost = isinstance(error, jax.errors.JaxRuntimeError)
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if lost(error):
+            why = f"another host is gone, and its log says why; go on with --resume ({why[:150]})"
+        elif not isinstance(error, InputError | KeyboardInterrupt | OSError):
+            traceback.print_exc()
         if leads():
             time.sleep(1)  # who loses host 0 is ended by jax at once, so the others get to say theirs first
-        end(f"another host is gone, and its log says why; go on with --resume ({why[:150]})" if lost else why)
+        end(why)
+
+
+def lost(error: BaseException) -> bool:
+    """Whether an error of jax says that what another host was to send did not come.
+
+    >>> lost(ValueError("UNKNOWN: Gloo AllGather failed"))
+    True
+    """
+    # Reading an array whose computation failed raises the status of that as a ValueError.
+    read = type(error) is ValueError and re.match("(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED): ", str(error))
+    return bool(read) or isinstance(error, jax.errors.JaxRuntimeError)
 
 
 def several() -> bool:

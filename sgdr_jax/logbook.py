@@ -6,6 +6,7 @@
     rejected.tsv           images that could not be read and were left out, a name and a reason a line
     metrics.jsonl          one row a line, in the order of time
     finder-<stage>.json    the curve of a learning-rate finder
+    launch/                logs and batch scripts of the cluster that started it
     summary.json           how the run ended; written last, so its presence means that the run is finished
 
 Rows of metrics.jsonl, where `step` counts the updates applied in the stage before the row's work:
@@ -38,6 +39,7 @@ from .types import InputError
 
 _PACKAGES = ("sgdr_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "tensorflow-datasets", "array_record")
 _LOCK = ".lock"
+LAUNCH = "launch"  # is there before the run is
 
 Row = Mapping[str, Any]
 """One line of metrics.jsonl."""
@@ -285,7 +287,7 @@ def check_run(path: str | Path, config: Any, config_hash: str, *, resume: bool =
     if path.exists() and not path.is_dir():
         raise InputError(f"run folder {path} is a file; use another --run")
     if path.exists() and not (path / "config.json").exists():
-        foreign = sorted(p.name for p in path.iterdir() if p.name not in (_LOCK, ".config.json.new"))
+        foreign = sorted(p.name for p in path.iterdir() if p.name not in (_LOCK, ".config.json.new", LAUNCH))
         if foreign:
             raise InputError(f"run folder {path} holds {foreign[0]} but no config.json; it is no run folder, use another --run")
     old = _read_json(path / "config.json")

@@ -24,8 +24,8 @@ LAYERS = (
     "compilation hosts calibrate",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
     "bystander ledger survey steps plan loop lr_finder precompute tta pretrained measure",
-    "feed report tables options compare",
-    "engine charts",
+    "feed report tables options compare launch",
+    "engine charts parsing",
     "evaluate setting show communication answers",
     "bn",
     "stage trained",
@@ -51,7 +51,9 @@ DOORS = {
     "array_record": "datasets/tfds",
     "safetensors": "pretrained",
     "huggingface_hub": "weights",
-    "tyro": "cli options",
+    "tyro": "options parsing launch",
+    "submitit": "launch/slurm",
+    "yaml": "launch/kubernetes",
     "pickle": "torch_file",
     "tensorflow": None,
     "torch": None,
@@ -63,8 +65,8 @@ DOORS = {
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
 WITHOUT_JAX = """__init__ types progress labels caches style examples significance snapshots config config_json weights decode placement
-    canvas lesson2 sampling pipeline survey plan report compare charts answers logbook tables options cli experiment_file sweep ledger
-    meeting commands schedules augment models datasets metrics calibrate"""
+    canvas lesson2 sampling pipeline survey plan report compare charts answers logbook tables options parsing cli experiment_file sweep
+    ledger meeting launch commands schedules augment models datasets metrics calibrate"""
 NEEDS_JAX = {
     "augment/kernel",
     "augment/resampling",
@@ -124,7 +126,7 @@ def test_what_plans_and_reports_does_not_import_jax() -> None:
 import importlib, sys
 for name in sys.argv[1:]:
     importlib.import_module(name)
-    found = [m for m in ("jax", "flax", "orbax", "optax", "matplotlib", "tensorflow_datasets") if m in sys.modules]
+    found = [m for m in ("jax", "flax", "orbax", "optax", "matplotlib", "tensorflow_datasets", "submitit", "yaml") if m in sys.modules]
     assert not found, f"{name} imports {found}"
 """
     done = subprocess.run([sys.executable, "-c", code, *modules], capture_output=True, text=True, cwd=ROOT.parent)

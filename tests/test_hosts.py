@@ -3,15 +3,19 @@
 import dataclasses
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from sgdr_jax import hosts
 from sgdr_jax.config import Parallel
@@ -52,17 +56,25 @@ def port() -> int:
         return free.getsockname()[1]
 
 
-def train(file: Path, run: Path, count: int, *words: str, die_at: int = 0, own: dict[int, list[str]] | None = None) -> list[Any]:
-    """Trains in so many processes of one device each; gives each one's exit code and messages."""
+def start(
+    file: Path, run: Path, count: int, *words: str, die_at: int = 0, own: dict[int, list[str]] | None = None, devices: Sequence[int] = ()
+) -> list[subprocess.Popen[str]]:
+    """Starts training in so many processes, of one device each unless `devices` says otherwise."""
     precise = {"JAX_ENABLE_X64": "1", "JAX_NUMPY_DTYPE_PROMOTION": "standard"}
-    environment = os.environ | precise | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1", "DIE_AT": str(die_at)}
-    address, began = f"127.0.0.1:{port()}", []
+    environment = os.environ | precise | {"DIE_AT": str(die_at)}
+    address, began = f"127.0.0.1:{port()}", list[subprocess.Popen[str]]()
     for i in range(count):
         several = ["--hosts.coordinator", address, "--hosts.count", str(count), "--hosts.index", str(i)] if count > 1 else []
         command = [sys.executable, "-m", "sgdr_jax", "train", str(file), "--run", str(run), *several, *words, *(own or {}).get(i, [])]
-        where = {"cwd": Path(__file__).parents[1], "env": environment, "text": True}
+        flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices[i] if devices else 1}"}
+        where: Any = {"cwd": Path(__file__).parents[1], "env": environment | flags, "text": True}
         began.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **where))
-    return [(process.communicate(timeout=120)[0], process.returncode) for process in began]
+    return began
+
+
+def train(file: Path, run: Path, count: int, *words: str, **how: Any) -> list[Any]:
+    """Trains as `start`, to the end; gives each process's messages and exit code."""
+    return [(process.communicate(timeout=120)[0], process.returncode) for process in start(file, run, count, *words, **how)]
 
 
 @pytest.fixture(scope="module")
@@ -140,12 +152,53 @@ def test_what_one_host_lacks_ends_both_by_its_name(file: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_a_host_that_nobody_joins_says_so(file: Path, tmp_path: Path) -> None:
+def test_a_host_without_the_data_ends_both(file: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(8):
+            Image.new("RGB", (16, 16), (20 * i, 90, 30)).save(tmp_path / "data" / name / f"{i}.png")
+    photos, synthetic = file.with_name("photos.py"), re.search(r"Synthetic\(.*\)", EXPERIMENT)
+    assert synthetic
+    folder = f"ImageFolder({str(tmp_path / 'data')!r})"
+    photos.write_text(EXPERIMENT.replace(synthetic[0], folder).replace("import Synthetic", "import ImageFolder"))
+    began, nowhere = time.monotonic(), str(tmp_path / "nowhere")
+    for text, code in train(photos, tmp_path / "run", 2, own={1: ["--data.root", nowhere]}):
+        assert code == 2 and "error: host 1 (" in text and nowhere in text and "Traceback" not in text
+    assert time.monotonic() - began < 60 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_unequal_numbers_of_devices_end_both(file: Path, tmp_path: Path) -> None:
     began = time.monotonic()
-    words = ["--hosts.coordinator", f"127.0.0.1:{port()}", "--hosts.count", "2", "--hosts.index", "1", "--hosts.wait", "3"]
-    ((text, code),) = train(file, tmp_path / "run", 1, *words)
-    assert code == 2 and "error: the hosts did not come together at 127.0.0.1:" in text and "within 3 s" in text
-    assert time.monotonic() - began < 60
+    for text, code in train(file, tmp_path / "run", 2, devices=(1, 2)):
+        assert code == 2 and "error: the hosts have 1, 2 devices; give all of them the same number" in text and "Traceback" not in text
+    assert time.monotonic() - began < 60 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_wrong_coordinator_ends_both(file: Path, tmp_path: Path) -> None:
+    """Host 1 looks where nobody is, so nobody comes to host 0."""
+    began, wrong = time.monotonic(), ["--hosts.coordinator", f"127.0.0.1:{port()}"]
+    for text, code in train(file, tmp_path / "run", 2, "--hosts.wait", "5", own={1: wrong}):
+        assert code == 2 and "error: the hosts did not come together at 127.0.0.1:" in text and "within 5 s" in text
+    assert time.monotonic() - began < 60 and Hosts().wait < 50
+
+
+@pytest.mark.slow
+def test_the_death_of_a_host_ends_the_other_soon(file: Path, tmp_path: Path) -> None:
+    slow = file.with_name("slow.py")
+    slow.write_text(EXPERIMENT + DYING.replace("done[0] += 1", "__import__('time').sleep(0.5)"))
+    ours, other = start(slow, tmp_path / "run", 2)
+    until = time.monotonic() + 100
+    while not (tmp_path / "run/metrics.jsonl").exists() or not losses(tmp_path / "run"):
+        assert time.monotonic() < until and ours.poll() is None
+        time.sleep(0.2)
+    other.kill()
+    began = time.monotonic()
+    text, _ = ours.communicate(timeout=60)
+    other.communicate()
+    assert ours.returncode == 2 and "error: another host is gone, and its log says why; go on with --resume" in text
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize(
@@ -179,6 +232,20 @@ def test_clusters_are_known_by_what_they_set(environment: dict[str, str], name: 
 def test_hosts_that_contradict_themselves_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Hosts(**fields)
+
+
+@pytest.mark.parametrize(
+    ("error", "so"),
+    [
+        (jax.errors.JaxRuntimeError("INTERNAL: Gloo AllReduce failed"), True),
+        (ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer"), True),
+        (ValueError("shapes differ"), False),
+        (InputError("UNKNOWN: is no class"), False),
+        (OSError(28, "No space left on device"), False),
+    ],
+)
+def test_a_lost_host_is_known_by_the_error(error: Exception, so: bool) -> None:
+    assert hosts.lost(error) == so
 
 
 def test_alone_everything_is_a_plain_call() -> None:

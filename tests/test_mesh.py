@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from sgdr_jax.config import AdamW, Parallel
 from sgdr_jax.feed import rows
@@ -27,10 +28,16 @@ STAGES = ("cached head", "head", "all", "larger", "AdamW")
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every kind of stage trained on eight pretended devices in float32 and float64; this process has four."""
-    out = tmp_path_factory.mktemp("devices")
-    command = [sys.executable, "-W", "error", "-m", "tests.devices_job", str(out), "8"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=os.environ | {"XLA_FLAGS": ""})
-    assert done.returncode == 0, done.stderr[-2000:]
+    shared = tmp_path_factory.getbasetemp()
+    out = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "devices"
+    with FileLock(f"{out}.lock"):  # one of several workers does it for all
+        if not (out / "communication.json").exists():
+            out.mkdir(exist_ok=True)
+            command = [sys.executable, "-W", "error", "-m", "tests.devices_job", str(out), "8"]
+            done = subprocess.run(
+                command, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=os.environ | {"XLA_FLAGS": ""}
+            )
+            assert done.returncode == 0, done.stderr[-2000:]
     return out
 
 

@@ -1,0 +1,17 @@
+"""Starting one run as several processes: here, on a Slurm cluster, on a TPU slice, as a Kubernetes JobSet. No jax.
+
+A target is a frozen dataclass whose fields are its options, such as `Slurm`; to add one, write a file with one beside the others and name
+it in `TARGETS`. What it starts is `sgdr-jax train`, whose processes find each other by `hosts.start`.
+"""
+
+from __future__ import annotations
+
+from .job import Job, Target
+from .kubernetes import Kubernetes
+from .local import Local
+from .slurm import Slurm
+from .tpu import Tpu
+
+TARGETS: dict[str, type[Target]] = {"local": Local, "slurm": Slurm, "tpu": Tpu, "k8s": Kubernetes}
+
+__all__ = ["TARGETS", "Job", "Kubernetes", "Local", "Slurm", "Target", "Tpu"]
