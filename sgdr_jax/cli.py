@@ -26,7 +26,6 @@ from .options import (
     PredictCommand,
     PrepareCommand,
     ShowBatchCommand,
-    SweepCommand,
     TrainCommand,
 )
 from .parsing import parse, take_rates
@@ -44,7 +43,7 @@ USAGE = """usage: sgdr-jax COMMAND …
                                     run an experiment
   launch   local|slurm|tpu|k8s FILE [options]
                                     run an experiment as several processes: here, or on a cluster
-  sweep    FILE [--dir DIR] [--dry-run] [--only 3,7] [options]
+  sweep    FILE [--dir DIR] [--dry-run] [--only 3,7] [--workers N] [--store URL] [options]
                                     run a sweep: an experiment along axes of its fields
   find-lr  FILE [--stage N] [options]
                                     the learning-rate finder, as table and picture
@@ -106,7 +105,11 @@ def _dispatch(argv: list[str]) -> None:
     else:
         near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *ALONE, "launch"], 1)
         raise InputError(f"{name!r} is no command; " + (f"did you mean {near[0]}? " if near else "") + "sgdr-jax --help lists them")
-    experiments = {"data": _data, "plan": _plan, "train": _train, "sweep": _sweep, "find-lr": _find_lr, "show-batch": _show_batch}
+    if name == "sweep":
+        from .commands.sweep import sweep
+
+        return sweep(command, rest[0], rest[1:], Terminal())
+    experiments = {"data": _data, "plan": _plan, "train": _train, "find-lr": _find_lr, "show-batch": _show_batch}
     run = experiments | {"eval": _eval, "predict": _predict, "compare": _compare, "prepare": _prepare, "models": _models}
     run[name](command, rest[0] if rest else "")
 
@@ -178,12 +181,6 @@ def _train_here(command: TrainCommand, file: str, ui: Quiet, led: Any) -> None:
     if rows := summary.get("snapshots"):
         ui.say(snapshots_table(rows))
     ui.say(f"run folder: {folder}")
-
-
-def _sweep(command: SweepCommand, file: str) -> None:
-    from .commands.sweep import sweep
-
-    sweep(command, file, Terminal())
 
 
 def _find_lr(command: FindLrCommand, _: str) -> None:

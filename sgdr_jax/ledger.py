@@ -50,9 +50,55 @@ class Entry(NamedTuple):
         return "finished" if self.summary else "failed" if self.error else "begun" if self.begun else ""
 
 
+class Alone:
+    """The runs of a sweep for a worker that has them to itself; where several share them, `store.Store` has the same methods."""
+
+    def __init__(self, runs: Sequence[SweepRun]) -> None:
+        self._free = {run.hash for run in runs}
+
+    def take(self, runs: Sequence[SweepRun], most: int) -> list[SweepRun]:
+        """Up to `most` of these runs that are free, in order; they are not, from then on."""
+        taken = [run for run in runs if run.hash in self._free][:most]
+        self._free -= {run.hash for run in taken}
+        return taken
+
+    def waiting(self, runs: Sequence[SweepRun]) -> int:
+        """How many of these runs are free."""
+        return sum(run.hash in self._free for run in runs)
+
+    def finish(self, run: SweepRun, accuracy: float) -> None:
+        """A run that was taken is done."""
+
+    def fail(self, run: SweepRun, error: str) -> None:
+        """A run that was taken has failed."""
+
+    def give_back(self, run: SweepRun) -> None:
+        """Another process has the run's folder: it is left to it."""
+
+    def left(self, runs: Sequence[SweepRun]) -> bool:
+        """Whether some of these runs are free."""
+        return bool(self.waiting(runs))
+
+    def expect(self) -> int:
+        """How many workers share the sweep."""
+        return 1
+
+
 def entries(folder: Path, runs: Sequence[SweepRun]) -> list[Entry]:
     """How all runs stand."""
     return [_entry(folder, run) for run in runs]
+
+
+def unfinished(folder: Path, runs: Sequence[SweepRun], only: Sequence[int] | None = None, retry: bool = False) -> list[SweepRun]:
+    """The runs that are to be done: all that have not finished, and failed ones only with `retry`.
+
+    Raises:
+        InputError: where `only` holds a number that is no run's.
+    """
+    if only is not None and (wrong := [n for n in only if not 0 <= n < len(runs)]):
+        raise InputError(f"--only is {','.join(map(str, wrong))}; the runs are 0…{len(runs) - 1}")
+    chosen = [run for run in runs if only is None or run.number in only]
+    return [entry.run for entry in entries(folder, chosen) if not entry.summary and (retry or not entry.error)]
 
 
 def _entry(folder: Path, run: SweepRun) -> Entry:

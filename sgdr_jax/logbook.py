@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
-from .types import InputError
+from .types import InputError, InUse, without_password
 
 _PACKAGES = ("sgdr_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "tensorflow-datasets", "array_record")
 _LOCK = ".lock"
@@ -150,7 +150,7 @@ def environment(
     """
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
+        "command": [without_password(word) for word in sys.argv],
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _cpu_model(),
@@ -258,7 +258,7 @@ def _lock(path: Path) -> Any:
         file.seek(0)
         holder = file.read().strip()
         file.close()
-        raise InputError(f"run folder {path} is in use by another process ({holder}); wait for it, or use another --run") from None
+        raise InUse(f"run folder {path} is in use by another process ({holder}); wait for it, or use another --run") from None
     file.truncate(0)
     file.write(f"process {os.getpid()} on {platform.node()}")
     file.flush()

@@ -102,6 +102,13 @@ class SweepCommand:
     keep: Keep = "results"
     """What a finished run keeps: its numbers, answers and rows; with `final` the networks that it ended with, which eval and predict need;
     with `all` its checkpoints too."""
+    store: str | None = None
+    """What several workers share the sweep through: a file (SQLite), a file that ends in .journal (on NFS), or a database's URL such as
+    postgresql://USER:PASSWORD@HOST/NAME. By default DIR/store.db where there are several workers."""
+    workers: int = 1
+    """Processes that do the sweep on this machine; with the same --store and --dir others may join them from here or elsewhere."""
+    grace: float = 60.0
+    """Seconds without a sign of life after which another worker's runs are taken over."""
 
 
 @dataclass

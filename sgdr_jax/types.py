@@ -6,6 +6,7 @@ Each kind has an empty base class here, so that the command line can narrow a fi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -15,6 +16,19 @@ import numpy as np
 
 class InputError(ValueError):
     """Bad input from a person: one line that names the field, the value and the fix. Commands print it and exit with code 2."""
+
+
+def without_password(text: str) -> str:
+    """A text in which the passwords of URLs are stars.
+
+    >>> without_password("postgresql://me:secret@host/base")
+    'postgresql://me:***@host/base'
+    """
+    return re.sub(r"(://[^:/@\s]*:)[^\s]*@", r"\1***@", text)
+
+
+class InUse(InputError):
+    """Another process has the run folder."""
 
 
 class Reduction(NamedTuple):

@@ -1,10 +1,12 @@
-"""Works off a sweep: finished runs are left alone, runs of one shape are done side by side as lanes, a failed one stops no other."""
+"""Works off a sweep, alone or beside other workers: what is finished is left alone, runs of one shape are done side by side as lanes, a
+failed one stops no other."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,13 +16,14 @@ from . import optim, recipe
 from .config import Experiment
 from .feed import free
 from .lanes import Lanes
-from .ledger import Entry, Keep, entries, keep_failure, tidy
+from .ledger import Alone, Entry, Keep, entries, keep_failure, tidy, unfinished
 from .plan import plan
 from .progress import Quiet
 from .setting import Pace, Setting, ground, prepare
+from .store import Store, opened
 from .sweep import Sweep, SweepRun, expand, run_folder
 from .sweep import keep as keep_sweep
-from .types import InputError, Source
+from .types import InputError, InUse, Source
 
 MOST = 16
 """Lanes at most, where their memory is no limit."""
@@ -67,6 +70,8 @@ def work(
     retry: bool = False,
     keep: Keep = "results",
     pace: float = 60.0,
+    store: str | None = None,
+    grace: float = 60.0,
     experiment_file: str | Path | None = None,
     ui: Quiet | None = None,
 ) -> list[Entry]:
@@ -79,59 +84,79 @@ def work(
         retry: also do the runs that failed before.
         keep: what is left of a run's folder when it has finished; see `ledger.Keep`.
         pace: seconds of work that an interruption may cost a run: checkpoints at cycle ends are no closer than this. 0: at each of them.
+        store: where several workers share the sweep; see `store.address`. None for this one alone.
+        grace: seconds without a sign of life after which another worker's runs are taken over.
         experiment_file: for the commit in environment.json.
         ui: progress; silent by default.
 
     Raises:
-        InputError: as `sweep.expand` and `sweep.keep`, before anything is written.
+        InputError: as `sweep.expand`, `sweep.keep` and `store.opened`, before anything is run.
     """
     folder, ui, runs = Path(folder), ui or Quiet(), expand(sweep)
-    if only is not None and (wrong := [n for n in only if not 0 <= n < len(runs)]):
-        raise InputError(f"--only is {','.join(map(str, wrong))}; the runs are 0…{len(runs) - 1}")
+    todo = unfinished(folder, runs, only, retry)
     keep_sweep(folder, sweep, runs)
-    chosen = [run for run in runs if only is None or run.number in only]
-    todo = [entry.run for entry in entries(folder, chosen) if not entry.summary and (retry or not entry.error)]
     if todo:
         ui.say(f"{sweep.name}: {len(todo)} of {len(runs)} runs to do")
-        for data in dict.fromkeys(run.experiment.data for run in todo):
-            source = data.open()
-            for group in together([run for run in todo if run.experiment.data == data], source.sizes["train"]):
-                _work_group(group, source, lanes, _How(folder, keep, pace, experiment_file, ui))
+        with _shared(todo, sweep, folder, store, grace, retry) as line:
+            how = _How(folder, keep, pace, experiment_file, ui, line)
+            sources = {data: data.open() for data in dict.fromkeys(run.experiment.data for run in todo)}
+            groups = [
+                (group, source)
+                for data, source in sources.items()
+                for group in together([run for run in todo if run.experiment.data == data], source.sizes["train"])
+            ]
+            while line.left(todo):
+                for group, source in groups:
+                    _work_group(group, source, lanes, how)
     return entries(folder, runs)
 
 
+@contextmanager
+def _shared(todo: Sequence[SweepRun], sweep: Sweep, folder: Path, store: str | None, grace: float, retry: bool) -> Iterator[Alone | Store]:
+    """Where the runs are taken from."""
+    if store is None:
+        yield Alone(todo)
+    else:
+        with opened(store, folder, sweep.name, todo, grace=grace, retry=retry).alive() as line:
+            yield line
+
+
 class _How(NamedTuple):
-    """What is the same for all runs of a call of `work`; see there."""
+    """What is the same for all runs of a call of `work`; see there. `line` is where runs are taken from."""
 
     folder: Path
     keep: Keep
     pace: float
     experiment_file: str | Path | None
     ui: Quiet
+    line: Alone | Store
 
 
-def _work_group(group: list[SweepRun], source: Source, lanes: int | None, how: _How) -> None:
-    """Does runs of one shape, in portions."""
-    ui = how.ui
+def _work_group(group: Sequence[SweepRun], source: Source, lanes: int | None, how: _How) -> None:
+    """Does what is free of the runs of one shape, in portions."""
+    ui, line = how.ui, how.line
+    portion = line.take(group, 1)  # nothing is loaded where there is nothing to do
+    if not portion:
+        return
     try:
-        setting = prepare(group[0].experiment, ui, source=source)
+        setting = prepare(portion[0].experiment, ui, source=source)
     except InputError as error:
-        for run in group:
+        for run in (*portion, *line.take(group, len(group))):
             _tell(run, error, how)
         return
-    room = most(setting)
-    sizes = portions(len(group), min(lanes or MOST, room))
-    width = sizes[0]
+    count, room = 1 + line.waiting(group), most(setting)
+    width = portions(math.ceil(count / line.expect()), min(lanes or MOST, room))[0]
     side_by_side = Lanes(setting, width, ui.say) if width > 1 else None
-    ui.say(f"{len(group)} runs of one shape, {width} side by side; there is memory for {room}")
-    for size in sizes:
-        portion, group = group[:size], group[size:]
+    ui.say(f"{count} runs of one shape, {width} side by side; there is memory for {room}")
+    portion += line.take(group, width - 1)
+    while portion:
         began = time.perf_counter()
         outcomes = _side_by_side(side_by_side, setting, portion, how) if side_by_side else []
         outcomes = outcomes or [_alone(setting, run, how) for run in portion]
         for run, outcome in zip(portion, outcomes, strict=True):
             _tell(run, outcome, how)
         ui.say(f"  {len(portion)} runs in {time.perf_counter() - began:.1f} s")
+        portion = line.take(group, width)
 
 
 def _side_by_side(lanes: Lanes, setting: Setting, portion: Sequence[SweepRun], how: _How) -> list[Any]:
@@ -163,9 +188,15 @@ def _run(run: SweepRun, how: _How, prepared: Callable[[Experiment], Setting]) ->
 
 def _tell(run: SweepRun, outcome: Any, how: _How) -> None:
     what = f"run {run.number} ({run.arm}, seed {run.seed})"
-    if isinstance(outcome, Exception):
-        how.ui.say(f"  {what} failed: {keep_failure(how.folder, run, outcome)}")
+    if isinstance(outcome, InUse):
+        how.line.give_back(run)
+        how.ui.say(f"  {what} is left alone: {outcome}")
+    elif isinstance(outcome, Exception):
+        text = keep_failure(how.folder, run, outcome)
+        how.line.fail(run, text)
+        how.ui.say(f"  {what} failed: {text}")
     elif isinstance(outcome, BaseException):
         raise outcome
     else:
+        how.line.finish(run, outcome["valid"]["accuracy"])
         how.ui.say(f"  {what}: validation accuracy {outcome['valid']['accuracy']:.4f}")

@@ -23,7 +23,7 @@ LAYERS = (
     "schedules augment models datasets metrics sampling torch_file state",
     "compilation hosts calibrate",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
-    "bystander ledger survey steps plan loop lr_finder precompute tta pretrained measure",
+    "bystander ledger store crew survey steps plan loop lr_finder precompute tta pretrained measure",
     "feed report tables options compare launch",
     "engine charts parsing",
     "evaluate setting show communication answers",
@@ -54,6 +54,9 @@ DOORS = {
     "tyro": "options parsing launch",
     "submitit": "launch/slurm",
     "yaml": "launch/kubernetes",
+    "optuna": "store",
+    "sqlalchemy": "store",
+    "filelock": "store",
     "pickle": "torch_file",
     "tensorflow": None,
     "torch": None,
@@ -66,7 +69,7 @@ DOORS = {
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
 WITHOUT_JAX = """__init__ types progress labels caches style examples significance snapshots config config_json weights decode placement
     canvas lesson2 sampling pipeline survey plan report compare charts answers logbook tables options parsing cli experiment_file sweep
-    ledger meeting launch commands schedules augment models datasets metrics calibrate"""
+    ledger store crew meeting launch commands schedules augment models datasets metrics calibrate"""
 NEEDS_JAX = {
     "augment/kernel",
     "augment/resampling",
@@ -126,7 +129,8 @@ def test_what_plans_and_reports_does_not_import_jax() -> None:
 import importlib, sys
 for name in sys.argv[1:]:
     importlib.import_module(name)
-    found = [m for m in ("jax", "flax", "orbax", "optax", "matplotlib", "tensorflow_datasets", "submitit", "yaml") if m in sys.modules]
+    heavy = ("jax", "flax", "orbax", "optax", "matplotlib", "tensorflow_datasets", "submitit", "yaml", "optuna", "sqlalchemy")
+    found = [m for m in heavy if m in sys.modules]
     assert not found, f"{name} imports {found}"
 """
     done = subprocess.run([sys.executable, "-c", code, *modules], capture_output=True, text=True, cwd=ROOT.parent)

@@ -4,37 +4,43 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from .. import experiment_file
+from .. import crew, experiment_file
 from ..config import require
-from ..ledger import entries
+from ..ledger import Entry, entries, unfinished
 from ..options import SweepCommand
 from ..plan import plan
 from ..progress import Quiet
-from ..sweep import expand
+from ..store import opened
+from ..sweep import Sweep, expand, keep
 from ..tables import sweep_table
 from ..types import InputError
 
 
-def sweep(command: SweepCommand, file: str, ui: Quiet) -> None:
-    """Runs the sweep of a file, or says what it would do; exits with 1 when a run has failed."""
+def sweep(command: SweepCommand, file: str, words: Sequence[str], ui: Quiet) -> None:
+    """Runs the sweep of a file, or says what it would do; exits with 1 when a run has failed.
+
+    Args:
+        words: the command line after the file, for further workers.
+    """
     made = dataclasses.replace(experiment_file.load_sweep(file), base=command.experiment)
     folder = command.dir or Path("runs") / made.name
     only = _numbers(command.only)
     require(command.lanes is None or command.lanes >= 1, "--lanes", command.lanes, "use 1 or more")
+    require(command.workers >= 1, "--workers", command.workers, "use 1 or more")
+    require(command.grace > 0, "--grace", command.grace, "use a number of seconds above 0")
     runs = expand(made)
     if command.dry_run:
         sizes = {data: data.open().sizes["train"] for data in dict.fromkeys(run.experiment.data for run in runs)}
         plans = [plan(run.experiment, sizes[run.experiment.data]) for run in runs]
         ui.say(sweep_table(entries(folder, runs), plans))
         return
-    from ..workers import work
-
     ui.say(f"sweep folder: {folder}")
     try:
-        how = {"only": only, "lanes": command.lanes, "retry": command.retry, "keep": command.keep}
-        done = work(made, folder, **how, experiment_file=file, ui=ui)
+        done = _here(made, folder, only, command, file, ui) if command.workers == 1 else _crew(made, folder, only, command, file, words, ui)
     except KeyboardInterrupt:
         ui.say(f"to go on, repeat the command with --dir {folder}")
         raise
@@ -45,6 +51,32 @@ def sweep(command: SweepCommand, file: str, ui: Quiet) -> None:
     ui.say(f"sweep folder: {folder}")
     if any(entry.error for entry in done):
         raise SystemExit(1)
+
+
+def _here(made: Sweep, folder: Path, only: list[int] | None, command: SweepCommand, file: str, ui: Quiet) -> list[Entry]:
+    from ..workers import work
+
+    how: dict[str, Any] = {name: getattr(command, name) for name in ("lanes", "retry", "keep", "store", "grace")}
+    return work(made, folder, only=only, **how, experiment_file=file, ui=ui)
+
+
+def _crew(
+    made: Sweep, folder: Path, only: list[int] | None, command: SweepCommand, file: str, words: Sequence[str], ui: Quiet
+) -> list[Entry]:
+    """The sweep by several processes. Whatever their store refuses is refused here, before any of them starts."""
+    runs = expand(made)
+    todo = unfinished(folder, runs, only, command.retry)
+    keep(folder, made, runs)
+    store = command.store or str(folder / "store.db")
+    if todo:
+        with opened(store, folder, made.name, todo, grace=command.grace, retry=command.retry).alive() as door:
+            door.expect(command.workers)
+        rest = crew.without(words, ("--workers", "--store", "--dir"), ("--retry", "--no-retry"))
+        line = ("sweep", file, *rest, "--store", store, "--dir", str(folder))
+        lost = crew.run(command.workers, line, folder / "workers", lambda: len(todo) - len(unfinished(folder, todo)), len(todo), ui)
+        left = len(unfinished(folder, todo))
+        require(lost < command.workers or not left, "--workers", command.workers, f"all have ended, {left} runs are left; see above")
+    return entries(folder, runs)
 
 
 def _numbers(text: str) -> list[int] | None:

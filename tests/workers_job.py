@@ -1,0 +1,28 @@
+"""A worker of a sweep as a process of its own: python -m tests.workers_job FOLDER STORE [GRACE]."""
+
+import sys
+from pathlib import Path
+
+from sgdr_jax import Eval, Experiment, Sgd, Stage, Sweep, grid
+from sgdr_jax.datasets import Synthetic
+from sgdr_jax.schedules import Sgdr
+
+from .helpers import Tiny
+
+STAGES = (
+    Stage("cached", size=16, train="head", lr=0.01, schedule=Sgdr(2), precompute=True, augment=False),
+    Stage("all", size=16, lr=(0.001, 0.003, 0.01), schedule=Sgdr(3)),
+)
+DATA = Synthetic(classes=3, train=58, valid=21, test=19, side=16)
+COMMON = {"optimizer": Sgd(), "batch_size": 16, "evaluate": Eval(batch_size=16, tta_views=0)}
+BASE = Experiment("small", data=DATA, model=Tiny(), stages=STAGES, **COMMON)
+SWEEP = Sweep("shared", BASE, (grid({"stages.0.lr": (0.01, 0.03, 1e30)}),), seeds=(0, 1))
+"""Four runs that finish and two that fail."""
+
+if __name__ == "__main__":
+    from sgdr_jax.progress import Terminal
+    from sgdr_jax.workers import work
+
+    folder, store, grace = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+    done = work(SWEEP, folder, lanes=1, pace=0, keep="all", store=store, grace=grace, ui=Terminal())
+    print("states", *(entry.state for entry in done), flush=True)
