@@ -11,11 +11,12 @@ ifndef RUN
 RUN := runs/demo$(if $(wildcard runs/demo),-$(shell date +%Y%m%d-%H%M%S))
 endif
 
-.PHONY: help demo test test-cluster lint bench
+.PHONY: help demo test test-cluster test-postgres lint bench
 help:
 	@echo "make demo    fine-tune on Fashion-MNIST from ImageNet weights, into a run folder (RUN=$(RUN))"
 	@echo "make test    run the tests (ARGS='...' goes to pytest)"
 	@echo "make test-cluster   run the tests that need Slurm, on a cluster of this machine (as root on Debian or Ubuntu; installs slurm-wlm, munge)"
+	@echo "make test-postgres  run the tests that need PostgreSQL, on a server of this machine (as root on Debian or Ubuntu; installs postgresql)"
 	@echo "make lint    check style and types"
 	@echo "make bench   the same task with fastai 2, side by side"
 
@@ -29,6 +30,11 @@ test-cluster: $(INSTALLED)
 	@command -v slurmctld >/dev/null && command -v munged >/dev/null \
 		|| { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends slurm-wlm munge; }
 	@.venv/bin/python -m pytest -q -m cluster tests/cluster $(ARGS)
+
+test-postgres: $(INSTALLED)
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
+		|| { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends postgresql; }
+	@.venv/bin/python -m pytest -q -m postgres tests/test_store_postgres.py $(ARGS)
 
 lint: $(INSTALLED)
 	@.venv/bin/ruff check --quiet

@@ -6,7 +6,7 @@ Expected: accuracy on the test images 0.9045, with TTA 0.9033, in 230 s on two C
 A tenth of the training images is held out to choose rates and to stop; the test images choose nothing.
 """
 
-from sgdr_jax import AdamW, Eval, Experiment, Find, lesson2
+from sgdr_jax import AdamW, Eval, Experiment, lesson2
 from sgdr_jax.augment import side_on
 from sgdr_jax.datasets import FashionMnist
 from sgdr_jax.models import EfficientNetLite0
@@ -20,13 +20,12 @@ experiment = Experiment(
     stages=lesson2(
         size=96,
         similar_to_imagenet=False,
-        cached_cycles=4,
+        cached=Sgdr(cycles=4),
         views=2,
         head_cycles=1,
         gradual=Sgdr(cycles=2, cycle_mult=3),
         cycles=1,
         bn=("late", "head"),  # the first group keeps its ImageNet statistics: a jump there undoes what the others have learned
-        find=Find("minimum", start=1e-5, stop=1, steps=40),
     ),
     optimizer=AdamW(),
     evaluate=Eval(batch_size=64, tta_views=3),

@@ -3,7 +3,7 @@
 The names here are what experiment files need; none of them imports jax.
 """
 
-from .config import AdamW, Eval, Experiment, Find, Parallel, Sgd, Snapshots, Spread, Stage
+from .config import AdamW, Decay, Eval, Experiment, Find, Lamb, Muon, Parallel, Sgd, Snapshots, Spread, Stage
 from .lesson2 import fine_tune, lesson2
 from .plan import plan
 from .sweep import Sweep, arms, chain, grid, zipped
@@ -11,10 +11,13 @@ from .types import InputError
 
 __all__ = [
     "AdamW",
+    "Decay",
     "Eval",
     "Experiment",
     "Find",
     "InputError",
+    "Lamb",
+    "Muon",
     "Parallel",
     "Sgd",
     "Snapshots",

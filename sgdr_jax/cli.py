@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from . import experiment_file
-from .config import Find, config_hash, require
+from .config import Find, require
+from .config_json import config_hash
 from .options import (
     ALONE,
     WITH_EXPERIMENT,
@@ -202,6 +203,7 @@ def _find_lr(command: FindLrCommand, _: str) -> None:
     from .report import finder_picture
     from .setting import prepare
     from .stage import find_lr, open_stage
+    from .tables import finder_table
 
     ui, stages = Terminal(), command.experiment.stages
     _check_output(command.out)
@@ -213,12 +215,15 @@ def _find_lr(command: FindLrCommand, _: str) -> None:
     find = p.stage.lr if isinstance(p.stage.lr, Find) else Find()
     if command.rule:
         find = dataclasses.replace(find, rule=command.rule)
-    curve = find_lr(setting, p, open_stage(setting, p, setting.params, setting.stats, ui), find, ui)
-    for rule, lr in curve.suggestions.items():
-        ui.say(f"  {rule:<8} {lr:.2e}" + ("  ← chosen" if rule == curve.rule else ""))
-    ui.say(f"lr of the head: {curve.chosen:.2e} ({curve.verdict})")
-    finder_picture(dataclasses.asdict(curve) | {"stage": p.stage.name}, command.out)
-    ui.say(f"picture: {command.out}")
+    stage = open_stage(setting, p, setting.params, setting.stats, ui)
+    alone = p.trained if command.each and len(p.trained) > 1 else ()
+    curves = {"": find_lr(setting, p, stage, find, ui)} | {group: find_lr(setting, p, stage, find, ui, group) for group in alone}
+    ui.say(finder_table(curves, p.trained))
+    for group, curve in curves.items():
+        ui.say(f"{group or 'all'}: {curve.verdict}; {curve.confidence:.0%} of {curve.orders} orders agree within a factor of 3")
+        name = f"{p.stage.name}, {group}" if group else p.stage.name
+        out = command.out.with_stem(f"{command.out.stem}-{group}") if group else command.out
+        ui.say(f"picture: {finder_picture(dataclasses.asdict(curve) | {'stage': name}, out)}")
 
 
 def _show_batch(command: ShowBatchCommand, _: str) -> None:
@@ -227,8 +232,11 @@ def _show_batch(command: ShowBatchCommand, _: str) -> None:
 
     _check_output(command.out)
     _check_picture(command.out)
-    contact_sheet(*sheet(command.experiment, command.stage, command.count), command.out)
-    Terminal().say(f"picture: {command.out}")
+    ui, shown = Terminal(), sheet(command.experiment, command.stage, command.count)
+    contact_sheet(shown.titles, shown.tiles, shown.captions, command.out)
+    for name, reason in shown.bad:
+        ui.say(f"left out, since it cannot be read: {name}: {reason}")
+    ui.say(f"picture: {command.out}")
 
 
 def _eval(command: EvalCommand, _: str) -> None:

@@ -1,23 +1,17 @@
-"""What an experiment is: frozen dataclasses that check themselves, turn into JSON and back, and have a hash. No jax.
+"""What an experiment is: frozen dataclasses that check themselves. No jax.
 
 A setting exists once, as a field of the thing it configures. Experiment files build one `Experiment`; the command line overrides its
-fields by dotted names; the run folder keeps it as `config.json`.
+fields by dotted names; the run folder keeps it as `config.json` (see `config_json`).
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 import math
-import types
-import typing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from .snapshots import Snapshots
-from .types import Augmentation, Dataset, InputError, Length, Model, Schedule
+from .types import Augmentation, Dataset, InputError, Model, Schedule
 
 
 def require(ok: bool, field_name: str, value: object, fix: str) -> None:
@@ -48,33 +42,60 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Decay:
+    """Layer-wise decay: the last trained group at `lr`, each one before it at `factor` times the next one's rate.
+
+    A model whose `cuts` are all its blocks has a rate for each block. Source: Howard & Ruder 2018 (factor 1/2.6).
+    """
+
+    lr: float
+    """Learning rate of the last trained group."""
+    factor: float = 0.75
+    """0…1, above 0."""
+
+    def __post_init__(self) -> None:
+        require(_finite(self.lr) and self.lr > 0, "lr.lr", self.lr, "use a positive number")
+        require(_finite(self.factor) and 0 < self.factor <= 1, "lr.factor", self.factor, "use a number in 0…1, above 0")
+
+
+@dataclass(frozen=True)
 class Find:
     """Asks for the learning-rate finder at the start of the stage; the rate of the head is what the rule picks.
 
-    The finder raises the rate geometrically from `start` to `stop` over `steps` updates on a copy of the state.
+    The finder raises the rate geometrically from `start` to `stop` over `steps` updates on a copy of the state, several times with
+    other orders of the images, each time from the same state; the rules read the mean of the curves.
     """
 
-    rule: Literal["valley", "steep", "minimum", "slide"] = "valley"
-    """How the rate is read off the curve; see `lr_finder.suggest`."""
-    ratio: float = 1.0
-    """Each earlier layer group gets the next one's rate divided by this (3 to 10 in the recipe)."""
-    start: float = 1e-6
+    rule: Literal["combined", "valley", "steep", "minimum", "slide"] = "combined"
+    """How the rate is read off the curve; see `lr_finder.combined` and `lr_finder.suggest`."""
+    ratio: float | tuple[float, ...] = 1.0
+    """Each earlier layer group gets the next one's rate divided by this (3 to 10 in the recipe). Several are tried in turn: the first,
+    the rule of thumb, is left for another only where that one's loss falls clearly further."""
+    start: float = 1e-5
     """Lowest rate tried."""
-    stop: float = 10.0
+    stop: float = 1.0
     """Highest rate tried; the test ends earlier when the loss diverges."""
-    steps: int = 100
-    """Updates at most."""
+    steps: int = 40
+    """Updates of one order at most."""
+    orders: int = 0
+    """Orders of the images, each with a curve of its own; 0: six on cached activations, which cost little, otherwise two."""
+    epochs: float = 1.0
+    """No order goes on for longer than this."""
     lowest: float = 1e-5
     """The choice is held above this."""
     highest: float = 1.0
     """The choice is held below this."""
 
     def __post_init__(self) -> None:
-        require(self.rule in ("valley", "steep", "minimum", "slide"), "lr.rule", self.rule, "use valley, steep, minimum or slide")
-        require(_finite(self.ratio) and self.ratio >= 1, "lr.ratio", self.ratio, "use a number of at least 1")
+        rules = ("combined", "valley", "steep", "minimum", "slide")
+        require(self.rule in rules, "lr.rule", self.rule, "use combined, valley, steep, minimum or slide")
+        tried = self.ratio if isinstance(self.ratio, tuple) else (self.ratio,)
+        require(bool(tried) and all(_finite(r) and r >= 1 for r in tried), "lr.ratio", self.ratio, "use a number of at least 1, or several")
         require(_finite(self.start) and self.start > 0, "lr.start", self.start, "use a positive number")
         require(_finite(self.stop) and self.stop > self.start, "lr.stop", self.stop, f"use a number above lr.start ({self.start})")
         require(self.steps >= 8, "lr.steps", self.steps, "use at least 8")
+        require(0 <= self.orders <= 100, "lr.orders", self.orders, "use 1…100, or 0 for as many as the stage suggests")
+        require(_finite(self.epochs) and self.epochs > 0, "lr.epochs", self.epochs, "use a positive number")
         require(0 < self.lowest <= self.highest, "lr.lowest", self.lowest, f"use a positive number up to lr.highest ({self.highest})")
 
 
@@ -98,6 +119,9 @@ class Sgd(Optimizer):
     """Decay of weight matrices and kernels; biases and normalisation are never decayed."""
     clip: float | None = None
     """Largest global norm of the gradients; None for no limit."""
+    sam: float = 0.0
+    """Sharpness-aware minimisation: the gradient is taken where the loss is highest within this radius (0.05 is usual), at twice the
+    cost; 0: off. Source: Foret et al. 2021."""
 
     def __post_init__(self) -> None:
         _check_optimizer(self)
@@ -117,6 +141,9 @@ class AdamW(Optimizer):
     """Decay of weight matrices and kernels; biases and normalisation are never decayed."""
     clip: float | None = None
     """Largest global norm of the gradients; None for no limit."""
+    sam: float = 0.0
+    """Sharpness-aware minimisation: the gradient is taken where the loss is highest within this radius (0.05 is usual), at twice the
+    cost; 0: off. Source: Foret et al. 2021."""
 
     def __post_init__(self) -> None:
         _check_optimizer(self)
@@ -124,7 +151,31 @@ class AdamW(Optimizer):
         require(_finite(self.eps) and self.eps > 0, "optimizer.eps", self.eps, "use a positive number")
 
 
+@dataclass(frozen=True)
+class Lamb(AdamW):
+    """AdamW whose step is scaled, array by array, to the norm of the weights; for large batches. Source: You et al. 2020."""
+
+    eps: float = 1e-6
+    """Added to the root of the second moment."""
+
+
+@dataclass(frozen=True)
+class Muon(AdamW):
+    """Orthogonalised momentum for matrices; AdamW with Nesterov's look ahead for everything else, kernels of convolutions too.
+
+    Source: Jordan et al. 2024; optax.contrib.muon.
+    """
+
+    iterations: int = 5
+    """Newton-Schulz iterations, at least 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.iterations >= 1, "optimizer.iterations", self.iterations, "use at least 1")
+
+
 def _check_optimizer(optimizer: Sgd | AdamW) -> None:
+    require(_finite(optimizer.sam) and optimizer.sam >= 0, "optimizer.sam", optimizer.sam, "use 0 (off) or a positive radius")
     require(0 <= optimizer.momentum < 1, "optimizer.momentum", optimizer.momentum, "use a number in 0…1, below 1")
     require(0 <= optimizer.ema < 1, "optimizer.ema", optimizer.ema, "use a number in 0…1, below 1")
     require(
@@ -148,8 +199,9 @@ class Stage:
     """Side in pixels of the square that the network sees; several share the stage's epochs evenly, in turn."""
     train: int | str | tuple[str, ...] = "all"
     """What trains: "head", "all", names of layer groups, or the index of the first group that trains."""
-    lr: float | tuple[float, ...] | Spread | Find | None = Find()
-    """Peak learning rate: one for all trained groups, one per trained group, a Spread, Find, or None for those of the stage before."""
+    lr: float | tuple[float, ...] | Spread | Decay | Find | None = Find()
+    """Peak learning rate: one for all trained groups, one per trained group, Spread, Decay, Find, or None for those of the stage
+    before."""
     schedule: Schedule = field(kw_only=True)
     """How the learning rate moves from the peak, and for how many epochs."""
     augment: bool = True
@@ -176,6 +228,9 @@ class Stage:
     """Overrides the experiment's optimizer for this stage."""
     batch_size: int | None = None
     """Overrides the experiment's batch size for this stage."""
+    accumulate: int = 1
+    """Parts in which the images of an update go through the network, one after the other, to save memory. An update is still one batch:
+    schedules, epochs and logs do not change. Batch statistics are those of a part."""
 
     def __post_init__(self) -> None:
         def check(ok: bool, name: str, value: object, fix: str) -> None:
@@ -194,12 +249,13 @@ class Stage:
         check(isinstance(self.bn, tuple) or self.bn in ("train", "frozen"), "bn", self.bn, "use train, frozen, or names of layer groups")
         check(self.patience is None or self.patience >= 1, "patience", self.patience, "use 1 or more, or None")
         check(self.batch_size is None or self.batch_size >= 1, "batch_size", self.batch_size, "use 1 or more")
+        check(self.accumulate >= 1, "accumulate", self.accumulate, "use 1 or more")
         for lr in self.lr if isinstance(self.lr, tuple) else (self.lr,):
             check(
-                lr is None or isinstance(lr, (Spread, Find)) or (_finite(lr) and lr >= 0),
+                lr is None or isinstance(lr, (Spread, Decay, Find)) or (_finite(lr) and lr >= 0),
                 "lr",
                 self.lr,
-                "use finite numbers of at least 0, Spread, Find, or None",
+                "use finite numbers of at least 0, Spread, Decay, Find, or None",
             )
         check(
             not (self.precompute and self.augment and not self.views),
@@ -332,68 +388,3 @@ class Experiment:
         )
         require(self.compute in ("auto", "float32", "bfloat16", "float64"), "compute", self.compute, "use auto, float32, bfloat16, float64")
         require(0 <= self.seed < 2**32, "seed", self.seed, "use an integer from 0 to 2^32 - 1")
-
-
-# ---- JSON: data with type tags that resolve to dataclasses already imported, never by importing what the data names ----
-
-
-def _all_subclasses(base: type) -> set[type]:
-    return {base}.union(*(_all_subclasses(sub) for sub in base.__subclasses__()))
-
-
-def _tag(kind: type) -> str:
-    return f"{kind.__module__}:{kind.__qualname__}"
-
-
-def _known_types() -> dict[str, type]:
-    bases = (Dataset, Model, Schedule, Length, Augmentation, Optimizer, Stage, Experiment, Eval, Snapshots, Parallel, Spread, Find)
-    return {_tag(kind): kind for base in bases for kind in _all_subclasses(base)}
-
-
-def to_json(value: Any) -> Any:
-    """A config value as JSON data: dataclasses become {"type": tag, field: …}, tuples lists, paths strings.
-
-    Raises TypeError for anything a config must not hold.
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {"type": _tag(type(value))} | {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, (tuple, list)):
-        return [to_json(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise TypeError(f"{value!r} cannot be part of a config")
-
-
-def from_json(data: Any) -> Any:
-    """The config value that `to_json` wrote. Raises InputError for an unknown type or field; never imports or runs what the data names."""
-    return _from_json(data, "config", None)
-
-
-def _from_json(data: Any, where: str, hint: Any) -> Any:
-    if isinstance(data, dict):
-        known = _known_types()
-        tag = data.get("type")
-        fix = "no such type is known; if an experiment file defines it, name that file with --experiment FILE"
-        require(isinstance(tag, str) and tag in known, f"{where}.type", tag, fix)
-        kind = known[str(tag)]
-        hints = typing.get_type_hints(kind)
-        names = {f.name for f in dataclasses.fields(kind)}
-        unknown = sorted(set(data) - names - {"type"})
-        require(not unknown, where, unknown, f"{kind.__name__} has the fields {', '.join(sorted(names))}")
-        try:
-            return kind(**{name: _from_json(item, f"{where}.{name}", hints[name]) for name, item in data.items() if name != "type"})
-        except TypeError as error:
-            raise InputError(f"{where} is incomplete; {error}") from error
-        except AttributeError as error:
-            raise InputError(f"{where} is damaged; {error}") from error
-    if isinstance(data, list):
-        return tuple(_from_json(item, f"{where}[{i}]", None) for i, item in enumerate(data))
-    options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
-    return Path(data) if isinstance(data, str) and Path in options else data
-
-
-def config_hash(experiment: Experiment) -> str:
-    """Twelve hex digits that change with any field of the experiment but `parallel`, which says where it runs."""
-    return hashlib.sha256(json.dumps(to_json(experiment) | {"parallel": None}, sort_keys=True).encode()).hexdigest()[:12]

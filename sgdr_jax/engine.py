@@ -45,7 +45,7 @@ class Engine:
         view: compiled (images, ids uint32 [b], key, v, kind=, augmentations=, size=) → test-time view v, float32 [b, size, size, c].
         rows: compiled (array [n, ...] as by `Devices.spread`, index [b]) → its rows [b, ...].
         slots: compiled (parameters of the trained groups, optimizer=, trained=) → fresh optimizer state.
-        update: (optimizer, trained, collects) → compiled `steps.Step`; the same one for the same three.
+        update: (optimizer, trained, collects, accumulate) → compiled `steps.Step`; the same one for the same four.
         rehearsing: whether programs are compiled only, see `rehearsal`.
     """
 
@@ -60,7 +60,7 @@ class Engine:
     view: Callable[..., jax.Array]
     rows: Callable[..., jax.Array]
     slots: Callable[..., Any]
-    update: Callable[[Optimizer, tuple[str, ...], tuple[str, ...]], Callable[..., Any]]
+    update: Callable[[Optimizer, tuple[str, ...], tuple[str, ...], int], Callable[..., Any]]
 
     rehearsing: ClassVar[bool] = False
 
@@ -76,7 +76,7 @@ class Engine:
 
     def step(self, p: StagePlan) -> Callable[..., Any]:
         """The compiled training update of a stage; donates its state."""
-        return self.update(optim.kind(p.optimizer), p.trained, p.collects)
+        return self.update(optim.kind(p.optimizer), p.trained, p.collects, p.stage.accumulate)
 
     def now(self) -> float:
         """Seconds on the run's own clock: time as it passes, or of runs that share one program the run's part of it (see `lanes`)."""
@@ -147,8 +147,8 @@ def engine(experiment: Experiment, network: Network) -> Engine:
         return pixels, metrics.Mixed(labels, kernel.neighbours(labels), share)
 
     @cache
-    def update(optimizer: Optimizer, trained: tuple[str, ...], collects: tuple[str, ...]) -> Callable[..., Any]:
-        return mesh.compile_step(steps.Step(network, optimizer, trained, collects, dtype))
+    def update(optimizer: Optimizer, trained: tuple[str, ...], collects: tuple[str, ...], accumulate: int) -> Callable[..., Any]:
+        return mesh.compile_step(steps.Step(network, optimizer, trained, collects, dtype, accumulate))
 
     return Engine(
         network=network,

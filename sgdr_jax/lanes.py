@@ -193,7 +193,7 @@ class _LaneEngine(Engine):
     updates: Callable[[Step], Callable[..., Any]]
 
     def step(self, p: StagePlan) -> Callable[..., Any]:
-        program = self.updates(Step(self.network, optim.kind(p.optimizer), p.trained, p.collects, self.dtype))
+        program = self.updates(Step(self.network, optim.kind(p.optimizer), p.trained, p.collects, self.dtype, p.stage.accumulate))
 
         def update(state: TrainState, *rest: Any) -> tuple[TrainState, dict[str, Any]]:
             # What lies below the lowest trained group is no part of the update, and all lanes may have the same.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any, Literal
 
 from .augment import side_on
@@ -10,12 +11,19 @@ from .config import AdamW, Eval, Experiment, Find, Optimizer, Stage, require
 from .schedules import Sgdr
 from .types import Dataset, Model, Schedule
 
+CACHED = Sgdr(cycles=4, cycle_len=2, cycle_mult=2)
+"""Thirty epochs for the head on cached activations. An epoch of them takes a moment, and a head that has had too few is behind a logistic
+regression on the same activations."""
+
+HEAD = Find("valley", steps=100, orders=3, epochs=10)
+BODY = Find(start=1e-5, stop=0.5, steps=22, orders=2, epochs=10)
+
 
 def lesson2(
     size: int,
     similar_to_imagenet: bool = True,
     *,
-    cached_cycles: int = 2,
+    cached: Schedule = CACHED,
     views: int = 1,
     head_cycles: int = 2,
     gradual: Schedule | None = None,
@@ -38,7 +46,7 @@ def lesson2(
     Args:
         size: side in pixels that the network sees.
         similar_to_imagenet: whether the images are photographs of everyday things; decides the ratio of the groups' rates.
-        cached_cycles: epochs on cached activations (each a cosine cycle).
+        cached: schedule of the head on cached activations, whose epochs cost next to nothing on a small set.
         views: augmented copies of each image in the cache, gone through in turn; 0 caches the plain images.
         head_cycles: epochs of the head on fresh augmentation; 0 leaves step 4 out.
         gradual: schedule of a stage that trains all but the first layer group before everything is unfrozen; None for no such stage.
@@ -48,8 +56,8 @@ def lesson2(
         bn: batch normalisation of the unfrozen body; "frozen" keeps the stored statistics (small sets).
         patience: cycle ends without improvement until the last stage stops; None runs all cycles.
         optimizer: overrides the experiment's.
-        find: settings of the finder; its ratio is replaced by the recipe's in the unfrozen stages. None takes the lesson's own rule, a
-            tenth of the rate at the lowest loss.
+        find: settings of the finder; its ratio is replaced by the recipe's in the unfrozen stages. None takes `HEAD` for the cached head
+            and `BODY`, of fewer updates since these cost more, for the unfrozen stages; both may go on for ten epochs of a small set.
 
     Returns:
         Three stages (two without step 4, one more with `gradual`), ready for `Experiment.stages`; add a stage with a larger size to go on.
@@ -60,20 +68,45 @@ def lesson2(
         >>> [stage.name for stage in lesson2(96, similar_to_imagenet=False)]
         ['cached head', 'head', 'all']
     """
-    find = find or Find("minimum")
     common = {"size": size, "optimizer": optimizer}
-    cached = Stage(
-        "cached head", train="head", lr=find, schedule=Sgdr(cached_cycles), precompute=True, augment=views > 0, views=views, **common
+    first = Stage(
+        "cached head",
+        train="head",
+        lr=find or HEAD,
+        schedule=cached,
+        precompute=True,
+        augment=views > 0,
+        views=views,
+        **common,
     )
     head = Stage("head", train="head", lr=None, schedule=Sgdr(head_cycles), **common) if head_cycles else None
-    body = Find(**{**vars(find), "ratio": 10.0 if similar_to_imagenet else 3.0})
+    body = replace(find or BODY, ratio=10.0 if similar_to_imagenet else 3.0)
     upper = Stage("gradual", train=1, lr=body, schedule=gradual, bn=bn, patience=patience, **common) if gradual else None
     if budget is not None:
         spent = head_cycles + (_epochs(gradual) if gradual else 0)
         require(budget > spent, "budget", budget, f"the stages before the last take {spent:g} epochs; give more, or shorten them")
         cycles, cycle_len = fit_cycles(budget - spent, cycle_mult)
     everything = Stage("all", train="all", lr=body, schedule=Sgdr(cycles, cycle_len, cycle_mult), bn=bn, patience=patience, **common)
-    return tuple(stage for stage in (cached, head, upper, everything) if stage)
+    return tuple(stage for stage in (first, head, upper, everything) if stage)
+
+
+def gradually(stage: Stage, groups: int, each: Schedule) -> tuple[Stage, ...]:
+    """A stage that trains everything, with stages before it that unfreeze one more layer group each, from the last one down.
+
+    Args:
+        stage: the last of them; the others differ from it in name, in what trains, and in their schedule.
+        groups: layer groups of the model, at least 1; the first stage trains the last group alone.
+        each: schedule of the stages before the last.
+
+    Source: Howard & Ruder 2018, "Universal Language Model Fine-tuning" (one epoch each).
+
+    Example:
+        >>> [(s.name, s.train) for s in gradually(Stage("all", schedule=Sgdr(2)), 3, Sgdr())]
+        [('all, last 1', -1), ('all, last 2', -2), ('all', 'all')]
+    """
+    lr = None if isinstance(stage.lr, tuple) else stage.lr  # one rate for each group fits the last stage only
+    before = (replace(stage, name=f"{stage.name}, last {k}", train=-k, schedule=each, lr=lr or Find()) for k in range(1, groups))
+    return (*before, stage)
 
 
 def _epochs(schedule: Schedule) -> float:
@@ -107,6 +140,6 @@ def fine_tune(name: str, data: Dataset, model: Model, size: int = 224, similar_t
         >>> fine_tune("rings", Synthetic(), ResNet34(), size=96, batch_size=32).batch_size
         32
     """
-    stages = lesson2(size, similar_to_imagenet, cached_cycles=3, views=2, head_cycles=1)
+    stages = lesson2(size, similar_to_imagenet, views=2, head_cycles=1)
     common = {"augment": side_on(zoom=1.1), "stages": stages, "optimizer": AdamW(), "evaluate": Eval(tta_views=4)}
     return Experiment(**{"name": name, "data": data, "model": model} | common | fields)

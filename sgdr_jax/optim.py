@@ -7,8 +7,9 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import optax
+import optax.contrib
 
-from .config import AdamW, Optimizer, Sgd
+from .config import AdamW, Lamb, Muon, Optimizer, Sgd
 from .state import Hyper, Tree
 
 
@@ -33,7 +34,7 @@ def transformation(optimizer: Optimizer, trained: tuple[str, ...], hyper: Hyper)
     of its state depends on `optimizer` and `trained` alone.
 
     Args:
-        optimizer: `config.Sgd` or `config.AdamW`; its momentum and weight decay are taken from `hyper` instead.
+        optimizer: `config.Sgd`, `AdamW`, `Lamb` or `Muon`; its momentum and weight decay are taken from `hyper` instead.
         trained: names of the groups that train; the top level of the gradients.
         hyper: numbers of this update, `lr` [len(trained)].
 
@@ -47,8 +48,22 @@ def transformation(optimizer: Optimizer, trained: tuple[str, ...], hyper: Hyper)
                 optax.add_decayed_weights(hyper.weight_decay, mask=_decayed),
                 optax.sgd(lr, momentum=hyper.momentum, nesterov=optimizer.nesterov),
             )
+        adam = {"eps": optimizer.eps, "weight_decay": hyper.weight_decay} if isinstance(optimizer, AdamW) else {}
+        if isinstance(optimizer, Muon):
+            return optax.contrib.muon(
+                lr,
+                ns_steps=optimizer.iterations,
+                beta=hyper.momentum,
+                weight_decay=hyper.weight_decay,
+                weight_decay_mask=_decayed,
+                adam_b1=hyper.momentum,
+                adam_b2=optimizer.b2,
+                adam_weight_decay=hyper.weight_decay,
+            )
+        if isinstance(optimizer, Lamb):
+            return optax.lamb(lr, b1=hyper.momentum, b2=optimizer.b2, mask=_decayed, **adam)
         if isinstance(optimizer, AdamW):
-            return optax.adamw(lr, b1=hyper.momentum, b2=optimizer.b2, eps=optimizer.eps, weight_decay=hyper.weight_decay, mask=_decayed)
+            return optax.adamw(lr, b1=hyper.momentum, b2=optimizer.b2, mask=_decayed, **adam)
         raise TypeError(f"{optimizer!r} is no known optimizer")
 
     groups = optax.multi_transform({g: rule(hyper.lr[i]) for i, g in enumerate(trained)}, {g: g for g in trained})
@@ -109,3 +124,9 @@ def _average(decay: float, before: Averaged, slots: optax.OptState, params: Tree
     d = jax.numpy.minimum(jax.numpy.float32(decay), (1 + t) / (10 + t))
     mean = jax.tree.map(lambda a, p: a + (1 - d) * (p - a), before.params, params)
     return Averaged(slots, mean, before.count + 1)
+
+
+def sharpest(radius: float, grads: Tree, params: Tree) -> Tree:
+    """Where the loss is highest, to first order, within a radius: p + r · g / |g|, with the norm over all groups."""
+    norm = jax.numpy.sqrt(sum(jax.numpy.sum(g * g) for g in jax.tree.leaves(grads)))
+    return jax.tree.map(lambda p, g: p + radius * g / jax.numpy.maximum(norm, 1e-12), params, grads)

@@ -128,8 +128,10 @@ class FindLrCommand:
     experiment: Overrides
     stage: int = 0
     """Index of the stage."""
-    rule: Literal["valley", "steep", "minimum", "slide"] | None = None
+    rule: Literal["combined", "valley", "steep", "minimum", "slide"] | None = None
     """How the rate is read off the curve; by default as the stage says."""
+    each: bool = False
+    """Also a curve for each trained layer group alone, the others at rate 0; their pictures have the group's name in theirs."""
     out: Path = Path("find-lr.png")
     """Where the picture goes."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .config import AdamW, Experiment, Find, Optimizer, Sgd, Spread, Stage, require
+from .config import AdamW, Decay, Experiment, Find, Optimizer, Sgd, Spread, Stage, require
 from .schedules.lengths import Clock, in_steps
 from .types import InputError, Table
 
@@ -154,6 +154,8 @@ def peak_lrs(stage: Stage, trained: tuple[str, ...]) -> tuple[float, ...] | None
         return None
     if isinstance(lr, Spread):
         return tuple(np.geomspace(lr.lo, lr.hi, n).tolist()) if n > 1 else (lr.hi,)
+    if isinstance(lr, Decay):
+        return tuple(lr.lr * lr.factor**i for i in reversed(range(n)))
     if isinstance(lr, tuple):
         require(len(lr) == n, f'stage "{stage.name}": lr', lr, f"give one rate, or {n}: one for each of {', '.join(trained)}")
         return lr
@@ -161,13 +163,25 @@ def peak_lrs(stage: Stage, trained: tuple[str, ...]) -> tuple[float, ...] | None
 
 
 def ratios(find: Find, trained: tuple[str, ...]) -> tuple[float, ...]:
-    """Each trained group's rate as a share of the head's: 1/ratio^(groups between), 1 for the last.
+    """Each trained group's rate as a share of the head's: 1/ratio^(groups between), 1 for the last. Of several ratios, the first.
 
     Example:
         >>> ratios(Find(ratio=10), ("early", "late", "head"))
         (0.01, 0.1, 1.0)
     """
-    return tuple(float(find.ratio) ** -i for i in reversed(range(len(trained))))
+    ratio = find.ratio[0] if isinstance(find.ratio, tuple) else find.ratio
+    return tuple(float(ratio) ** -i for i in reversed(range(len(trained))))
+
+
+def finder_steps(find: Find, steps_per_epoch: int, where: str) -> int:
+    """Updates of one order of a finder: `Find.steps`, within `Find.epochs`. Raises InputError when these are under eight."""
+    steps = min(find.steps, int(find.epochs * steps_per_epoch + 1e-9))
+    fix = (
+        f"the finder has {steps} updates in {find.epochs:g} epochs of {steps_per_epoch}, and needs 8; go through the images more often per "
+        f"epoch (epoch_steps={max(20, steps_per_epoch)}), let it go on for longer (lr.epochs={-(-8 // steps_per_epoch)}), or give rates"
+    )
+    require(steps >= 8, where, "Find", fix)
+    return steps
 
 
 def plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePlan:
@@ -189,6 +203,8 @@ def plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePlan
     batch_size = stage.batch_size or experiment.batch_size
     fits = batch_size % stage.repeats == 0
     require(fits, f'stage "{stage.name}": repeats', stage.repeats, f"use a divisor of the batch size, {batch_size}")
+    even = batch_size % stage.accumulate == 0
+    require(even, f'stage "{stage.name}": accumulate', stage.accumulate, f"use a divisor of the batch size, {batch_size}")
     batches = math.ceil(train_size / batch_size)
     passes = math.ceil(experiment.epoch_steps / batches)
     try:
@@ -196,6 +212,8 @@ def plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePlan
         check_columns(table, trained)
     except InputError as error:
         raise InputError(f'stage "{stage.name}": {error}') from error
+    if isinstance(stage.lr, Find):
+        finder_steps(stage.lr, passes * batches, f'stage "{stage.name}": lr')
     full, rest = divmod(len(table.scale), batches)
     return StagePlan(
         stage=stage,

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from .caches import cache_folder
-from .config import to_json
+from .config_json import to_json
 from .types import Augmentation
 
 

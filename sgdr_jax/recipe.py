@@ -16,7 +16,8 @@ import numpy as np
 from . import bn, checkpoint, ensemble, examples, report
 from .bystander import Bystander
 from .compilation import compiled
-from .config import Experiment, Find, config_hash, to_json
+from .config import Experiment, Find
+from .config_json import config_hash, to_json
 from .evaluate import answers, calibration, predict_views
 from .hosts import leads, led, same, several, together, told
 from .logbook import Logbook, check_run, open_run, read, read_summary
@@ -98,8 +99,10 @@ def _choose_lr(setting: Setting, p: StagePlan, stage: StageRun, done: list[dict[
     assert isinstance(find, Find)
     curve = find_lr(setting, p, stage, find, ui)
     book.write_finder(p.stage.name, dataclasses.asdict(curve))
-    rates = tuple(curve.chosen * share for share in ratios(find, p.trained))
+    rates = tuple(curve.chosen * share for share in ratios(dataclasses.replace(find, ratio=curve.ratio), p.trained))
     ui.say(f"  lr {', '.join(f'{g} {r:.2e}' for g, r in zip(p.trained, rates, strict=True))} by rule {curve.rule}: {curve.verdict}")
+    if curve.confidence < 0.5:
+        ui.say(f"  only {curve.confidence:.0%} of the finder's orders agree on that rate within a factor of 3; lr.orders asks for more")
     return rates
 
 

@@ -229,13 +229,16 @@ def finder_picture(curve: Mapping[str, Any], path: str | Path) -> Path:
 
     Args:
         curve: "lrs", "losses", "smoothed" (lists of one length), "suggestions" {rule: rate}, "chosen", "rule", "verdict", and "stage"
-            where known: the fields of `lr_finder.Curve`, as the run folder keeps them.
+            where known; "low", "high" where there are several "orders": the fields of `lr_finder.Curve`, as the run folder keeps them.
         path: of the PNG file.
     """
     lrs, smoothed = [float(x) for x in curve["lrs"]], [_number(y) for y in curve["smoothed"]]
     losses = [_number(y) for y in curve["losses"]]
     (axes,) = _axes(8, 4.2)
     axes.scatter(lrs, losses, s=9, color=_COLOURS[0], alpha=0.3, linewidths=0, label="loss of a batch")
+    if (orders := curve.get("orders", 1)) > 1:
+        low, high = ([_number(y) for y in curve[name]] for name in ("low", "high"))
+        axes.fill_between(lrs, low, high, color=_COLOURS[0], alpha=0.15, linewidth=0, label=f"range of {orders} orders")
     axes.plot(lrs, smoothed, color=_COLOURS[0], linewidth=2, label="running mean")
     chosen = float(curve["chosen"])
     axes.axvline(chosen, color="black", linewidth=1.8, label=f"chosen: {chosen:.2g}", zorder=2.5)

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from . import precompute, pretrained
-from .config import Experiment, to_json
+from .config import Experiment
+from .config_json import to_json
 from .engine import Engine, engine
 from .feed import Images, free, images
 from .hosts import everywhere, same, together

@@ -28,11 +28,13 @@ class Sheet(NamedTuple):
         titles: of the columns.
         tiles: float32 0…1 [rows, columns, size, size, c].
         captions: one text for each tile, "" for none.
+        bad: (name, reason) of images that cannot be read and so have no row.
     """
 
     titles: tuple[str, ...]
     tiles: np.ndarray
     captions: tuple[tuple[str, ...], ...]
+    bad: tuple[tuple[str, str], ...] = ()
 
 
 def sheet(experiment: Experiment, stage: int = 0, count: int = 8) -> Sheet:
@@ -47,7 +49,7 @@ def sheet(experiment: Experiment, stage: int = 0, count: int = 8) -> Sheet:
     source = experiment.data.open()
     made = plan(experiment, source.sizes["train"])
     data, size = _first(experiment, source, stage, count, made.largest_size), int(made.stages[stage].sizes[0])
-    images, labels = jnp.asarray(data.images["train"][:]), data.labels["train"]
+    images, labels = jnp.asarray(data.images["shown"][:count]), data.labels["shown"][:count]
     names = [_names(data.classes, label) for label in labels]
     batch_size, strength = stages[stage].batch_size or experiment.batch_size, stages[stage].strength
     first = float(strength[0] if isinstance(strength, tuple) else strength)
@@ -73,21 +75,22 @@ def sheet(experiment: Experiment, stage: int = 0, count: int = 8) -> Sheet:
         fixed = {"augmentations": experiment.augment, "size": size, "kind": how.tta_kind}
         columns.append(tta.view(images, place, key_for(experiment.seed, "tta"), v, **fixed))
         captions.append(names)
-    return Sheet(tuple(titles), np.stack([np.asarray(column) for column in columns], 1), tuple(zip(*captions, strict=True)))
+    return Sheet(tuple(titles), np.stack([np.asarray(column) for column in columns], 1), tuple(zip(*captions, strict=True)), data.bad)
 
 
 def _first(experiment: Experiment, source: Source, stage: int, count: int, largest_size: int) -> Data:
-    """The images that the stage's first update begins with, decoded as the run would store them."""
-    index = order(experiment.seed, stage, 0, source.labels["train"], experiment.balance, source.rates)[:count].tolist()
+    """The images that the stage's first update begins with, decoded as the run would store them, and as many again to stand in for some
+    that cannot be read."""
+    index = order(experiment.seed, stage, 0, source.labels["train"], experiment.balance, source.rates)[: 2 * count].tolist()
     items, names = source.items["train"], source.names["train"]
-    few = source._replace(
-        labels={"train": source.labels["train"][index]},
-        items={"train": items[index] if isinstance(items, np.ndarray) else [items[i] for i in index]},
-        names={"train": [names[i] for i in index]},
-        ids={"train": [source.ids["train"][i] for i in index]} if source.ids.get("train") else source.ids,
+    few = source._replace(  # of another split, since in training images a class that cannot be read at all is an error
+        labels={"shown": source.labels["train"][index]},
+        items={"shown": items[index] if isinstance(items, np.ndarray) else [items[i] for i in index]},
+        names={"shown": [names[i] for i in index]},
+        ids={"shown": [source.ids["train"][i] for i in index]} if source.ids.get("train") else source.ids,
         rates=None,
     )
-    return load(few, canvas=canvas_side(experiment.canvas, largest_size), max_bad_share=experiment.max_bad_share)
+    return load(few, canvas=canvas_side(experiment.canvas, largest_size), max_bad_share=1)
 
 
 def _names(classes: tuple[str, ...], label: np.ndarray) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from . import bn, lr_finder, optim
 from .config import AdamW, Find, Sgd
 from .engine import Engine
 from .evaluate import judge
-from .plan import StagePlan, ratios
+from .plan import StagePlan, finder_steps, ratios
 from .progress import Quiet
 from .rng import key_for
 from .sampling import Batch, example_weights, repeated, train_batches
@@ -134,12 +135,15 @@ def cached_logits(setting: Setting, params: Tree, stats: Tree, size: int, split:
     return run.map(logits, n)
 
 
-def stage_batches(setting: Setting, p: StagePlan, first: int, stop: int) -> Iterator[Fed]:
-    """The training batches of updates first … stop - 1 of a stage, with their images unless activations were cached."""
+def stage_batches(setting: Setting, p: StagePlan, first: int, stop: int, order: int = 0) -> Iterator[Fed]:
+    """The training batches of updates first … stop - 1 of a stage, with their images unless activations were cached.
+
+    Other orders of the images than 0, that of training, are for the learning-rate finder.
+    """
     times = p.stage.repeats
     batches = train_batches(
         setting.experiment.seed,
-        p.index,
+        p.index + (order << 16),
         setting.data.labels["train"],
         batch_size=p.batch_size,
         first_step=first // times,
@@ -154,16 +158,41 @@ def stage_batches(setting: Setting, p: StagePlan, first: int, stop: int) -> Iter
         yield Fed(batch, images, int(p.sizes[min(step, p.steps - 1)]), strength_at(p, step))
 
 
-def find_lr(setting: Setting, p: StagePlan, stage: StageRun, find: Find, ui: Quiet) -> lr_finder.Curve:
-    """Runs the learning-rate finder for a stage on a copy of its state, with the stage's own update program."""
-    shares = np.asarray(ratios(find, p.trained))
-    base = hyper_rows(setting, p, (0.0,) * len(p.trained))
+def find_lr(setting: Setting, p: StagePlan, stage: StageRun, find: Find, ui: Quiet, group: str | None = None) -> lr_finder.Curve:
+    """Runs the learning-rate finder for a stage on copies of its state, with the stage's own update program.
+
+    Args:
+        find: what to try; of several ratios the curve of the best is given.
+        group: raises the rate of this group alone, the others at rate 0; None raises all, at their ratio.
+
+    Raises:
+        InputError: where an order would have fewer than eight updates.
+    """
+    steps = finder_steps(find, p.steps_per_epoch, f'stage "{p.stage.name}": lr')
+    find = dataclasses.replace(find, steps=steps)
+    orders = find.orders or (6 if p.stage.precompute else 2)
     assert isinstance(p.optimizer, Sgd | AdamW)
-    rest = [np.float32(x) for x in (p.optimizer.momentum, p.optimizer.weight_decay, base.label_smoothing[0])]
+    rest = [np.float32(x) for x in (p.optimizer.momentum, p.optimizer.weight_decay, setting.experiment.label_smoothing)]
 
-    def update(state: TrainState, lr: float, fed: Fed) -> tuple[TrainState, float]:
-        state, sums = stage.update(state, Hyper((lr * shares).astype(np.float32), *rest), fed)
-        return state, float(sums["loss"]) / max(float(sums["weight"]), 1.0)
+    def curve(ratio: float, tick: Callable[[int], None]) -> lr_finder.Curve:
+        one = dataclasses.replace(find, ratio=ratio)
+        shares = np.array([float(g == group) for g in p.trained]) if group else np.asarray(ratios(one, p.trained))
 
-    with ui.bar(f"find lr: {p.stage.name}", find.steps) as tick:
-        return lr_finder.range_test(update, setting.engine.devices.hold(stage.state), stage_batches(setting, p, 0, find.steps), find, tick)
+        def update(state: TrainState, lr: float, fed: Fed) -> tuple[TrainState, float]:
+            state, sums = stage.update(state, Hyper((lr * shares).astype(np.float32), *rest), fed)
+            return state, float(sums["loss"]) / max(float(sums["weight"]), 1.0)
+
+        losses = [
+            lr_finder.sweep(update, setting.engine.devices.hold(stage.state), stage_batches(setting, p, 0, steps, order), one, tick)
+            for order in range(orders)
+        ]
+        return dataclasses.replace(lr_finder.read_orders(losses, one), ratio=ratio)
+
+    tried = ratios_tried(find) if len(p.trained) > 1 and not group else ratios_tried(find)[:1]
+    with ui.bar(f"find lr: {p.stage.name}" + (f", {group}" if group else ""), steps * orders * len(tried)) as tick:
+        return lr_finder.best_ratio([curve(float(ratio), tick) for ratio in tried])
+
+
+def ratios_tried(find: Find) -> tuple[float, ...]:
+    """The ratios that a finder compares; one where it is given."""
+    return find.ratio if isinstance(find.ratio, tuple) else (find.ratio,)

@@ -7,6 +7,7 @@ prefix serves head training, the activation cache and evaluation.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -29,6 +30,7 @@ class Step:
         trained: groups that are differentiated and updated.
         collects: groups whose batch normalisation uses batch statistics and updates the running ones.
         dtype: of the network's arithmetic.
+        accumulate: parts in which the batch goes through the network, one after the other.
         axis: name of the mapped axis that the batch is split over; None where the batch is whole, as far as this program knows. What
             the devices must agree on is then said here: gradients, sums, batch statistics. Frozen groups communicate nothing.
     """
@@ -38,6 +40,7 @@ class Step:
     trained: tuple[str, ...]
     collects: tuple[str, ...]
     dtype: Any = jnp.float32
+    accumulate: int = 1
     axis: str | None = None
 
     def over(self, axis: str) -> Step:
@@ -71,31 +74,42 @@ class Step:
             (new state, sums as in `metrics.sums`).
         """
         key = jax.random.fold_in(key, state.step)
-        count = jnp.maximum(self.total(jnp.sum(weight)), 1)
-
-        def loss(trained: Tree) -> tuple[Array, tuple[Array, Tree]]:
-            logits, stats = self.network.apply(
-                state.params | trained,
-                state.stats,
-                x,
-                start=self.trained[0],
-                train=self.trained,
-                collect=self.collects,
-                key=key,
-                dtype=self.dtype,
-                axis=self.axis,
-            )
-            # The loss subtracts the largest logit; its gradient compares, so the logits must be computed once only.
-            logits = jax.lax.optimization_barrier(logits)
-            losses = metrics.losses(logits, labels, hyper.label_smoothing)
-            return jnp.sum(losses * weight) / count, (logits, stats)
-
-        trained = {g: state.params[g] for g in self.trained}
-        grads, (logits, stats) = jax.grad(loss, has_aux=True)(trained)
-        grads, sums = self.total((grads, metrics.sums(logits, labels, weight, hyper.label_smoothing)))
+        trained, stats = {g: state.params[g] for g in self.trained}, state.stats
+        whole, grads, total = jnp.maximum(self.total(jnp.sum(weight)), 1), None, None
+        for part in range(self.accumulate):  # every so many-th example, so that each device has its share of every part
+            xs, ys, ws = self._part(part, (x, labels, weight))
+            of_part = partial(self._loss, state.params, stats, hyper, xs, ys, ws, whole, jax.random.fold_in(key, part) if part else key)
+            new, (logits, changed) = jax.grad(of_part, has_aux=True)(trained)
+            if radius := getattr(self.optimizer, "sam", 0.0):
+                new, _ = jax.grad(of_part, has_aux=True)(optim.sharpest(radius, self.total(new), trained))
+            sums, stats = metrics.sums(logits, ys, ws, hyper.label_smoothing), stats | changed
+            grads, total = (new, sums) if grads is None else jax.tree.map(jnp.add, (grads, total), (new, sums))
+        assert grads is not None and total is not None
+        grads, total = self.total((grads, total))
         trained, opt_state = optim.update(self.optimizer, self.trained, hyper, grads, state.opt_state, trained)
-        state = TrainState(state.step + 1, state.params | trained, state.stats | stats, opt_state)
-        return state, sums
+        return TrainState(state.step + 1, state.params | trained, stats, opt_state), total
+
+    def _part(self, part: int, tree: Any) -> Any:
+        return tree if self.accumulate == 1 else jax.tree.map(lambda a: a[part :: self.accumulate], tree)
+
+    def _loss(
+        self, params: Tree, stats: Tree, hyper: Hyper, x: Array, labels: Any, weight: Array, whole: Array, key: Array, trained: Tree
+    ) -> tuple[Array, tuple[Array, Tree]]:
+        """Loss of a part of a batch that weighs `whole`, with its logits and the batch statistics that it leaves."""
+        logits, stats = self.network.apply(
+            params | trained,
+            stats,
+            x,
+            start=self.trained[0],
+            train=self.trained,
+            collect=self.collects,
+            key=key,
+            dtype=self.dtype,
+            axis=self.axis,
+        )
+        # The loss subtracts the largest logit; its gradient compares, so the logits must be computed once only.
+        logits = jax.lax.optimization_barrier(logits)
+        return jnp.sum(metrics.losses(logits, labels, hyper.label_smoothing) * weight) / whole, (logits, stats)
 
 
 def forward(

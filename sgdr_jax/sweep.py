@@ -29,7 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .config import Experiment, config_hash, require, to_json
+from .config import Experiment, require
+from .config_json import config_hash, to_json
 from .types import InputError
 
 Values = tuple[tuple[str, Any], ...]

@@ -141,6 +141,22 @@ def views_table(split: str, rows: Sequence[Mapping[str, float]]) -> Table:
     return table
 
 
+def finder_table(curves: Mapping[str, Any], trained: Sequence[str]) -> Table:
+    """What every rule of the learning-rate finder suggests, as a table to print; the chosen rule's row is marked.
+
+    Args:
+        curves: `lr_finder.Curve` by the group that was tried alone; "" for all groups together, whose rate is that of the last.
+        trained: the groups, from the earliest to the last.
+    """
+    joint = curves[""]
+    together = f"{trained[-1]}, others ÷ {joint.ratio:g}" if len(trained) > 1 else trained[-1]
+    table = Table("rule", *(f"{group} alone" if group else together for group in curves), "", box=box.SIMPLE_HEAD)
+    for rule in joint.suggestions:
+        table.add_row(rule, *(f"{c.suggestions[rule]:.2e}" for c in curves.values()), "← chosen" if rule == joint.rule else "")
+    table.add_row("lr", *(f"{c.chosen:.2e}" for c in curves.values()), "held within lowest…highest")
+    return table
+
+
 def sweep_table(entries: Sequence[Entry], plans: Sequence[Plan] = ()) -> Table:
     """The runs of a sweep as a table to print.
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from . import checkpoint
 from .calibrate import scaled
-from .config import Experiment, from_json, require
+from .config import Experiment, require
+from .config_json import from_json
 from .datasets.files import is_image
 from .engine import Engine, engine
 from .evaluate import Views, predict_views

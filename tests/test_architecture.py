@@ -18,6 +18,7 @@ LAYERS = (
     "types rng trees progress labels caches style meeting",
     "examples significance snapshots",
     "config decode",
+    "config_json",
     "placement canvas sweep",
     "schedules augment models datasets metrics sampling torch_file state",
     "compilation hosts calibrate",
@@ -66,9 +67,9 @@ DOORS = {
 }
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
-WITHOUT_JAX = """__init__ types progress labels caches style examples significance snapshots config weights decode placement canvas
-    lesson2 sampling pipeline survey plan report compare charts answers logbook tables options parsing cli experiment_file sweep ledger
-    store crew meeting launch rescale commands schedules augment models datasets metrics calibrate"""
+WITHOUT_JAX = """__init__ types progress labels caches style examples significance snapshots config config_json weights decode placement
+    canvas lesson2 sampling pipeline survey plan report compare charts answers logbook tables options parsing cli experiment_file sweep
+    ledger store crew meeting launch rescale commands schedules augment models datasets metrics calibrate"""
 NEEDS_JAX = {
     "augment/kernel",
     "augment/resampling",

@@ -33,7 +33,7 @@ from sgdr_jax.augment import (
     top_down,
     trivial_augment,
 )
-from sgdr_jax.config import from_json, to_json
+from sgdr_jax.config_json import from_json, to_json
 from sgdr_jax.types import Augmentation, InputError
 
 from .augmentations import COLOURS, CURVES, EVERY, GEOMETRY, KEY, PIXELS, POLICIES, augment, photos, resize, seeds

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from sgdr_jax import AdamW, Eval, Experiment, Find, lesson2
 from sgdr_jax.augment import side_on
 from sgdr_jax.datasets import ImageFolder
 from sgdr_jax.models.base import ChainModel
+from sgdr_jax.schedules import Sgdr
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ experiment = Experiment(
     data=ImageFolder("data"),
     model=Small(),
     augment=side_on(),
-    stages=lesson2(size=16, cached_cycles=2, head_cycles=1, cycles=1, find=Find(steps=8, lowest=1e-2)),
+    stages=lesson2(size=16, cached=Sgdr(2), head_cycles=1, cycles=1, find=Find(steps=8, lowest=1e-2, highest=1e-2, epochs=8, orders=2)),
     optimizer=AdamW(),
     batch_size=8,
     epoch_steps=6,
@@ -152,6 +154,11 @@ def test_show_batch_draws_the_stage(place, capsys):
     cli.main(["show-batch", str(place / "photos.py"), "--data.root", str(place / "data"), "--count", "3", "--out", str(place / "b.png")])
     with Image.open(place / "b.png") as picture:
         assert picture.width > 600 and picture.height > 600
+    broken = place / "data/train/red/broken.png"
+    broken.write_bytes(b"no image")
+    cli.main(["show-batch", str(place / "photos.py"), "--data.root", str(place / "data"), "--count", "64", "--out", str(place / "b.png")])
+    assert "red/broken.png" in capsys.readouterr().out
+    broken.unlink()
     assert "'--stage' is 9" in fails(capsys, "show-batch", place / "photos.py", "--stage", "9").replace("--stage", "'--stage'")
     assert "b.txt" in fails(capsys, "show-batch", place / "photos.py", "--out", place / "b.txt")
 
@@ -201,7 +208,17 @@ def test_find_lr_prints_all_rules_and_draws(place, run_folder, capsys):
         ["find-lr", str(place / "photos.py"), "--data.root", str(place / "data"), "--stage", "2", "--rule", "steep", "--out", str(picture)]
     )
     out = capsys.readouterr().out
-    assert all(rule in out for rule in ("valley", "steep", "minimum", "slide")) and picture.stat().st_size > 5000
+    assert all(rule in out for rule in ("combined", "valley", "steep", "minimum", "slide")) and picture.stat().st_size > 5000
+    assert re.search(r"steep .* ← chosen", out) and "orders agree within a factor of 3" in out and "early alone" not in out
+
+
+def test_find_lr_of_each_group_has_a_column_and_a_picture_for_each(place, run_folder, capsys):
+    picture = place / "each.png"
+    words = ["find-lr", str(place / "photos.py"), "--data.root", str(place / "data"), "--stage", "2", "--each", "--out", str(picture)]
+    cli.main(words)
+    out = capsys.readouterr().out
+    for group in ("early", "late", "head"):
+        assert f"{group} alone" in out and (place / f"each-{group}.png").is_file()
 
 
 def test_plan_prints_the_stages_and_writes_every_update(place, capsys):

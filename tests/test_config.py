@@ -17,19 +17,21 @@ from hypothesis import strategies as st
 from sgdr_jax import augment, datasets, lesson2, models, schedules
 from sgdr_jax.config import (
     AdamW,
+    Decay,
     Eval,
     Experiment,
     Find,
+    Lamb,
+    Muon,
     Optimizer,
     Parallel,
     Sgd,
     Spread,
     Stage,
-    config_hash,
-    from_json,
     require,
-    to_json,
 )
+from sgdr_jax.config_json import config_hash, from_json, to_json
+from sgdr_jax.lr_finder import RULES
 from sgdr_jax.schedules import Constant, OneCycle, Sgdr
 from sgdr_jax.types import Augmentation, Dataset, InputError, Model, Schedule
 
@@ -43,13 +45,13 @@ def there_and_back(value: Any) -> Any:
 def parts() -> list[Any]:
     """One value of every kind that the package offers for a config."""
     offered = [getattr(module, name) for module in (schedules, augment, models, datasets) for name in module.__all__]
-    kinds = [kind for kind in offered if isinstance(kind, type)] + [Sgd, AdamW, Find, Eval, Parallel]
+    kinds = [kind for kind in offered if isinstance(kind, type)] + [Sgd, AdamW, Lamb, Muon, Find, Eval, Parallel]
     choices = (augment.Flip(), augment.Rotate())
     needy = [augment.OneOf(choices), augment.AugMix(choices)]
     return (
         needy
         + [kind() for kind in kinds if not issubclass(kind, augment.OneOf | augment.AugMix)]
-        + [Spread(1e-4, 1e-2), Stage("a", schedule=Sgdr(2)), experiment(*lesson2(64))]
+        + [Spread(1e-4, 1e-2), Decay(1e-3), Stage("a", schedule=Sgdr(2)), experiment(*lesson2(64))]
     )
 
 
@@ -80,7 +82,13 @@ some_lr = st.one_of(
     positive,
     st.lists(positive, max_size=4).map(tuple),
     st.builds(Spread, lo=positive, hi=positive),
-    st.builds(Find, rule=st.sampled_from(["valley", "steep", "minimum", "slide"]), ratio=st.floats(1, 100), steps=st.integers(8, 1000)),
+    st.builds(Decay, lr=positive, factor=st.floats(0.01, 1)),
+    st.builds(
+        Find,
+        rule=st.sampled_from(list(RULES)),
+        ratio=st.floats(1, 100) | st.lists(st.floats(1, 9), min_size=1).map(tuple),
+        steps=st.integers(8, 1000),
+    ),
 )
 some_stage = st.builds(
     Stage,
@@ -196,7 +204,7 @@ def test_the_hash_sees_the_type() -> None:
 
 def test_the_hash_is_the_same_in_another_process() -> None:
     code = (
-        "from sgdr_jax import Experiment, lesson2; from sgdr_jax.config import config_hash; from sgdr_jax.datasets import ImageFolder;"
+        "from sgdr_jax import Experiment, lesson2; from sgdr_jax.config_json import config_hash; from sgdr_jax.datasets import ImageFolder;"
         "from sgdr_jax.models import ResNet18; print(config_hash(Experiment('a', ImageFolder('b'), ResNet18(), lesson2(64))))"
     )
     found = {
@@ -284,12 +292,19 @@ STAGE = {"name": "a", "schedule": Sgdr()}
     [
         (Spread, {"lo": 0, "hi": 1}, "lr.lo is 0;"),
         (Spread, {"lo": 1, "hi": nan}, "lr.hi is nan;"),
+        (Decay, {"lr": 0}, "lr.lr is 0;"),
+        (Decay, {"lr": 1, "factor": 0}, "lr.factor is 0;"),
+        (Sgd, {"sam": -1}, "optimizer.sam is -1;"),
+        (Muon, {"iterations": 0}, "optimizer.iterations is 0;"),
         (Find, {"ratio": 0.5}, "lr.ratio is 0.5;"),
         (Find, {"start": 0}, "lr.start is 0;"),
         (Find, {"start": 1e-3, "stop": 1e-4}, "lr.stop is 0.0001; use a number above lr.start (0.001)"),
         (Find, {"steps": 7}, "lr.steps is 7;"),
         (Find, {"lowest": 2}, "lr.lowest is 2; use a positive number up to lr.highest (1.0)"),
         (Find, {"rule": "vally"}, "lr.rule is 'vally';"),
+        (Find, {"orders": 101}, "lr.orders is 101;"),
+        (Find, {"epochs": 0}, "lr.epochs is 0;"),
+        (Find, {"ratio": (3, 0.5)}, "lr.ratio is (3, 0.5);"),
         (Sgd, {"momentum": 1}, "optimizer.momentum is 1;"),
         (Sgd, {"momentum": -0.1}, "optimizer.momentum is -0.1;"),
         (Sgd, {"weight_decay": -1}, "optimizer.weight_decay is -1;"),

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sgdr_jax.config import from_json, to_json
+from sgdr_jax.config_json import from_json, to_json
 from sgdr_jax.datasets import Arrays, CsvLabels, FashionMnist, ImageFolder, Synthetic, Tfds, fashion_mnist, splits, tfds
 from sgdr_jax.types import InputError
 

@@ -147,7 +147,7 @@ def test_mixture_errors():
 
 
 def test_they_survive_json_and_command_line():
-    from sgdr_jax.config import from_json, to_json
+    from sgdr_jax.config_json import from_json, to_json
 
     data = Mix((Part(ImageFolder("x"), 0.5), Fold(Synthetic(), 4, 2)), (1.0, 2.0))
     assert from_json(to_json(data)) == data

@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 
 from sgdr_jax import hosts
-from sgdr_jax.config import Parallel, config_hash
+from sgdr_jax.config import Parallel
+from sgdr_jax.config_json import config_hash
 from sgdr_jax.options import Hosts
 from sgdr_jax.types import InputError
 

@@ -1,5 +1,6 @@
 """The learning-rate finder on curves with known answers, on a problem with a known largest rate, and on a real network's state."""
 
+import dataclasses
 import math
 from bisect import bisect_left
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgdr_jax.config import Find
-from sgdr_jax.lr_finder import RULES, Curve, range_test, rates, read_curve, suggest
+from sgdr_jax.lr_finder import RULES, Curve, best_ratio, combined, range_test, rates, read_curve, read_orders, suggest
 from sgdr_jax.state import TrainState
 
 from .helpers import batch, fresh, hyper, on, program, same_bits, seeded
@@ -80,6 +81,11 @@ def test_it_stops_at_the_first_smoothed_loss_over_four_times_the_best(at: int) -
     wild = (4 * 2 * 0.999 - 2 * (1 - weight)) / weight
     assert len(run([2.0] * at + [wild] + [2.0] * (99 - at)).lrs) == 100
     assert len(run([2.0] * at + [wild * 1.01] + [2.0] * (99 - at)).lrs) == at + 1
+
+
+def test_a_loss_near_zero_may_rise_fourfold_below_one() -> None:
+    assert len(run([0.01] * 20 + [0.9] * 80).lrs) == 100
+    assert len(run([0.01] * 20 + [9.0] * 80).lrs) == 22  # the smoothed loss is over 1 for the first time
 
 
 def test_four_times_the_best_is_meant_even_after_a_slow_climb() -> None:
@@ -161,7 +167,7 @@ def test_a_tail_that_is_not_finite_is_left_out(cut: int) -> None:
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 8, 15, 18, 19, 30])
 def test_short_curves_have_suggestions_within_the_rates_tried(n: int) -> None:
     found = suggest(LRS[:n], v_shaped(1e-2)[:n], 100)
-    assert set(found) == set(RULES)
+    assert set(found) == set(RULES[1:])
     assert all(LRS[0] / 10 <= rate <= LRS[n - 1] for rate in found.values())
     if n < 3:
         assert set(found.values()) == {LRS[0]}
@@ -174,7 +180,7 @@ def test_a_curve_of_nothing_finite_has_the_lowest_rate() -> None:
 
 
 def read(smoothed: list[float], **fields: Any) -> Curve:
-    find = Find(**{"start": 1e-6, "stop": 10.0, "steps": 100} | fields)
+    find = Find(**{"rule": "valley", "start": 1e-6, "stop": 10.0, "steps": 100} | fields)
     return read_curve(LRS[: len(smoothed)], smoothed, smoothed, find)
 
 
@@ -207,7 +213,7 @@ def test_the_verdict_names_the_factor_between_rules_that_differ(at: int, clear: 
 @pytest.mark.parametrize("rule", RULES)
 def test_the_choice_is_what_the_rule_says_within_the_bounds(rule: Any) -> None:
     values = v_shaped(1e-2)
-    free = suggest(LRS, values, 100)[rule]
+    free = combined(np.array(LRS), np.array(values)).lr if rule == "combined" else suggest(LRS, values, 100)[rule]
     assert read(values, rule=rule, lowest=1e-9, highest=1e9).chosen == free
     assert read(values, rule=rule, lowest=free * 2, highest=1e9).chosen == free * 2
     assert read(values, rule=rule, lowest=1e-9, highest=free / 2).chosen == free / 2
@@ -221,8 +227,8 @@ def test_no_choice_diverges_on_a_bowl(curvature: float) -> None:
     def update(x: float, lr: float, _: int) -> tuple[float, float]:
         return x - lr * curvature * x, 0.1 + curvature * x * x / 2 / curvature
 
-    for rule in ("valley", "steep", "minimum"):
-        curve = range_test(update, 3.0, range(100), Find(rule, lowest=1e-9, highest=1e9))
+    for rule in ("combined", "valley", "steep", "minimum"):
+        curve = range_test(update, 3.0, range(100), Find(rule, start=1e-6, stop=10, steps=100, lowest=1e-9, highest=1e9))
         assert 1e-4 / curvature < curve.chosen < 2 / curvature
         assert curve.smoothed[-1] < 4 * min(curve.smoothed) or curve.lrs[-1] > 2 / curvature
 
@@ -245,3 +251,101 @@ def test_the_finder_leaves_its_input_bit_identical() -> None:
     again = range_test(update, on(1).replicate(state), range(40), find)
     assert again == first and len(set(first.losses)) > 8
     assert same_bits(state, before)
+
+
+def bathtub(where: float, rise: float, lrs: list[float] = LRS) -> np.ndarray:
+    """A loss that falls from 3 to 1 around a rate and shoots up from another one on."""
+    return np.array([2 - math.tanh(2 * math.log10(lr / where)) + 4 * max(0.0, math.log10(lr / rise)) ** 2 for lr in lrs])
+
+
+@seeded
+@given(st.floats(1e-4, 1e-3), st.floats(20, 300))
+def test_the_combined_rule_is_at_the_knee_or_an_eighth_of_the_edge(where: float, apart: float) -> None:
+    losses = bathtub(where, where * apart)
+    found = combined(np.array(LRS), losses)
+    # The fall is tanh's: four fifths of it are done at tanh(2 log10(lr / where)) = 0.6; averaging over 0.15 decades widens it a little.
+    assert math.log10(found.knee / where) == pytest.approx(math.atanh(0.6) / 2, abs=0.06)
+    back = [lr for lr, loss in zip(LRS, losses, strict=True) if lr > where * apart and loss > losses[:10].mean()]
+    assert found.edge == pytest.approx(back[0], rel=0.4)
+    assert found.lr == pytest.approx(min(found.knee * 99 / 7 / 4, found.edge / 8))
+    assert found.verdict == "clear"
+    never = combined(np.array(LRS), bathtub(where, 1e3))
+    assert never.edge == LRS[-1] and never.verdict.startswith("clear, but the loss never rose: a higher lr.stop")
+
+
+def test_a_fall_that_needs_a_sum_of_rates_is_read_the_same_with_any_number_of_updates() -> None:
+    """A loss of exp(-sum of the rates so far / 0.01): more updates per decade bring its knee forward, and not the suggestion."""
+    found = []
+    for steps in (20, 40, 80):
+        lrs = rates(Find(start=1e-5, stop=1, steps=steps))
+        done = np.concatenate([[0.0], np.cumsum(lrs)[:-1]])
+        found.append(combined(lrs, 1 + np.exp(-done / 0.01)))
+    assert found[0].knee > 1.6 * found[1].knee > 2.5 * found[2].knee
+    assert max(f.lr for f in found) < 1.5 * min(f.lr for f in found)
+
+
+@seeded
+@given(st.integers(-12, 12), st.floats(0.2, 5))
+def test_the_combined_rule_moves_with_the_curve(points: int, height: float) -> None:
+    losses = bathtub(1e-3, 1e-1)
+    moved = bathtub(1e-3 * (LRS[1] / LRS[0]) ** points, 1e-1 * (LRS[1] / LRS[0]) ** points)
+    here, there = combined(np.array(LRS), losses), combined(np.array(LRS), moved)
+    assert there.lr / here.lr == pytest.approx((LRS[1] / LRS[0]) ** points, rel=0.05)
+    assert combined(np.array(LRS), height * losses).knee == pytest.approx(here.knee, rel=0.05)
+
+
+def test_noise_moves_the_combined_rule_little_and_the_lowest_point_much() -> None:
+    """A flat valley of two decades with noise of a tenth of the fall, six orders, twenty times over."""
+    rng, find = np.random.default_rng(0), Find(start=1e-5, stop=1.0, steps=40)
+    lrs = rates(find).tolist()
+    curves = [read_orders(bathtub(5e-4, 5e-2, lrs) + rng.normal(0, 0.2, (6, 40)), find) for _ in range(20)]
+    rule, lowest = [curve.suggestions["combined"] for curve in curves], [lrs[int(np.argmin(curve.losses))] for curve in curves]
+    assert max(rule) / min(rule) < 2 < max(lowest) / min(lowest)
+    assert all(curve.verdict == "clear" and curve.confidence >= 0.5 for curve in curves)
+    single = [read_orders([bathtub(5e-4, 5e-2, lrs) + rng.normal(0, 1.0, 40)], find).confidence for _ in range(20)]
+    assert np.mean(single) < np.mean([curve.confidence for curve in curves])
+
+
+def test_where_nothing_falls_the_largest_harmless_rate_is_suggested_with_advice() -> None:
+    rng = np.random.default_rng(0)
+    losses = np.array([0.1 + 0.5 * max(0.0, math.log10(lr / 0.01)) for lr in LRS]) + rng.normal(0, 0.01, 100)
+    found = combined(np.array(LRS), losses)
+    assert found.verdict.startswith("no clear valley: the loss falls by ") and "more orders (lr.orders)" in found.verdict
+    assert 0.005 < found.edge < 0.03 and found.lr == found.edge / 4
+
+
+def test_a_range_that_begins_too_late_or_a_loss_that_diverges_at_once_says_so() -> None:
+    late = combined(np.array(LRS), bathtub(1.5e-6, 1e-2))
+    assert late.verdict == "no clear valley: the loss falls at the lowest rates already; lower lr.start"
+    assert combined(np.array(LRS), np.full(100, np.nan)).verdict.endswith("the loss diverged at once; lower lr.start")
+
+
+def test_the_common_curve_is_the_mean_of_the_orders() -> None:
+    orders = [[3.0, 2.0, 1.0, 5.0], [5.0, 4.0, 3.0, 1.0], [1.0, 0.0, 2.0, 3.0]]
+    curve = read_orders(orders, FIND)
+    assert curve.losses == pytest.approx([3, 2, 2, 3]) and curve.orders == 3 and curve.lrs == tuple(LRS[:4])
+    assert all(low <= high for low, high in zip(curve.low, curve.high, strict=True))
+    alone = read_orders(orders[:1], FIND)
+    assert alone.losses == tuple(orders[0]) and alone.low == alone.high
+
+
+def test_an_order_that_diverges_early_holds_its_place() -> None:
+    curve = read_orders([[1.0, 2.0, 8.0, math.nan], [1.0] * 6, [1.0] * 9], FIND)
+    assert len(curve.lrs) == 6 and curve.losses == pytest.approx([1, 4 / 3, 10 / 3, 10 / 3, 10 / 3, 10 / 3])
+    most = read_orders([[1.0, 9.0], [1.0, 9.0], [1.0] * 9], FIND)
+    assert len(most.lrs) == 2
+
+
+def curve_of(losses: np.ndarray, ratio: float, confidence: float = 1.0) -> Curve:
+    read = read_orders([losses, losses], FIND)
+    return dataclasses.replace(read, ratio=ratio, confidence=confidence)
+
+
+def test_the_rule_of_thumb_is_left_only_for_a_ratio_that_is_clearly_better() -> None:
+    thumb = curve_of(bathtub(1e-3, 1e-1), 10)
+    deeper = curve_of(3 - 1.5 * (3 - bathtub(1e-3, 1e-1)), 3)
+    slightly = curve_of(3 - 1.05 * (3 - bathtub(1e-3, 1e-1)), 30)
+    assert best_ratio([thumb, slightly, deeper]).ratio == 3
+    assert best_ratio([thumb, slightly]).ratio == 10
+    assert best_ratio([thumb, dataclasses.replace(deeper, confidence=0.3)]).ratio == 10
+    assert best_ratio([thumb]) is thumb

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdr_jax import optim
-from sgdr_jax.config import AdamW, Optimizer, Sgd
+from sgdr_jax.config import AdamW, Lamb, Muon, Optimizer, Sgd
 from sgdr_jax.state import Hyper
 
 from .helpers import compilations, same_bits, seeded
@@ -169,3 +169,42 @@ def test_unknown_optimizers_are_refused() -> None:
 def test_parameters_stay_float32() -> None:
     new = fast(AdamW(), tree(0), [tree(1)], rows(0, 0.1, 0.9)[:1])
     assert {leaf.dtype for leaf in jax.tree.leaves(new)} == {jnp.dtype("float32")}
+
+
+def test_lamb_scales_each_array_of_adamw_to_the_norm_of_its_weights() -> None:
+    """One update in float64: r = Adam's step + wd·p for kernels; p - lr·|p|/|r|·r."""
+    params, grads = tree(0), tree(1)
+    h = rows(3, 0.1, 0.9)[0]
+    new = flat(fast(Lamb(weight_decay=0.1), params, [grads], [h]))
+    for name, p in flat(params).items():
+        g = flat(grads)[name]
+        step = g / (np.abs(g) + 1e-6) + (0.1 * p if name[-1] == "kernel" else 0)  # the first update's moments are g and g² after correction
+        expected = p - float(h.lr[TRAINED.index(name[0])]) * np.linalg.norm(p) / np.linalg.norm(step) * step
+        np.testing.assert_allclose(new[name], expected, rtol=2e-4, atol=1e-5)
+
+
+def test_muon_moves_matrices_along_orthogonal_directions_and_the_rest_as_nadam_does() -> None:
+    params, grads = tree(0), tree(1)
+    h = Hyper(np.array([0.1, 0.1], np.float32), np.float32(0.9), np.float32(0), np.float32(0))
+    new = flat(fast(Muon(weight_decay=0.0, iterations=5), params, [grads], [h]))
+    for name, p in flat(params).items():
+        moved = (p - new[name]) / 0.1
+        g = flat(grads)[name]
+        if name[-1] == "kernel":
+            u, _, v = np.linalg.svd(g, full_matrices=False)
+            values = np.linalg.svd(moved, compute_uv=False)
+            assert (values.max() / values.min()) < 2  # five iterations bring all singular values near one another
+            assert (moved * (u @ v)).sum() / np.linalg.norm(moved) / np.linalg.norm(u @ v) > 0.95
+        else:
+            # Adam with Nesterov's look ahead, as Dozat 2016 has it: b·m / (1 - b²) + (1 - b)·g / (1 - b), where m = (1 - b)·g.
+            np.testing.assert_allclose(moved, (0.9 * 0.1 / 0.19 + 1) * g / (np.abs(g) + 1e-8), rtol=1e-3)
+
+
+def test_the_sharpest_point_is_a_radius_away_along_the_gradient() -> None:
+    params, grads = tree(0), tree(1)
+    there = optim.sharpest(0.05, grads, params)
+    away = np.concatenate([(np.asarray(a) - b).ravel() for a, b in zip(jax.tree.leaves(there), jax.tree.leaves(params), strict=True)])
+    along = np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(grads)])
+    assert np.linalg.norm(away) == pytest.approx(0.05, rel=1e-4)
+    assert away @ along == pytest.approx(0.05 * np.linalg.norm(along), rel=1e-4)
+    assert same_bits(jax.tree.map(np.asarray, optim.sharpest(0.05, jax.tree.map(np.zeros_like, params), params)), params)

@@ -1,6 +1,7 @@
 """Plans against counting by hand, and the recipes that are refused before anything runs."""
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -13,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgdr_jax import AdamW, Find, InputError, Sgd, Spread, Stage, lesson2, plan
-from sgdr_jax.lesson2 import fit_cycles
+from sgdr_jax import AdamW, Decay, Find, InputError, Sgd, Spread, Stage, lesson2, plan
+from sgdr_jax.lesson2 import fit_cycles, gradually
 from sgdr_jax.plan import as_csv, describe, peak_lrs, ratios, trained_groups
 from sgdr_jax.sampling import train_batches
 from sgdr_jax.schedules import Combined, Constant, Cosine, Images, OneCycle, Plateau, Sgdr, Share, Steps
@@ -68,6 +69,8 @@ def test_unknown_groups_are_refused_with_the_groups_there_are(train: Any) -> Non
         (Spread(1e-4, 1e-2), 1, (1e-4, 1e-2)),
         (Spread(1e-4, 1e-2), "head", (1e-2,)),
         (1, "head", (1.0,)),
+        (Decay(1e-2, 0.1), "all", (1e-4, 1e-3, 1e-2)),
+        (Decay(1e-2, 0.5), ("early", "head"), (5e-3, 1e-2)),
     ],
 )
 def test_every_trained_group_has_a_rate(lr: Any, train: Any, peaks: tuple[float, ...]) -> None:
@@ -88,7 +91,7 @@ def test_find_leaves_the_rates_open_but_not_their_ratios() -> None:
     find = Find(ratio=10)
     s = stage(lr=find)
     assert peak_lrs(s, GROUPS) is None
-    assert plan(experiment(s), 20).stages[0].lr is None
+    assert plan(experiment(s), 64).stages[0].lr is None
     assert ratios(find, GROUPS) == pytest.approx((0.01, 0.1, 1.0))
     assert ratios(Find(ratio=3), ("late", "head")) == pytest.approx((1 / 3, 1.0))
     assert ratios(find, ("head",)) == (1.0,)
@@ -189,7 +192,7 @@ def test_copies_are_views_of_augmented_images_only() -> None:
 def test_the_csv_has_every_update_with_the_rate_of_every_group() -> None:
     e = experiment(
         stage(lr=(1e-3, 1e-2, 1e-1), schedule=Sgdr(2, 1, 2)),
-        stage(name="found, later", train=1, lr=Find(ratio=4), schedule=Constant(1), size=96),
+        stage(name="found, later", train=1, lr=Find(ratio=4, epochs=3), schedule=Constant(1), size=96),
     )
     whole = plan(e, 20)
     rows = list(csv.DictReader(io.StringIO(as_csv(whole))))
@@ -218,7 +221,7 @@ def test_a_stage_is_described_in_words() -> None:
         "steps of each cycle": "250, 500",
         "images seen": "6,000",
     }
-    assert second["lr"] == "find (valley) × 0.01, 0.1, 1" and second["from"] == "images, plain"
+    assert second["lr"] == "find (combined) × 0.01, 0.1, 1" and second["from"] == "images, plain"
     assert second["steps of each cycle"] == "250, 250, 250, 250, 250, 250, …"
     assert describe(plan(experiment(stage(lr=(0.1, 0.2, 0.25))), 20).stages[0])["lr"] == "0.1, 0.2, 0.25"
 
@@ -226,13 +229,17 @@ def test_a_stage_is_described_in_words() -> None:
 @pytest.mark.parametrize(("similar", "ratio"), [(True, 10.0), (False, 3.0)])
 def test_lesson2_is_the_recipe(similar: bool, ratio: float) -> None:
     cached, head, everything = lesson2(96, similar_to_imagenet=similar)
-    assert cached.precompute and cached.augment and cached.views == 1 and cached.train == "head" and cached.schedule == Sgdr(2)
+    assert cached.precompute and cached.augment and cached.views == 1 and cached.train == "head" and cached.schedule == Sgdr(4, 2, 2)
     assert not head.precompute and head.augment and head.views == 0 and head.train == "head" and head.schedule == Sgdr(2)
     assert everything.train == "all" and everything.schedule == Sgdr(3, 1, 2) and everything.patience == 1
-    assert cached.lr == Find("minimum") and head.lr is None and everything.lr == Find("minimum", ratio=ratio)
+    assert (
+        cached.lr == Find("valley", steps=100, orders=3, epochs=10)
+        and head.lr is None
+        and everything.lr == Find(ratio=ratio, start=1e-5, stop=0.5, steps=22, orders=2, epochs=10)
+    )
     assert {s.size for s in (cached, head, everything)} == {96}
     steps = [p.steps for p in plan(experiment(cached, head, everything), 80).stages]
-    assert steps == [20, 20, 70]
+    assert steps == [300, 20, 70]
 
 
 def test_lesson2_passes_its_options_on() -> None:
@@ -241,7 +248,7 @@ def test_lesson2_passes_its_options_on() -> None:
         64,
         views=0,
         head_cycles=0,
-        cached_cycles=1,
+        cached=Sgdr(1),
         cycles=1,
         cycle_len=0.5,
         cycle_mult=1.5,
@@ -264,7 +271,6 @@ from sgdr_jax import Experiment, lesson2, plan
 from sgdr_jax.augment import side_on
 from sgdr_jax.datasets import ImageFolder
 from sgdr_jax.models import ResNet34
-from sgdr_jax.lesson2 import fit_cycles
 from sgdr_jax.plan import as_csv, describe
 whole = plan(Experiment("a", ImageFolder("b"), ResNet34(), lesson2(64), augment=side_on()), 100)
 heavy = [m for m in sys.modules if m.split(".")[0] in ("jax", "flax", "optax", "orbax")]
@@ -317,6 +323,40 @@ def test_nonsense_is_refused_with_the_stage(schedule: Any, message: str) -> None
 
 def test_a_plateau_is_told_in_the_plan() -> None:
     assert describe(plan(experiment(stage(schedule=Plateau(3, 0.2))), 32).stages[0])["lr"] == "0.1, 0.1, 0.1; × 0.2 on plateaus"
+
+
+@pytest.mark.parametrize(
+    ("size", "fields", "ok"), [(64, {}, True), (56, {}, False), (56, {"epochs": 2}, True), (8, {"epochs": 7.9}, False)]
+)
+def test_a_finder_with_too_little_data_is_refused(size: int, fields: dict[str, Any], ok: bool) -> None:
+    """Batches of eight: 64 images are eight updates."""
+    made = experiment(stage(lr=Find(**fields)))
+    if ok:
+        plan(made, size)
+        return
+    with pytest.raises(
+        InputError, match=r'stage "s": lr is .Find.; the finder has 7 updates in .* and needs 8; .*epoch_steps=20.*lr.epochs='
+    ):
+        plan(made, size)
+    plan(dataclasses.replace(made, epoch_steps=20), size)
+
+
+def test_of_several_ratios_the_plan_shows_the_rule_of_thumb() -> None:
+    assert ratios(Find(ratio=(3, 10)), ("late", "head")) == pytest.approx((1 / 3, 1.0))
+
+
+def test_parts_of_a_batch_divide_it_and_change_nothing_else() -> None:
+    whole, parts = (plan(experiment(stage(accumulate=k)), 60).stages[0] for k in (1, 4))
+    assert (parts.steps, parts.steps_per_epoch, parts.images) == (whole.steps, whole.steps_per_epoch, whole.images)
+    with pytest.raises(InputError, match='stage "s": accumulate is 3; use a divisor of the batch size, 8'):
+        plan(experiment(stage(accumulate=3)), 60)
+
+
+@pytest.mark.parametrize("lr", [Find(ratio=3, epochs=2), Decay(0.1), 0.1, (0.1, 0.2, 0.3)])
+def test_groups_join_one_by_one_from_the_last(lr: Any) -> None:
+    made = plan(experiment(*gradually(stage(name="all", train="all", lr=lr, schedule=Sgdr(2)), 3, Constant(1))), 64)
+    assert [p.trained for p in made.stages] == [("head",), ("late", "head"), GROUPS]
+    assert [p.steps for p in made.stages] == [8, 8, 16]
 
 
 @seeded

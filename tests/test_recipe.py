@@ -32,8 +32,8 @@ def small(*stages: Stage, **fields) -> Experiment:
 
 
 def eight_steps(**fields) -> Experiment:
-    find = Find(steps=12, start=1e-4, stop=1, lowest=0.02)
-    stages = lesson2(size=16, similar_to_imagenet=False, cached_cycles=4, views=2, head_cycles=1, find=find, patience=None)
+    find = Find(steps=12, start=1e-4, stop=1, lowest=0.02, epochs=3, orders=2)
+    stages = lesson2(size=16, similar_to_imagenet=False, cached=Sgdr(4), views=2, head_cycles=1, find=find, patience=None)
     return small(*stages, **fields)
 
 
@@ -250,7 +250,7 @@ def test_frozen_groups_keep_their_bits_through_a_stage():
 
 
 def test_the_finder_leaves_the_state_as_it_was():
-    setting, p, stage = one_stage(Stage("s", size=16, lr=Find(steps=10), schedule=Constant(1)))
+    setting, p, stage = one_stage(Stage("s", size=16, lr=Find(steps=10, epochs=3), schedule=Constant(1)))
     before = jax.device_get(stage.state)
     curve = find_lr(setting, p, stage, p.stage.lr, QUIET)
     assert len(curve.lrs) > 5
@@ -380,3 +380,30 @@ def test_resuming_a_finished_run_changes_nothing(finished):
     before = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
     assert run(eight_steps(), folder, resume=True) == summary
     assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} == before
+
+
+def test_the_finders_orders_differ_and_the_first_is_that_of_training():
+    setting, p, _ = one_stage(Stage("s", size=16, lr=Find(steps=10, epochs=3), schedule=Constant(1)))
+    orders = [[fed.batch.index.tolist() for fed in stage_batches(setting, p, 0, 4, order)] for order in range(3)]
+    assert orders[0] == [fed.batch.index.tolist() for fed in stage_batches(setting, p, 0, 4)]
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+
+
+def test_the_finder_tries_groups_alone_and_several_ratios():
+    from sgdr_jax.stage import find_lr
+
+    find = Find(steps=10, epochs=3, orders=1, start=1e-3, stop=10, ratio=(1, 100))
+    setting, p, stage = one_stage(Stage("s", size=16, lr=find, schedule=Constant(1), bn="frozen"))
+    seen = []
+
+    def update(state, hyper, fed):
+        seen.append(hyper.lr)
+        return stage.update(state, hyper, fed)
+
+    curve = find_lr(setting, p, stage._replace(update=update), find, QUIET)
+    assert curve.ratio in (1, 100) and curve.orders == 1
+    shares = {tuple(np.round(lr.astype(float) / lr[-1], 6).tolist()) for lr in seen}
+    assert shares == {(1.0, 1.0, 1.0), (0.0001, 0.01, 1.0)}
+    seen.clear()
+    find_lr(setting, p, stage._replace(update=update), find, QUIET, group="late")
+    assert all(lr[0] == lr[2] == 0 < lr[1] for lr in seen)

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sgdr_jax import steps
-from sgdr_jax.config import AdamW, Parallel
+from sgdr_jax import optim, steps
+from sgdr_jax.config import AdamW, Parallel, Sgd
 from sgdr_jax.loop import Standing, Work, fit
 from sgdr_jax.mesh import compute_dtype, devices
 from sgdr_jax.schedules import Constant, Sgdr
 from sgdr_jax.state import Hyper, TrainState
 from sgdr_jax.types import InputError
 
-from .helpers import CLASSES, GROUPS, batch, compilations, fresh, host_state, hyper, network, on, program, same_bits
+from .helpers import CLASSES, GROUPS, SGD, batch, compilations, fresh, host_state, hyper, network, on, program, same_bits
 
 KEY = jax.random.key(7)
 
@@ -265,3 +265,40 @@ def test_rows_of_a_compiled_map_are_split_over_the_devices() -> None:
 
 def test_the_compute_dtype_follows_the_device_unless_it_is_named() -> None:
     assert [compute_dtype(name) for name in ("auto", "float32", "bfloat16")] == [jnp.float32, jnp.float32, jnp.bfloat16]
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_a_batch_in_parts_is_one_update_of_the_whole(parts: int) -> None:
+    """The late group on stored statistics, so that an example does not see the others; one example does not count."""
+    params, stats = host_state()
+    x = np.random.default_rng(0).uniform(0, 1, (8, 4, 4, 4)).astype(np.float32)
+    _, labels, weight = batch()
+    weight = weight * np.array([1, 1, 0, 1, 1, 1, 1, 1], np.float32)
+    state = TrainState(np.int32(0), params, stats, optim.init(SGD, ("late",), params))
+
+    def run(accumulate: int) -> Any:
+        step = steps.Step(network(), SGD, ("late",), (), np.float32, accumulate)
+        return jax.jit(step)(state, hyper(0.5), x, labels, weight, jax.random.key(0))
+
+    (whole, sums), (split, added) = run(1), run(parts)
+    for a, b in zip(jax.tree.leaves((whole, sums)), jax.tree.leaves((split, added)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert int(split.step) == 1 and float(added["weight"]) == 7
+
+
+def test_sharpness_aware_updates_use_the_gradient_at_the_sharpest_point() -> None:
+    params, stats = host_state()
+    x = np.random.default_rng(0).uniform(0, 1, (8, 4, 4, 4)).astype(np.float32)
+    _, labels, weight = batch()
+    plain, aware = Sgd(0.0), Sgd(0.0, sam=0.5)
+
+    def moved(optimizer: Sgd, late: Any) -> Any:
+        state = TrainState(np.int32(0), params | {"late": late}, stats, optim.init(optimizer, ("late",), params))
+        new, _ = jax.jit(steps.Step(network(), optimizer, ("late",), ()))(state, hyper(1.0), x, labels, weight, jax.random.key(0))
+        return jax.tree.map(lambda a, b: a - b, late, new.params["late"])
+
+    gradient = moved(plain, params["late"])
+    there = optim.sharpest(0.5, {"late": gradient}, {"late": params["late"]})["late"]
+    for a, b in zip(jax.tree.leaves(moved(aware, params["late"])), jax.tree.leaves(moved(plain, there)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    assert not np.allclose(jax.tree.leaves(gradient)[0], jax.tree.leaves(moved(aware, params["late"]))[0], rtol=1e-3)

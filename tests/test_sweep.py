@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sgdr_jax import AdamW, InputError, Sgd, Stage, Sweep, arms, chain, grid, zipped
 from sgdr_jax.augment import Flip
-from sgdr_jax.config import config_hash, from_json
+from sgdr_jax.config_json import config_hash, from_json
 from sgdr_jax.experiment_file import load_sweep
 from sgdr_jax.schedules import Constant, Sgdr
 from sgdr_jax.sweep import baseline, changed, expand, keep, read

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from .. import parsing
-from ..config import config_hash, to_json
+from ..config_json import config_hash, to_json
 from ..launch import TARGETS, Job
 from ..logbook import check_run
 from ..progress import Quiet

@@ -1,0 +1,148 @@
+"""Is the rate that the finder suggests as good as the best of a grid, and is it the same whatever the seed?
+
+    python experiments/bench/finder.py FOLDER…          # folders with train/CLASS/*, such as experiments/bench/sets.py makes
+    python experiments/bench/finder.py FOLDER --body    # the unfrozen stage, after a trained head, instead of the cached head
+
+For every set: the finder's suggestion with ten seeds, then the stage trained at each of 20 rates and at the suggestions, with the same
+seeds each, judged on held-out training images; test images are not read. One row for each set in results/finder.csv.
+"""
+
+import argparse
+import csv
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sgdr_jax import AdamW, Eval, Experiment, Find, Sgd, Stage
+from sgdr_jax.augment import side_on
+from sgdr_jax.datasets import ImageFolder
+from sgdr_jax.models import EfficientNetLite0
+from sgdr_jax.progress import Quiet
+from sgdr_jax.schedules import Sgdr
+from sgdr_jax.setting import Setting, prepare
+from sgdr_jax.stage import StageRun, find_lr, hyper_rows, open_stage, stage_batches
+from sgdr_jax.state import Hyper, TrainState
+
+SEEDS = 10
+HERE = Path(__file__).parent
+
+
+def experiment(root: Path, args: argparse.Namespace, seed: int) -> Experiment:
+    """A head trained on cached activations of plain images, then everything: the two kinds of stage that ask for a rate."""
+    head = Stage("head", size=args.size, train="head", lr=Find(), schedule=Sgdr(args.cycles), precompute=True, augment=False)
+    body = Stage(
+        "all", size=args.size, lr=Find(start=1e-4, stop=0.5, steps=20, orders=2, ratio=3), schedule=Sgdr(1, 2), bn=("late", "head")
+    )
+    return Experiment(
+        name="finder",
+        data=ImageFolder(str(root), valid_fraction=args.valid),
+        model=EfficientNetLite0(),
+        augment=side_on(zoom=1.1),
+        stages=(head, body),
+        optimizer={"adamw": AdamW(), "sgd": Sgd()}[args.optimizer],
+        batch_size=args.batch_size,
+        epoch_steps=20,
+        evaluate=Eval(batch_size=64),
+        seed=seed,
+    )
+
+
+def trained(setting: Setting, index: int, stage: StageRun, lr: float) -> TrainState:
+    """A stage's last state at a peak rate of the head."""
+    p = setting.plan.stages[index]
+    find = p.stage.lr
+    assert isinstance(find, Find) and isinstance(find.ratio, float | int)
+    peaks = tuple(lr * float(find.ratio) ** -i for i in reversed(range(len(p.trained))))
+    hyper, state = hyper_rows(setting, p, peaks), setting.engine.devices.replicate(stage.state)
+    for step, fed in enumerate(stage_batches(setting, p, 0, p.steps)):
+        state, _ = stage.update(state, Hyper(*(rows[step] for rows in hyper)), fed)
+    return state
+
+
+def accuracy(setting: Setting, index: int, stage: StageRun, lr: float) -> float:
+    """On the held-out images, after training at a rate; 0 where it diverges."""
+    row = stage.validate(trained(setting, index, stage, lr))
+    return row["accuracy"] if np.isfinite(row["loss"]) else 0.0
+
+
+def opened(base: Setting, args: argparse.Namespace, root: Path, seed: int) -> tuple[Setting, int, StageRun]:
+    """The stage in question with a seed: another head, other orders, other dropout."""
+    made = prepare(experiment(root, args, seed)) if seed else base
+    made = made._replace(engine=base.engine, images=base.images)  # programs are compiled once
+    first = open_stage(made, made.plan.stages[0], made.params, made.stats, Quiet())
+    if not args.body:
+        return made, 0, first
+    state = trained(made, 0, first, find_lr(made, made.plan.stages[0], first, Find(), Quiet()).chosen)
+    return made, 1, open_stage(made, made.plan.stages[1], state.params, state.stats, Quiet())
+
+
+def measure(root: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """One set: spread of the suggestions, and what they lose against the grid."""
+    base, suggestions, verdicts, seconds, scores = prepare(experiment(root, args, 0)), [], [], [], []
+    grid = np.geomspace(1e-5, 1.0, args.points)
+    for seed in range(SEEDS):
+        setting, index, stage = opened(base, args, root, seed)
+        p = setting.plan.stages[index]
+        assert isinstance(p.stage.lr, Find)
+        began = time.perf_counter()
+        curve = find_lr(setting, p, stage, dataclasses.replace(p.stage.lr, rule=args.rule), Quiet())
+        seconds.append(time.perf_counter() - began)
+        suggestions.append(curve.chosen)
+        verdicts.append(curve.verdict.partition(":")[0])
+        if seed < args.seeds:
+            scores.append([accuracy(setting, index, stage, lr) for lr in (*grid, curve.chosen)])
+        print(f"  {root.name} seed {seed}: {curve.chosen:.2e} ({curve.confidence:.0%}, {curve.verdict}) {seconds[-1]:.1f} s", flush=True)
+    table = np.array(scores)
+    mean, best = table.mean(0), int(np.argmax(table.mean(0)[:-1]))
+    lost = table[:, best] - table[:, -1]
+    return {
+        "set": root.name,
+        "stage": "all" if args.body else "head",
+        "optimizer": args.optimizer,
+        "rule": args.rule,
+        "images": base.data.sizes["train"],
+        "held_out": base.data.sizes["valid"],
+        "suggested": f"{np.median(suggestions):.2e}",
+        "spread": f"{max(suggestions) / min(suggestions):.2f}",
+        "clear": f"{sum(v.startswith('clear') for v in verdicts)}/{SEEDS}",
+        "grid_best_lr": f"{grid[best]:.1e}",
+        "grid_best": f"{mean[best]:.4f}",
+        "at_suggested": f"{mean[-1]:.4f}",
+        "behind": f"{lost.mean():.4f}",
+        "standard_error": f"{np.std(lost, ddof=min(1, len(lost) - 1)) / len(lost) ** 0.5:.4f}",
+        "seeds": len(scores),
+        "finder_s": f"{np.median(seconds):.1f}",
+        "first_finder_s": f"{seconds[0]:.1f}",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--body", action="store_true", help="the unfrozen stage, after the head")
+    parser.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw")
+    parser.add_argument("--rule", default="combined")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--valid", type=float, default=0.4, help="share of the training images that is held out to judge by")
+    parser.add_argument("--cycles", type=int, default=3, help="epochs of the head")
+    parser.add_argument("--points", type=int, default=20, help="rates of the grid, from 1e-5 to 1")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds of the grid")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "finder.csv")
+    args = parser.parse_args()
+    for root in args.folders:
+        row = measure(root, args)
+        print(row, flush=True)
+        fresh = not args.out.exists()
+        with args.out.open("a", newline="") as file:
+            writer = csv.DictWriter(file, row, lineterminator="\n")
+            if fresh:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+if __name__ == "__main__":
+    main()
