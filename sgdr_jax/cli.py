@@ -22,6 +22,7 @@ from .options import (
     EvalCommand,
     FindLrCommand,
     ModelsCommand,
+    NewCommand,
     PlanCommand,
     PredictCommand,
     PrepareCommand,
@@ -37,6 +38,8 @@ from .types import InputError
 
 USAGE = """usage: sgdr-jax COMMAND …
 
+  new      FOLDER [--out FILE] [--budget EPOCHS]
+                                    an experiment file for your images: everything chosen, with the reasons
   data     FILE [options]           what the data are: counts, sizes, duplicates, unreadable files
   plan     FILE [options]           what an experiment would do, stage by stage
   train    FILE [--run DIR] [--resume] [options]
@@ -110,7 +113,7 @@ def _dispatch(argv: list[str]) -> None:
 
         return sweep(command, rest[0], rest[1:], Terminal())
     experiments = {"data": _data, "plan": _plan, "train": _train, "find-lr": _find_lr, "show-batch": _show_batch}
-    run = experiments | {"eval": _eval, "predict": _predict, "compare": _compare, "prepare": _prepare, "models": _models}
+    run = experiments | {"new": _new, "eval": _eval, "predict": _predict, "compare": _compare, "prepare": _prepare, "models": _models}
     run[name](command, rest[0] if rest else "")
 
 
@@ -118,6 +121,12 @@ def _show_plan(made: Plan, ui: Terminal) -> None:
     from .tables import plan_table
 
     ui.say(plan_table([describe(p) for p in made.stages]))
+
+
+def _new(command: NewCommand, _: str) -> None:
+    from .commands.new import new
+
+    new(command, Terminal())
 
 
 def _prepare(command: PrepareCommand, _: str) -> None:

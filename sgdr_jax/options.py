@@ -51,6 +51,22 @@ class PrepareCommand:
 
 
 @dataclass
+class NewCommand:
+    """Writes an experiment file for a folder of images: size, batches, cache, balance and cycles chosen for them, each with its reason."""
+
+    folder: tyro.conf.Positional[Path]
+    """Holds train/CLASS/* and valid/CLASS/*, or only CLASS/*."""
+    out: Path | None = None
+    """The file to write; by default the folder's name with .py, here."""
+    model: str = "EfficientNetLite0"
+    """Name of the network; `sgdr-jax models` lists them."""
+    budget: float | None = None
+    """Epochs that training everything may take; by default 1 + 2 + 4."""
+    measure: bool = True
+    """Look how familiar the images are to the network's ImageNet classifier (takes some seconds, needs the weights)."""
+
+
+@dataclass
 class DataCommand:
     """Decodes the data of an experiment and prints what they are: counts, sizes, duplicates, unreadable files (without jax)."""
 
@@ -222,6 +238,7 @@ WITH_EXPERIMENT = {
     "show-batch": ShowBatchCommand,
 }
 ALONE = {
+    "new": NewCommand,
     "eval": EvalCommand,
     "predict": PredictCommand,
     "compare": CompareCommand,

@@ -164,6 +164,20 @@ def load(
     )
 
 
+def load_some(source: Source, index: list[int], canvas: int, channels: int | None = None) -> Data:
+    """Some of the training images, as the split "some": as another split, since in training images a class of which none can be read is an
+    error. Those that cannot be read are left out and reported in `Data.bad`."""
+    items, names, ids = source.items["train"], source.names["train"], source.ids.get("train")
+    some = source._replace(
+        labels={"some": source.labels["train"][index]},
+        items={"some": items[index] if isinstance(items, np.ndarray) else [items[i] for i in index]},
+        names={"some": [names[i] for i in index]},
+        ids={"some": [ids[i] for i in index]} if ids else source.ids,
+        rates=None,
+    )
+    return load(some, canvas=canvas, channels=channels, max_bad_share=1)
+
+
 def load_for(experiment: Experiment, source: Source, largest_size: int, ui: Quiet, max_bad_share: float | None = None) -> Data:
     """`load` as an experiment wants it, with a progress bar."""
     done = 0

@@ -11,11 +11,10 @@ import numpy as np
 from . import tta
 from .augment import kernel
 from .config import Experiment, require
-from .pipeline import Data, canvas_side, load
+from .pipeline import canvas_side, load_some
 from .plan import plan
 from .rng import key_for
 from .sampling import order
-from .types import Source
 
 UPDATES = 4
 """Draws of the training augmentations that are shown."""
@@ -48,8 +47,10 @@ def sheet(experiment: Experiment, stage: int = 0, count: int = 8) -> Sheet:
     require(1 <= count <= 64, "--count", count, "use 1…64")
     source = experiment.data.open()
     made = plan(experiment, source.sizes["train"])
-    data, size = _first(experiment, source, stage, count, made.largest_size), int(made.stages[stage].sizes[0])
-    images, labels = jnp.asarray(data.images["shown"][:count]), data.labels["shown"][:count]
+    # As many again stand in for some that cannot be read.
+    index = order(experiment.seed, stage, 0, source.labels["train"], experiment.balance, source.rates)[: 2 * count].tolist()
+    data, size = load_some(source, index, canvas_side(experiment.canvas, made.largest_size)), int(made.stages[stage].sizes[0])
+    images, labels = jnp.asarray(data.images["some"][:count]), data.labels["some"][:count]
     names = [_names(data.classes, label) for label in labels]
     batch_size, strength = stages[stage].batch_size or experiment.batch_size, stages[stage].strength
     first = float(strength[0] if isinstance(strength, tuple) else strength)
@@ -76,21 +77,6 @@ def sheet(experiment: Experiment, stage: int = 0, count: int = 8) -> Sheet:
         columns.append(tta.view(images, place, key_for(experiment.seed, "tta"), v, **fixed))
         captions.append(names)
     return Sheet(tuple(titles), np.stack([np.asarray(column) for column in columns], 1), tuple(zip(*captions, strict=True)), data.bad)
-
-
-def _first(experiment: Experiment, source: Source, stage: int, count: int, largest_size: int) -> Data:
-    """The images that the stage's first update begins with, decoded as the run would store them, and as many again to stand in for some
-    that cannot be read."""
-    index = order(experiment.seed, stage, 0, source.labels["train"], experiment.balance, source.rates)[: 2 * count].tolist()
-    items, names = source.items["train"], source.names["train"]
-    few = source._replace(  # of another split, since in training images a class that cannot be read at all is an error
-        labels={"shown": source.labels["train"][index]},
-        items={"shown": items[index] if isinstance(items, np.ndarray) else [items[i] for i in index]},
-        names={"shown": [names[i] for i in index]},
-        ids={"shown": [source.ids["train"][i] for i in index]} if source.ids.get("train") else source.ids,
-        rates=None,
-    )
-    return load(few, canvas=canvas_side(experiment.canvas, largest_size), max_bad_share=1)
 
 
 def _names(classes: tuple[str, ...], label: np.ndarray) -> str:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from .calibrate import ClassResult
+    from .choices import Choice
     from .ledger import Entry
     from .plan import Plan
     from .survey import Survey
@@ -35,6 +36,14 @@ def survey_tables(found: Survey, classes: Sequence[str]) -> list[Any]:
     lines.append(f"unreadable files: {len(found.rejected)}")
     lines += [f"  {name}: {reason}" for name, reason in found.rejected[:10]]
     return [table, *lines]
+
+
+def choices_table(chosen: Sequence[Choice]) -> Table:
+    """What was chosen for a set of images, and why."""
+    table = Table("choice", "value", "reason", box=box.SIMPLE_HEAD)
+    for choice in chosen:
+        table.add_row(choice.name, "default" if choice.value is None else f"{choice.value}", choice.reason)
+    return table
 
 
 def plan_table(stages: Sequence[Mapping[str, str]]) -> Table:

@@ -1,0 +1,139 @@
+"""What the recipe needs to be told about a set of images, chosen from what the set is, each with its reason. No jax."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .lesson2 import fit_cycles
+
+FAMILIAR = 0.4
+"""Mean confidence of an ImageNet classifier at its own image size from which on images count as like ImageNet's. Measured with
+EfficientNet-Lite0 at 224 px: photographs 0.50, Fashion-MNIST 0.27, icons 0.26, letters 0.24, digits 0.09."""
+UPDATES = 20
+"""Least updates of an epoch: a smaller set is gone through several times."""
+
+
+class Choice(NamedTuple):
+    """One thing chosen.
+
+    Attributes:
+        name: what is chosen, as the experiment file calls it.
+        value: what for.
+        reason: why.
+    """
+
+    name: str
+    value: Any
+    reason: str
+
+
+def choices(counts: np.ndarray, side: int, confidence: float | None, budget: float | None = None, trained_at: int = 224) -> list[Choice]:
+    """Size, similarity, batches, cache, balance, batch normalisation and cycles for a set.
+
+    Args:
+        counts: training images of each class, [classes], each at least 1.
+        side: middle length of the images' shorter side, in pixels.
+        confidence: of the ImageNet classifier on some of the images, 0…1; None where it was not measured.
+        budget: epochs that training everything may take; None for 1 + 2 + 4.
+        trained_at: side in pixels that the network's weights were trained with.
+
+    Example:
+        >>> found = {c.name: c.value for c in choices(np.array([300, 40]), 480, 0.7)}
+        >>> found["size"], found["similar_to_imagenet"], found["batch_size"], found["balance"]
+        (224, True, 16, 0.5)
+    """
+    n, most, least = int(counts.sum()), int(counts.max()), int(counts.min())
+    return [
+        _size(side, trained_at),
+        _similar(confidence),
+        batch := _batch_size(n),
+        _epoch_steps(n, batch.value),
+        _views(n),
+        Choice("balance", 0.5 if most >= 2 * least else 0.0, f"the classes have {least:,} to {most:,} images"),
+        _bn(n, batch.value),
+        *_cycles(budget),
+    ]
+
+
+def _size(side: int, trained_at: int) -> Choice:
+    size = min(max(32 * math.ceil(side / 32), 64), trained_at)
+    limit = f"the network was trained at {trained_at}" if size == trained_at else "more would only enlarge them"
+    return Choice("size", size, f"the images have {side} px across, {limit}")
+
+
+def _similar(confidence: float | None) -> Choice:
+    if confidence is None:
+        return Choice("similar_to_imagenet", True, "not measured: the weights have no ImageNet classifier")
+    like = confidence >= FAMILIAR
+    kind = "as on photographs of everyday things" if like else f"under {FAMILIAR}: the body has more to learn"
+    return Choice("similar_to_imagenet", like, f"the ImageNet classifier's mean confidence in them is {confidence:.2f}, {kind}")
+
+
+def _batch_size(n: int) -> Choice:
+    size = next((size for size in (64, 32) if n >= 60 * size), 16)
+    return Choice("batch_size", size, f"the largest of 16, 32, 64 with 60 updates in {n:,} images" if size > 16 else f"{n:,} images")
+
+
+def _epoch_steps(n: int, batch_size: int) -> Choice:
+    updates = math.ceil(n / batch_size)
+    few = updates < UPDATES
+    return Choice("epoch_steps", UPDATES if few else None, f"once through the images is {updates} updates" + ("" if few else ": enough"))
+
+
+def _views(n: int) -> Choice:
+    views = min(max(10_000 // n, 1), 4)
+    return Choice("views", views, f"augmented copies in the cache: up to 4, and about 10,000 of {n:,} images")
+
+
+def _bn(n: int, batch_size: int) -> Choice:
+    small = n < 5_000 or batch_size < 32
+    much = "too little" if small else "enough"
+    return Choice("bn", "frozen" if small else "train", f"{n:,} images in batches of {batch_size} say {much} about means and variances")
+
+
+def _cycles(budget: float | None) -> list[Choice]:
+    if budget is None:
+        return []
+    cycles, length = fit_cycles(budget)
+    lengths = " + ".join(f"{length * 2**i:.3g}" for i in range(cycles))
+    return [Choice("cycles", cycles, f"{lengths} epochs fill the budget"), Choice("cycle_len", round(length, 3), "the first of them")]
+
+
+def file_text(name: str, root: str, model: str, chosen: list[Choice]) -> str:
+    """The experiment as a file to read, run and change, with the reasons as comments.
+
+    Args:
+        name: of the experiment.
+        root: the folder of images.
+        model: name of a network in `sgdr_jax.models`.
+        chosen: from `choices`.
+    """
+    recipe = ("size", "similar_to_imagenet", "views", "bn", "cycles", "cycle_len")
+
+    def lines(names: tuple[str, ...], indent: str) -> str:
+        given = [choice for choice in chosen if choice.name in names and choice.value is not None]
+        return "\n".join(f"{indent}{c.name}={c.value!r},  # {c.reason}" for c in given)
+
+    return f'''"""The eight-step recipe, with what was chosen for these images and why. Change what you know better."""
+
+from sgdr_jax import AdamW, Eval, Experiment, lesson2
+from sgdr_jax.augment import side_on
+from sgdr_jax.datasets import ImageFolder
+from sgdr_jax.models import {model}
+
+experiment = Experiment(
+    name={name!r},
+    data=ImageFolder({root!r}),
+    model={model}(),
+    augment=side_on(zoom=1.1),
+    stages=lesson2(
+{lines(recipe, "        ")}
+    ),
+    optimizer=AdamW(clip=0.3),
+    evaluate=Eval(batch_size=32, tta_views=4),
+{lines(("batch_size", "epoch_steps", "balance"), "    ")}
+)
+'''

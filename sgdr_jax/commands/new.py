@@ -1,0 +1,55 @@
+"""`sgdr-jax new`: an experiment file for a folder of images, with everything chosen for them and the reasons."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import numpy as np
+
+from .. import decode
+from ..choices import choices, file_text
+from ..config import require
+from ..datasets import ImageFolder
+from ..labels import counts
+from ..models.base import networks
+from ..options import NewCommand
+from ..progress import Quiet
+from ..tables import choices_table
+
+
+def new(command: NewCommand, ui: Quiet) -> None:
+    """Looks at the images, prints what is chosen and why, writes the file; an existing file is never overwritten."""
+    c = command
+    kind = networks().get(c.model)
+    near = difflib.get_close_matches(c.model, networks(), 3)
+    require(kind is not None, "--model", c.model, (f"did you mean {' or '.join(near)}? " if near else "") + "see sgdr-jax models")
+    assert kind is not None
+    require(c.budget is None or c.budget > 0, "--budget", c.budget, "use a positive number of epochs")
+    out = c.out or Path(f"{c.folder.resolve().name.replace(' ', '_') or 'photos'}.py")
+    require(out.suffix == ".py", "--out", str(out), "use a name that ends in .py")
+    require(not out.exists(), "--out", str(out), "it is there already; give another name")
+    require(out.absolute().parent.is_dir(), "--out", str(out), "name a file in a folder that exists")
+    root = str(c.folder.resolve())
+    source = ImageFolder(root).open()
+    ui.say(f"{len(source.labels['train']):,} training images of {len(source.classes)} classes in {root}")
+    confidence = None
+    if c.measure:
+        from ..familiar import confidence as measured
+
+        confidence = measured(kind(), source)
+    sides = [min(size) for size in _dimensions(source.items["train"])]
+    side = int(np.median(sides)) if sides else kind.size
+    chosen = choices(counts(source.labels["train"], len(source.classes)), side, confidence, c.budget, kind.size)
+    ui.say(choices_table(chosen))
+    out.write_text(file_text(out.stem, root, c.model, chosen), encoding="utf-8")
+    ui.say(f"written: {out}\nnext: sgdr-jax train {out}")
+
+
+def _dimensions(items: object, most: int = 1000) -> list[tuple[int, int]]:
+    """Width and height of the images that can be read, of at most so many, evenly spread."""
+    decode.ready()
+    n = len(items)  # pyright: ignore[reportArgumentType]
+    index = np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)).tolist()
+    found = decode.in_threads(lambda i: decode.dimensions(lambda: items[i]), index)  # pyright: ignore[reportIndexIssue]
+    return [size for size in found if size]

@@ -1,0 +1,99 @@
+"""What is chosen for a folder of images, and the file that it is written into."""
+
+import ast
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sgdr_jax import cli, plan
+from sgdr_jax.choices import FAMILIAR, UPDATES, choices, file_text
+from sgdr_jax.experiment_file import load
+
+from .helpers import seeded
+
+
+def values(*args, **named):
+    return {choice.name: choice.value for choice in choices(*args, **named)}
+
+
+@seeded
+@given(
+    st.lists(st.integers(1, 100_000), min_size=2, max_size=50),
+    st.integers(1, 5000),
+    st.none() | st.floats(0, 1),
+    st.none() | st.floats(0.1, 100),
+    st.sampled_from([160, 224, 300]),
+)
+def test_every_choice_is_within_its_bounds_and_has_a_reason(counts, side, confidence, budget, trained_at) -> None:
+    made = choices(np.array(counts), side, confidence, budget, trained_at)
+    assert all(choice.reason for choice in made) and len({choice.name for choice in made}) == len(made)
+    found, n = {choice.name: choice.value for choice in made}, sum(counts)
+    assert 64 <= found["size"] <= trained_at and (found["size"] >= side or found["size"] in (trained_at, 64))
+    assert found["size"] < side + 32 or found["size"] == 64
+    assert found["batch_size"] in (16, 32, 64) and (found["batch_size"] == 16 or n / found["batch_size"] >= 60)
+    assert (found["epoch_steps"] == UPDATES) == (n / found["batch_size"] <= UPDATES - 1)
+    assert 1 <= found["views"] <= 4 and (found["views"] == 1 or found["views"] * n <= 10_000)
+    assert (found["balance"] > 0) == (max(counts) >= 2 * min(counts))
+    assert found["similar_to_imagenet"] == (confidence is None or confidence >= FAMILIAR)
+    if budget:
+        assert sum(found["cycle_len"] * 2**i for i in range(found["cycles"])) == pytest.approx(budget, rel=2e-2, abs=1e-2)
+
+
+def test_a_budget_makes_cycles_and_its_lack_leaves_those_of_the_recipe() -> None:
+    assert "cycles" not in values(np.array([9, 9]), 100, None)
+    found = values(np.array([9, 9]), 100, None, budget=10)
+    assert (found["cycles"], found["cycle_len"]) == (3, 1.429)
+
+
+def folder(root, sizes=(("a", 30), ("b'c", 12))):
+    rng = np.random.default_rng(0)
+    for name, n in sizes:
+        (root / name).mkdir(parents=True)
+        for i in range(n):
+            Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(root / name / f"{i}.png")
+    return root
+
+
+def test_the_file_says_what_was_chosen_and_plans(tmp_path, monkeypatch, capsys) -> None:
+    root = folder(tmp_path / "my 'own' photos")
+    monkeypatch.chdir(tmp_path)
+    cli.main(["new", str(root), "--no-measure", "--budget", "3"])
+    out = capsys.readouterr().out
+    made = tmp_path / "my_'own'_photos.py"
+    assert "34 training images of 2 classes" in out and str(made.name) in out
+    experiment = load(made)
+    assert (experiment.batch_size, experiment.epoch_steps, experiment.balance) == (16, 20, 0.5)
+    assert {stage.size for stage in experiment.stages} == {64} and experiment.data.root == str(root)  # pyright: ignore[reportAttributeAccessIssue]
+    assert plan(experiment, 34).stages[-1].steps == 3 * 21
+    before = made.read_bytes()
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["new", str(root), "--no-measure"])
+    assert stopped.value.code == 2 and made.read_bytes() == before and "it is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["--model", "ResNet35"], "did you mean ResNet50 or ResNet34"),
+        (["--budget", "0"], "--budget is 0.0; use a positive number of epochs"),
+        (["--out", "a.txt"], "use a name that ends in .py"),
+        (["--out", "nowhere/a.py"], "name a file in a folder that exists"),
+    ],
+)
+def test_nonsense_is_one_line_and_no_file(tmp_path, monkeypatch, capsys, words, wanted) -> None:
+    root = folder(tmp_path / "photos", (("a", 4), ("b", 4)))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["new", str(root), "--no-measure", *words])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and wanted in error and error.count("\n") == 1
+    assert not list(tmp_path.glob("**/*.py"))
+
+
+def test_names_are_data_and_not_code() -> None:
+    text = file_text("a'\"\\", 'x"); import os; ("', "ResNet18", choices(np.array([9, 9]), 100, None))
+    tree = ast.parse(text)
+    assert sum(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(tree)) == 4
