@@ -160,6 +160,7 @@ def page(rows: list[dict[str, str]]) -> str:
             same = f"{drift:.0e}" if kinds[name][0]["images"] == kinds[base][0]["images"] else ""
             figures = [name.rpartition(" ")[2], kinds[name][0]["images"], f"{median(name, 'update') * 1e3:.0f}"]
             figures += [f"{min(values) * 1e3:.0f}…{max(values) * 1e3:.0f}", f"{rate:.2f}", same]
+            figures = figures if quiet else [*figures[:2], "", "", "", same]
             found.append(f"| {' | '.join(figures)} |")
         return found
 
@@ -168,7 +169,8 @@ def page(rows: list[dict[str, str]]) -> str:
     reduced, trained, operations = (median(many, figure) for figure in ("reduced_mb", "trained_mb", "operations"))
     cores = int(first["machine"].split()[0])
     load = max(float(row["load"]) for row in rows)
-    busy = f"\n**The machine was not quiet** (load up to {load:.1f} on {cores} cores): these times show the order of size, no more.\n"
+    quiet = load <= 1.5 * cores
+    busy = f"\n**The machine was busy** (load up to {load:.1f} on {cores} cores), so the times are left out; the CSV has them.\n"
     return f"""# Scaling
 
 Made by `python experiments/bench/scaling.py --page docs/scaling.md` from `experiments/bench/results/scaling.csv` ({last}).
@@ -176,7 +178,7 @@ Made by `python experiments/bench/scaling.py --page docs/scaling.md` from `exper
 {len(kinds[many])} rounds of fresh processes.
 
 ## Measured
-{busy if load > 1.5 * cores else ""}
+{"" if quiet else busy}
 Pretended devices share the same cores: 1.00 means that splitting costs nothing. The loss of the first update is compared where the
 batch is the same; `tests/test_mesh.py` compares parameters, statistics and losses after twenty updates in float64 (2e-14 apart).
 
