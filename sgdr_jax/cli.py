@@ -177,6 +177,8 @@ def _train_here(command: TrainCommand, file: str, ui: Quiet, led: Any) -> None:
     from . import recipe
     from .tables import snapshots_table, summary_table, views_table
 
+    if command.per_device is not None:
+        command = _spread_out(command, command.per_device, ui)
     folder = Path(led(lambda: str(command.run or Path("runs") / f"{command.experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}")))
     ui.say(f"run folder: {folder}")
     try:
@@ -190,6 +192,20 @@ def _train_here(command: TrainCommand, file: str, ui: Quiet, led: Any) -> None:
     if rows := summary.get("snapshots"):
         ui.say(snapshots_table(rows))
     ui.say(f"run folder: {folder}")
+
+
+def _spread_out(command: TrainCommand, each: int, ui: Quiet) -> TrainCommand:
+    """The command with the global batch that so many images on each device make, and rates by its rule."""
+    from .mesh import devices
+    from .rescale import growth, rescaled
+
+    was, count = command.experiment.batch_size, devices(command.experiment.parallel).count
+    factor = each * count / was
+    ui.say(
+        f"global batch {each * count} = {count} devices of {each} images, {factor:g} times the experiment's {was}: "
+        f"given rates × {growth(command.lr_rule, factor):g} (rule {command.lr_rule})"
+    )
+    return dataclasses.replace(command, experiment=rescaled(command.experiment, each * count, command.lr_rule))
 
 
 def _find_lr(command: FindLrCommand, _: str) -> None:

@@ -45,20 +45,27 @@ def around(environment: dict[str, str] | None = None) -> str:
 
 
 def start(
-    coordinator: str | None = None, count: int | None = None, index: int | None = None, *, wait: int = 45, detect: bool = True
+    coordinator: str | None = None,
+    count: int | None = None,
+    index: int | None = None,
+    *,
+    cluster: str | None = None,
+    wait: int = 45,
+    detect: bool = True,
 ) -> None:
     """Joins the other processes of a run, before jax is used for anything else; does nothing where there are none.
 
     Args:
         coordinator: HOST:PORT of host 0; None to find a cluster.
         count, index: number of processes, and of this one from 0; with a coordinator.
+        cluster: which tells the hosts, where `around` does not see it: jax asks the metadata server of a TPU slice.
         wait: seconds for all to come together; then the process ends.
         detect: whether to look for a cluster where no coordinator is named.
 
     Raises:
         InputError: when they cannot come together, or do not have equally many devices.
     """
-    found = around() if coordinator is None and detect else ""
+    found = (cluster or (around() if detect else "")) if coordinator is None else ""
     if (coordinator is None and not found) or count == 1:
         return
     named: dict[str, Any] = {"coordinator_address": coordinator, "num_processes": count, "process_id": index} if coordinator else {}

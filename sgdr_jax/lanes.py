@@ -116,22 +116,29 @@ def _own(tree: Any) -> Any:
 
 
 class Shared:
-    """What lanes have in common: results of programs within a round, and arrays for as long as the lanes run."""
+    """What lanes have in common: results of programs within a round, and arrays for as long as the lanes run.
+
+    Attributes:
+        spared: calls of programs that had been answered by another lane's, cheap ones left out.
+    """
 
     def __init__(self) -> None:
         self.round: dict[Any, Any] = {}
         self.found: dict[Any, Any] = {}
         self.placed: dict[int, tuple[np.ndarray, jax.Array | None]] = {}
         self.computing: set[Any] = set()
+        self.spared = 0
         self._keys: dict[int, tuple[Any, bytes]] = {}
 
-    def program(self, program: Callable[..., Any], *args: Any, **static: Any) -> Any:
-        """The program's result; that of an equal call of this round where there was one."""
+    def program(self, program: Callable[..., Any], works: bool, *args: Any, **static: Any) -> Any:
+        """The program's result; that of an equal call of this round where there was one. `works`: whether it does much."""
         args = _own(args)
         leaves, form = jax.tree.flatten(args)
         key = (id(program), form, *map(self._name, leaves), *sorted(static.items(), key=lambda item: item[0]))
         if key not in self.round:
             self.round[key] = (program(*args, **static), leaves)  # the leaves are held so that no other gets the id of one
+        else:
+            self.spared += works
         return self.round[key][0]
 
     def _name(self, leaf: Any) -> Any:
@@ -250,17 +257,23 @@ class Lanes:
         self._shared = Shared()
         self._meeting = Meeting(self._shared.round.clear)
         self._programs: dict[Step, Callable[..., Any]] = {}
+        self._vectorised = False
         run = setting.engine
         devices = _LaneDevices(**vars(run.devices), shared=self._shared)
         self._stack = jax.jit(lambda rows: [jnp.stack(leaf) for leaf in zip(*rows, strict=True)], out_shardings=self._spread(devices))
         self._unstack = jax.jit(lambda leaves: [[x[i] for x in leaves] for i in range(width)], out_shardings=devices.whole)
-        names = ("augmented", "mixed", "plain", "view", "rows", "slots")
-        programs: dict[str, Any] = {name: partial(self._shared.program, getattr(run, name)) for name in names}
-        programs["forward"] = partial(_groups, partial(self._shared.program, run.forward), run.network.groups)
+        names = {"augmented": True, "mixed": True, "view": True, "plain": False, "rows": False, "slots": False}
+        programs: dict[str, Any] = {name: partial(self._shared.program, getattr(run, name), works) for name, works in names.items()}
+        programs["forward"] = partial(_groups, partial(self._shared.program, run.forward, True), run.network.groups)
         fields: dict[str, Any] = vars(run) | programs | {"devices": devices}
         self._engine = _LaneEngine(**fields, meeting=self._meeting, shared=self._shared, updates=self._update)
         self._images = {split: dataclasses.replace(x, devices=devices, gather=self._engine.rows) for split, x in setting.images.items()}
         self._devices = devices
+
+    @property
+    def useful(self) -> bool:
+        """Whether anything was gained so far: updates vectorised, or programs run once for several lanes."""
+        return self._vectorised or self._shared.spared > 0
 
     def setting(self, setting: Setting) -> Setting:
         """The setting of one lane, from that of its run alone."""
@@ -311,6 +324,7 @@ class Lanes:
         fast = _seconds(side_by_side, calls) if slow < LONG * self.width else None
         told = "not tried vectorised" if fast is None else f"vectorised {1e3 * fast:.0f} ms"
         gains = fast is not None and fast < slow
+        self._vectorised |= gains
         way = "vectorised" if gains else "in turn"
         self._say(f"  {self.width} lanes, updates of {', '.join(step.trained)}: {way} (in turn {1e3 * slow:.0f} ms, {told})")
         return side_by_side if gains else alone

@@ -24,6 +24,8 @@ class Hosts:
     """Number of processes."""
     index: int | None = None
     """Number of this process, from 0."""
+    cluster: Literal["Slurm", "Open MPI", "TPU", "Kubernetes"] | None = None
+    """What tells the hosts, where it cannot be seen: TPU on a slice that gcloud made."""
     wait: int = 45
     """Seconds to wait for the others at the start."""
     detect: bool = True
@@ -97,6 +99,14 @@ class TrainCommand:
     """Go on with the run in the folder, from its newest checkpoint."""
     hosts: Hosts = Hosts()
     """How the processes of a run on several hosts find each other."""
+    per_device: int | None = None
+    """Images of a batch on each device; the batch of the experiment is then replaced by this times the devices. By default its batch_size,
+    which is that of all devices together, stays as it is."""
+    lr_rule: Literal["linear", "sqrt", "none"] = "linear"
+    """With --per-device: how rates that are given grow with the batch. linear is for SGD, sqrt for Adam."""
+
+    def __post_init__(self) -> None:
+        require(self.per_device is None or self.per_device >= 1, "--per-device", self.per_device, "use 1 or more")
 
 
 @dataclass
@@ -118,6 +128,8 @@ class SweepCommand:
     keep: Keep = "results"
     """What a finished run keeps: its numbers, answers and rows; with `final` the networks that it ended with, which eval and predict need;
     with `all` its checkpoints too."""
+    pace: float = 60.0
+    """Seconds of work that an interruption may cost a run: its checkpoints at cycle ends are no closer than this."""
     store: str | None = None
     """What several workers share the sweep through: a file (SQLite), a file that ends in .journal (on NFS), or a database's URL such as
     postgresql://USER:PASSWORD@HOST/NAME. By default DIR/store.db where there are several workers."""

@@ -90,6 +90,8 @@ def prepare(experiment: Experiment, ui: Quiet | None = None, like: Setting | Non
     resident, why = residence(experiment.images, share, data.kept, device=free(programs.devices))
     resident = everywhere(resident)
     ui.say(f"images: {sum(data.sizes.values()):,} of {data.images['train'].shape[1]} px; {data.why}; {why}")
+    if (count := programs.devices.count) > 1:
+        ui.say(f"{count} devices, {experiment.batch_size // count} of the {experiment.batch_size} images of a batch on each")
     feeds = {split: images(pixels, programs.devices, resident) for split, pixels in data.images.items()}
     return Setting(experiment, data, schedule, programs, feeds, params, stats, loaded)
 

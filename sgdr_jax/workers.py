@@ -156,6 +156,9 @@ def _work_group(group: Sequence[SweepRun], source: Source, lanes: int | None, ho
         for run, outcome in zip(portion, outcomes, strict=True):
             _tell(run, outcome, how)
         ui.say(f"  {len(portion)} runs in {time.perf_counter() - began:.1f} s")
+        if side_by_side and not side_by_side.useful:
+            ui.say("  nothing was gained side by side: the others one after the other")
+            side_by_side = None
         portion = line.take(group, width)
 
 

@@ -234,6 +234,15 @@ def test_hosts_that_contradict_themselves_are_refused(fields: dict[str, Any], me
         Hosts(**fields)
 
 
+def test_a_cluster_that_is_named_is_asked_for_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **words: asked.append(words))
+    hosts.start()
+    assert not asked
+    hosts.start(**vars(Hosts(cluster="TPU")))
+    assert len(asked) == 1 and not {"coordinator_address", "num_processes", "process_id"} & asked[0].keys()
+
+
 @pytest.mark.parametrize(
     ("error", "so"),
     [

@@ -173,7 +173,8 @@ def test_the_tpu_script_makes_installs_trains_fetches_and_deletes(tmp_path: Path
     first = calls()
     assert [line.split("|")[3] for line in first] == ["describe", "create", "ssh", "scp", "ssh", "ssh", "scp", "delete"]
     assert "|--accelerator-type|v5litepod-16|" in first[1] and first[1].endswith("|--spot|")
-    assert first[5].endswith("|--worker=all|--command|cd work && .venv/bin/sgdr-jax train x.py --seed 1 --run 'runs/a b' --resume|")
+    train = "cd work && .venv/bin/sgdr-jax train x.py --seed 1 --run 'runs/a b' --resume --hosts.cluster TPU"
+    assert first[5].endswith(f"|--worker=all|--command|{train}|")
     assert "|mine:work/runs/a b|runs|" in first[6]
     (tmp_path / "there").touch()
     assert [line.split("|")[3] for line in calls()] == ["describe", "ssh", "scp", "ssh", "ssh", "scp", "delete"]

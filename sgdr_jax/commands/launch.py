@@ -41,7 +41,8 @@ def launch(words: list[str], ui: Quiet) -> None:
     command = parsing.train(file, others, f"sgdr-jax train {file}")
     experiment = command.experiment
     run = command.run or Path("runs") / f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    check_run(run, to_json(experiment), config_hash(experiment), resume=command.resume)
+    if command.per_device is None:  # otherwise it depends on devices that are not here
+        check_run(run, to_json(experiment), config_hash(experiment), resume=command.resume)
     raise SystemExit(target.launch(Job(Path(file), run, tuple(_without_run(others)), experiment.name), ui))
 
 

@@ -50,7 +50,8 @@ class Tpu(Target):
     def script(self, job: Job) -> str:
         """The text of the script."""
         where = f"{shlex.quote(self.slice)} --zone {shlex.quote(self.zone)}"
-        train = shlex.join(job.command((".venv/bin/sgdr-jax",)))
+        # No variable tells that this is a slice; jax asks the metadata server.
+        train = shlex.join([*job.command((".venv/bin/sgdr-jax",)), "--hosts.cluster", "TPU"])
         install = "pip install --quiet --user uv && cd work && ~/.local/bin/uv venv --allow-existing --python 3.12 .venv"
         install += " && ~/.local/bin/uv pip install --quiet --python .venv/bin/python '.[tpu]'"
         return f"""#!/usr/bin/env bash

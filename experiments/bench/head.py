@@ -1,0 +1,105 @@
+"""One update of a head (2,560 → 512 → 10, batches of 64) for sixteen lanes, in milliseconds per lane: what vectorising can gain.
+
+    python experiments/bench/head.py             # --rounds 3; --adamw
+
+"turns" is one compiled update after the other, "vectorised" all lanes as one program, "scan" many updates of one lane in one dispatch,
+"products" the three matrix products of an update and nothing else: no way of doing the updates is faster than that. GF/s are those of the
+products. Rows go to results/head.csv.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import harness
+import numpy as np
+
+HERE = Path(__file__).resolve()
+LANES, UPDATES, BATCH, FEATURES, HIDDEN = 16, 16, 64, 2560, 512
+
+
+def job(adamw: bool) -> None:
+    import jax
+    import jax.numpy as jnp
+
+    from sgdr_jax import AdamW, Sgd, optim
+    from sgdr_jax.mesh import keep_freed_memory
+    from sgdr_jax.models import EfficientNetLite0
+    from sgdr_jax.state import Hyper, TrainState
+    from sgdr_jax.steps import Step
+
+    keep_freed_memory()
+    optimizer, network = AdamW() if adamw else Sgd(), EfficientNetLite0(weights=None).build(10)
+    params, stats = network.init(jax.random.key(0), ("head",))
+    step = Step(network, optim.kind(optimizer), ("head",), ("head",))
+    rng = np.random.default_rng(0)
+    x, labels = jnp.asarray(rng.random((UPDATES, BATCH, FEATURES), np.float32)), rng.integers(0, 10, (UPDATES, BATCH)).astype(np.int32)
+    weight, key = np.ones(BATCH, np.float32), jax.random.key(1)
+    hyper = Hyper(np.full(1, 0.01, np.float32), np.float32(0.9), np.float32(1e-4), np.float32(0))
+
+    def fresh() -> TrainState:
+        own = jax.tree.map(jnp.array, params)
+        return TrainState(jnp.int32(0), own, jax.tree.map(jnp.array, stats), optim.init(optimizer, ("head",), own))
+
+    def stack(tree):
+        return jax.tree.map(lambda leaf: jnp.stack([leaf] * LANES), tree)
+
+    alone = jax.jit(step, donate_argnums=0)
+    together = jax.jit(jax.vmap(step, in_axes=(0, 0, None, None, None, 0)), donate_argnums=0)
+    scanned = jax.jit(
+        lambda state, x, labels: jax.lax.scan(lambda s, batch: step(s, hyper, *batch, weight, key), state, (x, labels))[0], donate_argnums=0
+    )
+    products = jax.jit(lambda a, w, g: (a @ w, a.T @ g, g @ w.T))
+    a, w, g = (jnp.ones(shape, jnp.float32) for shape in ((BATCH, FEATURES), (FEATURES, HIDDEN), (BATCH, HIDDEN)))
+    states: dict[str, list] = {"turns": [fresh() for _ in range(LANES)], "scan": [fresh() for _ in range(LANES)]}
+    states["vectorised"] = [stack(fresh())]
+    hypers, keys = stack(hyper), jnp.stack([key] * LANES)
+
+    def turns():
+        for i in range(UPDATES):
+            states["turns"] = [alone(state, hyper, x[i], labels[i], weight, key)[0] for state in states["turns"]]
+        return states["turns"]
+
+    def scan():
+        states["scan"] = [scanned(state, x, labels) for state in states["scan"]]
+        return states["scan"]
+
+    def vectorised():
+        for i in range(UPDATES):
+            states["vectorised"] = [together(states["vectorised"][0], hypers, x[i], labels[i], weight, keys)[0]]
+        return states["vectorised"]
+
+    def floor():
+        return [products(a, w, g) for _ in range(LANES * UPDATES)][-1]
+
+    figures = {}
+    for name, way in (("turns", turns), ("vectorised", vectorised), ("scan", scan), ("products", floor)):
+        jax.block_until_ready(way())
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            jax.block_until_ready(way())
+            times.append(time.perf_counter() - began)
+        figures[f"{name} ms"] = 1e3 * min(times) / LANES / UPDATES
+    flops = 3 * 2 * BATCH * FEATURES * HIDDEN
+    harness.emit(**figures, **{"GF/s": flops / figures["products ms"] / 1e6}, system=harness.system("jax", "jaxlib"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--adamw", action="store_true")
+    parser.add_argument("--job", action="store_true")
+    args = parser.parse_args()
+    if args.job:
+        job(args.adamw)
+        return
+    name = "AdamW" if args.adamw else "SGD"
+    results = harness.rounds({name: (sys.executable, HERE, "--job", *(("--adamw",) if args.adamw else ()))}, args.rounds)
+    harness.table(results)
+    print(f"rows: {harness.save('head', results)}")
+
+
+if __name__ == "__main__":
+    main()
