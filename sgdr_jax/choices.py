@@ -66,7 +66,7 @@ def _size(side: int, trained_at: int) -> Choice:
 
 def _similar(confidence: float | None) -> Choice:
     if confidence is None:
-        return Choice("similar_to_imagenet", True, "not measured: the weights have no ImageNet classifier")
+        return Choice("similar_to_imagenet", True, "not measured")
     like = confidence >= FAMILIAR
     kind = "as on photographs of everyday things" if like else f"under {FAMILIAR}: the body has more to learn"
     return Choice("similar_to_imagenet", like, f"the ImageNet classifier's mean confidence in them is {confidence:.2f}, {kind}")

@@ -128,6 +128,8 @@ class SweepCommand:
     keep: Keep = "results"
     """What a finished run keeps: its numbers, answers and rows; with `final` the networks that it ended with, which eval and predict need;
     with `all` its checkpoints too."""
+    pace: float = 60.0
+    """Seconds of work that an interruption may cost a run: its checkpoints at cycle ends are no closer than this."""
     store: str | None = None
     """What several workers share the sweep through: a file (SQLite), a file that ends in .journal (on NFS), or a database's URL such as
     postgresql://USER:PASSWORD@HOST/NAME. By default DIR/store.db where there are several workers."""

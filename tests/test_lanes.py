@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,13 +13,14 @@ import pytest
 
 from sgdr_jax import Eval, Experiment, Find, InputError, Sgd, Snapshots, Stage, Sweep, arms, grid, zipped
 from sgdr_jax.augment import MixUp, side_on
+from sgdr_jax.config_json import config_hash, to_json
 from sgdr_jax.datasets import Synthetic
-from sgdr_jax.logbook import read
+from sgdr_jax.logbook import open_run, read
 from sgdr_jax.meeting import Meeting, Together
 from sgdr_jax.progress import Quiet
 from sgdr_jax.schedules import Constant, Sgdr
 from sgdr_jax.setting import Pace
-from sgdr_jax.sweep import expand, run_folder
+from sgdr_jax.sweep import expand, keep, run_folder
 from sgdr_jax.trained import open_trained
 from sgdr_jax.workers import portions, shape, together, work
 
@@ -115,6 +117,24 @@ def test_a_lane_that_fails_stops_no_other_and_is_tried_again_only_when_asked(tmp
     assert [e.state for e in again] == [e.state for e in done] and again[0].summary == done[0].summary
     with pytest.raises(InputError, match="--only is 4; the runs are 0…3"):
         work(sweep, tmp_path, only=[4])
+
+
+@pytest.mark.parametrize("store", [None, "store.db"])
+def test_a_run_whose_folder_another_process_has_is_left_to_it(tmp_path, store):
+    stage = dataclasses.replace(CACHED, schedule=Constant(1))
+    sweep = Sweep("s", base(stage, augment=()), (grid({"stages.0.lr": (0.01, 0.02)}),))
+    first = expand(sweep)[0]
+    keep(tmp_path, sweep, expand(sweep))
+    book = open_run(run_folder(tmp_path, first.hash), to_json(first.experiment), config_hash(first.experiment))
+    how = {"store": str(tmp_path / store), "grace": 2.0} if store else {}
+    if store:  # it is waited for, and then found to be free
+        timer = threading.Timer(8, book.close)
+        timer.start()
+    done = work(sweep, tmp_path, lanes=1, **how)
+    assert [entry.state for entry in done] == ["finished" if store else "begun", "finished"] and not (tmp_path / "failed").exists()
+    if store:
+        timer.join()
+    book.close()
 
 
 def test_more_lanes_of_the_same_shape_compile_nothing(tmp_path):

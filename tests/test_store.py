@@ -226,6 +226,7 @@ def test_the_command_refuses_before_any_worker_starts(tmp_path, monkeypatch, cap
     for words, message in (
         (("--workers", "0"), "--workers is 0; use 1 or more"),
         (("--grace", "0"), "--grace is 0.0; use a number of seconds above 0"),
+        (("--pace", "-1"), "--pace is -1.0; use a number of seconds, or 0 for every cycle's end"),
         (("--workers", "2", "--only", "9"), "--only is 9; the runs are 0…5"),
         (("--workers", "2", "--store", store), f"holds sweep shared of the folder {tmp_path / 'other'}; use another --store"),
         (("--store", store), f"holds sweep shared of the folder {tmp_path / 'other'}; use another --store"),

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from sgdr_jax import AdamW, Eval, Experiment, Find, Sgd, Stage
+from sgdr_jax import AdamW, Eval, Experiment, Find, Sgd, lesson2
 from sgdr_jax.augment import side_on
 from sgdr_jax.datasets import ImageFolder
+from sgdr_jax.lesson2 import HEAD
 from sgdr_jax.models import EfficientNetLite0
 from sgdr_jax.progress import Quiet
-from sgdr_jax.schedules import Sgdr
 from sgdr_jax.setting import Setting, prepare
 from sgdr_jax.stage import StageRun, find_lr, hyper_rows, open_stage, stage_batches
 from sgdr_jax.state import Hyper, TrainState
@@ -31,18 +31,15 @@ HERE = Path(__file__).parent
 
 
 def experiment(root: Path, args: argparse.Namespace, seed: int) -> Experiment:
-    """A head trained on cached activations of plain images, then everything: the two kinds of stage that ask for a rate."""
-    head = Stage("head", size=args.size, train="head", lr=Find(), schedule=Sgdr(args.cycles), precompute=True, augment=False)
-    body = Stage(
-        "all", size=args.size, lr=Find(start=1e-4, stop=0.5, steps=20, orders=2, ratio=3), schedule=Sgdr(1, 2), bn=("late", "head")
-    )
+    """A head trained on cached activations, then everything: the two kinds of stage for which lesson2 asks for a rate, as it asks."""
+    head, *_, body = lesson2(args.size, similar_to_imagenet=False, views=4, bn="frozen")
     return Experiment(
         name="finder",
         data=ImageFolder(str(root), valid_fraction=args.valid),
         model=EfficientNetLite0(),
         augment=side_on(zoom=1.1),
         stages=(head, body),
-        optimizer={"adamw": AdamW(), "sgd": Sgd()}[args.optimizer],
+        optimizer={"adamw": AdamW(clip=0.3), "sgd": Sgd(clip=0.3)}[args.optimizer],
         batch_size=args.batch_size,
         epoch_steps=20,
         evaluate=Eval(batch_size=64),
@@ -75,7 +72,7 @@ def opened(base: Setting, args: argparse.Namespace, root: Path, seed: int) -> tu
     first = open_stage(made, made.plan.stages[0], made.params, made.stats, Quiet())
     if not args.body:
         return made, 0, first
-    state = trained(made, 0, first, find_lr(made, made.plan.stages[0], first, Find(), Quiet()).chosen)
+    state = trained(made, 0, first, find_lr(made, made.plan.stages[0], first, HEAD, Quiet()).chosen)
     return made, 1, open_stage(made, made.plan.stages[1], state.params, state.stats, Quiet())
 
 
@@ -88,7 +85,7 @@ def measure(root: Path, args: argparse.Namespace) -> dict[str, Any]:
         p = setting.plan.stages[index]
         assert isinstance(p.stage.lr, Find)
         began = time.perf_counter()
-        curve = find_lr(setting, p, stage, dataclasses.replace(p.stage.lr, rule=args.rule), Quiet())
+        curve = find_lr(setting, p, stage, dataclasses.replace(p.stage.lr, rule=args.rule or p.stage.lr.rule), Quiet())
         seconds.append(time.perf_counter() - began)
         suggestions.append(curve.chosen)
         verdicts.append(curve.verdict.partition(":")[0])
@@ -102,7 +99,7 @@ def measure(root: Path, args: argparse.Namespace) -> dict[str, Any]:
         "set": root.name,
         "stage": "all" if args.body else "head",
         "optimizer": args.optimizer,
-        "rule": args.rule,
+        "rule": args.rule or base.plan.stages[int(args.body)].stage.lr.rule,  # pyright: ignore[reportAttributeAccessIssue]
         "images": base.data.sizes["train"],
         "held_out": base.data.sizes["valid"],
         "suggested": f"{np.median(suggestions):.2e}",
@@ -124,11 +121,10 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--body", action="store_true", help="the unfrozen stage, after the head")
     parser.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw")
-    parser.add_argument("--rule", default="combined")
+    parser.add_argument("--rule", default="", help="by default as lesson2 has it")
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--valid", type=float, default=0.4, help="share of the training images that is held out to judge by")
-    parser.add_argument("--cycles", type=int, default=3, help="epochs of the head")
     parser.add_argument("--points", type=int, default=20, help="rates of the grid, from 1e-5 to 1")
     parser.add_argument("--seeds", type=int, default=5, help="seeds of the grid")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "finder.csv")

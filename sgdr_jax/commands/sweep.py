@@ -31,6 +31,7 @@ def sweep(command: SweepCommand, file: str, words: Sequence[str], ui: Quiet) -> 
     only = _numbers(command.only)
     require(command.lanes is None or command.lanes >= 1, "--lanes", command.lanes, "use 1 or more")
     require(command.workers >= 1, "--workers", command.workers, "use 1 or more")
+    require(command.pace >= 0, "--pace", command.pace, "use a number of seconds, or 0 for every cycle's end")
     require(command.grace > 0, "--grace", command.grace, "use a number of seconds above 0")
     runs = expand(made)
     if command.dry_run:
@@ -56,7 +57,7 @@ def sweep(command: SweepCommand, file: str, words: Sequence[str], ui: Quiet) -> 
 def _here(made: Sweep, folder: Path, only: list[int] | None, command: SweepCommand, file: str, ui: Quiet) -> list[Entry]:
     from ..workers import work
 
-    how: dict[str, Any] = {name: getattr(command, name) for name in ("lanes", "retry", "keep", "store", "grace")}
+    how: dict[str, Any] = {name: getattr(command, name) for name in ("lanes", "retry", "keep", "pace", "store", "grace")}
     return work(made, folder, only=only, **how, experiment_file=file, ui=ui)
 
 
