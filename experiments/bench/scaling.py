@@ -157,7 +157,7 @@ def page(rows: list[dict[str, str]]) -> str:
             values = [float(row["update"]) for row in kinds[name]]
             rate = median(name, "images_per_second") / median(base, "images_per_second")
             drift = abs(median(name, "loss") / median(base, "loss") - 1)
-            same = f"{drift:.0e}" if kinds[name][0]["images"] == kinds[base][0]["images"] else ""
+            same = (f"{drift:.0e}" if drift else "equal") if kinds[name][0]["images"] == kinds[base][0]["images"] else ""
             figures = [name.rpartition(" ")[2], kinds[name][0]["images"], f"{median(name, 'update') * 1e3:.0f}"]
             figures += [f"{min(values) * 1e3:.0f}…{max(values) * 1e3:.0f}", f"{rate:.2f}", same]
             figures = figures if quiet else [*figures[:2], "", "", "", same]
@@ -174,13 +174,13 @@ def page(rows: list[dict[str, str]]) -> str:
     return f"""# Scaling
 
 Made by `python experiments/bench/scaling.py --page docs/scaling.md` from `experiments/bench/results/scaling.csv` ({last}).
-{first["model"]}, everything trains, batch statistics of the whole batch; {first["machine"]}; {first["system"]}; medians of
-{len(kinds[many])} rounds of fresh processes.
+{first["model"]}, everything trains, batch statistics of the whole batch; {first["machine"]}; {first["system"]}; medians of fresh
+processes, {len(kinds[many])} for each row.
 
 ## Measured
 {"" if quiet else busy}
-Pretended devices share the same cores: 1.00 means that splitting costs nothing. The loss of the first update is compared where the
-batch is the same; `tests/test_mesh.py` compares parameters, statistics and losses after twenty updates in float64 (2e-14 apart).
+Pretended devices share the same cores: 1.00 means that splitting costs nothing. The loss of the first update is compared, to six digits,
+where the batch is the same; `tests/test_mesh.py` compares parameters, statistics and losses after twenty updates in float64 (2e-14 apart).
 
 {head.format("devices, same batch (strong)")}
 {chr(10).join(lines("pretended strong"))}
