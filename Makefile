@@ -15,7 +15,7 @@ endif
 help:
 	@echo "make demo    fine-tune on Fashion-MNIST from ImageNet weights, into a run folder (RUN=$(RUN))"
 	@echo "make test    run the tests (ARGS='...' goes to pytest)"
-	@echo "make test-cluster   run the tests that need Slurm, on a cluster of this machine (as root on Debian or Ubuntu; installs slurm-wlm, munge)"
+	@echo "make test-cluster  the tests that need Slurm, on a cluster of this machine (root on Debian or Ubuntu: installs slurm-wlm, munge)"
 	@echo "make test-postgres  run the tests that need PostgreSQL, on a server of this machine (as root on Debian or Ubuntu; installs postgresql)"
 	@echo "make lint    check style and types"
 	@echo "make bench   the same task with fastai 2, side by side"
