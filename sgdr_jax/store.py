@@ -103,7 +103,8 @@ class Store:
             self.fill(runs)
             if self._free:
                 return True
-            if not any(trial.state.name == "RUNNING" for trials in self._tries().values() for trial in trials):
+            tries = self._tries()
+            if not any(trial.state.name == "RUNNING" for run in runs for trial in tries.get(run.hash, ())):
                 return False
             time.sleep(self._pause)
 

@@ -68,13 +68,13 @@ def test_many_workers_at_once_take_each_run_once(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_runs_of_a_worker_that_has_gone_are_taken_over_and_those_of_a_living_one_are_not(tmp_path, kind):
-    gone, living, heir = (join(tmp_path, kind, grace=0.6) for _ in range(3))
+    gone, living, heir = (join(tmp_path, kind, grace=4) for _ in range(3))  # long enough for a busy machine
     gone.take(RUNS, 2)
     with living.alive():
         living.take(RUNS, 2)
         assert heir.left(RUNS) and [r.number for r in heir.take(RUNS, 9)] == [4, 5]
         began = time.monotonic()
-        assert heir.left(RUNS) and time.monotonic() - began > 0.5
+        assert heir.left(RUNS) and time.monotonic() - began > 3.5
         assert [r.number for r in heir.take(RUNS, 9)] == [0, 1] and living.take(RUNS, 9) == []
         gone.finish(RUNS[0], 0.5)  # it was only stuck: too late, and no harm
         for number in (0, 1, 4, 5):
@@ -102,6 +102,14 @@ def test_a_retried_run_whose_worker_dies_is_taken_over_too(tmp_path):
     assert [r.number for r in second.take(RUNS, 1)] == [0]
     third = join(tmp_path, grace=0.2)
     assert third.waiting(RUNS) == 0 and third.left(RUNS) and RUNS[0] in third.take(RUNS, 9)
+
+
+def test_a_worker_waits_for_none_but_its_own_runs(tmp_path):
+    first, second = join(tmp_path), join(tmp_path)
+    first.take(RUNS, 3)
+    for run in second.take(RUNS[3:], 3):
+        second.finish(run, 0.5)
+    assert not second.left(RUNS[3:])
 
 
 def test_addresses():
