@@ -99,7 +99,7 @@ def _cycles(budget: float | None) -> list[Choice]:
         return []
     cycles, length = fit_cycles(budget)
     lengths = " + ".join(f"{length * 2**i:.3g}" for i in range(cycles))
-    return [Choice("cycles", cycles, f"{lengths} epochs fill the budget"), Choice("cycle_len", round(length, 3), "the first of them")]
+    return [Choice("cycles", cycles, f"epochs of {lengths} fill the budget"), Choice("cycle_len", round(length, 3), "the first of them")]
 
 
 def file_text(name: str, root: str, model: str, chosen: list[Choice]) -> str:

@@ -275,13 +275,14 @@ def _eval(command: EvalCommand, _: str) -> None:
     if command.classes:
         names = [name for name in ClassResult._fields if name != "taken_for"]
         table = [[name, *(f"{getattr(row, field):.6g}" for field in names)] for name, row in zip(net.classes, results, strict=True)]
-        command.classes.write_text(_csv(["class", *names], table), encoding="utf-8")
+        command.classes.write_text(_csv(["class", *names], table), "utf-8", "surrogateescape")
         ui.say(f"classes: {command.classes}")
     if command.out:
         true = [net.true_label(label) for label in found.labels]
         rows = zip(found.names, true, found.views.probabilities, found.views.disagreement, strict=True)
         table = [[name, label, *_prediction(net, row, share)] for name, label, row, share in rows]
-        command.out.write_text(_csv(["name", "true", "label", "probability", "disagreement", *net.classes], table), encoding="utf-8")
+        header = ["name", "true", "label", "probability", "disagreement", *net.classes]
+        command.out.write_text(_csv(header, table), "utf-8", "surrogateescape")
         ui.say(f"predictions: {command.out}")
 
 

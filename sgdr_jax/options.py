@@ -63,7 +63,7 @@ class NewCommand:
     model: str = "EfficientNetLite0"
     """Name of the network; `sgdr-jax models` lists them."""
     budget: float | None = None
-    """Epochs that training everything may take; by default 1 + 2 + 4."""
+    """Epochs of the last stage, in which everything trains; by default 1 + 2 + 4."""
     measure: bool = True
     """Look how familiar the images are to the network's ImageNet classifier (takes some seconds, needs the weights)."""
 

@@ -36,6 +36,7 @@ class Data(NamedTuple):
         kept: where decoded images are kept.
         why: where they are and why, in words.
         fingerprint: hex digest that changes with the source, the side, the channels and what was left out.
+        source: the source's own.
         digests: split to uint64 [n], of each image's pixels, as far as they are known.
     """
 
@@ -48,6 +49,7 @@ class Data(NamedTuple):
     kept: Kept
     why: str
     fingerprint: str
+    source: str
     digests: Mapping[str, np.ndarray]
 
     @property
@@ -159,6 +161,7 @@ def load(
         bad=bad,
         kept=how,
         why=why,
+        source=source.fingerprint,
         fingerprint=fingerprint([source.fingerprint, side, deepest, tuple(name for name, _ in bad)]),
         digests=digests,
     )

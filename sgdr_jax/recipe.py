@@ -359,10 +359,10 @@ def _keep_final(setting: Setting, now: Network, book: Logbook) -> None:
         "size": now.size,
         "classes": list(setting.data.classes),
         "channels": setting.data.channels,
+        "data": setting.data.source,
         "canvas": setting.data.images["train"].shape[1],
         "multi_label": setting.data.multi_label,
-        "mean": setting.engine.network.mean.tolist(),
-        "std": setting.engine.network.std.tolist(),
+        **{name: getattr(setting.engine.network, name).tolist() for name in ("mean", "std")},
     }
     _save(book.path, "final", {"params": now.params, "stats": now.stats}, facts)
 

@@ -39,6 +39,7 @@ class Trained(NamedTuple):
         channels: of the images that it takes.
         canvas: side in pixels at which its images were stored.
         multi_label: whether an image can have several classes.
+        data: fingerprint of the dataset that the run saw; "" for a run of an earlier version.
         temperatures: fitted to the validation images: of the plain view ("plain"), and of all views mixed ("tta") where there are more.
     """
 
@@ -51,6 +52,7 @@ class Trained(NamedTuple):
     channels: int
     canvas: int
     multi_label: bool
+    data: str
     temperatures: Mapping[str, float]
 
     def label(self, row: np.ndarray) -> str:
@@ -92,6 +94,7 @@ def open_trained(folder: str | Path) -> Trained:
         facts["channels"],
         facts["canvas"],
         facts["multi_label"],
+        facts.get("data", ""),
         {kind: found["temperature"] for kind, found in run.summary.get("calibration", {}).get("valid", {}).items()},
     )
 
@@ -184,6 +187,8 @@ def evaluate_split(net: Trained, split: str, views: int | None = None, ui: Quiet
     source = net.experiment.data.open()
     require(split in source.labels, "split", split, f"the data has {', '.join(source.labels)}")
     require(tuple(source.classes) == net.classes, "data", list(source.classes), f"the run was trained on {list(net.classes)}")
+    if net.data not in ("", source.fingerprint):
+        ui.say(f"the data have changed since the run: other images are held out, and some of {split} may have been trained on")
     how = net.experiment
     data = load(
         source, canvas=net.canvas, channels=net.channels, only=split, images=how.images, max_bad_share=how.max_bad_share, say=ui.say

@@ -63,7 +63,7 @@ def test_the_file_says_what_was_chosen_and_plans(tmp_path, monkeypatch, capsys) 
     cli.main(["new", str(root), "--no-measure", "--budget", "3"])
     out = capsys.readouterr().out
     made = tmp_path / "my_'own'_photos.py"
-    assert "34 training images of 2 classes" in out and str(made.name) in out
+    assert "34 train, 8 valid" in out and str(made.name) in out
     experiment = load(made)
     assert (experiment.batch_size, experiment.epoch_steps, experiment.balance) == (16, 20, 0.5)
     assert {stage.size for stage in experiment.stages} == {64} and experiment.data.root == str(root)  # pyright: ignore[reportAttributeAccessIssue]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -174,6 +175,19 @@ def test_predict_writes_labels_and_probabilities(place, run_folder, capsys):
         assert sum(p) == pytest.approx(1, abs=1e-5) and float(row["probability"]) == pytest.approx(max(p), abs=1e-4)
     assert sum(row["label"] == "red" for row in rows) >= 5
     assert "broken.png" in capsys.readouterr().err
+
+
+def test_eval_says_when_the_data_have_changed_and_writes_any_file_name(place, run_folder, capsys):
+    cli.main(["eval", str(run_folder), "--tta-views", "0"])
+    assert "the data have changed" not in capsys.readouterr().out
+    odd = place / "data/valid/red" / os.fsdecode(b"b\xe4d.png")
+    odd.write_bytes((place / "data/valid/red/0.png").read_bytes())
+    try:
+        cli.main(["eval", str(run_folder), "--tta-views", "0", "--out", str(place / "eval.csv")])
+    finally:
+        odd.unlink()
+    assert "the data have changed" in capsys.readouterr().out.replace("\n", " ")
+    assert b"b\xe4d.png" in (place / "eval.csv").read_bytes()
 
 
 def test_a_prediction_does_not_depend_on_its_company(place, run_folder, capsys):

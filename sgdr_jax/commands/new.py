@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -32,24 +33,29 @@ def new(command: NewCommand, ui: Quiet) -> None:
     require(out.absolute().parent.is_dir(), "--out", str(out), "name a file in a folder that exists")
     root = str(c.folder.resolve())
     source = ImageFolder(root).open()
-    ui.say(f"{len(source.labels['train']):,} training images of {len(source.classes)} classes in {root}")
+    sizes = ", ".join(f"{n:,} {split}" for split, n in source.sizes.items())
+    ui.say(f"images of {len(source.classes)} classes in {root}: {sizes}")
     confidence = None
     if c.measure:
         from ..familiar import confidence as measured
 
         confidence = measured(kind(), source)
-    sides = [min(size) for size in _dimensions(source.items["train"])]
+    looked, found = _dimensions(source.items["train"])
+    sides = [min(size) for size in found]
     side = int(np.median(sides)) if sides else kind.size
     chosen = choices(counts(source.labels["train"], len(source.classes)), side, confidence, c.budget, kind.size)
     ui.say(choices_table(chosen))
     out.write_text(file_text(out.stem, root, c.model, chosen), encoding="utf-8")
-    ui.say(f"written: {out}\nnext: sgdr-jax train {out}")
+    ui.say(f"written: {out}")
+    if len(found) < looked:
+        ui.say(f"{looked - len(found)} of {looked:,} images looked at cannot be read; sgdr-jax data {shlex.quote(str(out))} names them")
+    ui.say(f"next: sgdr-jax train {shlex.quote(str(out))}")
 
 
-def _dimensions(items: object, most: int = 1000) -> list[tuple[int, int]]:
-    """Width and height of the images that can be read, of at most so many, evenly spread."""
+def _dimensions(items: object, most: int = 1000) -> tuple[int, list[tuple[int, int]]]:
+    """How many images were looked at, at most so many, evenly spread, and width and height of those that can be read."""
     decode.ready()
     n = len(items)  # pyright: ignore[reportArgumentType]
     index = np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)).tolist()
     found = decode.in_threads(lambda i: decode.dimensions(lambda: items[i]), index)  # pyright: ignore[reportIndexIssue]
-    return [size for size in found if size]
+    return len(index), [size for size in found if size]
