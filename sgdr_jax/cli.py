@@ -136,6 +136,7 @@ def _prepare(command: PrepareCommand, _: str) -> None:
 
 
 def _data(command: DataCommand, _: str) -> None:
+    from .datasets import ImageFolder
     from .pipeline import load_for
     from .survey import survey
     from .tables import survey_tables
@@ -147,6 +148,8 @@ def _data(command: DataCommand, _: str) -> None:
     found = survey(source, load_for(experiment, source, made.largest_size, ui, max_bad_share=1))
     for part in survey_tables(found, source.classes):
         ui.say(part)
+    if isinstance(experiment.data, ImageFolder) and (rest := experiment.data.passed_over(source)):
+        ui.say(f"not part of the set: {rest}")
     if command.rejected:
         command.rejected.write_text("".join(f"{name}\t{why}\n" for name, why in found.rejected), "utf-8", "surrogateescape")
 

@@ -59,10 +59,14 @@ def folder(root, sizes=(("a", 30), ("b'c", 12))):
 
 def test_the_file_says_what_was_chosen_and_plans(tmp_path, monkeypatch, capsys) -> None:
     root = folder(tmp_path / "my 'own' photos")
+    for name in ("a/x.tif", "a/y.TIF", "a/noext", "stray.png", ".hidden"):
+        (root / name).write_bytes(b"?")
     monkeypatch.chdir(tmp_path)
     cli.main(["new", str(root), "--no-measure", "--budget", "3"])
     out = capsys.readouterr().out
     made = tmp_path / "my_'own'_photos.py"
+    wanted = "not part of the set: 4 files (2 .tif, 1 images elsewhere, 1 without extension)"
+    assert wanted in " ".join(out.split())
     assert "34 train, 8 valid" in out and str(made.name) in out
     experiment = load(made)
     assert (experiment.batch_size, experiment.epoch_steps, experiment.balance) == (16, 20, 0.5)

@@ -32,9 +32,12 @@ def new(command: NewCommand, ui: Quiet) -> None:
     require(not out.exists(), "--out", str(out), "it is there already; give another name")
     require(out.absolute().parent.is_dir(), "--out", str(out), "name a file in a folder that exists")
     root = str(c.folder.resolve())
-    source = ImageFolder(root).open()
+    data = ImageFolder(root)
+    source = data.open()
     sizes = ", ".join(f"{n:,} {split}" for split, n in source.sizes.items())
     ui.say(f"images of {len(source.classes)} classes in {root}: {sizes}")
+    if rest := data.passed_over(source):
+        ui.say(f"not part of the set: {rest}")
     confidence = None
     if c.measure:
         from ..familiar import confidence as measured

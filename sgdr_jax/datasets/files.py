@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,6 +65,24 @@ def images_in(path: Path, root: Path) -> list[ImageFile]:
         found = [(entry.path, prefix + entry.name, _described(entry)) for entry in entries if is_image(entry.name)]
     kinds = (stat.S_ISREG, stat.S_ISLNK)
     return sorted(ImageFile(path, name, s.st_size, s.st_mtime_ns) for path, name, s in found if any(kind(s.st_mode) for kind in kinds))
+
+
+def passed_over(root: Path, used: Iterable[str]) -> str:
+    """What a set leaves out of a folder, as "7 files (3 .tif, 3 images elsewhere, 1 without extension)"; "" for nothing. Hidden ones apart.
+
+    Args:
+        root: the set's folder.
+        used: names of the set's images, relative to it.
+    """
+    known, found = set(used), Counter()
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and (Path(folder) / name).relative_to(root).as_posix() not in known:
+                suffix = os.path.splitext(name)[1].lower()
+                found["images elsewhere" if suffix in EXTENSIONS else suffix or "without extension"] += 1
+    kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(found.items(), key=lambda item: (-item[1], item[0])))
+    return f"{found.total():,} file{'s' * (found.total() > 1)} ({kinds})" if found else ""
 
 
 def _described(entry: os.DirEntry[str]) -> os.stat_result:

@@ -30,6 +30,10 @@ class ImageFolder(Dataset):
     def __post_init__(self) -> None:
         splits.check_fraction(self.valid_fraction)
 
+    def passed_over(self, source: Source) -> str:
+        """What the opened set leaves out of its folder: files with other extensions, images outside the class folders; "" for nothing."""
+        return files.passed_over(files.folder(self.root, "data.root"), (name for names in source.names.values() for name in names))
+
     def open(self) -> Source:
         """Lists the files. Raises InputError for a missing folder, fewer than two classes, a class folder without images, and a
         class that only the validation or test folder knows."""
