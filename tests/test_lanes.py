@@ -70,7 +70,7 @@ def test_a_hundred_updates_of_a_cached_head_are_those_of_the_run_alone(tmp_path)
 
 @pytest.mark.slow
 def test_lanes_that_find_their_rates_stop_early_or_differ_in_what_they_see_are_those_of_the_run_alone(tmp_path):
-    find = Find(steps=12, start=1e-3, stop=30, lowest=0.02)
+    find = Find(steps=12, epochs=3, start=1e-3, stop=30, lowest=0.02)
     stages = (dataclasses.replace(CACHED, lr=find), dataclasses.replace(ALL, lr=find, patience=1))
     axis = arms(
         {
