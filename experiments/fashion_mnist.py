@@ -2,7 +2,7 @@
 
     sgdr-jax train experiments/fashion_mnist.py
 
-Expected: accuracy on the test images 0.9002, with TTA 0.9038 (one run, seed 0).
+Expected: accuracy on the test images 0.9011, with TTA 0.9061, in 305 s on two CPU cores (one run, seed 0).
 A tenth of the training images is held out to choose rates and to stop; the test images choose nothing.
 """
 
