@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import difflib
 import io
 import sys
 import time
@@ -34,7 +33,7 @@ from .pipeline import canvas_side
 from .placement import forecast
 from .plan import Plan, as_csv, describe, plan
 from .progress import Quiet, Terminal
-from .types import InputError
+from .types import InputError, meant
 
 USAGE = """usage: sgdr-jax COMMAND …
 
@@ -106,8 +105,7 @@ def _dispatch(argv: list[str]) -> None:
         experiment, words = take_rates(base, rest[1:])
         command = parse(kind, words, f"sgdr-jax {name} {rest[0]}", kind(experiment=experiment))
     else:
-        near = difflib.get_close_matches(name, [*WITH_EXPERIMENT, *ALONE, "launch"], 1)
-        raise InputError(f"{name!r} is no command; " + (f"did you mean {near[0]}? " if near else "") + "sgdr-jax --help lists them")
+        raise InputError(f"{name!r} is no command; {meant(name, [*WITH_EXPERIMENT, *ALONE, 'launch'], 1)}sgdr-jax --help lists them")
     if name == "sweep":
         from .commands.sweep import sweep
 
@@ -342,10 +340,7 @@ def _models(command: ModelsCommand, _: str) -> None:
     names = [name for lower, name in known.items() if lower == command.name.lower()]
     names = names or [name for lower, name in known.items() if command.name.lower() in lower]
     if not names:
-        near = [known[name] for name in difflib.get_close_matches(command.name.lower(), known, 3)]
-        raise InputError(
-            f"{command.name!r} is no network; " + (f"did you mean {' or '.join(near)}? " if near else "") + "see sgdr-jax models"
-        )
+        raise InputError(f"{command.name!r} is no network; {meant(command.name, known.values())}see sgdr-jax models")
     from . import measure
 
     kinds = {name: networks()[name]() for name in names}

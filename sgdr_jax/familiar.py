@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import jax
-import numpy as np
 
 from .augment import kernel
 from .models.base import ChainModel
@@ -35,4 +34,4 @@ def confidence(model: ChainModel, source: Source, images: int = 64, seed: int = 
     def likeliest(some: jax.Array) -> jax.Array:
         return jax.nn.softmax(network.apply(params, stats, kernel.resize(some, model.size))[0]).max(-1)
 
-    return float(np.mean([likeliest(pixels[i : i + 1])[0] for i in range(len(pixels))]))
+    return float(likeliest(pixels).mean())

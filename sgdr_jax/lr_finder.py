@@ -69,12 +69,11 @@ def sweep(
     """One order: raises the rate update by update until the loss diverges (smoothed loss over 4x its best and over 1, or not finite) or
     the rates run out, and gives the losses; see `range_test`."""
     losses: list[float] = []
-    mean, best, keep = 0.0, math.inf, 0.98 ** (100 / find.steps)
+    best = math.inf
     for lr, batch in zip(rates(find), batches, strict=False):
         state, loss = update(state, float(lr), batch)
         losses.append(float(loss))
-        mean = keep * mean + (1 - keep) * losses[-1]
-        value = mean / (1 - keep ** len(losses))
+        value = _smoothed(losses, find.steps)[-1]
         if tick:
             tick(1)
         if not math.isfinite(value) or value > max(4 * best, 1):  # a loss near 0 may rise fourfold and do no harm
@@ -131,7 +130,7 @@ def read_orders(orders: Sequence[Sequence[float]], find: Find) -> Curve:
     )
 
 
-def _smoothed(losses: np.ndarray, steps: int) -> list[float]:
+def _smoothed(losses: Sequence[float] | np.ndarray, steps: int) -> list[float]:
     """Debiased exponential means of the losses so far; see `Curve`."""
     keep, mean, smoothed = 0.98 ** (100 / steps), 0.0, []
     for k, loss in enumerate(losses, start=1):

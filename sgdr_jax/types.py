@@ -6,8 +6,9 @@ Each kind has an empty base class here, so that the command line can narrow a fi
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,6 +17,17 @@ import numpy as np
 
 class InputError(ValueError):
     """Bad input from a person: one line that names the field, the value and the fix. Commands print it and exit with code 2."""
+
+
+def meant(word: str, names: Iterable[str], most: int = 3) -> str:
+    """What somebody may have meant who wrote a name that there is not, case apart; "" where nothing is near.
+
+    >>> meant("resnt34", ["VGG16", "ResNet34", "ResNet50"], 1)
+    'did you mean ResNet34? '
+    """
+    known = {name.lower(): name for name in names}
+    near = [known[name] for name in difflib.get_close_matches(word.lower(), known, most)]
+    return f"did you mean {' or '.join(near)}? " if near else ""
 
 
 def without_password(text: str) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import json
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .config import require
 from .models.base import HUB, ChainModel, networks
-from .types import InputError
+from .types import InputError, meant
 
 FILE, CONFIG = "model.safetensors", "config.json"
 
@@ -66,19 +64,11 @@ def find(model: ChainModel) -> Weights:
     path = Path(weights).expanduser()
     if not path.is_file():
         beside = sorted(str(p) for p in (path if path.is_dir() else path.parent).glob("*") if p.suffix in (".safetensors", ".pth"))
-        near = beside if path.is_dir() else _near(weights, ["imagenet", *beside])
+        near = f"did you mean {' or '.join(beside[:3])}? " if path.is_dir() and beside else meant(weights, ["imagenet", *beside])
         fix = 'use "imagenet", an existing .safetensors or .pth file, "hf-hub:OWNER/NAME" or None'
-        raise InputError(f"model.weights is {weights!r}; {_meant(near)}{fix}")
+        raise InputError(f"model.weights is {weights!r}; {near}{fix}")
     config = path.with_name(CONFIG)
     return Weights(path, str(path), _facts(model, config) if config.is_file() else Facts())
-
-
-def _near(name: str, names: Iterable[str]) -> list[str]:
-    return difflib.get_close_matches(name, list(names), 3)
-
-
-def _meant(names: list[str]) -> str:
-    return f"did you mean {' or '.join(names[:3])}? " if names else ""
 
 
 def _in_package(package: str) -> Path:
@@ -107,7 +97,7 @@ def _from_hub(model: ChainModel, repository: str, revision: str | None) -> Weigh
         raise InputError(f"model.weights is {model.weights!r}; {repository} has no revision {revision}, leave @{revision} out") from error
     except hub.errors.RepositoryNotFoundError as error:
         known = (kind.imagenet.removeprefix("hf-hub:") for kind in networks().values() if HUB.fullmatch(kind.imagenet))
-        fix = f'{_meant(_near(repository, known))}"imagenet" is {model.imagenet}'
+        fix = f'{meant(repository, known)}"imagenet" is {model.imagenet}'
         raise InputError(f"model.weights is {model.weights!r}; the Hugging Face hub has no public {repository}; {fix}") from error
     except hub.errors.RemoteEntryNotFoundError as error:
         raise InputError(f"{repository} has no {FILE}; download another file of it and give its path as model.weights") from error

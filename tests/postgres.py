@@ -2,13 +2,14 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from sgdr_jax.launch.local import free_port
 
 PASSWORD = "a-secret"
 
@@ -19,7 +20,7 @@ def server() -> Iterator[str]:
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not installed:
         raise RuntimeError("PostgreSQL is not installed; make test-postgres installs it")
-    programs, port = installed[-1], _free_port()
+    programs, port = installed[-1], free_port()
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     as_user = {"user": "postgres", "group": "postgres", "cwd": folder} if os.getuid() == 0 else {"cwd": folder}  # it refuses root
     try:
@@ -49,9 +50,3 @@ def _ready(command: Path, port: int, process: subprocess.Popen, log: Path) -> No
             break
         time.sleep(0.1)
     raise RuntimeError(f"PostgreSQL does not get ready: {log.read_text()[-500:]}")
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]

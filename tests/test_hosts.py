@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from PIL import Image
 from sgdr_jax import hosts
 from sgdr_jax.config import Parallel
 from sgdr_jax.config_json import config_hash
+from sgdr_jax.launch.local import free_port
 from sgdr_jax.options import Hosts
 from sgdr_jax.types import InputError
 
@@ -50,19 +50,13 @@ experiment = Experiment(
 """
 
 
-def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 def start(
     file: Path, run: Path, count: int, *words: str, die_at: int = 0, own: dict[int, list[str]] | None = None, devices: Sequence[int] = ()
 ) -> list[subprocess.Popen[str]]:
     """Starts training in so many processes, of one device each unless `devices` says otherwise."""
     precise = {"JAX_ENABLE_X64": "1", "JAX_NUMPY_DTYPE_PROMOTION": "standard"}
     environment = os.environ | precise | {"DIE_AT": str(die_at)}
-    address, began = f"127.0.0.1:{port()}", list[subprocess.Popen[str]]()
+    address, began = f"127.0.0.1:{free_port()}", list[subprocess.Popen[str]]()
     for i in range(count):
         several = ["--hosts.coordinator", address, "--hosts.count", str(count), "--hosts.index", str(i)] if count > 1 else []
         command = [sys.executable, "-m", "sgdr_jax", "train", str(file), "--run", str(run), *several, *words, *(own or {}).get(i, [])]
@@ -178,7 +172,7 @@ def test_unequal_numbers_of_devices_end_both(file: Path, tmp_path: Path) -> None
 @pytest.mark.slow
 def test_a_wrong_coordinator_ends_both(file: Path, tmp_path: Path) -> None:
     """Host 1 looks where nobody is, so nobody comes to host 0."""
-    began, wrong = time.monotonic(), ["--hosts.coordinator", f"127.0.0.1:{port()}"]
+    began, wrong = time.monotonic(), ["--hosts.coordinator", f"127.0.0.1:{free_port()}"]
     for text, code in train(file, tmp_path / "run", 2, "--hosts.wait", "5", own={1: wrong}):
         assert code == 2 and "error: the hosts did not come together at 127.0.0.1:" in text and "within 5 s" in text
     assert time.monotonic() - began < 60 and Hosts().wait < 50

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from ..config_json import config_hash, to_json
 from ..launch import TARGETS, Job
 from ..logbook import check_run
 from ..progress import Quiet
-from ..types import InputError
+from ..types import InputError, meant
 
 HELP = """usage: sgdr-jax launch TARGET FILE [options]
 
@@ -29,8 +28,7 @@ def launch(words: list[str], ui: Quiet) -> None:
         raise SystemExit(0 if words else 2)
     name, rest = words[0], words[1:]
     if name not in TARGETS:
-        near = difflib.get_close_matches(name, TARGETS, 1)
-        raise InputError(f"{name!r} is no target; " + (f"did you mean {near[0]}? " if near else "") + f"there are {', '.join(TARGETS)}")
+        raise InputError(f"{name!r} is no target; {meant(name, TARGETS, 1)}there are {', '.join(TARGETS)}")
     prog = f"sgdr-jax launch {name} FILE"
     if not rest or rest[0].startswith("-"):
         if rest and rest[0] in ("-h", "--help"):

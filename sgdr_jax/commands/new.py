@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from pathlib import Path
 
@@ -17,14 +16,14 @@ from ..models.base import networks
 from ..options import NewCommand
 from ..progress import Quiet
 from ..tables import choices_table
+from ..types import meant
 
 
 def new(command: NewCommand, ui: Quiet) -> None:
     """Looks at the images, prints what is chosen and why, writes the file; an existing file is never overwritten."""
     c = command
     kind = networks().get(c.model)
-    near = difflib.get_close_matches(c.model, networks(), 3)
-    require(kind is not None, "--model", c.model, (f"did you mean {' or '.join(near)}? " if near else "") + "see sgdr-jax models")
+    require(kind is not None, "--model", c.model, f"{meant(c.model, networks())}see sgdr-jax models")
     assert kind is not None
     require(c.budget is None or c.budget > 0, "--budget", c.budget, "use a positive number of epochs")
     out = c.out or Path(f"{c.folder.resolve().name.replace(' ', '_') or 'photos'}.py")
