@@ -288,9 +288,10 @@ def check_run(path: str | Path, config: Any, config_hash: str, *, resume: bool =
         raise InputError(f"run folder {path} is a file; use another --run")
     if path.exists() and not (path / "config.json").exists():
         foreign = [p.name for p in path.iterdir() if p.name not in (_LOCK, ".config.json.new", LAUNCH)]
-        if foreign:
-            telling = min(foreign, key=lambda name: (name == "__pycache__", name))  # Python leaves that one beside an experiment file
-            raise InputError(f"run folder {path} holds {telling} but no config.json; it is no run folder, use another --run")
+        if foreign:  # Python leaves __pycache__ beside an experiment file: another name tells more
+            raise InputError(
+                f"run folder {path} holds {min(foreign, key=lambda name: (name == '__pycache__', name))} but no config.json; it is no run folder, use another --run"
+            )
     old = _read_json(path / "config.json")
     if old is None:
         return False
