@@ -283,15 +283,13 @@ def _short(value: Any) -> str:
 
 def check_run(path: str | Path, config: Any, config_hash: str, *, resume: bool = False) -> bool:
     """Whether the folder already holds this run. Raises InputError where `open_run` would refuse the folder; writes nothing."""
-    path = Path(path)
-    if path.exists() and not path.is_dir():
+    if (path := Path(path)).exists() and not path.is_dir():
         raise InputError(f"run folder {path} is a file; use another --run")
     if path.exists() and not (path / "config.json").exists():
         foreign = [p.name for p in path.iterdir() if p.name not in (_LOCK, ".config.json.new", LAUNCH)]
-        if foreign:  # Python leaves __pycache__ beside an experiment file: another name tells more
-            raise InputError(
-                f"run folder {path} holds {min(foreign, key=lambda name: (name == '__pycache__', name))} but no config.json; it is no run folder, use another --run"
-            )
+        foreign.sort(key=lambda name: (name == "__pycache__", name))  # that one Python leaves beside an experiment file
+        if foreign:
+            raise InputError(f"run folder {path} holds {foreign[0]} but no config.json; it is no run folder, use another --run")
     old = _read_json(path / "config.json")
     if old is None:
         return False
