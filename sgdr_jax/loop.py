@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .schedules.plateau import Lowered, lowered
+from .spans import spans
 from .state import Hyper, TrainState, Tree
 from .types import InputError, Reduction
 
@@ -57,7 +59,8 @@ class Work(NamedTuple):
     """The pieces of one stage, closed over data and compiled programs.
 
     Attributes:
-        update: (state, hyper, batch) → (state, sums); donates the state.
+        update: (state, hyper, n batches) → (state, sums of each, [n] or scalars); donates the state. One update for each batch, with
+            that row of hyper: lr [n, groups], the others [n].
         validate: state → row with at least "accuracy" and "loss".
         log: keeps one row.
         save: (state, standing) keeps a checkpoint.
@@ -65,7 +68,7 @@ class Work(NamedTuple):
         keep: told (state, validation row) at each cycle's end, before `save`.
     """
 
-    update: Callable[[TrainState, Hyper, Any], tuple[TrainState, dict[str, Any]]]
+    update: Callable[[TrainState, Hyper, Sequence[Any]], tuple[TrainState, dict[str, Any]]]
     validate: Callable[[TrainState], dict[str, Any]]
     log: Callable[[dict[str, Any]], None]
     save: Callable[[TrainState, Standing], None]
@@ -74,7 +77,7 @@ class Work(NamedTuple):
 
 
 LAG = 4
-"""Updates whose sums may still be on the device: the host reads a loss this many updates late, so that it never holds the device up."""
+"""Spans whose sums may still be on the device: the host reads losses this many spans late, so that it never holds the device up."""
 
 
 def fit(
@@ -91,6 +94,7 @@ def fit(
     patience: int | None = None,
     plateau: Reduction | None = None,
     save_every: int | None = None,
+    span: int = 1,
 ) -> tuple[TrainState, Standing]:
     """Trains one stage from update `first` to the end of the schedule, or until the validation loss stops falling.
 
@@ -107,6 +111,7 @@ def fit(
         patience: cycle ends without a lower validation loss until it stops; None never stops.
         plateau: when the rates of all later updates are lowered; None never.
         save_every: saves every so many updates besides the cycle ends.
+        span: updates that go to the devices at once, see `spans`; the numbers and rows are the same.
 
     Returns:
         (state after the last update, where the stage stands).
@@ -121,24 +126,27 @@ def fit(
     def settle(limit: int) -> None:
         nonlocal smoothed, seen
         while len(pending) > limit:
-            step, used, sums = pending.popleft()
-            loss = float(sums["loss"]) / max(float(sums["weight"]), 1.0)
-            if not math.isfinite(loss):
-                raise InputError(
-                    f"the training loss is {loss} at update {step} of the stage; use a lower lr, or gradient clipping with optimizer.clip"
-                )
-            seen += 1
-            smoothed = 0.98 * smoothed + 0.02 * loss
-            work.log({"kind": "train", "step": step, "loss": loss, "lr": used.lr.tolist(), "momentum": float(used.momentum)})
-            work.tick(step + 1, smoothed / (1 - 0.98**seen))
+            start, used, sums = pending.popleft()
+            losses, weights = (np.atleast_1d(np.asarray(sums[name], np.float64)) for name in ("loss", "weight"))
+            means = (losses / np.maximum(weights, 1)).tolist()
+            for step, (loss, lr, momentum) in enumerate(zip(means, used.lr.tolist(), used.momentum.tolist(), strict=True), start):
+                if not math.isfinite(loss):
+                    raise InputError(
+                        f"the training loss is {loss} at update {step} of the stage; use a lower lr, or gradient clipping with "
+                        "optimizer.clip"
+                    )
+                seen += 1
+                smoothed = 0.98 * smoothed + 0.02 * loss
+                work.log({"kind": "train", "step": step, "loss": loss, "lr": lr, "momentum": momentum})
+                work.tick(step + 1, smoothed / (1 - 0.98**seen))
 
-    for step in range(first, steps):
-        used = Hyper(*(rows[step] for rows in hyper))
+    for step, count in spans(cycle, span, save_every, first):
+        used = Hyper(*(rows[step : step + count] for rows in hyper))
         used = used._replace(lr=np.float32(standing.lowered.scale) * used.lr) if plateau else used
-        state, sums = work.update(state, used, next(batches))
+        state, sums = work.update(state, used, list(islice(batches, count)))
         pending.append((step, used, sums))
         settle(LAG)
-        done = step + 1
+        done = step + count
         cycle_ends = done == steps or cycle[done] != cycle[step]
         if cycle_ends:
             settle(0)

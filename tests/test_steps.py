@@ -163,7 +163,7 @@ def one_stage(schedule: Any, *lr: float, seed: int = 0) -> tuple[TrainState, lis
     )
     losses: list[float] = []
     work = Work(
-        update=lambda state, h, data: program(GROUPS, GROUPS)(state, h, *on(1).scatter(data), KEY),
+        update=lambda state, h, data: program(GROUPS, GROUPS)(state, Hyper(*(r[0] for r in h)), *on(1).scatter(data[0]), KEY),
         validate=lambda state: {"accuracy": 0.5, "loss": 1.0},
         log=lambda row: losses.append(row["loss"]),
         save=lambda state, standing: None,
