@@ -10,6 +10,7 @@ import pytest
 from sgdr_jax import AdamW, Eval, Experiment, Find, InputError, Sgd, Stage, examples, lesson2
 from sgdr_jax import stage as stage_module
 from sgdr_jax.augment import Flip, Lighting, side_on
+from sgdr_jax.config import Parallel
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.loop import Score
 from sgdr_jax.progress import Quiet
@@ -339,21 +340,21 @@ def test_a_stage_resumes_on_the_body_that_the_stage_before_left(tmp_path, monkey
         Stage("all", size=16, lr=1e-2, schedule=Constant(1)),
         Stage("head", size=16, train="head", lr=1e-2, schedule=Constant(2), precompute=True, augment=False),
     )
-    experiment = small(*stages, keep_best=False)
+    experiment = small(*stages, keep_best=False, parallel=Parallel(steps_per_execution=3))
     run(experiment, tmp_path / "whole")
     real, count = recipe.open_stage, 0
 
     def fragile(*args):
         stage = real(*args)
 
-        def update(*words):
+        def updates(state, hyper, feds):
             nonlocal count
-            count += 1
+            count += len(feds)
             if count > 10:  # four updates of the first stage, an epoch and a half of the second
                 raise Killed
-            return stage.updates(*words)
+            return stage.updates(state, hyper, feds)
 
-        return stage._replace(updates=update)
+        return stage._replace(updates=updates)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(recipe, "open_stage", fragile)
