@@ -101,7 +101,8 @@ def rehearse(setting: Setting, p: StagePlan) -> None:
         for count in {1, stage.span}:
             rows = Hyper(*(np.repeat(rows[:1], count, axis=0) for rows in hyper))
             stage.updates(stage.state, rows, [fed._replace(size=size)] * count)
-    stage.validate(stage.state)
+    if stage.validate:
+        stage.validate(stage.state)
 
 
 def rehearse_evaluation(setting: Setting, size: int) -> None:

@@ -55,7 +55,7 @@ def strength_at(p: StagePlan, step: int) -> np.float32 | None:
 
 
 class StageRun(NamedTuple):
-    """One stage made ready: its first state, how it is updated and how it is validated.
+    """One stage made ready: its first state, how it is updated, and how it is validated where there are images for that.
 
     Attributes:
         state: before the first update.
@@ -67,7 +67,7 @@ class StageRun(NamedTuple):
 
     state: TrainState
     update: Callable[[TrainState, Hyper, Fed], tuple[TrainState, dict[str, Any]]]
-    validate: Callable[[TrainState], dict[str, Any]]
+    validate: Callable[[TrainState], dict[str, Any]] | None
     updates: Callable[[TrainState, Hyper, Sequence[Fed]], tuple[TrainState, dict[str, Any]]]
     span: int
 
@@ -85,9 +85,10 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
     weights = example_weights(labels, setting.experiment.class_weights, setting.data.rates)
     augment, copies = augmentations(setting, p), p.copies
     keys = {stream: key_for(setting.experiment.seed, stream, p.index) for stream in ("augment", "dropout")}
+    held_out = "valid" in setting.images
     frozen = [{g: tree[g] for g in p.frozen} for tree in (params, stats)]
     cached = run.devices.spread(activations(setting, p, params, stats, "train", copies, ui)) if p.stage.precompute else None
-    valid = run.devices.spread(activations(setting, p, params, stats, "valid", 0, ui)) if p.frozen else None
+    valid = run.devices.spread(activations(setting, p, params, stats, "valid", 0, ui)) if p.frozen and held_out else None
     span = span_of(setting, p)
     step, several = run.step(p), run.step(p, span) if span > 1 else None
 
@@ -140,7 +141,7 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
 
     if span > 1:
         ui.say(f"  {span} updates go to the devices at once")
-    return StageRun(run.devices.hold(first_state(run, p, params, stats)), update, validate, updates, span)
+    return StageRun(run.devices.hold(first_state(run, p, params, stats)), update, validate if held_out else None, updates, span)
 
 
 def span_of(setting: Setting, p: StagePlan) -> int:

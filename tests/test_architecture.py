@@ -23,13 +23,15 @@ LAYERS = (
     "schedules augment models datasets metrics sampling torch_file state",
     "compilation hosts calibrate rescale",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
-    "bystander choices ledger store crew survey steps plan loop lr_finder precompute tta pretrained measure",
+    "bystander choices refit ledger store crew survey steps plan loop lr_finder precompute tta pretrained measure",
     "feed report tables options compare launch",
     "engine charts parsing",
     "evaluate setting show familiar communication answers",
     "bn",
     "stage trained",
     "rehearsal lanes ensemble",
+    "memory",
+    "outcome",
     "recipe",
     "workers",
     "commands",
@@ -68,8 +70,8 @@ DOORS = {
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
 WITHOUT_JAX = """__init__ types progress labels caches style examples significance snapshots config config_json weights decode
-    placement canvas lesson2 choices sampling pipeline survey spans plan report compare charts answers logbook tables options parsing
-    cli experiment_file sweep ledger store crew meeting launch commands schedules augment models datasets metrics calibrate
+    placement canvas lesson2 choices refit sampling pipeline survey spans plan report compare charts answers logbook tables
+    options parsing cli experiment_file sweep ledger store crew meeting launch commands schedules augment models datasets metrics calibrate
     rescale"""
 NEEDS_JAX = {
     "augment/kernel",
