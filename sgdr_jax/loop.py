@@ -13,7 +13,7 @@ import numpy as np
 from .schedules.plateau import Lowered, lowered
 from .spans import spans
 from .state import Hyper, TrainState, Tree
-from .types import InputError, Reduction
+from .types import InputError, Preempted, Reduction
 
 
 class Score(NamedTuple):
@@ -66,6 +66,7 @@ class Work(NamedTuple):
         save: (state, standing) keeps a checkpoint.
         tick: told (updates done, smoothed loss).
         keep: told (state, validation row) at each cycle's end, before `save`.
+        leave: asked after each span whether to save and stop there.
     """
 
     update: Callable[[TrainState, Hyper, Sequence[Any]], tuple[TrainState, dict[str, Any]]]
@@ -74,6 +75,7 @@ class Work(NamedTuple):
     save: Callable[[TrainState, Standing], None]
     tick: Callable[[int, float], None]
     keep: Callable[[TrainState, dict[str, Any]], None] = lambda state, row: None
+    leave: Callable[[], bool] = lambda: False
 
 
 LAG = 4
@@ -118,6 +120,7 @@ def fit(
 
     Raises:
         InputError: when the loss is not finite, naming the update.
+        Preempted: once `work.leave` has said so and the state is saved.
     """
     steps, late = len(cycle), _Late(work)
     for step, count in spans(cycle, span, save_every, first):
@@ -135,9 +138,12 @@ def fit(
             standing = _judge(standing, state, row, copy, stage, int(cycle[step]), patience, last=done == steps)
             if plateau:
                 standing = standing._replace(lowered=lowered(plateau, standing.lowered, row["loss"]))
-        if cycle_ends or (save_every and done % save_every == 0):
+        leave = work.leave()
+        if cycle_ends or leave or (save_every and done % save_every == 0):
             late.settle()
             work.save(state, standing)
+        if leave:
+            raise Preempted(f"told to make room: saved after update {done} of {steps} of the stage")
         if standing.stopped:
             break
     return state, standing

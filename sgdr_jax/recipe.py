@@ -147,7 +147,7 @@ def run_stage(
     if first < p.steps and not standing.stopped:
         with ui.bar(p.stage.name, p.steps - first) as tick:
             keep = partial(_snapshot, setting, p, book)
-            work = Work(stage.updates, stage.validate, log, save, lambda _, loss: tick(1, note=f"loss {loss:.3f}"), keep)
+            work = Work(stage.updates, stage.validate, log, save, lambda _, loss: tick(1, note=f"loss {loss:.3f}"), keep, setting.leave)
             batches = stage_batches(setting, p, first, p.steps)
             state, standing = fit(
                 state,

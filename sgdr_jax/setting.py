@@ -40,6 +40,7 @@ class Setting(NamedTuple):
         params, stats: the network before the first stage: pretrained body, fresh head.
         loaded: where they come from.
         due: whether it is time for a checkpoint, asked at each cycle's end (see `Pace`).
+        leave: whether to save and stop, asked after every span of updates (see `preemption`).
     """
 
     experiment: Experiment
@@ -51,6 +52,7 @@ class Setting(NamedTuple):
     stats: Tree
     loaded: Loaded
     due: Callable[[], bool] = lambda: True
+    leave: Callable[[], bool] = lambda: False
 
 
 class Pace:

@@ -13,7 +13,7 @@ from sgdr_jax.loop import LAG, Best, Score, Standing, Work, fit
 from sgdr_jax.schedules import Plateau
 from sgdr_jax.schedules.plateau import Lowered
 from sgdr_jax.state import Hyper
-from sgdr_jax.types import InputError
+from sgdr_jax.types import InputError, Preempted
 
 from .helpers import seeded
 
@@ -60,6 +60,7 @@ class Run:
         standing: Standing | None = None,
         cycle: np.ndarray = CYCLE,
         kept: list[Any] | None = None,
+        leave: Callable[[], bool] = lambda: False,
         **options: Any,
     ):
         if kept is not None:
@@ -106,7 +107,7 @@ class Run:
         self.final, self.standing = fit(
             self.state,  # type: ignore[arg-type]
             standing or Standing(),
-            Work(update, validate, log, save, lambda done, loss: self.ticks.append((done, loss))),  # type: ignore[arg-type]
+            Work(update, validate, log, save, lambda done, loss: self.ticks.append((done, loss)), leave=leave),  # type: ignore[arg-type]
             hyper=numbers(len(cycle)),
             batches=iter(range(first, len(cycle))),
             cycle=cycle,
@@ -357,6 +358,20 @@ def test_updates_in_spans_leave_the_same_rows_and_checkpoints(
         return run.rows, run.ticks, saved, run.done("validate"), run.standing.stopped
 
     assert done(span) == done(1)
+
+
+@pytest.mark.parametrize(("span", "at"), [(1, 4), (3, 6), (3, 7), (1, 15)])
+def test_a_run_that_is_told_to_go_saves_and_leaves(span: int, at: int) -> None:
+    """After any update, at a cycle's end (7) and after the last one; what is left is done by a run that goes on from there."""
+    kept: list[Any] = []
+    asked = iter([step + count == at for step, count in Run(span=span).spans])
+    with pytest.raises(Preempted, match=f"saved after update {at} of 15"):
+        Run(span=span, leave=lambda: next(asked), kept=kept)
+    run, whole = kept[0], Run(span=span)
+    assert list(run.saved)[-1] == at and run.done("train") == list(range(at))
+    if at < 15:
+        rest = Run(span=span, first=at, standing=run.saved[at][1])
+        assert run.rows + rest.rows == whole.rows and run.spans + rest.spans == whole.spans
 
 
 def test_spans_are_as_long_as_they_may_be() -> None:
