@@ -122,7 +122,7 @@ def expand(paths: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in paths:
         path = Path(name)
-        require(bool(name) and path.exists(), "path", name, "name image files, or folders of them")
+        require(bool(name) and path.exists(), "path", name, "there is no such file or folder; name image files, or folders of them")
         inside = sorted(str(p) for p in path.rglob("*") if is_image(p)) if path.is_dir() else [str(path)]
         require(bool(inside), "path", str(path), "name a folder that holds image files")
         found += inside
