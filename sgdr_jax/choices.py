@@ -57,6 +57,7 @@ def choices(counts: np.ndarray, side: int, confidence: float | None, budget: flo
         _head_cycles(views.value),
         Choice("balance", 0.5 if most >= 2 * least else 0.0, f"the classes have {least:,} to {most:,} images"),
         _bn(n, batch.value),
+        Choice("leeway", 1.0, "standard errors of the validation accuracy that do not tell two states apart"),
         _refit(n),
         *_cycles(budget),
     ]
@@ -150,6 +151,6 @@ experiment = Experiment(
     ),
     optimizer=AdamW(clip=0.3),
     evaluate=Eval(batch_size=32, tta_views=4),
-{lines(("batch_size", "epoch_steps", "balance", "refit"), "    ")}
+{lines(("batch_size", "epoch_steps", "balance", "leeway", "refit"), "    ")}
 )
 '''

@@ -351,6 +351,9 @@ class Experiment:
     """Networks kept at cycle ends for ensembles and averages of weights."""
     keep_best: bool = True
     """A stage that ends below the best state so far on the validation images is undone."""
+    leeway: float = 0.0
+    """Standard errors by which the validation accuracy of a later state may lie below the highest so far and still replace the best: of
+    states that a few validation images cannot tell apart the one that was trained longest. 0: only a better one does."""
     refit: bool = False
     """Train once more from the start on the training and the validation images together, at the rates, with the stages and up to the
     cycles that the validation images chose: the final network. It takes as long again; validation figures are those of the first
@@ -385,6 +388,7 @@ class Experiment:
         )
         require(self.epoch_steps >= 1, "epoch_steps", self.epoch_steps, "use at least 1")
         require(self.budget is None or self.budget > 0, "budget", self.budget, "use a positive number of epochs, or None")
+        require(_finite(self.leeway) and self.leeway >= 0, "leeway", self.leeway, "use 0 or a number of standard errors, such as 1")
         require(self.canvas is None or 8 <= self.canvas <= 8192, "canvas", self.canvas, "use 8…8192 pixels, or None")
         require(0 <= self.max_bad_share <= 1, "max_bad_share", self.max_bad_share, "use a share in 0…1")
         require(
