@@ -310,9 +310,14 @@ class Parallel:
     """How the training step is spread: by jit, or by pmap for those whose clusters expect it; the numbers are the same."""
     sharded: bool = False
     """Split large parameters and optimizer slots over the devices too (as FSDP and ZeRO do), for networks that fill a device's memory."""
+    steps_per_execution: int = 0
+    """Updates that go to the devices as one program, in stages on cached activations; what is left before a cycle's end or a checkpoint
+    goes one by one. 0: chosen, up to 16, for heads; 1: one by one. The numbers are the same. Source: Keras's name for it."""
 
     def __post_init__(self) -> None:
         require(self.devices >= 0, "parallel.devices", self.devices, "use 0 for all, or a number of devices")
+        count = self.steps_per_execution
+        require(0 <= count <= 1000, "parallel.steps_per_execution", count, "use 0 for what suits the stage, or 1…1000 updates")
         require(self.backend in ("jit", "pmap"), "parallel.backend", self.backend, "use jit or pmap")
         require(self.backend == "jit" or not self.sharded, "parallel.sharded", True, "pmap copies the network; use parallel.backend=jit")
 

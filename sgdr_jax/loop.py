@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .schedules.plateau import Lowered, lowered
+from .spans import spans
 from .state import Hyper, TrainState, Tree
 from .types import InputError, Reduction
 
@@ -73,7 +75,8 @@ class Work(NamedTuple):
     """The pieces of one stage, closed over data and compiled programs.
 
     Attributes:
-        update: (state, hyper, batch) → (state, sums); donates the state.
+        update: (state, hyper, n batches) → (state, sums of each, [n] or scalars); donates the state. One update for each batch, with
+            that row of hyper: lr [n, groups], the others [n].
         validate: state → row with at least "accuracy" and "loss"; None without validation images.
         log: keeps one row.
         save: (state, standing) keeps a checkpoint.
@@ -81,7 +84,7 @@ class Work(NamedTuple):
         keep: told (state, validation row) at each cycle's end, before `save`.
     """
 
-    update: Callable[[TrainState, Hyper, Any], tuple[TrainState, dict[str, Any]]]
+    update: Callable[[TrainState, Hyper, Sequence[Any]], tuple[TrainState, dict[str, Any]]]
     validate: Callable[[TrainState], dict[str, Any]] | None
     log: Callable[[dict[str, Any]], None]
     save: Callable[[TrainState, Standing], None]
@@ -92,7 +95,7 @@ class Work(NamedTuple):
 NO_LEEWAY = Leeway()
 
 LAG = 4
-"""Updates whose sums may still be on the device: the host reads a loss this many updates late, so that it never holds the device up."""
+"""Spans whose sums may still be on the device: the host reads losses this many spans late, so that it never holds the device up."""
 
 
 def fit(
@@ -110,6 +113,7 @@ def fit(
     plateau: Reduction | None = None,
     save_every: int | None = None,
     leeway: Leeway = NO_LEEWAY,
+    span: int = 1,
 ) -> tuple[TrainState, Standing]:
     """Trains one stage from update `first` to the end of the schedule, or until the validation loss stops falling.
 
@@ -127,6 +131,7 @@ def fit(
         plateau: when the rates of all later updates are lowered; None never.
         save_every: saves every so many updates besides the cycle ends.
         leeway: which state is the best.
+        span: updates that go to the devices at once, see `spans`; the numbers and rows are the same.
 
     Returns:
         (state after the last update, where the stage stands).
@@ -134,34 +139,16 @@ def fit(
     Raises:
         InputError: when the loss is not finite, naming the update.
     """
-    steps = len(cycle)
-    pending: deque[tuple[int, Hyper, dict[str, Any]]] = deque()
-    smoothed, seen = 0.0, 0
-
-    def settle(limit: int) -> None:
-        nonlocal smoothed, seen
-        while len(pending) > limit:
-            step, used, sums = pending.popleft()
-            loss = float(sums["loss"]) / max(float(sums["weight"]), 1.0)
-            if not math.isfinite(loss):
-                raise InputError(
-                    f"the training loss is {loss} at update {step} of the stage; use a lower lr, or gradient clipping with optimizer.clip"
-                )
-            seen += 1
-            smoothed = 0.98 * smoothed + 0.02 * loss
-            work.log({"kind": "train", "step": step, "loss": loss, "lr": used.lr.tolist(), "momentum": float(used.momentum)})
-            work.tick(step + 1, smoothed / (1 - 0.98**seen))
-
-    for step in range(first, steps):
-        used = Hyper(*(rows[step] for rows in hyper))
+    steps, late = len(cycle), _Late(work)
+    for step, count in spans(cycle, span, save_every, first):
+        used = Hyper(*(rows[step : step + count] for rows in hyper))
         used = used._replace(lr=np.float32(standing.lowered.scale) * used.lr) if plateau else used
-        state, sums = work.update(state, used, next(batches))
-        pending.append((step, used, sums))
-        settle(LAG)
-        done = step + 1
+        state, sums = work.update(state, used, list(islice(batches, count)))
+        late.add(step, used, sums)
+        done = step + count
         cycle_ends = done == steps or cycle[done] != cycle[step]
         if cycle_ends and work.validate:
-            settle(0)
+            late.settle()
             row = {"kind": "eval", "step": done, "cycle": int(cycle[step]), "split": "valid"} | work.validate(state)
             work.log(row)
             work.keep(state, row)
@@ -169,11 +156,43 @@ def fit(
             if plateau:
                 standing = standing._replace(lowered=lowered(plateau, standing.lowered, row["loss"]))
         if cycle_ends or (save_every and done % save_every == 0):
-            settle(0)
+            late.settle()
             work.save(state, standing)
         if standing.stopped:
             break
     return state, standing
+
+
+class _Late:
+    """Updates whose sums may still be on the devices: their rows are logged `LAG` spans late, or when the host has to know."""
+
+    def __init__(self, work: Work) -> None:
+        self._work, self._smoothed, self._seen = work, 0.0, 0
+        self._pending: deque[tuple[int, Hyper, dict[str, Any]]] = deque()
+
+    def add(self, start: int, used: Hyper, sums: dict[str, Any]) -> None:
+        """Takes a span's sums, and logs those of one before."""
+        self._pending.append((start, used, sums))
+        self.settle(LAG)
+
+    def settle(self, limit: int = 0) -> None:
+        """Logs until no more than so many spans are left. Raises InputError when a loss is not finite."""
+        while len(self._pending) > limit:
+            start, used, sums = self._pending.popleft()
+            losses, weights = (np.atleast_1d(np.asarray(sums[name], np.float64)) for name in ("loss", "weight"))
+            means = (losses / np.maximum(weights, 1)).tolist()
+            for step, row in enumerate(zip(means, used.lr.tolist(), used.momentum.tolist(), strict=True), start):
+                self._log(step, *row)
+
+    def _log(self, step: int, loss: float, lr: list[float], momentum: float) -> None:
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the training loss is {loss} at update {step} of the stage; use a lower lr, or gradient clipping with optimizer.clip"
+            )
+        self._seen += 1
+        self._smoothed = 0.98 * self._smoothed + 0.02 * loss
+        self._work.log({"kind": "train", "step": step, "loss": loss, "lr": lr, "momentum": momentum})
+        self._work.tick(step + 1, self._smoothed / (1 - 0.98**self._seen))
 
 
 def _judge(

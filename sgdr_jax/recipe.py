@@ -147,14 +147,8 @@ def run_stage(
     log, save = _keeping(p, book, rates, done, spent, setting.due)
     if first < p.steps and not standing.stopped:
         with ui.bar(p.stage.name, p.steps - first) as tick:
-            work = Work(
-                stage.update,
-                stage.validate,
-                log,
-                save,
-                lambda _, loss: tick(1, note=f"loss {loss:.3f}"),
-                partial(_snapshot, setting, p, book),
-            )
+            keep = partial(_snapshot, setting, p, book)
+            work = Work(stage.updates, stage.validate, log, save, lambda _, loss: tick(1, note=f"loss {loss:.3f}"), keep)
             batches = stage_batches(setting, p, first, p.steps)
             state, standing = fit(
                 state,
@@ -170,6 +164,7 @@ def run_stage(
                 plateau=p.table.plateau,
                 save_every=setting.experiment.checkpoint_steps,
                 leeway=Leeway(setting.experiment.leeway, len(setting.data.labels.get("valid", ())) or 1),
+                span=stage.span,
             )
     if leads():
         ensemble.keep_average(book.path, state, p.optimizer, p.size)

@@ -16,7 +16,7 @@ FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in sor
 # A module imports from earlier lines only, or from its own folder.
 LAYERS = (
     "types rng trees progress labels caches style meeting",
-    "examples significance snapshots",
+    "examples significance snapshots spans",
     "config decode",
     "config_json",
     "placement canvas sweep",
@@ -70,8 +70,8 @@ DOORS = {
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
 WITHOUT_JAX = """__init__ types progress labels caches style examples significance snapshots config config_json weights decode
-    placement canvas lesson2 choices refit sampling pipeline survey plan report compare charts answers logbook tables options parsing
-    cli experiment_file sweep ledger store crew meeting launch commands schedules augment models datasets metrics calibrate
+    placement canvas lesson2 choices refit sampling pipeline survey spans plan report compare charts answers logbook tables
+    options parsing cli experiment_file sweep ledger store crew meeting launch commands schedules augment models datasets metrics calibrate
     rescale"""
 NEEDS_JAX = {
     "augment/kernel",

@@ -59,25 +59,32 @@ class Run:
         first: int = 0,
         standing: Standing | None = None,
         cycle: np.ndarray = CYCLE,
+        kept: list[Any] | None = None,
         **options: Any,
     ):
+        if kept is not None:
+            kept.append(self)
         self.events: list[tuple[Any, ...]] = []
         self.rows: list[dict[str, Any]] = []
         self.saved: dict[int, tuple[int, Standing]] = {}
         self.ticks: list[tuple[int, float]] = []
         self.rates: list[np.ndarray] = []
+        self.spans: list[tuple[int, int]] = []
         self.state = State(np.full(2, first), np.full(2, 10 * first))
         ends = [i + 1 for i in range(len(cycle)) if i + 1 == len(cycle) or cycle[i + 1] != cycle[i]]
 
-        def update(state: State, hyper: Hyper, item: int) -> tuple[State, dict[str, Any]]:
-            step = int(state.params[0])
-            self.events.append(("update", step))
-            assert item == step, "the batch is not that of this update"
+        def update(state: State, hyper: Hyper, items: Sequence[int]) -> tuple[State, dict[str, Any]]:
+            step, count = int(state.params[0]), len(items)
+            self.spans.append((step, count))
+            self.events.extend(("update", step + i) for i in range(count))
+            assert list(items) == list(range(step, step + count)), "the batches are not those of these updates"
             rows = numbers(len(cycle))
-            self.rates.append(hyper.lr)
-            assert all(np.array_equal(mine, row[step]) for mine, row in zip(hyper[1:], rows[1:], strict=True))
-            assert "plateau" in options or np.array_equal(hyper.lr, rows.lr[step])
-            state.params[:], state.stats[:] = step + 1, 10 * (step + 1)
+            self.rates.extend(hyper.lr)
+            assert all(np.array_equal(mine, row[step : step + count]) for mine, row in zip(hyper[1:], rows[1:], strict=True))
+            assert "plateau" in options or np.array_equal(hyper.lr, rows.lr[step : step + count])
+            state.params[:], state.stats[:] = step + count, 10 * (step + count)
+            if count > 1:
+                return state, {"loss": np.array([losses(step + i) * 4 for i in range(count)]), "weight": np.full(count, 4.0)}
             return state, {"loss": Late(losses(step) * 4, lambda: self.events.append(("read", step))), "weight": 4.0}
 
         def validate(state: State) -> dict[str, float]:
@@ -264,7 +271,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_update(bad: float
 def test_nothing_is_saved_after_a_loss_that_is_not_finite() -> None:
     saved: list[int] = []
     work = Work(
-        update=lambda state, hyper, item: (state, {"loss": math.nan if item == 2 else 1.0, "weight": 1.0}),
+        update=lambda state, hyper, items: (state, {"loss": math.nan if items == [2] else 1.0, "weight": 1.0}),
         validate=lambda state: pytest.fail("validated"),
         log=lambda row: saved.append(row["step"]),
         save=lambda state, standing: pytest.fail("saved"),
@@ -336,3 +343,39 @@ def test_lowered_rates_go_on_from_a_checkpoint(first: int) -> None:
     rest = Run(SCORES, first=done, standing=standing, plateau=PLATEAU)
     np.testing.assert_array_equal(whole.rates[first:], rest.rates)
     assert rest.standing.lowered == whole.standing.lowered
+
+
+@settings(seeded, max_examples=60)
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    span=st.integers(1, 9),
+    every=st.none() | st.integers(1, 9),
+    patience=st.none() | st.integers(1, 2),
+    bad=st.none() | st.integers(0, 60),
+)
+def test_updates_in_spans_leave_the_same_rows_and_checkpoints(
+    lengths: list[int], span: int, every: int | None, patience: int | None, bad: int | None
+) -> None:
+    cycle = np.repeat(np.arange(len(lengths)), lengths)
+    scores = [(0.5, 1.0), (0.5, 1.1), (0.7, 0.8), (0.6, 0.9), (0.8, 0.7)]
+
+    def done(span: int) -> tuple[Any, ...]:
+        kept: list[Any] = []
+
+        def losses(step: int) -> float:
+            return math.nan if bad is not None and step >= bad else loss_at(step)
+
+        try:
+            run = Run(scores, losses=losses, cycle=cycle, span=span, save_every=every, patience=patience, kept=kept)
+        except InputError as error:
+            return str(error), kept[0].rows
+        assert {count for _, count in run.spans} <= {1, span}
+        saved = {step: repr(standing._replace(best=None)) for step, (_, standing) in run.saved.items()}
+        return run.rows, run.ticks, saved, run.done("validate"), run.standing.stopped
+
+    assert done(span) == done(1)
+
+
+def test_spans_are_as_long_as_they_may_be() -> None:
+    run = Run(span=3, save_every=8)  # cycles end at 7, 10 and 15
+    assert run.spans == [(0, 3), (3, 3), (6, 1), (7, 1), (8, 1), (9, 1), (10, 3), (13, 1), (14, 1)]
