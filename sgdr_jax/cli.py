@@ -269,7 +269,7 @@ def _eval(command: EvalCommand, _: str) -> None:
     _check_output(command.out)
     _check_output(command.classes)
     _load_classes(command.experiment)
-    net = open_trained(command.run)
+    net = open_trained(command.run, command.network)
     found = evaluate_split(net, command.split, command.tta_views, ui)
     for name, value in found.views.measures.items():
         ui.say(f"{command.split} {name:<14} {value:.4f}")
@@ -304,7 +304,7 @@ def _predict(command: PredictCommand, _: str) -> None:
     require(bool(command.paths), "paths", "", "name image files, or folders of them")
     _load_classes(command.experiment)
     paths = expand(command.paths)
-    net = open_trained(command.run)
+    net = open_trained(command.run, command.network)
     result = predict(net, paths, command.tta_views, Terminal() if command.out else None, calibrated=command.calibrated)
     for path, reason in result.bad:
         print(f"left out {path}: {reason}", file=sys.stderr)

@@ -28,13 +28,29 @@ class Score(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The best state so far, over all stages."""
+    """The best state so far, over all stages; `highest` is the highest accuracy so far, its own unless there is a `Leeway`."""
 
     score: Score
     params: Tree
     stats: Tree
     stage: int
     cycle: int
+    highest: float
+
+
+class Leeway(NamedTuple):
+    """How far a later state may lie below the highest accuracy so far and still be the best: `errors` standard errors, √(a (1 - a) / n).
+
+    Of states that n validation images cannot tell apart the one that was trained longest is the best. 0: only a better one is.
+    Source: the one-standard-error rule of Breiman et al. 1984.
+    """
+
+    errors: float = 0.0
+    n: int = 1
+
+    def allows(self, score: Score, highest: float) -> bool:
+        """Whether the score is as good as the highest accuracy, as far as can be told; nothing is with a loss that is not finite."""
+        return math.isfinite(score.loss) and score.accuracy >= highest - self.errors * math.sqrt(highest * (1 - highest) / self.n)
 
 
 class Standing(NamedTuple):
@@ -78,6 +94,8 @@ class Work(NamedTuple):
     leave: Callable[[], bool] = lambda: False
 
 
+NO_LEEWAY = Leeway()
+
 LAG = 4
 """Spans whose sums may still be on the device: the host reads losses this many spans late, so that it never holds the device up."""
 
@@ -96,6 +114,7 @@ def fit(
     patience: int | None = None,
     plateau: Reduction | None = None,
     save_every: int | None = None,
+    leeway: Leeway = NO_LEEWAY,
     span: int = 1,
 ) -> tuple[TrainState, Standing]:
     """Trains one stage from update `first` to the end of the schedule, or until the validation loss stops falling.
@@ -113,6 +132,7 @@ def fit(
         patience: cycle ends without a lower validation loss until it stops; None never stops.
         plateau: when the rates of all later updates are lowered; None never.
         save_every: saves every so many updates besides the cycle ends.
+        leeway: which state is the best.
         span: updates that go to the devices at once, see `spans`; the numbers and rows are the same.
 
     Returns:
@@ -135,7 +155,7 @@ def fit(
             row = {"kind": "eval", "step": done, "cycle": int(cycle[step]), "split": "valid"} | work.validate(state)
             work.log(row)
             work.keep(state, row)
-            standing = _judge(standing, state, row, copy, stage, int(cycle[step]), patience, last=done == steps)
+            standing = _judge(standing, state, row, copy, stage, int(cycle[step]), patience, leeway, last=done == steps)
             if plateau:
                 standing = standing._replace(lowered=lowered(plateau, standing.lowered, row["loss"]))
         leave = work.leave()
@@ -189,14 +209,16 @@ def _judge(
     stage: int,
     cycle: int,
     patience: int | None,
+    leeway: Leeway,
     *,
     last: bool,
 ) -> Standing:
     """The standing after a cycle's validation."""
     score = Score(row["accuracy"], row["loss"])
     best = standing.best
-    if score.beats(best.score if best else None):
-        best = Best(score, copy(state.params), copy(state.stats), stage, cycle)
+    highest = max(score.accuracy, best.highest) if best else score.accuracy
+    if leeway.allows(score, highest) if leeway.errors else score.beats(best.score if best else None):
+        best = Best(score, copy(state.params), copy(state.stats), stage, cycle, highest)
     lower = score.loss < standing.lowest
     stale = 0 if lower else standing.stale + 1
     reason = ""

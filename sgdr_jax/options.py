@@ -175,6 +175,8 @@ class EvalCommand:
     """The run folder."""
     split: Literal["train", "valid", "test"] = "valid"
     """Which images."""
+    network: str = ""
+    """A network kept at a cycle's end, or an average of weights, by its name in RUN/snapshots; by default the final one."""
     tta_views: int | None = None
     """Augmented views beside the plain one; by default as in the experiment, 0 for none."""
     out: Path | None = None
@@ -197,6 +199,8 @@ class PredictCommand:
     """Image files, or folders of them."""
     run: Path = field(kw_only=True)
     """The run folder."""
+    network: str = field(default="", kw_only=True)
+    """A network kept at a cycle's end, or an average of weights, by its name in RUN/snapshots; by default the final one."""
     out: Path | None = field(default=None, kw_only=True)
     """Where the CSV goes; by default the terminal."""
     tta_views: int | None = field(default=None, kw_only=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdr_jax.loop import LAG, Best, Score, Standing, Work, fit
+from sgdr_jax.loop import LAG, Best, Leeway, Score, Standing, Work, fit
 from sgdr_jax.schedules import Plateau
 from sgdr_jax.schedules.plateau import Lowered
 from sgdr_jax.state import Hyper
@@ -202,10 +202,27 @@ def test_the_best_is_by_accuracy_then_loss(scores: Any, kept: int | None) -> Non
 
 
 def test_the_best_of_earlier_stages_stays_unless_it_is_beaten() -> None:
-    earlier = Best(Score(0.8, 0.5), "params", "stats", 1, 4)  # type: ignore[arg-type]
+    earlier = Best(Score(0.8, 0.5), "params", "stats", 1, 4, 0.8)  # type: ignore[arg-type]
     assert Run(standing=Standing(earlier)).standing.best is earlier
     beaten = Run(standing=Standing(earlier), scores=[(0.1, 1.0), (0.8, 0.4), (0.1, 1.0)]).standing.best
     assert beaten is not None and (beaten.stage, beaten.cycle) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("scores", "errors", "kept"),
+    [
+        ([(0.80, 1.0), (0.76, 1.0), (0.755, 1.0)], 1, 1),  # √(0.8 · 0.2 / 100) = 0.04 below the highest, not below the one before
+        ([(0.80, 1.0), (0.76, 1.0), (0.755, 1.0)], 2, 2),
+        ([(0.80, 1.0), (0.70, 1.0), (0.77, 9.0)], 1, 2),
+        ([(0.80, 1.0), (0.80, math.nan), (0.5, 1.0)], 1, 0),
+        ([(0.50, 1.0), (0.90, 1.0), (0.86, 1.0)], 1, 1),  # near 1 the error is smaller
+        ([(0.80, 0.1), (0.80, 0.2), (0.80, 0.3)], 1e-9, 2),  # of equal ones the last, whatever the loss
+    ],
+)
+def test_with_leeway_the_last_state_within_the_error_is_the_best(scores: Any, errors: float, kept: int) -> None:
+    best = Run(scores=scores, leeway=Leeway(errors, 100)).standing.best
+    assert best is not None and best.cycle == kept and best.highest == max(a for a, loss in scores if math.isfinite(loss))
+    assert best.score == scores[kept]
 
 
 @pytest.mark.parametrize(
