@@ -11,7 +11,7 @@ import numpy as np
 
 from .schedules.plateau import Lowered, lowered
 from .state import Hyper, TrainState, Tree
-from .types import InputError, Reduction
+from .types import Diverged, Reduction
 
 
 class Score(NamedTuple):
@@ -112,7 +112,7 @@ def fit(
         (state after the last update, where the stage stands).
 
     Raises:
-        InputError: when the loss is not finite, naming the update.
+        Diverged: when the loss is not finite, naming the update.
     """
     steps = len(cycle)
     pending: deque[tuple[int, Hyper, dict[str, Any]]] = deque()
@@ -124,7 +124,7 @@ def fit(
             step, used, sums = pending.popleft()
             loss = float(sums["loss"]) / max(float(sums["weight"]), 1.0)
             if not math.isfinite(loss):
-                raise InputError(
+                raise Diverged(
                     f"the training loss is {loss} at update {step} of the stage; use a lower lr, or gradient clipping with optimizer.clip"
                 )
             seen += 1
