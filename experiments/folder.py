@@ -23,4 +23,5 @@ experiment = Experiment(
     batch_size=16,
     epoch_steps=20,
     balance=0.5,
+    refit=True,
 )

@@ -14,6 +14,8 @@ FAMILIAR = 0.4
 EfficientNet-Lite0 at 224 px: photographs 0.50, Fashion-MNIST 0.27, icons 0.26, letters 0.24, digits 0.09."""
 UPDATES = 20
 """Least updates of an epoch: a smaller set is gone through several times."""
+REFIT = 5_000
+"""From so many training images on those held out are not worth training twice for."""
 
 
 class Choice(NamedTuple):
@@ -31,7 +33,7 @@ class Choice(NamedTuple):
 
 
 def choices(counts: np.ndarray, side: int, confidence: float | None, budget: float | None = None, trained_at: int = 224) -> list[Choice]:
-    """Size, similarity, batches, cache, balance, batch normalisation and cycles for a set.
+    """Size, similarity, batches, cache, balance, batch normalisation, refit and cycles for a set.
 
     Args:
         counts: training images of each class, [classes], each at least 1.
@@ -54,6 +56,7 @@ def choices(counts: np.ndarray, side: int, confidence: float | None, budget: flo
         _views(n),
         Choice("balance", 0.5 if most >= 2 * least else 0.0, f"the classes have {least:,} to {most:,} images"),
         _bn(n, batch.value),
+        _refit(n),
         *_cycles(budget),
     ]
 
@@ -92,6 +95,13 @@ def _bn(n: int, batch_size: int) -> Choice:
     small = n < 5_000 or batch_size < 32
     much = "too little" if small else "enough"
     return Choice("bn", "frozen" if small else "train", f"{n:,} images in batches of {batch_size} say {much} about means and variances")
+
+
+def _refit(n: int) -> Choice:
+    few = n < REFIT
+    return Choice(
+        "refit", few, f"of {n:,} images " + ("every one counts: those held out are trained on in the end" if few else "some can be spared")
+    )
 
 
 def _cycles(budget: float | None) -> list[Choice]:
@@ -134,6 +144,6 @@ experiment = Experiment(
     ),
     optimizer=AdamW(clip=0.3),
     evaluate=Eval(batch_size=32, tta_views=4),
-{lines(("batch_size", "epoch_steps", "balance"), "    ")}
+{lines(("batch_size", "epoch_steps", "balance", "refit"), "    ")}
 )
 '''

@@ -351,6 +351,10 @@ class Experiment:
     """Networks kept at cycle ends for ensembles and averages of weights."""
     keep_best: bool = True
     """A stage that ends below the best state so far on the validation images is undone."""
+    refit: bool = False
+    """Train once more from the start on the training and the validation images together, at the rates, with the stages and up to the
+    cycles that the validation images chose: the final network. It takes as long again; validation figures are those of the first
+    training."""
     canvas: int | None = None
     """Side in pixels at which images are stored; None: 1.15 times the largest stage size, and no larger than arrays already are."""
     images: Literal["auto", "resident", "streamed", "decoded"] = "auto"

@@ -58,7 +58,7 @@ class Work(NamedTuple):
 
     Attributes:
         update: (state, hyper, batch) → (state, sums); donates the state.
-        validate: state → row with at least "accuracy" and "loss".
+        validate: state → row with at least "accuracy" and "loss"; None without validation images.
         log: keeps one row.
         save: (state, standing) keeps a checkpoint.
         tick: told (updates done, smoothed loss).
@@ -66,7 +66,7 @@ class Work(NamedTuple):
     """
 
     update: Callable[[TrainState, Hyper, Any], tuple[TrainState, dict[str, Any]]]
-    validate: Callable[[TrainState], dict[str, Any]]
+    validate: Callable[[TrainState], dict[str, Any]] | None
     log: Callable[[dict[str, Any]], None]
     save: Callable[[TrainState, Standing], None]
     tick: Callable[[int, float], None]
@@ -140,7 +140,7 @@ def fit(
         settle(LAG)
         done = step + 1
         cycle_ends = done == steps or cycle[done] != cycle[step]
-        if cycle_ends:
+        if cycle_ends and work.validate:
             settle(0)
             row = {"kind": "eval", "step": done, "cycle": int(cycle[step]), "split": "valid"} | work.validate(state)
             work.log(row)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -251,6 +252,20 @@ def _sizes(stage: Stage, steps: int, per_epoch: int) -> np.ndarray:
     return np.repeat(np.array(sizes, np.int32), np.diff([0, *ends, steps]))
 
 
+def check_unvalidated(experiment: Experiment, stages: Sequence[StagePlan], why: str, *, patience: bool = True) -> None:
+    """Raises InputError, saying `why`, for what needs validation images: stopping, plateaus, comparing networks.
+
+    Args:
+        patience: whether `Stage.patience` is to be refused too.
+    """
+    for p in stages:
+        where = f'stage "{p.stage.name}": '
+        require(not (patience and p.stage.patience), f"{where}patience", p.stage.patience, f"{why}; use None")
+        require(not p.table.plateau, f"{where}schedule", p.stage.schedule, f"{why}; use one that does not wait for plateaus")
+        require(not p.optimizer.ema, f"{where}optimizer.ema", p.optimizer.ema, f"{why}, to compare it; use 0")
+    require(not experiment.snapshots, "snapshots", experiment.snapshots, f"{why}, to compare them; keep none")
+
+
 def plan(experiment: Experiment, train_size: int) -> Plan:
     """The whole experiment in whole steps for `train_size` ≥ 1 training images.
 
@@ -259,6 +274,8 @@ def plan(experiment: Experiment, train_size: int) -> Plan:
     """
     require(train_size >= 1, "training images", train_size, "give at least one")
     made = Plan(tuple(plan_stage(experiment, i, train_size) for i in range(len(experiment.stages))), train_size)
+    if experiment.refit:
+        check_unvalidated(experiment, made.stages, "refit trains on the validation images", patience=False)
     budget, epochs = experiment.budget, [s.epochs for s in made.stages]
     if budget is not None and sum(epochs) > budget + sum(0.5 / s.steps_per_epoch for s in made.stages) + 1e-9:  # lengths are rounded
         told = " + ".join(f"{n:g} ({s.stage.name})" for n, s in zip(epochs, made.stages, strict=True))

@@ -8,72 +8,41 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from . import bn, checkpoint, ensemble, examples, report
+from . import bn, checkpoint, ensemble, memory, outcome, refit, report
 from .bystander import Bystander
 from .compilation import compiled
 from .config import Experiment, Find
 from .config_json import config_hash, to_json
-from .evaluate import answers, calibration, predict_views
-from .hosts import leads, led, same, several, together, told
+from .hosts import leads, led, same, several, together
 from .logbook import Logbook, check_run, open_run, read, read_summary
-from .loop import Best, Score, Standing, Work, fit
-from .mesh import readable
+from .loop import Best, Standing, Work, fit
+from .memory import Memory
 from .plan import StagePlan, as_csv, describe, ratios
 from .progress import Quiet
 from .rehearsal import ahead, rehearse, rehearse_evaluation
 from .schedules.plateau import Lowered
 from .setting import Setting, prepare
-from .stage import StageRun, cached_logits, find_lr, first_state, hyper_rows, open_stage, stage_batches
-from .state import TrainState, Tree
+from .stage import StageRun, find_lr, first_state, hyper_rows, open_stage, stage_batches
+from .state import Network, TrainState
 from .types import InputError
 
 
-class Network(NamedTuple):
-    """Parameters and statistics between stages, and the size they were last trained at."""
-
-    params: Tree
-    stats: Tree
-    size: int
-
-
-class Memory(NamedTuple):
-    """What a checkpoint says besides its arrays; JSON data, so that it can be read before the arrays are.
-
-    Attributes:
-        stage, step: position: updates done in that stage.
-        lr: peak rates of the stage, found or given.
-        lowest, stale, stopped: see `loop.Standing`.
-        best: accuracy, loss, stage and cycle of the best state, or None before the first validation.
-        seconds: spent in the stage so far.
-        stages: summaries of the finished stages.
-        lowered: see `loop.Standing`; None before the first cycle's end.
-    """
-
-    stage: int
-    step: int
-    lr: list[float]
-    lowest: float | None
-    stale: int
-    stopped: str
-    best: list[float] | None
-    seconds: float
-    stages: list[dict[str, Any]]
-    lowered: list[Any] | None = None
-
-
-def _stage_summary(book: Logbook, p: StagePlan, lr: tuple[float, ...], seconds: float, standing: Standing) -> dict[str, Any]:
-    """A finished stage in numbers, from the rows it logged; validation figures are those of its best cycle."""
+def _stage_summary(
+    book: Logbook, p: StagePlan, lr: tuple[float, ...], seconds: float, standing: Standing, *, keep_best: bool
+) -> dict[str, Any]:
+    """A finished stage in numbers, from the rows it logged; validation figures, where there are any, are those of its best cycle."""
     rows = [row for row in book.rows() if row["stage"] == p.stage.name]
     losses = [row["loss"] for row in rows if row["kind"] == "train"]
     evals = [row for row in rows if row["kind"] == "eval"]
-    if not (losses and evals):
+    if not losses or (standing.best and not evals):
         raise InputError(f"run folder {book.path} has lost its rows of stage {p.stage.name!r} in metrics.jsonl; use another --run")
-    at = max(evals, key=lambda row: (row["accuracy"], -row["loss"]))
+    at = max(evals, key=lambda row: (row["accuracy"], -row["loss"]), default={"loss": None, "accuracy": None})
+    best = standing.best if standing.best and standing.best.stage == p.index else None
     return {
         "name": p.stage.name,
         "size": p.size,
@@ -84,7 +53,8 @@ def _stage_summary(book: Logbook, p: StagePlan, lr: tuple[float, ...], seconds: 
         "valid_loss": at["loss"],
         "valid_accuracy": at["accuracy"],
         "lr": list(lr),
-        "kept": standing.best is not None and standing.best.stage == p.index,
+        "kept": best is not None or not evals,
+        "cycles": 1 + (best.cycle if best and keep_best else int(p.table.cycle[len(losses) - 1])),
         "stopped": standing.stopped,
     }
 
@@ -137,7 +107,7 @@ def _keeping(
         )
         arrays = {"state": state._asdict(), "best": {"params": b.params, "stats": b.stats} if b else {}}
         folder = book.path / "checkpoints"
-        _save(folder, checkpoint.step_name(p.index, int(state.step)), arrays, facts._asdict())
+        memory.save(folder, checkpoint.step_name(p.index, int(state.step)), arrays, facts._asdict())
         if leads():
             checkpoint.prune(folder, keep=2)  # one to go on from, one in case it is damaged
 
@@ -149,13 +119,13 @@ def run_stage(
     p: StagePlan,
     now: Network,
     best: Best | None,
-    memory: Memory | None,
+    found: Memory | None,
     done: list[dict[str, Any]],
     book: Logbook,
     ui: Quiet,
 ) -> tuple[Network, Best | None]:
-    """Runs one stage from `now`, or from a checkpoint of it when `memory` speaks of this stage; appends its summary to `done`."""
-    began = setting.engine.now() - (memory.seconds if memory else 0.0)
+    """Runs one stage from `now`, or from a checkpoint of it when `found` speaks of this stage; appends its summary to `done`."""
+    began = setting.engine.now() - (found.seconds if found else 0.0)
 
     def spent() -> float:
         return setting.engine.now() - began
@@ -163,16 +133,16 @@ def run_stage(
     ui.say(f"[bold]{p.stage.name}[/bold]: {p.steps} updates at {p.size_text} px, trains {', '.join(p.trained)}")
     copy = setting.engine.devices.hold
     first, standing, restored = 0, Standing(best), None
-    if memory:
-        restored, best = _restore(setting, book.path, memory, first_state(setting.engine, p, now.params, now.stats))
+    if found:
+        restored, best = memory.restore(setting, book.path, found, first_state(setting.engine, p, now.params, now.stats))
         now = now._replace(params=copy(restored.params), stats=copy(restored.stats))
-        lowest, lowered = np.inf if memory.lowest is None else memory.lowest, Lowered(*memory.lowered) if memory.lowered else Lowered()
-        first, standing = memory.step, Standing(best, lowest, memory.stale, memory.stopped, lowered)
+        lowest, lowered = np.inf if found.lowest is None else found.lowest, Lowered(*found.lowered) if found.lowered else Lowered()
+        first, standing = found.step, Standing(best, lowest, found.stale, found.stopped, lowered)
     elif p.stage.recalibrate:
         now = _recalibrated(setting, p, now, book, ui)
     stage = open_stage(setting, p, now.params, now.stats, ui)
     state = restored or stage.state
-    rates = tuple(memory.lr) if memory else _choose_lr(setting, p, stage, done, book, ui)
+    rates = tuple(found.lr) if found else _choose_lr(setting, p, stage, done, book, ui)
     hyper = hyper_rows(setting, p, rates)
 
     log, save = _keeping(setting, p, book, rates, done, spent)
@@ -203,11 +173,9 @@ def run_stage(
             )
     if leads():
         ensemble.keep_average(book.path, state, p.optimizer, p.size)
-    done.append(led(lambda: _stage_summary(book, p, rates, spent(), standing)))
-    ui.say(
-        f"  validation loss {done[-1]['valid_loss']:.4f}, accuracy {done[-1]['valid_accuracy']:.4f}"
-        + (f"; stopped: {standing.stopped}" if standing.stopped else "")
-    )
+    done.append(led(lambda: _stage_summary(book, p, rates, spent(), standing, keep_best=setting.experiment.keep_best)))
+    judged = f"validation loss {done[-1]['valid_loss']:.4f}, accuracy {done[-1]['valid_accuracy']:.4f}" if stage.validate else "trained"
+    ui.say(f"  {judged}" + (f"; stopped: {standing.stopped}" if standing.stopped else ""))
     best = standing.best
     if setting.experiment.keep_best and best is not None:
         if best.stage != p.index:
@@ -233,24 +201,37 @@ def _snapshot(setting: Setting, p: StagePlan, book: Logbook, state: TrainState, 
         ensemble.keep(book.path, state.params, state.stats, facts, setting.experiment.snapshots)
 
 
-def _restore(setting: Setting, folder: Path, memory: Memory, like: TrainState) -> tuple[TrainState, Best | None]:
-    """The arrays of the checkpoint that `memory` was read with; `like` gives the structure of the stage's state."""
-    nets = {"params": like.params, "stats": like.stats} if memory.best else {}
-    name = checkpoint.step_name(memory.stage, memory.step)
-    shapes = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), {"state": like._asdict(), "best": nets})
-    read = partial(checkpoint.restore, folder / "checkpoints", name, shapes)
-    arrays = setting.engine.devices.hold(told(together(read if leads() else lambda: shapes)))
-    best = None
-    if memory.best:
-        accuracy, loss, stage, cycle = memory.best
-        best = Best(Score(accuracy, loss), arrays["best"]["params"], arrays["best"]["stats"], int(stage), int(cycle))
-    return TrainState(**arrays["state"]), best
+def _stages(
+    setting: Setting, book: Logbook, ui: Quiet, *, resume: bool, compile_ahead: bool | None
+) -> tuple[Network, list[dict[str, Any]]]:
+    """Runs all stages, or those that are left; gives the best network, or the last one without `keep_best`, and the stages' summaries."""
+    rows = [describe(p) for p in setting.plan.stages]
+    book.write_plan("\n\n".join("\n".join(f"{k:>20}  {v}" for k, v in row.items()) for row in rows) + "\n", as_csv(setting.plan))
+    book.write_rejected(setting.data.bad)
+    newest = led(lambda: memory.newest(setting, book)) if resume else None
+    found = Memory(*newest) if newest else None
+    now, best, done = Network(setting.params, setting.stats, setting.plan.largest_size), None, list(found.stages) if found else []
+    plans = setting.plan.stages[found.stage if found else 0 :]
+    with ahead(_rehearsals(setting, plans, compile_ahead)) as ready:
+        for p in plans:
+            ready(p.index)
+            now, best = run_stage(setting, p, now, best, found, done, book, ui)
+            found = None
+        ready("evaluation")
+    return now, done
 
 
-def _save(folder: Path, name: str, arrays: Any, facts: dict[str, Any]) -> None:
-    """Saves a checkpoint from host 0; all hosts bring what they hold of it."""
-    whole = jax.tree.map(readable, arrays)
-    together(partial(checkpoint.save, folder, name, whole, facts) if leads() else lambda: None)
+def _refitted(setting: Setting, done: list[dict[str, Any]], book: Logbook, ui: Quiet, how: dict[str, Any]) -> Network:
+    """The network trained once more on every image as the stages turned out best; its own run folder lies in that of the run."""
+    ui.say("[bold]refit[/bold]: once more on the training and the held-out images together, as those chose")
+    again = refit.settled(setting.experiment, done)
+    fresh = prepare(again, ui)._replace(due=setting.due)
+    folder = book.path / "refit"
+    opened = partial(open_run, folder, to_json(again), config_hash(again), **how | {"resume": True})
+    with together(opened if leads() else partial(Bystander, folder)) as inner:
+        network, stages = _stages(fresh, inner, ui, resume=True, compile_ahead=False)
+        inner.write_summary({"stages": stages, "size": network.size, "seconds": sum(stage["seconds"] for stage in stages)})
+    return network
 
 
 def run(
@@ -299,22 +280,11 @@ def run(
     how: dict[str, Any] = {"resume": resume, "experiment_file": experiment_file, "devices": names, "weights": setting.loaded.record()}
     opened = partial(open_run, folder, to_json(experiment), config_hash(experiment), **how)
     with together(opened if leads() else partial(Bystander, folder)) as book:
-        rows = [describe(p) for p in setting.plan.stages]
-        book.write_plan("\n\n".join("\n".join(f"{k:>20}  {v}" for k, v in row.items()) for row in rows) + "\n", as_csv(setting.plan))
-        book.write_rejected(setting.data.bad)
-        found = led(lambda: _remember(setting, book)) if resume else None
-        memory = Memory(*found) if found else None
-        now, best, done = Network(setting.params, setting.stats, setting.plan.largest_size), None, list(memory.stages) if memory else []
-        plans = setting.plan.stages[memory.stage if memory else 0 :]
-        with ahead(_rehearsals(setting, plans, compile_ahead)) as ready:
-            for p in plans:
-                ready(p.index)
-                now, best = run_stage(setting, p, now, best, memory, done, book, ui)
-                memory = None
-            ready("evaluation")
+        chosen, done = _stages(setting, book, ui, resume=resume, compile_ahead=compile_ahead)
+        final = _refitted(setting, done, book, ui, how) if experiment.refit else chosen
         if network:
-            _keep_final(setting, now, book)
-        summary = conclude(setting, now, done, book, ui, loaded)
+            outcome.keep(setting, final, book)
+        summary = outcome.conclude(setting, {"valid": chosen, "test": final}, done, book, ui, loaded)
         summary["compiled"] = (compiled() - before)._asdict()
         summary["seconds"] = loaded + setting.engine.now() - started
         book.write_summary(summary)
@@ -339,64 +309,3 @@ def _rehearsals(setting: Setting, plans: Sequence[StagePlan], wanted: bool | Non
         return {}
     stages = {p.index: partial(rehearse, setting, p) for p in plans[1:]}
     return stages | {"evaluation": partial(rehearse_evaluation, setting, plans[-1].size)}
-
-
-def _remember(setting: Setting, book: Logbook) -> Memory | None:
-    """Where the newest good checkpoint stands, after dropping the rows that came after it; None to start from the beginning."""
-    found = checkpoint.latest(book.path / "checkpoints")
-    if not found:
-        ensemble.forget(book.path, 0, 0)
-        book.truncate_after(setting.experiment.stages[0].name, 0)
-        return None
-    memory = Memory(**found.metadata)
-    name = setting.experiment.stages[memory.stage].name
-    book.truncate_after(name, memory.step)
-    ensemble.forget(book.path, memory.stage, memory.step)
-    return memory
-
-
-def _keep_final(setting: Setting, now: Network, book: Logbook) -> None:
-    """Keeps the final network, with what is needed to use it."""
-    facts = {
-        "size": now.size,
-        "classes": list(setting.data.classes),
-        "channels": setting.data.channels,
-        "data": setting.data.source,
-        "canvas": setting.data.images["train"].shape[1],
-        "multi_label": setting.data.multi_label,
-        **{name: getattr(setting.engine.network, name).tolist() for name in ("mean", "std")},
-    }
-    _save(book.path, "final", {"params": now.params, "stats": now.stats}, facts)
-
-
-def conclude(setting: Setting, now: Network, done: list[dict[str, Any]], book: Logbook, ui: Quiet, loaded: float) -> dict[str, Any]:
-    """What the final network says of all held-out examples, plain and with test-time augmentation."""
-    experiment = setting.experiment
-    results: dict[str, Any] = {
-        "stages": done,
-        "size": now.size,
-        "valid": {},
-        "test": {},
-        "tta": {},
-        "calibration": {},
-        "times": {"load": loaded},
-    }
-    fitted = None
-    for split in (split for split in ("valid", "test") if split in setting.images):
-        images, labels = setting.images[split], setting.data.labels[split]
-        how: dict[str, Any] = {"labels": labels, "multi_label": setting.data.multi_label, "classes": len(setting.data.classes)}
-        began, how["plain"] = setting.engine.now(), cached_logits(setting, now.params, now.stats, now.size, split, ui)
-        from_cache = setting.engine.now() - began
-        seen = predict_views(setting.engine, experiment, now.params, now.stats, images, now.size, ui, f"evaluating {split}", **how)
-        results[split] = seen.measures
-        if leads():
-            examples.save(book.path, split, setting.data.names[split], labels, answers(seen, labels))
-        results["calibration"][split] = calibration(seen, labels, fitted)
-        fitted = fitted or {kind: found["temperature"] for kind, found in results["calibration"][split].items()}
-        results["times"][f"plain_{split}"] = seen.seconds[0] + from_cache
-        if len(seen.by_count) > 1:
-            results["times"][f"tta_{split}"] = seen.seconds[1]
-            results["tta"][split] = seen.by_count
-    if rows := ensemble.compare(setting, book.path, results, ui):
-        results["snapshots"] = rows
-    return results

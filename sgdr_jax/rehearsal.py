@@ -98,7 +98,8 @@ def rehearse(setting: Setting, p: StagePlan) -> None:
     (fed,) = stage_batches(shapes, p, 0, 1)
     for size in dict.fromkeys(p.sizes.tolist()):
         stage.update(stage.state, Hyper(*(rows[0] for rows in hyper)), fed._replace(size=size))
-    stage.validate(stage.state)
+    if stage.validate:
+        stage.validate(stage.state)
 
 
 def rehearse_evaluation(setting: Setting, size: int) -> None:

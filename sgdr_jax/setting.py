@@ -12,14 +12,14 @@ import jax
 import numpy as np
 
 from . import precompute, pretrained
-from .config import Experiment
+from .config import Experiment, require
 from .config_json import to_json
 from .engine import Engine, engine
 from .feed import Images, free, images
 from .hosts import everywhere, same, together
 from .pipeline import Data, canvas_side, image_digests, load_for
 from .placement import residence
-from .plan import Plan, StagePlan, plan
+from .plan import Plan, StagePlan, check_unvalidated, plan
 from .pretrained import Loaded
 from .progress import Quiet
 from .rng import key_for
@@ -101,6 +101,9 @@ def prepare(experiment: Experiment, ui: Quiet | None = None, like: Setting | Non
 def _load(experiment: Experiment, source: Source, ui: Quiet) -> tuple[Data, Plan, Engine, tuple[Tree, Tree, Loaded]]:
     """What a host can do, and fail in, by itself."""
     schedule = plan(experiment, source.sizes["train"])
+    if "valid" not in source.labels:
+        require(not experiment.refit, "refit", True, "there are no validation images that could choose anything; use False")
+        check_unvalidated(experiment, schedule.stages, "there are no validation images")
     data = load_for(experiment, source, schedule.largest_size, ui)
     for name, reason in data.bad[:10]:
         ui.say(f"left out {name}: {reason}")

@@ -54,11 +54,11 @@ def strength_at(p: StagePlan, step: int) -> np.float32 | None:
 
 
 class StageRun(NamedTuple):
-    """One stage made ready: its first state, how it is updated and how it is validated."""
+    """One stage made ready: its first state, how it is updated, and how it is validated where there are images for that."""
 
     state: TrainState
     update: Callable[[TrainState, Hyper, Fed], tuple[TrainState, dict[str, Any]]]
-    validate: Callable[[TrainState], dict[str, Any]]
+    validate: Callable[[TrainState], dict[str, Any]] | None
 
 
 def first_state(run: Engine, p: StagePlan, params: Tree, stats: Tree) -> TrainState:
@@ -74,9 +74,10 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
     weights = example_weights(labels, setting.experiment.class_weights, setting.data.rates)
     augment, copies = augmentations(setting, p), p.copies
     keys = {stream: key_for(setting.experiment.seed, stream, p.index) for stream in ("augment", "dropout")}
+    held_out = "valid" in setting.images
     frozen = [{g: tree[g] for g in p.frozen} for tree in (params, stats)]
     cached = run.devices.spread(activations(setting, p, params, stats, "train", copies, ui)) if p.stage.precompute else None
-    valid = run.devices.spread(activations(setting, p, params, stats, "valid", 0, ui)) if p.frozen else None
+    valid = run.devices.spread(activations(setting, p, params, stats, "valid", 0, ui)) if p.frozen and held_out else None
     step = run.step(p)
 
     mixes = any(a.does("mix") for a in augment) and cached is None
@@ -113,7 +114,7 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
         drift = {} if run.rehearsing else bn.drift(*({g: tree[g] for g in moving} for tree in (setting.stats, state.stats)))
         return judge(rows, setting.data.labels["valid"]) | ({"drift": drift} if drift else {})
 
-    return StageRun(run.devices.hold(first_state(run, p, params, stats)), update, validate)
+    return StageRun(run.devices.hold(first_state(run, p, params, stats)), update, validate if held_out else None)
 
 
 def cached_logits(setting: Setting, params: Tree, stats: Tree, size: int, split: str, ui: Quiet) -> np.ndarray | None:

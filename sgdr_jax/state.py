@@ -40,3 +40,11 @@ class Hyper(NamedTuple):
     momentum: Any
     weight_decay: Any
     label_smoothing: Any
+
+
+class Network(NamedTuple):
+    """Parameters and statistics between stages, and the size they were last trained at."""
+
+    params: Tree
+    stats: Tree
+    size: int

@@ -182,10 +182,13 @@ class Evaluation(NamedTuple):
 
 
 def evaluate_split(net: Trained, split: str, views: int | None = None, ui: Quiet | None = None) -> Evaluation:
-    """Evaluates a split of the run's own data. Raises InputError when there is no such split."""
+    """Evaluates a split of the run's own data. Raises InputError when there is no such split, and for the validation images after a
+    refit: the network has trained on them."""
     ui = ui or Quiet()
     source = net.experiment.data.open()
     require(split in source.labels, "split", split, f"the data has {', '.join(source.labels)}")
+    fix = "after a refit the network has trained on these images too; use test, or read what they chose in summary.json"
+    require(not (net.experiment.refit and split == "valid"), "split", split, fix)
     require(tuple(source.classes) == net.classes, "data", list(source.classes), f"the run was trained on {list(net.classes)}")
     if net.data not in ("", source.fingerprint):
         ui.say(f"the data have changed since the run: other images are held out, and some of {split} may have been trained on")

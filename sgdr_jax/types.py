@@ -151,7 +151,7 @@ class Source(NamedTuple):
 
     Attributes:
         classes: names of the classes, in label order.
-        labels: split name ("train", "valid", and "test" where there is one) to int32 [n] class indices, or float32 [n, classes]
+        labels: split name ("train", and "valid" and "test" where there are such) to int32 [n] class indices, or float32 [n, classes]
             of zeros and ones for multi-label data.
         items: split name to n images: paths of image files, encoded images as bytes, or one uint8 array [n, h, w]
             or [n, h, w, c].

@@ -24,7 +24,7 @@ LAYERS = (
     "schedules augment models datasets metrics sampling torch_file state",
     "compilation hosts calibrate rescale",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
-    "bystander choices ledger store crew survey steps plan loop lr_finder precompute tta pretrained measure",
+    "bystander choices refit ledger store crew survey steps plan loop lr_finder precompute tta pretrained measure",
     "trials study",
     "feed report tables options compare launch",
     "engine charts parsing",
@@ -32,6 +32,8 @@ LAYERS = (
     "bn",
     "stage trained",
     "rehearsal lanes ensemble",
+    "memory",
+    "outcome",
     "recipe",
     "workers",
     "commands",
@@ -71,7 +73,7 @@ DOORS = {
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
 WITHOUT_JAX = """__init__ types progress labels caches style examples significance snapshots config config_json weights decode
-    placement canvas lesson2 choices sampling pipeline survey plan report compare charts answers logbook tables options parsing
+    placement canvas lesson2 choices refit sampling pipeline survey plan report compare charts answers logbook tables options parsing
     cli experiment_file sweep ledger store crew meeting launch commands schedules augment models datasets metrics calibrate
     rescale
     search

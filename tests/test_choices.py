@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sgdr_jax import cli, plan
-from sgdr_jax.choices import FAMILIAR, UPDATES, choices, file_text
+from sgdr_jax.choices import FAMILIAR, REFIT, UPDATES, choices, file_text
 from sgdr_jax.experiment_file import load
 
 from .helpers import seeded
@@ -36,6 +36,7 @@ def test_every_choice_is_within_its_bounds_and_has_a_reason(counts, side, confid
     assert found["batch_size"] in (16, 32, 64) and (found["batch_size"] == 16 or n / found["batch_size"] >= 60)
     assert (found["epoch_steps"] == UPDATES) == (n / found["batch_size"] <= UPDATES - 1)
     assert 1 <= found["views"] <= 4 and (found["views"] == 1 or found["views"] * n <= 10_000)
+    assert found["refit"] == (n < REFIT)
     assert (found["balance"] > 0) == (max(counts) >= 2 * min(counts))
     assert found["similar_to_imagenet"] == (confidence is None or confidence >= FAMILIAR)
     if budget:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgdr_jax.datasets import Arrays, Fold, ImageFolder, Mix, Part, Synthetic
+from sgdr_jax.datasets import Arrays, Fold, ImageFolder, Mix, Part, Synthetic, TrainAndValid
 from sgdr_jax.datasets.splits import Joined
 from sgdr_jax.pipeline import load
 from sgdr_jax.sampling import example_weights, expected_counts, order
@@ -85,6 +85,23 @@ def test_folds_of_files_share_one_canvas(tmp_path, monkeypatch):
             assert data.images[split][:][:, 0, 0, 0].tolist() == [int(name.split("/")[-1][:2]) for name in data.names[split]]
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_train_and_valid_holds_nothing_out_and_leaves_the_test_images(several):
+    of = numbers(40, several).open()
+    whole = TrainAndValid(numbers(40, several)).open()
+    assert set(whole.labels) == set(of.labels) - {"valid"}
+    assert sorted(levels(whole)) == sorted([*levels(of), *levels(of, "valid")])
+    assert whole.fingerprint != of.fingerprint
+    again = TrainAndValid(TrainAndValid(numbers(40, several))).open()
+    assert again.fingerprint == whole.fingerprint
+    # Sets made of it do not hold images out by themselves, unless that is what they are for.
+    inner = TrainAndValid(numbers(40, several))
+    assert "valid" not in Part(inner, 0.5).open().labels and "valid" not in Mix((inner, inner)).open().labels
+    assert Fold(inner, 2).open().sizes["valid"] == Fold(numbers(40, several), 2).open().sizes["valid"]
+    with pytest.raises(InputError, match=r"TrainAndValid of a mixture is not supported; mix such sets instead"):
+        TrainAndValid(Mix((Synthetic(), Synthetic(seed=1)), (1.0, 2.0))).open()
+
+
 def test_fold_errors():
     with pytest.raises(InputError, match=r"data\.fold is 3; use 0…2"):
         Fold(numbers(9), 3, 3)
@@ -149,5 +166,5 @@ def test_mixture_errors():
 def test_they_survive_json_and_command_line():
     from sgdr_jax.config_json import from_json, to_json
 
-    data = Mix((Part(ImageFolder("x"), 0.5), Fold(Synthetic(), 4, 2)), (1.0, 2.0))
+    data = Mix((Part(ImageFolder("x"), 0.5), Fold(Synthetic(), 4, 2), TrainAndValid(Synthetic())), (1.0, 2.0, 1.0))
     assert from_json(to_json(data)) == data

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from sgdr_jax import AdamW, Eval, Experiment, Find, InputError, Sgd, Stage, examples, lesson2
+from sgdr_jax import AdamW, Eval, Experiment, Find, InputError, Sgd, Snapshots, Stage, examples, lesson2, recipe
 from sgdr_jax import stage as stage_module
 from sgdr_jax.augment import Flip, Lighting, side_on
-from sgdr_jax.datasets import Synthetic
+from sgdr_jax.datasets import Synthetic, TrainAndValid
 from sgdr_jax.loop import Score
 from sgdr_jax.progress import Quiet
 from sgdr_jax.recipe import run
@@ -407,3 +407,73 @@ def test_the_finder_tries_groups_alone_and_several_ratios():
     seen.clear()
     find_lr(setting, p, stage._replace(update=update), find, QUIET, group="late")
     assert all(lr[0] == lr[2] == 0 < lr[1] for lr in seen)
+
+
+# ---- once more on every image ----
+
+
+def test_a_refit_trains_the_kept_stages_on_every_image_at_the_rates_that_were_found(tmp_path):
+    summary = run(eight_steps(refit=True), tmp_path / "run")
+    first = run(eight_steps(), tmp_path / "first")
+    again = json.loads((tmp_path / "run" / "refit" / "summary.json").read_text())
+    kept = [stage for stage in summary["stages"] if stage["kept"]]
+    assert [s["name"] for s in again["stages"]] == [s["name"] for s in kept]
+    assert [s["lr"] for s in again["stages"]] == [s["lr"] for s in kept]
+    cycles = {"cached head": 1, "head": 1, "all": 2}  # epochs of cycle i: cycles ** i
+    for told, once in zip(again["stages"], kept, strict=True):
+        assert told["steps"] == sum(cycles[told["name"]] ** i for i in range(once["cycles"])) * 5  # 58 + 21 images in batches of 16
+        assert told["valid_accuracy"] is None and told["kept"]
+    assert summary["valid"] == first["valid"] and summary["calibration"]["valid"] == first["calibration"]["valid"]
+    assert summary["test"] != first["test"]
+    assert not [row for row in rows(tmp_path / "run" / "refit") if row["kind"] == "eval"]
+    # The final network is the second one, at the first one's temperature.
+    net = open_trained(tmp_path / "run")
+    assert evaluate_split(net, "test").views.measures["loss"] == pytest.approx(summary["test"]["loss"], rel=1e-6)
+    with pytest.raises(InputError, match="split is 'valid'; after a refit the network has trained on these images too; use test"):
+        evaluate_split(net, "valid")
+
+
+def test_an_interrupted_refit_ends_with_the_same_network(tmp_path, monkeypatch):
+    made = small(Stage("all", size=16, lr=1e-2, schedule=Sgdr(2)), refit=True)
+    run(made, tmp_path / "whole")
+    real, left = recipe.memory.save, [4]
+
+    def failing(*args):
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        real(*args)
+
+    monkeypatch.setattr(recipe.memory, "save", failing)  # two cycle ends of the first training, and the second one of the refit
+    with pytest.raises(KeyboardInterrupt):
+        run(made, tmp_path / "cut")
+    monkeypatch.undo()
+    assert (tmp_path / "cut" / "refit" / "checkpoints").is_dir()
+    run(made, tmp_path / "cut", resume=True)
+    for a, b in zip(leaves(tmp_path / "whole"), leaves(tmp_path / "cut"), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_without_validation_images_everything_trains_and_nothing_is_fitted_to_the_test_images(tmp_path):
+    data = TrainAndValid(DATA)
+    summary = run(small(Stage("all", size=16, lr=1e-2, schedule=Sgdr(2)), data=data), tmp_path / "run")
+    assert summary["stages"][0]["steps"] == 2 * 5 and summary["valid"] == {} and summary["calibration"] == {}
+    assert summary["test"]["accuracy"] > 0.3
+    refused = {
+        'stage "all": patience is 1; there are no validation images; use None': {"patience": 1},
+        'stage "all": schedule is .*; there are no validation images; use one that does not wait for plateaus': {"schedule": Plateau(2)},
+    }
+    for message, fields in refused.items():
+        stage = dataclasses.replace(Stage("all", size=16, lr=1e-2, schedule=Sgdr(2)), **fields)
+        with pytest.raises(InputError, match=message):
+            run(small(stage, data=data), tmp_path / "none")
+    stage = Stage("all", size=16, lr=1e-2, schedule=Sgdr(2))
+    with pytest.raises(InputError, match="refit is True; there are no validation images that could choose anything; use False"):
+        run(small(stage, data=data, refit=True), tmp_path / "none")
+    for fields, message in (
+        ({"snapshots": Snapshots(last=2)}, "snapshots is .*; refit trains on the validation images, to compare them; keep none"),
+        ({"optimizer": AdamW(ema=0.9)}, r'stage "all": optimizer.ema is 0.9; refit trains on the validation images, to compare it; use 0'),
+    ):
+        with pytest.raises(InputError, match=message):
+            run(small(stage, refit=True, **fields), tmp_path / "none")
+    assert not (tmp_path / "none").exists()

@@ -15,7 +15,20 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from sgdr_jax.schedules import Combined, Constant, Cosine, Images, OneCycle, Plateau, Polynomial, Sgdr, Share, StepDecay, Steps
+from sgdr_jax.schedules import (
+    Combined,
+    Constant,
+    Cosine,
+    FirstCycles,
+    Images,
+    OneCycle,
+    Plateau,
+    Polynomial,
+    Sgdr,
+    Share,
+    StepDecay,
+    Steps,
+)
 from sgdr_jax.schedules.lengths import Clock, in_steps, rising_steps, whole_steps
 from sgdr_jax.schedules.plateau import Lowered, lowered
 from sgdr_jax.types import InputError, Schedule, Table
@@ -336,6 +349,7 @@ def test_the_ends_of_cycles_are_counts_of_steps_done() -> None:
         (Plateau, {"threshold": 1}, "schedule.threshold is 1"),
         (Plateau, {"cooldown": -1}, "schedule.cooldown is -1"),
         (Plateau, {"floor": -1}, "schedule.floor is -1"),
+        (FirstCycles, {"cycles": 0}, "schedule.cycles is 0"),
         (Combined, {"momentum": (0.9, 1.0)}, "schedule.momentum is (0.9, 1.0)"),
         (Steps, {"count": 0}, "steps is 0; use"),
         (Images, {"count": math.nan}, "images is nan; use"),
@@ -450,6 +464,16 @@ def test_combined_schedules_are_the_columns_of_their_parts() -> None:
     plain = Combined(OneCycle(1)).table(7)
     np.testing.assert_array_equal(plain.momentum, OneCycle(1).table(7).momentum)  # pyright: ignore[reportArgumentType]
     assert plain.scale.ndim == 1 and plain.weight_decay is None and Combined(Plateau(2)).table(3).plateau == Plateau().rule
+
+
+@given(st.integers(1, 6), st.integers(1, 8), st.sampled_from([0.5, 1, 1.5, 2]), st.integers(1, 20))
+def test_the_first_cycles_are_those_of_the_whole_row_for_row(cycles: int, kept: int, mult: float, steps_per_epoch: int) -> None:
+    whole = Combined(Sgdr(cycles, 64, mult), weight_decay=Sgdr(cycles, 64, mult), momentum=(0.9, 0.8))
+    table, part = whole.table(steps_per_epoch), FirstCycles(whole, kept).table(steps_per_epoch)
+    assert part.ends == table.ends[:kept]
+    for a, b in zip(part[:4], table[:4], strict=True):
+        np.testing.assert_array_equal(a, b[: part.ends[-1]])  # pyright: ignore[reportOptionalSubscript]
+    assert FirstCycles(Plateau(2), 1).table(3).plateau == Plateau(2).rule and FirstCycles(Constant(3), 2).table(3).momentum is None
 
 
 def test_a_step_costs_the_same_with_any_number_of_cycles() -> None:

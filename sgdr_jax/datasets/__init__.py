@@ -10,5 +10,18 @@ from .mix import Mix
 from .part import Part
 from .synthetic import Synthetic
 from .tfds import Tfds
+from .train_and_valid import TrainAndValid
 
-__all__ = ["Arrays", "CsvLabels", "FashionMnist", "Fold", "HuggingFace", "ImageFolder", "Mix", "Part", "Synthetic", "Tfds"]
+__all__ = [
+    "Arrays",
+    "CsvLabels",
+    "FashionMnist",
+    "Fold",
+    "HuggingFace",
+    "ImageFolder",
+    "Mix",
+    "Part",
+    "Synthetic",
+    "Tfds",
+    "TrainAndValid",
+]

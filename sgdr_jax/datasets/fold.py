@@ -38,7 +38,7 @@ class Fold(Dataset):
         source = self.data.open()
         if source.rates is not None:
             raise InputError("data: folds of a mixture are not supported; mix folds instead, Mix((Fold(a), Fold(b)))")
-        pool = splits.join([splits.examples_of(source, split) for split in ("train", "valid")])
+        pool = splits.join([splits.examples_of(source, split) for split in ("train", "valid") if split in source.labels])
         rank, stratum = splits.ranks(pool.names, pool.labels, self.seed, "fold")
         # Strata are dealt out one after the other, each going on where the last one ended.
         sizes = np.bincount(stratum)
@@ -47,4 +47,4 @@ class Fold(Dataset):
         require(len(found["valid"].names) > 0, "data.folds", self.folds, f"there are {len(pool.names)} images; use fewer folds")
         if "test" in source.labels:
             found["test"] = splits.examples_of(source, "test")
-        return splits.make_source(source.classes, found, 0.5, self.seed)
+        return splits.make_source(source.classes, found, None, self.seed)

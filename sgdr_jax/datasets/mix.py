@@ -47,7 +47,7 @@ class Mix(Dataset):
             shares = np.array(self.weights or sizes, np.float64)
             shares = shares / shares.sum() * sizes.sum() / sizes
             rates = np.concatenate([rate * share for rate, share in zip(inner, shares, strict=True)])
-        return splits.make_source(classes, found, 0.5, 0, rates)
+        return splits.make_source(classes, found, None, 0, rates)
 
     @staticmethod
     def _part(number: int, source: Source, split: str, classes: tuple[str, ...]) -> splits.Examples:

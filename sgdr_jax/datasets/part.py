@@ -44,4 +44,4 @@ class Part(Dataset):
         where = np.flatnonzero(rank < limit[stratum])
         found = {split: splits.examples_of(source, split) for split in source.labels} | {"train": train.at(where)}
         rates = None if source.rates is None else source.rates[where] * len(where) / source.rates[where].sum()
-        return splits.make_source(source.classes, found, 0.5, self.seed, rates)
+        return splits.make_source(source.classes, found, None, self.seed, rates)

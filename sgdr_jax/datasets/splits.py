@@ -170,16 +170,16 @@ def ranks(names: Sequence[str], labels: np.ndarray, seed: int, purpose: str) -> 
 
 
 def make_source(
-    classes: Sequence[str], found: Mapping[str, Examples], valid_fraction: float, seed: int, rates: np.ndarray | None = None
+    classes: Sequence[str], found: Mapping[str, Examples], valid_fraction: float | None, seed: int, rates: np.ndarray | None = None
 ) -> Source:
-    """A Source of the splits `found`, with a validation split held out of "train" if there is none.
+    """A Source of the splits `found`, with a validation split held out of "train" if there is none; `valid_fraction` None: without one.
 
     Raises InputError for fewer than two classes, a class without training example, and a training set too small to divide.
     """
     splits = dict(found)
     train = splits["train"]
     require(len(classes) >= 2, "data: the list of classes", list(classes), "a classifier needs at least two")
-    if "valid" not in splits:
+    if "valid" not in splits and valid_fraction is not None:
         held = hold_out(train.names, train.labels, valid_fraction, seed)
         if not held.any():
             raise InputError(

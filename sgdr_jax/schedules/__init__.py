@@ -3,6 +3,7 @@
 from .combined import Combined
 from .constant import Constant
 from .cosine import Cosine
+from .first_cycles import FirstCycles
 from .lengths import Images, Share, Steps
 from .one_cycle import OneCycle
 from .plateau import Plateau
@@ -14,6 +15,7 @@ __all__ = [
     "Combined",
     "Constant",
     "Cosine",
+    "FirstCycles",
     "Images",
     "OneCycle",
     "Plateau",
