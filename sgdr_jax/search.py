@@ -65,7 +65,8 @@ class Uniform(Domain):
 
     def __post_init__(self) -> None:
         _check_ends(self, self.low, self.high)
-        require(self.step is None or 0 < self.step <= self.high - self.low, "Uniform.step", self.step, "use a part of high - low, or None")
+        fits = self.step is None or 0 < self.step <= (self.high - self.low) * (1 + 1e-9)
+        require(fits, "Uniform.step", self.step, "use a part of high - low, or None")
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -73,9 +74,10 @@ class Uniform(Domain):
 
     @property
     def points(self) -> tuple[float, ...]:
-        return (
-            () if self.step is None else tuple(self.low + i * self.step for i in range(int((self.high - self.low) / self.step + 1e-9) + 1))
-        )
+        if self.step is None:
+            return ()
+        count = int((self.high - self.low) / self.step + 1e-9) + 1
+        return tuple(min(self.low + i * self.step, self.high) for i in range(count))
 
 
 @dataclass(frozen=True)

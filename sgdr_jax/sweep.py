@@ -112,7 +112,7 @@ class Sweep:
     """Names the sweep's folder."""
     base: Experiment
     """What every run has but for the fields that its arm sets."""
-    axes: tuple[Axis, ...]
+    axes: tuple[Axis, ...] = ()
     """Combined as a product; () for the base alone."""
     seeds: tuple[int, ...] = (0,)
     """Every arm is run once with each."""
@@ -198,7 +198,7 @@ def trial_run(sweep: Sweep, number: int, values: Values) -> SweepRun:
     return SweepRun(number, f"trial {number}", values, sweep.seeds[0], experiment, config_hash(experiment))
 
 
-def chosen_runs(sweep: Sweep, number: int, values: Values) -> tuple[SweepRun, ...]:
+def chosen_runs(sweep: Sweep, values: Values) -> tuple[SweepRun, ...]:
     """The best trial of the search with the seeds that had no part in its choice: an arm beside the others."""
     made = (changed(sweep.base, (*values, ("seed", seed))) for seed in sweep.seeds[1:])
     return tuple(SweepRun(i, "best trial", values, e.seed, e, config_hash(e)) for i, e in enumerate(made, len(expand(sweep))))
@@ -319,9 +319,9 @@ def keep(folder: str | Path, sweep: Sweep, runs: Sequence[SweepRun]) -> int:
 
 def _check_search(folder: Path, old: dict[str, Any], now: dict[str, Any]) -> None:
     """Refuses another search than that whose trials the folder has; more of them may be wanted, or others ended early."""
-    was, wanted = old.get("search"), now.get("search")
-    for name in was or ():
-        if name not in ("trials", "pruner") and (wanted or {}).get(name) != was[name]:
+    was, wanted = old.get("search") or {}, now.get("search") or {}
+    for name in was:
+        if name not in ("trials", "pruner") and wanted.get(name) != was[name]:
             raise InputError(f"sweep folder {folder} has a search with another {name}; use another --dir")
     if was and old["seeds"][:1] != now["seeds"][:1]:
         raise InputError(f"sweep folder {folder} has trials with seed {old['seeds'][0]}, now the first is {now['seeds'][0]}; keep it first")

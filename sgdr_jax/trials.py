@@ -1,6 +1,7 @@
 """How the trials of a search stand, read from its sweep's folder. No jax, no Optuna.
 
 trials/HASH.json    number and values of a trial, kept when it is drawn; its run folder is runs/HASH
+chosen.json         the best trial with the other seeds of the sweep: its runs, as in sweep.json
 pruned/HASH.json    after which cycle's end, and with which value, it was ended early
 """
 
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from .config_json import from_json
 from .ledger import standing
 from .search import Search, shortest, text
-from .sweep import SweepRun, Values, row
+from .sweep import Sweep, SweepRun, chosen_runs, row
 
 
 class Trial(NamedTuple):
@@ -51,7 +52,12 @@ class Trial(NamedTuple):
 def keep_trial(folder: Path, run: SweepRun) -> None:
     """Keeps what was drawn; of equal draws the first."""
     names = [name for name, _ in run.values]
-    _write(folder / "trials" / f"{run.hash}.json", row(run) | {"shown": {shortest(n, names): text(v) for n, v in run.values}}, again=False)
+    shown = {shortest(name, names): _short(value) for name, value in run.values}
+    _write(folder / "trials" / f"{run.hash}.json", row(run) | {"shown": shown}, again=False)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else text(value)
 
 
 def keep_pruned(folder: Path, run: SweepRun, cycle_ends: int, value: float) -> None:
@@ -83,8 +89,9 @@ def _trial(folder: Path, facts: dict[str, Any], objective: str) -> Trial:
     if stands.summary:
         value, seconds, pruned = stands.summary["valid"][objective], stands.summary.get("seconds"), {}
     state = "pruned" if pruned else stands.state
-    kept = (facts[name] for name in ("number", "values", "shown", "hash"))
-    return Trial(*kept, state, value, pruned.get("cycle_ends", 0), seconds, "" if pruned else stands.error)
+    kept = {name: facts[name] for name in ("number", "values", "shown", "hash")}
+    ends, error = pruned.get("cycle_ends", 0), "" if pruned else stands.error
+    return Trial(**kept, state=state, value=value, cycle_ends=ends, seconds=seconds, error=error)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -105,6 +112,40 @@ def _number(trial: Trial) -> float:
     return trial.value
 
 
-def values(trial: Trial) -> Values:
-    """What the trial sets, as an arm has it. Raises InputError for types that no file has defined."""
-    return tuple((name, from_json(value)) for name, value in trial.values.items())
+def table(found: Sequence[Trial], objective: str) -> tuple[list[str], list[list[str]]]:
+    """Titles and rows of the trials in words: the finished ones first, the best on top, then the others, which came furthest first."""
+    fields = list(dict.fromkeys(field for trial in found for field in trial.shown))
+    sign = 1 if objective == "loss" else -1
+
+    def rank(trial: Trial) -> tuple[Any, ...]:
+        return trial.state != "finished", -trial.cycle_ends, trial.value is None, sign * (trial.value or 0.0), trial.number
+
+    titles = ["trial", *fields, f"validation {objective}", "", "seconds"]
+    rows = [
+        [
+            str(trial.number),
+            *(trial.shown.get(field, "") for field in fields),
+            "" if trial.value is None else f"{trial.value:.4f}",
+            f"pruned, end {trial.cycle_ends}" if trial.state == "pruned" else trial.state,
+            "" if trial.seconds is None else f"{trial.seconds:.0f}",
+        ]
+        for trial in sorted(found, key=rank)
+    ]
+    return titles, rows
+
+
+def chosen(sweep: Sweep, folder: Path) -> tuple[SweepRun, ...]:
+    """The best trial with the other seeds of its sweep, kept as an arm beside the others once all trials have ended; () before, and where
+    there is no other seed. Raises InputError for values of types that no file has defined."""
+    assert sweep.search
+    found = trials(folder, sweep.search.objective)
+    if not all(trial.ended for trial in found) or not (trial := best(sweep.search, found)):
+        return ()
+    runs = chosen_runs(sweep, tuple((name, from_json(value)) for name, value in trial.values.items()))
+    _write(folder / "chosen.json", {"trial": trial.number, "runs": [row(run) for run in runs]})
+    return runs
+
+
+def chosen_rows(folder: Path) -> list[dict[str, Any]]:
+    """The runs of the best trial with the other seeds, as sweep.json has runs; none before it is known."""
+    return _read(folder / "chosen.json").get("runs", [])
