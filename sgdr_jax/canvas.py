@@ -30,7 +30,7 @@ from . import decode
 from .caches import cache_folder
 from .types import InputError
 
-_SAVE_SECONDS = 2.0
+_SAVE_SECONDS = 0.5
 
 
 class Pixels(Protocol):

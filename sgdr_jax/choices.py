@@ -53,9 +53,11 @@ def choices(counts: np.ndarray, side: int, confidence: float | None, budget: flo
         _similar(confidence),
         batch := _batch_size(n),
         _epoch_steps(n, batch.value),
-        _views(n),
+        views := _views(n),
+        _head_cycles(views.value),
         Choice("balance", 0.5 if most >= 2 * least else 0.0, f"the classes have {least:,} to {most:,} images"),
         _bn(n, batch.value),
+        Choice("leeway", 1.0, "standard errors of the validation accuracy that do not tell two states apart"),
         _refit(n),
         *_cycles(budget),
     ]
@@ -91,6 +93,11 @@ def _views(n: int) -> Choice:
     return Choice("views", views, f"augmented copies in the cache: up to 4, and about 10,000 of {n:,} images")
 
 
+def _head_cycles(views: int) -> Choice:
+    enough = views >= 4
+    return Choice("head_cycles", 0 if enough else 2, f"epochs of step 4: {views} cached copies are " + ("enough" if enough else "few"))
+
+
 def _bn(n: int, batch_size: int) -> Choice:
     small = n < 5_000 or batch_size < 32
     much = "too little" if small else "enough"
@@ -121,7 +128,7 @@ def file_text(name: str, root: str, model: str, chosen: list[Choice]) -> str:
         model: name of a network in `sgdr_jax.models`.
         chosen: from `choices`.
     """
-    recipe = ("size", "similar_to_imagenet", "views", "bn", "cycles", "cycle_len")
+    recipe = ("size", "similar_to_imagenet", "views", "head_cycles", "bn", "cycles", "cycle_len")
 
     def lines(names: tuple[str, ...], indent: str) -> str:
         given = [choice for choice in chosen if choice.name in names and choice.value is not None]
@@ -144,6 +151,6 @@ experiment = Experiment(
     ),
     optimizer=AdamW(clip=0.3),
     evaluate=Eval(batch_size=32, tta_views=4),
-{lines(("batch_size", "epoch_steps", "balance", "refit"), "    ")}
+{lines(("batch_size", "epoch_steps", "balance", "leeway", "refit"), "    ")}
 )
 '''

@@ -7,11 +7,12 @@ import dataclasses
 import io
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from . import experiment_file
-from .config import Find, require
+from .config import Experiment, Find, require
 from .config_json import config_hash
 from .options import (
     ALONE,
@@ -33,7 +34,7 @@ from .pipeline import canvas_side
 from .placement import forecast
 from .plan import Plan, as_csv, describe, plan
 from .progress import Quiet, Terminal
-from .types import InputError, meant
+from .types import InputError, Preempted, meant
 
 USAGE = """usage: sgdr-jax COMMAND …
 
@@ -63,7 +64,7 @@ FILE is an experiment file; its fields are the options, such as --seed 1 --stage
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs one command line; exits with 2 after one line on bad input, with 130 when interrupted."""
+    """Runs one command line; exits with 2 after one line on bad input, with 130 when interrupted, with 75 when a run has made room."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without × shows ? instead of failing
@@ -72,6 +73,9 @@ def main(argv: list[str] | None = None) -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except Preempted as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(error.code) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
@@ -168,23 +172,29 @@ def _plan(command: PlanCommand, _: str) -> None:
 def _train(command: TrainCommand, file: str) -> None:
     require(bool(command.run) or not command.resume, "--resume", True, "name the run folder with --run DIR")
     from . import hosts
+    from .preemption import listening
 
     hosts.start(**vars(command.hosts))
-    with hosts.ending():
-        _train_here(command, file, Terminal() if hosts.leads() else Quiet(), hosts.led)
+    with hosts.ending(), listening() as leave:
+        _train_here(command, file, Terminal() if hosts.leads() else Quiet(), hosts.led, leave)
 
 
-def _train_here(command: TrainCommand, file: str, ui: Quiet, led: Any) -> None:
+def _train_here(command: TrainCommand, file: str, ui: Quiet, led: Any, leave: Callable[[], bool]) -> None:
     from . import recipe
+    from .setting import prepare
     from .tables import snapshots_table, summary_table, views_table
 
     if command.per_device is not None:
         command = _spread_out(command, command.per_device, ui)
     folder = Path(led(lambda: str(command.run or Path("runs") / f"{command.experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}")))
     ui.say(f"run folder: {folder}")
+
+    def prepared(experiment: Experiment) -> Any:
+        return prepare(experiment, ui)._replace(leave=leave)
+
     try:
-        summary = recipe.run(command.experiment, folder, resume=command.resume, experiment_file=file, ui=ui)
-    except KeyboardInterrupt:
+        summary = recipe.run(command.experiment, folder, resume=command.resume, experiment_file=file, ui=ui, prepared=prepared)
+    except (KeyboardInterrupt, Preempted):
         ui.say(f"to go on from the newest checkpoint, repeat the command with --run {folder} --resume")
         raise
     ui.say(summary_table(summary))
@@ -259,7 +269,7 @@ def _eval(command: EvalCommand, _: str) -> None:
     _check_output(command.out)
     _check_output(command.classes)
     _load_classes(command.experiment)
-    net = open_trained(command.run)
+    net = open_trained(command.run, command.network)
     found = evaluate_split(net, command.split, command.tta_views, ui)
     for name, value in found.views.measures.items():
         ui.say(f"{command.split} {name:<14} {value:.4f}")
@@ -294,7 +304,7 @@ def _predict(command: PredictCommand, _: str) -> None:
     require(bool(command.paths), "paths", "", "name image files, or folders of them")
     _load_classes(command.experiment)
     paths = expand(command.paths)
-    net = open_trained(command.run)
+    net = open_trained(command.run, command.network)
     result = predict(net, paths, command.tta_views, Terminal() if command.out else None, calibrated=command.calibrated)
     for path, reason in result.bad:
         print(f"left out {path}: {reason}", file=sys.stderr)

@@ -310,9 +310,14 @@ class Parallel:
     """How the training step is spread: by jit, or by pmap for those whose clusters expect it; the numbers are the same."""
     sharded: bool = False
     """Split large parameters and optimizer slots over the devices too (as FSDP and ZeRO do), for networks that fill a device's memory."""
+    steps_per_execution: int = 0
+    """Updates that go to the devices as one program, in stages on cached activations; what is left before a cycle's end or a checkpoint
+    goes one by one. 0: chosen, up to 16, for heads; 1: one by one. The numbers are the same. Source: Keras's name for it."""
 
     def __post_init__(self) -> None:
         require(self.devices >= 0, "parallel.devices", self.devices, "use 0 for all, or a number of devices")
+        count = self.steps_per_execution
+        require(0 <= count <= 1000, "parallel.steps_per_execution", count, "use 0 for what suits the stage, or 1…1000 updates")
         require(self.backend in ("jit", "pmap"), "parallel.backend", self.backend, "use jit or pmap")
         require(self.backend == "jit" or not self.sharded, "parallel.sharded", True, "pmap copies the network; use parallel.backend=jit")
 
@@ -351,10 +356,12 @@ class Experiment:
     """Networks kept at cycle ends for ensembles and averages of weights."""
     keep_best: bool = True
     """A stage that ends below the best state so far on the validation images is undone."""
+    leeway: float = 0.0
+    """Standard errors by which the validation accuracy of a later state may lie below the highest so far and still replace the best: of
+    states that a few validation images cannot tell apart the one that was trained longest. 0: only a better one does."""
     refit: bool = False
-    """Train once more from the start on the training and the validation images together, at the rates, with the stages and up to the
-    cycles that the validation images chose: the final network. It takes as long again; validation figures are those of the first
-    training."""
+    """Train the final network anew on the training and validation images together, with the rates, stages and cycles that the validation
+    images chose. It takes as long again; validation figures are those of the first training."""
     canvas: int | None = None
     """Side in pixels at which images are stored; None: 1.15 times the largest stage size, and no larger than arrays already are."""
     images: Literal["auto", "resident", "streamed", "decoded"] = "auto"
@@ -380,15 +387,14 @@ class Experiment:
         require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "use a share in 0…1, below 1")
         require(0 <= self.balance <= 1, "balance", self.balance, "use a number in 0…1")
         require(0 <= self.class_weights <= 1, "class_weights", self.class_weights, "use a number in 0…1")
-        require(
-            self.images in ("auto", "resident", "streamed", "decoded"), "images", self.images, "use auto, resident, streamed or decoded"
-        )
+        known = ("auto", "resident", "streamed", "decoded")
+        require(self.images in known, "images", self.images, "use auto, resident, streamed or decoded")
         require(self.epoch_steps >= 1, "epoch_steps", self.epoch_steps, "use at least 1")
         require(self.budget is None or self.budget > 0, "budget", self.budget, "use a positive number of epochs, or None")
+        require(_finite(self.leeway) and self.leeway >= 0, "leeway", self.leeway, "use 0 or a number of standard errors, such as 1")
         require(self.canvas is None or 8 <= self.canvas <= 8192, "canvas", self.canvas, "use 8…8192 pixels, or None")
         require(0 <= self.max_bad_share <= 1, "max_bad_share", self.max_bad_share, "use a share in 0…1")
-        require(
-            self.checkpoint_steps is None or self.checkpoint_steps >= 1, "checkpoint_steps", self.checkpoint_steps, "use 1 or more, or None"
-        )
+        often = self.checkpoint_steps
+        require(often is None or often >= 1, "checkpoint_steps", often, "use 1 or more, or None")
         require(self.compute in ("auto", "float32", "bfloat16", "float64"), "compute", self.compute, "use auto, float32, bfloat16, float64")
         require(0 <= self.seed < 2**32, "seed", self.seed, "use an integer from 0 to 2^32 - 1")

@@ -43,9 +43,10 @@ class Engine:
         mixed: compiled (pixels [b, size, size, c], labels [b, ...], draw [b], key, strength, augmentations=) → (pixels, `metrics.Mixed`).
         plain: compiled (images, size=) → float32 [b, size, size, c].
         view: compiled (images, ids uint32 [b], key, v, kind=, augmentations=, size=) → test-time view v, float32 [b, size, size, c].
-        rows: compiled (array [n, ...] as by `Devices.spread`, index [b]) → its rows [b, ...].
+        rows: compiled (array [n, ...] as by `Devices.spread`, index [b] or [k, b]) → its rows [b, ...] or [k, b, ...].
         slots: compiled (parameters of the trained groups, optimizer=, trained=) → fresh optimizer state.
-        update: (optimizer, trained, collects, accumulate) → compiled `steps.Step`; the same one for the same four.
+        update: (optimizer, trained, collects, accumulate, count) → compiled `steps.Step`, or `steps.Scanned` for a count above 1; the
+            same one for the same five.
         rehearsing: whether programs are compiled only, see `rehearsal`.
     """
 
@@ -60,7 +61,7 @@ class Engine:
     view: Callable[..., jax.Array]
     rows: Callable[..., jax.Array]
     slots: Callable[..., Any]
-    update: Callable[[Optimizer, tuple[str, ...], tuple[str, ...], int], Callable[..., Any]]
+    update: Callable[[Optimizer, tuple[str, ...], tuple[str, ...], int, int], Callable[..., Any]]
 
     rehearsing: ClassVar[bool] = False
 
@@ -74,9 +75,9 @@ class Engine:
         kind = np.dtype(self.precision)
         return self.devices.hold(jax.tree.map(lambda x: x if x.dtype == kind else x.astype(kind), tree))
 
-    def step(self, p: StagePlan) -> Callable[..., Any]:
-        """The compiled training update of a stage; donates its state."""
-        return self.update(optim.kind(p.optimizer), p.trained, p.collects, p.stage.accumulate)
+    def step(self, p: StagePlan, count: int = 1) -> Callable[..., Any]:
+        """The compiled training update of a stage, or `count` of them as one program; donates its state."""
+        return self.update(optim.kind(p.optimizer), p.trained, p.collects, p.stage.accumulate, count)
 
     def now(self) -> float:
         """Seconds on the run's own clock: time as it passes, or of runs that share one program the run's part of it (see `lanes`)."""
@@ -147,8 +148,11 @@ def engine(experiment: Experiment, network: Network) -> Engine:
         return pixels, metrics.Mixed(labels, kernel.neighbours(labels), share)
 
     @cache
-    def update(optimizer: Optimizer, trained: tuple[str, ...], collects: tuple[str, ...], accumulate: int) -> Callable[..., Any]:
-        return mesh.compile_step(steps.Step(network, optimizer, trained, collects, dtype, accumulate))
+    def update(
+        optimizer: Optimizer, trained: tuple[str, ...], collects: tuple[str, ...], accumulate: int, count: int
+    ) -> Callable[..., Any]:
+        step = steps.Step(network, optimizer, trained, collects, dtype, accumulate)
+        return mesh.compile_step(steps.Scanned(step, count) if count > 1 else step)
 
     return Engine(
         network=network,

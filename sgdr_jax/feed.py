@@ -17,11 +17,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
 
 from .canvas import Pixels
 from .decode import cores
-from .mesh import AXIS, Devices
+from .mesh import AXIS, Devices, split_at
 from .placement import free_memory
 from .sampling import Batch, share
 
@@ -65,7 +64,8 @@ def images(pixels: Pixels, devices: Devices, resident: bool) -> Images:
 
 @functools.cache
 def rows(devices: Devices) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """Compiled (array [n, ...] shared out by `Devices.spread`, index [b]) → its rows [b, ...], split over the devices, to the bit.
+    """Compiled (array [n, ...] shared out by `Devices.spread`, index [b]) → its rows [b, ...], split over the devices, to the bit; or the
+    rows of several batches at once, [k, b] → [k, b, ...].
 
     Any device may need any row, for an epoch's order is one of all examples. So each finds what it holds of the whole batch, and the
     finds are added up on the way to where they belong: as integers, of which all but one are zero.
@@ -74,15 +74,19 @@ def rows(devices: Devices) -> Callable[[jax.Array, jax.Array], jax.Array]:
         return devices.compile_map(lambda array, index: jnp.take(array, index, axis=0, mode="clip"))
 
     def found(array: jax.Array, index: jax.Array) -> jax.Array:
-        index = jax.lax.all_gather(index, AXIS, tiled=True).astype(jnp.uint32)
+        axis = index.ndim - 1
+        index = jax.lax.all_gather(index, AXIS, axis=axis, tiled=True).astype(jnp.uint32)
         place = index - jnp.uint32(len(array)) * jax.lax.axis_index(AXIS).astype(jnp.uint32)  # wraps around for rows of devices before
         bits = jax.lax.bitcast_convert_type(array, jnp.dtype(f"uint{8 * array.dtype.itemsize}"))
-        mine = (place < len(array)).reshape(-1, *[1] * (array.ndim - 1))
+        mine = jnp.expand_dims(place < len(array), range(index.ndim, axis + array.ndim))
         taken = jnp.where(mine, jnp.take(bits, place, axis=0, mode="clip"), jnp.zeros((), bits.dtype))
-        return jax.lax.bitcast_convert_type(jax.lax.psum_scatter(taken, AXIS, tiled=True), array.dtype)
+        return jax.lax.bitcast_convert_type(jax.lax.psum_scatter(taken, AXIS, scatter_dimension=axis, tiled=True), array.dtype)
 
-    split = PartitionSpec(AXIS)
-    return jax.jit(jax.shard_map(found, mesh=devices.mesh, in_specs=(split, split), out_specs=split))
+    def spread(array: jax.Array, index: jax.Array) -> jax.Array:
+        batch = split_at(index.ndim - 1)
+        return jax.shard_map(found, mesh=devices.mesh, in_specs=(split_at(0), batch), out_specs=batch)(array, index)
+
+    return jax.jit(spread)
 
 
 def free(devices: Devices) -> int:

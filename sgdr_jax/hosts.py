@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .types import InputError
+from .types import InputError, Preempted
 
 HEARTBEAT = 30
 """Seconds without a sign of life after which a host counts as dead, and all others end."""
@@ -87,10 +87,11 @@ def start(
         raise InputError(f"the hosts have {', '.join(map(str, counts))} devices; give all of them the same number")
 
 
-def end(why: str) -> None:
+def end(why: str, code: int = 2) -> None:
     """Ends this process at once with one line. An orderly end would wait for other hosts, which may be waiting for this one."""
-    print(f"error: {why}", file=sys.stderr, flush=True)
-    os._exit(2)
+    print(f"error: {why}" if code == 2 else why, file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager
@@ -101,14 +102,15 @@ def ending() -> Iterator[None]:
     except (Exception, KeyboardInterrupt) as error:
         if not several():
             raise
+        code = error.code if isinstance(error, Preempted) else 2
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         if lost(error):
             why = f"another host is gone, and its log says why; go on with --resume ({why[:150]})"
-        elif not isinstance(error, InputError | KeyboardInterrupt | OSError):
+        elif not isinstance(error, InputError | KeyboardInterrupt | OSError | Preempted):
             traceback.print_exc()
         if leads():
             time.sleep(1)  # who loses host 0 is ended by jax at once, so the others get to say theirs first
-        end(why)
+        end(why, code)
 
 
 def lost(error: BaseException) -> bool:

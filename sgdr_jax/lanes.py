@@ -33,7 +33,7 @@ from .plan import StagePlan
 from .sampling import Batch
 from .setting import Setting
 from .state import TrainState
-from .steps import Step
+from .steps import Scanned, Step
 
 
 class Stack:
@@ -170,7 +170,7 @@ class _LaneDevices(Devices):
     def hold(self, tree: Any) -> Any:
         return self.replicate(tree)
 
-    def scatter(self, tree: Any) -> Any:
+    def scatter(self, tree: Any, axis: int = 0) -> Any:
         return jax.tree.map(np.asarray, tree)
 
     def spread(self, rows: Any) -> jax.Array:
@@ -197,10 +197,11 @@ class _LaneEngine(Engine):
 
     meeting: Meeting
     shared: Shared
-    updates: Callable[[Step], Callable[..., Any]]
+    updates: Callable[[Step | Scanned], Callable[..., Any]]
 
-    def step(self, p: StagePlan) -> Callable[..., Any]:
-        program = self.updates(Step(self.network, optim.kind(p.optimizer), p.trained, p.collects, self.dtype, p.stage.accumulate))
+    def step(self, p: StagePlan, count: int = 1) -> Callable[..., Any]:
+        one = Step(self.network, optim.kind(p.optimizer), p.trained, p.collects, self.dtype, p.stage.accumulate)
+        program = self.updates(Scanned(one, count) if count > 1 else one)
 
         def update(state: TrainState, *rest: Any) -> tuple[TrainState, dict[str, Any]]:
             # What lies below the lowest trained group is no part of the update, and all lanes may have the same.
@@ -256,7 +257,7 @@ class Lanes:
         self.width, self._say = width, say
         self._shared = Shared()
         self._meeting = Meeting(self._shared.round.clear)
-        self._programs: dict[Step, Callable[..., Any]] = {}
+        self._programs: dict[Step | Scanned, Callable[..., Any]] = {}
         self._vectorised = False
         run = setting.engine
         devices = _LaneDevices(**vars(run.devices), shared=self._shared)
@@ -290,7 +291,7 @@ class Lanes:
     def _spread(self, devices: Devices) -> Any:
         return devices.split if self.width % devices.count == 0 else devices.whole
 
-    def _update(self, step: Step) -> Callable[..., Any]:
+    def _update(self, step: Step | Scanned) -> Callable[..., Any]:
         """A step as a lane calls it: (state, hyper, x, labels, weight, key) → (state, sums)."""
         if step not in self._programs:
             self._programs[step] = self._tried(step)
@@ -303,7 +304,7 @@ class Lanes:
 
         return update
 
-    def _tried(self, step: Step) -> Callable[[Mapping[int, Any]], Mapping[int, Any]]:
+    def _tried(self, step: Step | Scanned) -> Callable[[Mapping[int, Any]], Mapping[int, Any]]:
         """The lanes' updates by whichever way is the faster, which is found out at the first call."""
         chosen: list[Callable[[Mapping[int, Any]], Mapping[int, Any]]] = []
 
@@ -314,14 +315,14 @@ class Lanes:
 
         return advance
 
-    def _faster(self, step: Step, calls: Mapping[int, Any]) -> Callable[[Mapping[int, Any]], Mapping[int, Any]]:
+    def _faster(self, step: Step | Scanned, calls: Mapping[int, Any]) -> Callable[[Mapping[int, Any]], Mapping[int, Any]]:
         # Not donated, for lanes may hold the same arrays.
         alone = partial(_in_turn, jax.jit(step, out_shardings=(self._devices.whole, self._devices.whole)))
         first = {i: calls[i] for i in list(calls)[:1]}
-        slow = _seconds(alone, first) * self.width
+        slow = _seconds(alone, first) * self.width / step.count
         side_by_side = partial(self._advance, _vectorised(step, self._spread(self._devices)))
         # What takes this long by itself is bound by its arithmetic: there is nothing to gain, and compiling it again takes long.
-        fast = _seconds(side_by_side, calls) if slow < LONG * self.width else None
+        fast = _seconds(side_by_side, calls) / step.count if slow < LONG * self.width else None
         told = "not tried vectorised" if fast is None else f"vectorised {1e3 * fast:.0f} ms"
         gains = fast is not None and fast < slow
         self._vectorised |= gains
@@ -388,7 +389,7 @@ def _column(values: Sequence[Any]) -> Any:
     return np.stack(values)
 
 
-def _vectorised(step: Step, spread: Any) -> Callable[..., Any]:
+def _vectorised(step: Step | Scanned, spread: Any) -> Callable[..., Any]:
     """A step for all lanes: (leaves of the states [lanes, ...], used up; arguments; forms of both) → (states, sums)."""
 
     def lanes(states: list[jax.Array], rest: list[Any], form: Any, others: Any) -> Any:

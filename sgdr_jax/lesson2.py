@@ -16,7 +16,9 @@ CACHED = Sgdr(cycles=4, cycle_len=2, cycle_mult=2)
 regression on the same activations."""
 
 HEAD = Find("valley", steps=100, orders=3, epochs=10)
-BODY = Find(start=1e-5, stop=0.5, steps=22, orders=2, epochs=10)
+BODY = Find(start=1e-5, stop=0.5, steps=22, orders=2, epochs=10, lowest=3e-4)
+"""After a head that has learned its images by heart the loss has little left to fall, and the finder's choice can be a hundred times too
+low; with this bound such a stage trains: 0.902 instead of 0.895 on scikit-learn's digits."""
 
 
 def lesson2(

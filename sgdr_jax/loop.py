@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .schedules.plateau import Lowered, lowered
+from .spans import spans
 from .state import Hyper, TrainState, Tree
-from .types import Diverged, Reduction
+from .types import Diverged, Preempted, Reduction
 
 
 class Score(NamedTuple):
@@ -26,13 +28,29 @@ class Score(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The best state so far, over all stages."""
+    """The best state so far, over all stages; `highest` is the highest accuracy so far, its own unless there is a `Leeway`."""
 
     score: Score
     params: Tree
     stats: Tree
     stage: int
     cycle: int
+    highest: float
+
+
+class Leeway(NamedTuple):
+    """How far a later state may lie below the highest accuracy so far and still be the best: `errors` standard errors, √(a (1 - a) / n).
+
+    Of states that n validation images cannot tell apart the one that was trained longest is the best. 0: only a better one is.
+    Source: the one-standard-error rule of Breiman et al. 1984.
+    """
+
+    errors: float = 0.0
+    n: int = 1
+
+    def allows(self, score: Score, highest: float) -> bool:
+        """Whether the score is as good as the highest accuracy, as far as can be told; nothing is with a loss that is not finite."""
+        return math.isfinite(score.loss) and score.accuracy >= highest - self.errors * math.sqrt(highest * (1 - highest) / self.n)
 
 
 class Standing(NamedTuple):
@@ -57,24 +75,29 @@ class Work(NamedTuple):
     """The pieces of one stage, closed over data and compiled programs.
 
     Attributes:
-        update: (state, hyper, batch) → (state, sums); donates the state.
+        update: (state, hyper, n batches) → (state, sums of each, [n] or scalars); donates the state. One update for each batch, with
+            that row of hyper: lr [n, groups], the others [n].
         validate: state → row with at least "accuracy" and "loss"; None without validation images.
         log: keeps one row.
         save: (state, standing) keeps a checkpoint.
         tick: told (updates done, smoothed loss).
         keep: told (state, validation row) at each cycle's end, before `save`.
+        leave: asked after each span whether to save and stop there.
     """
 
-    update: Callable[[TrainState, Hyper, Any], tuple[TrainState, dict[str, Any]]]
+    update: Callable[[TrainState, Hyper, Sequence[Any]], tuple[TrainState, dict[str, Any]]]
     validate: Callable[[TrainState], dict[str, Any]] | None
     log: Callable[[dict[str, Any]], None]
     save: Callable[[TrainState, Standing], None]
     tick: Callable[[int, float], None]
     keep: Callable[[TrainState, dict[str, Any]], None] = lambda state, row: None
+    leave: Callable[[], bool] = lambda: False
 
+
+NO_LEEWAY = Leeway()
 
 LAG = 4
-"""Updates whose sums may still be on the device: the host reads a loss this many updates late, so that it never holds the device up."""
+"""Spans whose sums may still be on the device: the host reads losses this many spans late, so that it never holds the device up."""
 
 
 def fit(
@@ -91,6 +114,8 @@ def fit(
     patience: int | None = None,
     plateau: Reduction | None = None,
     save_every: int | None = None,
+    leeway: Leeway = NO_LEEWAY,
+    span: int = 1,
 ) -> tuple[TrainState, Standing]:
     """Trains one stage from update `first` to the end of the schedule, or until the validation loss stops falling.
 
@@ -107,53 +132,73 @@ def fit(
         patience: cycle ends without a lower validation loss until it stops; None never stops.
         plateau: when the rates of all later updates are lowered; None never.
         save_every: saves every so many updates besides the cycle ends.
+        leeway: which state is the best.
+        span: updates that go to the devices at once, see `spans`; the numbers and rows are the same.
 
     Returns:
         (state after the last update, where the stage stands).
 
     Raises:
         Diverged: when the loss is not finite, naming the update.
+        Preempted: once `work.leave` has said so and the state is saved.
     """
-    steps = len(cycle)
-    pending: deque[tuple[int, Hyper, dict[str, Any]]] = deque()
-    smoothed, seen = 0.0, 0
-
-    def settle(limit: int) -> None:
-        nonlocal smoothed, seen
-        while len(pending) > limit:
-            step, used, sums = pending.popleft()
-            loss = float(sums["loss"]) / max(float(sums["weight"]), 1.0)
-            if not math.isfinite(loss):
-                raise Diverged(
-                    f"the training loss is {loss} at update {step} of the stage; use a lower lr, or gradient clipping with optimizer.clip"
-                )
-            seen += 1
-            smoothed = 0.98 * smoothed + 0.02 * loss
-            work.log({"kind": "train", "step": step, "loss": loss, "lr": used.lr.tolist(), "momentum": float(used.momentum)})
-            work.tick(step + 1, smoothed / (1 - 0.98**seen))
-
-    for step in range(first, steps):
-        used = Hyper(*(rows[step] for rows in hyper))
+    steps, late = len(cycle), _Late(work)
+    for step, count in spans(cycle, span, save_every, first):
+        used = Hyper(*(rows[step : step + count] for rows in hyper))
         used = used._replace(lr=np.float32(standing.lowered.scale) * used.lr) if plateau else used
-        state, sums = work.update(state, used, next(batches))
-        pending.append((step, used, sums))
-        settle(LAG)
-        done = step + 1
+        state, sums = work.update(state, used, list(islice(batches, count)))
+        late.add(step, used, sums)
+        done = step + count
         cycle_ends = done == steps or cycle[done] != cycle[step]
         if cycle_ends and work.validate:
-            settle(0)
+            late.settle()
             row = {"kind": "eval", "step": done, "cycle": int(cycle[step]), "split": "valid"} | work.validate(state)
             work.log(row)
             work.keep(state, row)
-            standing = _judge(standing, state, row, copy, stage, int(cycle[step]), patience, last=done == steps)
+            standing = _judge(standing, state, row, copy, stage, int(cycle[step]), patience, leeway, last=done == steps)
             if plateau:
                 standing = standing._replace(lowered=lowered(plateau, standing.lowered, row["loss"]))
-        if cycle_ends or (save_every and done % save_every == 0):
-            settle(0)
+        leave = work.leave()
+        if cycle_ends or leave or (save_every and done % save_every == 0):
+            late.settle()
             work.save(state, standing)
+        if leave:
+            raise Preempted(f"told to make room: saved after update {done} of {steps} of the stage")
         if standing.stopped:
             break
     return state, standing
+
+
+class _Late:
+    """Updates whose sums may still be on the devices: their rows are logged `LAG` spans late, or when the host has to know."""
+
+    def __init__(self, work: Work) -> None:
+        self._work, self._smoothed, self._seen = work, 0.0, 0
+        self._pending: deque[tuple[int, Hyper, dict[str, Any]]] = deque()
+
+    def add(self, start: int, used: Hyper, sums: dict[str, Any]) -> None:
+        """Takes a span's sums, and logs those of one before."""
+        self._pending.append((start, used, sums))
+        self.settle(LAG)
+
+    def settle(self, limit: int = 0) -> None:
+        """Logs until no more than so many spans are left. Raises Diverged when a loss is not finite."""
+        while len(self._pending) > limit:
+            start, used, sums = self._pending.popleft()
+            losses, weights = (np.atleast_1d(np.asarray(sums[name], np.float64)) for name in ("loss", "weight"))
+            means = (losses / np.maximum(weights, 1)).tolist()
+            for step, row in enumerate(zip(means, used.lr.tolist(), used.momentum.tolist(), strict=True), start):
+                self._log(step, *row)
+
+    def _log(self, step: int, loss: float, lr: list[float], momentum: float) -> None:
+        if not math.isfinite(loss):
+            raise Diverged(
+                f"the training loss is {loss} at update {step} of the stage; use a lower lr, or gradient clipping with optimizer.clip"
+            )
+        self._seen += 1
+        self._smoothed = 0.98 * self._smoothed + 0.02 * loss
+        self._work.log({"kind": "train", "step": step, "loss": loss, "lr": lr, "momentum": momentum})
+        self._work.tick(step + 1, self._smoothed / (1 - 0.98**self._seen))
 
 
 def _judge(
@@ -164,14 +209,16 @@ def _judge(
     stage: int,
     cycle: int,
     patience: int | None,
+    leeway: Leeway,
     *,
     last: bool,
 ) -> Standing:
     """The standing after a cycle's validation."""
     score = Score(row["accuracy"], row["loss"])
     best = standing.best
-    if score.beats(best.score if best else None):
-        best = Best(score, copy(state.params), copy(state.stats), stage, cycle)
+    highest = max(score.accuracy, best.highest) if best else score.accuracy
+    if leeway.allows(score, highest) if leeway.errors else score.beats(best.score if best else None):
+        best = Best(score, copy(state.params), copy(state.stats), stage, cycle, highest)
     lower = score.loss < standing.lowest
     stale = 0 if lower else standing.stale + 1
     reason = ""

@@ -25,7 +25,7 @@ class Memory(NamedTuple):
         stage, step: position: updates done in that stage.
         lr: peak rates of the stage, found or given.
         lowest, stale, stopped: see `loop.Standing`.
-        best: accuracy, loss, stage and cycle of the best state, or None before the first validation.
+        best: accuracy, loss, stage and cycle of the best state, and the highest accuracy, or None before the first validation.
         seconds: spent in the stage so far.
         stages: summaries of the finished stages.
         lowered: see `loop.Standing`; None before the first cycle's end.
@@ -58,8 +58,8 @@ def restore(setting: Setting, folder: Path, memory: Memory, like: TrainState) ->
     arrays = setting.engine.devices.hold(told(together(read if leads() else lambda: shapes)))
     best = None
     if memory.best:
-        accuracy, loss, stage, cycle = memory.best
-        best = Best(Score(accuracy, loss), arrays["best"]["params"], arrays["best"]["stats"], int(stage), int(cycle))
+        accuracy, loss, stage, cycle, highest = memory.best
+        best = Best(Score(accuracy, loss), arrays["best"]["params"], arrays["best"]["stats"], int(stage), int(cycle), highest)
     return TrainState(**arrays["state"]), best
 
 

@@ -30,6 +30,11 @@ SHARD_FROM = 1 << 16
 """Elements from which an array of a sharded network is split: smaller ones cost more time than they take memory."""
 
 
+def split_at(axis: int) -> PartitionSpec:
+    """An axis split over the devices, all others whole."""
+    return PartitionSpec(*[None] * axis, AXIS)
+
+
 class Rows(Protocol):
     """What can be indexed by rows, such as `canvas.Pixels` or an array."""
 
@@ -68,7 +73,7 @@ class Devices:
     @property
     def split(self) -> NamedSharding:
         """The first axis split over the devices."""
-        return NamedSharding(self.mesh, PartitionSpec(AXIS))
+        return NamedSharding(self.mesh, split_at(0))
 
     def home(self, shape: tuple[int, ...]) -> NamedSharding:
         """How an array of the network lies: whole, or its longest axis that can be divided evenly is split if it is large and `sharded`."""
@@ -76,7 +81,7 @@ class Devices:
         if not self.sharded or self.count == 1 or np.prod(shape) < SHARD_FROM or not fits:
             return self.whole
         axis = max(fits, key=shape.__getitem__)
-        return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, AXIS))
+        return NamedSharding(self.mesh, split_at(axis))
 
     def hold(self, tree: Any) -> Any:
         """Puts the arrays of a network or its training state where they belong; always fresh buffers, so that the result may be donated."""
@@ -86,14 +91,15 @@ class Devices:
         """Puts a copy of every array on every device; always fresh buffers, so that the result may be donated."""
         return jax.tree.map(lambda x: self._put(x, self.whole), tree)
 
-    def scatter(self, tree: Any) -> Any:
-        """Splits the first axis of every host array over the devices; its length must be a multiple of their number.
+    def scatter(self, tree: Any, axis: int = 0) -> Any:
+        """Splits an axis of every host array over the devices; its length must be a multiple of their number.
 
         With several hosts each must give the whole arrays, and the same.
         """
+        split = NamedSharding(self.mesh, split_at(axis))
         if self.whole.is_fully_addressable:
-            return jax.device_put(tree, self.split)
-        return jax.tree.map(lambda x: self._put(x, self.split), tree)
+            return jax.device_put(tree, split)
+        return jax.tree.map(lambda x: self._put(x, split), tree)
 
     def scatter_own(self, part: np.ndarray) -> jax.Array:
         """An array split by its first axis over the devices, of which each host gives its own part."""
@@ -127,10 +133,10 @@ class Devices:
     def compile_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Compiles a training step (state, hyper, x, labels, weight, key) → (state, sums): the state is donated and lies as `home` says.
 
-        Gradients, sums and batch statistics are those of the whole batch. A step that cannot say what its parts have to agree on (it
-        has no method `over`) is spread by the compiler.
+        Gradients, sums and batch statistics are those of the whole batch, which lies along the axis `step.batch_axis` of x, labels and
+        weight. A step that cannot say what its parts have to agree on (it has no method `over`) is spread by the compiler.
         """
-        over = getattr(step, "over", None)
+        over, axis = getattr(step, "over", None), getattr(step, "batch_axis", 0)
         if self.sharded and self.count > 1:
 
             def placed(state: Any, *rest: Any) -> Any:
@@ -142,8 +148,8 @@ class Devices:
         if over is None or self.count == 1:
             return jax.jit(step, donate_argnums=0, out_shardings=(self.whole, self.whole))
         if self.backend == "pmap":
-            return _Pmapped(self, over(AXIS))
-        whole, split = PartitionSpec(), PartitionSpec(AXIS)
+            return _Pmapped(self, over(AXIS), axis)
+        whole, split = PartitionSpec(), split_at(axis)
         # What is computed from sums over all parts is the same on every device; the check of that knows no custom gradients.
         specs: Any = {"in_specs": (whole, whole, split, split, split, whole), "out_specs": (whole, whole), "check_vma": False}
         return jax.jit(jax.shard_map(over(AXIS), mesh=self.mesh, **specs), donate_argnums=0)
@@ -164,22 +170,23 @@ class Devices:
 
 
 class _Pmapped:
-    """A training step under jax.pmap, called with arrays as they lie for jit: whole, or split by their first axis.
+    """A training step under jax.pmap, called with arrays as they lie for jit: whole, or split along the axis of the batch.
 
     pmap maps over an axis of the length of the devices, so a batch [b, …] becomes [devices, b / devices, …]; where it lies does not
     change. The state is mapped over no axis, in or out: as pmap is made of jit and shard_map, it lies whole on every device.
     """
 
-    def __init__(self, devices: Devices, step: Callable[..., Any]) -> None:
-        count, split = devices.count, devices.split
-        self._devices = devices
-        self._fold = jax.jit(
-            lambda batch: jax.tree.map(lambda x: x.reshape(count, len(x) // count, *x.shape[1:]), batch), out_shardings=split
-        )
+    def __init__(self, devices: Devices, step: Callable[..., Any], axis: int) -> None:
+        self._devices, self._split = devices, NamedSharding(devices.mesh, split_at(axis))
+
+        def folded(x: jax.Array) -> jax.Array:
+            return x.reshape(*x.shape[:axis], devices.count, x.shape[axis] // devices.count, *x.shape[axis + 1 :])
+
+        self._fold = jax.jit(lambda batch: jax.tree.map(folded, batch), out_shardings=self._split)
         self._step = jax.pmap(
             step,
             axis_name=AXIS,
-            in_axes=(None, None, 0, 0, 0, None),
+            in_axes=(None, None, axis, axis, axis, None),
             out_axes=None,
             devices=devices.mesh.devices.flatten().tolist(),
             donate_argnums=0,
@@ -198,7 +205,7 @@ class _Pmapped:
     def lower(self, state: Any, hyper: Any, x: Any, labels: Any, weight: Any, key: Any) -> Any:
         """The step for arrays, or shapes, as of a call."""
         folded = jax.tree.map(
-            lambda a, b: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=self._devices.split),
+            lambda a, b: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=self._split),
             jax.eval_shape(self._fold, (x, labels, weight)),
             (x, labels, weight),
         )

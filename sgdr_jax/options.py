@@ -111,8 +111,8 @@ class TrainCommand:
 
 @dataclass
 class SweepCommand:
-    """Runs a sweep: a base experiment along axes of its fields, or a search among them. What is finished is not repeated, what was interrupted goes on, what
-    fails is shown and stops no other run. The other options change the base."""
+    """Runs a sweep: a base experiment along axes of its fields, or a search among them. What is finished is not repeated, what was
+    interrupted goes on, what fails is shown and stops no other run. The other options change the base."""
 
     experiment: Overrides
     dir: Path | None = None
@@ -176,6 +176,8 @@ class EvalCommand:
     """The run folder."""
     split: Literal["train", "valid", "test"] = "valid"
     """Which images."""
+    network: str = ""
+    """A network kept at a cycle's end, or an average of weights, by its name in RUN/snapshots; by default the final one."""
     tta_views: int | None = None
     """Augmented views beside the plain one; by default as in the experiment, 0 for none."""
     out: Path | None = None
@@ -198,6 +200,8 @@ class PredictCommand:
     """Image files, or folders of them."""
     run: Path = field(kw_only=True)
     """The run folder."""
+    network: str = field(default="", kw_only=True)
+    """A network kept at a cycle's end, or an average of weights, by its name in RUN/snapshots; by default the final one."""
     out: Path | None = field(default=None, kw_only=True)
     """Where the CSV goes; by default the terminal."""
     tta_views: int | None = field(default=None, kw_only=True)

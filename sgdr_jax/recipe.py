@@ -20,7 +20,7 @@ from .config import Experiment, Find
 from .config_json import config_hash, to_json
 from .hosts import leads, led, same, several, together
 from .logbook import Logbook, check_run, open_run, read, read_summary
-from .loop import Best, Standing, Work, fit
+from .loop import Best, Leeway, Standing, Work, fit
 from .memory import Memory
 from .plan import StagePlan, as_csv, describe, ratios
 from .progress import Quiet
@@ -41,8 +41,9 @@ def _stage_summary(
     evals = [row for row in rows if row["kind"] == "eval"]
     if not losses or (standing.best and not evals):
         raise InputError(f"run folder {book.path} has lost its rows of stage {p.stage.name!r} in metrics.jsonl; use another --run")
-    at = max(evals, key=lambda row: (row["accuracy"], -row["loss"]), default={"loss": None, "accuracy": None})
     best = standing.best if standing.best and standing.best.stage == p.index else None
+    judged = [row for row in evals if row["cycle"] == best.cycle] if best else evals
+    at = max(judged, key=lambda row: (row["accuracy"], -row["loss"]), default={"loss": None, "accuracy": None})
     return {
         "name": p.stage.name,
         "size": p.size,
@@ -100,7 +101,7 @@ def _keeping(
             lowest=float(standing.lowest) if np.isfinite(standing.lowest) else None,
             stale=standing.stale,
             stopped=standing.stopped,
-            best=[b.score.accuracy, b.score.loss, b.stage, b.cycle] if b else None,
+            best=[b.score.accuracy, b.score.loss, b.stage, b.cycle, b.highest] if b else None,
             seconds=spent(),
             stages=done,
             lowered=list(standing.lowered) if np.isfinite(standing.lowered.best) else None,
@@ -148,14 +149,8 @@ def run_stage(
     log, save = _keeping(setting, p, book, rates, done, spent)
     if first < p.steps and not standing.stopped:
         with ui.bar(p.stage.name, p.steps - first) as tick:
-            work = Work(
-                stage.update,
-                stage.validate,
-                log,
-                save,
-                lambda _, loss: tick(1, note=f"loss {loss:.3f}"),
-                partial(_snapshot, setting, p, book),
-            )
+            keep = partial(_snapshot, setting, p, book)
+            work = Work(stage.updates, stage.validate, log, save, lambda _, loss: tick(1, note=f"loss {loss:.3f}"), keep, setting.leave)
             batches = stage_batches(setting, p, first, p.steps)
             state, standing = fit(
                 state,
@@ -170,6 +165,8 @@ def run_stage(
                 patience=p.stage.patience,
                 plateau=p.table.plateau,
                 save_every=setting.experiment.checkpoint_steps,
+                leeway=Leeway(setting.experiment.leeway, len(setting.data.labels.get("valid", ())) or 1),
+                span=stage.span,
             )
     if leads():
         ensemble.keep_average(book.path, state, p.optimizer, p.size)

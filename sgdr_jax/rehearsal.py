@@ -14,12 +14,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 
 from . import tta
 from .engine import Engine, Tick
 from .evaluate import view_logits
 from .feed import Images
-from .mesh import Devices
+from .mesh import Devices, split_at
 from .plan import StagePlan
 from .progress import Quiet
 from .sampling import Batch, eval_batches
@@ -34,8 +35,8 @@ class _Shapes(Devices):
     def _put(self, x: Any, sharding: Any) -> Any:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
-    def scatter(self, tree: Any) -> Any:
-        return jax.tree.map(lambda x: self._put(x, self.split), tree)
+    def scatter(self, tree: Any, axis: int = 0) -> Any:
+        return jax.tree.map(lambda x: self._put(x, NamedSharding(self.mesh, split_at(axis))), tree)
 
     def scatter_own(self, part: Any) -> Any:
         return jax.ShapeDtypeStruct((len(part) * jax.process_count(), *part.shape[1:]), part.dtype, sharding=self.split)
@@ -50,8 +51,8 @@ class _Rehearsal(Engine):
 
     rehearsing = True
 
-    def step(self, p: StagePlan) -> Callable[..., Any]:
-        return _compiling(super().step(p))
+    def step(self, p: StagePlan, count: int = 1) -> Callable[..., Any]:
+        return _compiling(super().step(p, count))
 
     def map(
         self, function: Callable[[Batch, Any], jax.Array], n: int, images: Images | None = None, tick: Tick | None = None, first: int = 0
@@ -97,7 +98,9 @@ def rehearse(setting: Setting, p: StagePlan) -> None:
     hyper = hyper_rows(shapes, p, (0.0,) * len(p.trained))
     (fed,) = stage_batches(shapes, p, 0, 1)
     for size in dict.fromkeys(p.sizes.tolist()):
-        stage.update(stage.state, Hyper(*(rows[0] for rows in hyper)), fed._replace(size=size))
+        for count in {1, stage.span}:
+            rows = Hyper(*(np.repeat(rows[:1], count, axis=0) for rows in hyper))
+            stage.updates(stage.state, rows, [fed._replace(size=size)] * count)
     if stage.validate:
         stage.validate(stage.state)
 

@@ -41,6 +41,7 @@ class Setting(NamedTuple):
         loaded: where they come from.
         due: whether it is time for a checkpoint, asked at each cycle's end (see `Pace`).
         watch: told the row of each cycle's end, before its checkpoint; ends the run by raising `Pruned`.
+        leave: whether to save and stop, asked after every span of updates (see `preemption`).
     """
 
     experiment: Experiment
@@ -53,6 +54,7 @@ class Setting(NamedTuple):
     loaded: Loaded
     due: Callable[[], bool] = lambda: True
     watch: Callable[[dict[str, Any]], None] = lambda row: None
+    leave: Callable[[], bool] = lambda: False
 
 
 class Pace:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ from .progress import Quiet
 from .rng import key_for
 from .sampling import Batch, example_weights, repeated, train_batches
 from .setting import Setting, activations, augmentations
+from .spans import fewest
 from .state import Hyper, TrainState, Tree
 
 
@@ -54,11 +55,21 @@ def strength_at(p: StagePlan, step: int) -> np.float32 | None:
 
 
 class StageRun(NamedTuple):
-    """One stage made ready: its first state, how it is updated, and how it is validated where there are images for that."""
+    """One stage made ready: its first state, how it is updated, and how it is validated where there are images for that.
+
+    Attributes:
+        state: before the first update.
+        update: one update.
+        validate: as in `loop.Work`.
+        updates: as `loop.Work.update`, for one batch or `span` batches.
+        span: updates that go to the devices at once.
+    """
 
     state: TrainState
     update: Callable[[TrainState, Hyper, Fed], tuple[TrainState, dict[str, Any]]]
     validate: Callable[[TrainState], dict[str, Any]] | None
+    updates: Callable[[TrainState, Hyper, Sequence[Fed]], tuple[TrainState, dict[str, Any]]]
+    span: int
 
 
 def first_state(run: Engine, p: StagePlan, params: Tree, stats: Tree) -> TrainState:
@@ -78,13 +89,20 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
     frozen = [{g: tree[g] for g in p.frozen} for tree in (params, stats)]
     cached = run.devices.spread(activations(setting, p, params, stats, "train", copies, ui)) if p.stage.precompute else None
     valid = run.devices.spread(activations(setting, p, params, stats, "valid", 0, ui)) if p.frozen and held_out else None
-    step = run.step(p)
+    span = span_of(setting, p)
+    step, several = run.step(p), run.step(p, span) if span > 1 else None
 
     mixes = any(a.does("mix") for a in augment) and cached is None
 
+    def counted(batch: Batch, axis: int = 0) -> tuple[jax.Array, jax.Array]:
+        return run.devices.scatter((batch.weight * weights[batch.index], labels[batch.index]), axis)
+
+    def from_cache(batch: Batch, axis: int = 0) -> jax.Array:
+        return run.rows(cached, run.devices.scatter(batch.draw if copies else batch.index, axis))
+
     def inputs(fed: Fed, target: Any) -> tuple[jax.Array, Any]:
         if cached is not None:
-            return run.rows(cached, run.devices.scatter(fed.batch.draw if copies else fed.batch.index)), target
+            return from_cache(fed.batch), target
         draw = run.devices.scatter(fed.batch.draw)
         pixels = (
             run.augmented(fed.images, draw, keys["augment"], fed.strength, augmentations=augment, size=fed.size)
@@ -96,10 +114,17 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
         return run.forward(*frozen, pixels, start=None, stop=p.start) if p.frozen else pixels, target
 
     def update(state: TrainState, hyper: Hyper, fed: Fed) -> tuple[TrainState, dict[str, Any]]:
-        index = fed.batch.index
-        weight, target = run.devices.scatter((fed.batch.weight * weights[index], labels[index]))
+        weight, target = counted(fed.batch)
         x, target = inputs(fed, target)
         return step(state, hyper, x, target, weight, keys["dropout"])
+
+    def updates(state: TrainState, hyper: Hyper, feds: Sequence[Fed]) -> tuple[TrainState, dict[str, Any]]:
+        if several is None or len(feds) == 1:
+            (fed,) = feds
+            return update(state, Hyper(*(rows[0] for rows in hyper)), fed)
+        batch = Batch(*map(np.stack, zip(*(fed.batch for fed in feds), strict=True)))
+        weight, target = counted(batch, axis=1)
+        return several(state, hyper, from_cache(batch, axis=1), target, weight, keys["dropout"])
 
     moving = [g for g in p.collects if g != "head"]  # how far their statistics are from those that the weights came with
 
@@ -114,7 +139,19 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
         drift = {} if run.rehearsing else bn.drift(*({g: tree[g] for g in moving} for tree in (setting.stats, state.stats)))
         return judge(rows, setting.data.labels["valid"]) | ({"drift": drift} if drift else {})
 
-    return StageRun(run.devices.hold(first_state(run, p, params, stats)), update, validate if held_out else None)
+    if span > 1:
+        ui.say(f"  {span} updates go to the devices at once")
+    return StageRun(run.devices.hold(first_state(run, p, params, stats)), update, validate if held_out else None, updates, span)
+
+
+def span_of(setting: Setting, p: StagePlan) -> int:
+    """Updates of a stage that go to the devices at once: as `Parallel.steps_per_execution` says, where activations are cached."""
+    if not p.stage.precompute:
+        return 1
+    if wanted := setting.experiment.parallel.steps_per_execution:
+        return wanted
+    # A convolution that trains is slower within a scan on CPU, forty times in places.
+    return fewest(p.table.cycle, setting.experiment.checkpoint_steps) if p.trained == ("head",) else 1
 
 
 def cached_logits(setting: Setting, params: Tree, stats: Tree, size: int, split: str, ui: Quiet) -> np.ndarray | None:

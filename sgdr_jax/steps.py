@@ -1,4 +1,4 @@
-"""The pure functions that get compiled: one training update, and running a part of the network.
+"""The pure functions that get compiled: one training update, several in a row, and running a part of the network.
 
 A network is run as frozen prefix → trained rest, so no backward pass exists below the lowest trained group, and the same compiled
 prefix serves head training, the activation cache and evaluation.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +42,8 @@ class Step:
     dtype: Any = jnp.float32
     accumulate: int = 1
     axis: str | None = None
+    batch_axis: ClassVar[int] = 0
+    count: ClassVar[int] = 1
 
     def over(self, axis: str) -> Step:
         """The same update for one device's part of the batch."""
@@ -110,6 +112,31 @@ class Step:
         # The loss subtracts the largest logit; its gradient compares, so the logits must be computed once only.
         logits = jax.lax.optimization_barrier(logits)
         return jnp.sum(metrics.losses(logits, labels, hyper.label_smoothing) * weight) / whole, (logits, stats)
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """`count` consecutive updates as one program: of `Step`'s arguments hyper, x, labels and weight have a further first axis [count],
+    and so have the sums. The numbers are those of one update after the other."""
+
+    step: Step
+    count: int
+    batch_axis: ClassVar[int] = 1
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """As of the step."""
+        return self.step.trained
+
+    def over(self, axis: str) -> Scanned:
+        """The same updates for one device's part of the batches."""
+        return replace(self, step=self.step.over(axis))
+
+    def __call__(
+        self, state: TrainState, hyper: Hyper, x: Array, labels: Any, weight: Array, key: Key[Array, ""]
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """The state after all updates, and the sums of each."""
+        return jax.lax.scan(lambda now, given: self.step(now, *given, key), state, (hyper, x, labels, weight))
 
 
 def forward(

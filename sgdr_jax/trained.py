@@ -66,8 +66,13 @@ class Trained(NamedTuple):
         return self.label(label) if self.multi_label else self.classes[int(label)]
 
 
-def open_trained(folder: str | Path) -> Trained:
-    """Opens a run folder. Raises InputError when it is none, or its run has not finished."""
+def open_trained(folder: str | Path, name: str = "") -> Trained:
+    """Opens a run folder. Raises InputError when it is none, or its run has not finished.
+
+    Args:
+        folder: of the run.
+        name: of a network that was kept at a cycle's end, or of an average of weights; "" for the final network.
+    """
     run = read(folder)
     experiment = from_json(run.config)
     require(isinstance(experiment, Experiment), "config.json", str(folder), "name the folder of a run")
@@ -75,15 +80,19 @@ def open_trained(folder: str | Path) -> Trained:
         if run.summary:
             raise InputError(f"run folder {folder} has kept no network; run its sweep in another --dir with --keep final")
         raise InputError(f"run folder {folder} holds no final network; finish the run with `sgdr-jax train FILE --run {folder} --resume`")
-    try:
-        facts = checkpoint.verify(run.path, "final")
-    except checkpoint.Damaged as error:
-        raise InputError(f"{error}; restore it, or run the experiment again") from error
+    facts = _facts(run.path, "final")
+    arrays, place, temperatures = "final", run.path, run.summary.get("calibration", {}).get("valid", {})
+    if name:
+        arrays, place, temperatures = name, run.path / "snapshots", {}  # those of the final network would not fit
+        there = sorted(path.name for path in place.iterdir() if path.name != "ema") if place.is_dir() else []
+        known = f"the run has kept {', '.join(there)}" if there else "the run has kept no snapshots"
+        require(name in there, "network", name, f"{known}; leave it out for the final network")
+        facts |= {"size": _facts(place, name)["size"]}
     network = experiment.model.build(len(facts["classes"]), facts["channels"]).normalised(facts["mean"], facts["std"])
     programs = engine(experiment, network)
     params, stats = network.init(key_for(experiment.seed, "init"))
-    arrays = checkpoint.restore(run.path, "final", {"params": params, "stats": stats})
-    params, stats = programs.devices.hold((arrays["params"], arrays["stats"]))
+    found = checkpoint.restore(place, arrays, {"params": params, "stats": stats})
+    params, stats = programs.devices.hold((found["params"], found["stats"]))
     return Trained(
         experiment,
         programs,
@@ -95,8 +104,15 @@ def open_trained(folder: str | Path) -> Trained:
         facts["canvas"],
         facts["multi_label"],
         facts.get("data", ""),
-        {kind: found["temperature"] for kind, found in run.summary.get("calibration", {}).get("valid", {}).items()},
+        {kind: fitted["temperature"] for kind, fitted in temperatures.items()},
     )
+
+
+def _facts(place: Path, name: str) -> dict[str, Any]:
+    try:
+        return dict(checkpoint.verify(place, name))
+    except checkpoint.Damaged as error:
+        raise InputError(f"{error}; restore it, or run the experiment again") from error
 
 
 class Predictions(NamedTuple):
@@ -122,7 +138,7 @@ def expand(paths: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in paths:
         path = Path(name)
-        require(bool(name) and path.exists(), "path", name, "name image files, or folders of them")
+        require(bool(name) and path.exists(), "path", name, "there is no such file or folder; name image files, or folders of them")
         inside = sorted(str(p) for p in path.rglob("*") if is_image(p)) if path.is_dir() else [str(path)]
         require(bool(inside), "path", str(path), "name a folder that holds image files")
         found += inside

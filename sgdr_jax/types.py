@@ -39,6 +39,13 @@ def without_password(text: str) -> str:
     return re.sub(r"(://[^:/@\s]*:)[^\s]*@", r"\1***@", text)
 
 
+class Preempted(Exception):
+    """A run that was told to make room has saved and ends; the same command goes on from there. The process ends with `code`."""
+
+    code = 75
+    """EX_TEMPFAIL of sysexits.h: a failure that passes, try again."""
+
+
 class InUse(InputError):
     """Another process has the run folder."""
 

@@ -16,13 +16,14 @@ FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in sor
 # A module imports from earlier lines only, or from its own folder.
 LAYERS = (
     "types rng trees progress labels caches style meeting",
-    "examples significance snapshots",
+    "examples significance snapshots spans",
     "config decode",
     "config_json",
     "search",
     "placement canvas sweep",
     "schedules augment models datasets metrics sampling torch_file state",
     "compilation hosts calibrate rescale",
+    "preemption",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
     "bystander choices refit ledger store crew survey steps plan loop lr_finder precompute tta pretrained measure",
     "trials study",
@@ -73,8 +74,8 @@ DOORS = {
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
 WITHOUT_JAX = """__init__ types progress labels caches style examples significance snapshots config config_json weights decode
-    placement canvas lesson2 choices refit sampling pipeline survey plan report compare charts answers logbook tables options parsing
-    cli experiment_file sweep ledger store crew meeting launch commands schedules augment models datasets metrics calibrate
+    placement canvas lesson2 choices refit sampling pipeline survey spans plan report compare charts answers logbook tables
+    options parsing cli experiment_file sweep ledger store crew meeting launch commands schedules augment models datasets metrics calibrate
     rescale
     search
     trials

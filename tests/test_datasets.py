@@ -153,7 +153,9 @@ def test_unlabelled_test_folder_is_left_out(tmp_path):
         ({}, "empty"),
         ({"a": 3}, r"two classes, found \['a'\]"),
         ({"train/a": 2, "train/b": 2, "valid/c": 1}, r'classes in "valid" is \[\'c\'\]'),
-        ({"train/a": 2, "train/b": 2, "valid/a": 1, "val/a": 1}, "both valid and val"),
+        ({"train/a": 2, "train/b": 2, "valid/a": 1, "val/a": 1}, "both val and valid"),
+        ({"Train/a": 2, "Train/b": 2, "train/a": 2}, "both Train and train"),
+        ({"a": 3, ".": 5}, r"two classes, found \['a'\] and 5 images in none"),
         ({"a": 1, "b": 1}, "at least two images of a class"),
     ],
 )
@@ -165,6 +167,20 @@ def test_folder_errors(tmp_path, counts, words):
     with pytest.raises(InputError, match=words) as error:
         ImageFolder(str(root)).open()
     assert "\n" not in str(error.value)
+
+
+def test_splits_may_be_in_capitals_and_what_an_archive_of_macos_brings_is_no_class(tmp_path):
+    tree(tmp_path, {"Train/a": 2, "Train/b": 2, "Validation/a": 1, "Test/b": 3, "__MACOSX": 1})
+    source = ImageFolder(str(tmp_path)).open()
+    assert source.classes == ("a", "b") and source.sizes == {"train": 4, "valid": 1, "test": 3}
+    tree(tmp_path / "flat", {"a": 2, "b": 2, "__MACOSX/a": 1})
+    assert ImageFolder(str(tmp_path / "flat")).open().classes == ("a", "b")
+
+
+def test_a_file_in_place_of_the_folder_is_told(tmp_path):
+    (tmp_path / "x.zip").write_bytes(b"")
+    with pytest.raises(InputError, match="that is a file; give the folder"):
+        ImageFolder(str(tmp_path / "x.zip")).open()
 
 
 def test_class_folder_without_images_is_named(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdr_jax import AdamW, Eval, Experiment, Snapshots, Stage, bn, checkpoint, ensemble, metrics
+from sgdr_jax import AdamW, Eval, Experiment, InputError, Snapshots, Stage, bn, checkpoint, ensemble, metrics
 from sgdr_jax.augment import side_on
 from sgdr_jax.config import Sgd
 from sgdr_jax.datasets import Synthetic
@@ -19,6 +19,7 @@ from sgdr_jax.recipe import run
 from sgdr_jax.schedules import Sgdr
 from sgdr_jax.setting import prepare
 from sgdr_jax.snapshots import chosen
+from sgdr_jax.trained import evaluate_split, open_trained
 
 from . import helpers
 from .helpers import Tiny, batch, fresh, hyper, program, same_bits, seeded
@@ -146,6 +147,22 @@ def test_the_numbers_are_those_of_the_kept_networks(finished):
     assert found == pytest.approx(by_name["average of all weights"]["test"]["loss"], rel=1e-4)
     saved = checkpoint.restore(snapshots(folder), "average-uniform", like)
     assert same_bits(saved["params"], params)
+
+
+def test_a_kept_network_can_be_opened_by_its_name(finished):
+    folder, summary = finished
+    rows = {row["name"]: row for row in summary["snapshots"]}
+    last = names(folder)[-1]
+    by_name = {name: rows[f"last ({name})" if name == last else name] for name in names(folder)}
+    by_name |= {"average-uniform": rows["average of all weights"], "average-ema": rows["moving average of weights"]}
+    for name, row in by_name.items():
+        net = open_trained(folder, name)
+        seen = evaluate_split(net, "test").views.measures
+        assert seen["loss"] == pytest.approx(row["test"]["loss"], rel=1e-5) and seen["accuracy"] == row["test"]["accuracy"]
+        assert net.temperatures == {} and open_trained(folder).temperatures
+    for name in ("ema", "stage-9-cycle-0000", "../final"):
+        with pytest.raises(InputError, match=f"network is '{name}'; the run has kept average-ema, .*; leave it out for the final network"):
+            open_trained(folder, name)
 
 
 class Killed(Exception):

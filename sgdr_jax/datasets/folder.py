@@ -14,7 +14,8 @@ from . import files, splits
 
 @dataclass(frozen=True)
 class ImageFolder(Dataset):
-    """Images in one folder per class: `root/train/CLASS/*` with `root/valid` (or `val`) and `root/test` beside it, or `root/CLASS/*`.
+    """Images in one folder per class: `root/train/CLASS/*` with `root/valid` (or `val`, `validation`) and `root/test` beside it, in
+    small letters or capitals, or `root/CLASS/*`.
 
     Where there is no validation folder, a share of each class is held out of the training images. A `test` folder without class
     folders holds unlabelled images and is left to `predict`. Hidden files and files that are no images by extension are ignored.
@@ -39,9 +40,11 @@ class ImageFolder(Dataset):
         class that only the validation or test folder knows."""
         root = files.folder(self.root, "data.root")
         require(any(root.iterdir()), "data.root", self.root, "the folder is empty; give one with a folder per class")
-        found = _split_folders(root) if files.subfolders(root / "train") else {"train": _by_class(root, root)}
+        found = _split_folders(root) or {"train": _by_class(root, root)}
         classes = list(found["train"])
-        require(len(classes) >= 2, "data.root", self.root, f"needs a folder for each of at least two classes, found {classes}")
+        loose = sum(files.is_image(path) for path in root.iterdir())
+        there = f"found {classes}" + (f" and {loose:,} images in none" if loose else "")
+        require(len(classes) >= 2, "data.root", self.root, f"needs a folder for each of at least two classes, {there}")
         for split, by_class in found.items():
             unknown = sorted(set(by_class) - set(classes))
             require(not unknown, f'data.root: classes in "{split}"', unknown[:5], "train has no folder of that name; rename or remove it")
@@ -54,14 +57,16 @@ class ImageFolder(Dataset):
 
 
 def _split_folders(root: Path) -> dict[str, dict[str, list[files.ImageFile]]]:
-    found = {"train": _by_class(root / "train", root)}
-    valid = [name for name in ("valid", "val") if files.subfolders(root / name)]
-    if len(valid) == 2:
-        raise InputError(f"data.root is {str(root)!r}; it has both valid and val, keep one of them")
-    for split, name in (*(("valid", name) for name in valid), ("test", "test")):
-        if files.subfolders(root / name):
-            found[split] = _by_class(root / name, root)
-    return found
+    """Split to class to images; {} where there is no folder of training images."""
+    folders = [(path.name.lower(), path) for path in files.subfolders(root) if files.subfolders(path)]
+    names = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
+    found = {split: [path for name, path in folders if name in known] for split, known in names.items()}
+    if not found["train"]:
+        return {}
+    for paths in found.values():
+        if len(paths) > 1:
+            raise InputError(f"data.root is {str(root)!r}; it has both {' and '.join(path.name for path in paths)}, keep one of them")
+    return {split: _by_class(paths[0], root) for split, paths in found.items() if paths}
 
 
 def _by_class(folder: Path, root: Path) -> dict[str, list[files.ImageFile]]:
