@@ -30,7 +30,7 @@ LAYERS = (
     "evaluate setting show familiar communication answers",
     "bn",
     "stage trained",
-    "rehearsal lanes ensemble",
+    "rehearsal lanes ensemble pace",
     "memory",
     "outcome",
     "recipe",
