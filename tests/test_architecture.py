@@ -22,7 +22,7 @@ LAYERS = (
     "placement canvas sweep",
     "schedules augment models datasets metrics sampling torch_file state",
     "compilation hosts calibrate rescale",
-    "preemption",
+    "preemption watch",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
     "bystander choices refit ledger store crew survey steps plan loop lr_finder precompute tta pretrained measure",
     "feed report tables options compare launch",
