@@ -173,9 +173,10 @@ def _train(command: TrainCommand, file: str) -> None:
     require(bool(command.run) or not command.resume, "--resume", True, "name the run folder with --run DIR")
     from . import hosts
     from .preemption import listening
+    from .watch import watching
 
     hosts.start(**vars(command.hosts))
-    with hosts.ending(), listening() as leave:
+    with hosts.ending(), watching(), listening() as leave:
         _train_here(command, file, Terminal() if hosts.leads() else Quiet(), hosts.led, leave)
 
 

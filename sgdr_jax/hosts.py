@@ -24,8 +24,8 @@ import numpy as np
 
 from .types import InputError, Preempted
 
-HEARTBEAT = 30
-"""Seconds without a sign of life after which a host counts as dead, and all others end."""
+HEARTBEAT = 60
+"""Seconds without a sign of life after which jax ends all other hosts; where `watch` watches, it is sooner and says why."""
 
 
 def around(environment: dict[str, str] | None = None) -> str:

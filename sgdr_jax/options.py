@@ -64,6 +64,8 @@ class NewCommand:
     """Name of the network; `sgdr-jax models` lists them."""
     budget: float | None = None
     """Epochs of the last stage, in which everything trains; by default 1 + 2 + 4."""
+    minutes: float | None = None
+    """Minutes that the last stage may take on this machine, in place of epochs: some updates are timed."""
     measure: bool = True
     """Look how familiar the images are to the network's ImageNet classifier (takes some seconds, needs the weights)."""
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from sgdr_jax.config_json import config_hash
 from sgdr_jax.launch.local import free_port
 from sgdr_jax.options import Hosts
 from sgdr_jax.types import InputError
+from sgdr_jax.watch import Silence
 
 from .helpers import experiment
 
@@ -201,6 +203,42 @@ def test_the_death_of_a_host_ends_the_other_soon(file: Path, tmp_path: Path) -> 
     other.communicate()
     assert ours.returncode == 2 and "error: another host is gone, and its log says why; go on with --resume" in text
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_a_host_that_hangs_ends_the_other_with_its_name(file: Path, tmp_path: Path, frozen: int) -> None:
+    slow = file.with_name("slow.py")
+    slow.write_text(EXPERIMENT + DYING.replace("done[0] += 1", "__import__('time').sleep(0.5)"))
+    both = start(slow, tmp_path / "run", 2)
+    until = time.monotonic() + 100
+    while not (tmp_path / "run/metrics.jsonl").exists() or not losses(tmp_path / "run"):
+        assert time.monotonic() < until and both[0].poll() is None
+        time.sleep(0.2)
+    both[frozen].send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    text, _ = both[1 - frozen].communicate(timeout=60)
+    seconds = time.monotonic() - began
+    both[frozen].kill()
+    both[frozen].communicate()
+    who = "host 0" if frozen == 0 else rf"host 1 \({re.escape(platform.node())}\)"
+    assert both[1 - frozen].returncode == 2, text
+    assert re.search(
+        rf"^error: {who} has been silent for 20 s: it hangs or is cut off; look there, and go on with --resume$", text, re.M
+    ), text
+    assert text.rstrip().endswith("--resume") and 19 < seconds < 40
+
+
+def test_silence_is_of_those_whose_sign_of_life_stands_still() -> None:
+    now = [0.0]
+    silence = Silence(lambda: now[0])
+    for second in range(40):
+        now[0] = float(second)
+        signs = [("0", f"{second} a"), ("1", f"{min(second, 10)} b"), ("2", "3 over" if second > 2 else f"{second} c")]
+        silence.hear(signs if second > 5 else signs[:1])
+        assert silence.lost(20) == ("host 1 (b)" if second > 30 else "")  # who has ended in order may be silent
+    now[0] = 60.0
+    assert silence.lost(20) == "host 0"  # the store is with it
 
 
 @pytest.mark.slow
