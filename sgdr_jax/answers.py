@@ -6,6 +6,7 @@ import base64
 import csv
 import html
 import io
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -15,10 +16,11 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from . import charts
+from . import charts, trials
 from .compare import Arm, Comparison, Spread
 from .config import require
 from .significance import most_coverage
+from .tables import trials_table
 
 # ---- the table ----
 
@@ -107,7 +109,14 @@ def notes(found: Comparison) -> list[str]:
         f"to settle: seeds with which that t test (uncorrected, level {alpha}) would find the difference seen, with the spread seen, four "
         "times out of five; in brackets the difference that it finds so with the present seeds.",
         "seconds: of training with validation, the mean; images: shown in training, the mean.",
+        *([_TRIALS] if found.trials else []),
     ]
+
+
+_TRIALS = (
+    "The trials of the search are no arms: they were run to choose among, by their validation images, with one seed. The arm 'best trial' "
+    "is the chosen one with the other seeds, which had no part in the choice."
+)
 
 
 _TO_PRINT = ("arm", "n", "accuracy %", "TTA %", "log-loss", "p", "", "to settle", "seconds")
@@ -127,7 +136,7 @@ def terminal(found: Comparison) -> list[Any]:
     for row, arm in zip(rows(found), found.arms, strict=True):
         style = colours.get(arm.paired.verdict, "") if arm.paired else "bold" * (arm.name == found.baseline)
         table.add_row(*(row[i].partition(" (")[0] if titles[i] == "to settle" else row[i] for i in kept), style=style)
-    return [table, *_left_out(found), *notes(found)]
+    return [table, *([trials_table(found.trials, found.objective)] if found.trials else []), *_left_out(found), *notes(found)]
 
 
 def _left_out(found: Comparison) -> list[str]:
@@ -141,6 +150,8 @@ def write(found: Comparison, folder: str | Path, drawn: Sequence[Path]) -> list[
     """Writes answer.md, answer.csv and answer.html into a folder; `drawn` are the pictures, already there. Returns what was written."""
     folder = Path(folder)
     made = {"answer.md": markdown(found, [path.name for path in drawn]), "answer.csv": table_csv(found), "answer.html": page(found, drawn)}
+    if found.trials:
+        made["trials.csv"] = trials_csv(found)
     for name, text in made.items():
         (folder / name).write_text(text, encoding="utf-8")
     return [folder / name for name in made]
@@ -166,6 +177,9 @@ def markdown(found: Comparison, pictures: Sequence[str] = ()) -> str:
     lines = [_row(titles), _row(["---" if name in ("arm", "", "to settle") else "--:" for name in titles]), *map(_row, rows(found)), ""]
     for name in pictures:
         lines += [f"![{_alt(name)}]({name})", ""]
+    if found.trials:
+        heads, cells = trials.table(found.trials, found.objective)
+        lines += [_row(heads), _row(["--:"] * len(heads)), *map(_row, cells), ""]
     if found.left_out:
         lines += ["Left out:", "", *(f"* {_plain(line)}" for line in found.left_out), ""]
     lines += [*(f"* {_plain(line)}" for line in notes(found)), ""]
@@ -226,6 +240,20 @@ def table_csv(found: Comparison) -> str:
     return text.getvalue()
 
 
+def trials_csv(found: Comparison) -> str:
+    """The trials of the sweep's search as CSV with plain numbers, in the order in which they were drawn."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    fields = list(dict.fromkeys(field for trial in found.trials for field in trial.values))
+    writer.writerow(["trial", *fields, found.objective, "state", "cycle_ends", "seconds", "hash"])
+    for t in found.trials:
+        told = (t.values.get(field, "") for field in fields)
+        values = (value if isinstance(value, int | float | str) else json.dumps(value) for value in told)
+        cells = [t.number, *values, t.value, t.state, t.cycle_ends or None, t.seconds, t.hash]
+        writer.writerow(["" if x is None else x for x in cells])
+    return text.getvalue()
+
+
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1150px; margin: 2.5rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; font-weight: 600; } .scroll { overflow-x: auto; }
@@ -253,12 +281,18 @@ def page(found: Comparison, drawn: Sequence[Path]) -> str:
     )
     left = "".join(f"<li>left out: {html.escape(line)}</li>" for line in found.left_out)
     said = "".join(f"<li>{html.escape(line)}</li>" for line in notes(found))
+    tried = ""
+    if found.trials:
+        heads, cells = trials.table(found.trials, found.objective)
+        lines = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
+        headings = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
+        tried = f'<div class="scroll"><table><thead><tr>{headings}</tr></thead><tbody>{lines}</tbody></table></div>\n'
     origin = "".join(f"<li>{name}: {html.escape('; '.join(values))}</li>" for name, values in provenance(found))
     title = html.escape(found.name)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head>\n'
         f'<body><h1>{title}</h1>\n<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{chr(10).join(parts)}\n'
-        f"</tbody></table></div>\n{chr(10).join(images)}\n<ul>{left}{said}</ul>\n<ul>{origin}</ul></body></html>\n"
+        f"</tbody></table></div>\n{chr(10).join(images)}\n{tried}<ul>{left}{said}</ul>\n<ul>{origin}</ul></body></html>\n"
     )
 
 

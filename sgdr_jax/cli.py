@@ -47,7 +47,7 @@ USAGE = """usage: sgdr-jax COMMAND …
   launch   local|slurm|tpu|k8s FILE [options]
                                     run an experiment as several processes: here, or on a cluster
   sweep    FILE [--dir DIR] [--dry-run] [--only 3,7] [--workers N] [--store URL] [options]
-                                    run a sweep: an experiment along axes of its fields
+                                    run a sweep: an experiment along axes of its fields, or a search
   find-lr  FILE [--stage N] [options]
                                     the learning-rate finder, as table and picture
   show-batch FILE [--stage N] [options]

@@ -19,6 +19,8 @@ from . import examples, significance, sweep
 from .config import require
 from .logbook import read_summary
 from .significance import Change
+from .trials import Trial, chosen_rows
+from .trials import trials as read_trials
 from .types import InputError
 
 Measure = Literal["accuracy", "loss"]
@@ -129,6 +131,8 @@ class Comparison(NamedTuple):
         arms: in the order of the sweep, those without a finished run too.
         left_out: one line for each run that does not count, and for each pair that could not be made.
         origin: how and where the runs were made.
+        trials: of the sweep's search; they are no arms, for they were run to choose among.
+        objective: that they were judged by.
     """
 
     name: str
@@ -142,6 +146,8 @@ class Comparison(NamedTuple):
     arms: tuple[Arm, ...]
     left_out: tuple[str, ...]
     origin: dict[str, tuple[str, ...]]
+    trials: tuple[Trial, ...] = ()
+    objective: str = "accuracy"
 
 
 def compare(
@@ -167,7 +173,8 @@ def compare(
         InputError: where there is no sweep, no finished run, or no such arm.
     """
     held = sweep.read(folder)
-    found = [_find(Path(folder), row) for row in held["runs"]]
+    found = [_find(Path(folder), row) for row in (*held["runs"], *chosen_rows(Path(folder)))]
+    objective = held.get("search", {}).get("objective", "accuracy")
     finished = [run for run in found if not run.missing]
     require(bool(finished), "finished runs", 0, f"none of the {len(found)} runs of {folder} has finished; go on with sgdr-jax sweep")
     names = list(dict.fromkeys(run.arm for run in found))
@@ -201,6 +208,8 @@ def compare(
         arms,
         tuple(left),
         _origin([run.folder for run in finished]),
+        tuple(read_trials(Path(folder), objective)),
+        objective,
     )
 
 

@@ -22,22 +22,34 @@ Keep = Literal["results", "final", "all"]
 _LEFT_OUT = {"results": ("checkpoints", "final", "snapshots"), "final": ("checkpoints",), "all": ()}
 
 
-def tidy(folder: Path, keep: Keep) -> None:
-    """Deletes from a finished run's folder what is not to be kept; an unfinished run, which needs it to go on, is left alone."""
-    if read_summary(folder):
+def tidy(folder: Path, keep: Keep, ended: bool = False) -> None:
+    """Deletes from a finished (or `ended`) run's folder what is not to be kept; any other, which needs it to go on, is left alone."""
+    if ended or read_summary(folder):
         for name in _LEFT_OUT[keep]:
             shutil.rmtree(folder / name, ignore_errors=True)
 
 
-class Entry(NamedTuple):
-    """How a run of a sweep stands.
+class Standing(NamedTuple):
+    """How a run stands.
 
     Attributes:
-        run: which.
         summary: of the finished run; empty where there is none.
         error: why it failed, or "".
         begun: whether it has a run folder.
     """
+
+    summary: dict[str, Any]
+    error: str
+    begun: bool
+
+    @property
+    def state(self) -> str:
+        """In a word."""
+        return "finished" if self.summary else "failed" if self.error else "begun" if self.begun else ""
+
+
+class Entry(NamedTuple):
+    """A run of a sweep, and how it stands; see `Standing`."""
 
     run: SweepRun
     summary: dict[str, Any]
@@ -47,7 +59,7 @@ class Entry(NamedTuple):
     @property
     def state(self) -> str:
         """In a word."""
-        return "finished" if self.summary else "failed" if self.error else "begun" if self.begun else ""
+        return Standing(self.summary, self.error, self.begun).state
 
 
 class Alone:
@@ -66,10 +78,10 @@ class Alone:
         """How many of these runs are free."""
         return sum(run.hash in self._free for run in runs)
 
-    def finish(self, run: SweepRun, accuracy: float) -> None:
+    def finish(self, run: SweepRun, value: float) -> None:
         """A run that was taken is done."""
 
-    def fail(self, run: SweepRun, error: str) -> None:
+    def fail(self, run: SweepRun, error: str, diverged: bool = False) -> None:
         """A run that was taken has failed."""
 
     def give_back(self, run: SweepRun) -> None:
@@ -86,7 +98,7 @@ class Alone:
 
 def entries(folder: Path, runs: Sequence[SweepRun]) -> list[Entry]:
     """How all runs stand."""
-    return [_entry(folder, run) for run in runs]
+    return [Entry(run, *standing(folder, run.hash)) for run in runs]
 
 
 def unfinished(folder: Path, runs: Sequence[SweepRun], only: Sequence[int] | None = None, retry: bool = False) -> list[SweepRun]:
@@ -101,21 +113,22 @@ def unfinished(folder: Path, runs: Sequence[SweepRun], only: Sequence[int] | Non
     return [entry.run for entry in entries(folder, chosen) if not entry.summary and (retry or not entry.error)]
 
 
-def _entry(folder: Path, run: SweepRun) -> Entry:
-    own, failed = run_folder(folder, run.hash), _failed(folder, run)
+def standing(folder: Path, key: str) -> Standing:
+    """How the run with this hash stands."""
+    own, failed = run_folder(folder, key), _failed(folder, key)
     summary = read_summary(own)
     error = "" if summary or not failed.exists() else json.loads(failed.read_text(encoding="utf-8"))["error"]
-    return Entry(run, summary, error, own.exists())
+    return Standing(summary, error, own.exists())
 
 
 def keep_failure(folder: Path, run: SweepRun, error: Exception) -> str:
     """Keeps why a run failed; gives it as one line."""
     text = " ".join((str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}").split())
-    file = _failed(folder, run)
+    file = _failed(folder, run.hash)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({"arm": run.arm, "seed": run.seed, "error": text}, ensure_ascii=False) + "\n", encoding="utf-8")
     return text
 
 
-def _failed(folder: Path, run: SweepRun) -> Path:
-    return folder / "failed" / f"{run.hash}.json"
+def _failed(folder: Path, key: str) -> Path:
+    return folder / "failed" / f"{key}.json"

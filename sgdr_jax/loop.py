@@ -13,7 +13,7 @@ import numpy as np
 from .schedules.plateau import Lowered, lowered
 from .spans import spans
 from .state import Hyper, TrainState, Tree
-from .types import InputError, Preempted, Reduction
+from .types import Diverged, Preempted, Reduction
 
 
 class Score(NamedTuple):
@@ -139,7 +139,7 @@ def fit(
         (state after the last update, where the stage stands).
 
     Raises:
-        InputError: when the loss is not finite, naming the update.
+        Diverged: when the loss is not finite, naming the update.
         Preempted: once `work.leave` has said so and the state is saved.
     """
     steps, late = len(cycle), _Late(work)
@@ -182,7 +182,7 @@ class _Late:
         self.settle(LAG)
 
     def settle(self, limit: int = 0) -> None:
-        """Logs until no more than so many spans are left. Raises InputError when a loss is not finite."""
+        """Logs until no more than so many spans are left. Raises Diverged when a loss is not finite."""
         while len(self._pending) > limit:
             start, used, sums = self._pending.popleft()
             losses, weights = (np.atleast_1d(np.asarray(sums[name], np.float64)) for name in ("loss", "weight"))
@@ -192,7 +192,7 @@ class _Late:
 
     def _log(self, step: int, loss: float, lr: list[float], momentum: float) -> None:
         if not math.isfinite(loss):
-            raise InputError(
+            raise Diverged(
                 f"the training loss is {loss} at update {step} of the stage; use a lower lr, or gradient clipping with optimizer.clip"
             )
         self._seen += 1

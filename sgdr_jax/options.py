@@ -64,6 +64,8 @@ class NewCommand:
     """Name of the network; `sgdr-jax models` lists them."""
     budget: float | None = None
     """Epochs of the last stage, in which everything trains; by default 1 + 2 + 4."""
+    minutes: float | None = None
+    """Minutes that the last stage may take on this machine, in place of epochs: some updates are timed."""
     measure: bool = True
     """Look how familiar the images are to the network's ImageNet classifier (takes some seconds, needs the weights)."""
 
@@ -111,8 +113,8 @@ class TrainCommand:
 
 @dataclass
 class SweepCommand:
-    """Runs a sweep: a base experiment along axes of its fields. What is finished is not repeated, what was interrupted goes on, what
-    fails is shown and stops no other run. The other options change the base."""
+    """Runs a sweep: a base experiment along axes of its fields, or a search among them. What is finished is not repeated, what was
+    interrupted goes on, what fails is shown and stops no other run. The other options change the base."""
 
     experiment: Overrides
     dir: Path | None = None
@@ -120,9 +122,10 @@ class SweepCommand:
     dry_run: bool = False
     """Only print the table of runs, with estimates of their cost."""
     only: str = ""
-    """Numbers of the runs to do, such as 3,7 or 0-4; by default all."""
+    """Numbers of the runs to do, such as 3,7 or 0-4, and no trials; by default all."""
     lanes: int | None = None
-    """Most runs side by side in one program; by default as many as gain by it, 1 does one after the other."""
+    """Most runs side by side in one program; by default as many as gain by it, 1 does one after the other. Trials of a search: drawn
+    at the same time, by default one."""
     retry: bool = False
     """Also do the runs again that failed before."""
     keep: Keep = "results"

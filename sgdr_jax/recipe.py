@@ -78,7 +78,7 @@ def _choose_lr(setting: Setting, p: StagePlan, stage: StageRun, done: list[dict[
 
 
 def _keeping(
-    p: StagePlan, book: Logbook, rates: tuple[float, ...], done: list[dict[str, Any]], spent: Callable[[], float], due: Callable[[], bool]
+    setting: Setting, p: StagePlan, book: Logbook, rates: tuple[float, ...], done: list[dict[str, Any]], spent: Callable[[], float]
 ) -> tuple[Callable[[dict[str, Any]], None], Callable[[TrainState, Standing], None]]:
     """How a stage keeps its rows and its checkpoints: the `log` and `save` of `loop.Work`."""
 
@@ -86,10 +86,12 @@ def _keeping(
         extra = {"stage": p.stage.name, "stage_index": p.index, "epoch": row["step"] / p.steps_per_epoch, "seconds": spent()}
         if "lr" in row:
             row = row | {"lr": dict(zip(p.trained, row["lr"], strict=True))}
-        book.append(row | extra)
+        book.append(row := row | extra)
+        if row["kind"] == "eval":
+            setting.watch(row)
 
     def save(state: TrainState, standing: Standing) -> None:
-        if not due():
+        if not setting.due():
             return
         b = standing.best
         facts = Memory(
@@ -144,7 +146,7 @@ def run_stage(
     rates = tuple(found.lr) if found else _choose_lr(setting, p, stage, done, book, ui)
     hyper = hyper_rows(setting, p, rates)
 
-    log, save = _keeping(p, book, rates, done, spent, setting.due)
+    log, save = _keeping(setting, p, book, rates, done, spent)
     if first < p.steps and not standing.stopped:
         with ui.bar(p.stage.name, p.steps - first) as tick:
             keep = partial(_snapshot, setting, p, book)

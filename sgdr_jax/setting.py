@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -40,6 +40,7 @@ class Setting(NamedTuple):
         params, stats: the network before the first stage: pretrained body, fresh head.
         loaded: where they come from.
         due: whether it is time for a checkpoint, asked at each cycle's end (see `Pace`).
+        watch: told the row of each cycle's end, before its checkpoint; ends the run by raising `Pruned`.
         leave: whether to save and stop, asked after every span of updates (see `preemption`).
     """
 
@@ -52,6 +53,7 @@ class Setting(NamedTuple):
     stats: Tree
     loaded: Loaded
     due: Callable[[], bool] = lambda: True
+    watch: Callable[[dict[str, Any]], None] = lambda row: None
     leave: Callable[[], bool] = lambda: False
 
 

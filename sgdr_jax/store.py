@@ -47,11 +47,12 @@ class Store:
 
     Attributes:
         worker: this worker's name.
+        storage: Optuna's.
     """
 
     def __init__(self, storage: Any, study: int, folder: Path, grace: float) -> None:
         self.worker = f"{platform.node()} {os.getpid()} {secrets.token_hex(3)}"
-        self._storage, self._study, self._folder, self._grace = storage, study, folder, grace
+        self.storage, self._study, self._folder, self._grace = storage, study, folder, grace
         self._free: dict[str, int] = {}  # hash of a run to its open try, as far as is known
         self._held: dict[str, int] = {}
         self._seen: dict[str, tuple[int, float]] = {}  # worker to its count, and when that was first seen
@@ -74,13 +75,13 @@ class Store:
         """How many of these runs are free, as far as is known."""
         return sum(run.hash in self._free for run in runs)
 
-    def finish(self, run: SweepRun, accuracy: float) -> None:
-        """A run that this worker has taken is done."""
-        self._end(run, "COMPLETE", [accuracy])
+    def finish(self, run: SweepRun, value: float) -> None:
+        """A run that this worker has taken is done; `value` is its validation accuracy."""
+        self._end(run, "COMPLETE", [value])
 
-    def fail(self, run: SweepRun, error: str) -> None:
+    def fail(self, run: SweepRun, error: str, diverged: bool = False) -> None:
         """A run that this worker has taken has failed, and is not to be tried again."""
-        self._storage.set_trial_user_attr(self._held[run.hash], "error", error[:1000])
+        self.storage.set_trial_user_attr(self._held[run.hash], "error", error[:1000])
         self._end(run, "FAIL")
 
     def give_back(self, run: SweepRun) -> None:
@@ -91,11 +92,11 @@ class Store:
     def left(self, runs: Sequence[SweepRun]) -> bool:
         """Waits until some of these runs are free, then gives True; False when all are done. Frees runs whose workers have gone."""
         if self._busy:
-            time.sleep(self._pause)
+            time.sleep(self.pause)
             self._busy = False
         while True:
             running = [t for trials in self._tries().values() for t in trials if t.state.name == "RUNNING"]
-            gone = self._gone({t.user_attrs.get("worker", "") for t in running} - {self.worker})
+            gone = self.gone({t.user_attrs.get("worker", "") for t in running} - {self.worker})
             for trial in running:
                 if (worker := trial.user_attrs.get("worker", "")) in gone:
                     _log.warning("the worker %s of run %s has gone", worker, trial.user_attrs["number"])
@@ -106,10 +107,11 @@ class Store:
             tries = self._tries()
             if not any(trial.state.name == "RUNNING" for run in runs for trial in tries.get(run.hash, ())):
                 return False
-            time.sleep(self._pause)
+            time.sleep(self.pause)
 
     @property
-    def _pause(self) -> float:
+    def pause(self) -> float:
+        """Seconds between two looks at what others do."""
         return min(self._grace / 4, 5.0)
 
     # ---- tries ----
@@ -119,7 +121,7 @@ class Store:
         import optuna
 
         wanted = {run.hash: run for run in runs}
-        with _locked(self._folder):
+        with locked(self._folder):
             tries = self._tries()
             for key, run in wanted.items():
                 old = tries.get(key, [])
@@ -128,7 +130,7 @@ class Store:
                 if not states & {"WAITING", "RUNNING", "COMPLETE"} and not failed:
                     facts = {"run": key, "number": run.number, "arm": run.arm, "seed": run.seed}
                     trial = optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING, user_attrs=facts)
-                    self._storage.create_new_trial(self._study, trial)
+                    self.storage.create_new_trial(self._study, trial)
         self._free = {}
         for key, trials in self._tries().items():
             oldest = next((trial for trial in trials if not trial.state.is_finished()), None)
@@ -139,7 +141,7 @@ class Store:
     def _tries(self) -> dict[str, list[Any]]:
         """Hash of each run to its tries, oldest first."""
         found: dict[str, list[Any]] = {}
-        for trial in sorted(self._storage.get_all_trials(self._study, deepcopy=False), key=lambda trial: trial.number):
+        for trial in sorted(self.storage.get_all_trials(self._study, deepcopy=False), key=lambda trial: trial.number):
             if "run" in trial.user_attrs:
                 found.setdefault(trial.user_attrs["run"], []).append(trial)
         return found
@@ -147,7 +149,7 @@ class Store:
     def _claim(self, trial: int) -> bool:
         if not self._set(trial, "RUNNING"):
             return False
-        self._storage.set_trial_user_attr(trial, "worker", self.worker)
+        self.storage.set_trial_user_attr(trial, "worker", self.worker)
         return True
 
     def _end(self, run: SweepRun, state: str, values: Sequence[float] | None = None) -> None:
@@ -158,14 +160,14 @@ class Store:
         import optuna
 
         with suppress(optuna.exceptions.UpdateFinishedTrialError):
-            return self._storage.set_trial_state_values(trial, optuna.trial.TrialState[state], values)
+            return self.storage.set_trial_state_values(trial, optuna.trial.TrialState[state], values)
         return False
 
     # ---- life signs ----
 
-    def _gone(self, workers: Collection[str]) -> set[str]:
+    def gone(self, workers: Collection[str]) -> set[str]:
         """Those of the workers that have stood still for too long."""
-        counts, now = self._storage.get_study_user_attrs(self._study), time.monotonic()
+        counts, now = self.storage.get_study_user_attrs(self._study), time.monotonic()
         for worker in workers:
             count = counts.get(f"beat {worker}", -1)
             if worker not in self._seen or self._seen[worker][0] != count:
@@ -175,8 +177,8 @@ class Store:
     def expect(self, workers: int | None = None) -> int:
         """How many workers share the sweep, as far as is known; with a number, lets the others know."""
         if workers is not None:
-            self._storage.set_study_user_attr(self._study, "workers", workers)
-        return self._storage.get_study_user_attrs(self._study).get("workers", 1)
+            self.storage.set_study_user_attr(self._study, "workers", workers)
+        return self.storage.get_study_user_attrs(self._study).get("workers", 1)
 
     @contextmanager
     def alive(self) -> Iterator[Self]:
@@ -192,14 +194,14 @@ class Store:
             for trial in self._held.values():
                 self._set(trial, "FAIL")
             self._held.clear()
-            if hasattr(self._storage, "engine"):
-                self._storage.engine.dispose()
+            if hasattr(self.storage, "engine"):
+                self.storage.engine.dispose()
 
     def _beat(self, over: threading.Event) -> None:
         count = 0
         while True:
             try:
-                self._storage.set_study_user_attr(self._study, f"beat {self.worker}", count)
+                self.storage.set_study_user_attr(self._study, f"beat {self.worker}", count)
             except Exception as error:  # a database that is gone for a moment must not end a run of hours
                 _log.warning("the store cannot be written (%s); trying again", " ".join(str(error).split())[:200])
             count += 1
@@ -230,7 +232,7 @@ def opened(where: str, folder: Path, name: str, runs: Sequence[SweepRun], *, gra
         raise InputError(f"--store {without_password(where)} needs Optuna; pip install 'sgdr_jax[sweep]'") from None
     require(grace > 0, "--grace", grace, "use a number of seconds")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with _locked(folder):
+    with locked(folder):
         try:
             storage = _storage(address(where))
             study = _study(storage, name)
@@ -302,5 +304,6 @@ def _identity(folder: Path) -> str:
     return file.read_text(encoding="utf-8")
 
 
-def _locked(folder: Path) -> FileLock:
+def locked(folder: Path) -> FileLock:
+    """The lock of a sweep's folder, for what has to be done by one worker at a time."""
     return FileLock(folder / ".store.lock")

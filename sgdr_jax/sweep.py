@@ -31,6 +31,7 @@ from typing import Any
 
 from .config import Experiment, require
 from .config_json import config_hash, to_json
+from .search import Search, shortest, text
 from .types import InputError
 
 Values = tuple[tuple[str, Any], ...]
@@ -111,7 +112,7 @@ class Sweep:
     """Names the sweep's folder."""
     base: Experiment
     """What every run has but for the fields that its arm sets."""
-    axes: tuple[Axis, ...]
+    axes: tuple[Axis, ...] = ()
     """Combined as a product; () for the base alone."""
     seeds: tuple[int, ...] = (0,)
     """Every arm is run once with each."""
@@ -119,6 +120,8 @@ class Sweep:
     """Name of the arm that the others are compared with; empty: the first."""
     question: str = ""
     """What it asks, in a sentence or more; shown with its results."""
+    search: Search | None = None
+    """Trials beside the arms, each with the first seed; the best is then run with the other seeds, as one more arm."""
 
     def __post_init__(self) -> None:
         require(bool(self.name) and "/" not in self.name, "sweep.name", self.name, "use a non-empty name without /")
@@ -158,6 +161,7 @@ def expand(sweep: Sweep) -> tuple[SweepRun, ...]:
     owners: dict[str, str] = {}
     names = _names(sweep)
     require(len(set(names)) == len(names), "sweep.axes", [n for n in names if names.count(n) > 1][:1], "give every arm a name of its own")
+    _check_space(sweep)
     known = not sweep.baseline or sweep.baseline in names
     require(known, "sweep.baseline", sweep.baseline, f"use one of {', '.join(names)}{_near(sweep.baseline, names)}")
     for name, points in zip(names, itertools.product(*(axis.points for axis in sweep.axes)), strict=True):
@@ -177,6 +181,29 @@ def expand(sweep: Sweep) -> tuple[SweepRun, ...]:
     return tuple(runs)
 
 
+def _check_space(sweep: Sweep) -> None:
+    """Refuses a space whose fields the base does not have, or with values that it does not accept."""
+    for field, domain in sweep.search.space.items() if sweep.search else ():
+        require(field != "seed", "search.space", field, "give the seeds as Sweep.seeds; trials have the first")
+        try:
+            for value in domain.ends:
+                changed(sweep.base, ((field, value),))
+        except InputError as error:
+            raise InputError(f"search.space: {error}") from error
+
+
+def trial_run(sweep: Sweep, number: int, values: Values) -> SweepRun:
+    """Trial `number` of the search: the base with these values and the first seed. Raises InputError where they do not go together."""
+    experiment = changed(sweep.base, (*values, ("seed", sweep.seeds[0])))
+    return SweepRun(number, f"trial {number}", values, sweep.seeds[0], experiment, config_hash(experiment))
+
+
+def chosen_runs(sweep: Sweep, values: Values) -> tuple[SweepRun, ...]:
+    """The best trial of the search with the seeds that had no part in its choice: an arm beside the others."""
+    made = (changed(sweep.base, (*values, ("seed", seed))) for seed in sweep.seeds[1:])
+    return tuple(SweepRun(i, "best trial", values, e.seed, e, config_hash(e)) for i, e in enumerate(made, len(expand(sweep))))
+
+
 def baseline(sweep: Sweep) -> str:
     """Name of the arm that the others are compared with."""
     return sweep.baseline or _names(sweep)[0]
@@ -185,29 +212,12 @@ def baseline(sweep: Sweep) -> str:
 def _names(sweep: Sweep) -> list[str]:
     """Names of all arms: the points' own, or "lr=0.01, size=96", with as much of a field's dotted name as tells it from the others."""
     fields = list(dict.fromkeys(field for axis in sweep.axes for point in axis.points for field, _ in point.values))
-    short = {field: _shortest(field, fields) for field in fields}
+    short = {field: shortest(field, fields) for field in fields}
 
     def name(point: Point) -> str:
         return point.name or ", ".join(f"{short[field]}={text(value)}" for field, value in point.values)
 
     return [", ".join(map(name, points)) or "base" for points in itertools.product(*(axis.points for axis in sweep.axes))]
-
-
-def _shortest(field: str, fields: Sequence[str]) -> str:
-    words = field.split(".")
-    ends = [".".join(words[-n:]) for n in range(1, len(words) + 1)]
-    alone = (end for end in ends if sum(other == end or other.endswith("." + end) for other in fields) == 1)
-    return next(alone, field)
-
-
-def text(value: Any) -> str:
-    """A field's value in a few words: "0.01", "(0.001, 0.01)", "Sgdr(cycles=2)" (only the fields that differ from their defaults)."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        told = [f for f in dataclasses.fields(value) if getattr(value, f.name) != f.default]
-        return f"{type(value).__name__}({', '.join(f'{f.name}={text(getattr(value, f.name))}' for f in told)})"
-    if isinstance(value, (tuple, list)):
-        return f"({', '.join(map(text, value))})"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 # ---- fields by their dotted names ----
@@ -257,13 +267,20 @@ def _near(word: str, names: Sequence[str]) -> str:
 
 def record(sweep: Sweep, runs: Sequence[SweepRun]) -> dict[str, Any]:
     """A sweep as JSON data, for sweep.json: name, hash, question, baseline, seeds, the base experiment, and number, arm, values, seed
-    and hash of each run."""
-    rows = [
-        {"number": r.number, "arm": r.arm, "values": {k: to_json(v) for k, v in r.values}, "seed": r.seed, "hash": r.hash} for r in runs
-    ]
+    and hash of each run; the search where there is one."""
+    rows = [row(run) for run in runs]
     facts = {"name": sweep.name, "question": sweep.question, "baseline": baseline(sweep), "seeds": list(sweep.seeds)}
     facts |= {"base": to_json(sweep.base), "runs": rows}
+    if sweep.search:
+        space = {field: to_json(domain) for field, domain in sweep.search.space.items()}
+        others = {f.name: to_json(getattr(sweep.search, f.name)) for f in dataclasses.fields(sweep.search) if f.name != "space"}
+        facts |= {"search": {"space": space} | others}
     return {"hash": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]} | facts
+
+
+def row(run: SweepRun) -> dict[str, Any]:
+    """A run as JSON data: number, arm, values, seed and hash."""
+    return {"number": run.number, "arm": run.arm, "values": {k: to_json(v) for k, v in run.values}, "seed": run.seed, "hash": run.hash}
 
 
 def keep(folder: str | Path, sweep: Sweep, runs: Sequence[SweepRun]) -> int:
@@ -291,12 +308,23 @@ def keep(folder: str | Path, sweep: Sweep, runs: Sequence[SweepRun]) -> int:
             raise InputError(
                 f"sweep folder {folder} belongs to sweep {old['name']} ({old['hash']}), this is {now['hash']}: {what}; use another --dir"
             )
+        _check_search(folder, old, now)
     if now != old:
         folder.mkdir(parents=True, exist_ok=True)
         new = folder / f".sweep.json.{os.getpid()}"
         new.write_text(json.dumps(now, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         new.replace(file)
     return len(runs) - len(old["runs"])
+
+
+def _check_search(folder: Path, old: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuses another search than that whose trials the folder has; more of them may be wanted, or others ended early."""
+    was, wanted = old.get("search") or {}, now.get("search") or {}
+    for name in was:
+        if name not in ("trials", "pruner") and wanted.get(name) != was[name]:
+            raise InputError(f"sweep folder {folder} has a search with another {name}; use another --dir")
+    if was and old["seeds"][:1] != now["seeds"][:1]:
+        raise InputError(f"sweep folder {folder} has trials with seed {old['seeds'][0]}, now the first is {now['seeds'][0]}; keep it first")
 
 
 def read(folder: str | Path) -> dict[str, Any]:

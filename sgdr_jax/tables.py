@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
 
+from . import trials
+from .search import described, text
+
 if TYPE_CHECKING:
     from .calibrate import ClassResult
     from .choices import Choice
     from .ledger import Entry
     from .plan import Plan
+    from .search import Search
     from .survey import Survey
+    from .trials import Trial
 
 
 def _text(value: Any, form: str) -> str:
@@ -197,4 +203,24 @@ def sweep_table(entries: Sequence[Entry], plans: Sequence[Plan] = ()) -> Table:
         table.add_section()
         rest = "" if pace is None else f"about {pace * sum(n for e, n in zip(entries, images, strict=True) if not e.summary):.0f}"
         table.add_row("in all", "", "", "", "", f"{sum(s.steps for p in plans for s in p.stages):,}", f"{sum(images):,}", rest)
+    return table
+
+
+def space_table(search: Search) -> Table:
+    """What a search looks among, as a table to print."""
+    table = Table("field", "what it may be", title=described(search), box=box.SIMPLE_HEAD, title_justify="left", title_style="")
+    for field, domain in search.space.items():
+        table.add_row(field, text(domain))
+    return table
+
+
+def trials_table(found: Sequence[Trial], objective: str, most: int = 20) -> Table:
+    """The trials of a search as a table to print, the best first; of more than `most` only so many."""
+    titles, rows = trials.table(found, objective)
+    states = ", ".join(f"{n} {state or 'not begun'}" for state, n in Counter(trial.state for trial in found).items())
+    table = Table(box=box.SIMPLE_HEAD, title=f"{len(found)} trials: {states}", title_justify="left", title_style="")
+    for name in titles:
+        table.add_column(name, justify="left" if not name else "right")
+    for row in rows[:most]:
+        table.add_row(*row)
     return table

@@ -50,6 +50,14 @@ class InUse(InputError):
     """Another process has the run folder."""
 
 
+class Diverged(InputError):
+    """The training loss is no longer a number."""
+
+
+class Pruned(Exception):
+    """A run is ended at a cycle's end, because others do better."""
+
+
 class Reduction(NamedTuple):
     """When and how much to lower the rates of a stage, decided at each cycle's end by the validation loss.
 

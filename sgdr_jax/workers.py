@@ -17,13 +17,17 @@ from .config import Experiment
 from .feed import free
 from .lanes import Lanes
 from .ledger import Alone, Entry, Keep, entries, keep_failure, tidy, unfinished
+from .logbook import read
 from .plan import plan
 from .progress import Quiet
+from .search import described, text
 from .setting import Pace, Setting, ground, prepare
 from .store import Store, opened
+from .study import Study
 from .sweep import Sweep, SweepRun, expand, run_folder
 from .sweep import keep as keep_sweep
-from .types import InputError, InUse, Source
+from .trials import chosen
+from .types import Diverged, InputError, InUse, Pruned, Source
 
 MOST = 16
 """Lanes at most, where their memory is no limit."""
@@ -95,20 +99,83 @@ def work(
     folder, ui, runs = Path(folder), ui or Quiet(), expand(sweep)
     todo = unfinished(folder, runs, only, retry)
     keep_sweep(folder, sweep, runs)
-    if todo:
+    searching = sweep.search is not None and only is None
+    if todo or searching:
         ui.say(f"{sweep.name}: {len(todo)} of {len(runs)} runs to do")
+        store = store or (str(folder / "store.db") if searching else None)
         with _shared(todo, sweep, folder, store, grace, retry) as line:
             how = _How(folder, keep, pace, experiment_file, ui, line)
-            sources = {data: data.open() for data in dict.fromkeys(run.experiment.data for run in todo)}
-            groups = [
-                (group, source)
-                for data, source in sources.items()
-                for group in together([run for run in todo if run.experiment.data == data], source.sizes["train"])
-            ]
-            while line.left(todo):
-                for group, source in groups:
-                    _work_group(group, source, lanes, how)
+            _work_all(todo, lanes, how)
+            if searching and isinstance(line, Store):
+                _search(sweep, Study(line, sweep, folder, retry), lanes or 1, how)
+                best = chosen(sweep, folder)
+                _work_all(unfinished(folder, best, retry=retry), lanes, how)
+                runs += best
     return entries(folder, runs)
+
+
+def _work_all(todo: Sequence[SweepRun], lanes: int | None, how: _How) -> None:
+    """Does what is free of these runs until all are done."""
+    assert not isinstance(how.line, Study)
+    sources = {data: data.open() for data in dict.fromkeys(run.experiment.data for run in todo)}
+    groups = [
+        (group, source)
+        for data, source in sources.items()
+        for group in together([run for run in todo if run.experiment.data == data], source.sizes["train"])
+    ]
+    while todo and how.line.left(todo):
+        for group, source in groups:
+            _work_group(group, source, lanes, how)
+
+
+def _search(sweep: Sweep, study: Study, width: int, how: _How) -> None:
+    """Draws trials and runs them, up to `width` of one shape side by side, until no worker has any left."""
+    assert sweep.search
+    how = how._replace(line=study, measure=sweep.search.objective)
+    how.ui.say(described(sweep.search))
+    sources: dict[Any, Source] = {}
+    known: dict[str, Setting] = {}
+    with study:
+        while (portion := study.take(width)) or study.left():
+            for data in dict.fromkeys(run.experiment.data for run in portion):
+                source = sources.get(data) or data.open()
+                sources[data] = source
+                runs = [run for run in portion if run.experiment.data == data]
+                for run in runs:
+                    how.ui.say(f"  {run.arm}: {', '.join(f'{name}={text(value)}' for name, value in run.values)}")
+                for group in _shapes(runs, source, how):
+                    _trials(group, source, known, how)
+
+
+def _shapes(runs: Sequence[SweepRun], source: Source, how: _How) -> list[list[SweepRun]]:
+    """Trials of one shape together; those that cannot be planned have failed."""
+    good = []
+    for run in runs:
+        try:
+            shape(run.experiment, source.sizes["train"])
+            good.append(run)
+        except InputError as error:
+            _tell(run, error, how)
+    return together(good, source.sizes["train"])
+
+
+def _trials(group: list[SweepRun], source: Source, known: dict[str, Setting], how: _How) -> None:
+    """Runs trials of one shape; `known` holds the newest setting by its `ground`, so that trials share data and programs."""
+    key = ground(group[0].experiment)
+    try:
+        setting = prepare(group[0].experiment, how.ui, like=known.get(key), source=source)
+    except InputError as error:
+        for run in group:
+            _tell(run, error, how)
+        return
+    known.clear()
+    known[key] = setting
+    width = min(len(group), most(setting))
+    for first in range(0, len(group), width):
+        part = group[first : first + width]
+        outcomes = _side_by_side(Lanes(setting, len(part), how.ui.say), setting, part, how) if len(part) > 1 else []
+        for run, outcome in zip(part, outcomes or [_alone(setting, run, how) for run in part], strict=True):
+            _tell(run, outcome, how)
 
 
 @contextmanager
@@ -122,19 +189,21 @@ def _shared(todo: Sequence[SweepRun], sweep: Sweep, folder: Path, store: str | N
 
 
 class _How(NamedTuple):
-    """What is the same for all runs of a call of `work`; see there. `line` is where runs are taken from."""
+    """What is the same for all runs of a call of `work`; see there. `line` is where runs are taken from, and is told the `measure`."""
 
     folder: Path
     keep: Keep
     pace: float
     experiment_file: str | Path | None
     ui: Quiet
-    line: Alone | Store
+    line: Alone | Store | Study
+    measure: str = "accuracy"
 
 
 def _work_group(group: Sequence[SweepRun], source: Source, lanes: int | None, how: _How) -> None:
     """Does what is free of the runs of one shape, in portions."""
     ui, line = how.ui, how.line
+    assert not isinstance(line, Study)
     portion = line.take(group, 1)  # nothing is loaded where there is nothing to do
     if not portion:
         return
@@ -182,24 +251,43 @@ def _run(run: SweepRun, how: _How, prepared: Callable[[Experiment], Setting]) ->
     options |= {"pictures": False, "network": how.keep != "results"}
 
     def paced(experiment: Experiment) -> Setting:
-        return prepared(experiment)._replace(due=Pace(0 if experiment.checkpoint_steps else how.pace))
+        setting = prepared(experiment)._replace(due=Pace(0 if experiment.checkpoint_steps else how.pace))
+        return setting._replace(watch=_watch(run, setting, how.line, how.measure, own)) if isinstance(how.line, Study) else setting
 
     summary = recipe.run(run.experiment, own, **options, ui=how.ui, compile_ahead=False, prepared=paced)
     tidy(own, how.keep)
     return summary
 
 
+def _watch(run: SweepRun, setting: Setting, study: Study, measure: str, folder: Path) -> Callable[[dict[str, Any]], None]:
+    """Reports a trial's cycle ends, counted over all stages; those that its run folder knows from an earlier try at once."""
+    counts = [len(p.table.ends) for p in setting.plan.stages]
+
+    def report(row: dict[str, Any], last: bool = False) -> None:
+        end = sum(counts[: row["stage_index"]]) + row["cycle"] + 1
+        study.report(run, end, row[measure], last=last or end == sum(counts))
+
+    for row in read(folder).rows if (folder / "config.json").exists() else ():
+        if row["kind"] == "eval":
+            report(row, last=True)  # only known again: what was not ended there is not ended now
+    return report
+
+
 def _tell(run: SweepRun, outcome: Any, how: _How) -> None:
     what = f"run {run.number} ({run.arm}, seed {run.seed})"
-    if isinstance(outcome, InUse):
+    if isinstance(outcome, Pruned) and isinstance(how.line, Study):
+        tidy(run_folder(how.folder, run.hash), how.keep, ended=True)
+        how.line.prune(run)
+        how.ui.say(f"  {what}: {outcome}")
+    elif isinstance(outcome, InUse):
         how.line.give_back(run)
         how.ui.say(f"  {what} is left alone: {outcome}")
     elif isinstance(outcome, Exception):
-        text = keep_failure(how.folder, run, outcome)
-        how.line.fail(run, text)
-        how.ui.say(f"  {what} failed: {text}")
+        why = keep_failure(how.folder, run, outcome)
+        how.line.fail(run, why, isinstance(outcome, Diverged))
+        how.ui.say(f"  {what} failed: {why}")
     elif isinstance(outcome, BaseException):
         raise outcome
     else:
-        how.line.finish(run, outcome["valid"]["accuracy"])
-        how.ui.say(f"  {what}: validation accuracy {outcome['valid']['accuracy']:.4f}")
+        how.line.finish(run, outcome["valid"][how.measure])
+        how.ui.say(f"  {what}: validation {how.measure} {outcome['valid'][how.measure]:.4f}")

@@ -19,18 +19,21 @@ LAYERS = (
     "examples significance snapshots spans",
     "config decode",
     "config_json",
+    "search",
     "placement canvas sweep",
     "schedules augment models datasets metrics sampling torch_file state",
     "compilation hosts calibrate rescale",
     "preemption watch",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
     "bystander choices refit ledger store crew survey steps plan loop lr_finder precompute tta pretrained measure",
+    "trials",
+    "study",
     "feed report tables options compare launch",
     "engine charts parsing",
     "evaluate setting show familiar communication answers",
     "bn",
     "stage trained",
-    "rehearsal lanes ensemble",
+    "rehearsal lanes ensemble pace",
     "memory",
     "outcome",
     "recipe",
@@ -57,7 +60,8 @@ DOORS = {
     "tyro": "options parsing launch",
     "submitit": "launch/slurm",
     "yaml": "launch/kubernetes",
-    "optuna": "store",
+    "optuna": "store study",
+    "cmaes": "study",
     "sqlalchemy": "store",
     "filelock": "store",
     "pickle": "torch_file",
@@ -73,7 +77,10 @@ DOORS = {
 WITHOUT_JAX = """__init__ types progress labels caches style examples significance snapshots config config_json weights decode
     placement canvas lesson2 choices refit sampling pipeline survey spans plan report compare charts answers logbook tables
     options parsing cli experiment_file sweep ledger store crew meeting launch commands schedules augment models datasets metrics calibrate
-    rescale"""
+    rescale
+    search
+    trials
+    study"""
 NEEDS_JAX = {
     "augment/kernel",
     "augment/resampling",
@@ -133,7 +140,7 @@ def test_what_plans_and_reports_does_not_import_jax() -> None:
 import importlib, sys
 for name in sys.argv[1:]:
     importlib.import_module(name)
-    heavy = ("jax", "flax", "orbax", "optax", "matplotlib", "tensorflow_datasets", "submitit", "yaml", "optuna", "sqlalchemy")
+    heavy = ("jax", "flax", "orbax", "optax", "matplotlib", "tensorflow_datasets", "submitit", "yaml", "optuna", "sqlalchemy", "cmaes")
     found = [m for m in heavy if m in sys.modules]
     assert not found, f"{name} imports {found}"
 """

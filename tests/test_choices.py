@@ -1,6 +1,7 @@
 """What is chosen for a folder of images, and the file that it is written into."""
 
 import ast
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,11 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sgdr_jax import cli, plan
+from sgdr_jax import Experiment, Stage, cli, pace, plan
+from sgdr_jax.augment import side_on
 from sgdr_jax.choices import FAMILIAR, REFIT, UPDATES, choices, file_text
+from sgdr_jax.datasets import ImageFolder
 from sgdr_jax.experiment_file import load
+from sgdr_jax.schedules import Sgdr
 
-from .helpers import seeded
+from .helpers import Tiny, seeded
 
 
 def values(*args, **named):
@@ -84,6 +88,8 @@ def test_the_file_says_what_was_chosen_and_plans(tmp_path, monkeypatch, capsys) 
     [
         (["--model", "ResNet35"], "did you mean ResNet50 or ResNet34"),
         (["--budget", "0"], "--budget is 0.0; use a positive number of epochs"),
+        (["--minutes", "0"], "--minutes is 0.0; use a positive number of minutes"),
+        (["--minutes", "1", "--budget", "2"], "--minutes is 1.0; give epochs (--budget) or minutes, not both"),
         (["--out", "a.txt"], "use a name that ends in .py"),
         (["--out", "nowhere/a.py"], "name a file in a folder that exists"),
     ],
@@ -102,3 +108,26 @@ def test_names_are_data_and_not_code() -> None:
     text = file_text("a'\"\\", 'x"); import os; ("', "ResNet18", choices(np.array([9, 9]), 100, None))
     tree = ast.parse(text)
     assert sum(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(tree)) == 4
+
+
+def test_minutes_become_epochs_at_the_pace_of_this_machine(tmp_path, monkeypatch, capsys) -> None:
+    root = folder(tmp_path / "photos")  # 34 + 8 images: 3 updates once through, 7 times; a refit's 3, 7 times
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pace, "update_seconds", lambda experiment, classes: 0.5)
+    cli.main(["new", str(root), "--no-measure", "--minutes", "1.05"])
+    assert "an update takes 0.5 s here: 1.05 minutes are 3 epochs, refit included" in " ".join(capsys.readouterr().out.split())
+    assert plan(load(tmp_path / "photos.py"), 34).stages[-1].steps == 3 * 21
+    with pytest.raises(SystemExit):
+        cli.main(["new", str(root), "--no-measure", "--minutes", "0.3", "--out", "b.py"])
+    assert "--minutes is 0.3; one epoch takes 0.35 minutes; give more" in capsys.readouterr().err
+    assert not (tmp_path / "b.py").exists()
+
+
+def test_the_updates_of_the_last_stage_are_timed() -> None:
+    stages = (Stage("a", size=16, train="head", schedule=Sgdr()), Stage("b", size=(8, 16), lr=1e-2, schedule=Sgdr(2)))
+    made = Experiment("x", ImageFolder("nowhere"), Tiny(), stages, augment=side_on(), batch_size=8)
+    ticks = iter(range(100))
+    times = [0, 100, 100, 103, 103, 104, 104, 109]  # begun, done: the first update compiles
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pace, "time", SimpleNamespace(perf_counter=lambda: times[next(ticks)]))
+        assert pace.update_seconds(made, classes=3, updates=3) == 3

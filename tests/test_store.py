@@ -148,10 +148,10 @@ def test_without_optuna_a_sweep_with_a_store_says_what_to_install(tmp_path, monk
 # ---- processes ----
 
 
-def start(folder: Path, store: str, log: Path) -> subprocess.Popen:
+def start(folder: Path, store: str, log: Path, *more: str) -> subprocess.Popen:
     cache = {"XDG_CACHE_HOME": str(log.parent / "cache"), "JAX_PLATFORMS": "cpu"}
     with log.open("w") as file:
-        words = (sys.executable, "-m", "tests.workers_job", str(folder), store, "3")
+        words = (sys.executable, "-m", "tests.workers_job", str(folder), store, "3", *more)
         return subprocess.Popen(words, cwd=ROOT, env=os.environ | cache, stdout=file, stderr=subprocess.STDOUT)
 
 

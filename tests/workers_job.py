@@ -1,9 +1,9 @@
-"""A worker of a sweep as a process of its own: python -m tests.workers_job FOLDER STORE [GRACE]."""
+"""A worker of a sweep as a process of its own: python -m tests.workers_job FOLDER STORE GRACE [searched]."""
 
 import sys
 from pathlib import Path
 
-from sgdr_jax import Eval, Experiment, Sgd, Stage, Sweep, grid
+from sgdr_jax import Eval, Experiment, LogUniform, Median, OneOf, Search, Sgd, Stage, Sweep, grid
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.schedules import Sgdr
 
@@ -18,11 +18,14 @@ COMMON = {"optimizer": Sgd(), "batch_size": 16, "evaluate": Eval(batch_size=16, 
 BASE = Experiment("small", data=DATA, model=Tiny(), stages=STAGES, **COMMON)
 SWEEP = Sweep("shared", BASE, (grid({"stages.0.lr": (0.01, 0.03, 1e30)}),), seeds=(0, 1))
 """Four runs that finish and two that fail."""
+SPACE = {"stages.all.lr": LogUniform(1e-4, 0.1), "optimizer": OneOf((Sgd(0.8), Sgd(0.95)))}
+SEARCHED = Sweep("searched", BASE, seeds=(0, 1), search=Search(SPACE, 6, "random", Median(startup=2)))
+"""The base twice, six trials, and the best of them once more."""
 
 if __name__ == "__main__":
     from sgdr_jax.progress import Terminal
     from sgdr_jax.workers import work
 
     folder, store, grace = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-    done = work(SWEEP, folder, lanes=1, pace=0, keep="all", store=store, grace=grace, ui=Terminal())
+    done = work(SEARCHED if "searched" in sys.argv else SWEEP, folder, lanes=1, pace=0, keep="all", store=store, grace=grace, ui=Terminal())
     print("states", *(entry.state for entry in done), flush=True)

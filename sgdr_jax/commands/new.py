@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,13 @@ from .. import decode
 from ..choices import choices, file_text
 from ..config import require
 from ..datasets import ImageFolder
+from ..experiment_file import load
 from ..labels import counts
 from ..models.base import networks
 from ..options import NewCommand
 from ..progress import Quiet
 from ..tables import choices_table
-from ..types import meant
+from ..types import Source, meant
 
 
 def new(command: NewCommand, ui: Quiet) -> None:
@@ -26,6 +29,8 @@ def new(command: NewCommand, ui: Quiet) -> None:
     require(kind is not None, "--model", c.model, f"{meant(c.model, networks())}see sgdr-jax models")
     assert kind is not None
     require(c.budget is None or c.budget > 0, "--budget", c.budget, "use a positive number of epochs")
+    require(c.minutes is None or c.minutes > 0, "--minutes", c.minutes, "use a positive number of minutes")
+    require(c.minutes is None or c.budget is None, "--minutes", c.minutes, "give epochs (--budget) or minutes, not both")
     out = c.out or Path(f"{c.folder.resolve().name.replace(' ', '_') or 'photos'}.py")
     require(out.suffix == ".py", "--out", str(out), "use a name that ends in .py")
     require(not out.exists(), "--out", str(out), "it is there already; give another name")
@@ -45,13 +50,31 @@ def new(command: NewCommand, ui: Quiet) -> None:
     looked, found = _dimensions(source.items["train"])
     sides = [min(size) for size in found]
     side = int(np.median(sides)) if sides else kind.size
-    chosen = choices(counts(source.labels["train"], len(source.classes)), side, confidence, c.budget, kind.size)
+    chosen = partial(choices, counts(source.labels["train"], len(source.classes)), side, confidence, trained_at=kind.size)
+    budget = _epochs(c.minutes, file_text(out.stem, root, c.model, chosen()), source, ui) if c.minutes else c.budget
+    chosen = chosen(budget=budget)
     ui.say(choices_table(chosen))
     out.write_text(file_text(out.stem, root, c.model, chosen), encoding="utf-8")
     ui.say(f"written: {out}")
     if len(found) < looked:
         ui.say(f"{looked - len(found)} of {looked:,} images looked at cannot be read; sgdr-jax data {shlex.quote(str(out))} names them")
     ui.say(f"next: sgdr-jax train {shlex.quote(str(out))}")
+
+
+def _epochs(minutes: float, text: str, source: Source, ui: Quiet) -> float:
+    """Epochs of the last stage of an experiment file's text that take so many minutes on this machine."""
+    from ..pace import epochs_within, update_seconds
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "photos.py"
+        file.write_text(text, encoding="utf-8")
+        experiment = load(file)
+    seconds = update_seconds(experiment, len(source.classes))
+    sizes = source.sizes
+    epochs = epochs_within(minutes, seconds, experiment, sizes["train"], sizes["valid"])
+    ui.say(f"an update takes {seconds:.2g} s here: {minutes:g} minutes are {epochs:.3g} epochs" + (", refit included" * experiment.refit))
+    require(epochs >= 1, "--minutes", minutes, f"one epoch takes {minutes / epochs:.2g} minutes; give more, or a smaller --model")
+    return epochs
 
 
 def _dimensions(items: object, most: int = 1000) -> tuple[int, list[tuple[int, int]]]:

@@ -16,7 +16,8 @@ from ..plan import plan
 from ..progress import Quiet
 from ..store import opened
 from ..sweep import Sweep, expand, keep
-from ..tables import sweep_table
+from ..tables import space_table, sweep_table, trials_table
+from ..trials import chosen, trials
 from ..types import InputError
 
 
@@ -38,6 +39,12 @@ def sweep(command: SweepCommand, file: str, words: Sequence[str], ui: Quiet) -> 
         sizes = {data: data.open().sizes["train"] for data in dict.fromkeys(run.experiment.data for run in runs)}
         plans = [plan(run.experiment, sizes[run.experiment.data]) for run in runs]
         ui.say(sweep_table(entries(folder, runs), plans))
+        if made.search:
+            ui.say(space_table(made.search))
+            images = sum(stage.images for stage in plan(made.base, sizes[made.base.data]).stages)
+            ui.say(f"a trial like the base shows {images:,} images, all of them {made.search.count * images:,}, less what is ended early")
+            ui.say(f"the best trial is then run with {len(made.seeds) - 1} other seeds, beside the arms")
+            _say_trials(made, folder, ui)
         return
     ui.say(f"sweep folder: {folder}")
     try:
@@ -46,12 +53,18 @@ def sweep(command: SweepCommand, file: str, words: Sequence[str], ui: Quiet) -> 
         ui.say(f"to go on, repeat the command with --dir {folder}")
         raise
     ui.say(sweep_table(done))
+    _say_trials(made, folder, ui)
     for entry in done:
         if entry.error:
             ui.say(f"run {entry.run.number} ({entry.run.arm}, seed {entry.run.seed}) failed: {entry.error}")
     ui.say(f"sweep folder: {folder}")
     if any(entry.error for entry in done):
         raise SystemExit(1)
+
+
+def _say_trials(made: Sweep, folder: Path, ui: Quiet) -> None:
+    if made.search and (found := trials(folder, made.search.objective)):
+        ui.say(trials_table(found, made.search.objective))
 
 
 def _here(made: Sweep, folder: Path, only: list[int] | None, command: SweepCommand, file: str, ui: Quiet) -> list[Entry]:
@@ -69,14 +82,22 @@ def _crew(
     todo = unfinished(folder, runs, only, command.retry)
     keep(folder, made, runs)
     store = command.store or str(folder / "store.db")
-    if todo:
+    searching = made.search if only is None else None
+    if todo or searching:
         with opened(store, folder, made.name, todo, grace=command.grace, retry=command.retry).alive() as door:
             door.expect(command.workers)
         rest = crew.without(words, ("--workers", "--store", "--dir"), ("--retry", "--no-retry"))
         line = ("sweep", file, *rest, "--store", store, "--dir", str(folder))
-        lost = crew.run(command.workers, line, folder / "workers", lambda: len(todo) - len(unfinished(folder, todo)), len(todo), ui)
+        total = len(todo) + (searching.count if searching else 0)
+
+        def ended() -> int:
+            tried = trials(folder, searching.objective) if searching else []
+            return len(todo) - len(unfinished(folder, todo)) + sum(trial.ended for trial in tried)
+
+        lost = crew.run(command.workers, line, folder / "workers", ended, total, ui)
         left = len(unfinished(folder, todo))
         require(lost < command.workers or not left, "--workers", command.workers, f"all have ended, {left} runs are left; see above")
+        runs += chosen(made, folder) if searching else ()
     return entries(folder, runs)
 
 
