@@ -29,7 +29,7 @@ from .options import (
     ShowBatchCommand,
     TrainCommand,
 )
-from .parsing import parse, take_rates
+from .parsing import parse, take_rates, take_slurm
 from .pipeline import canvas_side
 from .placement import forecast
 from .plan import Plan, as_csv, describe, plan
@@ -46,7 +46,7 @@ USAGE = """usage: sgdr-jax COMMAND …
                                     run an experiment
   launch   local|slurm|tpu|k8s FILE [options]
                                     run an experiment as several processes: here, or on a cluster
-  sweep    FILE [--dir DIR] [--dry-run] [--only 3,7] [--workers N] [--store URL] [options]
+  sweep    FILE [--dir DIR] [--dry-run] [--only 3,7] [--workers N] [--store URL] [--launch slurm] [options]
                                     run a sweep: an experiment along axes of its fields, or a search
   find-lr  FILE [--stage N] [options]
                                     the learning-rate finder, as table and picture
@@ -106,14 +106,15 @@ def _dispatch(argv: list[str]) -> None:
             raise InputError(f"sgdr-jax {name} needs an experiment file first: sgdr-jax {name} FILE [options]")
         kind = WITH_EXPERIMENT[name]
         base = experiment_file.load_sweep(rest[0]).base if name == "sweep" else experiment_file.load(rest[0])
-        experiment, words = take_rates(base, rest[1:])
+        slurm, others = take_slurm(rest[1:]) if name == "sweep" else (None, rest[1:])
+        experiment, words = take_rates(base, others)
         command = parse(kind, words, f"sgdr-jax {name} {rest[0]}", kind(experiment=experiment))
     else:
         raise InputError(f"{name!r} is no command; {meant(name, [*WITH_EXPERIMENT, *ALONE, 'launch'], 1)}sgdr-jax --help lists them")
     if name == "sweep":
         from .commands.sweep import sweep
 
-        return sweep(command, rest[0], rest[1:], Terminal())
+        return sweep(command, rest[0], others, Terminal(), slurm)
     experiments = {"data": _data, "plan": _plan, "train": _train, "find-lr": _find_lr, "show-batch": _show_batch}
     run = experiments | {"new": _new, "eval": _eval, "predict": _predict, "compare": _compare, "prepare": _prepare, "models": _models}
     run[name](command, rest[0] if rest else "")

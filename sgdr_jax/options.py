@@ -137,7 +137,11 @@ class SweepCommand:
     """What several workers share the sweep through: a file (SQLite), a file that ends in .journal (on NFS), or a database's URL such as
     postgresql://USER:PASSWORD@HOST/NAME. By default DIR/store.db where there are several workers."""
     workers: int = 1
-    """Processes that do the sweep on this machine; with the same --store and --dir others may join them from here or elsewhere."""
+    """Processes that do the sweep on this machine; with the same --store and --dir others may join them from here or elsewhere. With
+    --launch slurm: jobs."""
+    launch: Literal["slurm"] | None = None
+    """slurm: the workers are an array of jobs, each one process; a preempted one is queued again, and others go on with its run meanwhile.
+    The options of `sgdr-jax launch slurm --help` hold too. The store is then DIR/store.journal, if no other is named."""
     grace: float = 60.0
     """Seconds without a sign of life after which another worker's runs are taken over."""
 

@@ -13,6 +13,7 @@ import tyro
 
 from . import experiment_file
 from .config import Experiment, require
+from .launch import Slurm
 from .options import TrainCommand
 from .types import InputError
 
@@ -49,6 +50,14 @@ def train(file: str, words: list[str], prog: str) -> TrainCommand:
     """What `sgdr-jax train FILE WORDS…` says. Raises InputError as `parse` and `experiment_file.load`."""
     experiment, rest = take_rates(experiment_file.load(file), words)
     return parse(TrainCommand, rest, prog, TrainCommand(experiment=experiment))
+
+
+def take_slurm(argv: list[str]) -> tuple[Slurm | None, list[str]]:
+    """What `--launch slurm` submits with, from the words that say so, and the other words; None and all words where it is not there."""
+    asked = any(word == "--launch" or word.startswith("--launch=") for word in argv)
+    if not asked or {"-h", "--help"} & set(argv):
+        return None, argv
+    return parse(Slurm, argv, "sgdr-jax sweep FILE --launch slurm", some=True)
 
 
 def take_rates(experiment: Experiment, argv: list[str]) -> tuple[Experiment, list[str]]:

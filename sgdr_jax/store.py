@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import secrets
 import threading
 import time
@@ -231,6 +232,7 @@ def opened(where: str, folder: Path, name: str, runs: Sequence[SweepRun], *, gra
     except ImportError:
         raise InputError(f"--store {without_password(where)} needs Optuna; pip install 'sgdr_jax[sweep]'") from None
     require(grace > 0, "--grace", grace, "use a number of seconds")
+    check_disk(where)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with locked(folder):
         try:
@@ -252,6 +254,30 @@ def opened(where: str, folder: Path, name: str, runs: Sequence[SweepRun], *, gra
     store = Store(storage, study, folder, grace)
     store.fill(runs, retry)
     return store
+
+
+NETWORKED = re.compile(r"nfs|cifs|smb|lustre|gpfs|beegfs|afs|ceph|gluster|panfs|wekafs|fuse\.(sshfs|s3fs|gcsfuse|juicefs)")
+"""File systems that several machines may have mounted, by the beginnings of their names."""
+
+
+def file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """What kind of file system a path is on, such as "nfs4"; "" where the machine does not tell (elsewhere than on Linux)."""
+    path, found = path.absolute().resolve(), ("", "")
+    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines() if mounts.exists() else ():
+        left, _, right = line.partition(" - ")
+        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), left.split()[4])
+        if path.is_relative_to(point) and len(point) >= len(found[0]):  # of several on one point the last is seen
+            found = (point, right.split()[0])
+    return found[1]
+
+
+def check_disk(where: str, mounts: Path = Path("/proc/self/mountinfo")) -> None:
+    """Raises InputError for a SQLite file on a disk of the network, where its locks cannot be relied on. Source: SQLite's FAQ."""
+    where = address(where)
+    kind = file_system(Path(where.removeprefix("sqlite:///")), mounts) if where.startswith("sqlite:///") else ""
+    if NETWORKED.match(kind):
+        journal = Path(where.removeprefix("sqlite:///")).with_suffix(".journal")
+        raise InputError(f"--store {where} is SQLite on {kind}, which does not lock; use --store {journal}, or the URL of a database")
 
 
 def _storage(where: str) -> Any:

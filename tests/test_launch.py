@@ -19,6 +19,8 @@ from sgdr_jax.launch import TARGETS, Job, Kubernetes, Slurm, Tpu
 from sgdr_jax.launch.local import side_by_side
 from sgdr_jax.launch.slurm import Command
 from sgdr_jax.progress import Quiet
+from sgdr_jax.store import check_disk, file_system
+from sgdr_jax.trials import trials
 from sgdr_jax.types import InputError
 
 EXPERIMENT = """
@@ -326,3 +328,124 @@ def test_several_commands_are_one_array(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert Slurm(parallel=2).submit([["a"], ["b"], ["c"]], tmp_path / "logs", "sweep") == ["7_0", "7_1", "7_2"]
     assert "#SBATCH --array=0-2%2" in (tmp_path / "script").read_text()
+
+
+# ---- a sweep as an array ----
+
+SWEEP = "from tests.workers_job import SEARCHED as sweep\n"
+
+
+@pytest.fixture
+def sweep_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "searched.py"
+    path.write_text(SWEEP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    return path
+
+
+def swept(words: list[str], code: int, capfd: pytest.CaptureFixture[str]) -> str:
+    try:
+        main(["sweep", "searched.py", "--launch", "slurm", *words])
+        ended = 0
+    except SystemExit as exit_:
+        ended = exit_.code
+    out, err = capfd.readouterr()
+    assert ended == code, err
+    return err if code else out
+
+
+def test_the_batch_script_of_a_sweep_is_an_array_of_workers(sweep_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["--workers", "5", "--parallel", "3", "--gpus-per-node", "1", "--partition", "long", "--batch-size", "8", "--dir", "d"]
+    text = swept([*words, "--stages.0.lr", "0.1", "--grace", "30", "--dry-run"], 0, capfd)
+    expected = ["array=0-4%3", "gpus-per-node=1", "ntasks-per-node=1", "partition=long", "requeue", "signal=USR2@90"]
+    assert {f"#SBATCH --{each}" for each in expected} <= set(text.splitlines()), text
+    worker = "-m sgdr_jax sweep searched.py --batch-size 8 --stages.0.lr 0.1 --grace 30 --store d/store.journal --dir d"
+    assert text.rstrip().endswith(worker) and "# each of the 5 jobs" in text
+    assert [path.name for path in sweep_file.parent.iterdir() if path.name != "__pycache__"] == ["searched.py"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--nodes", "2"], "--nodes is 2; a worker of a sweep is one process with one GPU at most: use 1, and more --workers"),
+        (["--gpus-per-node", "4", "--dry-run"], "--gpus-per-node is 4; a worker of a sweep is one process"),
+        (["--workers", "0"], "--workers is 0; use 1 or more"),
+        (["--minuts", "3"], "Unrecognized options: --minuts"),
+        (["--only", "9", "--dry-run"], "--only is 9"),
+        ([], "run this where sbatch is"),
+    ],
+)
+def test_what_an_array_cannot_do_is_one_line_and_writes_nothing(
+    words: list[str], message: str, sweep_file: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    text = swept(words, 2, capfd)
+    assert message in text and text.startswith("error: ") and text.count("\n") == 1, text
+    assert [path.name for path in sweep_file.parent.iterdir() if path.name != "__pycache__"] == ["searched.py"]
+
+
+@pytest.mark.slow
+def test_jobs_of_an_array_share_a_sweep_and_one_that_is_preempted_comes_back(
+    sweep_file: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sbatch of this test starts what it is given, as Slurm would: each job of the array twice, the first one killed between."""
+    bin_, calls = sweep_file.parent / "bin", sweep_file.parent / "calls"
+    bin_.mkdir()
+    (bin_ / "sbatch").write_text(f'#!/bin/sh\ncp "$1" {calls}\necho Submitted batch job 7\n')
+    (bin_ / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(sweep_file.parent / "cache"))
+    text = swept(["--workers", "2", "--dir", "d", "--grace", "3", "--pace", "0", "--keep", "all"], 0, capfd)
+    assert "job 7, 2 workers" in text and "#SBATCH --array=0-1%2" in calls.read_text()
+    logs = Path("d/launch")
+    job = ["-c", "import sys; from submitit.core.submission import submitit_main; submitit_main()", str(logs)]
+
+    def started(task: int) -> subprocess.Popen[bytes]:
+        own = {
+            "SUBMITIT_EXECUTOR": "slurm",
+            "SLURM_JOB_ID": f"{8 + task}",
+            "SLURM_ARRAY_JOB_ID": "7",
+            "SLURM_ARRAY_TASK_ID": str(task),
+            "SLURM_JOB_NUM_NODES": "1",
+        }
+        own |= {
+            "SLURM_JOB_NUM_NODES": "1",
+            "SLURM_NTASKS": "1",
+            "SLURM_PROCID": "0",
+            "SLURM_NODEID": "0",
+            "SLURM_LOCALID": "0",
+            "SLURM_JOB_NODELIST": "here",
+        }
+        with (logs / f"{task}.log").open("ab") as log:
+            return subprocess.Popen([sys.executable, *job], env=os.environ | own, stdout=log, stderr=log, start_new_session=True)
+
+    first, second = started(0), started(1)
+    deadline = time.monotonic() + 150
+    while not list(Path("d").glob("runs/*/checkpoints/stage-1-*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(first.pid, 9)
+    first.wait()
+    again = started(0)
+    assert second.wait(300) == 0 and again.wait(300) == 0, (logs / "1.log").read_text() + (logs / "0.log").read_text()
+    found = trials(Path("d"), "accuracy")
+    assert len(found) == 6 and all(trial.ended for trial in found)
+    assert len(list(Path("d").glob("runs/*/summary.json"))) == sum(t.state == "finished" for t in found) + 2 + 1
+
+
+def test_a_disk_of_the_network_is_no_place_for_sqlite(tmp_path: Path) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda rw\n"
+        "23 22 0:40 / /home rw,relatime shared:2 master:1 - nfs4 server:/home rw\n"
+        "24 23 8:2 / /home/me/own\\040disk rw - xfs /dev/sdb rw\n"
+        "25 22 0:50 / /scratch rw - lustre mds:/scratch rw\n"
+    )
+    kinds = {"/x": "ext4", "/home/me/a.db": "nfs4", "/homes/a.db": "ext4", "/home/me/own disk/a": "xfs", "/scratch": "lustre"}
+    assert {path: file_system(Path(path), mounts) for path in kinds} == kinds
+    message = "--store sqlite:////home/me/a.db is SQLite on nfs4, which does not lock; use --store /home/me/a.journal, or the URL"
+    with pytest.raises(InputError, match=message):
+        check_disk("/home/me/a.db", mounts)
+    for fine in ("/home/me/a.journal", "postgresql://me@host/base", "/x/a.db", "sqlite:////home/me/own disk/a.db"):
+        check_disk(fine, mounts)
+    assert file_system(tmp_path, tmp_path / "none") == "" and file_system(tmp_path) != "nfs4"

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .. import crew, experiment_file
 from ..config import require
+from ..launch import Slurm
 from ..ledger import Entry, entries, unfinished
 from ..options import SweepCommand
 from ..plan import plan
 from ..progress import Quiet
-from ..store import opened
+from ..store import Store, check_disk, opened
+from ..study import Study
 from ..sweep import Sweep, expand, keep
 from ..tables import space_table, sweep_table, trials_table
 from ..trials import chosen, trials
 from ..types import InputError
 
 
-def sweep(command: SweepCommand, file: str, words: Sequence[str], ui: Quiet) -> None:
+def sweep(command: SweepCommand, file: str, words: Sequence[str], ui: Quiet, slurm: Slurm | None = None) -> None:
     """Runs the sweep of a file, or says what it would do; exits with 1 when a run has failed.
 
     Args:
-        words: the command line after the file, for further workers.
+        words: the command line after the file, for further workers, without what `slurm` was made of.
+        slurm: where workers are submitted to, with --launch.
     """
     made = dataclasses.replace(experiment_file.load_sweep(file), base=command.experiment)
     folder = command.dir or Path("runs") / made.name
@@ -35,6 +40,8 @@ def sweep(command: SweepCommand, file: str, words: Sequence[str], ui: Quiet) -> 
     require(command.pace >= 0, "--pace", command.pace, "use a number of seconds, or 0 for every cycle's end")
     require(command.grace > 0, "--grace", command.grace, "use a number of seconds above 0")
     runs = expand(made)
+    if slurm:
+        return _submit(made, folder, only, command, file, words, slurm, ui)
     if command.dry_run:
         sizes = {data: data.open().sizes["train"] for data in dict.fromkeys(run.experiment.data for run in runs)}
         plans = [plan(run.experiment, sizes[run.experiment.data]) for run in runs]
@@ -67,6 +74,37 @@ def _say_trials(made: Sweep, folder: Path, ui: Quiet) -> None:
         ui.say(trials_table(found, made.search.objective))
 
 
+def _submit(
+    made: Sweep, folder: Path, only: list[int] | None, command: SweepCommand, file: str, words: Sequence[str], slurm: Slurm, ui: Quiet
+) -> None:
+    """The sweep by an array of jobs. Whatever its store refuses is refused here, before it is submitted."""
+    runs, store = expand(made), command.store or str(folder / "store.journal")
+    todo = unfinished(folder, runs, only, command.retry)
+    check_disk(store)
+    slurm.check_single()
+    worker = ("sweep", file, *_for_workers(words), "--store", store, "--dir", str(folder))
+    ready = partial(slurm.workers, (sys.executable, "-m", "sgdr_jax", *worker), command.workers, folder, made.name, ui)
+    if slurm.dry_run:
+        return ready()
+    slurm.check(folder, made.name)
+    keep(folder, made, runs)
+    ui.say(f"sweep folder: {folder}")
+    with opened(store, folder, made.name, todo, grace=command.grace, retry=command.retry).alive() as door:
+        door.expect(command.workers)
+        _free_failed(made, folder, command, door)
+    ready()
+
+
+def _free_failed(made: Sweep, folder: Path, command: SweepCommand, door: Store) -> None:
+    """Queues the failed trials of a search again, with --retry."""
+    if made.search and command.retry:
+        Study(door, made, folder, retry=True).take(0)
+
+
+def _for_workers(words: Sequence[str]) -> list[str]:
+    return crew.without(words, ("--workers", "--store", "--dir", "--launch"), ("--retry", "--no-retry"))
+
+
 def _here(made: Sweep, folder: Path, only: list[int] | None, command: SweepCommand, file: str, ui: Quiet) -> list[Entry]:
     from ..workers import work
 
@@ -86,8 +124,8 @@ def _crew(
     if todo or searching:
         with opened(store, folder, made.name, todo, grace=command.grace, retry=command.retry).alive() as door:
             door.expect(command.workers)
-        rest = crew.without(words, ("--workers", "--store", "--dir"), ("--retry", "--no-retry"))
-        line = ("sweep", file, *rest, "--store", store, "--dir", str(folder))
+            _free_failed(made, folder, command, door)
+        line = ("sweep", file, *_for_workers(words), "--store", store, "--dir", str(folder))
         total = len(todo) + (searching.count if searching else 0)
 
         def ended() -> int:

@@ -83,6 +83,29 @@ class Slurm(Target):
         ui.say(f"logs: {job.run / LAUNCH}/{number}_*_log.out and .err; scancel {number} ends it")
         return 0
 
+    def check_single(self) -> None:
+        """Raises InputError where a job would be more than one process."""
+        for field, value in (("nodes", self.nodes), ("gpus-per-node" if self.gpus_per_node > 1 else "tasks-per-node", self.tasks)):
+            require(value == 1, f"--{field}", value, "a worker of a sweep is one process with one GPU at most: use 1, and more --workers")
+
+    def workers(self, words: Sequence[str], count: int, folder: Path, name: str, ui: Quiet) -> None:
+        """Submits so many workers of a sweep, all the same command, as one array of jobs; with `dry_run` only prints the batch script.
+
+        Args:
+            words: of the command; a worker that is preempted or out of time is queued again with the same.
+            folder: of the sweep, on a disk that all machines see.
+        """
+        logs = folder / LAUNCH
+        if self.dry_run:
+            executor = self.executor(logs, name)
+            executor.parameters["map_count"] = count  # as submitit does for an array
+            print(executor._make_submission_file_text(executor._submitit_command_str, "ID"))
+            print(f"# each of the {count} jobs: {' '.join(words)}")
+            return
+        numbers = self.submit([words] * count, logs, name)
+        array = numbers[0].partition("_")[0]
+        ui.say(f"job {array}, {count} workers; logs: {logs}/{array}_*_log.out and .err; scancel {array} ends them")
+
     @property
     def tasks(self) -> int:
         """Processes on each machine."""
@@ -99,10 +122,7 @@ class Slurm(Target):
         Raises:
             InputError: without submitit or Slurm, or when Slurm refuses.
         """
-        executor = self.executor(folder, name)
-        require(
-            shutil.which("sbatch") is not None, "launch", "slurm", "run this where sbatch is, on a machine of the cluster, or use --dry-run"
-        )
+        executor = self.check(folder, name)
         from submitit.core.utils import FailedJobError
 
         jobs: list[Any] = []
@@ -112,6 +132,12 @@ class Slurm(Target):
         except FailedJobError as error:
             raise InputError(f"Slurm refused the job: {str(error).strip().splitlines()[-1]}") from error
         return [job.job_id for job in jobs]
+
+    def check(self, folder: Path, name: str) -> Any:
+        """submitit's executor. Raises InputError where nothing can be submitted from here."""
+        executor, there = self.executor(folder, name), shutil.which("sbatch") is not None
+        require(there, "launch", "slurm", "run this where sbatch is, on a machine of the cluster, or use --dry-run")
+        return executor
 
     def executor(self, folder: Path, name: str) -> Any:
         """submitit's executor with these options."""
