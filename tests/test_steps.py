@@ -339,7 +339,7 @@ def test_updates_as_one_program_are_shared_by_devices(parallel: Parallel) -> Non
     labels, weight = np.tile(batch()[1], (3, 1)), np.ones((3, 8), np.float32)
     x = rows(mesh)(mesh.spread(cached), mesh.scatter(index, axis=1))
     assert same_bits(x, cached[index]) and x.addressable_shards[0].data.shape[:2] == (3, 2)
-    given = Hyper(np.full((3, 1), 0.1, np.float32), *(np.full(3, value, np.float32) for value in (0.9, 0, 0.1)))
+    given = Hyper(np.array([[0.1], [0.02], [0.2]], np.float32), *(np.full(3, value, np.float32) for value in (0.9, 0, 0.1)))
     placed = mesh.scatter((labels, weight), axis=1)
     state, sums = mesh.compile_step(steps.Scanned(step, 3))(mesh.hold(fresh(("head",))), given, x, *placed, KEY)
     one, expected = mesh.compile_step(step), mesh.hold(fresh(("head",)))
