@@ -92,7 +92,7 @@ class PlanCommand:
 
 @dataclass
 class TrainCommand:
-    """Runs an experiment and keeps everything in a run folder."""
+    """Runs an experiment and keeps everything in a run folder. On SIGTERM or SIGUSR1 it saves and exits with 75."""
 
     experiment: Overrides
     run: Path | None = None

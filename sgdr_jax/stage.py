@@ -150,7 +150,7 @@ def span_of(setting: Setting, p: StagePlan) -> int:
         return 1
     if wanted := setting.experiment.parallel.steps_per_execution:
         return wanted
-    # A convolution that trains is slower within a scan on CPU, forty times in places.
+    # A plain convolution that trains is many times slower within a scan on CPU, and elsewhere long updates have nothing to gain.
     return fewest(p.table.cycle, setting.experiment.checkpoint_steps) if p.trained == ("head",) else 1
 
 

@@ -142,7 +142,7 @@ def test_a_command_is_deaf_to_warnings_and_ends_with_its_process() -> None:
     ears = "import signal; print([signal.getsignal(s) == signal.SIG_IGN for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)])"
     run = f"from sgdr_jax.launch.slurm import Command; from pathlib import Path; Command({[sys.executable, '-c', ears]!r}, Path('.'))()"
     done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True)
-    assert done.stdout == "[True, True, True]\n", done.stderr
+    assert done.stdout == "[True, False, True]\n", done.stderr
     with pytest.raises(RuntimeError, match="ended with 4"):
         Command([sys.executable, "-c", "raise SystemExit(4)"], Path("."))()
     sleeper = [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(60)"]
@@ -152,6 +152,34 @@ def test_a_command_is_deaf_to_warnings_and_ends_with_its_process() -> None:
     assert done.returncode == 5
     with pytest.raises(ProcessLookupError):
         os.kill(int(done.stdout), 0)
+
+
+def test_a_command_may_save_before_its_job_is_queued_again(tmp_path: Path) -> None:
+    """Called by a signal while the command runs, as submitit does it; what is queued is the same command."""
+    import pickle
+    import signal
+    import time
+
+    saves = "import pathlib, signal, sys, time; signal.signal(signal.SIGUSR1, lambda *_: (pathlib.Path('saved').touch(), sys.exit(75)));"
+    command = Command([sys.executable, "-c", saves + "pathlib.Path('ready').touch(); time.sleep(60)"], tmp_path)
+    again = []
+
+    def warned(*_: object) -> None:
+        if (tmp_path / "ready").exists():
+            again.append(command.checkpoint())
+            raise InterruptedError
+        signal.alarm(1)
+
+    before, began = signal.signal(signal.SIGALRM, warned), time.monotonic()
+    try:
+        signal.alarm(1)
+        with pytest.raises(InterruptedError):
+            command()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert (tmp_path / "saved").exists() and time.monotonic() - began < 50
+    assert pickle.loads(pickle.dumps(again[0].function)).words == command.words
 
 
 # ---- TPU ----

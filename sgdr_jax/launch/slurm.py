@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +16,17 @@ from typing import Any
 from ..config import require
 from ..logbook import LAUNCH
 from ..progress import Quiet
-from ..types import InputError
+from ..types import InputError, Preempted
 from .job import Job, Target
+
+SAVING = 60.0
+"""Seconds that a command has to save before the job is queued again."""
 
 
 @dataclass(frozen=True)
 class Slurm(Target):
-    """Submits a job to Slurm: one process for each GPU, logs in the folder `launch` of the run. When it is preempted or out of time it is
-    queued again and goes on from its newest checkpoint."""
+    """Submits a job to Slurm: one process for each GPU, logs in the folder `launch` of the run. When it is preempted or out of time it
+    saves, is queued again and goes on from there."""
 
     nodes: int = 1
     """Number of machines."""
@@ -173,15 +179,19 @@ class Command:
 
     def __init__(self, words: Sequence[str], folder: Path) -> None:
         self.words, self.folder = list(words), str(folder)
+        self._process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> None:
         """Runs the command to its end. Raises RuntimeError when it fails, so that Slurm counts the job as failed."""
-        # What Slurm tells a job to warn it is heard by submitit alone, which queues the job again; the command would die of it.
-        deaf = ["sh", "-c", 'trap "" TERM USR1 USR2; exec "$@"', "sh"]
+        # What Slurm tells a job to warn it is heard by submitit, which queues the job again; the command might die of it.
+        deaf = ["sh", "-c", 'trap "" TERM USR2; exec "$@"', "sh"]
         environment = {name: value for name, value in os.environ.items() if name != "SUBMITIT_EXECUTOR"}
-        process = subprocess.Popen([*deaf, *self.words], cwd=self.folder, env=environment)
+        self._process = process = subprocess.Popen([*deaf, *self.words], cwd=self.folder, env=environment)
         try:
-            code = process.wait()
+            while (code := process.poll()) is None:  # not `wait`, in which `checkpoint`, called by a signal, could not wait too
+                time.sleep(0.2)
+            if code == Preempted.code:
+                time.sleep(SAVING)  # it has saved, as all others have; the job is about to be queued again
         finally:
             process.kill()
             process.wait()
@@ -189,7 +199,11 @@ class Command:
             raise RuntimeError(f"{' '.join(self.words)} ended with {code}")
 
     def checkpoint(self) -> Any:
-        """What is queued again: the same."""
+        """What is queued again: the same. The command is told to save before; of several processes one that is told is enough."""
         import submitit
 
-        return submitit.helpers.DelayedSubmission(self)
+        if self._process and self._process.poll() is None:
+            self._process.send_signal(signal.SIGUSR1)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(SAVING)
+        return submitit.helpers.DelayedSubmission(Command(self.words, Path(self.folder)))
