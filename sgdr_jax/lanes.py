@@ -14,7 +14,6 @@ small networks it does, for large convolutions with a kernel for each lane it se
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import optim
+from .contest import contest
 from .engine import Engine, Tick
 from .feed import Images
 from .meeting import Meeting, Together
@@ -197,11 +197,11 @@ class _LaneEngine(Engine):
 
     meeting: Meeting
     shared: Shared
-    updates: Callable[[Step | Scanned], Callable[..., Any]]
+    updates: Callable[[Step | Scanned, int], Callable[..., Any]]
 
     def step(self, p: StagePlan, count: int = 1) -> Callable[..., Any]:
         one = Step(self.network, optim.kind(p.optimizer), p.trained, p.collects, self.dtype, p.stage.accumulate)
-        program = self.updates(Scanned(one, count) if count > 1 else one)
+        program = self.updates(Scanned(one, count) if count > 1 else one, p.steps)
 
         def update(state: TrainState, *rest: Any) -> tuple[TrainState, dict[str, Any]]:
             # What lies below the lowest trained group is no part of the update, and all lanes may have the same.
@@ -251,10 +251,11 @@ class Lanes:
         setting: of any of them; its data, programs and images are those of all.
         width: number of lanes of the programs.
         say: told which updates are vectorised, and how long they took in the trial.
+        portions: how often as many runs will be done: a trial may cost the more.
     """
 
-    def __init__(self, setting: Setting, width: int, say: Callable[[str], None] = lambda text: None) -> None:
-        self.width, self._say = width, say
+    def __init__(self, setting: Setting, width: int, say: Callable[[str], None] = lambda text: None, portions: int = 1) -> None:
+        self.width, self._say, self._portions = width, say, portions
         self._shared = Shared()
         self._meeting = Meeting(self._shared.round.clear)
         self._programs: dict[Step | Scanned, Callable[..., Any]] = {}
@@ -291,10 +292,10 @@ class Lanes:
     def _spread(self, devices: Devices) -> Any:
         return devices.split if self.width % devices.count == 0 else devices.whole
 
-    def _update(self, step: Step | Scanned) -> Callable[..., Any]:
+    def _update(self, step: Step | Scanned, steps: int) -> Callable[..., Any]:
         """A step as a lane calls it: (state, hyper, x, labels, weight, key) → (state, sums)."""
         if step not in self._programs:
-            self._programs[step] = self._tried(step)
+            self._programs[step] = self._tried(step, steps)
         rank = list(self._programs).index(step)
         together = self._programs[step]
 
@@ -304,31 +305,29 @@ class Lanes:
 
         return update
 
-    def _tried(self, step: Step | Scanned) -> Callable[[Mapping[int, Any]], Mapping[int, Any]]:
+    def _tried(self, step: Step | Scanned, steps: int) -> Callable[[Mapping[int, Any]], Mapping[int, Any]]:
         """The lanes' updates by whichever way is the faster, which is found out at the first call."""
         chosen: list[Callable[[Mapping[int, Any]], Mapping[int, Any]]] = []
 
         def advance(calls: Mapping[int, Any]) -> Mapping[int, Any]:
             if not chosen:
-                chosen.append(self._faster(step, calls))
+                chosen.append(self._faster(step, steps, calls))
             return chosen[0](calls)
 
         return advance
 
-    def _faster(self, step: Step | Scanned, calls: Mapping[int, Any]) -> Callable[[Mapping[int, Any]], Mapping[int, Any]]:
+    def _faster(self, step: Step | Scanned, steps: int, calls: Mapping[int, Any]) -> Callable[[Mapping[int, Any]], Mapping[int, Any]]:
         # Not donated, for lanes may hold the same arrays.
         alone = partial(_in_turn, jax.jit(step, out_shardings=(self._devices.whole, self._devices.whole)))
-        first = {i: calls[i] for i in list(calls)[:1]}
-        slow = _seconds(alone, first) * self.width / step.count
         side_by_side = partial(self._advance, _vectorised(step, self._spread(self._devices)))
-        # What takes this long by itself is bound by its arithmetic: there is nothing to gain, and compiling it again takes long.
-        fast = _seconds(side_by_side, calls) / step.count if slow < LONG * self.width else None
-        told = "not tried vectorised" if fast is None else f"vectorised {1e3 * fast:.0f} ms"
-        gains = fast is not None and fast < slow
-        self._vectorised |= gains
-        way = "vectorised" if gains else "in turn"
-        self._say(f"  {self.width} lanes, updates of {', '.join(step.trained)}: {way} (in turn {1e3 * slow:.0f} ms, {told})")
-        return side_by_side if gains else alone
+        first, rounds = {i: calls[i] for i in list(calls)[:1]}, self._portions * steps // step.count
+        found = contest(partial(_done, alone, first), partial(_done, side_by_side, calls), self.width, rounds)
+        self._vectorised |= found.gains
+        told = f"not tried vectorised: {found.why}" if found.why else f"vectorised {1e3 * found.fast / step.count:.1f} ms"
+        way = "vectorised" if found.gains else "in turn"
+        trial = f"in turn {1e3 * found.slow / step.count:.1f} ms, {told}; the trial took {found.cost:.1f} s"
+        self._say(f"  {self.width} lanes, updates of {', '.join(step.trained)}: {way} ({trial})")
+        return side_by_side if found.gains else alone
 
     def _advance(self, program: Callable[..., Any], calls: Mapping[int, Any]) -> dict[int, Any]:
         """One update of the lanes that call for it. The others' places are filled with the first caller's arguments."""
@@ -358,23 +357,13 @@ class Lanes:
         return first.stack.give_up(lanes)
 
 
-LONG = 0.1
-"""Seconds from which an update of one lane is not tried vectorised."""
-
-
 def _in_turn(program: Callable[..., Any], calls: Mapping[int, Any]) -> dict[int, Any]:
     return {i: program(*_own((state, *rest))) for i, (state, rest) in calls.items()}
 
 
-def _seconds(advance: Callable[[Mapping[int, Any]], Mapping[int, Any]], calls: Mapping[int, Any]) -> float:
-    """Seconds of the faster of two calls, after one that compiles; the results are dropped."""
+def _done(advance: Callable[[Mapping[int, Any]], Mapping[int, Any]], calls: Mapping[int, Any]) -> None:
+    """Does the calls and waits; the results are dropped."""
     jax.block_until_ready(_leaves(advance(calls)))
-    times = []
-    for _ in range(2):
-        began = time.perf_counter()
-        jax.block_until_ready(_leaves(advance(calls)))
-        times.append(time.perf_counter() - began)
-    return min(times)
 
 
 def _leaves(results: Mapping[int, Any]) -> list[jax.Array]:

@@ -215,7 +215,7 @@ def _work_group(group: Sequence[SweepRun], source: Source, lanes: int | None, ho
         return
     count, room = 1 + line.waiting(group), most(setting)
     width = portions(math.ceil(count / line.expect()), min(lanes or MOST, room))[0]
-    side_by_side = Lanes(setting, width, ui.say) if width > 1 else None
+    side_by_side = Lanes(setting, width, ui.say, -(-count // (width * line.expect()))) if width > 1 else None
     ui.say(f"{count} runs of one shape, {width} side by side; there is memory for {room}")
     portion += line.take(group, width - 1)
     while portion:

@@ -17,6 +17,7 @@ import jax
 
 from sgdr_jax import AdamW, Eval, Experiment, Sgd, Stage, Sweep, grid, lanes
 from sgdr_jax.augment import side_on
+from sgdr_jax.contest import Verdict
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.logbook import read
 from sgdr_jax.schedules import Constant
@@ -43,7 +44,7 @@ def losses(optimizer: str, folder: Path, width: int | None) -> list[list[float]]
 
 if __name__ == "__main__":
     out = Path(sys.argv[1])
-    lanes.LONG, lanes._seconds = 10.0, lambda advance, calls: 1 / len(calls) ** 2  # vectorised, whether that is faster or not
+    lanes.contest = lambda *_: Verdict(True, 1, 1, 0, "")  # vectorised, whether that is faster or not
     for wide in (True, False):
         jax.config.update("jax_enable_x64", wide)
         dtype = "float64" if wide else "float32"

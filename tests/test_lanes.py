@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -41,6 +42,12 @@ def both(tmp_path, sweep):
     done = [work(sweep, tmp_path / name, lanes=lanes) for name, lanes in (("lanes", None), ("alone", 1))]
     assert [entry.error for entry in done[0]] == [entry.error for entry in done[1]]
     return [[read(run_folder(tmp_path / name, run.hash)) for run in expand(sweep)] for name in ("lanes", "alone")]
+
+
+@pytest.fixture(autouse=True)
+def worth_trying(monkeypatch):
+    """The runs of these tests are too short for a trial to be worth it; they are to be vectorised all the same."""
+    monkeypatch.setattr("sgdr_jax.contest.SHARE", math.inf)
 
 
 def assert_same(lane, alone, rtol):
@@ -182,7 +189,7 @@ def test_mixed_labels_and_spread_devices(tmp_path):
 
 def test_updates_in_turn_are_those_of_the_run_alone(tmp_path, monkeypatch):
     """As where vectorising gains nothing, with networks that are kept although a later stage is no better."""
-    monkeypatch.setattr("sgdr_jax.lanes.LONG", 0.0)
+    monkeypatch.setattr("sgdr_jax.contest.LONG", 0.0)
     stages = (CACHED, dataclasses.replace(ALL, schedule=Constant(1)))
     sweep = Sweep("s", base(*stages, keep_best=False), (), seeds=(0, 1))
     said = []
@@ -310,7 +317,7 @@ def test_lanes_of_whole_networks_differ_from_the_runs_alone_by_rounding_only(tmp
 
 
 def test_where_lanes_gain_nothing_the_other_runs_are_done_one_after_the_other(tmp_path, monkeypatch):
-    monkeypatch.setattr("sgdr_jax.lanes.LONG", 0.0)  # no update is tried vectorised
+    monkeypatch.setattr("sgdr_jax.contest.LONG", 0.0)  # no update is tried vectorised
     stage = dataclasses.replace(CACHED, schedule=Constant(1))
     said = []
 
