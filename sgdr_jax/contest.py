@@ -10,7 +10,7 @@ from typing import NamedTuple
 LONG = 0.1
 """Seconds from which one of them alone is bound by its arithmetic: nothing is to be gained, and compiling it again takes long."""
 SHARE = 0.25
-"""Of the most that could be gained, what the trial may cost: about as much as compiling the single program took."""
+"""Of the most that could be gained, what the trial may cost: compiling, about as long as the single program took, and three calls."""
 MARGIN = 0.95
 """One program is taken when it needs less than this share of the time in turn: what is nearer than that is noise."""
 
@@ -52,7 +52,7 @@ def contest(
     slow, fast = single * count, math.nan
     most = (slow - single) * calls  # were all as fast as one
     why = "each is bound by its arithmetic" if single >= LONG else ""
-    if not why and compiling > SHARE * most:
+    if not why and compiling + 3 * slow > SHARE * most:
         why = f"{calls} of them could gain {most:.1f} s at most"
     if not why:
         together()
