@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 
 from . import optim, recipe
-from .config import Experiment
+from .config import Experiment, require
 from .feed import free
 from .lanes import Lanes
 from .ledger import Alone, Entry, Keep, entries, keep_failure, tidy, unfinished
@@ -164,6 +164,7 @@ def _trials(group: list[SweepRun], source: Source, known: dict[str, Setting], ho
     key = ground(group[0].experiment)
     try:
         setting = prepare(group[0].experiment, how.ui, like=known.get(key), source=source)
+        require("valid" in source.labels, "data", group[0].experiment.data, "trials are judged on validation images, and here are none")
     except InputError as error:
         for run in group:
             _tell(run, error, how)
@@ -289,5 +290,6 @@ def _tell(run: SweepRun, outcome: Any, how: _How) -> None:
     elif isinstance(outcome, BaseException):
         raise outcome
     else:
-        how.line.finish(run, outcome["valid"][how.measure])
-        how.ui.say(f"  {what}: validation {how.measure} {outcome['valid'][how.measure]:.4f}")
+        judged = outcome["valid"].get(how.measure)  # None where there are no validation images; the store wants a number
+        how.line.finish(run, judged or 0.0)
+        how.ui.say(f"  {what}: " + ("finished" if judged is None else f"validation {how.measure} {judged:.4f}"))

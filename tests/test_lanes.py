@@ -15,7 +15,7 @@ import pytest
 from sgdr_jax import Eval, Experiment, Find, InputError, Sgd, Snapshots, Stage, Sweep, arms, grid, zipped
 from sgdr_jax.augment import MixUp, side_on
 from sgdr_jax.config_json import config_hash, to_json
-from sgdr_jax.datasets import Synthetic
+from sgdr_jax.datasets import Synthetic, TrainAndValid
 from sgdr_jax.logbook import open_run, read
 from sgdr_jax.meeting import Meeting, Together
 from sgdr_jax.progress import Quiet
@@ -73,6 +73,19 @@ def test_a_hundred_updates_of_a_cached_head_are_those_of_the_run_alone(tmp_path)
     for a, b in zip(lanes, alone, strict=True):
         assert_same(a, b, 1e-5)
         assert a.summary["test"]["accuracy"] == b.summary["test"]["accuracy"]
+
+
+def test_lanes_are_refitted_one_after_the_other(tmp_path):
+    lanes, alone = both(tmp_path, Sweep("s", base(CACHED, refit=True), (arms({"a": {}, "b": {"stages.0.lr": 0.03}}),), seeds=(0, 1)))
+    for a, b in zip(lanes, alone, strict=True):
+        assert_same(a, b, 1e-5)
+        assert_same(read(a.path / "refit"), read(b.path / "refit"), 1e-5)
+        assert a.summary["test"]["loss"] == pytest.approx(b.summary["test"]["loss"], rel=1e-5)
+
+
+def test_a_sweep_of_runs_that_hold_nothing_out_finishes(tmp_path):
+    entries = work(Sweep("s", base(CACHED, data=TrainAndValid(DATA)), (), seeds=(0, 1)), tmp_path)
+    assert all(entry.summary["valid"] == {} and entry.summary["test"] for entry in entries)
 
 
 @pytest.mark.slow
