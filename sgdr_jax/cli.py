@@ -164,6 +164,8 @@ def _plan(command: PlanCommand, _: str) -> None:
     made = plan(experiment, sizes["train"])
     ui.say(f"{experiment.name} ({config_hash(experiment)}): {sizes['train']:,} training images, batches of {experiment.batch_size}")
     _show_plan(made, ui)
+    if experiment.refit:
+        ui.say("refit: the stages that are kept once more, on the training and the validation images together")
     ui.say(forecast(experiment.images, sum(sizes.values()), canvas_side(experiment.canvas, made.largest_size)))
     if command.csv:
         command.csv.write_text(as_csv(made), encoding="utf-8")

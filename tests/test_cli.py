@@ -245,6 +245,12 @@ def test_plan_prints_the_stages_and_writes_every_update(place, capsys):
     assert [float(first[f"lr_{g}"]) for g in ("early", "late", "head")] == pytest.approx([1e-3, 1e-2, 0.1])
 
 
+def test_plan_tells_of_a_refit(place, capsys):
+    for word, told in (("--refit", True), ("--no-refit", False)):
+        cli.main(["plan", str(place / "photos.py"), "--train-size", "100", word])
+        assert ("refit: the stages that are kept once more" in capsys.readouterr().out) == told
+
+
 def test_plan_runs_without_jax(place):
     code = "import sys; from sgdr_jax import cli; cli.main(sys.argv[1:]); assert not {'jax', 'flax'} & set(sys.modules)"
     argv = (sys.executable, "-c", code, "plan", str(place / "photos.py"), "--train-size", "100")
