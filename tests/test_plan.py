@@ -235,7 +235,7 @@ def test_lesson2_is_the_recipe(similar: bool, ratio: float) -> None:
     assert (
         cached.lr == Find("valley", steps=100, orders=3, epochs=10)
         and head.lr is None
-        and everything.lr == Find(ratio=ratio, start=1e-5, stop=0.5, steps=22, orders=2, epochs=10)
+        and everything.lr == Find(ratio=ratio, start=1e-5, stop=0.5, steps=22, orders=2, epochs=10, lowest=3e-4)
     )
     assert {s.size for s in (cached, head, everything)} == {96}
     steps = [p.steps for p in plan(experiment(cached, head, everything), 80).stages]
