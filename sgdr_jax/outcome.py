@@ -43,6 +43,7 @@ def conclude(
     results: dict[str, Any] = {
         "stages": done,
         "size": networks["test"].size,
+        "refit": experiment.refit,
         "valid": {},
         "test": {},
         "tta": {},

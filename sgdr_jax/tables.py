@@ -71,6 +71,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     Args:
         summary: {"stages": [{"name", "size", "epochs", "steps", "seconds", "train_loss", "valid_loss", "valid_accuracy", "lr": […],
             "kept": bool}], "valid": {"loss", "accuracy"}, "test": {"loss", "accuracy", "ece", "tta_loss", …} or {},
+            "refit": bool, whether the test figures are those of a second training,
             "calibration": {split: {"plain": {"temperature", "ece"}, "tta": …}}, "seconds": float,
             "compiled": {"programs", "loaded", "seconds"}}; what is missing stays empty. Stages that were undone say so.
     """
@@ -89,7 +90,8 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
             "" if stage.get("kept", True) else "undone",
         )
     table.add_section()
-    results = (("validation", "valid", ""), ("validation, TTA", "valid", "tta_"), ("test", "test", ""), ("test, TTA", "test", "tta_"))
+    valid = "validation before refit" if summary.get("refit") else "validation"
+    results = ((valid, "valid", ""), (f"{valid}, TTA", "valid", "tta_"), ("test", "test", ""), ("test, TTA", "test", "tta_"))
     for label, split, prefix in results:
         loss, accuracy = ((summary.get(split) or {}).get(prefix + name) for name in ("loss", "accuracy"))
         if loss is not None or accuracy is not None:

@@ -412,6 +412,7 @@ def test_a_refit_trains_the_kept_stages_on_every_image_at_the_rates_that_were_fo
     for told, once in zip(again["stages"], kept, strict=True):
         assert told["steps"] == sum(cycles[told["name"]] ** i for i in range(once["cycles"])) * 5  # 58 + 21 images in batches of 16
         assert told["valid_accuracy"] is None and told["kept"]
+    assert summary["refit"] and not first["refit"]
     assert summary["valid"] == first["valid"] and summary["calibration"]["valid"] == first["calibration"]["valid"]
     assert summary["test"] != first["test"]
     assert not [row for row in rows(tmp_path / "run" / "refit") if row["kind"] == "eval"]
