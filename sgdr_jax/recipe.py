@@ -222,7 +222,7 @@ def _refitted(setting: Setting, done: list[dict[str, Any]], book: Logbook, ui: Q
     """The network trained once more on every image as the stages turned out best; its own run folder lies in that of the run."""
     ui.say("[bold]refit[/bold]: once more on the training and the held-out images together, as those chose")
     again = refit.settled(setting.experiment, done)
-    fresh = prepare(again, ui)._replace(due=setting.due)
+    fresh = prepare(again, ui)._replace(due=setting.due, leave=setting.leave)
     folder = book.path / "refit"
     opened = partial(open_run, folder, to_json(again), config_hash(again), **how | {"resume": True})
     with together(opened if leads() else partial(Bystander, folder)) as inner:

@@ -20,6 +20,7 @@ from sgdr_jax.setting import prepare
 from sgdr_jax.stage import find_lr, hyper_rows, open_stage, stage_batches
 from sgdr_jax.state import Hyper
 from sgdr_jax.trained import evaluate_split, open_trained
+from sgdr_jax.types import Preempted
 
 from .helpers import Tiny, compilations
 
@@ -440,6 +441,17 @@ def test_an_interrupted_refit_ends_with_the_same_network(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert (tmp_path / "cut" / "refit" / "checkpoints").is_dir()
     run(made, tmp_path / "cut", resume=True)
+    for a, b in zip(leaves(tmp_path / "whole"), leaves(tmp_path / "cut"), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_refit_makes_room_when_it_is_told_to(tmp_path):
+    made = small(Stage("all", size=16, lr=1e-2, schedule=Sgdr()), refit=True)  # 4 updates, and 5 of the refit
+    asked = iter(range(100))
+    with pytest.raises(Preempted, match="saved after update 2 of 5 of the stage"):
+        run(made, tmp_path / "cut", prepared=lambda e: prepare(e)._replace(leave=lambda: next(asked) == 5))
+    run(made, tmp_path / "cut", resume=True)
+    run(made, tmp_path / "whole")
     for a, b in zip(leaves(tmp_path / "whole"), leaves(tmp_path / "cut"), strict=True):
         np.testing.assert_array_equal(a, b)
 
