@@ -355,7 +355,7 @@ class Experiment:
     snapshots: Snapshots = field(default_factory=Snapshots)
     """Networks kept at cycle ends for ensembles and averages of weights."""
     keep_best: bool = True
-    """A stage that ends below the best state so far on the validation images is undone."""
+    """A stage that ends below the best state so far on the validation images, by more than `leeway`, is undone."""
     leeway: float = 0.0
     """Standard errors by which the validation accuracy of a later state may lie below the highest so far and still replace the best: of
     states that a few validation images cannot tell apart the one that was trained longest. 0: only a better one does."""

@@ -176,7 +176,8 @@ def run_stage(
     best = standing.best
     if setting.experiment.keep_best and best is not None:
         if best.stage != p.index:
-            ui.say(f"  not better than stage {setting.experiment.stages[best.stage].name!r} on the validation images: undone")
+            verdict = "clearly worse" if setting.experiment.leeway else "not better"
+            ui.say(f"  {verdict} than stage {setting.experiment.stages[best.stage].name!r} on the validation images: undone")
         return Network(copy(best.params), copy(best.stats), setting.plan.stages[best.stage].size), best
     return Network(copy(state.params), copy(state.stats), p.size), best
 
