@@ -109,9 +109,16 @@ def notes(found: Comparison) -> list[str]:
         f"to settle: seeds with which that t test (uncorrected, level {alpha}) would find the difference seen, with the spread seen, four "
         "times out of five; in brackets the difference that it finds so with the present seeds.",
         "seconds: of training with validation, the mean; images: shown in training, the mean.",
+        *([_NETWORKS] if found.networks else []),
         *([_TRIALS] if found.trials else []),
     ]
 
+
+_NETWORKS = (
+    "The arms of a seed are networks of one run, so their seconds and images are the same: final network, the best cycle end on the "
+    "validation images where those may choose; last, that of the last update; the others are made of several cycle ends, or of all updates "
+    "(moving average). 'chosen': which, by the loss on the validation images. An ensemble of k networks takes k times as long to predict."
+)
 
 _TRIALS = (
     "The trials of the search are no arms: they were run to choose among, by their validation images, with one seed. The arm 'best trial' "

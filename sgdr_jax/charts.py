@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import style
-from .compare import Arm, Comparison, Curve, curve
+from .compare import Arm, Comparison
+from .findings import Curve, curve
 from .style import COLOURS, GREY, TEXT
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ _MOST_LINES, _MOST_ARMS = 8, 30
 def pictures(found: Comparison, folder: str | Path, stem: str = "") -> list[Path]:
     """Draws what there is to show into a folder: arms.png, curves.png, time.png and, for two axes, map.png; returns what was drawn."""
     folder, made = Path(folder), [arms_picture(found, Path(folder) / f"{stem}arms.png")]
+    if found.networks:  # of the same trainings
+        return made
     curves = {arm.name: [c for run in arm.runs if len((c := curve(run)).epochs)] for arm in found.arms}
     if any(len(c.epochs) > 1 for several in curves.values() for c in several):
         made.append(curves_picture(found, curves, folder / f"{stem}curves.png"))

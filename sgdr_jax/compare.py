@@ -7,7 +7,6 @@ arm and the baseline have finished.
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,43 +16,13 @@ import numpy as np
 
 from . import examples, significance, sweep
 from .config import require
-from .logbook import read_summary
+from .findings import FINAL, Found, by_network, find, images, origin
 from .significance import Change
 from .trials import Trial, chosen_rows
 from .trials import trials as read_trials
 from .types import InputError
 
 Measure = Literal["accuracy", "loss"]
-
-
-class Found(NamedTuple):
-    """One run of a sweep, as far as it has come.
-
-    Attributes:
-        folder: of the run.
-        arm, seed, values: see `sweep.SweepRun`; the values are JSON data.
-        missing: why it does not count, or "".
-        summary: of the finished run, else empty.
-    """
-
-    folder: Path
-    arm: str
-    seed: int
-    values: dict[str, Any]
-    missing: str
-    summary: dict[str, Any]
-
-    def value(self, split: str, measure: str, tta: bool) -> float:
-        """A final figure; with `tta` that of all views mixed, where there are several. Not a number where the run has none."""
-        figures = self.summary.get(split) or {}
-        held = figures.get(f"tta_{measure}") if tta else None
-        held = figures.get(measure) if held is None else held
-        return math.nan if held is None else float(held)
-
-    @property
-    def seconds(self) -> float:
-        """Time of all stages, with their validation; not a number where unknown."""
-        return sum(_number(stage.get("seconds")) for stage in self.summary.get("stages", ()))
 
 
 class Spread(NamedTuple):
@@ -133,6 +102,7 @@ class Comparison(NamedTuple):
         origin: how and where the runs were made.
         trials: of the sweep's search; they are no arms, for they were run to choose among.
         objective: that they were judged by.
+        networks: whether the arms are networks of the same runs.
     """
 
     name: str
@@ -148,6 +118,7 @@ class Comparison(NamedTuple):
     origin: dict[str, tuple[str, ...]]
     trials: tuple[Trial, ...] = ()
     objective: str = "accuracy"
+    networks: bool = False
 
 
 def compare(
@@ -158,6 +129,7 @@ def compare(
     measure: Measure = "accuracy",
     tta: bool = False,
     alpha: float = 0.05,
+    networks: bool = False,
 ) -> Comparison:
     """Reads a sweep's folder and sets every arm against the baseline.
 
@@ -168,17 +140,22 @@ def compare(
         measure: what the differences are of.
         tta: of all views mixed where a run has several, else of the plain view.
         alpha: level of the tests, and of the intervals (1 - alpha).
+        networks: the arms are what the runs have kept beside their final networks, which are the baseline; see `findings.by_network`.
 
     Raises:
-        InputError: where there is no sweep, no finished run, or no such arm.
+        InputError: where there is no sweep, no finished run, no such arm, or with `networks` no run that kept any.
     """
     held = sweep.read(folder)
-    found = [_find(Path(folder), row) for row in (*held["runs"], *chosen_rows(Path(folder)))]
+    found = [find(Path(folder), row) for row in (*held["runs"], *chosen_rows(Path(folder)))]
     objective = held.get("search", {}).get("objective", "accuracy")
     finished = [run for run in found if not run.missing]
     require(bool(finished), "finished runs", 0, f"none of the {len(found)} runs of {folder} has finished; go on with sgdr-jax sweep")
+    left, own = [f"{run.arm}, seed {run.seed}: {run.missing}" for run in found if run.missing], held["baseline"]
+    if networks:
+        own = f"{own}: {FINAL}" if len({run.arm for run in found}) > 1 else FINAL
+        found = finished = _networks(finished, left, own != FINAL)
     names = list(dict.fromkeys(run.arm for run in found))
-    base = held["baseline"] if baseline is None else baseline
+    base = own if baseline is None else baseline
     require(base in names, "--baseline", base, f"the arms are {', '.join(names)}")
     require(0 < alpha < 1, "--alpha", alpha, "use a number between 0 and 1, such as 0.05")
     split = split or ("test" if all(run.summary.get("test") for run in finished) else "valid")
@@ -186,8 +163,7 @@ def compare(
     have = any(not math.isnan(run.value(split, measure, tta)) for run in finished)
     require(have, "--split", split, f"no run has its {measure}; use the other one")
     by_arm = {name: [run for run in found if run.arm == name] for name in names}
-    reader = functools.cache(lambda run_folder: examples.load(run_folder, split))
-    left = [f"{run.arm}, seed {run.seed}: {run.missing}" for run in found if run.missing]
+    reader = functools.cache(lambda run_folder, network: examples.load(run_folder, split, network))
     left += [f"{run.arm}, seed {run.seed}: no {measure} of {split}" for run in finished if math.isnan(run.value(split, measure, tta))]
     pairs = {name: _pairs(runs, by_arm[base], split, measure, tta) for name, runs in by_arm.items() if name != base}
     changes = {name: _change(made, reader, tta, left, name) for name, made in pairs.items()}
@@ -207,96 +183,22 @@ def compare(
         base,
         arms,
         tuple(left),
-        _origin([run.folder for run in finished]),
+        origin(list(dict.fromkeys(run.folder for run in finished))),
         tuple(read_trials(Path(folder), objective)),
         objective,
+        networks,
     )
 
 
-# ---- reading ----
-
-
-def _find(folder: Path, row: dict[str, Any]) -> Found:
-    """A run of the sweep, finished or not."""
-    own, reason, summary = sweep.run_folder(folder, row["hash"]), "", {}
-    try:
-        summary = read_summary(own)
-    except InputError as error:
-        reason = str(error)
-    if not summary and not reason:
-        failed = folder / "failed" / f"{row['hash']}.json"
-        if failed.exists():
-            reason = f"failed: {json.loads(failed.read_text(encoding='utf-8')).get('error', 'for no known reason')}"
-        else:
-            reason = "begun, not finished" if own.exists() else "not run yet"
-    return Found(own, row["arm"], row["seed"], row["values"], reason, summary)
-
-
-def _images(run: Found) -> float:
-    """Images shown in training: updates times images per update, over all stages."""
-    try:
-        config = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
-        sizes = {stage["name"]: stage.get("batch_size") or config["batch_size"] for stage in config["stages"]}
-        return float(sum(stage["steps"] * sizes[stage["name"]] for stage in run.summary["stages"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return math.nan
-
-
-def _origin(folders: Sequence[Path]) -> dict[str, tuple[str, ...]]:
-    """Commands, dates, machines, versions and commits of the runs, the commonest first; dates as first and last."""
-    tallies: dict[str, dict[str, int]] = {name: {} for name in ("command", "date", "machine", "versions", "commit")}
-    for folder in folders:
-        try:
-            start = json.loads((folder / "environment.json").read_text(encoding="utf-8"))["starts"][-1]
-            words = [Path(start["command"][0]).name, *start["command"][1:]]
-            packages = start["packages"]
-            facts = {
-                "command": " ".join(words),
-                "date": start["started"][:10],
-                "machine": f"{start['cpus']} cores of {start['cpu']}; {', '.join(start['devices'])}",
-                "versions": ", ".join(f"{name} {packages[name]}" for name in ("sgdr_jax", "jax", "flax", "numpy") if name in packages)
-                + f", Python {start['python']}",
-                "commit": str(start.get("commit") or ""),
-            }
-        except (OSError, ValueError, KeyError, IndexError, TypeError):
-            continue
-        for name, fact in facts.items():
-            tallies[name][fact] = tallies[name].get(fact, 0) + 1
-    dates = sorted(tallies.pop("date"))
-    common = {name: tuple(sorted(filter(None, tally), key=lambda fact: (-tally[fact], fact))) for name, tally in tallies.items()}
-    return common | {"date": tuple(dict.fromkeys(dates[:1] + dates[-1:]))}
-
-
-class Curve(NamedTuple):
-    """Validation accuracy of one run at its cycle ends, over all stages: epochs and seconds since the first update, and the accuracy."""
-
-    epochs: np.ndarray
-    seconds: np.ndarray
-    accuracy: np.ndarray
-
-
-def curve(run: Found) -> Curve:
-    """The curve of a finished run; empty where its rows are gone."""
-    stages, rows = {stage["name"]: stage for stage in run.summary.get("stages", ())}, []
-    try:
-        with (run.folder / "metrics.jsonl").open(encoding="utf-8") as file:
-            rows = [json.loads(line) for line in file if line.startswith('{"kind": "eval"') and line.endswith("\n")]
-    except (OSError, ValueError):
-        pass
-    starts, epochs, seconds = {}, 0.0, 0.0
-    for name, stage in stages.items():
-        starts[name] = (epochs, seconds)
-        epochs, seconds = epochs + _number(stage.get("epochs")), seconds + _number(stage.get("seconds"))
-    points = [
-        (starts[row["stage"]][0] + row["epoch"], starts[row["stage"]][1] + row["seconds"], row["accuracy"])
-        for row in rows
-        if row.get("stage") in starts and row.get("accuracy") is not None
-    ]
-    return Curve(*np.array(points, float).reshape(-1, 3).T)
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
+def _networks(finished: Sequence[Found], left: list[str], several: bool) -> list[Found]:
+    """What finished runs have kept, as runs of arms that are named after them, and after the runs' arms where there are several."""
+    kept = []
+    for run in finished:
+        own = by_network(run)
+        left += [] if own else [f"{run.arm}, seed {run.seed}: no networks kept"]
+        kept += [one._replace(arm=f"{run.arm}: {one.arm}") for one in own] if several else own
+    require(bool(kept), "--networks", True, "no finished run has kept any; sweep with --snapshots.last 4, or the like")
+    return kept
 
 
 # ---- comparing ----
@@ -321,7 +223,7 @@ def _arm(name: str, runs: Sequence[Found], split: str, paired: Paired | None) ->
         _spread([run.value(split, "accuracy", True) for run in with_views]),
         _spread([run.value(split, "loss", True) for run in with_views]),
         _spread([run.seconds for run in done]),
-        _spread([_images(run) for run in done]),
+        _spread([images(run) for run in done]),
         paired,
     )
 
@@ -338,7 +240,7 @@ def _change(made: Sequence[tuple[Found, Found]], reader: Any, tta: bool, left: l
     blocks: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = {}
     for row, (run, other) in enumerate(made):
         try:
-            first, second = reader(run.folder), reader(other.folder)
+            first, second = (reader(one.folder, one.network) for one in (run, other))
         except InputError as error:
             left.append(f"{name}, seed {run.seed}, example by example: {error}")
             continue

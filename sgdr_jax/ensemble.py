@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from . import bn, calibrate, checkpoint, metrics, optim
+from . import bn, calibrate, checkpoint, examples, metrics, optim, tta
 from .config import Optimizer
 from .evaluate import predict_views
+from .hosts import leads
 from .progress import Quiet
 from .setting import Setting
 from .snapshots import Snapshots, chosen
@@ -143,6 +144,25 @@ def together(members: Sequence[Predicted]) -> Predicted:
     return Predicted(*({split: np.mean([m[i][split] for m in members], 0, dtype=np.float64) for split in members[0].plain} for i in (0, 1)))
 
 
+def _predicted(setting: Setting, splits: Sequence[str], params: Tree, stats: Tree, size: int, name: str, ui: Quiet) -> Predicted:
+    """What a network says of these splits."""
+    how: dict[str, Any] = {"multi_label": setting.data.multi_label, "classes": len(setting.data.classes)}
+    params, stats = setting.engine.devices.replicate((params, stats))
+    seen = {
+        split: predict_views(setting.engine, setting.experiment, params, stats, setting.images[split], size, ui, f"{name}: {split}", **how)
+        for split in splits
+    }
+    return Predicted({split: v.plain for split, v in seen.items()}, {split: v.probabilities for split, v in seen.items()})
+
+
+def _keep_answers(setting: Setting, folder: Path, name: str, found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> None:
+    """Keeps what was said of each held-out example, so that networks can be compared as runs are."""
+    for split in found.plain if leads() else ():
+        kinds = (found.plain[split], found.mixed[split])[: 1 + (views > 1)]
+        said = [metrics.answers(metrics.log_odds(p, labels[split].ndim == 2), labels[split]) for p in kinds]
+        examples.save(folder, split, setting.data.names[split], labels[split], said, name)
+
+
 def measures(found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> dict[str, dict[str, float]]:
     """Loss, accuracy, calibration error and the like for each split, those of all views mixed under "tta_…"."""
     out = {}
@@ -159,9 +179,9 @@ def compare(setting: Setting, folder: str | Path, final: Mapping[str, Any], ui: 
     """All that can be made of a run's kept networks, side by side, on the validation and the test images.
 
     First the state after the last update, then the run's final network, the other cycle ends, the moving average of weights where there
-    is one; the ensemble of all cycle ends, and of those that validation chooses; the average of all weights, and of those that
-    validation chooses. Averaged weights have their batch statistics measured anew on the training images. They are kept beside the
-    cycle ends.
+    is one; the ensembles of the last 2, 4, 8, … cycle ends, of all, and of those that validation chooses; the average of all weights, and
+    of those that validation chooses. Averaged weights have their batch statistics measured anew on the training images. They are kept
+    beside the cycle ends, and what each row says of every example beside the run's own answers.
 
     Args:
         final: measures of the run's final network for each split.
@@ -174,26 +194,17 @@ def compare(setting: Setting, folder: str | Path, final: Mapping[str, Any], ui: 
     if not there and not (place / EMA).is_dir():
         return []
     labels = {split: setting.data.labels[split] for split in ("valid", "test") if split in setting.images}
-    views, rows = 1, []
+    views, rows = tta.count(setting.experiment.evaluate, setting.experiment.augment), []
 
     def predict(params: Tree, stats: Tree, size: int, name: str) -> Predicted:
-        nonlocal views
-        how: dict[str, Any] = {"multi_label": setting.data.multi_label, "classes": len(setting.data.classes)}
-        params, stats = setting.engine.devices.replicate((params, stats))
-        seen = {
-            split: predict_views(
-                setting.engine, setting.experiment, params, stats, setting.images[split], size, ui, f"{name}: {split}", **how
-            )
-            for split in labels
-        }
-        views = seen["valid"].views
-        return Predicted({split: v.plain for split, v in seen.items()}, {split: v.probabilities for split, v in seen.items()})
+        return _predicted(setting, tuple(labels), params, stats, size, name, ui)
 
     def loss(found: Predicted) -> float:
         return metrics.evaluate(found.mixed["valid"], labels["valid"])["loss"]
 
     def add(name: str, found: Predicted, members: Sequence[str] = ()) -> None:
         rows.append({"name": name, "members": list(members)} | measures(found, labels, views))
+        _keep_answers(setting, Path(folder), name, found, labels, views)
 
     size = facts[there[-1]]["size"] if there else checkpoint.verify(place, EMA)["size"]
     weights = {name: checkpoint.restore(place, name, like) for name in there}
@@ -217,6 +228,8 @@ def compare(setting: Setting, folder: str | Path, final: Mapping[str, Any], ui: 
         finish("average-ema", "moving average of weights", found, whole, ())
     if len(there) > 1:
         seen = list(alone.values())
+        for k in (2**i for i in range(1, (len(there) - 1).bit_length())):
+            add(f"ensemble of the last {k}", together(seen[-k:]), there[-k:])
         add("ensemble of all", together(seen), there)
         picked = forward_selection(lambda members: loss(together([seen[i] for i in members])), len(there))
         add("ensemble, chosen", together([seen[i] for i in picked]), [there[i] for i in picked])

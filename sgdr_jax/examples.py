@@ -1,6 +1,7 @@
 """What a finished run said of each held-out example: one small file for each split, so that runs can be compared example by example.
 
-examples-<split>.npz holds arrays in the order of the split, compressed (about seven bytes an example and answer):
+examples-<split>.npz holds arrays in the order of the split, compressed (about seven bytes an example and answer), and
+examples-<split>-<network>.npz what another network than the final one said:
 
     names                   SHA-256 of the examples' names in their order, 32 bytes: two files with the same are of the same examples
     labels                  uint8 or uint16 [n], or 0 and 1 [n, classes] where an image can have several
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,12 +66,16 @@ class Examples(NamedTuple):
         return equal if equal.ndim == 1 else equal.all(axis=1)
 
 
-def path_of(folder: str | Path, split: str) -> Path:
-    """Where a run folder keeps the answers of a split."""
-    return Path(folder) / f"examples-{split}.npz"
+def path_of(folder: str | Path, split: str, network: str = "") -> Path:
+    """Where a run folder keeps the answers of a split; `network` is the name of another than the final one.
+
+    >>> path_of("run", "test", "ensemble, chosen").name
+    'examples-test-ensemble-chosen.npz'
+    """
+    return Path(folder) / ("-".join(["examples", split, *re.findall(r"\w+", network)]) + ".npz")
 
 
-def save(folder: str | Path, split: str, names: Sequence[str], labels: np.ndarray, answers: Sequence[Answers]) -> Path:
+def save(folder: str | Path, split: str, names: Sequence[str], labels: np.ndarray, answers: Sequence[Answers], network: str = "") -> Path:
     """Keeps the answers of a split; the file is replaced as a whole.
 
     Args:
@@ -78,12 +84,13 @@ def save(folder: str | Path, split: str, names: Sequence[str], labels: np.ndarra
         names: of the n examples.
         labels: int [n] or zeros and ones [n, classes].
         answers: from the plain view and, where there are more views, from all of them mixed.
+        network: name of another than the final one.
     """
     digest = hashlib.sha256(b"\0".join(map(os.fsencode, names))).digest()
     arrays = {"names": np.frombuffer(digest, np.uint8), "labels": _small(labels)}
     for prefix, each in zip(("", "tta_"), answers, strict=False):
         arrays |= {f"{prefix}predicted": _small(each.predicted), f"{prefix}loss": each.loss.astype(np.float32)}
-    path = path_of(folder, split)
+    path = path_of(folder, split, network)
     new = path.with_name(f".{path.name}.new")
     with new.open("wb") as file:
         np.savez_compressed(file, **arrays)
@@ -91,9 +98,9 @@ def save(folder: str | Path, split: str, names: Sequence[str], labels: np.ndarra
     return path
 
 
-def load(folder: str | Path, split: str) -> Examples | None:
+def load(folder: str | Path, split: str, network: str = "") -> Examples | None:
     """What `save` kept; None where there is no such file. Raises InputError for a damaged one."""
-    path = path_of(folder, split)
+    path = path_of(folder, split, network)
     if not path.exists():
         return None
     try:

@@ -230,6 +230,9 @@ class CompareCommand:
     """What the differences are of."""
     tta: bool = False
     """Differences between the final figures of each run: of all its test-time views mixed, of the plain view where it has no others."""
+    networks: bool = False
+    """The arms are the networks that each run has kept and made (`--snapshots.last 4` of sweep): its final one, which is the baseline, the
+    last, ensembles, averages of weights."""
     baseline: str | None = None
     """The arm that the others are set against; by default the sweep's own."""
     alpha: float = 0.05

@@ -26,7 +26,7 @@ LAYERS = (
     "preemption watch",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
     "bystander choices refit ledger store crew survey steps plan loop lr_finder precompute tta pretrained measure",
-    "trials",
+    "trials findings",
     "study",
     "feed report tables options compare launch",
     "engine charts parsing",
@@ -75,7 +75,7 @@ DOORS = {
 
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
 WITHOUT_JAX = """__init__ types progress labels caches style examples significance snapshots config config_json weights decode
-    placement canvas lesson2 choices refit sampling pipeline survey spans plan report compare charts answers logbook tables
+    placement canvas lesson2 choices refit sampling pipeline survey spans plan report compare findings charts answers logbook tables
     options parsing cli experiment_file sweep ledger store crew meeting launch commands schedules augment models datasets metrics calibrate
     rescale
     search

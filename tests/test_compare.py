@@ -14,11 +14,13 @@ import pytest
 from scipy import stats
 
 from sgdr_jax import answers, charts, cli, examples
-from sgdr_jax.compare import Comparison, compare, curve
+from sgdr_jax.compare import Comparison, compare
+from sgdr_jax.findings import curve
 from sgdr_jax.sweep import Sweep, arms, expand, grid, run_folder
 from sgdr_jax.types import InputError
 
 from .helpers import experiment
+from .sweeps import answers as random_answers
 from .sweeps import fill
 
 SKILL = {"recipe": 1.2, "without": 0.7, "same": 1.2}
@@ -139,6 +141,45 @@ def test_other_examples_are_no_pair(tmp_path: Path) -> None:
     assert len(of(found, "same").paired.seeds) == 6  # the accuracies are compared all the same
     only = of(found, "same").paired.change
     assert only.gained + only.lost > 0
+
+
+def test_the_networks_of_each_run_can_be_the_arms(tmp_path: Path) -> None:
+    fill(tmp_path / "s", SWEEP, lambda run, _: 1.0)
+    others = ("stage-1-cycle-0000", "ensemble, chosen")
+    for run in expand(SWEEP):
+        own = run_folder(tmp_path / "s", run.hash)
+        if run.arm == "same":
+            continue
+        rng, summary = np.random.default_rng([9, run.number]), json.loads((own / "summary.json").read_text())
+        rows = {f"last (stage-1-cycle-000{run.seed % 2})": {"test": summary["test"]}, "final network": {"test": summary["test"]}}
+        final = examples.load(own, "test")
+        assert final is not None
+        examples.save(own, "test", [f"test/{i}" for i in range(200)], final.labels, (final.plain,), next(iter(rows)))
+        for name in others:
+            made, figures = random_answers(final.labels, np.zeros(200), 1.5, rng)
+            examples.save(own, "test", [f"test/{i}" for i in range(200)], final.labels, (made,), name)
+            rows[name] = {"test": figures}
+        summary["snapshots"] = [{"name": name, "members": []} | row for name, row in rows.items()]
+        (own / "summary.json").write_text(json.dumps(summary))
+    found = compare(tmp_path / "s", networks=True)
+    names = [f"{arm}: {name}" for arm in ("recipe", "without") for name in ("final network", "last", "ensemble, chosen")]
+    assert [arm.name for arm in found.arms] == names and found.baseline == "recipe: final network"
+    assert set(found.left_out) == {f"same, seed {seed}: no networks kept" for seed in SWEEP.seeds}
+    for arm in found.arms[1:3]:
+        runs = [json.loads((run.folder / "summary.json").read_text()) for run in arm.runs]
+        assert arm.paired is not None and arm.paired.change is not None and arm.paired.seeds == SWEEP.seeds
+        named = [next(row for row in run["snapshots"] if row["name"].startswith(arm.name.partition(": ")[2])) for run in runs]
+        gains = [row["test"]["accuracy"] - run["test"]["accuracy"] for row, run in zip(named, runs, strict=True)]
+        np.testing.assert_allclose(arm.paired.differences, gains)
+        change = arm.paired.change  # the answers are those of the same network as the figures
+        assert (change.gained - change.lost) / 200 == pytest.approx(sum(gains)) and (arm.name.endswith("last")) == (change.gained == 0)
+    assert [path.name for path in charts.pictures(found, tmp_path / "out")] == ["arms.png"]
+    assert any("networks of one run" in note for note in answers.notes(found))
+    own = compare(tmp_path / "s", networks=True, baseline="without: last")
+    assert of(own, "without: final network").paired.mean == 0
+    fill(tmp_path / "none", SWEEP, lambda run, _: 1.0)
+    with pytest.raises(InputError, match="--networks is True; no finished run has kept any; sweep with --snapshots"):
+        compare(tmp_path / "none", networks=True)
 
 
 def test_bad_input_is_one_line(folder: Path, tmp_path: Path) -> None:

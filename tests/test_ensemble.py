@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdr_jax import AdamW, Eval, Experiment, InputError, Snapshots, Stage, bn, checkpoint, ensemble, metrics
+from sgdr_jax import AdamW, Eval, Experiment, InputError, Snapshots, Stage, bn, checkpoint, ensemble, examples, metrics
 from sgdr_jax.augment import side_on
 from sgdr_jax.config import Sgd
 from sgdr_jax.datasets import Synthetic
@@ -110,6 +110,7 @@ def test_the_table_has_everything_side_by_side_the_last_model_first(finished):
         "final network",
         *kept[:2],
         "moving average of weights",
+        "ensemble of the last 2",
         "ensemble of all",
         "ensemble, chosen",
         "average of all weights",
@@ -124,6 +125,15 @@ def test_the_table_has_everything_side_by_side_the_last_model_first(finished):
     assert by_name["average of weights, chosen"]["valid"]["tta_loss"] <= alone + 1e-12
     # The logged validation is the one that the snapshot gives.
     assert by_name[kept[0]]["valid"]["accuracy"] == checkpoint.verify(snapshots(folder), kept[0])["accuracy"]
+
+
+def test_what_each_says_of_every_example_is_kept(finished):
+    folder, summary = finished
+    for row in summary["snapshots"]:
+        for split in ("valid", "test"):
+            found = examples.load(folder, split, "" if row["name"] == "final network" else row["name"])
+            for tta, prefix in ((False, ""), (True, "tta_")):
+                assert found.right(tta).mean() == pytest.approx(row[split][f"{prefix}accuracy"], abs=1e-12)
 
 
 def test_the_numbers_are_those_of_the_kept_networks(finished):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import answers
 from ..compare import compare as read
 from ..config import require
@@ -15,7 +17,8 @@ def compare(command: CompareCommand, ui: Quiet) -> None:
     if c.results is not None:
         ok = c.results.parent.is_dir() and not c.results.is_dir()
         require(ok, "--results", str(c.results), "name a file in a folder that exists")
-    found = read(c.sweep, baseline=c.baseline, split=c.split, measure=c.measure, tta=c.tta, alpha=c.alpha)
+    how: dict[str, Any] = {name: getattr(c, name) for name in ("baseline", "split", "measure", "tta", "alpha", "networks")}
+    found = read(c.sweep, **how)
     made = answers.publish(found, c.out or c.sweep / "answer", c.results)
     for part in answers.terminal(found):
         ui.say(part)
