@@ -30,7 +30,7 @@ def header(found: Comparison) -> list[str]:
     views = ["TTA %"] if any(arm.tta_accuracy.n for arm in found.arms) else []
     unit = "points" if found.measure == "accuracy" else "log-loss"
     tests = [f"difference ({unit})", f"{_percent(1 - found.alpha)} interval", "p", "gained / lost", "p, examples", "", "to settle"]
-    return ["arm", "n", "accuracy %", *views, "log-loss", *tests, "seconds", "images"]
+    return ["arm", "n", "accuracy %", *views, "log-loss", *tests, *([] if found.networks else ["seconds", "images"])]
 
 
 def rows(found: Comparison) -> list[list[str]]:
@@ -44,8 +44,7 @@ def rows(found: Comparison) -> list[list[str]]:
             *([_spread(arm.tta_accuracy, 100, 2)] if views else []),
             _spread(arm.loss, 1, 4),
             *_paired(arm, found),
-            _mean(arm.seconds, ".0f"),
-            _mean(arm.images, ",.0f"),
+            *([] if found.networks else [_mean(arm.seconds, ".0f"), _mean(arm.images, ",.0f")]),
         ]
         for arm in found.arms
     ]
@@ -108,16 +107,15 @@ def notes(found: Comparison) -> list[str]:
         "example counting once for all seeds (would other images show it?), corrected alike.",
         f"to settle: seeds with which that t test (uncorrected, level {alpha}) would find the difference seen, with the spread seen, four "
         "times out of five; in brackets the difference that it finds so with the present seeds.",
-        "seconds: of training with validation, the mean; images: shown in training, the mean.",
-        *([_NETWORKS] if found.networks else []),
+        _NETWORKS if found.networks else "seconds: of training with validation, the mean; images: shown in training, the mean.",
         *([_TRIALS] if found.trials else []),
     ]
 
 
 _NETWORKS = (
-    "The arms of a seed are networks of one run, so their seconds and images are the same: final network, the best cycle end on the "
-    "validation images where those may choose; last, that of the last update; the others are made of several cycle ends, or of all updates "
-    "(moving average). 'chosen': which, by the loss on the validation images. An ensemble of k networks takes k times as long to predict."
+    "The arms of a seed are networks of one run, trained once: final network, the best cycle end on the validation images where those may "
+    "choose; last, that of the last update; the others are made of several cycle ends, or of all updates (moving average). 'chosen': by "
+    "the loss on the validation images. An ensemble of k networks takes k times as long to predict."
 )
 
 _TRIALS = (

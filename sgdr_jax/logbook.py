@@ -9,13 +9,12 @@
     launch/                logs and batch scripts of the cluster that started it
     summary.json           how the run ended; written last, so its presence means that the run is finished
 
-Rows of metrics.jsonl, where `step` counts the updates applied in the stage before the row's work:
+Rows of metrics.jsonl, where `step` counts the updates applied in the stage before the row's work; a number that is not finite is null:
 
     {"kind": "train", "stage", "stage_index", "step", "epoch", "loss", "lr": {group: rate}, "momentum", "seconds"}
     {"kind": "eval", "stage", "step", "cycle", "epoch", "split": "valid", "loss", "accuracy", …, "drift": {group: [shift, stretch]}}
     {"kind": "bn", "stage", "step", "drift"}      batch statistics measured anew (`bn.drift`)
-
-The files are JSON as everybody reads it: a number that is not finite is written as null.
+    {"kind": "population", "stage", "step", "cycle", "rank", "members", "from": hash, "lr", "weight_decay"}    a restart of a member
 """
 
 from __future__ import annotations
@@ -249,7 +248,7 @@ def _open_rows(path: Path) -> Any:
     return file.open("a", encoding="utf-8")
 
 
-def _lock(path: Path) -> Any:
+def lock(path: Path) -> Any:
     """The folder's lock, held until it is closed or the process ends however it ends."""
     file = (path / _LOCK).open("a+", encoding="utf-8")
     try:
@@ -331,7 +330,7 @@ def open_run(
     path = Path(path)
     check_run(path, config, config_hash, resume=resume)
     path.mkdir(parents=True, exist_ok=True)
-    lock = _lock(path)
+    held = lock(path)
     try:
         resumed = check_run(path, config, config_hash, resume=resume)  # another process may have been faster
         known = _read_json(path / "environment.json") or {}
@@ -339,9 +338,9 @@ def open_run(
             _write_json(path / "config.json", config)
         starts = [*known.get("starts", ()), environment(experiment_file, devices, weights)]
         _write_json(path / "environment.json", {"config_hash": config_hash, "starts": starts})
-        return Logbook(path, lock, resumed=resumed)
+        return Logbook(path, held, resumed=resumed)
     except BaseException:
-        lock.close()
+        held.close()
         raise
 
 

@@ -23,7 +23,7 @@ class Memory(NamedTuple):
 
     Attributes:
         stage, step: position: updates done in that stage.
-        lr: peak rates of the stage, found or given.
+        lr, weight_decay: peak values of the stage, found or given, or come to since; no decay from before it was kept.
         lowest, stale, stopped: see `loop.Standing`.
         best: accuracy, loss, stage and cycle of the best state, and the highest accuracy, or None before the first validation.
         seconds: spent in the stage so far.
@@ -41,6 +41,7 @@ class Memory(NamedTuple):
     seconds: float
     stages: list[dict[str, Any]]
     lowered: list[Any] | None = None
+    weight_decay: float | None = None
 
 
 def save(folder: Path, name: str, arrays: Any, facts: dict[str, Any]) -> None:

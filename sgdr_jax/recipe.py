@@ -16,7 +16,7 @@ import numpy as np
 from . import bn, checkpoint, ensemble, memory, outcome, refit, report
 from .bystander import Bystander
 from .compilation import compiled
-from .config import Experiment, Find
+from .config import AdamW, Experiment, Find, Sgd
 from .config_json import config_hash, to_json
 from .hosts import leads, led, same, several, together
 from .logbook import Logbook, check_run, open_run, read, read_summary
@@ -28,13 +28,11 @@ from .rehearsal import ahead, rehearse, rehearse_evaluation
 from .schedules.plateau import Lowered
 from .setting import Setting, prepare
 from .stage import StageRun, find_lr, first_state, hyper_rows, open_stage, stage_batches
-from .state import Network, TrainState
+from .state import Hyper, Network, TrainState
 from .types import InputError
 
 
-def _stage_summary(
-    book: Logbook, p: StagePlan, lr: tuple[float, ...], seconds: float, standing: Standing, *, keep_best: bool
-) -> dict[str, Any]:
+def _stage_summary(book: Logbook, p: StagePlan, seconds: float, standing: Standing, *, keep_best: bool) -> dict[str, Any]:
     """A finished stage in numbers, from the rows it logged; validation figures, where there are any, are those of its best cycle."""
     rows = [row for row in book.rows() if row["stage"] == p.stage.name]
     losses = [row["loss"] for row in rows if row["kind"] == "train"]
@@ -42,8 +40,8 @@ def _stage_summary(
     if not losses or (standing.best and not evals):
         raise InputError(f"run folder {book.path} has lost its rows of stage {p.stage.name!r} in metrics.jsonl; use another --run")
     best = standing.best if standing.best and standing.best.stage == p.index else None
-    judged = [row for row in evals if row["cycle"] == best.cycle] if best else evals
-    at = max(judged, key=lambda row: (row["accuracy"], -row["loss"]), default={"loss": None, "accuracy": None})
+    highest = max(evals, key=lambda row: (row["accuracy"], -row["loss"]), default={"loss": None, "accuracy": None})
+    at = best.score._asdict() if best else highest
     return {
         "name": p.stage.name,
         "size": p.size,
@@ -53,7 +51,7 @@ def _stage_summary(
         "train_loss": float(np.mean(losses[-p.steps_per_epoch :])),
         "valid_loss": at["loss"],
         "valid_accuracy": at["accuracy"],
-        "lr": list(lr),
+        "lr": list(standing.lr),
         "kept": best is not None or not evals,
         "cycles": 1 + (best.cycle if best and keep_best else int(p.table.cycle[len(losses) - 1])),
         "stopped": standing.stopped,
@@ -78,7 +76,7 @@ def _choose_lr(setting: Setting, p: StagePlan, stage: StageRun, done: list[dict[
 
 
 def _keeping(
-    setting: Setting, p: StagePlan, book: Logbook, rates: tuple[float, ...], done: list[dict[str, Any]], spent: Callable[[], float]
+    setting: Setting, p: StagePlan, book: Logbook, done: list[dict[str, Any]], spent: Callable[[], float]
 ) -> tuple[Callable[[dict[str, Any]], None], Callable[[TrainState, Standing], None]]:
     """How a stage keeps its rows and its checkpoints: the `log` and `save` of `loop.Work`."""
 
@@ -97,7 +95,7 @@ def _keeping(
         facts = Memory(
             stage=p.index,
             step=int(state.step),
-            lr=list(rates),
+            lr=list(standing.lr),
             lowest=float(standing.lowest) if np.isfinite(standing.lowest) else None,
             stale=standing.stale,
             stopped=standing.stopped,
@@ -105,6 +103,7 @@ def _keeping(
             seconds=spent(),
             stages=done,
             lowered=list(standing.lowered) if np.isfinite(standing.lowered.best) else None,
+            weight_decay=standing.weight_decay,
         )
         arrays = {"state": state._asdict(), "best": {"params": b.params, "stats": b.stats} if b else {}}
         folder = book.path / "checkpoints"
@@ -113,6 +112,22 @@ def _keeping(
             checkpoint.prune(folder, keep=2)  # one to go on from, one in case it is damaged
 
     return log, save
+
+
+def _meeting(
+    setting: Setting, p: StagePlan, log: Callable[[dict[str, Any]], None]
+) -> Callable[[TrainState, Standing, dict[str, Any]], tuple[TrainState, Standing, Hyper]] | None:
+    """The `meet` of `loop.Work`: what a member of a population goes on with is kept as a row; None for a run by itself."""
+    if setting.meet is None:
+        return None
+    gather = setting.meet
+
+    def meet(state: TrainState, standing: Standing, row: dict[str, Any]) -> tuple[TrainState, Standing, Hyper]:
+        state, standing, told = gather(p.index, state, standing, row)
+        log(told)
+        return state, standing, hyper_rows(setting, p, standing.lr, standing.weight_decay)
+
+    return meet
 
 
 def run_stage(
@@ -143,20 +158,25 @@ def run_stage(
         now = _recalibrated(setting, p, now, book, ui)
     stage = open_stage(setting, p, now.params, now.stats, ui)
     state = restored or stage.state
-    rates = tuple(found.lr) if found else _choose_lr(setting, p, stage, done, book, ui)
-    hyper = hyper_rows(setting, p, rates)
-
-    log, save = _keeping(setting, p, book, rates, done, spent)
+    assert isinstance(p.optimizer, Sgd | AdamW)
+    standing = standing._replace(
+        lr=tuple(found.lr) if found else _choose_lr(setting, p, stage, done, book, ui),
+        weight_decay=p.optimizer.weight_decay if found is None or found.weight_decay is None else found.weight_decay,
+    )
+    log, save = _keeping(setting, p, book, done, spent)
     if first < p.steps and not standing.stopped:
         with ui.bar(p.stage.name, p.steps - first) as tick:
             keep = partial(_snapshot, setting, p, book)
-            work = Work(stage.updates, stage.validate, log, save, lambda _, loss: tick(1, note=f"loss {loss:.3f}"), keep, setting.leave)
+            meet = _meeting(setting, p, log)
+            work = Work(
+                stage.updates, stage.validate, log, save, lambda _, loss: tick(1, note=f"loss {loss:.3f}"), keep, setting.leave, meet
+            )
             batches = stage_batches(setting, p, first, p.steps)
             state, standing = fit(
                 state,
                 standing,
                 work,
-                hyper=hyper,
+                hyper=hyper_rows(setting, p, standing.lr, standing.weight_decay),
                 batches=batches,
                 cycle=p.table.cycle,
                 copy=copy,
@@ -170,7 +190,7 @@ def run_stage(
             )
     if leads():
         ensemble.keep_average(book.path, state, p.optimizer, p.size)
-    done.append(led(lambda: _stage_summary(book, p, rates, spent(), standing, keep_best=setting.experiment.keep_best)))
+    done.append(led(lambda: _stage_summary(book, p, spent(), standing, keep_best=setting.experiment.keep_best)))
     judged = f"validation loss {done[-1]['valid_loss']:.4f}, accuracy {done[-1]['valid_accuracy']:.4f}" if stage.validate else "trained"
     ui.say(f"  {judged}" + (f"; stopped: {standing.stopped}" if standing.stopped else ""))
     best = standing.best

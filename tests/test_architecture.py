@@ -19,14 +19,14 @@ LAYERS = (
     "examples significance snapshots spans",
     "config decode",
     "config_json",
-    "search",
+    "search population",
     "placement canvas sweep",
     "schedules augment models datasets metrics sampling torch_file state",
     "compilation hosts calibrate rescale",
     "preemption watch",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
     "bystander choices refit ledger store crew survey steps plan loop lr_finder precompute tta pretrained measure",
-    "trials findings",
+    "trials findings lineage exchange",
     "study",
     "feed report tables options compare launch",
     "engine charts parsing",
@@ -80,7 +80,9 @@ WITHOUT_JAX = """__init__ types progress labels caches style examples significan
     rescale
     search
     trials
-    study"""
+    study
+    population
+    lineage"""
 NEEDS_JAX = {
     "augment/kernel",
     "augment/resampling",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import answers
+from .. import answers, sweep
 from ..compare import compare as read
 from ..config import require
+from ..lineage import lineage
 from ..options import CompareCommand
 from ..progress import Quiet
+from ..tables import lineage_table
 
 
 def compare(command: CompareCommand, ui: Quiet) -> None:
@@ -17,6 +19,11 @@ def compare(command: CompareCommand, ui: Quiet) -> None:
     if c.results is not None:
         ok = c.results.parent.is_dir() and not c.results.is_dir()
         require(ok, "--results", str(c.results), "name a file in a folder that exists")
+    if "population" in sweep.read(c.sweep):
+        require(c.results is None, "--results", str(c.results), "a population has no arms to compare: leave it out, for its lineage alone")
+        ui.say(lineage_table(lineage(c.sweep)))
+        ui.say("No arms are compared: the members copied one another. Of them the first, best on the validation images, is the result.")
+        return
     how: dict[str, Any] = {name: getattr(c, name) for name in ("baseline", "split", "measure", "tta", "alpha", "networks")}
     found = read(c.sweep, **how)
     made = answers.publish(found, c.out or c.sweep / "answer", c.results)
