@@ -1,4 +1,5 @@
-"""A real Slurm: a run of two tasks is preempted, queued again, goes on, and ends with the numbers of one that was left alone.
+"""A real Slurm: a run of two tasks is preempted, queued again, goes on, and ends with the numbers of one that was left alone; the workers
+of a sweep are an array of jobs that do each run once.
 
 make test-cluster
 """
@@ -56,6 +57,25 @@ def open_stage(*args):
         return stage.updates(*words)
     return stage._replace(updates=update)
 recipe.open_stage = open_stage
+"""
+
+SWEEP = """
+from sgdr_jax import Eval, Experiment, Stage, Sweep, grid
+from sgdr_jax.augment import side_on
+from sgdr_jax.datasets import Synthetic
+from sgdr_jax.schedules import Sgdr
+from tests.helpers import Tiny
+
+base = Experiment(
+    "small",
+    data=Synthetic(classes=3, train=61, valid=21, test=19, side=16),
+    model=Tiny(),
+    batch_size=16,
+    augment=side_on(),
+    evaluate=Eval(batch_size=16, tta_views=1),
+    stages=(Stage("all", size=16, lr=0.01, schedule=Sgdr(2)),),
+)
+sweep = Sweep("array", base, (grid({"stages.0.lr": (0.003, 0.01)}),), seeds=(0, 1))
 """
 
 
@@ -122,6 +142,35 @@ def test_a_preempted_run_goes_on_and_ends_as_one_left_alone(slurm: dict[str, str
         assert [row[name] for row in rows(run)] == [row[name] for row in rows(tmp_path / "alone")], name
     ours, alone = (json.loads((folder / "summary.json").read_text()) for folder in (run, tmp_path / "alone"))
     assert ours["valid"] == alone["valid"] and ours["test"] == alone["test"]
+
+
+def test_a_sweep_as_an_array_of_jobs_does_each_run_once_with_the_numbers_of_a_local_one(slurm: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "array.py"
+    file.write_text(SWEEP)
+
+    def sweep(folder: Path, *words: str) -> str:
+        command = [sys.executable, "-m", "sgdr_jax", "sweep", str(file), "--lanes", "1", "--dir", str(folder), *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    text = " ".join(sweep(tmp_path / "far", "--launch", "slurm", "--workers", "2", "--minutes", "20").split())
+    found = re.search(r"job (\d+), 2 workers", text)
+    assert found, text
+    jobs, logs = [f"{found[1]}_{i}" for i in range(2)], tmp_path / "far" / "launch"
+    until(lambda: all(facts(job)["JobState"] in ("COMPLETED", "FAILED") for job in jobs), 600, logs)
+    assert [(facts(job)["JobState"], facts(job)["Restarts"]) for job in jobs] == [("COMPLETED", "0")] * 2
+    sweep(tmp_path / "near")
+    far, near = (sorted((tmp_path / name / "runs").iterdir()) for name in ("far", "near"))
+    assert [run.name for run in far] == [run.name for run in near] and len(far) == 4
+    for run, local in zip(far, near, strict=True):
+        assert len(json.loads((run / "environment.json").read_text())["starts"]) == 1  # nobody else had begun it
+        for name in ("loss", "stage", "step", "kind"):
+            assert [row[name] for row in rows(run)] == [row[name] for row in rows(local)], name
+        ours, its = (json.loads((folder / "summary.json").read_text()) for folder in (run, local))
+        assert ours["valid"] == its["valid"] and ours["test"] == its["test"]
+    said = " ".join(path.read_text(errors="replace") for path in logs.glob("*_log.out"))
+    assert said.count(": validation accuracy") == 4  # one line for each run that a worker did
 
 
 def test_an_array_of_commands_runs_each_once(slurm: dict[str, str], tmp_path: Path) -> None:
