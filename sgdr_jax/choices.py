@@ -12,6 +12,10 @@ from .lesson2 import fit_cycles
 FAMILIAR = 0.4
 """Mean confidence of an ImageNet classifier at its own image size from which on images count as like ImageNet's. Measured with
 EfficientNet-Lite0 at 224 px: photographs 0.50, Fashion-MNIST 0.27, icons 0.26, letters 0.24, digits 0.09."""
+FEW = 2_000
+"""So many training images are needed before those unlike ImageNet's change the early layers for the better. Measured with the ratios 3 and
+10 of lesson2 on folds of letters, digits, icons and Fashion-MNIST, 114 to 416 images each, and on 5,000 of Fashion-MNIST
+(`experiments/ablations/rates.py`): 10 was ahead on the small ones, 3 on the large."""
 UPDATES = 20
 """Least updates of an epoch: a smaller set is gone through several times."""
 REFIT = 5_000
@@ -50,7 +54,7 @@ def choices(counts: np.ndarray, side: int, confidence: float | None, budget: flo
     n, most, least = int(counts.sum()), int(counts.max()), int(counts.min())
     return [
         _size(side, trained_at),
-        _similar(confidence),
+        _similar(confidence, n),
         batch := _batch_size(n),
         _epoch_steps(n, batch.value),
         views := _views(n),
@@ -69,12 +73,18 @@ def _size(side: int, trained_at: int) -> Choice:
     return Choice("size", size, f"the images have {side} px across, {limit}")
 
 
-def _similar(confidence: float | None) -> Choice:
+def _similar(confidence: float | None, n: int) -> Choice:
     if confidence is None:
         return Choice("similar_to_imagenet", True, "not measured")
     like = confidence >= FAMILIAR
     kind = "as on photographs of everyday things" if like else f"under {FAMILIAR}: the body has more to learn"
-    return Choice("similar_to_imagenet", like, f"the ImageNet classifier's mean confidence in them is {confidence:.2f}, {kind}")
+    few = not like and n < FEW
+    return Choice(
+        "similar_to_imagenet",
+        like or few,
+        f"the ImageNet classifier's mean confidence in them is {confidence:.2f}, {kind}"
+        + (f", but {n:,} images are too few to teach its early layers" if few else ""),
+    )
 
 
 def _batch_size(n: int) -> Choice:
