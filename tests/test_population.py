@@ -204,7 +204,7 @@ def test_what_cannot_be_a_population_is_refused_before_anything_runs(tmp_path):
         (having(dataclasses.replace(ALL, patience=1)), 'stage "all" with patience\'; one that stops early would miss the others'),
         (having(refit=True), "with refit'; a refit cannot repeat what came from other members"),
         (
-            having(axes=(RATES, arms({"a": {}, "b": {"stages.0.schedule": Sgdr(2, cycle_mult=2)}}))),
+            having(axes=(RATES, arms({"a": {}, "b": {"stages.0.schedule": Sgdr(2, cycle_mult=3)}}))),
             "members meet at restarts: give all the same cycles",
         ),
         (having(head), "it freezes early, late, which each member has its own of"),  # drawn with each seed
