@@ -75,7 +75,7 @@ base = Experiment(
     evaluate=Eval(batch_size=16, tta_views=1),
     stages=(Stage("all", size=16, lr=0.01, schedule=Sgdr(2)),),
 )
-sweep = Sweep("array", base, (grid({"stages.0.lr": (0.003, 0.01)}),), seeds=(0, 1))
+sweep = Sweep("four", base, (grid({"stages.0.lr": (0.003, 0.01)}),), seeds=(0, 1))
 """
 
 
@@ -145,7 +145,7 @@ def test_a_preempted_run_goes_on_and_ends_as_one_left_alone(slurm: dict[str, str
 
 
 def test_a_sweep_as_an_array_of_jobs_does_each_run_once_with_the_numbers_of_a_local_one(slurm: dict[str, str], tmp_path: Path) -> None:
-    file = tmp_path / "array.py"
+    file = tmp_path / "four_runs.py"
     file.write_text(SWEEP)
 
     def sweep(folder: Path, *words: str) -> str:
