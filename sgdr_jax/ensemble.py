@@ -21,6 +21,7 @@ from .hosts import leads
 from .progress import Quiet
 from .setting import Setting
 from .snapshots import Snapshots, chosen
+from .stage import cached_logits
 from .state import TrainState, Tree
 
 _log = logging.getLogger(__name__)
@@ -148,10 +149,11 @@ def _predicted(setting: Setting, splits: Sequence[str], params: Tree, stats: Tre
     """What a network says of these splits."""
     how: dict[str, Any] = {"multi_label": setting.data.multi_label, "classes": len(setting.data.classes)}
     params, stats = setting.engine.devices.replicate((params, stats))
-    seen = {
-        split: predict_views(setting.engine, setting.experiment, params, stats, setting.images[split], size, ui, f"{name}: {split}", **how)
-        for split in splits
-    }
+    seen = {}
+    for split in splits:
+        how["plain"] = cached_logits(setting, params, stats, size, split, ui)
+        title = f"{name}: {split}"
+        seen[split] = predict_views(setting.engine, setting.experiment, params, stats, setting.images[split], size, ui, title, **how)
     return Predicted({split: v.plain for split, v in seen.items()}, {split: v.probabilities for split, v in seen.items()})
 
 
@@ -180,8 +182,8 @@ def compare(setting: Setting, folder: str | Path, final: Mapping[str, Any], ui: 
 
     First the state after the last update, then the run's final network, the other cycle ends, the moving average of weights where there
     is one; the ensembles of the last 2, 4, 8, … cycle ends, of all, and of those that validation chooses; the average of all weights, and
-    of those that validation chooses. Averaged weights have their batch statistics measured anew on the training images. They are kept
-    beside the cycle ends, and what each row says of every example beside the run's own answers.
+    of those that validation chooses. Averaged weights have the batch statistics that were collected in training measured anew on the
+    training images. They are kept beside the cycle ends, and what each row says of every example beside the run's own answers.
 
     Args:
         final: measures of the run's final network for each split.
@@ -213,10 +215,14 @@ def compare(setting: Setting, folder: str | Path, final: Mapping[str, Any], ui: 
         add(f"last ({name})" if name == there[-1] else name, alone[name])
     rows.insert(min(len(rows), 1), {"name": "final network", "members": []} | {split: dict(final[split]) for split in labels})
 
+    # Groups that train on stored statistics need those: only what the members have collected is collected anew.
+    plans = [setting.plan.stages[i] for i in {len(setting.plan.stages) - 1, *(held["stage"] for held in facts.values())}]
+    collected = tuple({g for p in plans for g in p.collects})
+
     def measured(members: Sequence[Tree], name: str) -> tuple[Predicted, Tree]:
         whole = average(members)
         params, stats = setting.engine.devices.replicate((whole["params"], whole["stats"]))
-        whole["stats"] = bn.recalibrate(setting, params, stats, size, ui=ui)
+        whole["stats"] = bn.recalibrate(setting, params, stats, size, groups=collected, ui=ui)
         return predict(whole["params"], whole["stats"], size, name), whole
 
     def finish(name: str, title: str, found: Predicted, whole: Tree, members: Sequence[str]) -> None:

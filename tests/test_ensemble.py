@@ -159,6 +159,21 @@ def test_the_numbers_are_those_of_the_kept_networks(finished):
     assert same_bits(saved["params"], params)
 
 
+@pytest.mark.parametrize(
+    "stage", [{"train": "head", "precompute": True}, {"train": "all", "bn": "frozen"}], ids=["frozen body", "frozen statistics"]
+)
+def test_averages_keep_the_statistics_that_their_members_trained_on(tmp_path, stage):
+    """Measured on the training images they would be others, which the head has never seen."""
+    cycles = Stage("cycles", size=16, lr=0.01, schedule=Sgdr(3), augment=False, **stage)
+    run(dataclasses.replace(job(), stages=(cycles,), augment=()), tmp_path / "run")
+    setting = prepare(job())
+    like = {"params": setting.params, "stats": setting.stats}
+    for name in ("average-uniform", "average-ema"):
+        stats = checkpoint.restore(snapshots(tmp_path / "run"), name, like)["stats"]
+        assert all(same_bits(stats[group], jax.device_get(setting.stats[group])) for group in ("early", "late"))
+        assert not same_bits(stats["head"], jax.device_get(setting.stats["head"]))
+
+
 def test_a_kept_network_can_be_opened_by_its_name(finished):
     folder, summary = finished
     rows = {row["name"]: row for row in summary["snapshots"]}
