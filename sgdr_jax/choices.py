@@ -15,7 +15,7 @@ EfficientNet-Lite0 at 224 px: photographs 0.50, Fashion-MNIST 0.27, icons 0.26, 
 FEW = 2_000
 """So many training images are needed before those unlike ImageNet's change the early layers for the better. Measured with the ratios 3 and
 10 of lesson2 on folds of letters, digits, icons and Fashion-MNIST, 114 to 416 images each, and on 5,000 of Fashion-MNIST
-(`experiments/ablations/rates.py`): 10 was ahead on the small ones, 3 on the large."""
+(`experiments/ablations/rates.py`): 10 was ahead on the small ones in the mean, 3 on the large."""
 UPDATES = 20
 """Least updates of an epoch: a smaller set is gone through several times."""
 REFIT = 5_000

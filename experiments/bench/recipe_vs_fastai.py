@@ -112,11 +112,13 @@ def difference(a: list[float], b: list[float]) -> str:
 
 
 def verdict(rows: Rows, name: str) -> str:
-    """How far the package's mean is ahead: of fastai, plain against plain and TTA against TTA, and of logistic regression."""
+    """How far the package's mean is ahead: of fastai, plain against plain and TTA against TTA, and of logistic regression, which has no TTA,
+    without and with it."""
     pairs = {
         "fastai": ("accuracy", "fastai", "accuracy"),
         "fastai, TTA": ("tta_accuracy", "fastai", "tta_accuracy"),
         "logistic": ("accuracy", "logistic", "accuracy"),
+        "logistic, by TTA": ("tta_accuracy", "logistic", "accuracy"),
     }
     both = {
         label: (_values(rows, name, "sgdr_jax", own), _values(rows, name, system, figure)) for label, (own, system, figure) in pairs.items()
