@@ -112,8 +112,8 @@ def difference(a: list[float], b: list[float]) -> str:
 
 
 def verdict(rows: Rows, name: str) -> str:
-    """How far the package's mean is ahead: of fastai, plain against plain and TTA against TTA, and of logistic regression, which has no TTA,
-    without and with it."""
+    """How far the package's mean is ahead: of fastai, plain against plain and TTA against TTA, and of logistic regression, which has none,
+    plain and by TTA."""
     pairs = {
         "fastai": ("accuracy", "fastai", "accuracy"),
         "fastai, TTA": ("tta_accuracy", "fastai", "tta_accuracy"),
