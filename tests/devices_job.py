@@ -65,8 +65,20 @@ def experiment(parallel: Parallel) -> Experiment:
     return Experiment("devices", data, Smooth(dropout=(0.1, 0.5), hidden=8), STAGES, parallel=parallel, **fields)
 
 
+def biased(params: Any) -> Any:
+    """Parameters with biases of their own size, as a trained network has them. From 0 they come no further than 0.002 in twenty updates, of
+    which the rounding of activations near 1 (6e-8) is a share that says nothing."""
+    rng = np.random.default_rng(0)
+
+    def drawn(path: Any, x: Any) -> Any:
+        return x + rng.normal(0, 0.1, x.shape).astype(x.dtype) if path[-1].key == "bias" else x
+
+    return jax.tree_util.tree_map_with_path(drawn, params)
+
+
 def train(out: Path, parallel: Parallel) -> None:
     setting = prepare(experiment(parallel))
+    setting = setting._replace(params=setting.engine.devices.replicate(biased(jax.device_get(setting.params))))
     for p in setting.plan.stages:
         stage = open_stage(setting, p, setting.params, setting.stats, Quiet())
         rows, state, losses = hyper_rows(setting, p, p.lr), stage.state, []
