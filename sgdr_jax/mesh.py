@@ -14,6 +14,7 @@ import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 import jax
@@ -229,7 +230,8 @@ def keep_freed_memory() -> None:
     """Tells glibc to keep freed memory for the next step instead of giving it back to the system; does nothing elsewhere.
 
     A training step on CPU takes gigabytes of temporary buffers, and every page that the system hands out anew is cleared first: that
-    was half of the step's time. Call it before jax starts its threads, which otherwise have small heaps of their own.
+    was half of the step's time. Call it before jax starts its threads, which otherwise have small heaps of their own. A process that has a
+    GPU for its steps has no use for it, and many threads that compile, which should not wait for one another at a single heap.
     """
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -239,9 +241,12 @@ def keep_freed_memory() -> None:
 
 def devices(parallel: Parallel) -> Devices:
     """The mesh over the first `parallel.devices` devices (0: all). Raises InputError when there are fewer."""
-    keep_freed_memory()
+    if not entry_points(group="jax_plugins"):  # nothing but the processor can be found
+        keep_freed_memory()
     keep_programs()
     found = jax.devices()
+    if found[0].platform == "cpu":
+        keep_freed_memory()
     one = parallel.devices in (0, len(found)) or jax.process_count() == 1
     require(one, "parallel.devices", parallel.devices, f"with several hosts all {len(found)} devices are used; use 0, or fewer hosts")
     require(parallel.devices <= len(found), "parallel.devices", parallel.devices, f"there are {len(found)}: {found[0].platform}")

@@ -91,6 +91,7 @@ NEEDS_JAX = {
     "models/head",
     "models/layers",
     "models/cpu",
+    "models/shifts",
     "models/winograd",
     "models/blocks",
     "models/precision",

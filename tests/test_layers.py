@@ -1,4 +1,6 @@
-"""The CPU lowerings against what they stand for: lax's convolution and its gradients, batch normalisation in NumPy float64."""
+"""The ways of CPU and GPU against what they stand for: lax's convolution and its gradients, batch normalisation in NumPy float64."""
+
+from contextlib import contextmanager
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from sgdr_jax.models import cpu, layers
+from sgdr_jax.models import EfficientNetLite0, cpu, layers
 
 from .helpers import seeded
 
@@ -19,6 +21,14 @@ PADDINGS = st.sampled_from(["SAME", 0, 1, 2, ((2, 0), (1, 1))])
 
 def drawn(*shape: int, seed: int = 0) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+@contextmanager
+def platform_of_convolutions(name):
+    """While the block traces, convolutions are those of this platform, as far as a CPU can compute them; "portable" still means lax's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layers.jax, "default_backend", lambda: name)
+        yield
 
 
 def check_against_lax(x, kernel, stride, padding, groups=1, share=2e-6):
@@ -47,7 +57,9 @@ def check_against_lax(x, kernel, stride, padding, groups=1, share=2e-6):
 @example((7, 5), 5, 1, "SAME")  # a height without divisors from 2 to 6
 @example((8, 7), 1, 2, 0)  # a kernel smaller than the stride: some phases of the image are met by no tap
 def test_depthwise_is_lax_grouped_convolution(sides, size, stride, padding):
-    check_against_lax(drawn(3, *sides, 4), drawn(size, size, 1, 4, seed=1), stride, padding, groups=4)
+    for platform in ("cpu", "gpu"):
+        with platform_of_convolutions(platform):
+            check_against_lax(drawn(3, *sides, 4), drawn(size, size, 1, 4, seed=1), stride, padding, groups=4)
 
 
 @settings(seeded, max_examples=6)
@@ -86,14 +98,16 @@ def test_grouped_convolution_is_laxs(groups, inputs, outputs):
     check_against_lax(drawn(2, 7, 8, inputs), drawn(3, 3, inputs // groups, outputs, seed=1), 1, 1, groups, share)
 
 
-def test_depthwise_gradients_stay_on_the_devices_of_their_images():
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_depthwise_gradients_stay_on_the_devices_of_their_images(platform):
     """With the batch split over devices the loop over images moves no activations between them, and the numbers do not change."""
     mesh = Mesh(np.asarray(jax.devices()), ("batch",))
     split, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("batch",), ()))
     x, kernel = drawn(8, 6, 6, 4), drawn(3, 3, 1, 4, seed=1)
 
     def loss(x, kernel):
-        return jnp.sum(jnp.square(layers.conv(x, kernel, 1, "SAME", 4)))
+        with platform_of_convolutions(platform):
+            return jnp.sum(jnp.square(layers.conv(x, kernel, 1, "SAME", 4)))
 
     expected = jax.jit(jax.grad(loss, (0, 1)))(x, kernel)
     program = jax.jit(jax.grad(loss, (0, 1)), in_shardings=(split, whole), out_shardings=(split, whole)).lower(x, kernel).compile()
@@ -102,10 +116,12 @@ def test_depthwise_gradients_stay_on_the_devices_of_their_images():
         np.testing.assert_allclose(ours, one_device, rtol=1e-5, atol=1e-5)
 
 
-def test_depthwise_kernel_gradient_is_summed_in_float32():
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_depthwise_kernel_gradient_is_summed_in_float32(platform):
     """4,096 equal bfloat16 terms: summed in bfloat16 they would stop growing at 256."""
     x, kernel = jnp.ones((64, 8, 8, 2), jnp.bfloat16), jnp.ones((1, 1, 1, 2))
-    grad = jax.jit(jax.grad(lambda kernel: jnp.sum(layers.conv(x, kernel, groups=2).astype(jnp.float32))))(kernel)
+    with platform_of_convolutions(platform):
+        grad = jax.jit(jax.grad(lambda kernel: jnp.sum(layers.conv(x, kernel, groups=2).astype(jnp.float32))))(kernel)
     assert grad.dtype == kernel.dtype
     np.testing.assert_array_equal(grad, np.full((1, 1, 1, 2), 4096))
 
@@ -164,3 +180,34 @@ def test_batch_norm_apply_uses_the_given_statistics():
     var = drawn(4, seed=4) ** 2 + 0.1
     exact = (np.float64(x) - mean) / np.sqrt(np.float64(var) + 1e-3) * scale + bias
     np.testing.assert_allclose(layers.batch_norm_apply(x, scale, bias, mean, var, 1e-3), exact, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_float32_products_of_a_network_are_not_rounded_to_a_matrix_units_factors(dtype):
+    """On GPU and TPU a product of float32 is one of TF32 or bfloat16 unless it says otherwise; forward and backward, head and body, do."""
+    chain = EfficientNetLite0(weights=None).build(3)
+    params, stats = chain.init(jax.random.key(0))
+
+    def loss(params):
+        with platform_of_convolutions("gpu"):
+            x = jnp.zeros((2, 32, 32, 3))
+            logits, _ = chain.apply(params, stats, x, train=("head",), collect=chain.groups, key=jax.random.key(1), dtype=dtype)
+        return jnp.square(logits).sum()
+
+    highest = jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST
+    products = [
+        e for e in equations(jax.make_jaxpr(jax.grad(loss))(params).jaxpr) if e.primitive.name in ("dot_general", "conv_general_dilated")
+    ]
+    of_float32 = [e for e in products if e.invars[0].aval.dtype == jnp.float32]
+    assert len(of_float32) >= (6 if dtype == jnp.bfloat16 else 90)  # the head's two layers, forward and twice backward
+    assert all(e.params["precision"] == highest for e in of_float32)
+
+
+def equations(jaxpr):
+    """All equations of a program, those of the functions that it calls too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from equations(inner)

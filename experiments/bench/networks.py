@@ -41,7 +41,7 @@ def job(model: str, training: bool, size: int, batch: int, seconds: float) -> No
 
     mesh, dtype = devices(Parallel()), compute_dtype("auto")
     network = getattr(models, model)(weights=None, head="classifier").build(1000)
-    params, stats = network.init(jax.random.key(0))
+    params, stats = mesh.hold(network.init(jax.random.key(0)))
     images = jnp.asarray(np.random.default_rng(0).random((batch, size, size, 3)), jnp.float32)
     began = time.perf_counter()
     if training:

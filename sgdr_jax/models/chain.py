@@ -15,7 +15,7 @@ from flax import nnx
 from jax import Array
 
 from .blocks import Mode, Sequential
-from .precision import precision
+from .precision import full_products, precision
 
 Tree = dict[str, Any]
 
@@ -109,7 +109,8 @@ class Network:
             # What is collected is put in the place of the statistics, which must be arrays that jax can replace.
             group = nnx.merge(self.graphs[name], params[name], jax.tree.map(jnp.asarray, stats[name]))
             drop = jax.random.fold_in(key, position) if key is not None and name in train else None
-            x = group(x, Mode(name in collect, drop, name in measure, axis))
+            with full_products():
+                x = group(x, Mode(name in collect, drop, name in measure, axis))
             if name in collect or name in measure:
                 stats[name] = nnx.to_pure_dict(nnx.state(group, nnx.BatchStat))
         return x, stats

@@ -8,17 +8,15 @@ unless they say "a step": training EfficientNet-Lite0 at 96 pixels, batch 64, of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from . import winograd
+from . import shifts, winograd
 from .precision import precision
-
-Pairs = tuple[tuple[int, int], tuple[int, int]]
+from .shifts import Pairs
 
 CACHE = 12 << 20  # bytes of patches that a matrix product reads from the cache
 
@@ -150,9 +148,7 @@ def _grouped(x: Array, kernel: Array, stride: int, around: Pairs, groups: int) -
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _depthwise(x: Array, kernel: Array, stride: int, around: Pairs) -> Array:
-    padded = jnp.pad(x, ((0, 0), *around, (0, 0)))
-    height, width = ((n - k) // stride + 1 for n, k in zip(padded.shape[1:3], kernel.shape[:2], strict=True))
-    return _shifted(padded, kernel, stride, height, width)
+    return shifts.conv(x, kernel, stride, around)
 
 
 def _depthwise_backward(stride: int, around: Pairs, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
@@ -161,19 +157,6 @@ def _depthwise_backward(stride: int, around: Pairs, saved: tuple[Array, Array], 
 
 
 _depthwise.defvjp(lambda x, kernel, stride, around: (_depthwise(x, kernel, stride, around), (x, kernel)), _depthwise_backward)
-
-
-def _taps(kernel: Array) -> Iterator[tuple[int, int]]:
-    return ((i, j) for i in range(kernel.shape[0]) for j in range(kernel.shape[1]))
-
-
-def _shifted(x: Array, kernel: Array, stride: int, height: int, width: int) -> Array:
-    """Depthwise convolution of padded images as a sum of shifted images: 30x faster on CPU than lax's grouped convolution."""
-    rows, columns = (height - 1) * stride + 1, (width - 1) * stride + 1
-    y = jnp.zeros((), x.dtype)
-    for i, j in _taps(kernel):
-        y = y + x[:, i : i + rows : stride, j : j + columns : stride] * kernel[i, j]
-    return y
 
 
 def _depthwise_dx(g: Array, kernel: Array, stride: int, around: Pairs, height: int, width: int) -> Array:
@@ -190,7 +173,7 @@ def _depthwise_dx(g: Array, kernel: Array, stride: int, around: Pairs, height: i
             return jnp.zeros((g.shape[0], tall, wide, g.shape[3]), g.dtype)
         above, before = part.shape[0] - 1, part.shape[1] - 1
         edges = (0, 0, 0), (above, tall - g.shape[1], 0), (before, wide - g.shape[2], 0), (0, 0, 0)
-        return _shifted(lax.pad(g, jnp.zeros((), g.dtype), edges), part, 1, tall, wide)
+        return shifts.summed(lax.pad(g, jnp.zeros((), g.dtype), edges), part, 1, tall, wide)
 
     dx = jnp.stack([jnp.stack([phase(p, q) for q in range(stride)], 3) for p in range(stride)], 2)
     return dx.reshape(g.shape[0], tall * stride, wide * stride, g.shape[3])[:, top : top + height, left : left + width]
@@ -213,12 +196,12 @@ def _depthwise_dkernel(x: Array, g: Array, kernel: Array, stride: int, around: P
         images, slopes = (lax.dynamic_index_in_dim(a, index, 1, keepdims=False).astype(wide) for a in (x, g))
         images = jnp.pad(images, ((0, 0), *around, (0, 0)))
         totals = []
-        for (i, j), total in zip(_taps(kernel), sums, strict=True):
+        for (i, j), total in zip(shifts.taps(kernel), sums, strict=True):
             for r in range(n):
                 top = i + r * stride
                 total = total + images[:, top : top + rows : n * stride, j : j + columns : stride] * slopes[:, r::n]
             totals.append(total)
         return tuple(totals)
 
-    sums = lax.fori_loop(0, x.shape[1], add, tuple(jnp.zeros((lanes, height // n, width, channels), wide) for _ in _taps(kernel)))
+    sums = lax.fori_loop(0, x.shape[1], add, tuple(jnp.zeros((lanes, height // n, width, channels), wide) for _ in shifts.taps(kernel)))
     return jnp.stack([jnp.sum(total, (0, 1, 2)) for total in sums]).reshape(kernel.shape).astype(kernel.dtype)

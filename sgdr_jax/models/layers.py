@@ -1,4 +1,5 @@
-"""The few functions that convolutional networks spend their time in, the same on every platform; `cpu` has how a CPU computes them.
+"""The few functions that convolutional networks spend their time in, the same on every platform; `cpu` has how a CPU computes them,
+`shifts` how CPU and GPU compute those convolutions that keep the channels apart.
 
 Images are [b, h, w, channels]. A `padding` is an int (that many zeros on every side), "SAME" (TensorFlow's: output side =
 ceil(side / stride), the odd zero goes to the bottom and right) or explicit pairs ((top, bottom), (left, right)).
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from . import cpu
+from . import cpu, shifts
 from .cpu import Pairs
 from .precision import precise
 
@@ -54,8 +55,9 @@ def portable() -> Iterator[None]:
         _portable.reset(token)
 
 
-def _on_cpu() -> bool:
-    return jax.default_backend() == "cpu" and not _portable.get()
+def _platform() -> str:
+    """Where the block that traces will run: "cpu", "gpu" or "tpu"; "portable" inside `portable`."""
+    return "portable" if _portable.get() else jax.default_backend()
 
 
 def conv(x: Array, kernel: Array, stride: int = 1, padding: Padding = 0, groups: int = 1) -> Array:
@@ -65,8 +67,11 @@ def conv(x: Array, kernel: Array, stride: int = 1, padding: Padding = 0, groups:
     """
     kernel = kernel.astype(x.dtype)
     around = pads(padding, (x.shape[1], x.shape[2]), (kernel.shape[0], kernel.shape[1]), stride)
-    if _on_cpu():
+    platform = _platform()
+    if platform == "cpu":
         return cpu.conv(x, kernel, stride, around, groups)
+    if platform == "gpu" and groups == x.shape[-1] == kernel.shape[-1]:
+        return shifts.conv(x, kernel[:, :, 0], stride, around)
     if kernel.shape[:2] == (1, 1) and around == ((0, 0), (0, 0)) and groups == 1:
         return x[:, ::stride, ::stride] @ kernel[0, 0]
     return lax.conv_general_dilated(

@@ -1,0 +1,42 @@
+"""Depthwise convolution, every channel with a kernel of its own, as a sum of shifted images: for CPU and GPU.
+
+XLA's own way is 30 times slower on a CPU. On a GPU its gradient of the kernel is a convolution of all channels with all: a training step
+of EfficientNet-Lite0 (128 px, batches of 128, bfloat16) was not compiled after 38 s on an H200. As sums of shifted images, which fuse with
+what stands before and after them, it is after 11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jax.numpy as jnp
+from jax import Array
+
+from .precision import precise, precision
+
+Pairs = tuple[tuple[int, int], tuple[int, int]]
+
+
+def taps(kernel: Array) -> Iterator[tuple[int, int]]:
+    """Row and column of every entry of a kernel [kh, kw, ...]."""
+    return ((i, j) for i in range(kernel.shape[0]) for j in range(kernel.shape[1]))
+
+
+def conv(x: Array, kernel: Array, stride: int, around: Pairs) -> Array:
+    """Depthwise convolution of x [b, h, w, c] with kernel [kh, kw, c], summed in float32, in the dtype of `x`.
+
+    Args:
+        around: zeros ((top, bottom), (left, right)).
+    """
+    padded = jnp.pad(x, ((0, 0), *around, (0, 0)))
+    height, width = ((n - k) // stride + 1 for n, k in zip(padded.shape[1:3], kernel.shape[:2], strict=True))
+    return summed(padded, kernel, stride, height, width)
+
+
+def summed(x: Array, kernel: Array, stride: int, height: int, width: int) -> Array:
+    """The same of images that are padded already, and of the first rows and columns of the result."""
+    rows, columns = (height - 1) * stride + 1, (width - 1) * stride + 1
+    y = jnp.zeros((), precision(x.dtype))
+    for i, j in taps(kernel):
+        y = y + precise(x[:, i : i + rows : stride, j : j + columns : stride]) * precise(kernel[i, j])
+    return y.astype(x.dtype)
