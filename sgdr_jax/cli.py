@@ -267,26 +267,25 @@ def _eval(command: EvalCommand, _: str) -> None:
     from .calibrate import ClassResult, by_class
     from .evaluate import calibration
     from .tables import classes_table, views_table
-    from .trained import evaluate_split, open_trained
+    from .trained import evaluate_split, open_trained, usual_split
 
     ui = Terminal()
     _check_output(command.out)
     _check_output(command.classes)
     _load_classes(command.experiment)
     net = open_trained(command.run, command.network)
-    found = evaluate_split(net, command.split, command.tta_views, ui)
+    split = command.split or usual_split(net)
+    found = evaluate_split(net, split, command.tta_views, ui)
     for name, value in found.views.measures.items():
-        ui.say(f"{command.split} {name:<14} {value:.4f}")
+        ui.say(f"{split} {name:<14} {value:.4f}")
     if len(found.views.by_count) > 1:
-        ui.say(views_table(command.split, found.views.by_count))
+        ui.say(views_table(split, found.views.by_count))
     results = by_class(found.views.probabilities, found.labels)
     ui.say(classes_table(net.classes, results))
     kinds = ("plain", "tta")[: 1 + (found.views.views > 1)]
     if all(kind in net.temperatures for kind in kinds):
         for kind, then in calibration(found.views, found.labels, net.temperatures).items():
-            ui.say(
-                f"{command.split} {kind:<6} at the temperature {then['temperature']:.3f}: ece {then['ece']:.4f}, loss {then['loss']:.4f}"
-            )
+            ui.say(f"{split} {kind:<6} at the temperature {then['temperature']:.3f}: ece {then['ece']:.4f}, loss {then['loss']:.4f}")
     if command.classes:
         names = [name for name in ClassResult._fields if name != "taken_for"]
         table = [[name, *(f"{getattr(row, field):.6g}" for field in names)] for name, row in zip(net.classes, results, strict=True)]

@@ -136,7 +136,7 @@ def compare(
     Args:
         folder: of the sweep.
         baseline: name of an arm; None for the sweep's own.
-        split: "test" or "valid"; None: test where all finished runs have it.
+        split: "test" or "valid"; None: test where a finished run has it.
         measure: what the differences are of.
         tta: of all views mixed where a run has several, else of the plain view.
         alpha: level of the tests, and of the intervals (1 - alpha).
@@ -160,7 +160,7 @@ def compare(
     base = own if baseline is None else baseline
     require(base in names, "--baseline", base, f"the arms are {', '.join(names)}")
     require(0 < alpha < 1, "--alpha", alpha, "use a number between 0 and 1, such as 0.05")
-    split = split or ("test" if all(run.summary.get("test") for run in finished) else "valid")
+    split = split or ("test" if any(run.summary.get("test") for run in finished) else "valid")
     require(split in ("valid", "test"), "--split", split, "use valid or test")
     have = any(not math.isnan(run.value(split, measure, tta)) for run in finished)
     require(have, "--split", split, f"no run has its {measure}; use the other one")

@@ -237,6 +237,7 @@ class Stage:
             require(ok, f'stage "{self.name}": {name}', value, fix)
 
         check(bool(self.name), "name", self.name, "give the stage a name")
+        check(isinstance(self.schedule, Schedule), "schedule", self.schedule, "use one, such as Sgdr(3)")
         sizes = self.size if isinstance(self.size, tuple) else (self.size,)
         check(bool(sizes) and all(8 <= size <= 4096 for size in sizes), "size", self.size, "use 8…4096 pixels")
         check(len(sizes) == 1 or not self.precompute, "size", self.size, "cached activations have one size; give one, or precompute=False")
@@ -257,12 +258,8 @@ class Stage:
                 self.lr,
                 "use finite numbers of at least 0, Spread, Decay, Find, or None",
             )
-        check(
-            not (self.precompute and self.augment and not self.views),
-            "precompute",
-            self.precompute,
-            "fresh augmentation cannot be cached: set augment=False, or views=K for K cached copies",
-        )
+        fresh = self.precompute and self.augment and not self.views
+        check(not fresh, "precompute", True, "fresh augmentation cannot be cached: set augment=False, or views=K for K cached copies")
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,9 @@ def find(folder: Path, row: dict[str, Any]) -> Found:
     own, reason, summary = sweep.run_folder(folder, row["hash"]), "", {}
     try:
         summary = read_summary(own)
+        made = _json(own / "environment.json").get("config_hash", row["hash"])
+        if summary and made != row["hash"]:
+            summary, reason = {}, f"its folder {own} holds a run of config {made}; give folders their own names again"
     except InputError as error:
         reason = str(error)
     if not summary and not reason:
@@ -80,12 +83,21 @@ def by_network(run: Found) -> list[Found]:
 
 def images(run: Found) -> float:
     """Images shown in training: updates times images per update, over all stages."""
+    config = _json(run.folder / "config.json")
     try:
-        config = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
         sizes = {stage["name"]: stage.get("batch_size") or config["batch_size"] for stage in config["stages"]}
         return float(sum(stage["steps"] * sizes[stage["name"]] for stage in run.summary["stages"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return math.nan
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """The data of a file; empty where it cannot be read."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def origin(folders: Sequence[Path]) -> dict[str, tuple[str, ...]]:

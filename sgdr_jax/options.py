@@ -181,8 +181,8 @@ class EvalCommand:
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
-    split: Literal["train", "valid", "test"] = "valid"
-    """Which images."""
+    split: Literal["train", "valid", "test"] | None = None
+    """Which images; by default the validation images or, after a refit, which has trained on those, the test images."""
     network: str = ""
     """A network kept at a cycle's end, or an average of weights, by its name in RUN/snapshots; by default the final one."""
     tta_views: int | None = None

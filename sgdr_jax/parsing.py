@@ -7,7 +7,10 @@ import dataclasses
 import io
 import re
 from collections import deque
-from typing import Any
+from functools import reduce
+from operator import or_
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -24,14 +27,55 @@ def parse(kind: type, argv: list[str], prog: str, default: Any = None, *, some: 
     Raises InputError, of one line, for words that do not fit.
     """
     caught = io.StringIO()
-    extra: dict[str, Any] = ({} if default is None else {"default": default}) | ({"return_unknown_args": True} if some else {})
+    extra: dict[str, Any] = ({} if default is None else {"default": _narrowed(default)}) | ({"return_unknown_args": True} if some else {})
     try:
         with contextlib.redirect_stderr(caught):
-            return tyro.cli(kind, args=argv, prog=prog, description=kind.__doc__, config=(tyro.conf.AvoidSubcommands,), **extra)
+            read = tyro.cli(kind, args=argv, prog=prog, description=kind.__doc__, config=(tyro.conf.AvoidSubcommands,), **extra)
+            return (_widened(read[0]), read[1]) if some else _widened(read)
     except SystemExit as exit_:
         if exit_.code in (0, None):
             raise
         raise InputError(_one_line(caught.getvalue())) from None
+
+
+def _narrowed(value: Any) -> Any:
+    """The same, but a field that may hold a plain value or an object, and holds a plain one, is declared to hold no object.
+
+    Of such a field, as `cycle_len: float | Share`, tyro would make a nameless word: "train FILE 3" would change it, and --…cycle-len
+    would not.
+    """
+    if isinstance(value, tuple):
+        return tuple(map(_narrowed, value))
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    kind, changed = type(value), {}
+    given = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
+    held = {name: _narrowed(x) for name, x in given.items()}
+    with contextlib.suppress(NameError):  # of a user's own class that names types which only a type checker sees
+        for name, hint in get_type_hints(kind, include_extras=True).items():
+            objects = [t for t in get_args(hint) if dataclasses.is_dataclass(t)]
+            if name in held and objects and get_origin(hint) in (Union, UnionType) and not isinstance(held[name], tuple(objects)):
+                changed[name] = reduce(or_, (t for t in get_args(hint) if t not in objects))
+    if not changed and all(held[name] is x for name, x in given.items()):
+        return value
+    fields = [(name, hint, dataclasses.field(kw_only=True)) for name, hint in changed.items()]
+    options: Any = {"frozen": kind.__dataclass_params__.frozen, "namespace": {"__doc__": kind.__doc__, _STANDS_FOR: kind}}
+    return dataclasses.make_dataclass(kind.__name__, fields, bases=(kind,), module=kind.__module__, **options)(**held)
+
+
+_STANDS_FOR = "_stands_for"
+
+
+def _widened(value: Any) -> Any:
+    """What `_narrowed` was given, with what has been parsed into it."""
+    if isinstance(value, tuple) and type(value) is tuple:
+        return tuple(map(_widened, value))
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    held = {field.name: _widened(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
+    same = all(x is getattr(value, name) for name, x in held.items())
+    kind = getattr(type(value), _STANDS_FOR, type(value))
+    return value if same and kind is type(value) else kind(**held)
 
 
 def _one_line(framed: str) -> str:
@@ -43,6 +87,8 @@ def _one_line(framed: str) -> str:
     # Of "Title sentence" only the sentence.
     wrong = re.sub(r"^(Unrecognized options|Parsing error|Invalid choice|Value error|Missing \w+) ", "", wrong)
     wrong = re.sub(r"^Error parsing [\w.]+: ", "", wrong)
+    if re.search(r"options: .*\b(True|False)\b", wrong):
+        return f"{wrong}; a switch takes no value: --NAME or --no-NAME"
     return wrong + (f"; did you mean {', '.join(names[:3])}?" if names else "; --help lists the options")
 
 

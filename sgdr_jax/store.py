@@ -5,19 +5,22 @@ with the attribute `error` where the run itself failed, without it where its wor
 counts. A try passes from one state to the next in one transaction, so that no two workers get the same one.
 
 A worker counts up a number of its own (an attribute of the study) while it lives. Others who see it stand still for `grace` seconds of
-their own clock take the worker for dead: clocks of hosts need not agree, and every kind of store can do it. Its runs become free again and
-go on from their checkpoints. Was it only stuck, then its lock on the run folder keeps the others out (see `logbook`).
+their own clock take the worker for dead: clocks of hosts need not agree, and every kind of store can do it. One whose process ran beside
+theirs and has ended is dead at once. Its runs become free again and go on from their checkpoints. Was it only stuck, then its lock on the
+run folder keeps the others out (see `logbook`).
 
 Run folders are the results; a store holds only who does what. Workers share both.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import platform
 import re
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -52,7 +55,7 @@ class Store:
     """
 
     def __init__(self, storage: Any, study: int, folder: Path, grace: float) -> None:
-        self.worker = f"{platform.node()} {os.getpid()} {secrets.token_hex(3)}"
+        self.worker = f"{platform.node()} {os.getpid()} {_surroundings()} {secrets.token_hex(3)}"
         self.storage, self._study, self._folder, self._grace = storage, study, folder, grace
         self._free: dict[str, int] = {}  # hash of a run to its open try, as far as is known
         self._held: dict[str, int] = {}
@@ -167,13 +170,13 @@ class Store:
     # ---- life signs ----
 
     def gone(self, workers: Collection[str]) -> set[str]:
-        """Those of the workers that have stood still for too long."""
+        """Those of the workers that have stood still for too long, or whose processes this one would see and does not."""
         counts, now = self.storage.get_study_user_attrs(self._study), time.monotonic()
         for worker in workers:
             count = counts.get(f"beat {worker}", -1)
             if worker not in self._seen or self._seen[worker][0] != count:
                 self._seen[worker] = (count, now)
-        return {worker for worker in workers if now - self._seen[worker][1] > self._grace}
+        return {worker for worker in workers if now - self._seen[worker][1] > self._grace or _ended(worker)}
 
     def expect(self, workers: int | None = None) -> int:
         """How many workers share the sweep, as far as is known; with a number, lets the others know."""
@@ -208,6 +211,28 @@ class Store:
             count += 1
             if over.wait(self._grace / 6):
                 return
+
+
+def _surroundings() -> str:
+    """Four hex digits for the processes that know one another by their numbers: those of one start of a machine, in one container."""
+    facts = [platform.node()]
+    with suppress(OSError):
+        facts += [Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"), os.readlink("/proc/self/ns/pid")]
+    return hashlib.sha256(" ".join(facts).encode()).hexdigest()[:4]
+
+
+def _ended(worker: str) -> bool:
+    """Whether a worker was a process that this one would see, and is none any more."""
+    words = worker.split()
+    if len(words) != 4 or words[2] != _surroundings() or sys.platform == "win32":
+        return False
+    try:
+        os.kill(int(words[1]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError):
+        pass
+    return False
 
 
 # ---- opening ----

@@ -128,7 +128,14 @@ class Sweep:
 
     def __post_init__(self) -> None:
         require(bool(self.name) and "/" not in self.name, "sweep.name", self.name, "use a non-empty name without /")
-        require(bool(self.seeds), "sweep.seeds", self.seeds, "give at least one")
+        require(
+            isinstance(self.seeds, tuple) and bool(self.seeds), "sweep.seeds", self.seeds, "give a tuple of at least one, such as (0, 1, 2)"
+        )
+        axes = isinstance(self.axes, tuple) and all(isinstance(axis, Axis) for axis in self.axes)
+        require(axes, "sweep.axes", self.axes, "give a tuple of axes, such as (grid(...),)")
+        for name, kind in (("search", Search), ("population", Population)):
+            value = getattr(self, name)
+            require(value is None or isinstance(value, kind), f"sweep.{name}", value, f"use {kind.__name__}(...), or None")
         require(len(set(self.seeds)) == len(self.seeds), "sweep.seeds", self.seeds, "give each seed once")
         both = self.search is not None and self.population is not None
         require(not both, "sweep.population", self.population, "trials that are ended early cannot be members: leave out search, or this")
@@ -341,8 +348,11 @@ def read(folder: str | Path) -> dict[str, Any]:
     """What sweep.json of a folder says; see `record`. Raises InputError where there is none."""
     file = Path(folder) / "sweep.json"
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not {"name", "hash", "baseline", "seeds", "runs"} <= found.keys():
+            raise ValueError("it does not describe a sweep")
+        return found
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder} has no sweep.json; name the folder of a sweep") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read ({error}); restore it, or use another --dir") from error

@@ -197,6 +197,11 @@ class Evaluation(NamedTuple):
     labels: np.ndarray
 
 
+def usual_split(net: Trained) -> str:
+    """The validation images or, after a refit, which has trained on those, the test images where the data has any."""
+    return "test" if net.experiment.refit and "test" in net.experiment.data.open().labels else "valid"
+
+
 def evaluate_split(net: Trained, split: str, views: int | None = None, ui: Quiet | None = None) -> Evaluation:
     """Evaluates a split of the run's own data. Raises InputError when there is no such split, and for the validation images after a
     refit: the network has trained on them."""

@@ -88,6 +88,8 @@ def test_the_file_says_what_was_chosen_and_plans(tmp_path, monkeypatch, capsys) 
     [
         (["--model", "ResNet35"], "did you mean ResNet50 or ResNet34"),
         (["--budget", "0"], "--budget is 0.0; use a positive number of epochs"),
+        (["--budget", "1e9"], "--budget is 1000000000.0; use a positive number of epochs, at most 10,000"),
+        (["--minutes", "inf"], "--minutes is inf; use a positive number of minutes"),
         (["--minutes", "0"], "--minutes is 0.0; use a positive number of minutes"),
         (["--minutes", "1", "--budget", "2"], "--minutes is 1.0; give epochs (--budget) or minutes, not both"),
         (["--out", "a.txt"], "use a name that ends in .py"),

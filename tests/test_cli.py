@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sgdr_jax import cli
+from sgdr_jax import Experiment, cli, parsing
+from sgdr_jax.config_json import config_hash
+from sgdr_jax.experiment_file import load
+from sgdr_jax.options import TrainCommand
 
 EXPERIMENT = '''
 from dataclasses import dataclass
@@ -273,6 +276,26 @@ def test_wrong_names_are_met_with_the_nearest(place, capsys):
     assert "the stages are 0 (cached head)" in fails(capsys, "plan", file, "--stages.9.lr", "1")
     assert "nofile.py" in fails(capsys, "plan", place / "nofile.py")
     assert "experiment" in fails(capsys, "plan", __file__)
+
+
+def test_a_plain_value_has_a_name_and_a_stray_word_changes_nothing(place, capsys, tmp_path):
+    """A field that may hold a number or an object, such as a cycle's length, is set by its name and not by a bare word."""
+    file, out = place / "photos.py", tmp_path / "plan.csv"
+    for words, wrong in ((["0.5"], "Unrecognized options: 0.5"), (["--refit", "False"], "a switch takes no value: --NAME or --no-NAME")):
+        assert wrong in fails(capsys, "plan", file, "--train-size", "100", *words)
+    cli.main(["plan", str(file), "--train-size", "100", "--stages.2.schedule.cycle-len", "2", "--csv", str(out)])
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    cli.main(["plan", str(file), "--train-size", "100", "--csv", str(out)])
+    usual = list(csv.DictReader(out.read_text().splitlines()))
+    last = [sum(row["stage"] == "all" for row in table) for table in (rows, usual)]
+    assert last[0] == 2 * last[1] and len(rows) - len(usual) == last[1]
+
+
+def test_what_is_parsed_is_of_its_own_kind(place):
+    given = load(place / "photos.py")
+    read = parsing.parse(TrainCommand, ["--seed", str(given.seed)], "train", TrainCommand(experiment=given)).experiment
+    assert read == given and [type(s.schedule) for s in read.stages] == [type(s.schedule) for s in given.stages]
+    assert type(read) is Experiment and config_hash(read) == config_hash(given)
 
 
 def test_bad_data_stop_before_anything_is_written(place, capsys, tmp_path):

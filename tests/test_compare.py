@@ -106,6 +106,24 @@ def test_what_is_not_finished_is_named(found: Comparison, folder: Path) -> None:
     ]
 
 
+def test_folders_that_changed_places_and_lost_figures_are_left_out(tmp_path: Path) -> None:
+    fill(tmp_path / "s", SWEEP, lambda run, _: SKILL[run.arm])
+    before, runs = compare(tmp_path / "s"), expand(SWEEP)
+    one, other = (run_folder(tmp_path / "s", runs[i].hash) for i in (0, 6))
+    for old, new in ((one, tmp_path / "kept"), (other, one), (tmp_path / "kept", other)):
+        old.rename(new)
+    found = compare(tmp_path / "s")
+    assert {line.partition(": its folder")[0] for line in found.left_out if "holds a run of config" in line} == {
+        "recipe, seed 0",
+        "without, seed 0",
+    }
+    assert len(of(found, "recipe").runs) == len(of(before, "recipe").runs) - 1
+    summary = run_folder(tmp_path / "s", runs[1].hash) / "summary.json"
+    summary.write_text(json.dumps({"valid": json.loads(summary.read_text())["valid"]}))
+    found = compare(tmp_path / "s")
+    assert found.split == "test" and "recipe, seed 1: no accuracy of test" in found.left_out
+
+
 def test_another_baseline_turns_everything(found: Comparison, folder: Path) -> None:
     first, second = of(found, "without").paired, of(compare(folder, baseline="without"), "recipe").paired
     np.testing.assert_array_equal(first.differences, -second.differences)
@@ -192,6 +210,13 @@ def test_bad_input_is_one_line(folder: Path, tmp_path: Path) -> None:
             compare(folder, **wrong)
     with pytest.raises(InputError, match=r"has no sweep\.json"):
         compare(tmp_path)
+    (tmp_path / "odd").mkdir()
+    for text in ("[]", "{}"):
+        (tmp_path / "odd" / "sweep.json").write_text(text)
+        with pytest.raises(InputError, match="it does not describe a sweep"):
+            compare(tmp_path / "odd")
+    with pytest.raises(InputError, match="name the folder of a sweep"):
+        compare(tmp_path / "odd" / "sweep.json")
     fill(tmp_path / "none", SWEEP, lambda run, _: 1.0, skip=range(18))
     with pytest.raises(InputError, match="none of the 18 runs"):
         compare(tmp_path / "none")
@@ -280,6 +305,10 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit) as stopped:
         cli.main(["compare", str(folder), "--results", str(tmp_path / "no" / "RESULTS.md")])
     assert stopped.value.code == 2 and not (folder / "answer").exists()
+    (tmp_path / "a file").touch()
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["compare", str(folder), "--out", str(tmp_path / "a file")])
+    assert stopped.value.code == 2 and "it is a file; name a folder" in capsys.readouterr().err
 
 
 # ---- pictures ----

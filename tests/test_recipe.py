@@ -19,7 +19,7 @@ from sgdr_jax.schedules import Constant, Plateau, Sgdr
 from sgdr_jax.setting import prepare
 from sgdr_jax.stage import find_lr, hyper_rows, open_stage, stage_batches
 from sgdr_jax.state import Hyper
-from sgdr_jax.trained import evaluate_split, open_trained
+from sgdr_jax.trained import evaluate_split, open_trained, usual_split
 from sgdr_jax.types import Preempted
 
 from .helpers import Tiny, compilations
@@ -422,6 +422,7 @@ def test_a_refit_trains_the_kept_stages_on_every_image_at_the_rates_that_were_fo
     assert evaluate_split(net, "test").views.measures["loss"] == pytest.approx(summary["test"]["loss"], rel=1e-6)
     with pytest.raises(InputError, match="split is 'valid'; after a refit the network has trained on these images too; use test"):
         evaluate_split(net, "valid")
+    assert usual_split(net) == "test" and usual_split(net._replace(experiment=dataclasses.replace(net.experiment, refit=False))) == "valid"
 
 
 def test_an_interrupted_refit_ends_with_the_same_network(tmp_path, monkeypatch):

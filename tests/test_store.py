@@ -85,6 +85,19 @@ def test_runs_of_a_worker_that_has_gone_are_taken_over_and_those_of_a_living_one
         waits.join()
 
 
+def test_a_worker_whose_process_ended_beside_others_has_gone_at_once(tmp_path):
+    first, second = join(tmp_path), join(tmp_path)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    node, mine, place, own = first.worker.split()
+    assert int(mine) == os.getpid()
+    dead, elsewhere = f"{node} {ended.pid} {place} {own}", f"{node} {ended.pid} 0000 {own}"
+    assert second.gone({first.worker, dead, elsewhere, "an older one"}) == {dead}
+    first.worker = dead
+    first.take(RUNS, 6)
+    assert second.left(RUNS) and len(second.take(RUNS, 9)) == 6
+
+
 def test_what_a_worker_holds_when_it_ends_is_free_again_at_once(tmp_path):
     first, second = join(tmp_path), join(tmp_path)
     with pytest.raises(KeyboardInterrupt), first.alive():

@@ -81,6 +81,7 @@ def test_fields_by_position_name_and_star():
         (lambda: grid({"stages.1.optimizer.momentum": (0.5,)}), "stages.1.optimizer is None; set stages.1.optimizer as a whole"),
         (lambda: grid({"batch_size": (0,)}), "arm 'batch_size=0': batch_size is 0; use 1 or more"),
         (lambda: grid({"batch_size": ("x",)}), "batch_size is 'x'"),
+        (lambda: grid({"stages.0.schedule": (3,)}), "schedule is 3; use one, such as Sgdr"),
         (lambda: grid({"batch_size": 8}), "batch_size is 8; give a tuple"),
         (lambda: zipped({"batch_size": (1, 2), "epoch_steps": (1,)}), r"zipped is \{'batch_size': 2, .*; give every field as many"),
         (lambda: grid({"seed": (1, 2)}), "seed is 1; give the seeds of all arms as Sweep.seeds"),
@@ -92,6 +93,20 @@ def test_what_is_refused(axis, message):
     with pytest.raises(InputError, match=message) as caught:
         expand(sweep(axis()))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"axes": grid({"batch_size": (4,)})}, r"sweep.axes is Axis.*; give a tuple of axes"),
+        ({"seeds": 0}, r"sweep.seeds is 0; give a tuple of at least one, such as \(0, 1, 2\)"),
+        ({"population": True}, r"sweep.population is True; use Population\(...\), or None"),
+        ({"search": 3}, r"sweep.search is 3; use Search\(...\), or None"),
+    ],
+)
+def test_fields_of_another_kind_are_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        Sweep("s", BASE, **given)
 
 
 def test_a_field_along_two_axes_and_an_unknown_baseline_are_refused():

@@ -19,6 +19,7 @@ def compare(command: CompareCommand, ui: Quiet) -> None:
     if c.results is not None:
         ok = c.results.parent.is_dir() and not c.results.is_dir()
         require(ok, "--results", str(c.results), "name a file in a folder that exists")
+    require(c.out is None or c.out.is_dir() or not c.out.exists(), "--out", str(c.out), "it is a file; name a folder, there or not")
     if "population" in sweep.read(c.sweep):
         require(c.results is None, "--results", str(c.results), "a population has no arms to compare: leave it out, for its lineage alone")
         ui.say(lineage_table(lineage(c.sweep)))

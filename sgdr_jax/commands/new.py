@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import tempfile
 from functools import partial
@@ -21,6 +22,9 @@ from ..progress import Quiet
 from ..tables import choices_table
 from ..types import Source, meant
 
+EPOCHS = 10_000
+"""Of the longest budget: more is a slip of the pen."""
+
 
 def new(command: NewCommand, ui: Quiet) -> None:
     """Looks at the images, prints what is chosen and why, writes the file; an existing file is never overwritten."""
@@ -28,8 +32,8 @@ def new(command: NewCommand, ui: Quiet) -> None:
     kind = networks().get(c.model)
     require(kind is not None, "--model", c.model, f"{meant(c.model, networks())}see sgdr-jax models")
     assert kind is not None
-    require(c.budget is None or c.budget > 0, "--budget", c.budget, "use a positive number of epochs")
-    require(c.minutes is None or c.minutes > 0, "--minutes", c.minutes, "use a positive number of minutes")
+    require(c.budget is None or 0 < c.budget <= EPOCHS, "--budget", c.budget, f"use a positive number of epochs, at most {EPOCHS:,}")
+    require(c.minutes is None or 0 < c.minutes < math.inf, "--minutes", c.minutes, "use a positive number of minutes")
     require(c.minutes is None or c.budget is None, "--minutes", c.minutes, "give epochs (--budget) or minutes, not both")
     out = c.out or Path(f"{c.folder.resolve().name.replace(' ', '_') or 'photos'}.py")
     require(out.suffix == ".py", "--out", str(out), "use a name that ends in .py")

@@ -48,6 +48,12 @@ class Kubernetes(Target):
     def __post_init__(self) -> None:
         for name in ("image", "claim"):
             require(bool(getattr(self, name)), f"--{name}", "", f"give {'an image' if name == 'image' else 'a persistent volume claim'}")
+        require(not re.search(r"\s", self.image), "--image", self.image, "an image has no spaces")
+        part = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+        claim = re.fullmatch(rf"{part}(\.{part})*", self.claim) and len(self.claim) <= 253
+        require(bool(claim), "--claim", self.claim, "Kubernetes wants small letters, digits, - and . (RFC 1123)")
+        space = self.namespace is None or (re.fullmatch(part, self.namespace) and len(self.namespace) <= 63)
+        require(bool(space), "--namespace", self.namespace, "Kubernetes wants small letters, digits and - (RFC 1123)")
         for name, least in (("pods", 1), ("gpus", 0), ("tpus", 0), ("restarts", 0)):
             value = getattr(self, name)
             require(value >= least, f"--{name}", value, f"use {least} or more")

@@ -27,7 +27,7 @@ class FirstCycles(Schedule):
     """Number of its cycles, at least 1; all of them where it has fewer."""
 
     def __post_init__(self) -> None:
-        require(self.cycles >= 1, "schedule.cycles", self.cycles, "use at least 1")
+        require(isinstance(self.cycles, int) and self.cycles >= 1, "schedule.cycles", self.cycles, "use at least 1, a whole number")
 
     def table(self, steps_per_epoch: int) -> Table:
         """The other schedule's rows; see `types.Table`."""

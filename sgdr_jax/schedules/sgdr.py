@@ -52,7 +52,7 @@ class Sgdr(Schedule):
     """fastai07: hold peak/100 for the first twentieth of the first cycle while the cosine's clock runs."""
 
     def __post_init__(self) -> None:
-        require(self.cycles >= 1, "schedule.cycles", self.cycles, "use at least 1")
+        require(isinstance(self.cycles, int) and self.cycles >= 1, "schedule.cycles", self.cycles, "use at least 1, a whole number")
         check_length(self.cycle_len, "schedule.cycle_len")
         require(self.cycle_mult > 0, "schedule.cycle_mult", self.cycle_mult, "use a positive number")
         require(0 <= self.peak_decay <= 1, "schedule.peak_decay", self.peak_decay, "use a share in 0…1")
