@@ -7,6 +7,7 @@ import dataclasses
 import io
 import re
 from collections import deque
+from collections.abc import Callable
 from functools import reduce
 from operator import or_
 from types import UnionType
@@ -41,26 +42,27 @@ def parse(kind: type, argv: list[str], prog: str, default: Any = None, *, some: 
 def _narrowed(value: Any) -> Any:
     """The same, but a field that may hold a plain value or an object, and holds a plain one, is declared to hold no object.
 
-    Of such a field, as `cycle_len: float | Share`, tyro would make a nameless word: "train FILE 3" would change it, and --…cycle-len
+    Of such a field, as `cycle_len: float | Length`, tyro would make a nameless word: "train FILE 3" would change it, and --…cycle-len
     would not.
     """
-    if isinstance(value, tuple):
-        return tuple(map(_narrowed, value))
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+    if type(value) is tuple:
+        return _each(_narrowed, value)
+    if not _is_object(value):
         return value
-    kind, changed = type(value), {}
-    given = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
-    held = {name: _narrowed(x) for name, x in given.items()}
+    kind: Any = type(value)
+    held = {name: _narrowed(x) for name, x in _given(value).items()}
+    plain: dict[str, Any] = {}
     with contextlib.suppress(NameError):  # of a user's own class that names types which only a type checker sees
         for name, hint in get_type_hints(kind, include_extras=True).items():
-            objects = [t for t in get_args(hint) if dataclasses.is_dataclass(t)]
-            if name in held and objects and get_origin(hint) in (Union, UnionType) and not isinstance(held[name], tuple(objects)):
-                changed[name] = reduce(or_, (t for t in get_args(hint) if t not in objects))
-    if not changed and all(held[name] is x for name, x in given.items()):
+            kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else ()
+            objects: Any = tuple(t for t in kinds if dataclasses.is_dataclass(t))
+            if name in held and objects and not isinstance(held[name], objects):
+                plain[name] = reduce(or_, (t for t in kinds if t not in objects))
+    if not plain and all(held[name] is x for name, x in _given(value).items()):
         return value
-    fields = [(name, hint, dataclasses.field(kw_only=True)) for name, hint in changed.items()]
-    options: Any = {"frozen": kind.__dataclass_params__.frozen, "namespace": {"__doc__": kind.__doc__, _STANDS_FOR: kind}}
-    return dataclasses.make_dataclass(kind.__name__, fields, bases=(kind,), module=kind.__module__, **options)(**held)
+    fields = [(name, hint, dataclasses.field(kw_only=True)) for name, hint in plain.items()]
+    more: Any = {"namespace": {"__doc__": kind.__doc__, _STANDS_FOR: kind}, "frozen": kind.__dataclass_params__.frozen}
+    return dataclasses.make_dataclass(kind.__name__, fields, bases=(kind,), module=kind.__module__, **more)(**held)
 
 
 _STANDS_FOR = "_stands_for"
@@ -68,14 +70,26 @@ _STANDS_FOR = "_stands_for"
 
 def _widened(value: Any) -> Any:
     """What `_narrowed` was given, with what has been parsed into it."""
-    if isinstance(value, tuple) and type(value) is tuple:
-        return tuple(map(_widened, value))
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+    if type(value) is tuple:
+        return _each(_widened, value)
+    if not _is_object(value):
         return value
-    held = {field.name: _widened(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
-    same = all(x is getattr(value, name) for name, x in held.items())
-    kind = getattr(type(value), _STANDS_FOR, type(value))
-    return value if same and kind is type(value) else kind(**held)
+    held, kind = {name: _widened(x) for name, x in _given(value).items()}, getattr(type(value), _STANDS_FOR, type(value))
+    same = kind is type(value) and all(x is getattr(value, name) for name, x in held.items())
+    return value if same else kind(**held)
+
+
+def _each(function: Callable[[Any], Any], items: tuple[Any, ...]) -> tuple[Any, ...]:
+    made = tuple(map(function, items))
+    return items if all(a is b for a, b in zip(made, items, strict=True)) else made
+
+
+def _is_object(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _given(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
 
 
 def _one_line(framed: str) -> str:
