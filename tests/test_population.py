@@ -225,9 +225,11 @@ def test_what_cannot_be_a_population_is_refused_before_anything_runs(tmp_path):
         dataclasses.replace(SWEEP, search=Search({"stages.0.lr": Uniform(0.1, 0.2)}, trials=2))
 
 
-def test_a_folder_holds_one_population(tmp_path):
+def test_a_folder_holds_one_population(tmp_path, capsys):
     keep(tmp_path, SWEEP, RUNS)
     keep(tmp_path, SWEEP, RUNS)
+    cli.main(["compare", str(tmp_path)])
+    assert f"0 of {len(RUNS)} have finished; the command of the sweep goes on" in " ".join(capsys.readouterr().out.split())
     more = dataclasses.replace(SWEEP, seeds=(0, 1, 2))
     for other in (more, dataclasses.replace(SWEEP, population=None), dataclasses.replace(SWEEP, population=Population())):
         with pytest.raises(InputError, match="has another population than this sweep, or none; use another --dir"):
@@ -242,7 +244,10 @@ def test_its_members_are_no_seeds_of_arms(whole, tmp_path, capsys):
         compare(whole)
     cli.main(["compare", str(whole)])
     told = " ".join(capsys.readouterr().out.split())
-    assert "6 members, which are no independent runs" in told and "No arms are compared: the members copied one another." in told
+    assert (
+        "6 members, which are no independent runs" in told
+        and "No arms are compared: the members copied one another. Of them the first" in told
+    )
     with pytest.raises(SystemExit) as stopped:
         cli.main(["compare", str(whole), "--results", str(tmp_path / "RESULTS.md")])
     assert stopped.value.code == 2 and "--results" in capsys.readouterr().err

@@ -22,8 +22,12 @@ def compare(command: CompareCommand, ui: Quiet) -> None:
     require(c.out is None or c.out.is_dir() or not c.out.exists(), "--out", str(c.out), "it is a file; name a folder, there or not")
     if "population" in sweep.read(c.sweep):
         require(c.results is None, "--results", str(c.results), "a population has no arms to compare: leave it out, for its lineage alone")
-        ui.say(lineage_table(lineage(c.sweep)))
-        ui.say("No arms are compared: the members copied one another. Of them the first, best on the validation images, is the result.")
+        kin = lineage(c.sweep)
+        ui.say(lineage_table(kin))
+        ended = sum(bool(member.summary) for member in kin)
+        all_ended = "Of them the first, best on the validation images, is the result."
+        some = f"{ended} of {len(kin)} have finished; the command of the sweep goes on with the others, and tells the result."
+        ui.say("No arms are compared: the members copied one another. " + (all_ended if ended == len(kin) else some))
         return
     how: dict[str, Any] = {name: getattr(c, name) for name in ("baseline", "split", "measure", "tta", "alpha", "networks")}
     found = read(c.sweep, **how)
