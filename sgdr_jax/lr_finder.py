@@ -33,6 +33,7 @@ class Curve:
         low, high: least and greatest loss of any order at each rate, each order's losses averaged over its neighbours.
         orders: how many there were.
         ratio: of the groups' rates, as tried.
+        falls: how far the loss fell at each ratio that was tried; what decided between them.
     """
 
     lrs: tuple[float, ...]
@@ -47,6 +48,7 @@ class Curve:
     high: tuple[float, ...] = ()
     orders: int = 1
     ratio: float = 1.0
+    falls: tuple[tuple[float, float], ...] = ()
 
 
 def rates(find: Find) -> np.ndarray:
@@ -255,13 +257,16 @@ def best_ratio(curves: Sequence[Curve]) -> Curve:
 
     "Clearly" is by more than a tenth of the fall, and more than the noise of both, and with a confidence of at least one half.
     """
+    if len(curves) == 1:
+        return curves[0]
     thumb, *others = (combined(np.asarray(curve.lrs), np.asarray(curve.losses)) for curve in curves)
     best, most = curves[0], 0.0
     for curve, valley in zip(curves[1:], others, strict=True):
         further = valley.drop - thumb.drop
         if further > max(0.1 * thumb.drop, thumb.noise, valley.noise, most) and curve.confidence >= 0.5:
             best, most = curve, further
-    return best
+    falls = tuple((curve.ratio, valley.drop) for curve, valley in zip(curves, (thumb, *others), strict=True))
+    return dataclasses.replace(best, falls=falls)
 
 
 def suggest(lrs: list[float], smoothed: list[float], steps: int) -> dict[str, float]:

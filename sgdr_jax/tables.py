@@ -172,6 +172,9 @@ def finder_table(curves: Mapping[str, Any], trained: Sequence[str]) -> Table:
     for rule in joint.suggestions:
         table.add_row(rule, *(f"{c.suggestions[rule]:.2e}" for c in curves.values()), "← chosen" if rule == joint.rule else "")
     table.add_row("lr", *(f"{c.chosen:.2e}" for c in curves.values()), "held within lowest…highest")
+    for ratio, fall in joint.falls if len(joint.falls) > 1 else ():
+        rest = [""] * (len(curves) - 1)
+        table.add_row(f"ratio {ratio:g}", f"loss falls by {fall:.3g}", *rest, "← chosen" if ratio == joint.ratio else "")
     return table
 
 

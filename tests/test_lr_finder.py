@@ -1,7 +1,9 @@
 """The learning-rate finder on curves with known answers, on a problem with a known largest rate, and on a real network's state."""
 
 import dataclasses
+import io
 import math
+import re
 from bisect import bisect_left
 from typing import Any
 
@@ -10,10 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from sgdr_jax.config import Find
 from sgdr_jax.lr_finder import RULES, Curve, best_ratio, combined, range_test, rates, read_curve, read_orders, suggest
 from sgdr_jax.state import TrainState
+from sgdr_jax.tables import finder_table
 
 from .helpers import batch, fresh, hyper, on, program, same_bits, seeded
 
@@ -349,3 +353,8 @@ def test_the_rule_of_thumb_is_left_only_for_a_ratio_that_is_clearly_better() -> 
     assert best_ratio([thumb, slightly]).ratio == 10
     assert best_ratio([thumb, dataclasses.replace(deeper, confidence=0.3)]).ratio == 10
     assert best_ratio([thumb]) is thumb
+    found = best_ratio([thumb, slightly, deeper])
+    assert [ratio for ratio, _ in found.falls] == [10, 30, 3] and found.falls[2][1] > found.falls[1][1] > found.falls[0][1] > 0
+    told = io.StringIO()
+    Console(file=told, width=120).print(finder_table({"": found}, ("body", "head")))
+    assert "ratio 30" in told.getvalue() and re.search(r"ratio 3 .*loss falls by 2.* ← chosen", told.getvalue())
