@@ -237,6 +237,8 @@ def _find_lr(command: FindLrCommand, _: str) -> None:
     setting = prepare(command.experiment, ui)
     p = setting.plan.stages[command.stage]
     find = p.stage.lr if isinstance(p.stage.lr, Find) else Find()
+    if not isinstance(p.stage.lr, Find):
+        ui.say(f"{p.stage.name} has rates of its own, {p.stage.lr}: train keeps those, and this is what Find() would choose")
     if command.rule:
         find = dataclasses.replace(find, rule=command.rule)
     stage = open_stage(setting, p, setting.params, setting.stats, ui)
