@@ -43,7 +43,7 @@ def _narrowed(value: Any) -> Any:
     """The same, but a field that may hold a plain value or an object, and holds a plain one, is declared to hold no object.
 
     Of such a field, as `cycle_len: float | Length`, tyro would make a nameless word: "train FILE 3" would change it, and --…cycle-len
-    would not.
+    would not. The classes made for this belong to this module, under whose name no JSON data is looked up.
     """
     if type(value) is tuple:
         return _each(_narrowed, value)
@@ -62,7 +62,7 @@ def _narrowed(value: Any) -> Any:
         return value
     fields = [(name, hint, dataclasses.field(kw_only=True)) for name, hint in plain.items()]
     more: Any = {"namespace": {"__doc__": kind.__doc__, _STANDS_FOR: kind}, "frozen": kind.__dataclass_params__.frozen}
-    return dataclasses.make_dataclass(kind.__name__, fields, bases=(kind,), module=kind.__module__, **more)(**held)
+    return dataclasses.make_dataclass(kind.__name__, fields, bases=(kind,), module=__name__, **more)(**held)
 
 
 _STANDS_FOR = "_stands_for"

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from sgdr_jax import Experiment, cli, parsing
-from sgdr_jax.config_json import config_hash
+from sgdr_jax.config_json import config_hash, from_json, to_json
 from sgdr_jax.experiment_file import load
 from sgdr_jax.options import TrainCommand
 
@@ -297,6 +297,7 @@ def test_what_is_parsed_is_of_its_own_kind(place):
     read = parsing.parse(TrainCommand, ["--seed", str(given.seed)], "train", TrainCommand(experiment=given)).experiment
     assert read == given and [type(s.schedule) for s in read.stages] == [type(s.schedule) for s in given.stages]
     assert type(read) is Experiment and config_hash(read) == config_hash(given)
+    assert [type(s.schedule) for s in from_json(to_json(read.stages))] == [type(s.schedule) for s in given.stages]
 
 
 def test_bad_data_stop_before_anything_is_written(place, capsys, tmp_path):
