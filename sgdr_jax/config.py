@@ -369,7 +369,8 @@ class Experiment:
     checkpoint_steps: int | None = None
     """Save every so many steps besides the cycle ends; None: cycle ends only."""
     compute: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    """Of the network's arithmetic; auto: float32 on CPU, else bfloat16. Parameters are float32, with float64 (JAX_ENABLE_X64=1) float64."""
+    """Of the network's arithmetic; auto: float32 on CPU, else bfloat16. Parameters are float32, with float64 (JAX_ENABLE_X64=1) float64.
+    A product of float32 is one of float32 on every device, not of TF32 on a GPU or bfloat16 on a TPU; the head's always are."""
     parallel: Parallel = Parallel()
     """How the work is spread over devices."""
     seed: int = 0
