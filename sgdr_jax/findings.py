@@ -105,7 +105,7 @@ def origin(folders: Sequence[Path]) -> dict[str, tuple[str, ...]]:
     tallies: dict[str, dict[str, int]] = {name: {} for name in ("command", "date", "machine", "versions", "commit")}
     for folder in folders:
         try:
-            start = json.loads((folder / "environment.json").read_text(encoding="utf-8"))["starts"][-1]
+            start = _json(folder / "environment.json")["starts"][-1]
             words = [Path(start["command"][0]).name, *start["command"][1:]]
             packages = start["packages"]
             facts = {
@@ -116,7 +116,7 @@ def origin(folders: Sequence[Path]) -> dict[str, tuple[str, ...]]:
                 + f", Python {start['python']}",
                 "commit": str(start.get("commit") or ""),
             }
-        except (OSError, ValueError, KeyError, IndexError, TypeError):
+        except (KeyError, IndexError, TypeError):
             continue
         for name, fact in facts.items():
             tallies[name][fact] = tallies[name].get(fact, 0) + 1

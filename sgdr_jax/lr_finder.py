@@ -253,7 +253,7 @@ def _crossing(x: np.ndarray, y: np.ndarray, level: float) -> float:
 
 
 def best_ratio(curves: Sequence[Curve]) -> Curve:
-    """Of the curves of several ratios, the rule of thumb's, which is the first, unless another falls clearly further.
+    """Of the curves of several ratios, the rule of thumb's, which is the first, unless another falls clearly further; with all their falls.
 
     "Clearly" is by more than a tenth of the fall, and more than the noise of both, and with a confidence of at least one half.
     """

@@ -144,7 +144,7 @@ class SweepCommand:
     """slurm: the workers are an array of jobs, each one process; a preempted one is queued again, and others go on with its run meanwhile.
     The options of `sgdr-jax launch slurm --help` hold too. The store is then DIR/store.journal, if no other is named."""
     grace: float = 60.0
-    """Seconds without a sign of life after which another worker's runs are taken over."""
+    """Seconds without a sign of life after which another worker's runs are taken over; at once where its process ran here and has ended."""
 
 
 @dataclass

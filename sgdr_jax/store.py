@@ -246,7 +246,7 @@ def opened(where: str, folder: Path, name: str, runs: Sequence[SweepRun], *, gra
         folder: of the sweep; on a disk that all workers share.
         name: of the sweep.
         runs: those that are to be done.
-        grace: seconds without a sign of life after which a worker's runs are given to others.
+        grace: seconds without a sign of life after which a worker's runs are given to others, if its process cannot be seen to have ended.
         retry: also free the runs that have failed.
 
     Raises:

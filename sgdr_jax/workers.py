@@ -93,7 +93,7 @@ def work(
         keep: what is left of a run's folder when it has finished; see `ledger.Keep`.
         pace: seconds of work that an interruption may cost a run: checkpoints at cycle ends are no closer than this. 0: at each of them.
         store: where several workers share the sweep; see `store.address`. None for this one alone.
-        grace: seconds without a sign of life after which another worker's runs are taken over.
+        grace: see `store.opened`.
         experiment_file: for the commit in environment.json.
         ui: progress; silent by default.
 

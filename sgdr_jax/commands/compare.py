@@ -25,9 +25,10 @@ def compare(command: CompareCommand, ui: Quiet) -> None:
         kin = lineage(c.sweep)
         ui.say(lineage_table(kin))
         ended = sum(bool(member.summary) for member in kin)
-        all_ended = "Of them the first, best on the validation images, is the result."
-        some = f"{ended} of {len(kin)} have finished; the command of the sweep goes on with the others, and tells the result."
-        ui.say("No arms are compared: the members copied one another. " + (all_ended if ended == len(kin) else some))
+        said = "Of them the first, best on the validation images, is the result."
+        if ended < len(kin):
+            said = f"{ended} of {len(kin)} have finished; the command of the sweep goes on with the others, and tells the result."
+        ui.say(f"No arms are compared: the members copied one another. {said}")
         return
     how: dict[str, Any] = {name: getattr(c, name) for name in ("baseline", "split", "measure", "tta", "alpha", "networks")}
     found = read(c.sweep, **how)

@@ -78,6 +78,7 @@ def _epochs(minutes: float, text: str, source: Source, ui: Quiet) -> float:
     epochs = epochs_within(minutes, seconds, experiment, sizes["train"], sizes["valid"])
     ui.say(f"an update takes {seconds:.2g} s here: {minutes:g} minutes are {epochs:.3g} epochs" + (", refit included" * experiment.refit))
     require(epochs >= 1, "--minutes", minutes, f"one epoch takes {minutes / epochs:.2g} minutes; give more, or a smaller --model")
+    require(epochs <= EPOCHS, "--minutes", minutes, f"they are {epochs:.2g} epochs here; give less, at most {EPOCHS:,} epochs fit a plan")
     return epochs
 
 
