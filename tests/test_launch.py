@@ -35,6 +35,15 @@ experiment = Experiment("Quick_1", data=Synthetic(classes=2, train=16, valid=8, 
 JOB = Job(Path("experiments/x.py"), Path("/runs/a b"), ("--seed", "1"), "Dog_breeds")
 
 
+def stand_in_slurm(folder: Path, script: Path) -> None:
+    """Writes stand-ins for Slurm's programs into a new folder: an sbatch that copies what it is given to `script`, and an srun, which
+    submitit only looks for."""
+    folder.mkdir()
+    for name, lines in {"sbatch": f'/bin/cp "$1" {script}\necho Submitted batch job 7', "srun": "exit 1"}.items():
+        (folder / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (folder / name).chmod(0o755)
+
+
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An experiment file, in a folder where nothing else is."""
@@ -325,10 +334,8 @@ def test_chips_and_topology_must_agree() -> None:
 
 def test_several_commands_are_one_array(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What a sweep submits: sbatch is told once, of all."""
-    fake = tmp_path / "sbatch"
-    fake.write_text(f'#!/bin/sh\ncp "$1" {tmp_path}/script\necho Submitted batch job 7\n')
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    stand_in_slurm(tmp_path / "bin", tmp_path / "script")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert Slurm(parallel=2).submit([["a"], ["b"], ["c"]], tmp_path / "logs", "sweep") == ["7_0", "7_1", "7_2"]
     assert "#SBATCH --array=0-2%2" in (tmp_path / "script").read_text()
 
@@ -394,9 +401,7 @@ def test_jobs_of_an_array_share_a_sweep_and_one_that_is_preempted_comes_back(
 ) -> None:
     """The sbatch of this test starts what it is given, as Slurm would: each job of the array twice, the first one killed between."""
     bin_, calls = sweep_file.parent / "bin", sweep_file.parent / "calls"
-    bin_.mkdir()
-    (bin_ / "sbatch").write_text(f'#!/bin/sh\ncp "$1" {calls}\necho Submitted batch job 7\n')
-    (bin_ / "sbatch").chmod(0o755)
+    stand_in_slurm(bin_, calls)
     monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(sweep_file.parent / "cache"))
     text = swept(["--workers", "2", "--dir", "d", "--grace", "3", "--pace", "0", "--keep", "all"], 0, capfd)
