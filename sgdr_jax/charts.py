@@ -6,6 +6,7 @@ matplotlib only when a picture is drawn. Arms keep one colour in all pictures: t
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -329,5 +330,5 @@ def map_picture(
 def _value(value: Any) -> str:
     """A field's value, JSON data, as a short label."""
     if isinstance(value, dict):
-        return _short(", ".join(str(x) if k != "type" else str(x).partition(":")[2] for k, x in value.items()), 18)
+        return _short(", ".join(str(x) if k != "type" else re.split("[.:]", str(x))[-1] for k, x in value.items()), 18)
     return _short(f"{value:g}" if isinstance(value, float) else str(value), 18)

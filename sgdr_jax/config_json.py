@@ -10,10 +10,12 @@ import hashlib
 import json
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .config import Decay, Eval, Experiment, Find, Optimizer, Parallel, Spread, Stage, require
+from .first_tags import FIRST, STABLE
 from .snapshots import Snapshots
 from .types import Augmentation, Dataset, InputError, Length, Model, Schedule
 
@@ -22,8 +24,40 @@ def _all_subclasses(base: type) -> set[type]:
     return {base}.union(*(_all_subclasses(sub) for sub in base.__subclasses__()))
 
 
+# Rooms whose types are named without them.
+_UNNAMED = ("config", "snapshots", "types")
+
+
 def _tag(kind: type) -> str:
-    return f"{kind.__module__}:{kind.__qualname__}"
+    """The name of a type in data: "schedules.Sgdr" by its room, "Stage" for what an experiment is made of, "module:Class" elsewhere."""
+    package, *rooms = kind.__module__.split(".")
+    if package != "sgdr_jax":
+        return f"{kind.__module__}:{kind.__qualname__}"
+    if kind.__module__ == "sgdr_jax.schedules.lengths" or rooms[0] in _UNNAMED:
+        return kind.__qualname__
+    return f"{'sweeps' if rooms[0] == 'search' else rooms[0]}.{kind.__qualname__}"
+
+
+def stable_tags(data: Any) -> Any:
+    """JSON data with the type tags that `to_json` writes today, whichever version of the package wrote them.
+
+    >>> stable_tags({"type": "sgdr_jax.schedules.sgdr:Sgdr", "cycles": 2})
+    {'type': 'schedules.Sgdr', 'cycles': 2}
+    """
+    return _retagged(data, STABLE)
+
+
+def first_tags(data: Any) -> Any:
+    """JSON data with the type tags of the first version, over which hashes are taken so that they never change."""
+    return _retagged(data, FIRST)
+
+
+def _retagged(data: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(data, dict):
+        tag = data.get("type")
+        renamed = {"type": names[tag]} if isinstance(tag, str) and tag in names else {}
+        return {key: _retagged(value, names) for key, value in data.items()} | renamed
+    return [_retagged(item, names) for item in data] if isinstance(data, list) else data
 
 
 def _known_types() -> dict[str, type]:
@@ -49,7 +83,7 @@ def to_json(value: Any) -> Any:
 
 def from_json(data: Any) -> Any:
     """The config value that `to_json` wrote. Raises InputError for an unknown type or field; never imports or runs what the data names."""
-    return _from_json(data, "config", None)
+    return _from_json(stable_tags(data), "config", None)
 
 
 def _from_json(data: Any, where: str, hint: Any) -> Any:
@@ -77,4 +111,4 @@ def _from_json(data: Any, where: str, hint: Any) -> Any:
 
 def config_hash(experiment: Experiment) -> str:
     """Twelve hex digits that change with any field of the experiment but `parallel`, which says where it runs."""
-    return hashlib.sha256(json.dumps(to_json(experiment) | {"parallel": None}, sort_keys=True).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(first_tags(to_json(experiment)) | {"parallel": None}, sort_keys=True).encode()).hexdigest()[:12]

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
+from .config_json import stable_tags
 from .types import InputError, InUse, without_password
 
 _PACKAGES = ("sgdr_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "tensorflow-datasets", "array_record")
@@ -295,7 +296,10 @@ def check_run(path: str | Path, config: Any, config_hash: str, *, resume: bool =
     known = _read_json(path / "environment.json") or {}
     # Where it runs may change: N devices or hosts go on with what M began.
     _check_same(
-        path, known.get("config_hash", "(unknown)"), config_hash, _differences(old | {"parallel": 0}, _plain(config) | {"parallel": 0})
+        path,
+        known.get("config_hash", "(unknown)"),
+        config_hash,
+        _differences(stable_tags(old) | {"parallel": 0}, _plain(config) | {"parallel": 0}),
     )
     if not resume:
         raise InputError(f"run folder {path} already holds this run; add --resume to go on with it, or use another --run")
@@ -386,7 +390,7 @@ def read(path: str | Path) -> Run:
     finders = [_read_json(file) for file in sorted(path.glob("finder-*.json"))]
     return Run(
         path=path,
-        config=config,
+        config=stable_tags(config),
         environment=starts[-1],
         rows=_read_rows(path / "metrics.jsonl"),
         finders={curve["stage"]: curve for curve in finders if isinstance(curve, dict) and "stage" in curve},

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import Experiment, require
-from .config_json import config_hash, to_json
+from .config_json import config_hash, first_tags, stable_tags, to_json
 from .population import Population
 from .search import Search, shortest, text
 from .types import InputError
@@ -289,7 +289,7 @@ def record(sweep: Sweep, runs: Sequence[SweepRun]) -> dict[str, Any]:
         facts |= {"search": {"space": space} | others}
     if sweep.population:
         facts |= {"population": to_json(sweep.population)}
-    return {"hash": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]} | facts
+    return {"hash": hashlib.sha256(json.dumps(first_tags(facts), sort_keys=True).encode()).hexdigest()[:12]} | facts
 
 
 def row(run: SweepRun) -> dict[str, Any]:
@@ -351,7 +351,7 @@ def read(folder: str | Path) -> dict[str, Any]:
         found = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(found, dict) or not {"name", "hash", "baseline", "seeds", "runs"} <= found.keys():
             raise ValueError("it does not describe a sweep")
-        return found
+        return stable_tags(found)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder} has no sweep.json; name the folder of a sweep") from None
     except (OSError, ValueError) as error:

@@ -16,7 +16,7 @@ FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in sor
 # A module imports from earlier lines only, or from its own folder.
 LAYERS = (
     "types rng trees progress labels caches style meeting contest",
-    "examples significance snapshots spans",
+    "examples significance snapshots spans first_tags",
     "config decode",
     "config_json",
     "search population",

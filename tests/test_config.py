@@ -218,7 +218,19 @@ def test_the_hash_is_the_same_in_another_process() -> None:
 
 @pytest.mark.parametrize(
     "tag",
-    ["pathlib:Path", "subprocess:Popen", "builtins:dict", "sgdr_jax.config:config_hash", "antigravity:fly", "", None, 3, [], {}, "Stage"],
+    [
+        "pathlib:Path",
+        "subprocess:Popen",
+        "builtins:dict",
+        "sgdr_jax.config:config_hash",
+        "antigravity:fly",
+        "",
+        None,
+        3,
+        [],
+        {},
+        "schedules.sgdr.Sgdr",
+    ],
 )
 def test_unknown_types_are_refused_and_nothing_is_imported(tag: Any) -> None:
     data = to_json(experiment())
