@@ -6,7 +6,6 @@ The names here are what experiment files need; none of them imports jax.
 from .config import AdamW, Decay, Eval, Experiment, Find, Lamb, Muon, Parallel, Sgd, Snapshots, Spread, Stage
 from .lesson2 import fine_tune, lesson2
 from .plan import plan
-from .population import Population
 from .search import Halving, Integer, LogUniform, Median, OneOf, Search, Uniform
 from .sweep import Sweep, arms, chain, grid, zipped
 from .types import InputError
@@ -26,7 +25,6 @@ __all__ = [
     "Muon",
     "OneOf",
     "Parallel",
-    "Population",
     "Search",
     "Sgd",
     "Snapshots",

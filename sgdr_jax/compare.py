@@ -143,11 +143,9 @@ def compare(
         networks: the arms are what the runs have kept beside their final networks, which are the baseline; see `findings.by_network`.
 
     Raises:
-        InputError: where there is no sweep, a population, no finished run, no such arm, or with `networks` no run that kept any.
+        InputError: where there is no sweep, no finished run, no such arm, or with `networks` no run that kept any.
     """
     held = sweep.read(folder)
-    why = "its runs copied one another and are no seeds of independent arms: see their lineage"
-    require("population" not in held, "sweep", held["name"] + ", a population", why)
     found = [find(Path(folder), row) for row in (*held["runs"], *chosen_rows(Path(folder)))]
     objective = held.get("search", {}).get("objective", "accuracy")
     finished = [run for run in found if not run.missing]

@@ -14,7 +14,6 @@ small networks it does, for large convolutions with a kernel for each lane it se
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -252,8 +251,7 @@ class Lanes:
         setting: of any of them; its data, programs and images are those of all.
         width: number of lanes of the programs.
         say: told which updates are vectorised, and how long they took in the trial.
-        portions: how often as many runs will be done: a trial may cost the more. 0: no trial, all updates in turn, so that no bit depends
-            on how long anything took.
+        portions: how often as many runs will be done: a trial may cost the more.
     """
 
     def __init__(self, setting: Setting, width: int, say: Callable[[str], None] = lambda text: None, portions: int = 1) -> None:
@@ -291,10 +289,6 @@ class Lanes:
         finally:
             self._shared.clear()
 
-    def gather(self, what: Callable[[Mapping[int, Any]], Mapping[int, Any]], own: Any) -> Any:
-        """The calling lane's part of `what`, which is done once when all lanes that still run have come to it."""
-        return self._meeting.together(Together(what, sys.maxsize, False, own))
-
     def _spread(self, devices: Devices) -> Any:
         return devices.split if self.width % devices.count == 0 else devices.whole
 
@@ -325,8 +319,6 @@ class Lanes:
     def _faster(self, step: Step | Scanned, steps: int, calls: Mapping[int, Any]) -> Callable[[Mapping[int, Any]], Mapping[int, Any]]:
         # Not donated, for lanes may hold the same arrays.
         alone = partial(_in_turn, jax.jit(step, out_shardings=(self._devices.whole, self._devices.whole)))
-        if not self._portions:
-            return alone
         side_by_side = partial(self._advance, _vectorised(step, self._spread(self._devices)))
         first, rounds = {i: calls[i] for i in list(calls)[:1]}, self._portions * steps // step.count
         found = contest(partial(_done, alone, first), partial(_done, side_by_side, calls), self.width, rounds)

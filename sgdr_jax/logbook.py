@@ -14,7 +14,6 @@ Rows of metrics.jsonl, where `step` counts the updates applied in the stage befo
     {"kind": "train", "stage", "stage_index", "step", "epoch", "loss", "lr": {group: rate}, "momentum", "seconds"}
     {"kind": "eval", "stage", "step", "cycle", "epoch", "split": "valid", "loss", "accuracy", …, "drift": {group: [shift, stretch]}}
     {"kind": "bn", "stage", "step", "drift"}      batch statistics measured anew (`bn.drift`)
-    {"kind": "population", "stage", "step", "cycle", "rank", "members", "from": hash, "lr", "weight_decay"}    a restart of a member
 """
 
 from __future__ import annotations

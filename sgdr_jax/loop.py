@@ -62,7 +62,7 @@ class Standing(NamedTuple):
         stale: cycle ends in a row that did not lower it.
         stopped: why the stage ended early, or "".
         lowered: how far a plateau schedule has lowered the rates.
-        lr, weight_decay: the stage's peak rates, one for each trained group, and its decay; a `Work.meet` may change them.
+        lr: the stage's peak rates, one for each trained group.
     """
 
     best: Best | None = None
@@ -71,7 +71,6 @@ class Standing(NamedTuple):
     stopped: str = ""
     lowered: Lowered = Lowered()
     lr: tuple[float, ...] = ()
-    weight_decay: float = 0.0
 
 
 class Work(NamedTuple):
@@ -86,7 +85,6 @@ class Work(NamedTuple):
         tick: told (updates done, smoothed loss).
         keep: told (state, validation row) at each cycle's end, before `save`.
         leave: asked after each span whether to save and stop there.
-        meet: (state, standing, validation row) → (state, standing, hyper for all updates) to go on with from a restart; None: as they are.
     """
 
     update: Callable[[TrainState, Hyper, Sequence[Any]], tuple[TrainState, dict[str, Any]]]
@@ -96,7 +94,6 @@ class Work(NamedTuple):
     tick: Callable[[int, float], None]
     keep: Callable[[TrainState, dict[str, Any]], None] = lambda state, row: None
     leave: Callable[[], bool] = lambda: False
-    meet: Callable[[TrainState, Standing, dict[str, Any]], tuple[TrainState, Standing, Hyper]] | None = None
 
 
 NO_LEEWAY = Leeway()
@@ -163,8 +160,6 @@ def fit(
             standing = _judge(standing, state, row, copy, stage, int(cycle[step]), patience, leeway, last=done == steps)
             if plateau:
                 standing = standing._replace(lowered=lowered(plateau, standing.lowered, row["loss"]))
-            if work.meet and done < steps:
-                state, standing, hyper = work.meet(state, standing, row)
         leave = work.leave()
         if cycle_ends or leave or (save_every and done % save_every == 0):
             late.settle()

@@ -23,7 +23,7 @@ class Memory(NamedTuple):
 
     Attributes:
         stage, step: position: updates done in that stage.
-        lr, weight_decay: peak values of the stage, found or given, or come to since; no decay from before it was kept.
+        lr: peak rates of the stage, found or given.
         lowest, stale, stopped: see `loop.Standing`.
         best: accuracy, loss, stage and cycle of the best state, and the highest accuracy, or None before the first validation.
         seconds: spent in the stage so far.
@@ -41,7 +41,6 @@ class Memory(NamedTuple):
     seconds: float
     stages: list[dict[str, Any]]
     lowered: list[Any] | None = None
-    weight_decay: float | None = None
 
 
 def save(folder: Path, name: str, arrays: Any, facts: dict[str, Any]) -> None:
@@ -71,7 +70,7 @@ def newest(setting: Setting, book: Logbook) -> Memory | None:
         ensemble.forget(book.path, 0, 0)
         book.truncate_after(setting.experiment.stages[0].name, 0)
         return None
-    memory = Memory(**found.metadata)
+    memory = Memory(**{name: found.metadata[name] for name in Memory._fields if name in found.metadata})  # older ones have more
     name = setting.experiment.stages[memory.stage].name
     book.truncate_after(name, memory.step)
     ensemble.forget(book.path, memory.stage, memory.step)

@@ -113,9 +113,8 @@ class TrainCommand:
 
 @dataclass
 class SweepCommand:
-    """Runs a sweep: a base experiment along axes of its fields, a search among them, or a population that trades states at restarts. What
-    is finished is not repeated, what was interrupted goes on, what fails is shown and stops no other run. The other options change the
-    base."""
+    """Runs a sweep: a base experiment along axes of its fields, or a search among them. What is finished is not repeated, what was
+    interrupted goes on, what fails is shown and stops no other run. The other options change the base."""
 
     experiment: Overrides
     dir: Path | None = None
@@ -221,8 +220,7 @@ class PredictCommand:
 
 @dataclass
 class CompareCommand:
-    """What a sweep has found: every arm beside the baseline, seed by seed, with intervals and tests; tables, pictures, one HTML page.
-    Of a population: where its members' states came from."""
+    """What a sweep has found: every arm beside the baseline, seed by seed, with intervals and tests; tables, pictures, one HTML page."""
 
     sweep: tyro.conf.Positional[Path]
     """The sweep's folder."""

@@ -16,7 +16,7 @@ import numpy as np
 from . import bn, checkpoint, ensemble, memory, outcome, refit, report
 from .bystander import Bystander
 from .compilation import compiled
-from .config import AdamW, Experiment, Find, Sgd
+from .config import Experiment, Find
 from .config_json import config_hash, to_json
 from .hosts import leads, led, same, several, together
 from .logbook import Logbook, check_run, open_run, read, read_summary
@@ -28,7 +28,7 @@ from .rehearsal import ahead, rehearse, rehearse_evaluation
 from .schedules.plateau import Lowered
 from .setting import Setting, prepare
 from .stage import StageRun, find_lr, first_state, hyper_rows, open_stage, stage_batches
-from .state import Hyper, Network, TrainState
+from .state import Network, TrainState
 from .types import InputError
 
 
@@ -103,7 +103,6 @@ def _keeping(
             seconds=spent(),
             stages=done,
             lowered=list(standing.lowered) if np.isfinite(standing.lowered.best) else None,
-            weight_decay=standing.weight_decay,
         )
         arrays = {"state": state._asdict(), "best": {"params": b.params, "stats": b.stats} if b else {}}
         folder = book.path / "checkpoints"
@@ -112,22 +111,6 @@ def _keeping(
             checkpoint.prune(folder, keep=2)  # one to go on from, one in case it is damaged
 
     return log, save
-
-
-def _meeting(
-    setting: Setting, p: StagePlan, log: Callable[[dict[str, Any]], None]
-) -> Callable[[TrainState, Standing, dict[str, Any]], tuple[TrainState, Standing, Hyper]] | None:
-    """The `meet` of `loop.Work`: what a member of a population goes on with is kept as a row; None for a run by itself."""
-    if setting.meet is None:
-        return None
-    gather = setting.meet
-
-    def meet(state: TrainState, standing: Standing, row: dict[str, Any]) -> tuple[TrainState, Standing, Hyper]:
-        state, standing, told = gather(p.index, state, standing, row)
-        log(told)
-        return state, standing, hyper_rows(setting, p, standing.lr, standing.weight_decay)
-
-    return meet
 
 
 def run_stage(
@@ -158,25 +141,18 @@ def run_stage(
         now = _recalibrated(setting, p, now, book, ui)
     stage = open_stage(setting, p, now.params, now.stats, ui)
     state = restored or stage.state
-    assert isinstance(p.optimizer, Sgd | AdamW)
-    standing = standing._replace(
-        lr=tuple(found.lr) if found else _choose_lr(setting, p, stage, done, book, ui),
-        weight_decay=p.optimizer.weight_decay if found is None or found.weight_decay is None else found.weight_decay,
-    )
+    standing = standing._replace(lr=tuple(found.lr) if found else _choose_lr(setting, p, stage, done, book, ui))
     log, save = _keeping(setting, p, book, done, spent)
     if first < p.steps and not standing.stopped:
         with ui.bar(p.stage.name, p.steps - first) as tick:
             keep = partial(_snapshot, setting, p, book)
-            meet = _meeting(setting, p, log)
-            work = Work(
-                stage.updates, stage.validate, log, save, lambda _, loss: tick(1, note=f"loss {loss:.3f}"), keep, setting.leave, meet
-            )
+            work = Work(stage.updates, stage.validate, log, save, lambda _, loss: tick(1, note=f"loss {loss:.3f}"), keep, setting.leave)
             batches = stage_batches(setting, p, first, p.steps)
             state, standing = fit(
                 state,
                 standing,
                 work,
-                hyper=hyper_rows(setting, p, standing.lr, standing.weight_decay),
+                hyper=hyper_rows(setting, p, standing.lr),
                 batches=batches,
                 cycle=p.table.cycle,
                 copy=copy,

@@ -17,7 +17,6 @@ from .config_json import to_json
 from .engine import Engine, engine
 from .feed import Images, free, images
 from .hosts import everywhere, same, together
-from .loop import Standing
 from .pipeline import Data, canvas_side, image_digests, load_for
 from .placement import residence
 from .plan import Plan, StagePlan, check_unvalidated, plan
@@ -25,7 +24,7 @@ from .pretrained import Loaded
 from .progress import Quiet
 from .rng import key_for
 from .sampling import Batch
-from .state import TrainState, Tree
+from .state import Tree
 from .types import Augmentation, Source
 
 
@@ -43,7 +42,6 @@ class Setting(NamedTuple):
         due: whether it is time for a checkpoint, asked at each cycle's end (see `Pace`).
         watch: told the row of each cycle's end, before its checkpoint; ends the run by raising `Pruned`.
         leave: whether to save and stop, asked after every span of updates (see `preemption`).
-        meet: what a member of a population goes on with from a restart, and a row that says so (see `exchange`); None for a run by itself.
     """
 
     experiment: Experiment
@@ -57,7 +55,6 @@ class Setting(NamedTuple):
     due: Callable[[], bool] = lambda: True
     watch: Callable[[dict[str, Any]], None] = lambda row: None
     leave: Callable[[], bool] = lambda: False
-    meet: Callable[[int, TrainState, Standing, dict[str, Any]], tuple[TrainState, Standing, dict[str, Any]]] | None = None
 
 
 class Pace:

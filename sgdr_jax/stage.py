@@ -22,16 +22,12 @@ from .spans import fewest
 from .state import Hyper, TrainState, Tree
 
 
-def hyper_rows(setting: Setting, p: StagePlan, peaks: tuple[float, ...], weight_decay: float | None = None) -> Hyper:
+def hyper_rows(setting: Setting, p: StagePlan, peaks: tuple[float, ...]) -> Hyper:
     """The numbers of every update of a stage: lr [steps, trained groups], the others [steps].
 
     Args:
         peaks: rate of each trained group where the schedule is highest.
-        weight_decay: in place of the optimizer's.
     """
-    if weight_decay is not None:
-        assert isinstance(p.optimizer, Sgd | AdamW)
-        p = dataclasses.replace(p, optimizer=dataclasses.replace(p.optimizer, weight_decay=weight_decay))
     lr = p.scale * np.asarray(peaks)[None, :]
     smoothing = np.full(p.steps, setting.experiment.label_smoothing)
     return Hyper(*(np.asarray(rows, setting.engine.precision) for rows in (lr, p.momentum, p.weight_decay, smoothing)))

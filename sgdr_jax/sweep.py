@@ -31,7 +31,6 @@ from typing import Any
 
 from .config import Experiment, require
 from .config_json import config_hash, first_tags, stable_tags, to_json
-from .population import Population
 from .search import Search, shortest, text
 from .types import InputError
 
@@ -123,8 +122,6 @@ class Sweep:
     """What it asks, in a sentence or more; shown with its results."""
     search: Search | None = None
     """Trials beside the arms, each with the first seed; the best is then run with the other seeds, as one more arm."""
-    population: Population | None = None
-    """At every restart the weakest of all runs go on as copies of the strongest, at other rates; they are then no independent runs."""
 
     def __post_init__(self) -> None:
         require(bool(self.name) and "/" not in self.name, "sweep.name", self.name, "use a non-empty name without /")
@@ -133,12 +130,8 @@ class Sweep:
         )
         axes = isinstance(self.axes, tuple) and all(isinstance(axis, Axis) for axis in self.axes)
         require(axes, "sweep.axes", self.axes, "give a tuple of axes, such as (grid(...),)")
-        for name, kind in (("search", Search), ("population", Population)):
-            value = getattr(self, name)
-            require(value is None or isinstance(value, kind), f"sweep.{name}", value, f"use {kind.__name__}(...), or None")
+        require(self.search is None or isinstance(self.search, Search), "sweep.search", self.search, "use Search(...), or None")
         require(len(set(self.seeds)) == len(self.seeds), "sweep.seeds", self.seeds, "give each seed once")
-        both = self.search is not None and self.population is not None
-        require(not both, "sweep.population", self.population, "trials that are ended early cannot be members: leave out search, or this")
 
 
 @dataclass(frozen=True)
@@ -279,7 +272,7 @@ def _near(word: str, names: Sequence[str]) -> str:
 
 def record(sweep: Sweep, runs: Sequence[SweepRun]) -> dict[str, Any]:
     """A sweep as JSON data, for sweep.json: name, hash, question, baseline, seeds, the base experiment, and number, arm, values, seed
-    and hash of each run; the search and the population where there is one."""
+    and hash of each run; the search where there is one."""
     rows = [row(run) for run in runs]
     facts = {"name": sweep.name, "question": sweep.question, "baseline": baseline(sweep), "seeds": list(sweep.seeds)}
     facts |= {"base": to_json(sweep.base), "runs": rows}
@@ -287,8 +280,6 @@ def record(sweep: Sweep, runs: Sequence[SweepRun]) -> dict[str, Any]:
         space = {field: to_json(domain) for field, domain in sweep.search.space.items()}
         others = {f.name: to_json(getattr(sweep.search, f.name)) for f in dataclasses.fields(sweep.search) if f.name != "space"}
         facts |= {"search": {"space": space} | others}
-    if sweep.population:
-        facts |= {"population": to_json(sweep.population)}
     return {"hash": hashlib.sha256(json.dumps(first_tags(facts), sort_keys=True).encode()).hexdigest()[:12]} | facts
 
 
@@ -323,9 +314,6 @@ def keep(folder: str | Path, sweep: Sweep, runs: Sequence[SweepRun]) -> int:
                 f"sweep folder {folder} belongs to sweep {old['name']} ({old['hash']}), this is {now['hash']}: {what}; use another --dir"
             )
         _check_search(folder, old, now)
-        same = old.get("population") == now.get("population") and ("population" not in now or len(old["runs"]) == len(runs))
-        if not same:
-            raise InputError(f"sweep folder {folder} has another population than this sweep, or none; use another --dir")
     if now != old:
         folder.mkdir(parents=True, exist_ok=True)
         new = folder / f".sweep.json.{os.getpid()}"
@@ -345,17 +333,19 @@ def _check_search(folder: Path, old: dict[str, Any], now: dict[str, Any]) -> Non
 
 
 def read(folder: str | Path) -> dict[str, Any]:
-    """What sweep.json of a folder says; see `record`. Raises InputError where there is none."""
+    """What sweep.json of a folder says; see `record`. Raises InputError where there is none, or one that was written with a population."""
     file = Path(folder) / "sweep.json"
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(found, dict) or not {"name", "hash", "baseline", "seeds", "runs"} <= found.keys():
             raise ValueError("it does not describe a sweep")
-        return stable_tags(found)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder} has no sweep.json; name the folder of a sweep") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read ({error}); restore it, or use another --dir") from error
+    if "population" in found:
+        raise InputError(f"sweep folder {folder} was written with Population, which is no longer supported; use another --dir")
+    return stable_tags(found)
 
 
 def run_folder(folder: str | Path, key: str) -> Path:

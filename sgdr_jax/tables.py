@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
-from . import lineage, trials
+from . import trials
 from .search import described, text
 
 if TYPE_CHECKING:
     from .calibrate import ClassResult
     from .choices import Choice
     from .ledger import Entry
-    from .lineage import Kin
     from .plan import Plan
     from .search import Search
     from .survey import Survey
@@ -217,17 +216,6 @@ def space_table(search: Search) -> Table:
     table = Table("field", "what it may be", title=described(search), box=box.SIMPLE_HEAD, title_justify="left", title_style="")
     for field, domain in search.space.items():
         table.add_row(field, text(domain))
-    return table
-
-
-def lineage_table(kin: list[Kin]) -> Table:
-    """The members of a population as a table to print, the strongest first; see `lineage.table`."""
-    titles, rows = lineage.table(kin)
-    table = Table(box=box.SIMPLE_HEAD, title=f"{len(kin)} members, which are no independent runs", title_justify="left", title_style="")
-    for name in titles:
-        table.add_column(name, justify="left" if name == "arm" else "right")
-    for row in rows:
-        table.add_row(*row)
     return table
 
 

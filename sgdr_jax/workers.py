@@ -14,18 +14,14 @@ import jax
 
 from . import optim, recipe
 from .config import Experiment, require
-from .exchange import Exchange, Member, align, check
 from .feed import free
 from .lanes import Lanes
 from .ledger import Alone, Entry, Keep, entries, keep_failure, tidy, unfinished
-from .logbook import lock, read
-from .loop import Score, Standing
+from .logbook import read
 from .plan import plan
-from .population import check_alone
 from .progress import Quiet
 from .search import described, text
 from .setting import Pace, Setting, ground, prepare
-from .state import TrainState
 from .store import Store, opened
 from .study import Study
 from .sweep import Sweep, SweepRun, expand, run_folder
@@ -102,17 +98,9 @@ def work(
     """
     folder, ui, runs = Path(folder), ui or Quiet(), expand(sweep)
     todo = unfinished(folder, runs, only, retry)
-    source = None
-    if sweep.population:
-        check_alone(only=only, lanes=lanes, store=store)
-        source = runs[0].experiment.data.open()
-        check_members(runs, source)
     keep_sweep(folder, sweep, runs)
     searching = sweep.search is not None and only is None
-    if todo and source:
-        ui.say(f"{sweep.name}: {len(todo)} of {len(runs)} members to do")
-        _work_members(sweep, source, runs, todo, _How(folder, keep, pace, experiment_file, ui, Alone(todo)))
-    elif todo or searching:
+    if todo or searching:
         ui.say(f"{sweep.name}: {len(todo)} of {len(runs)} runs to do")
         store = store or (str(folder / "store.db") if searching else None)
         with _shared(todo, sweep, folder, store, grace, retry) as line:
@@ -138,38 +126,6 @@ def _work_all(todo: Sequence[SweepRun], lanes: int | None, how: _How) -> None:
     while todo and how.line.left(todo):
         for group, source in groups:
             _work_group(group, source, lanes, how)
-
-
-def _work_members(sweep: Sweep, source: Source, runs: Sequence[SweepRun], todo: Sequence[SweepRun], how: _How) -> None:
-    """Runs what has not finished of a population, all of it side by side, from the last update that all have kept."""
-    assert sweep.population
-    setting = prepare(todo[0].experiment, how.ui, source=source)
-    room = most(setting)
-    require(len(todo) <= room, "sweep.population", f"{len(todo)} members", f"there is memory for {room} side by side")
-    folders = [run_folder(how.folder, run.hash) for run in todo]
-    for folder in folders:
-        if folder.exists():
-            lock(folder).close()  # nobody else is at it
-    align([folder / "checkpoints" for folder in folders])
-    exchange = Exchange(sweep.population, sweep.seeds[0], Pace(0 if sweep.base.checkpoint_steps else how.pace))
-    lanes, complete = Lanes(setting, len(todo), how.ui.say, portions=0), len(todo) == len(runs)
-
-    def meet(run: SweepRun) -> Callable[..., tuple[TrainState, Standing, dict[str, Any]]]:
-        def gather(stage: int, state: TrainState, standing: Standing, row: dict[str, Any]) -> tuple[TrainState, Standing, dict[str, Any]]:
-            require(complete, "sweep.population", run.arm, "it would meet members that have ended without it: use another --dir")
-            own = Member(run.hash, stage, Score(row["accuracy"], row["loss"]), state, standing)
-            after, told = lanes.gather(exchange, own)
-            return after.state, after.standing, told | {name: row[name] for name in ("step", "cycle")}
-
-        return gather
-
-    for run, outcome in zip(todo, _side_by_side(lanes, setting, todo, how._replace(due=exchange.due, meet=meet)), strict=True):
-        _tell(run, outcome, how)
-
-
-def check_members(runs: Sequence[SweepRun], source: Source) -> None:
-    """Raises InputError where the runs of a sweep cannot be a population; `source` has the data of the first."""
-    check(runs, together(runs, source.sizes["train"]), source)
 
 
 def _search(sweep: Sweep, study: Study, width: int, how: _How) -> None:
@@ -234,8 +190,8 @@ def _shared(todo: Sequence[SweepRun], sweep: Sweep, folder: Path, store: str | N
 
 
 class _How(NamedTuple):
-    """What is the same for all runs of a call of `work`; see there. `line` is where runs are taken from, and is told the `measure`. Of a
-    population `due` says when members save, and `meet` gives each its `Setting.meet`."""
+    """What is the same for all runs of a call of `work`; see there. `line` is where runs are taken from, and is told the
+    `measure`."""
 
     folder: Path
     keep: Keep
@@ -244,8 +200,6 @@ class _How(NamedTuple):
     ui: Quiet
     line: Alone | Store | Study
     measure: str = "accuracy"
-    due: Callable[[], bool] | None = None
-    meet: Callable[[SweepRun], Any] | None = None
 
 
 def _work_group(group: Sequence[SweepRun], source: Source, lanes: int | None, how: _How) -> None:
@@ -299,8 +253,7 @@ def _run(run: SweepRun, how: _How, prepared: Callable[[Experiment], Setting]) ->
     options |= {"pictures": False, "network": how.keep != "results"}
 
     def paced(experiment: Experiment) -> Setting:
-        setting = prepared(experiment)._replace(due=how.due or Pace(0 if experiment.checkpoint_steps else how.pace))
-        setting = setting._replace(meet=how.meet(run)) if how.meet else setting
+        setting = prepared(experiment)._replace(due=Pace(0 if experiment.checkpoint_steps else how.pace))
         return setting._replace(watch=_watch(run, setting, how.line, how.measure, own)) if isinstance(how.line, Study) else setting
 
     summary = recipe.run(run.experiment, own, **options, ui=how.ui, compile_ahead=False, prepared=paced)

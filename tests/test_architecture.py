@@ -19,14 +19,14 @@ LAYERS = (
     "examples significance snapshots spans first_tags",
     "config decode",
     "config_json",
-    "search population",
+    "search",
     "placement canvas sweep",
     "schedules augment models datasets metrics sampling torch_file state",
     "compilation hosts calibrate rescale",
     "preemption watch",
     "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
     "bystander choices refit ledger store crew survey steps plan loop lr_finder precompute tta pretrained measure",
-    "trials findings lineage exchange",
+    "trials findings",
     "study",
     "feed report tables options compare launch",
     "engine charts parsing",
@@ -80,9 +80,7 @@ WITHOUT_JAX = """__init__ types progress labels caches style examples significan
     rescale
     search
     trials
-    study
-    population
-    lineage"""
+    study"""
 NEEDS_JAX = {
     "augment/kernel",
     "augment/resampling",

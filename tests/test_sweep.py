@@ -1,6 +1,7 @@
 """Sweeps: what axes expand to, which fields they may set, what is refused, what a folder keeps."""
 
 import dataclasses
+import json
 import math
 
 import pytest
@@ -100,7 +101,6 @@ def test_what_is_refused(axis, message):
     [
         ({"axes": grid({"batch_size": (4,)})}, r"sweep.axes is Axis.*; give a tuple of axes"),
         ({"seeds": 0}, r"sweep.seeds is 0; give a tuple of at least one, such as \(0, 1, 2\)"),
-        ({"population": True}, r"sweep.population is True; use Population\(...\), or None"),
         ({"search": 3}, r"sweep.search is 3; use Search\(...\), or None"),
     ],
 )
@@ -137,6 +137,9 @@ def test_a_folder_keeps_a_sweep_lets_it_grow_and_refuses_another(tmp_path):
         keep(tmp_path / "a", first, expand(first))
     with pytest.raises(InputError, match="name the folder of a sweep"):
         read(tmp_path)
+    (folder / "sweep.json").write_text(json.dumps(kept | {"population": {"share": 0.25}}))
+    with pytest.raises(InputError, match="was written with Population, which is no longer supported; use another --dir"):
+        keep(folder, more, expand(more))
     (folder / "sweep.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read"):
         keep(folder, first, expand(first))

@@ -14,15 +14,13 @@ from .. import crew, experiment_file
 from ..config import require
 from ..launch import Slurm
 from ..ledger import Entry, entries, unfinished
-from ..lineage import lineage
 from ..options import SweepCommand
 from ..plan import plan
-from ..population import check_alone
 from ..progress import Quiet
 from ..store import Store, check_disk, opened
 from ..study import Study
 from ..sweep import Sweep, expand, keep
-from ..tables import lineage_table, space_table, sweep_table, trials_table
+from ..tables import space_table, sweep_table, trials_table
 from ..trials import chosen, trials
 from ..types import InputError
 
@@ -42,18 +40,11 @@ def sweep(command: SweepCommand, file: str, words: Sequence[str], ui: Quiet, slu
     require(command.pace >= 0, "--pace", command.pace, "use a number of seconds, or 0 for every cycle's end")
     require(command.grace > 0, "--grace", command.grace, "use a number of seconds above 0")
     runs = expand(made)
-    if made.population:
-        several = command.workers if command.workers > 1 else None
-        check_alone(only=only, lanes=command.lanes, store=command.store, workers=several, launch=command.launch)
     if slurm:
         return _submit(made, folder, only, command, file, words, slurm, ui)
     if command.dry_run:
         sizes = {data: data.open().sizes["train"] for data in dict.fromkeys(run.experiment.data for run in runs)}
         plans = [plan(run.experiment, sizes[run.experiment.data]) for run in runs]
-        if made.population:
-            from ..workers import check_members
-
-            check_members(runs, runs[0].experiment.data.open())
         ui.say(sweep_table(entries(folder, runs), plans))
         if made.search:
             ui.say(space_table(made.search))
@@ -70,8 +61,6 @@ def sweep(command: SweepCommand, file: str, words: Sequence[str], ui: Quiet, slu
         raise
     ui.say(sweep_table(done))
     _say_trials(made, folder, ui)
-    if made.population:
-        ui.say(lineage_table(lineage(folder)))
     for entry in done:
         if entry.error:
             ui.say(f"run {entry.run.number} ({entry.run.arm}, seed {entry.run.seed}) failed: {entry.error}")
