@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -78,14 +77,6 @@ class Engine:
     def step(self, p: StagePlan, count: int = 1) -> Callable[..., Any]:
         """The compiled training update of a stage, or `count` of them as one program; donates its state."""
         return self.update(optim.kind(p.optimizer), p.trained, p.collects, p.stage.accumulate, count)
-
-    def now(self) -> float:
-        """Seconds on the run's own clock: time as it passes, or of runs that share one program the run's part of it (see `lanes`)."""
-        return time.perf_counter()
-
-    def once(self, key: Any, compute: Callable[[], Any]) -> Any:
-        """What `compute` gives; computed once for all runs in one program (see `lanes`) that ask for it under the same key."""
-        return compute()
 
     def predict(self, params: Tree, stats: Tree, x: jax.Array, start: str | None = None) -> jax.Array:
         """Logits [b, classes] from what enters the group `start`; the body runs as the same program that caches activations."""

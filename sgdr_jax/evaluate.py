@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -84,9 +85,9 @@ def predict_views(
             def logits(v: int, first: int = first, count: int = count) -> np.ndarray:
                 if v == 0 and plain is not None:
                     return plain[first : first + count]
-                began = run.now()
+                began = time.perf_counter()
                 result = run.map(view_logits(run, experiment, params, stats, size, ids, v), count, images, tick, first)
-                seconds[v > 0] += run.now() - began
+                seconds[v > 0] += time.perf_counter() - began
                 return result
 
             stacked = np.stack([logits(v) for v in range(views)])

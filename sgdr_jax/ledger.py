@@ -74,10 +74,6 @@ class Alone:
         self._free -= {run.hash for run in taken}
         return taken
 
-    def waiting(self, runs: Sequence[SweepRun]) -> int:
-        """How many of these runs are free."""
-        return sum(run.hash in self._free for run in runs)
-
     def finish(self, run: SweepRun, value: float) -> None:
         """A run that was taken is done."""
 
@@ -89,11 +85,7 @@ class Alone:
 
     def left(self, runs: Sequence[SweepRun]) -> bool:
         """Whether some of these runs are free."""
-        return bool(self.waiting(runs))
-
-    def expect(self) -> int:
-        """How many workers share the sweep."""
-        return 1
+        return any(run.hash in self._free for run in runs)
 
 
 def entries(folder: Path, runs: Sequence[SweepRun]) -> list[Entry]:

@@ -123,9 +123,6 @@ class SweepCommand:
     """Only print the table of runs, with estimates of their cost."""
     only: str = ""
     """Numbers of the runs to do, such as 3,7 or 0-4, and no trials; by default all."""
-    lanes: int | None = None
-    """Most runs side by side in one program; by default as many as gain by it, 1 does one after the other. Trials of a search: drawn
-    at the same time, by default one."""
     retry: bool = False
     """Also do the runs again that failed before."""
     keep: Keep = "results"

@@ -124,10 +124,10 @@ def run_stage(
     ui: Quiet,
 ) -> tuple[Network, Best | None]:
     """Runs one stage from `now`, or from a checkpoint of it when `found` speaks of this stage; appends its summary to `done`."""
-    began = setting.engine.now() - (found.seconds if found else 0.0)
+    began = time.perf_counter() - (found.seconds if found else 0.0)
 
     def spent() -> float:
-        return setting.engine.now() - began
+        return time.perf_counter() - began
 
     ui.say(f"[bold]{p.stage.name}[/bold]: {p.steps} updates at {p.size_text} px, trains {', '.join(p.trained)}")
     copy = setting.engine.devices.hold
@@ -254,8 +254,8 @@ def run(
         network: keep the final network.
 
     Returns:
-        The summary that is also kept as summary.json: stages, validation and test figures, seconds (of a lane its
-        share, see `Engine.now`), what was compiled meanwhile by this process.
+        The summary that is also kept as summary.json: stages, validation and test figures, seconds, what was
+        compiled meanwhile by this process.
 
     Raises:
         InputError: for bad input, before anything is written where possible.
@@ -269,7 +269,7 @@ def run(
     same("the experiments", config_hash(experiment))
     if held:
         led(lambda: _check_weights(folder, setting.loaded.record()))
-    loaded, started = time.perf_counter() - began, setting.engine.now()
+    loaded = time.perf_counter() - began
     names = [str(device) for device in setting.engine.devices.mesh.devices.flat]
     how: dict[str, Any] = {"resume": resume, "experiment_file": experiment_file, "devices": names, "weights": setting.loaded.record()}
     opened = partial(open_run, folder, to_json(experiment), config_hash(experiment), **how)
@@ -280,7 +280,7 @@ def run(
             outcome.keep(setting, final, book)
         summary = outcome.conclude(setting, {"valid": chosen, "test": final}, done, book, ui, loaded)
         summary["compiled"] = (compiled() - before)._asdict()
-        summary["seconds"] = loaded + setting.engine.now() - started
+        summary["seconds"] = time.perf_counter() - began
         book.write_summary(summary)
         if pictures and leads():
             report.pictures(book.path)

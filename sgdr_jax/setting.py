@@ -102,10 +102,7 @@ def prepare(experiment: Experiment, ui: Quiet | None = None, like: Setting | Non
 
 def _load(experiment: Experiment, source: Source, ui: Quiet) -> tuple[Data, Plan, Engine, tuple[Tree, Tree, Loaded]]:
     """What a host can do, and fail in, by itself."""
-    schedule = plan(experiment, source.sizes["train"])
-    if "valid" not in source.labels:
-        require(not experiment.refit, "refit", True, "there are no validation images that could choose anything; use False")
-        check_unvalidated(experiment, schedule.stages, "there are no validation images")
+    schedule = _planned(experiment, source.sizes["train"], "valid" in source.labels)
     data = load_for(experiment, source, schedule.largest_size, ui)
     for name, reason in data.bad[:10]:
         ui.say(f"left out {name}: {reason}")
@@ -115,6 +112,15 @@ def _load(experiment: Experiment, source: Source, ui: Quiet) -> tuple[Data, Plan
     network, params, stats, loaded = pretrained.start(experiment.model, len(data.classes), data.channels, key_for(experiment.seed, "init"))
     ui.say(f"{type(experiment.model).__name__}: {loaded}")
     return data, schedule, engine(experiment, network), (params, stats, loaded)
+
+
+def _planned(experiment: Experiment, train_size: int, validated: bool) -> Plan:
+    """The plan; refuses what needs validation images where there are none."""
+    schedule = plan(experiment, train_size)
+    if not validated:
+        require(not experiment.refit, "refit", True, "there are no validation images that could choose anything; use False")
+        check_unvalidated(experiment, schedule.stages, "there are no validation images")
+    return schedule
 
 
 def ground(experiment: Experiment) -> str:
@@ -128,7 +134,7 @@ def ground(experiment: Experiment) -> str:
 
 
 def _prepare_like(experiment: Experiment, like: Setting) -> Setting:
-    schedule = plan(experiment, len(like.data.labels["train"]))
+    schedule = _planned(experiment, len(like.data.labels["train"]), "valid" in like.images)
     drawn = pretrained.drawn_anew(experiment.model, like.engine.network, like.loaded, key_for(experiment.seed, "init"))
     same = experiment.seed == like.experiment.seed
     params, stats = (known if same else known | like.engine.hold(new) for known, new in zip((like.params, like.stats), drawn, strict=True))
@@ -186,7 +192,7 @@ def activations(
         views=copies,
         draw=(setting.experiment.seed, p.index, p.stage.strength) if copies else (),
     )
-    array, found = run.once(name, lambda: precompute.cached(name, compute, folder, everywhere=everywhere))
+    array, found = precompute.cached(name, compute, folder, everywhere=everywhere)
     if found:
         ui.say(f"  activations of {split} found in the cache ({name})")
     return array

@@ -75,10 +75,6 @@ class Store:
                 taken.append(run)
         return taken
 
-    def waiting(self, runs: Sequence[SweepRun]) -> int:
-        """How many of these runs are free, as far as is known."""
-        return sum(run.hash in self._free for run in runs)
-
     def finish(self, run: SweepRun, value: float) -> None:
         """A run that this worker has taken is done; `value` is its validation accuracy."""
         self._end(run, "COMPLETE", [value])
@@ -177,12 +173,6 @@ class Store:
             if worker not in self._seen or self._seen[worker][0] != count:
                 self._seen[worker] = (count, now)
         return {worker for worker in workers if now - self._seen[worker][1] > self._grace or _ended(worker)}
-
-    def expect(self, workers: int | None = None) -> int:
-        """How many workers share the sweep, as far as is known; with a number, lets the others know."""
-        if workers is not None:
-            self.storage.set_study_user_attr(self._study, "workers", workers)
-        return self.storage.get_study_user_attrs(self._study).get("workers", 1)
 
     @contextmanager
     def alive(self) -> Iterator[Self]:

@@ -1,21 +1,18 @@
-"""Works off a sweep, alone or beside other workers: what is finished is left alone, runs of one shape are done side by side as lanes, a
-failed one stops no other."""
+"""Executes the pending runs of a sweep, optionally sharing them with other workers. Finished runs are skipped, a failed one stops no other.
+
+Runs are executed one after the other. Consecutive ones with the same `ground` share opened data, images on the devices and compiled
+programs.
+"""
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
-from . import optim, recipe
+from . import recipe
 from .config import Experiment, require
-from .feed import free
-from .lanes import Lanes
 from .ledger import Alone, Entry, Keep, entries, keep_failure, tidy, unfinished
 from .logbook import read
 from .plan import plan
@@ -27,42 +24,7 @@ from .study import Study
 from .sweep import Sweep, SweepRun, expand, run_folder
 from .sweep import keep as keep_sweep
 from .trials import chosen
-from .types import Diverged, InputError, InUse, Pruned, Source
-
-MOST = 16
-"""Lanes at most, where their memory is no limit."""
-
-
-def shape(experiment: Experiment, train_size: int) -> tuple[Any, ...]:
-    """Equal for experiments that can be lanes of one another: they share data and network, and their updates are the same programs, as
-    many, in the same order."""
-    stages = plan(experiment, train_size).stages
-    steps = [(optim.kind(p.optimizer), p.trained, p.collects, p.batch_size, p.steps, tuple(sorted(set(p.sizes.tolist())))) for p in stages]
-    return ground(experiment), *steps
-
-
-def together(runs: Sequence[SweepRun], train_size: int) -> list[list[SweepRun]]:
-    """Runs that can be lanes of one another, in the order of the sweep."""
-    groups: dict[Any, list[SweepRun]] = {}
-    for run in runs:
-        groups.setdefault(shape(run.experiment, train_size), []).append(run)
-    return list(groups.values())
-
-
-def portions(count: int, most: int) -> list[int]:
-    """A number of runs as portions that are as even as can be, none larger than `most`.
-
-    >>> portions(20, 16)
-    [10, 10]
-    """
-    parts = math.ceil(count / most)
-    return [count // parts + (i < count % parts) for i in range(parts)]
-
-
-def most(setting: Setting) -> int:
-    """Lanes that fit half of the free memory: each has its network, gradients, slots, its best state, and copies on the way."""
-    size = sum(x.nbytes for x in jax.tree.leaves((setting.params, setting.stats)))
-    return max(int(free(setting.engine.devices) / 2 / (8 * size)), 1)
+from .types import Diverged, InUse, Pruned, Source
 
 
 def work(
@@ -70,7 +32,6 @@ def work(
     folder: str | Path,
     *,
     only: Sequence[int] | None = None,
-    lanes: int | None = None,
     retry: bool = False,
     keep: Keep = "results",
     pace: float = 60.0,
@@ -84,7 +45,6 @@ def work(
     Args:
         folder: of the sweep; made where missing.
         only: numbers of the runs to do; None for all.
-        lanes: runs side by side at most; None leaves it to the planner, 1 does one after the other.
         retry: also do the runs that failed before.
         keep: what is left of a run's folder when it has finished; see `ledger.Keep`.
         pace: seconds of work that an interruption may cost a run: checkpoints at cycle ends are no closer than this. 0: at each of them.
@@ -104,79 +64,62 @@ def work(
         ui.say(f"{sweep.name}: {len(todo)} of {len(runs)} runs to do")
         store = store or (str(folder / "store.db") if searching else None)
         with _shared(todo, sweep, folder, store, grace, retry) as line:
-            how = _How(folder, keep, pace, experiment_file, ui, line)
-            _work_all(todo, lanes, how)
+            how = _How(folder, keep, pace, experiment_file, ui, line, _Reuse(ui))
+            _work_all(todo, how)
             if searching and isinstance(line, Store):
-                _search(sweep, Study(line, sweep, folder, retry), lanes or 1, how)
+                _search(sweep, Study(line, sweep, folder, retry), how)
                 best = chosen(sweep, folder)
-                _work_all(unfinished(folder, best, retry=retry), lanes, how)
+                _work_all(unfinished(folder, best, retry=retry), how)
                 runs += best
     return entries(folder, runs)
 
 
-def _work_all(todo: Sequence[SweepRun], lanes: int | None, how: _How) -> None:
-    """Does what is free of these runs until all are done."""
+class _Reuse:
+    """Prepares one run after the other; what runs with the same `ground` may share is loaded and compiled for the first of them."""
+
+    def __init__(self, ui: Quiet) -> None:
+        self._ui = ui
+        self._sources: dict[Any, Source] = {}
+        self._ground, self._first = "", None
+
+    def source(self, data: Any) -> Source:
+        """Opens a dataset, once."""
+        if data not in self._sources:
+            self._sources[data] = data.open()
+        return self._sources[data]
+
+    def prepare(self, experiment: Experiment) -> Setting:
+        """Makes an experiment ready to run. Raises InputError as `setting.prepare`."""
+        if (key := ground(experiment)) != self._ground:
+            self._ground, self._first = key, None  # freed before the next images are loaded
+        setting = prepare(experiment, self._ui, self._first, self.source(experiment.data))
+        self._first = self._first or setting
+        return setting
+
+
+def _work_all(todo: Sequence[SweepRun], how: _How) -> None:
+    """Executes all free runs until none is left. Raises InputError, before any of them, where one cannot be planned."""
     assert not isinstance(how.line, Study)
-    sources = {data: data.open() for data in dict.fromkeys(run.experiment.data for run in todo)}
-    groups = [
-        (group, source)
-        for data, source in sources.items()
-        for group in together([run for run in todo if run.experiment.data == data], source.sizes["train"])
-    ]
+    groups: dict[str, list[SweepRun]] = {}
+    for run in todo:
+        plan(run.experiment, how.reuse.source(run.experiment.data).sizes["train"])
+        groups.setdefault(ground(run.experiment), []).append(run)
     while todo and how.line.left(todo):
-        for group, source in groups:
-            _work_group(group, source, lanes, how)
+        for group in groups.values():
+            while taken := how.line.take(group, 1):
+                _attempt(taken[0], how)
 
 
-def _search(sweep: Sweep, study: Study, width: int, how: _How) -> None:
-    """Draws trials and runs them, up to `width` of one shape side by side, until no worker has any left."""
+def _search(sweep: Sweep, study: Study, how: _How) -> None:
+    """Draws trials and runs them one by one, until no worker has any left."""
     assert sweep.search
     how = how._replace(line=study, measure=sweep.search.objective)
     how.ui.say(described(sweep.search))
-    sources: dict[Any, Source] = {}
-    known: dict[str, Setting] = {}
     with study:
-        while (portion := study.take(width)) or study.left():
-            for data in dict.fromkeys(run.experiment.data for run in portion):
-                source = sources.get(data) or data.open()
-                sources[data] = source
-                runs = [run for run in portion if run.experiment.data == data]
-                for run in runs:
-                    how.ui.say(f"  {run.arm}: {', '.join(f'{name}={text(value)}' for name, value in run.values)}")
-                for group in _shapes(runs, source, how):
-                    _trials(group, source, known, how)
-
-
-def _shapes(runs: Sequence[SweepRun], source: Source, how: _How) -> list[list[SweepRun]]:
-    """Trials of one shape together; those that cannot be planned have failed."""
-    good = []
-    for run in runs:
-        try:
-            shape(run.experiment, source.sizes["train"])
-            good.append(run)
-        except InputError as error:
-            _tell(run, error, how)
-    return together(good, source.sizes["train"])
-
-
-def _trials(group: list[SweepRun], source: Source, known: dict[str, Setting], how: _How) -> None:
-    """Runs trials of one shape; `known` holds the newest setting by its `ground`, so that trials share data and programs."""
-    key = ground(group[0].experiment)
-    try:
-        setting = prepare(group[0].experiment, how.ui, like=known.get(key), source=source)
-        require("valid" in source.labels, "data", group[0].experiment.data, "trials are judged on validation images, and here are none")
-    except InputError as error:
-        for run in group:
-            _tell(run, error, how)
-        return
-    known.clear()
-    known[key] = setting
-    width = min(len(group), most(setting))
-    for first in range(0, len(group), width):
-        part = group[first : first + width]
-        outcomes = _side_by_side(Lanes(setting, len(part), how.ui.say), setting, part, how) if len(part) > 1 else []
-        for run, outcome in zip(part, outcomes or [_alone(setting, run, how) for run in part], strict=True):
-            _tell(run, outcome, how)
+        while (drawn := study.take(1)) or study.left():
+            for run in drawn:
+                how.ui.say(f"  {run.arm}: {', '.join(f'{name}={text(value)}' for name, value in run.values)}")
+                _attempt(run, how)
 
 
 @contextmanager
@@ -190,8 +133,7 @@ def _shared(todo: Sequence[SweepRun], sweep: Sweep, folder: Path, store: str | N
 
 
 class _How(NamedTuple):
-    """What is the same for all runs of a call of `work`; see there. `line` is where runs are taken from, and is told the
-    `measure`."""
+    """What is the same for all runs of a call of `work`; see there. `line` is where runs are taken from, and is told the `measure`."""
 
     folder: Path
     keep: Keep
@@ -199,62 +141,30 @@ class _How(NamedTuple):
     experiment_file: str | Path | None
     ui: Quiet
     line: Alone | Store | Study
+    reuse: _Reuse
     measure: str = "accuracy"
 
 
-def _work_group(group: Sequence[SweepRun], source: Source, lanes: int | None, how: _How) -> None:
-    """Does what is free of the runs of one shape, in portions."""
-    ui, line = how.ui, how.line
-    assert not isinstance(line, Study)
-    portion = line.take(group, 1)  # nothing is loaded where there is nothing to do
-    if not portion:
-        return
+def _attempt(run: SweepRun, how: _How) -> None:
+    """Executes a run, and tells how it ended."""
     try:
-        setting = prepare(portion[0].experiment, ui, source=source)
-    except InputError as error:
-        for run in (*portion, *line.take(group, len(group))):
-            _tell(run, error, how)
-        return
-    count, room = 1 + line.waiting(group), most(setting)
-    width = portions(math.ceil(count / line.expect()), min(lanes or MOST, room))[0]
-    side_by_side = Lanes(setting, width, ui.say, -(-count // (width * line.expect()))) if width > 1 else None
-    ui.say(f"{count} runs of one shape, {width} side by side; there is memory for {room}")
-    portion += line.take(group, width - 1)
-    while portion:
-        began = time.perf_counter()
-        outcomes = _side_by_side(side_by_side, setting, portion, how) if side_by_side else []
-        outcomes = outcomes or [_alone(setting, run, how) for run in portion]
-        for run, outcome in zip(portion, outcomes, strict=True):
-            _tell(run, outcome, how)
-        ui.say(f"  {len(portion)} runs in {time.perf_counter() - began:.1f} s")
-        if side_by_side and not side_by_side.useful:
-            ui.say("  nothing was gained side by side: the others one after the other")
-            side_by_side = None
-        portion = line.take(group, width)
-
-
-def _side_by_side(lanes: Lanes, setting: Setting, portion: Sequence[SweepRun], how: _How) -> list[Any]:
-    def lane(run: SweepRun, how: _How) -> Callable[[], Any]:
-        return lambda: _run(run, how, lambda experiment: lanes.setting(prepare(experiment, like=setting)))
-
-    return lanes.run([lane(run, how._replace(ui=Quiet()) if i else how) for i, run in enumerate(portion)])
-
-
-def _alone(setting: Setting, run: SweepRun, how: _How) -> Any:
-    try:
-        return _run(run, how, lambda experiment: prepare(experiment, like=setting))
+        outcome = _run(run, how)
     except Exception as error:
-        return error
+        outcome = error
+    _tell(run, outcome, how)
 
 
-def _run(run: SweepRun, how: _How, prepared: Callable[[Experiment], Setting]) -> dict[str, Any]:
+def _run(run: SweepRun, how: _How) -> dict[str, Any]:
     own = run_folder(how.folder, run.hash)
     options: dict[str, Any] = {"resume": True, "experiment_file": how.experiment_file}
     options |= {"pictures": False, "network": how.keep != "results"}
 
     def paced(experiment: Experiment) -> Setting:
-        setting = prepared(experiment)._replace(due=Pace(0 if experiment.checkpoint_steps else how.pace))
-        return setting._replace(watch=_watch(run, setting, how.line, how.measure, own)) if isinstance(how.line, Study) else setting
+        setting = how.reuse.prepare(experiment)._replace(due=Pace(0 if experiment.checkpoint_steps else how.pace))
+        if not isinstance(how.line, Study):
+            return setting
+        require("valid" in setting.images, "data", experiment.data, "trials are judged on validation images, and here are none")
+        return setting._replace(watch=_watch(run, setting, how.line, how.measure, own))
 
     summary = recipe.run(run.experiment, own, **options, ui=how.ui, compile_ahead=False, prepared=paced)
     tidy(own, how.keep)
@@ -275,7 +185,7 @@ def _watch(run: SweepRun, setting: Setting, study: Study, measure: str, folder: 
     return report
 
 
-def _tell(run: SweepRun, outcome: Any, how: _How) -> None:
+def _tell(run: SweepRun, outcome: dict[str, Any] | Exception, how: _How) -> None:
     what = f"run {run.number} ({run.arm}, seed {run.seed})"
     if isinstance(outcome, Pruned) and isinstance(how.line, Study):
         tidy(run_folder(how.folder, run.hash), how.keep, ended=True)
@@ -288,8 +198,6 @@ def _tell(run: SweepRun, outcome: Any, how: _How) -> None:
         why = keep_failure(how.folder, run, outcome)
         how.line.fail(run, why, isinstance(outcome, Diverged))
         how.ui.say(f"  {what} failed: {why}")
-    elif isinstance(outcome, BaseException):
-        raise outcome
     else:
         judged = outcome["valid"].get(how.measure)  # None where there are no validation images; the store wants a number
         how.line.finish(run, judged or 0.0)

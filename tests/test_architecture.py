@@ -15,7 +15,7 @@ FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in sor
 
 # A module imports from earlier lines only, or from its own folder.
 LAYERS = (
-    "types rng trees progress labels caches style meeting contest",
+    "types rng trees progress labels caches style",
     "examples significance snapshots spans first_tags",
     "config decode",
     "config_json",
@@ -33,7 +33,7 @@ LAYERS = (
     "evaluate setting show familiar communication answers",
     "bn",
     "stage trained",
-    "rehearsal lanes ensemble pace",
+    "rehearsal ensemble pace",
     "memory",
     "outcome",
     "recipe",
@@ -76,7 +76,7 @@ DOORS = {
 # What works before jax is imported: configuration, plans, and everything that only reads run folders.
 WITHOUT_JAX = """__init__ types progress labels caches style examples significance snapshots config config_json weights decode
     placement canvas lesson2 choices refit sampling pipeline survey spans plan report compare findings charts answers logbook tables
-    options parsing cli experiment_file sweep ledger store crew meeting launch commands schedules augment models datasets metrics calibrate
+    options parsing cli experiment_file sweep ledger store crew launch commands schedules augment models datasets metrics calibrate
     rescale
     search
     trials

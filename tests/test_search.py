@@ -27,7 +27,7 @@ from sgdr_jax.types import Pruned
 
 from .helpers import experiment, seeded
 from .test_store import kill_one, start
-from .workers_job import SEARCHED, SPACE
+from .workers_job import SEARCHED
 
 BASE = experiment(Stage("head", size=16, train="head", lr=0.1, schedule=Sgdr(3)), optimizer=Sgd())
 RATES: dict[str, Domain] = {"stages.head.lr": LogUniform(1e-4, 1.0), "optimizer.momentum": Uniform(0.0, 0.95)}
@@ -276,7 +276,7 @@ def test_a_search_runs_its_trials_ends_some_and_compares_the_best_with_the_base(
     """The highest rate makes the loss infinite; such trials have failed."""
     space = {"stages.all.lr": OneOf((1e-4, 0.003, 0.03, 1e30)), "stages.cached.lr": LogUniform(1e-3, 0.1)}
     made = dataclasses.replace(SEARCHED, search=Search(space, 10, "tpe", Median(startup=2), startup=4))
-    done = working.work(made, tmp_path / "a", lanes=1)
+    done = working.work(made, tmp_path / "a")
     assert [(e.run.arm, e.run.seed, e.state) for e in done] == [
         ("base", 0, "finished"),
         ("base", 1, "finished"),
@@ -297,10 +297,10 @@ def test_a_search_runs_its_trials_ends_some_and_compares_the_best_with_the_base(
     assert [(arm.name, len(arm.runs)) for arm in answer.arms] == [("base", 2), ("best trial", 1)] and len(answer.trials) == 10
     paired = answer.arms[1].paired
     assert paired and paired.seeds == (1,)
-    again = working.work(made, tmp_path / "a", lanes=1)
+    again = working.work(made, tmp_path / "a")
     assert [e.summary for e in again] == [e.summary for e in done] and trials(tmp_path / "a", "accuracy") == found
     more = dataclasses.replace(made, search=dataclasses.replace(made.search, trials=11))
-    working.work(more, tmp_path / "a", lanes=1)
+    working.work(more, tmp_path / "a")
     assert trials(tmp_path / "a", "accuracy")[:10] == found and len(trials(tmp_path / "a", "accuracy")) == 11
 
 
@@ -313,25 +313,15 @@ def test_a_search_that_is_interrupted_goes_on_with_the_same_draws_and_the_same_n
         if len(ends) == 7:
             raise KeyboardInterrupt
 
-    working.work(SEARCHED, tmp_path / "whole", lanes=1, pace=0)
+    working.work(SEARCHED, tmp_path / "whole", pace=0)
     monkeypatch.setattr(Study, "report", report)
     with pytest.raises(KeyboardInterrupt):
-        working.work(SEARCHED, tmp_path / "cut", lanes=1, pace=0)
+        working.work(SEARCHED, tmp_path / "cut", pace=0)
     assert len(trials(tmp_path / "cut", "accuracy")) == 2
     monkeypatch.setattr(Study, "report", real)
-    working.work(SEARCHED, tmp_path / "cut", lanes=1, pace=0)
+    working.work(SEARCHED, tmp_path / "cut", pace=0)
     whole, cut = (trials(tmp_path / name, "accuracy") for name in ("whole", "cut"))
     assert [t._replace(seconds=None) for t in whole] == [t._replace(seconds=None) for t in cut]
-
-
-def test_trials_side_by_side_have_the_numbers_of_trials_alone(tmp_path):
-    """Drawn at random and none ended early, trials do not depend on the order in which they are done."""
-    made = dataclasses.replace(SEARCHED, search=Search(SPACE | {"optimizer": OneOf((Sgd(0.8), Sgd(0.9)))}, 4, "random", None))
-    for name, lanes in (("alone", 1), ("lanes", 2)):
-        working.work(made, tmp_path / name, lanes=lanes)
-    alone, lanes = (trials(tmp_path / name, "loss") for name in ("alone", "lanes"))
-    assert [t.hash for t in alone] == [t.hash for t in lanes]
-    np.testing.assert_allclose([t.value for t in lanes], [t.value for t in alone], rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -342,7 +332,7 @@ def test_one_of_two_workers_is_killed_within_a_trial(tmp_path):
     victim, killed = kill_one(tmp_path / "sweep", members)
     for member, log in zip(members, logs, strict=True):
         assert member.wait(400) == (-9 if member.pid == victim else 0), log.read_text()
-    working.work(SEARCHED, tmp_path / "alone", lanes=1)
+    working.work(SEARCHED, tmp_path / "alone")
     ours, alone = (trials(tmp_path / name, "loss") for name in ("sweep", "alone"))
     assert [t.hash for t in ours] == [t.hash for t in alone] and all(t.ended for t in ours)
     numbers = {t.hash: t.value for t in alone if t.state == "finished"}

@@ -36,7 +36,6 @@ def join(folder, kind="store.db", **how) -> Store:
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_run_is_taken_by_one_worker(tmp_path, kind):
     first, second = join(tmp_path, kind), join(tmp_path, kind)
-    assert first.waiting(RUNS) == second.waiting(RUNS) == 6
     assert [r.number for r in first.take(RUNS, 2)] == [0, 1] and [r.number for r in second.take(RUNS, 3)] == [2, 3, 4]
     assert [r.number for r in first.take(RUNS[4:], 9)] == [5] and second.take(RUNS, 9) == []
     for store, numbers in ((first, (0, 1, 5)), (second, (2, 3))):
@@ -44,7 +43,7 @@ def test_each_run_is_taken_by_one_worker(tmp_path, kind):
             store.finish(RUNS[number], 0.5)
     second.fail(RUNS[4], "too hot")
     assert not first.left(RUNS) and not second.left(RUNS)
-    assert join(tmp_path, kind).waiting(RUNS) == 0
+    assert join(tmp_path, kind).take(RUNS, 9) == []
     again = join(tmp_path, kind, retry=True)
     assert [r.number for r in again.take(RUNS, 9)] == [4]
 
@@ -114,7 +113,7 @@ def test_a_retried_run_whose_worker_dies_is_taken_over_too(tmp_path):
     second = join(tmp_path, retry=True, grace=0.2)
     assert [r.number for r in second.take(RUNS, 1)] == [0]
     third = join(tmp_path, grace=0.2)
-    assert third.waiting(RUNS) == 0 and third.left(RUNS) and RUNS[0] in third.take(RUNS, 9)
+    assert third.take(RUNS, 9) == [] and third.left(RUNS) and RUNS[0] in third.take(RUNS, 9)
 
 
 def test_a_worker_waits_for_none_but_its_own_runs(tmp_path):
@@ -235,7 +234,7 @@ def test_workers_that_are_refused_are_told_of(tmp_path):
     ui = Told()
     assert crew.run(2, ["models", "--nosuch", "1"], tmp_path / "logs", lambda: 0, 3, ui) == 2
     assert sum("has ended with 2: error: " in line and "--nosuch" in line for line in ui.lines) == 2
-    assert crew.without(["--store=a", "x", "--store", "b", "--retry", "--lanes", "1"], ["--store"], ["--retry"]) == ["x", "--lanes", "1"]
+    assert crew.without(["--store=a", "x", "--store", "b", "--retry", "--pace", "1"], ["--store"], ["--retry"]) == ["x", "--pace", "1"]
 
 
 def test_the_command_refuses_before_any_worker_starts(tmp_path, monkeypatch, capsys):
@@ -266,10 +265,10 @@ def test_the_command_with_two_workers(tmp_path, monkeypatch, capsys):
     file, folder = tmp_path / "shared.py", tmp_path / "sweep"
     file.write_text("from tests.workers_job import SWEEP as sweep\n")
     with pytest.raises(SystemExit) as ended:
-        main(["sweep", str(file), "--dir", str(folder), "--workers", "2", "--lanes", "1", "--nosuch", "1"])
+        main(["sweep", str(file), "--dir", str(folder), "--workers", "2", "--nosuch", "1"])
     assert ended.value.code == 2
     with pytest.raises(SystemExit) as ended:
-        main(["sweep", str(file), "--dir", str(folder), "--workers", "2", "--lanes", "1"])
+        main(["sweep", str(file), "--dir", str(folder), "--workers", "2"])
     said = capsys.readouterr().out
     assert ended.value.code == 1 and "2 workers; what they print" in said and said.count("finished") == 4 and said.count("failed") >= 2
     starts = [json.loads(path.read_text())["starts"] for path in folder.glob("runs/*/environment.json")]

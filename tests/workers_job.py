@@ -27,5 +27,5 @@ if __name__ == "__main__":
     from sgdr_jax.workers import work
 
     folder, store, grace = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-    done = work(SEARCHED if "searched" in sys.argv else SWEEP, folder, lanes=1, pace=0, keep="all", store=store, grace=grace, ui=Terminal())
+    done = work(SEARCHED if "searched" in sys.argv else SWEEP, folder, pace=0, keep="all", store=store, grace=grace, ui=Terminal())
     print("states", *(entry.state for entry in done), flush=True)

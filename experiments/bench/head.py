@@ -1,8 +1,8 @@
-"""One update of a head (2,560 → 512 → 10, batches of 64) for sixteen lanes, in milliseconds per lane: what vectorising can gain.
+"""One update of a head (2,560 → 512 → 10, batches of 64) for sixteen heads, in milliseconds per head: what vectorising can gain.
 
     python experiments/bench/head.py             # --rounds 3; --adamw
 
-"turns" is one compiled update after the other, "vectorised" all lanes as one program, "scan" many updates of one lane in one dispatch,
+"turns" is one compiled update after the other, "vectorised" all heads as one program, "scan" many updates of one head in one dispatch,
 "products" the three matrix products of an update and nothing else: no way of doing the updates is faster than that. GF/s are those of the
 products. Rows go to results/head.csv.
 """
@@ -16,7 +16,7 @@ import harness
 import numpy as np
 
 HERE = Path(__file__).resolve()
-LANES, UPDATES, BATCH, FEATURES, HIDDEN = 16, 16, 64, 2560, 512
+HEADS, UPDATES, BATCH, FEATURES, HIDDEN = 16, 16, 64, 2560, 512
 
 
 def job(adamw: bool) -> None:
@@ -43,7 +43,7 @@ def job(adamw: bool) -> None:
         return TrainState(jnp.int32(0), own, jax.tree.map(jnp.array, stats), optim.init(optimizer, ("head",), own))
 
     def stack(tree):
-        return jax.tree.map(lambda leaf: jnp.stack([leaf] * LANES), tree)
+        return jax.tree.map(lambda leaf: jnp.stack([leaf] * HEADS), tree)
 
     alone = jax.jit(step, donate_argnums=0)
     together = jax.jit(jax.vmap(step, in_axes=(0, 0, None, None, None, 0)), donate_argnums=0)
@@ -52,9 +52,9 @@ def job(adamw: bool) -> None:
     )
     products = jax.jit(lambda a, w, g: (a @ w, a.T @ g, g @ w.T))
     a, w, g = (jnp.ones(shape, jnp.float32) for shape in ((BATCH, FEATURES), (FEATURES, HIDDEN), (BATCH, HIDDEN)))
-    states: dict[str, list] = {"turns": [fresh() for _ in range(LANES)], "scan": [fresh() for _ in range(LANES)]}
+    states: dict[str, list] = {"turns": [fresh() for _ in range(HEADS)], "scan": [fresh() for _ in range(HEADS)]}
     states["vectorised"] = [stack(fresh())]
-    hypers, keys = stack(hyper), jnp.stack([key] * LANES)
+    hypers, keys = stack(hyper), jnp.stack([key] * HEADS)
 
     def turns():
         for i in range(UPDATES):
@@ -71,7 +71,7 @@ def job(adamw: bool) -> None:
         return states["vectorised"]
 
     def floor():
-        return [products(a, w, g) for _ in range(LANES * UPDATES)][-1]
+        return [products(a, w, g) for _ in range(HEADS * UPDATES)][-1]
 
     figures = {}
     for name, way in (("turns", turns), ("vectorised", vectorised), ("scan", scan), ("products", floor)):
@@ -81,7 +81,7 @@ def job(adamw: bool) -> None:
             began = time.perf_counter()
             jax.block_until_ready(way())
             times.append(time.perf_counter() - began)
-        figures[f"{name} ms"] = 1e3 * min(times) / LANES / UPDATES
+        figures[f"{name} ms"] = 1e3 * min(times) / HEADS / UPDATES
     flops = 3 * 2 * BATCH * FEATURES * HIDDEN
     harness.emit(**figures, **{"GF/s": flops / figures["products ms"] / 1e6}, system=harness.system("jax", "jaxlib"))
 

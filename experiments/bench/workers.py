@@ -3,8 +3,8 @@
     python experiments/bench/workers.py          # --rounds 3; --runs 1000; --postgres URL for one more kind of store
 
 The body of a run is not training but a stand-in that writes what a run leaves (configuration, rows, summary, answers to 200 examples):
-`work`, the store, the grouping into runs of one shape and the folders are real. "overhead" is the time of `work` without that of the
-stand-ins, per run; "alone" has no store. Rows go to results/workers.csv.
+`work`, the store, the grouping of runs and the folders are real. "overhead" is the time of `work` without that of the stand-ins, per run;
+"alone" has no store. Rows go to results/workers.csv.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def job(kind: str, runs: int, postgres: str) -> None:
         stores = {"alone": None, "postgresql": postgres, "sqlite": f"{name}/store.db", "journal": f"{name}/store.journal"}
         began = time.perf_counter()
         with mock.patch.object(recipe, "run", stand):
-            done = workers.work(made, folder, lanes=1, store=stores[kind])
+            done = workers.work(made, folder, store=stores[kind])
         seconds = time.perf_counter() - began
         assert len(done) == runs and all(entry.summary for entry in done), done[0].error
         size = sum(path.stat().st_size for path in Path(name).glob("store*"))

@@ -35,7 +35,6 @@ def sweep(command: SweepCommand, file: str, words: Sequence[str], ui: Quiet, slu
     made = dataclasses.replace(experiment_file.load_sweep(file), base=command.experiment)
     folder = command.dir or Path("runs") / made.name
     only = _numbers(command.only)
-    require(command.lanes is None or command.lanes >= 1, "--lanes", command.lanes, "use 1 or more")
     require(command.workers >= 1, "--workers", command.workers, "use 1 or more")
     require(command.pace >= 0, "--pace", command.pace, "use a number of seconds, or 0 for every cycle's end")
     require(command.grace > 0, "--grace", command.grace, "use a number of seconds above 0")
@@ -90,7 +89,6 @@ def _submit(
     keep(folder, made, runs)
     ui.say(f"sweep folder: {folder}")
     with opened(store, folder, made.name, todo, grace=command.grace, retry=command.retry).alive() as door:
-        door.expect(command.workers)
         _free_failed(made, folder, command, door)
     ready()
 
@@ -108,7 +106,7 @@ def _for_workers(words: Sequence[str]) -> list[str]:
 def _here(made: Sweep, folder: Path, only: list[int] | None, command: SweepCommand, file: str, ui: Quiet) -> list[Entry]:
     from ..workers import work
 
-    how: dict[str, Any] = {name: getattr(command, name) for name in ("lanes", "retry", "keep", "pace", "store", "grace")}
+    how: dict[str, Any] = {name: getattr(command, name) for name in ("retry", "keep", "pace", "store", "grace")}
     return work(made, folder, only=only, **how, experiment_file=file, ui=ui)
 
 
@@ -123,7 +121,6 @@ def _crew(
     searching = made.search if only is None else None
     if todo or searching:
         with opened(store, folder, made.name, todo, grace=command.grace, retry=command.retry).alive() as door:
-            door.expect(command.workers)
             _free_failed(made, folder, command, door)
         line = ("sweep", file, *_for_workers(words), "--store", store, "--dir", str(folder))
         total = len(todo) + (searching.count if searching else 0)

@@ -149,7 +149,7 @@ def test_a_sweep_as_an_array_of_jobs_does_each_run_once_with_the_numbers_of_a_lo
     file.write_text(SWEEP)
 
     def sweep(folder: Path, *words: str) -> str:
-        command = [sys.executable, "-m", "sgdr_jax", "sweep", str(file), "--lanes", "1", "--dir", str(folder), *words]
+        command = [sys.executable, "-m", "sgdr_jax", "sweep", str(file), "--dir", str(folder), *words]
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
