@@ -1,4 +1,4 @@
-"""The run folder as the hosts see it that do not lead: nothing is written. No jax."""
+"""The run folder as the hosts see it that do not lead: nothing is written."""
 
 from __future__ import annotations
 

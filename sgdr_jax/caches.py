@@ -1,4 +1,4 @@
-"""Where things that took long to compute are kept between runs. No jax."""
+"""Where things that took long to compute are kept between runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: calibration error, temperature, and the results of each class. NumPy in float64, no jax.
+"""Whether probabilities mean what they say: calibration error, temperature, and the results of each class. NumPy in float64.
 
 What counts as an event: for images of one class that the likeliest class is the true one; for multi-label data each class of each image.
 """

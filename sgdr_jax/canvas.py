@@ -1,4 +1,4 @@
-"""Decoded images: kept on disk for all runs that need the same, held in memory, or decoded anew each time. No jax.
+"""Decoded images: kept on disk for all runs that need the same, held in memory, or decoded anew each time.
 
     canvas/KEY/pixels        uint8 [n, side, side, channels], one image after the other
     canvas/KEY/digests       uint64 [n], of the pixels of each image (`digest`); 0 for one that cannot be read

@@ -1,4 +1,4 @@
-"""What the recipe needs to be told about a set of images, chosen from what the set is, each with its reason. No jax."""
+"""What the recipe needs to be told about a set of images, chosen from what the set is, each with its reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep has found: its runs read, each arm set against the baseline seed by seed, and what was left out and why. No jax.
+"""What a sweep has found: its runs read, each arm set against the baseline seed by seed, and what was left out and why.
 
 Everything is read from the sweep's folder (see `sweep`): finished runs count, the others are named. A pair is a seed with which both the
 arm and the baseline have finished.

@@ -1,4 +1,4 @@
-"""What an experiment is: frozen dataclasses that check themselves. No jax.
+"""What an experiment is: frozen dataclasses that check themselves.
 
 A setting exists once, as a field of the thing it configures. Experiment files build one `Experiment`; the command line overrides its
 fields by dotted names; the run folder keeps it as `config.json` (see `config_json`).

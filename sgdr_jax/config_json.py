@@ -1,4 +1,4 @@
-"""Experiments as JSON data and back, and their hash. No jax.
+"""Experiments as JSON data and back, and their hash.
 
 Type tags resolve to dataclasses that are imported already, never by importing what the data names.
 """

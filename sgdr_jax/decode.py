@@ -1,4 +1,4 @@
-"""An image file to a square of uint8 pixels, or in one line why not; many of them in threads, in order. No jax.
+"""An image file to a square of uint8 pixels, or in one line why not; many of them in threads, in order.
 
 Files are turned upright (EXIF), their shorter side is resized to the side of the square, averaging over areas where that shrinks, and
 the middle is kept. A file that is damaged in any way is refused with its reason; nothing is made up for pixels that are not there.

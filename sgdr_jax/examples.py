@@ -7,8 +7,6 @@ examples-<split>-<network>.npz what another network than the final one said:
     labels                  uint8 or uint16 [n], or 0 and 1 [n, classes] where an image can have several
     predicted, loss         of the plain view: the likeliest class, like the labels, and -log of the true class's probability
     tta_predicted, tta_loss of all test-time views mixed, where there are more than one
-
-No jax.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The runs of a sweep as a comparison reads them: final figures, kept networks, curves, and where they come from. No jax."""
+"""The runs of a sweep as a comparison reads them: final figures, kept networks, curves, and where they come from."""
 
 from __future__ import annotations
 

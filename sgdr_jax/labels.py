@@ -1,4 +1,4 @@
-"""Arithmetic on label arrays: int [n] of classes, or [n, classes] of zeros and ones where an example can have several. No jax."""
+"""Arithmetic on label arrays: int [n] of classes, or [n, classes] of zeros and ones where an example can have several."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the runs of a sweep stand, read from its folder: finished, failed, begun, or not begun. No jax.
+"""How the runs of a sweep stand, read from its folder: finished, failed, begun, or not begun.
 
 runs/HASH/          run folder; finished when it has its summary.json
 failed/HASH.json    why the run failed the last time it was tried

@@ -1,4 +1,4 @@
-"""The eight steps of the lesson-2 recipe as stages, and a whole experiment around them. No jax."""
+"""The eight steps of the lesson-2 recipe as stages, and a whole experiment around them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run folder: what was asked for, where it ran, what happened at each step, and how it ended. Plain files, no jax.
+"""The run folder: what was asked for, where it ran, what happened at each step, and how it ended. Plain files.
 
     config.json            the experiment, as `config.to_json` gives it
     environment.json       machine, package versions, command line, commit, weights file, hash of the config; one entry per (re)start

@@ -1,4 +1,4 @@
-"""From an opened dataset to decoded images: files decoded once to square uint8 images, arrays as they are. No jax."""
+"""From an opened dataset to decoded images: files decoded once to square uint8 images, arrays as they are."""
 
 from __future__ import annotations
 

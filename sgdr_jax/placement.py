@@ -1,4 +1,4 @@
-"""Where images lie during a run: decided from sizes and free memory, with the reason in words. No jax."""
+"""Where images lie during a run: decided from sizes and free memory, with the reason in words."""
 
 from __future__ import annotations
 

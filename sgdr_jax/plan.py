@@ -1,4 +1,4 @@
-"""An experiment worked out before anything runs: what trains in each stage, for how many updates, at which rates and sizes. No jax.
+"""An experiment worked out before anything runs: what trains in each stage, for how many updates, at which rates and sizes.
 
 `plan(experiment, train_size)` refuses recipes that contradict themselves. The result can be printed, saved as CSV and compared.
 """

@@ -1,4 +1,4 @@
-"""Training once more on every image: what the held-out images decided, as an experiment in which nothing is left to decide. No jax."""
+"""Training once more on every image: what the held-out images decided, as an experiment in which nothing is left to decide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which examples each step sees: the order of an epoch, oversampling of rare classes, padding, and batches. No jax.
+"""Which examples each step sees: the order of an epoch, oversampling of rare classes, padding, and batches.
 
 Nothing here is random but by derivation: the order of an epoch is a function of (seed, stage, epoch), a batch one of (seed, stage,
 step). So training can go on from any step with the very batches it would have had.

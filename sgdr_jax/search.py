@@ -1,4 +1,4 @@
-"""What an adaptive search looks for: fields and what they may be, how many trials, what draws them, what ends one early. No jax, no Optuna.
+"""What an adaptive search looks for: fields and what they may be, how many trials, what draws them, what ends one early.
 
     sweep = Sweep("rates", base, search=Search({"stages.body.lr": LogUniform(1e-5, 1e-1), "batch_size": OneOf((16, 32))}, trials=40))
 

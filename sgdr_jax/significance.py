@@ -1,4 +1,4 @@
-"""Whether a difference between runs is one: interval, tests, correction for many of them, and how many seeds would tell. No jax.
+"""Whether a difference between runs is one: interval, tests, correction for many of them, and how many seeds would tell.
 
 Runs are compared in pairs: what differs between the two runs of a pair (the same seed: same split, same first weights, same order) is the
 ingredient alone, so a column of differences, one for each seed, is all that the functions below are given.

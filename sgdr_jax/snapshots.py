@@ -1,4 +1,4 @@
-"""Which networks are kept at cycle ends. No jax."""
+"""Which networks are kept at cycle ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many updates go to the devices at once: a stage cut into spans that end where the host has something to do. No jax.
+"""How many updates go to the devices at once: a stage cut into spans that end where the host has something to do.
 
 A span is one program, so that for small updates the time between them is saved. All spans of a stage have the same length or are
 single updates: two programs at most. What is a span depends on the stage alone, not on where a run goes on: the same bits either way.

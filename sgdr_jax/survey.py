@@ -1,4 +1,4 @@
-"""What a dataset holds, looked at as training will see it: counts, sizes, the same picture twice, unreadable files. No jax."""
+"""What a dataset holds, looked at as training will see it: counts, sizes, the same picture twice, unreadable files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the trials of a search stand, read from its sweep's folder. No jax, no Optuna.
+"""How the trials of a search stand, read from its sweep's folder.
 
 trials/HASH.json    number and values of a trial, kept when it is drawn; its run folder is runs/HASH
 chosen.json         the best trial with the other seeds of the sweep: its runs, as in sweep.json

@@ -1,4 +1,4 @@
-"""Where weight files are found, and what is said about them: on the Hugging Face hub, in a package, on the disk. No jax."""
+"""Where weight files are found, and what is said about them: on the Hugging Face hub, in a package, on the disk."""
 
 from __future__ import annotations
 

@@ -21,7 +21,6 @@ import numpy as np
 
 from sgdr_jax import AdamW, Eval, Experiment, Sgd, Stage
 from sgdr_jax.augment import side_on
-from sgdr_jax.communication import collectives, traffic
 from sgdr_jax.config import Parallel
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.progress import Quiet
@@ -95,6 +94,9 @@ def train(out: Path, parallel: Parallel) -> None:
 def communication(count: int) -> dict[str, dict[str, float]]:
     """What an update of a real network communicates, for every kind of stage; and what predictions do."""
     from sgdr_jax.models import MobileNetV2
+
+    sys.path.insert(0, str(Path(__file__).parent.parent / "experiments" / "bench"))
+    from communication import collectives, traffic  # pyright: ignore[reportMissingImports]
 
     found: dict[str, Any] = {
         f"{backend} {train}": traffic(MobileNetV2(), train, Parallel(count, backend), batch=2 * count)._asdict()

@@ -30,7 +30,7 @@ LAYERS = (
     "study",
     "feed report tables options compare launch",
     "engine charts parsing",
-    "evaluate setting show familiar communication answers",
+    "evaluate setting show familiar answers",
     "bn",
     "stage trained",
     "rehearsal ensemble pace",

@@ -14,7 +14,7 @@ def scaling(monkeypatch: pytest.MonkeyPatch):
     import scaling  # pyright: ignore[reportMissingImports]
 
     yield scaling
-    for name in ("scaling", "harness"):
+    for name in ("scaling", "harness", "communication"):
         sys.modules.pop(name, None)
 
 
@@ -33,3 +33,10 @@ def test_groups_reduce_inside_first(scaling) -> None:
     fast, slow = (scaling.Link("", speed=speed, latency=0, source="") for speed in (8e9, 1e9))
     assert scaling.seconds(8e9, 1, 8, slow, inside=fast) == 2 * 7 / 8
     assert scaling.seconds(8e9, 1, 16, slow, inside=fast) == 2 * 7 / 8 + 1
+
+
+def test_collectives_are_read_with_the_bytes_of_their_results(scaling) -> None:
+    from communication import collectives  # pyright: ignore[reportMissingImports]
+
+    program = "%a = (f32[2,3]{1,0}, f32[]) all-reduce(%x, %y), to_apply=%add\n%b = bf16[4]{0} all-gather-start(%a)\n%c = f32[] add(%a, %b)"
+    assert collectives(program) == [("all-reduce", 28), ("all-gather", 8)]

@@ -72,9 +72,9 @@ def job(model: str, count: int, batch: int, size: int, index: int | None = None,
         os.sched_setaffinity(0, {cores[index % len(cores)]})
     import jax
     import numpy as np
+    from communication import collectives
 
     from sgdr_jax import Eval, Experiment, Sgd, Stage, hosts, models
-    from sgdr_jax.communication import collectives
     from sgdr_jax.datasets import Synthetic
     from sgdr_jax.progress import Quiet
     from sgdr_jax.schedules import Constant

@@ -1,4 +1,4 @@
-"""Arithmetic that descriptions share: checks of fields, and magnitudes from uniform numbers. No jax."""
+"""Arithmetic that descriptions share: checks of fields, and magnitudes from uniform numbers."""
 
 from __future__ import annotations
 
@@ -48,11 +48,6 @@ def linear(rows: tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]) -> Any:
 def interval(u: Any, ends: tuple[float, float]) -> Any:
     """The number at share u of the way from ends[0] to ends[1]."""
     return ends[0] + u * (ends[1] - ends[0])
-
-
-def log_interval(u: Any, ends: tuple[float, float]) -> Any:
-    """Like `interval`, evenly in the logarithm."""
-    return u.__array_namespace__().exp(interval(u, (math.log(ends[0]), math.log(ends[1]))))
 
 
 def channel_means(image: Any) -> Any:

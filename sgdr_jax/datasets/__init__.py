@@ -1,4 +1,4 @@
-"""Where images and labels come from: one frozen dataclass per kind of source, each with `open() -> Source`. No jax."""
+"""Where images and labels come from: one frozen dataclass per kind of source, each with `open() -> Source`."""
 
 from .arrays import Arrays
 from .csv_labels import CsvLabels

@@ -1,4 +1,4 @@
-"""Starting one run as several processes: here, on a Slurm cluster, on a TPU slice, as a Kubernetes JobSet. No jax.
+"""Starting one run as several processes: here, on a Slurm cluster, on a TPU slice, as a Kubernetes JobSet.
 
 A target is a frozen dataclass whose fields are its options, such as `Slurm`; to add one, write a file with one beside the others and name
 it in `TARGETS`. What it starts is `sgdr-jax train`, whose processes find each other by `hosts.start`.

@@ -1,4 +1,4 @@
-"""What all chain networks share as descriptions: where the chain is cut, which weights it starts from, what its head looks like. No jax."""
+"""What all chain networks share as descriptions: where the chain is cut, which weights it starts from, what its head looks like."""
 
 from __future__ import annotations
 
