@@ -294,12 +294,8 @@ def check_run(path: str | Path, config: Any, config_hash: str, *, resume: bool =
         return False
     known = _read_json(path / "environment.json") or {}
     # Where it runs may change: N devices or hosts go on with what M began.
-    _check_same(
-        path,
-        known.get("config_hash", "(unknown)"),
-        config_hash,
-        _differences(stable_tags(old) | {"parallel": 0}, _plain(config) | {"parallel": 0}),
-    )
+    changes = _differences(stable_tags(old) | {"parallel": 0}, _plain(config) | {"parallel": 0})
+    _check_same(path, known.get("config_hash", "(unknown)"), config_hash, changes)
     if not resume:
         raise InputError(f"run folder {path} already holds this run; add --resume to go on with it, or use another --run")
     return True
