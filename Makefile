@@ -3,6 +3,7 @@ SHELL := /bin/sh
 PYTHON ?=
 
 INSTALLED := .venv/.installed
+DOCS := .venv/.docs
 # Passed by hand: make before 4.4 does not export variables to $(shell).
 python = $(shell PYTHON='$(PYTHON)' .ci/python 2>&1)
 
@@ -11,13 +12,14 @@ ifndef RUN
 RUN := runs/demo$(if $(wildcard runs/demo),-$(shell date +%Y%m%d-%H%M%S))
 endif
 
-.PHONY: help demo test test-cluster test-postgres lint bench
+.PHONY: help demo test test-cluster test-postgres lint docs bench
 help:
 	@echo "make demo    fine-tune on Fashion-MNIST from ImageNet weights, into a run folder (RUN=$(RUN))"
 	@echo "make test    run the tests (ARGS='...' goes to pytest)"
 	@echo "make test-cluster  the tests that need Slurm, on a cluster of this machine (root on Debian or Ubuntu: installs slurm-wlm, munge)"
 	@echo "make test-postgres  run the tests that need PostgreSQL, on a server of this machine (as root on Debian or Ubuntu; installs postgresql)"
 	@echo "make lint    check style and types"
+	@echo "make docs    build the documentation into build/docs; warnings are errors (installs Sphinx into .venv)"
 	@echo "make bench   the same task with fastai 2, side by side"
 
 demo: $(INSTALLED)
@@ -41,6 +43,10 @@ lint: $(INSTALLED)
 	@.venv/bin/ruff format --check --quiet || { echo "not formatted; run .venv/bin/ruff format"; exit 1; }
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 .venv/bin/pyright
 
+docs: $(DOCS)
+	@.venv/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "build/docs/index.html"
+
 bench: $(INSTALLED)
 	@.venv/bin/python experiments/bench/vs_fastai.py $(ARGS)
 
@@ -51,4 +57,9 @@ $(INSTALLED): pyproject.toml
 	@.venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null
 	@echo "installing into .venv, which takes a few minutes the first time"
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(DOCS): $(INSTALLED)
+	@echo "installing what builds the documentation into .venv"
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[dev,docs]'
 	@touch $@

@@ -1,7 +1,7 @@
 """Scaling over devices and hosts: what an update costs and says when the batch is split, and what that lets one expect of clusters.
 
     python experiments/bench/scaling.py [--rounds 3] [--model ResNet18] [--size 64] [--batch 32] [--per-device 8]
-    python experiments/bench/scaling.py --page docs/scaling.md      # the page, from the kept rows
+    python experiments/bench/scaling.py --page docs/explanation/scaling.md      # the page, from the kept rows
 
 Pretended devices share the processor's cores, so they show what splitting costs (strong: the same batch over more devices; weak: more
 devices, each with as many images), not a gain in speed. Processes are real: one core each, talking over gloo on this machine's loopback;
@@ -175,7 +175,7 @@ def page(rows: list[dict[str, str]]) -> str:
     busy = f"\n**The machine was busy** (load up to {load:.1f} on {cores} cores), so the times are left out; the CSV has them.\n"
     return f"""# Scaling
 
-Made by `python experiments/bench/scaling.py --page docs/scaling.md` from `experiments/bench/results/scaling.csv` ({last}).
+Made by `python experiments/bench/scaling.py --page docs/explanation/scaling.md` from `experiments/bench/results/scaling.csv` ({last}).
 {first["model"]}, everything trains, batch statistics of the whole batch; {first["machine"]}; {first["system"]}; medians of fresh
 processes, {len(kinds[many])} for each row.
 

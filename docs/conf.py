@@ -1,0 +1,47 @@
+"""Sphinx configuration; `make docs` builds the site into build/docs."""
+
+import logging
+import os
+import shutil
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+BUILD = Path(__file__).parent.parent / "build"
+
+# Code cells run the `sgdr-jax` beside this interpreter, without colours, and touch neither caches nor IPython profile of a user.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+os.environ["XDG_CACHE_HOME"] = str(BUILD / "docs-cache")
+os.environ["IPYTHONDIR"] = str(BUILD / "docs-ipython")
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["TTY_COMPATIBLE"] = "0"
+os.environ["COLUMNS"] = "88"
+
+profile = BUILD / "docs-ipython" / "profile_default"
+(profile / "startup").mkdir(parents=True, exist_ok=True)
+shutil.copy(Path(__file__).with_name("kernel_startup.py"), profile / "startup")
+# Otherwise every kernel warns that its connection to this process is not encrypted.
+(profile / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 40\n", encoding="utf-8")
+logging.getLogger("traitlets").setLevel(logging.WARNING)
+
+project = "sgdr_jax"
+copyright = "the sgdr_jax authors"
+release = installed_version("sgdr_jax")
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["**.ipynb_checkpoints"]
+
+html_theme = "furo"
+html_title = f"sgdr_jax {release}"
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_show_tb = True
+nb_execution_timeout = 120
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+napoleon_use_ivar = True
+default_role = "code"
