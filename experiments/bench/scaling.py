@@ -181,8 +181,8 @@ processes, {len(kinds[many])} for each row.
 
 ## Measured
 {"" if quiet else busy}
-Pretended devices share the same cores: 1.00 means that splitting costs nothing. The loss of the first update is compared, to six digits,
-where the batch is the same; `tests/test_mesh.py` compares parameters, statistics and losses after twenty updates in float64 (2e-14 apart).
+Simulated devices share the same cores: 1.00 means that splitting costs nothing. The loss of the first update is compared, to six digits,
+if the batch is the same; `tests/test_mesh.py` compares parameters, statistics and losses after twenty updates in float64 (2e-14 apart).
 
 {head.format("devices, same batch (strong)")}
 {chr(10).join(lines("pretended strong"))}
@@ -190,7 +190,7 @@ where the batch is the same; `tests/test_mesh.py` compares parameters, statistic
 {head.format("devices, as many images each (weak)")}
 {chr(10).join(lines("pretended weak"))}
 
-Processes have one core each and talk over gloo; here 2.00 is the most that two can reach.
+Processes have one core each and communicate over gloo; 2.00 is the most that two can reach.
 
 {head.format("processes, same batch (strong)")}
 {chr(10).join(lines("processes strong"))}
@@ -199,24 +199,24 @@ Processes have one core each and talk over gloo; here 2.00 is the most that two 
 {chr(10).join(lines("processes weak"))}
 
 An update all-reduces {reduced:.1f} MB in {operations:.0f} operations, {reduced / trained:.3f} times its {trained:.1f} MB of trained
-parameters: gradients once, and the batch statistics of every normalisation, forward and backward. Frozen groups say nothing.
+parameters: gradients once, and the batch statistics of every normalisation, forward and backward. Frozen groups communicate nothing.
 
 ## Expected
 
-An update takes T + t, with T its arithmetic and t the talking, if nothing of t is hidden behind T (XLA hides a part of it on
-accelerators, so this is the bad case). The efficiency is T / (T + t), with
+An update takes T + t, with T its arithmetic and t its communication, if no part of t overlaps with T (XLA overlaps some of it on
+accelerators, so this is the pessimistic case). The efficiency is T / (T + t), with
 
 t = 2 · (n - 1) / n · bytes / speed + operations · 2 · log2 n · latency
 
-(ring for the bytes, tree for each operation; Thakur et al. 2005, Patarasuk & Yuan 2009). Groups of eight GPUs reduce inside first. The
-speeds are those of data sheets, the latencies assumptions.
+(ring for the bytes, tree for each operation; Thakur et al. 2005, Patarasuk & Yuan 2009). Groups of eight GPUs reduce
+among themselves first. Speeds are from data sheets, latencies are assumptions.
 
 {_expected(reduced * 1e6, operations, *_step(first["model"]))}
 
-The first term hardly grows with n: each device sends twice the gradients, however many there are. The second does, and normalisation is
-what makes it: {operations:.0f} operations a step, most of which cannot be hidden because the next layer waits for them. Where t is too
-much, larger batches per device help (T grows, t does not); so does `bn="frozen"`, which leaves the gradients alone to be reduced, and
-training fewer layer groups.
+The first term hardly grows with n: each device sends twice the gradients, however many devices there are. The second does, because of
+normalisation: {operations:.0f} operations a step, most of which cannot overlap since the next layer waits for them. If t is too large,
+larger batches per device help (T grows, t does not), and so do `bn="frozen"`, which leaves only the gradients to be reduced, and training
+fewer layer groups.
 """
 
 
