@@ -31,12 +31,12 @@ test: $(INSTALLED)
 test-cluster: $(INSTALLED)
 	@command -v slurmctld >/dev/null && command -v munged >/dev/null \
 		|| { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends slurm-wlm munge; }
-	@.venv/bin/python -m pytest -q -m cluster tests/cluster $(ARGS)
+	@.venv/bin/python -m pytest -q -m cluster tests/cli/launch $(ARGS)
 
 test-postgres: $(INSTALLED)
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
 		|| { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends postgresql; }
-	@.venv/bin/python -m pytest -q -m postgres tests/test_store_postgres.py $(ARGS)
+	@.venv/bin/python -m pytest -q -m postgres tests/sweeps/test_shared_queue_postgres.py $(ARGS)
 
 lint: $(INSTALLED)
 	@.venv/bin/ruff check --quiet

@@ -3,12 +3,12 @@
 The names here are what experiment files need; none of them imports jax.
 """
 
-from .config import AdamW, Decay, Eval, Experiment, Find, Lamb, Muon, Parallel, Sgd, Snapshots, Spread, Stage
-from .lesson2 import fine_tune, lesson2
-from .plan import plan
-from .search import Halving, Integer, LogUniform, Median, OneOf, Search, Uniform
-from .sweep import Sweep, arms, chain, grid, zipped
-from .types import InputError
+from .core.experiment import AdamW, Decay, Eval, Experiment, Find, Lamb, Muon, Parallel, Sgd, Snapshots, Spread, Stage
+from .core.plan import plan
+from .core.types import InputError
+from .recipes.lesson2 import fine_tune, lesson2
+from .sweeps.search_space import Halving, Integer, LogUniform, Median, OneOf, Search, Uniform
+from .sweeps.spec import Sweep, arms, chain, grid, zipped
 
 __all__ = [
     "AdamW",

@@ -12,15 +12,15 @@ import jax
 import numpy as np
 from hypothesis import settings
 
-from sgdr_jax import optim
-from sgdr_jax.config import Experiment, Optimizer, Parallel, Sgd, Stage
-from sgdr_jax.mesh import Devices, devices
+from sgdr_jax.core.experiment import Experiment, Optimizer, Parallel, Sgd, Stage
+from sgdr_jax.core.state import Hyper, TrainState
+from sgdr_jax.core.types import Dataset
+from sgdr_jax.distributed.mesh import Devices, devices
 from sgdr_jax.models.base import ChainModel
 from sgdr_jax.models.chain import Network
 from sgdr_jax.schedules import Sgdr
-from sgdr_jax.state import Hyper, TrainState
-from sgdr_jax.steps import Step
-from sgdr_jax.types import Dataset
+from sgdr_jax.train import optim
+from sgdr_jax.train.steps import Step
 
 seeded = settings(derandomize=True, deadline=None)
 """The same examples in every run, however slow the machine."""

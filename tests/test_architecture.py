@@ -1,6 +1,7 @@
-"""The shape of the package, read from its source: layers, one door per dependency, what imports without jax, what may run code."""
+"""The shape of the package, read from its source: rooms, one door per dependency, what imports without jax, what may run code."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,58 +14,39 @@ import sgdr_jax
 ROOT = Path(sgdr_jax.__file__).parent
 FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in sorted(ROOT.rglob("*.py"))}
 
-# A module imports from earlier lines only, or from its own folder.
-LAYERS = (
-    "types rng trees progress labels caches style",
-    "examples significance snapshots spans first_tags",
-    "config decode",
-    "config_json",
-    "search",
-    "placement canvas sweep",
-    "schedules augment models datasets metrics sampling torch_file state",
-    "compilation hosts calibrate rescale",
-    "preemption watch",
-    "optim mesh pipeline weights checkpoint logbook lesson2 experiment_file",
-    "bystander choices refit ledger store crew survey steps plan loop lr_finder precompute tta pretrained measure",
-    "trials findings",
-    "study",
-    "feed report tables options compare launch",
-    "engine charts parsing",
-    "evaluate setting show familiar answers",
-    "bn",
-    "stage trained",
-    "rehearsal ensemble pace",
-    "memory",
-    "outcome",
-    "recipe",
-    "workers",
-    "commands",
-    "session cli __init__",
-    "__main__",
-)
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
+# A room imports only from those before it; the modules beside the rooms (the facade, `python -m`) from all.
+ROOMS = "core schedules augment datasets models distributed data evaluation train runs recipes report sweeps cli".split()  # noqa: SIM905
 
-# Dependency to the only files or folder that import it.
+# Imports upwards that are still to be cut.
+UPWARDS = {
+    ("evaluation/evaluate", "train/programs"),
+    ("report/run_tables", "sweeps/run_status"),
+    ("report/run_tables", "sweeps/search_space"),
+    ("report/run_tables", "sweeps/trial_records"),
+    ("runs/run", "report/run_plots"),
+}
+
+# Dependency to the only files or folders that import it.
 DOORS = {
-    "optax": "optim",
+    "optax": "train/optim",
     "flax": "models",
-    "orbax": "checkpoint",
-    "scipy": "significance augment/mix",
-    "PIL": "decode",
+    "orbax": "runs/checkpoint",
+    "scipy": "sweeps/analysis/significance augment/mix",
+    "PIL": "data/decode",
     "pyarrow": "datasets/hugging_face",
-    "matplotlib": "report style charts",
+    "matplotlib": "report sweeps/analysis/plots",
     "tensorflow_datasets": "datasets/tfds",
     "array_record": "datasets/tfds",
-    "safetensors": "pretrained",
-    "huggingface_hub": "weights",
-    "tyro": "options parsing launch",
-    "submitit": "launch/slurm",
-    "yaml": "launch/kubernetes",
-    "optuna": "store study",
-    "cmaes": "study",
-    "sqlalchemy": "store",
-    "filelock": "store",
-    "pickle": "torch_file",
+    "safetensors": "models/pretrained/load",
+    "huggingface_hub": "models/pretrained/locate",
+    "tyro": "cli",
+    "submitit": "cli/launch/slurm",
+    "yaml": "cli/launch/kubernetes",
+    "optuna": "sweeps/shared_queue sweeps/optuna_study",
+    "cmaes": "sweeps/optuna_study",
+    "sqlalchemy": "sweeps/shared_queue",
+    "filelock": "sweeps/shared_queue",
+    "pickle": "models/pretrained/torch_pickle",
     "tensorflow": None,
     "torch": None,
     "marshal": None,
@@ -73,77 +55,76 @@ DOORS = {
     "cloudpickle": None,
 }
 
-# What works before jax is imported: configuration, plans, and everything that only reads run folders.
-WITHOUT_JAX = """__init__ types progress labels caches style examples significance snapshots config config_json weights decode
-    placement canvas lesson2 choices refit sampling pipeline survey spans plan report compare findings charts answers logbook tables
-    options parsing cli experiment_file sweep ledger store crew launch commands schedules augment models datasets metrics calibrate
-    rescale
-    search
-    trials
-    study"""
-NEEDS_JAX = {
-    "augment/kernel",
-    "augment/resampling",
-    "augment/gather_free",
-    "models/chain",
-    "models/head",
-    "models/layers",
-    "models/cpu",
-    "models/shifts",
-    "models/winograd",
-    "models/blocks",
-    "models/precision",
-}
+# What needs jax to import; everything else (configuration, plans, what reads run folders) works without it.
+NEEDS_JAX = """core/rng core/state augment/kernel augment/resampling augment/gather_free models/chain models/head models/layers models/cpu
+    models/shifts models/winograd models/blocks models/precision models/summary models/pretrained/load distributed data/loader
+    evaluation/evaluate evaluation/tta train runs recipes/domain_similarity recipes/timing report/batch_preview sweeps/runner"""
+HEAVY = ("jax", "flax", "orbax", "optax", "matplotlib", "tensorflow_datasets", "submitit", "yaml", "optuna", "sqlalchemy", "cmaes")
 
 
 def nodes(name: str) -> Iterator[ast.AST]:
     return ast.walk(ast.parse(FILES[name].read_text(encoding="utf-8")))
 
 
-def unit(name: str) -> str:
-    """What the table of layers lists: a file, or the folder it is in."""
-    return name.split("/")[0]
+def room(name: str) -> str:
+    """The folder below the package that a module lies in; "" for the modules beside the rooms."""
+    return name.partition("/")[0] if "/" in name else ""
+
+
+def within(name: str, places: str) -> bool:
+    """Whether a module is, or lies in, one of several places."""
+    return any(name == place or name.startswith(place + "/") for place in places.split())
 
 
 def imports(name: str) -> Iterator[str]:
-    """Dotted names of everything a module imports, wherever in the file; of the package itself as a path below it, after a "."."""
+    """What a module imports, wherever in the file: modules of the package as "./core/types", others by their dotted names."""
     package = name.split("/")[:-1]
     for node in nodes(name):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield from ([node.module] if node.module != "sgdr_jax" else (f"sgdr_jax.{alias.name}" for alias in node.names))
+            yield node.module or ""
         elif isinstance(node, ast.ImportFrom):
             base = [*package[: len(package) - node.level + 1], *((node.module or "").split(".") if node.module else [])]
-            yield from ["." + base[0]] if base else ["." + alias.name for alias in node.names]
+            for alias in node.names:
+                inner, outer = "/".join([*base, alias.name]), "/".join(base)
+                options = (inner, f"{inner}/__init__", outer, f"{outer}/__init__".lstrip("/"))
+                yield "./" + next(option for option in options if option in FILES)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_layers_and_doors(name: str) -> None:
-    own = unit(name)
-    assert own in LEVEL, f"{name}.py is in no layer: add it to the table LAYERS of this test"
+def test_rooms_import_downwards_and_dependencies_have_one_door(name: str) -> None:
     for imported in imports(name):
         top = imported.split(".")[0]
         assert top != "sgdr_jax", f"{name}.py imports {imported}: inside the package imports are relative"
-        if not top:
-            other = imported[1:]
-            assert other in LEVEL, f"{name}.py imports .{other}, which is in no layer: add it to the table LAYERS of this test"
-            assert other == own or LEVEL[other] < LEVEL[own], f"{name}.py imports .{other}, which is not in an earlier layer"
+        if imported.startswith("./"):
+            mine, other = room(name), room(imported[2:])
+            if mine and mine != other and (name, imported[2:]) not in UPWARDS:
+                assert other in ROOMS, f"{name}.py imports {imported[2:]}, which lies in no room"
+                assert ROOMS.index(other) < ROOMS.index(mine), f"{name}.py imports {imported[2:]}: {mine} may not import from {other}"
         elif top in DOORS:
-            allowed = (DOORS[top] or "").split()
-            assert name in allowed or own in allowed, f"{name}.py imports {top}: only {DOORS[top] or 'nobody'} does"
+            assert within(name, DOORS[top] or ""), f"{name}.py imports {top}: only {DOORS[top] or 'nobody'} does"
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {name: {found[2:] for found in imports(name) if found.startswith("./")} - {name} for name in FILES}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_the_root_holds_rooms_and_little_else() -> None:
+    assert {room(name) for name in FILES} - {""} == set(ROOMS)
+    assert len([name for name in FILES if "/" not in name]) <= 3 and len(ROOMS) <= 14
 
 
 def test_what_plans_and_reports_does_not_import_jax() -> None:
-    names = [name for name in FILES if unit(name) in WITHOUT_JAX.split() and name not in NEEDS_JAX]
+    names = [name for name in FILES if not within(name, NEEDS_JAX) and name != "__main__"]
     modules = ["sgdr_jax" + ("." + name.removesuffix("__init__").strip("/").replace("/", ".")).rstrip(".") for name in names]
-    code = """
+    code = f"""
 import importlib, sys
 for name in sys.argv[1:]:
     importlib.import_module(name)
-    heavy = ("jax", "flax", "orbax", "optax", "matplotlib", "tensorflow_datasets", "submitit", "yaml", "optuna", "sqlalchemy", "cmaes")
-    found = [m for m in heavy if m in sys.modules]
-    assert not found, f"{name} imports {found}"
+    found = [m for m in {HEAVY} if m in sys.modules]
+    assert not found, f"{{name}} imports {{found}}"
 """
     done = subprocess.run([sys.executable, "-c", code, *modules], capture_output=True, text=True, cwd=ROOT.parent)
     assert done.returncode == 0, done.stderr.splitlines()[-1]
@@ -156,7 +137,7 @@ def test_nothing_runs_code_that_it_is_given(name: str) -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert called not in ("eval", "exec", "compile", "__import__"), f"{name}.py line {node.lineno} calls {called}"
         if called in ("import_module", "spec_from_file_location", "exec_module", "run_path"):
-            assert name == "experiment_file", f"{name}.py line {node.lineno} calls {called}: only experiment_file does"
+            assert name == "cli/experiment_file", f"{name}.py line {node.lineno} calls {called}: only cli/experiment_file does"
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
             assert isinstance(node.value, ast.Constant) and node.value.value is False, f"{name}.py reads pickles"
 

@@ -8,16 +8,16 @@ import jax
 import numpy as np
 import pytest
 
-from sgdr_jax.config import Find
-from sgdr_jax.config_json import config_hash, from_json, to_json
+from sgdr_jax.cli.experiment_file import load, load_sweep
+from sgdr_jax.core.console import Quiet
+from sgdr_jax.core.experiment import Find
+from sgdr_jax.core.plan import as_csv, plan
+from sgdr_jax.core.serialization import config_hash, from_json, to_json
+from sgdr_jax.core.state import Hyper
 from sgdr_jax.datasets import Synthetic
-from sgdr_jax.experiment_file import load, load_sweep
-from sgdr_jax.plan import as_csv, plan
-from sgdr_jax.progress import Quiet
-from sgdr_jax.setting import prepare
-from sgdr_jax.stage import hyper_rows, open_stage, stage_batches
-from sgdr_jax.state import Hyper
-from sgdr_jax.sweep import expand
+from sgdr_jax.sweeps.spec import expand
+from sgdr_jax.train.context import prepare
+from sgdr_jax.train.stage import hyper_rows, open_stage, stage_batches
 
 from .helpers import Tiny
 

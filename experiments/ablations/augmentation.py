@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sgdr_jax import Sweep, arms
 from sgdr_jax.augment import trivial_augment
-from sgdr_jax.experiment_file import load
+from sgdr_jax.cli.experiment_file import load
 
 base = load(Path(__file__).with_name("base.py"))
 

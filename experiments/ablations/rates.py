@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sgdr_jax import Find, Sweep, arms
-from sgdr_jax.experiment_file import load
+from sgdr_jax.cli.experiment_file import load
 
 base = load(Path(__file__).with_name("base.py"))
 

@@ -5,7 +5,7 @@ Where there are no restarts, the state with the best validation accuracy at an e
 from pathlib import Path
 
 from sgdr_jax import Sweep, arms
-from sgdr_jax.experiment_file import load
+from sgdr_jax.cli.experiment_file import load
 from sgdr_jax.schedules import Constant, Cosine, OneCycle, Sgdr, StepDecay
 
 base = load(Path(__file__).with_name("base.py"))

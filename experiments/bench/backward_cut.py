@@ -25,8 +25,8 @@ def skipped_share(network, params, stats, batch: int, size: int, start: str) -> 
     """The part of an update's multiply-adds that is the backward pass below the group `start`."""
     import jax
 
-    from sgdr_jax.measure import multiply_adds
     from sgdr_jax.models.layers import portable
+    from sgdr_jax.models.summary import multiply_adds
 
     x = jax.ShapeDtypeStruct((batch, size, size, 3), "float32")
     with portable():
@@ -48,12 +48,12 @@ def job(model: str, frozen: bool, size: int, batch: int) -> None:
     import numpy as np
 
     from sgdr_jax import AdamW, Eval, Experiment, Stage, models
+    from sgdr_jax.core.console import Quiet
+    from sgdr_jax.core.state import Hyper
     from sgdr_jax.datasets import Synthetic
-    from sgdr_jax.progress import Quiet
     from sgdr_jax.schedules import Constant
-    from sgdr_jax.setting import prepare
-    from sgdr_jax.stage import hyper_rows, open_stage, stage_batches
-    from sgdr_jax.state import Hyper
+    from sgdr_jax.train.context import prepare
+    from sgdr_jax.train.stage import hyper_rows, open_stage, stage_batches
 
     experiment = Experiment(
         name="backward_cut",

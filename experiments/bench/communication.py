@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from sgdr_jax import optim
-from sgdr_jax.config import Optimizer, Parallel, Sgd, Stage
-from sgdr_jax.mesh import devices
+from sgdr_jax.core.experiment import Optimizer, Parallel, Sgd, Stage
+from sgdr_jax.core.plan import trained_groups
+from sgdr_jax.core.state import Hyper, TrainState
+from sgdr_jax.distributed.mesh import devices
 from sgdr_jax.models.base import ChainModel
 from sgdr_jax.models.chain import Network
-from sgdr_jax.plan import trained_groups
 from sgdr_jax.schedules import Constant
-from sgdr_jax.state import Hyper, TrainState
-from sgdr_jax.steps import Step
+from sgdr_jax.train import optim
+from sgdr_jax.train.steps import Step
 
 _OPERATION = re.compile(r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
 _ARRAY = re.compile(r"([a-z]+)(\d*)\[([\d,]*)\]")

@@ -22,13 +22,13 @@ import numpy as np
 
 from sgdr_jax import AdamW, Eval, Experiment, Find, Sgd, lesson2
 from sgdr_jax.augment import side_on
+from sgdr_jax.core.console import Quiet
+from sgdr_jax.core.state import Hyper, TrainState
 from sgdr_jax.datasets import ImageFolder
-from sgdr_jax.lesson2 import HEAD
 from sgdr_jax.models import EfficientNetLite0
-from sgdr_jax.progress import Quiet
-from sgdr_jax.setting import Setting, prepare
-from sgdr_jax.stage import StageRun, find_lr, hyper_rows, open_stage, stage_batches
-from sgdr_jax.state import Hyper, TrainState
+from sgdr_jax.recipes.lesson2 import HEAD
+from sgdr_jax.train.context import Setting, prepare
+from sgdr_jax.train.stage import StageRun, find_lr, hyper_rows, open_stage, stage_batches
 
 SEEDS = 10
 HERE = Path(__file__).parent

@@ -23,11 +23,12 @@ def job(adamw: bool) -> None:
     import jax
     import jax.numpy as jnp
 
-    from sgdr_jax import AdamW, Sgd, optim
-    from sgdr_jax.mesh import keep_freed_memory
+    from sgdr_jax import AdamW, Sgd
+    from sgdr_jax.core.state import Hyper, TrainState
+    from sgdr_jax.distributed.mesh import keep_freed_memory
     from sgdr_jax.models import EfficientNetLite0
-    from sgdr_jax.state import Hyper, TrainState
-    from sgdr_jax.steps import Step
+    from sgdr_jax.train import optim
+    from sgdr_jax.train.steps import Step
 
     keep_freed_memory()
     optimizer, network = AdamW() if adamw else Sgd(), EfficientNetLite0(weights=None).build(10)

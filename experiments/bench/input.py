@@ -39,13 +39,13 @@ def step(seconds: float) -> dict[str, float | str]:
     """Updates per second with one fixed batch, with resident images and with images streamed from disk, in turn, in one process."""
     from sgdr_jax import Experiment, Stage
     from sgdr_jax.augment import side_on
+    from sgdr_jax.core.console import Quiet
+    from sgdr_jax.core.state import Hyper
     from sgdr_jax.datasets import ImageFolder
     from sgdr_jax.models import ResNet18
-    from sgdr_jax.progress import Quiet
     from sgdr_jax.schedules import Constant
-    from sgdr_jax.setting import prepare
-    from sgdr_jax.stage import hyper_rows, open_stage, stage_batches
-    from sgdr_jax.state import Hyper
+    from sgdr_jax.train.context import prepare
+    from sgdr_jax.train.stage import hyper_rows, open_stage, stage_batches
 
     root, rng = Path(tempfile.mkdtemp()), np.random.default_rng(0)
     for i in range(640):
@@ -82,8 +82,8 @@ def step(seconds: float) -> dict[str, float | str]:
 
 def decode(seconds: float) -> dict[str, float | str]:
     """Images per second, decoded only and decoded into a canvas file, in turn."""
-    from sgdr_jax import canvas
-    from sgdr_jax import decode as decoder
+    from sgdr_jax.data import decode as decoder
+    from sgdr_jax.data import image_cache
 
     rng = np.random.default_rng(0)
     files = [jpeg(rng, 500, 375) for _ in range(40)] * 100
@@ -98,9 +98,9 @@ def decode(seconds: float) -> dict[str, float | str]:
         alone.append(len(files) / (time.perf_counter() - start))
         ids = [f"{len(kept)} {name}" for name in names]
         start = time.perf_counter()
-        canvas.on_disk(canvas.Items(files.__getitem__, names, ids), 258, 3, lambda done, bad: None)
+        image_cache.on_disk(image_cache.Items(files.__getitem__, names, ids), 258, 3, lambda done, bad: None)
         kept.append(len(files) / (time.perf_counter() - start))
-        shutil.rmtree(canvas.folder())
+        shutil.rmtree(image_cache.folder())
     shares = [b / a for a, b in zip(alone, kept, strict=True)]
     return {
         "alone_per_s": statistics.median(alone),
@@ -113,13 +113,13 @@ def decode(seconds: float) -> dict[str, float | str]:
 
 def stream(count: int) -> dict[str, float | str]:
     """Seconds and memory for a set that is written, decoded to disk and streamed through the feed once."""
-    from sgdr_jax.canvas import Stored
-    from sgdr_jax.config import Parallel
+    from sgdr_jax.core.experiment import Parallel
+    from sgdr_jax.data.image_cache import Stored
+    from sgdr_jax.data.load import load
+    from sgdr_jax.data.loader import images
+    from sgdr_jax.data.sampler import steps_per_epoch, train_batches
     from sgdr_jax.datasets import ImageFolder
-    from sgdr_jax.feed import images
-    from sgdr_jax.mesh import devices
-    from sgdr_jax.pipeline import load
-    from sgdr_jax.sampling import steps_per_epoch, train_batches
+    from sgdr_jax.distributed.mesh import devices
 
     root, rng = Path(tempfile.mkdtemp()), np.random.default_rng(0)
     for name in "ab":

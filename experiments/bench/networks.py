@@ -33,11 +33,12 @@ def job(model: str, training: bool, size: int, batch: int, seconds: float) -> No
     import jax.numpy as jnp
     import numpy as np
 
-    from sgdr_jax import Sgd, models, optim
-    from sgdr_jax.config import Parallel
-    from sgdr_jax.mesh import compute_dtype, devices
-    from sgdr_jax.state import Hyper, TrainState
-    from sgdr_jax.steps import Step, forward
+    from sgdr_jax import Sgd, models
+    from sgdr_jax.core.experiment import Parallel
+    from sgdr_jax.core.state import Hyper, TrainState
+    from sgdr_jax.distributed.mesh import compute_dtype, devices
+    from sgdr_jax.train import optim
+    from sgdr_jax.train.steps import Step, forward
 
     mesh, dtype = devices(Parallel()), compute_dtype("auto")
     network = getattr(models, model)(weights=None, head="classifier").build(1000)

@@ -14,8 +14,8 @@ from typing import Any
 
 import harness
 
-from sgdr_jax.config import Experiment
-from sgdr_jax.experiment_file import load
+from sgdr_jax.cli.experiment_file import load
+from sgdr_jax.core.experiment import Experiment
 
 EXPERIMENT = Path(__file__).resolve().parent.parent / "folder.py"
 CS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
@@ -31,7 +31,7 @@ def experiment(folder: Path, size: int, seed: int) -> Experiment:
 
 def recipe(chosen: Experiment, run: Path) -> dict[str, Any]:
     """The whole recipe; epochs are passes over the training images with everything unfrozen."""
-    from sgdr_jax.recipe import run as go
+    from sgdr_jax.runs.run import run as go
 
     summary = go(chosen, run)
     last = [stage for stage in summary["stages"] if stage["name"] == "all"]
@@ -60,8 +60,8 @@ def logistic(chosen: Experiment) -> dict[str, Any]:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from sgdr_jax.progress import Quiet
-    from sgdr_jax.setting import activations, prepare
+    from sgdr_jax.core.console import Quiet
+    from sgdr_jax.train.context import activations, prepare
 
     began = time.perf_counter()
     setting = prepare(dataclasses.replace(chosen, data=dataclasses.replace(chosen.data, seed=0)))  # pyright: ignore[reportCallIssue]

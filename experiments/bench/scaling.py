@@ -74,13 +74,14 @@ def job(model: str, count: int, batch: int, size: int, index: int | None = None,
     import numpy as np
     from communication import collectives
 
-    from sgdr_jax import Eval, Experiment, Sgd, Stage, hosts, models
+    from sgdr_jax import Eval, Experiment, Sgd, Stage, models
+    from sgdr_jax.core.console import Quiet
+    from sgdr_jax.core.state import Hyper
     from sgdr_jax.datasets import Synthetic
-    from sgdr_jax.progress import Quiet
+    from sgdr_jax.distributed import hosts
     from sgdr_jax.schedules import Constant
-    from sgdr_jax.setting import prepare
-    from sgdr_jax.stage import hyper_rows, open_stage, stage_batches
-    from sgdr_jax.state import Hyper
+    from sgdr_jax.train.context import prepare
+    from sgdr_jax.train.stage import hyper_rows, open_stage, stage_batches
 
     if index is not None:
         hosts.start(address, count, index, wait=120)

@@ -16,16 +16,18 @@ from pathlib import Path
 
 import numpy as np
 
-from sgdr_jax import Eval, Experiment, Sgd, Snapshots, Stage, checkpoint, ensemble, metrics
+from sgdr_jax import Eval, Experiment, Sgd, Snapshots, Stage
+from sgdr_jax.core.console import Quiet
+from sgdr_jax.core.types import Schedule, Table
 from sgdr_jax.datasets import Arrays
-from sgdr_jax.evaluate import predict_views
+from sgdr_jax.evaluation import metrics
+from sgdr_jax.evaluation.evaluate import predict_views
 from sgdr_jax.models import WideResNet
-from sgdr_jax.progress import Quiet
-from sgdr_jax.recipe import run
+from sgdr_jax.runs import checkpoint, ensemble
+from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Constant, Cosine, Sgdr, StepDecay
-from sgdr_jax.setting import prepare
-from sgdr_jax.significance import interval
-from sgdr_jax.types import Schedule, Table
+from sgdr_jax.sweeps.analysis.significance import interval
+from sgdr_jax.train.context import prepare
 
 RESULTS = Path(__file__).parent / "results" / "sgdr_vs.csv"
 SIDE, TRAIN, VALID, TUNED = 16, 40, 20, 1000

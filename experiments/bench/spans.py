@@ -21,10 +21,10 @@ WAYS = {"head": (1, 4, 16), "late": (1, 4)}
 
 def job(stage: str, batch: int, span: int) -> None:
     from sgdr_jax import AdamW, Eval, Experiment, Stage
-    from sgdr_jax.config import Parallel
+    from sgdr_jax.core.experiment import Parallel
     from sgdr_jax.datasets import Synthetic
     from sgdr_jax.models import EfficientNetLite0, ResNet18
-    from sgdr_jax.recipe import run
+    from sgdr_jax.runs.run import run
     from sgdr_jax.schedules import Sgdr
 
     head = stage == "head"

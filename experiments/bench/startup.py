@@ -35,9 +35,10 @@ experiment = Experiment(
 
 def job(folder: str) -> None:
     """The command line's own run, stopped after its second update."""
-    from sgdr_jax import cli, recipe
+    from sgdr_jax.cli import main as cli
+    from sgdr_jax.runs import run
 
-    fit, at = recipe.fit, []
+    fit, at = run.fit, []
 
     def timed_fit(state, standing, work, **rest):
         import jax
@@ -51,11 +52,11 @@ def job(folder: str) -> None:
 
         return fit(state, standing, work._replace(update=update), **rest)
 
-    recipe.fit = timed_fit
+    run.fit = timed_fit
     try:
         cli.main(["train", __file__, "--run", folder])
     except SystemExit:
-        from sgdr_jax.compilation import compiled
+        from sgdr_jax.distributed.compilation_cache import compiled
 
         made = compiled()
         harness.emit(

@@ -26,12 +26,12 @@ def measure(kind: str, turns: int) -> dict[str, float | str]:
 
     from sgdr_jax import Eval, Experiment, Stage
     from sgdr_jax.augment import side_on
+    from sgdr_jax.core.console import Quiet
     from sgdr_jax.datasets import Arrays
-    from sgdr_jax.evaluate import predict_views
+    from sgdr_jax.evaluation.evaluate import predict_views
     from sgdr_jax.models import ResNet18
-    from sgdr_jax.progress import Quiet
     from sgdr_jax.schedules import Constant
-    from sgdr_jax.setting import prepare
+    from sgdr_jax.train.context import prepare
 
     with tempfile.TemporaryDirectory() as folder:
         rng = np.random.default_rng(0)

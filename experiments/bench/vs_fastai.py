@@ -29,7 +29,7 @@ def export(path: Path) -> None:
     """Writes the experiment's own images for fastai: training and validation part together, and the test images."""
     import numpy as np
 
-    from sgdr_jax.experiment_file import load
+    from sgdr_jax.cli.experiment_file import load
 
     source = load(EXPERIMENT).data.open()
     together = {kind: np.concatenate([getattr(source, kind)[split] for split in ("train", "valid")]) for kind in ("items", "labels")}
@@ -38,7 +38,7 @@ def export(path: Path) -> None:
 
 def ours(folder: Path) -> None:
     """One job of this package, with empty caches."""
-    from sgdr_jax.caches import cache_folder
+    from sgdr_jax.core.paths import cache_folder
 
     # The data are found where `export` left them, but nothing of an earlier run is.
     command = [sys.executable, "-m", "sgdr_jax", "train", str(EXPERIMENT), "--run", str(folder / "run")]

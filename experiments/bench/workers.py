@@ -40,9 +40,9 @@ class Stand:
         self.seconds = 0.0
 
     def __call__(self, experiment, folder, **_):
-        from sgdr_jax import examples
-        from sgdr_jax.config_json import config_hash, to_json
-        from sgdr_jax.logbook import open_run
+        from sgdr_jax.core.serialization import config_hash, to_json
+        from sgdr_jax.evaluation import predictions
+        from sgdr_jax.runs.folder import open_run
 
         began = time.perf_counter()
         rng = np.random.default_rng([experiment.seed, int(1e6 * experiment.stages[0].lr)])
@@ -55,7 +55,7 @@ class Stand:
             measures = {"accuracy": float((predicted == labels).mean()), "loss": 1.0}
             for split in ("valid", "test"):
                 names = [f"{split}/{i}" for i in range(200)]
-                examples.save(book.path, split, names, labels, [examples.Answers(predicted, np.ones(200, np.float32))])
+                predictions.save(book.path, split, names, labels, [predictions.Answers(predicted, np.ones(200, np.float32))])
             stage = {"name": "head", "seconds": 0.5, "epochs": 1, "steps": 5}
             summary = {"stages": [stage], "valid": measures, "test": measures, "seconds": 0.6}
             book.write_summary(summary)
@@ -65,22 +65,24 @@ class Stand:
 
 def job(kind: str, runs: int, postgres: str) -> None:
     """The whole sweep, and its comparison."""
-    from sgdr_jax import answers, compare, recipe, workers
+    from sgdr_jax.runs import run
+    from sgdr_jax.sweeps import runner
+    from sgdr_jax.sweeps.analysis import compare, render
 
     made, stand = sweep(runs), Stand()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "sweep"
         stores = {"alone": None, "postgresql": postgres, "sqlite": f"{name}/store.db", "journal": f"{name}/store.journal"}
         began = time.perf_counter()
-        with mock.patch.object(recipe, "run", stand):
-            done = workers.work(made, folder, store=stores[kind])
+        with mock.patch.object(run, "run", stand):
+            done = runner.work(made, folder, store=stores[kind])
         seconds = time.perf_counter() - began
         assert len(done) == runs and all(entry.summary for entry in done), done[0].error
         size = sum(path.stat().st_size for path in Path(name).glob("store*"))
         began = time.perf_counter()
         found = compare.compare(folder)
         read = time.perf_counter() - began
-        answers.publish(found, folder / "answer", None)
+        render.publish(found, folder / "answer", None)
         both = time.perf_counter() - began
         folders = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     harness.emit(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..config import require
+from ..core.experiment import require
 
 GREY = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in grey. Source: ITU-R BT.601, as in Pillow."""

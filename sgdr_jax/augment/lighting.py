@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..config import require
-from ..types import Augmentation
+from ..core.experiment import require
+from ..core.types import Augmentation
 from .draw import check_p
 
 

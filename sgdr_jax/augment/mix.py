@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..types import Augmentation
+from ..core.types import Augmentation
 from .draw import check_magnitude, check_p
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..types import Augmentation
+from ..core.types import Augmentation
 from .draw import check_magnitude, check_p, signed
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..types import Augmentation
+from ..core.types import Augmentation
 from .affine import Rotate, Zoom
 from .colour import Brightness, Contrast, Hue, Saturation
 from .lighting import Lighting

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..types import Augmentation
+from ..core.types import Augmentation
 from .draw import check_p, linear
 
 

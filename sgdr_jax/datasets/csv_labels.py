@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..config import require
-from ..types import Dataset, InputError, Source
+from ..core.experiment import require
+from ..core.types import Dataset, InputError, Source
 from . import files, splits
 
 _SPLITS = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..caches import cache_folder
-from ..config import require
-from ..types import Dataset, InputError, Source
+from ..core.experiment import require
+from ..core.paths import cache_folder
+from ..core.types import Dataset, InputError, Source
 from . import splits, tfds
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..config import require
+from ..core.experiment import require
 from .splits import Examples
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import require
-from ..types import Dataset, InputError, Source
+from ..core.experiment import require
+from ..core.types import Dataset, InputError, Source
 from . import files, splits
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..config import require
-from ..types import Dataset, InputError, Source
+from ..core.experiment import require
+from ..core.types import Dataset, InputError, Source
 from . import files, splits
 
 _SPLITS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "test": "test"}

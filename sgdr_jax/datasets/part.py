@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..config import require
-from ..types import Dataset, Source
+from ..core.experiment import require
+from ..core.types import Dataset, Source
 from . import splits
 from .folder import ImageFolder
 

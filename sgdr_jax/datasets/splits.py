@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..config import require
-from ..labels import strata
-from ..types import InputError, Source
+from ..core.experiment import require
+from ..core.types import InputError, Source
+from .labels import strata
 
 
 def check_fraction(value: float, field: str = "data.valid_fraction") -> None:

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ..caches import cache_folder
-from ..config import require
-from ..types import Dataset, InputError, Source
+from ..core.experiment import require
+from ..core.paths import cache_folder
+from ..core.types import Dataset, InputError, Source
 from . import splits
 
 _SMALL = 96  # Images of a fixed size up to this side are read as arrays, at their own size; larger ones stay encoded until needed.

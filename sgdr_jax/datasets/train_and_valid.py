@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..types import Dataset, InputError, Source
+from ..core.types import Dataset, InputError, Source
 from . import splits
 from .folder import ImageFolder
 

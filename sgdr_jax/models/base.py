@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ..config import require
-from ..types import Model
+from ..core.experiment import require
+from ..core.types import Model
 
 if TYPE_CHECKING:
     from .chain import Network
@@ -193,7 +193,12 @@ class ChainModel(Model):
 
 def networks() -> dict[str, type[ChainModel]]:
     """All networks of `sgdr_jax.models` by name."""
-    from .. import models
+    kinds = {kind.__name__: kind for kind in _subclasses(ChainModel) if kind.__module__.startswith(f"{__package__}.")}
+    by_number = sorted(kinds, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
+    return {name: kinds[name] for name in by_number if hasattr(kinds[name], "imagenet")}
 
-    kinds = {name: getattr(models, name) for name in models.__all__}
-    return {name: kind for name, kind in kinds.items() if issubclass(kind, ChainModel) and hasattr(kind, "imagenet")}
+
+def _subclasses(kind: type[ChainModel]) -> Iterator[type[ChainModel]]:
+    for sub in kind.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)

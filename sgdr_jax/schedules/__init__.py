@@ -1,10 +1,10 @@
 """Learning-rate schedules: each is worked out once, on the host, into an exact integer-clocked table. To add one, add a file."""
 
+from ..core.lengths import Images, Share, Steps
 from .combined import Combined
 from .constant import Constant
 from .cosine import Cosine
 from .first_cycles import FirstCycles
-from .lengths import Images, Share, Steps
 from .one_cycle import OneCycle
 from .plateau import Plateau
 from .polynomial import Polynomial

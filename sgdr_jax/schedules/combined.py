@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..config import require
-from ..types import InputError, Schedule, Table
+from ..core.experiment import require
+from ..core.types import InputError, Schedule, Table
 from .constant import Constant
 
 

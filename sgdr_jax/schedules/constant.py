@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..types import Length, Schedule, Table
-from .lengths import check_length, whole_steps
+from ..core.lengths import check_length, whole_steps
+from ..core.types import Length, Schedule, Table
 
 
 @dataclass(frozen=True)

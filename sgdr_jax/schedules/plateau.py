@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..config import require
-from ..types import Length, Reduction, Schedule, Table
-from .lengths import check_length, check_warmup, rising_steps, whole_steps
+from ..core.experiment import require
+from ..core.lengths import check_length, check_warmup, rising_steps, whole_steps
+from ..core.types import Length, Reduction, Schedule, Table
 
 
 class Lowered(NamedTuple):

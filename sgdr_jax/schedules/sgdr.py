@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..config import require
-from ..types import Length, Schedule, Table
+from ..core.experiment import require
+from ..core.lengths import check_length, check_warmup, exact_steps, rising_steps, whole_steps
+from ..core.types import Length, Schedule, Table
 from .cosine import anneal
-from .lengths import check_length, check_warmup, exact_steps, rising_steps, whole_steps
 
 
 @dataclass(frozen=True)

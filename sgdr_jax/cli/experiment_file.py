@@ -1,0 +1,50 @@
+"""Loads an experiment file: a Python file that defines `experiment`, an `Experiment`, or `sweep`, a `Sweep`."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from ..core.experiment import Experiment, require
+from ..core.types import InputError
+from ..sweeps.spec import Sweep
+
+
+def load(path: str | Path) -> Experiment:
+    """Runs the file and returns its `experiment`. Raises InputError when the file is missing, fails, or defines none."""
+    return _defined(path, "experiment", Experiment)
+
+
+def load_sweep(path: str | Path) -> Sweep:
+    """Runs the file and returns its `sweep`. Raises InputError when the file is missing, fails, or defines none."""
+    return _defined(path, "sweep", Sweep)
+
+
+def _defined(path: str | Path, word: str, kind: type) -> Any:
+    """What the file defines under a name.
+
+    The file is code that the user chose to run; nothing else in the package runs code that it is given.
+    """
+    path = Path(path)
+    require(path.is_file(), f"{word} file", str(path), f"give the path of a Python file that defines `{word}`")
+    name = "experiment_file_" + "".join(c if c.isalnum() else "_" for c in path.stem)
+    spec = importlib.util.spec_from_file_location(name, path)
+    require(spec is not None and spec.loader is not None, f"{word} file", str(path), "give a file that ends in .py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses defined in the file look their module up
+    try:
+        spec.loader.exec_module(module)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (Exception, SystemExit) as error:  # it is somebody's program and may fail in any way
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        where = f" at line {lines[-1]}" if lines else ""
+        raise InputError(f"{path} cannot be loaded{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    value = getattr(module, word, None)
+    if not isinstance(value, kind):
+        raise InputError(f"{path} has a {type(value).__name__} as `{word}`; define `{word} = {kind.__name__}(...)`")
+    return value

@@ -1,0 +1,75 @@
+"""A TPU slice: a shell script of gcloud commands that make it, install there, train on all of its hosts, and delete it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...core.console import Quiet
+from ...core.experiment import require
+from .job import Job, Target
+
+GCLOUD = "gcloud compute tpus tpu-vm"
+
+
+@dataclass(frozen=True)
+class Tpu(Target):
+    """Writes a shell script that makes a TPU slice with gcloud, trains on all of its hosts, fetches the run folder and deletes the slice.
+    jax finds the hosts of a slice by itself. Run the script again after an interruption: it goes on."""
+
+    slice: str = "sgdr-jax"
+    """Name of the slice."""
+    zone: str = "us-west4-a"
+    """Where it is."""
+    accelerator: str = "v5litepod-16"
+    """Kind and size of the slice, as `gcloud compute tpus accelerator-types list` has them."""
+    version: str = "v2-alpha-tpuv5-lite"
+    """System of its machines; it belongs to the kind of TPU."""
+    spot: bool = False
+    """Ask for spare capacity, which is cheaper and may be taken away."""
+    source: Path = Path(".")
+    """Folder with the package and the experiment file, copied to every host."""
+    out: Path = Path("launch-tpu.sh")
+    """Where the script goes."""
+
+    def __post_init__(self) -> None:
+        ok = re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", self.slice)
+        require(bool(ok), "--slice", self.slice, "use lower-case letters, digits and -, beginning with a letter, 63 at most")
+        require(bool(re.fullmatch(r"[a-z0-9]+-\d+", self.accelerator)), "--accelerator", self.accelerator, "use such as v5litepod-16")
+        require(self.out.parent.is_dir(), "--out", str(self.out), "name a file in a folder that exists")
+
+    def launch(self, job: Job, ui: Quiet) -> int:
+        """Writes the script."""
+        self.out.write_text(self.script(job), encoding="utf-8")
+        self.out.chmod(0o755)
+        ui.say(f"script: {self.out}; start it where gcloud is logged in")
+        return 0
+
+    def script(self, job: Job) -> str:
+        """The text of the script."""
+        where = f"{shlex.quote(self.slice)} --zone {shlex.quote(self.zone)}"
+        # No variable tells that this is a slice; jax asks the metadata server.
+        train = shlex.join([*job.command((".venv/bin/sgdr-jax",)), "--hosts.cluster", "TPU"])
+        install = "pip install --quiet --user uv && cd work && ~/.local/bin/uv venv --allow-existing --python 3.12 .venv"
+        install += " && ~/.local/bin/uv pip install --quiet --python .venv/bin/python '.[tpu]'"
+        return f"""#!/usr/bin/env bash
+# Trains {job.file} on a TPU slice. May be run again: the slice is made where it is missing, the run goes on.
+set -euo pipefail
+
+{GCLOUD} describe {where} >/dev/null 2>&1 ||
+  {GCLOUD} create {where} --accelerator-type {shlex.quote(self.accelerator)} --version {shlex.quote(self.version)}{" --spot" * self.spot}
+
+everywhere() {{ {GCLOUD} ssh {where} --worker=all --command "$1"; }}
+everywhere "mkdir -p work"
+{GCLOUD} scp --recurse {shlex.quote(str(self.source))}/* {shlex.quote(self.slice)}:work/ --zone {shlex.quote(self.zone)} --worker=all
+everywhere {shlex.quote(install)}
+
+# Host 0 keeps the run folder.
+everywhere {shlex.quote("cd work && " + train)}
+mkdir -p {shlex.quote(str(job.run.parent))}
+{GCLOUD} scp --recurse {shlex.quote(self.slice)}:work/{shlex.quote(str(job.run))} {shlex.quote(str(job.run.parent))} \\
+  --zone {shlex.quote(self.zone)} --worker=0
+{GCLOUD} delete {where} --quiet
+"""

@@ -1,0 +1,136 @@
+"""Lengths of schedules, in epochs or otherwise, to whole steps, in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .experiment import require
+from .types import InputError, Length, Schedule
+
+
+@dataclass(frozen=True)
+class Steps(Length):
+    """So many updates: `Sgdr(cycle_len=Steps(500))`."""
+
+    count: float = 1
+    """Above 0; a broken number is rounded half up."""
+
+    def __post_init__(self) -> None:
+        require(self.count > 0, "steps", self.count, "use a positive number")
+
+
+@dataclass(frozen=True)
+class Images(Length):
+    """As long as it takes to show so many training images: n / (images per epoch) epochs."""
+
+    count: float = 1
+    """Above 0, counted with repetition."""
+
+    def __post_init__(self) -> None:
+        require(self.count > 0, "images", self.count, "use a positive number")
+
+
+@dataclass(frozen=True)
+class Share(Length):
+    """A share of the experiment's budget: `Cosine(Share(0.75))` with `Experiment(budget=12)` is 9 epochs."""
+
+    share: float = 1.0
+    """Above 0, at most 1."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.share <= 1, "share", self.share, "use a share of the budget in 0…1, above 0")
+
+
+class Clock(NamedTuple):
+    """What lengths are measured with.
+
+    Attributes:
+        steps: updates per epoch.
+        images: training images per epoch, counted with repetition.
+        budget: epochs of the whole experiment, or None where there is no budget.
+    """
+
+    steps: int
+    images: int
+    budget: float | None
+
+
+def check_length(length: Any, what: str) -> None:
+    """Raises InputError unless `length` is a positive number of epochs or a `Length`."""
+    require(isinstance(length, Length) or length > 0, what, length, "use a positive number of epochs, or Steps, Images or Share")
+
+
+def in_steps(value: Any, clock: Clock) -> Any:
+    """A schedule with the lengths that only a plan can measure, `Images` and `Share`, replaced by `Steps`; schedules in it as well.
+
+    Raises InputError for a share without a budget.
+
+    Example:
+        >>> in_steps(Images(300), Clock(steps=10, images=200, budget=None))
+        Steps(count=15.0)
+    """
+    if isinstance(value, Images):
+        return Steps(value.count * clock.steps / clock.images)
+    if isinstance(value, Share):
+        require(clock.budget is not None, "schedule", value, "a share needs a budget: set Experiment(budget=EPOCHS), or give epochs")
+        return Steps(value.share * (clock.budget or 0) * clock.steps)
+    if isinstance(value, tuple):
+        return tuple(in_steps(item, clock) for item in value)
+    if isinstance(value, Schedule):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        changed = {name: new for name, old in fields.items() if (new := in_steps(old, clock)) != old}
+        return dataclasses.replace(value, **changed) if changed else value
+    return value
+
+
+def exact_steps(length: float | Length, steps_per_epoch: int, what: str) -> float:
+    """A length in updates before it is rounded. Raises InputError for one that only a plan can measure."""
+    if isinstance(length, Steps):
+        return length.count
+    if isinstance(length, Length):
+        raise InputError(f"{what} is {length}, which has no length outside of a plan; use epochs or Steps")
+    return length * steps_per_epoch
+
+
+def whole_steps(length: float | Length, steps_per_epoch: int, what: str, times: float = 1) -> int:
+    """`length` · `times` as a number of updates, rounded half up: floor(epochs · times · steps_per_epoch + ½).
+
+    Raises InputError when that is less than one whole step before rounding, because such a cycle would never reach its peak, and when
+    it is over 100 million.
+
+    Example:
+        >>> whole_steps(1.5, 15, "cycle_len"), whole_steps(Steps(7), 15, "cycle_len", times=3)
+        (23, 21)
+    """
+    exact = exact_steps(length * times if not isinstance(length, Length) else length, steps_per_epoch, what)
+    exact = exact * times if isinstance(length, Length) else exact
+    told = f"{length * times:g} epochs of {steps_per_epoch} steps" if not isinstance(length, Length) else f"{exact:g} steps"
+    if exact > 1e8:
+        raise InputError(f"{what} is {told}, over 100 million steps; use fewer epochs or cycles")
+    if not exact > 1 - 1e-5:  # 1/49 of 49 steps is below one in floating point, and so may be a length that was printed in six digits
+        raise InputError(f"{what} is {told}, less than one step; use at least {1 / steps_per_epoch:g} epochs")
+    return math.floor(exact + 0.5)
+
+
+def rising_steps(warmup: float | Length, steps: int, steps_per_epoch: int, what: str) -> int:
+    """Updates of a warm-up: a share of `steps`, rounded down, or a `Length` of its own, rounded half up.
+
+    A share is taken as the decimal number that it was written as: 0.29 of 100 steps is 29, not the 28 of binary arithmetic.
+    Raises InputError when no step is left after it.
+
+    Example:
+        >>> rising_steps(0.29, 100, 100, "warmup"), rising_steps(Steps(5), 100, 100, "warmup")
+        (29, 5)
+    """
+    rise = whole_steps(warmup, steps_per_epoch, what) if isinstance(warmup, Length) else int(warmup * steps + 1e-9)
+    if rise >= steps:
+        raise InputError(f"{what} is {warmup}, {rise} of the {steps} steps; use less, so that the peak is reached")
+    return rise
+
+
+def check_warmup(warmup: Any) -> None:
+    """Raises InputError unless `warmup` is a share in 0…1, below 1, or a `Length`."""
+    require(isinstance(warmup, Length) or 0 <= warmup < 1, "schedule.warmup", warmup, "use a share in 0…1, below 1, or Steps or Images")

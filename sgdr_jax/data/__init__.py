@@ -1,0 +1,1 @@
+"""From an opened dataset to batches on the devices."""

@@ -1,0 +1,1 @@
+"""Devices and hosts: meshes, agreement among processes, preemption, the compilation cache."""

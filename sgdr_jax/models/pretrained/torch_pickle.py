@@ -1,0 +1,233 @@
+"""Reads tensors out of torch's .pth files without torch, and without running anything the file says.
+
+A .pth file is a pickle that calls functions to rebuild tensors; an ordinary reader would call any function it names. This one knows
+the names that tensors need, has inert stand-ins for them, and refuses every other by name. Nothing is allocated on the word
+of the file alone: sizes are held against the bytes that are there, and tensors are read-only views of these bytes.
+Format: torch/serialization.py (`_legacy_save` writes the older format, `_save` the zip format).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import pickletools
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from ...core.types import InputError
+
+_OLD = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # the pickled magic number that the older format begins with
+_ZIP = b"PK\x03\x04"
+_DTYPES = {
+    "DoubleStorage": "<f8",
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    "BFloat16Storage": "<u2",  # has no NumPy type: widened at the end
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
+}
+
+
+class _Storage(NamedTuple):
+    """Numbers of one kind; where they lie is only known after the pickle."""
+
+    kind: str
+    key: str
+    length: int
+
+    @property
+    def bytes(self) -> int:
+        return self.length * np.dtype(_DTYPES[self.kind]).itemsize
+
+
+class _Tensor(NamedTuple):
+    """A view of a storage, in elements."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class _Kind(NamedTuple):
+    """Stand-in for a class like torch.FloatStorage, which a pickle only mentions."""
+
+    name: str
+
+
+class _Rebuild:
+    """Stand-in for a function of torch that makes tensors; cannot be altered by the pickle."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]):
+        object.__setattr__(self, "_function", function)
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
+
+    def __setstate__(self, state: Any) -> None:
+        raise InputError("it sets the state of a function")
+
+
+class _Mapping(dict):
+    """Stand-in for collections.OrderedDict; state dicts carry version numbers as its state, which nothing needs."""
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _whole(*values: Any) -> bool:
+    return all(type(value) is int and value >= 0 for value in values)
+
+
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+    if not (isinstance(storage, _Storage) and isinstance(shape, tuple) and isinstance(strides, tuple) and len(shape) == len(strides) <= 32):
+        raise InputError("a tensor is described in an unknown way")
+    if not _whole(offset, *shape, *strides):
+        raise InputError("a tensor has negative sizes")
+    last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+    size = math.prod(shape)
+    if size > storage.length or (size and last >= storage.length):
+        raise InputError(f"a tensor of shape {shape} reaches beyond its storage of {storage.length} numbers")
+    return _Tensor(storage, offset, shape, strides)
+
+
+_KNOWN = {
+    ("collections", "OrderedDict"): _Mapping,
+    ("torch._utils", "_rebuild_tensor_v2"): _Rebuild(_rebuild_tensor),
+    ("torch._utils", "_rebuild_parameter"): _Rebuild(lambda data, *_: data),
+} | {("torch", name): _Kind(name) for name in _DTYPES}
+
+
+class _Reader(pickle.Unpickler):
+    """Rebuilds tensor descriptions, notes the storages that they mention, and refuses all else."""
+
+    def __init__(self, stream: IO[bytes]):
+        super().__init__(stream)
+        self.storages: dict[str, _Storage] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = _KNOWN.get((module, name))
+        if known is None:
+            raise InputError(f"it asks for {module}.{name}, which no tensor needs; do not trust this file")
+        return known
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        if not (isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == "storage" and isinstance(pid[1], _Kind)):
+            raise InputError("a storage is described in an unknown way")
+        _, kind, key, _, length, *view = pid
+        if not (isinstance(key, str) and _whole(length) and view in ([], [None])):
+            raise InputError("a storage is described in an unknown way")
+        storage = _Storage(kind.name, key, length)
+        if self.storages.setdefault(key, storage) != storage:
+            raise InputError(f"storage {key} is described in two ways")
+        return storage
+
+
+def _unpickle(stream: IO[bytes]) -> tuple[Any, dict[str, _Storage]]:
+    """Reads one pickle, and nothing beyond it: the object, and the storages that it mentions."""
+    start = stream.tell()
+    # Walking over the opcodes first finds the end, and finds lengths and memo numbers that would make the unpickler allocate gigabytes.
+    for steps, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+        if "PUT" in opcode.name and isinstance(argument, int) and argument > steps:
+            raise InputError("its pickle numbers its objects in an unknown way")
+    size = stream.tell() - start
+    stream.seek(start)
+    reader = _Reader(io.BytesIO(stream.read(size)))
+    return reader.load(), reader.storages
+
+
+def is_torch(path: Path) -> bool:
+    """Whether the file begins as a .pth file does, in either format."""
+    with path.open("rb") as file:
+        begin = file.read(len(_OLD))
+    return begin == _OLD or begin.startswith(_ZIP)
+
+
+def read_torch(path: Path) -> dict[str, np.ndarray]:
+    """All tensors of a .pth file by name, as read-only arrays; a mapping under "state_dict" or "model" is looked into.
+
+    Raises:
+        InputError: for a damaged file, or one that asks for anything but tensors.
+    """
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(len(_ZIP)) == _ZIP
+            file.seek(0)
+            tree, data = (_read_zip if zipped else _read_old)(file)
+        for key in ("state_dict", "model"):
+            if isinstance(tree, dict) and isinstance(tree.get(key), dict):
+                tree = tree[key]
+        if not (isinstance(tree, dict) and tree and all(isinstance(k, str) and isinstance(v, _Tensor) for k, v in tree.items())):
+            raise InputError("it holds something else than named tensors; save the model's state_dict()")
+        return {name: _array(tensor, data[tensor.storage.key]) for name, tensor in tree.items()}
+    except InputError as error:
+        raise InputError(f"{path} is refused: {error}") from error
+    except Exception as error:  # whatever a damaged pickle or archive leads to
+        raise InputError(f"{path} is no readable weights file ({type(error).__name__}: {error}); fetch it again") from error
+
+
+def _array(tensor: _Tensor, data: bytes) -> np.ndarray:
+    dtype = np.dtype(_DTYPES[tensor.storage.kind])
+    flat = np.frombuffer(data, dtype, tensor.storage.length)
+    steps = tuple(step * dtype.itemsize for step in tensor.strides)
+    array = np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.shape, steps, writeable=False)
+    if tensor.storage.kind == "BFloat16Storage":
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array
+
+
+def _read_zip(file: IO[bytes]) -> tuple[Any, dict[str, bytes]]:
+    with zipfile.ZipFile(file) as archive:
+        members = {member.filename: member for member in archive.infolist()}
+        # torch never compresses; so nothing can unpack to more than the file holds.
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise InputError("its archive is compressed, which torch never does")
+        if sum(member.file_size for member in archive.infolist()) > file.seek(0, io.SEEK_END):
+            raise InputError("its archive declares more bytes than there are")
+        roots = [name.removesuffix("/data.pkl") for name in members if name.endswith("/data.pkl")]
+        if len(roots) != 1:
+            raise InputError("its archive is not one that torch.save makes")
+        if f"{roots[0]}/byteorder" in members and archive.read(f"{roots[0]}/byteorder") != b"little":
+            raise InputError("it was saved on a big-endian machine")
+        tree, storages = _unpickle(io.BytesIO(archive.read(f"{roots[0]}/data.pkl")))
+        data = {}
+        for key, storage in storages.items():
+            member = members.get(f"{roots[0]}/data/{key}")
+            if member is None or member.file_size != storage.bytes:
+                raise InputError(f"its storage {key} should have {storage.bytes} bytes and has {member.file_size if member else 'none'}")
+            data[key] = archive.read(member)
+        return tree, data
+
+
+def _read_old(file: IO[bytes]) -> tuple[Any, dict[str, bytes]]:
+    file = io.BytesIO(file.read())  # in memory, reading more than there is allocates nothing
+    _unpickle(file)  # the magic number
+    protocol, _ = _unpickle(file)
+    system, _ = _unpickle(file)
+    if protocol != 1001 or not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise InputError("it is of an unknown version, or was saved on a big-endian machine")
+    tree, storages = _unpickle(file)
+    keys, _ = _unpickle(file)
+    if not (isinstance(keys, list) and sorted(keys) == sorted(storages)):
+        raise InputError("its list of storages is wrong")
+    data = {}
+    for key in keys:
+        (length,) = struct.unpack("<q", file.read(8))
+        if length != storages[key].length:
+            raise InputError(f"its storage {key} should have {storages[key].length} numbers and declares {length}")
+        data[key] = file.read(storages[key].bytes)
+        if len(data[key]) != storages[key].bytes:
+            raise InputError("it ends too early; fetch it again")
+    return tree, data

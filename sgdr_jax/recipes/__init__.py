@@ -1,0 +1,1 @@
+"""Recipes as stages, and the choices made for a set of images."""

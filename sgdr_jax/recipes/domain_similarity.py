@@ -1,0 +1,37 @@
+"""How familiar images are to a network that knows ImageNet: the confidence of its own classifier in them."""
+
+from __future__ import annotations
+
+import jax
+
+from ..augment import kernel
+from ..core.types import InputError, Source
+from ..data.load import load_some
+from ..data.sampler import order
+from ..models.base import ChainModel
+from ..models.pretrained.load import classifier
+
+
+def confidence(model: ChainModel, source: Source, images: int = 64, seed: int = 0) -> float | None:
+    """Mean probability of the likeliest ImageNet class over some training images, 0…1; None where the weights have no such classifier.
+
+    The images are enlarged or shrunk to the size that the network was trained with: on smaller ones it is as sure of noise as of cats.
+
+    Args:
+        model: the network, with its weights.
+        source: the opened dataset.
+        images: how many are looked at.
+        seed: decides which.
+    """
+    try:
+        network, params, stats = classifier(model)
+    except InputError:
+        return None
+    index = order(seed, 0, 0, source.labels["train"], 0.0, None)[:images].tolist()
+    pixels = load_some(source, index, model.size, channels=3).images["some"][:]
+
+    @jax.jit
+    def likeliest(some: jax.Array) -> jax.Array:
+        return jax.nn.softmax(network.apply(params, stats, kernel.resize(some, model.size))[0]).max(-1)
+
+    return float(likeliest(pixels).mean())

@@ -1,0 +1,304 @@
+"""Pictures of runs, from the files of their run folders alone. No jax, no model; matplotlib only when a picture is drawn."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..core.types import InputError
+from ..runs import folder as logbook
+from . import style
+from .style import COLOURS as _COLOURS
+from .style import GREY as _GREY
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ..runs.folder import Row
+
+_VALID: dict[str, Any] = {"color": _COLOURS[1], "marker": "o", "markersize": 6, "linewidth": 1.2, "clip_on": False, "zorder": 3}
+
+
+# ---- drawing ----
+
+
+def _axes(width: float, *heights: float) -> list[Axes]:
+    """Empty axes, one above the other, in the one style of all pictures; their figure belongs to no window and no global list."""
+    column = style.figure(width, sum(heights)).subplots(len(heights), sharex=True, height_ratios=heights, squeeze=False)[:, 0].tolist()
+    return [style.quiet(axes) for axes in column]
+
+
+def _save(axes: Axes, path: str | Path) -> Path:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return style.save(figure, path)
+
+
+def _legend(axes: Axes) -> None:
+    handles, _ = axes.get_legend_handles_labels()
+    axes.legend(
+        loc="lower right", bbox_to_anchor=(1, 1.06), ncols=len(handles), frameon=False, fontsize=9, borderaxespad=0, handlelength=1.6
+    )
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+class _Part(NamedTuple):
+    """The rows of one stage, and where it lies on the axis of the picture."""
+
+    stage: str
+    rows: list[Row]
+    start: float
+    end: float
+
+
+def _parts(rows: Iterable[Row], measure: str) -> list[_Part]:
+    """Rows by stage in order of appearance, laid end to end; `measure` ("step" or "epoch") is what the axis counts within a stage."""
+    stages: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.get("stage") is not None and row.get(measure) is not None:
+            stages.setdefault(str(row["stage"]), []).append(row)
+    parts, start = [], 0.0
+    for stage, own in stages.items():
+        # A training row's step is done only after it, so a stage with no other rows is one step longer than its last row says.
+        length = max(row[measure] + (measure == "step" and row.get("kind", "train") == "train") for row in own)
+        parts.append(_Part(stage, own, start, start + length))
+        start += length
+    return parts
+
+
+def _mark_stages(axes: Axes, parts: Sequence[_Part]) -> None:
+    """Lines between stages, and their names above the picture; names get shorter where their stage has too little room."""
+    _divide(axes, parts)
+    whole = parts[-1].end - parts[0].start
+    for part in parts:
+        room = max(int(105 * (part.end - part.start) / max(whole, 1e-9)), 1)
+        name = part.stage if len(part.stage) <= room else part.stage[: room - 1] + "…" if room > 2 else ""
+        axes.annotate(
+            name,
+            ((part.start + part.end) / 2, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+            color="#444444",
+        )
+
+
+def _divide(axes: Axes, parts: Sequence[_Part]) -> None:
+    for part in parts[1:]:
+        axes.axvline(part.start, color=_GREY, linewidth=1, zorder=0.5)
+    axes.set_xlim(parts[0].start, max(1.005 * parts[-1].end, 1e-9))
+
+
+# ---- pictures ----
+
+
+def lr_schedule_picture(rows: Iterable[Row], path: str | Path, log: bool | None = None) -> Path:
+    """Draws the learning rate of each layer group over all updates, stage after stage; restarts are dotted lines.
+
+    Args:
+        rows: of metrics.jsonl, or of a plan: {"stage", "step", "lr": {group: rate}} and, optionally, "cycle". Groups that are not in
+            "lr", or at 0 throughout a stage, are frozen there and not drawn. Rows of other kinds are ignored, but for the cycle ends
+            that evaluation rows tell of.
+        path: of the PNG file.
+        log: logarithmic rates; None: where the groups' highest rates are more than 30 times apart.
+
+    Raises:
+        InputError: when no row has a learning rate.
+    """
+    rows = list(rows)
+    parts = [part for part in _parts(rows, "step") if any("lr" in row for row in part.rows)]
+    if not parts:
+        raise InputError(f"{path} has no learning rates to show; name a run that has trained at least one step")
+    most = max((row["lr"] for part in parts for row in part.rows if "lr" in row), key=len)  # Names the groups in the model's order.
+    groups = list(dict.fromkeys([*most, *(group for part in parts for row in part.rows for group in row.get("lr", ()))]))
+    (axes,) = _axes(8, 4)
+    peaks = []
+    for i, group in enumerate(groups):
+        label: str | None = group
+        for part in parts:
+            points = [(part.start + row["step"], _number(row["lr"][group])) for row in part.rows if group in row.get("lr", ())]
+            rates = [rate for _, rate in points]
+            if any(rates):
+                peaks.append(max(rates))
+                # Groups at one rate lie on top of each other: the earlier is narrower and in front, so that each is seen.
+                style = {"color": _COLOURS[i % len(_COLOURS)], "linewidth": 1.5 + min(0.8 * i, 3), "zorder": 3 - 0.01 * i}
+                axes.plot(*zip(*points, strict=True), label=label, solid_capstyle="butt", marker="o" if len(points) == 1 else None, **style)
+                label = None
+    for x in _restarts(parts):
+        axes.axvline(x, color=_GREY, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0.5)
+    if log if log is not None else bool(peaks) and max(peaks) > 30 * min(peaks):
+        axes.set_yscale("log")
+        axes.set_ylim(min(peaks) / 30, 2 * max(peaks))
+    else:
+        axes.set_ylim(0, 1.05 * max(peaks, default=1))
+    _mark_stages(axes, parts)
+    _legend(axes)
+    axes.set_xlabel("update")
+    axes.set_ylabel("learning rate")
+    return _save(axes, path)
+
+
+def _restarts(parts: Sequence[_Part]) -> list[float]:
+    """Where a new cycle begins inside a stage: told by the cycle of plan rows, or by the evaluations at cycle ends."""
+    found = []
+    for part in parts:
+        training = [row for row in part.rows if "lr" in row and "cycle" in row]
+        found += [part.start + b["step"] for a, b in itertools.pairwise(training) if b["cycle"] != a["cycle"]]
+        ends = {part.start + row["step"] for row in part.rows if row.get("kind") == "eval" and "cycle" in row}
+        found += [x for x in sorted(ends) if part.start < x < part.end]
+    return found
+
+
+def loss_picture(rows: Iterable[Row], path: str | Path) -> Path:
+    """Draws training loss (each update faint, the running mean strong) and validation loss over epochs, stage after stage; below them
+    the validation accuracy, with the last value of each stage written out.
+
+    The running mean is a debiased exponential one over about a twentieth of the stage (5 to 50 updates), begun anew in each stage.
+
+    Raises:
+        InputError: when no row has a loss.
+    """
+    parts = _parts((row for row in rows if "loss" in row), "epoch")
+    if not parts:
+        raise InputError(f"{path} has no losses to show; name a run that has trained at least one step")
+    scored = any(row.get("accuracy") is not None for part in parts for row in part.rows)
+    axes, *below = _axes(8, 3.4, 1.8) if scored else _axes(8, 4)
+    seen: list[float] = []
+    for part in parts:
+        train = [row for row in part.rows if row.get("kind") == "train"]
+        valid = [row for row in part.rows if row.get("kind") == "eval" and row.get("split", "valid") == "valid"]
+        x, y = _points(part, train, "loss")
+        mean = _running_mean(y, keep=1 - 1 / min(max(len(y) / 20, 5), 50))
+        axes.plot(x, y, color=_COLOURS[0], alpha=0.25, linewidth=0.7)
+        axes.plot(x, mean, color=_COLOURS[0], linewidth=1.8, label="training" if part is parts[0] else None)
+        seen += [*mean, *sorted(y)[: max(len(y) * 49 // 50, 1)]]  # A few wild batches may leave the picture.
+        x, y = _points(part, valid, "loss")
+        axes.plot(x, y, label="validation" if part is parts[0] else None, **_VALID)
+        seen += y
+        for lower in below:
+            x, y = _points(part, valid, "accuracy")
+            lower.plot(x, y, **_VALID)
+            if y and math.isfinite(y[-1]):
+                at = {"xytext": (-7, 2), "textcoords": "offset points", "ha": "right", "va": "bottom", "fontsize": 9, "color": "#444444"}
+                lower.annotate(f"{y[-1]:.3f}", (x[-1], y[-1]), **at)
+    _limit(axes, seen)
+    _mark_stages(axes, parts)
+    _legend(axes)
+    axes.set_ylabel("loss")
+    for lower in below:
+        _divide(lower, parts)
+        lower.margins(y=0.25)
+        lower.set_ylabel("accuracy")
+    (below or [axes])[-1].set_xlabel("epoch")
+    return _save(axes, path)
+
+
+def _points(part: _Part, rows: Sequence[Row], value: str) -> tuple[list[float], list[float]]:
+    return [part.start + row["epoch"] for row in rows], [_number(row.get(value)) for row in rows]
+
+
+def _limit(axes: Axes, values: Sequence[float]) -> None:
+    """Gives the vertical axis room for all values that are finite, and a margin."""
+    finite = [y for y in values if math.isfinite(y)]
+    if finite:
+        low, high = min(finite), max(finite)
+        axes.set_ylim(max(low - 0.08 * (high - low), 0), high + 0.08 * (high - low) + 1e-9)
+
+
+def _running_mean(values: Sequence[float], keep: float) -> list[float]:
+    """m ← keep·m + (1-keep)·x, divided by what it lacks of a full weight; numbers that are not finite are passed over."""
+    out, mean, weight = [], 0.0, 0.0
+    for value in values:
+        if math.isfinite(value):
+            mean, weight = keep * mean + (1 - keep) * value, keep * weight + 1 - keep
+        out.append(mean / weight if weight else math.nan)
+    return out
+
+
+def finder_picture(curve: Mapping[str, Any], path: str | Path) -> Path:
+    """Draws what the learning-rate finder saw: loss over rate, what every rule suggests, and in bold what was chosen.
+
+    Args:
+        curve: "lrs", "losses", "smoothed" (lists of one length), "suggestions" {rule: rate}, "chosen", "rule", "verdict", and "stage"
+            where known; "low", "high" where there are several "orders": the fields of `lr_finder.Curve`, as the run folder keeps them.
+        path: of the PNG file.
+    """
+    lrs, smoothed = [float(x) for x in curve["lrs"]], [_number(y) for y in curve["smoothed"]]
+    losses = [_number(y) for y in curve["losses"]]
+    (axes,) = _axes(8, 4.2)
+    axes.scatter(lrs, losses, s=9, color=_COLOURS[0], alpha=0.3, linewidths=0, label="loss of a batch")
+    if (orders := curve.get("orders", 1)) > 1:
+        low, high = ([_number(y) for y in curve[name]] for name in ("low", "high"))
+        axes.fill_between(lrs, low, high, color=_COLOURS[0], alpha=0.15, linewidth=0, label=f"range of {orders} orders")
+    axes.plot(lrs, smoothed, color=_COLOURS[0], linewidth=2, label="running mean")
+    chosen = float(curve["chosen"])
+    axes.axvline(chosen, color="black", linewidth=1.8, label=f"chosen: {chosen:.2g}", zorder=2.5)
+    for (rule, rate), marker, colour in zip(curve["suggestions"].items(), "ovsD^<>ph*", _COLOURS[1:6] * 2, strict=False):
+        style = {"markersize": 8, "markeredgecolor": "white", "linestyle": "none", "zorder": 4}
+        height = _at(lrs, smoothed, float(rate))
+        axes.plot([rate], [height], marker=marker, color=colour, label=f"{rule}: {rate:.2g}", **style)
+    finite = [y for y in smoothed if math.isfinite(y)]
+    if finite:
+        # The curve ends by shooting up; what matters is below, so the picture ends a little above where the test began.
+        low, begun = min(finite), max(finite[: max(len(finite) // 5, 1)])
+        top = max(begun, low + 1e-3) + 0.5 * max(begun - low, 1e-3)
+        axes.set_ylim(low - 0.15 * (top - low), top)
+    axes.set_xscale("log")
+    axes.set_xlim(min(lrs) / 1.2, max(max(lrs), chosen) * 1.2)
+    stage = f'stage "{curve["stage"]}": ' if "stage" in curve else ""
+    axes.set_title(f"{stage}learning rate {chosen:.2g} by the rule {curve['rule']}; {curve['verdict']}", loc="left", fontsize=10, wrap=True)
+    axes.set_xlabel("learning rate of the last layer group")
+    axes.set_ylabel("training loss")
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return _save(axes, path)
+
+
+def _at(lrs: Sequence[float], values: Sequence[float], rate: float) -> float:
+    """The curve's value at a rate, between its points on the logarithmic axis; the end's value beyond the ends."""
+    good = [(math.log(x), y) for x, y in zip(lrs, values, strict=True) if math.isfinite(y)]
+    return float(np.interp(math.log(rate), [x for x, _ in good], [y for _, y in good])) if good else 0.0
+
+
+def contact_sheet(titles: Sequence[str], tiles: np.ndarray, captions: Sequence[Sequence[str]], path: str | Path) -> Path:
+    """Draws images in rows and columns, with a title above each column and a caption below each image.
+
+    Args:
+        titles: of the columns.
+        tiles: float 0…1 [rows, columns, size, size, c] with c of 1 or 3.
+        captions: one for each image.
+        path: of the picture.
+    """
+    rows, columns = tiles.shape[:2]
+    figure = style.figure(1.5 * columns, 1.7 * rows + 0.3)
+    for i, line in enumerate(figure.subplots(rows, columns, squeeze=False).tolist()):
+        for j, axes in enumerate(line):
+            axes.imshow(tiles[i, j] if tiles.shape[-1] == 3 else tiles[i, j, ..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes.set_axis_off()
+            text = captions[i][j] if len(captions[i][j]) <= 30 else captions[i][j][:29] + "…"
+            axes.text(0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=6, color="#444444")
+            if i == 0:
+                axes.set_title(titles[j], fontsize=8)
+    return style.save(figure, path)
+
+
+def pictures(folder: str | Path) -> tuple[Path, ...]:
+    """Draws all pictures of a run into its folder: lr.png, loss.png and finder-<stage>.png, as far as there is something to show.
+
+    Raises:
+        InputError: when the folder is not that of a run.
+    """
+    run = logbook.read(folder)
+    drawn = [finder_picture(curve, run.path / f"{logbook.finder_stem(stage)}.png") for stage, curve in run.finders.items()]
+    if any(row.get("kind") == "train" for row in run.rows):
+        drawn += [lr_schedule_picture(run.rows, run.path / "lr.png"), loss_picture(run.rows, run.path / "loss.png")]
+    return tuple(drawn)

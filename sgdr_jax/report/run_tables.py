@@ -1,0 +1,231 @@
+"""Tables to print: a plan, the result of a run, accuracy by number of views, the survey of a dataset."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+
+from ..sweeps import trial_records
+from ..sweeps.search_space import described, text
+
+if TYPE_CHECKING:
+    from ..core.plan import Plan
+    from ..data.summary import Survey
+    from ..evaluation.calibration import ClassResult
+    from ..recipes.auto import Choice
+    from ..sweeps.run_status import Entry
+    from ..sweeps.search_space import Search
+    from ..sweeps.trial_records import Trial
+
+
+def _text(value: Any, form: str) -> str:
+    """A number as text; empty for one that is missing."""
+    return "" if value is None else format(value, form)
+
+
+def survey_tables(found: Survey, classes: Sequence[str]) -> list[Any]:
+    """A dataset's survey as tables and lines to print: images of each class and split, then everything that stands out."""
+    table = Table("class", *found.counts, box=box.SIMPLE_HEAD)
+    for i, name in enumerate(classes):
+        table.add_row(name, *(f"{numbers[i]:,}" for numbers in found.counts.values()))
+    table.add_row("all classes", *(f"{numbers.sum():,}" for numbers in found.counts.values()))
+    low, middle, high = (f"{width} × {height}" for width, height in found.sizes)
+    lines = [f"width × height: smallest {low}, middle {middle}, largest {high}"]
+    for title, groups in (("the same pixels in several splits", found.across), ("the same pixels with different labels", found.quarrels)):
+        lines.append(f"{title}: {len(groups)}")
+        lines += ["  " + ", ".join(group[:4]) + (", …" if len(group) > 4 else "") for group in groups[:10]]
+    lines.append(f"images that repeat one of their own split: {found.inside}")
+    lines.append(f"unreadable files: {len(found.rejected)}")
+    lines += [f"  {name}: {reason}" for name, reason in found.rejected[:10]]
+    return [table, *lines]
+
+
+def choices_table(chosen: Sequence[Choice]) -> Table:
+    """What was chosen for a set of images, and why."""
+    table = Table("choice", "value", "reason", box=box.SIMPLE_HEAD)
+    for choice in chosen:
+        table.add_row(choice.name, "default" if choice.value is None else f"{choice.value}", choice.reason)
+    return table
+
+
+def plan_table(stages: Sequence[Mapping[str, str]]) -> Table:
+    """A plan as a table to print: one column for each stage, whose facts are what `plan.describe` gives.
+
+    Args:
+        stages: dicts with the same keys; the first key heads the columns.
+    """
+    first, *rest = stages[0] if stages else [""]
+    table = Table(first, *(stage[first] for stage in stages), box=box.SIMPLE_HEAD)
+    for fact in rest:
+        table.add_row(fact, *(stage[fact] for stage in stages))
+    return table
+
+
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """The results of a run as a table to print: one line for each stage (the validation images), then the final numbers.
+
+    Args:
+        summary: {"stages": [{"name", "size", "epochs", "steps", "seconds", "train_loss", "valid_loss", "valid_accuracy", "lr": […],
+            "kept": bool}], "valid": {"loss", "accuracy"}, "test": {"loss", "accuracy", "ece", "tta_loss", …} or {},
+            "refit": bool, whether the test figures are those of a second training,
+            "calibration": {split: {"plain": {"temperature", "ece"}, "tta": …}}, "seconds": float,
+            "compiled": {"programs", "loaded", "seconds"}}; what is missing stays empty. Stages that were undone say so.
+    """
+    table = Table("stage", box=box.SIMPLE_HEAD)
+    for name in ("size", "epochs", "seconds", "loss", "accuracy"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for stage in summary.get("stages", ()):
+        table.add_row(
+            str(stage.get("name", "")),
+            _text(stage.get("size"), "d"),
+            _text(stage.get("epochs"), ".4g"),
+            _text(stage.get("seconds"), ".0f"),
+            _text(stage.get("valid_loss"), ".4f"),
+            _text(stage.get("valid_accuracy"), ".4f"),
+            "" if stage.get("kept", True) else "undone",
+        )
+    table.add_section()
+    valid = "validation before refit" if summary.get("refit") else "validation"
+    results = ((valid, "valid", ""), (f"{valid}, TTA", "valid", "tta_"), ("test", "test", ""), ("test, TTA", "test", "tta_"))
+    for label, split, prefix in results:
+        loss, accuracy = ((summary.get(split) or {}).get(prefix + name) for name in ("loss", "accuracy"))
+        if loss is not None or accuracy is not None:
+            table.add_row(label, "", "", "", _text(loss, ".4f"), _text(accuracy, ".4f"), _sureness(summary, split, prefix))
+    if summary.get("seconds") is not None:
+        table.add_row("in all", "", "", _text(summary["seconds"], ".0f"), "", "", "")
+    if made := summary.get("compiled"):
+        table.add_row(
+            "compiling", "", "", _text(made["seconds"], ".0f"), "", "", f"{made['programs']} programs, {made['loaded']} from disk"
+        )
+    return table
+
+
+def snapshots_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The kept networks of a run, alone and together, as a table to print; see `ensemble.compare` for the rows."""
+    table = Table("network", "of", box=box.SIMPLE_HEAD)
+    splits = [split for split in ("valid", "test") if split in rows[0]]
+    columns = [(split, prefix + name) for split in splits for prefix in ("", "tta_") for name in ("accuracy", "loss", "ece")]
+    columns = [(split, name) for split, name in columns if name in rows[0][split]]
+    for split, name in columns:
+        table.add_column(f"{split}\n{name.replace('tta_', 'TTA ')}", justify="right")
+    for row in rows:
+        table.add_row(row["name"], str(len(row["members"]) or ""), *(f"{row[split][name]:.4f}" for split, name in columns))
+    return table
+
+
+def _sureness(summary: Mapping[str, Any], split: str, prefix: str) -> str:
+    """The calibration error of a result, and what the temperature makes of it."""
+    error = (summary.get(split) or {}).get(prefix + "ece")
+    scaled = (summary.get("calibration") or {}).get(split, {}).get("tta" if prefix else "plain")
+    then = f", {scaled['ece']:.3f} at temperature {scaled['temperature']:.2f}" if scaled else ""
+    return "" if error is None else f"ECE {error:.3f}{then}"
+
+
+def classes_table(classes: Sequence[str], rows: Sequence[ClassResult], most: int = 20) -> Table:
+    """The results of each class as a table to print, the lowest F1 first where there are more than `most`, which are then shown."""
+    pairs = list(zip(classes, rows, strict=True))
+    if len(pairs) > most:
+        pairs = sorted(pairs, key=lambda pair: (pair[1].f1 != pair[1].f1, pair[1].f1))[:most]
+    table = Table("class" if len(rows) <= most else f"worst {most} of {len(rows)} classes", box=box.SIMPLE_HEAD)
+    for name in ("images", "predicted", "precision", "recall", "F1", "mean p"):
+        table.add_column(name, justify="right")
+    table.add_column("mostly taken for")
+    for name, row in pairs:
+        taken = f"{classes[row.taken_for[0]]} ({row.taken_for[1]})" if row.taken_for else ""
+        shares = ("" if x != x else f"{x:.3f}" for x in (row.precision, row.recall, row.f1, row.average))
+        table.add_row(name, f"{row.images:,}", f"{row.predicted:,}", *shares, taken)
+    return table
+
+
+def views_table(split: str, rows: Sequence[Mapping[str, float]]) -> Table:
+    """How the measures of a split change with the number of test-time views that are mixed, as a table to print.
+
+    Args:
+        split: name of the split.
+        rows: measures of the plain view, of two views mixed, and so on.
+    """
+    table = Table(f"views of {split}", box=box.SIMPLE_HEAD)
+    for name in rows[0]:
+        table.add_column(name, justify="right")
+    shown = [i for i in range(len(rows)) if i < 10 or i == len(rows) - 1 or (i + 1) & i == 0]  # of many views the powers of two
+    for i in shown:
+        table.add_row(str(i + 1), *(f"{value:.4f}" for value in rows[i].values()))
+    return table
+
+
+def finder_table(curves: Mapping[str, Any], trained: Sequence[str]) -> Table:
+    """What every rule of the learning-rate finder suggests, as a table to print; the chosen rule's row is marked.
+
+    Args:
+        curves: `lr_finder.Curve` by the group that was tried alone; "" for all groups together, whose rate is that of the last.
+        trained: the groups, from the earliest to the last.
+    """
+    joint = curves[""]
+    together = f"{trained[-1]}, others ÷ {joint.ratio:g}" if len(trained) > 1 else trained[-1]
+    table = Table("rule", *(f"{group} alone" if group else together for group in curves), "", box=box.SIMPLE_HEAD)
+    for rule in joint.suggestions:
+        table.add_row(rule, *(f"{c.suggestions[rule]:.2e}" for c in curves.values()), "← chosen" if rule == joint.rule else "")
+    table.add_row("lr", *(f"{c.chosen:.2e}" for c in curves.values()), "held within lowest…highest")
+    for ratio, fall in joint.falls if len(joint.falls) > 1 else ():
+        rest = [""] * (len(curves) - 1)
+        table.add_row(f"ratio {ratio:g}", f"loss falls by {fall:.3g}", *rest, "← chosen" if ratio == joint.ratio else "")
+    return table
+
+
+def sweep_table(entries: Sequence[Entry], plans: Sequence[Plan] = ()) -> Table:
+    """The runs of a sweep as a table to print.
+
+    Args:
+        entries: how the runs stand.
+        plans: of the same runs; then the table says what each would cost, from the finished ones where there are any.
+    """
+    table = Table("run", "arm", "seed", "hash", "state", box=box.SIMPLE_HEAD)
+    table.columns[3].no_wrap = True
+    columns = ("updates", "images", "seconds") if plans else ("loss", "accuracy", "seconds")
+    for name in columns:
+        table.add_column(name, justify="right")
+    images = [sum(stage.images for stage in p.stages) for p in plans]
+    took = [(e.summary["seconds"], n) for e, n in zip(entries, images, strict=False) if e.summary]
+    pace = sum(s for s, _ in took) / sum(n for _, n in took) if took else None
+    for i, entry in enumerate(entries):
+        run, valid, seconds = entry.run, entry.summary.get("valid") or {}, entry.summary.get("seconds")
+        if plans:
+            about = "" if pace is None else f"about {pace * images[i]:.0f}"
+            figures = [
+                f"{sum(stage.steps for stage in plans[i].stages):,}",
+                f"{images[i]:,}",
+                about if seconds is None else f"{seconds:.0f}",
+            ]
+        else:
+            figures = [_text(valid.get("loss"), ".4f"), _text(valid.get("accuracy"), ".4f"), _text(seconds, ".0f")]
+        table.add_row(str(run.number), run.arm, str(run.seed), run.hash, entry.state, *figures)
+    if plans:
+        table.add_section()
+        rest = "" if pace is None else f"about {pace * sum(n for e, n in zip(entries, images, strict=True) if not e.summary):.0f}"
+        table.add_row("in all", "", "", "", "", f"{sum(s.steps for p in plans for s in p.stages):,}", f"{sum(images):,}", rest)
+    return table
+
+
+def space_table(search: Search) -> Table:
+    """What a search looks among, as a table to print."""
+    table = Table("field", "what it may be", title=described(search), box=box.SIMPLE_HEAD, title_justify="left", title_style="")
+    for field, domain in search.space.items():
+        table.add_row(field, text(domain))
+    return table
+
+
+def trials_table(found: Sequence[Trial], objective: str, most: int = 20) -> Table:
+    """The trials of a search as a table to print, the best first; of more than `most` only so many."""
+    titles, rows = trial_records.table(found, objective)
+    states = ", ".join(f"{n} {state or 'not begun'}" for state, n in Counter(trial.state for trial in found).items())
+    table = Table(box=box.SIMPLE_HEAD, title=f"{len(found)} trials: {states}", title_justify="left", title_style="")
+    for name in titles:
+        table.add_column(name, justify="left" if not name else "right")
+    for row in rows[:most]:
+        table.add_row(*row)
+    return table

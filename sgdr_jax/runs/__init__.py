@@ -1,0 +1,1 @@
+"""One run of an experiment: its folder, checkpoints, resume, ensembles and final numbers."""

@@ -1,0 +1,130 @@
+"""Compiling ahead: a stage is gone through with shapes in place of arrays, so that all its programs are compiled and none is run.
+
+What is rehearsed is the stage's own code, over an engine whose programs compile for the shapes that they are given and answer with the
+shapes of their results. jax then finds the compiled program when the stage calls it with arrays of those shapes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from ..core.console import Quiet
+from ..core.plan import StagePlan
+from ..core.state import Hyper
+from ..data.loader import Images
+from ..data.sampler import Batch, eval_batches
+from ..distributed.mesh import Devices, split_at
+from ..evaluation import tta
+from ..evaluation.evaluate import view_logits
+from ..train.context import Setting
+from ..train.programs import Engine, Tick
+from ..train.stage import hyper_rows, open_stage, stage_batches
+
+
+class _Shapes(Devices):
+    """Devices that hold nothing: an array put there becomes the shape of what would lie there."""
+
+    def _put(self, x: Any, sharding: Any) -> Any:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    def scatter(self, tree: Any, axis: int = 0) -> Any:
+        return jax.tree.map(lambda x: self._put(x, NamedSharding(self.mesh, split_at(axis))), tree)
+
+    def scatter_own(self, part: Any) -> Any:
+        return jax.ShapeDtypeStruct((len(part) * jax.process_count(), *part.shape[1:]), part.dtype, sharding=self.split)
+
+    def spread(self, rows: Any) -> Any:
+        shape = (-(-len(rows) // self.count) * self.count, *rows.shape[1:])
+        return jax.ShapeDtypeStruct(shape, np.asarray(rows[:1]).dtype, sharding=self.split)
+
+
+class _Rehearsal(Engine):
+    """An engine that compiles and runs nothing; the rows that it maps to are zeros."""
+
+    rehearsing = True
+
+    def step(self, p: StagePlan, count: int = 1) -> Callable[..., Any]:
+        return _compiling(super().step(p, count))
+
+    def map(
+        self, function: Callable[[Batch, Any], jax.Array], n: int, images: Images | None = None, tick: Tick | None = None, first: int = 0
+    ) -> np.ndarray:
+        batch = next(eval_batches(n, self.batch_size))
+        x = None
+        if images:
+            ((batch, x),) = images.batches([batch._replace(index=batch.index % len(images))])
+        rows = function(batch, x)
+        return np.broadcast_to(np.zeros((), rows.dtype), (n, *rows.shape[1:]))
+
+
+def _compiling(program: Any) -> Callable[..., Any]:
+    """`program` compiled for the shapes it is called with; answers with the shapes of its results."""
+
+    def ahead(*args: Any, **static: Any) -> Any:
+        lowered = program.lower(*args, **static)
+        lies = lowered.compile().output_shardings
+        return jax.tree.map(lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), lowered.out_info, lies)
+
+    return ahead
+
+
+def _shapes(setting: Setting) -> Setting:
+    """The setting to rehearse in: shapes of its arrays, and an engine that compiles its programs."""
+    run = setting.engine
+    devices = _Shapes(**vars(run.devices))
+    programs = {name: _compiling(getattr(run, name)) for name in ("forward", "augmented", "mixed", "plain", "view", "rows", "slots")}
+    fields: dict[str, Any] = vars(run) | programs | {"devices": devices}
+    engine = _Rehearsal(**fields)
+    images = {
+        split: dataclasses.replace(x, devices=devices, gather=engine.rows, resident=devices.scatter(x.resident))
+        for split, x in setting.images.items()
+    }
+    params, stats = devices.hold((setting.params, setting.stats))
+    return setting._replace(engine=engine, images=images, params=params, stats=stats)
+
+
+def rehearse(setting: Setting, p: StagePlan) -> None:
+    """Compiles all programs of a stage: the activations of its frozen groups, its update, its validation."""
+    shapes = _shapes(setting)
+    stage = open_stage(shapes, p, shapes.params, shapes.stats, Quiet())
+    hyper = hyper_rows(shapes, p, (0.0,) * len(p.trained))
+    (fed,) = stage_batches(shapes, p, 0, 1)
+    for size in dict.fromkeys(p.sizes.tolist()):
+        for count in {1, stage.span}:
+            rows = Hyper(*(np.repeat(rows[:1], count, axis=0) for rows in hyper))
+            stage.updates(stage.state, rows, [fed._replace(size=size)] * count)
+    if stage.validate:
+        stage.validate(stage.state)
+
+
+def rehearse_evaluation(setting: Setting, size: int) -> None:
+    """Compiles the programs of the final evaluation at a size."""
+    shapes, experiment = _shapes(setting), setting.experiment
+    views = range(min(2, tta.count(experiment.evaluate, experiment.augment)))  # the views after the plain one share a program
+    for images in (shapes.images[split] for split in ("valid", "test") if split in shapes.images):
+        ids = np.arange(len(images), dtype=np.uint32)
+        for v in views:
+            shapes.engine.map(view_logits(shapes.engine, experiment, shapes.params, shapes.stats, size, ids, v), len(images), images)
+
+
+@contextmanager
+def ahead(tasks: Mapping[Any, Callable[[], None]]) -> Iterator[Callable[[Any], None]]:
+    """Does the tasks in order in a thread of its own while the block runs.
+
+    Gives a function that waits for the task of a name, and raises what it raised; for a name that has no task it returns at once.
+    Tasks that have not begun when the block ends are dropped.
+    """
+    pool = ThreadPoolExecutor(1, "compile ahead")
+    try:
+        futures = {name: pool.submit(task) for name, task in tasks.items()}
+        yield lambda name: futures[name].result() if name in futures else None
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,257 @@
+"""States kept at cycle ends, and what they are worth together: ensembles of their predictions, averages of their weights.
+
+Everything is chosen on the validation images. Nothing here changes the run's final network.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ..core.console import Quiet
+from ..core.experiment import Optimizer
+from ..core.snapshots import Snapshots, chosen
+from ..core.state import TrainState, Tree
+from ..distributed.hosts import leads
+from ..evaluation import calibration, metrics, predictions, tta
+from ..evaluation.evaluate import predict_views
+from ..train import batch_norm, optim
+from ..train.context import Setting
+from ..train.stage import cached_logits
+from . import checkpoint
+
+_log = logging.getLogger(__name__)
+
+EMA = "ema"
+"""Name of the moving average among the kept networks."""
+
+
+# ---- keeping ----
+
+
+def names(folder: str | Path) -> tuple[str, ...]:
+    """Names of the kept cycle ends of a run, oldest first; `stage-2-cycle-0001` is that of the second cycle of the third stage."""
+    found = (path.name.split("-") for path in snapshots(folder).glob("stage-*-cycle-*"))
+    return tuple("-".join(parts) for parts in sorted(found, key=lambda parts: (int(parts[1]), int(parts[3]))))
+
+
+def snapshots(folder: str | Path) -> Path:
+    """Where a run folder holds them."""
+    return Path(folder) / "snapshots"
+
+
+def keep(folder: str | Path, params: Tree, stats: Tree, facts: Mapping[str, Any], how: Snapshots) -> None:
+    """Keeps the network at a cycle's end, and deletes those that are no longer among the last or the best.
+
+    Args:
+        folder: of the run.
+        facts: "stage" and "cycle" by number, "step" updates done in the stage, "size", "accuracy", "loss".
+        how: nothing is done where it asks for none.
+    """
+    if not how:
+        return
+    name = f"stage-{facts['stage']}-cycle-{facts['cycle']:04d}"
+    checkpoint.save(snapshots(folder), name, {"params": params, "stats": stats}, facts)
+    there = known(folder)
+    wanted = chosen(list(there.values()), how)
+    for i, name in enumerate(there):
+        if i not in wanted:
+            shutil.rmtree(snapshots(folder) / name)
+
+
+def keep_average(folder: str | Path, state: TrainState, optimizer: Optimizer, size: int) -> None:
+    """Keeps the moving average of weights that a stage ends with, in place of that of the stage before, where one was asked for."""
+    if optimizer.ema:
+        params = state.params | optim.averaged(state.opt_state)
+        checkpoint.save(snapshots(folder), EMA, {"params": params, "stats": state.stats}, {"size": size})
+
+
+def known(folder: str | Path) -> dict[str, dict[str, Any]]:
+    """Names and facts of the kept cycle ends, oldest first. Damaged ones are logged and deleted."""
+    found = {}
+    for name in names(folder):
+        try:
+            found[name] = checkpoint.verify(snapshots(folder), name)
+        except checkpoint.Damaged as error:
+            _log.warning("%s; left out", error)
+            shutil.rmtree(snapshots(folder) / name)
+    return found
+
+
+def forget(folder: str | Path, stage: int, step: int) -> None:
+    """Deletes what was kept after `step` updates of a stage, where a run goes on from there."""
+    for name, facts in known(folder).items():
+        if (facts["stage"], facts["step"]) > (stage, step):
+            shutil.rmtree(snapshots(folder) / name)
+
+
+# ---- combining ----
+
+
+def forward_selection(loss: Callable[[tuple[int, ...]], float], count: int) -> tuple[int, ...]:
+    """The members chosen greedily: the best one alone, then whichever lowers the loss most, until none does. Source: Caruana et al. 2004.
+
+    >>> forward_selection(lambda members: abs(sum((5, 3, 4)[i] for i in members) - 9), 3)
+    (0, 2)
+    """
+    members: tuple[int, ...] = ()
+    lowest = np.inf
+    while len(members) < count:
+        losses = {i: loss((*members, i)) for i in range(count) if i not in members}
+        best = min(losses, key=lambda i: losses[i])
+        if not losses[best] < lowest and members:
+            break
+        members, lowest = (*members, best), losses[best]
+    return tuple(sorted(members))
+
+
+def greedy_average(loss: Callable[[tuple[int, ...]], float], alone: Sequence[float]) -> tuple[int, ...]:
+    """The members of a weight average, from the best to the worst, each kept if it lowers the loss. Source: Wortsman et al. 2022.
+
+    Args:
+        loss: of the average of these members; asked once for each member but the best.
+        alone: loss of each member by itself.
+
+    >>> greedy_average(lambda members: 1.0 if 2 in members else 0.1, [0.3, 0.2, 0.4])
+    (0, 1)
+    """
+    first, *rest = sorted(range(len(alone)), key=lambda i: alone[i])
+    members, lowest = (first,), alone[first]
+    for i in rest:
+        tried = tuple(sorted((*members, i)))
+        if (found := loss(tried)) < lowest:
+            members, lowest = tried, found
+    return members
+
+
+def average(trees: Sequence[Tree]) -> Tree:
+    """The mean of trees, taken in float64."""
+    return jax.tree.map(lambda *leaves: np.mean([np.asarray(x, np.float64) for x in leaves], 0).astype(leaves[0].dtype), *trees)
+
+
+class Predicted(NamedTuple):
+    """What a network, or several together, say of each split: name to probabilities [n, classes] of the plain view and of all views."""
+
+    plain: Mapping[str, np.ndarray]
+    mixed: Mapping[str, np.ndarray]
+
+
+def together(members: Sequence[Predicted]) -> Predicted:
+    """The mean of what the members say."""
+    return Predicted(*({split: np.mean([m[i][split] for m in members], 0, dtype=np.float64) for split in members[0].plain} for i in (0, 1)))
+
+
+def _predicted(setting: Setting, splits: Sequence[str], params: Tree, stats: Tree, size: int, name: str, ui: Quiet) -> Predicted:
+    """What a network says of these splits."""
+    how: dict[str, Any] = {"multi_label": setting.data.multi_label, "classes": len(setting.data.classes)}
+    params, stats = setting.engine.devices.replicate((params, stats))
+    seen = {}
+    for split in splits:
+        how["plain"] = cached_logits(setting, params, stats, size, split, ui)
+        title = f"{name}: {split}"
+        seen[split] = predict_views(setting.engine, setting.experiment, params, stats, setting.images[split], size, ui, title, **how)
+    return Predicted({split: v.plain for split, v in seen.items()}, {split: v.probabilities for split, v in seen.items()})
+
+
+def _keep_answers(setting: Setting, folder: Path, name: str, found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> None:
+    """Keeps what was said of each held-out example, so that networks can be compared as runs are."""
+    for split in found.plain if leads() else ():
+        kinds = (found.plain[split], found.mixed[split])[: 1 + (views > 1)]
+        said = [metrics.answers(metrics.log_odds(p, labels[split].ndim == 2), labels[split]) for p in kinds]
+        predictions.save(folder, split, setting.data.names[split], labels[split], said, name)
+
+
+def measures(found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> dict[str, dict[str, float]]:
+    """Loss, accuracy, calibration error and the like for each split, those of all views mixed under "tta_…"."""
+    out = {}
+    for split in found.plain:
+        kinds = (("", found.plain[split]), ("tta_", found.mixed[split]))[: 1 + (views > 1)]
+        each = (
+            (prefix, metrics.evaluate(p, labels[split]) | {"ece": calibration.reliability(p, labels[split]).error}) for prefix, p in kinds
+        )
+        out[split] = {prefix + name: value for prefix, row in each for name, value in row.items()}
+    return out
+
+
+def compare(setting: Setting, folder: str | Path, final: Mapping[str, Any], ui: Quiet) -> list[dict[str, Any]]:
+    """All that can be made of a run's kept networks, side by side, on the validation and the test images.
+
+    First the state after the last update, then the run's final network, the other cycle ends, the moving average of weights where there
+    is one; the ensembles of the last 2, 4, 8, … cycle ends, of all, and of those that validation chooses; the average of all weights, and
+    of those that validation chooses. Averaged weights have the batch statistics that were collected in training measured anew on the
+    training images. They are kept beside the cycle ends, and what each row says of every example beside the run's own answers.
+
+    Args:
+        final: measures of the run's final network for each split.
+
+    Returns:
+        rows {"name", "members": [names], "valid": measures, "test": measures or missing}.
+    """
+    facts, place, like = known(folder), snapshots(folder), {"params": setting.params, "stats": setting.stats}
+    there = tuple(facts)
+    if not there and not (place / EMA).is_dir():
+        return []
+    labels = {split: setting.data.labels[split] for split in ("valid", "test") if split in setting.images}
+    views, rows = tta.count(setting.experiment.evaluate, setting.experiment.augment), []
+
+    def predict(params: Tree, stats: Tree, size: int, name: str) -> Predicted:
+        return _predicted(setting, tuple(labels), params, stats, size, name, ui)
+
+    def loss(found: Predicted) -> float:
+        return metrics.evaluate(found.mixed["valid"], labels["valid"])["loss"]
+
+    def add(name: str, found: Predicted, members: Sequence[str] = ()) -> None:
+        rows.append({"name": name, "members": list(members)} | measures(found, labels, views))
+        _keep_answers(setting, Path(folder), name, found, labels, views)
+
+    size = facts[there[-1]]["size"] if there else checkpoint.verify(place, EMA)["size"]
+    weights = {name: checkpoint.restore(place, name, like) for name in there}
+    alone = {name: predict(**weights[name], size=facts[name]["size"], name=name) for name in there}
+    for name in (*there[-1:], *there[:-1]):
+        add(f"last ({name})" if name == there[-1] else name, alone[name])
+    rows.insert(min(len(rows), 1), {"name": "final network", "members": []} | {split: dict(final[split]) for split in labels})
+
+    # Groups that train on stored statistics need those: only what the members have collected is collected anew.
+    plans = [setting.plan.stages[i] for i in {len(setting.plan.stages) - 1, *(held["stage"] for held in facts.values())}]
+    collected = tuple({g for p in plans for g in p.collects})
+
+    def measured(members: Sequence[Tree], name: str) -> tuple[Predicted, Tree]:
+        whole = average(members)
+        params, stats = setting.engine.devices.replicate((whole["params"], whole["stats"]))
+        whole["stats"] = batch_norm.recalibrate(setting, params, stats, size, groups=collected, ui=ui)
+        return predict(whole["params"], whole["stats"], size, name), whole
+
+    def finish(name: str, title: str, found: Predicted, whole: Tree, members: Sequence[str]) -> None:
+        checkpoint.save(place, name, whole, {"size": size, "members": list(members)})
+        add(title, found, members)
+
+    if (place / EMA).is_dir():
+        found, whole = measured([checkpoint.restore(place, EMA, like)], "moving average")
+        finish("average-ema", "moving average of weights", found, whole, ())
+    if len(there) > 1:
+        seen = list(alone.values())
+        for k in (2**i for i in range(1, (len(there) - 1).bit_length())):
+            add(f"ensemble of the last {k}", together(seen[-k:]), there[-k:])
+        add("ensemble of all", together(seen), there)
+        picked = forward_selection(lambda members: loss(together([seen[i] for i in members])), len(there))
+        add("ensemble, chosen", together([seen[i] for i in picked]), [there[i] for i in picked])
+        tried: dict[tuple[int, ...], tuple[Predicted, Tree]] = {}
+
+        def mean_of(members: tuple[int, ...]) -> tuple[Predicted, Tree]:
+            if len(members) == 1:
+                return seen[members[0]], weights[there[members[0]]]
+            if members not in tried:
+                tried[members] = measured([weights[there[i]] for i in members], f"average of {len(members)}")
+            return tried[members]
+
+        everyone = tuple(range(len(there)))
+        finish("average-uniform", "average of all weights", *mean_of(everyone), there)
+        picked = greedy_average(lambda members: loss(mean_of(members)[0]), [loss(found) for found in seen])
+        finish("average-greedy", "average of weights, chosen", *mean_of(picked), [there[i] for i in picked])
+    return rows

@@ -1,0 +1,54 @@
+"""An experiment for another global batch, as when it moves to more devices and each of them keeps as many images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Literal
+
+from ..core.experiment import Experiment, Spread, Stage, require
+
+Rule = Literal["linear", "sqrt", "none"]
+
+
+def growth(rule: Rule, factor: float) -> float:
+    """What rates are multiplied with when the batch grows by a factor: the factor (linear), its square root, or 1.
+
+    Linear is for SGD, and wants a warm-up for large factors (Goyal et al. 2017, "Accurate, large minibatch SGD"); the square root is for
+    Adam (Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms").
+    """
+    return {"linear": factor, "sqrt": factor**0.5, "none": 1.0}[rule]
+
+
+def rescaled(experiment: Experiment, batch_size: int, rule: Rule = "linear") -> Experiment:
+    """The experiment with this global batch. Rates that are given grow by the rule; those that a finder finds are found for the new batch.
+
+    Batch sizes of stages grow as the experiment's does. Raises InputError when one would not be whole.
+
+    >>> from sgdr_jax import Experiment, Stage
+    >>> from sgdr_jax.datasets import Synthetic
+    >>> from sgdr_jax.models import ResNet18
+    >>> from sgdr_jax.schedules import Constant
+    >>> stage = Stage("all", lr=0.1, schedule=Constant(1))
+    >>> grown = rescaled(Experiment("x", data=Synthetic(), model=ResNet18(), batch_size=32, stages=(stage,)), 128)
+    >>> grown.batch_size, grown.stages[0].lr
+    (128, 0.4)
+    """
+    factor = Fraction(batch_size, experiment.batch_size)
+    times = growth(rule, float(factor))
+
+    def grown(stage: Stage) -> Stage:
+        size = None if stage.batch_size is None else stage.batch_size * factor
+        whole = size is None or size.denominator == 1
+        require(whole, f'stage "{stage.name}": batch_size', stage.batch_size, f"{factor} times that is not whole; choose another")
+        return replace(stage, batch_size=None if size is None else int(size), lr=_rates(stage.lr, times))
+
+    return replace(experiment, batch_size=batch_size, stages=tuple(grown(stage) for stage in experiment.stages))
+
+
+def _rates(lr: object, times: float) -> object:
+    if isinstance(lr, tuple):
+        return tuple(rate * times for rate in lr)
+    if isinstance(lr, Spread):
+        return Spread(lr.lo * times, lr.hi * times)
+    return lr * times if isinstance(lr, int | float) else lr

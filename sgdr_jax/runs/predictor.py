@@ -1,0 +1,231 @@
+"""A finished run opened again: its network, its classes, and predictions for any images."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core.console import Quiet
+from ..core.experiment import Experiment, require
+from ..core.rng import key_for
+from ..core.serialization import from_json
+from ..core.state import Tree
+from ..core.types import InputError
+from ..data.load import decode, load
+from ..data.loader import Images, free, images
+from ..data.placement import residence
+from ..datasets.files import is_image
+from ..evaluation.calibration import scaled
+from ..evaluation.evaluate import Views, predict_views
+from ..train.programs import Engine, engine
+from . import checkpoint
+from .folder import read
+
+
+class Trained(NamedTuple):
+    """The final network of a run.
+
+    Attributes:
+        experiment: that made it.
+        engine: compiled programs.
+        params, stats: the network.
+        size: side in pixels that it was last trained at.
+        classes: names, in label order.
+        channels: of the images that it takes.
+        canvas: side in pixels at which its images were stored.
+        multi_label: whether an image can have several classes.
+        data: fingerprint of the dataset that the run saw; "" for a run of an earlier version.
+        temperatures: fitted to the validation images: of the plain view ("plain"), and of all views mixed ("tta") where there are more.
+    """
+
+    experiment: Experiment
+    engine: Engine
+    params: Tree
+    stats: Tree
+    size: int
+    classes: tuple[str, ...]
+    channels: int
+    canvas: int
+    multi_label: bool
+    data: str
+    temperatures: Mapping[str, float]
+
+    def label(self, row: np.ndarray) -> str:
+        """Name of the likeliest class of a row of probabilities; for multi-label data all classes above a half, joined by spaces."""
+        if self.multi_label:
+            return " ".join(c for c, p in zip(self.classes, row, strict=True) if p > 0.5)
+        return self.classes[int(row.argmax())]
+
+    def true_label(self, label: np.ndarray) -> str:
+        """Name of a label, an index or a row of zeros and ones, in the form of `label`."""
+        return self.label(label) if self.multi_label else self.classes[int(label)]
+
+
+def open_trained(folder: str | Path, name: str = "") -> Trained:
+    """Opens a run folder. Raises InputError when it is none, or its run has not finished.
+
+    Args:
+        folder: of the run.
+        name: of a network that was kept at a cycle's end, or of an average of weights; "" for the final network.
+    """
+    run = read(folder)
+    experiment = from_json(run.config)
+    require(isinstance(experiment, Experiment), "config.json", str(folder), "name the folder of a run")
+    if not (run.path / "final").is_dir():
+        if run.summary:
+            raise InputError(f"run folder {folder} has kept no network; run its sweep in another --dir with --keep final")
+        raise InputError(f"run folder {folder} holds no final network; finish the run with `sgdr-jax train FILE --run {folder} --resume`")
+    facts = _facts(run.path, "final")
+    arrays, place, temperatures = "final", run.path, run.summary.get("calibration", {}).get("valid", {})
+    if name:
+        arrays, place, temperatures = name, run.path / "snapshots", {}  # those of the final network would not fit
+        there = sorted(path.name for path in place.iterdir() if path.name != "ema") if place.is_dir() else []
+        known = f"the run has kept {', '.join(there)}" if there else "the run has kept no snapshots"
+        require(name in there, "network", name, f"{known}; leave it out for the final network")
+        facts |= {"size": _facts(place, name)["size"]}
+    network = experiment.model.build(len(facts["classes"]), facts["channels"]).normalised(facts["mean"], facts["std"])
+    programs = engine(experiment, network)
+    params, stats = network.init(key_for(experiment.seed, "init"))
+    found = checkpoint.restore(place, arrays, {"params": params, "stats": stats})
+    params, stats = programs.devices.hold((found["params"], found["stats"]))
+    return Trained(
+        experiment,
+        programs,
+        params,
+        stats,
+        facts["size"],
+        tuple(facts["classes"]),
+        facts["channels"],
+        facts["canvas"],
+        facts["multi_label"],
+        facts.get("data", ""),
+        {kind: fitted["temperature"] for kind, fitted in temperatures.items()},
+    )
+
+
+def _facts(place: Path, name: str) -> dict[str, Any]:
+    try:
+        return dict(checkpoint.verify(place, name))
+    except checkpoint.Damaged as error:
+        raise InputError(f"{error}; restore it, or run the experiment again") from error
+
+
+class Predictions(NamedTuple):
+    """Probabilities for the images that could be read.
+
+    Attributes:
+        paths: of those images.
+        probabilities: float32 [n, classes].
+        disagreement: share of each image's views that name another class than their mixture, [n].
+        bad: (path, reason) of the others.
+        views: number of views that were mixed.
+    """
+
+    paths: tuple[str, ...]
+    probabilities: np.ndarray
+    disagreement: np.ndarray
+    bad: tuple[tuple[str, str], ...]
+    views: int = 1
+
+
+def expand(paths: Sequence[str]) -> list[str]:
+    """Files as they are, folders as the image files below them, sorted. Raises InputError for a path that does not exist."""
+    found: list[str] = []
+    for name in paths:
+        path = Path(name)
+        require(bool(name) and path.exists(), "path", name, "there is no such file or folder; name image files, or folders of them")
+        inside = sorted(str(p) for p in path.rglob("*") if is_image(p)) if path.is_dir() else [str(path)]
+        require(bool(inside), "path", str(path), "name a folder that holds image files")
+        found += inside
+    return found
+
+
+def predict(net: Trained, paths: list[str], views: int | None = None, ui: Quiet | None = None, *, calibrated: bool = False) -> Predictions:
+    """Probabilities for image files.
+
+    Args:
+        paths: image files; those that cannot be read come back in `bad`.
+        views: augmented views beside the plain one; None as in the experiment, 0 for none.
+        ui: progress bars.
+        calibrated: at the temperature of `net`; raises InputError where its run fitted none.
+    """
+    ui, parts, bad, seen = ui or Quiet(), [], [], None
+    each = net.canvas**2 * net.channels
+    block = max(net.experiment.evaluate.tta_memory * 2**20 // each, 1)
+    for start in range(0, len(paths), block):
+        pixels, index, unread = decode(paths[start : start + block], net.canvas, net.channels)
+        bad += unread
+        if len(pixels):
+            ids = np.array([zlib.crc32(image.tobytes()) for image in pixels], np.uint32)  # an image's views do not depend on its company
+            feed = images(pixels, net.engine.devices, resident=False)
+            seen = _views(net, feed, views, ui, "predicting", ids=ids)
+            parts.append(([paths[start + i] for i in index.tolist()], seen.probabilities, seen.disagreement))
+    if seen is None:
+        return Predictions((), np.zeros((0, len(net.classes)), np.float32), np.zeros(0), tuple(bad))
+    found, probabilities, disagreement = zip(*parts, strict=True)
+    mixed, shares = np.concatenate(probabilities), np.concatenate(disagreement)
+    if calibrated:
+        mixed = scaled(mixed, temperature(net, seen.views), net.multi_label).astype(np.float32)
+    return Predictions(tuple(p for part in found for p in part), mixed, shares, tuple(bad), seen.views)
+
+
+def temperature(net: Trained, views: int) -> float:
+    """The temperature that the run fitted for so many views. Raises InputError where it fitted none."""
+    kind = "tta" if views > 1 else "plain"
+    found = net.temperatures.get(kind)
+    require(found is not None, "--calibrated", True, f"the run fitted no temperature for {views} views; leave it out, or train anew")
+    assert found is not None
+    return found
+
+
+class Evaluation(NamedTuple):
+    """A split of a run's own data seen by its network.
+
+    Attributes:
+        views: predictions and measures.
+        names: of the images.
+        labels: int [n] or float [n, classes].
+    """
+
+    views: Views
+    names: tuple[str, ...]
+    labels: np.ndarray
+
+
+def usual_split(net: Trained) -> str:
+    """The validation images or, after a refit, which has trained on those, the test images where the data has any."""
+    return "test" if net.experiment.refit and "test" in net.experiment.data.open().labels else "valid"
+
+
+def evaluate_split(net: Trained, split: str, views: int | None = None, ui: Quiet | None = None) -> Evaluation:
+    """Evaluates a split of the run's own data. Raises InputError when there is no such split, and for the validation images after a
+    refit: the network has trained on them."""
+    ui = ui or Quiet()
+    source = net.experiment.data.open()
+    require(split in source.labels, "split", split, f"the data has {', '.join(source.labels)}")
+    fix = "after a refit the network has trained on these images too; use test, or read what they chose in summary.json"
+    require(not (net.experiment.refit and split == "valid"), "split", split, fix)
+    require(tuple(source.classes) == net.classes, "data", list(source.classes), f"the run was trained on {list(net.classes)}")
+    if net.data not in ("", source.fingerprint):
+        ui.say(f"the data have changed since the run: other images are held out, and some of {split} may have been trained on")
+    how = net.experiment
+    data = load(
+        source, canvas=net.canvas, channels=net.channels, only=split, images=how.images, max_bad_share=how.max_bad_share, say=ui.say
+    )
+    resident, _ = residence(how.images, -(-data.bytes // net.engine.devices.count), data.kept, device=free(net.engine.devices))
+    feed = images(data.images[split], net.engine.devices, resident)
+    seen = _views(net, feed, views, ui, f"evaluating {split}", labels=data.labels[split])
+    return Evaluation(seen, data.names[split], data.labels[split])
+
+
+def _views(net: Trained, feed: Images, views: int | None, ui: Quiet, title: str, **more: Any) -> Views:
+    experiment = net.experiment
+    if views is not None:
+        experiment = dataclasses.replace(experiment, evaluate=dataclasses.replace(experiment.evaluate, tta_views=views))
+    more |= {"multi_label": net.multi_label, "classes": len(net.classes)}
+    return predict_views(net.engine, experiment, net.params, net.stats, feed, net.size, ui, title, **more)

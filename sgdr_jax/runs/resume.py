@@ -1,0 +1,77 @@
+"""Checkpoints of a run: what one says besides its arrays, saved by the first host, read back by all."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ..core.state import TrainState
+from ..distributed.hosts import leads, together, told
+from ..distributed.mesh import readable
+from ..train.context import Setting
+from ..train.loop import Best, Score
+from . import checkpoint, ensemble
+from .folder import Logbook
+
+
+class Memory(NamedTuple):
+    """What a checkpoint says besides its arrays; JSON data, so that it can be read before the arrays are.
+
+    Attributes:
+        stage, step: position: updates done in that stage.
+        lr: peak rates of the stage, found or given.
+        lowest, stale, stopped: see `loop.Standing`.
+        best: accuracy, loss, stage and cycle of the best state, and the highest accuracy, or None before the first validation.
+        seconds: spent in the stage so far.
+        stages: summaries of the finished stages.
+        lowered: see `loop.Standing`; None before the first cycle's end.
+    """
+
+    stage: int
+    step: int
+    lr: list[float]
+    lowest: float | None
+    stale: int
+    stopped: str
+    best: list[float] | None
+    seconds: float
+    stages: list[dict[str, Any]]
+    lowered: list[Any] | None = None
+
+
+def save(folder: Path, name: str, arrays: Any, facts: dict[str, Any]) -> None:
+    """Saves a checkpoint from host 0; all hosts bring what they hold of it."""
+    whole = jax.tree.map(readable, arrays)
+    together(partial(checkpoint.save, folder, name, whole, facts) if leads() else lambda: None)
+
+
+def restore(setting: Setting, folder: Path, memory: Memory, like: TrainState) -> tuple[TrainState, Best | None]:
+    """The arrays of the checkpoint that `memory` was read with; `like` gives the structure of the stage's state."""
+    nets = {"params": like.params, "stats": like.stats} if memory.best else {}
+    name = checkpoint.step_name(memory.stage, memory.step)
+    shapes = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), {"state": like._asdict(), "best": nets})
+    read = partial(checkpoint.restore, folder / "checkpoints", name, shapes)
+    arrays = setting.engine.devices.hold(told(together(read if leads() else lambda: shapes)))
+    best = None
+    if memory.best:
+        accuracy, loss, stage, cycle, highest = memory.best
+        best = Best(Score(accuracy, loss), arrays["best"]["params"], arrays["best"]["stats"], int(stage), int(cycle), highest)
+    return TrainState(**arrays["state"]), best
+
+
+def newest(setting: Setting, book: Logbook) -> Memory | None:
+    """Where the newest good checkpoint stands, after dropping the rows that came after it; None to start from the beginning."""
+    found = checkpoint.latest(book.path / "checkpoints")
+    if not found:
+        ensemble.forget(book.path, 0, 0)
+        book.truncate_after(setting.experiment.stages[0].name, 0)
+        return None
+    memory = Memory(**{name: found.metadata[name] for name in Memory._fields if name in found.metadata})  # older ones have more
+    name = setting.experiment.stages[memory.stage].name
+    book.truncate_after(name, memory.step)
+    ensemble.forget(book.path, memory.stage, memory.step)
+    return memory

@@ -1,0 +1,308 @@
+"""The recipe: stages folded over one network, each from the best state so far, with everything kept in a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ..core.console import Quiet
+from ..core.experiment import Experiment, Find
+from ..core.plan import StagePlan, as_csv, describe, ratios
+from ..core.serialization import config_hash, to_json
+from ..core.state import Network, TrainState
+from ..core.types import InputError
+from ..distributed.compilation_cache import compiled
+from ..distributed.hosts import leads, led, same, several, together
+from ..report import run_plots
+from ..schedules.plateau import Lowered
+from ..train import batch_norm
+from ..train.context import Setting, prepare
+from ..train.loop import Best, Leeway, Standing, Work, fit
+from ..train.stage import StageRun, find_lr, first_state, hyper_rows, open_stage, stage_batches
+from . import checkpoint, ensemble, finalize, refit
+from . import resume as memory
+from .bystander import Bystander
+from .compile_ahead import ahead, rehearse, rehearse_evaluation
+from .folder import Logbook, check_run, open_run, read, read_summary
+from .resume import Memory
+
+
+def _stage_summary(book: Logbook, p: StagePlan, seconds: float, standing: Standing, *, keep_best: bool) -> dict[str, Any]:
+    """A finished stage in numbers, from the rows it logged; validation figures, where there are any, are those of its best cycle."""
+    rows = [row for row in book.rows() if row["stage"] == p.stage.name]
+    losses = [row["loss"] for row in rows if row["kind"] == "train"]
+    evals = [row for row in rows if row["kind"] == "eval"]
+    if not losses or (standing.best and not evals):
+        raise InputError(f"run folder {book.path} has lost its rows of stage {p.stage.name!r} in metrics.jsonl; use another --run")
+    best = standing.best if standing.best and standing.best.stage == p.index else None
+    highest = max(evals, key=lambda row: (row["accuracy"], -row["loss"]), default={"loss": None, "accuracy": None})
+    at = best.score._asdict() if best else highest
+    return {
+        "name": p.stage.name,
+        "size": p.size,
+        "epochs": len(losses) / p.steps_per_epoch,
+        "steps": len(losses),
+        "seconds": seconds,
+        "train_loss": float(np.mean(losses[-p.steps_per_epoch :])),
+        "valid_loss": at["loss"],
+        "valid_accuracy": at["accuracy"],
+        "lr": list(standing.lr),
+        "kept": best is not None or not evals,
+        "cycles": 1 + (best.cycle if best and keep_best else int(p.table.cycle[len(losses) - 1])),
+        "stopped": standing.stopped,
+    }
+
+
+def _choose_lr(setting: Setting, p: StagePlan, stage: StageRun, done: list[dict[str, Any]], book: Logbook, ui: Quiet) -> tuple[float, ...]:
+    """The stage's peak rates: as given, as in the stage before, or found and recorded."""
+    if p.lr is not None:
+        return p.lr
+    if p.stage.lr is None:
+        return tuple(done[-1]["lr"])
+    find = p.stage.lr
+    assert isinstance(find, Find)
+    curve = find_lr(setting, p, stage, find, ui)
+    book.write_finder(p.stage.name, dataclasses.asdict(curve))
+    rates = tuple(curve.chosen * share for share in ratios(dataclasses.replace(find, ratio=curve.ratio), p.trained))
+    ui.say(f"  lr {', '.join(f'{g} {r:.2e}' for g, r in zip(p.trained, rates, strict=True))} by rule {curve.rule}: {curve.verdict}")
+    if curve.confidence < 0.5:
+        ui.say(f"  only {curve.confidence:.0%} of the finder's orders agree on that rate within a factor of 3; lr.orders asks for more")
+    return rates
+
+
+def _keeping(
+    setting: Setting, p: StagePlan, book: Logbook, done: list[dict[str, Any]], spent: Callable[[], float]
+) -> tuple[Callable[[dict[str, Any]], None], Callable[[TrainState, Standing], None]]:
+    """How a stage keeps its rows and its checkpoints: the `log` and `save` of `loop.Work`."""
+
+    def log(row: dict[str, Any]) -> None:
+        extra = {"stage": p.stage.name, "stage_index": p.index, "epoch": row["step"] / p.steps_per_epoch, "seconds": spent()}
+        if "lr" in row:
+            row = row | {"lr": dict(zip(p.trained, row["lr"], strict=True))}
+        book.append(row := row | extra)
+        if row["kind"] == "eval":
+            setting.watch(row)
+
+    def save(state: TrainState, standing: Standing) -> None:
+        if not setting.due():
+            return
+        b = standing.best
+        facts = Memory(
+            stage=p.index,
+            step=int(state.step),
+            lr=list(standing.lr),
+            lowest=float(standing.lowest) if np.isfinite(standing.lowest) else None,
+            stale=standing.stale,
+            stopped=standing.stopped,
+            best=[b.score.accuracy, b.score.loss, b.stage, b.cycle, b.highest] if b else None,
+            seconds=spent(),
+            stages=done,
+            lowered=list(standing.lowered) if np.isfinite(standing.lowered.best) else None,
+        )
+        arrays = {"state": state._asdict(), "best": {"params": b.params, "stats": b.stats} if b else {}}
+        folder = book.path / "checkpoints"
+        memory.save(folder, checkpoint.step_name(p.index, int(state.step)), arrays, facts._asdict())
+        if leads():
+            checkpoint.prune(folder, keep=2)  # one to go on from, one in case it is damaged
+
+    return log, save
+
+
+def run_stage(
+    setting: Setting,
+    p: StagePlan,
+    now: Network,
+    best: Best | None,
+    found: Memory | None,
+    done: list[dict[str, Any]],
+    book: Logbook,
+    ui: Quiet,
+) -> tuple[Network, Best | None]:
+    """Runs one stage from `now`, or from a checkpoint of it when `found` speaks of this stage; appends its summary to `done`."""
+    began = time.perf_counter() - (found.seconds if found else 0.0)
+
+    def spent() -> float:
+        return time.perf_counter() - began
+
+    ui.say(f"[bold]{p.stage.name}[/bold]: {p.steps} updates at {p.size_text} px, trains {', '.join(p.trained)}")
+    copy = setting.engine.devices.hold
+    first, standing, restored = 0, Standing(best), None
+    if found:
+        restored, best = memory.restore(setting, book.path, found, first_state(setting.engine, p, now.params, now.stats))
+        now = now._replace(params=copy(restored.params), stats=copy(restored.stats))
+        lowest, lowered = np.inf if found.lowest is None else found.lowest, Lowered(*found.lowered) if found.lowered else Lowered()
+        first, standing = found.step, Standing(best, lowest, found.stale, found.stopped, lowered)
+    elif p.stage.recalibrate:
+        now = _recalibrated(setting, p, now, book, ui)
+    stage = open_stage(setting, p, now.params, now.stats, ui)
+    state = restored or stage.state
+    standing = standing._replace(lr=tuple(found.lr) if found else _choose_lr(setting, p, stage, done, book, ui))
+    log, save = _keeping(setting, p, book, done, spent)
+    if first < p.steps and not standing.stopped:
+        with ui.bar(p.stage.name, p.steps - first) as tick:
+            keep = partial(_snapshot, setting, p, book)
+            work = Work(stage.updates, stage.validate, log, save, lambda _, loss: tick(1, note=f"loss {loss:.3f}"), keep, setting.leave)
+            batches = stage_batches(setting, p, first, p.steps)
+            state, standing = fit(
+                state,
+                standing,
+                work,
+                hyper=hyper_rows(setting, p, standing.lr),
+                batches=batches,
+                cycle=p.table.cycle,
+                copy=copy,
+                stage=p.index,
+                first=first,
+                patience=p.stage.patience,
+                plateau=p.table.plateau,
+                save_every=setting.experiment.checkpoint_steps,
+                leeway=Leeway(setting.experiment.leeway, len(setting.data.labels.get("valid", ())) or 1),
+                span=stage.span,
+            )
+    if leads():
+        ensemble.keep_average(book.path, state, p.optimizer, p.size)
+    done.append(led(lambda: _stage_summary(book, p, spent(), standing, keep_best=setting.experiment.keep_best)))
+    judged = f"validation loss {done[-1]['valid_loss']:.4f}, accuracy {done[-1]['valid_accuracy']:.4f}" if stage.validate else "trained"
+    ui.say(f"  {judged}" + (f"; stopped: {standing.stopped}" if standing.stopped else ""))
+    best = standing.best
+    if setting.experiment.keep_best and best is not None:
+        if best.stage != p.index:
+            verdict = "clearly worse" if setting.experiment.leeway else "not better"
+            ui.say(f"  {verdict} than stage {setting.experiment.stages[best.stage].name!r} on the validation images: undone")
+        return Network(copy(best.params), copy(best.stats), setting.plan.stages[best.stage].size), best
+    return Network(copy(state.params), copy(state.stats), p.size), best
+
+
+def _recalibrated(setting: Setting, p: StagePlan, now: Network, book: Logbook, ui: Quiet) -> Network:
+    """The network with its batch statistics measured at the stage's size; how far they moved is kept as a row."""
+    groups = p.stage.recalibrate if isinstance(p.stage.recalibrate, tuple) else None
+    stats = batch_norm.recalibrate(setting, now.params, now.stats, p.size, groups=groups, ui=ui)
+    moved = batch_norm.drift(now.stats, stats)
+    book.append({"kind": "bn", "stage": p.stage.name, "step": 0, "drift": moved})
+    ui.say("  batch statistics measured; moved by " + ", ".join(f"{g} {shift:.2f} sd" for g, (shift, _) in moved.items() if shift))
+    return now._replace(stats=stats)
+
+
+def _snapshot(setting: Setting, p: StagePlan, book: Logbook, state: TrainState, row: dict[str, Any]) -> None:
+    """Keeps the network at a cycle's end, where the experiment asks for snapshots."""
+    facts = {"stage": p.index, "size": p.size} | {name: row[name] for name in ("cycle", "step", "accuracy", "loss")}
+    if leads():
+        ensemble.keep(book.path, state.params, state.stats, facts, setting.experiment.snapshots)
+
+
+def _stages(
+    setting: Setting, book: Logbook, ui: Quiet, *, resume: bool, compile_ahead: bool | None
+) -> tuple[Network, list[dict[str, Any]]]:
+    """Runs all stages, or those that are left; gives the best network, or the last one without `keep_best`, and the stages' summaries."""
+    rows = [describe(p) for p in setting.plan.stages]
+    book.write_plan("\n\n".join("\n".join(f"{k:>20}  {v}" for k, v in row.items()) for row in rows) + "\n", as_csv(setting.plan))
+    book.write_rejected(setting.data.bad)
+    newest = led(lambda: memory.newest(setting, book)) if resume else None
+    found = Memory(*newest) if newest else None
+    now, best, done = Network(setting.params, setting.stats, setting.plan.largest_size), None, list(found.stages) if found else []
+    plans = setting.plan.stages[found.stage if found else 0 :]
+    with ahead(_rehearsals(setting, plans, compile_ahead)) as ready:
+        for p in plans:
+            ready(p.index)
+            now, best = run_stage(setting, p, now, best, found, done, book, ui)
+            found = None
+        ready("evaluation")
+    return now, done
+
+
+def _refitted(setting: Setting, done: list[dict[str, Any]], book: Logbook, ui: Quiet, how: dict[str, Any]) -> Network:
+    """The network trained once more on every image as the stages turned out best; its own run folder lies in that of the run."""
+    ui.say("[bold]refit[/bold]: once more on the training and the held-out images together, as those chose")
+    again = refit.settled(setting.experiment, done)
+    fresh = prepare(again, ui)._replace(due=setting.due, leave=setting.leave)
+    folder = book.path / "refit"
+    opened = partial(open_run, folder, to_json(again), config_hash(again), **how | {"resume": True})
+    with together(opened if leads() else partial(Bystander, folder)) as inner:
+        network, stages = _stages(fresh, inner, ui, resume=True, compile_ahead=False)
+        inner.write_summary({"stages": stages, "size": network.size, "seconds": sum(stage["seconds"] for stage in stages)})
+    return network
+
+
+def run(
+    experiment: Experiment,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    experiment_file: str | Path | None = None,
+    ui: Quiet | None = None,
+    compile_ahead: bool | None = None,
+    prepared: Callable[[Experiment], Setting] | None = None,
+    pictures: bool = True,
+    network: bool = True,
+) -> dict[str, Any]:
+    """Runs an experiment from data to final numbers, keeping everything in a run folder.
+
+    Args:
+        experiment: what to run.
+        folder: the run folder; must be new, or hold this experiment when `resume` is set.
+        resume: go on from the newest good checkpoint in the folder; ends with the numbers of an uninterrupted run.
+        experiment_file: named in environment.json.
+        ui: progress bars; silent by default.
+        compile_ahead: compile the next stages while one trains; None does where the device is not the processor that compiles.
+        prepared: makes the experiment ready to run, in place of `prepare`.
+        pictures: draw the run's pictures at its end.
+        network: keep the final network.
+
+    Returns:
+        The summary that is also kept as summary.json: stages, validation and test figures, seconds, what was
+        compiled meanwhile by this process.
+
+    Raises:
+        InputError: for bad input, before anything is written where possible.
+    """
+    ui, began, before = ui or Quiet(), time.perf_counter(), compiled()
+    held = led(lambda: check_run(folder, to_json(experiment), config_hash(experiment), resume=resume))
+    if resume and (finished := led(lambda: read_summary(folder))):
+        ui.say("this run has finished already")
+        return finished
+    setting = prepared(experiment) if prepared else prepare(experiment, ui)
+    same("the experiments", config_hash(experiment))
+    if held:
+        led(lambda: _check_weights(folder, setting.loaded.record()))
+    loaded = time.perf_counter() - began
+    names = [str(device) for device in setting.engine.devices.mesh.devices.flat]
+    how: dict[str, Any] = {"resume": resume, "experiment_file": experiment_file, "devices": names, "weights": setting.loaded.record()}
+    opened = partial(open_run, folder, to_json(experiment), config_hash(experiment), **how)
+    with together(opened if leads() else partial(Bystander, folder)) as book:
+        chosen, done = _stages(setting, book, ui, resume=resume, compile_ahead=compile_ahead)
+        final = _refitted(setting, done, book, ui, how) if experiment.refit else chosen
+        if network:
+            finalize.keep(setting, final, book)
+        summary = finalize.conclude(setting, {"valid": chosen, "test": final}, done, book, ui, loaded)
+        summary["compiled"] = (compiled() - before)._asdict()
+        summary["seconds"] = time.perf_counter() - began
+        book.write_summary(summary)
+        if pictures and leads():
+            run_plots.pictures(book.path)
+    return summary
+
+
+def _check_weights(folder: str | Path, now: dict[str, Any]) -> None:
+    """Refuses to go on with a run that began with another weights file, or with other mean and std of the images."""
+    was = read(folder).environment.get("weights") or {}
+    for name in ("sha256", "mean", "std"):
+        if json.dumps(was.get(name)) != json.dumps(now.get(name)):
+            change = f"{name} {was.get(name)} of {was.get('origin')}, now {now.get(name)} of {now.get('origin')}"
+            raise InputError(f"run folder {folder} began with other weights ({change}); give the same file, or use another --run")
+
+
+def _rehearsals(setting: Setting, plans: Sequence[StagePlan], wanted: bool | None) -> dict[Any, Callable[[], None]]:
+    """What to compile ahead: every stage after the first, which begins at once, and the final evaluation."""
+    # A processor that trains has no time to spare for compiling: there it makes nothing faster.
+    if not ((jax.default_backend() != "cpu" and not several()) if wanted is None else wanted):
+        return {}
+    stages = {p.index: partial(rehearse, setting, p) for p in plans[1:]}
+    return stages | {"evaluation": partial(rehearse_evaluation, setting, plans[-1].size)}

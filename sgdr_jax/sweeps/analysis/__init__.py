@@ -1,0 +1,1 @@
+"""What a sweep has found: paired comparisons, intervals, pictures."""

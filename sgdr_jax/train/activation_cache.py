@@ -1,0 +1,141 @@
+"""The activation cache: what enters the lowest trained group, computed once, kept on disk under a hash of everything it depends on."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ..core.paths import cache_folder
+from ..core.serialization import to_json
+from ..core.types import Augmentation
+
+
+def tree_digest(tree: Any) -> str:
+    """SHA-256 over names, shapes, types and bytes of all arrays of a tree.
+
+    Example:
+        >>> tree_digest({"a": np.zeros(2)}) == tree_digest({"a": np.zeros(3)})
+        False
+    """
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def cache_key(
+    *,
+    images: np.ndarray,
+    split: str,
+    body: Any,
+    model: Any,
+    normalisation: tuple[list[float], list[float]],
+    start: str,
+    size: int,
+    dtype: Any,
+    augmentations: tuple[Augmentation, ...],
+    views: int,
+    draw: tuple[Any, ...],
+) -> str:
+    """Twenty hex digits over everything that the activations depend on; a change in any one misses the cache.
+
+    Args:
+        images: of the split: their pixels, or digests of them.
+        split: its name.
+        body: parameters and statistics of the frozen groups.
+        model: the model's configuration, for what the parameters do not show.
+        normalisation: mean and std of the images, which come with the weights.
+        start: group that the activations enter.
+        size: side in pixels that the network sees.
+        dtype: of the network's arithmetic.
+        augmentations: of the cached views, () for plain images.
+        views: number of augmented copies, 0 for plain images.
+        draw: (seed, stage, strength) of the views' randomness; () for plain images.
+    """
+    facts = [
+        split,
+        to_json(model),
+        normalisation,
+        start,
+        size,
+        str(dtype),
+        to_json(augmentations),
+        views,
+        list(draw),
+        _code(),
+        jax.__version__,
+        jax.default_backend(),
+    ]
+    parts = (tree_digest({"images": images}), tree_digest(body), json.dumps(facts, sort_keys=True))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:20]
+
+
+@functools.cache
+def _code() -> str:
+    """SHA-256 over the sources that turn images into activations, so that a changed kernel or layer misses the cache."""
+    here = Path(__file__).parents[1]
+    files = sorted([*here.glob("augment/*.py"), *here.glob("models/*.py")])
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def cached(
+    key: str, compute: Callable[[], np.ndarray], folder: Path | None = None, limit: int = 8 << 30, everywhere: Callable[[bool], bool] = bool
+) -> tuple[np.ndarray, bool]:
+    """The array kept under `key`, computed and kept if it is not there; a damaged file is computed anew.
+
+    Args:
+        key: from `cache_key`.
+        compute: makes the array.
+        folder: where arrays are kept; None for `cache_folder()/activations`.
+        limit: bytes that the folder may hold; the files unused for longest are removed.
+        everywhere: whether what is so here is so on all hosts that compute together.
+
+    Returns:
+        (array, whether it was found).
+    """
+    folder = folder or cache_folder() / "activations"
+    path = folder / f"{key}.npy"
+    try:
+        with open(path, "rb") as file:  # not np.load, which would open zip archives too
+            array = np.lib.format.read_array(file, allow_pickle=False)
+        os.utime(path)
+        found = array.view(jax.dtypes.bfloat16) if array.dtype.kind == "V" else array  # .npy knows bfloat16 only as two bytes
+    except (OSError, ValueError, EOFError):
+        found = None
+    if everywhere(found is not None) and found is not None:
+        return found, True
+    array, part = compute(), None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
+            part = Path(file.name)
+            np.save(file, array, allow_pickle=False)
+        part.replace(path)
+        _trim(folder, limit)
+    except OSError:  # a full or read-only disk costs the next run some time, not this run its result
+        if part:
+            with suppress(OSError):
+                part.unlink()
+    return array, False
+
+
+def _trim(folder: Path, limit: int) -> None:
+    """Removes the files that went unused for longest until the rest fits `limit` bytes."""
+    files = sorted(((f.stat().st_mtime, f.stat().st_size, f) for f in folder.glob("*")), reverse=True)
+    total = 0
+    for _, size, file in files:
+        total += size
+        if total > limit:
+            file.unlink(missing_ok=True)

@@ -1,0 +1,184 @@
+"""Batch normalisation's stored statistics: measured exactly on a set of images, and how far they have moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..core.console import Quiet
+from ..core.state import Tree
+from ..core.types import Model
+from ..data.sampler import Batch
+from ..models.base import ChainModel
+from ..models.chain import Network
+from .context import Setting
+
+CHUNK = 8192
+"""Examples whose own statistics are on the host at once."""
+DEAD = 1e-3
+"""Added to variances that are compared, so that channels without any variation do not count."""
+
+
+def recalibrate(
+    setting: Setting,
+    params: Tree,
+    stats: Tree,
+    size: int,
+    *,
+    groups: tuple[str, ...] | None = None,
+    memory: int = 2 << 30,
+    ui: Quiet | None = None,
+) -> Tree:
+    """The statistics of a network with each layer's mean and variance measured on all training images, as prediction would see them.
+
+    A layer is measured with all layers before it at their own measured statistics, so the result depends on the set of images alone: not
+    on their order, the batch size or the statistics before. Block by block, as many times as the block has layers: each time one more of
+    them is exact. What leaves a block is kept where it fits. The variance is that of the population (n, not n - 1).
+
+    Args:
+        params, stats: the network.
+        size: side in pixels that the network sees; images are plain.
+        groups: layer groups whose statistics are measured; None for all.
+        memory: bytes that kept activations may take; what does not fit is computed again from the images.
+        ui: progress bar.
+
+    Returns:
+        New statistics of all groups, on the devices; those of other groups as they were.
+    """
+    run, images, model = setting.engine, setting.images["train"], setting.experiment.model
+    chain = by_block(model, run.network, len(setting.data.classes), setting.data.channels)
+    own = owners(model, chain)
+    p, s = _apart(params, chain, own, 0), _apart(stats, chain, own, 1)
+    layers = {name: _count(s[name]) if groups is None or own[name] in groups else 0 for name in chain.groups}
+    left = sum(layers.values())
+    measured = run.devices.compile_map(_measured(chain, run.dtype), static_argnames=("start", "name"))
+    forward = run.devices.compile_map(_forward(chain, run.dtype), static_argnames=("start", "stop"))
+    kept: np.ndarray | None = None  # what enters the block `start`, of all images; None: start from the images
+    start = chain.groups[0]
+
+    def rows(program: Callable[[Any], jax.Array], first: int, count: int) -> np.ndarray:
+        def each(batch: Batch, x: Any) -> jax.Array:
+            return program(run.plain(x, size=size) if kept is None else run.devices.scatter(kept[first + batch.index]))
+
+        return run.map(each, count, images if kept is None else None, None, first)
+
+    with (ui or Quiet()).bar("batch statistics", left) as tick:
+        for name, stop in zip(chain.groups, (*chain.groups[1:], None), strict=True):
+            for _ in range(layers[name]):
+                parts = [
+                    rows(lambda x: measured(p, s, x, start=start, name=name), first, min(CHUNK, len(images) - first))  # noqa: B023
+                    for first in range(0, len(images), CHUNK)
+                ]
+                s |= {name: run.devices.replicate(_merge(parts, s[name]))}
+                tick(1)
+            left -= layers[name]
+            if left and stop:
+                spec = jax.eval_shape(forward, p, s, _spec(kept, images, size, run), start=start, stop=stop)
+                if spec.size // spec.shape[0] * spec.dtype.itemsize * len(images) <= memory:
+                    kept = rows(lambda x: forward(p, s, x, start=start, stop=stop), 0, len(images))  # noqa: B023
+                    start = stop
+    return _together(s, own)
+
+
+def _spec(kept: np.ndarray | None, images: Any, size: int, run: Any) -> jax.ShapeDtypeStruct:
+    """Shape of a batch on its way into the network."""
+    if kept is not None:
+        return jax.ShapeDtypeStruct((run.batch_size, *kept.shape[1:]), kept.dtype)
+    return jax.ShapeDtypeStruct((run.batch_size, size, size, images.pixels.shape[-1]), jnp.float32)
+
+
+def _measured(chain: Network, dtype: Any) -> Callable[..., jax.Array]:
+    def measured(params: Tree, stats: Tree, x: jax.Array, start: str, name: str) -> jax.Array:
+        """The statistics of block `name` for each example, [b, all of them], from what enters `start`."""
+        after = chain.groups.index(name) + 1
+        stop = chain.groups[after] if after < len(chain.groups) else None
+        found = chain.apply(params, stats, x, start=start, stop=stop, measure=(name,), dtype=dtype)[1][name]
+        return jnp.concatenate(jax.tree.leaves(found), axis=1)
+
+    return measured
+
+
+def _forward(chain: Network, dtype: Any) -> Callable[..., jax.Array]:
+    def forward(params: Tree, stats: Tree, x: jax.Array, start: str, stop: str) -> jax.Array:
+        return chain.apply(params, stats, x, start=start, stop=stop, dtype=dtype)[0]
+
+    return forward
+
+
+def _merge(parts: list[np.ndarray], like: Tree) -> Tree:
+    """Statistics of all examples from their own, rows of the leaves of `like` side by side: the mean of the means, and the mean of the
+    variances plus the variance of the means; in float64, then as precise as `like`."""
+    leaves, structure = jax.tree.flatten(like)
+    columns = np.split(np.concatenate(parts).astype(np.float64), np.cumsum([leaf.size for leaf in leaves])[:-1], axis=1)
+    each = jax.tree.unflatten(structure, columns)
+
+    def finish(tree: Tree) -> Tree:
+        if set(tree) == {"mean", "var"}:
+            mean = tree["mean"].mean(0)
+            var = tree["var"].mean(0) + np.square(tree["mean"] - mean).mean(0)
+            return {"mean": mean.astype(leaves[0].dtype), "var": var.astype(leaves[0].dtype)}
+        return {name: finish(part) for name, part in tree.items()}
+
+    return finish(each)
+
+
+def _count(stats: Tree) -> int:
+    return len(jax.tree.leaves(stats)) // 2
+
+
+# ---- a network cut at every block, and its trees ----
+
+
+def by_block(model: Model, network: Network, classes: int, channels: int) -> Network:
+    """The same network with each block as a group of its own; models that are no chain of blocks stay as they are."""
+    if not isinstance(model, ChainModel) or len(model.blocks) < 2:
+        return network
+    return replace(model, cuts=model.blocks[1:]).build(classes, channels).normalised(network.mean.tolist(), network.std.tolist())
+
+
+def owners(model: Model, chain: Network) -> dict[str, str]:
+    """The layer group that each group of `by_block` comes from."""
+    if not isinstance(model, ChainModel) or chain.groups == model.groups:
+        return {name: name for name in chain.groups}
+    groups = [group for group, blocks in model.split().items() for _ in blocks]
+    return dict(zip(chain.groups, [*groups, "head"], strict=True))
+
+
+def _apart(tree: Tree, chain: Network, own: dict[str, str], which: int) -> Tree:
+    """A tree of layer groups as one of blocks; `which` is 0 for parameters and 1 for statistics."""
+    return {name: {key: tree[group][key] for key in chain.shapes[name][which]} for name, group in own.items()}
+
+
+def _together(tree: Tree, own: dict[str, str]) -> Tree:
+    """A tree of blocks as one of layer groups."""
+    whole: Tree = {group: {} for group in own.values()}
+    for name, group in own.items():
+        whole[group] |= tree[name]
+    return whole
+
+
+def drift(before: Tree, after: Tree) -> dict[str, list[float]]:
+    """How far statistics have moved, by layer group: root mean square over channels of (mean' - mean) / sd, and of log(sd' / sd).
+
+    Groups without batch normalisation are left out. `DEAD` is added to all variances.
+    """
+    found = {}
+    for group in before:
+        old, new = (np.concatenate([np.ravel(x).astype(np.float64) for x in _kind(tree[group], "var")] or [[]]) for tree in (before, after))
+        was, now = (
+            np.concatenate([np.ravel(x).astype(np.float64) for x in _kind(tree[group], "mean")] or [[]]) for tree in (before, after)
+        )
+        if len(old):
+            shift, stretch = (now - was) / np.sqrt(old + DEAD), np.log((new + DEAD) / (old + DEAD)) / 2
+            found[group] = [float(np.sqrt(np.mean(np.square(x)))) for x in (shift, stretch)]
+    return found
+
+
+def _kind(stats: Tree, leaf: str) -> list[np.ndarray]:
+    """All arrays of that name."""
+    return [np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(stats) if path[-1].key == leaf]

@@ -1,0 +1,199 @@
+"""What every procedure starts from: the data loaded, the network built with its weights, the plan made, the programs ready."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ..core.console import Quiet
+from ..core.experiment import Experiment, require
+from ..core.plan import Plan, StagePlan, check_unvalidated, plan
+from ..core.rng import key_for
+from ..core.serialization import to_json
+from ..core.state import Tree
+from ..core.types import Augmentation, Source
+from ..data.load import Data, canvas_side, image_digests, load_for
+from ..data.loader import Images, free, images
+from ..data.placement import residence
+from ..data.sampler import Batch
+from ..distributed.hosts import everywhere, same, together
+from ..models.pretrained import load
+from ..models.pretrained.load import Loaded
+from . import activation_cache
+from .programs import Engine, engine
+
+
+class Setting(NamedTuple):
+    """An experiment made ready to run.
+
+    Attributes:
+        experiment: what was asked for.
+        data: images and labels of all splits, on the host.
+        plan: the experiment in whole steps.
+        engine: compiled programs.
+        images: split name to its images, resident or streamed.
+        params, stats: the network before the first stage: pretrained body, fresh head.
+        loaded: where they come from.
+        due: whether it is time for a checkpoint, asked at each cycle's end (see `Pace`).
+        watch: told the row of each cycle's end, before its checkpoint; ends the run by raising `Pruned`.
+        leave: whether to save and stop, asked after every span of updates (see `preemption`).
+    """
+
+    experiment: Experiment
+    data: Data
+    plan: Plan
+    engine: Engine
+    images: Mapping[str, Images]
+    params: Tree
+    stats: Tree
+    loaded: Loaded
+    due: Callable[[], bool] = lambda: True
+    watch: Callable[[dict[str, Any]], None] = lambda row: None
+    leave: Callable[[], bool] = lambda: False
+
+
+class Pace:
+    """Says whether it is time again: after so many seconds since it was, or since the beginning.
+
+    A checkpoint of a small network takes as long as dozens of its updates, and saves no more work than was done since the one before.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._seconds, self._clock, self._last = seconds, clock, clock()
+
+    def __call__(self) -> bool:
+        now = self._clock()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
+
+
+def prepare(experiment: Experiment, ui: Quiet | None = None, like: Setting | None = None, source: Source | None = None) -> Setting:
+    """Opens the data, refuses what the plan refuses, decodes, builds and loads. Raises InputError for anything that does not fit.
+
+    Args:
+        experiment: what is to be run.
+        ui: told what was found.
+        like: the setting of an experiment with the same `ground`: its data, programs and loaded arrays are used again.
+        source: the experiment's data, where they have been opened.
+    """
+    ui = ui or Quiet()
+    if like:
+        return _prepare_like(experiment, like)
+    data, schedule, programs, (params, stats, loaded) = together(lambda: _load(experiment, source or experiment.data.open(), ui))
+    same("the data", data.fingerprint)
+    same("the weights", loaded.record())
+    params, stats = programs.hold((params, stats))
+    share = -(-data.bytes // programs.devices.count)
+    resident, why = residence(experiment.images, share, data.kept, device=free(programs.devices))
+    resident = everywhere(resident)
+    ui.say(f"images: {sum(data.sizes.values()):,} of {data.images['train'].shape[1]} px; {data.why}; {why}")
+    if (count := programs.devices.count) > 1:
+        ui.say(f"{count} devices, {experiment.batch_size // count} of the {experiment.batch_size} images of a batch on each")
+    feeds = {split: images(pixels, programs.devices, resident) for split, pixels in data.images.items()}
+    return Setting(experiment, data, schedule, programs, feeds, params, stats, loaded)
+
+
+def _load(experiment: Experiment, source: Source, ui: Quiet) -> tuple[Data, Plan, Engine, tuple[Tree, Tree, Loaded]]:
+    """What a host can do, and fail in, by itself."""
+    schedule = _planned(experiment, source.sizes["train"], "valid" in source.labels)
+    data = load_for(experiment, source, schedule.largest_size, ui)
+    for name, reason in data.bad[:10]:
+        ui.say(f"left out {name}: {reason}")
+    if data.bad:
+        ui.say(f"{len(data.bad)} of {sum(source.sizes.values())} image files could not be read and are left out")
+        schedule = plan(experiment, len(data.labels["train"]))
+    network, params, stats, loaded = load.start(experiment.model, len(data.classes), data.channels, key_for(experiment.seed, "init"))
+    ui.say(f"{type(experiment.model).__name__}: {loaded}")
+    return data, schedule, engine(experiment, network), (params, stats, loaded)
+
+
+def _planned(experiment: Experiment, train_size: int, validated: bool) -> Plan:
+    """The plan; refuses what needs validation images where there are none."""
+    schedule = plan(experiment, train_size)
+    if not validated:
+        require(not experiment.refit, "refit", True, "there are no validation images that could choose anything; use False")
+        check_unvalidated(experiment, schedule.stages, "there are no validation images")
+    return schedule
+
+
+def ground(experiment: Experiment) -> str:
+    """Text that is the same for experiments which may share data and programs; see `prepare`."""
+    e = experiment
+    sizes = [stage.size if isinstance(stage.size, tuple) else (stage.size,) for stage in e.stages]
+    side = canvas_side(e.canvas, max(max(size) for size in sizes))
+    batches = [e.batch_size, *(stage.batch_size for stage in e.stages)]
+    facts = (e.data, e.model, e.parallel, side, e.images, e.max_bad_share, e.compute, e.evaluate.batch_size, batches)
+    return json.dumps(to_json(facts), sort_keys=True)
+
+
+def _prepare_like(experiment: Experiment, like: Setting) -> Setting:
+    schedule = _planned(experiment, len(like.data.labels["train"]), "valid" in like.images)
+    drawn = load.drawn_anew(experiment.model, like.engine.network, like.loaded, key_for(experiment.seed, "init"))
+    same = experiment.seed == like.experiment.seed
+    params, stats = (known if same else known | like.engine.hold(new) for known, new in zip((like.params, like.stats), drawn, strict=True))
+    return like._replace(experiment=experiment, plan=schedule, params=params, stats=stats)
+
+
+def augmentations(setting: Setting, p: StagePlan) -> tuple[Augmentation, ...]:
+    """The augmentations that a stage trains with; () for none."""
+    return setting.experiment.augment if p.stage.augment else ()
+
+
+def activations(
+    setting: Setting, p: StagePlan, params: Tree, stats: Tree, split: str, copies: int, ui: Quiet, folder: Path | None = None
+) -> np.ndarray:
+    """What enters the stage's lowest trained group, for a whole split, from the cache where it is there.
+
+    Args:
+        params, stats: the network as the stage begins; only the frozen groups matter.
+        split: name of the split.
+        copies: number of augmented copies of each image; 0 for the plain images.
+        folder: see `precompute.cached`.
+
+    Returns:
+        float array [max(copies, 1) · n, ...]; row v·n + i is copy v of image i.
+    """
+    run, n = setting.engine, len(setting.images[split])
+    body = [{g: tree[g] for g in p.frozen} for tree in (params, stats)]
+    augment = augmentations(setting, p) if copies else ()
+    key = key_for(setting.experiment.seed, "augment", p.index)
+    strength = None if p.stage.strength == 1 else np.asarray(p.stage.strength, np.float32)
+
+    def rows(batch: Batch, x: jax.Array) -> jax.Array:
+        if copies:
+            pixels = run.augmented(x, run.devices.scatter(batch.draw), key, strength, augmentations=augment, size=p.size)
+        else:
+            pixels = run.plain(x, size=p.size)
+        return run.forward(*body, pixels, start=None, stop=p.start)
+
+    def compute() -> np.ndarray:
+        with ui.bar(f"activations of {split}", n * max(copies, 1)) as tick:
+            return run.map(rows, n * max(copies, 1), setting.images[split], tick)
+
+    if run.rehearsing:
+        return compute()
+    name = activation_cache.cache_key(
+        images=image_digests(setting.data, split),
+        split=split,
+        body=body,
+        model=setting.experiment.model,
+        normalisation=(run.network.mean.tolist(), run.network.std.tolist()),
+        start=p.start,
+        size=p.size,
+        dtype=run.dtype,
+        augmentations=augment,
+        views=copies,
+        draw=(setting.experiment.seed, p.index, p.stage.strength) if copies else (),
+    )
+    array, found = activation_cache.cached(name, compute, folder, everywhere=everywhere)
+    if found:
+        ui.say(f"  activations of {split} found in the cache ({name})")
+    return array

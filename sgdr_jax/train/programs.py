@@ -1,0 +1,162 @@
+"""The compiled programs of one experiment: pixels, parts of the network, whole-split prediction. Each compiles once per shape."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from ..augment import kernel
+from ..core.experiment import Experiment, Optimizer
+from ..core.plan import StagePlan
+from ..core.state import Tree
+from ..core.types import Augmentation
+from ..data.loader import Images, rows
+from ..data.sampler import Batch, eval_batches
+from ..distributed.mesh import Devices, compute_dtype, devices, readable
+from ..evaluation import metrics, tta
+from ..models.chain import Network
+from ..models.precision import precision
+from . import optim, steps
+
+Tick = Callable[[int], None]
+"""Told how many examples have been done, for progress bars."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One network on the devices of a run.
+
+    Attributes:
+        network: the chain of layer groups.
+        devices: where it runs.
+        dtype: of the network's arithmetic.
+        batch_size: examples per evaluation step.
+        forward: compiled (params, stats, x, start=, stop=) → activations or logits.
+        augmented: compiled (images uint8 [b, s, s, c], draw [b], key, strength, augmentations=, size=) → float32 [b, size, size, c];
+            strength None is 1.
+        mixed: compiled (pixels [b, size, size, c], labels [b, ...], draw [b], key, strength, augmentations=) → (pixels, `metrics.Mixed`).
+        plain: compiled (images, size=) → float32 [b, size, size, c].
+        view: compiled (images, ids uint32 [b], key, v, kind=, augmentations=, size=) → test-time view v, float32 [b, size, size, c].
+        rows: compiled (array [n, ...] as by `Devices.spread`, index [b] or [k, b]) → its rows [b, ...] or [k, b, ...].
+        slots: compiled (parameters of the trained groups, optimizer=, trained=) → fresh optimizer state.
+        update: (optimizer, trained, collects, accumulate, count) → compiled `steps.Step`, or `steps.Scanned` for a count above 1; the
+            same one for the same five.
+        rehearsing: whether programs are compiled only, see `rehearsal`.
+    """
+
+    network: Network
+    devices: Devices
+    dtype: Any
+    batch_size: int
+    forward: Callable[..., jax.Array]
+    augmented: Callable[..., jax.Array]
+    mixed: Callable[..., tuple[jax.Array, metrics.Mixed]]
+    plain: Callable[..., jax.Array]
+    view: Callable[..., jax.Array]
+    rows: Callable[..., jax.Array]
+    slots: Callable[..., Any]
+    update: Callable[[Optimizer, tuple[str, ...], tuple[str, ...], int, int], Callable[..., Any]]
+
+    rehearsing: ClassVar[bool] = False
+
+    @property
+    def precision(self) -> Any:
+        """The dtype of parameters, statistics and rates."""
+        return precision(self.dtype)
+
+    def hold(self, tree: Any) -> Any:
+        """Puts the arrays of a network where they belong, in the precision of parameters."""
+        kind = np.dtype(self.precision)
+        return self.devices.hold(jax.tree.map(lambda x: x if x.dtype == kind else x.astype(kind), tree))
+
+    def step(self, p: StagePlan, count: int = 1) -> Callable[..., Any]:
+        """The compiled training update of a stage, or `count` of them as one program; donates its state."""
+        return self.update(optim.kind(p.optimizer), p.trained, p.collects, p.stage.accumulate, count)
+
+    def predict(self, params: Tree, stats: Tree, x: jax.Array, start: str | None = None) -> jax.Array:
+        """Logits [b, classes] from what enters the group `start`; the body runs as the same program that caches activations."""
+        if start != "head":
+            x = self.forward(params, stats, x, start=start, stop="head")
+        return self.forward(params, stats, x, start="head", stop=None)
+
+    def map(
+        self, function: Callable[[Batch, Any], jax.Array], n: int, images: Images | None = None, tick: Tick | None = None, first: int = 0
+    ) -> np.ndarray:
+        """`function(batch, its images [b, s, s, c]) → rows` over n examples in padded batches; host array of n rows, each example once.
+
+        Images are counted from number `first` on; with fewer than n they are gone through several times. Without any, the function gets
+        None for them.
+        """
+        out, done = [], []
+        batches = eval_batches(n, self.batch_size)
+        fed = (
+            images.batches(b._replace(index=(first + b.index) % len(images)) for b in batches)
+            if images
+            else zip(batches, itertools.repeat(None))
+        )
+        for batch, x in fed:
+            out.append(readable(function(batch, x)))
+            done.append(int(batch.weight.sum()))
+            if len(out) > 2:  # fetched two batches late, so that the device never waits for the host
+                out[-3] = np.asarray(out[-3])
+            if tick:
+                tick(done[-1])
+        return np.concatenate([np.asarray(rows)[:k] for rows, k in zip(out, done, strict=True)])
+
+
+def engine(experiment: Experiment, network: Network) -> Engine:
+    """The engine of an experiment. Raises InputError when a batch size does not fit the devices."""
+    mesh = devices(experiment.parallel)
+    mesh.check_batch("evaluate.batch_size", experiment.evaluate.batch_size)
+    for name, size in [("batch_size", experiment.batch_size)] + [
+        (f'stage "{s.name}": batch_size', s.batch_size) for s in experiment.stages if s.batch_size
+    ]:
+        mesh.check_batch(name, size)
+    dtype = compute_dtype(experiment.compute)
+
+    def augmented(
+        images: jax.Array, draw: jax.Array, key: jax.Array, strength: jax.Array | None, augmentations: tuple[Augmentation, ...], size: int
+    ) -> jax.Array:
+        return kernel.augment(images, draw, key, augmentations, size, 1.0 if strength is None else strength)
+
+    def slots(params: Tree, optimizer: Optimizer, trained: tuple[str, ...]) -> Any:
+        return optim.init(optimizer, trained, params)
+
+    def mixed(
+        pixels: jax.Array,
+        labels: jax.Array,
+        draw: jax.Array,
+        key: jax.Array,
+        strength: jax.Array | None,
+        augmentations: tuple[Augmentation, ...],
+    ) -> tuple[jax.Array, metrics.Mixed]:
+        pixels, share = kernel.mix(pixels, draw, key, augmentations, 1.0 if strength is None else strength)
+        return pixels, metrics.Mixed(labels, kernel.neighbours(labels), share)
+
+    @cache
+    def update(
+        optimizer: Optimizer, trained: tuple[str, ...], collects: tuple[str, ...], accumulate: int, count: int
+    ) -> Callable[..., Any]:
+        step = steps.Step(network, optimizer, trained, collects, dtype, accumulate)
+        return mesh.compile_step(steps.Scanned(step, count) if count > 1 else step)
+
+    return Engine(
+        network=network,
+        devices=mesh,
+        dtype=dtype,
+        batch_size=experiment.evaluate.batch_size,
+        forward=mesh.compile_map(partial(steps.forward, network, dtype=dtype), static_argnames=("start", "stop")),
+        augmented=mesh.compile_map(augmented, static_argnames=("augmentations", "size")),
+        mixed=mesh.compile_map(mixed, static_argnames=("augmentations",)),
+        plain=mesh.compile_map(kernel.resize, static_argnames=("size",)),
+        view=mesh.compile_map(tta.view, static_argnames=("kind", "augmentations", "size")),
+        rows=rows(mesh),
+        slots=jax.jit(slots, static_argnames=("optimizer", "trained"), out_shardings=None if mesh.sharded else mesh.whole),
+        update=update,
+    )

@@ -1,0 +1,240 @@
+"""One stage closed over data, network and programs: its inputs, its update, its validation, its learning-rate finder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ..core.console import Quiet
+from ..core.experiment import AdamW, Find, Sgd
+from ..core.plan import StagePlan, finder_steps, ratios
+from ..core.rng import key_for
+from ..core.state import Hyper, TrainState, Tree
+from ..data.sampler import Batch, example_weights, repeated, train_batches
+from ..evaluation.evaluate import judge
+from . import batch_norm, lr_range_test, optim
+from .context import Setting, activations, augmentations
+from .multi_step import fewest
+from .programs import Engine
+
+
+def hyper_rows(setting: Setting, p: StagePlan, peaks: tuple[float, ...]) -> Hyper:
+    """The numbers of every update of a stage: lr [steps, trained groups], the others [steps].
+
+    Args:
+        peaks: rate of each trained group where the schedule is highest.
+    """
+    lr = p.scale * np.asarray(peaks)[None, :]
+    smoothing = np.full(p.steps, setting.experiment.label_smoothing)
+    return Hyper(*(np.asarray(rows, setting.engine.precision) for rows in (lr, p.momentum, p.weight_decay, smoothing)))
+
+
+class Fed(NamedTuple):
+    """A training batch on its way into an update.
+
+    Attributes:
+        batch: which examples.
+        images: theirs, on the devices; None where activations were cached.
+        size: side in pixels that the network is to see.
+        strength: of the augmentations, float32; None where they are as described (1).
+    """
+
+    batch: Batch
+    images: jax.Array | None
+    size: int
+    strength: np.float32 | None
+
+
+def strength_at(p: StagePlan, step: int) -> np.float32 | None:
+    """Strength of a stage's augmentations at an update: None (as described, 1), or a number on the way from first to last."""
+    ends = p.stage.strength
+    if ends == 1:
+        return None
+    first, last = ends if isinstance(ends, tuple) else (ends, ends)
+    return np.float32(first + (last - first) / max(p.steps - 1, 1) * step)
+
+
+class StageRun(NamedTuple):
+    """One stage made ready: its first state, how it is updated, and how it is validated where there are images for that.
+
+    Attributes:
+        state: before the first update.
+        update: one update.
+        validate: as in `loop.Work`.
+        updates: as `loop.Work.update`, for one batch or `span` batches.
+        span: updates that go to the devices at once.
+    """
+
+    state: TrainState
+    update: Callable[[TrainState, Hyper, Fed], tuple[TrainState, dict[str, Any]]]
+    validate: Callable[[TrainState], dict[str, Any]] | None
+    updates: Callable[[TrainState, Hyper, Sequence[Fed]], tuple[TrainState, dict[str, Any]]]
+    span: int
+
+
+def first_state(run: Engine, p: StagePlan, params: Tree, stats: Tree) -> TrainState:
+    """A stage's state before its first update: a fresh optimizer around the network."""
+    slots = run.slots({g: params[g] for g in p.trained}, optimizer=optim.kind(p.optimizer), trained=p.trained)
+    return TrainState(jax.numpy.int32(0), params, stats, slots)
+
+
+def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Quiet) -> StageRun:
+    """Closes one stage over data and programs: images → pixels → frozen groups → update, with the cache where the stage asks for it."""
+    run, size = setting.engine, p.size
+    labels = setting.data.labels["train"]
+    weights = example_weights(labels, setting.experiment.class_weights, setting.data.rates)
+    augment, copies = augmentations(setting, p), p.copies
+    keys = {stream: key_for(setting.experiment.seed, stream, p.index) for stream in ("augment", "dropout")}
+    held_out = "valid" in setting.images
+    frozen = [{g: tree[g] for g in p.frozen} for tree in (params, stats)]
+    cached = run.devices.spread(activations(setting, p, params, stats, "train", copies, ui)) if p.stage.precompute else None
+    valid = run.devices.spread(activations(setting, p, params, stats, "valid", 0, ui)) if p.frozen and held_out else None
+    span = span_of(setting, p)
+    step, several = run.step(p), run.step(p, span) if span > 1 else None
+
+    mixes = any(a.does("mix") for a in augment) and cached is None
+
+    def counted(batch: Batch, axis: int = 0) -> tuple[jax.Array, jax.Array]:
+        return run.devices.scatter((batch.weight * weights[batch.index], labels[batch.index]), axis)
+
+    def from_cache(batch: Batch, axis: int = 0) -> jax.Array:
+        return run.rows(cached, run.devices.scatter(batch.draw if copies else batch.index, axis))
+
+    def inputs(fed: Fed, target: Any) -> tuple[jax.Array, Any]:
+        if cached is not None:
+            return from_cache(fed.batch), target
+        draw = run.devices.scatter(fed.batch.draw)
+        pixels = (
+            run.augmented(fed.images, draw, keys["augment"], fed.strength, augmentations=augment, size=fed.size)
+            if augment
+            else run.plain(fed.images, size=fed.size)
+        )
+        if mixes:
+            pixels, target = run.mixed(pixels, target, draw, keys["augment"], fed.strength, augmentations=augment)
+        return run.forward(*frozen, pixels, start=None, stop=p.start) if p.frozen else pixels, target
+
+    def update(state: TrainState, hyper: Hyper, fed: Fed) -> tuple[TrainState, dict[str, Any]]:
+        weight, target = counted(fed.batch)
+        x, target = inputs(fed, target)
+        return step(state, hyper, x, target, weight, keys["dropout"])
+
+    def updates(state: TrainState, hyper: Hyper, feds: Sequence[Fed]) -> tuple[TrainState, dict[str, Any]]:
+        if several is None or len(feds) == 1:
+            (fed,) = feds
+            return update(state, Hyper(*(rows[0] for rows in hyper)), fed)
+        batch = Batch(*map(np.stack, zip(*(fed.batch for fed in feds), strict=True)))
+        weight, target = counted(batch, axis=1)
+        return several(state, hyper, from_cache(batch, axis=1), target, weight, keys["dropout"])
+
+    moving = [g for g in p.collects if g != "head"]  # how far their statistics are from those that the weights came with
+
+    def validate(state: TrainState) -> dict[str, Any]:
+        def logits(batch: Batch, x: jax.Array) -> jax.Array:
+            if valid is None:
+                return run.predict(state.params, state.stats, run.plain(x, size=size))
+            return run.predict(state.params, state.stats, run.rows(valid, run.devices.scatter(batch.index)), start=p.start)
+
+        images = setting.images["valid"]
+        rows = run.map(logits, len(images), images if valid is None else None)
+        drift = {} if run.rehearsing else batch_norm.drift(*({g: tree[g] for g in moving} for tree in (setting.stats, state.stats)))
+        return judge(rows, setting.data.labels["valid"]) | ({"drift": drift} if drift else {})
+
+    if span > 1:
+        ui.say(f"  {span} updates go to the devices at once")
+    return StageRun(run.devices.hold(first_state(run, p, params, stats)), update, validate if held_out else None, updates, span)
+
+
+def span_of(setting: Setting, p: StagePlan) -> int:
+    """Updates of a stage that go to the devices at once: as `Parallel.steps_per_execution` says, where activations are cached."""
+    if not p.stage.precompute:
+        return 1
+    if wanted := setting.experiment.parallel.steps_per_execution:
+        return wanted
+    # A plain convolution that trains is many times slower within a scan on CPU, and elsewhere long updates have nothing to gain.
+    return fewest(p.table.cycle, setting.experiment.checkpoint_steps) if p.trained == ("head",) else 1
+
+
+def cached_logits(setting: Setting, params: Tree, stats: Tree, size: int, split: str, ui: Quiet) -> np.ndarray | None:
+    """Logits of the plain view [n, classes] from cached activations; None where that would not be the network's answer, or no saving.
+
+    Where no stage has trained below the lowest one's groups, and that one trained on cached activations, all runs with the same body
+    share those of the held-out images too: of many heads over one body, as in a sweep, only the first sees the images.
+    """
+    lowest = min(setting.plan.stages, key=lambda p: p.groups.index(p.start))
+    n, kept = len(setting.images[split]), max(lowest.copies, 1) * len(setting.images["train"])
+    if not (lowest.stage.precompute and lowest.size == size and n <= 4 * kept):  # no larger files than the stage itself asked for, about
+        return None
+    run = setting.engine
+    cached = run.devices.spread(activations(setting, lowest, params, stats, split, 0, ui))
+
+    def logits(batch: Batch, _: Any) -> jax.Array:
+        return run.predict(params, stats, run.rows(cached, run.devices.scatter(batch.index)), start=lowest.start)
+
+    return run.map(logits, n)
+
+
+def stage_batches(setting: Setting, p: StagePlan, first: int, stop: int, order: int = 0) -> Iterator[Fed]:
+    """The training batches of updates first … stop - 1 of a stage, with their images unless activations were cached.
+
+    Other orders of the images than 0, that of training, are for the learning-rate finder.
+    """
+    times = p.stage.repeats
+    batches = train_batches(
+        setting.experiment.seed,
+        p.index + (order << 16),
+        setting.data.labels["train"],
+        batch_size=p.batch_size,
+        first_step=first // times,
+        steps=-(-stop // times),
+        views=p.copies,
+        balance=setting.experiment.balance,
+        rates=setting.data.rates,
+    )
+    batches = repeated(batches, times, first) if times > 1 else batches
+    fed = ((batch, None) for batch in batches) if p.stage.precompute else setting.images["train"].batches(batches)
+    for step, (batch, images) in enumerate(fed, first):
+        yield Fed(batch, images, int(p.sizes[min(step, p.steps - 1)]), strength_at(p, step))
+
+
+def find_lr(setting: Setting, p: StagePlan, stage: StageRun, find: Find, ui: Quiet, group: str | None = None) -> lr_range_test.Curve:
+    """Runs the learning-rate finder for a stage on copies of its state, with the stage's own update program.
+
+    Args:
+        find: what to try; of several ratios the curve of the best is given.
+        group: raises the rate of this group alone, the others at rate 0; None raises all, at their ratio.
+
+    Raises:
+        InputError: where an order would have fewer than eight updates.
+    """
+    steps = finder_steps(find, p.steps_per_epoch, f'stage "{p.stage.name}": lr')
+    find = dataclasses.replace(find, steps=steps)
+    orders = find.orders or (6 if p.stage.precompute else 2)
+    assert isinstance(p.optimizer, Sgd | AdamW)
+    rest = [np.float32(x) for x in (p.optimizer.momentum, p.optimizer.weight_decay, setting.experiment.label_smoothing)]
+
+    def curve(ratio: float, tick: Callable[[int], None]) -> lr_range_test.Curve:
+        one = dataclasses.replace(find, ratio=ratio)
+        shares = np.array([float(g == group) for g in p.trained]) if group else np.asarray(ratios(one, p.trained))
+
+        def update(state: TrainState, lr: float, fed: Fed) -> tuple[TrainState, float]:
+            state, sums = stage.update(state, Hyper((lr * shares).astype(np.float32), *rest), fed)
+            return state, float(sums["loss"]) / max(float(sums["weight"]), 1.0)
+
+        losses = [
+            lr_range_test.sweep(update, setting.engine.devices.hold(stage.state), stage_batches(setting, p, 0, steps, order), one, tick)
+            for order in range(orders)
+        ]
+        return dataclasses.replace(lr_range_test.read_orders(losses, one), ratio=ratio)
+
+    tried = ratios_tried(find) if len(p.trained) > 1 and not group else ratios_tried(find)[:1]
+    with ui.bar(f"find lr: {p.stage.name}" + (f", {group}" if group else ""), steps * orders * len(tried)) as tick:
+        return lr_range_test.best_ratio([curve(float(ratio), tick) for ratio in tried])
+
+
+def ratios_tried(find: Find) -> tuple[float, ...]:
+    """The ratios that a finder compares; one where it is given."""
+    return find.ratio if isinstance(find.ratio, tuple) else (find.ratio,)

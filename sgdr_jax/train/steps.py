@@ -1,0 +1,155 @@
+"""The pure functions that get compiled: one training update, several in a row, and running a part of the network.
+
+A network is run as frozen prefix → trained rest, so no backward pass exists below the lowest trained group, and the same compiled
+prefix serves head training, the activation cache and evaluation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from ..core.experiment import Optimizer
+from ..core.state import Hyper, TrainState, Tree
+from ..evaluation import metrics
+from ..models.chain import Network
+from . import optim
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training update as a pure function; its fields are what is static about it.
+
+    Attributes:
+        network: the chain of layer groups.
+        optimizer: update rule.
+        trained: groups that are differentiated and updated.
+        collects: groups whose batch normalisation uses batch statistics and updates the running ones.
+        dtype: of the network's arithmetic.
+        accumulate: parts in which the batch goes through the network, one after the other.
+        axis: name of the mapped axis that the batch is split over; None where the batch is whole, as far as this program knows. What
+            the devices must agree on is then said here: gradients, sums, batch statistics. Frozen groups communicate nothing.
+    """
+
+    network: Network
+    optimizer: Optimizer
+    trained: tuple[str, ...]
+    collects: tuple[str, ...]
+    dtype: Any = jnp.float32
+    accumulate: int = 1
+    axis: str | None = None
+    batch_axis: ClassVar[int] = 0
+    count: ClassVar[int] = 1
+
+    def over(self, axis: str) -> Step:
+        """The same update for one device's part of the batch."""
+        return replace(self, axis=axis)
+
+    def total(self, tree: Any) -> Any:
+        """Sums over all parts of the batch."""
+        return tree if self.axis is None else jax.lax.psum(tree, self.axis)
+
+    def __call__(
+        self,
+        state: TrainState,
+        hyper: Hyper,
+        x: Float[Array, "b ..."],
+        labels: Array | metrics.Mixed,
+        weight: Float[Array, " b"],
+        key: Key[Array, ""],
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """The state after one update, and sums over the batch.
+
+        Args:
+            state: before the update.
+            hyper: rates and the like of this update.
+            x: activations that enter the lowest trained group [b, ...]; images in 0…1 when that is the first group.
+            labels: int32 [b], or float32 [b, classes] for multi-label data; `metrics.Mixed` where images are mixed.
+            weight: [b]; an example of weight 0 does not count.
+            key: dropout key of the stage; the step is folded in here.
+
+        Returns:
+            (new state, sums as in `metrics.sums`).
+        """
+        key = jax.random.fold_in(key, state.step)
+        trained, stats = {g: state.params[g] for g in self.trained}, state.stats
+        whole, grads, total = jnp.maximum(self.total(jnp.sum(weight)), 1), None, None
+        for part in range(self.accumulate):  # every so many-th example, so that each device has its share of every part
+            xs, ys, ws = self._part(part, (x, labels, weight))
+            of_part = partial(self._loss, state.params, stats, hyper, xs, ys, ws, whole, jax.random.fold_in(key, part) if part else key)
+            new, (logits, changed) = jax.grad(of_part, has_aux=True)(trained)
+            if radius := getattr(self.optimizer, "sam", 0.0):
+                new, _ = jax.grad(of_part, has_aux=True)(optim.sharpest(radius, self.total(new), trained))
+            sums, stats = metrics.sums(logits, ys, ws, hyper.label_smoothing), stats | changed
+            grads, total = (new, sums) if grads is None else jax.tree.map(jnp.add, (grads, total), (new, sums))
+        assert grads is not None and total is not None
+        grads, total = self.total((grads, total))
+        trained, opt_state = optim.update(self.optimizer, self.trained, hyper, grads, state.opt_state, trained)
+        return TrainState(state.step + 1, state.params | trained, stats, opt_state), total
+
+    def _part(self, part: int, tree: Any) -> Any:
+        return tree if self.accumulate == 1 else jax.tree.map(lambda a: a[part :: self.accumulate], tree)
+
+    def _loss(
+        self, params: Tree, stats: Tree, hyper: Hyper, x: Array, labels: Any, weight: Array, whole: Array, key: Array, trained: Tree
+    ) -> tuple[Array, tuple[Array, Tree]]:
+        """Loss of a part of a batch that weighs `whole`, with its logits and the batch statistics that it leaves."""
+        logits, stats = self.network.apply(
+            params | trained,
+            stats,
+            x,
+            start=self.trained[0],
+            train=self.trained,
+            collect=self.collects,
+            key=key,
+            dtype=self.dtype,
+            axis=self.axis,
+        )
+        # The loss subtracts the largest logit; its gradient compares, so the logits must be computed once only.
+        logits = jax.lax.optimization_barrier(logits)
+        return jnp.sum(metrics.losses(logits, labels, hyper.label_smoothing) * weight) / whole, (logits, stats)
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """`count` consecutive updates as one program: of `Step`'s arguments hyper, x, labels and weight have a further first axis [count],
+    and so have the sums. The numbers are those of one update after the other."""
+
+    step: Step
+    count: int
+    batch_axis: ClassVar[int] = 1
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """As of the step."""
+        return self.step.trained
+
+    def over(self, axis: str) -> Scanned:
+        """The same updates for one device's part of the batches."""
+        return replace(self, step=self.step.over(axis))
+
+    def __call__(
+        self, state: TrainState, hyper: Hyper, x: Array, labels: Any, weight: Array, key: Key[Array, ""]
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """The state after all updates, and the sums of each."""
+        return jax.lax.scan(lambda now, given: self.step(now, *given, key), state, (hyper, x, labels, weight))
+
+
+def forward(
+    network: Network, params: Tree, stats: Tree, x: Float[Array, "b ..."], *, start: str | None, stop: str | None, dtype: Any
+) -> Array:
+    """Runs a part of the network on stored statistics, dropout off, nothing collected.
+
+    Args:
+        x: what enters the group `start` [b, ...]; images in 0…1 when that is None (the first).
+        stop: the first group that does not run, or None to run to the end.
+
+    Returns:
+        Activations [b, ...] at `stop`, or float32 logits [b, classes].
+    """
+    return network.apply(params, stats, x, start=start, stop=stop, dtype=dtype)[0]

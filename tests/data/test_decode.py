@@ -1,0 +1,160 @@
+"""Every kind of image file as a square, or refused with its reason."""
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from sgdr_jax.data import decode as decoder
+from sgdr_jax.data.load import decode
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def one(data: bytes, side: int = 16, channels: int | None = None) -> np.ndarray:
+    images, index, bad = decode([data], side, channels)
+    assert (bad, index.tolist()) == ((), [0])
+    assert images.dtype == np.uint8
+    return images[0]
+
+
+def reason(data: bytes | str | Path) -> str:
+    images, index, bad = decode([data], 16)
+    assert (len(images), len(index), len(bad)) == (0, 0, 1)
+    assert "\n" not in bad[0][1]
+    return bad[0][1]
+
+
+def gradient(width: int, height: int) -> Image.Image:
+    y, x = np.mgrid[:height, :width]
+    return Image.fromarray(np.stack([x * 255 // width, y * 255 // height, np.full_like(x, 90)], axis=2).astype(np.uint8))
+
+
+@pytest.mark.parametrize(("width", "height"), [(16, 16), (40, 16), (16, 33), (64, 48), (8, 5)])
+def test_shorter_side_is_fitted_and_the_middle_kept(width, height):
+    square = one(encoded(gradient(width, height), "PNG")).astype(float)
+    short = min(width, height)
+    centres = (np.arange(16) + 0.5) * short / 16
+    for axis, side in ((0, width), (1, height)):
+        got = square[..., axis].mean(axis=axis)
+        wanted = 255 * ((side - short) / 2 + centres - 0.5) / side
+        np.testing.assert_allclose(got[2:-2], wanted[2:-2].clip(0), atol=4 if short >= 8 else 30)
+
+
+def test_a_line_of_pixels_is_an_image_too():
+    line = Image.fromarray(np.arange(31, dtype=np.uint8)[:, None] * 8)
+    assert (np.abs(one(encoded(line, "PNG")).astype(int) - 120) <= 8).all()  # the middle pixel and its neighbours
+
+
+def test_shrinking_averages_instead_of_skipping():
+    checks = Image.fromarray((np.indices((128, 128)).sum(axis=0) % 2 * 255).astype(np.uint8))
+    square = one(encoded(checks, "PNG"))
+    assert square.shape == (16, 16, 1)
+    np.testing.assert_allclose(square.astype(float), 127.5, atol=3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = gradient(48, 32)
+    data = encoded(image, "PNG", exif=exif)
+    upright = encoded(ImageOps.exif_transpose(Image.open(io.BytesIO(data))), "PNG")
+    np.testing.assert_allclose(one(data).astype(int), one(upright).astype(int), atol=1)
+    if orientation > 1:
+        assert np.abs(one(data).astype(int) - one(encoded(image, "PNG"))).max() > 50
+
+
+def test_large_jpeg_is_decoded_small_without_harm():
+    image = gradient(800, 600)
+    np.testing.assert_allclose(one(encoded(image, "JPEG", quality=95)).astype(int), one(encoded(image, "PNG")).astype(int), atol=4)
+
+
+def test_inks_palettes_depths_and_transparency():
+    flat = Image.new("RGB", (20, 20), (200, 40, 90))
+    cmyk = one(encoded(flat.convert("CMYK"), "JPEG", quality=100))
+    np.testing.assert_allclose(cmyk[8, 8].astype(int), (200, 40, 90), atol=6)
+
+    palette = flat.quantize(4)
+    for kind in ("PNG", "GIF", "BMP"):
+        assert one(encoded(palette, kind))[8, 8].tolist() == [200, 40, 90]
+
+    deep = Image.fromarray(np.full((20, 20), 0x8081, np.uint16))
+    assert one(encoded(deep, "PNG")).tolist() == np.full((16, 16, 1), 128).tolist()  # 0x8081 / 257 = 128.005
+    assert one(encoded(Image.new("1", (20, 20), 1), "PNG"))[0, 0].tolist() == [255]
+
+    half = Image.new("RGBA", (20, 20), (200, 0, 100, 51))  # a fifth of the colour over white
+    for kind in ("PNG", "WEBP"):
+        np.testing.assert_allclose(
+            one(encoded(half, kind, **({"lossless": True} if kind == "WEBP" else {})))[8, 8].astype(int), (244, 204, 224), atol=1
+        )
+    assert one(encoded(Image.new("LA", (20, 20), (0, 51)), "PNG"))[8, 8].tolist() == [204]
+    assert one(encoded(palette, "PNG", transparency=0))[8, 8].tolist() in ([255, 255, 255], [200, 40, 90])
+    clear = Image.new("P", (20, 20), 0)
+    clear.putpalette([200, 40, 90, 1, 2, 3])
+    assert one(encoded(clear, "PNG", transparency=0))[8, 8].tolist() == [255, 255, 255]
+    assert one(encoded(clear, "GIF", transparency=0))[8, 8].tolist() == [255, 255, 255]
+    assert one(encoded(flat, "PNG", transparency=(200, 40, 90)))[8, 8].tolist() == [255, 255, 255]
+
+
+def test_first_frame_of_an_animation():
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
+    for kind in ("GIF", "WEBP"):
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+        np.testing.assert_allclose(one(data)[8, 8].astype(int), (255, 0, 0), atol=3)
+
+
+def test_channels_follow_the_images_or_the_caller():
+    grey, colour = (encoded(Image.new(mode, (20, 20), value), "PNG") for mode, value in (("L", 7), ("RGB", (10, 20, 30))))
+    assert decode([grey, grey], 8).images.shape == (2, 8, 8, 1)
+    mixed = decode([grey, grey, colour, grey], 8).images
+    assert mixed[:, 0, 0].tolist() == [[7, 7, 7], [7, 7, 7], [10, 20, 30], [7, 7, 7]]
+    assert decode([grey], 8, 3).images[0, 0, 0].tolist() == [7, 7, 7]
+    assert decode([colour], 8, 1).images[0, 0, 0].tolist() == [18]  # ITU-R 601: 0.299 · 10 + 0.587 · 20 + 0.114 · 30 = 18.15
+    assert decode([], 8).images.shape == (0, 8, 8, 1)
+
+
+def test_bad_files_say_why(tmp_path):
+    photo = encoded(Image.effect_noise((64, 64), 50), "JPEG")
+    assert "truncated" in reason(photo[: len(photo) // 2])
+    assert "truncated" in reason(encoded(Image.effect_noise((64, 64), 50), "PNG")[:900])
+    assert "formats BMP, GIF, JPEG, PNG, WEBP" in reason(b"<svg></svg>")
+    assert "formats" in reason(encoded(gradient(8, 8), "TIFF"))
+    assert "formats" in reason(b"")
+    assert reason(tmp_path / "none.jpg") == "no such file"
+    assert reason(tmp_path) == "no such file"
+
+
+@pytest.mark.parametrize("side", [9_500, 14_000, 60_000])
+def test_bombs_are_refused_before_they_unfold(side):
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    bomb = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+    )
+    said = reason(bomb)
+    assert "pixels" in said, said
+
+
+def test_bytes_are_limited(monkeypatch):
+    monkeypatch.setattr(decoder, "MAX_BYTES", 50)
+    assert "more than 50 are refused" in reason(encoded(gradient(20, 20), "PNG"))
+
+
+def test_broken_metadata_lose_no_image():
+    data = encoded(gradient(20, 20), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert one(data).shape == (16, 16, 3)

@@ -1,0 +1,250 @@
+"""The canvas on disk: made once, gone on with, shared; resident, streamed and decoded images are the same to the bit."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sgdr_jax.core.types import InputError
+from sgdr_jax.data import decode, image_cache
+from sgdr_jax.data.image_cache import Items, Stored, Taken, Undecoded, in_memory, on_disk
+from sgdr_jax.data.placement import residence, storage
+
+from ..helpers import seeded
+from .test_decode import encoded
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def photos(n: int = 40, colour: bool = True) -> list[bytes]:
+    rng = np.random.default_rng(1)
+    return [encoded(Image.fromarray(rng.integers(0, 256, (9, 12 + i % 3, 3)[: 2 + colour], np.uint8)), "PNG") for i in range(n)]
+
+
+def items(files: list[bytes], calls: list[int] | None = None) -> Items:
+    def get(i: int) -> bytes:
+        if calls is not None:
+            calls.append(i)
+        return files[i]
+
+    names = [f"{i}.png" for i in range(len(files))]
+    return Items(get, names, [f"{name} {zlib.crc32(file)}" for name, file in zip(names, files, strict=True)])
+
+
+def nothing(done, bad):
+    pass
+
+
+def test_it_is_decoded_once_and_found_again():
+    files, calls = photos(), []
+    files[7] = b"broken"
+    first = on_disk(items(files), 8, None, nothing)
+    again = on_disk(items(files, calls), 8, None, nothing)
+    assert (first.found, again.found, calls) == (False, True, [])
+    wanted = in_memory(items(files), 8, 3, nothing)
+    good = np.delete(np.arange(40), 7)
+    for made in (first, again):
+        np.testing.assert_array_equal(made.pixels[good], wanted.pixels[good])
+        np.testing.assert_array_equal(made.digests, wanted.digests)
+        assert made.bad == wanted.bad == {7: "not an image in one of the formats BMP, GIF, JPEG, PNG, WEBP"}
+    assert wanted.digests[3] == image_cache.digest(wanted.pixels[3]) and wanted.digests[7] == 0
+
+
+def test_another_image_size_or_number_of_channels_is_another_canvas():
+    files = photos(6)
+    keys = {image_cache.key(items(files).ids, side, channels) for side in (8, 9) for channels in (None, 1, 3)}
+    assert len(keys | {image_cache.key(items(files[:5]).ids, 8, None)}) == 7
+
+
+def test_channels_that_images_have_by_themselves_share_a_canvas():
+    files, calls = photos(6), []
+    on_disk(items(files), 8, None, nothing)
+    assert on_disk(items(files, calls), 8, 3, nothing).found and not calls
+    assert on_disk(items(files), 8, 1, nothing).pixels.shape == (6, 8, 8, 1)
+    assert on_disk(items(photos(6, colour=False)), 8, None, nothing).pixels.shape == (6, 8, 8, 1)
+
+
+def test_an_interruption_costs_only_what_was_not_yet_safe(monkeypatch):
+    monkeypatch.setattr(image_cache, "_SAVE_SECONDS", 0.0)
+    files, calls = photos(200), []
+
+    def stop(done, bad):
+        if done >= 64:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        on_disk(items(files), 8, 3, stop)
+    assert [p.suffix for p in sorted(image_cache.folder().iterdir())] == [".lock", ".part"]
+    made = on_disk(items(files, calls), 8, 3, nothing)
+    assert sorted(calls) == list(range(64, 200))
+    np.testing.assert_array_equal(made.pixels[:], in_memory(items(files), 8, 3, nothing).pixels)
+    assert [p.suffix for p in sorted(image_cache.folder().iterdir())] == ["", ".lock"]
+
+
+def _build(files: list[bytes], seconds: float) -> None:
+    def slow(i: int) -> bytes:
+        time.sleep(seconds)
+        return files[i]
+
+    on_disk(items(files)._replace(get=slow), 8, 3, nothing)
+
+
+def _elsewhere(seconds: float) -> subprocess.Popen[bytes]:
+    """Another process that decodes `photos(64)`, so many seconds for each."""
+    code = f"from tests.data.test_image_cache import _build, photos; _build(photos(64), {seconds})"
+    return subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+
+
+def _wait_for(path: Path) -> None:
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.01)
+
+
+def test_it_survives_being_killed():
+    files = photos(64)
+    part = image_cache.folder() / f"{image_cache.key(items(files).ids, 8, 3)}.part"
+    child = _elsewhere(0.02)
+    _wait_for(part / "digests")
+    time.sleep(0.1)
+    child.kill()
+    child.wait()
+    assert part.is_dir()
+    np.testing.assert_array_equal(on_disk(items(files), 8, 3, nothing).pixels[:], in_memory(items(files), 8, 3, nothing).pixels)
+
+
+def test_a_second_run_waits_for_the_first_and_decodes_nothing():
+    files, calls, said = photos(64), [], []
+    child = _elsewhere(0.01)
+    _wait_for(image_cache.folder() / f"{image_cache.key(items(files).ids, 8, 3)}.part")
+    on_disk(items(files, calls), 8, 3, nothing, said.append)
+    assert child.wait() == 0
+    assert not calls and "waiting" in said[0]
+
+
+@pytest.mark.parametrize("name", ["pixels", "digests", "canvas.json"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "emptied"])
+def test_a_damaged_canvas_is_made_anew(name, damage):
+    files = photos(9)
+    on_disk(items(files), 8, 3, nothing)
+    (place,) = (p for p in image_cache.folder().iterdir() if not p.suffix)
+    content = (place / name).read_bytes()
+    if damage == "gone":
+        (place / name).unlink()
+    else:
+        (place / name).write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
+    made = on_disk(items(files), 8, 3, nothing)
+    assert not made.found
+    np.testing.assert_array_equal(made.pixels[:], in_memory(items(files), 8, 3, nothing).pixels)
+
+
+def test_too_many_bad_images_stop_it_and_a_repaired_one_is_decoded_then():
+    files = photos(8)
+
+    def refuse(done, bad):
+        if bad:
+            raise InputError("too many")
+
+    ids = items(files).ids
+    with pytest.raises(InputError):
+        on_disk(items([*files[:7], b"broken"])._replace(ids=ids), 8, 3, refuse)
+    assert on_disk(items(files), 8, 3, refuse).bad == {}
+
+
+def test_room_is_made_by_what_went_unused_for_longest(monkeypatch):
+    for n in (3, 4, 5):
+        on_disk(items(photos(n)), 8, 3, nothing)
+    places = {json.loads((p / "canvas.json").read_text())["images"]: p for p in image_cache.folder().iterdir() if not p.suffix}
+    for age, n in enumerate((4, 3, 5)):
+        os.utime(places[n] / "canvas.json", (1000 + age, 1000 + age))
+    held = on_disk(items(photos(3)), 8, 3, nothing)
+    os.utime(places[3] / "canvas.json", (1001, 1001))
+    free = iter([0, 0, 10**9, 10**9])
+    monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda _: type("", (), {"free": next(free)}))
+    image_cache.make_room(100)
+    assert [n for n, p in places.items() if p.is_dir()] == [5]
+    np.testing.assert_array_equal(held.pixels[:], in_memory(items(photos(3)), 8, 3, nothing).pixels)  # open, so still there
+
+
+def test_kinds_of_pixels_are_indexed_alike():
+    files = photos(12)
+    stored, plain = on_disk(items(files), 8, 3, nothing).pixels, in_memory(items(files), 8, 3, nothing).pixels
+    fresh = in_memory(items(files), 8, 3, nothing, keep=False).pixels
+    assert isinstance(stored, Stored) and isinstance(fresh, Undecoded)
+    where = np.array([3, 3, 11, 0], np.int32)
+    for pixels in (stored, fresh, Taken(stored, np.arange(12)), Taken(fresh, np.arange(12))):
+        assert pixels.shape == plain.shape and len(pixels) == 12
+        for index in (where, slice(2, 5), slice(None)):
+            np.testing.assert_array_equal(pixels[index], plain[index])
+    np.testing.assert_array_equal(Taken(stored, where)[np.array([2])], plain[[11]])
+
+
+def test_an_image_that_vanishes_later_is_named():
+    files = photos(3)
+    pixels = in_memory(items(files), 8, 3, nothing, keep=False).pixels
+    files[1] = b"broken"
+    with pytest.raises(InputError, match=r"image 1.png could be read before but not now: not an image"):
+        pixels[np.array([0, 1])]
+
+
+def test_a_file_that_cannot_be_written_is_an_error_before_any_work(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path("/proc/nowhere")))
+    with pytest.raises(OSError):
+        on_disk(items(photos(3), calls), 8, 3, nothing)
+    assert not calls
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("wanted", "needed", "disk", "host", "found", "kept", "words"),
+    [
+        ("auto", 10, 100, 100, False, "disk", "decoded once to 10 GiB on disk"),
+        ("auto", 10, 0, 100, True, "disk", "by an earlier run"),
+        ("auto", 10, 11, 100, False, "memory", "the disk of the cache has 11 GiB free"),
+        ("auto", 10, 11, 19, False, "nothing", "decoded for each batch: 10 GiB decoded fit neither"),
+        ("streamed", 10, 100, 0, False, "disk", "on disk"),
+        ("decoded", 10, 100, 100, True, "nothing", "as asked"),
+    ],
+)
+def test_where_decoded_images_are_kept(wanted, needed, disk, host, found, kept, words):
+    got, why = storage(wanted, needed * GIB, disk=disk * GIB, host=host * GIB, found=found)
+    assert got == kept and words in why
+
+
+def test_images_that_fit_nowhere_cannot_be_asked_for():
+    for wanted in ("resident", "streamed"):
+        with pytest.raises(InputError, match=rf"images is '{wanted}'; 10 GiB decoded fit neither .*; free some, or use auto or decoded"):
+            storage(wanted, 10 * GIB, disk=GIB, host=GIB, found=False)
+
+
+@seeded
+@given(st.integers(0, 100), st.integers(0, 100))
+def test_images_are_resident_where_they_leave_the_network_its_share(needed, device):
+    got, why = residence("auto", needed * GIB, "disk", device=device * GIB)
+    assert got == (5 * needed <= 2 * device)
+    assert ("resident" in why) == got
+    assert residence("auto", needed, "nothing", device=device)[0] is False
+    for wanted in ("resident", "streamed", "decoded"):
+        assert residence(wanted, needed, "disk", device=device)[0] == (wanted == "resident")
+
+
+def test_decoding_ahead_keeps_order_and_passes_errors_on():
+    assert list(decode.in_threads(lambda i: i * i, range(100))) == [i * i for i in range(100)]
+    with pytest.raises(ZeroDivisionError):
+        list(decode.in_threads(lambda i: 1 // (50 - i), range(100)))

@@ -1,0 +1,117 @@
+"""An opened dataset made ready: images, labels and names that stay together, whatever cannot be read."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sgdr_jax.core.types import InputError
+from sgdr_jax.data import decode as decoder
+from sgdr_jax.data.load import canvas_side, load
+from sgdr_jax.datasets import Arrays, ImageFolder
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def folder(root: Path, n: int = 24, broken: tuple[int, ...] = ()) -> ImageFolder:
+    for i in range(n):
+        path = root / ("train" if i % 4 else "valid") / ("ab"[i // 2 % 2]) / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"broken" if i in broken else encoded(Image.new("L", (9, 12), i), "PNG"))
+    return ImageFolder(str(root))
+
+
+def test_load_keeps_images_labels_and_names_together(tmp_path):
+    calls = []
+    source = folder(tmp_path).open()
+    data = load(source, canvas=8, progress=lambda done, total: calls.append((done, total)))
+    assert data.sizes == source.sizes == {"train": 18, "valid": 6}
+    assert (data.classes, data.channels, data.bad, data.multi_label) == (("a", "b"), 1, (), False)
+    for split in ("train", "valid"):
+        assert data.images[split].shape == (len(source.labels[split]), 8, 8, 1)
+        assert data.images[split][:][:, 0, 0, 0].tolist() == [int(Path(name).stem) for name in data.names[split]]
+        np.testing.assert_array_equal(data.labels[split], source.labels[split])
+    assert calls[-1] == (24, 24)
+
+
+def test_load_does_not_depend_on_the_number_of_threads(tmp_path, monkeypatch):
+    source = folder(tmp_path).open()
+    monkeypatch.setattr(decoder, "cores", lambda: 1)
+    alone = load(source, canvas=8, images="decoded")
+    monkeypatch.setattr(decoder, "cores", lambda: 7)
+    together = load(source, canvas=8)
+    for split in ("train", "valid"):
+        np.testing.assert_array_equal(alone.images[split][:], together.images[split][:])
+    assert alone.fingerprint == together.fingerprint
+
+
+def test_unreadable_images_are_left_out_by_name(tmp_path):
+    source = folder(tmp_path, broken=(0, 5)).open()
+    data = load(source, canvas=8, max_bad_share=0.1)
+    assert [name for name, _ in data.bad] == ["train/a/05.png", "valid/a/00.png"]
+    assert data.sizes == {"train": 17, "valid": 5}
+    for split in ("train", "valid"):
+        assert data.images[split][:][:, 0, 0, 0].tolist() == [int(Path(name).stem) for name in data.names[split]]
+        assert data.labels[split].tolist() == ["ab".index(name.split("/")[1]) for name in data.names[split]]
+    with pytest.raises(InputError, match=r"of 24 images cannot be read, max_bad_share is 0.01.*train/a/05.png: not an image") as error:
+        load(source, canvas=8)
+    assert "\n" not in str(error.value)
+
+
+def test_one_bad_image_of_twenty_is_too_many_by_default_and_none_left_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="1 of 20 images"):
+        load(folder(tmp_path / "one", 20, broken=(3,)).open(), canvas=8)
+    with pytest.raises(InputError, match="no readable image is left of split 'valid'"):
+        load(folder(tmp_path / "valid", 24, broken=tuple(range(0, 24, 4))).open(), canvas=8, max_bad_share=1)
+    with pytest.raises(InputError, match="no readable image is left of class 'b'"):
+        load(folder(tmp_path / "class", 24, broken=(2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23)).open(), canvas=8, max_bad_share=1)
+
+
+def test_load_changes_the_fingerprint_with_what_it_makes(tmp_path):
+    source = folder(tmp_path).open()
+    assert len({load(source, canvas=canvas, channels=channels).fingerprint for canvas in (8, 9) for channels in (1, 3)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("shape", "canvas", "channels", "result"),
+    [
+        ((6, 28, 28), 64, None, (6, 28, 28, 1)),
+        ((6, 28, 28, 1), 64, 3, (6, 28, 28, 3)),
+        ((6, 28, 28, 3), 64, 1, (6, 28, 28, 1)),
+        ((6, 28, 40, 3), 64, None, (6, 28, 28, 3)),
+        ((6, 28, 40, 3), 20, None, (6, 20, 20, 3)),
+        ((6, 28, 28), 28, None, (6, 28, 28, 1)),
+    ],
+)
+def test_arrays_keep_their_size_up_to_the_canvas(shape, canvas, channels, result):
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    data = load(Arrays.of((images, np.arange(6) % 2), (images, np.arange(6) % 2)).open(), canvas=canvas, channels=channels)
+    assert data.images["train"].shape == data.images["valid"].shape == result
+    if result[1] == 28 and channels != 1:
+        middle = images.reshape(6, 28, images.shape[2], -1)[:, :, (images.shape[2] - 28) // 2 :][:, :, :28]
+        np.testing.assert_array_equal(data.images["train"], np.broadcast_to(middle, result))
+
+
+def test_arrays_that_fit_are_not_copied_and_splits_get_one_side():
+    images = np.zeros((4, 10, 10, 3), np.uint8)
+    source = Arrays.of((images, [0, 1, 0, 1]), (np.full((2, 6, 8), 9, np.uint8), [0, 1])).open()
+    data = load(source, canvas=canvas_side(None, 30))
+    assert np.shares_memory(data.images["train"], images)
+    assert data.images["valid"].shape == (2, 10, 10, 3)
+    assert (data.images["valid"] == 9).all()
+    assert load(source, canvas=canvas_side(None, 8)).images["train"].shape == (4, 10, 10, 3)  # 1.15 · 8 = 9.2, rounded up
+
+
+def test_links_that_lead_nowhere_are_named(tmp_path):
+    data = folder(tmp_path)
+    (tmp_path / "train" / "a" / "loop.png").symlink_to("loop.png")
+    (tmp_path / "train" / "a" / "gone.png").symlink_to("nowhere.png")
+    found = load(data.open(), canvas=8, max_bad_share=0.1)
+    assert found.bad == (("train/a/gone.png", "no such file"), ("train/a/loop.png", "no such file"))
+    assert found.sizes == {"train": 18, "valid": 6}

@@ -1,0 +1,73 @@
+"""`sgdr-jax data`: counts, sizes, duplicates by content, rejected files."""
+
+import numpy as np
+from PIL import Image
+
+from sgdr_jax.cli import main
+from sgdr_jax.data.load import load
+from sgdr_jax.data.summary import survey
+from sgdr_jax.datasets import Arrays, ImageFolder
+
+FILE = """
+from sgdr_jax import Experiment, Stage
+from sgdr_jax.datasets import ImageFolder
+from sgdr_jax.models import ResNet18
+from sgdr_jax.schedules import Constant
+experiment = Experiment("e", ImageFolder({root!r}), ResNet18(), (Stage("a", size=8, lr=0.1, schedule=Constant(1)),))
+"""
+
+
+def photos(root):
+    rng = np.random.default_rng(0)
+    for split, n in (("train", 12), ("valid", 6)):
+        for i in range(n):
+            path = root / split / "ab"[i % 2] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (20 + i, 30, 3), np.uint8)).save(path)
+    copies = {"train/a/0.png": ("valid/a/copy.png", "train/b/other.png"), "train/a/2.png": ("train/a/twice.png",)}
+    for name, targets in copies.items():
+        for target in targets:
+            (root / target).write_bytes((root / name).read_bytes())
+    (root / "train/b/broken.png").write_bytes(b"nothing")
+
+
+def test_findings(tmp_path):
+    photos(tmp_path)
+    source = ImageFolder(str(tmp_path)).open()
+    found = survey(source, load(source, canvas=8, max_bad_share=1))
+    assert {split: numbers.tolist() for split, numbers in found.counts.items()} == {"train": [7, 7], "valid": [4, 3]}
+    assert found.sizes == ((30, 20), (30, 23), (30, 31))
+    assert found.across == (("train: train/a/0.png", "train: train/b/other.png", "valid: valid/a/copy.png"),)
+    assert found.quarrels == found.across and found.inside == 2
+    assert found.rejected == (("train/b/broken.png", "not an image in one of the formats BMP, GIF, JPEG, PNG, WEBP"),)
+
+
+def test_arrays_have_digests_too():
+    images = np.random.default_rng(0).integers(0, 256, (6, 9, 8), np.uint8)
+    images[5] = images[0]
+    source = Arrays.of((images, np.arange(6) % 2), (images[1:3], [1, 0])).open()
+    found = survey(source, load(source, canvas=8))
+    assert found.sizes == ((8, 9),) * 3
+    assert found.inside == 1 and found.quarrels == (("train: train/0", "train: train/5"),)
+    assert [group[1] for group in found.across] == ["valid: valid/0", "valid: valid/1"]
+
+
+def test_command(tmp_path, capsys):
+    photos(tmp_path / "photos")
+    file, rejected = tmp_path / "e.py", tmp_path / "rejected.tsv"
+    file.write_text(FILE.format(root=str(tmp_path / "photos")))
+    main.main(["data", str(file), "--rejected", str(rejected)])
+    out = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "all classes 14 7",
+        "smallest 30 × 20",
+        "the same pixels in several splits: 1",
+        "train: train/a/0.png, train: train/b/other.png",
+        "unreadable files: 1 train/b/broken.png: not an image",
+    ):
+        assert words in out, out
+    assert rejected.read_text().startswith("train/b/broken.png\tnot an image")
+    main.main(["plan", str(file)])
+    assert "images: 22 of at most 10 px in three channels, 6.45 KiB; resident where a device has" in capsys.readouterr().out.replace(
+        "\n", " "
+    )

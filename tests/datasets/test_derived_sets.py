@@ -1,0 +1,170 @@
+"""Parts that nest, folds that divide, mixtures in proportion."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sgdr_jax.core.types import InputError
+from sgdr_jax.data.load import load
+from sgdr_jax.data.sampler import example_weights, expected_counts, order
+from sgdr_jax.datasets import Arrays, Fold, ImageFolder, Mix, Part, Synthetic, TrainAndValid
+from sgdr_jax.datasets.splits import Joined
+
+from ..data.test_load import folder
+from ..helpers import seeded
+
+
+def numbers(n: int, several: bool = False) -> Arrays:
+    """Image i is i grey levels bright; its class goes round with unequal shares."""
+    images = np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None], (n, 4, 4)).copy()
+    label = np.array([0, 1, 0, 2, 0, 1, 0])[np.arange(n) % 7]
+    if not several:
+        return Arrays.of((images, label), (images[:6], label[:6]), classes=["a", "b", "c"])
+    table = np.eye(3)[label] + np.eye(3)[(label + np.arange(n) // 9) % 3]
+    return Arrays.of((images, table.clip(0, 1)), (images[:6], table.clip(0, 1)[:6]), classes=["a", "b", "c"])
+
+
+def levels(source, split: str = "train") -> list[int]:
+    return [int(image[0, 0]) for image in source.items[split]]
+
+
+@seeded
+@given(st.integers(12, 120), st.booleans(), st.floats(0.02, 1), st.floats(0.02, 1), st.integers(0, 3))
+def test_smaller_shares_are_inside_larger_ones(n, several, a, b, seed):
+    whole = numbers(n, several)
+    small, large = (Part(whole, share=share, seed=seed).open() for share in sorted((a, b)))
+    assert set(levels(small)) <= set(levels(large)) <= set(range(n))
+    assert levels(small, "valid") == list(range(6))
+    assert abs(len(levels(small)) - min(a, b) * n) <= 4  # one for each class, and one for images of none
+
+
+@seeded
+@given(st.integers(20, 120), st.booleans(), st.integers(1, 9), st.integers(1, 9))
+def test_few_shot_sets_nest_and_hold_so_many_of_each_class(n, several, a, b):
+    few, more = (Part(numbers(n, several), per_class=k).open() for k in sorted((a, b)))
+    assert set(levels(few)) <= set(levels(more))
+    if not several:
+        whole = np.bincount(numbers(n).open().labels["train"])
+        assert np.bincount(few.labels["train"]).tolist() == np.minimum(whole, min(a, b)).tolist()
+
+
+def test_part_keeps_labels_with_images_and_changes_with_the_seed():
+    source = Part(numbers(70), share=0.3, seed=1).open()
+    assert source.labels["train"].tolist() == [[0, 1, 0, 2, 0, 1, 0][i % 7] for i in levels(source)]
+    assert levels(source) != levels(Part(numbers(70), share=0.3, seed=2).open())
+    assert Part(numbers(70)).open().fingerprint == numbers(70).open().fingerprint
+    for wrong, words in (({"share": 0.0}, "data.share is 0.0"), ({"per_class": 0}, "data.per_class is 0")):
+        with pytest.raises(InputError, match=words):
+            Part(numbers(9), **wrong)
+
+
+@seeded
+@given(st.integers(20, 100), st.integers(2, 6), st.booleans())
+def test_folds_divide_all_images_evenly(n, folds, several):
+    sources = [Fold(numbers(n, several), folds, fold).open() for fold in range(folds)]
+    pool = sorted([*range(n), *range(6)])
+    assert sorted(level for source in sources for level in levels(source, "valid")) == pool
+    sizes = [source.sizes["valid"] for source in sources]
+    assert max(sizes) - min(sizes) <= 1
+    for source in sources:
+        assert sorted(levels(source) + levels(source, "valid")) == pool
+        if not several:
+            wanted = np.bincount(np.concatenate([x.labels["valid"] for x in sources]), minlength=3) / folds
+            assert (np.abs(np.bincount(source.labels["valid"], minlength=3) - wanted) < 1).all()
+
+
+def test_folds_of_files_share_one_canvas(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    photos = folder(tmp_path / "photos")
+    first = load(Fold(photos, 3, 0).open(), canvas=8)
+    second = load(Fold(photos, 3, 1).open(), canvas=8)
+    assert "earlier run" in second.why and "earlier run" not in first.why
+    for data in (first, second):
+        for split in ("train", "valid"):
+            assert data.images[split][:][:, 0, 0, 0].tolist() == [int(name.split("/")[-1][:2]) for name in data.names[split]]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_train_and_valid_holds_nothing_out_and_leaves_the_test_images(several):
+    of = numbers(40, several).open()
+    whole = TrainAndValid(numbers(40, several)).open()
+    assert set(whole.labels) == set(of.labels) - {"valid"}
+    assert sorted(levels(whole)) == sorted([*levels(of), *levels(of, "valid")])
+    assert whole.fingerprint != of.fingerprint
+    again = TrainAndValid(TrainAndValid(numbers(40, several))).open()
+    assert again.fingerprint == whole.fingerprint
+    # Sets made of it do not hold images out by themselves, unless that is what they are for.
+    inner = TrainAndValid(numbers(40, several))
+    assert "valid" not in Part(inner, 0.5).open().labels and "valid" not in Mix((inner, inner)).open().labels
+    assert Fold(inner, 2).open().sizes["valid"] == Fold(numbers(40, several), 2).open().sizes["valid"]
+    with pytest.raises(InputError, match=r"TrainAndValid of a mixture is not supported; mix such sets instead"):
+        TrainAndValid(Mix((Synthetic(), Synthetic(seed=1)), (1.0, 2.0))).open()
+
+
+def test_fold_errors():
+    with pytest.raises(InputError, match=r"data\.fold is 3; use 0…2"):
+        Fold(numbers(9), 3, 3)
+    with pytest.raises(InputError, match=r"data\.folds is 1"):
+        Fold(numbers(9), 1)
+
+
+def test_a_mixture_joins_classes_by_name_and_keeps_kinds_of_items(tmp_path):
+    (tmp_path / "p").mkdir()
+    arrays = Arrays.of((np.full((4, 6, 6, 3), 200, np.uint8), [0, 1, 0, 1]), (np.zeros((2, 6, 6, 3), np.uint8), [0, 1]), classes=["b", "x"])
+    source = Mix((folder(tmp_path / "p"), arrays)).open()
+    assert source.classes == ("a", "b", "x") and source.rates is None
+    assert source.sizes == {"train": 22, "valid": 8}
+    assert isinstance(source.items["train"], Joined)
+    data = load(source, canvas=8)
+    assert data.images["train"].shape == (22, 8, 8, 3)
+    for split in ("train", "valid"):
+        for name, label, image in zip(data.names[split], data.labels[split], data.images[split][:], strict=True):
+            if name.startswith("0/"):
+                assert (int(name[-6:-4]), "ab".index(name.split("/")[2])) == (image[0, 0, 0], label)
+            else:
+                assert label == 1 + int(name.split("/")[-1]) % 2 and image[0, 0, 0] in (0, 200)
+
+
+def test_a_mixture_is_drawn_in_proportion_to_its_weights():
+    many, few = Synthetic(train=90, classes=3), Synthetic(train=10, classes=2, seed=1)
+    source = Mix((many, few), (1.0, 3.0)).open()
+    assert source.rates is not None and source.rates.sum() == pytest.approx(100)
+    drawn = np.zeros(100)
+    for epoch in range(40):
+        chosen = order(0, 0, epoch, source.labels["train"], rates=source.rates)
+        assert len(chosen) == 100
+        drawn += np.bincount(chosen, minlength=100)
+    assert drawn[90:].sum() / 40 == pytest.approx(75, abs=0.5)
+    assert drawn.min() > 0  # nobody is forgotten
+    plain = Mix((many, few)).open()
+    assert sorted(order(0, 0, 0, plain.labels["train"], rates=plain.rates).tolist()) == list(range(100))
+
+
+@seeded
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=40).map(np.array), st.floats(0, 1), st.floats(0.2, 5))
+def test_weights_in_the_loss_do_what_balance_does_by_drawing(labels, evenness, factor):
+    for rates in (None, np.where(np.arange(len(labels)) % 2, factor, 1.0)):
+        rates = None if rates is None else rates * len(labels) / rates.sum()
+        weights = example_weights(labels, evenness, rates)
+        mass = np.bincount(labels, weights * (1 if rates is None else rates))
+        np.testing.assert_allclose(mass, expected_counts(labels, evenness, rates), rtol=1e-5, atol=1e-6)
+        assert (weights * (1 if rates is None else rates)).mean() == pytest.approx(1, rel=1e-5)
+        drawn = np.mean([np.bincount(order(0, 0, e, labels, evenness, rates), minlength=len(mass)).sum() for e in range(3)])
+        assert drawn == len(labels)
+
+
+def test_mixture_errors():
+    with pytest.raises(InputError, match=r"data\.weights is"):
+        Mix((Synthetic(), Synthetic()), (1.0,))
+    with pytest.raises(InputError, match="some have one label for each image, others several"):
+        Mix((Synthetic(), Synthetic(multi_label=True))).open()
+    with pytest.raises(InputError, match="folds of a mixture"):
+        Fold(Mix((Synthetic(), Synthetic(seed=1)), (1.0, 2.0))).open()
+
+
+def test_they_survive_json_and_command_line():
+    from sgdr_jax.core.serialization import from_json, to_json
+
+    data = Mix((Part(ImageFolder("x"), 0.5), Fold(Synthetic(), 4, 2), TrainAndValid(Synthetic())), (1.0, 2.0, 1.0))
+    assert from_json(to_json(data)) == data

@@ -1,0 +1,117 @@
+"""Parquet files and arrow files as the `datasets` package writes them, made here with pyarrow."""
+
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from sgdr_jax.core.types import InputError
+from sgdr_jax.data.load import load
+from sgdr_jax.datasets import HuggingFace
+
+CAT = {"label": {"names": ["cat", "dog", "eel"], "_type": "ClassLabel"}}
+SEVERAL = {"label": {"feature": CAT["label"], "_type": "Sequence"}}
+
+
+def table(levels, labels, features=None, bare=False) -> pa.Table:
+    cells = []
+    for level in levels:
+        file = io.BytesIO()
+        Image.new("L", (9, 8), level).save(file, "PNG")
+        cells.append(file.getvalue() if bare else {"bytes": file.getvalue(), "path": f"{level}.png"})
+    made = pa.table({"image": cells, "label": labels})
+    info = {"info": {"features": {"image": {"_type": "Image"}} | (features or {})}}
+    return made.replace_schema_metadata({"huggingface": json.dumps(info)}) if features else made
+
+
+def hub(root: Path, features=CAT, **options) -> HuggingFace:
+    (root / "data").mkdir(parents=True, exist_ok=True)
+    for part in range(2):
+        levels = range(12 * part, 12 * part + 12)
+        made = table(levels, [[i % 3, 1] if features is SEVERAL else i % 3 for i in levels], features, **options)
+        pq.write_table(made, root / f"data/train-0000{part}-of-00002.parquet", row_group_size=5)
+    test = table(range(100, 106), [[0]] * 6 if features is SEVERAL else [0] * 6, features, **options)
+    pq.write_table(test, root / "data/test-00000-of-00001.parquet")
+    return HuggingFace(str(root))
+
+
+def on_disk(root: Path) -> HuggingFace:
+    (root / "dataset_dict.json").parent.mkdir(parents=True)
+    (root / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    for split, levels in (("train", range(24)), ("test", range(100, 106))):
+        (root / split).mkdir()
+        made = table(levels, [i % 3 if split == "train" else 0 for i in levels], CAT)
+        (root / split / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}))
+        with pa.OSFile(str(root / split / "data-00000-of-00001.arrow"), "wb") as file, pa.ipc.new_stream(file, made.schema) as writer:
+            writer.write_table(made, max_chunksize=7)
+    return HuggingFace(str(root))
+
+
+@pytest.mark.parametrize("kind", ["hub", "bare", "on_disk"])
+def test_images_labels_and_splits(tmp_path, kind):
+    data = on_disk(tmp_path / "set") if kind == "on_disk" else hub(tmp_path / "set", bare=kind == "bare")
+    source = data.open()
+    assert source.classes == ("cat", "dog", "eel")
+    assert source.sizes == {"train": 18, "valid": 6, "test": 6}
+    loaded = load(source, canvas=8)
+    for split in ("train", "valid"):
+        levels = loaded.images[split][:][:, 0, 0, 0]
+        assert (levels % 3).tolist() == source.labels[split].tolist()
+        assert [int(name.split("/")[1]) for name in source.names[split]] == levels.tolist()
+    assert loaded.images["test"][:][:, 0, 0, 0].tolist() == list(range(100, 106))
+    assert sorted(source.ids["train"] + source.ids["valid"])[0].endswith("000000000")
+    assert data.open().fingerprint == source.fingerprint
+
+
+def test_several_labels(tmp_path):
+    source = hub(tmp_path, SEVERAL).open()
+    for name, row in zip(source.names["train"], source.labels["train"], strict=True):
+        i = int(name.split("/")[1])
+        assert row.tolist() == [float(c in (i % 3, 1)) for c in range(3)]
+
+
+def test_classes_without_names_are_sorted_and_text_labels_work(tmp_path):
+    pq.write_table(table(range(12), [[7, 10, 9][i % 3] for i in range(12)]), tmp_path / "train.parquet")
+    source = HuggingFace(str(tmp_path)).open()
+    assert source.classes == ("7", "9", "10")
+    levels = [int(name.split("/")[1]) for name in source.names["train"]]
+    assert source.labels["train"].tolist() == [[0, 2, 1][level % 3] for level in levels]
+    pq.write_table(table(range(12), ["ba"[i % 2] for i in range(12)]), tmp_path / "train.parquet")
+    assert HuggingFace(str(tmp_path)).open().classes == ("a", "b")
+
+
+def test_unlabelled_test_images_are_left_out_and_unlabelled_training_images_refused(tmp_path):
+    data = hub(tmp_path)
+    pq.write_table(table(range(3), [-1] * 3, CAT), tmp_path / "data/test-00000-of-00001.parquet")
+    assert "test" not in data.open().sizes
+    pq.write_table(table(range(3), [0, None, 1], CAT), tmp_path / "data/train-00000-of-00002.parquet")
+    with pytest.raises(InputError, match=r"data\.label is 'label'; some training images have no label"):
+        data.open()
+
+
+def test_errors_name_the_field(tmp_path):
+    with pytest.raises(InputError, match="needs parquet or arrow files of a split train, found none"):
+        HuggingFace(str(tmp_path)).open()
+    data = hub(tmp_path)
+    for field in ("image", "label"):
+        with pytest.raises(InputError, match=rf"data.{field} is 'fine'; train-00000-of-00002.parquet has the columns image, label"):
+            HuggingFace(str(tmp_path), **{field: "fine"}).open()
+    pq.write_table(table(range(3), [0, 5, 1], CAT), tmp_path / "data/train-00000-of-00002.parquet")
+    with pytest.raises(InputError, match="a label of train is 5; the classes are"):
+        data.open()
+    (tmp_path / "data/train-00000-of-00002.parquet").write_bytes(b"PAR1 broken")
+    with pytest.raises(InputError, match=r"train-00000-of-00002.parquet' cannot be read"):
+        data.open()
+
+
+def test_a_table_cannot_name_a_file_elsewhere(tmp_path):
+    (tmp_path / "secret.png").write_bytes(b"")
+    rows = [{"bytes": None, "path": "../secret.png"}] * 6
+    (tmp_path / "set").mkdir()
+    pq.write_table(pa.table({"image": rows, "label": [0, 1] * 3}), tmp_path / "set/train.parquet")
+    with pytest.raises(InputError, match="names a file outside its folder"):
+        load(HuggingFace(str(tmp_path / "set")).open(), canvas=8)

@@ -1,0 +1,140 @@
+"""Compiled programs between processes: where they are kept, who may write there, that they compute the same, and how many there are."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from sgdr_jax import Eval, Experiment, InputError, Stage
+from sgdr_jax.datasets import Synthetic
+from sgdr_jax.distributed.compilation_cache import LIMIT, Compiled, compiled, keep_programs
+from sgdr_jax.report.run_tables import summary_table
+from sgdr_jax.runs.run import run
+from sgdr_jax.schedules import Sgdr
+
+from ..helpers import Tiny
+
+ROOT = Path(__file__).parents[2]
+DATA = Synthetic(classes=3, train=32, valid=16, test=8, side=16)
+
+# A whole run in a process of its own; prints what was compiled and a digest of the final network.
+RUN = """
+import json, sys
+from sgdr_jax import Eval, Experiment, Stage
+from sgdr_jax.train.activation_cache import tree_digest
+from sgdr_jax.runs.run import run
+from sgdr_jax.runs.predictor import open_trained
+from tests.helpers import Tiny
+from tests.distributed.test_compilation_cache import DATA, experiment
+
+summary = run(experiment(cycles=1), sys.argv[1])
+net = open_trained(sys.argv[1])
+print(json.dumps(summary["compiled"] | {"digest": tree_digest({"params": net.params, "stats": net.stats}), "test": summary["test"]}))
+"""
+
+
+def experiment(cycles: int, sizes: tuple[int, ...] = (16, 24)) -> Experiment:
+    stages = [
+        Stage("head", size=sizes[0], train="head", lr=0.01, schedule=Sgdr(cycles), precompute=True, augment=False),
+        *(Stage(f"all {i}", size=size, lr=0.01, schedule=Sgdr(cycles)) for i, size in enumerate(sizes)),
+    ]
+    return Experiment(
+        name="compiled", data=DATA, model=Tiny(), batch_size=8, stages=tuple(stages), evaluate=Eval(batch_size=8, tta_views=0)
+    )
+
+
+def start(tmp_path: Path, name: str, **variables: str) -> dict:
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)} | variables
+    words = [sys.executable, "-W", "error", "-c", RUN, str(tmp_path / name)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "machine type" not in done.stderr and "SIGILL" not in done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_second_process_loads_what_the_first_compiled_and_computes_the_same_bits(tmp_path: Path) -> None:
+    first, second = start(tmp_path, "first"), start(tmp_path, "second")
+    kept = list((tmp_path / "sgdr_jax" / "compiled").glob("*-cache"))
+    assert len(kept) > 3 and first["loaded"] < len(kept)  # a program that comes twice in a process is found already
+    # Not all of them: activations are kept, too, and so the programs that made them are not needed again.
+    assert second["loaded"] > max(3, first["loaded"]) and second["programs"] <= first["programs"]
+    assert (second["digest"], second["test"]) == (first["digest"], first["test"])
+    assert (tmp_path / "sgdr_jax" / "compiled").stat().st_mode & 0o777 == 0o700
+    off = start(tmp_path, "off", JAX_ENABLE_COMPILATION_CACHE="false")
+    assert off["loaded"] == 0 and off["digest"] == first["digest"]
+    elsewhere = start(tmp_path, "elsewhere", JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine"))
+    assert elsewhere["loaded"] < len(kept) and any((tmp_path / "mine").iterdir())
+
+
+@pytest.fixture
+def unset():
+    """jax as it is before it is told of a folder."""
+    before = {name: getattr(jax.config, name) for name in ("jax_compilation_cache_dir", "jax_compilation_cache_max_size")}
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_the_folder_is_made_for_the_user_alone(tmp_path: Path, unset: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    old = os.umask(0)
+    try:
+        keep_programs()
+    finally:
+        os.umask(old)
+    folder = tmp_path / "sgdr_jax" / "compiled"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert jax.config.jax_compilation_cache_dir == str(folder) and jax.config.jax_compilation_cache_max_size == LIMIT
+    keep_programs(tmp_path / "other")  # one place for a process
+    assert jax.config.jax_compilation_cache_dir == str(folder)
+
+
+@pytest.mark.parametrize("kind", ["group", "others", "link", "file", "owner"])
+def test_a_folder_that_others_can_write_is_refused(tmp_path: Path, unset: None, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    folder = tmp_path / "compiled"
+    if kind == "link":
+        (tmp_path / "real").mkdir(mode=0o700)
+        folder.symlink_to(tmp_path / "real")
+    elif kind == "file":
+        folder.write_text("")
+    else:
+        folder.mkdir()
+        folder.chmod({"group": 0o770, "others": 0o702, "owner": 0o700}[kind])
+    if kind == "owner":
+        monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
+    with pytest.raises(InputError, match=r"compilation cache is '.*compiled'.*JAX_COMPILATION_CACHE_DIR") as caught:
+        keep_programs(folder)
+    assert "\n" not in str(caught.value) and jax.config.jax_compilation_cache_dir is None
+
+
+def test_a_folder_that_cannot_be_made_costs_time_only(tmp_path: Path, unset: None) -> None:
+    (tmp_path / "file").write_text("")
+    keep_programs(tmp_path / "file" / "compiled")
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_nothing_compiles_after_the_first_cycle_of_a_stage(tmp_path: Path) -> None:
+    run(experiment(1), tmp_path / "warm")  # operations outside the engine's programs compile once in a process
+    once, thrice = (run(experiment(cycles), tmp_path / str(cycles))["compiled"] for cycles in (1, 3))
+    assert once["programs"] == thrice["programs"] > 0
+    assert json.loads((tmp_path / "3" / "summary.json").read_text())["compiled"]["programs"] == thrice["programs"]
+
+
+def test_the_same_stage_again_shares_its_programs(tmp_path: Path) -> None:
+    run(experiment(1), tmp_path / "warm")
+    once, twice = (run(experiment(1, sizes), tmp_path / str(sizes))["compiled"] for sizes in ((16, 24), (16, 24, 16)))
+    assert once["programs"] == twice["programs"]
+
+
+def test_the_count_and_its_line() -> None:
+    before = compiled()
+    jax.jit(lambda x: x * 3 + 1)(jax.numpy.ones(7))
+    made = compiled() - before
+    assert 1 <= made.programs <= 3 and made.loaded <= made.programs and made.seconds > 0
+    table = summary_table({"compiled": Compiled(12, 5, 3.2)._asdict()})
+    assert "12 programs, 5 from disk" in list(table.columns[-1].cells)

@@ -1,0 +1,117 @@
+"""Calibration and the results of classes: against scikit-learn's figures, brute force, and what must hold for any probabilities."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sgdr_jax.evaluation import metrics
+from sgdr_jax.evaluation.calibration import COLDEST, HOTTEST, by_class, fit_temperature, reliability, scaled
+
+from ..helpers import seeded
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "calibration.json").read_text())
+LABELS = np.array(GOLDEN["labels"])
+
+
+def softmax(z):
+    e = np.exp(z - z.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+P = softmax(np.array(GOLDEN["logits"]))
+
+
+def drawn(seed: int, n: int, k: int, sure: float) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, k, n)
+    return softmax(sure * (np.eye(k)[labels] + rng.normal(size=(n, k)))), labels
+
+
+def test_the_temperature_is_that_of_scikit_learn() -> None:
+    assert fit_temperature(P, LABELS) == pytest.approx(GOLDEN["temperature"], rel=1e-8)
+
+
+def test_the_bins_are_those_of_scikit_learn() -> None:
+    found = reliability(P, LABELS)
+    filled = found.count > 0
+    np.testing.assert_allclose(found.happened[filled], GOLDEN["happened"], rtol=1e-12)
+    np.testing.assert_allclose(found.promised[filled], GOLDEN["promised"], rtol=1e-12)
+    gaps = np.abs(np.array(GOLDEN["happened"]) - GOLDEN["promised"])
+    assert found.error == pytest.approx(np.average(gaps, weights=found.count[filled]), rel=1e-12)
+
+
+def test_the_results_of_classes_are_those_of_scikit_learn() -> None:
+    rows = by_class(P, LABELS)
+    for name in ("precision", "recall", "f1"):
+        np.testing.assert_allclose([getattr(row, name) for row in rows], GOLDEN[name], rtol=1e-12)
+    assert [row.images for row in rows] == GOLDEN["support"]
+    table = metrics.confusion(LABELS, P.argmax(1), 4)
+    for c, row in enumerate(rows):
+        assert row.predicted == table[:, c].sum() and row.taken_for is not None
+        other, count = row.taken_for
+        assert other != c and count == table[c, other] == max(table[c, i] for i in range(4) if i != c)
+        assert row.average == pytest.approx(P[:, c][c == LABELS].mean())
+
+
+@settings(seeded, max_examples=50)
+@given(st.integers(0, 1000), st.integers(1, 40), st.integers(2, 6), st.floats(0.1, 6), st.booleans())
+def test_no_temperature_has_a_lower_loss(seed: int, n: int, k: int, sure: float, multi_label: bool) -> None:
+    p, labels = drawn(seed, n, k, sure)
+    if multi_label:
+        labels = (np.random.default_rng(seed).random((n, k)) < p).astype(np.float64)
+
+    def loss(t: float) -> float:
+        return metrics.evaluate(scaled(p, t, multi_label), labels)["loss"]
+
+    best, tried = fit_temperature(p, labels), np.geomspace(COLDEST, HOTTEST, 40)
+    losses = [loss(float(t)) for t in tried]
+    if best == 1.0:
+        assert min(losses) in (losses[0], losses[-1])  # at a bound
+    else:
+        assert COLDEST <= best <= HOTTEST and loss(best) <= min(losses) + 1e-12
+
+
+@settings(seeded, max_examples=50)
+@given(st.integers(0, 1000), st.integers(1, 60), st.integers(1, 20), st.booleans())
+def test_the_error_is_the_mean_gap_by_hand(seed: int, n: int, bins: int, multi_label: bool) -> None:
+    p, labels = drawn(seed, n, 3, 2.0)
+    p = np.round(p, 1)  # often at the very edge of a bin
+    if multi_label:
+        labels = np.eye(3)[labels]
+        events = [(x, y > 0.5) for x, y in zip(p.ravel().tolist(), labels.ravel(), strict=True)]
+    else:
+        events = [(row.max(), int(row.argmax()) == y) for row, y in zip(p, labels, strict=True)]
+    error, edges = 0.0, np.linspace(0, 1, bins + 1).tolist()
+    for i, (low, high) in enumerate(itertools.pairwise(edges)):
+        inside = [(x, y) for x, y in events if (x > low or i == 0) and (x <= high or i == bins - 1)]
+        error += abs(sum(x - y for x, y in inside)) / len(events)
+    assert reliability(p, labels, bins).error == pytest.approx(error, abs=1e-12)
+
+
+def test_a_temperature_keeps_the_order_and_one_changes_nothing() -> None:
+    np.testing.assert_allclose(scaled(P, 1.0), P, atol=1e-12)
+    np.testing.assert_array_equal(scaled(P, 3.0).argmax(1), P.argmax(1))
+    np.testing.assert_allclose(scaled(P, 2.0).sum(1), 1)
+    assert scaled(P, 2.0).max() < P.max() and scaled(np.array([[0.8]]), 2.0, multi_label=True)[0, 0] == pytest.approx(2 / 3)
+
+
+def test_where_all_is_right_or_wrong_there_is_no_temperature() -> None:
+    p = np.array([[0.9, 0.1], [0.2, 0.8]])
+    assert fit_temperature(p, np.array([0, 1])) == fit_temperature(p, np.array([1, 0])) == 1.0
+    assert fit_temperature(p, np.array([0, 0])) not in (1.0, COLDEST, HOTTEST)
+
+
+def test_classes_that_do_not_occur_have_no_shares() -> None:
+    absent = by_class(np.array([[0.9, 0.1, 0.0]]), np.array([0]))[2]
+    assert (absent.images, absent.predicted, absent.taken_for) == (0, 0, None)
+    assert np.isnan([absent.precision, absent.recall, absent.f1, absent.average]).all()
+
+
+def test_a_class_of_several_is_predicted_above_one_half() -> None:
+    rows = by_class(np.array([[0.6, 0.4], [0.6, 0.9]]), np.array([[1.0, 1.0], [0.0, 1.0]]))
+    assert [(row.images, row.predicted, row.precision, row.recall) for row in rows] == [(1, 2, 0.5, 1.0), (2, 1, 1.0, 0.5)]

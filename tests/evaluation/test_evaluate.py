@@ -1,0 +1,63 @@
+"""Whole sets predicted from all views: in blocks or at once, resident or from the host, the same numbers."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sgdr_jax.augment import side_on
+from sgdr_jax.core.console import Quiet
+from sgdr_jax.core.experiment import Eval, Parallel
+from sgdr_jax.data.loader import images
+from sgdr_jax.evaluation import metrics, tta
+from sgdr_jax.evaluation.evaluate import answers, judge, predict_views
+from sgdr_jax.train.programs import engine
+
+from ..helpers import CLASSES, experiment, host_state, network
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (100, 64, 64, 3)).astype(np.uint8)
+LABELS = np.random.default_rng(1).integers(0, CLASSES, 100).astype(np.int32)
+HOW = Eval(batch_size=8, tta_views=2)
+
+
+@pytest.fixture(scope="module")
+def run():
+    return engine(experiment(evaluate=HOW, parallel=Parallel(devices=1)), network())
+
+
+def seen(run, how=HOW, resident=False, classes=CLASSES, **more):
+    asked = experiment(evaluate=how, augment=side_on(), parallel=Parallel(devices=1))
+    params, stats = run.devices.replicate(host_state())
+    feed = images(IMAGES, run.devices, resident)
+    return predict_views(run, asked, params, stats, feed, 8, Quiet(), "", classes=classes, **more)
+
+
+def test_blocks_change_nothing(run):
+    whole = seen(run, labels=LABELS)
+    # With this many classes one MiB holds what is said of two images, so a block is one batch.
+    blocks = seen(run, dataclasses.replace(HOW, tta_memory=1), classes=5000, labels=LABELS)
+    for other in (blocks, seen(run, resident=True, labels=LABELS)):
+        np.testing.assert_allclose(other.probabilities, whole.probabilities, atol=1e-6)
+        np.testing.assert_array_equal(other.disagreement, whole.disagreement)
+        assert other.measures == pytest.approx(whole.measures, abs=1e-6)
+    assert whole.views == 3 and len(whole.by_count) == 3
+    assert whole.probabilities.shape == (100, CLASSES)
+    assert whole.measures["accuracy"] == whole.by_count[0]["accuracy"]
+    assert whole.measures["tta_accuracy"] == whole.by_count[-1]["accuracy"] == (whole.probabilities.argmax(1) == LABELS).mean()
+    assert whole.measures["tta_loss"] == pytest.approx(metrics.evaluate(whole.probabilities, LABELS)["loss"], abs=1e-6)
+    assert whole.disagreement.shape == (100,)
+    for found in (whole, blocks):
+        plain, tta = answers(found, LABELS)
+        assert (plain.predicted == LABELS).mean() == whole.measures["accuracy"]
+        assert (tta.predicted == LABELS).mean() == whole.measures["tta_accuracy"]
+        assert plain.loss.mean() == pytest.approx(whole.measures["loss"], abs=1e-6)
+        assert tta.loss.mean() == pytest.approx(whole.measures["tta_loss"], abs=1e-6)
+
+
+def test_images_without_labels_have_no_measures(run):
+    plain = seen(run, dataclasses.replace(HOW, tta_views=0))
+    assert plain.measures == {} and plain.by_count == [] and plain.views == 1
+    assert not plain.disagreement.any()
+    logits = np.log(plain.probabilities)
+    assert judge(logits, LABELS)["accuracy"] == (plain.probabilities.argmax(1) == LABELS).mean()
+    np.testing.assert_allclose(tta.combine(logits[None]), plain.probabilities, atol=1e-6)

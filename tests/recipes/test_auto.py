@@ -1,0 +1,137 @@
+"""What is chosen for a folder of images, and the file that it is written into."""
+
+import ast
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sgdr_jax import Experiment, Stage, plan
+from sgdr_jax.augment import side_on
+from sgdr_jax.cli import main
+from sgdr_jax.cli.experiment_file import load
+from sgdr_jax.datasets import ImageFolder
+from sgdr_jax.recipes import timing
+from sgdr_jax.recipes.auto import FAMILIAR, FEW, REFIT, UPDATES, choices, file_text
+from sgdr_jax.schedules import Sgdr
+
+from ..helpers import Tiny, seeded
+
+
+def values(*args, **named):
+    return {choice.name: choice.value for choice in choices(*args, **named)}
+
+
+@seeded
+@given(
+    st.lists(st.integers(1, 100_000), min_size=2, max_size=50),
+    st.integers(1, 5000),
+    st.none() | st.floats(0, 1),
+    st.none() | st.floats(0.1, 100),
+    st.sampled_from([160, 224, 300]),
+)
+def test_every_choice_is_within_its_bounds_and_has_a_reason(counts, side, confidence, budget, trained_at) -> None:
+    made = choices(np.array(counts), side, confidence, budget, trained_at)
+    assert all(choice.reason for choice in made) and len({choice.name for choice in made}) == len(made)
+    found, n = {choice.name: choice.value for choice in made}, sum(counts)
+    assert 64 <= found["size"] <= trained_at and (found["size"] >= side or found["size"] in (trained_at, 64))
+    assert found["size"] < side + 32 or found["size"] == 64
+    assert found["batch_size"] in (16, 32, 64) and (found["batch_size"] == 16 or n / found["batch_size"] >= 60)
+    assert (found["epoch_steps"] == UPDATES) == (n / found["batch_size"] <= UPDATES - 1)
+    assert 1 <= found["views"] <= 4 and (found["views"] == 1 or found["views"] * n <= 10_000)
+    assert found["refit"] == (n < REFIT)
+    assert (found["balance"] > 0) == (max(counts) >= 2 * min(counts))
+    assert found["similar_to_imagenet"] == (confidence is None or confidence >= FAMILIAR or n < FEW)
+    if budget:
+        assert sum(found["cycle_len"] * 2**i for i in range(found["cycles"])) == pytest.approx(budget, rel=2e-2, abs=1e-2)
+
+
+def test_a_budget_makes_cycles_and_its_lack_leaves_those_of_the_recipe() -> None:
+    assert "cycles" not in values(np.array([9, 9]), 100, None)
+    found = values(np.array([9, 9]), 100, None, budget=10)
+    assert (found["cycles"], found["cycle_len"]) == (3, 1.429)
+
+
+def folder(root, sizes=(("a", 30), ("b'c", 12))):
+    rng = np.random.default_rng(0)
+    for name, n in sizes:
+        (root / name).mkdir(parents=True)
+        for i in range(n):
+            Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(root / name / f"{i}.png")
+    return root
+
+
+def test_the_file_says_what_was_chosen_and_plans(tmp_path, monkeypatch, capsys) -> None:
+    root = folder(tmp_path / "my 'own' photos")
+    for name in ("a/x.tif", "a/y.TIF", "a/noext", "stray.png", ".hidden"):
+        (root / name).write_bytes(b"?")
+    monkeypatch.chdir(tmp_path)
+    main.main(["new", str(root), "--no-measure", "--budget", "3"])
+    out = capsys.readouterr().out
+    made = tmp_path / "my_'own'_photos.py"
+    wanted = "not part of the set: 4 files (2 .tif, 1 images elsewhere, 1 without extension)"
+    assert wanted in " ".join(out.split())
+    assert "34 train, 8 valid" in out and str(made.name) in out
+    experiment = load(made)
+    assert (experiment.batch_size, experiment.epoch_steps, experiment.balance) == (16, 20, 0.5)
+    assert {stage.size for stage in experiment.stages} == {64} and experiment.data.root == str(root)  # pyright: ignore[reportAttributeAccessIssue]
+    assert plan(experiment, 34).stages[-1].steps == 3 * 21
+    before = made.read_bytes()
+    with pytest.raises(SystemExit) as stopped:
+        main.main(["new", str(root), "--no-measure"])
+    assert stopped.value.code == 2 and made.read_bytes() == before and "it is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["--model", "ResNet35"], "did you mean ResNet50 or ResNet34"),
+        (["--budget", "0"], "--budget is 0.0; use a positive number of epochs"),
+        (["--budget", "1e9"], "--budget is 1000000000.0; use a positive number of epochs, at most 10,000"),
+        (["--minutes", "inf"], "--minutes is inf; use a positive number of minutes"),
+        (["--minutes", "0"], "--minutes is 0.0; use a positive number of minutes"),
+        (["--minutes", "1", "--budget", "2"], "--minutes is 1.0; give epochs (--budget) or minutes, not both"),
+        (["--out", "a.txt"], "use a name that ends in .py"),
+        (["--out", "nowhere/a.py"], "name a file in a folder that exists"),
+    ],
+)
+def test_nonsense_is_one_line_and_no_file(tmp_path, monkeypatch, capsys, words, wanted) -> None:
+    root = folder(tmp_path / "photos", (("a", 4), ("b", 4)))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main.main(["new", str(root), "--no-measure", *words])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and wanted in error and error.count("\n") == 1
+    assert not list(tmp_path.glob("**/*.py"))
+
+
+def test_names_are_data_and_not_code() -> None:
+    text = file_text("a'\"\\", 'x"); import os; ("', "ResNet18", choices(np.array([9, 9]), 100, None))
+    tree = ast.parse(text)
+    assert sum(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(tree)) == 4
+
+
+def test_minutes_become_epochs_at_the_pace_of_this_machine(tmp_path, monkeypatch, capsys) -> None:
+    root = folder(tmp_path / "photos")  # 34 + 8 images: 3 updates once through, 7 times; a refit's 3, 7 times
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(timing, "update_seconds", lambda experiment, classes: 0.5)
+    main.main(["new", str(root), "--no-measure", "--minutes", "1.05"])
+    assert "an update takes 0.5 s here: 1.05 minutes are 3 epochs, refit included" in " ".join(capsys.readouterr().out.split())
+    assert plan(load(tmp_path / "photos.py"), 34).stages[-1].steps == 3 * 21
+    with pytest.raises(SystemExit):
+        main.main(["new", str(root), "--no-measure", "--minutes", "0.3", "--out", "b.py"])
+    assert "--minutes is 0.3; one epoch takes 0.35 minutes; give more" in capsys.readouterr().err
+    assert not (tmp_path / "b.py").exists()
+
+
+def test_the_updates_of_the_last_stage_are_timed() -> None:
+    stages = (Stage("a", size=16, train="head", schedule=Sgdr()), Stage("b", size=(8, 16), lr=1e-2, schedule=Sgdr(2)))
+    made = Experiment("x", ImageFolder("nowhere"), Tiny(), stages, augment=side_on(), batch_size=8)
+    ticks = iter(range(100))
+    times = [0, 100, 100, 103, 103, 104, 104, 109]  # begun, done: the first update compiles
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: times[next(ticks)]))
+        assert timing.update_seconds(made, classes=3, updates=3) == 3

@@ -1,0 +1,216 @@
+"""Pictures and tables from run folders: what is drawn where, on the figures themselves, and that nothing breaks on half a run."""
+
+import io
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from sgdr_jax.core.types import InputError
+from sgdr_jax.report import run_plots, run_tables
+from sgdr_jax.runs import folder
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The axes of each picture, top to bottom, as they were when it was saved."""
+    pictures: list[Any] = []
+    real = run_plots._save
+
+    def save(axes: Any, path: Any) -> Path:
+        pictures.append(axes.get_figure().axes)
+        return real(axes, path)
+
+    monkeypatch.setattr(run_plots, "_save", save)
+    return pictures
+
+
+def train(stage: str, step: int, lr: dict[str, float], loss: float | None = 1.0, per_epoch: int = 10) -> dict[str, Any]:
+    return {"kind": "train", "stage": stage, "step": step, "epoch": step / per_epoch, "loss": loss, "lr": lr, "momentum": 0.9}
+
+
+def evaluated(stage: str, step: int, cycle: int, loss: float = 0.5, accuracy: float = 0.8, per_epoch: int = 10) -> dict[str, Any]:
+    epoch = step / per_epoch
+    return {
+        "kind": "eval",
+        "stage": stage,
+        "step": step,
+        "cycle": cycle,
+        "epoch": epoch,
+        "split": "valid",
+        "loss": loss,
+        "accuracy": accuracy,
+    }
+
+
+def example() -> list[dict[str, Any]]:
+    rows = []
+    for step in range(20):
+        rows.append(train("head", step, {"head": 0.1 * (1 - step % 10 / 10)}, loss=2 - step / 20))
+        if step % 10 == 9:
+            rows.append(evaluated("head", step + 1, step // 10, accuracy=0.5 + step / 100))
+    for step in range(30):
+        rows.append(train("all", step, {"early": 0.001, "late": 0.0, "head": 0.01}, loss=None if step == 3 else 1.0))
+    return [*rows, evaluated("all", 30, 0, accuracy=0.9)]
+
+
+def lines(axes: Any) -> dict[str, list[tuple[list[float], list[float]]]]:
+    """Colour to the curves of that colour, without vertical lines."""
+    found: dict[str, list[tuple[list[float], list[float]]]] = {}
+    for line in axes.get_lines():
+        x, y = np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist()
+        if len(set(x)) > 1 or len(x) == 1:
+            found.setdefault(line.get_color(), []).append((x, y))
+    return found
+
+
+def verticals(axes: Any) -> list[float]:
+    return sorted(line.get_xdata()[0] for line in axes.get_lines() if len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1)
+
+
+def legend(axes: Any) -> list[str]:
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_rates_are_drawn_where_they_were_used(tmp_path: Path, drawn: list[Any]) -> None:
+    path = run_plots.lr_schedule_picture(example(), tmp_path / "new" / "lr.png")
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    ((axes,),) = drawn
+    assert legend(axes) == ["early", "head"]  # In the order of the model; "late" stood still throughout.
+    curves = lines(axes)
+    (early,) = curves[run_plots._COLOURS[0]]
+    assert early == (list(range(20, 50)), [0.001] * 30)
+    head = curves[run_plots._COLOURS[2]]
+    assert [x for x, _ in head] == [list(range(20)), list(range(20, 50))]
+    assert head[0][1] == [row["lr"]["head"] for row in example()[:22] if row["kind"] == "train"]
+    assert verticals(axes) == [10, 20]  # The restart and the border of the stages, not the end.
+    assert [text.get_text() for text in axes.texts] == ["head", "all"]
+    assert axes.get_yscale() == "log"
+
+
+def test_rates_of_a_plan(tmp_path: Path, drawn: list[Any]) -> None:
+    rows = [{"stage": "a", "step": step, "cycle": step // 4, "lr": {"head": 1.0}} for step in range(12)]
+    run_plots.lr_schedule_picture(rows, tmp_path / "lr.png")
+    run_plots.lr_schedule_picture(rows, tmp_path / "log.png", log=True)
+    assert verticals(drawn[0][0]) == [4, 8]
+    assert [axes.get_yscale() for (axes,) in drawn] == ["linear", "log"]
+
+
+def test_losses_are_drawn_with_their_running_mean(tmp_path: Path, drawn: list[Any]) -> None:
+    run_plots.loss_picture(example(), tmp_path / "loss.png")
+    ((losses, accuracies),) = drawn
+    raw, mean = lines(losses)[run_plots._COLOURS[0]][:2]
+    assert raw == ([step / 10 for step in range(20)], [2 - step / 20 for step in range(20)])
+    expected, average, weight = [], 0.0, 0.0
+    for value in raw[1]:
+        average, weight = 0.8 * average + 0.2 * value, 0.8 * weight + 0.2
+        expected.append(average / weight)
+    assert mean[1] == pytest.approx(expected)
+    assert lines(losses)[run_plots._COLOURS[1]] == [([1.0, 2.0], [0.5, 0.5]), ([5.0], [0.5])]
+    assert lines(accuracies)[run_plots._COLOURS[1]] == [([1.0, 2.0], [0.59, 0.69]), ([5.0], [0.9])]
+    assert [text.get_text() for text in accuracies.texts] == ["0.690", "0.900"]
+    assert verticals(accuracies) == [2]
+
+
+def test_a_loss_that_is_not_finite_is_a_gap(tmp_path: Path, drawn: list[Any]) -> None:
+    run_plots.loss_picture([train("a", step, {}, loss=None if step > 1 else 1.0) for step in range(4)], tmp_path / "loss.png")
+    ((axes,),) = drawn
+    (_, raw), (_, mean) = lines(axes)[run_plots._COLOURS[0]]
+    assert raw[:2] == [1, 1] and all(math.isnan(y) for y in raw[2:])
+    assert mean == pytest.approx([1, 1, 1, 1])
+
+
+def finder(n: int = 50) -> dict[str, Any]:
+    lrs = np.geomspace(1e-6, 10, n)
+    losses = 2 - 1 / (1 + lrs / 1e-3) + np.maximum(np.log10(lrs) + 1, 0) ** 2
+    found = {"valley": 1e-3, "steep": 1e-3, "minimum": 1e-2, "slide": 0.1}
+    return {
+        "stage": "head",
+        "lrs": lrs.tolist(),
+        "losses": losses.tolist(),
+        "smoothed": losses.tolist(),
+        "suggestions": found,
+        "chosen": 1e-3,
+        "rule": "valley",
+        "verdict": "clear",
+    }
+
+
+def test_the_finder_shows_all_rules_and_the_choice(tmp_path: Path, drawn: list[Any]) -> None:
+    curve = finder()
+    run_plots.finder_picture(curve, tmp_path / "finder.png")
+    ((axes,),) = drawn
+    wanted = ["loss of a batch", "running mean", "chosen: 0.001", "valley: 0.001", "steep: 0.001", "minimum: 0.01", "slide: 0.1"]
+    assert legend(axes) == wanted
+    assert axes.get_title(loc="left") == 'stage "head": learning rate 0.001 by the rule valley; clear'
+    assert verticals(axes) == [1e-3]
+    points = {line.get_label(): (line.get_xdata()[0], line.get_ydata()[0]) for line in axes.get_lines() if len(line.get_xdata()) == 1}
+    x, y = points["minimum: 0.01"]
+    assert (x, y) == (0.01, pytest.approx(2 - 1 / 11, abs=0.01))
+
+
+@pytest.mark.parametrize("n", [1, 2, 6])
+def test_a_finder_that_ended_at_once(tmp_path: Path, n: int) -> None:
+    curve = finder(n) | {"smoothed": [2.0] * (n - 1) + [None], "losses": [2.0] * (n - 1) + [None], "verdict": "no clear valley"}
+    assert run_plots.finder_picture(curve, tmp_path / "finder.png").stat().st_size > 1000
+
+
+def test_pictures_of_a_run_folder(tmp_path: Path) -> None:
+    with folder.open_run(tmp_path / "r", {"name": "a"}, "abc") as book:
+        assert run_plots.pictures(book.path) == ()
+        book.append(train("head", 0, {"head": 0.1}))
+        book.write_finder("all, slowly", finder())
+        first = {path.name: path.read_bytes() for path in run_plots.pictures(book.path)}
+        assert set(first) == {"lr.png", "loss.png", "finder-all%2C slowly.png"}
+        assert first == {path.name: path.read_bytes() for path in run_plots.pictures(book.path)}
+    with pytest.raises(InputError, match=r"no config\.json"):
+        run_plots.pictures(tmp_path)
+
+
+def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
+    for draw in (run_plots.lr_schedule_picture, run_plots.loss_picture):
+        with pytest.raises(InputError, match="trained at least one step"):
+            draw([], tmp_path / "x.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def printed(summary: dict[str, Any]) -> list[list[str]]:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(run_tables.summary_table(summary))
+    return [line.split() for line in console.file.getvalue().splitlines() if line.strip()]
+
+
+def test_the_table_of_a_summary() -> None:
+    stages = [
+        {"name": "head", "size": 96, "epochs": 1.0, "seconds": 10.4, "valid_loss": 0.5, "valid_accuracy": 0.8, "kept": True},
+        {"name": "all", "size": 128, "epochs": 2.5, "seconds": 60.0, "valid_loss": 0.61234, "valid_accuracy": 0.75, "kept": False},
+    ]
+    test = {"loss": 0.4, "accuracy": 0.81, "tta_loss": 0.3, "tta_accuracy": 0.82}
+    lines = printed({"stages": stages, "valid": {"loss": 0.5, "accuracy": 0.8}, "test": test, "seconds": 71.0})
+    assert lines[0] == ["stage", "size", "epochs", "seconds", "loss", "accuracy"]
+    assert lines[2:4] == [["head", "96", "1", "10", "0.5000", "0.8000"], ["all", "128", "2.5", "60", "0.6123", "0.7500", "undone"]]
+    rest = [["validation", "0.5000", "0.8000"], ["test", "0.4000", "0.8100"], ["test,", "TTA", "0.3000", "0.8200"], ["in", "all", "71"]]
+    assert lines[4:] == rest
+
+
+def test_the_table_of_little() -> None:
+    assert len(printed({"stages": [{"name": "head"}], "test": {}})) == 3
+    assert len(printed({})) == 2
+
+
+def test_the_table_of_a_plan() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(run_tables.plan_table([{"stage": "head", "steps": "20"}, {"stage": "all", "steps": "1,000"}]))
+    lines = [line.split() for line in console.file.getvalue().splitlines() if line.strip()]
+    assert [lines[0], lines[2]] == [["stage", "head", "all"], ["steps", "20", "1,000"]]
+    assert run_tables.plan_table([]).row_count == 0
+
+
+def test_matplotlib_is_imported_only_to_draw() -> None:
+    code = "import sys; import sgdr_jax.report.run_plots; print([m for m in ('matplotlib', 'jax') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "[]"

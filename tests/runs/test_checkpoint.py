@@ -1,0 +1,231 @@
+"""Checkpoints: bit for bit there and back, and never a damaged or half-written one."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from sgdr_jax.core.types import InputError
+from sgdr_jax.runs import checkpoint
+from sgdr_jax.runs.checkpoint import Damaged
+
+
+class State(NamedTuple):
+    step: Any
+    params: Any
+    slots: Any = None
+
+
+def bits(tree: Any) -> list[tuple[str, tuple[int, ...], bytes]]:
+    leaves = [jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in jax.tree.leaves(tree)]
+    return [(str(x.dtype), x.shape, np.asarray(x).tobytes()) for x in leaves]
+
+
+def example(seed: int = 0) -> State:
+    rng = np.random.default_rng(seed)
+    every_bit = rng.integers(0, 2**16, 500, dtype=np.uint16)
+    return State(
+        step=jnp.int32(7),
+        params={
+            "head": {"w": jnp.asarray(rng.normal(size=(5, 3)), jnp.float32), "b.x": jnp.asarray(every_bit).view(jnp.bfloat16)},
+            "early": {"nan": jnp.asarray([np.nan, -0.0, np.inf, 1e-45], jnp.float32), "empty": jnp.zeros((0, 3))},
+        },
+        slots=(
+            np.arange(4, dtype=np.uint32),
+            {},
+            jax.random.key(seed),
+            (jax.random.key_data(jax.random.key(3)), np.array(True), np.float64(0.1)),
+        ),
+    )
+
+
+def test_round_trip_is_bit_for_bit(tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    tree = example()
+    checkpoint.save(tmp_path, "best", tree, {"epoch": 1.5, "lowest": float("inf"), "names": ["a"]})
+    back = checkpoint.restore(tmp_path, "best", example(1))
+    assert jax.tree.structure(back) == jax.tree.structure(tree)
+    assert bits(back) == bits(tree)
+    assert isinstance(back.params["head"]["w"], jax.Array)
+    assert isinstance(back.slots[0], np.ndarray)
+    assert checkpoint.verify(tmp_path, "best") == {"epoch": 1.5, "lowest": float("inf"), "names": ["a"]}
+    assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == []
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_python_numbers_and_abstract_trees(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, "a", {"step": 3, "done": False, "loss": 0.1, "w": np.ones(2, np.float32)})
+    back = checkpoint.restore(tmp_path, "a", {"step": 0, "done": True, "loss": 0.0, "w": jax.ShapeDtypeStruct((2,), np.float32)})
+    assert back["step"] == 3 and type(back["step"]) is int
+    assert back["done"] is False and back["loss"] == 0.1
+    assert type(back["w"]) is np.ndarray
+    checkpoint.save(tmp_path, "nothing", {})
+    assert checkpoint.restore(tmp_path, "nothing", {}) == {}
+
+
+def test_arrays_come_back_where_the_example_is(tmp_path: Path) -> None:
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    for spec in (PartitionSpec(), PartitionSpec("data")):
+        sharding = NamedSharding(mesh, spec)
+        tree = {
+            "w": jax.device_put(np.arange(8.0, dtype=np.float32), sharding),
+            "key": jax.device_put(jax.random.key(1), NamedSharding(mesh, PartitionSpec())),
+        }
+        checkpoint.save(tmp_path, "a", tree)
+        back = checkpoint.restore(tmp_path, "a", tree)
+        assert back["w"].sharding == sharding
+        assert back["key"].sharding == tree["key"].sharding
+        assert bits(back) == bits(tree)
+
+
+def test_another_structure_is_refused_with_the_name_of_the_array(tmp_path: Path) -> None:
+    w = np.ones((2, 3), np.float32)
+    checkpoint.save(tmp_path, "a", {"head": {"w": w}})
+    for like in ({"head": {"w": w.T}}, {"head": {"w": w.astype(np.float64)}}, {"head": {}}):
+        with pytest.raises(InputError, match=r"has head/w = .*float32.*2, 3\]"):
+            checkpoint.restore(tmp_path, "a", like)
+    with pytest.raises(InputError, match="has head/b = None"):
+        checkpoint.restore(tmp_path, "a", {"head": {"w": w, "b": w}})
+    with pytest.raises(ValueError, match="same name"):
+        checkpoint.save(tmp_path, "b", {"a/b": w, "a": {"b": w}})
+
+
+def files_of(folder: Path) -> list[Path]:
+    return sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    for step in (90, 100):
+        checkpoint.save(folder, checkpoint.step_name(0, step), {"w": np.full(300, step, np.float32)}, {"step": step})
+    return folder
+
+
+def test_any_damage_falls_back_to_the_one_before(two: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    newest = checkpoint.step_name(0, 100)
+    assert checkpoint.latest(two) == (newest, {"step": 100})
+
+    def flip(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+
+    damages = {
+        "flip": flip,
+        "truncate": lambda path: os.truncate(path, path.stat().st_size - 1),
+        "empty": lambda path: os.truncate(path, 0),
+        "delete": lambda path: path.unlink(),
+    }
+    files = [file for file in files_of(two / newest) if (two / newest / file).stat().st_size]
+    assert len(files) > 5
+    for file in files:
+        for kind, damage in damages.items():
+            folder = tmp_path / kind / str(file).replace("/", "-")
+            shutil.copytree(two, folder)
+            damage(folder / newest / file)
+            caplog.clear()
+            found = checkpoint.latest(folder)
+            assert found == (checkpoint.step_name(0, 90), {"step": 90}), f"{kind} of {file}"
+            assert newest in caplog.text and "going back" in caplog.text
+            with pytest.raises(Damaged, match=newest):
+                checkpoint.restore(folder, newest, {"w": np.zeros(300, np.float32)})
+            assert checkpoint.restore(folder, found.name, {"w": np.zeros(300, np.float32)})["w"][0] == 90
+
+
+def test_nothing_to_restore(tmp_path: Path) -> None:
+    assert checkpoint.latest(tmp_path / "none") is None
+    with pytest.raises(Damaged, match="cannot be read"):
+        checkpoint.restore(tmp_path, "best", {})
+
+
+def test_newest_is_by_number_and_pruning_keeps_what_is_named(tmp_path: Path) -> None:
+    tree = {"w": np.ones(1, np.float32)}
+    for stage, step in ((10, 1), (2, 1_000_000), (2, 999_999), (9, 5)):
+        checkpoint.save(tmp_path, checkpoint.step_name(stage, step), tree)
+    checkpoint.save(tmp_path, "best", tree)
+    (tmp_path / ".saving-stage-3-step-000001").mkdir()
+    (tmp_path / "stage-notes.txt").write_text("mine")
+    assert checkpoint.names(tmp_path) == ("stage-2-step-999999", "stage-2-step-1000000", "stage-9-step-000005", "stage-10-step-000001")
+    checkpoint.prune(tmp_path, keep=2, named=("stage-2-step-999999",))
+    kept = ["best", "stage-10-step-000001", "stage-2-step-999999", "stage-9-step-000005", "stage-notes.txt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == kept
+    assert checkpoint.latest(tmp_path) == ("stage-10-step-000001", {})
+
+
+@pytest.mark.parametrize("moment", ["orbax", "manifest", "rename old", "rename new"])
+def test_a_kill_while_saving_leaves_the_previous_one(tmp_path: Path, moment: str) -> None:
+    """The process dies at each stage of a save over "best"; whatever it leaves, "best" can be restored."""
+    code = f"""
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from sgdr_jax import checkpoint
+
+folder, moment = Path({str(tmp_path)!r}), {moment!r}
+checkpoint.save(folder, "best", {{"w": np.full(9, 1.0)}})
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if moment == "orbax":
+    import orbax.checkpoint
+    orbax.checkpoint.StandardCheckpointer.wait_until_finished = die
+elif moment == "manifest":
+    checkpoint._digest = die
+else:
+    real, calls = Path.rename, []
+    def rename(self, target):
+        own = self.name in ("best", ".saving-best")
+        calls.extend([1] * own)
+        if own and len(calls) == (1 if moment == "rename old" else 2):
+            die()
+        return real(self, target)
+    Path.rename = rename
+checkpoint.save(folder, "best", {{"w": np.full(9, 2.0)}})
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert checkpoint.restore(tmp_path, "best", {"w": np.zeros(9)})["w"][0] == 1
+    checkpoint.save(tmp_path, "best", {"w": np.full(9, 3.0)})
+    assert checkpoint.restore(tmp_path, "best", {"w": np.zeros(9)})["w"][0] == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["best"]
+
+
+def test_a_kill_before_the_old_one_is_deleted_keeps_the_new_one(tmp_path: Path) -> None:
+    for value in (1.0, 2.0):
+        checkpoint.save(tmp_path, "best", {"w": np.full(3, value)})
+        if value == 1.0:
+            shutil.copytree(tmp_path / "best", tmp_path / "copy")
+    (tmp_path / "copy").rename(tmp_path / ".old-best")
+    assert checkpoint.restore(tmp_path, "best", {"w": np.zeros(3)})["w"][0] == 2
+    checkpoint.save(tmp_path, "best", {"w": np.zeros(3)})
+    assert [p.name for p in tmp_path.iterdir()] == ["best"]
+
+
+def test_metadata_must_be_json(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        checkpoint.save(tmp_path, "a", {}, {"x": object()})
+    assert json.loads(json.dumps(checkpoint.latest(tmp_path))) is None
+
+
+def test_saving_twenty_megabytes_is_quick(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    tree = {f"layer{i}": rng.normal(size=(100, 500)).astype(np.float32) for i in range(100)}
+    seconds = []
+    for i in range(3):
+        start = time.perf_counter()
+        checkpoint.save(tmp_path, f"c{i}", tree)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 2, seconds  # About 0.25 s on an idle machine; the bound allows for a busy one.

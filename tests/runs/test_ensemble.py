@@ -1,0 +1,268 @@
+"""Snapshots, ensembles and averages: what is kept, how it is combined and chosen, and that an interrupted run has the same."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sgdr_jax import AdamW, Eval, Experiment, InputError, Snapshots, Stage
+from sgdr_jax.augment import side_on
+from sgdr_jax.core.console import Quiet
+from sgdr_jax.core.experiment import Sgd
+from sgdr_jax.core.snapshots import chosen
+from sgdr_jax.datasets import Synthetic
+from sgdr_jax.evaluation import metrics, predictions
+from sgdr_jax.evaluation.evaluate import predict_views
+from sgdr_jax.runs import checkpoint, ensemble
+from sgdr_jax.runs.ensemble import average, forward_selection, greedy_average, names, snapshots
+from sgdr_jax.runs.predictor import evaluate_split, open_trained
+from sgdr_jax.runs.run import run
+from sgdr_jax.schedules import Sgdr
+from sgdr_jax.train import batch_norm
+from sgdr_jax.train.context import prepare
+
+from .. import helpers
+from ..helpers import Tiny, batch, fresh, hyper, program, same_bits, seeded
+
+DATA = Synthetic(classes=3, train=40, valid=24, test=17, side=16)
+
+
+def job(**fields) -> Experiment:
+    stages = (
+        Stage("head", size=16, train="head", lr=3e-2, schedule=Sgdr(2), augment=False, precompute=True),
+        Stage("all", size=16, lr=2e-2, schedule=Sgdr(3)),
+    )
+    common = {"batch_size": 16, "evaluate": Eval(batch_size=16, tta_views=2), "augment": side_on(), "optimizer": AdamW(ema=0.9)}
+    return Experiment(
+        **{"name": "cycles", "data": DATA, "model": Tiny(), "stages": stages, "snapshots": Snapshots(last=3)} | common | fields
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, run(job(), folder)
+
+
+# ---- choosing ----
+
+
+@settings(seeded)
+@given(
+    st.lists(st.tuples(st.sampled_from([0.1, 0.5, 0.9]), st.sampled_from([0.1, 1.0, None, float("nan")])), min_size=1, max_size=8),
+    st.integers(0, 4),
+    st.integers(0, 4),
+)
+def test_keeping_one_after_the_other_keeps_the_same_as_choosing_at_the_end(scores, last, best):
+    states = [{"accuracy": a, "loss": b} for a, b in scores]
+    how, kept = Snapshots(last=last, best=best), []
+    for i in range(len(states)):
+        kept.append(i)
+        kept = [kept[j] for j in chosen([states[k] for k in kept], how)]
+    assert kept == chosen(states, how)
+    if how:
+        assert len(states) - 1 in kept and set(range(len(states))[-max(last, 1) :]) <= set(kept) and len(kept) <= max(last, 1) + best
+        rank = {i: (state["accuracy"], -state["loss"], -i) for i, state in enumerate(states) if state["loss"] in (0.1, 1.0)}
+        for i in set(rank) - set(kept):
+            assert sum(rank[k] > rank[i] for k in kept if k in rank) >= best
+
+
+@settings(seeded)
+@given(st.integers(0, 10**6), st.integers(1, 6))
+def test_forward_selection_is_never_worse_than_the_best_alone_and_cannot_be_bettered_by_one(seed, count):
+    rng = np.random.default_rng(seed)
+    labels, members = rng.integers(0, 3, 12), rng.dirichlet(np.ones(3), (count, 12))
+
+    def loss(picked):
+        return metrics.evaluate(members[list(picked)].mean(0), labels)["loss"]
+
+    picked = forward_selection(loss, count)
+    assert picked == tuple(sorted(set(picked))) and loss(picked) <= min(loss((i,)) for i in range(count))
+    assert all(loss((*picked, i)) >= loss(picked) for i in range(count) if i not in picked)
+
+
+def test_a_member_that_only_harms_the_average_stays_out():
+    asked = []
+
+    def loss(members):
+        asked.append(members)
+        return {(0, 2): 0.2, (0, 1, 2): 0.25}[members]
+
+    assert greedy_average(loss, [0.3, 0.9, 0.4]) == (0, 2)
+    assert asked == [(0, 2), (0, 1, 2)]
+
+
+def test_an_average_is_the_mean_in_float64():
+    trees = [{"a": np.array([big], np.float32)} for big in (1e8, 1.0, -1e8)]
+    assert average(trees)["a"] == np.float32(1 / 3)  # float32 sums would give 0
+
+
+# ---- the whole ----
+
+
+def test_the_table_has_everything_side_by_side_the_last_model_first(finished):
+    folder, summary = finished
+    rows = summary["snapshots"]
+    kept = ("stage-1-cycle-0000", "stage-1-cycle-0001", "stage-1-cycle-0002")
+    assert names(folder) == kept
+    assert [row["name"] for row in rows] == [
+        f"last ({kept[2]})",
+        "final network",
+        *kept[:2],
+        "moving average of weights",
+        "ensemble of the last 2",
+        "ensemble of all",
+        "ensemble, chosen",
+        "average of all weights",
+        "average of weights, chosen",
+    ]
+    for row in rows:
+        for split in ("valid", "test"):
+            assert {"accuracy", "loss", "ece", "tta_accuracy", "tta_loss", "tta_ece"} <= row[split].keys()
+    by_name = {row["name"]: row for row in rows}
+    alone = min(row["valid"]["tta_loss"] for row in rows if "stage" in row["name"])
+    assert by_name["ensemble, chosen"]["valid"]["tta_loss"] <= alone
+    assert by_name["average of weights, chosen"]["valid"]["tta_loss"] <= alone + 1e-12
+    # The logged validation is the one that the snapshot gives.
+    assert by_name[kept[0]]["valid"]["accuracy"] == checkpoint.verify(snapshots(folder), kept[0])["accuracy"]
+
+
+def test_what_each_says_of_every_example_is_kept(finished):
+    folder, summary = finished
+    for row in summary["snapshots"]:
+        for split in ("valid", "test"):
+            found = predictions.load(folder, split, "" if row["name"] == "final network" else row["name"])
+            for tta, prefix in ((False, ""), (True, "tta_")):
+                assert found.right(tta).mean() == pytest.approx(row[split][f"{prefix}accuracy"], abs=1e-12)
+
+
+def test_the_numbers_are_those_of_the_kept_networks(finished):
+    """The uniform average and the ensemble made again by hand from what is on the disk."""
+    folder, summary = finished
+    setting = prepare(job())
+    like = {"params": setting.params, "stats": setting.stats}
+    nets = [checkpoint.restore(snapshots(folder), name, like) for name in names(folder)]
+    by_name = {row["name"]: row for row in summary["snapshots"]}
+    labels = setting.data.labels["test"]
+
+    def plain(net):
+        on = setting.engine.devices.replicate((net["params"], net["stats"]))
+        return predict_views(setting.engine, setting.experiment, *on, setting.images["test"], 16, Quiet(), "", classes=3).plain
+
+    seen = np.mean([plain(net).astype(np.float64) for net in nets], 0)
+    assert metrics.evaluate(seen, labels)["loss"] == pytest.approx(by_name["ensemble of all"]["test"]["loss"], rel=1e-6)
+    params = jax.tree.map(lambda *x: np.mean(np.stack(x).astype(np.float64), 0).astype(np.float32), *(net["params"] for net in nets))
+    stats = batch_norm.recalibrate(setting, *setting.engine.devices.replicate((params, setting.stats)), 16)
+    found = metrics.evaluate(plain({"params": params, "stats": stats}), labels)["loss"]
+    assert found == pytest.approx(by_name["average of all weights"]["test"]["loss"], rel=1e-4)
+    saved = checkpoint.restore(snapshots(folder), "average-uniform", like)
+    assert same_bits(saved["params"], params)
+
+
+@pytest.mark.parametrize(
+    "stage", [{"train": "head", "precompute": True}, {"train": "all", "bn": "frozen"}], ids=["frozen body", "frozen statistics"]
+)
+def test_averages_keep_the_statistics_that_their_members_trained_on(tmp_path, stage):
+    """Measured on the training images they would be others, which the head has never seen."""
+    cycles = Stage("cycles", size=16, lr=0.01, schedule=Sgdr(3), augment=False, **stage)
+    run(dataclasses.replace(job(), stages=(cycles,), augment=()), tmp_path / "run")
+    setting = prepare(job())
+    like = {"params": setting.params, "stats": setting.stats}
+    for name in ("average-uniform", "average-ema"):
+        stats = checkpoint.restore(snapshots(tmp_path / "run"), name, like)["stats"]
+        assert all(same_bits(stats[group], jax.device_get(setting.stats[group])) for group in ("early", "late"))
+        assert not same_bits(stats["head"], jax.device_get(setting.stats["head"]))
+
+
+def test_a_kept_network_can_be_opened_by_its_name(finished):
+    folder, summary = finished
+    rows = {row["name"]: row for row in summary["snapshots"]}
+    last = names(folder)[-1]
+    by_name = {name: rows[f"last ({name})" if name == last else name] for name in names(folder)}
+    by_name |= {"average-uniform": rows["average of all weights"], "average-ema": rows["moving average of weights"]}
+    for name, row in by_name.items():
+        net = open_trained(folder, name)
+        seen = evaluate_split(net, "test").views.measures
+        assert seen["loss"] == pytest.approx(row["test"]["loss"], rel=1e-5) and seen["accuracy"] == row["test"]["accuracy"]
+        assert net.temperatures == {} and open_trained(folder).temperatures
+    for name in ("ema", "stage-9-cycle-0000", "../final"):
+        with pytest.raises(InputError, match=f"network is '{name}'; the run has kept average-ema, .*; leave it out for the final network"):
+            open_trained(folder, name)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", ["a cycle's end", "an update"])
+def test_an_interrupted_run_has_the_same_snapshots_and_the_same_table(finished, tmp_path, monkeypatch, at):
+    whole, summary = finished
+    experiment, count = job(), 0
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        if at == "an update":  # between two cycle ends
+            real = ensemble.keep
+
+            def keep(*words):
+                nonlocal count
+                real(*words)
+                count += 1
+                if count == 4:
+                    raise Killed
+
+            patch.setattr(ensemble, "keep", keep)
+        else:  # the snapshot is there, the checkpoint is not
+            real_save = checkpoint.save
+
+            def save(folder, name, *words):
+                nonlocal count
+                count += name.startswith("stage-1-step")
+                if count == 2:
+                    raise Killed
+                real_save(folder, name, *words)
+
+            patch.setattr(checkpoint, "save", save)
+        run(experiment, tmp_path / "run")
+    again = run(experiment, tmp_path / "run", resume=True)
+    assert again["snapshots"] == summary["snapshots"]
+    like = {"params": prepare(experiment).params, "stats": prepare(experiment).stats}
+    for name in (*names(whole), "ema", "average-uniform", "average-greedy", "average-ema"):
+        assert same_bits(*(checkpoint.restore(snapshots(folder), name, like) for folder in (whole, tmp_path / "run")))
+
+
+def test_nothing_is_kept_unless_it_is_asked_for(tmp_path):
+    experiment = dataclasses.replace(job(), snapshots=Snapshots(), optimizer=AdamW())
+    assert "snapshots" not in run(experiment, tmp_path / "run") and not snapshots(tmp_path / "run").exists()
+
+
+def test_a_damaged_snapshot_is_left_out(finished, tmp_path, caplog):
+    ensemble.keep(tmp_path, {"a": np.zeros(2)}, {}, {"stage": 0, "cycle": 0, "step": 1, "accuracy": 0.5, "loss": 1.0}, Snapshots(last=2))
+    (next((snapshots(tmp_path) / names(tmp_path)[0]).glob("*.json"))).write_text("{}")
+    assert ensemble.known(tmp_path) == {} and "left out" in caplog.text
+
+
+# ---- moving average ----
+
+
+def test_the_moving_average_is_that_of_a_loop_in_float64():
+    optimizer = Sgd(ema=0.95)
+    step, trained = program(helpers.GROUPS, helpers.GROUPS, optimizer=optimizer), helpers.GROUPS
+    state = fresh(trained, optimizer=optimizer)
+    x, labels, weight = batch()
+    mean = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params)
+    for t in range(30):
+        state, _ = step(state, hyper(0.05, 0.05, 0.05), x, labels, weight, jax.random.key(0))
+        d = min(0.95, (1 + t) / (10 + t))
+        mean = jax.tree.map(lambda a, p: d * a + (1 - d) * np.asarray(p, np.float64), mean, state.params)  # noqa: B023
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), state.opt_state.params, mean)
+    plain = fresh(trained)
+    for _ in range(30):
+        plain, _ = program(trained, trained)(plain, hyper(0.05, 0.05, 0.05), x, labels, weight, jax.random.key(0))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state.params, plain.params)
+
+
+def test_without_a_decay_the_slots_are_the_optimizers_own():
+    assert not isinstance(fresh(("head",)).opt_state, ensemble.optim.Averaged)
+    assert ensemble.optim.averaged(()) == {}

@@ -1,0 +1,153 @@
+"""What an earlier version left (tests/golden/runs) is opened, resumed and compared: run folders, a sweep, a cache of images."""
+
+import csv
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sgdr_jax.cli.experiment_file import load, load_sweep
+from sgdr_jax.cli.main import main
+from sgdr_jax.core.console import Quiet
+from sgdr_jax.core.experiment import Parallel
+from sgdr_jax.core.first_tags import FIRST, STABLE
+from sgdr_jax.core.serialization import config_hash, first_tags, from_json, stable_tags, to_json
+from sgdr_jax.data import decode
+from sgdr_jax.data.load import load_for
+from sgdr_jax.datasets import ImageFolder
+from sgdr_jax.runs.folder import environment, read
+from sgdr_jax.runs.predictor import evaluate_split, open_trained
+from sgdr_jax.runs.run import run
+from sgdr_jax.sweeps.spec import expand
+from sgdr_jax.sweeps.trial_records import trials
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SMALL = GOLDEN / "runs" / "small.py"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+HASHES = json.loads((GOLDEN / "hashes.json").read_text())
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch) -> Path:
+    """The archive's folders: run, cut (the same run, killed in its second stage), sweep, photos, cache."""
+    with tarfile.open(GOLDEN / "runs" / "runs.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    shutil.copy(SMALL, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def small():
+    """The experiment of the kept runs; the archive was written on one device."""
+    experiment = load(SMALL)
+    return dataclasses.replace(experiment, parallel=Parallel(devices=1), checkpoint_steps=3)
+
+
+def numbers(data):
+    """The data without clocks and paths."""
+    if isinstance(data, dict):
+        return {k: numbers(v) for k, v in data.items() if k not in ("seconds", "compiled", "compilation", "loading")}
+    return [numbers(item) for item in data] if isinstance(data, list) else data
+
+
+def check_same(now, before, folder) -> None:
+    """Bit for bit on the kind of processor and the jaxlib that wrote the archive; elsewhere as near as other roundings allow."""
+    start = read(folder).environment
+    here = environment(None, (), None)
+    if start["cpu"] == here["cpu"] and start["packages"]["jaxlib"] == importlib.metadata.version("jaxlib"):
+        assert digest(now) == digest(before)
+    assert_near(now, before)
+
+
+def digest(data) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def assert_near(now, before) -> None:
+    if isinstance(before, dict):
+        assert now.keys() == before.keys()
+        for key in before:
+            assert_near(now[key], before[key])
+    elif isinstance(before, list):
+        assert len(now) == len(before)
+        for a, b in zip(now, before, strict=True):
+            assert_near(a, b)
+    elif isinstance(before, float):
+        np.testing.assert_allclose(now, before, rtol=1e-3, atol=1e-5)
+    else:
+        assert now == before
+
+
+def rows(folder):
+    return [numbers(row) for row in read(folder).rows]
+
+
+@pytest.mark.parametrize("file", HASHES)
+def test_hashes_of_the_shipped_experiments_never_change(file):
+    path = EXPERIMENTS / file
+    if isinstance(HASHES[file], str):
+        assert config_hash(load(path)) == HASHES[file]
+    else:
+        assert [run.hash for run in expand(load_sweep(path))] == HASHES[file]
+
+
+def test_every_first_tag_has_a_stable_name_that_is_written_today():
+    assert len(FIRST) == len(STABLE)
+    experiment = load(SMALL)
+    data = to_json(experiment)
+    assert "sgdr_jax" not in json.dumps(data)
+    old = first_tags(data)
+    assert old["type"] == "sgdr_jax.config:Experiment" and stable_tags(old) == data
+    assert from_json(old) == from_json(data) == experiment
+
+
+def test_a_kept_run_opens_and_evaluates_to_the_same_numbers(kept):
+    load(SMALL)
+    before = read(kept / "run").summary
+    assert config_hash(small()) == json.loads((kept / "run" / "environment.json").read_text())["config_hash"]
+    assert run(small(), kept / "run", resume=True) == before  # it has finished
+    measures = evaluate_split(open_trained(kept / "run"), "test").views.measures
+    np.testing.assert_allclose([measures[k] for k in before["test"]], list(before["test"].values()), rtol=1e-5)
+
+
+def test_a_kept_run_that_was_killed_goes_on_to_the_same_numbers(kept):
+    before = read(kept / "run")
+    assert len(read(kept / "cut").rows) < len(before.rows)
+    summary = run(small(), kept / "cut", resume=True)
+    check_same(rows(kept / "cut"), rows(kept / "run"), kept / "run")
+    check_same(numbers(summary["test"]), numbers(before.summary["test"]), kept / "run")
+
+
+def test_the_recipe_gives_the_bits_that_it_gave(kept):
+    run(small(), kept / "again")
+    check_same(rows(kept / "again"), rows(kept / "run"), kept / "run")
+
+
+def answers(folder):
+    with open(folder / "answer" / "answer.csv", newline="") as file:
+        return [{k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)]
+
+
+def test_a_kept_sweep_is_finished_and_compared_to_the_same_answer(kept, capsys):
+    before = answers(kept / "sweep")
+    main(["sweep", str(SMALL), "--dir", "sweep", "--parallel.devices", "1"])
+    assert len(trials(kept / "sweep", "accuracy")) == 3
+    main(["compare", "sweep"])
+    assert answers(kept / "sweep") == before
+    again = expand(load_sweep(SMALL))[3]
+    run(dataclasses.replace(again.experiment, parallel=Parallel(devices=1)), kept / "again")
+    check_same(rows(kept / "again"), rows(kept / "sweep" / "runs" / again.hash), kept / "run")
+
+
+def test_a_kept_cache_of_images_is_found(kept, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(kept / "cache"))
+    monkeypatch.setattr(decode, "attempt", lambda *_, **__: pytest.fail("an image was decoded again"))
+    experiment = dataclasses.replace(small(), data=ImageFolder("photos", valid_fraction=0.25), batch_size=2)
+    data = load_for(experiment, experiment.data.open(), 16, Quiet())
+    assert sum(data.sizes.values()) == 24 and not data.bad

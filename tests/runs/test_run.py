@@ -1,0 +1,484 @@
+"""The whole recipe on small data: it learns, it resumes to the same bits, its cache changes nothing, it never ends below its best."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from sgdr_jax import AdamW, Eval, Experiment, Find, InputError, Sgd, Snapshots, Stage, lesson2
+from sgdr_jax.augment import Flip, Lighting, side_on
+from sgdr_jax.core.console import Quiet
+from sgdr_jax.core.experiment import Parallel
+from sgdr_jax.core.state import Hyper
+from sgdr_jax.core.types import Preempted
+from sgdr_jax.datasets import Synthetic, TrainAndValid
+from sgdr_jax.evaluation import predictions
+from sgdr_jax.runs import run as recipe
+from sgdr_jax.runs.predictor import evaluate_split, open_trained, usual_split
+from sgdr_jax.runs.run import run
+from sgdr_jax.schedules import Constant, Plateau, Sgdr
+from sgdr_jax.train import stage as stage_module
+from sgdr_jax.train.context import prepare
+from sgdr_jax.train.loop import Score
+from sgdr_jax.train.stage import find_lr, hyper_rows, open_stage, stage_batches
+
+from ..helpers import Tiny, compilations
+
+QUIET = Quiet()
+DATA = Synthetic(classes=3, train=58, valid=21, test=19, side=16)
+
+
+def small(*stages: Stage, **fields) -> Experiment:
+    defaults = {"batch_size": 16, "evaluate": Eval(batch_size=16, tta_views=2), "augment": side_on(), "optimizer": AdamW()}
+    return Experiment(**{"name": "small", "data": DATA, "model": Tiny()} | defaults | fields, stages=stages)
+
+
+def eight_steps(**fields) -> Experiment:
+    find = Find(steps=12, start=1e-4, stop=1, lowest=0.02, epochs=3, orders=2)
+    stages = lesson2(size=16, similar_to_imagenet=False, cached=Sgdr(4), views=2, head_cycles=1, find=find, patience=None)
+    return small(*stages, **fields)
+
+
+def leaves(folder):
+    net = open_trained(folder)
+    return [np.asarray(x) for x in jax.tree.leaves((net.params, net.stats))]
+
+
+def rows(folder):
+    """All logged rows without their clock."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, run(eight_steps(), folder)
+
+
+def test_the_eight_steps_learn_and_leave_a_full_run_folder(finished):
+    folder, summary = finished
+    assert [s["name"] for s in summary["stages"]] == ["cached head", "head", "all"]
+    assert summary["stages"][0]["lr"] == summary["stages"][1]["lr"]  # step 4 goes on at the rate that step 2 found
+    head, late, early = summary["stages"][2]["lr"][::-1]
+    np.testing.assert_allclose([late * 3, early * 9], head)
+    assert summary["test"]["accuracy"] > 0.6 and summary["test"]["tta_accuracy"] > 0.6  # chance is a third
+    names = {p.name for p in folder.iterdir()}
+    wanted = {"config.json", "environment.json", "metrics.jsonl", "plan.txt", "plan.csv", "summary.json", "lr.png", "loss.png", "final"}
+    assert wanted <= names
+    assert {"finder-cached head.png", "finder-all.png"} <= names
+
+
+def test_the_final_network_is_never_below_a_stage(finished):
+    _, summary = finished
+    assert summary["valid"]["accuracy"] >= max(s["valid_accuracy"] for s in summary["stages"])
+
+
+def test_a_stage_that_ruins_the_network_is_undone(tmp_path):
+    good = Stage("good", size=16, train="head", lr=1e-2, schedule=Constant(3), precompute=True, augment=False)
+    ruin = Stage("ruin", size=16, train="all", lr=3.0, schedule=Constant(1), augment=False)
+    summary = run(small(good, ruin, optimizer=Sgd(clip=1e3)), tmp_path / "run")
+    first, second = summary["stages"]
+    assert second["valid_accuracy"] < first["valid_accuracy"] and not second["kept"]
+    assert summary["valid"]["accuracy"] == first["valid_accuracy"]
+    np.testing.assert_allclose(summary["valid"]["loss"], first["valid_loss"], rtol=1e-5)
+
+
+def test_a_finished_run_is_evaluated_to_the_same_numbers(finished):
+    folder, summary = finished
+    again = evaluate_split(open_trained(folder), "test").views.measures
+    np.testing.assert_allclose([again[k] for k in summary["test"]], list(summary["test"].values()), rtol=1e-6)
+    with pytest.raises(InputError, match="split is 'nowhere'"):
+        evaluate_split(open_trained(folder), "nowhere")
+
+
+@pytest.mark.parametrize("train", ["head", 1])
+def test_runs_with_one_frozen_body_share_what_it_makes_of_the_held_out_images(tmp_path, monkeypatch, train):
+    first = Stage("first", size=16, train="head", lr=0.05, schedule=Sgdr(2), precompute=True, views=2)
+    second = Stage("second", size=16, train=train, lr=0.02, schedule=Sgdr(2), precompute=True, views=2)
+    seen = []
+    real = stage_module.activations
+    monkeypatch.setattr(stage_module, "activations", lambda *a, **k: seen.append(a[4]) or real(*a, **k))
+    run(small(first, second), tmp_path / "run")
+    assert seen.count("test") == 1
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    for split in ("valid", "test"):
+        found = evaluate_split(open_trained(tmp_path / "run"), split)
+        assert found.views.measures == pytest.approx(summary[split], rel=1e-5)
+        kept = predictions.load(tmp_path / "run", split)
+        assert kept.right().mean() == summary[split]["accuracy"] and kept.right(tta=True).mean() == summary[split]["tta_accuracy"]
+        assert kept.plain.loss.mean() == pytest.approx(summary[split]["loss"], rel=1e-5)
+    # Where a later stage trains what the cache goes through, or sees another size, the images themselves are looked at.
+    seen.clear()
+    run(small(first, Stage("all", size=16, lr=0.01, schedule=Sgdr(1)), keep_best=False), tmp_path / "all")
+    assert "test" not in seen
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [3, 18, 31])
+def test_a_killed_run_resumes_to_the_same_bits(finished, tmp_path, monkeypatch, at):
+    """Killed inside each of the three stages, away from a checkpoint."""
+    from sgdr_jax.runs import run as recipe
+
+    experiment = eight_steps(checkpoint_steps=2)
+    count = 0
+    real = recipe.open_stage
+
+    def fragile(*args):
+        stage = real(*args)
+
+        def updates(state, hyper, feds):
+            nonlocal count
+            count += len(feds)
+            if count > at:
+                raise Killed
+            return stage.updates(state, hyper, feds)
+
+        return stage._replace(updates=updates)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe, "open_stage", fragile)
+        with pytest.raises(Killed):
+            run(experiment, tmp_path / "run")
+    summary = run(experiment, tmp_path / "run", resume=True)
+    folder, whole = finished
+    assert summary["test"] == whole["test"] and summary["valid"] == whole["valid"]
+    assert rows(tmp_path / "run") == rows(folder)
+    for a, b in zip(leaves(tmp_path / "run"), leaves(folder), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("at", [9, 13])
+def test_a_plateau_schedule_resumes_with_the_rates_it_had(tmp_path, monkeypatch, at):
+    """A threshold that no loss reaches lowers the rate after every epoch but the first."""
+    from sgdr_jax.runs import run as recipe
+
+    lazy = Stage("s", size=16, train="head", lr=0.01, schedule=Plateau(4, 0.5, patience=0, threshold=0.99), precompute=True, augment=False)
+    experiment = small(lazy, checkpoint_steps=3)
+    run(experiment, tmp_path / "whole")
+    real = recipe.open_stage
+
+    def fragile(*args):
+        stage = real(*args)
+
+        def updates(state, *rest):
+            if int(state.step) >= at:
+                raise Killed
+            return stage.updates(state, *rest)
+
+        return stage._replace(updates=updates)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe, "open_stage", fragile)
+        with pytest.raises(Killed):
+            run(experiment, tmp_path / "run")
+    run(experiment, tmp_path / "run", resume=True)
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+    rates = [row["lr"]["head"] for row in rows(tmp_path / "run") if row["kind"] == "train"]
+    np.testing.assert_allclose(rates, 0.01 * np.repeat([1, 1, 0.5, 0.25], 4), rtol=1e-6)
+
+
+def test_a_run_folder_belongs_to_one_config(finished):
+    folder, _ = finished
+    before = (folder / "config.json").read_bytes()
+    with pytest.raises(InputError, match=r"batch_size: 16 → 12"):
+        run(eight_steps(batch_size=12), folder, resume=True)
+    with pytest.raises(InputError, match="--resume"):
+        run(eight_steps(), folder)
+    assert (folder / "config.json").read_bytes() == before
+
+
+def one_stage(stage: Stage, **fields):
+    setting = prepare(small(stage, **fields))
+    p = setting.plan.stages[0]
+    return setting, p, open_stage(setting, p, setting.params, setting.stats, QUIET)
+
+
+def train(setting, p, stage):
+    """Final state and losses of a stage at a fixed rate."""
+    hyper = hyper_rows(setting, p, (0.01,) * len(p.trained))
+    state, losses = stage.state, []
+    for step, batch in enumerate(stage_batches(setting, p, 0, p.steps)):
+        state, sums = stage.update(state, Hyper(*(r[step] for r in hyper)), batch)
+        losses.append(float(sums["loss"]))
+    return state, losses
+
+
+@pytest.mark.parametrize("augment, views", [(False, 0), (True, 2)], ids=["plain", "two views"])
+@pytest.mark.parametrize("train_from", ["head", 1], ids=["head", "late and head"])
+def test_training_from_the_cache_equals_training_without(augment, views, train_from):
+    with_cache = Stage("s", size=16, train=train_from, lr=0.01, schedule=Constant(3), augment=augment, views=views, precompute=True)
+    results = [train(*one_stage(s)) for s in (with_cache, dataclasses.replace(with_cache, precompute=False))]
+    (a, losses_a), (b, losses_b) = results
+    assert len(losses_a) == 12
+    np.testing.assert_allclose(losses_a, losses_b, rtol=1e-6)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7)
+
+
+def test_views_are_different_copies_that_come_round():
+    stage = Stage("s", size=16, train="head", lr=0.01, schedule=Constant(2), views=2, precompute=True)
+    setting, p, _ = one_stage(stage, augment=(Flip(p=0.5), Lighting(brightness=0.3)))
+    from sgdr_jax.train.context import activations
+
+    rows = activations(setting, p, setting.params, setting.stats, "train", 2, QUIET)
+    n = len(setting.data.labels["train"])
+    assert len(rows) == 2 * n and not np.allclose(rows[:n], rows[n:])
+
+
+def test_frozen_groups_keep_their_bits_through_a_stage():
+    setting, _, stage = (result := one_stage(Stage("s", size=16, train="head", lr=0.01, schedule=Constant(1))))
+    before = jax.device_get((setting.params, setting.stats))
+    state, _ = train(*result)
+    for group in ("early", "late"):
+        for tree, old in zip((state.params, state.stats), before, strict=True):
+            jax.tree.map(np.testing.assert_array_equal, tree[group], old[group])
+    assert not any("early" in jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(stage.state.opt_state))
+
+
+def test_the_finder_leaves_the_state_as_it_was():
+    setting, p, stage = one_stage(Stage("s", size=16, lr=Find(steps=10, epochs=3), schedule=Constant(1)))
+    before = jax.device_get(stage.state)
+    curve = find_lr(setting, p, stage, p.stage.lr, QUIET)
+    assert len(curve.lrs) > 5
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(stage.state), before)
+
+
+def test_another_rate_or_schedule_compiles_nothing():
+    setting, p, stage = one_stage(Stage("s", size=16, lr=0.01, schedule=Sgdr(2)))
+    rows, batches = hyper_rows(setting, p, (0.01,) * 3), list(stage_batches(setting, p, 0, p.steps))
+    state, _ = stage.update(stage.state, Hyper(*(r[0] for r in rows)), batches[0])
+    other = hyper_rows(setting, dataclasses.replace(p, table=Constant(2).table(p.steps_per_epoch)), (0.5, 0.3, 0.1))
+    with compilations() as compiled:
+        for step, batch in enumerate(batches[1:5]):
+            state, _ = stage.update(state, Hyper(*(r[step] for r in (rows, other)[step % 2])), batch)
+        jax.block_until_ready(state)
+    assert not compiled
+
+
+def test_statistics_are_measured_before_the_stage_and_only_then(tmp_path, monkeypatch):
+    from sgdr_jax.runs import run as recipe
+
+    stages = (
+        Stage("first", size=16, lr=1e-2, schedule=Constant(1)),
+        Stage("bigger", size=24, train="head", lr=1e-2, schedule=Constant(2), recalibrate=("early", "late")),
+    )
+    experiment = small(*stages, keep_best=False)
+    run(experiment, tmp_path / "whole")
+    moved = [row for row in rows(tmp_path / "whole") if row["kind"] == "bn"]
+    assert len(moved) == 1 and moved[0]["stage"] == "bigger" and moved[0]["step"] == 0
+    assert min(moved[0]["drift"]["early"]) > 0 and moved[0]["drift"]["head"] == [0, 0]
+    drifts = [row["drift"] for row in rows(tmp_path / "whole") if row["kind"] == "eval" and "drift" in row]
+    assert len(drifts) == 1 and drifts[0].keys() == {"early", "late"}  # of the first stage: the second collects none of the body's
+    real, count = recipe.open_stage, 0
+
+    def fragile(*args):
+        stage = real(*args)
+
+        def update(*words):
+            nonlocal count
+            count += 1
+            if count > 9:  # the first epoch of the second stage is saved
+                raise Killed
+            return stage.updates(*words)
+
+        return stage._replace(updates=update)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(recipe, "open_stage", fragile)
+        run(experiment, tmp_path / "run")
+    run(experiment, tmp_path / "run", resume=True)
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+    for a, b in zip(leaves(tmp_path / "run"), leaves(tmp_path / "whole"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(InputError, match=r"recalibrate is .*use True, False, or names out of early, late, head"):
+        run(small(dataclasses.replace(stages[1], recalibrate=("nose",))), tmp_path / "other")
+
+
+def test_a_bigger_size_follows(tmp_path):
+    stages = (
+        Stage("small", size=16, train="head", lr=1e-2, schedule=Constant(2), precompute=True, augment=False),
+        Stage("bigger", size=24, train="all", lr=1e-3, schedule=Sgdr(1)),
+    )
+    summary = run(small(*stages, keep_best=False), tmp_path / "run")
+    assert summary["size"] == 24 and [s["size"] for s in summary["stages"]] == [16, 24]
+    assert open_trained(tmp_path / "run").size == 24
+
+
+def test_it_stops_at_a_cycle_end_when_it_overfits(tmp_path):
+    stage = Stage("all", size=16, lr=2.0, schedule=Constant(8), patience=1, augment=False)  # a rate at which the loss cannot keep falling
+    summary = run(small(stage, optimizer=Sgd(clip=1.0)), tmp_path / "run")
+    done = summary["stages"][0]
+    assert done["epochs"] < 8 and "validation loss" in done["stopped"]
+
+
+def test_a_loss_that_is_not_finite_names_the_update(tmp_path):
+    stage = Stage("all", size=16, lr=1e30, schedule=Constant(2), augment=False)
+    with pytest.raises(InputError, match=r"training loss is (nan|inf) at update \d+"):
+        run(small(stage, optimizer=Sgd()), tmp_path / "run")
+
+
+def test_multi_label_data_run(tmp_path):
+    data = Synthetic(classes=3, train=48, valid=16, side=16, multi_label=True)
+    stage = Stage("all", size=16, lr=1e-2, schedule=Constant(1))
+    summary = run(small(stage, data=data), tmp_path / "run")
+    assert {"loss", "accuracy", "f2", "tta_f2"} <= summary["valid"].keys()
+
+
+def test_scores_compare_by_accuracy_then_loss():
+    assert Score(0.9, 0.5).beats(Score(0.8, 0.1)) and Score(0.9, 0.4).beats(Score(0.9, 0.5))
+    assert not Score(0.9, 0.5).beats(Score(0.9, 0.5)) and not Score(1.0, float("nan")).beats(None)
+
+
+def test_a_stage_resumes_on_the_body_that_the_stage_before_left(tmp_path, monkeypatch):
+    """The frozen groups of a resumed stage come from its checkpoint, not from the pretrained weights."""
+    from sgdr_jax.runs import run as recipe
+
+    stages = (
+        Stage("all", size=16, lr=1e-2, schedule=Constant(1)),
+        Stage("head", size=16, train="head", lr=1e-2, schedule=Constant(2), precompute=True, augment=False),
+    )
+    experiment = small(*stages, keep_best=False, parallel=Parallel(steps_per_execution=3))
+    run(experiment, tmp_path / "whole")
+    real, count = recipe.open_stage, 0
+
+    def fragile(*args):
+        stage = real(*args)
+
+        def updates(state, hyper, feds):
+            nonlocal count
+            count += len(feds)
+            if count > 10:  # four updates of the first stage, an epoch and a half of the second
+                raise Killed
+            return stage.updates(state, hyper, feds)
+
+        return stage._replace(updates=updates)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(recipe, "open_stage", fragile)
+        run(experiment, tmp_path / "run")
+    run(experiment, tmp_path / "run", resume=True)
+    for a, b in zip(leaves(tmp_path / "run"), leaves(tmp_path / "whole"), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_resuming_a_finished_run_changes_nothing(finished):
+    folder, summary = finished
+    before = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
+    assert run(eight_steps(), folder, resume=True) == summary
+    assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} == before
+
+
+def test_the_finders_orders_differ_and_the_first_is_that_of_training():
+    setting, p, _ = one_stage(Stage("s", size=16, lr=Find(steps=10, epochs=3), schedule=Constant(1)))
+    orders = [[fed.batch.index.tolist() for fed in stage_batches(setting, p, 0, 4, order)] for order in range(3)]
+    assert orders[0] == [fed.batch.index.tolist() for fed in stage_batches(setting, p, 0, 4)]
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+
+
+def test_the_finder_tries_groups_alone_and_several_ratios():
+    from sgdr_jax.train.stage import find_lr
+
+    find = Find(steps=10, epochs=3, orders=1, start=1e-3, stop=10, ratio=(1, 100))
+    setting, p, stage = one_stage(Stage("s", size=16, lr=find, schedule=Constant(1), bn="frozen"))
+    seen = []
+
+    def update(state, hyper, fed):
+        seen.append(hyper.lr)
+        return stage.update(state, hyper, fed)
+
+    curve = find_lr(setting, p, stage._replace(update=update), find, QUIET)
+    assert curve.ratio in (1, 100) and curve.orders == 1
+    shares = {tuple(np.round(lr.astype(float) / lr[-1], 6).tolist()) for lr in seen}
+    assert shares == {(1.0, 1.0, 1.0), (0.0001, 0.01, 1.0)}
+    seen.clear()
+    find_lr(setting, p, stage._replace(update=update), find, QUIET, group="late")
+    assert all(lr[0] == lr[2] == 0 < lr[1] for lr in seen)
+
+
+# ---- once more on every image ----
+
+
+def test_a_refit_trains_the_kept_stages_on_every_image_at_the_rates_that_were_found(tmp_path):
+    summary = run(eight_steps(refit=True), tmp_path / "run")
+    first = run(eight_steps(), tmp_path / "first")
+    again = json.loads((tmp_path / "run" / "refit" / "summary.json").read_text())
+    kept = [stage for stage in summary["stages"] if stage["kept"]]
+    assert [s["name"] for s in again["stages"]] == [s["name"] for s in kept]
+    assert [s["lr"] for s in again["stages"]] == [s["lr"] for s in kept]
+    cycles = {"cached head": 1, "head": 1, "all": 2}  # epochs of cycle i: cycles ** i
+    for told, once in zip(again["stages"], kept, strict=True):
+        assert told["steps"] == sum(cycles[told["name"]] ** i for i in range(once["cycles"])) * 5  # 58 + 21 images in batches of 16
+        assert told["valid_accuracy"] is None and told["kept"]
+    assert summary["refit"] and not first["refit"]
+    assert summary["valid"] == first["valid"] and summary["calibration"]["valid"] == first["calibration"]["valid"]
+    assert summary["test"] != first["test"]
+    assert not [row for row in rows(tmp_path / "run" / "refit") if row["kind"] == "eval"]
+    # The final network is the second one, at the first one's temperature.
+    net = open_trained(tmp_path / "run")
+    assert evaluate_split(net, "test").views.measures["loss"] == pytest.approx(summary["test"]["loss"], rel=1e-6)
+    with pytest.raises(InputError, match="split is 'valid'; after a refit the network has trained on these images too; use test"):
+        evaluate_split(net, "valid")
+    assert usual_split(net) == "test" and usual_split(net._replace(experiment=dataclasses.replace(net.experiment, refit=False))) == "valid"
+
+
+def test_an_interrupted_refit_ends_with_the_same_network(tmp_path, monkeypatch):
+    made = small(Stage("all", size=16, lr=1e-2, schedule=Sgdr(2)), refit=True)
+    run(made, tmp_path / "whole")
+    real, left = recipe.memory.save, [4]
+
+    def failing(*args):
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        real(*args)
+
+    monkeypatch.setattr(recipe.memory, "save", failing)  # two cycle ends of the first training, and the second one of the refit
+    with pytest.raises(KeyboardInterrupt):
+        run(made, tmp_path / "cut")
+    monkeypatch.undo()
+    assert (tmp_path / "cut" / "refit" / "checkpoints").is_dir()
+    run(made, tmp_path / "cut", resume=True)
+    for a, b in zip(leaves(tmp_path / "whole"), leaves(tmp_path / "cut"), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_refit_makes_room_when_it_is_told_to(tmp_path):
+    made = small(Stage("all", size=16, lr=1e-2, schedule=Sgdr()), refit=True)  # 4 updates, and 5 of the refit
+    asked = iter(range(100))
+    with pytest.raises(Preempted, match="saved after update 2 of 5 of the stage"):
+        run(made, tmp_path / "cut", prepared=lambda e: prepare(e)._replace(leave=lambda: next(asked) == 5))
+    run(made, tmp_path / "cut", resume=True)
+    run(made, tmp_path / "whole")
+    for a, b in zip(leaves(tmp_path / "whole"), leaves(tmp_path / "cut"), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_without_validation_images_everything_trains_and_nothing_is_fitted_to_the_test_images(tmp_path):
+    data = TrainAndValid(DATA)
+    summary = run(small(Stage("all", size=16, lr=1e-2, schedule=Sgdr(2)), data=data), tmp_path / "run")
+    assert summary["stages"][0]["steps"] == 2 * 5 and summary["valid"] == {} and summary["calibration"] == {}
+    assert summary["test"]["accuracy"] > 0.3
+    refused = {
+        'stage "all": patience is 1; there are no validation images; use None': {"patience": 1},
+        'stage "all": schedule is .*; there are no validation images; use one that does not wait for plateaus': {"schedule": Plateau(2)},
+    }
+    for message, fields in refused.items():
+        stage = dataclasses.replace(Stage("all", size=16, lr=1e-2, schedule=Sgdr(2)), **fields)
+        with pytest.raises(InputError, match=message):
+            run(small(stage, data=data), tmp_path / "none")
+    stage = Stage("all", size=16, lr=1e-2, schedule=Sgdr(2))
+    with pytest.raises(InputError, match="refit is True; there are no validation images that could choose anything; use False"):
+        run(small(stage, data=data, refit=True), tmp_path / "none")
+    for fields, message in (
+        ({"snapshots": Snapshots(last=2)}, "snapshots is .*; refit trains on the validation images, to compare them; keep none"),
+        ({"optimizer": AdamW(ema=0.9)}, r'stage "all": optimizer.ema is 0.9; refit trains on the validation images, to compare it; use 0'),
+    ):
+        with pytest.raises(InputError, match=message):
+            run(small(stage, refit=True, **fields), tmp_path / "none")
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,172 @@
+"""A sweep's runs: each has the numbers of the run alone, whatever the others do; what they share is loaded and compiled once."""
+
+import dataclasses
+import threading
+
+import pytest
+
+from sgdr_jax import Eval, Experiment, InputError, Sgd, Snapshots, Stage, Sweep, arms, grid
+from sgdr_jax.augment import side_on
+from sgdr_jax.core.serialization import config_hash, to_json
+from sgdr_jax.datasets import Synthetic, TrainAndValid
+from sgdr_jax.runs import run as recipe
+from sgdr_jax.runs.folder import open_run, read
+from sgdr_jax.runs.predictor import open_trained
+from sgdr_jax.schedules import Constant, Sgdr
+from sgdr_jax.sweeps import runner
+from sgdr_jax.sweeps.runner import work
+from sgdr_jax.sweeps.spec import expand, keep, run_folder
+from sgdr_jax.train.context import Pace
+
+from ..helpers import Tiny, compilations
+
+DATA = Synthetic(classes=3, train=58, valid=21, test=19, side=16)
+CACHED = Stage("cached", size=16, train="head", lr=0.01, schedule=Sgdr(2), precompute=True, views=2)
+ALL = Stage("all", size=16, lr=(0.001, 0.003, 0.01), schedule=Sgdr(2, cycle_mult=2))
+
+
+def base(*stages, **fields):
+    common = {"batch_size": 16, "evaluate": Eval(batch_size=16, tta_views=1), "augment": side_on(), "optimizer": Sgd()}
+    return Experiment(**{"name": "small", "data": DATA, "model": Tiny()} | common | fields, stages=stages)
+
+
+def assert_same(run, other):
+    """The same rows, bit for bit but for the seconds."""
+    assert run.config == other.config and run.finders.keys() == other.finders.keys() and len(run.rows) == len(other.rows)
+    for a, b in zip(run.rows, other.rows, strict=True):
+        assert a | {"seconds": 0} == b | {"seconds": 0}
+    for split in ("valid", "test"):
+        assert run.summary[split] == other.summary[split]
+
+
+def test_runs_that_share_data_and_programs_have_the_numbers_of_runs_alone(tmp_path, monkeypatch):
+    rates = {"stages.0.lr": 0.03, "optimizer.weight_decay": 1e-2, "label_smoothing": 0.1}
+    longer = {"stages.1.schedule.cycles": 3, "augment": (), "refit": True}
+    axis = arms({"recipe": {}, "rates": rates, "longer": longer, "network": {"model.hidden": 4}})
+    sweep, prepared, real = Sweep("s", base(CACHED, ALL), (axis,), seeds=(0, 1)), [], runner.prepare
+
+    def counting(experiment, ui, like, source):
+        prepared.append(like is None)
+        return real(experiment, ui, like, source)
+
+    monkeypatch.setattr(runner, "prepare", counting)
+    assert [entry.error for entry in work(sweep, tmp_path / "sweep")] == [""] * 8
+    assert len(prepared) == 8 and sum(prepared) == 2  # the data are loaded and the network is built once for each kind of network
+    for run in expand(sweep)[3:8:2]:  # none of them is the first of those that share
+        own, kept = tmp_path / "alone" / run.hash, run_folder(tmp_path / "sweep", run.hash)
+        recipe.run(run.experiment, own, pictures=False)
+        assert_same(read(kept), read(own))
+        if run.experiment.refit:
+            assert [row["loss"] for row in read(kept / "refit").rows] == [row["loss"] for row in read(own / "refit").rows]
+
+
+def test_more_runs_on_the_same_data_and_network_compile_nothing(tmp_path, monkeypatch):
+    sweep, counts, real = Sweep("s", base(CACHED), (grid({"stages.0.lr": (0.01, 0.02)}),), seeds=(0, 1)), [], recipe.run
+
+    def counting(*args, **how):
+        summary = real(*args, **how)
+        counts.append(len(compiled))
+        return summary
+
+    monkeypatch.setattr(recipe, "run", counting)
+    with compilations() as compiled:
+        work(sweep, tmp_path)
+    assert len(counts) == 4 and counts[0] > 0 and len(set(counts[1:])) == 1, counts
+
+
+def test_a_sweep_of_runs_that_hold_nothing_out_finishes(tmp_path):
+    entries = work(Sweep("s", base(CACHED, data=TrainAndValid(DATA)), (), seeds=(0, 1)), tmp_path)
+    assert all(entry.summary["valid"] == {} and entry.summary["test"] for entry in entries)
+
+
+def test_a_run_that_fails_stops_no_other_and_is_tried_again_only_when_asked(tmp_path):
+    sweep = Sweep("s", base(ALL, augment=()), (grid({"stages.0.lr": (0.01, 1e30)}),), seeds=(0, 1))
+    done = work(sweep, tmp_path)
+    assert [entry.state for entry in done] == ["finished", "finished", "failed", "failed"]
+    assert all("training loss is" in entry.error for entry in done[2:])
+    folders = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    assert [e.state for e in work(sweep, tmp_path)] == [e.state for e in done]
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == folders
+    again = work(sweep, tmp_path, retry=True)
+    assert [e.state for e in again] == [e.state for e in done] and again[0].summary == done[0].summary
+    with pytest.raises(InputError, match="--only is 4; the runs are 0…3"):
+        work(sweep, tmp_path, only=[4])
+
+
+def test_what_needs_validation_images_fails_by_itself_where_there_are_none(tmp_path):
+    axis = arms({"recipe": {}, "refit": {"refit": True}, "patience": {"stages.0.patience": 1}})
+    stage = dataclasses.replace(CACHED, schedule=Constant(1))
+    done = work(Sweep("s", base(stage, data=TrainAndValid(DATA)), (axis,)), tmp_path)
+    assert [entry.state for entry in done] == ["finished", "failed", "failed"]
+    assert all("there are no validation images" in entry.error for entry in done[1:])
+
+
+@pytest.mark.parametrize("store", [None, "store.db"])
+def test_a_run_whose_folder_another_process_has_is_left_to_it(tmp_path, store):
+    stage = dataclasses.replace(CACHED, schedule=Constant(1))
+    sweep = Sweep("s", base(stage, augment=()), (grid({"stages.0.lr": (0.01, 0.02)}),))
+    first = expand(sweep)[0]
+    keep(tmp_path, sweep, expand(sweep))
+    book = open_run(run_folder(tmp_path, first.hash), to_json(first.experiment), config_hash(first.experiment))
+    how = {"store": str(tmp_path / store), "grace": 2.0} if store else {}
+    if store:  # it is waited for, and then found to be free
+        timer = threading.Timer(8, book.close)
+        timer.start()
+    done = work(sweep, tmp_path, **how)
+    assert [entry.state for entry in done] == ["finished" if store else "begun", "finished"] and not (tmp_path / "failed").exists()
+    if store:
+        timer.join()
+    book.close()
+
+
+def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch):
+    sweep = Sweep("s", base(CACHED, ALL), (grid({"stages.0.lr": (0.01, 0.02)}),), seeds=(0, 1))
+    work(sweep, tmp_path / "whole")
+    real, ends = recipe.run_stage, []
+
+    def fragile(setting, p, *rest):
+        if p.index == 1:
+            ends.append(p)
+            if len(ends) == 2:
+                raise KeyboardInterrupt
+        return real(setting, p, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(recipe, "run_stage", fragile)
+        work(sweep, tmp_path / "sweep", pace=0)
+    done = work(sweep, tmp_path / "sweep")
+    assert [entry.state for entry in done] == ["finished"] * 4
+    for run in expand(sweep):
+        assert_same(*(read(run_folder(tmp_path / name, run.hash)) for name in ("sweep", "whole")))
+
+
+@pytest.mark.parametrize(
+    "keep, there", [("results", set()), ("final", {"final", "snapshots"}), ("all", {"final", "snapshots", "checkpoints"})]
+)
+def test_what_a_finished_run_keeps(tmp_path, keep, there):
+    stage = dataclasses.replace(CACHED, schedule=Constant(1))
+    sweep = Sweep("s", base(stage, augment=(), snapshots=Snapshots(last=1)), (grid({"stages.0.lr": (0.01, 1e30)}),), seeds=(0, 1))
+    done = work(sweep, tmp_path, keep=keep, pace=0)
+    assert [entry.state for entry in done] == ["finished", "finished", "failed", "failed"]
+    for entry in done[:2]:
+        own = run_folder(tmp_path, entry.run.hash)
+        kept = {p.name for p in own.iterdir()}
+        assert {"summary.json", "config.json", "metrics.jsonl", "examples-test.npz", "plan.txt"} <= kept
+        assert kept & {"final", "snapshots", "checkpoints"} == there and not list(own.glob("*.png"))
+        if keep == "results":
+            with pytest.raises(InputError, match="has kept no network; run its sweep in another --dir with --keep final"):
+                open_trained(own)
+        else:
+            assert open_trained(own).classes == ("rings0", "rings1", "rings2")
+
+
+def test_checkpoints_keep_their_distance(tmp_path):
+    clock = [0.0]
+    due, seen = Pace(10, lambda: clock[0]), []
+    for now in (1, 9.9, 10, 12, 19, 25, 26, 34.9, 35):
+        clock[0] = now
+        seen.append(due())
+    assert seen == [False, False, True, False, False, True, False, False, True]
+    sweep = Sweep("s", base(dataclasses.replace(CACHED, schedule=Constant(1)), augment=()), (), seeds=(0, 1))
+    work(sweep, tmp_path, keep="all")  # done in less than a minute
+    assert not list(tmp_path.glob("runs/*/checkpoints")) and len(list(tmp_path.glob("runs/*/final"))) == 2

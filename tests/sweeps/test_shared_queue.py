@@ -1,0 +1,280 @@
+"""The store of a sweep: each run is taken once, whoever dies; results are those of a single worker."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sgdr_jax import InputError
+from sgdr_jax.cli.main import main
+from sgdr_jax.core.console import Quiet
+from sgdr_jax.core.types import without_password
+from sgdr_jax.runs.folder import read
+from sgdr_jax.sweeps import local_workers
+from sgdr_jax.sweeps.shared_queue import Store, address, opened
+from sgdr_jax.sweeps.spec import expand, keep, run_folder
+
+from ..jobs.workers import SWEEP
+
+RUNS = expand(SWEEP)
+ROOT = Path(__file__).parents[2]
+KINDS = ("store.db", "store.journal")
+
+
+def join(folder, kind="store.db", **how) -> Store:
+    """A worker's door; a store for each call, as another process would have."""
+    keep(folder, SWEEP, RUNS)
+    return opened(str(folder / kind), folder, SWEEP.name, RUNS, **how)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_run_is_taken_by_one_worker(tmp_path, kind):
+    first, second = join(tmp_path, kind), join(tmp_path, kind)
+    assert [r.number for r in first.take(RUNS, 2)] == [0, 1] and [r.number for r in second.take(RUNS, 3)] == [2, 3, 4]
+    assert [r.number for r in first.take(RUNS[4:], 9)] == [5] and second.take(RUNS, 9) == []
+    for store, numbers in ((first, (0, 1, 5)), (second, (2, 3))):
+        for number in numbers:
+            store.finish(RUNS[number], 0.5)
+    second.fail(RUNS[4], "too hot")
+    assert not first.left(RUNS) and not second.left(RUNS)
+    assert join(tmp_path, kind).take(RUNS, 9) == []
+    again = join(tmp_path, kind, retry=True)
+    assert [r.number for r in again.take(RUNS, 9)] == [4]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_workers_at_once_take_each_run_once(tmp_path, kind):
+    doors, taken, barrier = [join(tmp_path, kind) for _ in range(6)], [], threading.Barrier(6)
+
+    def worker(store):
+        barrier.wait()
+        while found := store.take(RUNS, 1):
+            taken.extend(run.number for run in found)
+
+    threads = [threading.Thread(target=worker, args=(store,)) for store in doors]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_runs_of_a_worker_that_has_gone_are_taken_over_and_those_of_a_living_one_are_not(tmp_path, kind):
+    gone, living, heir = (join(tmp_path, kind, grace=4) for _ in range(3))  # long enough for a busy machine
+    gone.take(RUNS, 2)
+    with living.alive():
+        living.take(RUNS, 2)
+        assert heir.left(RUNS) and [r.number for r in heir.take(RUNS, 9)] == [4, 5]
+        began = time.monotonic()
+        assert heir.left(RUNS) and time.monotonic() - began > 3.5
+        assert [r.number for r in heir.take(RUNS, 9)] == [0, 1] and living.take(RUNS, 9) == []
+        gone.finish(RUNS[0], 0.5)  # it was only stuck: too late, and no harm
+        for number in (0, 1, 4, 5):
+            heir.finish(RUNS[number], 0.5)
+        waits = threading.Timer(1.5, lambda: [living.finish(RUNS[n], 0.5) for n in (2, 3)])
+        waits.start()
+        assert not heir.left(RUNS)  # waits for the living worker's, and does not take them
+        waits.join()
+
+
+def test_a_worker_whose_process_ended_beside_others_has_gone_at_once(tmp_path):
+    first, second = join(tmp_path), join(tmp_path)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    node, mine, place, own = first.worker.split()
+    assert int(mine) == os.getpid()
+    dead, elsewhere = f"{node} {ended.pid} {place} {own}", f"{node} {ended.pid} 0000 {own}"
+    assert second.gone({first.worker, dead, elsewhere, "an older one"}) == {dead}
+    first.worker = dead
+    first.take(RUNS, 6)
+    assert second.left(RUNS) and len(second.take(RUNS, 9)) == 6
+
+
+def test_what_a_worker_holds_when_it_ends_is_free_again_at_once(tmp_path):
+    first, second = join(tmp_path), join(tmp_path)
+    with pytest.raises(KeyboardInterrupt), first.alive():
+        first.take(RUNS, 6)
+        first.give_back(RUNS[5])
+        raise KeyboardInterrupt
+    assert second.left(RUNS) and len(second.take(RUNS, 9)) == 6
+
+
+def test_a_retried_run_whose_worker_dies_is_taken_over_too(tmp_path):
+    first = join(tmp_path)
+    first.take(RUNS, 6)
+    first.fail(RUNS[0], "no luck")
+    second = join(tmp_path, retry=True, grace=0.2)
+    assert [r.number for r in second.take(RUNS, 1)] == [0]
+    third = join(tmp_path, grace=0.2)
+    assert third.take(RUNS, 9) == [] and third.left(RUNS) and RUNS[0] in third.take(RUNS, 9)
+
+
+def test_a_worker_waits_for_none_but_its_own_runs(tmp_path):
+    first, second = join(tmp_path), join(tmp_path)
+    first.take(RUNS, 3)
+    for run in second.take(RUNS[3:], 3):
+        second.finish(run, 0.5)
+    assert not second.left(RUNS[3:])
+
+
+def test_addresses():
+    assert address("postgresql://a/b") == "postgresql://a/b" and address("x/y") == "sqlite:///x/y"
+    assert without_password("--store mysql://me:p@ss:x@h/b here") == "--store mysql://me:***@h/b here"
+
+
+def test_bad_stores_are_refused_in_one_line(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    join(tmp_path / "a")
+    store = str(tmp_path / "a" / "store.db")
+    keep(tmp_path / "b", SWEEP, RUNS)
+    before = (tmp_path / "a" / "store.db").read_bytes()
+    for where, message in (
+        (store, f"--store {store} holds sweep shared of the folder {tmp_path / 'a'}; use another --store"),
+        (str(tmp_path / "none" / "x.db"), "cannot be used: .*unable to open database file"),
+        ("nosuch://me:secret@host/base", r"--store nosuch://me:\*\*\*@host/base cannot be used"),
+        (str(tmp_path / "text.db"), "cannot be used: .*not a database"),
+    ):
+        (tmp_path / "text.db").write_text("no database at all, but a text of some length" * 30)
+        with pytest.raises(InputError, match=message.replace("(", r"\(")) as caught:
+            opened(where, tmp_path / "b", SWEEP.name, RUNS)
+        assert "\n" not in str(caught.value)
+    assert (tmp_path / "a" / "store.db").read_bytes() == before
+    with pytest.raises(InputError, match="--grace is 0"):
+        join(tmp_path / "a", grace=0)
+
+
+def test_without_optuna_a_sweep_with_a_store_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(InputError, match=r"needs Optuna; pip install 'sgdr_jax\[sweep\]'"):
+        join(tmp_path)
+
+
+# ---- processes ----
+
+
+def start(folder: Path, store: str, log: Path, *more: str) -> subprocess.Popen:
+    cache = {"XDG_CACHE_HOME": str(log.parent / "cache"), "JAX_PLATFORMS": "cpu"}
+    with log.open("w") as file:
+        words = (sys.executable, "-m", "tests.jobs.workers", str(folder), store, "3", *more)
+        return subprocess.Popen(words, cwd=ROOT, env=os.environ | cache, stdout=file, stderr=subprocess.STDOUT)
+
+
+STATES = "states finished finished finished finished failed failed"
+
+
+def ended(worker: subprocess.Popen, log: Path) -> None:
+    assert worker.wait(400) == 0 and log.read_text().splitlines()[-1] == STATES, log.read_text()
+
+
+def kill_one(folder: Path, workers: list[subprocess.Popen]) -> tuple[int, Path]:
+    """Kills the worker that has written the first checkpoint of a second stage, within its run; gives its process and the run's folder."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
+        for checkpoint in folder.glob("runs/*/checkpoints/stage-1-step-*"):
+            run = checkpoint.parents[1]
+            pid = int((run / ".lock").read_text().split()[1])
+            if not (run / "summary.json").exists():
+                os.kill(pid, signal.SIGKILL)
+                assert not (run / "summary.json").exists() and pid in [worker.pid for worker in workers]
+                return pid, run
+    raise AssertionError("no worker has come so far")
+
+
+def one_killed(tmp_path: Path, store: str) -> None:
+    """Two workers, one killed between two checkpoints of a run; every run ends once, with the numbers of a single worker."""
+    alone, folder = start(tmp_path / "alone", str(tmp_path / "alone.db"), tmp_path / "alone.log"), tmp_path / "sweep"
+    ended(alone, tmp_path / "alone.log")
+    logs = [tmp_path / "0.log", tmp_path / "1.log"]
+    workers = [start(folder, store, log) for log in logs]
+    victim, killed = kill_one(folder, workers)
+    for worker, log in zip(workers, logs, strict=True):
+        if worker.pid == victim:
+            assert worker.wait() == -signal.SIGKILL
+        else:
+            ended(worker, log)
+    for wanted in RUNS[:4]:
+        ours, theirs = (read(run_folder(tmp_path / name, wanted.hash)) for name in ("sweep", "alone"))
+        keys, others = ([(row["kind"], row["stage"], row["step"]) for row in run.rows] for run in (ours, theirs))
+        assert len(set(keys)) == len(keys) and keys == others
+        np.testing.assert_allclose([row["loss"] for row in ours.rows], [row["loss"] for row in theirs.rows], rtol=1e-5)
+        assert ours.summary["test"]["accuracy"] == theirs.summary["test"]["accuracy"]
+        starts = json.loads((ours.path / "environment.json").read_text())["starts"]
+        assert len(starts) == 1 + (ours.path == killed)
+    with opened(store, folder, SWEEP.name, RUNS).alive() as look:
+        tries = {key: [trial.state.name for trial in trials] for key, trials in look._tries().items()}
+    assert tries == {r.hash: ["FAIL"] if r.number > 3 else ["FAIL"] * (killed.name == r.hash) + ["COMPLETE"] for r in RUNS}
+
+
+@pytest.mark.slow
+def test_one_of_two_workers_on_sqlite_is_killed(tmp_path):
+    one_killed(tmp_path, str(tmp_path / "shared.db"))
+
+
+# ---- the command ----
+
+
+class Told(Quiet):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(str(text))
+
+
+def test_workers_that_are_refused_are_told_of(tmp_path):
+    ui = Told()
+    assert local_workers.run(2, ["models", "--nosuch", "1"], tmp_path / "logs", lambda: 0, 3, ui) == 2
+    assert sum("has ended with 2: error: " in line and "--nosuch" in line for line in ui.lines) == 2
+    assert local_workers.without(["--store=a", "x", "--store", "b", "--retry", "--pace", "1"], ["--store"], ["--retry"]) == [
+        "x",
+        "--pace",
+        "1",
+    ]
+
+
+def test_the_command_refuses_before_any_worker_starts(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "shared.py"
+    file.write_text("from tests.jobs.workers import SWEEP as sweep\n")
+    (tmp_path / "other").mkdir()
+    join(tmp_path / "other")
+    store, own = str(tmp_path / "other" / "store.db"), str(tmp_path / "own")
+    for words, message in (
+        (("--workers", "0"), "--workers is 0; use 1 or more"),
+        (("--grace", "0"), "--grace is 0.0; use a number of seconds above 0"),
+        (("--pace", "-1"), "--pace is -1.0; use a number of seconds, or 0 for every cycle's end"),
+        (("--workers", "2", "--only", "9"), "--only is 9; the runs are 0…5"),
+        (("--workers", "2", "--store", store), f"holds sweep shared of the folder {tmp_path / 'other'}; use another --store"),
+        (("--store", store), f"holds sweep shared of the folder {tmp_path / 'other'}; use another --store"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(["sweep", str(file), "--dir", own, *words])
+        error = capsys.readouterr().err
+        assert ended.value.code == 2 and message in error and error.count("\n") == 1, error
+    assert not (tmp_path / "own" / "workers").exists() and not list(tmp_path.glob("own/runs/*"))
+
+
+@pytest.mark.slow
+def test_the_command_with_two_workers(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file, folder = tmp_path / "shared.py", tmp_path / "sweep"
+    file.write_text("from tests.jobs.workers import SWEEP as sweep\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", str(file), "--dir", str(folder), "--workers", "2", "--nosuch", "1"])
+    assert ended.value.code == 2
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", str(file), "--dir", str(folder), "--workers", "2"])
+    said = capsys.readouterr().out
+    assert ended.value.code == 1 and "2 workers; what they print" in said and said.count("finished") == 4 and said.count("failed") >= 2
+    starts = [json.loads(path.read_text())["starts"] for path in folder.glob("runs/*/environment.json")]
+    assert len(starts) == 6 and all(len(found) == 1 for found in starts)

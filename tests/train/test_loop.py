@@ -1,0 +1,396 @@
+"""The training loop with pretended updates and validations: what is called when, what is kept, and where it stops."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sgdr_jax.core.state import Hyper
+from sgdr_jax.core.types import InputError, Preempted
+from sgdr_jax.schedules import Plateau
+from sgdr_jax.schedules.plateau import Lowered
+from sgdr_jax.train.loop import LAG, Best, Leeway, Score, Standing, Work, fit
+
+from ..helpers import seeded
+
+CYCLE = np.array([0] * 7 + [1] * 3 + [2] * 5)
+"""Cycle ends after 7, 10 and 15 updates."""
+ENDS = (7, 10, 15)
+
+
+class State(NamedTuple):
+    """Arrays that the pretended update changes in place, as donation does."""
+
+    params: np.ndarray
+    stats: np.ndarray
+
+
+class Late:
+    """A number on the device: reading it is an event."""
+
+    def __init__(self, value: float, read: Callable[[], Any]):
+        self.value, self.read = value, read
+
+    def __float__(self) -> float:
+        self.read()
+        return self.value
+
+
+def loss_at(step: int) -> float:
+    return 2.0 / (1 + step)
+
+
+def numbers(steps: int) -> Hyper:
+    ramp = np.arange(steps, dtype=np.float32)
+    return Hyper(np.stack([ramp / 64, ramp / 8], 1), 0.5 + ramp / 256, np.zeros(steps, np.float32), np.zeros(steps, np.float32))
+
+
+class Run:
+    """One call of the loop, and everything that it did in order."""
+
+    def __init__(
+        self,
+        scores: Sequence[tuple[float, float]] = ((0.5, 1.0), (0.6, 0.9), (0.7, 0.8)),
+        losses: Callable[[int], float] = loss_at,
+        first: int = 0,
+        standing: Standing | None = None,
+        cycle: np.ndarray = CYCLE,
+        kept: list[Any] | None = None,
+        leave: Callable[[], bool] = lambda: False,
+        **options: Any,
+    ):
+        if kept is not None:
+            kept.append(self)
+        self.events: list[tuple[Any, ...]] = []
+        self.rows: list[dict[str, Any]] = []
+        self.saved: dict[int, tuple[int, Standing]] = {}
+        self.ticks: list[tuple[int, float]] = []
+        self.rates: list[np.ndarray] = []
+        self.spans: list[tuple[int, int]] = []
+        self.state = State(np.full(2, first), np.full(2, 10 * first))
+        ends = [i + 1 for i in range(len(cycle)) if i + 1 == len(cycle) or cycle[i + 1] != cycle[i]]
+
+        def update(state: State, hyper: Hyper, items: Sequence[int]) -> tuple[State, dict[str, Any]]:
+            step, count = int(state.params[0]), len(items)
+            self.spans.append((step, count))
+            self.events.extend(("update", step + i) for i in range(count))
+            assert list(items) == list(range(step, step + count)), "the batches are not those of these updates"
+            rows = numbers(len(cycle))
+            self.rates.extend(hyper.lr)
+            assert all(np.array_equal(mine, row[step : step + count]) for mine, row in zip(hyper[1:], rows[1:], strict=True))
+            assert "plateau" in options or np.array_equal(hyper.lr, rows.lr[step : step + count])
+            state.params[:], state.stats[:] = step + count, 10 * (step + count)
+            if count > 1:
+                return state, {"loss": np.array([losses(step + i) * 4 for i in range(count)]), "weight": np.full(count, 4.0)}
+            return state, {"loss": Late(losses(step) * 4, lambda: self.events.append(("read", step))), "weight": 4.0}
+
+        def validate(state: State) -> dict[str, float]:
+            done = int(state.params[0])
+            self.events.append(("validate", done))
+            accuracy, loss = scores[ends.index(done)]
+            return {"accuracy": accuracy, "loss": loss, "top5": 1.0}
+
+        def log(row: dict[str, Any]) -> None:
+            self.events.append((row["kind"], row["step"]))
+            self.rows.append(row)
+
+        def save(state: State, standing: Standing) -> None:
+            done = int(state.params[0])
+            self.events.append(("save", done))
+            assert done not in self.saved, "saved twice"
+            self.saved[done] = done, standing
+
+        self.final, self.standing = fit(
+            self.state,  # type: ignore[arg-type]
+            standing or Standing(),
+            Work(update, validate, log, save, lambda done, loss: self.ticks.append((done, loss)), leave=leave),  # type: ignore[arg-type]
+            hyper=numbers(len(cycle)),
+            batches=iter(range(first, len(cycle))),
+            cycle=cycle,
+            copy=lambda leaf: leaf.copy(),
+            stage=3,
+            first=first,
+            **options,
+        )
+
+    def done(self, kind: str) -> list[int]:
+        return [event[1] for event in self.events if event[0] == kind]
+
+
+def test_updates_validation_and_saving_come_in_order() -> None:
+    run = Run()
+    assert run.done("update") == list(range(15))
+    assert run.done("validate") == run.done("eval") == run.done("save") == list(ENDS)
+    for end in ENDS:  # The state that is validated and saved is the one after the cycle's last update, and all rows come first.
+        order = [
+            run.events.index(event) for event in (("update", end - 1), ("train", end - 1), ("validate", end), ("eval", end), ("save", end))
+        ]
+        assert order == sorted(order)
+        if end < 15:
+            assert run.events.index(("save", end)) < run.events.index(("update", end))
+    assert int(run.final.params[0]) == 15  # type: ignore[call-overload]
+
+
+def test_rows_say_what_was_done() -> None:
+    run = Run()
+    train = [row for row in run.rows if row["kind"] == "train"]
+    assert [row["step"] for row in train] == list(range(15))
+    assert [row["loss"] for row in train] == pytest.approx([loss_at(i) for i in range(15)])
+    assert [row["lr"] for row in train] == [[i / 64, i / 8] for i in range(15)]
+    assert [row["momentum"] for row in train] == [0.5 + i / 256 for i in range(15)]
+    evals = [row for row in run.rows if row["kind"] == "eval"]
+    assert evals[1] == {"kind": "eval", "step": 10, "cycle": 1, "split": "valid", "accuracy": 0.6, "loss": 0.9, "top5": 1.0}
+    assert [row["cycle"] for row in evals] == [0, 1, 2]
+
+
+def test_the_host_reads_a_loss_only_when_later_updates_are_on_their_way() -> None:
+    run = Run(cycle=np.zeros(12, int), scores=[(0.5, 1.0)])
+    for step in range(12):
+        before = run.events[: run.events.index(("read", step))]
+        ahead = max(event[1] for event in before if event[0] == "update") - step
+        assert ahead == min(LAG, 11 - step)
+    assert run.done("read") == run.done("train") == list(range(12))  # At the end nothing is left unread.
+
+
+def test_progress_is_told_the_debiased_mean_loss() -> None:
+    run = Run()
+    assert [done for done, _ in run.ticks] == list(range(1, 16))
+    weights = [0.98 ** (14 - i) for i in range(15)]
+    assert run.ticks[-1][1] == pytest.approx(sum(w * loss_at(i) for i, w in enumerate(weights)) / sum(weights))
+    assert run.ticks[0][1] == pytest.approx(loss_at(0))
+
+
+@pytest.mark.parametrize(
+    ("every", "points"), [(1, list(range(1, 16))), (4, [4, 7, 8, 10, 12, 15]), (5, [5, 7, 10, 15]), (100, [7, 10, 15])]
+)
+def test_save_points_are_cycle_ends_and_every_so_many_updates(every: int, points: list[int]) -> None:
+    run = Run(save_every=every)
+    assert run.done("save") == points
+    for point in points:  # Rows of all updates up to there are logged before, so that resuming loses none.
+        before = run.events[: run.events.index(("save", point))]
+        assert [event[1] for event in before if event[0] == "train"] == list(range(point))
+    assert run.done("validate") == list(ENDS)
+
+
+def test_the_best_state_is_a_copy_of_its_moment() -> None:
+    run = Run(scores=[(0.5, 1.0), (0.9, 0.5), (0.7, 0.8)])
+    best = run.standing.best
+    assert best is not None and (best.score, best.stage, best.cycle) == (Score(0.9, 0.5), 3, 1)
+    np.testing.assert_array_equal(best.params, [10, 10])  # The update goes on changing the very same arrays.
+    np.testing.assert_array_equal(best.stats, [100, 100])
+    assert run.saved[10][1].best is best and run.saved[7][1].best.score == Score(0.5, 1.0)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [
+        ([(0.5, 1.0), (0.5, 0.9), (0.5, 0.95)], 1),  # A tie goes to the lower loss
+        ([(0.5, 1.0), (0.5, 1.0), (0.5, 1.0)], 0),  # or to the earlier one.
+        ([(0.5, 0.1), (0.6, 9.0), (0.4, 0.01)], 1),  # Accuracy comes first.
+        ([(0.9, math.nan), (0.1, 1.0), (0.99, math.nan)], 1),  # Not a number is never best,
+        ([(0.2, math.inf), (0.1, 5.0), (0.99, -math.inf)], 1),  # nor is anything else that is not finite.
+        ([(0.9, math.nan)] * 3, None),
+    ],
+)
+def test_the_best_is_by_accuracy_then_loss(scores: Any, kept: int | None) -> None:
+    best = Run(scores=scores).standing.best
+    assert (best.cycle if best else None) == kept
+
+
+def test_the_best_of_earlier_stages_stays_unless_it_is_beaten() -> None:
+    earlier = Best(Score(0.8, 0.5), "params", "stats", 1, 4, 0.8)  # type: ignore[arg-type]
+    assert Run(standing=Standing(earlier)).standing.best is earlier
+    beaten = Run(standing=Standing(earlier), scores=[(0.1, 1.0), (0.8, 0.4), (0.1, 1.0)]).standing.best
+    assert beaten is not None and (beaten.stage, beaten.cycle) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("scores", "errors", "kept"),
+    [
+        ([(0.80, 1.0), (0.76, 1.0), (0.755, 1.0)], 1, 1),  # √(0.8 · 0.2 / 100) = 0.04 below the highest, not below the one before
+        ([(0.80, 1.0), (0.76, 1.0), (0.755, 1.0)], 2, 2),
+        ([(0.80, 1.0), (0.70, 1.0), (0.77, 9.0)], 1, 2),
+        ([(0.80, 1.0), (0.80, math.nan), (0.5, 1.0)], 1, 0),
+        ([(0.50, 1.0), (0.90, 1.0), (0.86, 1.0)], 1, 1),  # near 1 the error is smaller
+        ([(0.80, 0.1), (0.80, 0.2), (0.80, 0.3)], 1e-9, 2),  # of equal ones the last, whatever the loss
+    ],
+)
+def test_with_leeway_the_last_state_within_the_error_is_the_best(scores: Any, errors: float, kept: int) -> None:
+    best = Run(scores=scores, leeway=Leeway(errors, 100)).standing.best
+    assert best is not None and best.cycle == kept and best.highest == max(a for a, loss in scores if math.isfinite(loss))
+    assert best.score == scores[kept]
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "stops"),
+    [
+        ([1.0, 1.1, 0.5], 1, 10),
+        ([1.0, 1.0, 0.5], 1, 10),  # Equal is no improvement.
+        ([1.0, 1.1, 1.2], 2, None),  # The last cycle is over anyway.
+        ([1.0, 1.1, 0.5], 2, None),
+        ([1.0, 1.1, 0.5], None, None),
+        ([1.0, math.nan, 0.5], 1, 10),
+        ([math.nan, 1.0, 0.5], 1, 7),
+        ([3.0, 2.0, 1.0], 1, None),
+    ],
+)
+def test_patience_counts_cycle_ends_without_a_lower_loss(losses: list[float], patience: int | None, stops: int | None) -> None:
+    run = Run(scores=[(0.5, loss) for loss in losses], patience=patience)
+    assert run.done("update") == list(range(stops or 15))
+    assert run.done("save")[-1] == (stops or 15)
+    assert bool(run.standing.stopped) == bool(stops)
+    if stops:
+        saved = run.saved[stops][1]
+        assert saved == run.standing and f"after cycle {ENDS.index(stops)}" in saved.stopped and "for 1 cycle end" in saved.stopped
+
+
+def test_patience_counts_in_a_row_and_from_the_lowest() -> None:
+    cycle = np.repeat(np.arange(7), 2)
+    run = Run(scores=[(0.5, loss) for loss in (1.0, 1.1, 0.9, 1.0, 0.95, 0.1, 0.1)], cycle=cycle, patience=2)
+    assert run.done("validate") == [2, 4, 6, 8, 10]
+    assert (run.standing.lowest, run.standing.stale) == (0.9, 2) and "not below 0.9000 for 2 cycle ends" in run.standing.stopped
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("at", [0, 3, 6, 7, 14])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_update(bad: float, at: int) -> None:
+    seen: list[int] = []
+
+    def losses(step: int) -> float:
+        seen.append(step)
+        return bad if step >= at else 1.0
+
+    with pytest.raises(InputError, match=rf"^the training loss is {bad} at update {at} of the stage; use a lower lr, or .*clip"):
+        Run(losses=losses)
+    assert max(seen) <= at + LAG
+
+
+def test_nothing_is_saved_after_a_loss_that_is_not_finite() -> None:
+    saved: list[int] = []
+    work = Work(
+        update=lambda state, hyper, items: (state, {"loss": math.nan if items == [2] else 1.0, "weight": 1.0}),
+        validate=lambda state: pytest.fail("validated"),
+        log=lambda row: saved.append(row["step"]),
+        save=lambda state, standing: pytest.fail("saved"),
+        tick=lambda done, loss: None,
+    )
+    with pytest.raises(InputError, match="at update 2"):
+        fit("state", Standing(), work, hyper=numbers(3), batches=iter(range(3)), cycle=np.zeros(3, int), copy=str, stage=0, save_every=3)  # type: ignore[arg-type]
+    assert saved == [0, 1]
+
+
+def test_a_batch_without_weight_has_no_loss_but_no_error() -> None:
+    work = Work(
+        update=lambda state, hyper, item: (state, {"loss": 0.0, "weight": 0.0}),
+        validate=lambda state: {"accuracy": 0.0, "loss": math.nan},
+        log=lambda row: None,
+        save=lambda state, standing: None,
+        tick=lambda done, loss: None,
+    )
+    fit("s", Standing(), work, hyper=numbers(1), batches=iter("x"), cycle=np.zeros(1, int), copy=str, stage=0)  # type: ignore[arg-type]
+
+
+@settings(seeded, max_examples=60)
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=5),
+    scores=st.lists(st.tuples(st.sampled_from([0.1, 0.5, 0.9]), st.sampled_from([0.1, 0.5, 1.0, math.nan])), min_size=5, max_size=5),
+    patience=st.none() | st.integers(1, 3),
+)
+def test_resuming_at_any_update_gives_the_same_rows_and_the_same_end(
+    lengths: list[int], scores: list[tuple[float, float]], patience: int | None
+) -> None:
+    cycle = np.repeat(np.arange(len(lengths)), lengths)
+    whole = Run(scores=scores, cycle=cycle, patience=patience, save_every=1)
+
+    def text(rows: list[dict[str, Any]]) -> str:  # so that NaN equals NaN
+        return repr(rows)
+
+    def facts(standing: Standing) -> str:
+        best = standing.best
+        return repr(standing._replace(best=None)) + (f"{best.score} {best.cycle} {best.params}" if best else "")
+
+    for first, saved in whole.saved.values():
+        if saved.stopped or first == len(cycle):
+            continue
+        rest = Run(scores=scores, cycle=cycle, patience=patience, first=first, standing=saved, save_every=1)
+        evals_before = [row for row in whole.rows if row["kind"] == "eval" and row["step"] <= first]
+        trains_before = [row for row in whole.rows if row["kind"] == "train" and row["step"] < first]
+        assert text(rest.rows) == text([row for row in whole.rows if row not in evals_before and row not in trains_before])
+        assert facts(rest.standing) == facts(whole.standing)
+        assert rest.done("save") == [done for done in whole.done("save") if done > first]
+
+
+PLATEAU = Plateau(factor=0.5, patience=0).rule
+SCORES = ((0.5, 1.0), (0.6, 1.1), (0.7, 0.8))
+
+
+def test_a_plateau_lowers_the_rates_of_all_later_updates() -> None:
+    run = Run(SCORES, plateau=PLATEAU)
+    expected = numbers(15).lr * np.repeat([1, 0.5], [10, 5])[:, None].astype(np.float32)
+    np.testing.assert_array_equal(run.rates, expected)
+    assert [row["lr"] for row in run.rows if row["kind"] == "train"] == expected.tolist()  # What was used is what is logged.
+    assert run.standing.lowered == Lowered(0.5, 0.8, 0, 0)
+    assert Run(SCORES).standing.lowered == Lowered()
+
+
+@pytest.mark.parametrize("first", [7, 8, 10, 12])
+def test_lowered_rates_go_on_from_a_checkpoint(first: int) -> None:
+    whole = Run(SCORES, plateau=PLATEAU, save_every=1)
+    done, standing = whole.saved[first]
+    rest = Run(SCORES, first=done, standing=standing, plateau=PLATEAU)
+    np.testing.assert_array_equal(whole.rates[first:], rest.rates)
+    assert rest.standing.lowered == whole.standing.lowered
+
+
+@settings(seeded, max_examples=60)
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    span=st.integers(1, 9),
+    every=st.none() | st.integers(1, 9),
+    patience=st.none() | st.integers(1, 2),
+    bad=st.none() | st.integers(0, 60),
+)
+def test_updates_in_spans_leave_the_same_rows_and_checkpoints(
+    lengths: list[int], span: int, every: int | None, patience: int | None, bad: int | None
+) -> None:
+    cycle = np.repeat(np.arange(len(lengths)), lengths)
+    scores = [(0.5, 1.0), (0.5, 1.1), (0.7, 0.8), (0.6, 0.9), (0.8, 0.7)]
+
+    def done(span: int) -> tuple[Any, ...]:
+        kept: list[Any] = []
+
+        def losses(step: int) -> float:
+            return math.nan if bad is not None and step >= bad else loss_at(step)
+
+        try:
+            run = Run(scores, losses=losses, cycle=cycle, span=span, save_every=every, patience=patience, kept=kept)
+        except InputError as error:
+            return str(error), kept[0].rows
+        assert {count for _, count in run.spans} <= {1, span}
+        saved = {step: repr(standing._replace(best=None)) for step, (_, standing) in run.saved.items()}
+        return run.rows, run.ticks, saved, run.done("validate"), run.standing.stopped
+
+    assert done(span) == done(1)
+
+
+@pytest.mark.parametrize(("span", "at"), [(1, 4), (3, 6), (3, 7), (1, 15)])
+def test_a_run_that_is_told_to_go_saves_and_leaves(span: int, at: int) -> None:
+    """After any update, at a cycle's end (7) and after the last one; what is left is done by a run that goes on from there."""
+    kept: list[Any] = []
+    asked = iter([step + count == at for step, count in Run(span=span).spans])
+    with pytest.raises(Preempted, match=f"saved after update {at} of 15"):
+        Run(span=span, leave=lambda: next(asked), kept=kept)
+    run, whole = kept[0], Run(span=span)
+    assert list(run.saved)[-1] == at and run.done("train") == list(range(at))
+    if at < 15:
+        rest = Run(span=span, first=at, standing=run.saved[at][1])
+        assert run.rows + rest.rows == whole.rows and run.spans + rest.spans == whole.spans
+
+
+def test_spans_are_as_long_as_they_may_be() -> None:
+    run = Run(span=3, save_every=8)  # cycles end at 7, 10 and 15
+    assert run.spans == [(0, 3), (3, 3), (6, 1), (7, 1), (8, 1), (9, 1), (10, 3), (13, 1), (14, 1)]

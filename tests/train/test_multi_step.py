@@ -1,0 +1,47 @@
+"""Spans of updates: each update once and in order, none across a bound, the same wherever a stage goes on."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sgdr_jax.train.multi_step import bounds, fewest, spans
+
+from ..helpers import seeded
+
+LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=6)
+EVERY = st.none() | st.integers(1, 50)
+
+
+def cycles(lengths: list[int]) -> np.ndarray:
+    return np.repeat(np.arange(len(lengths)), lengths)
+
+
+@settings(seeded)
+@given(lengths=LENGTHS, length=st.integers(1, 20), every=EVERY, data=st.data())
+def test_every_update_comes_once_and_no_span_crosses_a_bound(
+    lengths: list[int], length: int, every: int | None, data: st.DataObject
+) -> None:
+    cycle = cycles(lengths)
+    whole = list(spans(cycle, length, every))
+    assert [step + i for step, count in whole for i in range(count)] == list(range(len(cycle)))
+    assert {count for _, count in whole} <= {1, length}
+    stops = {*np.cumsum(lengths).tolist(), *(range(every, len(cycle), every) if every else ())}
+    assert stops <= {step + count for step, count in whole}
+    first = data.draw(st.sampled_from([step for step, _ in whole]))
+    assert list(spans(cycle, length, every, first)) == [span for span in whole if span[0] >= first]
+    first = data.draw(st.integers(0, len(cycle)))
+    assert [step + i for step, count in spans(cycle, length, every, first) for i in range(count)] == list(range(first, len(cycle)))
+
+
+@settings(seeded)
+@given(lengths=LENGTHS, every=EVERY, most=st.integers(1, 20))
+def test_the_length_chosen_makes_the_fewest_spans(lengths: list[int], every: int | None, most: int) -> None:
+    cycle = cycles(lengths)
+    numbers = [len(list(spans(cycle, n, every))) for n in range(1, most + 1)]
+    assert fewest(cycle, every, most) == 1 + numbers.index(min(numbers))
+
+
+def test_bounds_are_ends_of_cycles_and_checkpoints() -> None:
+    assert bounds(cycles([7, 3, 5])) == [0, 7, 10, 15]
+    assert bounds(cycles([7, 3, 5]), 4) == [0, 4, 7, 8, 10, 12, 15]
+    assert bounds(cycles([3]), 100) == [0, 3]
