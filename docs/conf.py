@@ -7,6 +7,8 @@ import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+from sphinx.ext import napoleon
+
 BUILD = Path(__file__).parent.parent / "build"
 
 # Code cells run the `sgdr-jax` beside this interpreter, without colours, and touch neither caches nor IPython profile of a user.
@@ -40,6 +42,10 @@ nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_show_tb = True
 nb_execution_timeout = 120
+
+# The docstring of a field is a sentence; napoleon takes what comes before a colon in it for its type.
+_process_docstring = napoleon._process_docstring
+napoleon._process_docstring = lambda app, what, *given: None if what in ("attribute", "property") else _process_docstring(app, what, *given)
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

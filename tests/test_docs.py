@@ -3,14 +3,16 @@
 import contextlib
 import functools
 import io
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from sgdr_jax import cli
+from sgdr_jax.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -54,7 +56,7 @@ def options(*words: str) -> frozenset[str]:
     """Options that the help of a command lists."""
     text = io.StringIO()
     with contextlib.redirect_stdout(text), pytest.raises(SystemExit) as left:
-        cli.main([*words, "--help"])
+        main([*words, "--help"])
     assert left.value.code in (0, None)
     return frozenset(OPTION.findall(text.getvalue())) | {"--help"}
 
@@ -120,7 +122,7 @@ def test_readme_is_short_and_its_program_plans(tmp_path: Path, capsys: pytest.Ca
     assert len(lines) <= 12
     file = tmp_path / "dog_breeds.py"
     file.write_text(program, encoding="utf-8")
-    cli.main(["plan", str(file), "--train-size", "8178"])
+    main(["plan", str(file), "--train-size", "8178"])
     assert "cached head" in capsys.readouterr().out
 
 
@@ -146,3 +148,26 @@ def test_cells_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             assert done.returncode == 0, f"{rest}\n{done.stderr}"
         else:
             exec(compile(cell, name, "exec"), names)
+
+
+def test_recipes_for_contributors_need_one_file_one_name_and_one_test(tmp_path: Path) -> None:
+    """Follows CONTRIBUTING in a copy of the package: writes each file, adds its class to the folder's names, runs the tests shown."""
+    shutil.copytree(ROOT / "sgdr_jax", tmp_path / "sgdr_jax", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    tests = []
+    for block in blocks("CONTRIBUTING.md", "python"):
+        comment, _, text = block.partition("\n")
+        file = tmp_path / comment.removeprefix("# ")
+        assert not file.exists(), f"{file.relative_to(tmp_path)} is there already"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        if file.name.startswith("test_"):
+            tests.append(str(file))
+        elif (names := file.parent / "__init__.py").exists() and "__all__" in names.read_text(encoding="utf-8"):
+            (kind,) = re.findall(r"^class (\w+)", text, re.MULTILINE)
+            with names.open("a", encoding="utf-8") as added:
+                added.write(f'\nfrom .{file.stem} import {kind}\n__all__.append("{kind}")\n')
+    assert len(tests) >= 4
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "testpaths=", *tests]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -83,7 +83,7 @@ class Cutout(Augmentation):
         check_p(self)
 
     def pixels(self, u: Any, s: Any, image: Any) -> Any:
-        """The image [size, size, c] with the square filled: |x - u[0]| < side/2 and |y - u[1]| < side/2."""
+        """The image [size, size, c] with the square filled: `|x - u[0]| < side/2` and `|y - u[1]| < side/2`."""
         xp = u.__array_namespace__()
         rows, columns = _centres(image)
         half = s * self.side / 2
