@@ -7,7 +7,7 @@ from IPython.core.magic import register_cell_magic
 
 @register_cell_magic
 def bash(line: str, cell: str) -> None:
-    """Runs a cell with bash; IPython's own magic shows its output in pieces of 100 characters."""
+    """Run a cell with bash; IPython's own magic shows its output in pieces of 100 characters."""
     done = subprocess.run(["bash", "-e", "-c", cell], capture_output=True, text=True)
     print(done.stdout, end="")
     if done.returncode:

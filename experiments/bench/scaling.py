@@ -183,7 +183,8 @@ processes, {len(kinds[many])} for each row.
 ## Measured
 {"" if quiet else busy}
 Simulated devices share the same cores: 1.00 means that splitting costs nothing. The loss of the first update is compared, to six digits,
-if the batch is the same; `tests/distributed/test_mesh.py` compares parameters, statistics and losses after twenty updates in float64 (2e-14 apart).
+if the batch is the same; `tests/distributed/test_mesh.py` compares parameters, statistics and losses after twenty updates in float64
+(2e-14 apart).
 
 {head.format("devices, same batch (strong)")}
 {chr(10).join(lines("pretended strong"))}
