@@ -19,10 +19,6 @@ ROOMS = "core schedules augment datasets models distributed data evaluation trai
 
 # Imports upwards that are still to be cut.
 UPWARDS = {
-    ("evaluation/evaluate", "train/programs"),
-    ("report/run_tables", "sweeps/run_status"),
-    ("report/run_tables", "sweeps/search_space"),
-    ("report/run_tables", "sweeps/trial_records"),
     ("runs/run", "report/run_plots"),
 }
 

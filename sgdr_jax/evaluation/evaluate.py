@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -15,10 +15,49 @@ from ..core.rng import key_for
 from ..core.state import Tree
 from ..data.loader import Images
 from ..data.sampler import Batch
-from ..train.programs import Engine
+from ..distributed.mesh import Devices
 from . import calibration as calibrate
 from . import metrics, tta
 from .predictions import Answers
+
+
+class EvalPrograms(Protocol):
+    """Compiled programs that evaluation needs; `train.programs` builds them."""
+
+    @property
+    def devices(self) -> Devices:
+        """Devices that the programs run on."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Examples per evaluation step."""
+        ...
+
+    @property
+    def plain(self) -> Callable[..., jax.Array]:
+        """(images uint8 [b, s, s, c], size=) → float32 [b, size, size, c]."""
+        ...
+
+    @property
+    def view(self) -> Callable[..., jax.Array]:
+        """(images, ids uint32 [b], key, v, kind=, augmentations=, size=) → test-time view v, float32 [b, size, size, c]."""
+        ...
+
+    def predict(self, params: Tree, stats: Tree, x: jax.Array) -> jax.Array:
+        """Returns logits [b, classes] of pixels [b, size, size, c]."""
+        ...
+
+    def map(
+        self,
+        function: Callable[[Batch, Any], jax.Array],
+        n: int,
+        images: Images | None = None,
+        tick: Callable[[int], None] | None = None,
+        first: int = 0,
+    ) -> np.ndarray:
+        """Returns the rows of `function(batch, its images)` over n examples, counted from number `first` on."""
+        ...
 
 
 class Views(NamedTuple):
@@ -45,7 +84,7 @@ class Views(NamedTuple):
 
 
 def predict_views(
-    run: Engine,
+    run: EvalPrograms,
     experiment: Experiment,
     params: Tree,
     stats: Tree,
@@ -131,9 +170,9 @@ def answers(seen: Views, labels: np.ndarray) -> tuple[Answers, ...]:
 
 
 def view_logits(
-    run: Engine, experiment: Experiment, params: Tree, stats: Tree, size: int, ids: np.ndarray, v: int
+    run: EvalPrograms, experiment: Experiment, params: Tree, stats: Tree, size: int, ids: np.ndarray, v: int
 ) -> Callable[[Batch, jax.Array], jax.Array]:
-    """Function (batch, its images) → logits [b, classes] of test-time view v; 0 is the plain one. For `Engine.map`."""
+    """Function (batch, its images) → logits [b, classes] of test-time view v; 0 is the plain one. For `EvalPrograms.map`."""
     key = key_for(experiment.seed, "tta")
     how = {"kind": experiment.evaluate.tta_kind, "augmentations": experiment.augment, "size": size}
 

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
 
-from ..sweeps import trial_records
-from ..sweeps.search_space import described, text
-
 if TYPE_CHECKING:
-    from ..core.plan import Plan
     from ..data.summary import Survey
     from ..evaluation.calibration import ClassResult
-    from ..recipes.auto import Choice
-    from ..sweeps.run_status import Entry
-    from ..sweeps.search_space import Search
-    from ..sweeps.trial_records import Trial
 
 
-def _text(value: Any, form: str) -> str:
+def number_text(value: Any, form: str) -> str:
     """A number as text; empty for one that is missing."""
     return "" if value is None else format(value, form)
 
@@ -42,14 +33,6 @@ def survey_tables(found: Survey, classes: Sequence[str]) -> list[Any]:
     lines.append(f"unreadable files: {len(found.rejected)}")
     lines += [f"  {name}: {reason}" for name, reason in found.rejected[:10]]
     return [table, *lines]
-
-
-def choices_table(chosen: Sequence[Choice]) -> Table:
-    """What was chosen for a set of images, and why."""
-    table = Table("choice", "value", "reason", box=box.SIMPLE_HEAD)
-    for choice in chosen:
-        table.add_row(choice.name, "default" if choice.value is None else f"{choice.value}", choice.reason)
-    return table
 
 
 def plan_table(stages: Sequence[Mapping[str, str]]) -> Table:
@@ -82,11 +65,11 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     for stage in summary.get("stages", ()):
         table.add_row(
             str(stage.get("name", "")),
-            _text(stage.get("size"), "d"),
-            _text(stage.get("epochs"), ".4g"),
-            _text(stage.get("seconds"), ".0f"),
-            _text(stage.get("valid_loss"), ".4f"),
-            _text(stage.get("valid_accuracy"), ".4f"),
+            number_text(stage.get("size"), "d"),
+            number_text(stage.get("epochs"), ".4g"),
+            number_text(stage.get("seconds"), ".0f"),
+            number_text(stage.get("valid_loss"), ".4f"),
+            number_text(stage.get("valid_accuracy"), ".4f"),
             "" if stage.get("kept", True) else "undone",
         )
     table.add_section()
@@ -95,12 +78,12 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     for label, split, prefix in results:
         loss, accuracy = ((summary.get(split) or {}).get(prefix + name) for name in ("loss", "accuracy"))
         if loss is not None or accuracy is not None:
-            table.add_row(label, "", "", "", _text(loss, ".4f"), _text(accuracy, ".4f"), _sureness(summary, split, prefix))
+            table.add_row(label, "", "", "", number_text(loss, ".4f"), number_text(accuracy, ".4f"), _sureness(summary, split, prefix))
     if summary.get("seconds") is not None:
-        table.add_row("in all", "", "", _text(summary["seconds"], ".0f"), "", "", "")
+        table.add_row("in all", "", "", number_text(summary["seconds"], ".0f"), "", "", "")
     if made := summary.get("compiled"):
         table.add_row(
-            "compiling", "", "", _text(made["seconds"], ".0f"), "", "", f"{made['programs']} programs, {made['loaded']} from disk"
+            "compiling", "", "", number_text(made["seconds"], ".0f"), "", "", f"{made['programs']} programs, {made['loaded']} from disk"
         )
     return table
 
@@ -174,58 +157,4 @@ def finder_table(curves: Mapping[str, Any], trained: Sequence[str]) -> Table:
     for ratio, fall in joint.falls if len(joint.falls) > 1 else ():
         rest = [""] * (len(curves) - 1)
         table.add_row(f"ratio {ratio:g}", f"loss falls by {fall:.3g}", *rest, "← chosen" if ratio == joint.ratio else "")
-    return table
-
-
-def sweep_table(entries: Sequence[Entry], plans: Sequence[Plan] = ()) -> Table:
-    """The runs of a sweep as a table to print.
-
-    Args:
-        entries: how the runs stand.
-        plans: of the same runs; then the table says what each would cost, from the finished ones where there are any.
-    """
-    table = Table("run", "arm", "seed", "hash", "state", box=box.SIMPLE_HEAD)
-    table.columns[3].no_wrap = True
-    columns = ("updates", "images", "seconds") if plans else ("loss", "accuracy", "seconds")
-    for name in columns:
-        table.add_column(name, justify="right")
-    images = [sum(stage.images for stage in p.stages) for p in plans]
-    took = [(e.summary["seconds"], n) for e, n in zip(entries, images, strict=False) if e.summary]
-    pace = sum(s for s, _ in took) / sum(n for _, n in took) if took else None
-    for i, entry in enumerate(entries):
-        run, valid, seconds = entry.run, entry.summary.get("valid") or {}, entry.summary.get("seconds")
-        if plans:
-            about = "" if pace is None else f"about {pace * images[i]:.0f}"
-            figures = [
-                f"{sum(stage.steps for stage in plans[i].stages):,}",
-                f"{images[i]:,}",
-                about if seconds is None else f"{seconds:.0f}",
-            ]
-        else:
-            figures = [_text(valid.get("loss"), ".4f"), _text(valid.get("accuracy"), ".4f"), _text(seconds, ".0f")]
-        table.add_row(str(run.number), run.arm, str(run.seed), run.hash, entry.state, *figures)
-    if plans:
-        table.add_section()
-        rest = "" if pace is None else f"about {pace * sum(n for e, n in zip(entries, images, strict=True) if not e.summary):.0f}"
-        table.add_row("in all", "", "", "", "", f"{sum(s.steps for p in plans for s in p.stages):,}", f"{sum(images):,}", rest)
-    return table
-
-
-def space_table(search: Search) -> Table:
-    """What a search looks among, as a table to print."""
-    table = Table("field", "what it may be", title=described(search), box=box.SIMPLE_HEAD, title_justify="left", title_style="")
-    for field, domain in search.space.items():
-        table.add_row(field, text(domain))
-    return table
-
-
-def trials_table(found: Sequence[Trial], objective: str, most: int = 20) -> Table:
-    """The trials of a search as a table to print, the best first; of more than `most` only so many."""
-    titles, rows = trial_records.table(found, objective)
-    states = ", ".join(f"{n} {state or 'not begun'}" for state, n in Counter(trial.state for trial in found).items())
-    table = Table(box=box.SIMPLE_HEAD, title=f"{len(found)} trials: {states}", title_justify="left", title_style="")
-    for name in titles:
-        table.add_column(name, justify="left" if not name else "right")
-    for row in rows[:most]:
-        table.add_row(*row)
     return table

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import shlex
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from rich import box
+from rich.table import Table
 
 from ...core.console import Quiet
 from ...core.experiment import require
@@ -17,8 +20,7 @@ from ...data import decode
 from ...datasets import ImageFolder
 from ...datasets.labels import counts
 from ...models.base import networks
-from ...recipes.auto import choices, file_text
-from ...report.run_tables import choices_table
+from ...recipes.auto import Choice, choices, file_text
 from ..experiment_file import load
 from ..options import NewCommand
 
@@ -63,6 +65,14 @@ def new(command: NewCommand, ui: Quiet) -> None:
     if len(found) < looked:
         ui.say(f"{looked - len(found)} of {looked:,} images looked at cannot be read; sgdr-jax data {shlex.quote(str(out))} names them")
     ui.say(f"next: sgdr-jax train {shlex.quote(str(out))}")
+
+
+def choices_table(chosen: Sequence[Choice]) -> Table:
+    """What was chosen for a set of images, and why."""
+    table = Table("choice", "value", "reason", box=box.SIMPLE_HEAD)
+    for choice in chosen:
+        table.add_row(choice.name, "default" if choice.value is None else f"{choice.value}", choice.reason)
+    return table
 
 
 def _epochs(minutes: float, text: str, source: Source, ui: Quiet) -> float:

@@ -14,8 +14,8 @@ from ...core.console import Quiet
 from ...core.experiment import require
 from ...core.plan import plan
 from ...core.types import InputError
-from ...report.run_tables import space_table, sweep_table, trials_table
 from ...sweeps import local_workers
+from ...sweeps.analysis.tables import space_table, sweep_table, trials_table
 from ...sweeps.optuna_study import Study
 from ...sweeps.run_status import Entry, entries, unfinished
 from ...sweeps.shared_queue import Store, check_disk, opened

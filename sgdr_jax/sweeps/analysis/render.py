@@ -17,11 +17,11 @@ from rich import box
 from rich.table import Table
 
 from ...core.experiment import require
-from ...report.run_tables import trials_table
 from .. import trial_records
 from . import plots
 from .compare import Arm, Comparison, Spread
 from .significance import most_coverage
+from .tables import trials_table
 
 # ---- the table ----
 
