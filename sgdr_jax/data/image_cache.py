@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from ..core.files import write_atomically
 from ..core.paths import cache_folder
 from ..core.types import InputError
 from . import decode
@@ -255,7 +256,7 @@ def _make(part: Path, items: Items, side: int, channels: int | None, tick: Tick)
     n, about = len(items.names), part / "canvas.json"
     part.mkdir(exist_ok=True)
     if not about.is_file():
-        _write_json(about, {"side": side, "channels": channels or _channels(items)})
+        write_atomically(about, json.dumps({"side": side, "channels": channels or _channels(items)}))
     deep = json.loads(about.read_text())["channels"]
     size = side * side * deep
     with _reserved(part / "pixels", n * size) as pixels, _reserved(part / "digests", 8 * n) as marks:
@@ -284,7 +285,7 @@ def _make(part: Path, items: Items, side: int, channels: int | None, tick: Tick)
             finally:
                 saving.result()
                 save(digests)
-    _write_json(about, {"side": side, "channels": deep, "images": n, "bad": sorted(bad.items())})
+    write_atomically(about, json.dumps({"side": side, "channels": deep, "images": n, "bad": sorted(bad.items())}))
 
 
 def _read(place: Path, items: Items, side: int) -> Canvas | None:
@@ -320,12 +321,6 @@ def _write_at(file: int, array: np.ndarray, offset: int) -> None:
     while len(rest):
         written = os.pwrite(file, rest, offset)
         rest, offset = rest[written:], offset + written
-
-
-def _write_json(path: Path, value: Any) -> None:
-    new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(value))
-    new.replace(path)
 
 
 @contextlib.contextmanager

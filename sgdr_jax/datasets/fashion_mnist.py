@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.experiment import require
+from ..core.files import write_atomically
 from ..core.paths import cache_folder
 from ..core.types import Dataset, InputError, Source
 from . import splits, tfds
@@ -122,19 +123,11 @@ def _from_tfds(root: str | None) -> Raw:
 def _keep(raw: Raw, target: Path) -> None:
     """Writes the four files: decoding the records of TFDS one by one takes half a minute, reading the files half a second."""
     target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target, prefix=".keep-") as folder:
-        for split, parts in _FILES.items():
-            for part, (name, _, _) in zip(raw[split], parts, strict=True):
-                content = part.astype(np.uint8).reshape(part.shape[:3])
-                magic = struct.pack(f">{1 + content.ndim}I", 0x0800 + content.ndim, *content.shape)
-                with gzip.open(Path(folder) / name, "wb", compresslevel=1) as file:
-                    file.write(magic + content.tobytes())
-        _move(Path(folder), target)
-
-
-def _move(source: Path, target: Path) -> None:
-    for name, _, _ in (part for parts in _FILES.values() for part in parts):
-        os.replace(source / name, target / name)
+    for split, parts in _FILES.items():
+        for part, (name, _, _) in zip(raw[split], parts, strict=True):
+            content = part.astype(np.uint8).reshape(part.shape[:3])
+            magic = struct.pack(f">{1 + content.ndim}I", 0x0800 + content.ndim, *content.shape)
+            write_atomically(target / name, gzip.compress(magic + content.tobytes(), compresslevel=1))
 
 
 def _stored(split: str, count: int) -> list[int]:
@@ -214,7 +207,8 @@ def _download_debian(root: str | None) -> Raw:
         _run(["dpkg", "-x", str(packages[0]), str(work / "unpacked")])
         unpacked = work / "unpacked" / _SYSTEM.relative_to("/")
         raw = _from_files(str(unpacked))
-        _move(unpacked, target)
+        for name, _, _ in (part for parts in _FILES.values() for part in parts):
+            os.replace(unpacked / name, target / name)
     return raw
 
 

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..core.experiment import require
+from ..core.files import replacing
 from ..core.paths import cache_folder
 from ..core.types import Dataset, InputError, Source
 from . import splits
@@ -234,9 +234,8 @@ def _kept(path: Path, compute: Callable[[], tuple[np.ndarray, np.ndarray]]) -> t
     images, labels = compute()
     with contextlib.suppress(OSError):  # A full or forbidden disk costs the next run some time.
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+        with replacing(path) as file:
             np.savez(file, images=images, labels=labels)
-        os.replace(file.name, path)
     return images, labels
 
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from ..core.files import replacing
 from ..core.types import InputError
 
 
@@ -89,10 +90,8 @@ def save(folder: str | Path, split: str, names: Sequence[str], labels: np.ndarra
     for prefix, each in zip(("", "tta_"), answers, strict=False):
         arrays |= {f"{prefix}predicted": _small(each.predicted), f"{prefix}loss": each.loss.astype(np.float32)}
     path = path_of(folder, split, network)
-    new = path.with_name(f".{path.name}.new")
-    with new.open("wb") as file:
+    with replacing(path) as file:
         np.savez_compressed(file, **arrays)
-    new.replace(path)
     return path
 
 

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
+from ..core.files import write_atomically
 from ..core.serialization import stable_tags
 from ..core.types import InputError, InUse, without_password
 
@@ -57,18 +58,8 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _write(path: Path, text: str) -> None:
-    """Replaces a file as a whole: after a kill it holds the old text or the new one, never a part."""
-    new = path.with_name(f".{path.name}.new")
-    with new.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-
-
 def _write_json(path: Path, value: Any) -> None:
-    _write(path, json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _read_json(path: Path) -> Any:
@@ -200,7 +191,7 @@ class Logbook:
         keep = [row for i, row in enumerate(rows[:end]) if not (own and i >= own[0] and past(i))]
         if len(keep) < len(rows):
             self._rows.close()
-            _write(self.path / "metrics.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in keep))
+            write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in keep))
             self._rows = _open_rows(self.path)
         return len(rows) - len(keep)
 
@@ -210,12 +201,12 @@ class Logbook:
 
     def write_plan(self, text: str, table: str) -> None:
         """Keeps the plan as it is printed (`text`) and as CSV (`table`)."""
-        _write(self.path / "plan.txt", text)
-        _write(self.path / "plan.csv", table)
+        write_atomically(self.path / "plan.txt", text)
+        write_atomically(self.path / "plan.csv", table)
 
     def write_rejected(self, rejected: Sequence[tuple[str, str]]) -> None:
         """Keeps the names of the images that were left out, each with the reason."""
-        _write(self.path / "rejected.tsv", "".join(f"{name}\t{reason}\n" for name, reason in rejected))
+        write_atomically(self.path / "rejected.tsv", "".join(f"{name}\t{reason}\n" for name, reason in rejected))
 
     def write_finder(self, stage: str, curve: Mapping[str, Any]) -> None:
         """Keeps the curve of the stage's learning-rate finder; see `report.finder_picture` for its fields."""

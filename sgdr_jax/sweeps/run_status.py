@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from ..core.files import write_atomically
 from ..core.types import InputError
 from ..runs.folder import read_summary
 from .spec import SweepRun, run_folder
@@ -118,7 +119,7 @@ def keep_failure(folder: Path, run: SweepRun, error: Exception) -> str:
     text = " ".join((str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}").split())
     file = _failed(folder, run.hash)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"arm": run.arm, "seed": run.seed, "error": text}, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_atomically(file, json.dumps({"arm": run.arm, "seed": run.seed, "error": text}, ensure_ascii=False) + "\n")
     return text
 
 

@@ -23,13 +23,13 @@ import difflib
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..core.experiment import Experiment, require
+from ..core.files import write_atomically
 from ..core.serialization import config_hash, first_tags, stable_tags, to_json
 from ..core.types import InputError
 from .search_space import Search, shortest, text
@@ -316,9 +316,7 @@ def keep(folder: str | Path, sweep: Sweep, runs: Sequence[SweepRun]) -> int:
         _check_search(folder, old, now)
     if now != old:
         folder.mkdir(parents=True, exist_ok=True)
-        new = folder / f".sweep.json.{os.getpid()}"
-        new.write_text(json.dumps(now, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        new.replace(file)
+        write_atomically(file, json.dumps(now, indent=1, ensure_ascii=False) + "\n")
     return len(runs) - len(old["runs"])
 
 

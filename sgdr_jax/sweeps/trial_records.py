@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..core.files import write_atomically
 from ..core.serialization import from_json
 from .run_status import standing
 from .search_space import Search, shortest, text
@@ -68,9 +69,7 @@ def keep_pruned(folder: Path, run: SweepRun, cycle_ends: int, value: float) -> N
 def _write(file: Path, facts: dict[str, Any], again: bool = True) -> None:
     if again or not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        new = file.with_suffix(".new")
-        new.write_text(json.dumps(facts, ensure_ascii=False) + "\n", encoding="utf-8")
-        new.replace(file)
+        write_atomically(file, json.dumps(facts, ensure_ascii=False) + "\n")
 
 
 def trials(folder: Path, objective: str) -> list[Trial]:

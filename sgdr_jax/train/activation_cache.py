@@ -6,7 +6,6 @@ import functools
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ..core.files import replacing
 from ..core.paths import cache_folder
 from ..core.serialization import to_json
 from ..core.types import Augmentation
@@ -116,18 +116,12 @@ def cached(
         found = None
     if everywhere(found is not None) and found is not None:
         return found, True
-    array, part = compute(), None
-    try:
+    array = compute()
+    with suppress(OSError):  # a full or read-only disk costs the next run some time, not this run its result
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
-            part = Path(file.name)
+        with replacing(path) as file:
             np.save(file, array, allow_pickle=False)
-        part.replace(path)
         _trim(folder, limit)
-    except OSError:  # a full or read-only disk costs the next run some time, not this run its result
-        if part:
-            with suppress(OSError):
-                part.unlink()
     return array, False
 
 

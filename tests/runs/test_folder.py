@@ -107,8 +107,8 @@ def test_two_processes_cannot_share_a_folder(tmp_path: Path) -> None:
 def test_a_killed_process_loses_no_row_and_its_lock(tmp_path: Path) -> None:
     code = f"""
 import os, signal
-from sgdr_jax import logbook
-book = logbook.open_run({str(tmp_path / "r")!r}, {CONFIG!r}, "abc")
+from sgdr_jax.runs import folder
+book = folder.open_run({str(tmp_path / "r")!r}, {CONFIG!r}, "abc")
 for step in range(5):
     book.append({{"kind": "train", "stage": "head", "step": step}})
 os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,51 @@
+"""Atomic replacement of files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replaces a file as a whole: after a crash it holds the old content or the new, never a part.
+
+    Args:
+        path: file to write; its folder must exist.
+        content: text is encoded as UTF-8.
+
+    Example:
+        >>> write_atomically(getfixture("tmp_path") / "a", "text")
+        >>> (getfixture("tmp_path") / "a").read_text()
+        'text'
+    """
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Opens a temporary file beside `path`, which takes its place when the block ends without an error and is removed otherwise.
+
+    File and folder are flushed to the disk, so that not even a power failure leaves a part. Of concurrent writers the last wins.
+    """
+    # Not tempfile, whose files only their owner may read; hidden, so that listings of the folder skip one that a kill left behind.
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    with contextlib.suppress(OSError):  # Some network file systems cannot flush a folder.
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
