@@ -109,7 +109,7 @@ def job(model: str, count: int, batch: int, size: int, index: int | None = None,
     target, weight = (jax.ShapeDtypeStruct((batch,), kind, sharding=split) for kind in (np.int32, np.float32))
     program = run.step(p).lower(state, Hyper(*(r[0] for r in rows)), x, target, weight, jax.random.key(0))
     said = collectives(program.compile().as_text())
-    if hosts.leads():
+    if hosts.is_leader():
         harness.emit(
             system=harness.system("jax", "flax"),
             load=load,

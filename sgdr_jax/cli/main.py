@@ -180,17 +180,17 @@ def _train(command: TrainCommand, file: str) -> None:
 
     hosts.start(**vars(command.hosts))
     with hosts.ending(), watching(), listening() as leave:
-        _train_here(command, file, Terminal() if hosts.leads() else Quiet(), hosts.led, leave)
+        _train_here(command, file, Terminal() if hosts.is_leader() else Quiet(), hosts.on_leader, leave)
 
 
-def _train_here(command: TrainCommand, file: str, ui: Quiet, led: Any, leave: Callable[[], bool]) -> None:
+def _train_here(command: TrainCommand, file: str, ui: Quiet, on_leader: Any, leave: Callable[[], bool]) -> None:
     from ..report.run_tables import snapshots_table, summary_table, views_table
     from ..runs import run as recipe
     from ..train.context import prepare
 
     if command.per_device is not None:
         command = _spread_out(command, command.per_device, ui)
-    folder = Path(led(lambda: str(command.run or Path("runs") / f"{command.experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}")))
+    folder = Path(on_leader(lambda: str(command.run or Path("runs") / f"{command.experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}")))
     ui.say(f"run folder: {folder}")
 
     def prepared(experiment: Experiment) -> Any:

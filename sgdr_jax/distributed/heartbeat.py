@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from .hosts import end, leads, several
+from .hosts import end, is_leader, is_multi_host
 
 SILENCE = 20.0
 """Seconds of silence after which a host counts as lost."""
@@ -62,7 +62,7 @@ class Silence:
 @contextmanager
 def watching(limit: float = SILENCE) -> Iterator[None]:
     """Watches the other hosts while the block runs, and is watched by them; ends this process when one is silent for too long."""
-    if not several():
+    if not is_multi_host():
         yield
         return
     silence, stop, store = Silence(), threading.Event(), _store()
@@ -85,7 +85,7 @@ def watching(limit: float = SILENCE) -> Iterator[None]:
     def judge() -> None:
         while not stop.wait(BEAT):
             if who := silence.lost(limit):
-                if leads():
+                if is_leader():
                     time.sleep(3 * BEAT)  # who loses host 0 is ended by jax at once, so the others get to say theirs first
                 end(f"{who} has been silent for {limit:g} s: it hangs or is cut off; look there, and go on with --resume")
 

@@ -1,8 +1,8 @@
-"""Several hosts as one run: how they find each other, agree before they go on, and end together. JAX's own runtime does the distributing.
+"""Several hosts as one run: find each other, agree before each step, and end together. JAX's own runtime distributes the work.
 
-Every host runs the same program on arrays of which it holds a part. Host 0 leads: it alone writes logs, checkpoints and pictures, and what
-it reads it tells the others. What may fail on one host alone is done `together`, so that all learn of it and none waits for one that is
-gone. With a single process everything here is a plain call.
+Every host runs the same program on arrays of which it holds a part. Host 0 is the leader: it alone writes logs, checkpoints and pictures,
+and broadcasts what it reads. Work that may fail on a single host goes through `run_on_all_hosts`, so that every host learns of the failure
+and none waits for one that has ended. With a single process every function here is a plain call.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ HEARTBEAT = 60
 """Seconds without a sign of life after which jax ends all other hosts; where `watch` watches, it is sooner and says why."""
 
 
-def around(environment: dict[str, str] | None = None) -> str:
+def detect_cluster(environment: dict[str, str] | None = None) -> str:
     """The cluster that this process was started by as one of several, or "" for none; how many and where, jax finds out.
 
-    >>> around({"SLURM_STEP_NODELIST": "n1", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"})
+    >>> detect_cluster({"SLURM_STEP_NODELIST": "n1", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"})
     'Slurm'
     """
     env = dict(os.environ) if environment is None else environment
@@ -58,14 +58,14 @@ def start(
     Args:
         coordinator: HOST:PORT of host 0; None to find a cluster.
         count, index: number of processes, and of this one from 0; with a coordinator.
-        cluster: which tells the hosts, where `around` does not see it: jax asks the metadata server of a TPU slice.
+        cluster: which tells the hosts, where `detect_cluster` does not see it: jax asks the metadata server of a TPU slice.
         wait: seconds for all to come together; then the process ends.
         detect: whether to look for a cluster where no coordinator is named.
 
     Raises:
         InputError: when they cannot come together, or do not have equally many devices.
     """
-    found = (cluster or (around() if detect else "")) if coordinator is None else ""
+    found = (cluster or (detect_cluster() if detect else "")) if coordinator is None else ""
     if (coordinator is None and not found) or count == 1:
         return
     named: dict[str, Any] = {"coordinator_address": coordinator, "num_processes": count, "process_id": index} if coordinator else {}
@@ -100,7 +100,7 @@ def ending() -> Iterator[None]:
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
-        if not several():
+        if not is_multi_host():
             raise
         code = error.code if isinstance(error, Preempted) else 2
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -108,7 +108,7 @@ def ending() -> Iterator[None]:
             why = f"another host is gone, and its log says why; go on with --resume ({why[:150]})"
         elif not isinstance(error, InputError | KeyboardInterrupt | OSError | Preempted):
             traceback.print_exc()
-        if leads():
+        if is_leader():
             time.sleep(1)  # who loses host 0 is ended by jax at once, so the others get to say theirs first
         end(why, code)
 
@@ -124,19 +124,19 @@ def lost(error: BaseException) -> bool:
     return bool(read) or isinstance(error, jax.errors.JaxRuntimeError)
 
 
-def several() -> bool:
+def is_multi_host() -> bool:
     """Whether this process is one of several."""
     return jax.process_count() > 1
 
 
-def leads() -> bool:
+def is_leader() -> bool:
     """Whether this process is host 0, which keeps logs, checkpoints and pictures."""
     return jax.process_index() == 0
 
 
-def gathered(value: Any) -> list[Any]:
+def gather(value: Any) -> list[Any]:
     """The JSON values of all hosts, in order of their numbers; all must ask."""
-    if not several():
+    if not is_multi_host():
         return [value]
     from jax.experimental import multihost_utils
 
@@ -148,16 +148,16 @@ def gathered(value: Any) -> list[Any]:
     return [json.loads(row.tobytes().rstrip(b"\0")) for row in rows]
 
 
-def together[T](work: Callable[[], T]) -> T:
+def run_on_all_hosts[T](work: Callable[[], T]) -> T:
     """`work()` on every host. What one refuses all refuse: raises InputError with the first host's reason."""
-    if not several():
+    if not is_multi_host():
         return work()
     result, refused = None, None
     try:
         result = work()
     except (InputError, OSError) as error:
         refused = f"{error}" if isinstance(error, InputError) else f"{error.strerror}: {error.filename}"
-    reasons = gathered([platform.node(), refused])
+    reasons = gather([platform.node(), refused])
     bad = [(i, name, reason) for i, (name, reason) in enumerate(reasons) if reason is not None]
     if bad:
         i, name, reason = bad[0]
@@ -165,21 +165,21 @@ def together[T](work: Callable[[], T]) -> T:
     return result  # pyright: ignore[reportReturnType]
 
 
-def led[T](work: Callable[[], T]) -> T:
+def on_leader[T](work: Callable[[], T]) -> T:
     """What `work()` gives on host 0, as JSON data, on every host; raises InputError on all where it does."""
-    if not several():
+    if not is_multi_host():
         return work()
-    return gathered(together(lambda: work() if leads() else None))[0]
+    return gather(run_on_all_hosts(lambda: work() if is_leader() else None))[0]
 
 
-def everywhere(fact: bool) -> bool:
+def all_hosts(fact: bool) -> bool:
     """Whether something is so on every host."""
-    return all(gathered(bool(fact)))
+    return all(gather(bool(fact)))
 
 
-def same(what: str, value: Any) -> None:
+def require_same(what: str, value: Any) -> None:
     """Raises InputError on every host unless JSON data are the same on all of them."""
-    values = gathered(value)
+    values = gather(value)
     for i, other in enumerate(values):
         if other != values[0]:
             raise InputError(f"{what} of host {i} differ from those of host 0 ({_short(other)}, {_short(values[0])}); give all the same")
@@ -190,9 +190,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def told(tree: Any) -> Any:
+def broadcast(tree: Any) -> Any:
     """The host arrays of host 0 on every host; the others give arrays of the same shapes."""
-    if not several():
+    if not is_multi_host():
         return tree
     from jax.experimental import multihost_utils
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from .hosts import several
+from .hosts import is_multi_host
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """What Slurm (`--signal=USR1@90`), Kubernetes, `kill` and spot machines send."""
@@ -28,7 +28,7 @@ def listening() -> Iterator[Callable[[], bool]]:
     if not heard or threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    told, spans, shared = False, 0, several()
+    told, spans, shared = False, 0, is_multi_host()
 
     def hear(number: int, frame: object) -> None:
         nonlocal told

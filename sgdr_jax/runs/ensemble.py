@@ -18,7 +18,7 @@ from ..core.console import Quiet
 from ..core.experiment import Optimizer
 from ..core.snapshots import Snapshots, chosen
 from ..core.state import TrainState, Tree
-from ..distributed.hosts import leads
+from ..distributed.hosts import is_leader
 from ..evaluation import calibration, metrics, predictions, tta
 from ..evaluation.evaluate import predict_views
 from ..train import batch_norm, optim
@@ -161,7 +161,7 @@ def _predicted(setting: Setting, splits: Sequence[str], params: Tree, stats: Tre
 
 def _keep_answers(setting: Setting, folder: Path, name: str, found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> None:
     """Keeps what was said of each held-out example, so that networks can be compared as runs are."""
-    for split in found.plain if leads() else ():
+    for split in found.plain if is_leader() else ():
         kinds = (found.plain[split], found.mixed[split])[: 1 + (views > 1)]
         said = [metrics.answers(metrics.log_odds(p, labels[split].ndim == 2), labels[split]) for p in kinds]
         predictions.save(folder, split, setting.data.names[split], labels[split], said, name)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.console import Quiet
 from ..core.state import Network
-from ..distributed.hosts import leads
+from ..distributed.hosts import is_leader
 from ..evaluation import predictions
 from ..evaluation.evaluate import answers, calibration, predict_views
 from ..train.context import Setting
@@ -62,7 +62,7 @@ def conclude(
         from_cache = time.perf_counter() - began
         seen = predict_views(setting.engine, experiment, params, stats, images, size, ui, f"evaluating {split}", **how)
         results[split] = seen.measures
-        if leads():
+        if is_leader():
             predictions.save(book.path, split, setting.data.names[split], labels, answers(seen, labels))
         if fitted or split == "valid":
             results["calibration"][split] = calibration(seen, labels, fitted)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from ..core.state import TrainState
-from ..distributed.hosts import leads, together, told
+from ..distributed.hosts import broadcast, is_leader, run_on_all_hosts
 from ..distributed.mesh import readable
 from ..train.context import Setting
 from ..train.loop import Best, Score
@@ -46,7 +46,7 @@ class Memory(NamedTuple):
 def save(folder: Path, name: str, arrays: Any, facts: dict[str, Any]) -> None:
     """Saves a checkpoint from host 0; all hosts bring what they hold of it."""
     whole = jax.tree.map(readable, arrays)
-    together(partial(checkpoint.save, folder, name, whole, facts) if leads() else lambda: None)
+    run_on_all_hosts(partial(checkpoint.save, folder, name, whole, facts) if is_leader() else lambda: None)
 
 
 def restore(setting: Setting, folder: Path, memory: Memory, like: TrainState) -> tuple[TrainState, Best | None]:
@@ -55,7 +55,7 @@ def restore(setting: Setting, folder: Path, memory: Memory, like: TrainState) ->
     name = checkpoint.step_name(memory.stage, memory.step)
     shapes = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), {"state": like._asdict(), "best": nets})
     read = partial(checkpoint.restore, folder / "checkpoints", name, shapes)
-    arrays = setting.engine.devices.hold(told(together(read if leads() else lambda: shapes)))
+    arrays = setting.engine.devices.hold(broadcast(run_on_all_hosts(read if is_leader() else lambda: shapes)))
     best = None
     if memory.best:
         accuracy, loss, stage, cycle, highest = memory.best

@@ -20,7 +20,7 @@ from ..core.serialization import config_hash, to_json
 from ..core.state import Network, TrainState
 from ..core.types import InputError
 from ..distributed.compilation_cache import compiled
-from ..distributed.hosts import leads, led, same, several, together
+from ..distributed.hosts import is_leader, is_multi_host, on_leader, require_same, run_on_all_hosts
 from ..report import run_plots
 from ..schedules.plateau import Lowered
 from ..train import batch_norm
@@ -110,7 +110,7 @@ def _keeping(
         arrays = {"state": state._asdict(), "best": {"params": b.params, "stats": b.stats} if b else {}}
         folder = book.path / "checkpoints"
         memory.save(folder, checkpoint.step_name(p.index, int(state.step)), arrays, facts._asdict())
-        if leads():
+        if is_leader():
             checkpoint.prune(folder, keep=2)  # one to go on from, one in case it is damaged
 
     return log, save
@@ -167,9 +167,9 @@ def run_stage(
                 leeway=Leeway(setting.experiment.leeway, len(setting.data.labels.get("valid", ())) or 1),
                 span=stage.span,
             )
-    if leads():
+    if is_leader():
         ensemble.keep_average(book.path, state, p.optimizer, p.size)
-    done.append(led(lambda: _stage_summary(book, p, spent(), standing, keep_best=setting.experiment.keep_best)))
+    done.append(on_leader(lambda: _stage_summary(book, p, spent(), standing, keep_best=setting.experiment.keep_best)))
     judged = f"validation loss {done[-1]['valid_loss']:.4f}, accuracy {done[-1]['valid_accuracy']:.4f}" if stage.validate else "trained"
     ui.say(f"  {judged}" + (f"; stopped: {standing.stopped}" if standing.stopped else ""))
     best = standing.best
@@ -194,7 +194,7 @@ def _recalibrated(setting: Setting, p: StagePlan, now: Network, book: Logbook, u
 def _snapshot(setting: Setting, p: StagePlan, book: Logbook, state: TrainState, row: dict[str, Any]) -> None:
     """Keeps the network at a cycle's end, where the experiment asks for snapshots."""
     facts = {"stage": p.index, "size": p.size} | {name: row[name] for name in ("cycle", "step", "accuracy", "loss")}
-    if leads():
+    if is_leader():
         ensemble.keep(book.path, state.params, state.stats, facts, setting.experiment.snapshots)
 
 
@@ -205,7 +205,7 @@ def _stages(
     rows = [describe(p) for p in setting.plan.stages]
     book.write_plan("\n\n".join("\n".join(f"{k:>20}  {v}" for k, v in row.items()) for row in rows) + "\n", as_csv(setting.plan))
     book.write_rejected(setting.data.bad)
-    newest = led(lambda: memory.newest(setting, book)) if resume else None
+    newest = on_leader(lambda: memory.newest(setting, book)) if resume else None
     found = Memory(*newest) if newest else None
     now, best, done = Network(setting.params, setting.stats, setting.plan.largest_size), None, list(found.stages) if found else []
     plans = setting.plan.stages[found.stage if found else 0 :]
@@ -225,7 +225,7 @@ def _refitted(setting: Setting, done: list[dict[str, Any]], book: Logbook, ui: Q
     fresh = prepare(again, ui)._replace(due=setting.due, leave=setting.leave)
     folder = book.path / "refit"
     opened = partial(open_run, folder, to_json(again), config_hash(again), **how | {"resume": True})
-    with together(opened if leads() else partial(Bystander, folder)) as inner:
+    with run_on_all_hosts(opened if is_leader() else partial(Bystander, folder)) as inner:
         network, stages = _stages(fresh, inner, ui, resume=True, compile_ahead=False)
         inner.write_summary({"stages": stages, "size": network.size, "seconds": sum(stage["seconds"] for stage in stages)})
     return network
@@ -264,19 +264,19 @@ def run(
         InputError: for bad input, before anything is written where possible.
     """
     ui, began, before = ui or Quiet(), time.perf_counter(), compiled()
-    held = led(lambda: check_run(folder, to_json(experiment), config_hash(experiment), resume=resume))
-    if resume and (finished := led(lambda: read_summary(folder))):
+    held = on_leader(lambda: check_run(folder, to_json(experiment), config_hash(experiment), resume=resume))
+    if resume and (finished := on_leader(lambda: read_summary(folder))):
         ui.say("this run has finished already")
         return finished
     setting = prepared(experiment) if prepared else prepare(experiment, ui)
-    same("the experiments", config_hash(experiment))
+    require_same("the experiments", config_hash(experiment))
     if held:
-        led(lambda: _check_weights(folder, setting.loaded.record()))
+        on_leader(lambda: _check_weights(folder, setting.loaded.record()))
     loaded = time.perf_counter() - began
     names = [str(device) for device in setting.engine.devices.mesh.devices.flat]
     how: dict[str, Any] = {"resume": resume, "experiment_file": experiment_file, "devices": names, "weights": setting.loaded.record()}
     opened = partial(open_run, folder, to_json(experiment), config_hash(experiment), **how)
-    with together(opened if leads() else partial(Bystander, folder)) as book:
+    with run_on_all_hosts(opened if is_leader() else partial(Bystander, folder)) as book:
         chosen, done = _stages(setting, book, ui, resume=resume, compile_ahead=compile_ahead)
         final = _refitted(setting, done, book, ui, how) if experiment.refit else chosen
         if network:
@@ -285,7 +285,7 @@ def run(
         summary["compiled"] = (compiled() - before)._asdict()
         summary["seconds"] = time.perf_counter() - began
         book.write_summary(summary)
-        if pictures and leads():
+        if pictures and is_leader():
             run_plots.pictures(book.path)
     return summary
 
@@ -302,7 +302,7 @@ def _check_weights(folder: str | Path, now: dict[str, Any]) -> None:
 def _rehearsals(setting: Setting, plans: Sequence[StagePlan], wanted: bool | None) -> dict[Any, Callable[[], None]]:
     """What to compile ahead: every stage after the first, which begins at once, and the final evaluation."""
     # A processor that trains has no time to spare for compiling: there it makes nothing faster.
-    if not ((jax.default_backend() != "cpu" and not several()) if wanted is None else wanted):
+    if not ((jax.default_backend() != "cpu" and not is_multi_host()) if wanted is None else wanted):
         return {}
     stages = {p.index: partial(rehearse, setting, p) for p in plans[1:]}
     return stages | {"evaluation": partial(rehearse_evaluation, setting, plans[-1].size)}

@@ -91,7 +91,7 @@ def _code() -> str:
 
 
 def cached(
-    key: str, compute: Callable[[], np.ndarray], folder: Path | None = None, limit: int = 8 << 30, everywhere: Callable[[bool], bool] = bool
+    key: str, compute: Callable[[], np.ndarray], folder: Path | None = None, limit: int = 8 << 30, all_hosts: Callable[[bool], bool] = bool
 ) -> tuple[np.ndarray, bool]:
     """The array kept under `key`, computed and kept if it is not there; a damaged file is computed anew.
 
@@ -100,7 +100,7 @@ def cached(
         compute: makes the array.
         folder: where arrays are kept; None for `cache_folder()/activations`.
         limit: bytes that the folder may hold; the files unused for longest are removed.
-        everywhere: whether what is so here is so on all hosts that compute together.
+        all_hosts: whether a condition holds on every host that computes with this one.
 
     Returns:
         (array, whether it was found).
@@ -114,7 +114,7 @@ def cached(
         found = array.view(jax.dtypes.bfloat16) if array.dtype.kind == "V" else array  # .npy knows bfloat16 only as two bytes
     except (OSError, ValueError, EOFError):
         found = None
-    if everywhere(found is not None) and found is not None:
+    if all_hosts(found is not None) and found is not None:
         return found, True
     array = compute()
     with suppress(OSError):  # a full or read-only disk costs the next run some time, not this run its result

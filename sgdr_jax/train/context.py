@@ -22,7 +22,7 @@ from ..data.load import Data, canvas_side, image_digests, load_for
 from ..data.loader import Images, free, images
 from ..data.placement import residence
 from ..data.sampler import Batch
-from ..distributed.hosts import everywhere, same, together
+from ..distributed.hosts import all_hosts, require_same, run_on_all_hosts
 from ..models.pretrained import load
 from ..models.pretrained.load import Loaded
 from . import activation_cache
@@ -87,13 +87,13 @@ def prepare(experiment: Experiment, ui: Quiet | None = None, like: Setting | Non
     ui = ui or Quiet()
     if like:
         return _prepare_like(experiment, like)
-    data, schedule, programs, (params, stats, loaded) = together(lambda: _load(experiment, source or experiment.data.open(), ui))
-    same("the data", data.fingerprint)
-    same("the weights", loaded.record())
+    data, schedule, programs, (params, stats, loaded) = run_on_all_hosts(lambda: _load(experiment, source or experiment.data.open(), ui))
+    require_same("the data", data.fingerprint)
+    require_same("the weights", loaded.record())
     params, stats = programs.hold((params, stats))
     share = -(-data.bytes // programs.devices.count)
     resident, why = residence(experiment.images, share, data.kept, device=free(programs.devices))
-    resident = everywhere(resident)
+    resident = all_hosts(resident)
     ui.say(f"images: {sum(data.sizes.values()):,} of {data.images['train'].shape[1]} px; {data.why}; {why}")
     if (count := programs.devices.count) > 1:
         ui.say(f"{count} devices, {experiment.batch_size // count} of the {experiment.batch_size} images of a batch on each")
@@ -193,7 +193,7 @@ def activations(
         views=copies,
         draw=(setting.experiment.seed, p.index, p.stage.strength) if copies else (),
     )
-    array, found = activation_cache.cached(name, compute, folder, everywhere=everywhere)
+    array, found = activation_cache.cached(name, compute, folder, all_hosts=all_hosts)
     if found:
         ui.say(f"  activations of {split} found in the cache ({name})")
     return array

@@ -286,7 +286,7 @@ def test_a_run_that_is_told_to_make_room_saves_and_goes_on(file: Path, tmp_path:
     ],
 )
 def test_clusters_are_known_by_what_they_set(environment: dict[str, str], name: str) -> None:
-    assert hosts.around(environment) == name
+    assert hosts.detect_cluster(environment) == name
 
 
 @pytest.mark.parametrize(
@@ -330,10 +330,11 @@ def test_alone_everything_is_a_plain_call() -> None:
     def fail() -> None:
         raise OSError(28, "No space left on device", "x")
 
-    assert hosts.led(lambda: [1]) == [1] and hosts.together(lambda: 2) == 2 and hosts.gathered("a") == ["a"] and hosts.leads()
+    assert hosts.on_leader(lambda: [1]) == [1] and hosts.run_on_all_hosts(lambda: 2) == 2
+    assert hosts.gather("a") == ["a"] and hosts.is_leader()
     with pytest.raises(OSError, match="No space"):
-        hosts.together(fail)
-    hosts.same("the data", 1)
+        hosts.run_on_all_hosts(fail)
+    hosts.require_same("the data", 1)
 
 
 def test_where_a_run_is_computed_is_no_part_of_what_it_is() -> None:

@@ -315,7 +315,7 @@ def test_a_jobset_fits_its_schema_and_its_pods_find_each_other(fields: dict[str,
     else:
         assert words[8:] == []
     if target.tpus:  # what GKE sets for such pods is what tells the hosts apart
-        assert hosts.around({"TPU_WORKER_HOSTNAMES": "a,b"}) == "TPU"
+        assert hosts.detect_cluster({"TPU_WORKER_HOSTNAMES": "a,b"}) == "TPU"
 
 
 def test_a_schema_that_is_not_met_is_noticed() -> None:
