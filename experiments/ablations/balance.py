@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sgdr_jax import Sweep, arms
 from sgdr_jax.cli.experiment_file import load
 from sgdr_jax.core.types import Dataset, Source
 from sgdr_jax.datasets import FashionMnist
 from sgdr_jax.datasets.splits import examples_of, make_source, ranks
+from sgdr_jax.sweeps import Sweep, arms
 from sgdr_jax.sweeps.spec import changed
 
 base = load(Path(__file__).with_name("base.py"))

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from sgdr_jax import Sweep, arms
 from sgdr_jax.cli.experiment_file import load
 from sgdr_jax.schedules import Sgdr
+from sgdr_jax.sweeps import Sweep, arms
 from sgdr_jax.sweeps.spec import changed
 
 base = load(Path(__file__).with_name("base.py"))

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from sgdr_jax import Find, Sweep, arms
+from sgdr_jax import Find
 from sgdr_jax.cli.experiment_file import load
+from sgdr_jax.sweeps import Sweep, arms
 
 base = load(Path(__file__).with_name("base.py"))
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from sgdr_jax import Sweep, arms
 from sgdr_jax.cli.experiment_file import load
+from sgdr_jax.sweeps import Sweep, arms
 
 base = load(Path(__file__).with_name("base.py"))
 

@@ -6,9 +6,10 @@ images; the figures are for the same seeds, so only what is made of a training d
 
 from pathlib import Path
 
-from sgdr_jax import AdamW, Snapshots, Sweep
+from sgdr_jax import AdamW, Snapshots
 from sgdr_jax.cli.experiment_file import load
 from sgdr_jax.schedules import Sgdr
+from sgdr_jax.sweeps import Sweep
 from sgdr_jax.sweeps.spec import changed
 
 base = load(Path(__file__).with_name("base.py"))

@@ -21,10 +21,11 @@ HERE = Path(__file__).resolve()
 
 
 def sweep(runs: int):
-    from sgdr_jax import Experiment, Stage, Sweep, grid
+    from sgdr_jax import Experiment, Stage
     from sgdr_jax.datasets import Synthetic
     from sgdr_jax.models import MobileNetV3Small
     from sgdr_jax.schedules import Sgdr
+    from sgdr_jax.sweeps import Sweep, grid
 
     stage = Stage("head", size=32, train="head", lr=0.01, schedule=Sgdr(1), precompute=True, augment=False)
     data = Synthetic(classes=10, train=100, valid=100, test=200, side=32)

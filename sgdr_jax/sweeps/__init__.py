@@ -1,1 +1,24 @@
-"""Many runs of one question: arms, searches, workers."""
+"""Sweeps: many runs of one question, as arms along axes or as the trials of a search.
+
+The names here are what a sweep file needs; none of them imports jax.
+
+    from sgdr_jax.sweeps import Sweep, arms, grid
+"""
+
+from .search_space import Halving, Integer, LogUniform, Median, OneOf, Search, Uniform
+from .spec import Sweep, arms, chain, grid, zipped
+
+__all__ = [
+    "Halving",
+    "Integer",
+    "LogUniform",
+    "Median",
+    "OneOf",
+    "Search",
+    "Sweep",
+    "Uniform",
+    "arms",
+    "chain",
+    "grid",
+    "zipped",
+]

@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
-from sgdr_jax import Eval, Experiment, LogUniform, Median, OneOf, Search, Sgd, Stage, Sweep, grid
+from sgdr_jax import Eval, Experiment, Sgd, Stage
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.schedules import Sgdr
+from sgdr_jax.sweeps import LogUniform, Median, OneOf, Search, Sweep, grid
 
 from ..helpers import Tiny
 

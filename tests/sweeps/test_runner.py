@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from sgdr_jax import Eval, Experiment, InputError, Sgd, Snapshots, Stage, Sweep, arms, grid
+from sgdr_jax import Eval, Experiment, InputError, Sgd, Snapshots, Stage
 from sgdr_jax.augment import side_on
 from sgdr_jax.core.serialization import config_hash, to_json
 from sgdr_jax.datasets import Synthetic, TrainAndValid
@@ -13,7 +13,7 @@ from sgdr_jax.runs import run as recipe
 from sgdr_jax.runs.folder import open_run, read
 from sgdr_jax.runs.predictor import open_trained
 from sgdr_jax.schedules import Constant, Sgdr
-from sgdr_jax.sweeps import runner
+from sgdr_jax.sweeps import Sweep, arms, grid, runner
 from sgdr_jax.sweeps.runner import work
 from sgdr_jax.sweeps.spec import expand, keep, run_folder
 from sgdr_jax.train.context import Pace

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgdr_jax import Halving, InputError, Integer, LogUniform, Median, OneOf, Search, Sgd, Stage, Sweep, Uniform
+from sgdr_jax import InputError, Sgd, Stage
 from sgdr_jax.cli.main import main
 from sgdr_jax.core.serialization import to_json
 from sgdr_jax.core.types import Pruned
 from sgdr_jax.runs.folder import read as read_run
 from sgdr_jax.schedules import Sgdr
+from sgdr_jax.sweeps import Halving, Integer, LogUniform, Median, OneOf, Search, Sweep, Uniform
 from sgdr_jax.sweeps import runner as working
 from sgdr_jax.sweeps.analysis.compare import compare
 from sgdr_jax.sweeps.optuna_study import Study

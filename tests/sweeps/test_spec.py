@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgdr_jax import AdamW, InputError, Sgd, Stage, Sweep, arms, chain, grid, zipped
+from sgdr_jax import AdamW, InputError, Sgd, Stage
 from sgdr_jax.augment import Flip
 from sgdr_jax.cli.experiment_file import load_sweep
 from sgdr_jax.core.serialization import config_hash, from_json
 from sgdr_jax.schedules import Constant, Sgdr
+from sgdr_jax.sweeps import Sweep, arms, chain, grid, zipped
 from sgdr_jax.sweeps.spec import baseline, changed, expand, keep, read
 
 from ..helpers import experiment, seeded
@@ -148,7 +149,7 @@ def test_a_folder_keeps_a_sweep_lets_it_grow_and_refuses_another(tmp_path):
 def test_a_sweep_file(tmp_path):
     file = tmp_path / "rates.py"
     file.write_text(
-        "from tests.sweeps.test_spec import BASE\nfrom sgdr_jax import Sweep, grid\n"
+        "from tests.sweeps.test_spec import BASE\nfrom sgdr_jax.sweeps import Sweep, grid\n"
         "sweep = Sweep('rates', BASE, (grid({'batch_size': (4, 8)}),))\n"
     )
     assert [r.experiment.batch_size for r in expand(load_sweep(file))] == [4, 8]

@@ -60,7 +60,8 @@ recipe.open_stage = open_stage
 """
 
 SWEEP = """
-from sgdr_jax import Eval, Experiment, Stage, Sweep, grid
+from sgdr_jax import Eval, Experiment, Stage
+from sgdr_jax.sweeps import Sweep, grid
 from sgdr_jax.augment import side_on
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.schedules import Sgdr

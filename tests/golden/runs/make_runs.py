@@ -1,6 +1,6 @@
 """Writes runs.tar.xz: run folders, a sweep and a cache as the package left them at commit ee7e081, when its modules lay in one folder.
 
-PYTHONPATH=CHECKOUT_OF_ee7e081 python make_runs.py     # beside small.py, whose `OneOf` was imported from sgdr_jax then
+PYTHONPATH=CHECKOUT_OF_ee7e081 python make_runs.py     # beside small.py, whose words of sweeps were imported from sgdr_jax then
 """
 
 import os

@@ -6,11 +6,12 @@ Written by the package as it was before its modules moved into rooms, by `make.s
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from sgdr_jax import AdamW, Eval, Experiment, Find, LogUniform, OneOf, Search, Sgd, Snapshots, Stage, Sweep, arms, lesson2
+from sgdr_jax import AdamW, Eval, Experiment, Find, Sgd, Snapshots, Stage, lesson2
 from sgdr_jax.augment import side_on
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.models.base import ChainModel
 from sgdr_jax.schedules import Sgdr
+from sgdr_jax.sweeps import LogUniform, OneOf, Search, Sweep, arms
 
 
 @dataclass(frozen=True)
