@@ -3,9 +3,11 @@
 The names here are what experiment files need; none of them imports jax.
 """
 
-from .core.experiment import AdamW, Decay, Eval, Experiment, Find, Lamb, Muon, Parallel, Sgd, Snapshots, Spread, Stage
+from .core.errors import InputError
+from .core.experiment import Eval, Experiment, Parallel, Snapshots, Stage
+from .core.learning_rates import Decay, Find, Spread
+from .core.optimizers import AdamW, Lamb, Muon, Sgd
 from .core.plan import plan
-from .core.types import InputError
 from .recipes.lesson2 import fine_tune, lesson2
 from .sweeps.search_space import Halving, Integer, LogUniform, Median, OneOf, Search, Uniform
 from .sweeps.spec import Sweep, arms, chain, grid, zipped

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 from hypothesis import settings
 
-from sgdr_jax.core.experiment import Experiment, Optimizer, Parallel, Sgd, Stage
+from sgdr_jax.core.experiment import Experiment, Parallel, Stage
+from sgdr_jax.core.optimizers import Optimizer, Sgd
 from sgdr_jax.core.state import Hyper, TrainState
 from sgdr_jax.core.types import Dataset
 from sgdr_jax.distributed.mesh import Devices, devices

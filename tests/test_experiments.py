@@ -10,7 +10,7 @@ import pytest
 
 from sgdr_jax.cli.experiment_file import load, load_sweep
 from sgdr_jax.core.console import Quiet
-from sgdr_jax.core.experiment import Find
+from sgdr_jax.core.learning_rates import Find
 from sgdr_jax.core.plan import as_csv, plan
 from sgdr_jax.core.serialization import config_hash, from_json, to_json
 from sgdr_jax.core.state import Hyper

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from sgdr_jax.core.experiment import Optimizer, Parallel, Sgd, Stage
+from sgdr_jax.core.experiment import Parallel, Stage
+from sgdr_jax.core.optimizers import Optimizer, Sgd
 from sgdr_jax.core.plan import trained_groups
 from sgdr_jax.core.state import Hyper, TrainState
 from sgdr_jax.distributed.mesh import devices

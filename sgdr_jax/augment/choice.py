@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..core.experiment import require
 from ..core.types import Augmentation
+from ..core.validation import require
 from .curves import identity
 from .draw import check_p
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..core.experiment import require
 from ..core.types import Augmentation
+from ..core.validation import require
 from .draw import check_p, linear
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..core.experiment import require
+from ..core.validation import require
 
 GREY = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in grey. Source: ITU-R BT.601, as in Pillow."""

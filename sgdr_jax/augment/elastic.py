@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..core.experiment import require
 from ..core.types import Augmentation
+from ..core.validation import require
 from .draw import check_magnitude, check_p
 
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from ..core.experiment import require
 from ..core.types import Augmentation
+from ..core.validation import require
 from .draw import channel_means, check_magnitude, check_p
 
 

@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, UInt8, UInt32
 
-from ..core.experiment import require
 from ..core.types import Augmentation
+from ..core.validation import require
 from . import gather_free, resampling
 from .affine import Border
 from .choice import AugMix

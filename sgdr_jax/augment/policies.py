@@ -8,8 +8,8 @@ Values are not rounded to 8 bits between the steps.
 
 from __future__ import annotations
 
-from ..core.experiment import require
 from ..core.types import Augmentation
+from ..core.validation import require
 from .affine import Rotate, Shear, Translate
 from .choice import AugMix, OneOf
 from .colour import Brightness, Contrast, Invert, Saturation

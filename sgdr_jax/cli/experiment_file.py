@@ -8,8 +8,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from ..core.experiment import Experiment, require
-from ..core.types import InputError
+from ..core.errors import InputError
+from ..core.experiment import Experiment
+from ..core.validation import require
 from ..sweeps.spec import Sweep
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ..core.console import Quiet, Terminal
-from ..core.experiment import Experiment, Find, require
+from ..core.errors import InputError, Preempted, did_you_mean
+from ..core.experiment import Experiment
+from ..core.learning_rates import Find
 from ..core.plan import Plan, as_csv, describe, plan
 from ..core.serialization import config_hash
-from ..core.types import InputError, Preempted, meant
+from ..core.validation import require
 from ..data.load import canvas_side
 from ..data.placement import forecast
 from . import experiment_file
@@ -110,7 +112,7 @@ def _dispatch(argv: list[str]) -> None:
         experiment, words = take_rates(base, others)
         command = parse(kind, words, f"sgdr-jax {name} {rest[0]}", kind(experiment=experiment))
     else:
-        raise InputError(f"{name!r} is no command; {meant(name, [*WITH_EXPERIMENT, *ALONE, 'launch'], 1)}sgdr-jax --help lists them")
+        raise InputError(f"{name!r} is no command; {did_you_mean(name, [*WITH_EXPERIMENT, *ALONE, 'launch'], 1)}sgdr-jax --help lists them")
     if name == "sweep":
         from .commands.sweep import sweep
 
@@ -355,7 +357,7 @@ def _models(command: ModelsCommand, _: str) -> None:
     names = [name for lower, name in known.items() if lower == command.name.lower()]
     names = names or [name for lower, name in known.items() if command.name.lower() in lower]
     if not names:
-        raise InputError(f"{command.name!r} is no network; {meant(command.name, known.values())}see sgdr-jax models")
+        raise InputError(f"{command.name!r} is no network; {did_you_mean(command.name, known.values())}see sgdr-jax models")
     from ..models import summary as measure
 
     kinds = {name: networks()[name]() for name in names}

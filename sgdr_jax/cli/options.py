@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ..core.experiment import Experiment, require
+from ..core.experiment import Experiment
+from ..core.validation import require
 from ..sweeps.run_status import Keep
 
 Overrides = Annotated[Experiment, tyro.conf.arg(name="")]

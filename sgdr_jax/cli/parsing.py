@@ -15,8 +15,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
-from ..core.experiment import Experiment, require
-from ..core.types import InputError
+from ..core.errors import InputError
+from ..core.experiment import Experiment
+from ..core.validation import require
 from . import experiment_file
 from .launch import Slurm
 from .options import TrainCommand

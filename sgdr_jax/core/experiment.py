@@ -6,187 +6,14 @@ fields by dotted names; the run folder keeps it as `config.json` (see `config_js
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .learning_rates import Decay, Find, Spread
+from .optimizers import Optimizer, Sgd
 from .snapshots import Snapshots
-from .types import Augmentation, Dataset, InputError, Model, Schedule
-
-
-def require(ok: bool, field_name: str, value: object, fix: str) -> None:
-    """Raises InputError "field is value; fix" unless `ok`."""
-    if not ok:
-        raise InputError(f"{field_name} is {value!r}; {fix}")
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Learning rates in geometric steps from the first trained group to the last: `Spread(1e-4, 1e-2)` on three groups is 1e-4, 1e-3, 1e-2.
-
-    Source: fastai 2's `slice(lo, hi)`.
-    """
-
-    lo: float
-    """Learning rate of the earliest trained group."""
-    hi: float
-    """Learning rate of the head."""
-
-    def __post_init__(self) -> None:
-        require(_finite(self.lo) and self.lo > 0, "lr.lo", self.lo, "use a positive number")
-        require(_finite(self.hi) and self.hi > 0, "lr.hi", self.hi, "use a positive number")
-
-
-@dataclass(frozen=True)
-class Decay:
-    """Layer-wise decay: the last trained group at `lr`, each one before it at `factor` times the next one's rate.
-
-    A model whose `cuts` are all its blocks has a rate for each block. Source: Howard & Ruder 2018 (factor 1/2.6).
-    """
-
-    lr: float
-    """Learning rate of the last trained group."""
-    factor: float = 0.75
-    """0…1, above 0."""
-
-    def __post_init__(self) -> None:
-        require(_finite(self.lr) and self.lr > 0, "lr.lr", self.lr, "use a positive number")
-        require(_finite(self.factor) and 0 < self.factor <= 1, "lr.factor", self.factor, "use a number in 0…1, above 0")
-
-
-@dataclass(frozen=True)
-class Find:
-    """Asks for the learning-rate finder at the start of the stage; the rate of the head is what the rule picks.
-
-    The finder raises the rate geometrically from `start` to `stop` over `steps` updates on a copy of the state, several times with
-    other orders of the images, each time from the same state; the rules read the mean of the curves.
-    """
-
-    rule: Literal["combined", "valley", "steep", "minimum", "slide"] = "combined"
-    """How the rate is read off the curve; see `lr_finder.combined` and `lr_finder.suggest`."""
-    ratio: float | tuple[float, ...] = 1.0
-    """Each earlier layer group gets the next one's rate divided by this (3 to 10 in the recipe). Several are tried in turn: the first,
-    the rule of thumb, is left for another only where that one's loss falls clearly further."""
-    start: float = 1e-5
-    """Lowest rate tried."""
-    stop: float = 1.0
-    """Highest rate tried; the test ends earlier when the loss diverges."""
-    steps: int = 40
-    """Updates of one order at most."""
-    orders: int = 0
-    """Orders of the images, each with a curve of its own; 0: six on cached activations, which cost little, otherwise two."""
-    epochs: float = 1.0
-    """No order goes on for longer than this."""
-    lowest: float = 1e-5
-    """The choice is held above this."""
-    highest: float = 1.0
-    """The choice is held below this."""
-
-    def __post_init__(self) -> None:
-        rules = ("combined", "valley", "steep", "minimum", "slide")
-        require(self.rule in rules, "lr.rule", self.rule, "use combined, valley, steep, minimum or slide")
-        tried = self.ratio if isinstance(self.ratio, tuple) else (self.ratio,)
-        require(bool(tried) and all(_finite(r) and r >= 1 for r in tried), "lr.ratio", self.ratio, "use a number of at least 1, or several")
-        require(_finite(self.start) and self.start > 0, "lr.start", self.start, "use a positive number")
-        require(_finite(self.stop) and self.stop > self.start, "lr.stop", self.stop, f"use a number above lr.start ({self.start})")
-        require(self.steps >= 8, "lr.steps", self.steps, "use at least 8")
-        require(0 <= self.orders <= 100, "lr.orders", self.orders, "use 1…100, or 0 for as many as the stage suggests")
-        require(_finite(self.epochs) and self.epochs > 0, "lr.epochs", self.epochs, "use a positive number")
-        require(0 < self.lowest <= self.highest, "lr.lowest", self.lowest, f"use a positive number up to lr.highest ({self.highest})")
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """How gradients become updates; the learning rate belongs to the stage."""
-
-    ema: float = field(default=0.0, kw_only=True)
-    """Decay of a moving average of the weights, 0…1, kept beside the final network and compared with it; 0 for none."""
-
-
-@dataclass(frozen=True)
-class Sgd(Optimizer):
-    """Stochastic gradient descent with momentum: v ← m·v + g, p ← p - lr·v, with coupled weight decay (g ← g + wd·p), as in torch."""
-
-    momentum: float = 0.9
-    """Share of the previous update direction that is kept, 0…1."""
-    nesterov: bool = False
-    """Look ahead along the momentum."""
-    weight_decay: float = 0.0
-    """Decay of weight matrices and kernels; biases and normalisation are never decayed."""
-    clip: float | None = None
-    """Largest global norm of the gradients; None for no limit."""
-    sam: float = 0.0
-    """Sharpness-aware minimisation: the gradient is taken where the loss is highest within this radius (0.05 is usual), at twice the
-    cost; 0: off. Source: Foret et al. 2021."""
-
-    def __post_init__(self) -> None:
-        _check_optimizer(self)
-
-
-@dataclass(frozen=True)
-class AdamW(Optimizer):
-    """Adam with decoupled weight decay (p ← p - lr·wd·p). Source: Loshchilov & Hutter 2019."""
-
-    momentum: float = 0.9
-    """Decay of the first moment (b1), 0…1."""
-    b2: float = 0.999
-    """Decay of the second moment, 0…1."""
-    eps: float = 1e-8
-    """Added to the root of the second moment."""
-    weight_decay: float = 0.01
-    """Decay of weight matrices and kernels; biases and normalisation are never decayed."""
-    clip: float | None = None
-    """Largest global norm of the gradients; None for no limit."""
-    sam: float = 0.0
-    """Sharpness-aware minimisation: the gradient is taken where the loss is highest within this radius (0.05 is usual), at twice the
-    cost; 0: off. Source: Foret et al. 2021."""
-
-    def __post_init__(self) -> None:
-        _check_optimizer(self)
-        require(0 <= self.b2 < 1, "optimizer.b2", self.b2, "use a number in 0…1, below 1")
-        require(_finite(self.eps) and self.eps > 0, "optimizer.eps", self.eps, "use a positive number")
-
-
-@dataclass(frozen=True)
-class Lamb(AdamW):
-    """AdamW whose step is scaled, array by array, to the norm of the weights; for large batches. Source: You et al. 2020."""
-
-    eps: float = 1e-6
-    """Added to the root of the second moment."""
-
-
-@dataclass(frozen=True)
-class Muon(AdamW):
-    """Orthogonalised momentum for matrices; AdamW with Nesterov's look ahead for everything else, kernels of convolutions too.
-
-    Source: Jordan et al. 2024; optax.contrib.muon.
-    """
-
-    iterations: int = 5
-    """Newton-Schulz iterations, at least 1."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.iterations >= 1, "optimizer.iterations", self.iterations, "use at least 1")
-
-
-def _check_optimizer(optimizer: Sgd | AdamW) -> None:
-    require(_finite(optimizer.sam) and optimizer.sam >= 0, "optimizer.sam", optimizer.sam, "use 0 (off) or a positive radius")
-    require(0 <= optimizer.momentum < 1, "optimizer.momentum", optimizer.momentum, "use a number in 0…1, below 1")
-    require(0 <= optimizer.ema < 1, "optimizer.ema", optimizer.ema, "use a number in 0…1, below 1")
-    require(
-        _finite(optimizer.weight_decay) and optimizer.weight_decay >= 0, "optimizer.weight_decay", optimizer.weight_decay, "use 0 or more"
-    )
-    require(
-        optimizer.clip is None or (_finite(optimizer.clip) and optimizer.clip > 0),
-        "optimizer.clip",
-        optimizer.clip,
-        "use a positive number or None",
-    )
+from .types import Augmentation, Dataset, Model, Schedule
+from .validation import finite, require
 
 
 @dataclass(frozen=True)
@@ -253,7 +80,7 @@ class Stage:
         check(self.accumulate >= 1, "accumulate", self.accumulate, "use 1 or more")
         for lr in self.lr if isinstance(self.lr, tuple) else (self.lr,):
             check(
-                lr is None or isinstance(lr, (Spread, Decay, Find)) or (_finite(lr) and lr >= 0),
+                lr is None or isinstance(lr, (Spread, Decay, Find)) or (finite(lr) and lr >= 0),
                 "lr",
                 self.lr,
                 "use finite numbers of at least 0, Spread, Decay, Find, or None",
@@ -290,7 +117,7 @@ class Eval:
         require(0 <= self.tta_views <= views, "evaluate.tta_views", self.tta_views, f"use 0…{views} with tta_kind={self.tta_kind!r}")
         w = self.tta_weight
         if isinstance(w, tuple):
-            ok = len(w) > self.tta_views and all(_finite(x) and x >= 0 for x in w) and w[0] > 0
+            ok = len(w) > self.tta_views and all(finite(x) and x >= 0 for x in w) and w[0] > 0
             require(ok, "evaluate.tta_weight", w, f"give {1 + self.tta_views} weights (1 + tta_views) of at least 0, the first above 0")
         else:
             require(w is None or 0 <= w <= 1, "evaluate.tta_weight", w, "use a share in 0…1, one weight for each view, or None")
@@ -389,7 +216,7 @@ class Experiment:
         require(self.images in known, "images", self.images, "use auto, resident, streamed or decoded")
         require(self.epoch_steps >= 1, "epoch_steps", self.epoch_steps, "use at least 1")
         require(self.budget is None or self.budget > 0, "budget", self.budget, "use a positive number of epochs, or None")
-        require(_finite(self.leeway) and self.leeway >= 0, "leeway", self.leeway, "use 0 or a number of standard errors, such as 1")
+        require(finite(self.leeway) and self.leeway >= 0, "leeway", self.leeway, "use 0 or a number of standard errors, such as 1")
         require(self.canvas is None or 8 <= self.canvas <= 8192, "canvas", self.canvas, "use 8…8192 pixels, or None")
         require(0 <= self.max_bad_share <= 1, "max_bad_share", self.max_bad_share, "use a share in 0…1")
         often = self.checkpoint_steps

@@ -7,8 +7,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .experiment import require
-from .types import InputError, Length, Schedule
+from .errors import InputError
+from .types import Length, Schedule
+from .validation import require
 
 
 @dataclass(frozen=True)

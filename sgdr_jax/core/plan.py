@@ -13,9 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .experiment import AdamW, Decay, Experiment, Find, Optimizer, Sgd, Spread, Stage, require
+from .errors import InputError
+from .experiment import Experiment, Stage
+from .learning_rates import Decay, Find, Spread
 from .lengths import Clock, in_steps
-from .types import InputError, Table
+from .optimizers import AdamW, Optimizer, Sgd
+from .types import Table
+from .validation import require
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .experiment import Decay, Eval, Experiment, Find, Optimizer, Parallel, Spread, Stage, require
+from .errors import InputError
+from .experiment import Eval, Experiment, Parallel, Stage
 from .first_tags import FIRST, STABLE
+from .learning_rates import Decay, Find, Spread
+from .optimizers import Optimizer
 from .snapshots import Snapshots
-from .types import Augmentation, Dataset, InputError, Length, Model, Schedule
+from .types import Augmentation, Dataset, Length, Model, Schedule
+from .validation import require
 
 
 def _all_subclasses(base: type) -> set[type]:

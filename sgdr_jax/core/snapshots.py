@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .types import InputError
+from .errors import InputError
 
 
 @dataclass(frozen=True)

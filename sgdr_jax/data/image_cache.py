@@ -26,9 +26,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from ..core.errors import InputError
 from ..core.files import write_atomically
 from ..core.paths import cache_folder
-from ..core.types import InputError
 from . import decode
 
 _SAVE_SECONDS = 0.5

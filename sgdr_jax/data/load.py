@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.console import Quiet
+from ..core.errors import InputError
 from ..core.experiment import Experiment
-from ..core.types import InputError, Source
+from ..core.types import Source
 from ..datasets.labels import counts
 from ..datasets.splits import fingerprint, take
 from . import decode as decoder

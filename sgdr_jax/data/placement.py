@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
-from ..core.experiment import require
 from ..core.paths import cache_folder
+from ..core.validation import require
 
 Kept = Literal["disk", "memory", "nothing"]
 """Where decoded images are kept: in a canvas file, in the host's memory, or nowhere."""

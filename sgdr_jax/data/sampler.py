@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.types import InputError
+from ..core.errors import InputError
 from ..datasets.labels import strata
 
 _ORDER = 0x0BDE  # name of the random stream for orders, apart from other uses of the same seed

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.experiment import require
-from ..core.types import Dataset, InputError, Source
+from ..core.errors import InputError
+from ..core.types import Dataset, Source
+from ..core.validation import require
 from . import files, splits
 
 _SPLITS = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}

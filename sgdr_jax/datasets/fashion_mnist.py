@@ -19,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.experiment import require
+from ..core.errors import InputError
 from ..core.files import write_atomically
 from ..core.paths import cache_folder
-from ..core.types import Dataset, InputError, Source
+from ..core.types import Dataset, Source
+from ..core.validation import require
 from . import splits, tfds
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.experiment import require
-from ..core.types import Dataset, InputError, Source
+from ..core.errors import InputError
+from ..core.types import Dataset, Source
+from ..core.validation import require
 from . import files, splits
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core.experiment import require
-from ..core.types import Dataset, InputError, Source
+from ..core.errors import InputError
+from ..core.types import Dataset, Source
+from ..core.validation import require
 from . import files, splits
 
 _SPLITS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "test": "test"}

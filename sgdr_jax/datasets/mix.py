@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.experiment import require
-from ..core.types import Dataset, InputError, Source
+from ..core.errors import InputError
+from ..core.types import Dataset, Source
+from ..core.validation import require
 from . import splits
 from .folder import ImageFolder
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..core.experiment import require
 from ..core.types import Dataset, Source
+from ..core.validation import require
 from . import splits
 from .folder import ImageFolder
 

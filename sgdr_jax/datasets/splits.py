@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.experiment import require
-from ..core.types import InputError, Source
+from ..core.errors import InputError
+from ..core.types import Source
+from ..core.validation import require
 from .labels import strata
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.experiment import require
 from ..core.types import Dataset, Source
+from ..core.validation import require
 from . import splits
 
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ..core.experiment import require
+from ..core.errors import InputError
 from ..core.files import replacing
 from ..core.paths import cache_folder
-from ..core.types import Dataset, InputError, Source
+from ..core.types import Dataset, Source
+from ..core.validation import require
 from . import splits
 
 _SMALL = 96  # Images of a fixed size up to this side are read as arrays, at their own size; larger ones stay encoded until needed.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..core.types import Dataset, InputError, Source
+from ..core.errors import InputError
+from ..core.types import Dataset, Source
 from . import splits
 from .folder import ImageFolder
 

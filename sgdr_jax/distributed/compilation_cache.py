@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import jax
 
-from ..core.experiment import require
 from ..core.paths import cache_folder
+from ..core.validation import require
 
 LIMIT = 1 << 30
 """Bytes that the folder may hold; jax removes what went unused for longest. A ResNet-34's training step takes 0.4 MB on CPU."""

@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..core.types import InputError, Preempted
+from ..core.errors import InputError, Preempted
 
 HEARTBEAT = 60
 """Seconds without a sign of life after which jax ends all other hosts; where `watch` watches, it is sooner and says why."""

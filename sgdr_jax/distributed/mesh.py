@@ -21,7 +21,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ..core.experiment import Parallel, require
+from ..core.experiment import Parallel
+from ..core.validation import require
 from .compilation_cache import keep_programs
 
 AXIS = "batch"

@@ -22,8 +22,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from ..core.errors import InputError
 from ..core.files import replacing
-from ..core.types import InputError
 
 
 class Answers(NamedTuple):

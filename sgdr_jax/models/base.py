@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ..core.experiment import require
 from ..core.types import Model
+from ..core.validation import require
 
 if TYPE_CHECKING:
     from .chain import Network

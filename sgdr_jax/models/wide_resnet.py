@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from ..core.experiment import require
+from ..core.validation import require
 from .base import BARE, NORM, ChainModel, Tensors
 
 EPS = 1e-5

@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax
 
 from ..augment import kernel
-from ..core.types import InputError, Source
+from ..core.errors import InputError
+from ..core.types import Source
 from ..data.load import load_some
 from ..data.sampler import order
 from ..models.base import ChainModel

@@ -7,8 +7,11 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from ..augment import side_on
-from ..core.experiment import AdamW, Eval, Experiment, Find, Optimizer, Stage, require
+from ..core.experiment import Eval, Experiment, Stage
+from ..core.learning_rates import Find
+from ..core.optimizers import AdamW, Optimizer
 from ..core.types import Dataset, Model, Schedule
+from ..core.validation import require
 from ..schedules import Sgdr
 
 CACHED = Sgdr(cycles=4, cycle_len=2, cycle_mult=2)

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..augment import kernel
-from ..core.experiment import Experiment, require
+from ..core.experiment import Experiment
 from ..core.plan import plan
 from ..core.rng import key_for
+from ..core.validation import require
 from ..data.load import canvas_side, load_some
 from ..data.sampler import order
 from ..evaluation import tta

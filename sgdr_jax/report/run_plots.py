@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..core.types import InputError
+from ..core.errors import InputError
 from ..runs import folder as logbook
 from . import style
 from .style import COLOURS as _COLOURS

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core.types import InputError
+from ..core.errors import InputError
 
 _log = logging.getLogger(__name__)
 _STEP = re.compile(r"stage-(\d+)-step-(\d+)")

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from ..core.console import Quiet
-from ..core.experiment import Optimizer
+from ..core.optimizers import Optimizer
 from ..core.snapshots import Snapshots, chosen
 from ..core.state import TrainState, Tree
 from ..distributed.hosts import is_leader

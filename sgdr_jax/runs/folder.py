@@ -33,9 +33,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
+from ..core.errors import InputError, InUse, without_password
 from ..core.files import write_atomically
 from ..core.serialization import stable_tags
-from ..core.types import InputError, InUse, without_password
 
 _PACKAGES = ("sgdr_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "tensorflow-datasets", "array_record")
 _LOCK = ".lock"

@@ -6,7 +6,9 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
 
-from ..core.experiment import Experiment, Spread, Stage, require
+from ..core.experiment import Experiment, Stage
+from ..core.learning_rates import Spread
+from ..core.validation import require
 
 Rule = Literal["linear", "sqrt", "none"]
 

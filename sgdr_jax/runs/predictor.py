@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.console import Quiet
-from ..core.experiment import Experiment, require
+from ..core.errors import InputError
+from ..core.experiment import Experiment
 from ..core.rng import key_for
 from ..core.serialization import from_json
 from ..core.state import Tree
-from ..core.types import InputError
+from ..core.validation import require
 from ..data.load import decode, load
 from ..data.loader import Images, free, images
 from ..data.placement import residence

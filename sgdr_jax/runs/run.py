@@ -14,11 +14,12 @@ import jax
 import numpy as np
 
 from ..core.console import Quiet
-from ..core.experiment import Experiment, Find
+from ..core.errors import InputError
+from ..core.experiment import Experiment
+from ..core.learning_rates import Find
 from ..core.plan import StagePlan, as_csv, describe, ratios
 from ..core.serialization import config_hash, to_json
 from ..core.state import Network, TrainState
-from ..core.types import InputError
 from ..distributed.compilation_cache import compiled
 from ..distributed.hosts import is_leader, is_multi_host, on_leader, require_same, run_on_all_hosts
 from ..report import run_plots

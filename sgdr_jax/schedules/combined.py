@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..core.experiment import require
-from ..core.types import InputError, Schedule, Table
+from ..core.errors import InputError
+from ..core.types import Schedule, Table
+from ..core.validation import require
 from .constant import Constant
 
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.experiment import require
 from ..core.lengths import check_length, check_warmup, rising_steps, whole_steps
 from ..core.types import Length, Reduction, Schedule, Table
+from ..core.validation import require
 
 
 class Lowered(NamedTuple):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.experiment import require
 from ..core.lengths import check_length, check_warmup, rising_steps, whole_steps
 from ..core.types import Length, Schedule, Table
+from ..core.validation import require
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..core.experiment import require
 from ..core.lengths import check_length, check_warmup, exact_steps, rising_steps, whole_steps
 from ..core.types import Length, Schedule, Table
+from ..core.validation import require
 from .cosine import anneal
 
 

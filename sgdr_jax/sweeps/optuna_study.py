@@ -22,7 +22,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..core.types import InputError, Pruned
+from ..core.errors import InputError, Pruned
 from .search_space import Domain, Halving, Integer, LogUniform, Median, OneOf, Pruner, Search, Uniform, from_unit, grid_values, to_unit
 from .shared_queue import Store, locked
 from .spec import Sweep, SweepRun, trial_run

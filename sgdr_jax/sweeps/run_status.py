@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from ..core.errors import InputError
 from ..core.files import write_atomically
-from ..core.types import InputError
 from ..runs.folder import read_summary
 from .spec import SweepRun, run_folder
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core.console import Quiet
-from ..core.experiment import Experiment, require
+from ..core.errors import Diverged, InUse, Pruned
+from ..core.experiment import Experiment
 from ..core.plan import plan
-from ..core.types import Diverged, InUse, Pruned, Source
+from ..core.types import Source
+from ..core.validation import require
 from ..runs import run as recipe
 from ..runs.folder import read
 from ..train.context import Pace, Setting, ground, prepare

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..core.experiment import require
+from ..core.validation import require
 
 
 @dataclass(frozen=True)

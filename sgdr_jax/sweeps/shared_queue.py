@@ -30,8 +30,8 @@ from typing import Any, Self
 
 from filelock import FileLock
 
-from ..core.experiment import require
-from ..core.types import InputError, without_password
+from ..core.errors import InputError, without_password
+from ..core.validation import require
 from .spec import SweepRun
 
 _log = logging.getLogger(__name__)

@@ -28,10 +28,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.experiment import Experiment, require
+from ..core.errors import InputError
+from ..core.experiment import Experiment
 from ..core.files import write_atomically
 from ..core.serialization import config_hash, first_tags, stable_tags, to_json
-from ..core.types import InputError
+from ..core.validation import require
 from .search_space import Search, shortest, text
 
 Values = tuple[tuple[str, Any], ...]

@@ -12,12 +12,13 @@ import jax
 import numpy as np
 
 from ..core.console import Quiet
-from ..core.experiment import Experiment, require
+from ..core.experiment import Experiment
 from ..core.plan import Plan, StagePlan, check_unvalidated, plan
 from ..core.rng import key_for
 from ..core.serialization import to_json
 from ..core.state import Tree
 from ..core.types import Augmentation, Source
+from ..core.validation import require
 from ..data.load import Data, canvas_side, image_digests, load_for
 from ..data.loader import Images, free, images
 from ..data.placement import residence

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..core.errors import Diverged, Preempted
 from ..core.state import Hyper, TrainState, Tree
-from ..core.types import Diverged, Preempted, Reduction
+from ..core.types import Reduction
 from ..schedules.plateau import Lowered, lowered
 from .multi_step import spans
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.experiment import Find
+from ..core.learning_rates import Find
 
 RULES = ("combined", "valley", "steep", "minimum", "slide")
 

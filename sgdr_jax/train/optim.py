@@ -9,7 +9,7 @@ import jax
 import optax
 import optax.contrib
 
-from ..core.experiment import AdamW, Lamb, Muon, Optimizer, Sgd
+from ..core.optimizers import AdamW, Lamb, Muon, Optimizer, Sgd
 from ..core.state import Hyper, Tree
 
 

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from ..augment import kernel
-from ..core.experiment import Experiment, Optimizer
+from ..core.experiment import Experiment
+from ..core.optimizers import Optimizer
 from ..core.plan import StagePlan
 from ..core.state import Tree
 from ..core.types import Augmentation

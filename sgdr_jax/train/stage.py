@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from ..core.console import Quiet
-from ..core.experiment import AdamW, Find, Sgd
+from ..core.learning_rates import Find
+from ..core.optimizers import AdamW, Sgd
 from ..core.plan import StagePlan, finder_steps, ratios
 from ..core.rng import key_for
 from ..core.state import Hyper, TrainState, Tree

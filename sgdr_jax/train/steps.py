@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from ..core.experiment import Optimizer
+from ..core.optimizers import Optimizer
 from ..core.state import Hyper, TrainState, Tree
 from ..evaluation import metrics
 from ..models.chain import Network

@@ -39,7 +39,7 @@ from sgdr_jax.augment import (
     Warp,
     Zoom,
 )
-from sgdr_jax.core.types import InputError
+from sgdr_jax.core.errors import InputError
 
 from .augmentations import COLOURS, CURVES, EVERY, GEOMETRY, augment, photos, resample, resize, symmetry
 

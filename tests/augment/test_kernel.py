@@ -33,8 +33,9 @@ from sgdr_jax.augment import (
     top_down,
     trivial_augment,
 )
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.serialization import from_json, to_json
-from sgdr_jax.core.types import Augmentation, InputError
+from sgdr_jax.core.types import Augmentation
 
 from ..helpers import compilations
 from .augmentations import COLOURS, CURVES, EVERY, GEOMETRY, KEY, PIXELS, POLICIES, augment, photos, resize, seeds

@@ -10,7 +10,7 @@ from scipy import stats
 
 from sgdr_jax.augment import CutMix, Flip, MixUp, kernel
 from sgdr_jax.augment.mix import _beta
-from sgdr_jax.core.types import InputError
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.data.sampler import repeated, train_batches
 from sgdr_jax.evaluation import metrics
 

@@ -15,9 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdr_jax import augment, datasets, lesson2, models, schedules
-from sgdr_jax.core.experiment import AdamW, Decay, Eval, Experiment, Find, Lamb, Muon, Optimizer, Parallel, Sgd, Spread, Stage, require
+from sgdr_jax.core.errors import InputError
+from sgdr_jax.core.experiment import Eval, Experiment, Parallel, Stage
+from sgdr_jax.core.learning_rates import Decay, Find, Spread
+from sgdr_jax.core.optimizers import AdamW, Lamb, Muon, Optimizer, Sgd
 from sgdr_jax.core.serialization import config_hash, from_json, to_json
-from sgdr_jax.core.types import Augmentation, Dataset, InputError, Model, Schedule
+from sgdr_jax.core.types import Augmentation, Dataset, Model, Schedule
+from sgdr_jax.core.validation import require
 from sgdr_jax.schedules import Constant, OneCycle, Sgdr
 from sgdr_jax.train.lr_range_test import RULES
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sgdr_jax.core.types import InputError
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.data import decode, image_cache
 from sgdr_jax.data.image_cache import Items, Stored, Taken, Undecoded, in_memory, on_disk
 from sgdr_jax.data.placement import residence, storage

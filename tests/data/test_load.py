@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sgdr_jax.core.types import InputError
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.data import decode as decoder
 from sgdr_jax.data.load import canvas_side, load
 from sgdr_jax.datasets import Arrays, ImageFolder

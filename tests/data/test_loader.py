@@ -119,7 +119,7 @@ def test_an_iterator_that_is_left_early_leaves_no_thread(photos):
 def test_an_image_that_breaks_while_streaming_stops_the_run_by_name(photos, tmp_path):
     from shutil import copytree
 
-    from sgdr_jax.core.types import InputError
+    from sgdr_jax.core.errors import InputError
 
     root = copytree(photos.root, tmp_path / "copy")
     feed = settings(ImageFolder(str(root)))["decoded"].images["train"]

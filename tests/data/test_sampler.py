@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdr_jax.core.types import InputError
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.data.sampler import eval_batches, expected_counts, order, steps_per_epoch, train_batches
 
 # ---- orders ----

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.serialization import from_json, to_json
-from sgdr_jax.core.types import InputError
 from sgdr_jax.datasets import Arrays, CsvLabels, FashionMnist, ImageFolder, Synthetic, Tfds, fashion_mnist, splits, tfds
 
 from .test_tfds import prepared

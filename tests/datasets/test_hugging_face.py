@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from sgdr_jax.core.types import InputError
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.data.load import load
 from sgdr_jax.datasets import HuggingFace
 

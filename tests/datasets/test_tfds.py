@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sgdr_jax.cli import main
-from sgdr_jax.core.types import InputError
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.data.load import load
 from sgdr_jax.datasets import Tfds, tfds
 

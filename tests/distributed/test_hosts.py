@@ -20,9 +20,9 @@ from PIL import Image
 
 from sgdr_jax.cli.launch.local import free_port
 from sgdr_jax.cli.options import Hosts
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.core.serialization import config_hash
-from sgdr_jax.core.types import InputError
 from sgdr_jax.distributed import hosts
 from sgdr_jax.distributed.heartbeat import Silence
 

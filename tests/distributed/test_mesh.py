@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from sgdr_jax.core.experiment import AdamW, Parallel
+from sgdr_jax.core.errors import InputError
+from sgdr_jax.core.experiment import Parallel
+from sgdr_jax.core.optimizers import AdamW
 from sgdr_jax.core.state import TrainState
-from sgdr_jax.core.types import InputError
 from sgdr_jax.data.loader import rows
 from sgdr_jax.distributed import mesh
 from sgdr_jax.distributed.mesh import SHARD_FROM, devices

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sgdr_jax.core.types import InputError
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.evaluation import metrics
 from sgdr_jax.evaluation.predictions import Answers, load, path_of, save
 

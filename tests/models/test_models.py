@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgdr_jax import models
-from sgdr_jax.core.types import InputError
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.models import VGG16BN, DenseNet121, EfficientNetB0, EfficientNetLite0, ResNet18, ResNet34, TfEfficientNetB0, WideResNet
 from sgdr_jax.models.base import ChainModel, Tensors, conv_bn
 from sgdr_jax.models.blocks import Mode

@@ -4,7 +4,7 @@ import pytest
 
 from sgdr_jax import Experiment, Stage
 from sgdr_jax.augment import Rotate
-from sgdr_jax.core.types import InputError
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.datasets import Mix, Synthetic
 from sgdr_jax.report.batch_preview import sheet
 from sgdr_jax.schedules import Sgdr

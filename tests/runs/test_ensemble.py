@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sgdr_jax import AdamW, Eval, Experiment, InputError, Snapshots, Stage
 from sgdr_jax.augment import side_on
 from sgdr_jax.core.console import Quiet
-from sgdr_jax.core.experiment import Sgd
+from sgdr_jax.core.optimizers import Sgd
 from sgdr_jax.core.snapshots import chosen
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.evaluation import metrics, predictions

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from sgdr_jax.core.types import InputError
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.runs import folder
 
 CONFIG = {"type": "m:Experiment", "name": "a", "stages": [{"type": "m:Stage", "lr": 0.1}, {"type": "m:Stage", "lr": 0.2}], "seed": 0}

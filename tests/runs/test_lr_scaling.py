@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgdr_jax.cli.main import main
-from sgdr_jax.core.experiment import Find, Spread, Stage
-from sgdr_jax.core.types import InputError
+from sgdr_jax.core.errors import InputError
+from sgdr_jax.core.experiment import Stage
+from sgdr_jax.core.learning_rates import Find, Spread
 from sgdr_jax.runs.lr_scaling import growth, rescaled
 from sgdr_jax.schedules import Constant
 

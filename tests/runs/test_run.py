@@ -10,9 +10,9 @@ import pytest
 from sgdr_jax import AdamW, Eval, Experiment, Find, InputError, Sgd, Snapshots, Stage, lesson2
 from sgdr_jax.augment import Flip, Lighting, side_on
 from sgdr_jax.core.console import Quiet
+from sgdr_jax.core.errors import Preempted
 from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.core.state import Hyper
-from sgdr_jax.core.types import Preempted
 from sgdr_jax.datasets import Synthetic, TrainAndValid
 from sgdr_jax.evaluation import predictions
 from sgdr_jax.runs import run as recipe

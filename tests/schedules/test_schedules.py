@@ -15,8 +15,9 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.lengths import Clock, in_steps, rising_steps, whole_steps
-from sgdr_jax.core.types import InputError, Schedule, Table
+from sgdr_jax.core.types import Schedule, Table
 from sgdr_jax.schedules import Combined, Constant, Cosine, FirstCycles, Images, OneCycle, Plateau, Polynomial, Sgdr, Share, StepDecay, Steps
 from sgdr_jax.schedules.plateau import Lowered, lowered
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from sgdr_jax import InputError, Sgd, Stage
 from sgdr_jax.cli.main import main
+from sgdr_jax.core.errors import Pruned
 from sgdr_jax.core.serialization import to_json
-from sgdr_jax.core.types import Pruned
 from sgdr_jax.runs.folder import read as read_run
 from sgdr_jax.schedules import Sgdr
 from sgdr_jax.sweeps import Halving, Integer, LogUniform, Median, OneOf, Search, Sweep, Uniform

@@ -15,7 +15,7 @@ import pytest
 from sgdr_jax import InputError
 from sgdr_jax.cli.main import main
 from sgdr_jax.core.console import Quiet
-from sgdr_jax.core.types import without_password
+from sgdr_jax.core.errors import without_password
 from sgdr_jax.runs.folder import read
 from sgdr_jax.sweeps import local_workers
 from sgdr_jax.sweeps.shared_queue import Store, address, opened

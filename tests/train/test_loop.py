@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sgdr_jax.core.errors import InputError, Preempted
 from sgdr_jax.core.state import Hyper
-from sgdr_jax.core.types import InputError, Preempted
 from sgdr_jax.schedules import Plateau
 from sgdr_jax.schedules.plateau import Lowered
 from sgdr_jax.train.loop import LAG, Best, Leeway, Score, Standing, Work, fit

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from sgdr_jax.core.experiment import Find
+from sgdr_jax.core.learning_rates import Find
 from sgdr_jax.core.state import TrainState
 from sgdr_jax.report.run_tables import finder_table
 from sgdr_jax.train.lr_range_test import RULES, Curve, best_ratio, combined, range_test, rates, read_curve, read_orders, suggest

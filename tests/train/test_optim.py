@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdr_jax.core.experiment import AdamW, Lamb, Muon, Optimizer, Sgd
+from sgdr_jax.core.optimizers import AdamW, Lamb, Muon, Optimizer, Sgd
 from sgdr_jax.core.state import Hyper
 from sgdr_jax.train import optim
 

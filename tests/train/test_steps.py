@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdr_jax.core.experiment import AdamW, Parallel, Sgd
+from sgdr_jax.core.errors import InputError
+from sgdr_jax.core.experiment import Parallel
+from sgdr_jax.core.optimizers import AdamW, Sgd
 from sgdr_jax.core.state import Hyper, TrainState
-from sgdr_jax.core.types import InputError
 from sgdr_jax.data.loader import rows
 from sgdr_jax.distributed.mesh import compute_dtype, devices
 from sgdr_jax.schedules import Constant, Sgdr

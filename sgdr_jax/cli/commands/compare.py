@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...core.console import Quiet
-from ...core.experiment import require
+from ...core.validation import require
 from ...sweeps.analysis import render
 from ...sweeps.analysis.compare import compare as read
 from ..options import CompareCommand

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from ...core.console import Quiet
+from ...core.errors import InputError, did_you_mean
 from ...core.serialization import config_hash, to_json
-from ...core.types import InputError, meant
 from ...runs.folder import check_run
 from .. import parsing
 from ..launch import TARGETS, Job
@@ -28,7 +28,7 @@ def launch(words: list[str], ui: Quiet) -> None:
         raise SystemExit(0 if words else 2)
     name, rest = words[0], words[1:]
     if name not in TARGETS:
-        raise InputError(f"{name!r} is no target; {meant(name, TARGETS, 1)}there are {', '.join(TARGETS)}")
+        raise InputError(f"{name!r} is no target; {did_you_mean(name, TARGETS, 1)}there are {', '.join(TARGETS)}")
     prog = f"sgdr-jax launch {name} FILE"
     if not rest or rest[0].startswith("-"):
         if rest and rest[0] in ("-h", "--help"):

@@ -14,8 +14,9 @@ from rich import box
 from rich.table import Table
 
 from ...core.console import Quiet
-from ...core.experiment import require
-from ...core.types import Source, meant
+from ...core.errors import did_you_mean
+from ...core.types import Source
+from ...core.validation import require
 from ...data import decode
 from ...datasets import ImageFolder
 from ...datasets.labels import counts
@@ -32,7 +33,7 @@ def new(command: NewCommand, ui: Quiet) -> None:
     """Looks at the images, prints what is chosen and why, writes the file; an existing file is never overwritten."""
     c = command
     kind = networks().get(c.model)
-    require(kind is not None, "--model", c.model, f"{meant(c.model, networks())}see sgdr-jax models")
+    require(kind is not None, "--model", c.model, f"{did_you_mean(c.model, networks())}see sgdr-jax models")
     assert kind is not None
     require(c.budget is None or 0 < c.budget <= EPOCHS, "--budget", c.budget, f"use a positive number of epochs, at most {EPOCHS:,}")
     require(c.minutes is None or 0 < c.minutes < math.inf, "--minutes", c.minutes, "use a positive number of minutes")

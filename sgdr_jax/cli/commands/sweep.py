@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ...core.console import Quiet
-from ...core.experiment import require
+from ...core.errors import InputError
 from ...core.plan import plan
-from ...core.types import InputError
+from ...core.validation import require
 from ...sweeps import local_workers
 from ...sweeps.analysis.tables import space_table, sweep_table, trials_table
 from ...sweeps.optuna_study import Study

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ...core.console import Quiet
-from ...core.experiment import require
-from ...core.types import InputError
+from ...core.errors import InputError
+from ...core.validation import require
 from .job import Job, Target
 
 PORT = 8476

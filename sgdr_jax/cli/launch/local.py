@@ -16,7 +16,7 @@ from typing import IO, Annotated
 import tyro
 
 from ...core.console import Quiet
-from ...core.experiment import require
+from ...core.validation import require
 from .job import Job, Target
 
 GRACE = 20.0

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ...core.console import Quiet
-from ...core.experiment import require
-from ...core.types import InputError, Preempted
+from ...core.errors import InputError, Preempted
+from ...core.validation import require
 from ...runs.folder import LAUNCH
 from .job import Job, Target
 

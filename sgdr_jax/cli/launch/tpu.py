@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.console import Quiet
-from ...core.experiment import require
+from ...core.validation import require
 from .job import Job, Target
 
 GCLOUD = "gcloud compute tpus tpu-vm"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ...core.types import InputError, Model
+from ...core.errors import InputError
+from ...core.types import Model
 from ..base import ChainModel, networks
 from .locate import Facts, find
 from .torch_pickle import is_torch, read_torch

@@ -8,8 +8,8 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...core.experiment import require
-from ...core.types import InputError, meant
+from ...core.errors import InputError, did_you_mean
+from ...core.validation import require
 from ..base import HUB, ChainModel, networks
 
 FILE, CONFIG = "model.safetensors", "config.json"
@@ -64,7 +64,7 @@ def find(model: ChainModel) -> Weights:
     path = Path(weights).expanduser()
     if not path.is_file():
         beside = sorted(str(p) for p in (path if path.is_dir() else path.parent).glob("*") if p.suffix in (".safetensors", ".pth"))
-        near = f"did you mean {' or '.join(beside[:3])}? " if path.is_dir() and beside else meant(weights, ["imagenet", *beside])
+        near = f"did you mean {' or '.join(beside[:3])}? " if path.is_dir() and beside else did_you_mean(weights, ["imagenet", *beside])
         fix = 'use "imagenet", an existing .safetensors or .pth file, "hf-hub:OWNER/NAME" or None'
         raise InputError(f"model.weights is {weights!r}; {near}{fix}")
     config = path.with_name(CONFIG)
@@ -97,7 +97,7 @@ def _from_hub(model: ChainModel, repository: str, revision: str | None) -> Weigh
         raise InputError(f"model.weights is {model.weights!r}; {repository} has no revision {revision}, leave @{revision} out") from error
     except hub.errors.RepositoryNotFoundError as error:
         known = (kind.imagenet.removeprefix("hf-hub:") for kind in networks().values() if HUB.fullmatch(kind.imagenet))
-        fix = f'{meant(repository, known)}"imagenet" is {model.imagenet}'
+        fix = f'{did_you_mean(repository, known)}"imagenet" is {model.imagenet}'
         raise InputError(f"model.weights is {model.weights!r}; the Hugging Face hub has no public {repository}; {fix}") from error
     except hub.errors.RemoteEntryNotFoundError as error:
         raise InputError(f"{repository} has no {FILE}; download another file of it and give its path as model.weights") from error

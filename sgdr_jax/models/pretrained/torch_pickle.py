@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from ...core.types import InputError
+from ...core.errors import InputError
 
 _OLD = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # the pickled magic number that the older format begins with
 _ZIP = b"PK\x03\x04"

@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ...core.experiment import require
-from ...core.types import InputError
+from ...core.errors import InputError
+from ...core.validation import require
 from ...evaluation import predictions
 from .. import spec
 from ..trial_records import Trial, chosen_rows

@@ -16,7 +16,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from ...core.experiment import require
+from ...core.validation import require
 from .. import trial_records
 from . import plots
 from .compare import Arm, Comparison, Spread

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...core.types import InputError
+from ...core.errors import InputError
 from ...runs.folder import read_summary
 from .. import spec
 

@@ -18,7 +18,7 @@ from sgdr_jax.cli.launch.local import side_by_side
 from sgdr_jax.cli.launch.slurm import Command
 from sgdr_jax.cli.main import main
 from sgdr_jax.core.console import Quiet
-from sgdr_jax.core.types import InputError
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.distributed import hosts
 from sgdr_jax.sweeps.shared_queue import check_disk, file_system
 from sgdr_jax.sweeps.trial_records import trials

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from sgdr_jax.cli.launch import Slurm
-from sgdr_jax.core.types import InputError
+from sgdr_jax.core.errors import InputError
 
 from .slurm_cluster import cluster
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sgdr_jax.core.types import InputError
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.models import EfficientNetLite0, EfficientNetLite1, ResNet18
 from sgdr_jax.models.pretrained import locate
 

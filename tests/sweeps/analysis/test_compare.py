@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from sgdr_jax.cli import main
-from sgdr_jax.core.types import InputError
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.evaluation import predictions
 from sgdr_jax.sweeps.analysis import plots, render
 from sgdr_jax.sweeps.analysis.compare import Comparison, compare

@@ -1,0 +1,18 @@
+"""Checks of configuration values."""
+
+from __future__ import annotations
+
+import math
+
+from .errors import InputError
+
+
+def require(ok: bool, field_name: str, value: object, fix: str) -> None:
+    """Raise InputError "field is value; fix" unless `ok`."""
+    if not ok:
+        raise InputError(f"{field_name} is {value!r}; {fix}")
+
+
+def finite(value: object) -> bool:
+    """Return whether a value is a finite number; booleans are not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
