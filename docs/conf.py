@@ -34,6 +34,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ex
 exclude_patterns = ["**.ipynb_checkpoints"]
 
 html_theme = "furo"
+html_theme_options = {"light_css_variables": {"code-font-size": "75%"}}
 html_title = f"sgdr_jax {release}"
 
 myst_enable_extensions = ["colon_fence"]
