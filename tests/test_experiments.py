@@ -17,7 +17,8 @@ from sgdr_jax.core.state import Hyper
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.sweeps.spec import expand
 from sgdr_jax.train.context import prepare
-from sgdr_jax.train.stage import hyper_rows, open_stage, stage_batches
+from sgdr_jax.train.stage import open_stage
+from sgdr_jax.train.stage_inputs import hyper_rows, stage_batches
 
 from .helpers import Tiny
 

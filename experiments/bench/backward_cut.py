@@ -53,7 +53,8 @@ def job(model: str, frozen: bool, size: int, batch: int) -> None:
     from sgdr_jax.datasets import Synthetic
     from sgdr_jax.schedules import Constant
     from sgdr_jax.train.context import prepare
-    from sgdr_jax.train.stage import hyper_rows, open_stage, stage_batches
+    from sgdr_jax.train.stage import open_stage
+    from sgdr_jax.train.stage_inputs import hyper_rows, stage_batches
 
     experiment = Experiment(
         name="backward_cut",

@@ -28,7 +28,9 @@ from sgdr_jax.datasets import ImageFolder
 from sgdr_jax.models import EfficientNetLite0
 from sgdr_jax.recipes.lesson2 import HEAD
 from sgdr_jax.train.context import Setting, prepare
-from sgdr_jax.train.stage import StageRun, find_lr, hyper_rows, open_stage, stage_batches
+from sgdr_jax.train.find_lr import find_lr
+from sgdr_jax.train.stage import StageRun, open_stage
+from sgdr_jax.train.stage_inputs import hyper_rows, stage_batches
 
 SEEDS = 10
 HERE = Path(__file__).parent

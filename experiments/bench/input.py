@@ -45,7 +45,8 @@ def step(seconds: float) -> dict[str, float | str]:
     from sgdr_jax.models import ResNet18
     from sgdr_jax.schedules import Constant
     from sgdr_jax.train.context import prepare
-    from sgdr_jax.train.stage import hyper_rows, open_stage, stage_batches
+    from sgdr_jax.train.stage import open_stage
+    from sgdr_jax.train.stage_inputs import hyper_rows, stage_batches
 
     root, rng = Path(tempfile.mkdtemp()), np.random.default_rng(0)
     for i in range(640):

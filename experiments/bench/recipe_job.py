@@ -61,7 +61,8 @@ def logistic(chosen: Experiment) -> dict[str, Any]:
     from sklearn.preprocessing import StandardScaler
 
     from sgdr_jax.core.console import Quiet
-    from sgdr_jax.train.context import activations, prepare
+    from sgdr_jax.train.context import prepare
+    from sgdr_jax.train.stage_inputs import activations
 
     began = time.perf_counter()
     setting = prepare(dataclasses.replace(chosen, data=dataclasses.replace(chosen.data, seed=0)))  # pyright: ignore[reportCallIssue]

@@ -81,7 +81,8 @@ def job(model: str, count: int, batch: int, size: int, index: int | None = None,
     from sgdr_jax.distributed import hosts
     from sgdr_jax.schedules import Constant
     from sgdr_jax.train.context import prepare
-    from sgdr_jax.train.stage import hyper_rows, open_stage, stage_batches
+    from sgdr_jax.train.stage import open_stage
+    from sgdr_jax.train.stage_inputs import hyper_rows, stage_batches
 
     if index is not None:
         hosts.start(address, count, index, wait=120)

@@ -229,7 +229,8 @@ def _find_lr(command: FindLrCommand, _: str) -> None:
     from ..report.run_plots import finder_picture
     from ..report.run_tables import finder_table
     from ..train.context import prepare
-    from ..train.stage import find_lr, open_stage
+    from ..train.find_lr import find_lr
+    from ..train.stage import open_stage
 
     ui, stages = Terminal(), command.experiment.stages
     _check_output(command.out)

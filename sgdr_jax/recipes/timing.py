@@ -15,7 +15,8 @@ from ..core.state import Hyper
 from ..data.load import canvas_side
 from ..datasets import Synthetic
 from ..train.context import prepare
-from ..train.stage import hyper_rows, open_stage, stage_batches
+from ..train.stage import open_stage
+from ..train.stage_inputs import hyper_rows, stage_batches
 
 
 def update_seconds(experiment: Experiment, classes: int, updates: int = 5) -> float:

@@ -26,7 +26,8 @@ from ..evaluation import tta
 from ..evaluation.evaluate import view_logits
 from ..train.context import Setting
 from ..train.programs import Engine, Tick
-from ..train.stage import hyper_rows, open_stage, stage_batches
+from ..train.stage import open_stage
+from ..train.stage_inputs import hyper_rows, stage_batches
 
 
 class _Shapes(Devices):

@@ -21,7 +21,7 @@ from ..core.state import TrainState, Tree
 from ..distributed.hosts import is_leader
 from ..evaluation import calibration, metrics, predictions, tta
 from ..evaluation.evaluate import predict_views
-from ..train import batch_norm, optim
+from ..train import batch_norm, weight_ema
 from ..train.context import Setting
 from ..train.stage import cached_logits
 from . import checkpoint
@@ -68,7 +68,7 @@ def keep(folder: str | Path, params: Tree, stats: Tree, facts: Mapping[str, Any]
 def keep_average(folder: str | Path, state: TrainState, optimizer: Optimizer, size: int) -> None:
     """Keeps the moving average of weights that a stage ends with, in place of that of the stage before, where one was asked for."""
     if optimizer.ema:
-        params = state.params | optim.averaged(state.opt_state)
+        params = state.params | weight_ema.averaged(state.opt_state)
         checkpoint.save(snapshots(folder), EMA, {"params": params, "stats": state.stats}, {"size": size})
 
 

@@ -13,7 +13,7 @@ from ..core.state import TrainState
 from ..distributed.hosts import broadcast, is_leader, run_on_all_hosts
 from ..distributed.mesh import readable
 from ..train.context import Setting
-from ..train.loop import Best, Score
+from ..train.model_selection import Best, Score
 from . import checkpoint, ensemble
 from .folder import Logbook
 
@@ -24,11 +24,11 @@ class Memory(NamedTuple):
     Attributes:
         stage, step: position: updates done in that stage.
         lr: peak rates of the stage, found or given.
-        lowest, stale, stopped: see `loop.Standing`.
+        lowest, stale, stopped: see `model_selection.Standing`.
         best: accuracy, loss, stage and cycle of the best state, and the highest accuracy, or None before the first validation.
         seconds: spent in the stage so far.
         stages: summaries of the finished stages.
-        lowered: see `loop.Standing`; None before the first cycle's end.
+        lowered: see `model_selection.Standing`; None before the first cycle's end.
     """
 
     stage: int

@@ -26,8 +26,11 @@ from ..report import run_plots
 from ..schedules.plateau import Lowered
 from ..train import batch_norm
 from ..train.context import Setting, prepare
-from ..train.loop import Best, Leeway, Standing, Work, fit
-from ..train.stage import StageRun, find_lr, first_state, hyper_rows, open_stage, stage_batches
+from ..train.find_lr import find_lr
+from ..train.loop import Work, fit
+from ..train.model_selection import Best, Leeway, Standing
+from ..train.stage import StageRun, first_state, open_stage
+from ..train.stage_inputs import hyper_rows, stage_batches
 from . import checkpoint, ensemble, finalize, refit
 from . import resume as memory
 from .bystander import Bystander

@@ -5,28 +5,22 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
-
-import jax
-import numpy as np
 
 from ..core.console import Quiet
 from ..core.experiment import Experiment
-from ..core.plan import Plan, StagePlan, check_unvalidated, plan
+from ..core.plan import Plan, check_unvalidated, plan
 from ..core.rng import key_for
 from ..core.serialization import to_json
 from ..core.state import Tree
-from ..core.types import Augmentation, Source
+from ..core.types import Source
 from ..core.validation import require
-from ..data.load import Data, canvas_side, image_digests, load_for
+from ..data.load import Data, canvas_side, load_for
 from ..data.loader import Images, free, images
 from ..data.placement import residence
-from ..data.sampler import Batch
 from ..distributed.hosts import all_hosts, require_same, run_on_all_hosts
 from ..models.pretrained import load
 from ..models.pretrained.load import Loaded
-from . import activation_cache
 from .programs import Engine, engine
 
 
@@ -141,60 +135,3 @@ def _prepare_like(experiment: Experiment, like: Setting) -> Setting:
     same = experiment.seed == like.experiment.seed
     params, stats = (known if same else known | like.engine.hold(new) for known, new in zip((like.params, like.stats), drawn, strict=True))
     return like._replace(experiment=experiment, plan=schedule, params=params, stats=stats)
-
-
-def augmentations(setting: Setting, p: StagePlan) -> tuple[Augmentation, ...]:
-    """The augmentations that a stage trains with; () for none."""
-    return setting.experiment.augment if p.stage.augment else ()
-
-
-def activations(
-    setting: Setting, p: StagePlan, params: Tree, stats: Tree, split: str, copies: int, ui: Quiet, folder: Path | None = None
-) -> np.ndarray:
-    """What enters the stage's lowest trained group, for a whole split, from the cache where it is there.
-
-    Args:
-        params, stats: the network as the stage begins; only the frozen groups matter.
-        split: name of the split.
-        copies: number of augmented copies of each image; 0 for the plain images.
-        folder: see `precompute.cached`.
-
-    Returns:
-        float array [max(copies, 1) · n, ...]; row v·n + i is copy v of image i.
-    """
-    run, n = setting.engine, len(setting.images[split])
-    body = [{g: tree[g] for g in p.frozen} for tree in (params, stats)]
-    augment = augmentations(setting, p) if copies else ()
-    key = key_for(setting.experiment.seed, "augment", p.index)
-    strength = None if p.stage.strength == 1 else np.asarray(p.stage.strength, np.float32)
-
-    def rows(batch: Batch, x: jax.Array) -> jax.Array:
-        if copies:
-            pixels = run.augmented(x, run.devices.scatter(batch.draw), key, strength, augmentations=augment, size=p.size)
-        else:
-            pixels = run.plain(x, size=p.size)
-        return run.forward(*body, pixels, start=None, stop=p.start)
-
-    def compute() -> np.ndarray:
-        with ui.bar(f"activations of {split}", n * max(copies, 1)) as tick:
-            return run.map(rows, n * max(copies, 1), setting.images[split], tick)
-
-    if run.rehearsing:
-        return compute()
-    name = activation_cache.cache_key(
-        images=image_digests(setting.data, split),
-        split=split,
-        body=body,
-        model=setting.experiment.model,
-        normalisation=(run.network.mean.tolist(), run.network.std.tolist()),
-        start=p.start,
-        size=p.size,
-        dtype=run.dtype,
-        augmentations=augment,
-        views=copies,
-        draw=(setting.experiment.seed, p.index, p.stage.strength) if copies else (),
-    )
-    array, found = activation_cache.cached(name, compute, folder, all_hosts=all_hosts)
-    if found:
-        ui.say(f"  activations of {split} found in the cache ({name})")
-    return array

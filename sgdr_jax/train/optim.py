@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple, cast
+from typing import cast
 
 import jax
 import optax
@@ -11,6 +11,7 @@ import optax.contrib
 
 from ..core.optimizers import AdamW, Lamb, Muon, Optimizer, Sgd
 from ..core.state import Hyper, Tree
+from .weight_ema import Averaged, average
 
 
 def _decayed(params: Tree) -> Tree:
@@ -71,25 +72,6 @@ def transformation(optimizer: Optimizer, trained: tuple[str, ...], hyper: Hyper)
     return optax.chain(optax.clip_by_global_norm(clip), groups) if clip else groups
 
 
-class Averaged(NamedTuple):
-    """Optimizer slots with a moving average of the weights.
-
-    Attributes:
-        slots: the optimizer's own.
-        params: average of the trained groups.
-        count: int32 scalar, updates so far.
-    """
-
-    slots: optax.OptState
-    params: Tree
-    count: jax.Array
-
-
-def averaged(opt_state: Any) -> Tree:
-    """The moving average of the trained groups' weights, where `Optimizer.ema` asks for one; else an empty tree."""
-    return opt_state.params if isinstance(opt_state, Averaged) else {}
-
-
 def init(optimizer: Optimizer, trained: tuple[str, ...], params: Tree) -> optax.OptState:
     """Fresh slots for the trained groups; frozen groups have none."""
     zeros, params = Hyper([0.0] * len(trained), 0.0, 0.0, 0.0), {g: params[g] for g in trained}
@@ -114,16 +96,7 @@ def update(
     with jax.numpy_dtype_promotion("standard"):  # optax raises Adam's b1, here a float32 array, to an integer power
         updates, slots = transformation(optimizer, trained, hyper).update(grads, slots, params)
     params = cast(Tree, optax.apply_updates(params, updates))
-    return params, _average(optimizer.ema, opt_state, slots, params) if isinstance(opt_state, Averaged) else slots
-
-
-def _average(decay: float, before: Averaged, slots: optax.OptState, params: Tree) -> Averaged:
-    """average ← d·average + (1 - d)·weights with d = min(decay, (1 + t) / (10 + t)), t updates before this one, so that the first weights
-    are soon forgotten. Source: TensorFlow's ExponentialMovingAverage."""
-    t = before.count.astype(jax.numpy.float32)
-    d = jax.numpy.minimum(jax.numpy.float32(decay), (1 + t) / (10 + t))
-    mean = jax.tree.map(lambda a, p: a + (1 - d) * (p - a), before.params, params)
-    return Averaged(slots, mean, before.count + 1)
+    return params, average(optimizer.ema, opt_state, slots, params) if isinstance(opt_state, Averaged) else slots
 
 
 def sharpest(radius: float, grads: Tree, params: Tree) -> Tree:

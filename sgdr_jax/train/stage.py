@@ -1,62 +1,24 @@
-"""One stage closed over data, network and programs: its inputs, its update, its validation, its learning-rate finder."""
+"""One stage closed over data, network and programs: its update and its validation."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from ..core.console import Quiet
-from ..core.learning_rates import Find
-from ..core.optimizers import AdamW, Sgd
-from ..core.plan import StagePlan, finder_steps, ratios
+from ..core.plan import StagePlan
 from ..core.rng import key_for
 from ..core.state import Hyper, TrainState, Tree
-from ..data.sampler import Batch, example_weights, repeated, train_batches
+from ..data.sampler import Batch, example_weights
 from ..evaluation.evaluate import judge
-from . import batch_norm, lr_range_test, optim
-from .context import Setting, activations, augmentations
+from . import batch_norm, optim
+from .context import Setting
 from .multi_step import fewest
 from .programs import Engine
-
-
-def hyper_rows(setting: Setting, p: StagePlan, peaks: tuple[float, ...]) -> Hyper:
-    """The numbers of every update of a stage: lr [steps, trained groups], the others [steps].
-
-    Args:
-        peaks: rate of each trained group where the schedule is highest.
-    """
-    lr = p.scale * np.asarray(peaks)[None, :]
-    smoothing = np.full(p.steps, setting.experiment.label_smoothing)
-    return Hyper(*(np.asarray(rows, setting.engine.precision) for rows in (lr, p.momentum, p.weight_decay, smoothing)))
-
-
-class Fed(NamedTuple):
-    """A training batch on its way into an update.
-
-    Attributes:
-        batch: which examples.
-        images: theirs, on the devices; None where activations were cached.
-        size: side in pixels that the network is to see.
-        strength: of the augmentations, float32; None where they are as described (1).
-    """
-
-    batch: Batch
-    images: jax.Array | None
-    size: int
-    strength: np.float32 | None
-
-
-def strength_at(p: StagePlan, step: int) -> np.float32 | None:
-    """Strength of a stage's augmentations at an update: None (as described, 1), or a number on the way from first to last."""
-    ends = p.stage.strength
-    if ends == 1:
-        return None
-    first, last = ends if isinstance(ends, tuple) else (ends, ends)
-    return np.float32(first + (last - first) / max(p.steps - 1, 1) * step)
+from .stage_inputs import Fed, activations, augmentations
 
 
 class StageRun(NamedTuple):
@@ -176,66 +138,3 @@ def cached_logits(setting: Setting, params: Tree, stats: Tree, size: int, split:
         return run.predict(params, stats, run.rows(cached, run.devices.scatter(batch.index)), start=lowest.start)
 
     return run.map(logits, n)
-
-
-def stage_batches(setting: Setting, p: StagePlan, first: int, stop: int, order: int = 0) -> Iterator[Fed]:
-    """The training batches of updates first … stop - 1 of a stage, with their images unless activations were cached.
-
-    Other orders of the images than 0, that of training, are for the learning-rate finder.
-    """
-    times = p.stage.repeats
-    batches = train_batches(
-        setting.experiment.seed,
-        p.index + (order << 16),
-        setting.data.labels["train"],
-        batch_size=p.batch_size,
-        first_step=first // times,
-        steps=-(-stop // times),
-        views=p.copies,
-        balance=setting.experiment.balance,
-        rates=setting.data.rates,
-    )
-    batches = repeated(batches, times, first) if times > 1 else batches
-    fed = ((batch, None) for batch in batches) if p.stage.precompute else setting.images["train"].batches(batches)
-    for step, (batch, images) in enumerate(fed, first):
-        yield Fed(batch, images, int(p.sizes[min(step, p.steps - 1)]), strength_at(p, step))
-
-
-def find_lr(setting: Setting, p: StagePlan, stage: StageRun, find: Find, ui: Quiet, group: str | None = None) -> lr_range_test.Curve:
-    """Runs the learning-rate finder for a stage on copies of its state, with the stage's own update program.
-
-    Args:
-        find: what to try; of several ratios the curve of the best is given.
-        group: raises the rate of this group alone, the others at rate 0; None raises all, at their ratio.
-
-    Raises:
-        InputError: where an order would have fewer than eight updates.
-    """
-    steps = finder_steps(find, p.steps_per_epoch, f'stage "{p.stage.name}": lr')
-    find = dataclasses.replace(find, steps=steps)
-    orders = find.orders or (6 if p.stage.precompute else 2)
-    assert isinstance(p.optimizer, Sgd | AdamW)
-    rest = [np.float32(x) for x in (p.optimizer.momentum, p.optimizer.weight_decay, setting.experiment.label_smoothing)]
-
-    def curve(ratio: float, tick: Callable[[int], None]) -> lr_range_test.Curve:
-        one = dataclasses.replace(find, ratio=ratio)
-        shares = np.array([float(g == group) for g in p.trained]) if group else np.asarray(ratios(one, p.trained))
-
-        def update(state: TrainState, lr: float, fed: Fed) -> tuple[TrainState, float]:
-            state, sums = stage.update(state, Hyper((lr * shares).astype(np.float32), *rest), fed)
-            return state, float(sums["loss"]) / max(float(sums["weight"]), 1.0)
-
-        losses = [
-            lr_range_test.sweep(update, setting.engine.devices.hold(stage.state), stage_batches(setting, p, 0, steps, order), one, tick)
-            for order in range(orders)
-        ]
-        return dataclasses.replace(lr_range_test.read_orders(losses, one), ratio=ratio)
-
-    tried = ratios_tried(find) if len(p.trained) > 1 and not group else ratios_tried(find)[:1]
-    with ui.bar(f"find lr: {p.stage.name}" + (f", {group}" if group else ""), steps * orders * len(tried)) as tick:
-        return lr_range_test.best_ratio([curve(float(ratio), tick) for ratio in tried])
-
-
-def ratios_tried(find: Find) -> tuple[float, ...]:
-    """The ratios that a finder compares; one where it is given."""
-    return find.ratio if isinstance(find.ratio, tuple) else (find.ratio,)

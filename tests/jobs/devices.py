@@ -27,7 +27,8 @@ from sgdr_jax.core.state import Hyper
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.schedules import Constant
 from sgdr_jax.train.context import prepare
-from sgdr_jax.train.stage import hyper_rows, open_stage, stage_batches
+from sgdr_jax.train.stage import open_stage
+from sgdr_jax.train.stage_inputs import hyper_rows, stage_batches
 from sgdr_jax.train.steps import forward as forward_part
 
 from ..helpers import Tiny

@@ -9,7 +9,7 @@ from sgdr_jax.datasets import Mix, Synthetic
 from sgdr_jax.report.batch_preview import sheet
 from sgdr_jax.schedules import Sgdr
 from sgdr_jax.train.context import prepare
-from sgdr_jax.train.stage import stage_batches
+from sgdr_jax.train.stage_inputs import stage_batches
 
 from ..helpers import Tiny
 

@@ -18,7 +18,8 @@ from sgdr_jax.runs.predictor import open_trained
 from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Constant
 from sgdr_jax.train.context import prepare
-from sgdr_jax.train.stage import hyper_rows, open_stage, stage_batches
+from sgdr_jax.train.stage import open_stage
+from sgdr_jax.train.stage_inputs import hyper_rows, stage_batches
 
 from ..helpers import Tiny
 

@@ -265,4 +265,4 @@ def test_the_moving_average_is_that_of_a_loop_in_float64():
 
 def test_without_a_decay_the_slots_are_the_optimizers_own():
     assert not isinstance(fresh(("head",)).opt_state, ensemble.optim.Averaged)
-    assert ensemble.optim.averaged(()) == {}
+    assert ensemble.weight_ema.averaged(()) == {}

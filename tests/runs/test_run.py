@@ -21,8 +21,10 @@ from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Constant, Plateau, Sgdr
 from sgdr_jax.train import stage as stage_module
 from sgdr_jax.train.context import prepare
-from sgdr_jax.train.loop import Score
-from sgdr_jax.train.stage import find_lr, hyper_rows, open_stage, stage_batches
+from sgdr_jax.train.find_lr import find_lr
+from sgdr_jax.train.model_selection import Score
+from sgdr_jax.train.stage import open_stage
+from sgdr_jax.train.stage_inputs import hyper_rows, stage_batches
 
 from ..helpers import Tiny, compilations
 
@@ -224,7 +226,7 @@ def test_training_from_the_cache_equals_training_without(augment, views, train_f
 def test_views_are_different_copies_that_come_round():
     stage = Stage("s", size=16, train="head", lr=0.01, schedule=Constant(2), views=2, precompute=True)
     setting, p, _ = one_stage(stage, augment=(Flip(p=0.5), Lighting(brightness=0.3)))
-    from sgdr_jax.train.context import activations
+    from sgdr_jax.train.stage_inputs import activations
 
     rows = activations(setting, p, setting.params, setting.stats, "train", 2, QUIET)
     n = len(setting.data.labels["train"])
@@ -382,7 +384,7 @@ def test_the_finders_orders_differ_and_the_first_is_that_of_training():
 
 
 def test_the_finder_tries_groups_alone_and_several_ratios():
-    from sgdr_jax.train.stage import find_lr
+    from sgdr_jax.train.find_lr import find_lr
 
     find = Find(steps=10, epochs=3, orders=1, start=1e-3, stop=10, ratio=(1, 100))
     setting, p, stage = one_stage(Stage("s", size=16, lr=find, schedule=Constant(1), bn="frozen"))

@@ -13,7 +13,8 @@ from sgdr_jax.core.errors import InputError, Preempted
 from sgdr_jax.core.state import Hyper
 from sgdr_jax.schedules import Plateau
 from sgdr_jax.schedules.plateau import Lowered
-from sgdr_jax.train.loop import LAG, Best, Leeway, Score, Standing, Work, fit
+from sgdr_jax.train.loop import LAG, Work, fit
+from sgdr_jax.train.model_selection import Best, Leeway, Score, Standing
 
 from ..helpers import seeded
 

@@ -18,7 +18,8 @@ from sgdr_jax.data.loader import rows
 from sgdr_jax.distributed.mesh import compute_dtype, devices
 from sgdr_jax.schedules import Constant, Sgdr
 from sgdr_jax.train import optim, steps
-from sgdr_jax.train.loop import Standing, Work, fit
+from sgdr_jax.train.loop import Work, fit
+from sgdr_jax.train.model_selection import Standing
 
 from ..helpers import CLASSES, GROUPS, SGD, Tiny, batch, compilations, fresh, host_state, hyper, network, on, program, same_bits, seeded
 

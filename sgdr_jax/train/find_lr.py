@@ -1,0 +1,58 @@
+"""The learning-rate finder of a stage: range tests with the stage's own update program, on copies of its state."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from ..core.console import Quiet
+from ..core.learning_rates import Find
+from ..core.optimizers import AdamW, Sgd
+from ..core.plan import StagePlan, finder_steps, ratios
+from ..core.state import Hyper, TrainState
+from . import lr_range_test
+from .context import Setting
+from .stage import StageRun
+from .stage_inputs import Fed, stage_batches
+
+
+def find_lr(setting: Setting, p: StagePlan, stage: StageRun, find: Find, ui: Quiet, group: str | None = None) -> lr_range_test.Curve:
+    """Runs the learning-rate finder for a stage on copies of its state, with the stage's own update program.
+
+    Args:
+        find: what to try; of several ratios the curve of the best is given.
+        group: raises the rate of this group alone, the others at rate 0; None raises all, at their ratio.
+
+    Raises:
+        InputError: where an order would have fewer than eight updates.
+    """
+    steps = finder_steps(find, p.steps_per_epoch, f'stage "{p.stage.name}": lr')
+    find = dataclasses.replace(find, steps=steps)
+    orders = find.orders or (6 if p.stage.precompute else 2)
+    assert isinstance(p.optimizer, Sgd | AdamW)
+    rest = [np.float32(x) for x in (p.optimizer.momentum, p.optimizer.weight_decay, setting.experiment.label_smoothing)]
+
+    def curve(ratio: float, tick: Callable[[int], None]) -> lr_range_test.Curve:
+        one = dataclasses.replace(find, ratio=ratio)
+        shares = np.array([float(g == group) for g in p.trained]) if group else np.asarray(ratios(one, p.trained))
+
+        def update(state: TrainState, lr: float, fed: Fed) -> tuple[TrainState, float]:
+            state, sums = stage.update(state, Hyper((lr * shares).astype(np.float32), *rest), fed)
+            return state, float(sums["loss"]) / max(float(sums["weight"]), 1.0)
+
+        losses = [
+            lr_range_test.sweep(update, setting.engine.devices.hold(stage.state), stage_batches(setting, p, 0, steps, order), one, tick)
+            for order in range(orders)
+        ]
+        return dataclasses.replace(lr_range_test.read_orders(losses, one), ratio=ratio)
+
+    tried = ratios_tried(find) if len(p.trained) > 1 and not group else ratios_tried(find)[:1]
+    with ui.bar(f"find lr: {p.stage.name}" + (f", {group}" if group else ""), steps * orders * len(tried)) as tick:
+        return lr_range_test.best_ratio([curve(float(ratio), tick) for ratio in tried])
+
+
+def ratios_tried(find: Find) -> tuple[float, ...]:
+    """The ratios that a finder compares; one where it is given."""
+    return find.ratio if isinstance(find.ratio, tuple) else (find.ratio,)

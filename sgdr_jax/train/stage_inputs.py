@@ -1,0 +1,137 @@
+"""What goes into the updates of a stage: batches of images or cached activations, and the numbers of every update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from ..core.console import Quiet
+from ..core.plan import StagePlan
+from ..core.rng import key_for
+from ..core.state import Hyper, Tree
+from ..core.types import Augmentation
+from ..data.load import image_digests
+from ..data.sampler import Batch, repeated, train_batches
+from ..distributed.hosts import all_hosts
+from . import activation_cache
+from .context import Setting
+
+
+def hyper_rows(setting: Setting, p: StagePlan, peaks: tuple[float, ...]) -> Hyper:
+    """The numbers of every update of a stage: lr [steps, trained groups], the others [steps].
+
+    Args:
+        peaks: rate of each trained group where the schedule is highest.
+    """
+    lr = p.scale * np.asarray(peaks)[None, :]
+    smoothing = np.full(p.steps, setting.experiment.label_smoothing)
+    return Hyper(*(np.asarray(rows, setting.engine.precision) for rows in (lr, p.momentum, p.weight_decay, smoothing)))
+
+
+class Fed(NamedTuple):
+    """A training batch on its way into an update.
+
+    Attributes:
+        batch: which examples.
+        images: theirs, on the devices; None where activations were cached.
+        size: side in pixels that the network is to see.
+        strength: of the augmentations, float32; None where they are as described (1).
+    """
+
+    batch: Batch
+    images: jax.Array | None
+    size: int
+    strength: np.float32 | None
+
+
+def strength_at(p: StagePlan, step: int) -> np.float32 | None:
+    """Strength of a stage's augmentations at an update: None (as described, 1), or a number on the way from first to last."""
+    ends = p.stage.strength
+    if ends == 1:
+        return None
+    first, last = ends if isinstance(ends, tuple) else (ends, ends)
+    return np.float32(first + (last - first) / max(p.steps - 1, 1) * step)
+
+
+def stage_batches(setting: Setting, p: StagePlan, first: int, stop: int, order: int = 0) -> Iterator[Fed]:
+    """The training batches of updates first … stop - 1 of a stage, with their images unless activations were cached.
+
+    Other orders of the images than 0, that of training, are for the learning-rate finder.
+    """
+    times = p.stage.repeats
+    batches = train_batches(
+        setting.experiment.seed,
+        p.index + (order << 16),
+        setting.data.labels["train"],
+        batch_size=p.batch_size,
+        first_step=first // times,
+        steps=-(-stop // times),
+        views=p.copies,
+        balance=setting.experiment.balance,
+        rates=setting.data.rates,
+    )
+    batches = repeated(batches, times, first) if times > 1 else batches
+    fed = ((batch, None) for batch in batches) if p.stage.precompute else setting.images["train"].batches(batches)
+    for step, (batch, images) in enumerate(fed, first):
+        yield Fed(batch, images, int(p.sizes[min(step, p.steps - 1)]), strength_at(p, step))
+
+
+def augmentations(setting: Setting, p: StagePlan) -> tuple[Augmentation, ...]:
+    """The augmentations that a stage trains with; () for none."""
+    return setting.experiment.augment if p.stage.augment else ()
+
+
+def activations(
+    setting: Setting, p: StagePlan, params: Tree, stats: Tree, split: str, copies: int, ui: Quiet, folder: Path | None = None
+) -> np.ndarray:
+    """What enters the stage's lowest trained group, for a whole split, from the cache where it is there.
+
+    Args:
+        params, stats: the network as the stage begins; only the frozen groups matter.
+        split: name of the split.
+        copies: number of augmented copies of each image; 0 for the plain images.
+        folder: see `precompute.cached`.
+
+    Returns:
+        float array [max(copies, 1) · n, ...]; row v·n + i is copy v of image i.
+    """
+    run, n = setting.engine, len(setting.images[split])
+    body = [{g: tree[g] for g in p.frozen} for tree in (params, stats)]
+    augment = augmentations(setting, p) if copies else ()
+    key = key_for(setting.experiment.seed, "augment", p.index)
+    strength = None if p.stage.strength == 1 else np.asarray(p.stage.strength, np.float32)
+
+    def rows(batch: Batch, x: jax.Array) -> jax.Array:
+        if copies:
+            pixels = run.augmented(x, run.devices.scatter(batch.draw), key, strength, augmentations=augment, size=p.size)
+        else:
+            pixels = run.plain(x, size=p.size)
+        return run.forward(*body, pixels, start=None, stop=p.start)
+
+    def compute() -> np.ndarray:
+        with ui.bar(f"activations of {split}", n * max(copies, 1)) as tick:
+            return run.map(rows, n * max(copies, 1), setting.images[split], tick)
+
+    if run.rehearsing:
+        return compute()
+    name = activation_cache.cache_key(
+        images=image_digests(setting.data, split),
+        split=split,
+        body=body,
+        model=setting.experiment.model,
+        normalisation=(run.network.mean.tolist(), run.network.std.tolist()),
+        start=p.start,
+        size=p.size,
+        dtype=run.dtype,
+        augmentations=augment,
+        views=copies,
+        draw=(setting.experiment.seed, p.index, p.stage.strength) if copies else (),
+    )
+    array, found = activation_cache.cached(name, compute, folder, all_hosts=all_hosts)
+    if found:
+        ui.say(f"  activations of {split} found in the cache ({name})")
+    return array
