@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from sgdr_jax import AdamW, Eval, Experiment, InputError, Snapshots, Stage
 from sgdr_jax.augment import side_on
 from sgdr_jax.core.console import Quiet
-from sgdr_jax.core.optimizers import Sgd
 from sgdr_jax.core.snapshots import chosen
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.evaluation import metrics, predictions
@@ -24,8 +23,7 @@ from sgdr_jax.schedules import Sgdr
 from sgdr_jax.train import batch_norm
 from sgdr_jax.train.context import prepare
 
-from .. import helpers
-from ..helpers import Tiny, batch, fresh, hyper, program, same_bits, seeded
+from ..helpers import Tiny, same_bits, seeded
 
 DATA = Synthetic(classes=3, train=40, valid=24, test=17, side=16)
 
@@ -241,28 +239,3 @@ def test_a_damaged_snapshot_is_left_out(finished, tmp_path, caplog):
     ensemble.keep(tmp_path, {"a": np.zeros(2)}, {}, {"stage": 0, "cycle": 0, "step": 1, "accuracy": 0.5, "loss": 1.0}, Snapshots(last=2))
     (next((snapshots(tmp_path) / names(tmp_path)[0]).glob("*.json"))).write_text("{}")
     assert ensemble.known(tmp_path) == {} and "left out" in caplog.text
-
-
-# ---- moving average ----
-
-
-def test_the_moving_average_is_that_of_a_loop_in_float64():
-    optimizer = Sgd(ema=0.95)
-    step, trained = program(helpers.GROUPS, helpers.GROUPS, optimizer=optimizer), helpers.GROUPS
-    state = fresh(trained, optimizer=optimizer)
-    x, labels, weight = batch()
-    mean = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params)
-    for t in range(30):
-        state, _ = step(state, hyper(0.05, 0.05, 0.05), x, labels, weight, jax.random.key(0))
-        d = min(0.95, (1 + t) / (10 + t))
-        mean = jax.tree.map(lambda a, p: d * a + (1 - d) * np.asarray(p, np.float64), mean, state.params)  # noqa: B023
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), state.opt_state.params, mean)
-    plain = fresh(trained)
-    for _ in range(30):
-        plain, _ = program(trained, trained)(plain, hyper(0.05, 0.05, 0.05), x, labels, weight, jax.random.key(0))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state.params, plain.params)
-
-
-def test_without_a_decay_the_slots_are_the_optimizers_own():
-    assert not isinstance(fresh(("head",)).opt_state, ensemble.optim.Averaged)
-    assert ensemble.weight_ema.averaged(()) == {}
