@@ -42,6 +42,7 @@ DOORS = {
     "cmaes": "sweeps/optuna_study",
     "sqlalchemy": "sweeps/shared_queue",
     "filelock": "sweeps/shared_queue",
+    "psutil": "core/machine",
     "pickle": "models/pretrained/torch_pickle",
     "tensorflow": None,
     "torch": None,
@@ -53,8 +54,9 @@ DOORS = {
 
 # What needs jax to import; everything else (configuration, plans, what reads run folders) works without it.
 NEEDS_JAX = """core/rng core/state augment/kernel augment/resampling augment/gather_free models/chain models/head models/layers models/cpu
-    models/shifts models/winograd models/blocks models/precision models/summary models/pretrained/load distributed data/loader
-    evaluation/evaluate evaluation/tta train runs recipes/domain_similarity recipes/timing report/batch_preview sweeps/runner"""
+    models/shifts models/winograd models/blocks models/precision models/summary models/pretrained/load
+    distributed/compilation_cache distributed/hosts distributed/mesh distributed/preemption data/loader evaluation/evaluate evaluation/tta
+    train runs recipes/domain_similarity recipes/timing report/batch_preview sweeps/runner"""
 HEAVY = ("jax", "flax", "orbax", "optax", "matplotlib", "tensorflow_datasets", "submitit", "yaml", "optuna", "sqlalchemy", "cmaes")
 
 

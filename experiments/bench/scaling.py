@@ -85,7 +85,7 @@ def job(model: str, count: int, batch: int, size: int, index: int | None = None,
     from sgdr_jax.train.stage_inputs import hyper_rows, stage_batches
 
     if index is not None:
-        hosts.start(address, count, index, wait=120)
+        hosts.initialize(address, count, index, wait=120)
     setting = prepare(
         Experiment(
             name="scaling",

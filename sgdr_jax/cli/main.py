@@ -177,11 +177,10 @@ def _plan(command: PlanCommand, _: str) -> None:
 def _train(command: TrainCommand, file: str) -> None:
     require(bool(command.run) or not command.resume, "--resume", True, "name the run folder with --run DIR")
     from ..distributed import hosts
-    from ..distributed.heartbeat import watching
     from ..distributed.preemption import listening
 
-    hosts.start(**vars(command.hosts))
-    with hosts.ending(), watching(), listening() as leave:
+    hosts.initialize(**vars(command.hosts))
+    with hosts.exit_together(), hosts.watch_hosts(), listening() as leave:
         _train_here(command, file, Terminal() if hosts.is_leader() else Quiet(), hosts.on_leader, leave)
 
 

@@ -12,13 +12,14 @@ import numpy as np
 from ..core.console import Quiet
 from ..core.errors import InputError
 from ..core.experiment import Experiment
+from ..core.machine import free_memory
 from ..core.types import Source
 from ..datasets.labels import counts
 from ..datasets.splits import fingerprint, take
 from . import decode as decoder
 from . import image_cache as canvases
 from .image_cache import Items, Pixels, Taken
-from .placement import Kept, free_disk, free_memory, storage
+from .placement import Kept, free_disk, storage
 
 Progress = Callable[[int, int], None]
 """Called with the numbers of images done and in all, from the thread that called `load`."""

@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..core.machine import free_memory
 from ..distributed.mesh import AXIS, Devices, split_at
 from .decode import cores
 from .image_cache import Pixels
-from .placement import free_memory
 from .sampler import Batch, share
 
 

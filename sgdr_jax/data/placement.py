@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
+from ..core.machine import free_memory
 from ..core.paths import cache_folder
 from ..core.validation import require
 
@@ -99,20 +100,3 @@ def free_disk(folder: Path) -> int:
         return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0
     except OSError:
         return 0
-
-
-def free_memory() -> int:
-    """Bytes of the host's memory that this process could still take, by the system and by the control group it is in."""
-    free = 1 << 60
-    try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(lines["MemAvailable"].split()[0]) * 1024
-        for group in Path("/proc/self/cgroup").read_text().splitlines():
-            place = Path("/sys/fs/cgroup") / group.split(":", 2)[2].lstrip("/")
-            for folder in (place, *place.parents):
-                limit = folder / "memory.max"
-                if limit.is_file() and (text := limit.read_text().strip()) != "max":
-                    free = min(free, int(text) - int((folder / "memory.current").read_text()))
-    except (OSError, ValueError, KeyError, IndexError):  # another system: its own limits will tell
-        pass
-    return max(free, 0)

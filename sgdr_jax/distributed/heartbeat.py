@@ -1,106 +1,83 @@
-"""Hosts watch each other: one that has been silent for too long ends all others with one sentence that names it.
+"""Heartbeats: each process counts up in a store that all share, and one whose count stands still for too long is taken for dead.
 
-jax's own runtime notices as much, later and with a page of its own words. Each host counts in the runtime's key-value store, which host 0
-keeps; a host whose count stands still hangs, has lost its network or is gone. Only counts that changed are compared with this host's own
-clock, so clocks may differ.
+Only changes are compared, with this process's own clock, so the clocks of different machines need not agree, and any store will do.
 """
 
 from __future__ import annotations
 
-import platform
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
-
-import jax
-
-from .hosts import end, is_leader, is_multi_host
-
-SILENCE = 20.0
-"""Seconds of silence after which a host counts as lost."""
-
-BEAT = 1.0
-"""Seconds between two signs of life."""
-
-PLACE, OVER = "sgdr_jax/alive/", "over"
 
 
-class Silence:
-    """How long each host has been silent.
+class PeerMonitor:
+    """Tracks how long each peer's heartbeat has been unchanged.
 
     Args:
-        clock: seconds since any moment.
+        clock: returns seconds since any fixed moment.
+
+    Example:
+        >>> now = 0.0
+        >>> monitor = PeerMonitor(lambda: now)
+        >>> monitor.observe({"a": 0, "b": 0})
+        >>> now = 9.0
+        >>> monitor.observe({"a": 1, "b": 0})
+        >>> monitor.silent(5.0)
+        ['b']
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._heard, self._answered = clock, dict[str, tuple[str, float]](), clock()
+        self._clock, self._beats, self._observed = clock, dict[str, tuple[object, float]](), clock()
 
-    def hear(self, signs: list[tuple[str, str]]) -> None:
-        """Takes what the store holds: (host, its latest sign of life), of all that ever gave one."""
-        self._answered = now = self._clock()
-        for host, sign in signs:
-            if host not in self._heard or self._heard[host][0] != sign:
-                self._heard[host] = (sign, now)
+    def observe(self, beats: Mapping[str, object]) -> None:
+        """Records the latest heartbeat of each peer; peers not in `beats` keep theirs."""
+        self._observed = now = self._clock()
+        for peer, beat in beats.items():
+            if peer not in self._beats or self._beats[peer][0] != beat:
+                self._beats[peer] = (beat, now)
 
-    def lost(self, limit: float) -> str:
-        """The host that has been silent for longer than so many seconds, as a sentence names it, or "".
-
-        While the store itself does not answer, no other host can be judged: then it is host 0, which keeps it.
-        """
+    def silent(self, limit: float) -> list[str]:
+        """Returns the peers whose heartbeat has been unchanged for more than `limit` seconds, in order."""
         now = self._clock()
-        if now - self._answered > limit:
-            return "host 0"
-        for host, (sign, since) in sorted(self._heard.items()):
-            name = sign.partition(" ")[2]
-            if name != OVER and now - since > limit:
-                return f"host {host} ({name})"
-        return ""
+        return sorted(peer for peer, (_, since) in self._beats.items() if now - since > limit)
+
+    def last(self, peer: str) -> object:
+        """Returns the latest heartbeat of a peer."""
+        return self._beats[peer][0]
+
+    def stale(self, limit: float) -> bool:
+        """Whether the last observation is more than `limit` seconds old: the store does not answer, and no peer can be judged."""
+        return self._clock() - self._observed > limit
 
 
 @contextmanager
-def watching(limit: float = SILENCE) -> Iterator[None]:
-    """Watches the other hosts while the block runs, and is watched by them; ends this process when one is silent for too long."""
-    if not is_multi_host():
-        yield
-        return
-    silence, stop, store = Silence(), threading.Event(), _store()
-    name = platform.node()
+def repeating(
+    action: Callable[[int], object], seconds: float, *, last: Callable[[], object] | None = None, timeout: float | None = None
+) -> Iterator[None]:
+    """Calls `action(count)` from a thread while the block runs, with 0, 1, 2, …
 
-    def beat() -> None:
+    Args:
+        action: must not raise.
+        seconds: between two calls.
+        last: called once from the same thread when the block ends.
+        timeout: seconds to wait for the thread at the end of the block; None for as long as it takes.
+    """
+    stop = threading.Event()
+
+    def run() -> None:
         count = 0
-        while True:
-            over = stop.is_set()
-            try:
-                store.key_value_set(f"{PLACE}{jax.process_index()}", f"{count} {OVER if over else name}", allow_overwrite=True)
-                silence.hear([(key.removeprefix(PLACE), sign) for key, sign in store.key_value_dir_get(PLACE)])
-            except jax.errors.JaxRuntimeError:
-                pass  # the store does not answer: `silence` counts that
-            if over:
-                return
+        while not stop.is_set():
+            action(count)
             count += 1
-            stop.wait(BEAT)
+            stop.wait(seconds)
+        if last:
+            last()
 
-    def judge() -> None:
-        while not stop.wait(BEAT):
-            if who := silence.lost(limit):
-                if is_leader():
-                    time.sleep(3 * BEAT)  # who loses host 0 is ended by jax at once, so the others get to say theirs first
-                end(f"{who} has been silent for {limit:g} s: it hangs or is cut off; look there, and go on with --resume")
-
-    threads = [threading.Thread(target=work, name=work.__name__, daemon=True) for work in (beat, judge)]
-    for thread in threads:
-        thread.start()
+    thread = threading.Thread(target=run, name="heartbeat", daemon=True)
+    thread.start()
     try:
         yield
     finally:
         stop.set()
-        threads[0].join(2 * BEAT)
-
-
-def _store() -> Any:
-    """The key-value store of jax's runtime, for which it has no public name; Orbax uses it in this way too."""
-    from jax._src import distributed
-
-    return distributed.global_state.client
+        thread.join(timeout)

@@ -1,8 +1,8 @@
-"""Several hosts as one run: find each other, agree before each step, and end together. JAX's own runtime distributes the work.
+"""Several hosts as one run: find each other, agree before each step, watch each other, and end together.
 
-Every host runs the same program on arrays of which it holds a part. Host 0 is the leader: it alone writes logs, checkpoints and pictures,
-and broadcasts what it reads. Work that may fail on a single host goes through `run_on_all_hosts`, so that every host learns of the failure
-and none waits for one that has ended. With a single process every function here is a plain call.
+JAX's own runtime distributes the work. Every host runs the same program on arrays of which it holds a part. Host 0 is the leader: it alone
+writes logs, checkpoints and pictures, and broadcasts what it reads. Work that may fail on a single host goes through `run_on_all_hosts`, so
+that every host learns of the failure and none waits for one that has ended. With a single process every function here is a plain call.
 """
 
 from __future__ import annotations
@@ -23,13 +23,22 @@ import jax
 import numpy as np
 
 from ..core.errors import InputError, Preempted
+from .heartbeat import PeerMonitor, repeating
 
-HEARTBEAT = 60
-"""Seconds without a sign of life after which jax ends all other hosts; where `watch` watches, it is sooner and says why."""
+JAX_TIMEOUT = 60
+"""Seconds without a heartbeat after which jax itself ends all other hosts; `watch_hosts` is faster and names the host."""
+
+SILENCE_LIMIT = 20.0
+"""Seconds without a heartbeat after which `watch_hosts` counts a host as lost."""
+
+BEAT_SECONDS = 1.0
+"""Seconds between two heartbeats."""
+
+_BEATS, _FINISHED = "sgdr_jax/alive/", "over"
 
 
 def detect_cluster(environment: dict[str, str] | None = None) -> str:
-    """The cluster that this process was started by as one of several, or "" for none; how many and where, jax finds out.
+    """Returns the name of the cluster that started this process as one of several, or "" for none; jax reads the details itself.
 
     >>> detect_cluster({"SLURM_STEP_NODELIST": "n1", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"})
     'Slurm'
@@ -44,7 +53,7 @@ def detect_cluster(environment: dict[str, str] | None = None) -> str:
     return "Kubernetes" if "KUBERNETES_SERVICE_HOST" in env and "JOB_COMPLETION_INDEX" in env else ""
 
 
-def start(
+def initialize(
     coordinator: str | None = None,
     count: int | None = None,
     index: int | None = None,
@@ -53,31 +62,31 @@ def start(
     wait: int = 45,
     detect: bool = True,
 ) -> None:
-    """Joins the other processes of a run, before jax is used for anything else; does nothing where there are none.
+    """Joins the other processes of a run, before jax is used for anything else; does nothing for a single process.
 
     Args:
-        coordinator: HOST:PORT of host 0; None to find a cluster.
+        coordinator: HOST:PORT of host 0; None to detect a cluster.
         count, index: number of processes, and of this one from 0; with a coordinator.
-        cluster: which tells the hosts, where `detect_cluster` does not see it: jax asks the metadata server of a TPU slice.
-        wait: seconds for all to come together; then the process ends.
-        detect: whether to look for a cluster where no coordinator is named.
+        cluster: name of a cluster that `detect_cluster` cannot see: jax asks the metadata server of a TPU slice.
+        wait: seconds for all to join; then the process ends.
+        detect: whether to look for a cluster where no coordinator is given.
 
     Raises:
-        InputError: when they cannot come together, or do not have equally many devices.
+        InputError: when they cannot join, or do not have equally many devices.
     """
-    found = (cluster or (detect_cluster() if detect else "")) if coordinator is None else ""
-    if (coordinator is None and not found) or count == 1:
+    cluster = (cluster or (detect_cluster() if detect else "")) if coordinator is None else ""
+    if (coordinator is None and not cluster) or count == 1:
         return
-    named: dict[str, Any] = {"coordinator_address": coordinator, "num_processes": count, "process_id": index} if coordinator else {}
-    where = f"at {coordinator}" if coordinator else f"as {found} tells"
+    addresses: dict[str, Any] = {"coordinator_address": coordinator, "num_processes": count, "process_id": index} if coordinator else {}
+    where = f"at {coordinator}" if coordinator else f"through {cluster}"
     why = f"the hosts did not come together {where} within {wait} s; check the coordinator's address, and that all were started"
-    # jax's own timeout ends the process with a dump of its stack, so the sentence comes before it.
-    timer = threading.Timer(wait, end, (why,))
+    # jax's own timeout ends the process with a dump of its stack, so this one comes before it.
+    timer = threading.Timer(wait, exit_now, (why,))
     timer.daemon = True
     timer.start()
-    limits: dict[str, Any] = {"initialization_timeout": wait + 60, "heartbeat_timeout_seconds": HEARTBEAT, "shutdown_timeout_seconds": 10}
+    limits: dict[str, Any] = {"initialization_timeout": wait + 60, "heartbeat_timeout_seconds": JAX_TIMEOUT, "shutdown_timeout_seconds": 10}
     try:
-        jax.distributed.initialize(**named, **limits)
+        jax.distributed.initialize(**addresses, **limits)
     except (RuntimeError, ValueError) as error:
         raise InputError(f"{why} ({str(error).splitlines()[0][:200]})") from error
     finally:
@@ -87,16 +96,16 @@ def start(
         raise InputError(f"the hosts have {', '.join(map(str, counts))} devices; give all of them the same number")
 
 
-def end(why: str, code: int = 2) -> None:
-    """Ends this process at once with one line. An orderly end would wait for other hosts, which may be waiting for this one."""
+def exit_now(why: str, code: int = 2) -> None:
+    """Ends this process at once with one line. An orderly exit would wait for other hosts, which may be waiting for this one."""
     print(f"error: {why}" if code == 2 else why, file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(code)
 
 
 @contextlib.contextmanager
-def ending() -> Iterator[None]:
-    """Ends all hosts when one cannot go on: each with one line, none waiting for the others."""
+def exit_together() -> Iterator[None]:
+    """Ends all hosts when one of them fails: each with one line, none waiting for the others."""
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
@@ -104,22 +113,22 @@ def ending() -> Iterator[None]:
             raise
         code = error.code if isinstance(error, Preempted) else 2
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if lost(error):
-            why = f"another host is gone, and its log says why; go on with --resume ({why[:150]})"
+        if is_peer_failure(error):
+            why = f"another host is gone, see its log; then continue with --resume ({why[:150]})"
         elif not isinstance(error, InputError | KeyboardInterrupt | OSError | Preempted):
             traceback.print_exc()
         if is_leader():
-            time.sleep(1)  # who loses host 0 is ended by jax at once, so the others get to say theirs first
-        end(why, code)
+            time.sleep(1)  # jax ends the other hosts as soon as host 0 is gone; this lets them print their own reason first
+        exit_now(why, code)
 
 
-def lost(error: BaseException) -> bool:
-    """Whether an error of jax says that what another host was to send did not come.
+def is_peer_failure(error: BaseException) -> bool:
+    """Whether an error of jax means that data from another host did not arrive.
 
-    >>> lost(ValueError("UNKNOWN: Gloo AllGather failed"))
+    >>> is_peer_failure(ValueError("UNKNOWN: Gloo AllGather failed"))
     True
     """
-    # Reading an array whose computation failed raises the status of that as a ValueError.
+    # Reading an array whose computation failed raises the status of the computation as a ValueError.
     read = type(error) is ValueError and re.match("(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED): ", str(error))
     return bool(read) or isinstance(error, jax.errors.JaxRuntimeError)
 
@@ -130,12 +139,12 @@ def is_multi_host() -> bool:
 
 
 def is_leader() -> bool:
-    """Whether this process is host 0, which keeps logs, checkpoints and pictures."""
+    """Whether this process is host 0, which writes logs, checkpoints and pictures."""
     return jax.process_index() == 0
 
 
 def gather(value: Any) -> list[Any]:
-    """The JSON values of all hosts, in order of their numbers; all must ask."""
+    """Returns the JSON values of all hosts, in the order of their indices; every host must call it."""
     if not is_multi_host():
         return [value]
     from jax.experimental import multihost_utils
@@ -149,32 +158,32 @@ def gather(value: Any) -> list[Any]:
 
 
 def run_on_all_hosts[T](work: Callable[[], T]) -> T:
-    """`work()` on every host. What one refuses all refuse: raises InputError with the first host's reason."""
+    """Calls `work()` on every host. When it fails on one, raises InputError on all, with the first failing host's reason."""
     if not is_multi_host():
         return work()
-    result, refused = None, None
+    results, reason = list[T](), None
     try:
-        result = work()
+        results.append(work())
     except (InputError, OSError) as error:
-        refused = f"{error}" if isinstance(error, InputError) else f"{error.strerror}: {error.filename}"
-    reasons = gather([platform.node(), refused])
-    bad = [(i, name, reason) for i, (name, reason) in enumerate(reasons) if reason is not None]
-    if bad:
-        i, name, reason = bad[0]
-        raise InputError(reason if len(bad) == len(reasons) else f"host {i} ({name}): {reason}")
-    return result  # pyright: ignore[reportReturnType]
+        reason = f"{error}" if isinstance(error, InputError) else f"{error.strerror}: {error.filename}"
+    reasons = gather([platform.node(), reason])
+    failures = [(i, name, reason) for i, (name, reason) in enumerate(reasons) if reason is not None]
+    if failures:
+        i, name, reason = failures[0]
+        raise InputError(reason if len(failures) == len(reasons) else f"host {i} ({name}): {reason}")
+    return results[0]
 
 
 def on_leader[T](work: Callable[[], T]) -> T:
-    """What `work()` gives on host 0, as JSON data, on every host; raises InputError on all where it does."""
+    """Calls `work()` on host 0 and returns its result, JSON data, on every host; raises InputError on all where it does."""
     if not is_multi_host():
         return work()
     return gather(run_on_all_hosts(lambda: work() if is_leader() else None))[0]
 
 
-def all_hosts(fact: bool) -> bool:
-    """Whether something is so on every host."""
-    return all(gather(bool(fact)))
+def all_hosts(condition: bool) -> bool:
+    """Whether a condition holds on every host."""
+    return all(gather(bool(condition)))
 
 
 def require_same(what: str, value: Any) -> None:
@@ -190,10 +199,53 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def broadcast(tree: Any) -> Any:
-    """The host arrays of host 0 on every host; the others give arrays of the same shapes."""
+def broadcast[T](tree: T) -> T:
+    """Returns the host arrays of host 0 on every host; the others pass arrays of the same shapes."""
     if not is_multi_host():
         return tree
     from jax.experimental import multihost_utils
 
     return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
+
+
+@contextlib.contextmanager
+def watch_hosts(limit: float = SILENCE_LIMIT) -> Iterator[None]:
+    """Exchanges heartbeats with the other hosts while the block runs; ends this process when one of them stops for over `limit` seconds.
+
+    The heartbeats are in the key-value store of jax's runtime, which host 0 keeps. A host whose count stands still hangs, has lost its
+    network or is gone; jax notices as much, but later and without naming the host.
+    """
+    if not is_multi_host():
+        yield
+        return
+    from jax._src import distributed  # jax has no public name for the store; Orbax uses it in this way too
+
+    store: Any = distributed.global_state.client
+    monitor, name, own = PeerMonitor(), platform.node(), f"{_BEATS}{jax.process_index()}"
+
+    def beat(count: int) -> None:
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # the store does not answer: `lost_host` judges that
+            store.key_value_set(own, f"{count} {name}", allow_overwrite=True)
+            monitor.observe({key.removeprefix(_BEATS): beat for key, beat in store.key_value_dir_get(_BEATS)})
+
+    def finish() -> None:
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            store.key_value_set(own, _FINISHED, allow_overwrite=True)
+
+    def judge(_: int) -> None:
+        if host := lost_host(monitor, limit):
+            if is_leader():
+                time.sleep(3 * BEAT_SECONDS)  # as in `exit_together`
+            exit_now(f"{host} has been silent for {limit:g} s: it hangs or is cut off; check it, then continue with --resume")
+
+    # In threads of their own: while the store does not answer, `beat` may block.
+    with repeating(judge, BEAT_SECONDS, timeout=0), repeating(beat, BEAT_SECONDS, last=finish, timeout=2 * BEAT_SECONDS):
+        yield
+
+
+def lost_host(monitor: PeerMonitor, limit: float) -> str:
+    """Returns the host that has been silent for over `limit` seconds, as "host 1 (name)", or "". Hosts that have finished may be silent."""
+    if monitor.stale(limit):
+        return "host 0"  # which keeps the store
+    silent = ((host, str(monitor.last(host))) for host in monitor.silent(limit))
+    return next((f"host {host} ({beat.partition(' ')[2]})" for host, beat in silent if beat != _FINISHED), "")

@@ -20,8 +20,6 @@ import os
 import platform
 import re
 import secrets
-import sys
-import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -31,7 +29,9 @@ from typing import Any, Self
 from filelock import FileLock
 
 from ..core.errors import InputError, without_password
+from ..core.machine import file_system, process_exists
 from ..core.validation import require
+from ..distributed.heartbeat import PeerMonitor, repeating
 from .spec import SweepRun
 
 _log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Store:
         self.storage, self._study, self._folder, self._grace = storage, study, folder, grace
         self._free: dict[str, int] = {}  # hash of a run to its open try, as far as is known
         self._held: dict[str, int] = {}
-        self._seen: dict[str, tuple[int, float]] = {}  # worker to its count, and when that was first seen
+        self._monitor = PeerMonitor()
         self._busy = False
 
     # ---- what a worker does ----
@@ -166,41 +166,30 @@ class Store:
     # ---- life signs ----
 
     def gone(self, workers: Collection[str]) -> set[str]:
-        """Those of the workers that have stood still for too long, or whose processes this one would see and does not."""
-        counts, now = self.storage.get_study_user_attrs(self._study), time.monotonic()
-        for worker in workers:
-            count = counts.get(f"beat {worker}", -1)
-            if worker not in self._seen or self._seen[worker][0] != count:
-                self._seen[worker] = (count, now)
-        return {worker for worker in workers if now - self._seen[worker][1] > self._grace or _ended(worker)}
+        """Returns those of the workers whose heartbeat has stopped for longer than the grace period, or whose local process has ended."""
+        counts = self.storage.get_study_user_attrs(self._study)
+        self._monitor.observe({worker: counts.get(f"beat {worker}", -1) for worker in workers})
+        silent = self._monitor.silent(self._grace)
+        return {worker for worker in workers if worker in silent or _ended(worker)}
 
     @contextmanager
     def alive(self) -> Iterator[Self]:
-        """Gives signs of life while the block runs; then gives back what is still held, and closes the store."""
-        over = threading.Event()
-        thread = threading.Thread(target=self._beat, args=(over,), name="signs of life", daemon=True)
-        thread.start()
+        """Sends heartbeats while the block runs; then releases the runs that are still held and closes the store."""
         try:
-            yield self
+            with repeating(self._beat, self._grace / 6):
+                yield self
         finally:
-            over.set()
-            thread.join()
             for trial in self._held.values():
                 self._set(trial, "FAIL")
             self._held.clear()
             if hasattr(self.storage, "engine"):
                 self.storage.engine.dispose()
 
-    def _beat(self, over: threading.Event) -> None:
-        count = 0
-        while True:
-            try:
-                self.storage.set_study_user_attr(self._study, f"beat {self.worker}", count)
-            except Exception as error:  # a database that is gone for a moment must not end a run of hours
-                _log.warning("the store cannot be written (%s); trying again", " ".join(str(error).split())[:200])
-            count += 1
-            if over.wait(self._grace / 6):
-                return
+    def _beat(self, count: int) -> None:
+        try:
+            self.storage.set_study_user_attr(self._study, f"beat {self.worker}", count)
+        except Exception as error:  # a database that is gone for a moment must not end a run of hours
+            _log.warning("the store cannot be written (%s); trying again", " ".join(str(error).split())[:200])
 
 
 def _surroundings() -> str:
@@ -212,17 +201,9 @@ def _surroundings() -> str:
 
 
 def _ended(worker: str) -> bool:
-    """Whether a worker was a process that this one would see, and is none any more."""
+    """Whether a worker was a process of this machine that has ended."""
     words = worker.split()
-    if len(words) != 4 or words[2] != _surroundings() or sys.platform == "win32":
-        return False
-    try:
-        os.kill(int(words[1]), 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, ValueError):
-        pass
-    return False
+    return len(words) == 4 and words[2] == _surroundings() and words[1].isdecimal() and not process_exists(int(words[1]))
 
 
 # ---- opening ----
@@ -275,21 +256,10 @@ NETWORKED = re.compile(r"nfs|cifs|smb|lustre|gpfs|beegfs|afs|ceph|gluster|panfs|
 """File systems that several machines may have mounted, by the beginnings of their names."""
 
 
-def file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
-    """What kind of file system a path is on, such as "nfs4"; "" where the machine does not tell (elsewhere than on Linux)."""
-    path, found = path.absolute().resolve(), ("", "")
-    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines() if mounts.exists() else ():
-        left, _, right = line.partition(" - ")
-        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), left.split()[4])
-        if path.is_relative_to(point) and len(point) >= len(found[0]):  # of several on one point the last is seen
-            found = (point, right.split()[0])
-    return found[1]
-
-
-def check_disk(where: str, mounts: Path = Path("/proc/self/mountinfo")) -> None:
+def check_disk(where: str) -> None:
     """Raises InputError for a SQLite file on a disk of the network, where its locks cannot be relied on. Source: SQLite's FAQ."""
     where = address(where)
-    kind = file_system(Path(where.removeprefix("sqlite:///")), mounts) if where.startswith("sqlite:///") else ""
+    kind = file_system(Path(where.removeprefix("sqlite:///"))) if where.startswith("sqlite:///") else ""
     if NETWORKED.match(kind):
         journal = Path(where.removeprefix("sqlite:///")).with_suffix(".journal")
         raise InputError(f"--store {where} is SQLite on {kind}, which does not lock; use --store {journal}, or the URL of a database")

@@ -24,7 +24,7 @@ from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.core.serialization import config_hash
 from sgdr_jax.distributed import hosts
-from sgdr_jax.distributed.heartbeat import Silence
+from sgdr_jax.distributed.heartbeat import PeerMonitor
 
 from ..helpers import experiment
 
@@ -99,8 +99,8 @@ def summary(run: Path) -> Any:
 
 DYING = """
 import os
-from sgdr_jax import recipe
-real = recipe.open_stage
+from sgdr_jax.runs import run
+real = run.open_stage
 def open_stage(*args):
     stage, done = real(*args), [0]
     def update(*words):
@@ -109,7 +109,7 @@ def open_stage(*args):
             os._exit(1)
         return stage.updates(*words)
     return stage._replace(updates=update)
-recipe.open_stage = open_stage
+run.open_stage = open_stage
 """
 
 
@@ -203,7 +203,7 @@ def test_the_death_of_a_host_ends_the_other_soon(file: Path, tmp_path: Path) -> 
     began = time.monotonic()
     text, _ = ours.communicate(timeout=60)
     other.communicate()
-    assert ours.returncode == 2 and "error: another host is gone, and its log says why; go on with --resume" in text
+    assert ours.returncode == 2 and "error: another host is gone, see its log; then continue with --resume" in text
     assert time.monotonic() - began < 10
 
 
@@ -226,21 +226,20 @@ def test_a_host_that_hangs_ends_the_other_with_its_name(file: Path, tmp_path: Pa
     who = "host 0" if frozen == 0 else rf"host 1 \({re.escape(platform.node())}\)"
     assert both[1 - frozen].returncode == 2, text
     assert re.search(
-        rf"^error: {who} has been silent for 20 s: it hangs or is cut off; look there, and go on with --resume$", text, re.M
+        rf"^error: {who} has been silent for 20 s: it hangs or is cut off; check it, then continue with --resume$", text, re.M
     ), text
     assert text.rstrip().endswith("--resume") and 19 < seconds < 40
 
 
-def test_silence_is_of_those_whose_sign_of_life_stands_still() -> None:
-    now = [0.0]
-    silence = Silence(lambda: now[0])
-    for second in range(40):
-        now[0] = float(second)
-        signs = [("0", f"{second} a"), ("1", f"{min(second, 10)} b"), ("2", "3 over" if second > 2 else f"{second} c")]
-        silence.hear(signs if second > 5 else signs[:1])
-        assert silence.lost(20) == ("host 1 (b)" if second > 30 else "")  # who has ended in order may be silent
-    now[0] = 60.0
-    assert silence.lost(20) == "host 0"  # the store is with it
+def test_the_lost_host_is_named() -> None:
+    now = 0
+    monitor = PeerMonitor(lambda: now)
+    for now in range(40):
+        beats = {"0": f"{now} a", "1": f"{min(now, 10)} b", "2": "over" if now > 2 else f"{now} c"}
+        monitor.observe(beats if now > 5 else {"0": beats["0"]})
+        assert hosts.lost_host(monitor, 20) == ("host 1 (b)" if now > 30 else "")  # a host that has finished may be silent
+    now = 60
+    assert hosts.lost_host(monitor, 20) == "host 0"  # which keeps the store
 
 
 @pytest.mark.slow
@@ -306,9 +305,9 @@ def test_hosts_that_contradict_themselves_are_refused(fields: dict[str, Any], me
 def test_a_cluster_that_is_named_is_asked_for_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda **words: asked.append(words))
-    hosts.start()
+    hosts.initialize()
     assert not asked
-    hosts.start(**vars(Hosts(cluster="TPU")))
+    hosts.initialize(**vars(Hosts(cluster="TPU")))
     assert len(asked) == 1 and not {"coordinator_address", "num_processes", "process_id"} & asked[0].keys()
 
 
@@ -323,7 +322,7 @@ def test_a_cluster_that_is_named_is_asked_for_everything(monkeypatch: pytest.Mon
     ],
 )
 def test_a_lost_host_is_known_by_the_error(error: Exception, so: bool) -> None:
-    assert hosts.lost(error) == so
+    assert hosts.is_peer_failure(error) == so
 
 
 def test_alone_everything_is_a_plain_call() -> None:
