@@ -1,16 +1,22 @@
-"""sgdr_jax: the classic fine-tuning recipe for image classifiers, compiled with JAX.
+"""Fine-tuning recipe for image classifiers (layer groups, learning-rate finder, SGDR, TTA), compiled with JAX.
 
-The names here are what experiment files need; none of them imports jax.
+The names below are what experiment files need. Each is imported at its first use, and jax only by what computes.
 """
 
-from .core.errors import InputError
-from .core.experiment import Eval, Experiment, Parallel, Snapshots, Stage
-from .core.learning_rates import Decay, Find, Spread
-from .core.optimizers import AdamW, Lamb, Muon, Sgd
-from .core.plan import plan
-from .recipes.lesson2 import fine_tune, lesson2
-from .sweeps.search_space import Halving, Integer, LogUniform, Median, OneOf, Search, Uniform
-from .sweeps.spec import Sweep, arms, chain, grid, zipped
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import augment, datasets, models, schedules, sweeps
+    from .cli.experiment_file import load_experiment
+    from .core.errors import InputError
+    from .core.experiment import Eval, Experiment, Parallel, Stage
+    from .core.learning_rates import Decay, Find, Spread
+    from .core.optimizers import AdamW, Lamb, Muon, Sgd
+    from .core.snapshots import Snapshots
+    from .recipes.lesson2 import fine_tune, lesson2
+    from .runs.run import run
+    from .schedules import Sgdr
 
 __all__ = [
     "AdamW",
@@ -18,28 +24,50 @@ __all__ = [
     "Eval",
     "Experiment",
     "Find",
-    "Halving",
     "InputError",
-    "Integer",
     "Lamb",
-    "LogUniform",
-    "Median",
     "Muon",
-    "OneOf",
     "Parallel",
-    "Search",
     "Sgd",
+    "Sgdr",
     "Snapshots",
     "Spread",
     "Stage",
-    "Sweep",
-    "Uniform",
-    "arms",
-    "chain",
+    "augment",
+    "datasets",
     "fine_tune",
-    "grid",
     "lesson2",
-    "plan",
-    "zipped",
+    "load_experiment",
+    "models",
+    "run",
+    "schedules",
+    "sweeps",
 ]
 __version__ = "0.1.0"
+
+_MODULES = {
+    "core.errors": "InputError",
+    "core.experiment": "Eval Experiment Parallel Stage",
+    "core.learning_rates": "Decay Find Spread",
+    "core.optimizers": "AdamW Lamb Muon Sgd",
+    "core.snapshots": "Snapshots",
+    "schedules": "Sgdr",
+    "recipes.lesson2": "fine_tune lesson2",
+    "runs.run": "run",
+    "cli.experiment_file": "load_experiment",
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name or a room at its first use."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOME.get(name)
+    value = getattr(import_module(f".{home}", __name__), name) if home else import_module(f".{name}", __name__)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -135,7 +135,8 @@ def test_nothing_runs_code_that_it_is_given(name: str) -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert called not in ("eval", "exec", "compile", "__import__"), f"{name}.py line {node.lineno} calls {called}"
         if called in ("import_module", "spec_from_file_location", "exec_module", "run_path"):
-            assert name == "cli/experiment_file", f"{name}.py line {node.lineno} calls {called}: only cli/experiment_file does"
+            ok = name == "cli/experiment_file" or (name, called) == ("__init__", "import_module")
+            assert ok, f"{name}.py line {node.lineno} calls {called}: only cli/experiment_file and the facade do"
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
             assert isinstance(node.value, ast.Constant) and node.value.value is False, f"{name}.py reads pickles"
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from sgdr_jax.cli.experiment_file import load, load_sweep
+from sgdr_jax.cli.experiment_file import load_experiment, load_sweep
 from sgdr_jax.core.console import Quiet
 from sgdr_jax.core.learning_rates import Find
 from sgdr_jax.core.plan import as_csv, plan
@@ -27,7 +27,7 @@ FILES = sorted((Path(__file__).parent.parent / "experiments").glob("*.py"))
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_it_plans_and_survives_json(file):
-    experiment = load(file)
+    experiment = load_experiment(file)
     again = from_json(json.loads(json.dumps(to_json(experiment))))
     assert again == experiment and config_hash(again) == config_hash(experiment)
     made = plan(experiment, 1000)
@@ -69,13 +69,13 @@ SHAPES = {
     "imagenet": (1000, 48, 3, False),
     "fashion_mnist": (10, 28, 1, False),
 }
-MODELS = {type(load(file).model): file for file in reversed(FILES)}
+MODELS = {type(load_experiment(file).model): file for file in reversed(FILES)}
 """Each kind of model, and the first file that has it: that one is tried with it, the others with the tiny network."""
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_its_last_stage_takes_two_updates(file):
-    experiment = load(file)
+    experiment = load_experiment(file)
     classes, side, channels, several = SHAPES.get(file.stem, (5, 36, 3, False))
     last = dataclasses.replace(experiment.stages[-1], size=32, batch_size=8)
     if isinstance(last.lr, Find):  # a stand-in of few images has few updates in an epoch

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sgdr_jax.cli.experiment_file import load
+from sgdr_jax import load_experiment
 from sgdr_jax.core.types import Dataset, Source
 from sgdr_jax.datasets import FashionMnist
 from sgdr_jax.datasets.splits import examples_of, make_source, ranks
-from sgdr_jax.sweeps import Sweep, arms
-from sgdr_jax.sweeps.spec import changed
+from sgdr_jax.sweeps import Sweep, arms, changed
 
-base = load(Path(__file__).with_name("base.py"))
+base = load_experiment(Path(__file__).with_name("base.py"))
 
 
 @dataclass(frozen=True)

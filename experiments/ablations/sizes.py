@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from sgdr_jax.cli.experiment_file import load
+from sgdr_jax import load_experiment
 from sgdr_jax.sweeps import Sweep, arms
 
-base = load(Path(__file__).with_name("base.py"))
+base = load_experiment(Path(__file__).with_name("base.py"))
 
 sweep = Sweep(
     "sizes",

@@ -6,13 +6,11 @@ images; the figures are for the same seeds, so only what is made of a training d
 
 from pathlib import Path
 
-from sgdr_jax import AdamW, Snapshots
-from sgdr_jax.cli.experiment_file import load
+from sgdr_jax import AdamW, Snapshots, load_experiment
 from sgdr_jax.schedules import Sgdr
-from sgdr_jax.sweeps import Sweep
-from sgdr_jax.sweeps.spec import changed
+from sgdr_jax.sweeps import Sweep, changed
 
-base = load(Path(__file__).with_name("base.py"))
+base = load_experiment(Path(__file__).with_name("base.py"))
 
 sweep = Sweep(
     "snapshots",

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from sgdr_jax.cli.experiment_file import load
+from sgdr_jax import load_experiment
 from sgdr_jax.schedules import Sgdr
-from sgdr_jax.sweeps import Sweep, arms
-from sgdr_jax.sweeps.spec import changed
+from sgdr_jax.sweeps import Sweep, arms, changed
 
-base = load(Path(__file__).with_name("base.py"))
+base = load_experiment(Path(__file__).with_name("base.py"))
 
 sweep = Sweep(
     "tta",

@@ -14,7 +14,7 @@ from typing import Any
 
 import harness
 
-from sgdr_jax.cli.experiment_file import load
+from sgdr_jax.cli.experiment_file import load_experiment
 from sgdr_jax.core.experiment import Experiment
 
 EXPERIMENT = Path(__file__).resolve().parent.parent / "folder.py"
@@ -23,7 +23,7 @@ CS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
 
 def experiment(folder: Path, size: int, seed: int) -> Experiment:
     """experiments/folder.py on a folder, at a size; the seed decides everything random, the images held out too."""
-    base = load(EXPERIMENT)
+    base = load_experiment(EXPERIMENT)
     stages = tuple(dataclasses.replace(stage, size=size) for stage in base.stages)
     data = dataclasses.replace(base.data, root=str(folder), seed=seed)  # pyright: ignore[reportCallIssue]
     return dataclasses.replace(base, data=data, stages=stages, seed=seed)

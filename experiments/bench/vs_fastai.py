@@ -29,9 +29,9 @@ def export(path: Path) -> None:
     """Writes the experiment's own images for fastai: training and validation part together, and the test images."""
     import numpy as np
 
-    from sgdr_jax.cli.experiment_file import load
+    from sgdr_jax.cli.experiment_file import load_experiment
 
-    source = load(EXPERIMENT).data.open()
+    source = load_experiment(EXPERIMENT).data.open()
     together = {kind: np.concatenate([getattr(source, kind)[split] for split in ("train", "valid")]) for kind in ("items", "labels")}
     np.savez(path, x_train=together["items"], y_train=together["labels"], x_test=source.items["test"], y_test=source.labels["test"])
 

@@ -14,7 +14,7 @@ from ..core.validation import require
 from ..sweeps.spec import Sweep
 
 
-def load(path: str | Path) -> Experiment:
+def load_experiment(path: str | Path) -> Experiment:
     """Runs the file and returns its `experiment`. Raises InputError when the file is missing, fails, or defines none."""
     return _defined(path, "experiment", Experiment)
 

@@ -107,7 +107,7 @@ def _dispatch(argv: list[str]) -> None:
                 return
             raise InputError(f"sgdr-jax {name} needs an experiment file first: sgdr-jax {name} FILE [options]")
         kind = WITH_EXPERIMENT[name]
-        base = experiment_file.load_sweep(rest[0]).base if name == "sweep" else experiment_file.load(rest[0])
+        base = experiment_file.load_sweep(rest[0]).base if name == "sweep" else experiment_file.load_experiment(rest[0])
         slurm, others = take_slurm(rest[1:]) if name == "sweep" else (None, rest[1:])
         experiment, words = take_rates(base, others)
         command = parse(kind, words, f"sgdr-jax {name} {rest[0]}", kind(experiment=experiment))
@@ -382,4 +382,4 @@ def _check_output(path: Path | None) -> None:
 def _load_classes(file: Path | None) -> None:
     """Runs an experiment file for the classes that it defines, so that its run folders can be read."""
     if file is not None:
-        experiment_file.load(file)
+        experiment_file.load_experiment(file)

@@ -108,8 +108,8 @@ def _one_line(framed: str) -> str:
 
 
 def train(file: str, words: list[str], prog: str) -> TrainCommand:
-    """What `sgdr-jax train FILE WORDS…` says. Raises InputError as `parse` and `experiment_file.load`."""
-    experiment, rest = take_rates(experiment_file.load(file), words)
+    """What `sgdr-jax train FILE WORDS…` says. Raises InputError as `parse` and `experiment_file.load_experiment`."""
+    experiment, rest = take_rates(experiment_file.load_experiment(file), words)
     return parse(TrainCommand, rest, prog, TrainCommand(experiment=experiment))
 
 

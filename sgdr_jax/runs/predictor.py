@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import augment, datasets, models, schedules  # noqa: F401  # from_json finds types that are imported
 from ..core.console import Quiet
 from ..core.errors import InputError
 from ..core.experiment import Experiment

@@ -6,7 +6,7 @@ The names here are what a sweep file needs; none of them imports jax.
 """
 
 from .search_space import Halving, Integer, LogUniform, Median, OneOf, Search, Uniform
-from .spec import Sweep, arms, chain, grid, zipped
+from .spec import Sweep, arms, chain, changed, grid, zipped
 
 __all__ = [
     "Halving",
@@ -19,6 +19,7 @@ __all__ = [
     "Uniform",
     "arms",
     "chain",
+    "changed",
     "grid",
     "zipped",
 ]

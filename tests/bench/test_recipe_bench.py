@@ -84,10 +84,10 @@ def test_the_table_takes_its_section_and_leaves_the_rest(bench, tmp_path: Path) 
 
 
 def test_fastai_gets_no_fewer_epochs_than_the_recipe_takes(bench) -> None:
-    from sgdr_jax.cli.experiment_file import load
+    from sgdr_jax.cli.experiment_file import load_experiment
     from sgdr_jax.core.plan import plan
 
-    script, base = bench("recipe_vs_fastai"), load(BENCH.parent / "folder.py")
+    script, base = bench("recipe_vs_fastai"), load_experiment(BENCH.parent / "folder.py")
     for images in (100, 230, 500, 624, 5000):
         held_in = math.floor(0.8 * images)
         assert sum(p.images for p in plan(base, held_in).stages if p.trained == p.groups) == script.epochs(images) * held_in

@@ -16,7 +16,7 @@ from PIL import Image
 
 from sgdr_jax import Experiment
 from sgdr_jax.cli import main, parsing
-from sgdr_jax.cli.experiment_file import load
+from sgdr_jax.cli.experiment_file import load_experiment
 from sgdr_jax.cli.options import TrainCommand
 from sgdr_jax.core.serialization import config_hash, from_json, to_json
 
@@ -294,7 +294,7 @@ def test_a_plain_value_has_a_name_and_a_stray_word_changes_nothing(place, capsys
 
 
 def test_what_is_parsed_is_of_its_own_kind(place):
-    given = load(place / "photos.py")
+    given = load_experiment(place / "photos.py")
     read = parsing.parse(TrainCommand, ["--seed", str(given.seed)], "train", TrainCommand(experiment=given)).experiment
     assert read == given and [type(s.schedule) for s in read.stages] == [type(s.schedule) for s in given.stages]
     assert type(read) is Experiment and config_hash(read) == config_hash(given)

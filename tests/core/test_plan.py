@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgdr_jax import AdamW, Decay, Find, InputError, Sgd, Spread, Stage, lesson2, plan
-from sgdr_jax.core.plan import as_csv, describe, peak_lrs, ratios, trained_groups
+from sgdr_jax import AdamW, Decay, Find, InputError, Sgd, Spread, Stage, lesson2
+from sgdr_jax.core.plan import as_csv, describe, peak_lrs, plan, ratios, trained_groups
 from sgdr_jax.data.sampler import train_batches
 from sgdr_jax.recipes.lesson2 import fit_cycles, gradually
 from sgdr_jax.schedules import Combined, Constant, Cosine, Images, OneCycle, Plateau, Sgdr, Share, Steps
@@ -267,7 +267,8 @@ def test_lesson2_passes_its_options_on() -> None:
 def test_planning_needs_no_jax() -> None:
     code = """
 import json, sys
-from sgdr_jax import Experiment, lesson2, plan
+from sgdr_jax import Experiment, lesson2
+from sgdr_jax.core.plan import plan
 from sgdr_jax.augment import side_on
 from sgdr_jax.datasets import ImageFolder
 from sgdr_jax.models import ResNet34

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sgdr_jax import Experiment, Stage, plan
+from sgdr_jax import Experiment, Stage
 from sgdr_jax.augment import side_on
 from sgdr_jax.cli import main
-from sgdr_jax.cli.experiment_file import load
+from sgdr_jax.cli.experiment_file import load_experiment
+from sgdr_jax.core.plan import plan
 from sgdr_jax.datasets import ImageFolder
 from sgdr_jax.recipes import timing
 from sgdr_jax.recipes.auto import FAMILIAR, FEW, REFIT, UPDATES, choices, file_text
@@ -75,7 +76,7 @@ def test_the_file_says_what_was_chosen_and_plans(tmp_path, monkeypatch, capsys) 
     wanted = "not part of the set: 4 files (2 .tif, 1 images elsewhere, 1 without extension)"
     assert wanted in " ".join(out.split())
     assert "34 train, 8 valid" in out and str(made.name) in out
-    experiment = load(made)
+    experiment = load_experiment(made)
     assert (experiment.batch_size, experiment.epoch_steps, experiment.balance) == (16, 20, 0.5)
     assert {stage.size for stage in experiment.stages} == {64} and experiment.data.root == str(root)  # pyright: ignore[reportAttributeAccessIssue]
     assert plan(experiment, 34).stages[-1].steps == 3 * 21
@@ -120,7 +121,7 @@ def test_minutes_become_epochs_at_the_pace_of_this_machine(tmp_path, monkeypatch
     monkeypatch.setattr(timing, "update_seconds", lambda experiment, classes: 0.5)
     main.main(["new", str(root), "--no-measure", "--minutes", "1.05"])
     assert "an update takes 0.5 s here: 1.05 minutes are 3 epochs, refit included" in " ".join(capsys.readouterr().out.split())
-    assert plan(load(tmp_path / "photos.py"), 34).stages[-1].steps == 3 * 21
+    assert plan(load_experiment(tmp_path / "photos.py"), 34).stages[-1].steps == 3 * 21
     with pytest.raises(SystemExit):
         main.main(["new", str(root), "--no-measure", "--minutes", "0.3", "--out", "b.py"])
     assert "--minutes is 0.3; one epoch takes 0.35 minutes; give more" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sgdr_jax.cli.experiment_file import load, load_sweep
+from sgdr_jax.cli.experiment_file import load_experiment, load_sweep
 from sgdr_jax.cli.main import main
 from sgdr_jax.core.console import Quiet
 from sgdr_jax.core.experiment import Parallel
@@ -45,7 +45,7 @@ def kept(tmp_path, monkeypatch) -> Path:
 
 def small():
     """The experiment of the kept runs; the archive was written on one device."""
-    experiment = load(SMALL)
+    experiment = load_experiment(SMALL)
     return dataclasses.replace(experiment, parallel=Parallel(devices=1), checkpoint_steps=3)
 
 
@@ -92,14 +92,14 @@ def rows(folder):
 def test_hashes_of_the_shipped_experiments_never_change(file):
     path = EXPERIMENTS / file
     if isinstance(HASHES[file], str):
-        assert config_hash(load(path)) == HASHES[file]
+        assert config_hash(load_experiment(path)) == HASHES[file]
     else:
         assert [run.hash for run in expand(load_sweep(path))] == HASHES[file]
 
 
 def test_every_first_tag_has_a_stable_name_that_is_written_today():
     assert len(FIRST) == len(STABLE)
-    experiment = load(SMALL)
+    experiment = load_experiment(SMALL)
     data = to_json(experiment)
     assert "sgdr_jax" not in json.dumps(data)
     old = first_tags(data)
@@ -108,7 +108,7 @@ def test_every_first_tag_has_a_stable_name_that_is_written_today():
 
 
 def test_a_kept_run_opens_and_evaluates_to_the_same_numbers(kept):
-    load(SMALL)
+    load_experiment(SMALL)
     before = read(kept / "run").summary
     assert config_hash(small()) == json.loads((kept / "run" / "environment.json").read_text())["config_hash"]
     assert run(small(), kept / "run", resume=True) == before  # it has finished

@@ -22,7 +22,7 @@ from ...datasets import ImageFolder
 from ...datasets.labels import counts
 from ...models.base import networks
 from ...recipes.auto import Choice, choices, file_text
-from ..experiment_file import load
+from ..experiment_file import load_experiment
 from ..options import NewCommand
 
 EPOCHS = 10_000
@@ -83,7 +83,7 @@ def _epochs(minutes: float, text: str, source: Source, ui: Quiet) -> float:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "photos.py"
         file.write_text(text, encoding="utf-8")
-        experiment = load(file)
+        experiment = load_experiment(file)
     seconds = update_seconds(experiment, len(source.classes))
     sizes = source.sizes
     epochs = epochs_within(minutes, seconds, experiment, sizes["train"], sizes["valid"])
