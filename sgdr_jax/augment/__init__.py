@@ -1,6 +1,7 @@
-"""Random changes of training images, as descriptions: frozen dataclasses without jax. `augment.kernel` carries them out.
+"""Random changes of training images, described by frozen dataclasses without jax and carried out by `augment.kernel`.
 
-Adding one: a subclass of `types.Augmentation` in the file of its family (or a new one), one line here, one row in `tests/augmentations.py`.
+To add one: a subclass of `Augmentation` in the file of its family (or a new one), one line here, one row in
+`tests/augment/augmentations.py`.
 """
 
 from .affine import Border, Rotate, Shear, Stretch, Translate, Zoom

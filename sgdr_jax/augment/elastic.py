@@ -1,30 +1,40 @@
-"""Bend the image smoothly, as if it were drawn on rubber."""
+"""Smooth random deformation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..core.types import Augmentation
 from ..core.validation import require
-from .draw import check_magnitude, check_p
+from .arithmetic import Array, Scalar
+from .checks import check_magnitude, check_p
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 @dataclass(frozen=True)
 class Elastic(Augmentation):
-    """Displaces the points of the view by a smooth random field: cubic B-splines over a grid of control points drawn from ±amount.
+    """Displaces the points of the view by a smooth random field: cubic B-splines over control points uniform on ±amount.
 
-    No point moves further than `amount` in x or y, and up to 0.4 of a cell the image never folds over itself. torchvision's
-    `ElasticTransform` smooths a field of noise instead, whose largest displacement is not known beforehand.
+    No point moves further than `amount` in x or y, and up to 0.4 of a cell the image never folds over itself. `ElasticTransform` of
+    torchvision smooths a field of noise instead, whose largest displacement is unknown beforehand.
 
     Source: Simard et al. 2003, "Best practices for convolutional neural networks"; Rueckert et al. 1999, "Nonrigid registration using
     free-form deformations" (the field); Choi & Lee 2000, "Injectivity conditions of 2D and 3D uniform cubic B-spline functions".
+
+    Example:
+        >>> import numpy as np
+        >>> elastic = Elastic(amount=0.1, cells=4)
+        >>> elastic.bend(np.ones(elastic.draws), 1.0).shape
+        (7, 7, 2)
     """
 
     amount: float = 0.1
     """Largest displacement, as a share of half the side, 0…0.8/cells."""
     cells: int = 4
-    """Cells of the grid along a side: more of them bend more finely, 1…32."""
+    """Cells of the grid along a side, 1…32; more of them bend more finely."""
     p: float = 0.5
     """Probability, 0…1."""
 
@@ -36,7 +46,7 @@ class Elastic(Augmentation):
         check_p(self)
         object.__setattr__(self, "draws", 2 * (self.cells + 3) ** 2)
 
-    def bend(self, u: Any, s: Any) -> Any:
-        """Displacements (x, y) of the control points, [cells + 3, cells + 3, 2]; the outermost ring lies one cell beyond the image."""
+    def bend(self, u: Array, s: Scalar) -> Float[Array, "n n 2"]:
+        """Return displacements (x, y) of the n = cells + 3 control points per side; the outermost ring is one cell beyond the image."""
         n = self.cells + 3
         return u.__array_namespace__().reshape((2 * u - 1) * (s * self.amount), (n, n, 2))

@@ -1,31 +1,31 @@
-"""The one resampling without gathers, for TPUs: two matrix products for scale and place, then two shears by shifting rows and columns.
+"""Resampling without gathers, for TPUs: two matrix products for scale and place, then two shears by shifting rows and columns.
 
-An affine map A·x + t is first turned so that its diagonal outweighs the rest (a swap of axes, which moves pixels), and then cut into
-A = diag(p, q) · [1 a; 0 1] · [1 0; b 1]. Scale and shift along the axes are products with sparse matrices of a triangle filter,
-widened where the image shrinks. A shear moves every row by its own distance: by the bits of its whole part (a chain of
-selects between an array and the array rolled by a power of two), then between two pixels for the fraction.
+An affine map A·x + t first has its axes swapped where needed so that its diagonal dominates (which moves pixels), and is then factored
+into A = diag(p, q) · [1 a; 0 1] · [1 0; b 1]. Scale and shift along the axes are products with sparse matrices of a triangle filter,
+widened where the image shrinks. A shear moves each row by a different distance: by the bits of its whole part (a chain of selects
+between an array and the array rolled by a power of two), then by interpolating two pixels for the fraction.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from .affine import Border
 from .resampling import MIRRORED
 
 
-def slants(matrix: Any) -> tuple[Any, Any, Any, Any, Any]:
-    """(p, q, a, b, swap) of the linear part of a map [3, 3]; `swap`: the columns were exchanged first.
+def slants[T: (Array, np.ndarray)](matrix: T) -> tuple[T, T, T, T, T]:
+    """Return (p, q, a, b, swap) of the linear part of a map [3, 3]; `swap`: the columns were exchanged first.
 
-    >>> import numpy as np
-    >>> p, q, a, b, swap = slants(np.array([[2.0, 1.0, 0], [0, 4.0, 0], [0, 0, 1]]))
-    >>> float(p), float(q), float(a), float(b), bool(swap)
-    (2.0, 4.0, 0.5, 0.0, False)
+    Example:
+        >>> p, q, a, b, swap = slants(np.array([[2.0, 1.0, 0], [0, 4.0, 0], [0, 0, 1]]))
+        >>> float(p), float(q), float(a), float(b), bool(swap)
+        (2.0, 4.0, 0.5, 0.0, False)
     """
     xp = matrix.__array_namespace__()
     swap = xp.abs(matrix[0, 1] * matrix[1, 0]) > xp.abs(matrix[0, 0] * matrix[1, 1])
@@ -42,15 +42,20 @@ def resample(
     reach: tuple[float, float],
     border: Border = MIRRORED,
 ) -> Float[Array, "b {size} {size} c"]:
-    """Images as seen through an affine map from output to input coordinates, as `resampling.resample` does; float32 in 0…1.
+    """Resample images through affine maps from output to input coordinates, as `resampling.resample` does.
 
-    On smooth images the two differ by less than 0.004 in the mean (0.006 where a constant border makes a step); fine detail is
-    softer here by the second interpolation, and shrinking is filtered by its exact factor instead of by a power of two.
+    On smooth images the two differ by less than 0.004 in the mean (0.006 where a constant border makes a step); fine detail is softer
+    here by the second interpolation, and shrinking is filtered by its exact factor instead of a power of two.
 
     Args:
+        images: the canvases.
         matrices: maps whose third row is (0, 0, 1).
-        reach: largest |a| and |b| of the maps' slants; larger ones are cut to these.
-        border: what is beyond the images.
+        size: side of the result in pixels.
+        reach: largest |a| and |b| of the maps' slants; larger ones are clipped to these.
+        border: what lies beyond the images.
+
+    Returns:
+        Images in 0…1, float32.
     """
     rows = math.ceil(reach[1] * size / 2) + 1 if reach[1] else 0
     columns = math.ceil(reach[0] * (size / 2 + rows)) + 1 if reach[0] else 0
@@ -75,7 +80,7 @@ def resample(
 
 
 def _weights(scale: Array, shift: Array, canvas: int, size: int, margin: int, border: Border) -> Array:
-    """The matrix [size + 2·margin, canvas] that samples one axis at scale·x + shift, on a grid that goes on by `margin` at both ends."""
+    """Return the matrix [size + 2·margin, canvas] that samples one axis at scale·x + shift, on a grid extended by `margin` at both ends."""
     grid = (2 * jnp.arange(-margin, size + margin, dtype=float) + 1) / size - 1
     width = jnp.maximum(jnp.abs(scale) * canvas / size, 1)
     place, tap = scale * grid + shift, jnp.arange(canvas, dtype=float)
@@ -89,15 +94,15 @@ def _weights(scale: Array, shift: Array, canvas: int, size: int, margin: int, bo
     def triangle(distance: Array) -> Array:
         return jnp.maximum(0, 1 - jnp.abs(distance) / width)
 
-    # Beyond either end the pixels come again in reverse order; for edges this differs only where shrinking widens the filter.
+    # Beyond either end the pixels repeat in reverse order; for edges this differs only where shrinking widens the filter.
     inside = triangle(place - tap)
     weights = inside + triangle(place + 1 + tap) + triangle(place - (2 * canvas - 1 - tap))
-    # A constant is what the weights lack of 1; far outside there are none.
+    # The weights of a constant border sum to less than 1 near it; far outside all are zero.
     return (inside if border.mode == "constant" else weights) / jnp.maximum(weights.sum(1, keepdims=True), 1e-6)
 
 
 def _shift_rows(image: Array, slant: Array, most: int) -> Array:
-    """Row r read `slant`·(its distance from the middle row) pixels further right, by up to `most`."""
+    """Read row r `slant`·(its distance from the middle row) pixels further right, by up to `most`."""
     height = image.shape[0]
     distance = slant * (jnp.arange(height, dtype=float) - (height - 1) / 2)
     whole = jnp.floor(distance)

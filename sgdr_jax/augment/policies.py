@@ -1,9 +1,9 @@
 """Automatic policies: RandAugment, TrivialAugment, AutoAugment, AugMix, as sets of `OneOf`.
 
-Two things differ from the references, both since an image is resampled once. All geometry comes before all colour (colour acts pixel by
-pixel, so this matters at borders and by interpolation only, but for statistics of the image: contrast, equalize and autocontrast see the
-moved image), and borders are mirrored unless a `Border` says otherwise; torchvision fills with black. Shears are about the centre.
-Values are not rounded to 8 bits between the steps.
+Differences to the references: geometry precedes colour, because an image is resampled once (colour acts pixel by pixel, so this matters
+only at borders, by interpolation, and for contrast, equalize and autocontrast, which measure the moved image). Borders are mirrored
+unless there is a `Border`; torchvision fills with black. Shears are about the centre. Values are not rounded to 8 bits between the
+steps.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TRIVIAL = {"shear": 0.99, "shift": 32 / 224, "degrees": 135.0, "colour": 0.99, 
 
 
 def _set(most: dict[str, float], share: float, *, exact: bool) -> tuple[Augmentation, ...]:
-    """The thirteen changes with magnitudes of `share` of the largest: exactly those, to either side, or anything up to them."""
+    """Return the thirteen changes with magnitudes of `share` of the largest: exactly those (`exact`), or anything up to them."""
     size = {name: value * share for name, value in most.items()}
     low = {name: value if exact else 0.0 for name, value in size.items()}
     bits, least = round(size["bits"]), round(low["bits"])
@@ -39,13 +39,15 @@ def _set(most: dict[str, float], share: float, *, exact: bool) -> tuple[Augmenta
 
 
 def rand_augment(layers: int = 2, magnitude: float = 9, steps: int = 30) -> tuple[Augmentation, ...]:
-    """`layers` times one of 14 changes (one of them none), all of one magnitude: `magnitude` / `steps` of the largest.
+    """Return `layers` choices among 14 changes (one of them none), all of one magnitude: `magnitude` / `steps` of the largest.
 
     The largest, as in torchvision: slants 0.3, shifts 150/331 of the side, 30°, colours ±0.9, 4 bits, all levels solarized.
+
     Source: Cubuk et al. 2020, "RandAugment".
 
-    >>> [type(a).__name__ for a in rand_augment()]
-    ['OneOf', 'OneOf']
+    Example:
+        >>> [type(a).__name__ for a in rand_augment()]
+        ['OneOf', 'OneOf']
     """
     require(layers >= 1, "rand_augment.layers", layers, "use 1 or more")
     require(0 <= magnitude <= steps, "rand_augment.magnitude", magnitude, f"use 0…{steps} (steps)")
@@ -54,18 +56,27 @@ def rand_augment(layers: int = 2, magnitude: float = 9, steps: int = 30) -> tupl
 
 
 def trivial_augment() -> tuple[Augmentation, ...]:
-    """One of 14 changes (one of them none) of any magnitude, drawn evenly.
+    """Return a choice among 14 changes (one of them none), each of a uniform magnitude.
 
     The largest: slants 0.99, shifts 32/224 of the side, 135°, colours ±0.99, 6 bits, all levels solarized.
-    Source: Müller & Hutter 2021, "TrivialAugment" (its wide space, there in 31 steps).
+
+    Source: Müller & Hutter 2021, "TrivialAugment" (its wide space, in 31 steps there).
+
+    Example:
+        >>> len(trivial_augment()[0].parts[0].options)
+        14
     """
     return (OneOf((*_set(_TRIVIAL, 1, exact=False), Rotate(0, 0))),)
 
 
 def aug_mix(magnitude: float = 3, width: int = 3, depth: int = 3) -> tuple[Augmentation, ...]:
-    """`AugMix` over the changes of the paper: geometry, posterize, solarize, autocontrast, equalize up to `magnitude` / 10 of the largest.
+    """Return `AugMix` over geometry, posterize, solarize, autocontrast and equalize up to `magnitude` / 10 of the largest.
 
     Source: Hendrycks et al. 2020, "AugMix" (without the changes that its corruption benchmark also makes).
+
+    Example:
+        >>> aug_mix(width=2)[0].width
+        2
     """
     require(0 <= magnitude <= 10, "aug_mix.magnitude", magnitude, "use 0…10")
     colours = (Brightness, Saturation, Contrast, Sharpen)
@@ -74,7 +85,7 @@ def aug_mix(magnitude: float = 3, width: int = 3, depth: int = 3) -> tuple[Augme
     return (AugMix(changes, width, depth),)
 
 
-# Operation, probability and magnitude 0…10 of both steps of each sub-policy: the policy learned on ImageNet, table 9 of the paper.
+# Operation, probability and magnitude 0…10 of both steps of each sub-policy, learned on ImageNet (table 9 of the paper).
 _IMAGENET = """
 posterize .4 8 rotate .6 9;      solarize .6 5 autocontrast .6 0; equalize .8 0 equalize .6 0;   posterize .6 7 posterize .6 6
 equalize .4 0 solarize .2 4;     equalize .4 0 rotate .8 8;       solarize .6 3 equalize .6 0;   posterize .8 5 equalize 1 0
@@ -87,9 +98,15 @@ equalize .8 0 equalize .6 0
 
 
 def auto_augment() -> tuple[Augmentation, ...]:
-    """One of the 25 learned sub-policies for ImageNet, each of two changes with their own probabilities.
+    """Return a choice among the 25 sub-policies learned for ImageNet, each of two changes with their own probabilities.
 
-    Magnitude m of 0…10 is m/9 of the largest, as in torchvision's 10 steps. Source: Cubuk et al. 2019, "AutoAugment", table 9.
+    Magnitude m of 0…10 is m/9 of the largest, as in torchvision's 10 steps.
+
+    Source: Cubuk et al. 2019, "AutoAugment", table 9.
+
+    Example:
+        >>> [len(slot.options) for slot in auto_augment()[0].parts]
+        [25, 25]
     """
 
     def change(name: str, p: float, m: int) -> Augmentation:

@@ -1,4 +1,4 @@
-"""Sets of augmentations that go together."""
+"""Sets of augmentations for common kinds of pictures."""
 
 from __future__ import annotations
 
@@ -10,20 +10,27 @@ from .symmetries import Dihedral, Flip
 
 
 def side_on(zoom: float = 1.1) -> tuple[Augmentation, ...]:
-    """For pictures taken from the side (pets, cars): a small rotation, a zoom, left-right flips, a little lighting.
+    """Return augmentations for upright pictures (pets, cars): a small rotation, a zoom, left-right flips, slight lighting changes.
 
-    `zoom` is the largest enlargement; 1 leaves it out. Source: `transforms_side_on` with `max_zoom=1.1` of fastai 0.7.
+    `zoom` is the largest enlargement; 1 omits it.
 
-    >>> [type(a).__name__ for a in side_on()]
-    ['Rotate', 'Zoom', 'Flip', 'Lighting']
+    Source: `transforms_side_on` with `max_zoom=1.1` of fastai 0.7.
+
+    Example:
+        >>> [type(a).__name__ for a in side_on()]
+        ['Rotate', 'Zoom', 'Flip', 'Lighting']
     """
     return _basic(Flip(), zoom)
 
 
 def top_down(zoom: float = 1.1) -> tuple[Augmentation, ...]:
-    """For pictures taken from above (satellites, microscopes): `side_on` with all symmetries of the square instead of flips.
+    """Return augmentations for pictures taken from above (satellites, microscopes): `side_on` with `Dihedral` instead of flips.
 
     Source: `transforms_top_down` with `max_zoom=1.1` of fastai 0.7.
+
+    Example:
+        >>> [type(a).__name__ for a in top_down(zoom=1.0)]
+        ['Rotate', 'Dihedral', 'Lighting']
     """
     return _basic(Dihedral(), zoom)
 
@@ -35,5 +42,12 @@ def _basic(symmetry: Augmentation, zoom: float) -> tuple[Augmentation, ...]:
 
 
 def jitter(brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4, hue: float = 0.1) -> tuple[Augmentation, ...]:
-    """Random brightness, contrast, saturation and hue (in turns), in this order. Source: `ColorJitter` of torchvision (random order)."""
+    """Return random brightness, contrast, saturation and hue (as a share of a full turn), in this order.
+
+    Source: `ColorJitter` of torchvision (random order there).
+
+    Example:
+        >>> jitter(hue=0.1)[-1]
+        Hue(degrees=36.0, p=1)
+    """
     return (Brightness(brightness, p=1), Contrast(contrast, p=1), Saturation(saturation, p=1), Hue(360 * hue, p=1))

@@ -1,7 +1,7 @@
-"""Pixels under maps of coordinates: the plain resize, symmetries that move pixels, and the one resampling by gathers.
+"""Resampling of images under maps of coordinates: the plain resize, symmetries that move pixels, and bilinear resampling by gathers.
 
-On CPU gathers that XLA fuses with their interpolation beat matrix products and packed words of neighbours by far: at 224 px a random
-crop and a rotation 4,700 and 3,400 images/s on two cores, a crop as two matrix products 620. A TPU is slow at gathers; see `gather_free`.
+On CPU, gathers that XLA fuses with their interpolation are much faster than matrix products: at 224 px on two cores a random crop runs
+at 4,700 images/s and a rotation at 3,400, a crop as two matrix products at 620. TPUs are slow at gathers; see `gather_free`.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ MIRRORED = Border()
 
 
 def symmetry(images: Float[Array, "b s s c"], matrices: Float[Array, "b 3 3"]) -> Float[Array, "b s s c"]:
-    """Each image under a symmetry of the square, given as its map of coordinates (see `Dihedral`); moves pixels only."""
-    # Column k of the matrix holds one sign: that of output axis k.
+    """Apply to each image a symmetry of the square, given as its map of coordinates (see `Dihedral`); moves pixels only."""
+    # Column k of the matrix has one nonzero entry, the sign of output axis k.
     signs = matrices[:, :2, :2].sum(1)
-    steps: list[tuple[Array, Callable[[Array], Array]]] = [
+    moves: list[tuple[Array, Callable[[Array], Array]]] = [
         (matrices[:, 0, 1] != 0, lambda x: x.swapaxes(1, 2)),
         (signs[:, 0] < 0, lambda x: x[:, :, ::-1]),
         (signs[:, 1] < 0, lambda x: x[:, ::-1]),
     ]
     images = jax.lax.optimization_barrier(images)
-    for flag, changed in steps:
-        images = jnp.where(flag[:, None, None, None], changed(images), images)
+    for applies, move in moves:
+        images = jnp.where(applies[:, None, None, None], move(images), images)
     return images
 
 
@@ -42,25 +42,26 @@ def symmetry(images: Float[Array, "b s s c"], matrices: Float[Array, "b 3 3"]) -
 
 
 def resize(images: UInt8[Array, "b S S c"], size: int) -> Float[Array, "b {size} {size} c"]:
-    """The plain view: resized to `size` with a triangle filter, widened when shrinking; values in 0…1, float32.
+    """Resize to `size` with a triangle filter, widened when shrinking; values in 0…1, float32.
 
-    Equals `jax.image.resize(images / 255, …, method="linear", antialias=True)`; a canvas of `size` pixels is not filtered.
+    Equals `jax.image.resize(images / 255, …, method="linear", antialias=True)`; a canvas of `size` pixels is not
+    filtered.
     """
     canvas = images.shape[1]
     if canvas == size:
         return jnp.asarray(images, float) / 255
     taps, weights = _filter(canvas, size)
-    # Each pass touches the few taps per pixel that are not zero; on CPU several times faster than matrix products. The barrier keeps the
-    # first from being computed anew for each tap of the second.
+    # Each pass uses only the few nonzero taps per pixel, on CPU several times faster than matrix products. The barrier keeps the first
+    # pass from being recomputed for each tap of the second.
     rows = sum(w[:, None, None] * jnp.asarray(images[:, t], float) for t, w in zip(taps, weights, strict=True))
     rows = jax.lax.optimization_barrier(rows)
     both = sum(w[:, None] * rows[:, :, t] for t, w in zip(taps, weights, strict=True))
-    # Left to itself XLA may lay the result out column by column and then copy it, which takes three times as long.
+    # Without the constraint XLA may lay the result out column by column and then copy it, which takes three times as long.
     return with_layout_constraint(jnp.clip(both * (1 / 255), 0, 1), Layout((0, 1, 2, 3)))
 
 
 def _filter(canvas: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices and weights [taps, size] of the triangle filter at half-pixel centres; the weights of an output pixel sum to 1."""
+    """Return indices and weights [taps, size] of the triangle filter at half-pixel centres; the weights of an output pixel sum to 1."""
     ratio = canvas / size
     centres = (np.arange(size) + 0.5) * ratio - 0.5
     dense = np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(canvas)) / max(ratio, 1))
@@ -70,7 +71,7 @@ def _filter(canvas: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     return taps.astype(np.int32), dense[np.arange(size), taps].astype(np.float32)
 
 
-# ---- the one resampling ----
+# ---- bilinear resampling ----
 
 
 def resample(
@@ -81,13 +82,21 @@ def resample(
     border: Border = MIRRORED,
     field: Float[Array, "b {size} {size} 2"] | None = None,
 ) -> Float[Array, "b {size} {size} c"]:
-    """Images as seen through a map from output to input coordinates (-1…1 from edge to edge): bilinear, in 0…1, float32.
-
-    A `field` of displacements (x, y) is added to the output coordinates before they are mapped.
+    """Resample images bilinearly through maps from output to input coordinates (-1…1 from edge to edge).
 
     Where output pixels are larger than canvas pixels, an example is read from the level of a pyramid (each level the 2×2 means of the one
-    before, rounded to 8 bits) whose pixels are nearest to them in size, so that shrinking does not alias. `scales` are the least and
-    largest enlargement of an output pixel by the matrices, beside the resize; they decide which levels are made.
+    before, rounded to 8 bits) whose pixels are nearest to them in size, so that shrinking does not alias.
+
+    Args:
+        images: the canvases.
+        matrices: the maps.
+        size: side of the result in pixels.
+        scales: least and largest enlargement of an output pixel by the matrices, apart from the resize; decide which levels are made.
+        border: what lies beyond the images.
+        field: displacements (x, y), added to the output coordinates before they are mapped.
+
+    Returns:
+        Images in 0…1, float32.
     """
     canvas = images.shape[1]
     first, last = (min(max(round(math.log2(canvas / size * scale)), 0), int(math.log2(canvas))) for scale in scales)
@@ -97,7 +106,7 @@ def resample(
     level = jnp.clip(jnp.nan_to_num(level), first, last).astype(jnp.int32) - first
     top, side = jnp.asarray(tops)[level], jnp.asarray(sides)[level]
     half = jnp.asarray([canvas / 2 / 2**k for k in range(first, last + 1)], float)[level]
-    # With the coordinates at hand the gathers fuse with the interpolation; without the barrier they are computed anew for every tap.
+    # With the coordinates materialised the gathers fuse with the interpolation; without the barrier they are recomputed for every tap.
     x, y = jax.lax.optimization_barrier(jax.vmap(lambda m, h, f: _positions(m, h, size, border, f))(matrices, half, field))
 
     def one(image: Array, x: Array, y: Array, top: Array, side: Array) -> Array:
@@ -105,7 +114,7 @@ def resample(
         fx, fy = (x - left)[..., None], (y - above)[..., None]
 
         def tap(row: Array, column: Array) -> Array:
-            # A tap beyond the edge pixel is its mirror image, the edge pixel. Clipping also keeps NaN from reading elsewhere.
+            # A tap beyond the edge pixel is its mirror image, the edge pixel. Clipping also keeps NaN from reading out of bounds.
             r, k = jnp.clip(row, 0, side - 1), jnp.clip(column, 0, side - 1)
             value = image.at[r + top, k].get(mode="promise_in_bounds").astype(float)
             if border.mode == "constant":
@@ -121,7 +130,7 @@ def resample(
 
 
 def _positions(matrix: Array, half: Array, size: int, border: Border, field: Array | None) -> tuple[Array, Array]:
-    """Columns and rows [size, size], in pixels of a level that is 2·`half` of them wide, that the output pixels sample."""
+    """Return the columns and rows [size, size] that the output pixels sample, in pixels of a level that is 2·`half` of them wide."""
     centres = (2 * jnp.arange(size, dtype=float) + 1) / size - 1
     across, down = centres[None, :], centres[:, None]
     if field is not None:
@@ -134,7 +143,7 @@ def _positions(matrix: Array, half: Array, size: int, border: Border, field: Arr
         if border.mode == "edge":
             v = jnp.clip(v, -1, 1)
         elif border.mode == "constant":
-            v = jnp.clip(v, -4, 4)  # far outside, where all taps are
+            v = jnp.clip(v, -4, 4)  # far outside, where all taps lie beyond the image
         else:
             # A triangle wave folds coordinates of any size back into the image: -1…1 up, 1…3 down.
             quarter = (v + 1) / 4
@@ -145,7 +154,7 @@ def _positions(matrix: Array, half: Array, size: int, border: Border, field: Arr
 
 
 def _pyramid(images: Array, first: int, last: int) -> tuple[Array, list[int], list[int]]:
-    """Levels first…last one below the other in one array [b, heights, width, c], the top rows of the levels and their sides."""
+    """Return levels first…last stacked vertically in one array [b, heights, width, c], their top rows, and their sides."""
     levels = [images]
     for _ in range(last):
         side = levels[-1].shape[1]

@@ -1,19 +1,28 @@
-"""Change the perspective."""
+"""Random perspective."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..core.types import Augmentation
-from .draw import check_magnitude, check_p
+from .arithmetic import Array, Matrix, Scalar
+from .checks import check_magnitude, check_p
 
 
 @dataclass(frozen=True)
 class Warp(Augmentation):
-    """Looks at the image from another side: each corner of the view falls on a point displaced by ±amount of half a side in x and y.
+    """Changes the perspective: each corner of the view is displaced by a share of half the side, uniform on ±amount in x and y.
 
-    torchvision's `RandomPerspective` displaces inwards only, so that the image shrinks; fastai's `Warp` displaces opposite corners alike.
+    `RandomPerspective` of torchvision displaces inwards only, so that the image shrinks; `Warp` of fastai displaces opposite corners alike.
+
+    Source: Heckbert 1989, "Fundamentals of texture mapping and image warping", section 2.2.3 (unit square to quadrilateral).
+
+    Example:
+        >>> import numpy as np
+        >>> x, y, w = Warp(0.2).matrix(np.zeros(8), 1.0) @ [-1, -1, 1]
+        >>> round(float(x / w), 3), round(float(y / w), 3)
+        (-1.2, -1.2)
     """
 
     amount: float = 0.2
@@ -27,11 +36,8 @@ class Warp(Augmentation):
         check_magnitude(self, "amount", 0, 0.45, "a share of half the side, 0…0.45")
         check_p(self)
 
-    def matrix(self, u: Any, s: Any) -> Any:
-        """The projective map [3, 3] from output to input coordinates; the corners are displaced in the order of reading, x before y.
-
-        Source: Heckbert 1989, "Fundamentals of texture mapping and image warping", section 2.2.3 (unit square to quadrilateral).
-        """
+    def matrix(self, u: Array, s: Scalar) -> Matrix:
+        """Return the projective map; the corners are displaced in reading order, x before y."""
         xp = u.__array_namespace__()
         d = (2 * u - 1) * (s * self.amount)
         (x0, y0), (x1, y1), (x3, y3), (x2, y2) = [
@@ -43,5 +49,5 @@ class Warp(Augmentation):
         g, h = (sx * by - bx * sy) / det, (ax * sy - sx * ay) / det
         unit = [x1 - x0 + g * x1, x3 - x0 + h * x3, x0, y1 - y0 + g * y1, y3 - y0 + h * y3, y0, g, h, xp.ones_like(g)]
         to_unit = xp.asarray([[0.5, 0, 0.5], [0, 0.5, 0.5], [0, 0, 1]], dtype=u.dtype)
-        # Elementwise, for a matrix unit would round.
+        # Elementwise, because a matrix unit would round.
         return (xp.reshape(xp.stack(unit), (3, 3, 1)) * to_unit).sum(1)

@@ -142,7 +142,7 @@ def test_matrix_products_and_shifts_do_what_gathers_do(name):
     """On smooth pictures within 0.004 in the mean (0.006 beside the step of a constant): shears interpolate twice, borders are filtered."""
     augmentations, images = SETS[name], jnp.asarray(photos(6, 41, 3, noise=0))
     steps = kernel._draw(seeds(6), KEY, augmentations, 1.0)
-    moving = [step for step in steps if step.what.does("matrix")]
+    moving = [step for step in steps if step.augmentation.does("matrix")]
     border = next((a for a in augmentations if isinstance(a, Border)), resampling.MIRRORED)
     reach = kernel._reach(moving)
     assert reach is not None
