@@ -25,8 +25,9 @@ help:
 demo: $(INSTALLED)
 	@.venv/bin/sgdr-jax train experiments/fashion_mnist.py --run "$(RUN)"
 
+# A worker for each core; one that has run out of tests takes some of another's.
 test: $(INSTALLED)
-	@.venv/bin/python -m pytest -q $(ARGS)
+	@.venv/bin/python -m pytest -n logical --dist worksteal $(ARGS)
 
 test-cluster: $(INSTALLED)
 	@command -v slurmctld >/dev/null && command -v munged >/dev/null \

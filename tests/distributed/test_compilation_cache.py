@@ -48,7 +48,9 @@ def experiment(cycles: int, sizes: tuple[int, ...] = (16, 24)) -> Experiment:
 
 
 def start(tmp_path: Path, name: str, **variables: str) -> dict:
-    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)} | variables
+    suite = ("JAX_COMPILATION_CACHE_DIR", "JAX_COMPILATION_CACHE_MAX_SIZE", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+    environment = {name: value for name, value in os.environ.items() if name not in suite}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)} | variables
     words = [sys.executable, "-W", "error", "-c", RUN, str(tmp_path / name)]
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
