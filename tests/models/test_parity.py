@@ -81,7 +81,11 @@ MILLIONS = {
     "WideResNet50_2": 68.88,
     "WideResNet101_2": 126.89,
 }
-RUN = [pytest.param(row, id=row.peer) for row in parity.ROWS if row.waypoints is not None]
+LONG = ("timm/densenet121.ra_in1k", "timm/resnext50_32x4d.a1h_in1k", "timm/wide_resnet50_2.racm_in1k")
+"""Those that compile for more than ten seconds."""
+RUN = [
+    pytest.param(row, id=row.peer, marks=[pytest.mark.slow] if row.peer in LONG else []) for row in parity.ROWS if row.waypoints is not None
+]
 
 
 def shapes_of(golden: Any) -> dict[str, tuple[int, ...]]:
@@ -166,7 +170,9 @@ def test_answers_are_the_peers(row: Any, tmp_path: Path) -> None:
     assert blocks[-1] == model.blocks[-1] and set(blocks) <= set(model.blocks)
 
     @jax.jit
-    def run(x: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
+    def run(
+        params: Any, stats: Any, x: jax.Array
+    ) -> tuple[dict[str, jax.Array], jax.Array]:  # constants would be folded, which takes longer
         seen = {}
         for block, start, stop in zip(model.blocks, network.groups, network.groups[1:], strict=False):
             x, _ = network.apply(params, stats, x, start=start, stop=stop)
@@ -175,7 +181,7 @@ def test_answers_are_the_peers(row: Any, tmp_path: Path) -> None:
         seen[blocks[-1]] = x.mean((1, 2)) if x.ndim == 4 else x
         return {name: seen[name] for name in blocks}, logits
 
-    seen, logits = run(images)
+    seen, logits = run(params, stats, images)
     for name, theirs in zip(blocks, golden["waypoints"], strict=True):
         close(parity.sketch(torch_layout(seen[name]), name), theirs, name=name)
     close(logits, golden["logits"])
@@ -183,7 +189,7 @@ def test_answers_are_the_peers(row: Any, tmp_path: Path) -> None:
         assert not jax.tree.leaves(stats)
         return
 
-    logits, new = jax.jit(lambda x: network.apply(params, stats, x, collect=network.groups))(images)
+    logits, new = jax.jit(lambda *trees: network.apply(*trees, collect=network.groups))(params, stats, images)
     close(logits, golden["train_logits"], 1e-3)  # dozens of normalisations over as few as 12 numbers each magnify float32's rounding
     for norm, theirs in zip((name.decode() for name in golden["norms"]), golden["statistics"], strict=True):
         for kind, value in zip(("mean", "var"), theirs, strict=True):
