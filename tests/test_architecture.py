@@ -24,7 +24,7 @@ UPWARDS = {
 
 # Dependency to the only files or folders that import it.
 DOORS = {
-    "optax": "train/optim train/weight_ema",
+    "optax": "core/optimizers train/optim",
     "flax": "models",
     "orbax": "runs/checkpoint",
     "scipy": "sweeps/analysis/significance augment/mix",

@@ -17,7 +17,7 @@ from .errors import InputError
 from .experiment import Experiment, Stage
 from .learning_rates import Decay, Find, Spread
 from .lengths import Clock, in_steps
-from .optimizers import AdamW, Optimizer, Sgd
+from .optimizers import Optimizer
 from .types import Table
 from .validation import require
 
@@ -98,7 +98,6 @@ class StagePlan:
     @property
     def momentum(self) -> np.ndarray:
         """Momentum of each update, float64 [steps]."""
-        assert isinstance(self.optimizer, Sgd | AdamW)
         return np.full(self.steps, self.optimizer.momentum) if self.table.momentum is None else self.table.momentum
 
     @property
@@ -110,7 +109,6 @@ class StagePlan:
     @property
     def weight_decay(self) -> np.ndarray:
         """Weight decay of each update, float64 [steps]."""
-        assert isinstance(self.optimizer, Sgd | AdamW)
         share = np.ones(self.steps) if self.table.weight_decay is None else self.table.weight_decay
         return self.optimizer.weight_decay * share
 

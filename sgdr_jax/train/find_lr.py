@@ -9,7 +9,6 @@ import numpy as np
 
 from ..core.console import Quiet
 from ..core.learning_rates import Find
-from ..core.optimizers import AdamW, Sgd
 from ..core.plan import StagePlan, finder_steps, ratios
 from ..core.state import Hyper, TrainState
 from . import lr_range_test
@@ -31,7 +30,6 @@ def find_lr(setting: Setting, p: StagePlan, stage: StageRun, find: Find, ui: Qui
     steps = finder_steps(find, p.steps_per_epoch, f'stage "{p.stage.name}": lr')
     find = dataclasses.replace(find, steps=steps)
     orders = find.orders or (6 if p.stage.precompute else 2)
-    assert isinstance(p.optimizer, Sgd | AdamW)
     rest = [np.float32(x) for x in (p.optimizer.momentum, p.optimizer.weight_decay, setting.experiment.label_smoothing)]
 
     def curve(ratio: float, tick: Callable[[int], None]) -> lr_range_test.Curve:

@@ -83,7 +83,7 @@ class Step:
             xs, ys, ws = self._part(part, (x, labels, weight))
             of_part = partial(self._loss, state.params, stats, hyper, xs, ys, ws, whole, jax.random.fold_in(key, part) if part else key)
             new, (logits, changed) = jax.grad(of_part, has_aux=True)(trained)
-            if radius := getattr(self.optimizer, "sam", 0.0):
+            if radius := self.optimizer.sam:
                 new, _ = jax.grad(of_part, has_aux=True)(optim.sharpest(radius, self.total(new), trained))
             sums, stats = metrics.sums(logits, ys, ws, hyper.label_smoothing), stats | changed
             grads, total = (new, sums) if grads is None else jax.tree.map(jnp.add, (grads, total), (new, sums))
