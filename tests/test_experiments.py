@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sgdr_jax.cli.experiment_file import load_experiment, load_sweep
-from sgdr_jax.core.console import Quiet
+from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.learning_rates import Find
 from sgdr_jax.core.plan import as_csv, plan
 from sgdr_jax.core.serialization import config_hash, from_json, to_json
@@ -90,7 +90,7 @@ def test_its_last_stage_takes_two_updates(file):
     )
     setting = prepare(small)
     p = setting.plan.stages[0]
-    stage = open_stage(setting, p, setting.params, setting.stats, Quiet())
+    stage = open_stage(setting, p, setting.params, setting.stats, NullConsole())
     before = jax.device_get(stage.state.params)
     rows, state = hyper_rows(setting, p, (1e-3,) * len(p.trained)), stage.state
     for step, fed in enumerate(stage_batches(setting, p, 0, 2)):

@@ -48,7 +48,7 @@ def job(model: str, frozen: bool, size: int, batch: int) -> None:
     import numpy as np
 
     from sgdr_jax import AdamW, Eval, Experiment, Stage, models
-    from sgdr_jax.core.console import Quiet
+    from sgdr_jax.core.console import NullConsole
     from sgdr_jax.core.state import Hyper
     from sgdr_jax.datasets import Synthetic
     from sgdr_jax.schedules import Constant
@@ -65,13 +65,13 @@ def job(model: str, frozen: bool, size: int, batch: int) -> None:
         batch_size=batch,
         evaluate=Eval(batch_size=batch, tta_views=0),
     )
-    setting = prepare(experiment)
-    run, p = setting.engine, setting.plan.stages[0]
+    context = prepare(experiment)
+    run, p = context.programs, context.plan.stages[0]
     start = run.network.groups[1]
-    share = skipped_share(run.network, setting.params, setting.stats, batch, size, start)
-    stage = open_stage(setting, p, setting.params, setting.stats, Quiet())
-    rows, state, seconds = hyper_rows(setting, p, (1e-3,) * len(p.trained)), stage.state, []
-    for step, images in enumerate(stage_batches(setting, p, 0, UPDATES + 2)):
+    share = skipped_share(run.network, context.params, context.stats, batch, size, start)
+    stage = open_stage(context, p, context.params, context.stats, NullConsole())
+    rows, state, seconds = hyper_rows(context, p, (1e-3,) * len(p.trained)), stage.state, []
+    for step, images in enumerate(stage_batches(context, p, 0, UPDATES + 2)):
         if step == 2:
             most_memory(reset=True)
         began = time.perf_counter()
@@ -82,7 +82,7 @@ def job(model: str, frozen: bool, size: int, batch: int) -> None:
     x = jax.ShapeDtypeStruct((batch, size, size, 3), np.float32, sharding=run.devices.split)
     programs = []
     if p.frozen:
-        body = [{g: tree[g] for g in p.frozen} for tree in (setting.params, setting.stats)]
+        body = [{g: tree[g] for g in p.frozen} for tree in (context.params, context.stats)]
         programs.append(run.forward.lower(*body, x, start=None, stop=p.start))
         x = programs[0].out_info
     target, weight = (jax.ShapeDtypeStruct((batch,), kind, sharding=run.devices.split) for kind in (np.int32, np.float32))

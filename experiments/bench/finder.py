@@ -22,12 +22,12 @@ import numpy as np
 
 from sgdr_jax import AdamW, Eval, Experiment, Find, Sgd, lesson2
 from sgdr_jax.augment import side_on
-from sgdr_jax.core.console import Quiet
+from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.state import Hyper, TrainState
 from sgdr_jax.datasets import ImageFolder
 from sgdr_jax.models import EfficientNetLite0
 from sgdr_jax.recipes.lesson2 import HEAD
-from sgdr_jax.train.context import Setting, prepare
+from sgdr_jax.train.context import RunContext, prepare
 from sgdr_jax.train.find_lr import find_lr
 from sgdr_jax.train.stage import StageRun, open_stage
 from sgdr_jax.train.stage_inputs import hyper_rows, stage_batches
@@ -53,33 +53,33 @@ def experiment(root: Path, args: argparse.Namespace, seed: int) -> Experiment:
     )
 
 
-def trained(setting: Setting, index: int, stage: StageRun, lr: float) -> TrainState:
+def trained(context: RunContext, index: int, stage: StageRun, lr: float) -> TrainState:
     """A stage's last state at a peak rate of the head."""
-    p = setting.plan.stages[index]
+    p = context.plan.stages[index]
     find = p.stage.lr
     assert isinstance(find, Find) and isinstance(find.ratio, float | int)
     peaks = tuple(lr * float(find.ratio) ** -i for i in reversed(range(len(p.trained))))
-    hyper, state = hyper_rows(setting, p, peaks), setting.engine.devices.replicate(stage.state)
-    for step, fed in enumerate(stage_batches(setting, p, 0, p.steps)):
+    hyper, state = hyper_rows(context, p, peaks), context.programs.devices.replicate(stage.state)
+    for step, fed in enumerate(stage_batches(context, p, 0, p.steps)):
         state, _ = stage.update(state, Hyper(*(rows[step] for rows in hyper)), fed)
     return state
 
 
-def accuracy(setting: Setting, index: int, stage: StageRun, lr: float) -> float:
+def accuracy(context: RunContext, index: int, stage: StageRun, lr: float) -> float:
     """On the held-out images, after training at a rate; 0 where it diverges."""
-    row = stage.validate(trained(setting, index, stage, lr))
+    row = stage.validate(trained(context, index, stage, lr))
     return row["accuracy"] if np.isfinite(row["loss"]) else 0.0
 
 
-def opened(base: Setting, args: argparse.Namespace, root: Path, seed: int) -> tuple[Setting, int, StageRun]:
+def opened(base: RunContext, args: argparse.Namespace, root: Path, seed: int) -> tuple[RunContext, int, StageRun]:
     """The stage in question with a seed: another head, other orders, other dropout."""
     made = prepare(experiment(root, args, seed)) if seed else base
-    made = made._replace(engine=base.engine, images=base.images)  # programs are compiled once
-    first = open_stage(made, made.plan.stages[0], made.params, made.stats, Quiet())
+    made = made._replace(programs=base.programs, images=base.images)  # programs are compiled once
+    first = open_stage(made, made.plan.stages[0], made.params, made.stats, NullConsole())
     if not args.body:
         return made, 0, first
-    state = trained(made, 0, first, find_lr(made, made.plan.stages[0], first, HEAD, Quiet()).chosen)
-    return made, 1, open_stage(made, made.plan.stages[1], state.params, state.stats, Quiet())
+    state = trained(made, 0, first, find_lr(made, made.plan.stages[0], first, HEAD, NullConsole()).chosen)
+    return made, 1, open_stage(made, made.plan.stages[1], state.params, state.stats, NullConsole())
 
 
 def judged_by_test(root: Path, folder: Path) -> Path:
@@ -105,16 +105,16 @@ def measure(root: Path, args: argparse.Namespace) -> dict[str, Any]:
     base, suggestions, verdicts, seconds, scores = prepare(experiment(root, args, 0)), [], [], [], []
     grid = np.geomspace(1e-5, 1.0, args.points)
     for seed in range(SEEDS):
-        setting, index, stage = opened(base, args, root, seed)
-        p = setting.plan.stages[index]
+        context, index, stage = opened(base, args, root, seed)
+        p = context.plan.stages[index]
         assert isinstance(p.stage.lr, Find)
         began = time.perf_counter()
-        curve = find_lr(setting, p, stage, dataclasses.replace(p.stage.lr, rule=args.rule or p.stage.lr.rule), Quiet())
+        curve = find_lr(context, p, stage, dataclasses.replace(p.stage.lr, rule=args.rule or p.stage.lr.rule), NullConsole())
         seconds.append(time.perf_counter() - began)
         suggestions.append(curve.chosen)
         verdicts.append(curve.verdict.partition(":")[0])
         if seed < args.seeds:
-            scores.append([accuracy(setting, index, stage, lr) for lr in (*grid, curve.chosen)])
+            scores.append([accuracy(context, index, stage, lr) for lr in (*grid, curve.chosen)])
         print(f"  {root.name} seed {seed}: {curve.chosen:.2e} ({curve.confidence:.0%}, {curve.verdict}) {seconds[-1]:.1f} s", flush=True)
     table = np.array(scores)
     mean, best = table.mean(0), int(np.argmax(table.mean(0)[:-1]))

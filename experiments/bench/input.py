@@ -39,7 +39,7 @@ def step(seconds: float) -> dict[str, float | str]:
     """Updates per second with one fixed batch, with resident images and with images streamed from disk, in turn, in one process."""
     from sgdr_jax import Experiment, Stage
     from sgdr_jax.augment import side_on
-    from sgdr_jax.core.console import Quiet
+    from sgdr_jax.core.console import NullConsole
     from sgdr_jax.core.state import Hyper
     from sgdr_jax.datasets import ImageFolder
     from sgdr_jax.models import ResNet18
@@ -55,14 +55,14 @@ def step(seconds: float) -> dict[str, float | str]:
         path.write_bytes(jpeg(rng, 100, 90))
     stage = Stage("all", size=32, lr=0.0, schedule=Constant(1000))
     made = Experiment("input", ImageFolder(str(root)), ResNet18(weights=None), (stage,), augment=side_on(), batch_size=32)
-    setting = prepare(replace(made, images="resident"))
-    p = setting.plan.stages[0]
-    opened = open_stage(setting, p, setting.params, setting.stats, Quiet())
-    hyper = Hyper(*(rows[0] for rows in hyper_rows(setting, p, (0.0,) * len(p.trained))))
+    context = prepare(replace(made, images="resident"))
+    p = context.plan.stages[0]
+    opened = open_stage(context, p, context.params, context.stats, NullConsole())
+    hyper = Hyper(*(rows[0] for rows in hyper_rows(context, p, (0.0,) * len(p.trained))))
     streamed = prepare(replace(made, images="streamed"))
     assert streamed.data.kept == "disk"
-    ways = {"fixed": cycle(list(islice(stage_batches(setting, p, 0, 1), 1)))}
-    ways |= {name: stage_batches(x, p, 0, p.steps) for name, x in (("resident", setting), ("streamed", streamed))}
+    ways = {"fixed": cycle(list(islice(stage_batches(context, p, 0, 1), 1)))}
+    ways |= {name: stage_batches(x, p, 0, p.steps) for name, x in (("resident", context), ("streamed", streamed))}
     state, spent = opened.state, {name: [] for name in ways}
     for fed in [next(batches) for batches in ways.values()]:
         state, sums = opened.update(state, hyper, fed)

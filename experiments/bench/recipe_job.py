@@ -60,17 +60,17 @@ def logistic(chosen: Experiment) -> dict[str, Any]:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from sgdr_jax.core.console import Quiet
+    from sgdr_jax.core.console import NullConsole
     from sgdr_jax.train.context import prepare
     from sgdr_jax.train.stage_inputs import activations
 
     began = time.perf_counter()
-    setting = prepare(dataclasses.replace(chosen, data=dataclasses.replace(chosen.data, seed=0)))  # pyright: ignore[reportCallIssue]
-    p = setting.plan.stages[0]
+    context = prepare(dataclasses.replace(chosen, data=dataclasses.replace(chosen.data, seed=0)))  # pyright: ignore[reportCallIssue]
+    p = context.plan.stages[0]
 
     def features(*splits: str) -> tuple[np.ndarray, np.ndarray]:
-        x = [activations(setting, p, setting.params, setting.stats, split, 0, Quiet()) for split in splits]
-        return np.concatenate(x), np.concatenate([setting.data.labels[split] for split in splits])
+        x = [activations(context, p, context.params, context.stats, split, 0, NullConsole()) for split in splits]
+        return np.concatenate(x), np.concatenate([context.data.labels[split] for split in splits])
 
     def fitted(c: float, x: np.ndarray, y: np.ndarray):
         return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1000)).fit(x, y)

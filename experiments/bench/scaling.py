@@ -75,7 +75,7 @@ def job(model: str, count: int, batch: int, size: int, index: int | None = None,
     from communication import collectives
 
     from sgdr_jax import Eval, Experiment, Sgd, Stage, models
-    from sgdr_jax.core.console import Quiet
+    from sgdr_jax.core.console import NullConsole
     from sgdr_jax.core.state import Hyper
     from sgdr_jax.datasets import Synthetic
     from sgdr_jax.distributed import hosts
@@ -86,7 +86,7 @@ def job(model: str, count: int, batch: int, size: int, index: int | None = None,
 
     if index is not None:
         hosts.initialize(address, count, index, wait=120)
-    setting = prepare(
+    context = prepare(
         Experiment(
             name="scaling",
             data=Synthetic(classes=10, train=batch * (UPDATES + 2), valid=count, side=size),
@@ -97,10 +97,10 @@ def job(model: str, count: int, batch: int, size: int, index: int | None = None,
             evaluate=Eval(batch_size=count, tta_views=0),
         )
     )
-    run, p = setting.engine, setting.plan.stages[0]
-    stage = open_stage(setting, p, setting.params, setting.stats, Quiet())
-    rows, state, took, losses = hyper_rows(setting, p, (1e-3,) * len(p.trained)), stage.state, [], []
-    for step, images in enumerate(stage_batches(setting, p, 0, UPDATES + 2)):
+    run, p = context.programs, context.plan.stages[0]
+    stage = open_stage(context, p, context.params, context.stats, NullConsole())
+    rows, state, took, losses = hyper_rows(context, p, (1e-3,) * len(p.trained)), stage.state, [], []
+    for step, images in enumerate(stage_batches(context, p, 0, UPDATES + 2)):
         began = time.perf_counter()
         state, sums = stage.update(state, Hyper(*(r[step] for r in rows)), images)
         losses.append(float(sums["loss"]) / float(sums["weight"]))
@@ -119,7 +119,7 @@ def job(model: str, count: int, batch: int, size: int, index: int | None = None,
             update=statistics.median(took[2:]),
             images_per_second=batch / statistics.median(took[2:]),
             reduced_mb=sum(size for _, size in said) / 1e6,
-            trained_mb=sum(x.nbytes for x in jax.tree.leaves(setting.params)) / 1e6,
+            trained_mb=sum(x.nbytes for x in jax.tree.leaves(context.params)) / 1e6,
             operations=len(said),
             loss=losses[0],  # later ones tell of rounding: a network that nothing has trained is chaotic
         )

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from sgdr_jax import Eval, Experiment, Sgd, Snapshots, Stage
-from sgdr_jax.core.console import Quiet
+from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.types import Schedule, Table
 from sgdr_jax.datasets import Arrays
 from sgdr_jax.evaluation import metrics
@@ -99,24 +99,24 @@ def errors(made: Experiment) -> dict[str, float]:
     """Test errors in per cent: at each quarter, of the last three quarters' mean, and what `ensemble.compare` found in the run."""
     with tempfile.TemporaryDirectory() as folder:
         summary = run(made, Path(folder) / "run")
-        setting, place = prepare(made), ensemble.snapshots(Path(folder) / "run")
-        like = {"params": setting.params, "stats": setting.stats}
+        context, place = prepare(made), ensemble.snapshots(Path(folder) / "run")
+        like = {"params": context.params, "stats": context.stats}
         seen = []
         for name in ensemble.names(Path(folder) / "run"):
-            net = setting.engine.devices.replicate(checkpoint.restore(place, name, like))
+            net = context.programs.devices.replicate(checkpoint.restore(place, name, like))
             views = predict_views(
-                setting.engine,
+                context.programs,
                 made,
                 net["params"],
                 net["stats"],
-                setting.images["test"],
+                context.images["test"],
                 SIDE,
-                Quiet(),
+                NullConsole(),
                 "",
-                classes=len(setting.data.classes),
+                classes=len(context.data.classes),
             )
             seen.append(views.plain)
-    labels = setting.data.labels["test"]
+    labels = context.data.labels["test"]
 
     def error(probabilities: np.ndarray) -> float:
         return 100 * (1 - metrics.evaluate(probabilities, labels)["accuracy"])

@@ -26,7 +26,7 @@ def measure(kind: str, turns: int) -> dict[str, float | str]:
 
     from sgdr_jax import Eval, Experiment, Stage
     from sgdr_jax.augment import side_on
-    from sgdr_jax.core.console import Quiet
+    from sgdr_jax.core.console import NullConsole
     from sgdr_jax.datasets import Arrays
     from sgdr_jax.evaluation.evaluate import predict_views
     from sgdr_jax.models import ResNet18
@@ -42,23 +42,23 @@ def measure(kind: str, turns: int) -> dict[str, float | str]:
         how = Eval(tta_views=views, tta_kind=kind, batch_size=64)
         stage = Stage("all", size=SIZE, lr=0.0, schedule=Constant(1))
         made = Experiment("views", Arrays(path), ResNet18(weights=None), (stage,), augment=side_on(), evaluate=how)
-        setting = prepare(made)
+        context = prepare(made)
     seconds: dict[str, list[float]] = {"plain": [], "views": []}
     plain = replace(made, evaluate=replace(how, tta_views=0, tta_kind="random"))
     for turn in range(turns + 1):
         for name, experiment in (("plain", plain), ("views", made)):
             began = time.perf_counter()
             found = predict_views(
-                setting.engine,
+                context.programs,
                 experiment,
-                setting.params,
-                setting.stats,
-                setting.images["train"],
+                context.params,
+                context.stats,
+                context.images["train"],
                 SIZE,
-                Quiet(),
+                NullConsole(),
                 "",
                 classes=2,
-                labels=setting.data.labels["train"],
+                labels=context.data.labels["train"],
             )
             assert found.views == (1 if name == "plain" else views + 1)
             if turn:  # the first one compiles

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..core.console import Quiet, Terminal
+from ..core.console import Console, NullConsole
 from ..core.errors import InputError, Preempted, did_you_mean
 from ..core.experiment import Experiment
 from ..core.learning_rates import Find
@@ -96,7 +96,7 @@ def _dispatch(argv: list[str]) -> None:
     if name == "launch":
         from .commands.launch import launch
 
-        return launch(rest, Terminal())
+        return launch(rest, Console())
     if name in ALONE:
         command = parse(ALONE[name], rest, f"sgdr-jax {name}")
     elif name in WITH_EXPERIMENT:
@@ -116,13 +116,13 @@ def _dispatch(argv: list[str]) -> None:
     if name == "sweep":
         from .commands.sweep import sweep
 
-        return sweep(command, rest[0], others, Terminal(), slurm)
+        return sweep(command, rest[0], others, Console(), slurm)
     experiments = {"data": _data, "plan": _plan, "train": _train, "find-lr": _find_lr, "show-batch": _show_batch}
     run = experiments | {"new": _new, "eval": _eval, "predict": _predict, "compare": _compare, "prepare": _prepare, "models": _models}
     run[name](command, rest[0] if rest else "")
 
 
-def _show_plan(made: Plan, ui: Terminal) -> None:
+def _show_plan(made: Plan, ui: Console) -> None:
     from ..report.run_tables import plan_table
 
     ui.say(plan_table([describe(p) for p in made.stages]))
@@ -131,13 +131,13 @@ def _show_plan(made: Plan, ui: Terminal) -> None:
 def _new(command: NewCommand, _: str) -> None:
     from .commands.new import new
 
-    new(command, Terminal())
+    new(command, Console())
 
 
 def _prepare(command: PrepareCommand, _: str) -> None:
     from ..datasets import tfds
 
-    Terminal().say(f"{command.name}: {tfds.prepare(command.name, command.data_dir)}")
+    Console().say(f"{command.name}: {tfds.prepare(command.name, command.data_dir)}")
 
 
 def _data(command: DataCommand, _: str) -> None:
@@ -146,7 +146,7 @@ def _data(command: DataCommand, _: str) -> None:
     from ..datasets import ImageFolder
     from ..report.run_tables import survey_tables
 
-    experiment, ui = command.experiment, Terminal()
+    experiment, ui = command.experiment, Console()
     _check_output(command.rejected)
     source = experiment.data.open()
     made = plan(experiment, source.sizes["train"])
@@ -160,7 +160,7 @@ def _data(command: DataCommand, _: str) -> None:
 
 
 def _plan(command: PlanCommand, _: str) -> None:
-    experiment, ui = command.experiment, Terminal()
+    experiment, ui = command.experiment, Console()
     _check_output(command.csv)
     sizes = experiment.data.open().sizes if command.train_size is None else {"train": command.train_size}
     made = plan(experiment, sizes["train"])
@@ -181,10 +181,10 @@ def _train(command: TrainCommand, file: str) -> None:
 
     hosts.initialize(**vars(command.hosts))
     with hosts.exit_together(), hosts.watch_hosts(), listening() as leave:
-        _train_here(command, file, Terminal() if hosts.is_leader() else Quiet(), hosts.on_leader, leave)
+        _train_here(command, file, Console() if hosts.is_leader() else NullConsole(), hosts.on_leader, leave)
 
 
-def _train_here(command: TrainCommand, file: str, ui: Quiet, on_leader: Any, leave: Callable[[], bool]) -> None:
+def _train_here(command: TrainCommand, file: str, ui: NullConsole, on_leader: Any, leave: Callable[[], bool]) -> None:
     from ..report.run_tables import snapshots_table, summary_table, views_table
     from ..runs import run as recipe
     from ..train.context import prepare
@@ -210,7 +210,7 @@ def _train_here(command: TrainCommand, file: str, ui: Quiet, on_leader: Any, lea
     ui.say(f"run folder: {folder}")
 
 
-def _spread_out(command: TrainCommand, each: int, ui: Quiet) -> TrainCommand:
+def _spread_out(command: TrainCommand, each: int, ui: NullConsole) -> TrainCommand:
     """The command with the global batch that so many images on each device make, and rates by its rule."""
     from ..distributed.mesh import devices
     from ..runs.lr_scaling import growth, rescaled
@@ -231,21 +231,21 @@ def _find_lr(command: FindLrCommand, _: str) -> None:
     from ..train.find_lr import find_lr
     from ..train.stage import open_stage
 
-    ui, stages = Terminal(), command.experiment.stages
+    ui, stages = Console(), command.experiment.stages
     _check_output(command.out)
     _check_picture(command.out)
     if not 0 <= command.stage < len(stages):
         raise InputError(f"--stage is {command.stage}; the stages are {', '.join(f'{i} ({s.name})' for i, s in enumerate(stages))}")
-    setting = prepare(command.experiment, ui)
-    p = setting.plan.stages[command.stage]
+    context = prepare(command.experiment, ui)
+    p = context.plan.stages[command.stage]
     find = p.stage.lr if isinstance(p.stage.lr, Find) else Find()
     if not isinstance(p.stage.lr, Find):
         ui.say(f"{p.stage.name} has rates of its own, {p.stage.lr}: train keeps those, and this is what Find() would choose")
     if command.rule:
         find = dataclasses.replace(find, rule=command.rule)
-    stage = open_stage(setting, p, setting.params, setting.stats, ui)
+    stage = open_stage(context, p, context.params, context.stats, ui)
     alone = p.trained if command.each and len(p.trained) > 1 else ()
-    curves = {"": find_lr(setting, p, stage, find, ui)} | {group: find_lr(setting, p, stage, find, ui, group) for group in alone}
+    curves = {"": find_lr(context, p, stage, find, ui)} | {group: find_lr(context, p, stage, find, ui, group) for group in alone}
     ui.say(finder_table(curves, p.trained))
     for group, curve in curves.items():
         ui.say(f"{group or 'all'}: {curve.verdict}; {curve.confidence:.0%} of {curve.orders} orders agree within a factor of 3")
@@ -260,7 +260,7 @@ def _show_batch(command: ShowBatchCommand, _: str) -> None:
 
     _check_output(command.out)
     _check_picture(command.out)
-    ui, shown = Terminal(), sheet(command.experiment, command.stage, command.count)
+    ui, shown = Console(), sheet(command.experiment, command.stage, command.count)
     contact_sheet(shown.titles, shown.tiles, shown.captions, command.out)
     for name, reason in shown.bad:
         ui.say(f"left out, since it cannot be read: {name}: {reason}")
@@ -273,7 +273,7 @@ def _eval(command: EvalCommand, _: str) -> None:
     from ..report.run_tables import classes_table, views_table
     from ..runs.predictor import evaluate_split, open_trained, usual_split
 
-    ui = Terminal()
+    ui = Console()
     _check_output(command.out)
     _check_output(command.classes)
     _load_classes(command.experiment)
@@ -312,7 +312,7 @@ def _predict(command: PredictCommand, _: str) -> None:
     _load_classes(command.experiment)
     paths = expand(command.paths)
     net = open_trained(command.run, command.network)
-    result = predict(net, paths, command.tta_views, Terminal() if command.out else None, calibrated=command.calibrated)
+    result = predict(net, paths, command.tta_views, Console() if command.out else None, calibrated=command.calibrated)
     for path, reason in result.bad:
         print(f"left out {path}: {reason}", file=sys.stderr)
     if not result.paths:
@@ -330,7 +330,7 @@ def _predict(command: PredictCommand, _: str) -> None:
 def _compare(command: CompareCommand, _: str) -> None:
     from .commands.compare import compare
 
-    compare(command, Terminal())
+    compare(command, Console())
 
 
 def _prediction(net: Any, row: Any, disagreement: float | None) -> list[str]:
@@ -365,7 +365,7 @@ def _models(command: ModelsCommand, _: str) -> None:
         rows = [block._asdict() for block in measure.blocks(kinds[names[0]], command.size)]
     else:
         rows = [measure.row(name, kind, command.size) for name, kind in kinds.items()]
-    Terminal().say(measure.table(rows))
+    Console().say(measure.table(rows))
     if command.csv:
         with command.csv.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, rows[0], lineterminator="\n")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 
-class Quiet:
+class NullConsole:
     """Shows nothing; what libraries and tests use."""
 
     def say(self, text: Any) -> None:
@@ -19,7 +19,7 @@ class Quiet:
         yield lambda done, note="": None
 
 
-class Terminal(Quiet):
+class Console(NullConsole):
     """Shows notes and one bar at a time with rich; on a pipe or in a log file only the notes and one line per finished bar."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Terminal(Quiet):
 
     @contextlib.contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[..., None]]:
-        """A progress bar; see `Quiet.bar`."""
+        """A progress bar; see `NullConsole.bar`."""
         import time
 
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

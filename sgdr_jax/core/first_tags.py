@@ -54,7 +54,7 @@ schedules.plateau Plateau
 schedules.polynomial Polynomial
 schedules.sgdr Sgdr
 schedules.step_decay StepDecay
-search Domain Halving Integer LogUniform Median OneOf Pruner Uniform
+search Domain Halving Integer LogUniform Median OneOf=Categorical Pruner Uniform
 snapshots Snapshots
 types Augmentation Dataset Length Model Schedule
 """
@@ -67,7 +67,9 @@ def _pairs() -> dict[str, str]:
     for line in _MODULES.split("\n"):
         module, *names = line.split() or [""]
         prefix = _PREFIX.get(module, module.partition(".")[0] + ".")
-        pairs |= {f"sgdr_jax.{module}:{name}": prefix + name for name in names}
+        for name in names:  # "Old=New" where the class was renamed
+            old, _, new = name.partition("=")
+            pairs[f"sgdr_jax.{module}:{old}"] = prefix + (new or old)
     return pairs
 
 

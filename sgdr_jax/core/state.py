@@ -42,7 +42,7 @@ class Hyper(NamedTuple):
     label_smoothing: Any
 
 
-class Network(NamedTuple):
+class NetworkState(NamedTuple):
     """Parameters and statistics between stages, and the size they were last trained at."""
 
     params: Tree

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.console import Quiet
+from ..core.console import NullConsole
 from ..core.errors import InputError
 from ..core.experiment import Experiment
 from ..core.machine import free_memory
@@ -183,7 +183,7 @@ def load_some(source: Source, index: list[int], canvas: int, channels: int | Non
     return load(some, canvas=canvas, channels=channels, max_bad_share=1)
 
 
-def load_for(experiment: Experiment, source: Source, largest_size: int, ui: Quiet, max_bad_share: float | None = None) -> Data:
+def load_for(experiment: Experiment, source: Source, largest_size: int, ui: NullConsole, max_bad_share: float | None = None) -> Data:
     """`load` as an experiment wants it, with a progress bar."""
     done = 0
     with ui.bar("decoding images", sum(source.sizes.values())) as tick:

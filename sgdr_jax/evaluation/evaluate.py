@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from ..core.console import Quiet
+from ..core.console import NullConsole
 from ..core.experiment import Experiment
 from ..core.rng import key_for
 from ..core.state import Tree
@@ -90,7 +90,7 @@ def predict_views(
     stats: Tree,
     images: Images,
     size: int,
-    ui: Quiet,
+    ui: NullConsole,
     title: str,
     *,
     classes: int,

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import jax
 
-from ..core.console import Quiet
+from ..core.console import NullConsole
 from ..core.experiment import Experiment
 from ..core.plan import plan
 from ..core.state import Hyper
@@ -29,11 +29,11 @@ def update_seconds(experiment: Experiment, classes: int, updates: int = 5) -> fl
     last = experiment.stages[-1]
     side = canvas_side(experiment.canvas, max(last.size) if isinstance(last.size, tuple) else last.size)
     data = Synthetic(classes=classes, train=max(experiment.batch_size, classes), valid=classes, test=classes, side=side)
-    setting = prepare(replace(experiment, data=data, stages=(replace(last, lr=0.0),)))
-    p = setting.plan.stages[0]
-    stage = open_stage(setting, p, setting.params, setting.stats, Quiet())
-    rows, state, spent = hyper_rows(setting, p, (0.0,) * len(p.trained)), stage.state, []
-    for step, fed in zip(range(1 + updates), stage_batches(setting, p, 0, max(p.steps, 1 + updates)), strict=False):
+    context = prepare(replace(experiment, data=data, stages=(replace(last, lr=0.0),)))
+    p = context.plan.stages[0]
+    stage = open_stage(context, p, context.params, context.stats, NullConsole())
+    rows, state, spent = hyper_rows(context, p, (0.0,) * len(p.trained)), stage.state, []
+    for step, fed in zip(range(1 + updates), stage_batches(context, p, 0, max(p.steps, 1 + updates)), strict=False):
         began = time.perf_counter()
         state, sums = stage.update(state, Hyper(*(column[min(step, p.steps - 1)] for column in rows)), fed)
         jax.block_until_ready(sums)

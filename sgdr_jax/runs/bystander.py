@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .folder import Logbook
+from .folder import RunFolder
 
 
-class Bystander(Logbook):
+class NullRunFolder(RunFolder):
     """The run folder of a process that leaves it to another: nothing is written."""
 
     def __init__(self, path: str | Path) -> None:

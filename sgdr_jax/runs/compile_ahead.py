@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from ..core.console import Quiet
+from ..core.console import NullConsole
 from ..core.plan import StagePlan
 from ..core.state import Hyper
 from ..data.loader import Images
@@ -24,8 +24,8 @@ from ..data.sampler import Batch, eval_batches
 from ..distributed.mesh import Devices, split_at
 from ..evaluation import tta
 from ..evaluation.evaluate import view_logits
-from ..train.context import Setting
-from ..train.programs import Engine, Tick
+from ..train.context import RunContext
+from ..train.programs import Programs, Tick
 from ..train.stage import open_stage
 from ..train.stage_inputs import hyper_rows, stage_batches
 
@@ -47,7 +47,7 @@ class _Shapes(Devices):
         return jax.ShapeDtypeStruct(shape, np.asarray(rows[:1]).dtype, sharding=self.split)
 
 
-class _Rehearsal(Engine):
+class _Rehearsal(Programs):
     """An engine that compiles and runs nothing; the rows that it maps to are zeros."""
 
     rehearsing = True
@@ -77,25 +77,25 @@ def _compiling(program: Any) -> Callable[..., Any]:
     return ahead
 
 
-def _shapes(setting: Setting) -> Setting:
+def _shapes(context: RunContext) -> RunContext:
     """The setting to rehearse in: shapes of its arrays, and an engine that compiles its programs."""
-    run = setting.engine
+    run = context.programs
     devices = _Shapes(**vars(run.devices))
     programs = {name: _compiling(getattr(run, name)) for name in ("forward", "augmented", "mixed", "plain", "view", "rows", "slots")}
     fields: dict[str, Any] = vars(run) | programs | {"devices": devices}
-    engine = _Rehearsal(**fields)
+    programs = _Rehearsal(**fields)
     images = {
-        split: dataclasses.replace(x, devices=devices, gather=engine.rows, resident=devices.scatter(x.resident))
-        for split, x in setting.images.items()
+        split: dataclasses.replace(x, devices=devices, gather=programs.rows, resident=devices.scatter(x.resident))
+        for split, x in context.images.items()
     }
-    params, stats = devices.hold((setting.params, setting.stats))
-    return setting._replace(engine=engine, images=images, params=params, stats=stats)
+    params, stats = devices.hold((context.params, context.stats))
+    return context._replace(programs=programs, images=images, params=params, stats=stats)
 
 
-def rehearse(setting: Setting, p: StagePlan) -> None:
+def rehearse(context: RunContext, p: StagePlan) -> None:
     """Compiles all programs of a stage: the activations of its frozen groups, its update, its validation."""
-    shapes = _shapes(setting)
-    stage = open_stage(shapes, p, shapes.params, shapes.stats, Quiet())
+    shapes = _shapes(context)
+    stage = open_stage(shapes, p, shapes.params, shapes.stats, NullConsole())
     hyper = hyper_rows(shapes, p, (0.0,) * len(p.trained))
     (fed,) = stage_batches(shapes, p, 0, 1)
     for size in dict.fromkeys(p.sizes.tolist()):
@@ -106,14 +106,14 @@ def rehearse(setting: Setting, p: StagePlan) -> None:
         stage.validate(stage.state)
 
 
-def rehearse_evaluation(setting: Setting, size: int) -> None:
+def rehearse_evaluation(context: RunContext, size: int) -> None:
     """Compiles the programs of the final evaluation at a size."""
-    shapes, experiment = _shapes(setting), setting.experiment
+    shapes, experiment = _shapes(context), context.experiment
     views = range(min(2, tta.count(experiment.evaluate, experiment.augment)))  # the views after the plain one share a program
     for images in (shapes.images[split] for split in ("valid", "test") if split in shapes.images):
         ids = np.arange(len(images), dtype=np.uint32)
         for v in views:
-            shapes.engine.map(view_logits(shapes.engine, experiment, shapes.params, shapes.stats, size, ids, v), len(images), images)
+            shapes.programs.map(view_logits(shapes.programs, experiment, shapes.params, shapes.stats, size, ids, v), len(images), images)
 
 
 @contextmanager

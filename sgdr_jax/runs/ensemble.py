@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ..core.console import Quiet
+from ..core.console import NullConsole
 from ..core.optimizers import Optimizer
 from ..core.snapshots import Snapshots, chosen
 from ..core.state import TrainState, Tree
@@ -22,7 +22,7 @@ from ..distributed.hosts import is_leader
 from ..evaluation import calibration, metrics, predictions, tta
 from ..evaluation.evaluate import predict_views
 from ..train import batch_norm, weight_ema
-from ..train.context import Setting
+from ..train.context import RunContext
 from ..train.stage import cached_logits
 from . import checkpoint
 
@@ -147,24 +147,24 @@ def together(members: Sequence[Predicted]) -> Predicted:
     return Predicted(*({split: np.mean([m[i][split] for m in members], 0, dtype=np.float64) for split in members[0].plain} for i in (0, 1)))
 
 
-def _predicted(setting: Setting, splits: Sequence[str], params: Tree, stats: Tree, size: int, name: str, ui: Quiet) -> Predicted:
+def _predicted(context: RunContext, splits: Sequence[str], params: Tree, stats: Tree, size: int, name: str, ui: NullConsole) -> Predicted:
     """What a network says of these splits."""
-    how: dict[str, Any] = {"multi_label": setting.data.multi_label, "classes": len(setting.data.classes)}
-    params, stats = setting.engine.devices.replicate((params, stats))
+    how: dict[str, Any] = {"multi_label": context.data.multi_label, "classes": len(context.data.classes)}
+    params, stats = context.programs.devices.replicate((params, stats))
     seen = {}
     for split in splits:
-        how["plain"] = cached_logits(setting, params, stats, size, split, ui)
+        how["plain"] = cached_logits(context, params, stats, size, split, ui)
         title = f"{name}: {split}"
-        seen[split] = predict_views(setting.engine, setting.experiment, params, stats, setting.images[split], size, ui, title, **how)
+        seen[split] = predict_views(context.programs, context.experiment, params, stats, context.images[split], size, ui, title, **how)
     return Predicted({split: v.plain for split, v in seen.items()}, {split: v.probabilities for split, v in seen.items()})
 
 
-def _keep_answers(setting: Setting, folder: Path, name: str, found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> None:
+def _keep_answers(context: RunContext, folder: Path, name: str, found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> None:
     """Keeps what was said of each held-out example, so that networks can be compared as runs are."""
     for split in found.plain if is_leader() else ():
         kinds = (found.plain[split], found.mixed[split])[: 1 + (views > 1)]
         said = [metrics.answers(metrics.log_odds(p, labels[split].ndim == 2), labels[split]) for p in kinds]
-        predictions.save(folder, split, setting.data.names[split], labels[split], said, name)
+        predictions.save(folder, split, context.data.names[split], labels[split], said, name)
 
 
 def measures(found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> dict[str, dict[str, float]]:
@@ -179,7 +179,7 @@ def measures(found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> 
     return out
 
 
-def compare(setting: Setting, folder: str | Path, final: Mapping[str, Any], ui: Quiet) -> list[dict[str, Any]]:
+def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], ui: NullConsole) -> list[dict[str, Any]]:
     """All that can be made of a run's kept networks, side by side, on the validation and the test images.
 
     First the state after the last update, then the run's final network, the other cycle ends, the moving average of weights where there
@@ -193,22 +193,22 @@ def compare(setting: Setting, folder: str | Path, final: Mapping[str, Any], ui: 
     Returns:
         rows {"name", "members": [names], "valid": measures, "test": measures or missing}.
     """
-    facts, place, like = known(folder), snapshots(folder), {"params": setting.params, "stats": setting.stats}
+    facts, place, like = known(folder), snapshots(folder), {"params": context.params, "stats": context.stats}
     there = tuple(facts)
     if not there and not (place / EMA).is_dir():
         return []
-    labels = {split: setting.data.labels[split] for split in ("valid", "test") if split in setting.images}
-    views, rows = tta.count(setting.experiment.evaluate, setting.experiment.augment), []
+    labels = {split: context.data.labels[split] for split in ("valid", "test") if split in context.images}
+    views, rows = tta.count(context.experiment.evaluate, context.experiment.augment), []
 
     def predict(params: Tree, stats: Tree, size: int, name: str) -> Predicted:
-        return _predicted(setting, tuple(labels), params, stats, size, name, ui)
+        return _predicted(context, tuple(labels), params, stats, size, name, ui)
 
     def loss(found: Predicted) -> float:
         return metrics.evaluate(found.mixed["valid"], labels["valid"])["loss"]
 
     def add(name: str, found: Predicted, members: Sequence[str] = ()) -> None:
         rows.append({"name": name, "members": list(members)} | measures(found, labels, views))
-        _keep_answers(setting, Path(folder), name, found, labels, views)
+        _keep_answers(context, Path(folder), name, found, labels, views)
 
     size = facts[there[-1]]["size"] if there else checkpoint.verify(place, EMA)["size"]
     weights = {name: checkpoint.restore(place, name, like) for name in there}
@@ -218,13 +218,13 @@ def compare(setting: Setting, folder: str | Path, final: Mapping[str, Any], ui: 
     rows.insert(min(len(rows), 1), {"name": "final network", "members": []} | {split: dict(final[split]) for split in labels})
 
     # Groups that train on stored statistics need those: only what the members have collected is collected anew.
-    plans = [setting.plan.stages[i] for i in {len(setting.plan.stages) - 1, *(held["stage"] for held in facts.values())}]
+    plans = [context.plan.stages[i] for i in {len(context.plan.stages) - 1, *(held["stage"] for held in facts.values())}]
     collected = tuple({g for p in plans for g in p.collects})
 
     def measured(members: Sequence[Tree], name: str) -> tuple[Predicted, Tree]:
         whole = average(members)
-        params, stats = setting.engine.devices.replicate((whole["params"], whole["stats"]))
-        whole["stats"] = batch_norm.recalibrate(setting, params, stats, size, groups=collected, ui=ui)
+        params, stats = context.programs.devices.replicate((whole["params"], whole["stats"]))
+        whole["stats"] = batch_norm.recalibrate(context, params, stats, size, groups=collected, ui=ui)
         return predict(whole["params"], whole["stats"], size, name), whole
 
     def finish(name: str, title: str, found: Predicted, whole: Tree, members: Sequence[str]) -> None:

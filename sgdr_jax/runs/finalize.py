@@ -6,34 +6,34 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ..core.console import Quiet
-from ..core.state import Network
+from ..core.console import NullConsole
+from ..core.state import NetworkState
 from ..distributed.hosts import is_leader
 from ..evaluation import predictions
 from ..evaluation.evaluate import answers, calibration, predict_views
-from ..train.context import Setting
+from ..train.context import RunContext
 from ..train.stage import cached_logits
 from . import ensemble
-from .folder import Logbook
+from .folder import RunFolder
 from .resume import save
 
 
-def keep(setting: Setting, now: Network, book: Logbook) -> None:
+def keep(context: RunContext, now: NetworkState, book: RunFolder) -> None:
     """Keeps the final network, with what is needed to use it."""
     facts = {
         "size": now.size,
-        "classes": list(setting.data.classes),
-        "channels": setting.data.channels,
-        "data": setting.data.source,
-        "canvas": setting.data.images["train"].shape[1],
-        "multi_label": setting.data.multi_label,
-        **{name: getattr(setting.engine.network, name).tolist() for name in ("mean", "std")},
+        "classes": list(context.data.classes),
+        "channels": context.data.channels,
+        "data": context.data.source,
+        "canvas": context.data.images["train"].shape[1],
+        "multi_label": context.data.multi_label,
+        **{name: getattr(context.programs.network, name).tolist() for name in ("mean", "std")},
     }
     save(book.path, "final", {"params": now.params, "stats": now.stats}, facts)
 
 
 def conclude(
-    setting: Setting, networks: Mapping[str, Network], done: list[dict[str, Any]], book: Logbook, ui: Quiet, loaded: float
+    context: RunContext, networks: Mapping[str, NetworkState], done: list[dict[str, Any]], book: RunFolder, ui: NullConsole, loaded: float
 ) -> dict[str, Any]:
     """What is to be said of all held-out examples, plain and with test-time augmentation.
 
@@ -41,7 +41,7 @@ def conclude(
         networks: for each held-out split the one that answers. After a refit the validation images are the first training's to answer:
             the final network has trained on them. Temperatures are fitted to them, and to nothing where there are none.
     """
-    experiment = setting.experiment
+    experiment = context.experiment
     results: dict[str, Any] = {
         "stages": done,
         "size": networks["test"].size,
@@ -54,16 +54,16 @@ def conclude(
     }
     fitted = None
     for split, (params, stats, size) in networks.items():
-        if split not in setting.images:
+        if split not in context.images:
             continue
-        images, labels = setting.images[split], setting.data.labels[split]
-        how: dict[str, Any] = {"labels": labels, "multi_label": setting.data.multi_label, "classes": len(setting.data.classes)}
-        began, how["plain"] = time.perf_counter(), cached_logits(setting, params, stats, size, split, ui)
+        images, labels = context.images[split], context.data.labels[split]
+        how: dict[str, Any] = {"labels": labels, "multi_label": context.data.multi_label, "classes": len(context.data.classes)}
+        began, how["plain"] = time.perf_counter(), cached_logits(context, params, stats, size, split, ui)
         from_cache = time.perf_counter() - began
-        seen = predict_views(setting.engine, experiment, params, stats, images, size, ui, f"evaluating {split}", **how)
+        seen = predict_views(context.programs, experiment, params, stats, images, size, ui, f"evaluating {split}", **how)
         results[split] = seen.measures
         if is_leader():
-            predictions.save(book.path, split, setting.data.names[split], labels, answers(seen, labels))
+            predictions.save(book.path, split, context.data.names[split], labels, answers(seen, labels))
         if fitted or split == "valid":
             results["calibration"][split] = calibration(seen, labels, fitted)
             fitted = fitted or {kind: found["temperature"] for kind, found in results["calibration"][split].items()}
@@ -71,6 +71,6 @@ def conclude(
         if len(seen.by_count) > 1:
             results["times"][f"tta_{split}"] = seen.seconds[1]
             results["tta"][split] = seen.by_count
-    if rows := ensemble.compare(setting, book.path, results, ui):
+    if rows := ensemble.compare(context, book.path, results, ui):
         results["snapshots"] = rows
     return results

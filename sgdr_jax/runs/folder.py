@@ -155,7 +155,7 @@ def environment(
 # ---- writing ----
 
 
-class Logbook:
+class RunFolder:
     """An open run folder that this process alone writes to. Made by `open_run`; a context manager that closes and unlocks it.
 
     Attributes:
@@ -301,7 +301,7 @@ def open_run(
     experiment_file: str | Path | None = None,
     devices: Sequence[str] = (),
     weights: Mapping[str, Any] | None = None,
-) -> Logbook:
+) -> RunFolder:
     """Makes a run folder, or opens that of the same experiment again to go on; nothing that is in it is ever overwritten by another run.
 
     Args:
@@ -328,7 +328,7 @@ def open_run(
             _write_json(path / "config.json", config)
         starts = [*known.get("starts", ()), environment(experiment_file, devices, weights)]
         _write_json(path / "environment.json", {"config_hash": config_hash, "starts": starts})
-        return Logbook(path, held, resumed=resumed)
+        return RunFolder(path, held, resumed=resumed)
     except BaseException:
         held.close()
         raise

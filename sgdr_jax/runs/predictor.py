@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import augment, datasets, models, schedules  # noqa: F401  # from_json finds types that are imported
-from ..core.console import Quiet
+from ..core.console import NullConsole
 from ..core.errors import InputError
 from ..core.experiment import Experiment
 from ..core.rng import key_for
@@ -24,7 +24,7 @@ from ..data.placement import residence
 from ..datasets.files import is_image
 from ..evaluation.calibration import scaled
 from ..evaluation.evaluate import Views, predict_views
-from ..train.programs import Engine, engine
+from ..train.programs import Programs, build_programs
 from . import checkpoint
 from .folder import read
 
@@ -46,7 +46,7 @@ class Trained(NamedTuple):
     """
 
     experiment: Experiment
-    engine: Engine
+    build_programs: Programs
     params: Tree
     stats: Tree
     size: int
@@ -91,7 +91,7 @@ def open_trained(folder: str | Path, name: str = "") -> Trained:
         require(name in there, "network", name, f"{known}; leave it out for the final network")
         facts |= {"size": _facts(place, name)["size"]}
     network = experiment.model.build(len(facts["classes"]), facts["channels"]).normalised(facts["mean"], facts["std"])
-    programs = engine(experiment, network)
+    programs = build_programs(experiment, network)
     params, stats = network.init(key_for(experiment.seed, "init"))
     found = checkpoint.restore(place, arrays, {"params": params, "stats": stats})
     params, stats = programs.devices.hold((found["params"], found["stats"]))
@@ -147,7 +147,9 @@ def expand(paths: Sequence[str]) -> list[str]:
     return found
 
 
-def predict(net: Trained, paths: list[str], views: int | None = None, ui: Quiet | None = None, *, calibrated: bool = False) -> Predictions:
+def predict(
+    net: Trained, paths: list[str], views: int | None = None, ui: NullConsole | None = None, *, calibrated: bool = False
+) -> Predictions:
     """Probabilities for image files.
 
     Args:
@@ -156,7 +158,7 @@ def predict(net: Trained, paths: list[str], views: int | None = None, ui: Quiet 
         ui: progress bars.
         calibrated: at the temperature of `net`; raises InputError where its run fitted none.
     """
-    ui, parts, bad, seen = ui or Quiet(), [], [], None
+    ui, parts, bad, seen = ui or NullConsole(), [], [], None
     each = net.canvas**2 * net.channels
     block = max(net.experiment.evaluate.tta_memory * 2**20 // each, 1)
     for start in range(0, len(paths), block):
@@ -204,10 +206,10 @@ def usual_split(net: Trained) -> str:
     return "test" if net.experiment.refit and "test" in net.experiment.data.open().labels else "valid"
 
 
-def evaluate_split(net: Trained, split: str, views: int | None = None, ui: Quiet | None = None) -> Evaluation:
+def evaluate_split(net: Trained, split: str, views: int | None = None, ui: NullConsole | None = None) -> Evaluation:
     """Evaluates a split of the run's own data. Raises InputError when there is no such split, and for the validation images after a
     refit: the network has trained on them."""
-    ui = ui or Quiet()
+    ui = ui or NullConsole()
     source = net.experiment.data.open()
     require(split in source.labels, "split", split, f"the data has {', '.join(source.labels)}")
     fix = "after a refit the network has trained on these images too; use test, or read what they chose in summary.json"
@@ -225,7 +227,7 @@ def evaluate_split(net: Trained, split: str, views: int | None = None, ui: Quiet
     return Evaluation(seen, data.names[split], data.labels[split])
 
 
-def _views(net: Trained, feed: Images, views: int | None, ui: Quiet, title: str, **more: Any) -> Views:
+def _views(net: Trained, feed: Images, views: int | None, ui: NullConsole, title: str, **more: Any) -> Views:
     experiment = net.experiment
     if views is not None:
         experiment = dataclasses.replace(experiment, evaluate=dataclasses.replace(experiment.evaluate, tta_views=views))

@@ -12,13 +12,13 @@ import numpy as np
 from ..core.state import TrainState
 from ..distributed.hosts import broadcast, is_leader, run_on_all_hosts
 from ..distributed.mesh import readable
-from ..train.context import Setting
+from ..train.context import RunContext
 from ..train.model_selection import Best, Score
 from . import checkpoint, ensemble
-from .folder import Logbook
+from .folder import RunFolder
 
 
-class Memory(NamedTuple):
+class CheckpointMeta(NamedTuple):
     """What a checkpoint says besides its arrays; JSON data, so that it can be read before the arrays are.
 
     Attributes:
@@ -49,13 +49,13 @@ def save(folder: Path, name: str, arrays: Any, facts: dict[str, Any]) -> None:
     run_on_all_hosts(partial(checkpoint.save, folder, name, whole, facts) if is_leader() else lambda: None)
 
 
-def restore(setting: Setting, folder: Path, memory: Memory, like: TrainState) -> tuple[TrainState, Best | None]:
+def restore(context: RunContext, folder: Path, memory: CheckpointMeta, like: TrainState) -> tuple[TrainState, Best | None]:
     """The arrays of the checkpoint that `memory` was read with; `like` gives the structure of the stage's state."""
     nets = {"params": like.params, "stats": like.stats} if memory.best else {}
     name = checkpoint.step_name(memory.stage, memory.step)
     shapes = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), {"state": like._asdict(), "best": nets})
     read = partial(checkpoint.restore, folder / "checkpoints", name, shapes)
-    arrays = setting.engine.devices.hold(broadcast(run_on_all_hosts(read if is_leader() else lambda: shapes)))
+    arrays = context.programs.devices.hold(broadcast(run_on_all_hosts(read if is_leader() else lambda: shapes)))
     best = None
     if memory.best:
         accuracy, loss, stage, cycle, highest = memory.best
@@ -63,15 +63,17 @@ def restore(setting: Setting, folder: Path, memory: Memory, like: TrainState) ->
     return TrainState(**arrays["state"]), best
 
 
-def newest(setting: Setting, book: Logbook) -> Memory | None:
+def newest(context: RunContext, book: RunFolder) -> CheckpointMeta | None:
     """Where the newest good checkpoint stands, after dropping the rows that came after it; None to start from the beginning."""
     found = checkpoint.latest(book.path / "checkpoints")
     if not found:
         ensemble.forget(book.path, 0, 0)
-        book.truncate_after(setting.experiment.stages[0].name, 0)
+        book.truncate_after(context.experiment.stages[0].name, 0)
         return None
-    memory = Memory(**{name: found.metadata[name] for name in Memory._fields if name in found.metadata})  # older ones have more
-    name = setting.experiment.stages[memory.stage].name
+    memory = CheckpointMeta(
+        **{name: found.metadata[name] for name in CheckpointMeta._fields if name in found.metadata}
+    )  # older ones have more
+    name = context.experiment.stages[memory.stage].name
     book.truncate_after(name, memory.step)
     ensemble.forget(book.path, memory.stage, memory.step)
     return memory

@@ -13,33 +13,33 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..core.console import Quiet
+from ..core.console import NullConsole
 from ..core.errors import InputError
 from ..core.experiment import Experiment
 from ..core.learning_rates import Find
 from ..core.plan import StagePlan, as_csv, describe, ratios
 from ..core.serialization import config_hash, to_json
-from ..core.state import Network, TrainState
+from ..core.state import NetworkState, TrainState
 from ..distributed.compilation_cache import compiled
 from ..distributed.hosts import is_leader, is_multi_host, on_leader, require_same, run_on_all_hosts
 from ..report import run_plots
 from ..schedules.plateau import Lowered
 from ..train import batch_norm
-from ..train.context import Setting, prepare
+from ..train.context import RunContext, prepare
 from ..train.find_lr import find_lr
-from ..train.loop import Work, fit
-from ..train.model_selection import Best, Leeway, Standing
+from ..train.loop import StageCallbacks, fit
+from ..train.model_selection import Best, Leeway, StageProgress
 from ..train.stage import StageRun, first_state, open_stage
 from ..train.stage_inputs import hyper_rows, stage_batches
 from . import checkpoint, ensemble, finalize, refit
 from . import resume as memory
-from .bystander import Bystander
+from .bystander import NullRunFolder
 from .compile_ahead import ahead, rehearse, rehearse_evaluation
-from .folder import Logbook, check_run, open_run, read, read_summary
-from .resume import Memory
+from .folder import RunFolder, check_run, open_run, read, read_summary
+from .resume import CheckpointMeta
 
 
-def _stage_summary(book: Logbook, p: StagePlan, seconds: float, standing: Standing, *, keep_best: bool) -> dict[str, Any]:
+def _stage_summary(book: RunFolder, p: StagePlan, seconds: float, standing: StageProgress, *, keep_best: bool) -> dict[str, Any]:
     """A finished stage in numbers, from the rows it logged; validation figures, where there are any, are those of its best cycle."""
     rows = [row for row in book.rows() if row["stage"] == p.stage.name]
     losses = [row["loss"] for row in rows if row["kind"] == "train"]
@@ -65,7 +65,9 @@ def _stage_summary(book: Logbook, p: StagePlan, seconds: float, standing: Standi
     }
 
 
-def _choose_lr(setting: Setting, p: StagePlan, stage: StageRun, done: list[dict[str, Any]], book: Logbook, ui: Quiet) -> tuple[float, ...]:
+def _choose_lr(
+    context: RunContext, p: StagePlan, stage: StageRun, done: list[dict[str, Any]], book: RunFolder, ui: NullConsole
+) -> tuple[float, ...]:
     """The stage's peak rates: as given, as in the stage before, or found and recorded."""
     if p.lr is not None:
         return p.lr
@@ -73,7 +75,7 @@ def _choose_lr(setting: Setting, p: StagePlan, stage: StageRun, done: list[dict[
         return tuple(done[-1]["lr"])
     find = p.stage.lr
     assert isinstance(find, Find)
-    curve = find_lr(setting, p, stage, find, ui)
+    curve = find_lr(context, p, stage, find, ui)
     book.write_finder(p.stage.name, dataclasses.asdict(curve))
     rates = tuple(curve.chosen * share for share in ratios(dataclasses.replace(find, ratio=curve.ratio), p.trained))
     ui.say(f"  lr {', '.join(f'{g} {r:.2e}' for g, r in zip(p.trained, rates, strict=True))} by rule {curve.rule}: {curve.verdict}")
@@ -83,9 +85,9 @@ def _choose_lr(setting: Setting, p: StagePlan, stage: StageRun, done: list[dict[
 
 
 def _keeping(
-    setting: Setting, p: StagePlan, book: Logbook, done: list[dict[str, Any]], spent: Callable[[], float]
-) -> tuple[Callable[[dict[str, Any]], None], Callable[[TrainState, Standing], None]]:
-    """How a stage keeps its rows and its checkpoints: the `log` and `save` of `loop.Work`."""
+    context: RunContext, p: StagePlan, book: RunFolder, done: list[dict[str, Any]], spent: Callable[[], float]
+) -> tuple[Callable[[dict[str, Any]], None], Callable[[TrainState, StageProgress], None]]:
+    """How a stage keeps its rows and its checkpoints: the `log` and `save` of `loop.StageCallbacks`."""
 
     def log(row: dict[str, Any]) -> None:
         extra = {"stage": p.stage.name, "stage_index": p.index, "epoch": row["step"] / p.steps_per_epoch, "seconds": spent()}
@@ -93,13 +95,13 @@ def _keeping(
             row = row | {"lr": dict(zip(p.trained, row["lr"], strict=True))}
         book.append(row := row | extra)
         if row["kind"] == "eval":
-            setting.watch(row)
+            context.watch(row)
 
-    def save(state: TrainState, standing: Standing) -> None:
-        if not setting.due():
+    def save(state: TrainState, standing: StageProgress) -> None:
+        if not context.due():
             return
         b = standing.best
-        facts = Memory(
+        facts = CheckpointMeta(
             stage=p.index,
             step=int(state.step),
             lr=list(standing.lr),
@@ -121,15 +123,15 @@ def _keeping(
 
 
 def run_stage(
-    setting: Setting,
+    context: RunContext,
     p: StagePlan,
-    now: Network,
+    now: NetworkState,
     best: Best | None,
-    found: Memory | None,
+    found: CheckpointMeta | None,
     done: list[dict[str, Any]],
-    book: Logbook,
-    ui: Quiet,
-) -> tuple[Network, Best | None]:
+    book: RunFolder,
+    ui: NullConsole,
+) -> tuple[NetworkState, Best | None]:
     """Runs one stage from `now`, or from a checkpoint of it when `found` speaks of this stage; appends its summary to `done`."""
     began = time.perf_counter() - (found.seconds if found else 0.0)
 
@@ -137,29 +139,31 @@ def run_stage(
         return time.perf_counter() - began
 
     ui.say(f"[bold]{p.stage.name}[/bold]: {p.steps} updates at {p.size_text} px, trains {', '.join(p.trained)}")
-    copy = setting.engine.devices.hold
-    first, standing, restored = 0, Standing(best), None
+    copy = context.programs.devices.hold
+    first, standing, restored = 0, StageProgress(best), None
     if found:
-        restored, best = memory.restore(setting, book.path, found, first_state(setting.engine, p, now.params, now.stats))
+        restored, best = memory.restore(context, book.path, found, first_state(context.programs, p, now.params, now.stats))
         now = now._replace(params=copy(restored.params), stats=copy(restored.stats))
         lowest, lowered = np.inf if found.lowest is None else found.lowest, Lowered(*found.lowered) if found.lowered else Lowered()
-        first, standing = found.step, Standing(best, lowest, found.stale, found.stopped, lowered)
+        first, standing = found.step, StageProgress(best, lowest, found.stale, found.stopped, lowered)
     elif p.stage.recalibrate:
-        now = _recalibrated(setting, p, now, book, ui)
-    stage = open_stage(setting, p, now.params, now.stats, ui)
+        now = _recalibrated(context, p, now, book, ui)
+    stage = open_stage(context, p, now.params, now.stats, ui)
     state = restored or stage.state
-    standing = standing._replace(lr=tuple(found.lr) if found else _choose_lr(setting, p, stage, done, book, ui))
-    log, save = _keeping(setting, p, book, done, spent)
+    standing = standing._replace(lr=tuple(found.lr) if found else _choose_lr(context, p, stage, done, book, ui))
+    log, save = _keeping(context, p, book, done, spent)
     if first < p.steps and not standing.stopped:
         with ui.bar(p.stage.name, p.steps - first) as tick:
-            keep = partial(_snapshot, setting, p, book)
-            work = Work(stage.updates, stage.validate, log, save, lambda _, loss: tick(1, note=f"loss {loss:.3f}"), keep, setting.leave)
-            batches = stage_batches(setting, p, first, p.steps)
+            keep = partial(_snapshot, context, p, book)
+            work = StageCallbacks(
+                stage.updates, stage.validate, log, save, lambda _, loss: tick(1, note=f"loss {loss:.3f}"), keep, context.leave
+            )
+            batches = stage_batches(context, p, first, p.steps)
             state, standing = fit(
                 state,
                 standing,
                 work,
-                hyper=hyper_rows(setting, p, standing.lr),
+                hyper=hyper_rows(context, p, standing.lr),
                 batches=batches,
                 cycle=p.table.cycle,
                 copy=copy,
@@ -167,69 +171,69 @@ def run_stage(
                 first=first,
                 patience=p.stage.patience,
                 plateau=p.table.plateau,
-                save_every=setting.experiment.checkpoint_steps,
-                leeway=Leeway(setting.experiment.leeway, len(setting.data.labels.get("valid", ())) or 1),
+                save_every=context.experiment.checkpoint_steps,
+                leeway=Leeway(context.experiment.leeway, len(context.data.labels.get("valid", ())) or 1),
                 span=stage.span,
             )
     if is_leader():
         ensemble.keep_average(book.path, state, p.optimizer, p.size)
-    done.append(on_leader(lambda: _stage_summary(book, p, spent(), standing, keep_best=setting.experiment.keep_best)))
+    done.append(on_leader(lambda: _stage_summary(book, p, spent(), standing, keep_best=context.experiment.keep_best)))
     judged = f"validation loss {done[-1]['valid_loss']:.4f}, accuracy {done[-1]['valid_accuracy']:.4f}" if stage.validate else "trained"
     ui.say(f"  {judged}" + (f"; stopped: {standing.stopped}" if standing.stopped else ""))
     best = standing.best
-    if setting.experiment.keep_best and best is not None:
+    if context.experiment.keep_best and best is not None:
         if best.stage != p.index:
-            verdict = "clearly worse" if setting.experiment.leeway else "not better"
-            ui.say(f"  {verdict} than stage {setting.experiment.stages[best.stage].name!r} on the validation images: undone")
-        return Network(copy(best.params), copy(best.stats), setting.plan.stages[best.stage].size), best
-    return Network(copy(state.params), copy(state.stats), p.size), best
+            verdict = "clearly worse" if context.experiment.leeway else "not better"
+            ui.say(f"  {verdict} than stage {context.experiment.stages[best.stage].name!r} on the validation images: undone")
+        return NetworkState(copy(best.params), copy(best.stats), context.plan.stages[best.stage].size), best
+    return NetworkState(copy(state.params), copy(state.stats), p.size), best
 
 
-def _recalibrated(setting: Setting, p: StagePlan, now: Network, book: Logbook, ui: Quiet) -> Network:
+def _recalibrated(context: RunContext, p: StagePlan, now: NetworkState, book: RunFolder, ui: NullConsole) -> NetworkState:
     """The network with its batch statistics measured at the stage's size; how far they moved is kept as a row."""
     groups = p.stage.recalibrate if isinstance(p.stage.recalibrate, tuple) else None
-    stats = batch_norm.recalibrate(setting, now.params, now.stats, p.size, groups=groups, ui=ui)
+    stats = batch_norm.recalibrate(context, now.params, now.stats, p.size, groups=groups, ui=ui)
     moved = batch_norm.drift(now.stats, stats)
     book.append({"kind": "bn", "stage": p.stage.name, "step": 0, "drift": moved})
     ui.say("  batch statistics measured; moved by " + ", ".join(f"{g} {shift:.2f} sd" for g, (shift, _) in moved.items() if shift))
     return now._replace(stats=stats)
 
 
-def _snapshot(setting: Setting, p: StagePlan, book: Logbook, state: TrainState, row: dict[str, Any]) -> None:
+def _snapshot(context: RunContext, p: StagePlan, book: RunFolder, state: TrainState, row: dict[str, Any]) -> None:
     """Keeps the network at a cycle's end, where the experiment asks for snapshots."""
     facts = {"stage": p.index, "size": p.size} | {name: row[name] for name in ("cycle", "step", "accuracy", "loss")}
     if is_leader():
-        ensemble.keep(book.path, state.params, state.stats, facts, setting.experiment.snapshots)
+        ensemble.keep(book.path, state.params, state.stats, facts, context.experiment.snapshots)
 
 
 def _stages(
-    setting: Setting, book: Logbook, ui: Quiet, *, resume: bool, compile_ahead: bool | None
-) -> tuple[Network, list[dict[str, Any]]]:
+    context: RunContext, book: RunFolder, ui: NullConsole, *, resume: bool, compile_ahead: bool | None
+) -> tuple[NetworkState, list[dict[str, Any]]]:
     """Runs all stages, or those that are left; gives the best network, or the last one without `keep_best`, and the stages' summaries."""
-    rows = [describe(p) for p in setting.plan.stages]
-    book.write_plan("\n\n".join("\n".join(f"{k:>20}  {v}" for k, v in row.items()) for row in rows) + "\n", as_csv(setting.plan))
-    book.write_rejected(setting.data.bad)
-    newest = on_leader(lambda: memory.newest(setting, book)) if resume else None
-    found = Memory(*newest) if newest else None
-    now, best, done = Network(setting.params, setting.stats, setting.plan.largest_size), None, list(found.stages) if found else []
-    plans = setting.plan.stages[found.stage if found else 0 :]
-    with ahead(_rehearsals(setting, plans, compile_ahead)) as ready:
+    rows = [describe(p) for p in context.plan.stages]
+    book.write_plan("\n\n".join("\n".join(f"{k:>20}  {v}" for k, v in row.items()) for row in rows) + "\n", as_csv(context.plan))
+    book.write_rejected(context.data.bad)
+    newest = on_leader(lambda: memory.newest(context, book)) if resume else None
+    found = CheckpointMeta(*newest) if newest else None
+    now, best, done = NetworkState(context.params, context.stats, context.plan.largest_size), None, list(found.stages) if found else []
+    plans = context.plan.stages[found.stage if found else 0 :]
+    with ahead(_rehearsals(context, plans, compile_ahead)) as ready:
         for p in plans:
             ready(p.index)
-            now, best = run_stage(setting, p, now, best, found, done, book, ui)
+            now, best = run_stage(context, p, now, best, found, done, book, ui)
             found = None
         ready("evaluation")
     return now, done
 
 
-def _refitted(setting: Setting, done: list[dict[str, Any]], book: Logbook, ui: Quiet, how: dict[str, Any]) -> Network:
+def _refitted(context: RunContext, done: list[dict[str, Any]], book: RunFolder, ui: NullConsole, how: dict[str, Any]) -> NetworkState:
     """The network trained once more on every image as the stages turned out best; its own run folder lies in that of the run."""
     ui.say("[bold]refit[/bold]: once more on the training and the held-out images together, as those chose")
-    again = refit.settled(setting.experiment, done)
-    fresh = prepare(again, ui)._replace(due=setting.due, leave=setting.leave)
+    again = refit.settled(context.experiment, done)
+    fresh = prepare(again, ui)._replace(due=context.due, leave=context.leave)
     folder = book.path / "refit"
     opened = partial(open_run, folder, to_json(again), config_hash(again), **how | {"resume": True})
-    with run_on_all_hosts(opened if is_leader() else partial(Bystander, folder)) as inner:
+    with run_on_all_hosts(opened if is_leader() else partial(NullRunFolder, folder)) as inner:
         network, stages = _stages(fresh, inner, ui, resume=True, compile_ahead=False)
         inner.write_summary({"stages": stages, "size": network.size, "seconds": sum(stage["seconds"] for stage in stages)})
     return network
@@ -241,9 +245,9 @@ def run(
     *,
     resume: bool = False,
     experiment_file: str | Path | None = None,
-    ui: Quiet | None = None,
+    ui: NullConsole | None = None,
     compile_ahead: bool | None = None,
-    prepared: Callable[[Experiment], Setting] | None = None,
+    prepared: Callable[[Experiment], RunContext] | None = None,
     pictures: bool = True,
     network: bool = True,
 ) -> dict[str, Any]:
@@ -267,25 +271,25 @@ def run(
     Raises:
         InputError: for bad input, before anything is written where possible.
     """
-    ui, began, before = ui or Quiet(), time.perf_counter(), compiled()
+    ui, began, before = ui or NullConsole(), time.perf_counter(), compiled()
     held = on_leader(lambda: check_run(folder, to_json(experiment), config_hash(experiment), resume=resume))
     if resume and (finished := on_leader(lambda: read_summary(folder))):
         ui.say("this run has finished already")
         return finished
-    setting = prepared(experiment) if prepared else prepare(experiment, ui)
+    context = prepared(experiment) if prepared else prepare(experiment, ui)
     require_same("the experiments", config_hash(experiment))
     if held:
-        on_leader(lambda: _check_weights(folder, setting.loaded.record()))
+        on_leader(lambda: _check_weights(folder, context.loaded.record()))
     loaded = time.perf_counter() - began
-    names = [str(device) for device in setting.engine.devices.mesh.devices.flat]
-    how: dict[str, Any] = {"resume": resume, "experiment_file": experiment_file, "devices": names, "weights": setting.loaded.record()}
+    names = [str(device) for device in context.programs.devices.mesh.devices.flat]
+    how: dict[str, Any] = {"resume": resume, "experiment_file": experiment_file, "devices": names, "weights": context.loaded.record()}
     opened = partial(open_run, folder, to_json(experiment), config_hash(experiment), **how)
-    with run_on_all_hosts(opened if is_leader() else partial(Bystander, folder)) as book:
-        chosen, done = _stages(setting, book, ui, resume=resume, compile_ahead=compile_ahead)
-        final = _refitted(setting, done, book, ui, how) if experiment.refit else chosen
+    with run_on_all_hosts(opened if is_leader() else partial(NullRunFolder, folder)) as book:
+        chosen, done = _stages(context, book, ui, resume=resume, compile_ahead=compile_ahead)
+        final = _refitted(context, done, book, ui, how) if experiment.refit else chosen
         if network:
-            finalize.keep(setting, final, book)
-        summary = finalize.conclude(setting, {"valid": chosen, "test": final}, done, book, ui, loaded)
+            finalize.keep(context, final, book)
+        summary = finalize.conclude(context, {"valid": chosen, "test": final}, done, book, ui, loaded)
         summary["compiled"] = (compiled() - before)._asdict()
         summary["seconds"] = time.perf_counter() - began
         book.write_summary(summary)
@@ -303,10 +307,10 @@ def _check_weights(folder: str | Path, now: dict[str, Any]) -> None:
             raise InputError(f"run folder {folder} began with other weights ({change}); give the same file, or use another --run")
 
 
-def _rehearsals(setting: Setting, plans: Sequence[StagePlan], wanted: bool | None) -> dict[Any, Callable[[], None]]:
+def _rehearsals(context: RunContext, plans: Sequence[StagePlan], wanted: bool | None) -> dict[Any, Callable[[], None]]:
     """What to compile ahead: every stage after the first, which begins at once, and the final evaluation."""
     # A processor that trains has no time to spare for compiling: there it makes nothing faster.
     if not ((jax.default_backend() != "cpu" and not is_multi_host()) if wanted is None else wanted):
         return {}
-    stages = {p.index: partial(rehearse, setting, p) for p in plans[1:]}
-    return stages | {"evaluation": partial(rehearse_evaluation, setting, plans[-1].size)}
+    stages = {p.index: partial(rehearse, context, p) for p in plans[1:]}
+    return stages | {"evaluation": partial(rehearse_evaluation, context, plans[-1].size)}

@@ -5,7 +5,7 @@ The names here are what a sweep file needs; none of them imports jax.
     from sgdr_jax.sweeps import Sweep, arms, grid
 """
 
-from .search_space import Halving, Integer, LogUniform, Median, OneOf, Search, Uniform
+from .search_space import Categorical, Halving, Integer, LogUniform, Median, Search, Uniform
 from .spec import Sweep, arms, chain, changed, grid, zipped
 
 __all__ = [

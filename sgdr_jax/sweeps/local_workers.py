@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..core.console import Quiet
+from ..core.console import NullConsole
 
 LOOK = 0.5
 """Seconds between looks at how far they have come."""
@@ -31,7 +31,7 @@ def without(words: Sequence[str], options: Sequence[str], flags: Sequence[str] =
     return kept
 
 
-def run(count: int, words: Sequence[str], logs: Path, done: Callable[[], int], total: int, ui: Quiet) -> int:
+def run(count: int, words: Sequence[str], logs: Path, done: Callable[[], int], total: int, ui: NullConsole) -> int:
     """Runs `sgdr-jax WORDS` in so many processes until all have ended.
 
     Args:

@@ -23,8 +23,21 @@ from typing import Any, Self
 import numpy as np
 
 from ..core.errors import InputError, Pruned
-from .search_space import Domain, Halving, Integer, LogUniform, Median, OneOf, Pruner, Search, Uniform, from_unit, grid_values, to_unit
-from .shared_queue import Store, locked
+from .search_space import (
+    Categorical,
+    Domain,
+    Halving,
+    Integer,
+    LogUniform,
+    Median,
+    Pruner,
+    Search,
+    Uniform,
+    from_unit,
+    grid_values,
+    to_unit,
+)
+from .shared_queue import SharedQueue, locked
 from .spec import Sweep, SweepRun, trial_run
 from .trial_records import keep_pruned, keep_trial
 
@@ -34,7 +47,7 @@ _log = logging.getLogger(__name__)
 class Study:
     """One worker's door to the search of a sweep; in a `with` block, which gives back what it still holds."""
 
-    def __init__(self, store: Store, sweep: Sweep, folder: Path, retry: bool = False) -> None:
+    def __init__(self, store: SharedQueue, sweep: Sweep, folder: Path, retry: bool = False) -> None:
         assert sweep.search
         import optuna
 
@@ -231,7 +244,7 @@ def _pruner(pruner: Pruner | None) -> Any:
 def _distribution(domain: Domain) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    if isinstance(domain, OneOf):
+    if isinstance(domain, Categorical):
         return CategoricalDistribution(domain.names)
     if isinstance(domain, Integer):
         return IntDistribution(domain.low, domain.high, log=domain.log)
@@ -242,11 +255,11 @@ def _distribution(domain: Domain) -> Any:
 
 def _param(domain: Domain, value: Any) -> Any:
     """A value as Optuna knows it."""
-    return domain.names[domain.values.index(value)] if isinstance(domain, OneOf) else value
+    return domain.names[domain.values.index(value)] if isinstance(domain, Categorical) else value
 
 
 def _value(domain: Domain, param: Any) -> Any:
-    return domain.values[domain.names.index(param)] if isinstance(domain, OneOf) else param
+    return domain.values[domain.names.index(param)] if isinstance(domain, Categorical) else param
 
 
 def _state(name: str) -> Any:

@@ -30,7 +30,7 @@ def tidy(folder: Path, keep: Keep, ended: bool = False) -> None:
             shutil.rmtree(folder / name, ignore_errors=True)
 
 
-class Standing(NamedTuple):
+class RunStatus(NamedTuple):
     """How a run stands.
 
     Attributes:
@@ -50,7 +50,7 @@ class Standing(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A run of a sweep, and how it stands; see `Standing`."""
+    """A run of a sweep, and how it stands; see `RunStatus`."""
 
     run: SweepRun
     summary: dict[str, Any]
@@ -60,10 +60,10 @@ class Entry(NamedTuple):
     @property
     def state(self) -> str:
         """In a word."""
-        return Standing(self.summary, self.error, self.begun).state
+        return RunStatus(self.summary, self.error, self.begun).state
 
 
-class Alone:
+class LocalQueue:
     """The runs of a sweep for a worker that has them to itself; where several share them, `store.Store` has the same methods."""
 
     def __init__(self, runs: Sequence[SweepRun]) -> None:
@@ -106,12 +106,12 @@ def unfinished(folder: Path, runs: Sequence[SweepRun], only: Sequence[int] | Non
     return [entry.run for entry in entries(folder, chosen) if not entry.summary and (retry or not entry.error)]
 
 
-def standing(folder: Path, key: str) -> Standing:
+def standing(folder: Path, key: str) -> RunStatus:
     """How the run with this hash stands."""
     own, failed = run_folder(folder, key), _failed(folder, key)
     summary = read_summary(own)
     error = "" if summary or not failed.exists() else json.loads(failed.read_text(encoding="utf-8"))["error"]
-    return Standing(summary, error, own.exists())
+    return RunStatus(summary, error, own.exists())
 
 
 def keep_failure(folder: Path, run: SweepRun, error: Exception) -> str:

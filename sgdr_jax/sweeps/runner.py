@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..core.console import Quiet
+from ..core.console import NullConsole
 from ..core.errors import Diverged, InUse, Pruned
 from ..core.experiment import Experiment
 from ..core.plan import plan
@@ -19,11 +19,11 @@ from ..core.types import Source
 from ..core.validation import require
 from ..runs import run as recipe
 from ..runs.folder import read
-from ..train.context import Pace, Setting, ground, prepare
+from ..train.context import RateLimiter, RunContext, ground, prepare
 from .optuna_study import Study
-from .run_status import Alone, Entry, Keep, entries, keep_failure, tidy, unfinished
+from .run_status import Entry, Keep, LocalQueue, entries, keep_failure, tidy, unfinished
 from .search_space import described, text
-from .shared_queue import Store, opened
+from .shared_queue import SharedQueue, opened
 from .spec import Sweep, SweepRun, expand, run_folder
 from .spec import keep as keep_sweep
 from .trial_records import chosen
@@ -40,7 +40,7 @@ def work(
     store: str | None = None,
     grace: float = 60.0,
     experiment_file: str | Path | None = None,
-    ui: Quiet | None = None,
+    ui: NullConsole | None = None,
 ) -> list[Entry]:
     """Runs what is not finished of a sweep; gives how every run stands.
 
@@ -58,7 +58,7 @@ def work(
     Raises:
         InputError: as `sweep.expand`, `sweep.keep` and `store.opened`, before anything is run.
     """
-    folder, ui, runs = Path(folder), ui or Quiet(), expand(sweep)
+    folder, ui, runs = Path(folder), ui or NullConsole(), expand(sweep)
     todo = unfinished(folder, runs, only, retry)
     keep_sweep(folder, sweep, runs)
     searching = sweep.search is not None and only is None
@@ -68,7 +68,7 @@ def work(
         with _shared(todo, sweep, folder, store, grace, retry) as line:
             how = _How(folder, keep, pace, experiment_file, ui, line, _Reuse(ui))
             _work_all(todo, how)
-            if searching and isinstance(line, Store):
+            if searching and isinstance(line, SharedQueue):
                 _search(sweep, Study(line, sweep, folder, retry), how)
                 best = chosen(sweep, folder)
                 _work_all(unfinished(folder, best, retry=retry), how)
@@ -79,7 +79,7 @@ def work(
 class _Reuse:
     """Prepares one run after the other; what runs with the same `ground` may share is loaded and compiled for the first of them."""
 
-    def __init__(self, ui: Quiet) -> None:
+    def __init__(self, ui: NullConsole) -> None:
         self._ui = ui
         self._sources: dict[Any, Source] = {}
         self._ground, self._first = "", None
@@ -90,13 +90,13 @@ class _Reuse:
             self._sources[data] = data.open()
         return self._sources[data]
 
-    def prepare(self, experiment: Experiment) -> Setting:
-        """Makes an experiment ready to run. Raises InputError as `setting.prepare`."""
+    def prepare(self, experiment: Experiment) -> RunContext:
+        """Makes an experiment ready to run. Raises InputError as `context.prepare`."""
         if (key := ground(experiment)) != self._ground:
             self._ground, self._first = key, None  # freed before the next images are loaded
-        setting = prepare(experiment, self._ui, self._first, self.source(experiment.data))
-        self._first = self._first or setting
-        return setting
+        context = prepare(experiment, self._ui, self._first, self.source(experiment.data))
+        self._first = self._first or context
+        return context
 
 
 def _work_all(todo: Sequence[SweepRun], how: _How) -> None:
@@ -125,10 +125,12 @@ def _search(sweep: Sweep, study: Study, how: _How) -> None:
 
 
 @contextmanager
-def _shared(todo: Sequence[SweepRun], sweep: Sweep, folder: Path, store: str | None, grace: float, retry: bool) -> Iterator[Alone | Store]:
+def _shared(
+    todo: Sequence[SweepRun], sweep: Sweep, folder: Path, store: str | None, grace: float, retry: bool
+) -> Iterator[LocalQueue | SharedQueue]:
     """Where the runs are taken from."""
     if store is None:
-        yield Alone(todo)
+        yield LocalQueue(todo)
     else:
         with opened(store, folder, sweep.name, todo, grace=grace, retry=retry).alive() as line:
             yield line
@@ -141,8 +143,8 @@ class _How(NamedTuple):
     keep: Keep
     pace: float
     experiment_file: str | Path | None
-    ui: Quiet
-    line: Alone | Store | Study
+    ui: NullConsole
+    line: LocalQueue | SharedQueue | Study
     reuse: _Reuse
     measure: str = "accuracy"
 
@@ -161,21 +163,21 @@ def _run(run: SweepRun, how: _How) -> dict[str, Any]:
     options: dict[str, Any] = {"resume": True, "experiment_file": how.experiment_file}
     options |= {"pictures": False, "network": how.keep != "results"}
 
-    def paced(experiment: Experiment) -> Setting:
-        setting = how.reuse.prepare(experiment)._replace(due=Pace(0 if experiment.checkpoint_steps else how.pace))
+    def paced(experiment: Experiment) -> RunContext:
+        context = how.reuse.prepare(experiment)._replace(due=RateLimiter(0 if experiment.checkpoint_steps else how.pace))
         if not isinstance(how.line, Study):
-            return setting
-        require("valid" in setting.images, "data", experiment.data, "trials are judged on validation images, and here are none")
-        return setting._replace(watch=_watch(run, setting, how.line, how.measure, own))
+            return context
+        require("valid" in context.images, "data", experiment.data, "trials are judged on validation images, and here are none")
+        return context._replace(watch=_watch(run, context, how.line, how.measure, own))
 
     summary = recipe.run(run.experiment, own, **options, ui=how.ui, compile_ahead=False, prepared=paced)
     tidy(own, how.keep)
     return summary
 
 
-def _watch(run: SweepRun, setting: Setting, study: Study, measure: str, folder: Path) -> Callable[[dict[str, Any]], None]:
+def _watch(run: SweepRun, context: RunContext, study: Study, measure: str, folder: Path) -> Callable[[dict[str, Any]], None]:
     """Reports a trial's cycle ends, counted over all stages; those that its run folder knows from an earlier try at once."""
-    counts = [len(p.table.ends) for p in setting.plan.stages]
+    counts = [len(p.table.ends) for p in context.plan.stages]
 
     def report(row: dict[str, Any], last: bool = False) -> None:
         end = sum(counts[: row["stage_index"]]) + row["cycle"] + 1

@@ -1,6 +1,6 @@
 """What an adaptive search looks for: fields and what they may be, how many trials, what draws them, what ends one early.
 
-    sweep = Sweep("rates", base, search=Search({"stages.body.lr": LogUniform(1e-5, 1e-1), "batch_size": OneOf((16, 32))}, trials=40))
+    sweep = Sweep("rates", base, search=Search({"stages.body.lr": LogUniform(1e-5, 1e-1), "batch_size": Categorical((16, 32))}, trials=40))
 
 A trial is the base with one value for each field of the space, run with the first seed of the sweep; it is judged on the validation images
 alone. `study` draws the trials, `trials` reads how they stand.
@@ -105,7 +105,7 @@ class Integer(Domain):
 
 
 @dataclass(frozen=True)
-class OneOf(Domain):
+class Categorical(Domain):
     """One of several values of any kind, such as schedules or optimizers, in no order."""
 
     values: tuple[Any, ...]
@@ -113,8 +113,8 @@ class OneOf(Domain):
 
     def __post_init__(self) -> None:
         good = isinstance(self.values, (tuple, list)) and len(self.values) > 1
-        require(good, "OneOf.values", self.values, "give a tuple of two values or more")
-        require(len(set(self.names)) == len(self.names), "OneOf.values", self.names, "give each value once")
+        require(good, "Categorical.values", self.values, "give a tuple of two values or more")
+        require(len(set(self.names)) == len(self.names), "Categorical.values", self.names, "give each value once")
 
     @property
     def ends(self) -> tuple[Any, ...]:
@@ -204,9 +204,11 @@ class Search:
         require(self.startup >= 1, "search.startup", self.startup, "use 1 or more")
         if self.sampler == "grid":
             endless = [field for field, domain in self.space.items() if not domain.points]
-            require(not endless, "search.sampler", "grid", f"{', '.join(endless)} has endless values: use OneOf, Integer, Uniform(step=)")
+            require(
+                not endless, "search.sampler", "grid", f"{', '.join(endless)} has endless values: use Categorical, Integer, Uniform(step=)"
+            )
         if self.sampler == "cmaes":
-            choices = [field for field, domain in self.space.items() if isinstance(domain, OneOf)]
+            choices = [field for field, domain in self.space.items() if isinstance(domain, Categorical)]
             require(not choices, "search.sampler", "cmaes", f"{', '.join(choices)} is no number: use tpe")
             require(len(self.space) > 1, "search.sampler", "cmaes", "it needs two fields or more: use tpe")
         given = self.trials is not None or self.sampler == "grid"
@@ -226,7 +228,7 @@ class Search:
 def grid_values(search: Search, number: int) -> dict[str, Any]:
     """The values of trial `number` of a grid; the last field changes fastest.
 
-    >>> grid_values(Search({"a": Integer(1, 2), "b": OneOf(("x", "y"))}, sampler="grid"), 1)
+    >>> grid_values(Search({"a": Integer(1, 2), "b": Categorical(("x", "y"))}, sampler="grid"), 1)
     {'a': 1, 'b': 'y'}
     """
     chosen = next(itertools.islice(itertools.product(*(domain.points for domain in search.space.values())), number, None))

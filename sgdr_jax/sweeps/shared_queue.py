@@ -46,7 +46,7 @@ def address(where: str) -> str:
     return where if "://" in where or where.endswith((".journal", ".log")) else f"sqlite:///{where}"
 
 
-class Store:
+class SharedQueue:
     """One worker's door to the store of a sweep. Made by `opened`.
 
     Attributes:
@@ -209,7 +209,7 @@ def _ended(worker: str) -> bool:
 # ---- opening ----
 
 
-def opened(where: str, folder: Path, name: str, runs: Sequence[SweepRun], *, grace: float = 60.0, retry: bool = False) -> Store:
+def opened(where: str, folder: Path, name: str, runs: Sequence[SweepRun], *, grace: float = 60.0, retry: bool = False) -> SharedQueue:
     """Opens a sweep's store, or makes it, and puts in the runs that it lacks.
 
     Args:
@@ -247,7 +247,7 @@ def opened(where: str, folder: Path, name: str, runs: Sequence[SweepRun], *, gra
             raise InputError(f"--store {without_password(where)} cannot be used: {told}") from None
     if known and known["id"] != own["id"]:
         raise InputError(f"--store {without_password(where)} holds sweep {name} of the folder {known['folder']}; use another --store")
-    store = Store(storage, study, folder, grace)
+    store = SharedQueue(storage, study, folder, grace)
     store.fill(runs, retry)
     return store
 

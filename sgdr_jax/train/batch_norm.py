@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core.console import Quiet
+from ..core.console import NullConsole
 from ..core.state import Tree
 from ..core.types import Model
 from ..data.sampler import Batch
 from ..models.base import ChainModel
 from ..models.chain import Network
-from .context import Setting
+from .context import RunContext
 
 CHUNK = 8192
 """Examples whose own statistics are on the host at once."""
@@ -25,14 +25,14 @@ DEAD = 1e-3
 
 
 def recalibrate(
-    setting: Setting,
+    context: RunContext,
     params: Tree,
     stats: Tree,
     size: int,
     *,
     groups: tuple[str, ...] | None = None,
     memory: int = 2 << 30,
-    ui: Quiet | None = None,
+    ui: NullConsole | None = None,
 ) -> Tree:
     """The statistics of a network with each layer's mean and variance measured on all training images, as prediction would see them.
 
@@ -50,8 +50,8 @@ def recalibrate(
     Returns:
         New statistics of all groups, on the devices; those of other groups as they were.
     """
-    run, images, model = setting.engine, setting.images["train"], setting.experiment.model
-    chain = by_block(model, run.network, len(setting.data.classes), setting.data.channels)
+    run, images, model = context.programs, context.images["train"], context.experiment.model
+    chain = by_block(model, run.network, len(context.data.classes), context.data.channels)
     own = owners(model, chain)
     p, s = _apart(params, chain, own, 0), _apart(stats, chain, own, 1)
     layers = {name: _count(s[name]) if groups is None or own[name] in groups else 0 for name in chain.groups}
@@ -67,7 +67,7 @@ def recalibrate(
 
         return run.map(each, count, images if kept is None else None, None, first)
 
-    with (ui or Quiet()).bar("batch statistics", left) as tick:
+    with (ui or NullConsole()).bar("batch statistics", left) as tick:
         for name, stop in zip(chain.groups, (*chain.groups[1:], None), strict=True):
             for _ in range(layers[name]):
                 parts = [

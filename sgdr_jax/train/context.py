@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ..core.console import Quiet
+from ..core.console import NullConsole
 from ..core.experiment import Experiment
 from ..core.plan import Plan, check_unvalidated, plan
 from ..core.rng import key_for
@@ -21,10 +21,10 @@ from ..data.placement import residence
 from ..distributed.hosts import all_hosts, require_same, run_on_all_hosts
 from ..models.pretrained import load
 from ..models.pretrained.load import Loaded
-from .programs import Engine, engine
+from .programs import Programs, build_programs
 
 
-class Setting(NamedTuple):
+class RunContext(NamedTuple):
     """An experiment made ready to run.
 
     Attributes:
@@ -35,7 +35,7 @@ class Setting(NamedTuple):
         images: split name to its images, resident or streamed.
         params, stats: the network before the first stage: pretrained body, fresh head.
         loaded: where they come from.
-        due: whether it is time for a checkpoint, asked at each cycle's end (see `Pace`).
+        due: whether it is time for a checkpoint, asked at each cycle's end (see `RateLimiter`).
         watch: told the row of each cycle's end, before its checkpoint; ends the run by raising `Pruned`.
         leave: whether to save and stop, asked after every span of updates (see `preemption`).
     """
@@ -43,7 +43,7 @@ class Setting(NamedTuple):
     experiment: Experiment
     data: Data
     plan: Plan
-    engine: Engine
+    programs: Programs
     images: Mapping[str, Images]
     params: Tree
     stats: Tree
@@ -53,7 +53,7 @@ class Setting(NamedTuple):
     leave: Callable[[], bool] = lambda: False
 
 
-class Pace:
+class RateLimiter:
     """Says whether it is time again: after so many seconds since it was, or since the beginning.
 
     A checkpoint of a small network takes as long as dozens of its updates, and saves no more work than was done since the one before.
@@ -70,7 +70,9 @@ class Pace:
         return True
 
 
-def prepare(experiment: Experiment, ui: Quiet | None = None, like: Setting | None = None, source: Source | None = None) -> Setting:
+def prepare(
+    experiment: Experiment, ui: NullConsole | None = None, like: RunContext | None = None, source: Source | None = None
+) -> RunContext:
     """Opens the data, refuses what the plan refuses, decodes, builds and loads. Raises InputError for anything that does not fit.
 
     Args:
@@ -79,7 +81,7 @@ def prepare(experiment: Experiment, ui: Quiet | None = None, like: Setting | Non
         like: the setting of an experiment with the same `ground`: its data, programs and loaded arrays are used again.
         source: the experiment's data, where they have been opened.
     """
-    ui = ui or Quiet()
+    ui = ui or NullConsole()
     if like:
         return _prepare_like(experiment, like)
     data, schedule, programs, (params, stats, loaded) = run_on_all_hosts(lambda: _load(experiment, source or experiment.data.open(), ui))
@@ -93,10 +95,10 @@ def prepare(experiment: Experiment, ui: Quiet | None = None, like: Setting | Non
     if (count := programs.devices.count) > 1:
         ui.say(f"{count} devices, {experiment.batch_size // count} of the {experiment.batch_size} images of a batch on each")
     feeds = {split: images(pixels, programs.devices, resident) for split, pixels in data.images.items()}
-    return Setting(experiment, data, schedule, programs, feeds, params, stats, loaded)
+    return RunContext(experiment, data, schedule, programs, feeds, params, stats, loaded)
 
 
-def _load(experiment: Experiment, source: Source, ui: Quiet) -> tuple[Data, Plan, Engine, tuple[Tree, Tree, Loaded]]:
+def _load(experiment: Experiment, source: Source, ui: NullConsole) -> tuple[Data, Plan, Programs, tuple[Tree, Tree, Loaded]]:
     """What a host can do, and fail in, by itself."""
     schedule = _planned(experiment, source.sizes["train"], "valid" in source.labels)
     data = load_for(experiment, source, schedule.largest_size, ui)
@@ -107,7 +109,7 @@ def _load(experiment: Experiment, source: Source, ui: Quiet) -> tuple[Data, Plan
         schedule = plan(experiment, len(data.labels["train"]))
     network, params, stats, loaded = load.start(experiment.model, len(data.classes), data.channels, key_for(experiment.seed, "init"))
     ui.say(f"{type(experiment.model).__name__}: {loaded}")
-    return data, schedule, engine(experiment, network), (params, stats, loaded)
+    return data, schedule, build_programs(experiment, network), (params, stats, loaded)
 
 
 def _planned(experiment: Experiment, train_size: int, validated: bool) -> Plan:
@@ -129,9 +131,11 @@ def ground(experiment: Experiment) -> str:
     return json.dumps(to_json(facts), sort_keys=True)
 
 
-def _prepare_like(experiment: Experiment, like: Setting) -> Setting:
+def _prepare_like(experiment: Experiment, like: RunContext) -> RunContext:
     schedule = _planned(experiment, len(like.data.labels["train"]), "valid" in like.images)
-    drawn = load.drawn_anew(experiment.model, like.engine.network, like.loaded, key_for(experiment.seed, "init"))
+    drawn = load.drawn_anew(experiment.model, like.programs.network, like.loaded, key_for(experiment.seed, "init"))
     same = experiment.seed == like.experiment.seed
-    params, stats = (known if same else known | like.engine.hold(new) for known, new in zip((like.params, like.stats), drawn, strict=True))
+    params, stats = (
+        known if same else known | like.programs.hold(new) for known, new in zip((like.params, like.stats), drawn, strict=True)
+    )
     return like._replace(experiment=experiment, plan=schedule, params=params, stats=stats)

@@ -7,17 +7,19 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..core.console import Quiet
+from ..core.console import NullConsole
 from ..core.learning_rates import Find
 from ..core.plan import StagePlan, finder_steps, ratios
 from ..core.state import Hyper, TrainState
 from . import lr_range_test
-from .context import Setting
+from .context import RunContext
 from .stage import StageRun
-from .stage_inputs import Fed, stage_batches
+from .stage_inputs import TrainBatch, stage_batches
 
 
-def find_lr(setting: Setting, p: StagePlan, stage: StageRun, find: Find, ui: Quiet, group: str | None = None) -> lr_range_test.Curve:
+def find_lr(
+    setting: RunContext, p: StagePlan, stage: StageRun, find: Find, ui: NullConsole, group: str | None = None
+) -> lr_range_test.Curve:
     """Runs the learning-rate finder for a stage on copies of its state, with the stage's own update program.
 
     Args:
@@ -36,7 +38,7 @@ def find_lr(setting: Setting, p: StagePlan, stage: StageRun, find: Find, ui: Qui
         one = dataclasses.replace(find, ratio=ratio)
         shares = np.array([float(g == group) for g in p.trained]) if group else np.asarray(ratios(one, p.trained))
 
-        def update(state: TrainState, lr: float, fed: Fed) -> tuple[TrainState, float]:
+        def update(state: TrainState, lr: float, fed: TrainBatch) -> tuple[TrainState, float]:
             state, sums = stage.update(state, Hyper((lr * shares).astype(np.float32), *rest), fed)
             return state, float(sums["loss"]) / max(float(sums["weight"]), 1.0)
 

@@ -14,11 +14,11 @@ from ..core.errors import Diverged, Preempted
 from ..core.state import Hyper, TrainState
 from ..core.types import Reduction
 from ..schedules.plateau import lowered
-from .model_selection import NO_LEEWAY, Leeway, Standing, judge
+from .model_selection import NO_LEEWAY, Leeway, StageProgress, judge
 from .multi_step import spans
 
 
-class Work(NamedTuple):
+class StageCallbacks(NamedTuple):
     """The pieces of one stage, closed over data and compiled programs.
 
     Attributes:
@@ -35,7 +35,7 @@ class Work(NamedTuple):
     update: Callable[[TrainState, Hyper, Sequence[Any]], tuple[TrainState, dict[str, Any]]]
     validate: Callable[[TrainState], dict[str, Any]] | None
     log: Callable[[dict[str, Any]], None]
-    save: Callable[[TrainState, Standing], None]
+    save: Callable[[TrainState, StageProgress], None]
     tick: Callable[[int, float], None]
     keep: Callable[[TrainState, dict[str, Any]], None] = lambda state, row: None
     leave: Callable[[], bool] = lambda: False
@@ -47,8 +47,8 @@ LAG = 4
 
 def fit(
     state: TrainState,
-    standing: Standing,
-    work: Work,
+    standing: StageProgress,
+    work: StageCallbacks,
     *,
     hyper: Hyper,
     batches: Iterator[Any],
@@ -61,7 +61,7 @@ def fit(
     save_every: int | None = None,
     leeway: Leeway = NO_LEEWAY,
     span: int = 1,
-) -> tuple[TrainState, Standing]:
+) -> tuple[TrainState, StageProgress]:
     """Trains one stage from update `first` to the end of the schedule, or until the validation loss stops falling.
 
     Args:
@@ -117,7 +117,7 @@ def fit(
 class _Late:
     """Updates whose sums may still be on the devices: their rows are logged `LAG` spans late, or when the host has to know."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: StageCallbacks) -> None:
         self._work, self._smoothed, self._seen = work, 0.0, 0
         self._pending: deque[tuple[int, Hyper, dict[str, Any]]] = deque()
 

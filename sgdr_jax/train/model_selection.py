@@ -47,7 +47,7 @@ class Leeway(NamedTuple):
         return math.isfinite(score.loss) and score.accuracy >= highest - self.errors * math.sqrt(highest * (1 - highest) / self.n)
 
 
-class Standing(NamedTuple):
+class StageProgress(NamedTuple):
     """Where a stage stands at a cycle's end; with the state, all that a resumed run needs.
 
     Attributes:
@@ -71,7 +71,7 @@ NO_LEEWAY = Leeway()
 
 
 def judge(
-    standing: Standing,
+    standing: StageProgress,
     state: TrainState,
     row: dict[str, float],
     copy: Callable[[Any], Any],
@@ -81,7 +81,7 @@ def judge(
     leeway: Leeway,
     *,
     last: bool,
-) -> Standing:
+) -> StageProgress:
     """The standing after a cycle's validation."""
     score = Score(row["accuracy"], row["loss"])
     best = standing.best

@@ -30,7 +30,7 @@ Tick = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Engine:
+class Programs:
     """One network on the devices of a run.
 
     Attributes:
@@ -111,7 +111,7 @@ class Engine:
         return np.concatenate([np.asarray(rows)[:k] for rows, k in zip(out, done, strict=True)])
 
 
-def engine(experiment: Experiment, network: Network) -> Engine:
+def build_programs(experiment: Experiment, network: Network) -> Programs:
     """The engine of an experiment. Raises InputError when a batch size does not fit the devices."""
     mesh = devices(experiment.parallel)
     mesh.check_batch("evaluate.batch_size", experiment.evaluate.batch_size)
@@ -147,7 +147,7 @@ def engine(experiment: Experiment, network: Network) -> Engine:
         step = steps.Step(network, optimizer, trained, collects, dtype, accumulate)
         return mesh.compile_step(steps.Scanned(step, count) if count > 1 else step)
 
-    return Engine(
+    return Programs(
         network=network,
         devices=mesh,
         dtype=dtype,

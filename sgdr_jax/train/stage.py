@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ..core.console import Quiet
+from ..core.console import NullConsole
 from ..core.plan import StagePlan
 from ..core.rng import key_for
 from ..core.state import Hyper, TrainState, Tree
 from ..data.sampler import Batch, example_weights
 from ..evaluation.evaluate import judge
 from . import batch_norm, optim
-from .context import Setting
+from .context import RunContext
 from .multi_step import fewest
-from .programs import Engine
-from .stage_inputs import Fed, activations, augmentations
+from .programs import Programs
+from .stage_inputs import TrainBatch, activations, augmentations
 
 
 class StageRun(NamedTuple):
@@ -33,30 +33,30 @@ class StageRun(NamedTuple):
     """
 
     state: TrainState
-    update: Callable[[TrainState, Hyper, Fed], tuple[TrainState, dict[str, Any]]]
+    update: Callable[[TrainState, Hyper, TrainBatch], tuple[TrainState, dict[str, Any]]]
     validate: Callable[[TrainState], dict[str, Any]] | None
-    updates: Callable[[TrainState, Hyper, Sequence[Fed]], tuple[TrainState, dict[str, Any]]]
+    updates: Callable[[TrainState, Hyper, Sequence[TrainBatch]], tuple[TrainState, dict[str, Any]]]
     span: int
 
 
-def first_state(run: Engine, p: StagePlan, params: Tree, stats: Tree) -> TrainState:
+def first_state(run: Programs, p: StagePlan, params: Tree, stats: Tree) -> TrainState:
     """A stage's state before its first update: a fresh optimizer around the network."""
     slots = run.slots({g: params[g] for g in p.trained}, optimizer=optim.kind(p.optimizer), trained=p.trained)
     return TrainState(jax.numpy.int32(0), params, stats, slots)
 
 
-def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Quiet) -> StageRun:
+def open_stage(context: RunContext, p: StagePlan, params: Tree, stats: Tree, ui: NullConsole) -> StageRun:
     """Closes one stage over data and programs: images → pixels → frozen groups → update, with the cache where the stage asks for it."""
-    run, size = setting.engine, p.size
-    labels = setting.data.labels["train"]
-    weights = example_weights(labels, setting.experiment.class_weights, setting.data.rates)
-    augment, copies = augmentations(setting, p), p.copies
-    keys = {stream: key_for(setting.experiment.seed, stream, p.index) for stream in ("augment", "dropout")}
-    held_out = "valid" in setting.images
+    run, size = context.programs, p.size
+    labels = context.data.labels["train"]
+    weights = example_weights(labels, context.experiment.class_weights, context.data.rates)
+    augment, copies = augmentations(context, p), p.copies
+    keys = {stream: key_for(context.experiment.seed, stream, p.index) for stream in ("augment", "dropout")}
+    held_out = "valid" in context.images
     frozen = [{g: tree[g] for g in p.frozen} for tree in (params, stats)]
-    cached = run.devices.spread(activations(setting, p, params, stats, "train", copies, ui)) if p.stage.precompute else None
-    valid = run.devices.spread(activations(setting, p, params, stats, "valid", 0, ui)) if p.frozen and held_out else None
-    span = span_of(setting, p)
+    cached = run.devices.spread(activations(context, p, params, stats, "train", copies, ui)) if p.stage.precompute else None
+    valid = run.devices.spread(activations(context, p, params, stats, "valid", 0, ui)) if p.frozen and held_out else None
+    span = span_of(context, p)
     step, several = run.step(p), run.step(p, span) if span > 1 else None
 
     mixes = any(a.does("mix") for a in augment) and cached is None
@@ -67,7 +67,7 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
     def from_cache(batch: Batch, axis: int = 0) -> jax.Array:
         return run.rows(cached, run.devices.scatter(batch.draw if copies else batch.index, axis))
 
-    def inputs(fed: Fed, target: Any) -> tuple[jax.Array, Any]:
+    def inputs(fed: TrainBatch, target: Any) -> tuple[jax.Array, Any]:
         if cached is not None:
             return from_cache(fed.batch), target
         draw = run.devices.scatter(fed.batch.draw)
@@ -80,12 +80,12 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
             pixels, target = run.mixed(pixels, target, draw, keys["augment"], fed.strength, augmentations=augment)
         return run.forward(*frozen, pixels, start=None, stop=p.start) if p.frozen else pixels, target
 
-    def update(state: TrainState, hyper: Hyper, fed: Fed) -> tuple[TrainState, dict[str, Any]]:
+    def update(state: TrainState, hyper: Hyper, fed: TrainBatch) -> tuple[TrainState, dict[str, Any]]:
         weight, target = counted(fed.batch)
         x, target = inputs(fed, target)
         return step(state, hyper, x, target, weight, keys["dropout"])
 
-    def updates(state: TrainState, hyper: Hyper, feds: Sequence[Fed]) -> tuple[TrainState, dict[str, Any]]:
+    def updates(state: TrainState, hyper: Hyper, feds: Sequence[TrainBatch]) -> tuple[TrainState, dict[str, Any]]:
         if several is None or len(feds) == 1:
             (fed,) = feds
             return update(state, Hyper(*(rows[0] for rows in hyper)), fed)
@@ -101,38 +101,38 @@ def open_stage(setting: Setting, p: StagePlan, params: Tree, stats: Tree, ui: Qu
                 return run.predict(state.params, state.stats, run.plain(x, size=size))
             return run.predict(state.params, state.stats, run.rows(valid, run.devices.scatter(batch.index)), start=p.start)
 
-        images = setting.images["valid"]
+        images = context.images["valid"]
         rows = run.map(logits, len(images), images if valid is None else None)
-        drift = {} if run.rehearsing else batch_norm.drift(*({g: tree[g] for g in moving} for tree in (setting.stats, state.stats)))
-        return judge(rows, setting.data.labels["valid"]) | ({"drift": drift} if drift else {})
+        drift = {} if run.rehearsing else batch_norm.drift(*({g: tree[g] for g in moving} for tree in (context.stats, state.stats)))
+        return judge(rows, context.data.labels["valid"]) | ({"drift": drift} if drift else {})
 
     if span > 1:
         ui.say(f"  {span} updates go to the devices at once")
     return StageRun(run.devices.hold(first_state(run, p, params, stats)), update, validate if held_out else None, updates, span)
 
 
-def span_of(setting: Setting, p: StagePlan) -> int:
+def span_of(context: RunContext, p: StagePlan) -> int:
     """Updates of a stage that go to the devices at once: as `Parallel.steps_per_execution` says, where activations are cached."""
     if not p.stage.precompute:
         return 1
-    if wanted := setting.experiment.parallel.steps_per_execution:
+    if wanted := context.experiment.parallel.steps_per_execution:
         return wanted
     # A plain convolution that trains is many times slower within a scan on CPU, and elsewhere long updates have nothing to gain.
-    return fewest(p.table.cycle, setting.experiment.checkpoint_steps) if p.trained == ("head",) else 1
+    return fewest(p.table.cycle, context.experiment.checkpoint_steps) if p.trained == ("head",) else 1
 
 
-def cached_logits(setting: Setting, params: Tree, stats: Tree, size: int, split: str, ui: Quiet) -> np.ndarray | None:
+def cached_logits(context: RunContext, params: Tree, stats: Tree, size: int, split: str, ui: NullConsole) -> np.ndarray | None:
     """Logits of the plain view [n, classes] from cached activations; None where that would not be the network's answer, or no saving.
 
     Where no stage has trained below the lowest one's groups, and that one trained on cached activations, all runs with the same body
     share those of the held-out images too: of many heads over one body, as in a sweep, only the first sees the images.
     """
-    lowest = min(setting.plan.stages, key=lambda p: p.groups.index(p.start))
-    n, kept = len(setting.images[split]), max(lowest.copies, 1) * len(setting.images["train"])
+    lowest = min(context.plan.stages, key=lambda p: p.groups.index(p.start))
+    n, kept = len(context.images[split]), max(lowest.copies, 1) * len(context.images["train"])
     if not (lowest.stage.precompute and lowest.size == size and n <= 4 * kept):  # no larger files than the stage itself asked for, about
         return None
-    run = setting.engine
-    cached = run.devices.spread(activations(setting, lowest, params, stats, split, 0, ui))
+    run = context.programs
+    cached = run.devices.spread(activations(context, lowest, params, stats, split, 0, ui))
 
     def logits(batch: Batch, _: Any) -> jax.Array:
         return run.predict(params, stats, run.rows(cached, run.devices.scatter(batch.index)), start=lowest.start)

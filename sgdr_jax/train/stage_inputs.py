@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from ..core.console import Quiet
+from ..core.console import NullConsole
 from ..core.plan import StagePlan
 from ..core.rng import key_for
 from ..core.state import Hyper, Tree
@@ -18,21 +18,21 @@ from ..data.load import image_digests
 from ..data.sampler import Batch, repeated, train_batches
 from ..distributed.hosts import all_hosts
 from . import activation_cache
-from .context import Setting
+from .context import RunContext
 
 
-def hyper_rows(setting: Setting, p: StagePlan, peaks: tuple[float, ...]) -> Hyper:
+def hyper_rows(context: RunContext, p: StagePlan, peaks: tuple[float, ...]) -> Hyper:
     """The numbers of every update of a stage: lr [steps, trained groups], the others [steps].
 
     Args:
         peaks: rate of each trained group where the schedule is highest.
     """
     lr = p.scale * np.asarray(peaks)[None, :]
-    smoothing = np.full(p.steps, setting.experiment.label_smoothing)
-    return Hyper(*(np.asarray(rows, setting.engine.precision) for rows in (lr, p.momentum, p.weight_decay, smoothing)))
+    smoothing = np.full(p.steps, context.experiment.label_smoothing)
+    return Hyper(*(np.asarray(rows, context.programs.precision) for rows in (lr, p.momentum, p.weight_decay, smoothing)))
 
 
-class Fed(NamedTuple):
+class TrainBatch(NamedTuple):
     """A training batch on its way into an update.
 
     Attributes:
@@ -57,36 +57,36 @@ def strength_at(p: StagePlan, step: int) -> np.float32 | None:
     return np.float32(first + (last - first) / max(p.steps - 1, 1) * step)
 
 
-def stage_batches(setting: Setting, p: StagePlan, first: int, stop: int, order: int = 0) -> Iterator[Fed]:
+def stage_batches(context: RunContext, p: StagePlan, first: int, stop: int, order: int = 0) -> Iterator[TrainBatch]:
     """The training batches of updates first … stop - 1 of a stage, with their images unless activations were cached.
 
     Other orders of the images than 0, that of training, are for the learning-rate finder.
     """
     times = p.stage.repeats
     batches = train_batches(
-        setting.experiment.seed,
+        context.experiment.seed,
         p.index + (order << 16),
-        setting.data.labels["train"],
+        context.data.labels["train"],
         batch_size=p.batch_size,
         first_step=first // times,
         steps=-(-stop // times),
         views=p.copies,
-        balance=setting.experiment.balance,
-        rates=setting.data.rates,
+        balance=context.experiment.balance,
+        rates=context.data.rates,
     )
     batches = repeated(batches, times, first) if times > 1 else batches
-    fed = ((batch, None) for batch in batches) if p.stage.precompute else setting.images["train"].batches(batches)
+    fed = ((batch, None) for batch in batches) if p.stage.precompute else context.images["train"].batches(batches)
     for step, (batch, images) in enumerate(fed, first):
-        yield Fed(batch, images, int(p.sizes[min(step, p.steps - 1)]), strength_at(p, step))
+        yield TrainBatch(batch, images, int(p.sizes[min(step, p.steps - 1)]), strength_at(p, step))
 
 
-def augmentations(setting: Setting, p: StagePlan) -> tuple[Augmentation, ...]:
+def augmentations(context: RunContext, p: StagePlan) -> tuple[Augmentation, ...]:
     """The augmentations that a stage trains with; () for none."""
-    return setting.experiment.augment if p.stage.augment else ()
+    return context.experiment.augment if p.stage.augment else ()
 
 
 def activations(
-    setting: Setting, p: StagePlan, params: Tree, stats: Tree, split: str, copies: int, ui: Quiet, folder: Path | None = None
+    context: RunContext, p: StagePlan, params: Tree, stats: Tree, split: str, copies: int, ui: NullConsole, folder: Path | None = None
 ) -> np.ndarray:
     """What enters the stage's lowest trained group, for a whole split, from the cache where it is there.
 
@@ -99,10 +99,10 @@ def activations(
     Returns:
         float array [max(copies, 1) · n, ...]; row v·n + i is copy v of image i.
     """
-    run, n = setting.engine, len(setting.images[split])
+    run, n = context.programs, len(context.images[split])
     body = [{g: tree[g] for g in p.frozen} for tree in (params, stats)]
-    augment = augmentations(setting, p) if copies else ()
-    key = key_for(setting.experiment.seed, "augment", p.index)
+    augment = augmentations(context, p) if copies else ()
+    key = key_for(context.experiment.seed, "augment", p.index)
     strength = None if p.stage.strength == 1 else np.asarray(p.stage.strength, np.float32)
 
     def rows(batch: Batch, x: jax.Array) -> jax.Array:
@@ -114,22 +114,22 @@ def activations(
 
     def compute() -> np.ndarray:
         with ui.bar(f"activations of {split}", n * max(copies, 1)) as tick:
-            return run.map(rows, n * max(copies, 1), setting.images[split], tick)
+            return run.map(rows, n * max(copies, 1), context.images[split], tick)
 
     if run.rehearsing:
         return compute()
     name = activation_cache.cache_key(
-        images=image_digests(setting.data, split),
+        images=image_digests(context.data, split),
         split=split,
         body=body,
-        model=setting.experiment.model,
+        model=context.experiment.model,
         normalisation=(run.network.mean.tolist(), run.network.std.tolist()),
         start=p.start,
         size=p.size,
         dtype=run.dtype,
         augmentations=augment,
         views=copies,
-        draw=(setting.experiment.seed, p.index, p.stage.strength) if copies else (),
+        draw=(context.experiment.seed, p.index, p.stage.strength) if copies else (),
     )
     array, found = activation_cache.cached(name, compute, folder, all_hosts=all_hosts)
     if found:

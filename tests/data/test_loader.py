@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sgdr_jax.augment import side_on
-from sgdr_jax.core.console import Quiet
+from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.experiment import Stage
 from sgdr_jax.core.state import Hyper
 from sgdr_jax.data.image_cache import Stored, Taken, Undecoded
@@ -44,16 +44,16 @@ def settings(photos, **fields):
 
 def test_batches_and_updates_are_the_same_to_the_bit(photos):
     results = {}
-    for way, setting in settings(photos).items():
-        p = setting.plan.stages[0]
-        stage = open_stage(setting, p, setting.params, setting.stats, Quiet())
-        rows, state, seen = hyper_rows(setting, p, (0.1,) * 3), stage.state, []
-        for step, fed in enumerate(stage_batches(setting, p, 0, p.steps)):
+    for way, context in settings(photos).items():
+        p = context.plan.stages[0]
+        stage = open_stage(context, p, context.params, context.stats, NullConsole())
+        rows, state, seen = hyper_rows(context, p, (0.1,) * 3), stage.state, []
+        for step, fed in enumerate(stage_batches(context, p, 0, p.steps)):
             seen.append(np.asarray(fed.images))
             state, _ = stage.update(state, Hyper(*(r[step] for r in rows)), fed)
         results[way] = (seen, jax.device_get((state.params, state.stats)), stage.validate(state))
-        assert (setting.images["train"].resident is not None) == (way == "resident")
-        pixels = setting.images["train"].pixels
+        assert (context.images["train"].resident is not None) == (way == "resident")
+        pixels = context.images["train"].pixels
         assert isinstance(pixels, Taken) and isinstance(pixels._pixels, Undecoded if way == "decoded" else Stored)
     for way in WAYS[1:]:
         for a, b in zip(results["resident"], results[way], strict=True):
@@ -63,10 +63,10 @@ def test_batches_and_updates_are_the_same_to_the_bit(photos):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_stage_entered_in_the_middle_has_the_same_images(photos, way):
-    setting = settings(photos)[way]
-    p = setting.plan.stages[0]
-    whole = [np.asarray(fed.images) for fed in stage_batches(setting, p, 0, p.steps)]
-    rest = [np.asarray(fed.images) for fed in stage_batches(setting, p, 4, p.steps)]
+    context = settings(photos)[way]
+    p = context.plan.stages[0]
+    whole = [np.asarray(fed.images) for fed in stage_batches(context, p, 0, p.steps)]
+    rest = [np.asarray(fed.images) for fed in stage_batches(context, p, 4, p.steps)]
     assert same_bits(whole[4:], rest) and len(rest) == 2
 
 
@@ -83,9 +83,9 @@ def test_a_run_ends_with_the_same_numbers_however_images_lie(photos, tmp_path):
 
 
 def test_hosts_read_their_own_share_only(photos, monkeypatch):
-    setting = settings(photos)["streamed"]
-    feed = setting.images["train"]
-    (batch,) = train_batches(0, 0, setting.data.labels["train"], batch_size=8, steps=1)
+    context = settings(photos)["streamed"]
+    feed = context.images["train"]
+    (batch,) = train_batches(0, 0, context.data.labels["train"], batch_size=8, steps=1)
     asked = []
 
     class Spy:

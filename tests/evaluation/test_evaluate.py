@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from sgdr_jax.augment import side_on
-from sgdr_jax.core.console import Quiet
+from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.experiment import Eval, Parallel
 from sgdr_jax.data.loader import images
 from sgdr_jax.evaluation import metrics, tta
 from sgdr_jax.evaluation.evaluate import answers, judge, predict_views
-from sgdr_jax.train.programs import engine
+from sgdr_jax.train.programs import build_programs
 
 from ..helpers import CLASSES, experiment, host_state, network
 
@@ -22,14 +22,14 @@ HOW = Eval(batch_size=8, tta_views=2)
 
 @pytest.fixture(scope="module")
 def run():
-    return engine(experiment(evaluate=HOW, parallel=Parallel(devices=1)), network())
+    return build_programs(experiment(evaluate=HOW, parallel=Parallel(devices=1)), network())
 
 
 def seen(run, how=HOW, resident=False, classes=CLASSES, **more):
     asked = experiment(evaluate=how, augment=side_on(), parallel=Parallel(devices=1))
     params, stats = run.devices.replicate(host_state())
     feed = images(IMAGES, run.devices, resident)
-    return predict_views(run, asked, params, stats, feed, 8, Quiet(), "", classes=classes, **more)
+    return predict_views(run, asked, params, stats, feed, 8, NullConsole(), "", classes=classes, **more)
 
 
 def test_blocks_change_nothing(run):

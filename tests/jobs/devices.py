@@ -21,7 +21,7 @@ import numpy as np
 
 from sgdr_jax import AdamW, Eval, Experiment, Sgd, Stage
 from sgdr_jax.augment import side_on
-from sgdr_jax.core.console import Quiet
+from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.core.state import Hyper
 from sgdr_jax.datasets import Synthetic
@@ -77,19 +77,19 @@ def biased(params: Any) -> Any:
 
 
 def train(out: Path, parallel: Parallel) -> None:
-    setting = prepare(experiment(parallel))
-    setting = setting._replace(params=setting.engine.devices.replicate(biased(jax.device_get(setting.params))))
-    for p in setting.plan.stages:
-        stage = open_stage(setting, p, setting.params, setting.stats, Quiet())
-        rows, state, losses = hyper_rows(setting, p, p.lr), stage.state, []
-        for step, fed in enumerate(stage_batches(setting, p, 0, p.steps)):
+    context = prepare(experiment(parallel))
+    context = context._replace(params=context.programs.devices.replicate(biased(jax.device_get(context.params))))
+    for p in context.plan.stages:
+        stage = open_stage(context, p, context.params, context.stats, NullConsole())
+        rows, state, losses = hyper_rows(context, p, p.lr), stage.state, []
+        for step, fed in enumerate(stage_batches(context, p, 0, p.steps)):
             state, sums = stage.update(state, Hyper(*(r[step] for r in rows)), fed)
             losses.append(float(sums["loss"]) / float(sums["weight"]))
         assert len(losses) == 20
         arrays = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path((state.params, state.stats))}
         measures = stage.validate(state)
         spread = f"{parallel.backend}{'-sharded' * parallel.sharded}-{parallel.devices}"
-        np.savez(out / f"{setting.engine.dtype}-{spread}-{p.stage.name}.npz", losses=losses, validation=[measures["loss"]], **arrays)
+        np.savez(out / f"{context.programs.dtype}-{spread}-{p.stage.name}.npz", losses=losses, validation=[measures["loss"]], **arrays)
 
 
 def communication(count: int) -> dict[str, dict[str, float]]:
@@ -103,7 +103,7 @@ def communication(count: int) -> dict[str, dict[str, float]]:
         f"{backend} {train}": traffic(MobileNetV2(), train, Parallel(count, backend), batch=2 * count)._asdict()
         for backend, train in (("jit", "all"), ("jit", "head"), ("jit", 1), ("pmap", "all"))
     }
-    run = prepare(experiment(Parallel(count))).engine
+    run = prepare(experiment(Parallel(count))).programs
     images = jax.ShapeDtypeStruct((BATCH, 16, 16, 3), np.uint8, sharding=run.devices.split)
     draw = jax.ShapeDtypeStruct((BATCH,), np.uint32, sharding=run.devices.split)
     pixels = run.augmented.lower(images, draw, jax.random.key(0), None, augmentations=side_on(), size=16)

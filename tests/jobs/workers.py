@@ -6,7 +6,7 @@ from pathlib import Path
 from sgdr_jax import Eval, Experiment, Sgd, Stage
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.schedules import Sgdr
-from sgdr_jax.sweeps import LogUniform, Median, OneOf, Search, Sweep, grid
+from sgdr_jax.sweeps import Categorical, LogUniform, Median, Search, Sweep, grid
 
 from ..helpers import Tiny
 
@@ -19,14 +19,14 @@ COMMON = {"optimizer": Sgd(), "batch_size": 16, "evaluate": Eval(batch_size=16, 
 BASE = Experiment("small", data=DATA, model=Tiny(), stages=STAGES, **COMMON)
 SWEEP = Sweep("shared", BASE, (grid({"stages.0.lr": (0.01, 0.03, 1e30)}),), seeds=(0, 1))
 """Four runs that finish and two that fail."""
-SPACE = {"stages.all.lr": LogUniform(1e-4, 0.1), "optimizer": OneOf((Sgd(0.8), Sgd(0.95)))}
+SPACE = {"stages.all.lr": LogUniform(1e-4, 0.1), "optimizer": Categorical((Sgd(0.8), Sgd(0.95)))}
 SEARCHED = Sweep("searched", BASE, seeds=(0, 1), search=Search(SPACE, 6, "random", Median(startup=2)))
 """The base twice, six trials, and the best of them once more."""
 
 if __name__ == "__main__":
-    from sgdr_jax.core.console import Terminal
+    from sgdr_jax.core.console import Console
     from sgdr_jax.sweeps.runner import work
 
     folder, store, grace = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-    done = work(SEARCHED if "searched" in sys.argv else SWEEP, folder, pace=0, keep="all", store=store, grace=grace, ui=Terminal())
+    done = work(SEARCHED if "searched" in sys.argv else SWEEP, folder, pace=0, keep="all", store=store, grace=grace, ui=Console())
     print("states", *(entry.state for entry in done), flush=True)

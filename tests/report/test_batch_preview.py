@@ -21,9 +21,9 @@ def test_the_first_draw_is_the_first_batch(weights: tuple[float, ...]) -> None:
     stage = Stage("all", size=16, lr=0.1, schedule=Sgdr(1))
     experiment = Experiment("shown", Mix(SETS, weights), Tiny(), (stage,), augment=(Rotate(),), batch_size=8, seed=3)
     shown = sheet(experiment, count=8)
-    setting = prepare(experiment)
-    fed = next(stage_batches(setting, setting.plan.stages[0], 0, 1))
-    labels = [setting.data.classes[label] for label in setting.data.labels["train"][fed.batch.index]]
+    context = prepare(experiment)
+    fed = next(stage_batches(context, context.plan.stages[0], 0, 1))
+    labels = [context.data.classes[label] for label in context.data.labels["train"][fed.batch.index]]
     assert [row[shown.titles.index("draw 1")] for row in shown.captions] == labels
     assert shown.tiles.shape == (8, len(shown.titles), 16, 16, 3)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sgdr_jax import Experiment
-from sgdr_jax.core.console import Quiet
+from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.experiment import Eval, Stage
 from sgdr_jax.core.state import Hyper
 from sgdr_jax.datasets import Synthetic
@@ -41,37 +41,37 @@ def experiment(*stages: Stage) -> Experiment:
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_a_rehearsed_stage_has_nothing_left_to_compile(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # no activations of another test
-    setting = prepare(experiment(stage))
-    p = setting.plan.stages[0]
-    images = jax.device_get(setting.images["train"].resident)
+    context = prepare(experiment(stage))
+    p = context.plan.stages[0]
+    images = jax.device_get(context.images["train"].resident)
     before = compiled()
-    rehearse(setting, p)
+    rehearse(context, p)
     assert (compiled() - before).programs >= 4
     assert not (tmp_path / "sgdr_jax" / "activations").exists()
     before = compiled()
-    ready = open_stage(setting, p, setting.params, setting.stats, Quiet())
-    rows, state = hyper_rows(setting, p, (0.01,) * len(p.trained)), ready.state
-    feds = list(stage_batches(setting, p, 0, 3))
+    ready = open_stage(context, p, context.params, context.stats, NullConsole())
+    rows, state = hyper_rows(context, p, (0.01,) * len(p.trained)), ready.state
+    feds = list(stage_batches(context, p, 0, 3))
     assert ready.span == (3 if stage.precompute else 1)
     for part in ([0], list(range(ready.span))):
         state, _ = ready.updates(state, Hyper(*(r[part] for r in rows)), [feds[i] for i in part])
     ready.validate(state)
     assert (compiled() - before).programs == 0
-    np.testing.assert_array_equal(images, setting.images["train"].resident)
+    np.testing.assert_array_equal(images, context.images["train"].resident)
 
 
 def test_a_rehearsed_evaluation_has_nothing_left_to_compile(tmp_path: Path) -> None:
     from sgdr_jax.evaluation.evaluate import view_logits
 
-    setting = prepare(experiment())
-    rehearse_evaluation(setting, 24)
+    context = prepare(experiment())
+    rehearse_evaluation(context, 24)
     before = compiled()
     for split in ("valid", "test"):
-        images = setting.images[split]
+        images = context.images[split]
         ids = np.arange(len(images), dtype=np.uint32)
         for v in range(3):
-            logits = view_logits(setting.engine, setting.experiment, setting.params, setting.stats, 24, ids, v)
-            setting.engine.map(logits, len(images), images)
+            logits = view_logits(context.programs, context.experiment, context.params, context.stats, 24, ids, v)
+            context.programs.map(logits, len(images), images)
     assert (compiled() - before).programs == 0
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sgdr_jax import AdamW, Eval, Experiment, InputError, Snapshots, Stage
 from sgdr_jax.augment import side_on
-from sgdr_jax.core.console import Quiet
+from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.snapshots import chosen
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.evaluation import metrics, predictions
@@ -140,20 +140,20 @@ def test_what_each_says_of_every_example_is_kept(finished):
 def test_the_numbers_are_those_of_the_kept_networks(finished):
     """The uniform average and the ensemble made again by hand from what is on the disk."""
     folder, summary = finished
-    setting = prepare(job())
-    like = {"params": setting.params, "stats": setting.stats}
+    context = prepare(job())
+    like = {"params": context.params, "stats": context.stats}
     nets = [checkpoint.restore(snapshots(folder), name, like) for name in names(folder)]
     by_name = {row["name"]: row for row in summary["snapshots"]}
-    labels = setting.data.labels["test"]
+    labels = context.data.labels["test"]
 
     def plain(net):
-        on = setting.engine.devices.replicate((net["params"], net["stats"]))
-        return predict_views(setting.engine, setting.experiment, *on, setting.images["test"], 16, Quiet(), "", classes=3).plain
+        on = context.programs.devices.replicate((net["params"], net["stats"]))
+        return predict_views(context.programs, context.experiment, *on, context.images["test"], 16, NullConsole(), "", classes=3).plain
 
     seen = np.mean([plain(net).astype(np.float64) for net in nets], 0)
     assert metrics.evaluate(seen, labels)["loss"] == pytest.approx(by_name["ensemble of all"]["test"]["loss"], rel=1e-6)
     params = jax.tree.map(lambda *x: np.mean(np.stack(x).astype(np.float64), 0).astype(np.float32), *(net["params"] for net in nets))
-    stats = batch_norm.recalibrate(setting, *setting.engine.devices.replicate((params, setting.stats)), 16)
+    stats = batch_norm.recalibrate(context, *context.programs.devices.replicate((params, context.stats)), 16)
     found = metrics.evaluate(plain({"params": params, "stats": stats}), labels)["loss"]
     assert found == pytest.approx(by_name["average of all weights"]["test"]["loss"], rel=1e-4)
     saved = checkpoint.restore(snapshots(folder), "average-uniform", like)
@@ -167,12 +167,12 @@ def test_averages_keep_the_statistics_that_their_members_trained_on(tmp_path, st
     """Measured on the training images they would be others, which the head has never seen."""
     cycles = Stage("cycles", size=16, lr=0.01, schedule=Sgdr(3), augment=False, **stage)
     run(dataclasses.replace(job(), stages=(cycles,), augment=()), tmp_path / "run")
-    setting = prepare(job())
-    like = {"params": setting.params, "stats": setting.stats}
+    context = prepare(job())
+    like = {"params": context.params, "stats": context.stats}
     for name in ("average-uniform", "average-ema"):
         stats = checkpoint.restore(snapshots(tmp_path / "run"), name, like)["stats"]
-        assert all(same_bits(stats[group], jax.device_get(setting.stats[group])) for group in ("early", "late"))
-        assert not same_bits(stats["head"], jax.device_get(setting.stats["head"]))
+        assert all(same_bits(stats[group], jax.device_get(context.stats[group])) for group in ("early", "late"))
+        assert not same_bits(stats["head"], jax.device_get(context.stats["head"]))
 
 
 def test_a_kept_network_can_be_opened_by_its_name(finished):

@@ -9,7 +9,7 @@ import pytest
 
 from sgdr_jax import AdamW, Eval, Experiment, Find, InputError, Sgd, Snapshots, Stage, lesson2
 from sgdr_jax.augment import Flip, Lighting, side_on
-from sgdr_jax.core.console import Quiet
+from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.errors import Preempted
 from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.core.state import Hyper
@@ -28,7 +28,7 @@ from sgdr_jax.train.stage_inputs import hyper_rows, stage_batches
 
 from ..helpers import Tiny, compilations
 
-QUIET = Quiet()
+QUIET = NullConsole()
 DATA = Synthetic(classes=3, train=58, valid=21, test=19, side=16)
 
 
@@ -196,16 +196,16 @@ def test_a_run_folder_belongs_to_one_config(finished):
 
 
 def one_stage(stage: Stage, **fields):
-    setting = prepare(small(stage, **fields))
-    p = setting.plan.stages[0]
-    return setting, p, open_stage(setting, p, setting.params, setting.stats, QUIET)
+    context = prepare(small(stage, **fields))
+    p = context.plan.stages[0]
+    return context, p, open_stage(context, p, context.params, context.stats, QUIET)
 
 
-def train(setting, p, stage):
+def train(context, p, stage):
     """Final state and losses of a stage at a fixed rate."""
-    hyper = hyper_rows(setting, p, (0.01,) * len(p.trained))
+    hyper = hyper_rows(context, p, (0.01,) * len(p.trained))
     state, losses = stage.state, []
-    for step, batch in enumerate(stage_batches(setting, p, 0, p.steps)):
+    for step, batch in enumerate(stage_batches(context, p, 0, p.steps)):
         state, sums = stage.update(state, Hyper(*(r[step] for r in hyper)), batch)
         losses.append(float(sums["loss"]))
     return state, losses
@@ -225,17 +225,17 @@ def test_training_from_the_cache_equals_training_without(augment, views, train_f
 
 def test_views_are_different_copies_that_come_round():
     stage = Stage("s", size=16, train="head", lr=0.01, schedule=Constant(2), views=2, precompute=True)
-    setting, p, _ = one_stage(stage, augment=(Flip(p=0.5), Lighting(brightness=0.3)))
+    context, p, _ = one_stage(stage, augment=(Flip(p=0.5), Lighting(brightness=0.3)))
     from sgdr_jax.train.stage_inputs import activations
 
-    rows = activations(setting, p, setting.params, setting.stats, "train", 2, QUIET)
-    n = len(setting.data.labels["train"])
+    rows = activations(context, p, context.params, context.stats, "train", 2, QUIET)
+    n = len(context.data.labels["train"])
     assert len(rows) == 2 * n and not np.allclose(rows[:n], rows[n:])
 
 
 def test_frozen_groups_keep_their_bits_through_a_stage():
-    setting, _, stage = (result := one_stage(Stage("s", size=16, train="head", lr=0.01, schedule=Constant(1))))
-    before = jax.device_get((setting.params, setting.stats))
+    context, _, stage = (result := one_stage(Stage("s", size=16, train="head", lr=0.01, schedule=Constant(1))))
+    before = jax.device_get((context.params, context.stats))
     state, _ = train(*result)
     for group in ("early", "late"):
         for tree, old in zip((state.params, state.stats), before, strict=True):
@@ -244,18 +244,18 @@ def test_frozen_groups_keep_their_bits_through_a_stage():
 
 
 def test_the_finder_leaves_the_state_as_it_was():
-    setting, p, stage = one_stage(Stage("s", size=16, lr=Find(steps=10, epochs=3), schedule=Constant(1)))
+    context, p, stage = one_stage(Stage("s", size=16, lr=Find(steps=10, epochs=3), schedule=Constant(1)))
     before = jax.device_get(stage.state)
-    curve = find_lr(setting, p, stage, p.stage.lr, QUIET)
+    curve = find_lr(context, p, stage, p.stage.lr, QUIET)
     assert len(curve.lrs) > 5
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(stage.state), before)
 
 
 def test_another_rate_or_schedule_compiles_nothing():
-    setting, p, stage = one_stage(Stage("s", size=16, lr=0.01, schedule=Sgdr(2)))
-    rows, batches = hyper_rows(setting, p, (0.01,) * 3), list(stage_batches(setting, p, 0, p.steps))
+    context, p, stage = one_stage(Stage("s", size=16, lr=0.01, schedule=Sgdr(2)))
+    rows, batches = hyper_rows(context, p, (0.01,) * 3), list(stage_batches(context, p, 0, p.steps))
     state, _ = stage.update(stage.state, Hyper(*(r[0] for r in rows)), batches[0])
-    other = hyper_rows(setting, dataclasses.replace(p, table=Constant(2).table(p.steps_per_epoch)), (0.5, 0.3, 0.1))
+    other = hyper_rows(context, dataclasses.replace(p, table=Constant(2).table(p.steps_per_epoch)), (0.5, 0.3, 0.1))
     with compilations() as compiled:
         for step, batch in enumerate(batches[1:5]):
             state, _ = stage.update(state, Hyper(*(r[step] for r in (rows, other)[step % 2])), batch)
@@ -377,9 +377,9 @@ def test_resuming_a_finished_run_changes_nothing(finished):
 
 
 def test_the_finders_orders_differ_and_the_first_is_that_of_training():
-    setting, p, _ = one_stage(Stage("s", size=16, lr=Find(steps=10, epochs=3), schedule=Constant(1)))
-    orders = [[fed.batch.index.tolist() for fed in stage_batches(setting, p, 0, 4, order)] for order in range(3)]
-    assert orders[0] == [fed.batch.index.tolist() for fed in stage_batches(setting, p, 0, 4)]
+    context, p, _ = one_stage(Stage("s", size=16, lr=Find(steps=10, epochs=3), schedule=Constant(1)))
+    orders = [[fed.batch.index.tolist() for fed in stage_batches(context, p, 0, 4, order)] for order in range(3)]
+    assert orders[0] == [fed.batch.index.tolist() for fed in stage_batches(context, p, 0, 4)]
     assert orders[0] != orders[1] != orders[2] != orders[0]
 
 
@@ -387,19 +387,19 @@ def test_the_finder_tries_groups_alone_and_several_ratios():
     from sgdr_jax.train.find_lr import find_lr
 
     find = Find(steps=10, epochs=3, orders=1, start=1e-3, stop=10, ratio=(1, 100))
-    setting, p, stage = one_stage(Stage("s", size=16, lr=find, schedule=Constant(1), bn="frozen"))
+    context, p, stage = one_stage(Stage("s", size=16, lr=find, schedule=Constant(1), bn="frozen"))
     seen = []
 
     def update(state, hyper, fed):
         seen.append(hyper.lr)
         return stage.update(state, hyper, fed)
 
-    curve = find_lr(setting, p, stage._replace(update=update), find, QUIET)
+    curve = find_lr(context, p, stage._replace(update=update), find, QUIET)
     assert curve.ratio in (1, 100) and curve.orders == 1
     shares = {tuple(np.round(lr.astype(float) / lr[-1], 6).tolist()) for lr in seen}
     assert shares == {(1.0, 1.0, 1.0), (0.0001, 0.01, 1.0)}
     seen.clear()
-    find_lr(setting, p, stage._replace(update=update), find, QUIET, group="late")
+    find_lr(context, p, stage._replace(update=update), find, QUIET, group="late")
     assert all(lr[0] == lr[2] == 0 < lr[1] for lr in seen)
 
 

@@ -16,7 +16,7 @@ from sgdr_jax.schedules import Constant, Sgdr
 from sgdr_jax.sweeps import Sweep, arms, grid, runner
 from sgdr_jax.sweeps.runner import work
 from sgdr_jax.sweeps.spec import expand, keep, run_folder
-from sgdr_jax.train.context import Pace
+from sgdr_jax.train.context import RateLimiter
 
 from ..helpers import Tiny, compilations
 
@@ -124,12 +124,12 @@ def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch):
     work(sweep, tmp_path / "whole")
     real, ends = recipe.run_stage, []
 
-    def fragile(setting, p, *rest):
+    def fragile(context, p, *rest):
         if p.index == 1:
             ends.append(p)
             if len(ends) == 2:
                 raise KeyboardInterrupt
-        return real(setting, p, *rest)
+        return real(context, p, *rest)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(recipe, "run_stage", fragile)
@@ -162,7 +162,7 @@ def test_what_a_finished_run_keeps(tmp_path, keep, there):
 
 def test_checkpoints_keep_their_distance(tmp_path):
     clock = [0.0]
-    due, seen = Pace(10, lambda: clock[0]), []
+    due, seen = RateLimiter(10, lambda: clock[0]), []
     for now in (1, 9.9, 10, 12, 19, 25, 26, 34.9, 35):
         clock[0] = now
         seen.append(due())

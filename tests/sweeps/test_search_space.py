@@ -16,13 +16,13 @@ from sgdr_jax.core.errors import Pruned
 from sgdr_jax.core.serialization import to_json
 from sgdr_jax.runs.folder import read as read_run
 from sgdr_jax.schedules import Sgdr
-from sgdr_jax.sweeps import Halving, Integer, LogUniform, Median, OneOf, Search, Sweep, Uniform
+from sgdr_jax.sweeps import Categorical, Halving, Integer, LogUniform, Median, Search, Sweep, Uniform
 from sgdr_jax.sweeps import runner as working
 from sgdr_jax.sweeps.analysis.compare import compare
 from sgdr_jax.sweeps.optuna_study import Study
 from sgdr_jax.sweeps.run_status import keep_failure
 from sgdr_jax.sweeps.search_space import Domain, from_unit, grid_values, to_unit
-from sgdr_jax.sweeps.shared_queue import Store, opened
+from sgdr_jax.sweeps.shared_queue import SharedQueue, opened
 from sgdr_jax.sweeps.spec import expand, keep, read, run_folder
 from sgdr_jax.sweeps.trial_records import best, chosen, chosen_rows, trials
 
@@ -38,7 +38,7 @@ def sweep(search, seeds=(0,)) -> Sweep:
     return Sweep("looking", BASE, search=search, seeds=seeds)
 
 
-def doors(folder, made: Sweep, count=1, kind="store.journal", **how) -> list[tuple[Store, Study]]:
+def doors(folder, made: Sweep, count=1, kind="store.journal", **how) -> list[tuple[SharedQueue, Study]]:
     """Workers' doors to a search."""
     keep(folder, made, expand(made))
     stores = [opened(str(folder / kind), folder, made.name, expand(made), **how) for _ in range(count)]
@@ -69,15 +69,15 @@ def done(folder, run, accuracy: float) -> None:
         (lambda: Uniform(1, 1), "Uniform.high is 1; use a number above low"),
         (lambda: Uniform(0, 1, step=2), "Uniform.step is 2; use a part of high - low"),
         (lambda: Integer(1, 2.5), r"Integer is \(1, 2.5\); use whole numbers"),
-        (lambda: OneOf((1,)), "give a tuple of two values or more"),
-        (lambda: OneOf((0.1, 0.1)), "give each value once"),
+        (lambda: Categorical((1,)), "give a tuple of two values or more"),
+        (lambda: Categorical((0.1, 0.1)), "give each value once"),
         (lambda: Search({}, 3), "search.space is {}; give fields"),
         (lambda: Search({"batch_size": (1, 2)}, 3), r"search.space\['batch_size'\] is \(1, 2\); use one of LogUniform, Uniform"),
         (lambda: Search(RATES), "search.trials is None; give a number"),
         (lambda: Search(RATES, 3, "tpes"), "search.sampler is 'tpes'; use one of tpe"),
         (lambda: Search(RATES, 3, "grid"), "stages.head.lr, optimizer.momentum has endless values"),
         (lambda: Search({"batch_size": Integer(1, 4)}, 3, "cmaes"), "it needs two fields or more"),
-        (lambda: Search(RATES | {"batch_size": OneOf((1, 2))}, 3, "cmaes"), "batch_size is no number: use tpe"),
+        (lambda: Search(RATES | {"batch_size": Categorical((1, 2))}, 3, "cmaes"), "batch_size is no number: use tpe"),
         (lambda: Search(RATES, 3, pruner="median"), r"search.pruner is 'median'; use Median\(\)"),
         (lambda: expand(sweep(Search({"stages.heat.lr": Uniform(0, 1)}, 3))), r"search.space: .*there is no heat: there are 0 \(head\)"),
         (lambda: expand(sweep(Search({"batchsize": Integer(1, 3)}, 3))), "search.space: .*did you mean batch_size"),
@@ -109,7 +109,7 @@ def test_the_unit_interval_is_the_domain_and_back(domain, share):
 
 
 def test_a_grid_is_all_combinations():
-    search = Search({"a": Integer(1, 3), "b": OneOf(("x", Sgdr(2))), "c": Uniform(0, 1, step=0.5)}, sampler="grid")
+    search = Search({"a": Integer(1, 3), "b": Categorical(("x", Sgdr(2))), "c": Uniform(0, 1, step=0.5)}, sampler="grid")
     drawn = [tuple(grid_values(search, n).values()) for n in range(search.count)]
     assert len(set(drawn)) == 18 == search.count and drawn[:3] == [(1, "x", 0.0), (1, "x", 0.5), (1, "x", 1.0)]
     assert Search(search.space, 5, "grid").count == 5
@@ -148,7 +148,7 @@ def test_samplers_learn_draw_within_the_space_and_repeat_themselves(tmp_path, sa
 
 @pytest.mark.parametrize("kind", ["store.db", "store.journal"])
 def test_workers_share_the_draws_without_drawing_one_twice(tmp_path, kind):
-    search = Search({"batch_size": Integer(1, 7), "epoch_steps": OneOf((1, 2))}, sampler="grid")
+    search = Search({"batch_size": Integer(1, 7), "epoch_steps": Categorical((1, 2))}, sampler="grid")
     made = sweep(search)
     members = [study for _, study in doors(tmp_path, made, 3, kind)]
     seen = []
@@ -275,7 +275,7 @@ def test_another_search_is_refused_and_more_trials_are_not(tmp_path):
 
 def test_a_search_runs_its_trials_ends_some_and_compares_the_best_with_the_base(tmp_path):
     """The highest rate makes the loss infinite; such trials have failed."""
-    space = {"stages.all.lr": OneOf((1e-4, 0.003, 0.03, 1e30)), "stages.cached.lr": LogUniform(1e-3, 0.1)}
+    space = {"stages.all.lr": Categorical((1e-4, 0.003, 0.03, 1e30)), "stages.cached.lr": LogUniform(1e-3, 0.1)}
     made = dataclasses.replace(SEARCHED, search=Search(space, 10, "tpe", Median(startup=2), startup=4))
     done = working.work(made, tmp_path / "a")
     assert [(e.run.arm, e.run.seed, e.state) for e in done] == [
@@ -352,5 +352,5 @@ def test_the_command_explains_the_space_and_writes_nothing(tmp_path, capsys, mon
     said = " ".join(capsys.readouterr().out.split())
     assert "6 trials by random for the highest validation accuracy, ended early at cycle ends by Median(startup=2)" in said
     assert "stages.all.lr" in said and "LogUniform(low=0.0001, high=0.1)" in said
-    assert "OneOf(values=(Sgd(momentum=0.8), Sgd(momentum=0.95)))" in said
+    assert "Categorical(values=(Sgd(momentum=0.8), Sgd(momentum=0.95)))" in said
     assert "the best trial is then run with 1 other seeds" in said and not (tmp_path / "sweep").exists()

@@ -14,11 +14,11 @@ import pytest
 
 from sgdr_jax import InputError
 from sgdr_jax.cli.main import main
-from sgdr_jax.core.console import Quiet
+from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.errors import without_password
 from sgdr_jax.runs.folder import read
 from sgdr_jax.sweeps import local_workers
-from sgdr_jax.sweeps.shared_queue import Store, address, opened
+from sgdr_jax.sweeps.shared_queue import SharedQueue, address, opened
 from sgdr_jax.sweeps.spec import expand, keep, run_folder
 
 from ..jobs.workers import SWEEP
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 KINDS = ("store.db", "store.journal")
 
 
-def join(folder, kind="store.db", **how) -> Store:
+def join(folder, kind="store.db", **how) -> SharedQueue:
     """A worker's door; a store for each call, as another process would have."""
     keep(folder, SWEEP, RUNS)
     return opened(str(folder / kind), folder, SWEEP.name, RUNS, **how)
@@ -223,7 +223,7 @@ def test_one_of_two_workers_on_sqlite_is_killed(tmp_path):
 # ---- the command ----
 
 
-class Told(Quiet):
+class Told(NullConsole):
     def __init__(self):
         self.lines = []
 

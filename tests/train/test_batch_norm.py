@@ -20,7 +20,7 @@ from ..helpers import Tiny, host_state
 DATA = Synthetic(classes=3, train=23, valid=9, side=8)
 
 
-def setting(model: ChainModel = Tiny(), batch: int = 8, size: int = 8, data: Any = DATA):  # noqa: B008
+def context(model: ChainModel = Tiny(), batch: int = 8, size: int = 8, data: Any = DATA):  # noqa: B008
     stage = Stage("only", size=size, lr=0.1, schedule=Constant(1), augment=False)
     return prepare(Experiment("test", data, model, (stage,), batch_size=8, evaluate=Eval(batch_size=batch, tta_views=0), canvas=size))
 
@@ -57,8 +57,8 @@ def close(found: Any, wanted: Any, tolerance: float = 2e-6) -> None:
 
 
 def test_the_statistics_are_those_of_float64_numpy():
-    ready = setting()
-    params, stats = ready.engine.devices.replicate(host_state())
+    ready = context()
+    params, stats = ready.programs.devices.replicate(host_state())
     wanted = reference(np.asarray(ready.data.images["train"][:], np.float64) / 255, params)
     close(recalibrate(ready, params, stats, 8), wanted)
     close(recalibrate(ready, params, stats, 8, memory=0), wanted)  # everything computed from the images each time
@@ -66,17 +66,17 @@ def test_the_statistics_are_those_of_float64_numpy():
 
 def test_batch_size_and_statistics_before_change_nothing(monkeypatch):
     params, stats = host_state()
-    first = setting()
-    whole = recalibrate(first, *first.engine.devices.replicate((params, stats)), 8)
+    first = context()
+    whole = recalibrate(first, *first.programs.devices.replicate((params, stats)), 8)
     monkeypatch.setattr("sgdr_jax.train.batch_norm.CHUNK", 12)
-    other = setting(batch=4)
-    found = recalibrate(other, *other.engine.devices.replicate((params, jax.tree.map(lambda x: 3 * x + 1, stats))), 8)
+    other = context(batch=4)
+    found = recalibrate(other, *other.programs.devices.replicate((params, jax.tree.map(lambda x: 3 * x + 1, stats))), 8)
     close(found, whole, 1e-6)
 
 
 def test_only_the_groups_asked_for_are_measured():
-    ready = setting()
-    params, stats = ready.engine.devices.replicate(host_state())
+    ready = context()
+    params, stats = ready.programs.devices.replicate(host_state())
     found = recalibrate(ready, params, stats, 8, groups=("late",))
     for group in ("early", "head"):
         jax.tree.map(np.testing.assert_array_equal, found[group], stats[group])
@@ -93,10 +93,10 @@ class Short(ResNet18):
 def test_a_residual_network_is_measured_as_one_batch_of_all_images_normalises():
     """Normalising with the statistics of the batch is what training does: with the whole set as the batch it gives the wanted values."""
     data = Synthetic(classes=3, train=16, valid=9, side=32)
-    ready = setting(Short(weights=None), 16, 32, data)
+    ready = context(Short(weights=None), 16, 32, data)
     params, stats = ready.params, ready.stats
     found = recalibrate(ready, params, stats, 32)
-    network, x = ready.engine.network, ready.data.images["train"][:].astype(np.float32) / 255
+    network, x = ready.programs.network, ready.data.images["train"][:].astype(np.float32) / 255
     collected = network.apply(params, jax.tree.map(lambda leaf: 0 * leaf, stats), x, collect=network.groups)[1]
 
     def same(path: Any, a: Any, b: Any) -> None:

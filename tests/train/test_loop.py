@@ -13,8 +13,8 @@ from sgdr_jax.core.errors import InputError, Preempted
 from sgdr_jax.core.state import Hyper
 from sgdr_jax.schedules import Plateau
 from sgdr_jax.schedules.plateau import Lowered
-from sgdr_jax.train.loop import LAG, Work, fit
-from sgdr_jax.train.model_selection import Best, Leeway, Score, Standing
+from sgdr_jax.train.loop import LAG, StageCallbacks, fit
+from sgdr_jax.train.model_selection import Best, Leeway, Score, StageProgress
 
 from ..helpers import seeded
 
@@ -58,7 +58,7 @@ class Run:
         scores: Sequence[tuple[float, float]] = ((0.5, 1.0), (0.6, 0.9), (0.7, 0.8)),
         losses: Callable[[int], float] = loss_at,
         first: int = 0,
-        standing: Standing | None = None,
+        standing: StageProgress | None = None,
         cycle: np.ndarray = CYCLE,
         kept: list[Any] | None = None,
         leave: Callable[[], bool] = lambda: False,
@@ -68,7 +68,7 @@ class Run:
             kept.append(self)
         self.events: list[tuple[Any, ...]] = []
         self.rows: list[dict[str, Any]] = []
-        self.saved: dict[int, tuple[int, Standing]] = {}
+        self.saved: dict[int, tuple[int, StageProgress]] = {}
         self.ticks: list[tuple[int, float]] = []
         self.rates: list[np.ndarray] = []
         self.spans: list[tuple[int, int]] = []
@@ -99,7 +99,7 @@ class Run:
             self.events.append((row["kind"], row["step"]))
             self.rows.append(row)
 
-        def save(state: State, standing: Standing) -> None:
+        def save(state: State, standing: StageProgress) -> None:
             done = int(state.params[0])
             self.events.append(("save", done))
             assert done not in self.saved, "saved twice"
@@ -107,8 +107,8 @@ class Run:
 
         self.final, self.standing = fit(
             self.state,  # type: ignore[arg-type]
-            standing or Standing(),
-            Work(update, validate, log, save, lambda done, loss: self.ticks.append((done, loss)), leave=leave),  # type: ignore[arg-type]
+            standing or StageProgress(),
+            StageCallbacks(update, validate, log, save, lambda done, loss: self.ticks.append((done, loss)), leave=leave),  # type: ignore[arg-type]
             hyper=numbers(len(cycle)),
             batches=iter(range(first, len(cycle))),
             cycle=cycle,
@@ -204,8 +204,8 @@ def test_the_best_is_by_accuracy_then_loss(scores: Any, kept: int | None) -> Non
 
 def test_the_best_of_earlier_stages_stays_unless_it_is_beaten() -> None:
     earlier = Best(Score(0.8, 0.5), "params", "stats", 1, 4, 0.8)  # type: ignore[arg-type]
-    assert Run(standing=Standing(earlier)).standing.best is earlier
-    beaten = Run(standing=Standing(earlier), scores=[(0.1, 1.0), (0.8, 0.4), (0.1, 1.0)]).standing.best
+    assert Run(standing=StageProgress(earlier)).standing.best is earlier
+    beaten = Run(standing=StageProgress(earlier), scores=[(0.1, 1.0), (0.8, 0.4), (0.1, 1.0)]).standing.best
     assert beaten is not None and (beaten.stage, beaten.cycle) == (3, 1)
 
 
@@ -272,7 +272,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_update(bad: float
 
 def test_nothing_is_saved_after_a_loss_that_is_not_finite() -> None:
     saved: list[int] = []
-    work = Work(
+    work = StageCallbacks(
         update=lambda state, hyper, items: (state, {"loss": math.nan if items == [2] else 1.0, "weight": 1.0}),
         validate=lambda state: pytest.fail("validated"),
         log=lambda row: saved.append(row["step"]),
@@ -280,19 +280,29 @@ def test_nothing_is_saved_after_a_loss_that_is_not_finite() -> None:
         tick=lambda done, loss: None,
     )
     with pytest.raises(InputError, match="at update 2"):
-        fit("state", Standing(), work, hyper=numbers(3), batches=iter(range(3)), cycle=np.zeros(3, int), copy=str, stage=0, save_every=3)  # type: ignore[arg-type]
+        fit(
+            "state",
+            StageProgress(),
+            work,
+            hyper=numbers(3),
+            batches=iter(range(3)),
+            cycle=np.zeros(3, int),
+            copy=str,
+            stage=0,
+            save_every=3,
+        )  # type: ignore[arg-type]
     assert saved == [0, 1]
 
 
 def test_a_batch_without_weight_has_no_loss_but_no_error() -> None:
-    work = Work(
+    work = StageCallbacks(
         update=lambda state, hyper, item: (state, {"loss": 0.0, "weight": 0.0}),
         validate=lambda state: {"accuracy": 0.0, "loss": math.nan},
         log=lambda row: None,
         save=lambda state, standing: None,
         tick=lambda done, loss: None,
     )
-    fit("s", Standing(), work, hyper=numbers(1), batches=iter("x"), cycle=np.zeros(1, int), copy=str, stage=0)  # type: ignore[arg-type]
+    fit("s", StageProgress(), work, hyper=numbers(1), batches=iter("x"), cycle=np.zeros(1, int), copy=str, stage=0)  # type: ignore[arg-type]
 
 
 @settings(seeded, max_examples=60)
@@ -310,7 +320,7 @@ def test_resuming_at_any_update_gives_the_same_rows_and_the_same_end(
     def text(rows: list[dict[str, Any]]) -> str:  # so that NaN equals NaN
         return repr(rows)
 
-    def facts(standing: Standing) -> str:
+    def facts(standing: StageProgress) -> str:
         best = standing.best
         return repr(standing._replace(best=None)) + (f"{best.score} {best.cycle} {best.params}" if best else "")
 

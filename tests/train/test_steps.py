@@ -16,8 +16,8 @@ from sgdr_jax.data.loader import rows
 from sgdr_jax.distributed.mesh import compute_dtype, devices
 from sgdr_jax.schedules import Constant, Sgdr
 from sgdr_jax.train import optim, steps
-from sgdr_jax.train.loop import Work, fit
-from sgdr_jax.train.model_selection import Standing
+from sgdr_jax.train.loop import StageCallbacks, fit
+from sgdr_jax.train.model_selection import StageProgress
 
 from ..helpers import CLASSES, GROUPS, SGD, Tiny, batch, compilations, fresh, host_state, hyper, network, on, program, same_bits
 
@@ -165,7 +165,7 @@ def one_stage(schedule: Any, *lr: float, seed: int = 0) -> tuple[TrainState, lis
         *(np.asarray(a, np.float32) for a in (table.scale[:, None] * np.array(lr), np.full(n, 0.9), np.full(n, 0.01), np.zeros(n)))
     )
     losses: list[float] = []
-    work = Work(
+    work = StageCallbacks(
         update=lambda state, h, data: program(GROUPS, GROUPS)(state, Hyper(*(r[0] for r in h)), *on(1).scatter(data[0]), KEY),
         validate=lambda state: {"accuracy": 0.5, "loss": 1.0},
         log=lambda row: losses.append(row["loss"]),
@@ -173,7 +173,7 @@ def one_stage(schedule: Any, *lr: float, seed: int = 0) -> tuple[TrainState, lis
         tick=lambda done, loss: None,
     )
     data = (batch(seed + i) for i in range(n))
-    state, _ = fit(fresh(GROUPS), Standing(), work, hyper=rows, batches=data, cycle=table.cycle, copy=on(1).replicate, stage=0)
+    state, _ = fit(fresh(GROUPS), StageProgress(), work, hyper=rows, batches=data, cycle=table.cycle, copy=on(1).replicate, stage=0)
     return state, losses
 
 

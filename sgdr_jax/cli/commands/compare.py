@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...core.console import Quiet
+from ...core.console import NullConsole
 from ...core.validation import require
 from ...sweeps.analysis import render
 from ...sweeps.analysis.compare import compare as read
 from ..options import CompareCommand
 
 
-def compare(command: CompareCommand, ui: Quiet) -> None:
+def compare(command: CompareCommand, ui: NullConsole) -> None:
     """Compares the arms of a sweep; refuses what it could not write before it reads anything."""
     c = command
     if c.results is not None:

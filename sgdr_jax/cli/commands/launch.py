@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from ...core.console import Quiet
+from ...core.console import NullConsole
 from ...core.errors import InputError, did_you_mean
 from ...core.serialization import config_hash, to_json
 from ...runs.folder import check_run
@@ -21,7 +21,7 @@ Starts `sgdr-jax train FILE` as several processes, which are one run. TARGET is 
 `sgdr-jax launch TARGET --help` lists the options of a target; all other options are those of `sgdr-jax train FILE`, --run among them."""
 
 
-def launch(words: list[str], ui: Quiet) -> None:
+def launch(words: list[str], ui: NullConsole) -> None:
     """Starts what the words say; exits with the code of the processes. All that can be checked here is, before anything starts."""
     if not words or words[0] in ("-h", "--help"):
         print(HELP.format(targets="\n".join(f"  {name:<8} {_first_sentence(kind)}" for name, kind in TARGETS.items())))

@@ -13,7 +13,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from ...core.console import Quiet
+from ...core.console import NullConsole
 from ...core.errors import did_you_mean
 from ...core.types import Source
 from ...core.validation import require
@@ -29,7 +29,7 @@ EPOCHS = 10_000
 """Of the longest budget: more is a slip of the pen."""
 
 
-def new(command: NewCommand, ui: Quiet) -> None:
+def new(command: NewCommand, ui: NullConsole) -> None:
     """Looks at the images, prints what is chosen and why, writes the file; an existing file is never overwritten."""
     c = command
     kind = networks().get(c.model)
@@ -76,7 +76,7 @@ def choices_table(chosen: Sequence[Choice]) -> Table:
     return table
 
 
-def _epochs(minutes: float, text: str, source: Source, ui: Quiet) -> float:
+def _epochs(minutes: float, text: str, source: Source, ui: NullConsole) -> float:
     """Epochs of the last stage of an experiment file's text that take so many minutes on this machine."""
     from ...recipes.timing import epochs_within, update_seconds
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...core.console import Quiet
+from ...core.console import NullConsole
 from ...core.errors import InputError
 from ...core.plan import plan
 from ...core.validation import require
@@ -18,7 +18,7 @@ from ...sweeps import local_workers
 from ...sweeps.analysis.tables import space_table, sweep_table, trials_table
 from ...sweeps.optuna_study import Study
 from ...sweeps.run_status import Entry, entries, unfinished
-from ...sweeps.shared_queue import Store, check_disk, opened
+from ...sweeps.shared_queue import SharedQueue, check_disk, opened
 from ...sweeps.spec import Sweep, expand, keep
 from ...sweeps.trial_records import chosen, trials
 from .. import experiment_file
@@ -26,7 +26,7 @@ from ..launch import Slurm
 from ..options import SweepCommand
 
 
-def sweep(command: SweepCommand, file: str, words: Sequence[str], ui: Quiet, slurm: Slurm | None = None) -> None:
+def sweep(command: SweepCommand, file: str, words: Sequence[str], ui: NullConsole, slurm: Slurm | None = None) -> None:
     """Runs the sweep of a file, or says what it would do; exits with 1 when a run has failed.
 
     Args:
@@ -69,13 +69,13 @@ def sweep(command: SweepCommand, file: str, words: Sequence[str], ui: Quiet, slu
         raise SystemExit(1)
 
 
-def _say_trials(made: Sweep, folder: Path, ui: Quiet) -> None:
+def _say_trials(made: Sweep, folder: Path, ui: NullConsole) -> None:
     if made.search and (found := trials(folder, made.search.objective)):
         ui.say(trials_table(found, made.search.objective))
 
 
 def _submit(
-    made: Sweep, folder: Path, only: list[int] | None, command: SweepCommand, file: str, words: Sequence[str], slurm: Slurm, ui: Quiet
+    made: Sweep, folder: Path, only: list[int] | None, command: SweepCommand, file: str, words: Sequence[str], slurm: Slurm, ui: NullConsole
 ) -> None:
     """The sweep by an array of jobs. Whatever its store refuses is refused here, before it is submitted."""
     runs, store = expand(made), command.store or str(folder / "store.journal")
@@ -94,7 +94,7 @@ def _submit(
     ready()
 
 
-def _free_failed(made: Sweep, folder: Path, command: SweepCommand, door: Store) -> None:
+def _free_failed(made: Sweep, folder: Path, command: SweepCommand, door: SharedQueue) -> None:
     """Queues the failed trials of a search again, with --retry."""
     if made.search and command.retry:
         Study(door, made, folder, retry=True).take(0)
@@ -104,7 +104,7 @@ def _for_workers(words: Sequence[str]) -> list[str]:
     return local_workers.without(words, ("--workers", "--store", "--dir", "--launch"), ("--retry", "--no-retry"))
 
 
-def _here(made: Sweep, folder: Path, only: list[int] | None, command: SweepCommand, file: str, ui: Quiet) -> list[Entry]:
+def _here(made: Sweep, folder: Path, only: list[int] | None, command: SweepCommand, file: str, ui: NullConsole) -> list[Entry]:
     from ...sweeps.runner import work
 
     how: dict[str, Any] = {name: getattr(command, name) for name in ("retry", "keep", "pace", "store", "grace")}
@@ -112,7 +112,7 @@ def _here(made: Sweep, folder: Path, only: list[int] | None, command: SweepComma
 
 
 def _crew(
-    made: Sweep, folder: Path, only: list[int] | None, command: SweepCommand, file: str, words: Sequence[str], ui: Quiet
+    made: Sweep, folder: Path, only: list[int] | None, command: SweepCommand, file: str, words: Sequence[str], ui: NullConsole
 ) -> list[Entry]:
     """The sweep by several processes. Whatever their store refuses is refused here, before any of them starts."""
     runs = expand(made)

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...core.console import Quiet
+from ...core.console import NullConsole
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,6 @@ class Job:
 class Target:
     """Where processes are started; its fields are its options."""
 
-    def launch(self, job: Job, ui: Quiet) -> int:
+    def launch(self, job: Job, ui: NullConsole) -> int:
         """Starts the job, or writes what will; gives the exit code of the command. Raises InputError where that cannot be."""
         raise NotImplementedError

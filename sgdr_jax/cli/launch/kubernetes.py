@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core.console import Quiet
+from ...core.console import NullConsole
 from ...core.errors import InputError
 from ...core.validation import require
 from .job import Job, Target
@@ -66,7 +66,7 @@ class Kubernetes(Target):
             require(chips == have, "--topology", self.topology, f"it has {chips} chips, but {self.pods} pods of {self.tpus} have {have}")
         require(self.out.parent.is_dir(), "--out", str(self.out), "name a file in a folder that exists")
 
-    def launch(self, job: Job, ui: Quiet) -> int:
+    def launch(self, job: Job, ui: NullConsole) -> int:
         """Writes the file."""
         try:
             import yaml

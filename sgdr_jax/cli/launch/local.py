@@ -15,7 +15,7 @@ from typing import IO, Annotated
 
 import tyro
 
-from ...core.console import Quiet
+from ...core.console import NullConsole
 from ...core.validation import require
 from .job import Job, Target
 
@@ -37,7 +37,7 @@ class Local(Target):
         require(self.processes >= 1, "--processes", self.processes, "use 1 or more")
         require(self.devices >= 1, "--devices", self.devices, "use 1 or more")
 
-    def launch(self, job: Job, ui: Quiet) -> int:
+    def launch(self, job: Job, ui: NullConsole) -> int:
         """Runs the processes to their end; gives the exit code of the first that failed, or 0."""
         address = f"127.0.0.1:{free_port()}"
         hosts = ["--hosts.coordinator", address, "--hosts.count", str(self.processes), "--hosts.index"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core.console import Quiet
+from ...core.console import NullConsole
 from ...core.errors import InputError, Preempted
 from ...core.validation import require
 from ...runs.folder import LAUNCH
@@ -70,7 +70,7 @@ class Slurm(Target):
         fits = tasks is None or self.gpus_per_node in (0, tasks)
         require(fits, "--tasks-per-node", tasks, f"use one for each of the {self.gpus_per_node} GPUs, as jax expects it under Slurm")
 
-    def launch(self, job: Job, ui: Quiet) -> int:
+    def launch(self, job: Job, ui: NullConsole) -> int:
         """Submits the job and says its number; with `dry_run` only prints the batch script."""
         executor = self.executor(job.run / LAUNCH, job.name)
         words = job.command()
@@ -88,7 +88,7 @@ class Slurm(Target):
         for field, value in (("nodes", self.nodes), ("gpus-per-node" if self.gpus_per_node > 1 else "tasks-per-node", self.tasks)):
             require(value == 1, f"--{field}", value, "a worker of a sweep is one process with one GPU at most: use 1, and more --workers")
 
-    def workers(self, words: Sequence[str], count: int, folder: Path, name: str, ui: Quiet) -> None:
+    def workers(self, words: Sequence[str], count: int, folder: Path, name: str, ui: NullConsole) -> None:
         """Submits so many workers of a sweep, all the same command, as one array of jobs; with `dry_run` only prints the batch script.
 
         Args:

@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...core.console import Quiet
+from ...core.console import NullConsole
 from ...core.validation import require
 from .job import Job, Target
 
@@ -40,7 +40,7 @@ class Tpu(Target):
         require(bool(re.fullmatch(r"[a-z0-9]+-\d+", self.accelerator)), "--accelerator", self.accelerator, "use such as v5litepod-16")
         require(self.out.parent.is_dir(), "--out", str(self.out), "name a file in a folder that exists")
 
-    def launch(self, job: Job, ui: Quiet) -> int:
+    def launch(self, job: Job, ui: NullConsole) -> int:
         """Writes the script."""
         self.out.write_text(self.script(job), encoding="utf-8")
         self.out.chmod(0o755)

@@ -19,7 +19,7 @@ from sgdr_jax.cli.launch import TARGETS, Job, Kubernetes, Slurm, Tpu
 from sgdr_jax.cli.launch.local import side_by_side
 from sgdr_jax.cli.launch.slurm import Command
 from sgdr_jax.cli.main import main
-from sgdr_jax.core.console import Quiet
+from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.distributed import hosts
 from sgdr_jax.sweeps.shared_queue import check_disk
@@ -206,7 +206,7 @@ def test_the_tpu_script_makes_installs_trains_fetches_and_deletes(tmp_path: Path
     gcloud.write_text(f'#!/bin/bash\nprintf "%s|" "$@" >> {log}; echo >> {log}\n[ "$4" != describe ] || [ -e {tmp_path}/there ]\n')
     gcloud.chmod(0o755)
     target = Tpu(slice="mine", spot=True, out=tmp_path / "start.sh")
-    assert target.launch(Job(Path("x.py"), Path("runs/a b"), ("--seed", "1"), "x"), Quiet()) == 0
+    assert target.launch(Job(Path("x.py"), Path("runs/a b"), ("--seed", "1"), "x"), NullConsole()) == 0
 
     def calls() -> list[str]:
         log.write_text("")
@@ -302,7 +302,7 @@ def fits(value: Any, schema: Any, at: str = "") -> None:
 )
 def test_a_jobset_fits_its_schema_and_its_pods_find_each_other(fields: dict[str, Any], tmp_path: Path) -> None:
     target = Kubernetes(image="ghcr.io/me/sgdr:1", claim="runs", out=tmp_path / "jobset.yaml", **fields)
-    assert target.launch(JOB, Quiet()) == 0
+    assert target.launch(JOB, NullConsole()) == 0
     made = yaml.safe_load(target.out.read_text())
     fits(made, SCHEMA)
     job = made["spec"]["replicatedJobs"][0]

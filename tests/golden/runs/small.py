@@ -11,7 +11,7 @@ from sgdr_jax.augment import side_on
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.models.base import ChainModel
 from sgdr_jax.schedules import Sgdr
-from sgdr_jax.sweeps import LogUniform, OneOf, Search, Sweep, arms
+from sgdr_jax.sweeps import Categorical, LogUniform, Search, Sweep, arms
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,6 @@ sweep = Sweep(
     ),
     axes=(arms({"recipe": {}, "no augmentation": {"augment": ()}, "SGD": {"optimizer": Sgd(), "stages.body.schedule": Sgdr(2)}}),),
     seeds=(0, 1),
-    search=Search({"stages.body.lr": LogUniform(1e-4, 1e-1), "optimizer": OneOf((Sgd(), AdamW()))}, trials=3, startup=2),
+    search=Search({"stages.body.lr": LogUniform(1e-4, 1e-1), "optimizer": Categorical((Sgd(), AdamW()))}, trials=3, startup=2),
     question="Does a kept sweep open?",
 )
