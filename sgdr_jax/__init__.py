@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .core.learning_rates import Decay, Find, Spread
     from .core.optimizers import AdamW, Lamb, Muon, Sgd
     from .core.snapshots import Snapshots
-    from .recipes.lesson2 import fine_tune, lesson2
+    from .recipes.lesson2 import Lesson2, fine_tune, lesson2
     from .runs.run import run
     from .schedules import Sgdr
 
@@ -26,6 +26,7 @@ __all__ = [
     "Find",
     "InputError",
     "Lamb",
+    "Lesson2",
     "Muon",
     "Parallel",
     "Sgd",
@@ -52,7 +53,7 @@ _MODULES = {
     "core.optimizers": "AdamW Lamb Muon Sgd",
     "core.snapshots": "Snapshots",
     "schedules": "Sgdr",
-    "recipes.lesson2": "fine_tune lesson2",
+    "recipes.lesson2": "Lesson2 fine_tune lesson2",
     "runs.run": "run",
     "cli.experiment_file": "load_experiment",
 }

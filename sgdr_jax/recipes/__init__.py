@@ -1,1 +1,1 @@
-"""Recipes as stages, and the choices made for a set of images."""
+"""The fine-tuning recipe as stages, and its settings chosen for a set of images."""

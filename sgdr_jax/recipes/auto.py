@@ -1,4 +1,4 @@
-"""What the recipe needs to be told about a set of images, chosen from what the set is, each with its reason."""
+"""Settings of the recipe chosen from the properties of a set of images, each with its reason."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import numpy as np
 from .lesson2 import fit_cycles
 
 FAMILIAR = 0.4
-"""Mean confidence of an ImageNet classifier at its own image size from which on images count as like ImageNet's. Measured with
-EfficientNet-Lite0 at 224 px: photographs 0.50, Fashion-MNIST 0.27, icons 0.26, letters 0.24, digits 0.09."""
+"""Mean confidence of an ImageNet classifier, at the image size it was trained with, above which images count as similar to ImageNet.
+Measured with EfficientNet-Lite0 at 224 px: photographs 0.50, Fashion-MNIST 0.27, icons 0.26, letters 0.24, digits 0.09."""
 FEW = 2_000
-"""So many training images are needed before those unlike ImageNet's change the early layers for the better. Measured with the ratios 3 and
-10 of lesson2 on folds of letters, digits, icons and Fashion-MNIST, 114 to 416 images each, and on 5,000 of Fashion-MNIST
-(`experiments/ablations/rates.py`): 10 was ahead on the small ones in the mean, 3 on the large."""
+"""Training images below which those unlike ImageNet do not improve the early layers. Measured with the ratios 3 and 10 of lesson2 on folds
+of letters, digits, icons and Fashion-MNIST, 114 to 416 images each, and on 5,000 images of Fashion-MNIST
+(`experiments/ablations/rates.py`): on average 10 was better on the small sets, 3 on the large one."""
 UPDATES = 20
-"""Least updates of an epoch: a smaller set is gone through several times."""
+"""Least number of updates per epoch: a smaller set is repeated."""
 REFIT = 5_000
-"""From so many training images on those held out are not worth training twice for."""
+"""Training images from which a second training, on the validation images too, is not worth its time."""
 
 
 class Choice(NamedTuple):
-    """One thing chosen.
+    """Value chosen for one setting.
 
     Attributes:
-        name: what is chosen, as the experiment file calls it.
-        value: what for.
-        reason: why.
+        name: of the setting in the experiment file.
+        value: its value; None leaves the default.
+        reason: why, for people.
     """
 
     name: str
@@ -37,18 +37,18 @@ class Choice(NamedTuple):
 
 
 def choices(counts: np.ndarray, side: int, confidence: float | None, budget: float | None = None, trained_at: int = 224) -> list[Choice]:
-    """Size, similarity, batches, cache, balance, batch normalisation, refit and cycles for a set.
+    """Choose size, similarity, batch size, cache, balance, batch normalisation, refit and cycles for a set.
 
     Args:
-        counts: training images of each class, [classes], each at least 1.
-        side: middle length of the images' shorter side, in pixels.
-        confidence: of the ImageNet classifier on some of the images, 0…1; None where it was not measured.
-        budget: epochs that training everything may take; None for 1 + 2 + 4.
-        trained_at: side in pixels that the network's weights were trained with.
+        counts: number of training images of each class, [classes], each at least 1.
+        side: median length of the images' shorter side, in pixels.
+        confidence: mean confidence of the ImageNet classifier on some of the images, 0…1; None if not measured.
+        budget: epochs of the last stage; None for 1 + 2 + 4.
+        trained_at: side in pixels of the images that the network's weights were trained with.
 
     Example:
-        >>> found = {c.name: c.value for c in choices(np.array([300, 40]), 480, 0.7)}
-        >>> found["size"], found["similar_to_imagenet"], found["batch_size"], found["balance"]
+        >>> values = {c.name: c.value for c in choices(np.array([300, 40]), 480, 0.7)}
+        >>> values["size"], values["similar_to_imagenet"], values["batch_size"], values["balance"]
         (224, True, 16, 0.5)
     """
     n, most, least = int(counts.sum()), int(counts.max()), int(counts.min())
@@ -61,7 +61,7 @@ def choices(counts: np.ndarray, side: int, confidence: float | None, budget: flo
         _head_cycles(views.value),
         Choice("balance", 0.5 if most >= 2 * least else 0.0, f"the classes have {least:,} to {most:,} images"),
         _bn(n, batch.value),
-        Choice("leeway", 1.0, "standard errors of the validation accuracy that do not tell two states apart"),
+        Choice("leeway", 1.0, "standard errors of the validation accuracy within which two states count as equal"),
         _refit(n),
         *_cycles(budget),
     ]
@@ -70,7 +70,7 @@ def choices(counts: np.ndarray, side: int, confidence: float | None, budget: flo
 def _size(side: int, trained_at: int) -> Choice:
     size = min(max(32 * math.ceil(side / 32), 64), trained_at)
     limit = f"the network was trained at {trained_at}" if size == trained_at else "more would only enlarge them"
-    return Choice("size", size, f"the images have {side} px across, {limit}")
+    return Choice("size", size, f"the images' shorter side has {side} px, {limit}")
 
 
 def _similar(confidence: float | None, n: int) -> Choice:
@@ -82,8 +82,8 @@ def _similar(confidence: float | None, n: int) -> Choice:
     return Choice(
         "similar_to_imagenet",
         like or few,
-        f"the ImageNet classifier's mean confidence in them is {confidence:.2f}, {kind}"
-        + (f", but {n:,} images are too few to teach its early layers" if few else ""),
+        f"the ImageNet classifier's mean confidence on them is {confidence:.2f}, {kind}"
+        + (f", but {n:,} images are too few to train its early layers" if few else ""),
     )
 
 
@@ -95,12 +95,12 @@ def _batch_size(n: int) -> Choice:
 def _epoch_steps(n: int, batch_size: int) -> Choice:
     updates = math.ceil(n / batch_size)
     few = updates < UPDATES
-    return Choice("epoch_steps", UPDATES if few else None, f"once through the images is {updates} updates" + ("" if few else ": enough"))
+    return Choice("epoch_steps", UPDATES if few else None, f"one pass over the images has {updates} updates" + ("" if few else ": enough"))
 
 
 def _views(n: int) -> Choice:
     views = min(max(10_000 // n, 1), 4)
-    return Choice("views", views, f"augmented copies in the cache: up to 4, and about 10,000 of {n:,} images")
+    return Choice("views", views, f"augmented copies in the cache: up to 4 of each image, about 10,000 in all, of {n:,} images")
 
 
 def _head_cycles(views: int) -> Choice:
@@ -111,13 +111,17 @@ def _head_cycles(views: int) -> Choice:
 def _bn(n: int, batch_size: int) -> Choice:
     small = n < 5_000 or batch_size < 32
     much = "too little" if small else "enough"
-    return Choice("bn", "frozen" if small else "train", f"{n:,} images in batches of {batch_size} say {much} about means and variances")
+    return Choice(
+        "bn", "frozen" if small else "train", f"{n:,} images in batches of {batch_size} are {much} to estimate means and variances"
+    )
 
 
 def _refit(n: int) -> Choice:
     few = n < REFIT
     return Choice(
-        "refit", few, f"of {n:,} images " + ("every one counts: those held out are trained on in the end" if few else "some can be spared")
+        "refit",
+        few,
+        f"of {n:,} images " + ("every one counts: the final training includes those held out" if few else "some can be spared"),
     )
 
 
@@ -130,13 +134,13 @@ def _cycles(budget: float | None) -> list[Choice]:
 
 
 def file_text(name: str, root: str, model: str, chosen: list[Choice]) -> str:
-    """The experiment as a file to read, run and change, with the reasons as comments.
+    """Return the text of an experiment file, with the reasons as comments.
 
     Args:
         name: of the experiment.
-        root: the folder of images.
+        root: folder of images.
         model: name of a network in `sgdr_jax.models`.
-        chosen: from `choices`.
+        chosen: as returned by `choices`.
     """
     recipe = ("size", "similar_to_imagenet", "views", "head_cycles", "bn", "cycles", "cycle_len")
 
@@ -144,7 +148,7 @@ def file_text(name: str, root: str, model: str, chosen: list[Choice]) -> str:
         given = [choice for choice in chosen if choice.name in names and choice.value is not None]
         return "\n".join(f"{indent}{c.name}={c.value!r},  # {c.reason}" for c in given)
 
-    return f'''"""The eight-step recipe, with what was chosen for these images and why. Change what you know better."""
+    return f'''"""The eight-step recipe with settings chosen for these images, and why. Change what you know better."""
 
 from sgdr_jax import AdamW, Eval, Experiment, lesson2
 from sgdr_jax.augment import side_on

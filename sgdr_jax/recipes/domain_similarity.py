@@ -1,4 +1,4 @@
-"""How familiar images are to a network that knows ImageNet: the confidence of its own classifier in them."""
+"""Similarity of images to ImageNet, measured as the confidence of an ImageNet classifier."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from ..models.pretrained.load import classifier
 
 
 def confidence(model: ChainModel, source: Source, images: int = 64, seed: int = 0) -> float | None:
-    """Mean probability of the likeliest ImageNet class over some training images, 0…1; None where the weights have no such classifier.
+    """Return the mean probability of the likeliest ImageNet class over some training images.
 
-    The images are enlarged or shrunk to the size that the network was trained with: on smaller ones it is as sure of noise as of cats.
+    The images are resized to the size that the network was trained with: on smaller ones it is as confident on noise as on photographs.
 
     Args:
         model: the network, with its weights.
         source: the opened dataset.
-        images: how many are looked at.
-        seed: decides which.
+        images: number of images to sample.
+        seed: of the sample.
+
+    Returns:
+        A probability, 0…1; None if the weights have no ImageNet classifier.
     """
     try:
         network, params, stats = classifier(model)

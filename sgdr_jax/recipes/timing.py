@@ -1,4 +1,4 @@
-"""How long an update takes on this machine, measured before there is a run; and how many epochs fit into some minutes."""
+"""Times updates on this machine before a run, and converts minutes to epochs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from ..train.stage_inputs import hyper_rows, stage_batches
 
 
 def update_seconds(experiment: Experiment, classes: int, updates: int = 5) -> float:
-    """Median time in seconds of an update of the experiment's last stage, its images made up, after the first, which compiles.
+    """Measure the median time in seconds of an update of the experiment's last stage, on synthetic images.
 
     Args:
+        experiment: supplies model, batch size, stages and augmentation.
         classes: number of classes.
-        updates: how many are timed.
+        updates: number of updates to time, after a first one that compiles.
     """
     last = experiment.stages[-1]
     side = canvas_side(experiment.canvas, max(last.size) if isinstance(last.size, tuple) else last.size)
@@ -32,22 +33,25 @@ def update_seconds(experiment: Experiment, classes: int, updates: int = 5) -> fl
     context = prepare(replace(experiment, data=data, stages=(replace(last, lr=0.0),)))
     p = context.plan.stages[0]
     stage = open_stage(context, p, context.params, context.stats, NullConsole())
-    rows, state, spent = hyper_rows(context, p, (0.0,) * len(p.trained)), stage.state, []
-    for step, fed in zip(range(1 + updates), stage_batches(context, p, 0, max(p.steps, 1 + updates)), strict=False):
-        began = time.perf_counter()
-        state, sums = stage.update(state, Hyper(*(column[min(step, p.steps - 1)] for column in rows)), fed)
+    rows, state, seconds = hyper_rows(context, p, (0.0,) * len(p.trained)), stage.state, []
+    for step, batch in zip(range(1 + updates), stage_batches(context, p, 0, max(p.steps, 1 + updates)), strict=False):
+        start = time.perf_counter()
+        state, sums = stage.update(state, Hyper(*(column[min(step, p.steps - 1)] for column in rows)), batch)
         jax.block_until_ready(sums)
-        spent.append(time.perf_counter() - began)
-    return statistics.median(spent[1:])
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])
 
 
 def epochs_within(minutes: float, seconds: float, experiment: Experiment, images: int, held_out: int) -> float:
-    """Epochs of the last stage that take so many minutes at `seconds` an update, with those of a refit; other work is not counted.
+    """Return how many epochs of the last stage, and of its refit if there is one, fit into a time; other work is not counted.
 
     Args:
-        images: for training.
-        held_out: for validation, which a refit trains on as well.
+        minutes: the time.
+        seconds: per update.
+        experiment: supplies the last stage.
+        images: number of training images.
+        held_out: number of validation images, which a refit trains on as well.
     """
     epoch = plan(experiment, images).stages[-1].steps_per_epoch
-    again = plan(experiment, images + held_out).stages[-1].steps_per_epoch if experiment.refit else 0
-    return 60 * minutes / (seconds * (epoch + again))
+    refit = plan(experiment, images + held_out).stages[-1].steps_per_epoch if experiment.refit else 0
+    return 60 * minutes / (seconds * (epoch + refit))

@@ -9,11 +9,11 @@ from .search_space import Categorical, Halving, Integer, LogUniform, Median, Sea
 from .spec import Sweep, arms, chain, changed, grid, zipped
 
 __all__ = [
+    "Categorical",
     "Halving",
     "Integer",
     "LogUniform",
     "Median",
-    "OneOf",
     "Search",
     "Sweep",
     "Uniform",
