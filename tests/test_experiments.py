@@ -88,12 +88,12 @@ def test_its_last_stage_takes_two_updates(file):
         stages=(last,),
         evaluate=dataclasses.replace(experiment.evaluate, batch_size=8),
     )
-    setting = prepare(small)
-    p = setting.plan.stages[0]
-    stage = open_stage(setting, p, setting.params, setting.stats, NullConsole())
+    context = prepare(small)
+    p = context.plan.stages[0]
+    stage = open_stage(context, p, context.params, context.stats, NullConsole())
     before = jax.device_get(stage.state.params)
-    rows, state = hyper_rows(setting, p, (1e-3,) * len(p.trained)), stage.state
-    for step, fed in enumerate(stage_batches(setting, p, 0, 2)):
+    rows, state = hyper_rows(context, p, (1e-3,) * len(p.trained)), stage.state
+    for step, fed in enumerate(stage_batches(context, p, 0, 2)):
         state, sums = stage.update(state, Hyper(*(r[step] for r in rows)), fed)
     assert int(state.step) == 2 and np.isfinite(float(sums["loss"]))
     assert ("f2" in sums) == several

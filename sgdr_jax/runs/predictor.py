@@ -46,7 +46,7 @@ class Trained(NamedTuple):
     """
 
     experiment: Experiment
-    build_programs: Programs
+    programs: Programs
     params: Tree
     stats: Tree
     size: int
@@ -166,7 +166,7 @@ def predict(
         bad += unread
         if len(pixels):
             ids = np.array([zlib.crc32(image.tobytes()) for image in pixels], np.uint32)  # an image's views do not depend on its company
-            feed = images(pixels, net.engine.devices, resident=False)
+            feed = images(pixels, net.programs.devices, resident=False)
             seen = _views(net, feed, views, ui, "predicting", ids=ids)
             parts.append(([paths[start + i] for i in index.tolist()], seen.probabilities, seen.disagreement))
     if seen is None:
@@ -221,8 +221,8 @@ def evaluate_split(net: Trained, split: str, views: int | None = None, ui: NullC
     data = load(
         source, canvas=net.canvas, channels=net.channels, only=split, images=how.images, max_bad_share=how.max_bad_share, say=ui.say
     )
-    resident, _ = residence(how.images, -(-data.bytes // net.engine.devices.count), data.kept, device=free(net.engine.devices))
-    feed = images(data.images[split], net.engine.devices, resident)
+    resident, _ = residence(how.images, -(-data.bytes // net.programs.devices.count), data.kept, device=free(net.programs.devices))
+    feed = images(data.images[split], net.programs.devices, resident)
     seen = _views(net, feed, views, ui, f"evaluating {split}", labels=data.labels[split])
     return Evaluation(seen, data.names[split], data.labels[split])
 
@@ -232,4 +232,4 @@ def _views(net: Trained, feed: Images, views: int | None, ui: NullConsole, title
     if views is not None:
         experiment = dataclasses.replace(experiment, evaluate=dataclasses.replace(experiment.evaluate, tta_views=views))
     more |= {"multi_label": net.multi_label, "classes": len(net.classes)}
-    return predict_views(net.engine, experiment, net.params, net.stats, feed, net.size, ui, title, **more)
+    return predict_views(net.programs, experiment, net.params, net.stats, feed, net.size, ui, title, **more)

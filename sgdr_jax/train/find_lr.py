@@ -18,7 +18,7 @@ from .stage_inputs import TrainBatch, stage_batches
 
 
 def find_lr(
-    setting: RunContext, p: StagePlan, stage: StageRun, find: Find, ui: NullConsole, group: str | None = None
+    context: RunContext, p: StagePlan, stage: StageRun, find: Find, ui: NullConsole, group: str | None = None
 ) -> lr_range_test.Curve:
     """Runs the learning-rate finder for a stage on copies of its state, with the stage's own update program.
 
@@ -32,7 +32,7 @@ def find_lr(
     steps = finder_steps(find, p.steps_per_epoch, f'stage "{p.stage.name}": lr')
     find = dataclasses.replace(find, steps=steps)
     orders = find.orders or (6 if p.stage.precompute else 2)
-    rest = [np.float32(x) for x in (p.optimizer.momentum, p.optimizer.weight_decay, setting.experiment.label_smoothing)]
+    rest = [np.float32(x) for x in (p.optimizer.momentum, p.optimizer.weight_decay, context.experiment.label_smoothing)]
 
     def curve(ratio: float, tick: Callable[[int], None]) -> lr_range_test.Curve:
         one = dataclasses.replace(find, ratio=ratio)
@@ -43,7 +43,7 @@ def find_lr(
             return state, float(sums["loss"]) / max(float(sums["weight"]), 1.0)
 
         losses = [
-            lr_range_test.sweep(update, setting.engine.devices.hold(stage.state), stage_batches(setting, p, 0, steps, order), one, tick)
+            lr_range_test.sweep(update, context.programs.devices.hold(stage.state), stage_batches(context, p, 0, steps, order), one, tick)
             for order in range(orders)
         ]
         return dataclasses.replace(lr_range_test.read_orders(losses, one), ratio=ratio)
