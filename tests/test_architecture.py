@@ -11,7 +11,7 @@ import pytest
 
 import sgdr_jax
 
-ROOT = Path(sgdr_jax.__file__).parent
+ROOT, TESTS = Path(sgdr_jax.__file__).parent, Path(__file__).parent
 FILES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in sorted(ROOT.rglob("*.py"))}
 
 # A room imports only from those before it; the modules beside the rooms (the facade, `python -m`) from all.
@@ -57,6 +57,37 @@ NEEDS_JAX = """core/rng core/state augment/kernel augment/resampling augment/gat
     models/shifts models/winograd models/blocks models/precision models/summary models/pretrained/load
     distributed/compilation_cache distributed/hosts distributed/mesh distributed/preemption data/loader evaluation/evaluate evaluation/tta
     train runs recipes/domain_similarity recipes/timing report/batch_preview sweeps/runner"""
+# Test file to the modules that it tests besides the one whose name it bears; names without a folder lie in the same one.
+ALSO_TESTS = {
+    "augment/test_augmentations": "affine arithmetic checks colour crop curves elastic erase pixels symmetries warp",
+    "augment/test_kernel": "choice lighting policies presets",
+    "augment/test_resampling": "gather_free",
+    "cli/test_main": "experiment_file options parsing commands/new core/console",
+    "cli/launch/test_launch": "job kubernetes local slurm tpu cli/commands/launch",
+    "core/test_experiment": "errors learning_rates optimizers serialization types validation",
+    "core/test_plan": "lengths",
+    "data/test_image_cache": "placement",
+    "datasets/test_datasets": "arrays csv_labels fashion_mnist files folder labels part splits synthetic",
+    "datasets/test_derived_sets": "fold mix train_and_valid",
+    "distributed/test_hosts": "preemption runs/bystander",
+    "models/test_layers": "cpu precision shifts winograd",
+    "models/test_models": "base blocks chain head inverted_residual",
+    "models/test_parity": "convnext densenet efficientnet efficientnet_lite mobilenet resnet vgg wide_resnet",
+    "models/pretrained/test_load": "torch_pickle",
+    "recipes/test_auto": "timing",
+    "report/test_run_plots": "run_tables style",
+    "runs/test_ensemble": "core/snapshots",
+    "runs/test_kept_runs": "core/first_tags core/paths",
+    "runs/test_compile_ahead": "train/programs",
+    "runs/test_run": "finalize predictor refit resume recipes/lesson2 train/context train/find_lr train/stage train/stage_inputs",
+    "schedules/test_schedules": "combined constant cosine first_cycles one_cycle plateau polynomial sgdr step_decay",
+    "sweeps/test_runner": "cli/commands/sweep",
+    "sweeps/test_search_space": "optuna_study run_status trial_records",
+    "sweeps/test_shared_queue": "local_workers",
+    "sweeps/analysis/test_compare": "plots render run_results tables cli/commands/compare",
+    "train/test_loop": "model_selection",
+    "train/test_steps": "core/state",
+}
 HEAVY = ("jax", "flax", "orbax", "optax", "matplotlib", "tensorflow_datasets", "submitit", "yaml", "optuna", "sqlalchemy", "cmaes")
 
 
@@ -159,3 +190,23 @@ def test_sizes_and_docstrings(name: str) -> None:
             for method in node.body:
                 if isinstance(method, ast.FunctionDef) and not method.name.startswith("_"):
                     assert ast.get_docstring(method), f"{name}.py: {node.name}.{method.name} has no docstring"
+
+
+def listed(file: str) -> list[str]:
+    """Modules that `ALSO_TESTS` lists under a test file."""
+    folder = file.rpartition("/")[0]
+    return [name if name in FILES else f"{folder}/{name}" for name in ALSO_TESTS[file].split()]
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if not name.endswith(("__init__", "__main__"))])
+def test_every_module_has_a_test_file(name: str) -> None:
+    folder, _, base = name.rpartition("/")
+    own = f"{folder}/test_{base}"
+    files = [file for file in (own, *(file for file in ALSO_TESTS if name in listed(file))) if (TESTS / f"{file}.py").exists()]
+    assert files, f"{name}.py has no tests/{own}.py; write it, or list in ALSO_TESTS the file that tests it"
+
+
+@pytest.mark.parametrize("file", ALSO_TESTS)
+def test_the_list_of_tests_has_only_what_there_is(file: str) -> None:
+    assert (TESTS / f"{file}.py").exists(), f"ALSO_TESTS lists tests/{file}.py, which does not exist"
+    assert set(listed(file)) <= FILES.keys(), f"ALSO_TESTS lists {set(listed(file)) - FILES.keys()}, which do not exist"

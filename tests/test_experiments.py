@@ -69,18 +69,21 @@ SHAPES = {
     "imagenet": (1000, 48, 3, False),
     "fashion_mnist": (10, 28, 1, False),
 }
-MODELS = {type(load_experiment(file).model): file for file in reversed(FILES)}
-"""Each kind of model, and the first file that has it: that one is tried with it, the others with the tiny network."""
+OWN = {type(load_experiment(file).model): file for file in reversed(FILES)}.values()
+"""The first file of each kind of model, which is also tried with its own network; all are tried with the tiny one."""
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_its_last_stage_takes_two_updates(file):
+@pytest.mark.parametrize(
+    ("file", "own"),
+    [pytest.param(file, False, id=file.stem) for file in FILES]
+    + [pytest.param(file, True, id=f"{file.stem}'s own network", marks=pytest.mark.slow) for file in OWN],
+)
+def test_its_last_stage_takes_two_updates(file, own):
     experiment = load_experiment(file)
     classes, side, channels, several = SHAPES.get(file.stem, (5, 36, 3, False))
     last = dataclasses.replace(experiment.stages[-1], size=32, batch_size=8)
     if isinstance(last.lr, Find):  # a stand-in of few images has few updates in an epoch
         last = dataclasses.replace(last, lr=dataclasses.replace(last.lr, epochs=10))
-    own = MODELS[type(experiment.model)] == file
     small = dataclasses.replace(
         experiment,
         data=Synthetic(classes, max(20, classes), valid=10, side=side, channels=channels, multi_label=several),
