@@ -41,7 +41,7 @@ DOORS = {
     "optuna": "sweeps/shared_queue sweeps/optuna_study",
     "cmaes": "sweeps/optuna_study",
     "sqlalchemy": "sweeps/shared_queue",
-    "filelock": "sweeps/shared_queue",
+    "filelock": "data/image_cache sweeps/shared_queue",
     "psutil": "core/machine",
     "pickle": "models/pretrained/torch_pickle",
     "tensorflow": None,

@@ -60,7 +60,7 @@ def step(seconds: float) -> dict[str, float | str]:
     opened = open_stage(context, p, context.params, context.stats, NullConsole())
     hyper = Hyper(*(rows[0] for rows in hyper_rows(context, p, (0.0,) * len(p.trained))))
     streamed = prepare(replace(made, images="streamed"))
-    assert streamed.data.kept == "disk"
+    assert streamed.data.storage == "disk"
     ways = {"fixed": cycle(list(islice(stage_batches(context, p, 0, 1), 1)))}
     ways |= {name: stage_batches(x, p, 0, p.steps) for name, x in (("resident", context), ("streamed", streamed))}
     state, spent = opened.state, {name: [] for name in ways}
@@ -99,7 +99,7 @@ def decode(seconds: float) -> dict[str, float | str]:
         alone.append(len(files) / (time.perf_counter() - start))
         ids = [f"{len(kept)} {name}" for name in names]
         start = time.perf_counter()
-        image_cache.on_disk(image_cache.Items(files.__getitem__, names, ids), 258, 3, lambda done, bad: None)
+        image_cache.on_disk(image_cache.EncodedImages(files.__getitem__, names, ids), 258, 3, lambda done, bad: None)
         kept.append(len(files) / (time.perf_counter() - start))
         shutil.rmtree(image_cache.folder())
     shares = [b / a for a, b in zip(alone, kept, strict=True)]
@@ -115,10 +115,10 @@ def decode(seconds: float) -> dict[str, float | str]:
 def stream(count: int) -> dict[str, float | str]:
     """Seconds and memory for a set that is written, decoded to disk and streamed through the feed once."""
     from sgdr_jax.core.experiment import Parallel
-    from sgdr_jax.data.image_cache import Stored
+    from sgdr_jax.data.image_cache import StoredPixels
     from sgdr_jax.data.load import load
-    from sgdr_jax.data.loader import images
-    from sgdr_jax.data.sampler import steps_per_epoch, train_batches
+    from sgdr_jax.data.loader import image_loader
+    from sgdr_jax.data.sampler import Sampler, steps_per_epoch
     from sgdr_jax.datasets import ImageFolder
     from sgdr_jax.distributed.mesh import devices
 
@@ -133,15 +133,15 @@ def stream(count: int) -> dict[str, float | str]:
     begun = time.perf_counter()
     data = load(ImageFolder(str(root), valid_fraction=0.001).open(), canvas=112)
     decoded = time.perf_counter()
-    assert data.kept == "disk"
-    feed = images(data.images["train"], devices(Parallel()), resident=False)
+    assert data.storage == "disk"
+    feed = image_loader(data.images["train"], devices(Parallel()), resident=False)
     n = len(feed)
     seen = sum(
         int(batch.weight.sum())
-        for batch, _ in feed.batches(train_batches(0, 0, data.labels["train"], batch_size=256, steps=steps_per_epoch(n, 256)))
+        for batch, _ in feed.batches(Sampler(0, 0, data.labels["train"]).batches(batch_size=256, steps=steps_per_epoch(n, 256)))
     )
     ended = time.perf_counter()
-    assert seen == n and Stored
+    assert seen == n and StoredPixels
     shutil.rmtree(root)
     return {
         "images": float(count),

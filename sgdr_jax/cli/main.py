@@ -142,21 +142,21 @@ def _prepare(command: PrepareCommand, _: str) -> None:
 
 def _data(command: DataCommand, _: str) -> None:
     from ..data.load import load_for
-    from ..data.summary import survey
+    from ..data.summary import summarize
     from ..datasets import ImageFolder
-    from ..report.run_tables import survey_tables
+    from ..report.run_tables import dataset_tables
 
     experiment, ui = command.experiment, Console()
     _check_output(command.rejected)
     source = experiment.data.open()
     made = plan(experiment, source.sizes["train"])
-    found = survey(source, load_for(experiment, source, made.largest_size, ui, max_bad_share=1))
-    for part in survey_tables(found, source.classes):
+    found = summarize(source, load_for(experiment, source, made.largest_size, ui, max_bad_share=1))
+    for part in dataset_tables(found, source.classes):
         ui.say(part)
     if isinstance(experiment.data, ImageFolder) and (rest := experiment.data.passed_over(source)):
         ui.say(f"not part of the set: {rest}")
     if command.rejected:
-        command.rejected.write_text("".join(f"{name}\t{why}\n" for name, why in found.rejected), "utf-8", "surrogateescape")
+        command.rejected.write_text("".join(f"{name}\t{why}\n" for name, why in found.unreadable), "utf-8", "surrogateescape")
 
 
 def _plan(command: PlanCommand, _: str) -> None:

@@ -1,7 +1,7 @@
-"""An image file to a square of uint8 pixels, or in one line why not; many of them in threads, in order.
+"""Image decoding: files to square uint8 arrays, or a one-line reason for failure; in parallel and in order.
 
-Files are turned upright (EXIF), their shorter side is resized to the side of the square, averaging over areas where that shrinks, and
-the middle is kept. A file that is damaged in any way is refused with its reason; nothing is made up for pixels that are not there.
+Images are turned upright (EXIF) and the centre square is resized to the requested side, by area averaging when it shrinks. Damaged files
+are rejected with a reason; missing pixels are never filled in.
 """
 
 from __future__ import annotations
@@ -13,30 +13,38 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+type Encoded = str | os.PathLike[str] | bytes | np.ndarray
+"""An image: the path of a file, its bytes, or an array uint8 [h, w, c]."""
+type Item = Encoded | Callable[[], Encoded]
+"""An image, or a function that fetches it."""
+
 MAX_BYTES = 256 * 2**20
-"""Larger image files are refused unread."""
+"""Larger image files are rejected unread."""
 MAX_PIXELS = 89_478_485
-"""Images with more pixels are refused before they are decoded. Source: the number above which Pillow warns of a decompression bomb."""
+"""Images with more pixels are rejected before decoding. Source: Pillow's threshold for decompression bomb warnings."""
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
-"""Files in other formats are refused, whatever their names say."""
+"""Accepted formats, detected by content; the file name does not matter."""
 
 VERSION = 1
-"""Part of the names of stored pixels; a change of what `square` makes of a file must change it."""
+"""Part of the cache key of decoded pixels; increment it when decoding changes."""
 
-_CHUNK = 8  # images to a task: one each would cost small images dearly
+_CHUNK = 8  # images per task, to amortise its overhead for small images
 
 
 def cores() -> int:
-    """Number of processor cores that this process may use."""
+    """Return the number of processor cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_threads[T](work: Callable[[int], T], positions: Iterable[int]) -> Iterator[T]:
-    """`work` of each position, in order, done ahead by as many threads as there are cores; some hundred results may wait at a time."""
+    """Yield `work(position)` in order, computed ahead by one thread per core; at most a few hundred results are buffered."""
     threads = cores()
     waiting: deque[Future[list[T]]] = deque()
     pool = ThreadPoolExecutor(threads)
@@ -51,17 +59,17 @@ def in_threads[T](work: Callable[[int], T], positions: Iterable[int]) -> Iterato
         pool.shutdown(cancel_futures=True)
 
 
-def attempt(item: Any, side: int, channels: int) -> np.ndarray | str:
-    """An image as uint8 [side, side, channels], or in one line why there is none.
+def attempt(item: Item, side: int, channels: int) -> np.ndarray | str:
+    """Decode an image to uint8 [side, side, channels]; returns a one-line reason if that fails.
 
     Args:
-        item: path of an image file, its bytes, an array uint8 [h, w, c], or a function that fetches one of these.
-        side: in pixels.
+        item: the image.
+        side: side of the result in pixels.
         channels: 1 or 3.
     """
     try:
         return _square(item() if callable(item) else item, side, channels)
-    except Exception as error:  # Decoders raise almost anything on damaged files; whatever it is, it is about this file.
+    except Exception as error:  # Decoders raise almost anything on damaged files.
         from PIL import UnidentifiedImageError
 
         if isinstance(error, UnidentifiedImageError):
@@ -70,27 +78,27 @@ def attempt(item: Any, side: int, channels: int) -> np.ndarray | str:
 
 
 def ready() -> None:
-    """Loads the decoders, and silences them about broken metadata, which are no reason to lose or to talk about an image."""
+    """Load the decoders and silences their warnings about broken metadata, which do not affect the pixels."""
     from PIL import Image, WebPImagePlugin  # noqa: F401  (the other formats are loaded by preinit)
 
     Image.preinit()
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def is_colour(item: Any) -> bool:
-    """Whether an image (see `attempt`) has colours, by its header; false for what cannot be read."""
+def is_colour(item: Item) -> bool:
+    """Return whether an image has colour, from its header; False if it cannot be read."""
     try:
         item = item() if callable(item) else item
         if isinstance(item, np.ndarray):
             return item.ndim == 3 and item.shape[2] == 3
         with _open(item) as image:
             return not _is_grey(image)
-    except Exception:  # See `attempt`, which says what is wrong.
+    except Exception:  # `attempt` reports the reason.
         return False
 
 
-def dimensions(item: Any) -> tuple[int, int] | None:
-    """Width and height of an image (see `attempt`) as it stands upright, by its header; None for what cannot be read."""
+def dimensions(item: Item) -> tuple[int, int] | None:
+    """Return width and height of the upright image, from its header; None if it cannot be read."""
     try:
         item = item() if callable(item) else item
         if isinstance(item, np.ndarray):
@@ -98,27 +106,27 @@ def dimensions(item: Any) -> tuple[int, int] | None:
         with _open(item) as image:
             turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else image.size
-    except Exception:  # See `attempt`, which says what is wrong.
+    except Exception:  # `attempt` reports the reason.
         return None
 
 
-def _open(item: str | os.PathLike[str] | bytes) -> Any:
-    """A PIL image of a file that is small enough, before its pixels are decoded."""
+def _open(item: str | os.PathLike[str] | bytes) -> Image.Image:
+    """Open an image without decoding its pixels; raises ValueError if it is too large."""
     from PIL import Image
 
     if not isinstance(item, bytes) and not os.path.isfile(item):
         raise ValueError("no such file")
     size = len(item) if isinstance(item, bytes) else os.path.getsize(item)
     if size > MAX_BYTES:
-        raise ValueError(f"{size} bytes, more than {MAX_BYTES} are refused")
+        raise ValueError(f"{size} bytes, above the limit of {MAX_BYTES}")
     image = Image.open(io.BytesIO(item) if isinstance(item, bytes) else item, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise ValueError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS} are refused")
+        raise ValueError(f"{image.width} x {image.height} pixels, above the limit of {MAX_PIXELS}")
     return image
 
 
-def _square(item: Any, side: int, channels: int) -> np.ndarray:
+def _square(item: Encoded, side: int, channels: int) -> np.ndarray:
     from PIL import Image
 
     if isinstance(item, np.ndarray):
@@ -126,9 +134,9 @@ def _square(item: Any, side: int, channels: int) -> np.ndarray:
     else:
         with _open(item) as image:
             turn = _turn(image)
-            image.draft(None, (2 * side, 2 * side))  # JPEG: decode at a fraction of the size where that is still ample.
+            image.draft(None, (2 * side, 2 * side))  # pyright: ignore[reportArgumentType]  # JPEG: decode at reduced size if still ample.
             image.load()
-            _refuse_unfinished(image)
+            _reject_truncated(image)
             square = _fit(_plain(image), side)
         square = square.transpose(turn) if turn is not None else square
     if channels != len(square.getbands()):
@@ -136,8 +144,8 @@ def _square(item: Any, side: int, channels: int) -> np.ndarray:
     return np.asarray(square).reshape(side, side, -1)
 
 
-def _refuse_unfinished(image: Any) -> None:
-    """Raises ValueError for a JPEG whose data end early, although properly closed: its decoder fills up with exactly mid-grey rows."""
+def _reject_truncated(image: Image.Image) -> None:
+    """Raise ValueError for a JPEG whose data end early despite an end marker: the decoder pads it with mid-grey rows."""
     if image.format != "JPEG" or image.mode not in ("L", "RGB"):
         return
     first, last = (image.crop((0, y, image.width, y + 1)).getextrema() for y in (0, image.height - 1))
@@ -146,8 +154,8 @@ def _refuse_unfinished(image: Any) -> None:
         raise ValueError("image data end early: the lower part is empty")
 
 
-def _fit(image: Any, side: int) -> Any:
-    """The middle square resized to `side`: the mean over each pixel's area where it shrinks."""
+def _fit(image: Image.Image, side: int) -> Image.Image:
+    """Crop the centre square and resizes it to `side`; shrinks by area averaging."""
     from PIL import Image
 
     short = min(image.size)
@@ -156,12 +164,12 @@ def _fit(image: Any, side: int) -> Any:
     return image.resize((side, side), filter, box=(left, top, left + short, top + short))
 
 
-def _is_grey(image: Any) -> bool:
+def _is_grey(image: Image.Image) -> bool:
     return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
 
 
-def _plain(image: Any) -> Any:
-    """A PIL image as mode L (where it is grey) or RGB: 16 bits scaled to 8, transparent parts over white, inks and palettes as colours."""
+def _plain(image: Image.Image) -> Image.Image:
+    """Convert an image to mode L (if grey) or RGB: scales 16 bits to 8, composes transparency over white, resolves palettes and inks."""
     from PIL import Image
 
     if image.mode.startswith("I"):
@@ -174,21 +182,12 @@ def _plain(image: Any) -> Any:
     return image.convert("L" if grey else "RGB")
 
 
-def _turn(image: Any) -> Any:
-    """The transposition that sets an image upright by its EXIF orientation, or None."""
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Return the transposition that turns an image upright by its EXIF orientation, or None."""
     from PIL import Image
 
-    how = Image.Transpose
-    turns = {
-        2: how.FLIP_LEFT_RIGHT,
-        3: how.ROTATE_180,
-        4: how.FLIP_TOP_BOTTOM,
-        5: how.TRANSPOSE,
-        6: how.ROTATE_270,
-        7: how.TRANSVERSE,
-        8: how.ROTATE_90,
-    }
+    names = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}
     try:
-        return turns.get(image.getexif().get(0x0112))
-    except Exception:  # Broken EXIF data say nothing about the pixels.
+        return Image.Transpose[names[image.getexif()[0x0112]]]
+    except Exception:  # No orientation, or broken EXIF data, which do not affect the pixels.
         return None

@@ -1,17 +1,16 @@
-"""Decoded images: kept on disk for all runs that need the same, held in memory, or decoded anew each time.
+"""Decoded images: cached on disk and shared by runs, held in memory, or decoded on each access.
 
     canvas/KEY/pixels        uint8 [n, side, side, channels], one image after the other
     canvas/KEY/digests       uint64 [n], of the pixels of each image (`digest`); 0 for one that cannot be read
-    canvas/KEY/canvas.json   side, channels, and why images cannot be read
+    canvas/KEY/canvas.json   side, channels, and the reasons of unreadable images
 
-KEY is a hash of the images' identities and the side. A folder KEY.part is one that is being made: it is gone on with after an
-interruption, and takes its name when it is complete. A file KEY.lock lets only one process at a time make it.
+KEY is a hash of the images' identities and the side. KEY.part is a folder under construction: an interrupted run resumes it, and it is
+renamed when complete. The file lock KEY.lock admits one builder at a time.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -19,12 +18,14 @@ import shutil
 import time
 import weakref
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from ..core.errors import InputError
 from ..core.files import write_atomically
@@ -33,9 +34,26 @@ from . import decode
 
 _SAVE_SECONDS = 0.5
 
+type Index = slice | np.ndarray
+"""Positions of images: a slice, or an array of integers."""
+
+
+class EncodedImages(NamedTuple):
+    """The undecoded images of a set.
+
+    Attributes:
+        get: returns the image at a position; see `decode.attempt`.
+        names: for messages.
+        ids: change with the images' content.
+    """
+
+    get: Callable[[int], decode.Encoded]
+    names: Sequence[str]
+    ids: Sequence[str]
+
 
 class Pixels(Protocol):
-    """Decoded images wherever they lie; an array uint8 [n, side, side, channels] is one."""
+    """Decoded images wherever they are stored; an array uint8 [n, side, side, channels] conforms."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -44,144 +62,141 @@ class Pixels(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: Any, /) -> np.ndarray: ...
+    def __getitem__(self, index: Index, /) -> np.ndarray: ...
 
 
-class Stored:
-    """Images in a canvas file, read when asked for; reading does not hold them in memory."""
+class _RowPixels(ABC):
+    """Images that are read one by one when indexed."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Index) -> np.ndarray:
+        positions = np.arange(len(self))[index]
+        out = np.empty((len(positions), *self.shape[1:]), np.uint8)
+        for row, i in zip(out, positions.tolist(), strict=True):
+            self._read(i, row)
+        return out
+
+    @abstractmethod
+    def _read(self, i: int, row: np.ndarray) -> None: ...
+
+
+class StoredPixels(_RowPixels):
+    """Images in a cache file, read on access and never held in memory."""
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
-        self.shape = shape
+        super().__init__(shape)
         self._file = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        where = np.arange(len(self))[index]
-        out = np.empty((len(where), *self.shape[1:]), np.uint8)
-        for row, i in zip(out, where.tolist(), strict=True):
-            if os.preadv(self._file, [row.data], i * row.nbytes) != row.nbytes:
-                raise InputError(f"the file of decoded images has lost image {i}; start again, and it is made anew")
-        return out
+    def _read(self, i: int, row: np.ndarray) -> None:
+        if os.preadv(self._file, [row.data], i * row.nbytes) != row.nbytes:
+            raise InputError(f"image {i} is missing from the cache file; start again to rebuild it")
 
 
-class Undecoded:
-    """Images that are decoded each time they are asked for; all have been decoded once before, so that they are known to be sound."""
+class LazyPixels(_RowPixels):
+    """Images decoded on each access; all were decoded once before, so they are known to be readable."""
 
-    def __init__(self, get: Callable[[int], Any], names: Sequence[str], side: int, channels: int) -> None:
-        self.shape = (len(names), side, side, channels)
-        self._get, self._names = get, names
+    def __init__(self, items: EncodedImages, side: int, channels: int) -> None:
+        super().__init__((len(items.names), side, side, channels))
+        self._items = items
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: Any) -> np.ndarray:
+    def __getitem__(self, index: Index) -> np.ndarray:
         decode.ready()
-        where = np.arange(len(self))[index]
-        out = np.empty((len(where), *self.shape[1:]), np.uint8)
-        for row, i in zip(out, where.tolist(), strict=True):
-            square = decode.attempt(lambda i=i: self._get(i), *self.shape[2:])
-            if isinstance(square, str):
-                raise InputError(f"image {self._names[i]} could be read before but not now: {square}; put it back, or start again")
-            row[...] = square
-        return out
+        return super().__getitem__(index)
+
+    def _read(self, i: int, row: np.ndarray) -> None:
+        square = decode.attempt(lambda: self._items.get(i), *self.shape[2:])
+        if isinstance(square, str):
+            raise InputError(f"image {self._items.names[i]} could be read before but not now: {square}; restore it, or start again")
+        row[...] = square
 
 
-class Taken:
-    """Some images of others, in any order."""
+class PixelSubset:
+    """A selection of other pixels, in any order."""
 
-    def __init__(self, pixels: Pixels, where: np.ndarray) -> None:
-        self.shape = (len(where), *pixels.shape[1:])
-        self._pixels, self._where = pixels, where
+    def __init__(self, pixels: Pixels, positions: np.ndarray) -> None:
+        self.shape = (len(positions), *pixels.shape[1:])
+        self._pixels, self._positions = pixels, positions
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index: Any) -> np.ndarray:
-        return self._pixels[self._where[index]]
+    def __getitem__(self, index: Index) -> np.ndarray:
+        return self._pixels[self._positions[index]]
 
 
-class Canvas(NamedTuple):
-    """The images of a set, decoded.
+class DecodedImages(NamedTuple):
+    """The decoded images of a set.
 
     Attributes:
-        pixels: all of them; those of unreadable images mean nothing.
+        pixels: of all images; undefined for unreadable ones.
         digests: uint64 [n], of each image's pixels; 0 for unreadable ones.
-        bad: position of an unreadable image to the reason.
-        found: whether nothing had to be decoded.
+        bad: position to reason, of unreadable images.
+        cached: whether they were read from the cache.
     """
 
     pixels: Pixels
     digests: np.ndarray
     bad: Mapping[int, str]
-    found: bool
-
-
-class Items(NamedTuple):
-    """The undecoded images of a set.
-
-    Attributes:
-        get: position to a path, bytes or an array; see `decode.attempt`.
-        names: for messages.
-        ids: strings that change with the images.
-    """
-
-    get: Callable[[int], Any]
-    names: Sequence[str]
-    ids: Sequence[str]
+    cached: bool
 
 
 Tick = Callable[[int, Mapping[int, str]], None]
-"""Told how many images are done and which of them are bad, from time to time; may raise to stop."""
+"""Progress callback: number of images done, and position to reason of the bad ones; may raise to stop."""
 
 
 def folder() -> Path:
-    """Where the canvases are kept."""
+    """Return the folder of all canvases."""
     return cache_folder() / "canvas"
 
 
 def key(ids: Sequence[str], side: int, channels: int | None) -> str:
-    """Twenty hex digits for these images at this size; `channels` None: 1 where all are grey, else 3."""
+    """Return the cache key of images at a size, twenty hex digits; `channels` None: 1 if all are grey, else 3."""
     digest = hashlib.sha256(f"{decode.VERSION} {side} {channels} {len(ids)}".encode())
     for text in ids:
         digest.update(b"\0" + os.fsencode(text))
     return digest.hexdigest()[:20]
 
 
-def is_kept(items: Items, side: int, channels: int | None = None) -> bool:
-    """Whether the canvas of these images is on disk already."""
+def is_cached(items: EncodedImages, side: int, channels: int | None = None) -> bool:
+    """Return whether the canvas of these images is on disk."""
     return _read(_place(items, side, channels), items, side) is not None
 
 
-def _place(items: Items, side: int, channels: int | None) -> Path:
-    """The folder of a canvas. Channels that were asked for may be those that the images have by themselves."""
-    own = folder() / key(items.ids, side, None)
-    if channels and (canvas := _read(own, items, side)) and canvas.pixels.shape[3] == channels:
-        return own
+def _place(items: EncodedImages, side: int, channels: int | None) -> Path:
+    """Return the folder of a canvas; requested channels may equal the native ones, which share a canvas."""
+    native = folder() / key(items.ids, side, None)
+    if channels and (canvas := _read(native, items, side)) and canvas.pixels.shape[3] == channels:
+        return native
     return folder() / key(items.ids, side, channels)
 
 
-def on_disk(items: Items, side: int, channels: int | None, tick: Tick, wait: Callable[[str], None] = lambda text: None) -> Canvas:
-    """The canvas of these images from its file, made first where it is not there.
+def on_disk(
+    items: EncodedImages, side: int, channels: int | None, tick: Tick, wait: Callable[[str], None] = lambda text: None
+) -> DecodedImages:
+    """Return the canvas of these images from the disk cache; decode and store them first if it is missing.
 
     Args:
         items: the images.
         side: in pixels.
-        channels: 1 or 3; None: 1 where all images are grey, else 3.
-        tick: told about images decoded.
-        wait: told when another process is at it.
+        channels: 1 or 3; None: 1 if all images are grey, else 3.
+        tick: progress callback.
+        wait: called with a message when another process is building the same canvas.
 
     Raises:
-        OSError: when the file cannot be written.
+        OSError: if the cache cannot be written.
     """
     place = _place(items, side, channels)
     if canvas := _read(place, items, side):
         return canvas
     place.parent.mkdir(parents=True, exist_ok=True)
     with _locked(place.with_suffix(".lock"), wait):
-        if canvas := _read(place, items, side):  # made by another process in the meantime
+        if canvas := _read(place, items, side):  # built by another process in the meantime
             return canvas
         shutil.rmtree(place, ignore_errors=True)  # damaged
         part = place.with_suffix(".part")
@@ -191,11 +206,11 @@ def on_disk(items: Items, side: int, channels: int | None, tick: Tick, wait: Cal
     canvas = _read(place, items, side)
     if canvas is None:
         raise OSError(f"{place} vanished as soon as it was made")
-    return canvas._replace(found=False)
+    return canvas._replace(cached=False)
 
 
-def in_memory(items: Items, side: int, channels: int | None, tick: Tick, keep: bool = True) -> Canvas:
-    """The canvas of these images as an array; with `keep` unset all are decoded once to see which can be, and then each time anew."""
+def in_memory(items: EncodedImages, side: int, channels: int | None, tick: Tick, keep: bool = True) -> DecodedImages:
+    """Decode these images into an array; with `keep` unset decode all once to find unreadable ones, and again on each access."""
     deep = channels or _channels(items)
     n = len(items.names)
     digests, bad = np.zeros(n, np.uint64), {}
@@ -209,18 +224,18 @@ def in_memory(items: Items, side: int, channels: int | None, tick: Tick, keep: b
         _note(i, got, digests, bad)
         if i + 1 == n or (i + 1) % 64 == 0:
             tick(i + 1, bad)
-    return Canvas(pixels if keep else Undecoded(items.get, items.names, side, deep), digests, bad, False)
+    return DecodedImages(pixels if keep else LazyPixels(items, side, deep), digests, bad, False)
 
 
-def _channels(items: Items) -> int:
+def _channels(items: EncodedImages) -> int:
     decode.ready()
     return 3 if any(decode.in_threads(lambda i: decode.is_colour(lambda: items.get(i)), range(len(items.names)))) else 1
 
 
 def _decoded(
-    items: Items, positions: Sequence[int], side: int, channels: int, store: Callable[[int, np.ndarray], None]
+    items: EncodedImages, positions: Sequence[int], side: int, channels: int, store: Callable[[int, np.ndarray], None]
 ) -> Iterator[int | str]:
-    """For each position the digest of its pixels, which are handed to `store`, or the reason why there are none."""
+    """Yield the digest of the pixels at each position, after passing them to `store`, or the reason of an unreadable image."""
     decode.ready()
 
     def work(i: int) -> int | str:
@@ -235,9 +250,9 @@ def _decoded(
 
 
 def digest(square: np.ndarray) -> int:
-    """64 bits that tell an image's pixels from others', never 0: the CRC-32 of its upper and of its lower half.
+    """Return a 64-bit digest of an image's pixels, never 0: the CRC-32 of its upper and of its lower half.
 
-    A cryptographic hash would take as long as a tenth of the decoding.
+    A cryptographic hash would take a tenth of the decoding time.
     """
     flat = np.ascontiguousarray(square).reshape(-1).data
     half = len(flat) // 2
@@ -251,8 +266,8 @@ def _note(i: int, got: int | str, digests: np.ndarray, bad: dict[int, str]) -> N
         digests[i] = got
 
 
-def _make(part: Path, items: Items, side: int, channels: int | None, tick: Tick) -> None:
-    """Makes a canvas folder, or goes on with one. An image is marked as done only once its pixels are safe on the disk."""
+def _make(part: Path, items: EncodedImages, side: int, channels: int | None, tick: Tick) -> None:
+    """Build or resume a canvas folder; an image is marked as done only after its pixels are flushed to disk."""
     n, about = len(items.names), part / "canvas.json"
     part.mkdir(exist_ok=True)
     if not about.is_file():
@@ -269,7 +284,7 @@ def _make(part: Path, items: Items, side: int, channels: int | None, tick: Tick)
             _write_at(marks, marked, 0)
             os.fsync(marks)
 
-        # Waiting for the disk is left to a thread of its own, so that decoding goes on meanwhile.
+        # A separate thread waits for the disk, so that decoding continues meanwhile.
         with ThreadPoolExecutor(1) as saver:
             saving = saver.submit(save, digests.copy())
             try:
@@ -288,24 +303,24 @@ def _make(part: Path, items: Items, side: int, channels: int | None, tick: Tick)
     write_atomically(about, json.dumps({"side": side, "channels": deep, "images": n, "bad": sorted(bad.items())}))
 
 
-def _read(place: Path, items: Items, side: int) -> Canvas | None:
-    """A canvas that is complete, or None."""
+def _read(place: Path, items: EncodedImages, side: int) -> DecodedImages | None:
+    """Open a complete canvas; return None if there is none."""
     try:
         about = json.loads((place / "canvas.json").read_text())
         n, shape = about["images"], (about["images"], side, side, about["channels"])
         digests = np.fromfile(place / "digests", np.uint64)
         if n != len(items.names) or len(digests) != n or (place / "pixels").stat().st_size != int(np.prod(shape)):
             return None
-        with contextlib.suppress(OSError):  # a folder of somebody else's
-            os.utime(place / "canvas.json")  # Canvases unused for longest are the first to make room.
-        return Canvas(Stored(place / "pixels", shape), digests, {int(i): str(reason) for i, reason in about["bad"]}, True)
+        with contextlib.suppress(OSError):  # owned by another user
+            os.utime(place / "canvas.json")  # The least recently used are evicted first.
+        return DecodedImages(StoredPixels(place / "pixels", shape), digests, {int(i): str(reason) for i, reason in about["bad"]}, True)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 @contextlib.contextmanager
 def _reserved(path: Path, size: int) -> Iterator[int]:
-    """The descriptor of a file of `size` bytes; where the disk has no room for them this fails at once."""
+    """Open a file of `size` bytes and yield its descriptor; fail at once if the disk lacks room."""
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if hasattr(os, "posix_fallocate") and size:
@@ -325,28 +340,31 @@ def _write_at(file: int, array: np.ndarray, offset: int) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path, wait: Callable[[str], None]) -> Iterator[None]:
-    """Holds a lock on `path`; where the file system has none, two processes at worst do the same work."""
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            wait("another run is decoding the same images; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            pass
+    """Hold a lock on `path`; on file systems without locks two processes may do the same work."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        wait("another run is decoding the same images; waiting for it")
+        lock.acquire()
+    except (OSError, NotImplementedError):
+        pass
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def make_room(needed: int) -> None:
-    """Removes the canvases that went unused for longest, as far as the disk has no room for `needed` bytes, with a tenth to spare.
+    """Evict the least recently used canvases until the disk has room for `needed` bytes plus a tenth.
 
-    Runs that have one open go on reading it. Unfinished ones are removed after a week.
+    Runs that have one open can still read it. Unfinished ones are removed after a week.
     """
-    kept = []
+    canvases = []
     for about in folder().glob("*/canvas.json"):
         with contextlib.suppress(OSError):
-            kept.append((about.stat().st_mtime, about.parent))
-    for used, place in sorted(kept):
+            canvases.append((about.stat().st_mtime, about.parent))
+    for used, place in sorted(canvases):
         if place.suffix == ".part" and time.time() - used < 7 * 86400:
             continue
         if shutil.disk_usage(folder()).free >= needed * 1.1:

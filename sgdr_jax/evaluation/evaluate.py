@@ -13,7 +13,7 @@ from ..core.console import NullConsole
 from ..core.experiment import Experiment
 from ..core.rng import key_for
 from ..core.state import Tree
-from ..data.loader import Images
+from ..data.loader import ImageLoader
 from ..data.sampler import Batch
 from ..distributed.mesh import Devices
 from . import calibration as calibrate
@@ -52,7 +52,7 @@ class EvalPrograms(Protocol):
         self,
         function: Callable[[Batch, Any], jax.Array],
         n: int,
-        images: Images | None = None,
+        images: ImageLoader | None = None,
         tick: Callable[[int], None] | None = None,
         first: int = 0,
     ) -> np.ndarray:
@@ -88,7 +88,7 @@ def predict_views(
     experiment: Experiment,
     params: Tree,
     stats: Tree,
-    images: Images,
+    images: ImageLoader,
     size: int,
     ui: NullConsole,
     title: str,

@@ -8,7 +8,7 @@ from ..augment import kernel
 from ..core.errors import InputError
 from ..core.types import Source
 from ..data.load import load_some
-from ..data.sampler import order
+from ..data.sampler import Sampler
 from ..models.base import ChainModel
 from ..models.pretrained.load import classifier
 
@@ -31,7 +31,7 @@ def confidence(model: ChainModel, source: Source, images: int = 64, seed: int = 
         network, params, stats = classifier(model)
     except InputError:
         return None
-    index = order(seed, 0, 0, source.labels["train"], 0.0, None)[:images].tolist()
+    index = Sampler(seed, 0, source.labels["train"]).order(0)[:images].tolist()
     pixels = load_some(source, index, model.size, channels=3).images["some"][:]
 
     @jax.jit

@@ -14,7 +14,7 @@ from ..core.plan import plan
 from ..core.rng import key_for
 from ..core.validation import require
 from ..data.load import canvas_side, load_some
-from ..data.sampler import order
+from ..data.sampler import Sampler
 from ..evaluation import tta
 
 UPDATES = 4
@@ -49,7 +49,8 @@ def sheet(experiment: Experiment, stage: int = 0, count: int = 8) -> Sheet:
     source = experiment.data.open()
     made = plan(experiment, source.sizes["train"])
     # As many again stand in for some that cannot be read.
-    index = order(experiment.seed, stage, 0, source.labels["train"], experiment.balance, source.rates)[: 2 * count].tolist()
+    sampler = Sampler(experiment.seed, stage, source.labels["train"], experiment.balance, source.rates)
+    index = sampler.order(0)[: 2 * count].tolist()
     data, size = load_some(source, index, canvas_side(experiment.canvas, made.largest_size)), int(made.stages[stage].sizes[0])
     images, labels = jnp.asarray(data.images["some"][:count]), data.labels["some"][:count]
     names = [_names(data.classes, label) for label in labels]

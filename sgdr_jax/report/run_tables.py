@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from ..data.summary import Survey
+    from ..data.summary import DatasetSummary
     from ..evaluation.calibration import ClassResult
 
 
@@ -18,7 +18,7 @@ def number_text(value: Any, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def survey_tables(found: Survey, classes: Sequence[str]) -> list[Any]:
+def dataset_tables(found: DatasetSummary, classes: Sequence[str]) -> list[Any]:
     """A dataset's survey as tables and lines to print: images of each class and split, then everything that stands out."""
     table = Table("class", *found.counts, box=box.SIMPLE_HEAD)
     for i, name in enumerate(classes):
@@ -26,12 +26,15 @@ def survey_tables(found: Survey, classes: Sequence[str]) -> list[Any]:
     table.add_row("all classes", *(f"{numbers.sum():,}" for numbers in found.counts.values()))
     low, middle, high = (f"{width} × {height}" for width, height in found.sizes)
     lines = [f"width × height: smallest {low}, middle {middle}, largest {high}"]
-    for title, groups in (("the same pixels in several splits", found.across), ("the same pixels with different labels", found.quarrels)):
+    for title, groups in (
+        ("the same pixels in several splits", found.across_splits),
+        ("the same pixels with different labels", found.conflicting),
+    ):
         lines.append(f"{title}: {len(groups)}")
         lines += ["  " + ", ".join(group[:4]) + (", …" if len(group) > 4 else "") for group in groups[:10]]
-    lines.append(f"images that repeat one of their own split: {found.inside}")
-    lines.append(f"unreadable files: {len(found.rejected)}")
-    lines += [f"  {name}: {reason}" for name, reason in found.rejected[:10]]
+    lines.append(f"images that repeat one of their own split: {found.within_split}")
+    lines.append(f"unreadable files: {len(found.unreadable)}")
+    lines += [f"  {name}: {reason}" for name, reason in found.unreadable[:10]]
     return [table, *lines]
 
 

@@ -19,7 +19,7 @@ from jax.sharding import NamedSharding
 from ..core.console import NullConsole
 from ..core.plan import StagePlan
 from ..core.state import Hyper
-from ..data.loader import Images
+from ..data.loader import ImageLoader
 from ..data.sampler import Batch, eval_batches
 from ..distributed.mesh import Devices, split_at
 from ..evaluation import tta
@@ -56,7 +56,12 @@ class _Rehearsal(Programs):
         return _compiling(super().step(p, count))
 
     def map(
-        self, function: Callable[[Batch, Any], jax.Array], n: int, images: Images | None = None, tick: Tick | None = None, first: int = 0
+        self,
+        function: Callable[[Batch, Any], jax.Array],
+        n: int,
+        images: ImageLoader | None = None,
+        tick: Tick | None = None,
+        first: int = 0,
     ) -> np.ndarray:
         batch = next(eval_batches(n, self.batch_size))
         x = None

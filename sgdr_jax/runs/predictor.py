@@ -18,9 +18,9 @@ from ..core.rng import key_for
 from ..core.serialization import from_json
 from ..core.state import Tree
 from ..core.validation import require
-from ..data.load import decode, load
-from ..data.loader import Images, free, images
-from ..data.placement import residence
+from ..data.load import decode_files, load
+from ..data.loader import ImageLoader, free_device_memory, image_loader
+from ..data.placement import choose_residence
 from ..datasets.files import is_image
 from ..evaluation.calibration import scaled
 from ..evaluation.evaluate import Views, predict_views
@@ -162,11 +162,11 @@ def predict(
     each = net.canvas**2 * net.channels
     block = max(net.experiment.evaluate.tta_memory * 2**20 // each, 1)
     for start in range(0, len(paths), block):
-        pixels, index, unread = decode(paths[start : start + block], net.canvas, net.channels)
+        pixels, index, unread = decode_files(paths[start : start + block], net.canvas, net.channels)
         bad += unread
         if len(pixels):
             ids = np.array([zlib.crc32(image.tobytes()) for image in pixels], np.uint32)  # an image's views do not depend on its company
-            feed = images(pixels, net.programs.devices, resident=False)
+            feed = image_loader(pixels, net.programs.devices, resident=False)
             seen = _views(net, feed, views, ui, "predicting", ids=ids)
             parts.append(([paths[start + i] for i in index.tolist()], seen.probabilities, seen.disagreement))
     if seen is None:
@@ -221,13 +221,15 @@ def evaluate_split(net: Trained, split: str, views: int | None = None, ui: NullC
     data = load(
         source, canvas=net.canvas, channels=net.channels, only=split, images=how.images, max_bad_share=how.max_bad_share, say=ui.say
     )
-    resident, _ = residence(how.images, -(-data.bytes // net.programs.devices.count), data.kept, device=free(net.programs.devices))
-    feed = images(data.images[split], net.programs.devices, resident)
+    resident, _ = choose_residence(
+        how.images, -(-data.bytes // net.programs.devices.count), data.storage, device=free_device_memory(net.programs.devices)
+    )
+    feed = image_loader(data.images[split], net.programs.devices, resident)
     seen = _views(net, feed, views, ui, f"evaluating {split}", labels=data.labels[split])
     return Evaluation(seen, data.names[split], data.labels[split])
 
 
-def _views(net: Trained, feed: Images, views: int | None, ui: NullConsole, title: str, **more: Any) -> Views:
+def _views(net: Trained, feed: ImageLoader, views: int | None, ui: NullConsole, title: str, **more: Any) -> Views:
     experiment = net.experiment
     if views is not None:
         experiment = dataclasses.replace(experiment, evaluate=dataclasses.replace(experiment.evaluate, tta_views=views))

@@ -16,8 +16,8 @@ from ..core.state import Tree
 from ..core.types import Source
 from ..core.validation import require
 from ..data.load import Data, canvas_side, load_for
-from ..data.loader import Images, free, images
-from ..data.placement import residence
+from ..data.loader import ImageLoader, free_device_memory, image_loader
+from ..data.placement import choose_residence
 from ..distributed.hosts import all_hosts, require_same, run_on_all_hosts
 from ..models.pretrained import load
 from ..models.pretrained.load import Loaded
@@ -44,7 +44,7 @@ class RunContext(NamedTuple):
     data: Data
     plan: Plan
     programs: Programs
-    images: Mapping[str, Images]
+    images: Mapping[str, ImageLoader]
     params: Tree
     stats: Tree
     loaded: Loaded
@@ -89,12 +89,12 @@ def prepare(
     require_same("the weights", loaded.record())
     params, stats = programs.hold((params, stats))
     share = -(-data.bytes // programs.devices.count)
-    resident, why = residence(experiment.images, share, data.kept, device=free(programs.devices))
+    resident, why = choose_residence(experiment.images, share, data.storage, device=free_device_memory(programs.devices))
     resident = all_hosts(resident)
-    ui.say(f"images: {sum(data.sizes.values()):,} of {data.images['train'].shape[1]} px; {data.why}; {why}")
+    ui.say(f"images: {sum(data.sizes.values()):,} of {data.images['train'].shape[1]} px; {data.storage_reason}; {why}")
     if (count := programs.devices.count) > 1:
         ui.say(f"{count} devices, {experiment.batch_size // count} of the {experiment.batch_size} images of a batch on each")
-    feeds = {split: images(pixels, programs.devices, resident) for split, pixels in data.images.items()}
+    feeds = {split: image_loader(pixels, programs.devices, resident) for split, pixels in data.images.items()}
     return RunContext(experiment, data, schedule, programs, feeds, params, stats, loaded)
 
 

@@ -17,7 +17,7 @@ from ..core.optimizers import Optimizer
 from ..core.plan import StagePlan
 from ..core.state import Tree
 from ..core.types import Augmentation
-from ..data.loader import Images, rows
+from ..data.loader import ImageLoader, row_gather
 from ..data.sampler import Batch, eval_batches
 from ..distributed.mesh import Devices, compute_dtype, devices, readable
 from ..evaluation import metrics, tta
@@ -87,7 +87,12 @@ class Programs:
         return self.forward(params, stats, x, start="head", stop=None)
 
     def map(
-        self, function: Callable[[Batch, Any], jax.Array], n: int, images: Images | None = None, tick: Tick | None = None, first: int = 0
+        self,
+        function: Callable[[Batch, Any], jax.Array],
+        n: int,
+        images: ImageLoader | None = None,
+        tick: Tick | None = None,
+        first: int = 0,
     ) -> np.ndarray:
         """`function(batch, its images [b, s, s, c]) → rows` over n examples in padded batches; host array of n rows, each example once.
 
@@ -157,7 +162,7 @@ def build_programs(experiment: Experiment, network: Network) -> Programs:
         mixed=mesh.compile_map(mixed, static_argnames=("augmentations",)),
         plain=mesh.compile_map(kernel.resize, static_argnames=("size",)),
         view=mesh.compile_map(tta.view, static_argnames=("kind", "augmentations", "size")),
-        rows=rows(mesh),
+        rows=row_gather(mesh),
         slots=jax.jit(slots, static_argnames=("optimizer", "trained"), out_shardings=None if mesh.sharded else mesh.whole),
         update=update,
     )

@@ -15,7 +15,7 @@ from ..core.rng import key_for
 from ..core.state import Hyper, Tree
 from ..core.types import Augmentation
 from ..data.load import image_digests
-from ..data.sampler import Batch, repeated, train_batches
+from ..data.sampler import Batch, Sampler, repeated
 from ..distributed.hosts import all_hosts
 from . import activation_cache
 from .context import RunContext
@@ -63,17 +63,9 @@ def stage_batches(context: RunContext, p: StagePlan, first: int, stop: int, orde
     Other orders of the images than 0, that of training, are for the learning-rate finder.
     """
     times = p.stage.repeats
-    batches = train_batches(
-        context.experiment.seed,
-        p.index + (order << 16),
-        context.data.labels["train"],
-        batch_size=p.batch_size,
-        first_step=first // times,
-        steps=-(-stop // times),
-        views=p.copies,
-        balance=context.experiment.balance,
-        rates=context.data.rates,
-    )
+    experiment, data = context.experiment, context.data
+    sampler = Sampler(experiment.seed, p.index + (order << 16), data.labels["train"], experiment.balance, data.rates)
+    batches = sampler.batches(p.batch_size, -(-stop // times), first // times, p.copies)
     batches = repeated(batches, times, first) if times > 1 else batches
     fed = ((batch, None) for batch in batches) if p.stage.precompute else context.images["train"].batches(batches)
     for step, (batch, images) in enumerate(fed, first):

@@ -11,7 +11,7 @@ from scipy import stats
 from sgdr_jax.augment import CutMix, Flip, MixUp, kernel
 from sgdr_jax.augment.mix import _beta
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.data.sampler import repeated, train_batches
+from sgdr_jax.data.sampler import Sampler, repeated
 from sgdr_jax.evaluation import metrics
 
 from .augmentations import KEY, augment, mix, photos, seeds
@@ -109,7 +109,7 @@ def test_repeated_batches_show_each_image_in_several_draws(first):
     labels = np.zeros(24, np.int32)
 
     def batches(start: int) -> list:
-        return list(repeated(train_batches(3, 0, labels, batch_size=8, first_step=start // 2, steps=6), 2, start))
+        return list(repeated(Sampler(3, 0, labels).batches(batch_size=8, first_step=start // 2, steps=6), 2, start))
 
     every = batches(0)
     assert len(every) == 12

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sgdr_jax import AdamW, Decay, Find, InputError, Sgd, Spread, Stage
 from sgdr_jax.core.plan import as_csv, describe, peak_lrs, plan, ratios, trained_groups
-from sgdr_jax.data.sampler import train_batches
+from sgdr_jax.data.sampler import Sampler
 from sgdr_jax.schedules import Combined, Constant, Cosine, Images, OneCycle, Plateau, Sgdr, Share, Steps
 
 from ..helpers import experiment, seeded
@@ -151,7 +151,7 @@ def test_steps_and_images_are_what_the_batches_are(
     assert p.epochs == pytest.approx(epochs, abs=0.5 / p.steps_per_epoch + 1e-9)
     if p.steps < 300:
         labels = np.zeros(train_size, np.int32)
-        seen = [int(b.weight.sum()) for b in train_batches(0, 0, labels, batch_size=size, steps=p.steps)]
+        seen = [int(b.weight.sum()) for b in Sampler(0, 0, labels).batches(batch_size=size, steps=p.steps)]
         assert len(seen) == p.steps and sum(seen) == p.images
 
 

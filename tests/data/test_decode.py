@@ -1,4 +1,4 @@
-"""Every kind of image file as a square, or refused with its reason."""
+"""Decoding of every kind of image file to a square, or rejection with a reason."""
 
 import io
 import struct
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from sgdr_jax.data import decode as decoder
-from sgdr_jax.data.load import decode
+from sgdr_jax.data.load import decode_files
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -21,14 +21,14 @@ def encoded(image: Image.Image, kind: str, **options) -> bytes:
 
 
 def one(data: bytes, side: int = 16, channels: int | None = None) -> np.ndarray:
-    images, index, bad = decode([data], side, channels)
+    images, index, bad = decode_files([data], side, channels)
     assert (bad, index.tolist()) == ((), [0])
     assert images.dtype == np.uint8
     return images[0]
 
 
 def reason(data: bytes | str | Path) -> str:
-    images, index, bad = decode([data], 16)
+    images, index, bad = decode_files([data], 16)
     assert (len(images), len(index), len(bad)) == (0, 0, 1)
     assert "\n" not in bad[0][1]
     return bad[0][1]
@@ -115,12 +115,12 @@ def test_first_frame_of_an_animation():
 
 def test_channels_follow_the_images_or_the_caller():
     grey, colour = (encoded(Image.new(mode, (20, 20), value), "PNG") for mode, value in (("L", 7), ("RGB", (10, 20, 30))))
-    assert decode([grey, grey], 8).images.shape == (2, 8, 8, 1)
-    mixed = decode([grey, grey, colour, grey], 8).images
+    assert decode_files([grey, grey], 8).images.shape == (2, 8, 8, 1)
+    mixed = decode_files([grey, grey, colour, grey], 8).images
     assert mixed[:, 0, 0].tolist() == [[7, 7, 7], [7, 7, 7], [10, 20, 30], [7, 7, 7]]
-    assert decode([grey], 8, 3).images[0, 0, 0].tolist() == [7, 7, 7]
-    assert decode([colour], 8, 1).images[0, 0, 0].tolist() == [18]  # ITU-R 601: 0.299 · 10 + 0.587 · 20 + 0.114 · 30 = 18.15
-    assert decode([], 8).images.shape == (0, 8, 8, 1)
+    assert decode_files([grey], 8, 3).images[0, 0, 0].tolist() == [7, 7, 7]
+    assert decode_files([colour], 8, 1).images[0, 0, 0].tolist() == [18]  # ITU-R 601: 0.299 · 10 + 0.587 · 20 + 0.114 · 30 = 18.15
+    assert decode_files([], 8).images.shape == (0, 8, 8, 1)
 
 
 def test_bad_files_say_why(tmp_path):
@@ -135,7 +135,7 @@ def test_bad_files_say_why(tmp_path):
 
 
 @pytest.mark.parametrize("side", [9_500, 14_000, 60_000])
-def test_bombs_are_refused_before_they_unfold(side):
+def test_decompression_bombs_are_rejected_before_decoding(side):
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
@@ -150,7 +150,7 @@ def test_bombs_are_refused_before_they_unfold(side):
 
 def test_bytes_are_limited(monkeypatch):
     monkeypatch.setattr(decoder, "MAX_BYTES", 50)
-    assert "more than 50 are refused" in reason(encoded(gradient(20, 20), "PNG"))
+    assert "above the limit of 50" in reason(encoded(gradient(20, 20), "PNG"))
 
 
 def test_broken_metadata_lose_no_image():

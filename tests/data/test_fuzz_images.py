@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sgdr_jax.data.decode import FORMATS
-from sgdr_jax.data.load import decode
+from sgdr_jax.data.load import decode_files
 
 
 def encoded(kind: str, mode: str, seed: int) -> bytes:
@@ -66,7 +66,7 @@ def test_five_hundred_damaged_files(tmp_path):
         paths.append(str(tmp_path / f"{seed:03}.jpg"))
         with open(paths[-1], "wb") as file:
             file.write(damaged(seed))
-    first, again = decode(paths, 16), decode(paths, 16)
+    first, again = decode_files(paths, 16), decode_files(paths, 16)
     assert first.bad == again.bad
     np.testing.assert_array_equal(first.images, again.images)
     assert sorted([paths[i] for i in first.index.tolist()] + [name for name, _ in first.bad]) == paths
@@ -80,8 +80,8 @@ def test_a_jpeg_that_ends_early_but_properly_is_no_grey_half(mode):
     file = io.BytesIO()
     photo.save(file, "JPEG", quality=90)
     data = file.getvalue()
-    assert decode([data[: len(data) // 2] + b"\xff\xd9"], 16).bad[0][1] == "image data end early: the lower part is empty"
-    assert decode([data], 16).bad == ()
+    assert decode_files([data[: len(data) // 2] + b"\xff\xd9"], 16).bad[0][1] == "image data end early: the lower part is empty"
+    assert decode_files([data], 16).bad == ()
     file = io.BytesIO()
     Image.new(mode, (200, 160), (128,) * 3 if mode == "RGB" else 128).save(file, "JPEG")
-    assert decode([file.getvalue()], 16).bad == ()  # a grey picture is grey from its first row
+    assert decode_files([file.getvalue()], 16).bad == ()  # a grey picture is grey from its first row

@@ -16,8 +16,8 @@ from PIL import Image
 
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.data import decode, image_cache
-from sgdr_jax.data.image_cache import Items, Stored, Taken, Undecoded, in_memory, on_disk
-from sgdr_jax.data.placement import residence, storage
+from sgdr_jax.data.image_cache import EncodedImages, LazyPixels, PixelSubset, StoredPixels, in_memory, on_disk
+from sgdr_jax.data.placement import choose_residence, choose_storage
 
 from ..helpers import seeded
 from .test_decode import encoded
@@ -33,14 +33,14 @@ def photos(n: int = 40, colour: bool = True) -> list[bytes]:
     return [encoded(Image.fromarray(rng.integers(0, 256, (9, 12 + i % 3, 3)[: 2 + colour], np.uint8)), "PNG") for i in range(n)]
 
 
-def items(files: list[bytes], calls: list[int] | None = None) -> Items:
+def items(files: list[bytes], calls: list[int] | None = None) -> EncodedImages:
     def get(i: int) -> bytes:
         if calls is not None:
             calls.append(i)
         return files[i]
 
     names = [f"{i}.png" for i in range(len(files))]
-    return Items(get, names, [f"{name} {zlib.crc32(file)}" for name, file in zip(names, files, strict=True)])
+    return EncodedImages(get, names, [f"{name} {zlib.crc32(file)}" for name, file in zip(names, files, strict=True)])
 
 
 def nothing(done, bad):
@@ -52,7 +52,7 @@ def test_it_is_decoded_once_and_found_again():
     files[7] = b"broken"
     first = on_disk(items(files), 8, None, nothing)
     again = on_disk(items(files, calls), 8, None, nothing)
-    assert (first.found, again.found, calls) == (False, True, [])
+    assert (first.cached, again.cached, calls) == (False, True, [])
     wanted = in_memory(items(files), 8, 3, nothing)
     good = np.delete(np.arange(40), 7)
     for made in (first, again):
@@ -71,7 +71,7 @@ def test_another_image_size_or_number_of_channels_is_another_canvas():
 def test_channels_that_images_have_by_themselves_share_a_canvas():
     files, calls = photos(6), []
     on_disk(items(files), 8, None, nothing)
-    assert on_disk(items(files, calls), 8, 3, nothing).found and not calls
+    assert on_disk(items(files, calls), 8, 3, nothing).cached and not calls
     assert on_disk(items(files), 8, 1, nothing).pixels.shape == (6, 8, 8, 1)
     assert on_disk(items(photos(6, colour=False)), 8, None, nothing).pixels.shape == (6, 8, 8, 1)
 
@@ -147,7 +147,7 @@ def test_a_damaged_canvas_is_made_anew(name, damage):
     else:
         (place / name).write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
     made = on_disk(items(files), 8, 3, nothing)
-    assert not made.found
+    assert not made.cached
     np.testing.assert_array_equal(made.pixels[:], in_memory(items(files), 8, 3, nothing).pixels)
 
 
@@ -183,13 +183,13 @@ def test_kinds_of_pixels_are_indexed_alike():
     files = photos(12)
     stored, plain = on_disk(items(files), 8, 3, nothing).pixels, in_memory(items(files), 8, 3, nothing).pixels
     fresh = in_memory(items(files), 8, 3, nothing, keep=False).pixels
-    assert isinstance(stored, Stored) and isinstance(fresh, Undecoded)
+    assert isinstance(stored, StoredPixels) and isinstance(fresh, LazyPixels)
     where = np.array([3, 3, 11, 0], np.int32)
-    for pixels in (stored, fresh, Taken(stored, np.arange(12)), Taken(fresh, np.arange(12))):
+    for pixels in (stored, fresh, PixelSubset(stored, np.arange(12)), PixelSubset(fresh, np.arange(12))):
         assert pixels.shape == plain.shape and len(pixels) == 12
         for index in (where, slice(2, 5), slice(None)):
             np.testing.assert_array_equal(pixels[index], plain[index])
-    np.testing.assert_array_equal(Taken(stored, where)[np.array([2])], plain[[11]])
+    np.testing.assert_array_equal(PixelSubset(stored, where)[np.array([2])], plain[[11]])
 
 
 def test_an_image_that_vanishes_later_is_named():
@@ -212,7 +212,7 @@ GIB = 2**30
 
 
 @pytest.mark.parametrize(
-    ("wanted", "needed", "disk", "host", "found", "kept", "words"),
+    ("wanted", "needed", "disk", "host", "cached", "storage", "words"),
     [
         ("auto", 10, 100, 100, False, "disk", "decoded once to 10 GiB on disk"),
         ("auto", 10, 0, 100, True, "disk", "by an earlier run"),
@@ -222,26 +222,26 @@ GIB = 2**30
         ("decoded", 10, 100, 100, True, "nothing", "as asked"),
     ],
 )
-def test_where_decoded_images_are_kept(wanted, needed, disk, host, found, kept, words):
-    got, why = storage(wanted, needed * GIB, disk=disk * GIB, host=host * GIB, found=found)
-    assert got == kept and words in why
+def test_storage_of_decoded_images(wanted, needed, disk, host, cached, storage, words):
+    got, why = choose_storage(wanted, needed * GIB, disk=disk * GIB, host=host * GIB, cached=cached)
+    assert got == storage and words in why
 
 
 def test_images_that_fit_nowhere_cannot_be_asked_for():
     for wanted in ("resident", "streamed"):
         with pytest.raises(InputError, match=rf"images is '{wanted}'; 10 GiB decoded fit neither .*; free some, or use auto or decoded"):
-            storage(wanted, 10 * GIB, disk=GIB, host=GIB, found=False)
+            choose_storage(wanted, 10 * GIB, disk=GIB, host=GIB, cached=False)
 
 
 @seeded
 @given(st.integers(0, 100), st.integers(0, 100))
 def test_images_are_resident_where_they_leave_the_network_its_share(needed, device):
-    got, why = residence("auto", needed * GIB, "disk", device=device * GIB)
+    got, why = choose_residence("auto", needed * GIB, "disk", device=device * GIB)
     assert got == (5 * needed <= 2 * device)
     assert ("resident" in why) == got
-    assert residence("auto", needed, "nothing", device=device)[0] is False
+    assert choose_residence("auto", needed, "nothing", device=device)[0] is False
     for wanted in ("resident", "streamed", "decoded"):
-        assert residence(wanted, needed, "disk", device=device)[0] == (wanted == "resident")
+        assert choose_residence(wanted, needed, "disk", device=device)[0] == (wanted == "resident")
 
 
 def test_decoding_ahead_keeps_order_and_passes_errors_on():

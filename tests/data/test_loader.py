@@ -11,9 +11,9 @@ from sgdr_jax.augment import side_on
 from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.experiment import Stage
 from sgdr_jax.core.state import Hyper
-from sgdr_jax.data.image_cache import Stored, Taken, Undecoded
-from sgdr_jax.data.loader import free, images
-from sgdr_jax.data.sampler import Batch, train_batches
+from sgdr_jax.data.image_cache import LazyPixels, PixelSubset, StoredPixels
+from sgdr_jax.data.loader import free_device_memory, image_loader
+from sgdr_jax.data.sampler import Batch, Sampler
 from sgdr_jax.datasets import ImageFolder
 from sgdr_jax.runs import run
 from sgdr_jax.schedules import Sgdr
@@ -54,7 +54,7 @@ def test_batches_and_updates_are_the_same_to_the_bit(photos):
         results[way] = (seen, jax.device_get((state.params, state.stats)), stage.validate(state))
         assert (context.images["train"].resident is not None) == (way == "resident")
         pixels = context.images["train"].pixels
-        assert isinstance(pixels, Taken) and isinstance(pixels._pixels, Undecoded if way == "decoded" else Stored)
+        assert isinstance(pixels, PixelSubset) and isinstance(pixels._pixels, LazyPixels if way == "decoded" else StoredPixels)
     for way in WAYS[1:]:
         for a, b in zip(results["resident"], results[way], strict=True):
             assert same_bits(a, b), way
@@ -85,7 +85,7 @@ def test_a_run_ends_with_the_same_numbers_however_images_lie(photos, tmp_path):
 def test_hosts_read_their_own_share_only(photos, monkeypatch):
     context = settings(photos)["streamed"]
     feed = context.images["train"]
-    (batch,) = train_batches(0, 0, context.data.labels["train"], batch_size=8, steps=1)
+    (batch,) = Sampler(0, 0, context.data.labels["train"]).batches(batch_size=8, steps=1)
     asked = []
 
     class Spy:
@@ -101,7 +101,7 @@ def test_hosts_read_their_own_share_only(photos, monkeypatch):
     devices = on(1)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(jax, "process_index", lambda: 1)
-    list(images(Spy(), devices, resident=False).batches([batch]))
+    list(image_loader(Spy(), devices, resident=False).batches([batch]))
     assert asked == [batch.index[4:].tolist()]
 
 
@@ -110,7 +110,7 @@ def test_an_iterator_that_is_left_early_leaves_no_thread(photos):
 
     feed = settings(photos)["decoded"].images["train"]
     before = threading.active_count()
-    batches = feed.batches(train_batches(0, 0, np.zeros(len(feed), int), batch_size=8, steps=1000))
+    batches = feed.batches(Sampler(0, 0, np.zeros(len(feed), int)).batches(batch_size=8, steps=1000))
     next(batches)
     assert threading.active_count() > before
     batches.close()
@@ -131,4 +131,4 @@ def test_an_image_that_breaks_while_streaming_stops_the_run_by_name(photos, tmp_
 
 
 def test_free_memory_is_of_one_device():
-    assert 0 < free(on(4)) <= free(on(1)) / 3
+    assert 0 < free_device_memory(on(4)) <= free_device_memory(on(1)) / 3

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.data.sampler import eval_batches, expected_counts, order, steps_per_epoch, train_batches
+from sgdr_jax.data.sampler import Sampler, eval_batches, expected_counts, steps_per_epoch
 
 # ---- orders ----
 
@@ -20,26 +20,26 @@ balances = st.floats(0.01, 1)
 
 @given(labels_of, st.integers(0, 2**32 - 1), st.integers(0, 5), st.integers(0, 99))
 def test_order_is_a_permutation(labels, seed, stage, epoch):
-    got = order(seed, stage, epoch, labels)
+    got = Sampler(seed, stage, labels).order(epoch)
     assert sorted(got.tolist()) == list(range(len(labels)))
     assert got.dtype == np.int64
-    np.testing.assert_array_equal(got, order(seed, stage, epoch, labels))
+    np.testing.assert_array_equal(got, Sampler(seed, stage, labels).order(epoch))
 
 
 def test_order_is_the_same_for_ever_and_changes_with_each_argument():
     labels = np.arange(8) % 2
-    assert order(0, 0, 0, labels).tolist() == [7, 1, 2, 0, 4, 5, 6, 3]
-    assert len({tuple(order(*key, labels).tolist()) for key in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0))}) == 5
+    assert Sampler(0, 0, labels).order(0).tolist() == [7, 1, 2, 0, 4, 5, 6, 3]
+    assert len({tuple(Sampler(*key, labels).order(e).tolist()) for *key, e in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0))}) == 5
 
 
 def test_permutations_are_uniform():
-    first = Counter(int(order(0, 0, epoch, np.zeros(4, int))[0]) for epoch in range(2000))
+    first = Counter(int(Sampler(0, 0, np.zeros(4, int)).order(epoch)[0]) for epoch in range(2000))
     assert all(abs(first[i] - 500) < 5 * math.sqrt(2000 * 0.25 * 0.75) for i in range(4))
 
 
 @given(labels_of, balances, st.integers(0, 9))
 def test_balanced_counts_are_within_one_of_their_mean(labels, balance, epoch):
-    got = order(0, 0, epoch, labels, balance)
+    got = Sampler(0, 0, labels, balance).order(epoch)
     assert len(got) == len(labels)
     mean = expected_counts(labels, balance)
     assert (np.abs(np.bincount(labels[got], minlength=len(mean)) - mean) < 1 + 1e-9).all()
@@ -60,7 +60,7 @@ def test_expected_counts_follow_the_formula(labels, balance):
 
 def test_balanced_rounding_is_unbiased():
     labels = np.array([0] * 7 + [1] * 3 + [2])
-    drawn = np.mean([np.bincount(labels[order(0, 0, epoch, labels, 0.5)], minlength=3) for epoch in range(3000)], axis=0)
+    drawn = np.mean([np.bincount(labels[Sampler(0, 0, labels, 0.5).order(epoch)], minlength=3) for epoch in range(3000)], axis=0)
     np.testing.assert_allclose(drawn, expected_counts(labels, 0.5), atol=0.05)
 
 
@@ -71,7 +71,7 @@ def test_balanced_multi_label_draws_by_the_rarest_label(labels, balance):
     sizes = Counter(rarest)
     weight = np.array([(1 - balance) + balance * len(labels) / len(sizes) / sizes[label] for label in rarest])
     np.testing.assert_allclose(expected_counts(labels, balance), weight @ labels, rtol=1e-6)
-    times = np.bincount(order(1, 2, 3, labels, balance), minlength=len(labels))
+    times = np.bincount(Sampler(1, 2, labels, balance).order(3), minlength=len(labels))
     assert times.sum() == len(labels)
     for label, size in sizes.items():
         mine = np.array([label == other for other in rarest])
@@ -81,11 +81,11 @@ def test_balanced_multi_label_draws_by_the_rarest_label(labels, balance):
 
 def test_balance_one_makes_rare_classes_as_frequent():
     labels = np.array([0] * 90 + [1] * 10)
-    got = order(3, 0, 0, labels, 1.0)
+    got = Sampler(3, 0, labels, 1.0).order(0)
     assert np.bincount(labels[got]).tolist() == [50, 50]
     assert np.bincount(got, minlength=100)[90:].tolist() == [5] * 10
     assert 10 < labels[got][:50].sum() < 40  # mixed, not class by class
-    assert (order(3, 0, 1, labels, 1.0) != got).any()
+    assert (Sampler(3, 0, labels, 1.0).order(1) != got).any()
 
 
 # ---- batches ----
@@ -96,10 +96,10 @@ def test_balance_one_makes_rare_classes_as_frequent():
 def test_batches_can_be_entered_at_any_step(n, batch_size, epochs, views, balance, data):
     labels = np.arange(n) % 3
     steps = epochs * steps_per_epoch(n, batch_size)
-    whole = list(train_batches(0, 1, labels, batch_size=batch_size, steps=steps, views=views, balance=balance))
+    whole = list(Sampler(0, 1, labels, balance).batches(batch_size=batch_size, steps=steps, views=views))
     assert len(whole) == steps
     first = data.draw(st.integers(0, steps))
-    rest = list(train_batches(0, 1, labels, batch_size=batch_size, steps=steps, first_step=first, views=views, balance=balance))
+    rest = list(Sampler(0, 1, labels, balance).batches(batch_size=batch_size, steps=steps, first_step=first, views=views))
     for batch, again in zip(whole[first:], rest, strict=True):
         for part, same in zip(batch, again, strict=True):
             np.testing.assert_array_equal(part, same)
@@ -109,7 +109,7 @@ def test_batches_can_be_entered_at_any_step(n, batch_size, epochs, views, balanc
     for epoch in range(epochs):
         part = whole[epoch * steps // epochs : (epoch + 1) * steps // epochs]
         index, weight = (np.concatenate(column) for column in list(zip(*part, strict=True))[::2])
-        np.testing.assert_array_equal(index[weight > 0], order(0, 1, epoch, labels, balance))
+        np.testing.assert_array_equal(index[weight > 0], Sampler(0, 1, labels, balance).order(epoch))
         if views:
             np.testing.assert_array_equal(np.concatenate([batch.draw for batch in part]), epoch % views * n + index)
     if not views:
@@ -117,7 +117,7 @@ def test_batches_can_be_entered_at_any_step(n, batch_size, epochs, views, balanc
 
 
 def test_batch_types_and_padding_with_different_images():
-    last = list(train_batches(0, 0, np.arange(10) % 2, batch_size=8, steps=2))[-1]
+    last = list(Sampler(0, 0, np.arange(10) % 2).batches(batch_size=8, steps=2))[-1]
     assert (last.index.dtype, last.draw.dtype, last.weight.dtype) == (np.int32, np.uint32, np.float32)
     assert last.weight.tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
     assert len(set(last.index.tolist())) == 8
@@ -125,10 +125,10 @@ def test_batch_types_and_padding_with_different_images():
 
 def test_draws_wrap_and_too_many_views_are_refused():
     step = 2**31
-    batch = next(train_batches(0, 0, np.zeros(4, int), batch_size=4, steps=step + 1, first_step=step))
+    batch = next(Sampler(0, 0, np.zeros(4, int)).batches(batch_size=4, steps=step + 1, first_step=step))
     assert batch.draw.tolist() == [0, 1, 2, 3]
     with pytest.raises(InputError, match="views is 2147483648; with 4 images use at most 1073741824"):
-        next(train_batches(0, 0, np.zeros(4, int), batch_size=4, steps=1, views=2**31))
+        next(Sampler(0, 0, np.zeros(4, int)).batches(batch_size=4, steps=1, views=2**31))
 
 
 @given(st.integers(0, 40), st.integers(1, 12))

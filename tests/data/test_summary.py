@@ -5,7 +5,7 @@ from PIL import Image
 
 from sgdr_jax.cli import main
 from sgdr_jax.data.load import load
-from sgdr_jax.data.summary import survey
+from sgdr_jax.data.summary import summarize
 from sgdr_jax.datasets import Arrays, ImageFolder
 
 FILE = """
@@ -34,22 +34,22 @@ def photos(root):
 def test_findings(tmp_path):
     photos(tmp_path)
     source = ImageFolder(str(tmp_path)).open()
-    found = survey(source, load(source, canvas=8, max_bad_share=1))
+    found = summarize(source, load(source, canvas=8, max_bad_share=1))
     assert {split: numbers.tolist() for split, numbers in found.counts.items()} == {"train": [7, 7], "valid": [4, 3]}
     assert found.sizes == ((30, 20), (30, 23), (30, 31))
-    assert found.across == (("train: train/a/0.png", "train: train/b/other.png", "valid: valid/a/copy.png"),)
-    assert found.quarrels == found.across and found.inside == 2
-    assert found.rejected == (("train/b/broken.png", "not an image in one of the formats BMP, GIF, JPEG, PNG, WEBP"),)
+    assert found.across_splits == (("train: train/a/0.png", "train: train/b/other.png", "valid: valid/a/copy.png"),)
+    assert found.conflicting == found.across_splits and found.within_split == 2
+    assert found.unreadable == (("train/b/broken.png", "not an image in one of the formats BMP, GIF, JPEG, PNG, WEBP"),)
 
 
 def test_arrays_have_digests_too():
     images = np.random.default_rng(0).integers(0, 256, (6, 9, 8), np.uint8)
     images[5] = images[0]
     source = Arrays.of((images, np.arange(6) % 2), (images[1:3], [1, 0])).open()
-    found = survey(source, load(source, canvas=8))
+    found = summarize(source, load(source, canvas=8))
     assert found.sizes == ((8, 9),) * 3
-    assert found.inside == 1 and found.quarrels == (("train: train/0", "train: train/5"),)
-    assert [group[1] for group in found.across] == ["valid: valid/0", "valid: valid/1"]
+    assert found.within_split == 1 and found.conflicting == (("train: train/0", "train: train/5"),)
+    assert [group[1] for group in found.across_splits] == ["valid: valid/0", "valid: valid/1"]
 
 
 def test_command(tmp_path, capsys):

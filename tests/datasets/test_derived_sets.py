@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.data.load import load
-from sgdr_jax.data.sampler import example_weights, expected_counts, order
+from sgdr_jax.data.sampler import Sampler, example_weights, expected_counts
 from sgdr_jax.datasets import Arrays, Fold, ImageFolder, Mix, Part, Synthetic, TrainAndValid
 from sgdr_jax.datasets.splits import Joined
 
@@ -79,7 +79,7 @@ def test_folds_of_files_share_one_canvas(tmp_path, monkeypatch):
     photos = folder(tmp_path / "photos")
     first = load(Fold(photos, 3, 0).open(), canvas=8)
     second = load(Fold(photos, 3, 1).open(), canvas=8)
-    assert "earlier run" in second.why and "earlier run" not in first.why
+    assert "earlier run" in second.storage_reason and "earlier run" not in first.storage_reason
     for data in (first, second):
         for split in ("train", "valid"):
             assert data.images[split][:][:, 0, 0, 0].tolist() == [int(name.split("/")[-1][:2]) for name in data.names[split]]
@@ -132,13 +132,13 @@ def test_a_mixture_is_drawn_in_proportion_to_its_weights():
     assert source.rates is not None and source.rates.sum() == pytest.approx(100)
     drawn = np.zeros(100)
     for epoch in range(40):
-        chosen = order(0, 0, epoch, source.labels["train"], rates=source.rates)
+        chosen = Sampler(0, 0, source.labels["train"], rates=source.rates).order(epoch)
         assert len(chosen) == 100
         drawn += np.bincount(chosen, minlength=100)
     assert drawn[90:].sum() / 40 == pytest.approx(75, abs=0.5)
     assert drawn.min() > 0  # nobody is forgotten
     plain = Mix((many, few)).open()
-    assert sorted(order(0, 0, 0, plain.labels["train"], rates=plain.rates).tolist()) == list(range(100))
+    assert sorted(Sampler(0, 0, plain.labels["train"], rates=plain.rates).order(0).tolist()) == list(range(100))
 
 
 @seeded
@@ -150,7 +150,7 @@ def test_weights_in_the_loss_do_what_balance_does_by_drawing(labels, evenness, f
         mass = np.bincount(labels, weights * (1 if rates is None else rates))
         np.testing.assert_allclose(mass, expected_counts(labels, evenness, rates), rtol=1e-5, atol=1e-6)
         assert (weights * (1 if rates is None else rates)).mean() == pytest.approx(1, rel=1e-5)
-        drawn = np.mean([np.bincount(order(0, 0, e, labels, evenness, rates), minlength=len(mass)).sum() for e in range(3)])
+        drawn = np.mean([np.bincount(Sampler(0, 0, labels, evenness, rates).order(e), minlength=len(mass)).sum() for e in range(3)])
         assert drawn == len(labels)
 
 

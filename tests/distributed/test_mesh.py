@@ -17,7 +17,7 @@ from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.core.optimizers import AdamW
 from sgdr_jax.core.state import TrainState
-from sgdr_jax.data.loader import rows
+from sgdr_jax.data.loader import row_gather
 from sgdr_jax.distributed import mesh
 from sgdr_jax.distributed.mesh import SHARD_FROM, devices
 from sgdr_jax.train.steps import Step
@@ -140,7 +140,7 @@ def test_rows_that_are_shared_out_come_back_to_the_bit(kind: Any) -> None:
     for index in ([9, 0, 3, 3, 8, 1, 2, 9], [0] * 8):
         for integer in (np.int32, np.uint32):
             index = np.array(index, integer)
-            taken = rows(on(4))(spread, on(4).scatter(index))
+            taken = row_gather(on(4))(spread, on(4).scatter(index))
             assert same_bits(taken, whole[index]) and taken.addressable_shards[0].data.shape == (2, 3, 2)
 
 

@@ -8,7 +8,7 @@ import pytest
 from sgdr_jax.augment import side_on
 from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.experiment import Eval, Parallel
-from sgdr_jax.data.loader import images
+from sgdr_jax.data.loader import image_loader
 from sgdr_jax.evaluation import metrics, tta
 from sgdr_jax.evaluation.evaluate import answers, judge, predict_views
 from sgdr_jax.train.programs import build_programs
@@ -28,7 +28,7 @@ def run():
 def seen(run, how=HOW, resident=False, classes=CLASSES, **more):
     asked = experiment(evaluate=how, augment=side_on(), parallel=Parallel(devices=1))
     params, stats = run.devices.replicate(host_state())
-    feed = images(IMAGES, run.devices, resident)
+    feed = image_loader(IMAGES, run.devices, resident)
     return predict_views(run, asked, params, stats, feed, 8, NullConsole(), "", classes=classes, **more)
 
 

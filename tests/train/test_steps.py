@@ -12,7 +12,7 @@ from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.core.optimizers import AdamW, Sgd
 from sgdr_jax.core.state import Hyper, TrainState
-from sgdr_jax.data.loader import rows
+from sgdr_jax.data.loader import row_gather
 from sgdr_jax.distributed.mesh import compute_dtype, devices
 from sgdr_jax.schedules import Constant, Sgdr
 from sgdr_jax.train import optim, steps
@@ -336,7 +336,7 @@ def test_updates_as_one_program_are_shared_by_devices(parallel: Parallel) -> Non
     cached = np.random.default_rng(0).normal(size=(10, 2 * Tiny.features)).astype(np.float32)
     index = np.random.default_rng(1).integers(0, 10, (3, 8)).astype(np.int32)
     labels, weight = np.tile(batch()[1], (3, 1)), np.ones((3, 8), np.float32)
-    x = rows(mesh)(mesh.spread(cached), mesh.scatter(index, axis=1))
+    x = row_gather(mesh)(mesh.spread(cached), mesh.scatter(index, axis=1))
     assert same_bits(x, cached[index]) and x.addressable_shards[0].data.shape[:2] == (3, 2)
     given = Hyper(np.array([[0.1], [0.02], [0.2]], np.float32), *(np.full(3, value, np.float32) for value in (0.9, 0, 0.1)))
     placed = mesh.scatter((labels, weight), axis=1)
