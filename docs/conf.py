@@ -6,6 +6,7 @@ import shutil
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import Any
 
 from sphinx.ext import napoleon
 
@@ -52,3 +53,12 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 napoleon_use_ivar = True
 default_role = "code"
+
+
+def setup(app: Any) -> None:
+    """Leave out the fields of named tuples that have no text but Python's; the docstring of their class describes them."""
+
+    def skip_member(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool:
+        return skip or (obj.__doc__ or "").startswith("Alias for field")
+
+    app.connect("autodoc-skip-member", skip_member)

@@ -95,7 +95,7 @@ class Cutout(Augmentation):
         check_p(self)
 
     def pixels(self, u: Array, s: Scalar, image: Image) -> Image:
-        """Return the image with the square |x - u[0]| < side/2, |y - u[1]| < side/2 filled."""
+        """Return the image with the square `|x - u[0]| < side/2`, `|y - u[1]| < side/2` filled."""
         xp = u.__array_namespace__()
         rows, columns = pixel_centres(image)
         half = s * self.side / 2
