@@ -58,6 +58,7 @@ def start(tmp_path: Path, name: str, **variables: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_a_second_process_loads_what_the_first_compiled_and_computes_the_same_bits(tmp_path: Path) -> None:
     first, second = start(tmp_path, "first"), start(tmp_path, "second")
     kept = list((tmp_path / "sgdr_jax" / "compiled").glob("*-cache"))

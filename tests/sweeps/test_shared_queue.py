@@ -162,7 +162,8 @@ def test_without_optuna_a_sweep_with_a_store_says_what_to_install(tmp_path, monk
 
 
 def start(folder: Path, store: str, log: Path, *more: str) -> subprocess.Popen:
-    cache = {"XDG_CACHE_HOME": str(log.parent / "cache"), "JAX_PLATFORMS": "cpu"}
+    own = log.parent / "cache"  # a worker that is killed may leave half a program there
+    cache = {"XDG_CACHE_HOME": str(own), "JAX_COMPILATION_CACHE_DIR": str(own / "compiled"), "JAX_PLATFORMS": "cpu"}
     with log.open("w") as file:
         words = (sys.executable, "-m", "tests.jobs.workers", str(folder), store, "3", *more)
         return subprocess.Popen(words, cwd=ROOT, env=os.environ | cache, stdout=file, stderr=subprocess.STDOUT)

@@ -406,6 +406,7 @@ def test_jobs_of_an_array_share_a_sweep_and_one_that_is_preempted_comes_back(
     stand_in_slurm(bin_, calls)
     monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(sweep_file.parent / "cache"))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(sweep_file.parent / "cache" / "compiled"))  # half a program may be left there
     text = swept(["--workers", "2", "--dir", "d", "--grace", "3", "--pace", "0", "--keep", "all"], 0, capfd)
     assert "job 7, 2 workers" in text and "#SBATCH --array=0-1%2" in calls.read_text()
     logs = Path("d/launch")
