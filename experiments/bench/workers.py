@@ -68,7 +68,9 @@ def job(kind: str, runs: int, postgres: str) -> None:
     """The whole sweep, and its comparison."""
     from sgdr_jax.runs import run
     from sgdr_jax.sweeps import runner
-    from sgdr_jax.sweeps.analysis import compare, render
+    from sgdr_jax.sweeps.analysis import render
+    from sgdr_jax.sweeps.analysis.compare import compare_arms
+    from sgdr_jax.sweeps.options import WorkerOptions
 
     made, stand = sweep(runs), Stand()
     with tempfile.TemporaryDirectory() as name:
@@ -76,12 +78,12 @@ def job(kind: str, runs: int, postgres: str) -> None:
         stores = {"alone": None, "postgresql": postgres, "sqlite": f"{name}/store.db", "journal": f"{name}/store.journal"}
         began = time.perf_counter()
         with mock.patch.object(run, "run", stand):
-            done = runner.work(made, folder, store=stores[kind])
+            done = runner.work(made, folder, WorkerOptions(store=stores[kind]))
         seconds = time.perf_counter() - began
         assert len(done) == runs and all(entry.summary for entry in done), done[0].error
         size = sum(path.stat().st_size for path in Path(name).glob("store*"))
         began = time.perf_counter()
-        found = compare.compare(folder)
+        found = compare_arms(folder)
         read = time.perf_counter() - began
         render.publish(found, folder / "answer", None)
         both = time.perf_counter() - began

@@ -11,7 +11,7 @@ from typing import Any
 from ..core.errors import InputError
 from ..core.experiment import Experiment
 from ..core.validation import require
-from ..sweeps.spec import Sweep
+from ..sweeps import Sweep
 
 
 def load_experiment(path: str | Path) -> Experiment:

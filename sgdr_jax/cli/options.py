@@ -10,7 +10,7 @@ import tyro
 
 from ..core.experiment import Experiment
 from ..core.validation import require
-from ..sweeps.run_status import Keep
+from ..sweeps.options import WorkerOptions
 
 Overrides = Annotated[Experiment, tyro.conf.arg(name="")]
 
@@ -114,34 +114,24 @@ class TrainCommand:
 
 @dataclass
 class SweepCommand:
-    """Runs a sweep: a base experiment along axes of its fields, or a search among them. What is finished is not repeated, what was
-    interrupted goes on, what fails is shown and stops no other run. The other options change the base."""
+    """Run a sweep: a base experiment along axes of its fields, or a search among them.
+
+    Finished runs are skipped, interrupted ones continue, and a failed run does not stop the others. The other options change the base.
+    """
 
     experiment: Overrides
+    worker: tyro.conf.OmitArgPrefixes[WorkerOptions] = field(default_factory=WorkerOptions)
     dir: Path | None = None
-    """The sweep's folder; by default runs/NAME."""
+    """Folder of the sweep; by default runs/NAME."""
     dry_run: bool = False
     """Only print the table of runs, with estimates of their cost."""
     only: str = ""
-    """Numbers of the runs to do, such as 3,7 or 0-4, and no trials; by default all."""
-    retry: bool = False
-    """Also do the runs again that failed before."""
-    keep: Keep = "results"
-    """What a finished run keeps: its numbers, answers and rows; with `final` the networks that it ended with, which eval and predict need;
-    with `all` its checkpoints too."""
-    pace: float = 60.0
-    """Seconds of work that an interruption may cost a run: its checkpoints at cycle ends are no closer than this."""
-    store: str | None = None
-    """What several workers share the sweep through: a file (SQLite), a file that ends in .journal (on NFS), or a database's URL such as
-    postgresql://USER:PASSWORD@HOST/NAME. By default DIR/store.db where there are several workers."""
+    """Numbers of the runs to execute, such as 3,7 or 0-4, without trials; by default all."""
     workers: int = 1
-    """Processes that do the sweep on this machine; with the same --store and --dir others may join them from here or elsewhere. With
-    --launch slurm: jobs."""
+    """Number of processes on this machine, or of jobs with --launch slurm; others may join with the same --store and --dir."""
     launch: Literal["slurm"] | None = None
-    """slurm: the workers are an array of jobs, each one process; a preempted one is queued again, and others go on with its run meanwhile.
-    The options of `sgdr-jax launch slurm --help` hold too. The store is then DIR/store.journal, if no other is named."""
-    grace: float = 60.0
-    """Seconds without a sign of life after which another worker's runs are taken over; at once where its process ran here and has ended."""
+    """slurm: submit the workers as an array of jobs, each one process; a preempted one is queued again, and others take over its run. The
+    options of `sgdr-jax launch slurm --help` apply, and the store is DIR/store.journal by default."""
 
 
 @dataclass

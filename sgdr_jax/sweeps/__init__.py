@@ -6,7 +6,7 @@ The names here are what a sweep file needs; none of them imports jax.
 """
 
 from .search_space import Categorical, Halving, Integer, LogUniform, Median, Search, Uniform
-from .spec import Sweep, arms, chain, changed, grid, zipped
+from .spec import Sweep, arms, chain, grid, with_values, zipped
 
 __all__ = [
     "Categorical",
@@ -19,7 +19,7 @@ __all__ = [
     "Uniform",
     "arms",
     "chain",
-    "changed",
     "grid",
+    "with_values",
     "zipped",
 ]

@@ -1,4 +1,4 @@
-"""Several workers of one sweep as processes of this machine, each with a log of its own; this process starts them and looks on."""
+"""Workers of a sweep as processes of this machine, each with its own log; the calling process starts and watches them."""
 
 from __future__ import annotations
 
@@ -11,46 +11,33 @@ from pathlib import Path
 
 from ..core.console import NullConsole
 
-LOOK = 0.5
-"""Seconds between looks at how far they have come."""
+INTERVAL = 0.5
+"""Seconds between two looks at the workers."""
 
 
-def without(words: Sequence[str], options: Sequence[str], flags: Sequence[str] = ()) -> list[str]:
-    """A command line without some of its options and their values, and without some of its flags.
-
-    >>> without(["--seed", "1", "--workers", "2", "--dir=a", "--retry"], ["--workers", "--dir"], ["--retry"])
-    ['--seed', '1']
-    """
-    kept: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        if word in options:
-            next(rest, None)
-        elif word.partition("=")[0] not in (*options, *flags):
-            kept.append(word)
-    return kept
-
-
-def run(count: int, words: Sequence[str], logs: Path, done: Callable[[], int], total: int, ui: NullConsole) -> int:
-    """Runs `sgdr-jax WORDS` in so many processes until all have ended.
+def run_workers(count: int, arguments: Sequence[str], logs: Path, done: Callable[[], int], total: int, ui: NullConsole) -> int:
+    """Run `sgdr-jax ARGUMENTS` in several processes until all have ended.
 
     Args:
-        words: of each worker's command line.
-        logs: folder for what they print, worker-0.log and so on.
-        done: how many runs have ended by now; total: how many there are to do.
+        count: number of processes.
+        arguments: command line of each.
+        logs: folder for their output, worker-0.log and so on.
+        done: returns the number of runs that have ended so far.
+        total: number of runs to execute.
+        ui: progress.
 
     Returns:
-        How many workers did not come to their end: killed, or refused. Their last line is shown.
+        The number of workers that were killed or refused to start; the last line of each is shown.
     """
     logs.mkdir(exist_ok=True)
     files = [logs / f"worker-{i}.log" for i in range(count)]
-    processes, lost = [_start(words, file) for file in files], set()
-    ui.say(f"{count} workers; what they print: {logs}/worker-*.log")
+    processes, lost = [_start(arguments, file) for file in files], set[int]()
+    ui.say(f"{count} workers; output: {logs}/worker-*.log")
     try:
         with ui.bar("runs", total) as tick:
             seen = 0
             while any(process.poll() is None for process in processes):
-                time.sleep(LOOK)
+                time.sleep(INTERVAL)
                 now = done()
                 tick(now - seen)
                 seen = now
@@ -58,20 +45,21 @@ def run(count: int, words: Sequence[str], logs: Path, done: Callable[[], int], t
                     if process.poll() not in (None, 0, 1) and i not in lost:
                         lost.add(i)
                         lines = files[i].read_text(encoding="utf-8", errors="replace").strip().splitlines()
-                        ui.say(f"worker {i} has ended with {process.returncode}: {lines[-1] if lines else 'it said nothing'}")
+                        ui.say(f"worker {i} has ended with code {process.returncode}: {lines[-1] if lines else 'no output'}")
             tick(done() - seen)
     finally:
         for process in processes:
             if process.poll() is None:
-                process.send_signal(signal.SIGINT)  # it gives back what it has taken
+                process.send_signal(signal.SIGINT)  # The worker releases its runs.
         for process in processes:
             _wait(process)
     return len(lost)
 
 
-def _start(words: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+def _start(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    command = (sys.executable, "-m", "sgdr_jax", *arguments)
     with log.open("ab") as file:
-        return subprocess.Popen((sys.executable, "-m", "sgdr_jax", *words), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:

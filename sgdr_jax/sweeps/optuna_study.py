@@ -1,13 +1,12 @@
-"""The search of a sweep as a study of Optuna's, in the store that its workers share: trials are drawn, told of, and taken over.
+"""Search of a sweep as an Optuna study, in the storage that its workers share: draws trials, reports them, and takes over abandoned ones.
 
-The study is called "NAME search". A draw is a function of the search's seed, the trial's number, and what the study knows by then; it is
-made under the folder's lock, so no two workers draw the same number. Each try of a trial is one of Optuna's, with the trial's number as
-the attribute `trial`; the newest counts. One that fails by itself has the attribute `error`; one without was left by a worker that has
-gone, was interrupted, or found its run folder in use: whoever draws next tries the same values again, and the run goes on from its
-checkpoint.
+The study is called "NAME search". A draw is a function of the search's seed, the trial's number and the results known by then; it is made
+under the folder's lock, so no two workers draw the same number. Each try of a trial is one of Optuna's trials, with the trial's number as
+the attribute `trial`; the newest counts. A failed one has the attribute `error`; one without it was left by a worker that has gone, was
+interrupted, or found its run folder in use: whoever draws next tries the same values again, and the run continues from its checkpoint.
 
-CMA-ES and the grid are worked out here from what the study knows: Optuna's own CMA-ES keeps its state in the store as a pickle, which
-whoever writes to the store could use to run code.
+CMA-ES and the grid are computed here from the study's trials: Optuna's own CMA-ES keeps its state in the storage as a pickle, through which
+anybody who can write to the storage could run code.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -37,66 +37,85 @@ from .search_space import (
     grid_values,
     to_unit,
 )
-from .shared_queue import SharedQueue, locked
+from .shared_queue import SharedQueue, lock
 from .spec import Sweep, SweepRun, trial_run
-from .trial_records import keep_pruned, keep_trial
+from .trial_records import save_pruned, save_trial
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial, Trial, TrialState
 
 _log = logging.getLogger(__name__)
 
 
 class Study:
-    """One worker's door to the search of a sweep; in a `with` block, which gives back what it still holds."""
+    """One worker's view of the search of a sweep; a context manager that releases the trials which it still holds.
 
-    def __init__(self, store: SharedQueue, sweep: Sweep, folder: Path, retry: bool = False) -> None:
+    Args:
+        queue: shared queue of the sweep.
+        sweep: sweep with a search.
+        folder: folder of the sweep.
+        retry: queue the failed trials again.
+    """
+
+    def __init__(self, queue: SharedQueue, sweep: Sweep, folder: Path, retry: bool = False) -> None:
         assert sweep.search
         import optuna
 
-        self.search, self._store, self._sweep, self._folder, self._retry = sweep.search, store, sweep, folder, retry
+        self.search, self._queue, self._sweep, self._folder = sweep.search, queue, sweep, folder
         _check_installed(self.search)
-        direction = "maximize" if self.search.objective == "accuracy" else "minimize"
-        how: dict[str, Any] = {"pruner": _pruner(self.search.pruner), "direction": direction, "load_if_exists": True}
-        self._study = optuna.create_study(study_name=f"{sweep.name} search", storage=store.storage, **how)
-        self._held: dict[str, Any] = {}
+        self._study = optuna.create_study(
+            study_name=f"{sweep.name} search",
+            storage=queue.storage,
+            pruner=_pruner(self.search.pruner),
+            direction="maximize" if self.search.objective == "accuracy" else "minimize",
+            load_if_exists=True,
+        )
+        self._taken: dict[str, Trial] = {}
         self._busy = False
+        if retry:
+            with lock(self._folder):
+                self._queue_again(retry=True)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for key in list(self._held):
+        for key in list(self._taken):
             self._tell(key, "FAIL")
 
     # ---- drawing ----
 
-    def take(self, most: int) -> list[SweepRun]:
-        """Draws up to `most` trials, those first that were begun and left."""
+    def take(self) -> SweepRun | None:
+        """Draw a trial, abandoned ones first; None where there is none."""
         if self._busy:
-            time.sleep(self._store.pause)
+            time.sleep(self._queue.pause)
             self._busy = False
-        taken: list[SweepRun] = []
-        with locked(self._folder):
+        with lock(self._folder):
             self._queue_again()
-            while len(taken) < most and (trial := self._ask()):
+            while trial := self._ask():
                 run = self._run(trial)
-                if run and run.hash not in self._held:
-                    keep_trial(self._folder, run)
-                    self._held[run.hash] = trial
-                    taken.append(run)
-                elif run:  # the same values twice at once: it is told with the other's result when that is done
+                if run and run.hash in self._taken:  # Drawn twice at once: the other result serves both when it is known.
                     self._study.tell(trial, state=_state("FAIL"))
-                    break
-        return taken
+                    return None
+                if run:
+                    save_trial(self._folder, run)
+                    self._taken[run.hash] = trial
+                    return run
+        return None
 
-    def left(self) -> bool:
-        """Waits a moment, then gives True, while trials are to be drawn or another worker's run."""
+    def wait(self) -> bool:
+        """Pause and return True while trials are to be drawn or another worker has one; return False at the end."""
         tries = self._tries()
         if len(tries) < self.search.count or any(not _over(trial) for trial in tries.values()):
-            time.sleep(self._store.pause)
+            time.sleep(self._queue.pause)
             return True
         return False
 
-    def _ask(self) -> Any:
-        """A try of the next trial, or None."""
+    def _ask(self) -> Trial | None:
+        """Return a try of the next trial, or None."""
         trials = self._study.get_trials(deepcopy=False)
         number = len({trial.user_attrs["trial"] for trial in trials})
         if not any(trial.state.name == "WAITING" for trial in trials):
@@ -106,20 +125,20 @@ class Study:
             self._study.enqueue_trial(params, user_attrs={"trial": number} | attributes)
         self._study.sampler = _sampler(self.search, number)
         trial = self._study.ask({field: _distribution(domain) for field, domain in self.search.space.items()})
-        trial.set_user_attr("worker", self._store.worker)
+        trial.set_user_attr("worker", self._queue.worker)
         return trial
 
-    def _proposed(self, number: int, trials: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The values of the next trial as Optuna knows them, as far as its samplers do not draw them; and what to remember with it."""
+    def _proposed(self, number: int, trials: Sequence[FrozenTrial]) -> tuple[dict[str, Any], dict[str, int]]:
+        """Return the values of the next trial as Optuna knows them, where its samplers do not draw them, and attributes of the trial."""
         if self.search.sampler == "grid":
-            drawn, attributes = grid_values(self.search, number), {}
+            values, attributes = grid_values(self.search, number), {}
         elif self.search.sampler == "cmaes":
-            drawn, attributes = cma_values(self.search, number, trials)
+            values, attributes = cma_values(self.search, number, trials)
         else:
             return {}, {}
-        return {field: _param(domain, drawn[field]) for field, domain in self.search.space.items()}, attributes
+        return {field: _param(domain, values[field]) for field, domain in self.search.space.items()}, attributes
 
-    def _run(self, trial: Any) -> SweepRun | None:
+    def _run(self, trial: Trial) -> SweepRun | None:
         number = trial.user_attrs["trial"]
         values = tuple((field, _value(domain, trial.params[field])) for field, domain in self.search.space.items())
         try:
@@ -132,98 +151,120 @@ class Study:
 
     # ---- tries of one trial ----
 
-    def _tries(self) -> dict[int, Any]:
-        """The newest try of each trial."""
+    def _tries(self) -> dict[int, FrozenTrial]:
+        """Map the number of each trial to its newest try."""
         return {t.user_attrs["trial"]: t for t in sorted(self._study.get_trials(deepcopy=False), key=lambda t: t.number)}
 
-    def _queue_again(self) -> None:
-        """Queues the trials again whose workers have gone; at first, with `retry`, those that have failed too."""
+    def _queue_again(self, retry: bool = False) -> None:
+        """Queue the trials of dead workers again; with `retry` the failed ones too."""
         for trial in (t for t in self._tries().values() if t.state.name == "RUNNING"):
             worker = trial.user_attrs.get("worker", "")
-            if worker != self._store.worker and worker in self._store.gone({worker}):
-                _log.warning("the worker %s of trial %s has gone", worker, trial.user_attrs["trial"])
+            if worker != self._queue.worker and worker in self._queue.dead({worker}):
+                _log.warning("worker %s of trial %s has gone", worker, trial.user_attrs["trial"])
                 self._study.tell(trial.number, state=_state("FAIL"), skip_if_finished=True)
         for trial in self._tries().values():
-            if trial.state.name == "FAIL" and (self._retry or "error" not in trial.user_attrs):
-                kept = {name: trial.user_attrs[name] for name in ("trial", "generation") if name in trial.user_attrs}
-                self._study.enqueue_trial(trial.params, user_attrs=kept)
-        self._retry = False
+            if trial.state.name == "FAIL" and (retry or "error" not in trial.user_attrs):
+                attributes = {name: trial.user_attrs[name] for name in ("trial", "generation") if name in trial.user_attrs}
+                self._study.enqueue_trial(trial.params, user_attrs=attributes)
 
-    # ---- what becomes of them ----
+    # ---- outcomes ----
 
     def report(self, run: SweepRun, cycle_ends: int, value: float, *, last: bool = False) -> None:
-        """The value of the objective at a cycle's end, counted from 1. Raises Pruned where the trial is to end there, if not the `last`."""
+        """Report the objective at a cycle end.
+
+        Args:
+            run: a taken trial.
+            cycle_ends: number of cycle ends so far, over all stages.
+            value: value of the objective.
+            last: never prune here.
+
+        Raises:
+            Pruned: where the trial is to stop.
+        """
         from optuna.exceptions import UpdateFinishedTrialError
 
-        trial = self._held[run.hash]
-        with suppress(UpdateFinishedTrialError):  # others took this worker for dead: it holds the run's folder, and goes on
+        trial = self._taken[run.hash]
+        with suppress(UpdateFinishedTrialError):  # Others took this worker for dead; it has the run folder, and continues.
             if cycle_ends not in trial.storage.get_trial(trial._trial_id).intermediate_values:
                 trial.report(value, cycle_ends)
             if self.search.pruner and not last and trial.should_prune():
-                keep_pruned(self._folder, run, cycle_ends, value)
-                raise Pruned(f"ended early: {self.search.objective} {value:.4f} at cycle end {cycle_ends}")
+                save_pruned(self._folder, run, cycle_ends, value)
+                raise Pruned(f"pruned: {self.search.objective} {value:.4f} at cycle end {cycle_ends}")
 
     def finish(self, run: SweepRun, value: float) -> None:
-        """A trial that this worker has drawn is done."""
+        """Record that a taken trial has finished with this value of the objective."""
         self._tell(run.hash, "COMPLETE", value)
 
     def prune(self, run: SweepRun) -> None:
-        """A trial that this worker has drawn was ended early."""
+        """Record that a taken trial was pruned."""
         self._tell(run.hash, "PRUNED")
 
     def fail(self, run: SweepRun, error: str, diverged: bool = False) -> None:
-        """A trial has failed. One that has diverged is to the sampler the worst that was ended early: it is to keep away from there."""
+        """Record that a taken trial has failed.
+
+        Diverged trials are reported as pruned with the worst value, so that the sampler avoids the region.
+        """
         from optuna.exceptions import UpdateFinishedTrialError
 
         with suppress(UpdateFinishedTrialError):
-            self._held[run.hash].set_user_attr("error", error[:1000])
+            self._taken[run.hash].set_user_attr("error", error[:1000])
         self._tell(run.hash, "PRUNED" if diverged else "FAIL")
 
     def give_back(self, run: SweepRun) -> None:
-        """Another process has the run's folder: the trial is for whoever comes later."""
+        """Release a taken trial whose run folder another process uses; the next draw is then delayed."""
         self._busy = True
         self._tell(run.hash, "FAIL")
 
     def _tell(self, key: str, state: str, value: float | None = None) -> None:
-        self._study.tell(self._held.pop(key).number, value, state=_state(state), skip_if_finished=True)
+        self._study.tell(self._taken.pop(key).number, value, state=_state(state), skip_if_finished=True)
 
 
-def _over(trial: Any) -> bool:
-    """Whether a try ended its trial."""
+def _over(trial: FrozenTrial) -> bool:
+    """Return whether a try ended its trial."""
     return trial.state.name in ("COMPLETE", "PRUNED") or (trial.state.name == "FAIL" and "error" in trial.user_attrs)
 
 
-# ---- drawing, from what is known ----
+# ---- draws as functions of the results ----
 
 
-def cma_values(search: Search, number: int, trials: Sequence[Any]) -> tuple[dict[str, Any], dict[str, int]]:
-    """Values of trial `number` by CMA-ES in the unit cube of the space, and the generation that it belongs to.
+def cma_values(search: Search, number: int, trials: Sequence[FrozenTrial]) -> tuple[dict[str, float], dict[str, int]]:
+    """Draw the values of trial `number` by CMA-ES in the unit cube of the space, and return them with the trial's generation.
 
-    The distribution is that after all whole generations: each is told the first trials of it that were done, those that ended early as the
-    worst. Source: Hansen 2016; the package cmaes.
+    The distribution is that after all complete generations. Each generation consists of the first trials of it that ended; pruned ones
+    count as the worst.
 
     Args:
-        trials: of Optuna's, with the attribute `generation`.
+        search: search over numbers.
+        number: number of the trial.
+        trials: Optuna's trials, with the attribute `generation`.
+
+    Source: Hansen 2016, "The CMA evolution strategy: a tutorial"; the package cmaes.
     """
     from cmaes import CMA
 
     size, sign = len(search.space), -1.0 if search.objective == "accuracy" else 1.0
     optimizer = CMA(np.full(size, 0.5), 1 / 5, np.tile([0.0, 1.0], (size, 1)), seed=_seed(search, number))
-    done: dict[int, list[Any]] = {}
-    for trial in sorted((t for t in trials if t.state.name in ("COMPLETE", "PRUNED")), key=lambda t: t.datetime_complete):
-        done.setdefault(trial.user_attrs["generation"], []).append(trial)
-    while len(known := done.get(optimizer.generation, [])[: optimizer.population_size]) == optimizer.population_size:
-        points = (np.array([to_unit(domain, t.params[field]) for field, domain in search.space.items()]) for t in known)
-        optimizer.tell([(x, sign * t.value if t.state.name == "COMPLETE" else math.inf) for x, t in zip(points, known, strict=True)])
-    drawn = optimizer.ask()
-    return {f: from_unit(d, float(x)) for (f, d), x in zip(search.space.items(), drawn, strict=True)}, {"generation": optimizer.generation}
+    ended: dict[int, list[FrozenTrial]] = {}
+    for trial in sorted((t for t in trials if t.state.name in ("COMPLETE", "PRUNED")), key=_completed):
+        ended.setdefault(trial.user_attrs["generation"], []).append(trial)
+    while len(told := ended.get(optimizer.generation, [])[: optimizer.population_size]) == optimizer.population_size:
+        points = (np.array([to_unit(domain, t.params[field]) for field, domain in search.space.items()]) for t in told)
+        values = (sign * t.value if t.state.name == "COMPLETE" and t.value is not None else math.inf for t in told)
+        optimizer.tell(list(zip(points, values, strict=True)))
+    point = optimizer.ask()
+    return {f: from_unit(d, float(x)) for (f, d), x in zip(search.space.items(), point, strict=True)}, {"generation": optimizer.generation}
+
+
+def _completed(trial: FrozenTrial) -> datetime:
+    assert trial.datetime_complete
+    return trial.datetime_complete
 
 
 def _seed(search: Search, number: int) -> int:
     return int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])
 
 
-def _sampler(search: Search, number: int) -> Any:
+def _sampler(search: Search, number: int) -> BaseSampler:
     import optuna
 
     if search.sampler == "tpe":
@@ -231,7 +272,7 @@ def _sampler(search: Search, number: int) -> Any:
     return optuna.samplers.RandomSampler(_seed(search, number))
 
 
-def _pruner(pruner: Pruner | None) -> Any:
+def _pruner(pruner: Pruner | None) -> BasePruner:
     import optuna
 
     if isinstance(pruner, Median):
@@ -241,7 +282,7 @@ def _pruner(pruner: Pruner | None) -> Any:
     return optuna.pruners.NopPruner()
 
 
-def _distribution(domain: Domain) -> Any:
+def _distribution(domain: Domain) -> BaseDistribution:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if isinstance(domain, Categorical):
@@ -254,7 +295,7 @@ def _distribution(domain: Domain) -> Any:
 
 
 def _param(domain: Domain, value: Any) -> Any:
-    """A value as Optuna knows it."""
+    """Return a value as Optuna knows it."""
     return domain.names[domain.values.index(value)] if isinstance(domain, Categorical) else value
 
 
@@ -262,7 +303,7 @@ def _value(domain: Domain, param: Any) -> Any:
     return domain.values[domain.names.index(param)] if isinstance(domain, Categorical) else param
 
 
-def _state(name: str) -> Any:
+def _state(name: str) -> TrialState:
     from optuna.trial import TrialState
 
     return TrialState[name]

@@ -1,208 +1,196 @@
-"""Executes the pending runs of a sweep, optionally sharing them with other workers. Finished runs are skipped, a failed one stops no other.
+"""Executes the pending runs of a sweep, optionally sharing them with other workers.
 
-Runs are executed one after the other. Consecutive ones with the same `ground` share opened data, images on the devices and compiled
-programs.
+Finished runs are skipped, and a failed run does not stop the others. Runs are executed one after the other; consecutive ones with the same
+`ground` share opened data, images on the devices and compiled programs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..core.console import NullConsole
 from ..core.errors import Diverged, InUse, Pruned
 from ..core.experiment import Experiment
 from ..core.plan import plan
-from ..core.types import Source
+from ..core.types import Dataset, Source
 from ..core.validation import require
 from ..runs import run as recipe
 from ..runs.folder import read
 from ..train.context import RateLimiter, RunContext, ground, prepare
+from .local_queue import LocalQueue, Outcomes, Queue
+from .options import WorkerOptions
 from .optuna_study import Study
-from .run_status import Entry, Keep, LocalQueue, entries, keep_failure, tidy, unfinished
-from .search_space import described, text
-from .shared_queue import SharedQueue, opened
-from .spec import Sweep, SweepRun, expand, run_folder
-from .spec import keep as keep_sweep
-from .trial_records import chosen
+from .run_status import Entry, entries, save_failure, tidy, unfinished
+from .search_space import describe_search, value_text
+from .shared_queue import SharedQueue, open_queue
+from .spec import Sweep, SweepRun, expand
+from .sweep_record import run_folder, save_sweep
+from .trial_records import save_confirmation_runs
 
 
 def work(
     sweep: Sweep,
     folder: str | Path,
+    options: WorkerOptions = WorkerOptions(),  # noqa: B008 (it is frozen)
     *,
     only: Sequence[int] | None = None,
-    retry: bool = False,
-    keep: Keep = "results",
-    pace: float = 60.0,
-    store: str | None = None,
-    grace: float = 60.0,
     experiment_file: str | Path | None = None,
     ui: NullConsole | None = None,
 ) -> list[Entry]:
-    """Runs what is not finished of a sweep; gives how every run stands.
+    """Execute the unfinished runs of a sweep, and return the status of all runs.
 
     Args:
-        folder: of the sweep; made where missing.
-        only: numbers of the runs to do; None for all.
-        retry: also do the runs that failed before.
-        keep: what is left of a run's folder when it has finished; see `ledger.Keep`.
-        pace: seconds of work that an interruption may cost a run: checkpoints at cycle ends are no closer than this. 0: at each of them.
-        store: where several workers share the sweep; see `store.address`. None for this one alone.
-        grace: see `store.opened`.
-        experiment_file: for the commit in environment.json.
+        sweep: sweep to run.
+        folder: folder of the sweep; created where missing.
+        options: options of this worker.
+        only: numbers of the runs to execute, without any search; None for all.
+        experiment_file: file whose commit is recorded in environment.json.
         ui: progress; silent by default.
 
     Raises:
-        InputError: as `sweep.expand`, `sweep.keep` and `store.opened`, before anything is run.
+        InputError: as `expand`, `save_sweep` and `open_queue`, before anything is executed.
     """
     folder, ui, runs = Path(folder), ui or NullConsole(), expand(sweep)
-    todo = unfinished(folder, runs, only, retry)
-    keep_sweep(folder, sweep, runs)
+    pending = unfinished(folder, runs, only, options.retry)
+    save_sweep(folder, sweep, runs)
     searching = sweep.search is not None and only is None
-    if todo or searching:
-        ui.say(f"{sweep.name}: {len(todo)} of {len(runs)} runs to do")
-        store = store or (str(folder / "store.db") if searching else None)
-        with _shared(todo, sweep, folder, store, grace, retry) as line:
-            how = _How(folder, keep, pace, experiment_file, ui, line, _Reuse(ui))
-            _work_all(todo, how)
-            if searching and isinstance(line, SharedQueue):
-                _search(sweep, Study(line, sweep, folder, retry), how)
-                best = chosen(sweep, folder)
-                _work_all(unfinished(folder, best, retry=retry), how)
+    if pending or searching:
+        ui.say(f"{sweep.name}: {len(pending)} of {len(runs)} runs to do")
+        store = options.store or (str(folder / "store.db") if searching else None)
+        worker = _Worker(folder, options, experiment_file, ui, _Shared(ui))
+        with _queue(pending, sweep, folder, store, options) as queue:
+            worker.execute_all(pending, queue)
+            if searching and isinstance(queue, SharedQueue):
+                with Study(queue, sweep, folder, options.retry) as study:
+                    worker.search(study)
+                best = save_confirmation_runs(sweep, folder)
+                worker.execute_all(unfinished(folder, best, retry=options.retry), queue)
                 runs += best
     return entries(folder, runs)
 
 
-class _Reuse:
-    """Prepares one run after the other; what runs with the same `ground` may share is loaded and compiled for the first of them."""
+@contextmanager
+def _queue(pending: Sequence[SweepRun], sweep: Sweep, folder: Path, store: str | None, options: WorkerOptions) -> Iterator[Queue]:
+    """Open the queue that the runs are taken from."""
+    if store is None:
+        yield LocalQueue(pending)
+    else:
+        with open_queue(store, folder, sweep.name, pending, grace=options.grace, retry=options.retry).alive() as queue:
+            yield queue
+
+
+class _Shared:
+    """Opened datasets, and the first of consecutive runs with the same `ground`, whose data and programs the others use."""
 
     def __init__(self, ui: NullConsole) -> None:
         self._ui = ui
-        self._sources: dict[Any, Source] = {}
+        self._sources: dict[Dataset, Source] = {}
         self._ground, self._first = "", None
 
-    def source(self, data: Any) -> Source:
-        """Opens a dataset, once."""
+    def source(self, data: Dataset) -> Source:
+        """Open a dataset, once."""
         if data not in self._sources:
             self._sources[data] = data.open()
         return self._sources[data]
 
     def prepare(self, experiment: Experiment) -> RunContext:
-        """Makes an experiment ready to run. Raises InputError as `context.prepare`."""
+        """Prepare a run; see `train.context.prepare`."""
         if (key := ground(experiment)) != self._ground:
-            self._ground, self._first = key, None  # freed before the next images are loaded
+            self._ground, self._first = key, None  # Memory is freed before the next images are loaded.
         context = prepare(experiment, self._ui, self._first, self.source(experiment.data))
         self._first = self._first or context
         return context
 
 
-def _work_all(todo: Sequence[SweepRun], how: _How) -> None:
-    """Executes all free runs until none is left. Raises InputError, before any of them, where one cannot be planned."""
-    assert not isinstance(how.line, Study)
-    groups: dict[str, list[SweepRun]] = {}
-    for run in todo:
-        plan(run.experiment, how.reuse.source(run.experiment.data).sizes["train"])
-        groups.setdefault(ground(run.experiment), []).append(run)
-    while todo and how.line.left(todo):
-        for group in groups.values():
-            while taken := how.line.take(group, 1):
-                _attempt(taken[0], how)
-
-
-def _search(sweep: Sweep, study: Study, how: _How) -> None:
-    """Draws trials and runs them one by one, until no worker has any left."""
-    assert sweep.search
-    how = how._replace(line=study, measure=sweep.search.objective)
-    how.ui.say(described(sweep.search))
-    with study:
-        while (drawn := study.take(1)) or study.left():
-            for run in drawn:
-                how.ui.say(f"  {run.arm}: {', '.join(f'{name}={text(value)}' for name, value in run.values)}")
-                _attempt(run, how)
-
-
-@contextmanager
-def _shared(
-    todo: Sequence[SweepRun], sweep: Sweep, folder: Path, store: str | None, grace: float, retry: bool
-) -> Iterator[LocalQueue | SharedQueue]:
-    """Where the runs are taken from."""
-    if store is None:
-        yield LocalQueue(todo)
-    else:
-        with opened(store, folder, sweep.name, todo, grace=grace, retry=retry).alive() as line:
-            yield line
-
-
-class _How(NamedTuple):
-    """What is the same for all runs of a call of `work`; see there. `line` is where runs are taken from, and is told the `measure`."""
+@dataclass(frozen=True)
+class _Worker:
+    """What all runs of one call of `work` have in common."""
 
     folder: Path
-    keep: Keep
-    pace: float
+    options: WorkerOptions
     experiment_file: str | Path | None
     ui: NullConsole
-    line: LocalQueue | SharedQueue | Study
-    reuse: _Reuse
-    measure: str = "accuracy"
+    shared: _Shared
+
+    def execute_all(self, runs: Sequence[SweepRun], queue: Queue) -> None:
+        """Execute all free runs until none is left. Raises InputError, before any of them, where one cannot be planned."""
+        groups: dict[str, list[SweepRun]] = {}
+        for run in runs:
+            plan(run.experiment, self.shared.source(run.experiment.data).sizes["train"])
+            groups.setdefault(ground(run.experiment), []).append(run)
+        while runs and queue.wait(runs):
+            for group in groups.values():
+                while run := queue.take(group):
+                    self._attempt(run, queue)
+
+    def search(self, study: Study) -> None:
+        """Draw trials and execute them one by one, until no worker has any left."""
+        self.ui.say(describe_search(study.search))
+        while (run := study.take()) or study.wait():
+            if run:
+                self.ui.say(f"  {run.arm}: {', '.join(f'{name}={value_text(value)}' for name, value in run.values)}")
+                self._attempt(run, study, study.search.objective)
+
+    def _attempt(self, run: SweepRun, outcomes: Outcomes, objective: str = "accuracy") -> None:
+        """Execute a run, and report how it ended."""
+        title, study = f"run {run.number} ({run.arm}, seed {run.seed})", outcomes if isinstance(outcomes, Study) else None
+        try:
+            summary = self._execute(run, study)
+        except Pruned as pruned:
+            assert study
+            tidy(run_folder(self.folder, run.hash), self.options.keep, ended=True)
+            study.prune(run)
+            self.ui.say(f"  {title}: {pruned}")
+        except InUse as error:
+            outcomes.give_back(run)
+            self.ui.say(f"  {title} is skipped: {error}")
+        except Exception as error:
+            reason = save_failure(self.folder, run, error)
+            outcomes.fail(run, reason, isinstance(error, Diverged))
+            self.ui.say(f"  {title} failed: {reason}")
+        else:
+            value = summary["valid"].get(objective)  # None without validation images, but the queue needs a number.
+            outcomes.finish(run, value or 0.0)
+            self.ui.say(f"  {title}: " + ("finished" if value is None else f"validation {objective} {value:.4f}"))
+
+    def _execute(self, run: SweepRun, study: Study | None) -> dict[str, Any]:
+        own, keep = run_folder(self.folder, run.hash), self.options.keep
+
+        def prepared(experiment: Experiment) -> RunContext:
+            context = self.shared.prepare(experiment)._replace(due=RateLimiter(0 if experiment.checkpoint_steps else self.options.pace))
+            if not study:
+                return context
+            require("valid" in context.images, "data", experiment.data, "trials are judged by validation images, and there are none")
+            return context._replace(watch=_reporter(run, context, study, own))
+
+        summary = recipe.run(
+            run.experiment,
+            own,
+            resume=True,
+            experiment_file=self.experiment_file,
+            pictures=False,
+            network=keep != "results",
+            ui=self.ui,
+            compile_ahead=False,
+            prepared=prepared,
+        )
+        tidy(own, keep)
+        return summary
 
 
-def _attempt(run: SweepRun, how: _How) -> None:
-    """Executes a run, and tells how it ended."""
-    try:
-        outcome = _run(run, how)
-    except Exception as error:
-        outcome = error
-    _tell(run, outcome, how)
-
-
-def _run(run: SweepRun, how: _How) -> dict[str, Any]:
-    own = run_folder(how.folder, run.hash)
-    options: dict[str, Any] = {"resume": True, "experiment_file": how.experiment_file}
-    options |= {"pictures": False, "network": how.keep != "results"}
-
-    def paced(experiment: Experiment) -> RunContext:
-        context = how.reuse.prepare(experiment)._replace(due=RateLimiter(0 if experiment.checkpoint_steps else how.pace))
-        if not isinstance(how.line, Study):
-            return context
-        require("valid" in context.images, "data", experiment.data, "trials are judged on validation images, and here are none")
-        return context._replace(watch=_watch(run, context, how.line, how.measure, own))
-
-    summary = recipe.run(run.experiment, own, **options, ui=how.ui, compile_ahead=False, prepared=paced)
-    tidy(own, how.keep)
-    return summary
-
-
-def _watch(run: SweepRun, context: RunContext, study: Study, measure: str, folder: Path) -> Callable[[dict[str, Any]], None]:
-    """Reports a trial's cycle ends, counted over all stages; those that its run folder knows from an earlier try at once."""
+def _reporter(run: SweepRun, context: RunContext, study: Study, folder: Path) -> Callable[[dict[str, Any]], None]:
+    """Return a function that reports a trial's cycle ends, counted over all stages; reports those of an earlier attempt at once."""
     counts = [len(p.table.ends) for p in context.plan.stages]
 
     def report(row: dict[str, Any], last: bool = False) -> None:
         end = sum(counts[: row["stage_index"]]) + row["cycle"] + 1
-        study.report(run, end, row[measure], last=last or end == sum(counts))
+        study.report(run, end, row[study.search.objective], last=last or end == sum(counts))
 
     for row in read(folder).rows if (folder / "config.json").exists() else ():
         if row["kind"] == "eval":
-            report(row, last=True)  # only known again: what was not ended there is not ended now
+            report(row, last=True)  # Replayed from an earlier attempt: never prune on replayed values.
     return report
-
-
-def _tell(run: SweepRun, outcome: dict[str, Any] | Exception, how: _How) -> None:
-    what = f"run {run.number} ({run.arm}, seed {run.seed})"
-    if isinstance(outcome, Pruned) and isinstance(how.line, Study):
-        tidy(run_folder(how.folder, run.hash), how.keep, ended=True)
-        how.line.prune(run)
-        how.ui.say(f"  {what}: {outcome}")
-    elif isinstance(outcome, InUse):
-        how.line.give_back(run)
-        how.ui.say(f"  {what} is left alone: {outcome}")
-    elif isinstance(outcome, Exception):
-        why = keep_failure(how.folder, run, outcome)
-        how.line.fail(run, why, isinstance(outcome, Diverged))
-        how.ui.say(f"  {what} failed: {why}")
-    else:
-        judged = outcome["valid"].get(how.measure)  # None where there are no validation images; the store wants a number
-        how.line.finish(run, judged or 0.0)
-        how.ui.say(f"  {what}: " + ("finished" if judged is None else f"validation {how.measure} {judged:.4f}"))

@@ -1,9 +1,9 @@
-"""What an adaptive search looks for: fields and what they may be, how many trials, what draws them, what ends one early.
+"""Search over fields of an experiment: their domains, the number of trials, the sampler and the pruner.
 
     sweep = Sweep("rates", base, search=Search({"stages.body.lr": LogUniform(1e-5, 1e-1), "batch_size": Categorical((16, 32))}, trials=40))
 
-A trial is the base with one value for each field of the space, run with the first seed of the sweep; it is judged on the validation images
-alone. `study` draws the trials, `trials` reads how they stand.
+A trial is the base with one value for each field of the space, run with the first seed of the sweep; it is judged by the validation images
+alone. `optuna_study` draws the trials, `trial_records` reads how they stand.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from ..core.validation import require
 
 @dataclass(frozen=True)
 class Domain:
-    """What the values of a field may be."""
+    """Base class of the sets of values that a field may take."""
 
     @property
     def ends(self) -> tuple[Any, ...]:
-        """Values that the experiment must accept: the outermost, or all."""
+        """Values that the experiment must accept: the outermost ones, or all."""
         raise NotImplementedError
 
     @property
     def points(self) -> tuple[Any, ...]:
-        """All values, for a grid; () where they are no finite number."""
+        """All values, for a grid; () where there are infinitely many."""
         return ()
 
 
 @dataclass(frozen=True)
 class LogUniform(Domain):
-    """A number whose logarithm is as likely anywhere between those of two others, as learning rates are."""
+    """Number with a uniformly distributed logarithm, such as a learning rate."""
 
     low: float
-    """Smallest, above 0."""
+    """Smallest value, above 0."""
     high: float
-    """Largest."""
+    """Largest value."""
 
     def __post_init__(self) -> None:
         _check_ends(self, self.low, self.high, least=0.0)
@@ -54,14 +54,14 @@ class LogUniform(Domain):
 
 @dataclass(frozen=True)
 class Uniform(Domain):
-    """A number as likely anywhere between two others."""
+    """Uniformly distributed number."""
 
     low: float
-    """Smallest."""
+    """Smallest value."""
     high: float
-    """Largest."""
+    """Largest value."""
     step: float | None = None
-    """Only `low` and every so much above it; None: anything."""
+    """Distance of the values from `low` upwards; None for all numbers."""
 
     def __post_init__(self) -> None:
         _check_ends(self, self.low, self.high)
@@ -82,14 +82,14 @@ class Uniform(Domain):
 
 @dataclass(frozen=True)
 class Integer(Domain):
-    """A whole number between two others, both included."""
+    """Uniformly distributed whole number; both ends are included."""
 
     low: int
-    """Smallest."""
+    """Smallest value."""
     high: int
-    """Largest."""
+    """Largest value."""
     log: bool = False
-    """Whether it is the logarithm that is as likely anywhere; then low is at least 1."""
+    """Whether its logarithm is uniformly distributed; low must then be at least 1."""
 
     def __post_init__(self) -> None:
         _check_ends(self, self.low, self.high, least=0.0 if self.log else -math.inf)
@@ -106,10 +106,10 @@ class Integer(Domain):
 
 @dataclass(frozen=True)
 class Categorical(Domain):
-    """One of several values of any kind, such as schedules or optimizers, in no order."""
+    """One of several values without an order, such as schedules or optimizers."""
 
     values: tuple[Any, ...]
-    """At least two, no two alike."""
+    """Two or more different values."""
 
     def __post_init__(self) -> None:
         good = isinstance(self.values, (tuple, list)) and len(self.values) > 1
@@ -126,8 +126,8 @@ class Categorical(Domain):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The values in words, by which a store knows them."""
-        return tuple(text(value) for value in self.values)
+        """Texts of the values, which stand for them in a shared queue."""
+        return tuple(value_text(value) for value in self.values)
 
 
 def _check_ends(domain: Domain, low: float, high: float, least: float = -math.inf) -> None:
@@ -139,18 +139,20 @@ def _check_ends(domain: Domain, low: float, high: float, least: float = -math.in
 
 @dataclass(frozen=True)
 class Pruner:
-    """What ends a trial early, at a cycle's end."""
+    """Base class of rules that stop a trial early, at the end of a cycle."""
 
 
 @dataclass(frozen=True)
 class Median(Pruner):
-    """Ends a trial whose best figure so far is below the median of what finished trials had at the same cycle's end. Source: Golovin et
-    al. 2017, "Google Vizier"; Optuna's MedianPruner."""
+    """Stops a trial whose best value so far is worse than the median of the finished trials at the end of the same cycle.
+
+    Source: Golovin et al. 2017, "Google Vizier"; Optuna's MedianPruner.
+    """
 
     startup: int = 5
-    """Finished trials before any is ended."""
+    """Number of finished trials before any is stopped."""
     warmup: int = 0
-    """Cycle ends of a trial at which it is never ended."""
+    """Number of a trial's first cycle ends at which it is never stopped."""
 
     def __post_init__(self) -> None:
         require(self.startup >= 1, "Median.startup", self.startup, "use 1 or more")
@@ -159,13 +161,17 @@ class Median(Pruner):
 
 @dataclass(frozen=True)
 class Halving(Pruner):
-    """Successive halving without waiting: at the cycle ends first, first·factor, first·factor², … only the best 1 in `factor` of those that
-    have come so far go on. Source: Li et al. 2020, "A system for massively parallel hyperparameter tuning" (ASHA)."""
+    """Asynchronous successive halving (ASHA).
+
+    At the cycle ends first, first·factor, first·factor², … only the best 1 in `factor` of the trials that have come so far continue.
+
+    Source: Li et al. 2020, "A system for massively parallel hyperparameter tuning".
+    """
 
     first: int = 1
-    """Cycle's end at which trials are first compared, from 1."""
+    """Cycle end at which trials are first compared, from 1."""
     factor: int = 3
-    """One in so many goes on."""
+    """Inverse of the share of trials that continue."""
 
     def __post_init__(self) -> None:
         require(self.first >= 1, "Halving.first", self.first, "use 1 or more")
@@ -177,23 +183,23 @@ class Search:
     """A search over fields of the base experiment."""
 
     space: Mapping[str, Domain]
-    """Fields by their dotted names, as in an axis, and what they may be."""
+    """Domains of fields by their dotted names, as in an axis."""
     trials: int | None = None
-    """How many are drawn; those that are ended early, or fail, count. None: with sampler="grid" all there are."""
+    """Number of trials, pruned and failed ones included; None with sampler="grid": the whole grid."""
     sampler: Literal["tpe", "cmaes", "random", "grid"] = "tpe"
-    """What draws them: a tree-structured Parzen estimator, CMA-ES (numbers only, two or more), chance, or one after the other."""
+    """Sampler: tree-structured Parzen estimator, CMA-ES (two or more numbers only), random, or the whole grid in order."""
     pruner: Pruner | None = Median()
-    """What ends a trial early; None: nothing."""
+    """Rule that stops trials early; None for none."""
     objective: Literal["accuracy", "loss"] = "accuracy"
-    """What counts, on the validation images: the highest accuracy, or the lowest loss. The test images choose nothing."""
+    """Objective on the validation images: highest accuracy or lowest loss. Test images select nothing."""
     startup: int = 10
-    """Trials that tpe draws by chance before it learns from them."""
+    """Number of random trials before tpe uses their results."""
     seed: int = 0
-    """Of the draws: the n-th is a function of this, n, and what is known by then."""
+    """Seed of the sampler; draw n is a function of the seed, n and the results known by then."""
 
     def __post_init__(self) -> None:
         good = isinstance(self.space, Mapping) and bool(self.space)
-        require(good, "search.space", self.space, 'give fields and what they may be, such as {"stages.0.lr": LogUniform(1e-4, 1e-1)}')
+        require(good, "search.space", self.space, 'give fields and their domains, such as {"stages.0.lr": LogUniform(1e-4, 1e-1)}')
         for field, domain in self.space.items():
             kinds = ", ".join(kind.__name__ for kind in Domain.__subclasses__())
             require(isinstance(domain, Domain), f"search.space[{field!r}]", domain, f"use one of {kinds}")
@@ -205,47 +211,52 @@ class Search:
         if self.sampler == "grid":
             endless = [field for field, domain in self.space.items() if not domain.points]
             require(
-                not endless, "search.sampler", "grid", f"{', '.join(endless)} has endless values: use Categorical, Integer, Uniform(step=)"
+                not endless,
+                "search.sampler",
+                "grid",
+                f"{', '.join(endless)} has infinitely many values: use Categorical, Integer, Uniform(step=)",
             )
         if self.sampler == "cmaes":
             choices = [field for field, domain in self.space.items() if isinstance(domain, Categorical)]
-            require(not choices, "search.sampler", "cmaes", f"{', '.join(choices)} is no number: use tpe")
-            require(len(self.space) > 1, "search.sampler", "cmaes", "it needs two fields or more: use tpe")
+            require(not choices, "search.sampler", "cmaes", f"{', '.join(choices)} is not a number: use tpe")
+            require(len(self.space) > 1, "search.sampler", "cmaes", "it needs two or more fields: use tpe")
         given = self.trials is not None or self.sampler == "grid"
-        require(given and (self.trials is None or self.trials >= 1), "search.trials", self.trials, "give a number of 1 or more")
+        require(given and (self.trials is None or self.trials >= 1), "search.trials", self.trials, "use 1 or more")
 
     @property
     def count(self) -> int:
-        """Trials in all."""
+        """Number of trials in total."""
         whole = math.prod(len(domain.points) for domain in self.space.values()) if self.sampler == "grid" else None
         return min(x for x in (self.trials, whole) if x is not None)
 
     def better(self, value: float, other: float) -> bool:
-        """Whether one value of the objective beats another."""
+        """Return whether one value of the objective beats another."""
         return value > other if self.objective == "accuracy" else value < other
 
 
 def grid_values(search: Search, number: int) -> dict[str, Any]:
-    """The values of trial `number` of a grid; the last field changes fastest.
+    """Return the values of trial `number` of a grid; the last field changes fastest.
 
-    >>> grid_values(Search({"a": Integer(1, 2), "b": Categorical(("x", "y"))}, sampler="grid"), 1)
-    {'a': 1, 'b': 'y'}
+    Example:
+        >>> grid_values(Search({"a": Integer(1, 2), "b": Categorical(("x", "y"))}, sampler="grid"), 1)
+        {'a': 1, 'b': 'y'}
     """
-    chosen = next(itertools.islice(itertools.product(*(domain.points for domain in search.space.values())), number, None))
-    return dict(zip(search.space, chosen, strict=True))
+    points = itertools.product(*(domain.points for domain in search.space.values()))
+    return dict(zip(search.space, next(itertools.islice(points, number, None)), strict=True))
 
 
 def to_unit(domain: Domain, value: float) -> float:
-    """Where a number lies in its domain, 0…1, as the domain counts (by the logarithm or not)."""
+    """Map a number to its position in its domain, 0…1, on the domain's linear or logarithmic scale."""
     low, high, x = (np.log(v) if _by_log(domain) else float(v) for v in (*domain.ends, value))
     return float((x - low) / (high - low))
 
 
 def from_unit(domain: Domain, share: float) -> Any:
-    """The number that lies there, on the nearest value that the domain has.
+    """Map a position in a domain, 0…1, to the nearest value of the domain.
 
-    >>> from_unit(LogUniform(1e-4, 1e-2), 0.5), from_unit(Integer(1, 4), 0.9)
-    (0.001, 4)
+    Example:
+        >>> from_unit(LogUniform(1e-4, 1e-2), 0.5), from_unit(Integer(1, 4), 0.9)
+        (0.001, 4)
     """
     low, high = (math.log10(v) if _by_log(domain) else float(v) for v in domain.ends)
     x = low + min(max(share, 0.0), 1.0) * (high - low)
@@ -262,30 +273,31 @@ def _by_log(domain: Domain) -> bool:
 # ---- in words ----
 
 
-def text(value: Any) -> str:
-    """A field's value in a few words: "0.01", "(0.001, 0.01)", "Sgdr(cycles=2)" (only the fields that differ from their defaults)."""
+def value_text(value: object) -> str:
+    """Format a field's value: "0.01", "(0.001, 0.01)", "Sgdr(cycles=2)" (only the fields that differ from their defaults)."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        told = [f for f in dataclasses.fields(value) if getattr(value, f.name) != f.default]
-        return f"{type(value).__name__}({', '.join(f'{f.name}={text(getattr(value, f.name))}' for f in told)})"
+        changed = [f.name for f in dataclasses.fields(value) if getattr(value, f.name) != f.default]
+        return f"{type(value).__name__}({', '.join(f'{name}={value_text(getattr(value, name))}' for name in changed)})"
     if isinstance(value, (tuple, list)):
-        return f"({', '.join(map(text, value))})"
+        return f"({', '.join(map(value_text, value))})"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def shortest(field: str, fields: Sequence[str]) -> str:
-    """As much of a field's dotted name, from its end, as tells it from the others.
+def short_name(field: str, fields: Sequence[str]) -> str:
+    """Return the shortest end of a field's dotted name that is unique among `fields`.
 
-    >>> shortest("stages.0.lr", ["stages.0.lr", "stages.1.lr", "batch_size"])
-    '0.lr'
+    Example:
+        >>> short_name("stages.0.lr", ["stages.0.lr", "stages.1.lr", "batch_size"])
+        '0.lr'
     """
     words = field.split(".")
     ends = [".".join(words[-n:]) for n in range(1, len(words) + 1)]
-    alone = (end for end in ends if sum(other == end or other.endswith("." + end) for other in fields) == 1)
-    return next(alone, field)
+    unique = (end for end in ends if sum(other == end or other.endswith("." + end) for other in fields) == 1)
+    return next(unique, field)
 
 
-def described(search: Search) -> str:
-    """How it searches, in a line."""
+def describe_search(search: Search) -> str:
+    """Describe a search in one line."""
     best = "highest validation accuracy" if search.objective == "accuracy" else "lowest validation loss"
-    ends = f"ended early at cycle ends by {text(search.pruner)}" if search.pruner else "none ended early"
-    return f"{search.count} trials by {search.sampler} for the {best}, {ends}"
+    pruning = f"pruned at cycle ends by {value_text(search.pruner)}" if search.pruner else "none pruned"
+    return f"{search.count} trials by {search.sampler} for the {best}, {pruning}"

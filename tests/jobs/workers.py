@@ -25,8 +25,10 @@ SEARCHED = Sweep("searched", BASE, seeds=(0, 1), search=Search(SPACE, 6, "random
 
 if __name__ == "__main__":
     from sgdr_jax.core.console import Console
+    from sgdr_jax.sweeps.options import WorkerOptions
     from sgdr_jax.sweeps.runner import work
 
     folder, store, grace = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-    done = work(SEARCHED if "searched" in sys.argv else SWEEP, folder, pace=0, keep="all", store=store, grace=grace, ui=Console())
+    options = WorkerOptions(keep="all", pace=0, store=store, grace=grace)
+    done = work(SEARCHED if "searched" in sys.argv else SWEEP, folder, options, ui=Console())
     print("states", *(entry.state for entry in done), flush=True)

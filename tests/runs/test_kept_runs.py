@@ -25,7 +25,7 @@ from sgdr_jax.runs.folder import environment, read
 from sgdr_jax.runs.predictor import evaluate_split, open_trained
 from sgdr_jax.runs.run import run
 from sgdr_jax.sweeps.spec import expand
-from sgdr_jax.sweeps.trial_records import trials
+from sgdr_jax.sweeps.trial_records import read_trials
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SMALL = GOLDEN / "runs" / "small.py"
@@ -139,7 +139,7 @@ def answers(folder):
 def test_a_kept_sweep_is_finished_and_compared_to_the_same_answer(kept, capsys):
     before = answers(kept / "sweep")
     main(["sweep", str(SMALL), "--dir", "sweep", "--parallel.devices", "1"])
-    assert len(trials(kept / "sweep", "accuracy")) == 3
+    assert len(read_trials(kept / "sweep", "accuracy")) == 3
     main(["compare", "sweep"])
     assert [{k: getattr(v, "expected", v) for k, v in row.items()} for row in answers(kept / "sweep")] == before
     again = expand(load_sweep(SMALL))[3]

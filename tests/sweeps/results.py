@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from sgdr_jax.evaluation import metrics, predictions
-from sgdr_jax.sweeps.spec import Sweep, expand, keep, run_folder
+from sgdr_jax.sweeps import Sweep
+from sgdr_jax.sweeps.spec import expand
+from sgdr_jax.sweeps.sweep_record import run_folder, save_sweep
 
 PACKAGES = {"sgdr_jax": "0.1.0", "jax": "0.12.0.1", "flax": "0.12.12", "numpy": "2.5.5"}
 START = {
@@ -44,7 +46,7 @@ def fill(
 ) -> None:
     """Makes the folder of a sweep all of whose runs have finished, but for those with numbers in `skip`."""
     runs = expand(sweep)
-    keep(folder, sweep, runs)
+    save_sweep(folder, sweep, runs)
     world = np.random.default_rng(0)
     truth, easy = world.integers(0, 3, n), world.normal(size=n)
     for run in runs:

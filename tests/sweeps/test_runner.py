@@ -14,8 +14,10 @@ from sgdr_jax.runs.folder import open_run, read
 from sgdr_jax.runs.predictor import open_trained
 from sgdr_jax.schedules import Constant, Sgdr
 from sgdr_jax.sweeps import Sweep, arms, grid, runner
+from sgdr_jax.sweeps.options import WorkerOptions
 from sgdr_jax.sweeps.runner import work
-from sgdr_jax.sweeps.spec import expand, keep, run_folder
+from sgdr_jax.sweeps.spec import expand
+from sgdr_jax.sweeps.sweep_record import run_folder, save_sweep
 from sgdr_jax.train.context import RateLimiter
 
 from ..helpers import Tiny, compilations
@@ -87,7 +89,7 @@ def test_a_run_that_fails_stops_no_other_and_is_tried_again_only_when_asked(tmp_
     folders = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     assert [e.state for e in work(sweep, tmp_path)] == [e.state for e in done]
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == folders
-    again = work(sweep, tmp_path, retry=True)
+    again = work(sweep, tmp_path, WorkerOptions(retry=True))
     assert [e.state for e in again] == [e.state for e in done] and again[0].summary == done[0].summary
     with pytest.raises(InputError, match="--only is 4; the runs are 0…3"):
         work(sweep, tmp_path, only=[4])
@@ -106,13 +108,13 @@ def test_a_run_whose_folder_another_process_has_is_left_to_it(tmp_path, store):
     stage = dataclasses.replace(CACHED, schedule=Constant(1))
     sweep = Sweep("s", base(stage, augment=()), (grid({"stages.0.lr": (0.01, 0.02)}),))
     first = expand(sweep)[0]
-    keep(tmp_path, sweep, expand(sweep))
+    save_sweep(tmp_path, sweep, expand(sweep))
     book = open_run(run_folder(tmp_path, first.hash), to_json(first.experiment), config_hash(first.experiment))
-    how = {"store": str(tmp_path / store), "grace": 2.0} if store else {}
+    options = WorkerOptions(store=str(tmp_path / store), grace=2.0) if store else WorkerOptions()
     if store:  # it is waited for, and then found to be free
         timer = threading.Timer(8, book.close)
         timer.start()
-    done = work(sweep, tmp_path, **how)
+    done = work(sweep, tmp_path, options)
     assert [entry.state for entry in done] == ["finished" if store else "begun", "finished"] and not (tmp_path / "failed").exists()
     if store:
         timer.join()
@@ -133,7 +135,7 @@ def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(recipe, "run_stage", fragile)
-        work(sweep, tmp_path / "sweep", pace=0)
+        work(sweep, tmp_path / "sweep", WorkerOptions(pace=0))
     done = work(sweep, tmp_path / "sweep")
     assert [entry.state for entry in done] == ["finished"] * 4
     for run in expand(sweep):
@@ -146,7 +148,7 @@ def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch):
 def test_what_a_finished_run_keeps(tmp_path, keep, there):
     stage = dataclasses.replace(CACHED, schedule=Constant(1))
     sweep = Sweep("s", base(stage, augment=(), snapshots=Snapshots(last=1)), (grid({"stages.0.lr": (0.01, 1e30)}),), seeds=(0, 1))
-    done = work(sweep, tmp_path, keep=keep, pace=0)
+    done = work(sweep, tmp_path, WorkerOptions(keep=keep, pace=0))
     assert [entry.state for entry in done] == ["finished", "finished", "failed", "failed"]
     for entry in done[:2]:
         own = run_folder(tmp_path, entry.run.hash)
@@ -168,5 +170,5 @@ def test_checkpoints_keep_their_distance(tmp_path):
         seen.append(due())
     assert seen == [False, False, True, False, False, True, False, False, True]
     sweep = Sweep("s", base(dataclasses.replace(CACHED, schedule=Constant(1)), augment=()), (), seeds=(0, 1))
-    work(sweep, tmp_path, keep="all")  # done in less than a minute
+    work(sweep, tmp_path, WorkerOptions(keep="all"))  # done in less than a minute
     assert not list(tmp_path.glob("runs/*/checkpoints")) and len(list(tmp_path.glob("runs/*/final"))) == 2

@@ -18,13 +18,15 @@ from sgdr_jax.runs.folder import read as read_run
 from sgdr_jax.schedules import Sgdr
 from sgdr_jax.sweeps import Categorical, Halving, Integer, LogUniform, Median, Search, Sweep, Uniform
 from sgdr_jax.sweeps import runner as working
-from sgdr_jax.sweeps.analysis.compare import compare
+from sgdr_jax.sweeps.analysis.compare import compare_arms
+from sgdr_jax.sweeps.options import WorkerOptions
 from sgdr_jax.sweeps.optuna_study import Study
-from sgdr_jax.sweeps.run_status import keep_failure
+from sgdr_jax.sweeps.run_status import save_failure
 from sgdr_jax.sweeps.search_space import Domain, from_unit, grid_values, to_unit
-from sgdr_jax.sweeps.shared_queue import SharedQueue, opened
-from sgdr_jax.sweeps.spec import expand, keep, read, run_folder
-from sgdr_jax.sweeps.trial_records import best, chosen, chosen_rows, trials
+from sgdr_jax.sweeps.shared_queue import SharedQueue, open_queue
+from sgdr_jax.sweeps.spec import expand
+from sgdr_jax.sweeps.sweep_record import read_sweep, run_folder, save_sweep
+from sgdr_jax.sweeps.trial_records import best_trial, read_confirmation_runs, read_trials, save_confirmation_runs
 
 from ..helpers import experiment, seeded
 from ..jobs.workers import SEARCHED
@@ -40,9 +42,14 @@ def sweep(search, seeds=(0,)) -> Sweep:
 
 def doors(folder, made: Sweep, count=1, kind="store.journal", **how) -> list[tuple[SharedQueue, Study]]:
     """Workers' doors to a search."""
-    keep(folder, made, expand(made))
-    stores = [opened(str(folder / kind), folder, made.name, expand(made), **how) for _ in range(count)]
+    save_sweep(folder, made, expand(made))
+    stores = [open_queue(str(folder / kind), folder, made.name, expand(made), **how) for _ in range(count)]
     return [(store, Study(store, made, folder)) for store in stores]
+
+
+def draw(study, most) -> list:
+    """Up to `most` trials."""
+    return [run for _ in range(most) if (run := study.take())]
 
 
 def quality(run) -> float:
@@ -73,16 +80,16 @@ def done(folder, run, accuracy: float) -> None:
         (lambda: Categorical((0.1, 0.1)), "give each value once"),
         (lambda: Search({}, 3), "search.space is {}; give fields"),
         (lambda: Search({"batch_size": (1, 2)}, 3), r"search.space\['batch_size'\] is \(1, 2\); use one of LogUniform, Uniform"),
-        (lambda: Search(RATES), "search.trials is None; give a number"),
+        (lambda: Search(RATES), "search.trials is None; use 1 or more"),
         (lambda: Search(RATES, 3, "tpes"), "search.sampler is 'tpes'; use one of tpe"),
-        (lambda: Search(RATES, 3, "grid"), "stages.head.lr, optimizer.momentum has endless values"),
-        (lambda: Search({"batch_size": Integer(1, 4)}, 3, "cmaes"), "it needs two fields or more"),
-        (lambda: Search(RATES | {"batch_size": Categorical((1, 2))}, 3, "cmaes"), "batch_size is no number: use tpe"),
+        (lambda: Search(RATES, 3, "grid"), "stages.head.lr, optimizer.momentum has infinitely many values"),
+        (lambda: Search({"batch_size": Integer(1, 4)}, 3, "cmaes"), "it needs two or more fields"),
+        (lambda: Search(RATES | {"batch_size": Categorical((1, 2))}, 3, "cmaes"), "batch_size is not a number: use tpe"),
         (lambda: Search(RATES, 3, pruner="median"), r"search.pruner is 'median'; use Median\(\)"),
         (lambda: expand(sweep(Search({"stages.heat.lr": Uniform(0, 1)}, 3))), r"search.space: .*there is no heat: there are 0 \(head\)"),
         (lambda: expand(sweep(Search({"batchsize": Integer(1, 3)}, 3))), "search.space: .*did you mean batch_size"),
         (lambda: expand(sweep(Search({"batch_size": Integer(0, 3)}, 3))), "search.space: batch_size is 0; use 1 or more"),
-        (lambda: expand(sweep(Search({"seed": Integer(0, 3)}, 3))), "search.space is 'seed'; give the seeds as Sweep.seeds"),
+        (lambda: expand(sweep(Search({"seed": Integer(0, 3)}, 3))), "search.space is 'seed'; set the seeds with Sweep.seeds"),
     ],
 )  # fmt: skip
 def test_what_is_refused(make, message):
@@ -123,12 +130,12 @@ def drawn(folder, search, seeds=(0,), workers=1) -> list[float]:
     made = sweep(search, seeds)
     found: list[float] = []
     members = [study for _, study in doors(folder, made, workers)]
-    while portion := [(study, run) for study in members for run in study.take(1)]:
+    while portion := [(study, run) for study in members for run in draw(study, 1)]:
         for study, run in portion:
             found.append(quality(run))
             done(folder, run, found[-1])
             study.finish(run, found[-1])
-    assert not any(study.left() for study in members)
+    assert not any(study.wait() for study in members)
     return found
 
 
@@ -137,10 +144,10 @@ def test_samplers_learn_draw_within_the_space_and_repeat_themselves(tmp_path, sa
     search = Search(RATES, 40, sampler, pruner=None)
     found = drawn(tmp_path / "a", search)
     assert len(found) == 40 and found[:14] == drawn(tmp_path / "b", Search(RATES, 14, sampler))
-    rows = trials(tmp_path / "a", "accuracy")
+    rows = read_trials(tmp_path / "a", "accuracy")
     assert [t.number for t in rows] == list(range(40)) and all(1e-4 <= t.values["stages.head.lr"] <= 1 for t in rows)
     assert all(t.state == "finished" for t in rows) and list(rows[0].shown) == ["lr", "momentum"]
-    top = best(search, rows)
+    top = best_trial(search, rows)
     assert top and top.value == max(found)
     # By chance the mean is 1 - 0.1·4/3 - 0.076 = 0.79.
     assert (np.mean(found[20:]) > 0.84) == (sampler != "random") and max(found) > 0.98, found
@@ -152,7 +159,7 @@ def test_workers_share_the_draws_without_drawing_one_twice(tmp_path, kind):
     made = sweep(search)
     members = [study for _, study in doors(tmp_path, made, 3, kind)]
     seen = []
-    while portion := [(study, run) for study in members for run in study.take(2)]:
+    while portion := [(study, run) for study in members for run in draw(study, 2)]:
         for study, run in portion:
             seen.append((run.experiment.batch_size, run.experiment.epoch_steps))
             study.finish(run, 0.5)
@@ -161,41 +168,41 @@ def test_workers_share_the_draws_without_drawing_one_twice(tmp_path, kind):
 
 def test_a_trial_whose_worker_dies_is_taken_over_with_the_same_values(tmp_path, caplog):
     (_, gone), (store, heir) = doors(tmp_path, sweep(Search(RATES, 3)), 2, grace=0.4)
-    (run,) = gone.take(1)
+    (run,) = draw(gone, 1)
     with store.alive(), heir:
-        (other,) = heir.take(1)
+        (other,) = draw(heir, 1)
         assert other.hash != run.hash
         heir.finish(other, 0.1)
         time.sleep(0.1)
         with caplog.at_level(logging.WARNING, "sgdr_jax.sweeps.optuna_study"):
             seen = []
-            while heir.left():
-                for each in heir.take(3):
+            while heir.wait():
+                for each in draw(heir, 3):
                     seen.append(each)
                     heir.finish(each, 0.2)
         assert run.hash in [each.hash for each in seen] and len(seen) == 2 and "has gone" in caplog.text
     gone.finish(run, 0.9)  # it was only stuck: too late, and no harm
-    assert [t.hash for t in trials(tmp_path, "accuracy")] == [run.hash, other.hash, next(e.hash for e in seen if e.hash != run.hash)]
+    assert [t.hash for t in read_trials(tmp_path, "accuracy")] == [run.hash, other.hash, next(e.hash for e in seen if e.hash != run.hash)]
 
 
 def test_an_interrupted_worker_gives_back_and_failed_trials_count_once(tmp_path):
     made = sweep(Search(RATES, 4, pruner=None))
     ((_, study),) = doors(tmp_path, made)
     with pytest.raises(KeyboardInterrupt), study:
-        held = study.take(2)
+        held = draw(study, 2)
         raise KeyboardInterrupt
     ((_, study),) = doors(tmp_path, made)
-    again = study.take(4)
+    again = draw(study, 4)
     assert [r.hash for r in again[:2]] == [r.hash for r in held] and len(again) == 4
     study.give_back(again[0])
     study.fail(again[1], "no disk")
     study.fail(again[2], "the loss is nan", diverged=True)
     study.finish(again[3], 0.5)
-    assert [r.hash for r in study.take(4)] == [again[0].hash]
+    assert [r.hash for r in draw(study, 4)] == [again[0].hash]
     study.finish(again[0], 0.5)
-    assert not study.take(1) and not study.left()
-    kept = Study(opened(str(tmp_path / "store.journal"), tmp_path, made.name, expand(made)), made, tmp_path, retry=True)
-    assert [r.hash for r in kept.take(4)] == [again[1].hash]
+    assert not draw(study, 1) and not study.wait()
+    kept = Study(open_queue(str(tmp_path / "store.journal"), tmp_path, made.name, expand(made)), made, tmp_path, retry=True)
+    assert [r.hash for r in draw(kept, 4)] == [again[1].hash]
 
 
 # ---- ending early, choosing ----
@@ -206,12 +213,12 @@ def test_what_is_below_the_median_ends_at_a_cycles_end_but_not_at_the_last(tmp_p
     made = sweep(Search(RATES, 9, "random", Median(startup=3, warmup=1), objective))
     ((_, study),) = doors(tmp_path, made)
     for level in (0.1, 0.2, 0.3):
-        (run,) = study.take(1)
+        (run,) = draw(study, 1)
         for end in (1, 2, 3):
             study.report(run, end, sign * level, last=end == 3)
         done(tmp_path, run, level)
         study.finish(run, sign * level)
-    good, bad, late = study.take(3)
+    good, bad, late = draw(study, 3)
     for run, level in ((good, 0.25), (bad, 0.15), (late, 0.15)):
         study.report(run, 1, sign * level)
     study.report(good, 2, sign * 0.25)
@@ -219,7 +226,7 @@ def test_what_is_below_the_median_ends_at_a_cycles_end_but_not_at_the_last(tmp_p
     with pytest.raises(Pruned, match=f"{objective} -?0.1500 at cycle end 2"):
         study.report(bad, 2, sign * 0.15)
     study.prune(bad)
-    rows = {t.hash: t for t in trials(tmp_path, objective)}
+    rows = {t.hash: t for t in read_trials(tmp_path, objective)}
     assert rows[bad.hash].state == "pruned" and rows[bad.hash].cycle_ends == 2 and rows[bad.hash].value == sign * 0.15
     assert len(rows) == 6 and sum(t.state == "finished" for t in rows.values()) == 3
 
@@ -227,7 +234,7 @@ def test_what_is_below_the_median_ends_at_a_cycles_end_but_not_at_the_last(tmp_p
 def test_successive_halving_lets_one_in_so_many_go_on(tmp_path):
     ((_, study),) = doors(tmp_path, sweep(Search(RATES, 30, "random", Halving(first=1, factor=3))))
     on = 0
-    for run in study.take(30):
+    for run in draw(study, 30):
         try:
             study.report(run, 1, float(np.random.default_rng([7, run.number]).random()))
             on += 1
@@ -239,24 +246,24 @@ def test_successive_halving_lets_one_in_so_many_go_on(tmp_path):
 def test_the_best_trial_gets_the_seeds_that_did_not_choose_it(tmp_path):
     made = sweep(Search(RATES, 4, "random"), seeds=(3, 5, 8))
     ((_, study),) = doors(tmp_path, made)
-    runs = study.take(4)
-    assert chosen(made, tmp_path) == () and all(run.seed == 3 for run in runs)
+    runs = draw(study, 4)
+    assert save_confirmation_runs(made, tmp_path) == () and all(run.seed == 3 for run in runs)
     for run in runs[:3]:
         done(tmp_path, run, quality(run))
         study.finish(run, quality(run))
-    keep_failure(tmp_path, runs[3], InputError("no luck"))
+    save_failure(tmp_path, runs[3], InputError("no luck"))
     top = max(runs[:3], key=quality)
-    made_arm = chosen(made, tmp_path)
+    made_arm = save_confirmation_runs(made, tmp_path)
     assert [(r.arm, r.seed, r.values) for r in made_arm] == [("best trial", seed, top.values) for seed in (5, 8)]
-    assert [r.number for r in made_arm] == [3, 4] and [r["hash"] for r in chosen_rows(tmp_path)] == [r.hash for r in made_arm]
-    assert chosen(sweep(made.search), tmp_path) == ()
+    assert [r.number for r in made_arm] == [3, 4] and [r["hash"] for r in read_confirmation_runs(tmp_path)] == [r.hash for r in made_arm]
+    assert save_confirmation_runs(sweep(made.search), tmp_path) == ()
 
 
 def test_another_search_is_refused_and_more_trials_are_not(tmp_path):
     made = sweep(Search(RATES, 4), seeds=(0, 1))
-    keep(tmp_path, made, expand(made))
+    save_sweep(tmp_path, made, expand(made))
     before = (tmp_path / "sweep.json").read_bytes()
-    assert read(tmp_path)["search"]["space"]["stages.head.lr"]["low"] == 1e-4
+    assert read_sweep(tmp_path)["search"]["space"]["stages.head.lr"]["low"] == 1e-4
     for other, message in (
         (sweep(Search(RATES | {"batch_size": Integer(1, 3)}, 4), (0, 1)), "has a search with another space; use another --dir"),
         (sweep(Search(RATES, 4, objective="loss"), (0, 1)), "another objective"),
@@ -264,10 +271,10 @@ def test_another_search_is_refused_and_more_trials_are_not(tmp_path):
         (sweep(Search(RATES, 4), (1, 0)), "has trials with seed 0, now the first is 1; keep it first"),
     ):
         with pytest.raises(InputError, match=message):
-            keep(tmp_path, other, expand(other))
+            save_sweep(tmp_path, other, expand(other))
     assert (tmp_path / "sweep.json").read_bytes() == before
     more = sweep(Search(RATES, 40, pruner=None), (0, 1, 2))
-    assert keep(tmp_path, more, expand(more)) == 1
+    assert save_sweep(tmp_path, more, expand(more)) == 1
 
 
 # ---- run for real ----
@@ -283,7 +290,7 @@ def test_a_search_runs_its_trials_ends_some_and_compares_the_best_with_the_base(
         ("base", 1, "finished"),
         ("best trial", 1, "finished"),
     ]
-    found = trials(tmp_path / "a", "accuracy")
+    found = read_trials(tmp_path / "a", "accuracy")
     states = [t.state for t in found]
     assert len(found) == 10 and set(states) == {"finished", "pruned", "failed"}, states
     assert all("training loss is" in t.error for t in found if t.state == "failed")
@@ -292,17 +299,17 @@ def test_a_search_runs_its_trials_ends_some_and_compares_the_best_with_the_base(
         if trial.state == "pruned":
             assert len(ends) == trial.cycle_ends < 5 and ends[-1]["accuracy"] == trial.value
             assert not (run_folder(tmp_path / "a", trial.hash) / "checkpoints").exists()
-    top = best(made.search, found)
+    top = best_trial(made.search, found)
     assert top and {name: to_json(value) for name, value in done[2].run.values} == top.values
-    answer = compare(tmp_path / "a")
+    answer = compare_arms(tmp_path / "a")
     assert [(arm.name, len(arm.runs)) for arm in answer.arms] == [("base", 2), ("best trial", 1)] and len(answer.trials) == 10
     paired = answer.arms[1].paired
     assert paired and paired.seeds == (1,)
     again = working.work(made, tmp_path / "a")
-    assert [e.summary for e in again] == [e.summary for e in done] and trials(tmp_path / "a", "accuracy") == found
+    assert [e.summary for e in again] == [e.summary for e in done] and read_trials(tmp_path / "a", "accuracy") == found
     more = dataclasses.replace(made, search=dataclasses.replace(made.search, trials=11))
     working.work(more, tmp_path / "a")
-    assert trials(tmp_path / "a", "accuracy")[:10] == found and len(trials(tmp_path / "a", "accuracy")) == 11
+    assert read_trials(tmp_path / "a", "accuracy")[:10] == found and len(read_trials(tmp_path / "a", "accuracy")) == 11
 
 
 def test_a_search_that_is_interrupted_goes_on_with_the_same_draws_and_the_same_numbers(tmp_path, monkeypatch):
@@ -314,14 +321,14 @@ def test_a_search_that_is_interrupted_goes_on_with_the_same_draws_and_the_same_n
         if len(ends) == 7:
             raise KeyboardInterrupt
 
-    working.work(SEARCHED, tmp_path / "whole", pace=0)
+    working.work(SEARCHED, tmp_path / "whole", WorkerOptions(pace=0))
     monkeypatch.setattr(Study, "report", report)
     with pytest.raises(KeyboardInterrupt):
-        working.work(SEARCHED, tmp_path / "cut", pace=0)
-    assert len(trials(tmp_path / "cut", "accuracy")) == 2
+        working.work(SEARCHED, tmp_path / "cut", WorkerOptions(pace=0))
+    assert len(read_trials(tmp_path / "cut", "accuracy")) == 2
     monkeypatch.setattr(Study, "report", real)
-    working.work(SEARCHED, tmp_path / "cut", pace=0)
-    whole, cut = (trials(tmp_path / name, "accuracy") for name in ("whole", "cut"))
+    working.work(SEARCHED, tmp_path / "cut", WorkerOptions(pace=0))
+    whole, cut = (read_trials(tmp_path / name, "accuracy") for name in ("whole", "cut"))
     assert [t._replace(seconds=None) for t in whole] == [t._replace(seconds=None) for t in cut]
 
 
@@ -334,7 +341,7 @@ def test_one_of_two_workers_is_killed_within_a_trial(tmp_path):
     for member, log in zip(members, logs, strict=True):
         assert member.wait(400) == (-9 if member.pid == victim else 0), log.read_text()
     working.work(SEARCHED, tmp_path / "alone")
-    ours, alone = (trials(tmp_path / name, "loss") for name in ("sweep", "alone"))
+    ours, alone = (read_trials(tmp_path / name, "loss") for name in ("sweep", "alone"))
     assert [t.hash for t in ours] == [t.hash for t in alone] and all(t.ended for t in ours)
     numbers = {t.hash: t.value for t in alone if t.state == "finished"}
     both = [t for t in ours if t.state == "finished" and t.hash in numbers]
@@ -350,7 +357,7 @@ def test_the_command_explains_the_space_and_writes_nothing(tmp_path, capsys, mon
     file.write_text("from tests.jobs.workers import SEARCHED as sweep\n")
     main(["sweep", str(file), "--dir", str(tmp_path / "sweep"), "--dry-run"])
     said = " ".join(capsys.readouterr().out.split())
-    assert "6 trials by random for the highest validation accuracy, ended early at cycle ends by Median(startup=2)" in said
+    assert "6 trials by random for the highest validation accuracy, pruned at cycle ends by Median(startup=2)" in said
     assert "stages.all.lr" in said and "LogUniform(low=0.0001, high=0.1)" in said
     assert "Categorical(values=(Sgd(momentum=0.8), Sgd(momentum=0.95)))" in said
     assert "the best trial is then run with 1 other seeds" in said and not (tmp_path / "sweep").exists()

@@ -17,9 +17,10 @@ from sgdr_jax.cli.main import main
 from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.errors import without_password
 from sgdr_jax.runs.folder import read
-from sgdr_jax.sweeps import local_workers
-from sgdr_jax.sweeps.shared_queue import SharedQueue, address, opened
-from sgdr_jax.sweeps.spec import expand, keep, run_folder
+from sgdr_jax.sweeps.local_workers import run_workers
+from sgdr_jax.sweeps.shared_queue import SharedQueue, address, open_queue
+from sgdr_jax.sweeps.spec import expand
+from sgdr_jax.sweeps.sweep_record import run_folder, save_sweep
 
 from ..jobs.workers import SWEEP
 
@@ -30,23 +31,36 @@ KINDS = ("store.db", "store.journal")
 
 def join(folder, kind="store.db", **how) -> SharedQueue:
     """A worker's door; a store for each call, as another process would have."""
-    keep(folder, SWEEP, RUNS)
-    return opened(str(folder / kind), folder, SWEEP.name, RUNS, **how)
+    save_sweep(folder, SWEEP, RUNS)
+    return open_queue(str(folder / kind), folder, SWEEP.name, RUNS, **how)
+
+
+def take(queue, runs, most) -> list:
+    """Up to `most` runs that are free."""
+    return [run for _ in range(most) if (run := queue.take(runs))]
+
+
+def leave_results(folder, run) -> None:
+    """What a finished run leaves."""
+    own = run_folder(folder, run.hash)
+    own.mkdir(parents=True)
+    (own / "summary.json").write_text('{"seconds": 1.0}')
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_run_is_taken_by_one_worker(tmp_path, kind):
     first, second = join(tmp_path, kind), join(tmp_path, kind)
-    assert [r.number for r in first.take(RUNS, 2)] == [0, 1] and [r.number for r in second.take(RUNS, 3)] == [2, 3, 4]
-    assert [r.number for r in first.take(RUNS[4:], 9)] == [5] and second.take(RUNS, 9) == []
+    assert [r.number for r in take(first, RUNS, 2)] == [0, 1] and [r.number for r in take(second, RUNS, 3)] == [2, 3, 4]
+    assert [r.number for r in take(first, RUNS[4:], 9)] == [5] and take(second, RUNS, 9) == []
     for store, numbers in ((first, (0, 1, 5)), (second, (2, 3))):
         for number in numbers:
+            leave_results(tmp_path, RUNS[number])
             store.finish(RUNS[number], 0.5)
     second.fail(RUNS[4], "too hot")
-    assert not first.left(RUNS) and not second.left(RUNS)
-    assert join(tmp_path, kind).take(RUNS, 9) == []
+    assert not first.wait(RUNS) and not second.wait(RUNS)
+    assert take(join(tmp_path, kind), RUNS, 9) == []
     again = join(tmp_path, kind, retry=True)
-    assert [r.number for r in again.take(RUNS, 9)] == [4]
+    assert [r.number for r in take(again, RUNS, 9)] == [4]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -55,8 +69,8 @@ def test_many_workers_at_once_take_each_run_once(tmp_path, kind):
 
     def worker(store):
         barrier.wait()
-        while found := store.take(RUNS, 1):
-            taken.extend(run.number for run in found)
+        while run := store.take(RUNS):
+            taken.append(run.number)
 
     threads = [threading.Thread(target=worker, args=(store,)) for store in doors]
     for thread in threads:
@@ -69,19 +83,19 @@ def test_many_workers_at_once_take_each_run_once(tmp_path, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_runs_of_a_worker_that_has_gone_are_taken_over_and_those_of_a_living_one_are_not(tmp_path, kind):
     gone, living, heir = (join(tmp_path, kind, grace=4) for _ in range(3))  # long enough for a busy machine
-    gone.take(RUNS, 2)
+    take(gone, RUNS, 2)
     with living.alive():
-        living.take(RUNS, 2)
-        assert heir.left(RUNS) and [r.number for r in heir.take(RUNS, 9)] == [4, 5]
+        take(living, RUNS, 2)
+        assert heir.wait(RUNS) and [r.number for r in take(heir, RUNS, 9)] == [4, 5]
         began = time.monotonic()
-        assert heir.left(RUNS) and time.monotonic() - began > 3.5
-        assert [r.number for r in heir.take(RUNS, 9)] == [0, 1] and living.take(RUNS, 9) == []
+        assert heir.wait(RUNS) and time.monotonic() - began > 3.5
+        assert [r.number for r in take(heir, RUNS, 9)] == [0, 1] and take(living, RUNS, 9) == []
         gone.finish(RUNS[0], 0.5)  # it was only stuck: too late, and no harm
         for number in (0, 1, 4, 5):
             heir.finish(RUNS[number], 0.5)
         waits = threading.Timer(1.5, lambda: [living.finish(RUNS[n], 0.5) for n in (2, 3)])
         waits.start()
-        assert not heir.left(RUNS)  # waits for the living worker's, and does not take them
+        assert not heir.wait(RUNS)  # waits for the living worker's, and does not take them
         waits.join()
 
 
@@ -92,37 +106,50 @@ def test_a_worker_whose_process_ended_beside_others_has_gone_at_once(tmp_path):
     node, mine, place, own = first.worker.split()
     assert int(mine) == os.getpid()
     dead, elsewhere = f"{node} {ended.pid} {place} {own}", f"{node} {ended.pid} 0000 {own}"
-    assert second.gone({first.worker, dead, elsewhere, "an older one"}) == {dead}
+    assert second.dead({first.worker, dead, elsewhere, "an older one"}) == {dead}
     first.worker = dead
-    first.take(RUNS, 6)
-    assert second.left(RUNS) and len(second.take(RUNS, 9)) == 6
+    take(first, RUNS, 6)
+    assert second.wait(RUNS) and len(take(second, RUNS, 9)) == 6
 
 
 def test_what_a_worker_holds_when_it_ends_is_free_again_at_once(tmp_path):
     first, second = join(tmp_path), join(tmp_path)
     with pytest.raises(KeyboardInterrupt), first.alive():
-        first.take(RUNS, 6)
+        take(first, RUNS, 6)
         first.give_back(RUNS[5])
         raise KeyboardInterrupt
-    assert second.left(RUNS) and len(second.take(RUNS, 9)) == 6
+    assert second.wait(RUNS) and len(take(second, RUNS, 9)) == 6
 
 
 def test_a_retried_run_whose_worker_dies_is_taken_over_too(tmp_path):
     first = join(tmp_path)
-    first.take(RUNS, 6)
+    take(first, RUNS, 6)
     first.fail(RUNS[0], "no luck")
     second = join(tmp_path, retry=True, grace=0.2)
-    assert [r.number for r in second.take(RUNS, 1)] == [0]
+    assert [r.number for r in take(second, RUNS, 1)] == [0]
     third = join(tmp_path, grace=0.2)
-    assert third.take(RUNS, 9) == [] and third.left(RUNS) and RUNS[0] in third.take(RUNS, 9)
+    assert take(third, RUNS, 9) == [] and third.wait(RUNS) and RUNS[0] in take(third, RUNS, 9)
 
 
 def test_a_worker_waits_for_none_but_its_own_runs(tmp_path):
     first, second = join(tmp_path), join(tmp_path)
-    first.take(RUNS, 3)
-    for run in second.take(RUNS[3:], 3):
+    take(first, RUNS, 3)
+    for run in take(second, RUNS[3:], 3):
         second.finish(run, 0.5)
-    assert not second.left(RUNS[3:])
+    assert not second.wait(RUNS[3:])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_finished_run_whose_results_are_deleted_is_executed_again(tmp_path, kind):
+    first = join(tmp_path, kind)
+    for run in take(first, RUNS, 6):
+        leave_results(tmp_path, run)
+        first.finish(run, 0.5)
+    (run_folder(tmp_path, RUNS[2].hash) / "summary.json").unlink()
+    second, third = join(tmp_path, kind), join(tmp_path, kind)
+    assert take(second, RUNS, 9) == [RUNS[2]] and take(third, RUNS, 9) == []
+    second.finish(RUNS[2], 0.5)
+    assert not second.wait(RUNS) and not third.wait(RUNS)
 
 
 def test_addresses():
@@ -135,7 +162,7 @@ def test_bad_stores_are_refused_in_one_line(tmp_path):
     (tmp_path / "b").mkdir()
     join(tmp_path / "a")
     store = str(tmp_path / "a" / "store.db")
-    keep(tmp_path / "b", SWEEP, RUNS)
+    save_sweep(tmp_path / "b", SWEEP, RUNS)
     before = (tmp_path / "a" / "store.db").read_bytes()
     for where, message in (
         (store, f"--store {store} holds sweep shared of the folder {tmp_path / 'a'}; use another --store"),
@@ -145,7 +172,7 @@ def test_bad_stores_are_refused_in_one_line(tmp_path):
     ):
         (tmp_path / "text.db").write_text("no database at all, but a text of some length" * 30)
         with pytest.raises(InputError, match=message.replace("(", r"\(")) as caught:
-            opened(where, tmp_path / "b", SWEEP.name, RUNS)
+            open_queue(where, tmp_path / "b", SWEEP.name, RUNS)
         assert "\n" not in str(caught.value)
     assert (tmp_path / "a" / "store.db").read_bytes() == before
     with pytest.raises(InputError, match="--grace is 0"):
@@ -211,7 +238,7 @@ def one_killed(tmp_path: Path, store: str) -> None:
         assert ours.summary["test"]["accuracy"] == theirs.summary["test"]["accuracy"]
         starts = json.loads((ours.path / "environment.json").read_text())["starts"]
         assert len(starts) == 1 + (ours.path == killed)
-    with opened(store, folder, SWEEP.name, RUNS).alive() as look:
+    with open_queue(store, folder, SWEEP.name, RUNS).alive() as look:
         tries = {key: [trial.state.name for trial in trials] for key, trials in look._tries().items()}
     assert tries == {r.hash: ["FAIL"] if r.number > 3 else ["FAIL"] * (killed.name == r.hash) + ["COMPLETE"] for r in RUNS}
 
@@ -234,13 +261,8 @@ class Told(NullConsole):
 
 def test_workers_that_are_refused_are_told_of(tmp_path):
     ui = Told()
-    assert local_workers.run(2, ["models", "--nosuch", "1"], tmp_path / "logs", lambda: 0, 3, ui) == 2
-    assert sum("has ended with 2: error: " in line and "--nosuch" in line for line in ui.lines) == 2
-    assert local_workers.without(["--store=a", "x", "--store", "b", "--retry", "--pace", "1"], ["--store"], ["--retry"]) == [
-        "x",
-        "--pace",
-        "1",
-    ]
+    assert run_workers(2, ["models", "--nosuch", "1"], tmp_path / "logs", lambda: 0, 3, ui) == 2
+    assert sum("has ended with code 2: error: " in line and "--nosuch" in line for line in ui.lines) == 2
 
 
 def test_the_command_refuses_before_any_worker_starts(tmp_path, monkeypatch, capsys):
@@ -276,6 +298,6 @@ def test_the_command_with_two_workers(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["sweep", str(file), "--dir", str(folder), "--workers", "2"])
     said = capsys.readouterr().out
-    assert ended.value.code == 1 and "2 workers; what they print" in said and said.count("finished") == 4 and said.count("failed") >= 2
+    assert ended.value.code == 1 and "2 workers; output" in said and said.count("finished") == 4 and said.count("failed") >= 2
     starts = [json.loads(path.read_text())["starts"] for path in folder.glob("runs/*/environment.json")]
     assert len(starts) == 6 and all(len(found) == 1 for found in starts)

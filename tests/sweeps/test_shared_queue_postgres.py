@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from sgdr_jax import InputError
-from sgdr_jax.sweeps.shared_queue import opened
-from sgdr_jax.sweeps.spec import keep
+from sgdr_jax.sweeps.shared_queue import open_queue
+from sgdr_jax.sweeps.sweep_record import save_sweep
 
 from . import postgres
 from .test_shared_queue import RUNS, SWEEP, one_killed
@@ -21,16 +21,16 @@ def url():
 
 
 def test_many_workers_at_once_take_each_run_once(tmp_path, url):
-    keep(tmp_path, SWEEP, RUNS)
+    save_sweep(tmp_path, SWEEP, RUNS)
     taken, errors, barrier = [], [], threading.Barrier(6)
 
     def worker():
         try:
-            with opened(url, tmp_path, "at once", RUNS).alive() as store:
+            with open_queue(url, tmp_path, "at once", RUNS).alive() as store:
                 barrier.wait()
-                while found := store.take(RUNS, 1):
-                    taken.extend(run.number for run in found)
-                    store.finish(found[0], 0.5)
+                while run := store.take(RUNS):
+                    taken.append(run.number)
+                    store.finish(run, 0.5)
         except Exception as error:
             errors.append(error)
             barrier.abort()
@@ -44,11 +44,11 @@ def test_many_workers_at_once_take_each_run_once(tmp_path, url):
 
 
 def test_a_wrong_password_is_one_line_without_it(tmp_path, url):
-    keep(tmp_path, SWEEP, RUNS)
+    save_sweep(tmp_path, SWEEP, RUNS)
     with pytest.raises(
         InputError, match=r"--store postgresql://tester:\*\*\*@127.0.0.1:.* cannot be used: .*authentication failed"
     ) as caught:
-        opened(url.replace(postgres.PASSWORD, "another"), tmp_path, "refused", RUNS)
+        open_queue(url.replace(postgres.PASSWORD, "another"), tmp_path, "refused", RUNS)
     assert "\n" not in str(caught.value) and "another" not in str(caught.value)
 
 

@@ -14,7 +14,8 @@ from sgdr_jax.cli.experiment_file import load_sweep
 from sgdr_jax.core.serialization import config_hash, from_json
 from sgdr_jax.schedules import Constant, Sgdr
 from sgdr_jax.sweeps import Sweep, arms, chain, grid, zipped
-from sgdr_jax.sweeps.spec import baseline, changed, expand, keep, read
+from sgdr_jax.sweeps.spec import baseline_name, expand, with_values
+from sgdr_jax.sweeps.sweep_record import read_sweep, save_sweep
 
 from ..helpers import experiment, seeded
 
@@ -65,11 +66,13 @@ def test_zipped_fields_change_together():
 def test_names_take_as_much_of_a_field_as_tells_it_apart():
     runs = expand(sweep(grid({"stages.0.lr": (1e-3,), "stages.1.lr": (2e-3,), "stages.1.schedule": (Sgdr(2, cycle_mult=3), Constant(1))})))
     assert [r.arm for r in runs] == [f"0.lr=0.001, 1.lr=0.002, schedule={s}" for s in ("Sgdr(cycles=2, cycle_mult=3)", "Constant()")]
-    assert expand(sweep())[0].arm == "base" == baseline(sweep())
+    assert expand(sweep())[0].arm == "base" == baseline_name(sweep())
 
 
 def test_fields_by_position_name_and_star():
-    made = changed(BASE, (("stages.all.schedule.cycle_mult", 3), ("optimizer.momentum", 0.8), ("augment.0.p", 0.25), ("model.hidden", 4)))
+    made = with_values(
+        BASE, (("stages.all.schedule.cycle_mult", 3), ("optimizer.momentum", 0.8), ("augment.0.p", 0.25), ("model.hidden", 4))
+    )
     assert made.stages[1].schedule == Sgdr(3, cycle_mult=3) and made.augment == (Flip(p=0.25),) and made.model.hidden == 4
     assert made.optimizer == Sgd(0.8) and made.stages[0] == BASE.stages[0]
 
@@ -85,10 +88,10 @@ def test_fields_by_position_name_and_star():
         (lambda: grid({"batch_size": ("x",)}), "batch_size is 'x'"),
         (lambda: grid({"stages.0.schedule": (3,)}), "schedule is 3; use one, such as Sgdr"),
         (lambda: grid({"batch_size": 8}), "batch_size is 8; give a tuple"),
-        (lambda: zipped({"batch_size": (1, 2), "epoch_steps": (1,)}), r"zipped is \{'batch_size': 2, .*; give every field as many"),
-        (lambda: grid({"seed": (1, 2)}), "seed is 1; give the seeds of all arms as Sweep.seeds"),
+        (lambda: zipped({"batch_size": (1, 2), "epoch_steps": (1,)}), r"zipped is \{'batch_size': 2, .*; give every field the same number"),
+        (lambda: grid({"seed": (1, 2)}), "seed is 1; set the seeds of all arms with Sweep.seeds"),
         (lambda: arms({"recipe": {}, "same": {"stages.1.lr": 0.01}}), r"arms 'recipe' and 'same' are the same experiment \([0-9a-f]{12}\)"),
-        (lambda: chain(arms({"a": {}}), arms({"a": {"batch_size": 4}})), r"sweep.axes is \['a'\]; give every arm a name of its own"),
+        (lambda: chain(arms({"a": {}}), arms({"a": {"batch_size": 4}})), r"sweep.axes is \['a'\]; give every arm a different name"),
     ],
 )  # fmt: skip
 def test_what_is_refused(axis, message):
@@ -115,35 +118,35 @@ def test_a_field_along_two_axes_and_an_unknown_baseline_are_refused():
         expand(sweep(grid({"batch_size": (4,)}), grid({"batch_size": (8,)})))
     with pytest.raises(InputError, match="did you mean plain"):
         expand(sweep(arms({"recipe": {}, "plain": {"augment": ()}}), baseline="plan"))
-    assert baseline(sweep(arms({"recipe": {}, "plain": {"augment": ()}}), baseline="plain")) == "plain"
+    assert baseline_name(sweep(arms({"recipe": {}, "plain": {"augment": ()}}), baseline="plain")) == "plain"
 
 
 def test_a_folder_keeps_a_sweep_lets_it_grow_and_refuses_another(tmp_path):
     first, more = (sweep(grid({"optimizer": (Sgd(), AdamW())}), seeds=seeds) for seeds in ((0,), (0, 1)))
     folder = tmp_path / "a" / "sweep"
-    assert keep(folder, first, expand(first)) == 2 and keep(folder, first, expand(first)) == 0
-    assert keep(folder, more, expand(more)) == 2
-    kept = read(folder)
+    assert save_sweep(folder, first, expand(first)) == 2 and save_sweep(folder, first, expand(first)) == 0
+    assert save_sweep(folder, more, expand(more)) == 2
+    kept = read_sweep(folder)
     assert [(r["arm"], r["seed"]) for r in kept["runs"]] == [(f"optimizer={o}()", s) for o in ("Sgd", "AdamW") for s in (0, 1)]
     assert from_json(kept["base"]) == BASE and from_json(kept["runs"][2]["values"]["optimizer"]) == AdamW()
     before = (folder / "sweep.json").read_bytes()
     for other, message in (
-        (first, "2 of its 4 runs are none of this one's, such as 'optimizer=Sgd.*' with seed 1"),
-        (sweep(), "3 of its 4 runs"),
+        (first, "it lacks 2 of the folder's 4 runs, such as 'optimizer=Sgd.*' with seed 1"),
+        (sweep(), "it lacks 3 of the folder's 4 runs"),
     ):
         with pytest.raises(InputError, match=message):
-            keep(folder, other, expand(other))
+            save_sweep(folder, other, expand(other))
     assert (folder / "sweep.json").read_bytes() == before
     with pytest.raises(InputError, match=r"holds sweep but no sweep\.json"):
-        keep(tmp_path / "a", first, expand(first))
+        save_sweep(tmp_path / "a", first, expand(first))
     with pytest.raises(InputError, match="name the folder of a sweep"):
-        read(tmp_path)
+        read_sweep(tmp_path)
     (folder / "sweep.json").write_text(json.dumps(kept | {"population": {"share": 0.25}}))
     with pytest.raises(InputError, match="was written with Population, which is no longer supported; use another --dir"):
-        keep(folder, more, expand(more))
+        save_sweep(folder, more, expand(more))
     (folder / "sweep.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read"):
-        keep(folder, first, expand(first))
+        save_sweep(folder, first, expand(first))
 
 
 def test_a_sweep_file(tmp_path):

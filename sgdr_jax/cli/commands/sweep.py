@@ -8,141 +8,160 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from ...core.console import NullConsole
 from ...core.errors import InputError
 from ...core.plan import plan
 from ...core.validation import require
-from ...sweeps import local_workers
 from ...sweeps.analysis.tables import space_table, sweep_table, trials_table
+from ...sweeps.local_workers import run_workers
 from ...sweeps.optuna_study import Study
 from ...sweeps.run_status import Entry, entries, unfinished
-from ...sweeps.shared_queue import SharedQueue, check_disk, opened
-from ...sweeps.spec import Sweep, expand, keep
-from ...sweeps.trial_records import chosen, trials
+from ...sweeps.shared_queue import check_disk, open_queue
+from ...sweeps.spec import Sweep, SweepRun, expand
+from ...sweeps.sweep_record import save_sweep
+from ...sweeps.trial_records import read_trials, save_confirmation_runs
 from .. import experiment_file
 from ..launch import Slurm
 from ..options import SweepCommand
 
 
 def sweep(command: SweepCommand, file: str, words: Sequence[str], ui: NullConsole, slurm: Slurm | None = None) -> None:
-    """Runs the sweep of a file, or says what it would do; exits with 1 when a run has failed.
+    """Run the sweep of a file, or print what it would do; exit with 1 when a run has failed.
 
     Args:
+        command: parsed options.
+        file: sweep file.
         words: the command line after the file, for further workers, without what `slurm` was made of.
+        ui: console.
         slurm: where workers are submitted to, with --launch.
     """
-    made = dataclasses.replace(experiment_file.load_sweep(file), base=command.experiment)
-    folder = command.dir or Path("runs") / made.name
-    only = _numbers(command.only)
+    base = dataclasses.replace(experiment_file.load_sweep(file), base=command.experiment)
+    task = _Task(base, command.dir or Path("runs") / base.name, _numbers(command.only), command, file, words, ui)
     require(command.workers >= 1, "--workers", command.workers, "use 1 or more")
-    require(command.pace >= 0, "--pace", command.pace, "use a number of seconds, or 0 for every cycle's end")
-    require(command.grace > 0, "--grace", command.grace, "use a number of seconds above 0")
-    runs = expand(made)
-    if slurm:
-        return _submit(made, folder, only, command, file, words, slurm, ui)
+    runs = expand(base)
+    if command.launch and slurm:
+        return _submit(task, slurm)
     if command.dry_run:
-        sizes = {data: data.open().sizes["train"] for data in dict.fromkeys(run.experiment.data for run in runs)}
-        plans = [plan(run.experiment, sizes[run.experiment.data]) for run in runs]
-        ui.say(sweep_table(entries(folder, runs), plans))
-        if made.search:
-            ui.say(space_table(made.search))
-            images = sum(stage.images for stage in plan(made.base, sizes[made.base.data]).stages)
-            ui.say(f"a trial like the base shows {images:,} images, all of them {made.search.count * images:,}, less what is ended early")
-            ui.say(f"the best trial is then run with {len(made.seeds) - 1} other seeds, beside the arms")
-            _say_trials(made, folder, ui)
-        return
-    ui.say(f"sweep folder: {folder}")
+        return _explain(task, runs)
+    ui.say(f"sweep folder: {task.folder}")
     try:
-        done = _here(made, folder, only, command, file, ui) if command.workers == 1 else _crew(made, folder, only, command, file, words, ui)
+        done = _run_here(task) if command.workers == 1 else _run_workers(task)
     except KeyboardInterrupt:
-        ui.say(f"to go on, repeat the command with --dir {folder}")
+        ui.say(f"to go on, repeat the command with --dir {task.folder}")
         raise
     ui.say(sweep_table(done))
-    _say_trials(made, folder, ui)
+    _show_trials(task)
     for entry in done:
         if entry.error:
             ui.say(f"run {entry.run.number} ({entry.run.arm}, seed {entry.run.seed}) failed: {entry.error}")
-    ui.say(f"sweep folder: {folder}")
+    ui.say(f"sweep folder: {task.folder}")
     if any(entry.error for entry in done):
         raise SystemExit(1)
 
 
-def _say_trials(made: Sweep, folder: Path, ui: NullConsole) -> None:
-    if made.search and (found := trials(folder, made.search.objective)):
-        ui.say(trials_table(found, made.search.objective))
+class _Task(NamedTuple):
+    """A sweep to run, and the command line that asks for it; see `sweep`."""
+
+    sweep: Sweep
+    folder: Path
+    only: list[int] | None
+    command: SweepCommand
+    file: str
+    words: Sequence[str]
+    ui: NullConsole
+
+    @property
+    def searches(self) -> bool:
+        """Whether trials are to be drawn."""
+        return self.sweep.search is not None and self.only is None
+
+    def pending(self) -> list[SweepRun]:
+        """List the runs to execute."""
+        return unfinished(self.folder, expand(self.sweep), self.only, self.command.worker.retry)
+
+    def worker(self, store: str) -> tuple[str, ...]:
+        """Return the command line of one worker: this one, whose last options win."""
+        own = ("--workers", "1", "--launch", "None", "--no-retry", "--store", store, "--dir", str(self.folder))
+        return ("sweep", self.file, *self.words, *own)
+
+    def open_store(self, store: str) -> None:
+        """Create the sweep's folder and its queue, so that workers only join; raise InputError for what they would reject."""
+        options = self.command.worker
+        pending = self.pending()
+        save_sweep(self.folder, self.sweep, expand(self.sweep))
+        with open_queue(store, self.folder, self.sweep.name, pending, grace=options.grace, retry=options.retry).alive() as queue:
+            if self.sweep.search and options.retry:
+                Study(queue, self.sweep, self.folder, retry=True)
 
 
-def _submit(
-    made: Sweep, folder: Path, only: list[int] | None, command: SweepCommand, file: str, words: Sequence[str], slurm: Slurm, ui: NullConsole
-) -> None:
-    """The sweep by an array of jobs. Whatever its store refuses is refused here, before it is submitted."""
-    runs, store = expand(made), command.store or str(folder / "store.journal")
-    todo = unfinished(folder, runs, only, command.retry)
+def _explain(task: _Task, runs: Sequence[SweepRun]) -> None:
+    """Print the runs and the search space with estimates of their cost."""
+    base, search, ui = task.sweep.base, task.sweep.search, task.ui
+    sizes = {data: data.open().sizes["train"] for data in dict.fromkeys(run.experiment.data for run in runs)}
+    ui.say(sweep_table(entries(task.folder, runs), [plan(run.experiment, sizes[run.experiment.data]) for run in runs]))
+    if search:
+        ui.say(space_table(search))
+        images = sum(stage.images for stage in plan(base, sizes[base.data]).stages)
+        ui.say(f"a trial like the base shows {images:,} images, all trials {search.count * images:,}, less what is pruned")
+        ui.say(f"the best trial is then run with {len(task.sweep.seeds) - 1} other seeds, beside the arms")
+        _show_trials(task)
+
+
+def _show_trials(task: _Task) -> None:
+    if (search := task.sweep.search) and (trials := read_trials(task.folder, search.objective)):
+        task.ui.say(trials_table(trials, search.objective))
+
+
+def _submit(task: _Task, slurm: Slurm) -> None:
+    """Submit the workers as an array of jobs; what they would reject is rejected before."""
+    command, store = task.command, task.command.worker.store or str(task.folder / "store.journal")
+    task.pending()
     check_disk(store)
     slurm.check_single()
-    worker = ("sweep", file, *_for_workers(words), "--store", store, "--dir", str(folder))
-    ready = partial(slurm.workers, (sys.executable, "-m", "sgdr_jax", *worker), command.workers, folder, made.name, ui)
-    if slurm.dry_run:
-        return ready()
-    slurm.check(folder, made.name)
-    keep(folder, made, runs)
-    ui.say(f"sweep folder: {folder}")
-    with opened(store, folder, made.name, todo, grace=command.grace, retry=command.retry).alive() as door:
-        _free_failed(made, folder, command, door)
-    ready()
+    line = (sys.executable, "-m", "sgdr_jax", *task.worker(store))
+    submit = partial(slurm.workers, line, command.workers, task.folder, task.sweep.name, task.ui)
+    if not slurm.dry_run:
+        slurm.check(task.folder, task.sweep.name)
+        task.open_store(store)
+        task.ui.say(f"sweep folder: {task.folder}")
+    submit()
 
 
-def _free_failed(made: Sweep, folder: Path, command: SweepCommand, door: SharedQueue) -> None:
-    """Queues the failed trials of a search again, with --retry."""
-    if made.search and command.retry:
-        Study(door, made, folder, retry=True).take(0)
-
-
-def _for_workers(words: Sequence[str]) -> list[str]:
-    return local_workers.without(words, ("--workers", "--store", "--dir", "--launch"), ("--retry", "--no-retry"))
-
-
-def _here(made: Sweep, folder: Path, only: list[int] | None, command: SweepCommand, file: str, ui: NullConsole) -> list[Entry]:
+def _run_here(task: _Task) -> list[Entry]:
     from ...sweeps.runner import work
 
-    how: dict[str, Any] = {name: getattr(command, name) for name in ("retry", "keep", "pace", "store", "grace")}
-    return work(made, folder, only=only, **how, experiment_file=file, ui=ui)
+    return work(task.sweep, task.folder, task.command.worker, only=task.only, experiment_file=task.file, ui=task.ui)
 
 
-def _crew(
-    made: Sweep, folder: Path, only: list[int] | None, command: SweepCommand, file: str, words: Sequence[str], ui: NullConsole
-) -> list[Entry]:
-    """The sweep by several processes. Whatever their store refuses is refused here, before any of them starts."""
-    runs = expand(made)
-    todo = unfinished(folder, runs, only, command.retry)
-    keep(folder, made, runs)
-    store = command.store or str(folder / "store.db")
-    searching = made.search if only is None else None
-    if todo or searching:
-        with opened(store, folder, made.name, todo, grace=command.grace, retry=command.retry).alive() as door:
-            _free_failed(made, folder, command, door)
-        line = ("sweep", file, *_for_workers(words), "--store", store, "--dir", str(folder))
-        total = len(todo) + (searching.count if searching else 0)
+def _run_workers(task: _Task) -> list[Entry]:
+    """Run several processes; what they would reject is rejected before any of them starts."""
+    folder, workers, runs, pending = task.folder, task.command.workers, expand(task.sweep), task.pending()
+    search = task.sweep.search if task.searches else None
+    if not pending and not search:
+        save_sweep(folder, task.sweep, runs)
+        return entries(folder, runs)
+    store = task.command.worker.store or str(folder / "store.db")
+    task.open_store(store)
+    total = len(pending) + (search.count if search else 0)
 
-        def ended() -> int:
-            tried = trials(folder, searching.objective) if searching else []
-            return len(todo) - len(unfinished(folder, todo)) + sum(trial.ended for trial in tried)
+    def ended() -> int:
+        trials = read_trials(folder, search.objective) if search else []
+        return len(pending) - len(unfinished(folder, pending)) + sum(trial.ended for trial in trials)
 
-        lost = local_workers.run(command.workers, line, folder / "workers", ended, total, ui)
-        left = len(unfinished(folder, todo))
-        require(lost < command.workers or not left, "--workers", command.workers, f"all have ended, {left} runs are left; see above")
-        runs += chosen(made, folder) if searching else ()
-    return entries(folder, runs)
+    lost = run_workers(workers, task.worker(store), folder / "workers", ended, total, task.ui)
+    left = len(unfinished(folder, pending))
+    require(lost < workers or not left, "--workers", workers, f"all have ended, {left} runs are left; see above")
+    return entries(folder, (*runs, *(save_confirmation_runs(task.sweep, folder) if search else ())))
 
 
 def _numbers(text: str) -> list[int] | None:
-    """The numbers that "3,7" or "0-4" stand for; None for none."""
-    found: list[int] = []
+    """Parse "3,7" or "0-4" to numbers; None for none."""
+    numbers: list[int] = []
     for part in filter(None, text.split(",")):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
         if not match:
             raise InputError(f"--only is {text!r}; give numbers of runs, such as 3,7 or 0-4")
-        found += range(int(match[1]), int(match[2] or match[1]) + 1)
-    return found or None
+        numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return numbers or None

@@ -1,6 +1,6 @@
-"""Pictures of a comparison: every seed of every arm, differences with their intervals, curves, accuracy over time, two axes as a map.
+"""Plots of a comparison: all seeds of all arms, differences with their intervals, learning curves, accuracy over time, two axes as a map.
 
-matplotlib only when a picture is drawn. Arms keep one colour in all pictures: the baseline black, the others by what has become of them.
+matplotlib is imported when a picture is drawn. An arm has the same colour in all pictures: black for the baseline, else by its verdict.
 """
 
 from __future__ import annotations
@@ -9,51 +9,47 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ...report import style
 from ...report.style import COLOURS, GREY, TEXT
 from .compare import Arm, Comparison
-from .run_results import Curve, curve
+from .run_results import LearningCurve, learning_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _VERDICT = {"better": COLOURS[0], "worse": COLOURS[1], "undecided": GREY}
 _MOST_LINES, _MOST_ARMS = 8, 30
-"""More arms than these are too many curves, and lines, for one picture: then those farthest from the baseline are drawn."""
+"""Most curves, and most arms, in one picture; of more those farthest from the baseline are drawn."""
 
 
-def pictures(found: Comparison, folder: str | Path, stem: str = "") -> list[Path]:
-    """Draws what there is to show into a folder: arms.png, curves.png, time.png and, for two axes, map.png; returns what was drawn."""
-    folder, made = Path(folder), [arms_picture(found, Path(folder) / f"{stem}arms.png")]
-    if found.networks:  # of the same trainings
-        return made
-    curves = {arm.name: [c for run in arm.runs if len((c := curve(run)).epochs)] for arm in found.arms}
-    if any(len(c.epochs) > 1 for several in curves.values() for c in several):
-        made.append(curves_picture(found, curves, folder / f"{stem}curves.png"))
-    if len([arm for arm in found.arms if arm.seconds.n and arm.accuracy.n]) > 1:
-        made.append(time_picture(found, folder / f"{stem}time.png"))
-    if (table := two_axes(found)) is not None:
-        made.append(map_picture(found, *table, folder / f"{stem}map.png"))
-    return made
+def draw_all(comparison: Comparison, folder: str | Path, stem: str = "") -> list[Path]:
+    """Draw all pictures that apply into a folder (arms.png, curves.png, time.png, map.png for two axes), and return their paths."""
+    folder = Path(folder)
+    drawn = [plot_arms(comparison, folder / f"{stem}arms.png")]
+    if comparison.networks:  # They share their training.
+        return drawn
+    curves = {arm.name: [c for run in arm.runs if len((c := learning_curve(run)).epochs)] for arm in comparison.arms}
+    if any(len(c.epochs) > 1 for of_arm in curves.values() for c in of_arm):
+        drawn.append(plot_curves(comparison, curves, folder / f"{stem}curves.png"))
+    if len([arm for arm in comparison.arms if arm.seconds.n and arm.accuracy.n]) > 1:
+        drawn.append(plot_time(comparison, folder / f"{stem}time.png"))
+    if axes := two_axes(comparison):
+        drawn.append(plot_map(comparison, axes, folder / f"{stem}map.png"))
+    return drawn
 
 
 def colour(arm: Arm, baseline: str) -> str:
-    """The arm's colour: black for the baseline, blue for better, vermilion for worse, grey for undecided."""
+    """Return the arm's colour: black for the baseline, blue for better, vermilion for worse, grey for undecided."""
     return COLOURS[6] if arm.name == baseline else _VERDICT[arm.paired.verdict if arm.paired else "undecided"]
 
 
-def _scale(found: Comparison) -> float:
-    """Accuracies are shown in percent."""
-    return 100.0 if found.measure == "accuracy" else 1.0
-
-
-def _title(found: Comparison) -> str:
-    what = f"{'accuracy' if found.measure == 'accuracy' else 'log-loss'} on the {found.split} images"
-    return what + (", all views" if found.tta else "") + (" (%)" if found.measure == "accuracy" else "")
+def _title(comparison: Comparison) -> str:
+    what = f"{'accuracy' if comparison.figure.measure == 'accuracy' else 'log-loss'} on the {comparison.figure.split} images"
+    return what + (", all views" if comparison.figure.tta else "") + (" (%)" if comparison.figure.measure == "accuracy" else "")
 
 
 def _saved(axes: Axes, path: str | Path) -> Path:
@@ -65,10 +61,9 @@ def _saved(axes: Axes, path: str | Path) -> Path:
 # ---- arms ----
 
 
-def arms_picture(found: Comparison, path: str | Path) -> Path:
-    """Draws every arm as a line: left each seed as a point with the mean as a bar, right the difference to the baseline with its
-    interval, and in words what it is."""
-    arms, scale = _to_show(found, [arm for arm in found.arms if arm.runs], _MOST_ARMS), _scale(found)
+def plot_arms(comparison: Comparison, path: str | Path) -> Path:
+    """Draw one line per arm: left each seed as a point and the mean as a bar, right the difference to the baseline with its interval."""
+    arms, scale = _to_show(comparison, [arm for arm in comparison.arms if arm.runs], _MOST_ARMS), comparison.scale
     figure = style.figure(9.5, 1.1 + 0.42 * len(arms))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1.15))
     for axes in (left, right):
@@ -76,30 +71,32 @@ def arms_picture(found: Comparison, path: str | Path) -> Path:
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
     for at, arm in enumerate(arms):
-        values = np.array([scale * run.value(found.split, found.measure, found.tta) for run in arm.runs])
-        values, shade = values[~np.isnan(values)], colour(arm, found.baseline)
+        values = np.array([scale * comparison.figure.of(run) for run in arm.runs])
+        values, shade = values[~np.isnan(values)], colour(arm, comparison.baseline)
         left.scatter(values, at + _apart(len(values)), s=22, color=shade, alpha=0.55, linewidths=0, zorder=3)
         if len(values):
             left.plot([values.mean()] * 2, [at - 0.32, at + 0.32], color=shade, linewidth=2.4, solid_capstyle="butt", zorder=4)
         if arm.paired:
             _difference(right, at, arm, scale, shade)
         else:
-            says = "baseline" if arm.name == found.baseline else "no pair with the baseline"
-            right.text(0, at, f"  {says}", va="center", fontsize=9, color=TEXT)
-    base = next((arm for arm in arms if arm.name == found.baseline), None)
+            label = "baseline" if arm.name == comparison.baseline else "no pair with the baseline"
+            right.text(0, at, f"  {label}", va="center", fontsize=9, color=TEXT)
+    base = next((arm for arm in arms if arm.name == comparison.baseline), None)
     if base is not None:
-        mean = np.nanmean([scale * run.value(found.split, found.measure, found.tta) for run in base.runs])
+        mean = np.nanmean([scale * comparison.figure.of(run) for run in base.runs])
         left.axvline(mean, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     right.axvline(0, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     left.set_yticks(range(len(arms)), [_short(arm.name, 34) for arm in arms], fontsize=9)
     left.set_ylim(len(arms) - 0.4, -0.6)
     left.margins(x=0.06)
     _room_for_words(right)
-    left.set_title(_title(found), loc="left", fontsize=10, color=TEXT)
-    unit = "points" if found.measure == "accuracy" else "log-loss"
-    right.set_title(f"difference to the baseline, {100 * (1 - found.alpha):g} % interval ({unit})", loc="left", fontsize=10, color=TEXT)
-    if len(arms) < len(found.arms):
-        figure.supxlabel(f"{len(arms)} of {len(found.arms)} arms: those farthest from the baseline", fontsize=9, color=TEXT)
+    left.set_title(_title(comparison), loc="left", fontsize=10, color=TEXT)
+    unit = "points" if comparison.figure.measure == "accuracy" else "log-loss"
+    right.set_title(
+        f"difference to the baseline, {100 * (1 - comparison.alpha):g} % interval ({unit})", loc="left", fontsize=10, color=TEXT
+    )
+    if len(arms) < len(comparison.arms):
+        figure.supxlabel(f"{len(arms)} of {len(comparison.arms)} arms: those farthest from the baseline", fontsize=9, color=TEXT)
     return style.save(figure, path)
 
 
@@ -115,12 +112,12 @@ def _difference(axes: Axes, at: int, arm: Arm, scale: float, shade: str) -> None
 
 
 def _apart(n: int) -> np.ndarray:
-    """Small vertical offsets that keep the seeds of an arm apart, always the same."""
+    """Return fixed small vertical offsets that keep the seeds of an arm apart."""
     return 0.16 * np.array([0.0]) if n == 1 else np.linspace(-0.16, 0.16, n)
 
 
 def _room_for_words(axes: Axes) -> None:
-    """Widens the axis to the right, where differences are written out, and holds 0 in view."""
+    """Widen the axis to the right, where differences are written out, and keep 0 in view."""
     low, high = axes.get_xlim()
     low, high = min(low, 0), max(high, 0)
     width = max(high - low, 1e-9)
@@ -134,13 +131,13 @@ def _short(text: str, most: int) -> str:
 # ---- curves ----
 
 
-def curves_picture(found: Comparison, curves: dict[str, list[Curve]], path: str | Path) -> Path:
-    """Draws validation accuracy over epochs and over seconds of training: the mean of the seeds, and a band of one standard error."""
-    shown = _to_show(found, [arm for arm in found.arms if curves[arm.name]], _MOST_LINES)
+def plot_curves(comparison: Comparison, curves: dict[str, list[LearningCurve]], path: str | Path) -> Path:
+    """Draw validation accuracy over epochs and over seconds of training: the mean of the seeds, and a band of one standard error."""
+    shown = _to_show(comparison, [arm for arm in comparison.arms if curves[arm.name]], _MOST_LINES)
     figure = style.figure(10.5, 4.4, dpi=96)
     by_epoch, by_second = figure.subplots(1, 2, sharey=True)
     others = iter(COLOURS[:6] * 2)
-    shades = {arm.name: COLOURS[6] if arm.name == found.baseline else next(others) for arm in shown}
+    shades = {arm.name: COLOURS[6] if arm.name == comparison.baseline else next(others) for arm in shown}
     ends = []
     for axes, clock in ((by_epoch, "epochs"), (by_second, "seconds")):
         style.quiet(axes)
@@ -169,7 +166,7 @@ def curves_picture(found: Comparison, curves: dict[str, list[Curve]], path: str 
             annotation_clip=False,
             arrowprops=line,
         )
-    missing = len([arm for arm in found.arms if curves[arm.name]]) - len(shown)
+    missing = len([arm for arm in comparison.arms if curves[arm.name]]) - len(shown)
     figure.suptitle(
         "mean of the seeds ± one standard error" + (f"; the {missing} arms nearest to the baseline are not drawn" if missing else ""),
         fontsize=10,
@@ -180,29 +177,31 @@ def curves_picture(found: Comparison, curves: dict[str, list[Curve]], path: str 
     return style.save(figure, path)
 
 
-def _to_show(found: Comparison, arms: Sequence[Arm], most: int) -> list[Arm]:
-    """The baseline and the arms farthest from it, in the order of the sweep."""
-    far = sorted((arm for arm in arms if arm.name != found.baseline), key=lambda arm: -abs(arm.paired.mean) if arm.paired else 0.0)
-    kept = {arm.name for arm in far[: most - 1]} | {found.baseline}
+def _to_show(comparison: Comparison, arms: Sequence[Arm], most: int) -> list[Arm]:
+    """Select the baseline and the arms farthest from it, in the order of the sweep."""
+    far = sorted((arm for arm in arms if arm.name != comparison.baseline), key=lambda arm: -abs(arm.paired.mean) if arm.paired else 0.0)
+    kept = {arm.name for arm in far[: most - 1]} | {comparison.baseline}
     return [arm for arm in arms if arm.name in kept]
 
 
-def _band(curves: Sequence[Curve], clock: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Place, mean and standard error over runs, at the runs' own points: point i of the mean lies at the mean place of point i of the runs
-    that came so far. Runs that stopped early hold their best up to the end."""
+def _band(curves: Sequence[LearningCurve], clock: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return place, mean and standard error over runs.
+
+    Point i of the mean lies at the mean place of point i of the runs that came so far; runs that stopped early keep their best value.
+    """
     longest = max(len(c.epochs) for c in curves)
 
     def column(values: np.ndarray) -> np.ndarray:
         return np.concatenate([values, np.full(longest - len(values), math.nan)])
 
     x = np.nanmean([column(getattr(c, clock)) for c in curves], axis=0)
-    held = [np.concatenate([c.accuracy, np.full(longest - len(c.accuracy), c.accuracy.max(initial=0))]) for c in curves]
-    error = np.std(held, axis=0, ddof=1) / math.sqrt(len(held)) if len(held) > 1 else np.zeros(longest)
-    return x, np.mean(held, axis=0), error
+    values = [np.concatenate([c.accuracy, np.full(longest - len(c.accuracy), c.accuracy.max(initial=0))]) for c in curves]
+    error = np.std(values, axis=0, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else np.zeros(longest)
+    return x, np.mean(values, axis=0), error
 
 
 def _spread_out(wanted: Sequence[float], apart: float, low: float, high: float) -> list[float]:
-    """Heights as near as may be to those wanted, in their order, at least `apart` from each other where there is room."""
+    """Return heights near the wanted ones, in the same order, at least `apart` from each other where there is room."""
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     apart = min(apart, (high - low) / max(len(wanted), 1))
     placed: list[float] = []
@@ -221,17 +220,17 @@ def _spread_out(wanted: Sequence[float], apart: float, low: float, high: float) 
 # ---- accuracy over time ----
 
 
-def time_picture(found: Comparison, path: str | Path) -> Path:
-    """Draws each arm's mean, with one standard error, against its mean training time, and the line of arms that none beats in both."""
-    scale, good = _scale(found), 1 if found.measure == "accuracy" else -1
+def plot_time(comparison: Comparison, path: str | Path) -> Path:
+    """Draw each arm's mean, with one standard error, against its mean training time, and the Pareto front of the arms."""
+    scale, good = comparison.scale, comparison.sign
     axes = style.quiet(style.figure(8, 4.6, dpi=120).subplots(), "both")
     points = []
-    for arm in _to_show(found, found.arms, _MOST_ARMS):
-        values = np.array([scale * run.value(found.split, found.measure, found.tta) for run in arm.runs])
+    for arm in _to_show(comparison, comparison.arms, _MOST_ARMS):
+        values = np.array([scale * comparison.figure.of(run) for run in arm.runs])
         values = values[~np.isnan(values)]
         if arm.seconds.n and len(values):
             error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-            shade = {"color": colour(arm, found.baseline), "marker": "o", "markersize": 8, "elinewidth": 1.6, "zorder": 3}
+            shade = {"color": colour(arm, comparison.baseline), "marker": "o", "markersize": 8, "elinewidth": 1.6, "zorder": 3}
             axes.errorbar(arm.seconds.mean, values.mean(), error, markeredgecolor="white", **shade)
             points.append((arm.seconds.mean, float(values.mean()), arm.name))
     best = frontier([(x, good * y) for x, y, _ in points])
@@ -240,16 +239,17 @@ def time_picture(found: Comparison, path: str | Path) -> Path:
     axes.margins(x=0.06, y=0.12)
     _label_points(axes, points)
     axes.set_xlabel("seconds of training, mean of the seeds")
-    axes.set_ylabel(_title(found))
+    axes.set_ylabel(_title(comparison))
     axes.set_title("± one standard error; green: no other arm is both faster and better", loc="left", fontsize=10, color=TEXT)
     return _saved(axes, path)
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Positions of the points (cost, worth) that no other beats in both, by rising cost.
+    """Return the positions of the points (cost, worth) on the Pareto front, by rising cost.
 
-    >>> frontier([(1, 5), (2, 4), (3, 7)])
-    [0, 2]
+    Example:
+        >>> frontier([(1, 5), (2, 4), (3, 7)])
+        [0, 2]
     """
     order, kept = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])), []
     for i in order:
@@ -259,7 +259,7 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def _label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Writes the points' names in a column to the right of the picture, in the order of their heights, each with a line to its point."""
+    """Write the points' names in a column to the right, in the order of their heights, each with a line to its point."""
     low, high = axes.get_ylim()
     edge = axes.get_xlim()[1]
     heights = _spread_out([y for _, y, _ in points], 0.055 * (high - low), low, high)
@@ -272,38 +272,49 @@ def _label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> Non
 # ---- two axes ----
 
 
-def two_axes(found: Comparison) -> tuple[str, str, list[Any], list[Any], np.ndarray] | None:
-    """For arms that set exactly the same two fields, in more than one value each: both names, their values, and the means
-    [first, second]; None for other sweeps."""
-    fields = {tuple(arm.values) for arm in found.arms}
+class TwoAxes(NamedTuple):
+    """Means over two fields that all arms set.
+
+    Attributes:
+        fields: dotted names of the two fields.
+        values: their values, JSON data.
+        means: mean figure for each pair of values, [first, second]; NaN where there is none.
+    """
+
+    fields: tuple[str, str]
+    values: tuple[list[object], list[object]]
+    means: np.ndarray
+
+
+def two_axes(comparison: Comparison) -> TwoAxes | None:
+    """Return the means over two fields if all arms set exactly these, each in more than one value; None for other sweeps."""
+    fields = {tuple(arm.values) for arm in comparison.arms}
     if len(fields) != 1 or len(names := next(iter(fields))) != 2:
         return None
-    values: list[list[Any]] = [[], []]
-    for arm in found.arms:
-        for held, name in zip(values, names, strict=True):
-            if arm.values[name] not in held:
-                held.append(arm.values[name])
+    values: tuple[list[object], list[object]] = ([], [])
+    for arm in comparison.arms:
+        for known, name in zip(values, names, strict=True):
+            if arm.values[name] not in known:
+                known.append(arm.values[name])
     if min(map(len, values)) < 2:
         return None
-    table = np.full((len(values[0]), len(values[1])), math.nan)
-    for arm in found.arms:
-        figures = [run.value(found.split, found.measure, found.tta) for run in arm.runs]
-        figures = [x for x in figures if not math.isnan(x)]
+    means = np.full((len(values[0]), len(values[1])), math.nan)
+    for arm in comparison.arms:
+        figures = [x for run in arm.runs if not math.isnan(x := comparison.figure.of(run))]
         if figures:
-            table[tuple(held.index(arm.values[name]) for held, name in zip(values, names, strict=True))] = np.mean(figures)
-    return names[0], names[1], values[0], values[1], table
+            means[tuple(known.index(arm.values[name]) for known, name in zip(values, names, strict=True))] = np.mean(figures)
+    return TwoAxes((names[0], names[1]), values, means)
 
 
-def map_picture(
-    found: Comparison, first: str, second: str, rows: Sequence[Any], columns: Sequence[Any], table: np.ndarray, path: str | Path
-) -> Path:
-    """Draws the means over two axes as a map, with every value written out and the best one framed."""
+def plot_map(comparison: Comparison, two: TwoAxes, path: str | Path) -> Path:
+    """Draw the means over two axes as a map, with every value written out and the best one framed."""
     from matplotlib.patches import Rectangle
 
-    scale, good = _scale(found), 1 if found.measure == "accuracy" else -1
+    scale, good = comparison.scale, comparison.sign
+    rows, columns = two.values
     figure = style.figure(2.2 + 0.95 * len(columns), 1.5 + 0.6 * len(rows))
     axes = figure.subplots()
-    shown = scale * table
+    shown = scale * two.means
     image = axes.imshow(shown, cmap="cividis" if good > 0 else "cividis_r", aspect="auto")
     low, high = np.nanmin(shown), np.nanmax(shown)
     for (i, j), value in np.ndenumerate(shown):
@@ -317,18 +328,18 @@ def map_picture(
     axes.add_patch(Rectangle((float(j) - 0.5, float(i) - 0.5), 1, 1, fill=False, edgecolor=COLOURS[1], linewidth=2.5))
     axes.set_xticks(range(len(columns)), [_value(x) for x in columns], fontsize=9)
     axes.set_yticks(range(len(rows)), [_value(x) for x in rows], fontsize=9)
-    axes.set_xlabel(second)
-    axes.set_ylabel(first)
+    axes.set_xlabel(two.fields[1])
+    axes.set_ylabel(two.fields[0])
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    axes.set_title(_title(found), loc="left", fontsize=10, color=TEXT)
+    axes.set_title(_title(comparison), loc="left", fontsize=10, color=TEXT)
     bar = figure.colorbar(image, ax=axes, shrink=0.9)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     return style.save(figure, path)
 
 
-def _value(value: Any) -> str:
-    """A field's value, JSON data, as a short label."""
+def _value(value: object) -> str:
+    """Format a field's value, JSON data, as a short label."""
     if isinstance(value, dict):
         return _short(", ".join(str(x) if k != "type" else re.split("[.:]", str(x))[-1] for k, x in value.items()), 18)
     return _short(f"{value:g}" if isinstance(value, float) else str(value), 18)

@@ -1,4 +1,4 @@
-"""A comparison in words: table for the terminal, Markdown, one HTML file that needs nothing else, CSV, and its section of RESULTS.md."""
+"""Output of a comparison: table for the terminal, Markdown, a self-contained HTML page, CSV, and its section of RESULTS.md."""
 
 from __future__ import annotations
 
@@ -11,52 +11,50 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from ...core.validation import require
-from .. import trial_records
 from . import plots
-from .compare import Arm, Comparison, Spread
+from .compare import Arm, Comparison, MeanStd
 from .significance import most_coverage
-from .tables import trials_table
+from .tables import trial_cells, trials_table
 
 # ---- the table ----
 
 
-def header(found: Comparison) -> list[str]:
-    """Titles of the columns of `rows`."""
-    views = ["TTA %"] if any(arm.tta_accuracy.n for arm in found.arms) else []
-    unit = "points" if found.measure == "accuracy" else "log-loss"
-    tests = [f"difference ({unit})", f"{_percent(1 - found.alpha)} interval", "p", "gained / lost", "p, examples", "", "to settle"]
-    return ["arm", "n", "accuracy %", *views, "log-loss", *tests, *([] if found.networks else ["seconds", "images"])]
+def header(comparison: Comparison) -> list[str]:
+    """Return the titles of the columns of `rows`."""
+    views = ["TTA %"] if any(arm.tta_accuracy.n for arm in comparison.arms) else []
+    unit = "points" if comparison.figure.measure == "accuracy" else "log-loss"
+    tests = [f"difference ({unit})", f"{_percent(1 - comparison.alpha)} interval", "p", "gained / lost", "p, examples", "", "to settle"]
+    return ["arm", "n", "accuracy %", *views, "log-loss", *tests, *([] if comparison.networks else ["seconds", "images"])]
 
 
-def rows(found: Comparison) -> list[list[str]]:
-    """The comparison as text, one row for each arm; what is not known stays empty."""
-    views = any(arm.tta_accuracy.n for arm in found.arms)
+def rows(comparison: Comparison) -> list[list[str]]:
+    """Format the comparison as text, one row per arm; unknown figures stay empty."""
+    views = any(arm.tta_accuracy.n for arm in comparison.arms)
     return [
         [
             arm.name,
             str(len(arm.runs)),
-            _spread(arm.accuracy, 100, 2),
-            *([_spread(arm.tta_accuracy, 100, 2)] if views else []),
-            _spread(arm.loss, 1, 4),
-            *_paired(arm, found),
-            *([] if found.networks else [_mean(arm.seconds, ".0f"), _mean(arm.images, ",.0f")]),
+            _mean_std_text(arm.accuracy, 100, 2),
+            *([_mean_std_text(arm.tta_accuracy, 100, 2)] if views else []),
+            _mean_std_text(arm.loss, 1, 4),
+            *_paired(arm, comparison),
+            *([] if comparison.networks else [_mean(arm.seconds, ".0f"), _mean(arm.images, ",.0f")]),
         ]
-        for arm in found.arms
+        for arm in comparison.arms
     ]
 
 
-def _paired(arm: Arm, found: Comparison) -> list[str]:
-    """Difference, interval, p, answers, their p, verdict, and what would settle it."""
+def _paired(arm: Arm, comparison: Comparison) -> list[str]:
+    """Format difference, interval, p, answers, their p, verdict, and the seeds that would settle it."""
     paired = arm.paired
     if paired is None:
-        return ["", "", "", "", "", "baseline" if arm.name == found.baseline else "no pairs", ""]
-    scale, digits = (100, 2) if found.measure == "accuracy" else (1, 4)
+        return ["", "", "", "", "", "baseline" if arm.name == comparison.baseline else "no pairs", ""]
+    scale, digits = comparison.scale, 2 if comparison.figure.measure == "accuracy" else 4
     change = paired.change
     interval = "" if math.isnan(paired.low) else f"{scale * paired.low:+.{digits}f} … {scale * paired.high:+.{digits}f}"
     settle = ""
@@ -74,14 +72,14 @@ def _paired(arm: Arm, found: Comparison) -> list[str]:
     ]
 
 
-def _spread(spread: Spread, scale: float, digits: int) -> str:
-    if not spread.n:
+def _mean_std_text(value: MeanStd, scale: float, digits: int) -> str:
+    if not value.n:
         return ""
-    return f"{scale * spread.mean:.{digits}f}" + ("" if math.isnan(spread.sd) else f" ± {scale * spread.sd:.{digits}f}")
+    return f"{scale * value.mean:.{digits}f}" + ("" if math.isnan(value.std) else f" ± {scale * value.std:.{digits}f}")
 
 
-def _mean(spread: Spread, form: str) -> str:
-    return format(spread.mean, form) if spread.n else ""
+def _mean(value: MeanStd, form: str) -> str:
+    return format(value.mean, form) if value.n else ""
 
 
 def _p(p: float) -> str:
@@ -92,104 +90,120 @@ def _percent(share: float) -> str:
     return f"{100 * share:g} %"
 
 
-def notes(found: Comparison) -> list[str]:
-    """What the columns mean, and how the figures were reached, one sentence or two a line."""
-    n = min((len(arm.paired.seeds) for arm in found.arms if arm.paired), default=0)
-    level, alpha = _percent(1 - found.alpha), f"{found.alpha:g}"
-    held = (
-        f" With {n} seeds it holds the true mean {_percent(most_coverage(n))[:4].strip(' %')} % of the time at most." if 2 <= n < 6 else ""
-    )
+def notes(comparison: Comparison) -> list[str]:
+    """Explain the columns and the methods, one or two sentences a line."""
+    n = min((len(arm.paired.seeds) for arm in comparison.arms if arm.paired), default=0)
+    level, alpha = _percent(1 - comparison.alpha), f"{comparison.alpha:g}"
+    few = f" With {n} seeds its coverage is at most {_percent(most_coverage(n))[:4].strip(' %')} %." if 2 <= n < 6 else ""
     return [
-        f"Mean ± standard deviation over n seeds, on the {found.split} images. Differences are to {found.baseline!r}, seed by seed.",
-        f"Interval of the mean difference: {level}, expanded-percentile bootstrap over seeds (Hesterberg 2015).{held}",
-        "p: paired t test over seeds (would other seeds show it?), corrected for all arms by Holm's method; an arm is better or worse "
-        f"where it is at most {alpha}.",
-        "gained / lost: answers that only the arm, or only the baseline, has right, over all seeds. p, examples: exact McNemar test, an "
-        "example counting once for all seeds (would other images show it?), corrected alike.",
-        f"to settle: seeds with which that t test (uncorrected, level {alpha}) would find the difference seen, with the spread seen, four "
-        "times out of five; in brackets the difference that it finds so with the present seeds.",
-        _NETWORKS if found.networks else "seconds: of training with validation, the mean; images: shown in training, the mean.",
-        *([_TRIALS] if found.trials else []),
+        f"Mean ± standard deviation over n seeds, on the {comparison.figure.split} images. Differences are to {comparison.baseline!r}, "
+        "seed by seed.",
+        f"Interval of the mean difference: {level}, expanded-percentile bootstrap over seeds (Hesterberg 2015).{few}",
+        "p: paired t test over seeds (would other seeds agree?), corrected for the number of arms by Holm's method; an arm is better or "
+        f"worse where it is at most {alpha}.",
+        "gained / lost: answers that only the arm, or only the baseline, has right, over all seeds. p, examples: exact McNemar test in "
+        "which an example counts once for all seeds (would other images agree?), corrected in the same way.",
+        f"to settle: seeds with which the t test (uncorrected, level {alpha}) would detect the observed difference, given the observed "
+        "spread, with a power of 0.8; in brackets the difference that it detects with the present seeds.",
+        _NETWORKS if comparison.networks else "seconds: duration of training with validation, mean; images: shown in training, mean.",
+        *([_TRIALS] if comparison.trials else []),
     ]
 
 
 _NETWORKS = (
-    "The arms of a seed are networks of one run, trained once: final network, the best cycle end on the validation images where those may "
-    "choose; last, that of the last update; the others are made of several cycle ends, or of all updates (moving average). 'chosen': by "
+    "The arms of a seed are networks of one run, trained once: final network, the best cycle end by the validation images where those may "
+    "select; last, that of the last update; the others are made of several cycle ends, or of all updates (moving average). 'chosen': by "
     "the loss on the validation images. An ensemble of k networks takes k times as long to predict."
 )
 
 _TRIALS = (
-    "The trials of the search are no arms: they were run to choose among, by their validation images, with one seed. The arm 'best trial' "
-    "is the chosen one with the other seeds, which had no part in the choice."
+    "The trials of the search are not arms: they were run with one seed, to select among them by the validation images. The arm 'best "
+    "trial' is the selected one with the other seeds, which took no part in the selection, so the estimate is unbiased."
 )
 
 
 _TO_PRINT = ("arm", "n", "accuracy %", "TTA %", "log-loss", "p", "", "to settle", "seconds")
-"""Titles of the columns, besides the difference and its interval, that a terminal has room for; the files have all."""
+"""Titles of the columns, besides the difference and its interval, that fit into a terminal; the files have all."""
 
 
-def terminal(found: Comparison) -> list[Any]:
-    """The comparison to print: the table, what was left out, and the notes."""
-    table = Table(box=box.SIMPLE_HEAD, title=f"{found.name}: {len(found.arms)} arms", title_justify="left", title_style="bold")
-    titles = header(found)
+def terminal(comparison: Comparison) -> list[Table | str]:
+    """Return the parts to print: the table, the trials, what was left out, and the notes."""
+    table = Table(box=box.SIMPLE_HEAD, title=f"{comparison.name}: {len(comparison.arms)} arms", title_justify="left", title_style="bold")
+    titles = header(comparison)
     kept = [i for i, t in enumerate(titles) if t in _TO_PRINT or t.startswith("difference") or t.endswith("interval")]
-    kept = [i for i in kept if titles[i] != ("log-loss" if found.measure == "accuracy" else "accuracy %")]
+    kept = [i for i in kept if titles[i] != ("log-loss" if comparison.figure.measure == "accuracy" else "accuracy %")]
     for i in kept:
         left, width = titles[i] in ("arm", "", "to settle"), 14 if titles[i] == "arm" else None
         table.add_column(titles[i], justify="left" if left else "right", min_width=width, no_wrap=not titles[i])
     colours = {"better": "green", "worse": "red"}
-    for row, arm in zip(rows(found), found.arms, strict=True):
-        style = colours.get(arm.paired.verdict, "") if arm.paired else "bold" * (arm.name == found.baseline)
+    for row, arm in zip(rows(comparison), comparison.arms, strict=True):
+        style = colours.get(arm.paired.verdict, "") if arm.paired else "bold" * (arm.name == comparison.baseline)
         table.add_row(*(row[i].partition(" (")[0] if titles[i] == "to settle" else row[i] for i in kept), style=style)
-    return [table, *([trials_table(found.trials, found.objective)] if found.trials else []), *_left_out(found), *notes(found)]
+    return [
+        table,
+        *([trials_table(comparison.trials, comparison.objective)] if comparison.trials else []),
+        *_left_out(comparison),
+        *notes(comparison),
+    ]
 
 
-def _left_out(found: Comparison) -> list[str]:
-    return [f"left out: {line}" for line in found.left_out]
+def _left_out(comparison: Comparison) -> list[str]:
+    return [f"left out: {line}" for line in comparison.left_out]
 
 
 # ---- files ----
 
 
-def write(found: Comparison, folder: str | Path, drawn: Sequence[Path]) -> list[Path]:
-    """Writes answer.md, answer.csv and answer.html into a folder; `drawn` are the pictures, already there. Returns what was written."""
+def write(comparison: Comparison, folder: str | Path, drawn: Sequence[Path]) -> list[Path]:
+    """Write answer.md, answer.csv, answer.html and, of a search, trials.csv beside the pictures `drawn`; return the paths."""
     folder = Path(folder)
-    made = {"answer.md": markdown(found, [path.name for path in drawn]), "answer.csv": table_csv(found), "answer.html": page(found, drawn)}
-    if found.trials:
-        made["trials.csv"] = trials_csv(found)
-    for name, text in made.items():
+    texts = {"answer.md": markdown(comparison, [path.name for path in drawn]), "answer.csv": table_csv(comparison)}
+    texts["answer.html"] = page(comparison, drawn)
+    if comparison.trials:
+        texts["trials.csv"] = trials_csv(comparison)
+    for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-    return [folder / name for name in made]
+    return [folder / name for name in texts]
 
 
-def publish(found: Comparison, folder: str | Path, results: Path | None = None) -> list[Path]:
-    """Draws and writes everything into a folder and, where asked for, the sweep's section of a RESULTS.md, whose pictures go into the
-    folder of the same name beside it, in lower case. Returns what was written."""
-    made = plots.pictures(found, folder)
-    made += write(found, folder, made)
+def publish(comparison: Comparison, folder: str | Path, results: Path | None = None) -> list[Path]:
+    """Draw and write everything into a folder, and return the paths.
+
+    Args:
+        comparison: comparison to publish.
+        folder: folder for all files.
+        results: a RESULTS.md whose section of the sweep is also written; its pictures go into the folder of the same name beside it, in
+            lower case.
+    """
+    written = plots.draw_all(comparison, folder)
+    written += write(comparison, folder, written)
     if results is not None:
         beside = results.with_suffix("").name.lower()
-        drawn = plots.pictures(found, results.parent / beside, f"{found.name}-")
+        drawn = plots.draw_all(comparison, results.parent / beside, f"{comparison.name}-")
         old = results.read_text(encoding="utf-8") if results.exists() else ""
-        results.write_text(put(old, found, [f"{beside}/{path.name}" for path in drawn]), encoding="utf-8")
-        made += [*drawn, results]
-    return made
+        results.write_text(put(old, comparison, [f"{beside}/{path.name}" for path in drawn]), encoding="utf-8")
+        written += [*drawn, results]
+    return written
 
 
-def markdown(found: Comparison, pictures: Sequence[str] = ()) -> str:
-    """The comparison as Markdown; `pictures` are their addresses."""
-    titles = header(found)
-    lines = [_row(titles), _row(["---" if name in ("arm", "", "to settle") else "--:" for name in titles]), *map(_row, rows(found)), ""]
+def markdown(comparison: Comparison, pictures: Sequence[str] = ()) -> str:
+    """Format the comparison as Markdown; `pictures` are their addresses."""
+    titles = header(comparison)
+    lines = [
+        _row(titles),
+        _row(["---" if name in ("arm", "", "to settle") else "--:" for name in titles]),
+        *map(_row, rows(comparison)),
+        "",
+    ]
     for name in pictures:
         lines += [f"![{_alt(name)}]({name})", ""]
-    if found.trials:
-        heads, cells = trial_records.table(found.trials, found.objective)
+    if comparison.trials:
+        heads, cells = trial_cells(comparison.trials, comparison.objective)
         lines += [_row(heads), _row(["--:"] * len(heads)), *map(_row, cells), ""]
-    if found.left_out:
-        lines += ["Left out:", "", *(f"* {_plain(line)}" for line in found.left_out), ""]
-    lines += [*(f"* {_plain(line)}" for line in notes(found)), ""]
-    lines += [f"* {name}: {_plain('; '.join(values))}" for name, values in provenance(found)]
+    if comparison.left_out:
+        lines += ["Left out:", "", *(f"* {_plain(line)}" for line in comparison.left_out), ""]
+    lines += [*(f"* {_plain(line)}" for line in notes(comparison)), ""]
+    lines += [f"* {name}: {_plain('; '.join(values))}" for name, values in provenance(comparison)]
     return "\n".join(lines) + "\n"
 
 
@@ -198,7 +212,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is."""
+    """Escape text for Markdown."""
     return re.sub(r"([\\|*_<>`\[\]])", r"\\\1", text).replace("\n", " ") if text not in ("---", "--:") else text
 
 
@@ -212,29 +226,24 @@ def _alt(name: str) -> str:
     return next((text for kind, text in kinds.items() if Path(name).stem.endswith(kind)), Path(name).stem)
 
 
-def provenance(found: Comparison) -> list[tuple[str, tuple[str, ...]]]:
-    """Command, hardware, versions, commit and dates of the runs, with what they are called; where they differ the commonest first."""
-    origin = found.origin
-    date = (" to ".join(origin["date"]),) if origin.get("date") else ()
-    found_ = [
-        ("command", origin["command"]),
-        ("hardware", origin["machine"]),
-        ("versions", origin["versions"]),
-        ("commit", origin["commit"]),
-    ]
-    return [(name, values[:3]) for name, values in (*found_, ("date", date)) if values]
+def provenance(comparison: Comparison) -> list[tuple[str, tuple[str, ...]]]:
+    """List command, hardware, versions, commit and dates of the runs, with their titles; of different values the three commonest."""
+    origin = comparison.origin
+    dates = (" to ".join(origin.dates),) if origin.dates else ()
+    facts = {"command": origin.command, "hardware": origin.machine, "versions": origin.versions, "commit": origin.commit, "date": dates}
+    return [(name, values[:3]) for name, values in facts.items() if values]
 
 
-def table_csv(found: Comparison) -> str:
-    """The comparison as CSV with plain numbers, one row for each arm; empty where there is none."""
+def table_csv(comparison: Comparison) -> str:
+    """Format the comparison as CSV with plain numbers, one row per arm; unknown figures stay empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     spreads = ("accuracy", "loss", "tta_accuracy", "tta_loss", "seconds", "images")
     paired = ["pairs", "difference", "low", "high", "p", "p_holm", "gained", "lost", "p_examples", "p_examples_holm", "verdict"]
     paired += ["seeds_needed", "detectable"]
     writer.writerow(["arm", "runs", *(f"{name}{end}" for name in spreads for end in ("", "_sd")), *paired])
-    for arm in found.arms:
-        cells: list[Any] = [arm.name, len(arm.runs)]
+    for arm in comparison.arms:
+        cells: list[object] = [arm.name, len(arm.runs)]
         for name in spreads:
             cells += list(getattr(arm, name)[:2])
         if p := arm.paired:
@@ -246,15 +255,15 @@ def table_csv(found: Comparison) -> str:
     return text.getvalue()
 
 
-def trials_csv(found: Comparison) -> str:
-    """The trials of the sweep's search as CSV with plain numbers, in the order in which they were drawn."""
+def trials_csv(comparison: Comparison) -> str:
+    """Format the trials of the search as CSV with plain numbers, in the order in which they were drawn."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    fields = list(dict.fromkeys(field for trial in found.trials for field in trial.values))
-    writer.writerow(["trial", *fields, found.objective, "state", "cycle_ends", "seconds", "hash"])
-    for t in found.trials:
-        told = (t.values.get(field, "") for field in fields)
-        values = (value if isinstance(value, int | float | str) else json.dumps(value) for value in told)
+    fields = list(dict.fromkeys(field for trial in comparison.trials for field in trial.values))
+    writer.writerow(["trial", *fields, comparison.objective, "state", "cycle_ends", "seconds", "hash"])
+    for t in comparison.trials:
+        given = (t.values.get(field, "") for field in fields)
+        values = (value if isinstance(value, int | float | str) else json.dumps(value) for value in given)
         cells = [t.number, *values, t.value, t.state, t.cycle_ends or None, t.seconds, t.hash]
         writer.writerow(["" if x is None else x for x in cells])
     return text.getvalue()
@@ -271,13 +280,13 @@ img { max-width: 100%; margin: 1.2rem 0; } ul { color: #444; font-size: 13.5px; 
 """
 
 
-def page(found: Comparison, drawn: Sequence[Path]) -> str:
-    """The comparison as one HTML page with its pictures inside it."""
-    titles = header(found)
+def page(comparison: Comparison, drawn: Sequence[Path]) -> str:
+    """Format the comparison as one HTML page that contains its pictures."""
+    titles = header(comparison)
     verdict = titles.index("")
     parts = []
-    for row, arm in zip(rows(found), found.arms, strict=True):
-        kind = "baseline" if arm.name == found.baseline else arm.paired.verdict if arm.paired else ""
+    for row, arm in zip(rows(comparison), comparison.arms, strict=True):
+        kind = "baseline" if arm.name == comparison.baseline else arm.paired.verdict if arm.paired else ""
         cells = (f"<td{' class=verdict' if i == verdict else ''}>{html.escape(cell)}</td>" for i, cell in enumerate(row))
         parts.append(f'<tr class="{kind}">{"".join(cells)}</tr>')
     head = "".join(f"<th>{html.escape(name)}</th>" for name in titles)
@@ -285,16 +294,16 @@ def page(found: Comparison, drawn: Sequence[Path]) -> str:
         f'<img alt="{html.escape(_alt(path.name))}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
         for path in drawn
     )
-    left = "".join(f"<li>left out: {html.escape(line)}</li>" for line in found.left_out)
-    said = "".join(f"<li>{html.escape(line)}</li>" for line in notes(found))
+    left = "".join(f"<li>left out: {html.escape(line)}</li>" for line in comparison.left_out)
+    said = "".join(f"<li>{html.escape(line)}</li>" for line in notes(comparison))
     tried = ""
-    if found.trials:
-        heads, cells = trial_records.table(found.trials, found.objective)
+    if comparison.trials:
+        heads, cells = trial_cells(comparison.trials, comparison.objective)
         lines = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
         headings = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
         tried = f'<div class="scroll"><table><thead><tr>{headings}</tr></thead><tbody>{lines}</tbody></table></div>\n'
-    origin = "".join(f"<li>{name}: {html.escape('; '.join(values))}</li>" for name, values in provenance(found))
-    title = html.escape(found.name)
+    origin = "".join(f"<li>{name}: {html.escape('; '.join(values))}</li>" for name, values in provenance(comparison))
+    title = html.escape(comparison.name)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head>\n'
         f'<body><h1>{title}</h1>\n<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{chr(10).join(parts)}\n'
@@ -310,16 +319,17 @@ Made by `sgdr-jax compare DIR --results FILE` from the run folders of each sweep
 """
 
 
-def put(text: str, found: Comparison, pictures: Sequence[str]) -> str:
-    """RESULTS.md with the section of this sweep in it: in place of its earlier one, or after the others.
+def put(text: str, comparison: Comparison, pictures: Sequence[str]) -> str:
+    """Insert the section of a sweep into RESULTS.md: in place of its earlier one, or after the others.
 
     Args:
-        text: of the file as it was; "" for a new one.
-        pictures: their addresses, as the file sees them.
+        text: content of the file; "" for a new one.
+        comparison: comparison of the sweep.
+        pictures: addresses of its pictures, relative to the file.
     """
-    begin, end = f"<!-- begin {found.name} -->", f"<!-- end {found.name} -->"
-    asked = [_plain(" ".join(paragraph.split())) + "\n" for paragraph in found.question.split("\n\n") if paragraph.strip()]
-    section = "\n".join([begin, f"## {found.name}\n", *asked, markdown(found, pictures) + end])
+    begin, end = f"<!-- begin {comparison.name} -->", f"<!-- end {comparison.name} -->"
+    question = [_plain(" ".join(paragraph.split())) + "\n" for paragraph in comparison.question.split("\n\n") if paragraph.strip()]
+    section = "\n".join([begin, f"## {comparison.name}\n", *question, markdown(comparison, pictures) + end])
     text = text or _TOP
     if begin not in text:
         return text.rstrip("\n") + "\n\n" + section + "\n"

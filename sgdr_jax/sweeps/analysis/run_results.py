@@ -1,32 +1,35 @@
-"""The runs of a sweep as a comparison reads them: final figures, kept networks, curves, and where they come from."""
+"""Results of a sweep's runs as a comparison reads them: final figures, kept networks, learning curves, and their origin."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...core.errors import InputError
-from ...runs.folder import read_summary
-from .. import spec
+from ..run_status import read_status
+from ..sweep_record import RunRecord, run_folder
 
 FINAL = "final network"
-"""What the run's final network is called among the networks that it has kept."""
+"""Name of a run's final network among the networks that it has kept."""
 
 
-class Found(NamedTuple):
-    """One run of a sweep, as far as it has come.
+class RunResult(NamedTuple):
+    """One run of a sweep, finished or not.
 
     Attributes:
-        folder: of the run.
-        arm, seed, values: see `sweep.SweepRun`; the values are JSON data.
+        folder: run folder.
+        arm: name of its arm.
+        seed: seed of the run.
+        values: fields that the arm sets, with their values as JSON data.
         missing: why it does not count, or "".
-        summary: of the finished run, else empty; the figures in it are those of the network.
-        network: which answers; "" for the final one, else a name as in the summary's "snapshots".
+        summary: summary of the finished run, else empty; its figures are those of the network.
+        network: which network answers: "" for the final one, else a name as in the summary's "snapshots".
     """
 
     folder: Path
@@ -38,51 +41,48 @@ class Found(NamedTuple):
     network: str = ""
 
     def value(self, split: str, measure: str, tta: bool) -> float:
-        """A final figure; with `tta` that of all views mixed, where there are several. Not a number where the run has none."""
+        """Return a final figure, with `tta` that of all views mixed where there are several; NaN where the run has none."""
         figures = self.summary.get(split) or {}
-        held = figures.get(f"tta_{measure}") if tta else None
-        held = figures.get(measure) if held is None else held
-        return math.nan if held is None else float(held)
+        mixed = figures.get(f"tta_{measure}") if tta else None
+        return number(figures.get(measure) if mixed is None else mixed)
 
     @property
     def seconds(self) -> float:
-        """Time of all stages, with their validation; not a number where unknown."""
+        """Duration of all stages with their validation; NaN where unknown."""
         return sum(number(stage.get("seconds")) for stage in self.summary.get("stages", ()))
 
 
-def find(folder: Path, row: dict[str, Any]) -> Found:
-    """A run of the sweep, finished or not."""
-    own, reason, summary = spec.run_folder(folder, row["hash"]), "", {}
+def read_result(folder: Path, run: RunRecord) -> RunResult:
+    """Read a run of the sweep, finished or not."""
+    own, reason, summary = run_folder(folder, run["hash"]), "", {}
     try:
-        summary = read_summary(own)
-        made = _json(own / "environment.json").get("config_hash", row["hash"])
-        if summary and made != row["hash"]:
-            summary, reason = {}, f"its folder {own} holds a run of config {made}; give folders their own names again"
+        status = read_status(folder, run["hash"])
+        summary, config = status.summary, _json(own / "environment.json").get("config_hash", run["hash"])
+        if summary and config != run["hash"]:
+            summary, reason = {}, f"its folder {own} holds a run of config {config}; restore the names of the folders"
+        elif not summary:
+            reason = f"failed: {status.error}" if status.error else "begun, not finished" if status.begun else "not run yet"
     except InputError as error:
         reason = str(error)
-    if not summary and not reason:
-        failed = folder / "failed" / f"{row['hash']}.json"
-        if failed.exists():
-            reason = f"failed: {json.loads(failed.read_text(encoding='utf-8')).get('error', 'for no known reason')}"
-        else:
-            reason = "begun, not finished" if own.exists() else "not run yet"
-    return Found(own, row["arm"], row["seed"], row["values"], reason, summary)
+    return RunResult(own, run["arm"], run["seed"], run["values"], reason, summary)
 
 
-def by_network(run: Found) -> list[Found]:
-    """A finished run's networks, each as a run of an arm of its own: the final one, the last, averages and ensembles; not the members, the
-    earlier cycle ends. [] where it kept none."""
+def by_network(run: RunResult) -> list[RunResult]:
+    """Split a finished run by its kept networks, each as a run of its own arm.
+
+    These are the final one, the last, averages and ensembles, but not the members (earlier cycle ends). [] where it kept none.
+    """
     kept = []
     for row in run.summary.get("snapshots", ()):
-        name = row["name"].partition(" (")[0]  # of the last one without its cycle, which is another where a stage ended early
+        name = row["name"].partition(" (")[0]  # The cycle of the last network varies where a stage stopped early.
         if not name.startswith("stage-"):
             figures = {split: row[split] for split in ("valid", "test") if split in row}
             kept.append(run._replace(arm=name, summary=run.summary | figures, network="" if name == FINAL else row["name"]))
-    return sorted(kept, key=lambda one: one.arm != FINAL)
+    return sorted(kept, key=lambda result: result.arm != FINAL)
 
 
-def images(run: Found) -> float:
-    """Images shown in training: updates times images per update, over all stages."""
+def images(run: RunResult) -> float:
+    """Count the images shown in training: updates times images per update, over all stages. NaN where unknown."""
     config = _json(run.folder / "config.json")
     try:
         sizes = {stage["name"]: stage.get("batch_size") or config["batch_size"] for stage in config["stages"]}
@@ -92,67 +92,83 @@ def images(run: Found) -> float:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    """The data of a file; empty where it cannot be read."""
+    """Return the data of a file; empty where it cannot be read."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return data if isinstance(data, dict) else {}
 
 
-def origin(folders: Sequence[Path]) -> dict[str, tuple[str, ...]]:
-    """Commands, dates, machines, versions and commits of the runs, the commonest first; dates as first and last."""
-    tallies: dict[str, dict[str, int]] = {name: {} for name in ("command", "date", "machine", "versions", "commit")}
-    for folder in folders:
-        try:
-            start = _json(folder / "environment.json")["starts"][-1]
-            words = [Path(start["command"][0]).name, *start["command"][1:]]
-            packages = start["packages"]
-            facts = {
-                "command": " ".join(words),
-                "date": start["started"][:10],
-                "machine": f"{start['cpus']} cores of {start['cpu']}; {', '.join(start['devices'])}",
-                "versions": ", ".join(f"{name} {packages[name]}" for name in ("sgdr_jax", "jax", "flax", "numpy") if name in packages)
-                + f", Python {start['python']}",
-                "commit": str(start.get("commit") or ""),
-            }
-        except (KeyError, IndexError, TypeError):
-            continue
-        for name, fact in facts.items():
-            tallies[name][fact] = tallies[name].get(fact, 0) + 1
-    dates = sorted(tallies.pop("date"))
-    common = {name: tuple(sorted(filter(None, tally), key=lambda fact: (-tally[fact], fact))) for name, tally in tallies.items()}
-    return common | {"date": tuple(dict.fromkeys(dates[:1] + dates[-1:]))}
+class Origin(NamedTuple):
+    """How and where runs were made: different values of each fact, the commonest first; of the dates the first and the last."""
+
+    command: tuple[str, ...]
+    machine: tuple[str, ...]
+    versions: tuple[str, ...]
+    commit: tuple[str, ...]
+    dates: tuple[str, ...]
 
 
-class Curve(NamedTuple):
-    """Validation accuracy of one run at its cycle ends, over all stages: epochs and seconds since the first update, and the accuracy."""
+def read_origin(folders: Sequence[Path]) -> Origin:
+    """Read commands, machines, versions, commits and dates of runs."""
+    facts = [fact for folder in folders if (fact := _facts(folder))]
+    command, machine, versions, commit, dates = zip(*facts, strict=True) if facts else ((),) * 5
+    first_and_last = tuple(dict.fromkeys(sorted(dates)[i] for i in (0, -1))) if dates else ()
+    return Origin(_common(command), _common(machine), _common(versions), _common(commit), first_and_last)
+
+
+def _common(values: Iterable[str]) -> tuple[str, ...]:
+    """List different values, the commonest first."""
+    counts = Counter(filter(None, values))
+    return tuple(sorted(counts, key=lambda value: (-counts[value], value)))
+
+
+def _facts(folder: Path) -> tuple[str, str, str, str, str] | None:
+    """Return command, machine, versions, commit and date of a run's last start; None where they are unknown."""
+    try:
+        start = _json(folder / "environment.json")["starts"][-1]
+        packages = start["packages"]
+        versions = [f"{name} {packages[name]}" for name in ("sgdr_jax", "jax", "flax", "numpy") if name in packages]
+        return (
+            " ".join((Path(start["command"][0]).name, *start["command"][1:])),
+            f"{start['cpus']} cores of {start['cpu']}; {', '.join(start['devices'])}",
+            ", ".join((*versions, f"Python {start['python']}")),
+            str(start.get("commit") or ""),
+            start["started"][:10],
+        )
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+class LearningCurve(NamedTuple):
+    """Validation accuracy of one run at its cycle ends, over all stages: epochs and seconds since the first update, accuracy."""
 
     epochs: np.ndarray
     seconds: np.ndarray
     accuracy: np.ndarray
 
 
-def curve(run: Found) -> Curve:
-    """The curve of a finished run; empty where its rows are gone."""
-    stages, rows = {stage["name"]: stage for stage in run.summary.get("stages", ())}, []
+def learning_curve(run: RunResult) -> LearningCurve:
+    """Read the learning curve of a finished run; empty where its rows are missing."""
+    rows: list[dict[str, Any]] = []
     try:
         with (run.folder / "metrics.jsonl").open(encoding="utf-8") as file:
             rows = [json.loads(line) for line in file if line.startswith('{"kind": "eval"') and line.endswith("\n")]
     except (OSError, ValueError):
         pass
     starts, epochs, seconds = {}, 0.0, 0.0
-    for name, stage in stages.items():
-        starts[name] = (epochs, seconds)
+    for stage in run.summary.get("stages", ()):
+        starts[stage["name"]] = (epochs, seconds)
         epochs, seconds = epochs + number(stage.get("epochs")), seconds + number(stage.get("seconds"))
     points = [
         (starts[row["stage"]][0] + row["epoch"], starts[row["stage"]][1] + row["seconds"], row["accuracy"])
         for row in rows
         if row.get("stage") in starts and row.get("accuracy") is not None
     ]
-    return Curve(*np.array(points, float).reshape(-1, 3).T)
+    return LearningCurve(*np.array(points, float).reshape(-1, 3).T)
 
 
-def number(value: Any) -> float:
-    """A figure of a summary; not a number where it is missing."""
+def number(value: float | None) -> float:
+    """Return a figure of a summary; NaN where it is missing."""
     return math.nan if value is None else float(value)

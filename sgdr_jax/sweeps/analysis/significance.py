@@ -106,7 +106,7 @@ def paired_t(differences: Float[np.ndarray, "n k"]) -> np.ndarray:
     largest = np.abs(differences).max(axis=0)
     p = np.where(largest == 0, 1.0, math.nan)
     varied = differences.std(axis=0, ddof=1) > 1e-9 * largest
-    p[varied] = stats.ttest_1samp(differences[:, varied], 0).pvalue
+    _, p[varied] = stats.ttest_1samp(differences[:, varied], 0)
     return p
 
 

@@ -10,18 +10,17 @@ from rich.table import Table
 
 from ...core.plan import Plan
 from ...report.run_tables import number_text
-from .. import trial_records
 from ..run_status import Entry
-from ..search_space import Search, described, text
+from ..search_space import Search, describe_search, value_text
 from ..trial_records import Trial
 
 
 def sweep_table(entries: Sequence[Entry], plans: Sequence[Plan] = ()) -> Table:
-    """The runs of a sweep as a table to print.
+    """Tabulate the runs of a sweep.
 
     Args:
-        entries: how the runs stand.
-        plans: of the same runs; then the table says what each would cost, from the finished ones where there are any.
+        entries: runs with their status.
+        plans: plans of the same runs; the table then has the cost of each, estimated from the finished ones where there are any.
     """
     table = Table("run", "arm", "seed", "hash", "state", box=box.SIMPLE_HEAD)
     table.columns[3].no_wrap = True
@@ -51,20 +50,42 @@ def sweep_table(entries: Sequence[Entry], plans: Sequence[Plan] = ()) -> Table:
 
 
 def space_table(search: Search) -> Table:
-    """What a search looks among, as a table to print."""
-    table = Table("field", "what it may be", title=described(search), box=box.SIMPLE_HEAD, title_justify="left", title_style="")
+    """Tabulate the space of a search."""
+    table = Table("field", "domain", title=describe_search(search), box=box.SIMPLE_HEAD, title_justify="left", title_style="")
     for field, domain in search.space.items():
-        table.add_row(field, text(domain))
+        table.add_row(field, value_text(domain))
     return table
 
 
-def trials_table(found: Sequence[Trial], objective: str, most: int = 20) -> Table:
-    """The trials of a search as a table to print, the best first; of more than `most` only so many."""
-    titles, rows = trial_records.table(found, objective)
-    states = ", ".join(f"{n} {state or 'not begun'}" for state, n in Counter(trial.state for trial in found).items())
-    table = Table(box=box.SIMPLE_HEAD, title=f"{len(found)} trials: {states}", title_justify="left", title_style="")
+def trials_table(trials: Sequence[Trial], objective: str, most: int = 20) -> Table:
+    """Tabulate the trials of a search, the best first, at most `most` of them."""
+    titles, rows = trial_cells(trials, objective)
+    states = ", ".join(f"{n} {state or 'not begun'}" for state, n in Counter(trial.state for trial in trials).items())
+    table = Table(box=box.SIMPLE_HEAD, title=f"{len(trials)} trials: {states}", title_justify="left", title_style="")
     for name in titles:
         table.add_column(name, justify="left" if not name else "right")
     for row in rows[:most]:
         table.add_row(*row)
     return table
+
+
+def trial_cells(trials: Sequence[Trial], objective: str) -> tuple[list[str], list[list[str]]]:
+    """Format the trials as titles and rows: the finished ones first, the best on top, then the others by how far they came."""
+    fields = list(dict.fromkeys(field for trial in trials for field in trial.shown))
+    sign = 1 if objective == "loss" else -1
+
+    def rank(trial: Trial) -> tuple[bool, int, bool, float, int]:
+        return trial.state != "finished", -trial.cycle_ends, trial.value is None, sign * (trial.value or 0.0), trial.number
+
+    titles = ["trial", *fields, f"validation {objective}", "", "seconds"]
+    rows = [
+        [
+            str(trial.number),
+            *(trial.shown.get(field, "") for field in fields),
+            number_text(trial.value, ".4f"),
+            f"pruned, end {trial.cycle_ends}" if trial.state == "pruned" else trial.state,
+            number_text(trial.seconds, ".0f"),
+        ]
+        for trial in sorted(trials, key=rank)
+    ]
+    return titles, rows

@@ -23,7 +23,7 @@ from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.distributed import hosts
 from sgdr_jax.sweeps.shared_queue import check_disk
-from sgdr_jax.sweeps.trial_records import trials
+from sgdr_jax.sweeps.trial_records import read_trials
 
 EXPERIMENT = """
 from sgdr_jax import Experiment, Stage
@@ -372,7 +372,8 @@ def test_the_batch_script_of_a_sweep_is_an_array_of_workers(sweep_file: Path, ca
     text = swept([*words, "--stages.0.lr", "0.1", "--grace", "30", "--dry-run"], 0, capfd)
     expected = ["array=0-4%3", "gpus-per-node=1", "ntasks-per-node=1", "partition=long", "requeue", "signal=USR2@90"]
     assert {f"#SBATCH --{each}" for each in expected} <= set(text.splitlines()), text
-    worker = "-m sgdr_jax sweep searched.py --batch-size 8 --stages.0.lr 0.1 --grace 30 --store d/store.journal --dir d"
+    given = "--launch slurm --workers 5 --batch-size 8 --dir d --stages.0.lr 0.1 --grace 30"  # of options given twice the last one holds
+    worker = f"-m sgdr_jax sweep searched.py {given} --workers 1 --launch None --no-retry --store d/store.journal --dir d"
     assert text.rstrip().endswith(worker) and "# each of the 5 jobs" in text
     assert [path.name for path in sweep_file.parent.iterdir() if path.name != "__pycache__"] == ["searched.py"]
 
@@ -439,7 +440,7 @@ def test_jobs_of_an_array_share_a_sweep_and_one_that_is_preempted_comes_back(
     first.wait()
     again = started(0)
     assert second.wait(300) == 0 and again.wait(300) == 0, (logs / "1.log").read_text() + (logs / "0.log").read_text()
-    found = trials(Path("d"), "accuracy")
+    found = read_trials(Path("d"), "accuracy")
     assert len(found) == 6 and all(trial.ended for trial in found)
     assert len(list(Path("d").glob("runs/*/summary.json"))) == sum(t.state == "finished" for t in found) + 2 + 1
 

@@ -16,10 +16,12 @@ from scipy import stats
 from sgdr_jax.cli import main
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.evaluation import predictions
+from sgdr_jax.sweeps import Sweep, arms, grid
 from sgdr_jax.sweeps.analysis import plots, render
-from sgdr_jax.sweeps.analysis.compare import Comparison, compare
-from sgdr_jax.sweeps.analysis.run_results import curve
-from sgdr_jax.sweeps.spec import Sweep, arms, expand, grid, run_folder
+from sgdr_jax.sweeps.analysis.compare import Comparison, compare_arms
+from sgdr_jax.sweeps.analysis.run_results import learning_curve
+from sgdr_jax.sweeps.spec import expand
+from sgdr_jax.sweeps.sweep_record import run_folder
 
 from ...helpers import experiment
 from ..results import answers as random_answers
@@ -48,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(folder: Path) -> Comparison:
-    return compare(folder)
+    return compare_arms(folder)
 
 
 def of(found: Comparison, name: str) -> Any:
@@ -70,7 +72,7 @@ def test_every_figure_is_scipys(found: Comparison) -> None:
     by_hand = {p[0][1]: min(2 * p[0][0], 1), p[1][1]: min(max(2 * p[0][0], p[1][0]), 1)}
     assert {arm.name: arm.paired.p_holm for arm in found.arms if arm.paired} == pytest.approx(by_hand)
     assert base.accuracy.mean == pytest.approx(np.mean(list(figures["recipe"].values()))) and base.accuracy.n == 6
-    assert base.accuracy.sd == pytest.approx(np.std(list(figures["recipe"].values()), ddof=1))
+    assert base.accuracy.std == pytest.approx(np.std(list(figures["recipe"].values()), ddof=1))
     assert paired.verdict == "worse" and of(found, "same").paired.verdict == "undecided"
     assert of(found, "same").paired.needed > 6 and paired.needed is None
     assert paired.low < paired.mean < paired.high < 0
@@ -96,13 +98,13 @@ def test_what_is_not_finished_is_named(found: Comparison, folder: Path) -> None:
     own = run_folder(folder, run.hash)
     own.mkdir()
     try:
-        assert "without, seed 2: begun, not finished" in compare(folder).left_out
+        assert "without, seed 2: begun, not finished" in compare_arms(folder).left_out
         (own / "summary.json").write_text("{")
-        assert any(line.startswith("without, seed 2: ") and "cannot be read" in line for line in compare(folder).left_out)
+        assert any(line.startswith("without, seed 2: ") and "cannot be read" in line for line in compare_arms(folder).left_out)
     finally:
         (own / "summary.json").unlink(missing_ok=True)
         own.rmdir()
-    turned = compare(folder, baseline="without")
+    turned = compare_arms(folder, baseline="without")
     assert [line for line in turned.left_out if "recipe" in line] == [
         f"recipe, seed {seed}: the baseline has not finished with this seed, so there is no pair" for seed in (2, 3)
     ]
@@ -110,11 +112,11 @@ def test_what_is_not_finished_is_named(found: Comparison, folder: Path) -> None:
 
 def test_folders_that_changed_places_and_lost_figures_are_left_out(tmp_path: Path) -> None:
     fill(tmp_path / "s", SWEEP, lambda run, _: SKILL[run.arm])
-    before, runs = compare(tmp_path / "s"), expand(SWEEP)
+    before, runs = compare_arms(tmp_path / "s"), expand(SWEEP)
     one, other = (run_folder(tmp_path / "s", runs[i].hash) for i in (0, 6))
     for old, new in ((one, tmp_path / "kept"), (other, one), (tmp_path / "kept", other)):
         old.rename(new)
-    found = compare(tmp_path / "s")
+    found = compare_arms(tmp_path / "s")
     assert {line.partition(": its folder")[0] for line in found.left_out if "holds a run of config" in line} == {
         "recipe, seed 0",
         "without, seed 0",
@@ -122,12 +124,12 @@ def test_folders_that_changed_places_and_lost_figures_are_left_out(tmp_path: Pat
     assert len(of(found, "recipe").runs) == len(of(before, "recipe").runs) - 1
     summary = run_folder(tmp_path / "s", runs[1].hash) / "summary.json"
     summary.write_text(json.dumps({"valid": json.loads(summary.read_text())["valid"]}))
-    found = compare(tmp_path / "s")
-    assert found.split == "test" and "recipe, seed 1: no accuracy of test" in found.left_out
+    found = compare_arms(tmp_path / "s")
+    assert found.figure.split == "test" and "recipe, seed 1: no accuracy of test" in found.left_out
 
 
 def test_another_baseline_turns_everything(found: Comparison, folder: Path) -> None:
-    first, second = of(found, "without").paired, of(compare(folder, baseline="without"), "recipe").paired
+    first, second = of(found, "without").paired, of(compare_arms(folder, baseline="without"), "recipe").paired
     np.testing.assert_array_equal(first.differences, -second.differences)
     assert (first.low, first.high) == (-second.high, -second.low)
     assert first.p == second.p and first.change.p == second.change.p and first.change[:2] == second.change[1::-1]
@@ -135,13 +137,13 @@ def test_another_baseline_turns_everything(found: Comparison, folder: Path) -> N
 
 
 def test_other_measures_and_splits(folder: Path) -> None:
-    assert of(compare(folder, measure="loss"), "without").paired.verdict == "worse"
-    assert of(compare(folder, measure="loss"), "without").paired.mean > 0
-    views = compare(folder, tta=True)
+    assert of(compare_arms(folder, measure="loss"), "without").paired.verdict == "worse"
+    assert of(compare_arms(folder, measure="loss"), "without").paired.mean > 0
+    views = compare_arms(folder, tta=True)
     run = of(views, "without").runs[0]
     assert run.value("test", "accuracy", True) == run.summary["test"]["tta_accuracy"] != run.summary["test"]["accuracy"]
-    assert of(views, "without").tta_accuracy.mean == of(compare(folder), "without").tta_accuracy.mean
-    assert compare(folder, split="valid").split == "valid"
+    assert of(views, "without").tta_accuracy.mean == of(compare_arms(folder), "without").tta_accuracy.mean
+    assert compare_arms(folder, split="valid").figure.split == "valid"
 
 
 def test_other_examples_are_no_pair(tmp_path: Path) -> None:
@@ -155,7 +157,7 @@ def test_other_examples_are_no_pair(tmp_path: Path) -> None:
             predictions.path_of(run_folder(tmp_path / "s", run.hash), "test").unlink()
         if run.arm == "same" and run.seed == 3:
             predictions.path_of(run_folder(tmp_path / "s", run.hash), "test").write_bytes(b"")
-    found = compare(tmp_path / "s")
+    found = compare_arms(tmp_path / "s")
     lines = [line for line in found.left_out if "same" in line]
     assert [line.partition(": ")[2][:12] for line in lines] == ["other exampl", "other exampl", "no answers k", str(tmp_path)[:12]]
     assert len(of(found, "same").paired.seeds) == 6  # the accuracies are compared all the same
@@ -181,7 +183,7 @@ def test_the_networks_of_each_run_can_be_the_arms(tmp_path: Path) -> None:
             rows[name] = {"test": figures}
         summary["snapshots"] = [{"name": name, "members": []} | row for name, row in rows.items()]
         (own / "summary.json").write_text(json.dumps(summary))
-    found = compare(tmp_path / "s", networks=True)
+    found = compare_arms(tmp_path / "s", networks=True)
     names = [f"{arm}: {name}" for arm in ("recipe", "without") for name in ("final network", "last", "ensemble, chosen")]
     assert [arm.name for arm in found.arms] == names and found.baseline == "recipe: final network"
     assert set(found.left_out) == {f"same, seed {seed}: no networks kept" for seed in SWEEP.seeds}
@@ -193,13 +195,13 @@ def test_the_networks_of_each_run_can_be_the_arms(tmp_path: Path) -> None:
         np.testing.assert_allclose(arm.paired.differences, gains)
         change = arm.paired.change  # the answers are those of the same network as the figures
         assert (change.gained - change.lost) / 200 == pytest.approx(sum(gains)) and (arm.name.endswith("last")) == (change.gained == 0)
-    assert [path.name for path in plots.pictures(found, tmp_path / "out")] == ["arms.png"]
+    assert [path.name for path in plots.draw_all(found, tmp_path / "out")] == ["arms.png"]
     assert any("networks of one run" in note for note in render.notes(found))
-    own = compare(tmp_path / "s", networks=True, baseline="without: last")
+    own = compare_arms(tmp_path / "s", networks=True, baseline="without: last")
     assert of(own, "without: final network").paired.mean == 0
     fill(tmp_path / "none", SWEEP, lambda run, _: 1.0)
     with pytest.raises(InputError, match="--networks is True; no finished run has kept any; sweep with --snapshots"):
-        compare(tmp_path / "none", networks=True)
+        compare_arms(tmp_path / "none", networks=True)
 
 
 def test_bad_input_is_one_line(folder: Path, tmp_path: Path) -> None:
@@ -209,24 +211,24 @@ def test_bad_input_is_one_line(folder: Path, tmp_path: Path) -> None:
         ({"split": "train"}, "--split is 'train'; use valid or test"),
     ):
         with pytest.raises(InputError, match=re.escape(text)):
-            compare(folder, **wrong)
+            compare_arms(folder, **wrong)
     with pytest.raises(InputError, match=r"has no sweep\.json"):
-        compare(tmp_path)
+        compare_arms(tmp_path)
     (tmp_path / "odd").mkdir()
     for text in ("[]", "{}"):
         (tmp_path / "odd" / "sweep.json").write_text(text)
         with pytest.raises(InputError, match="it does not describe a sweep"):
-            compare(tmp_path / "odd")
+            compare_arms(tmp_path / "odd")
     with pytest.raises(InputError, match="name the folder of a sweep"):
-        compare(tmp_path / "odd" / "sweep.json")
+        compare_arms(tmp_path / "odd" / "sweep.json")
     fill(tmp_path / "none", SWEEP, lambda run, _: 1.0, skip=range(18))
     with pytest.raises(InputError, match="none of the 18 runs"):
-        compare(tmp_path / "none")
+        compare_arms(tmp_path / "none")
 
 
 def test_curves_run_through_the_stages(found: Comparison) -> None:
     run = of(found, "recipe").runs[0]
-    drawn = curve(run)
+    drawn = learning_curve(run)
     assert drawn.epochs.tolist() == [1, 2, 3, 4]
     head, body = (stage["seconds"] for stage in run.summary["stages"])
     np.testing.assert_allclose(drawn.seconds, [head, head + body / 3, head + 2 * body / 3, head + body])
@@ -240,7 +242,7 @@ def test_curves_run_through_the_stages(found: Comparison) -> None:
 def test_one_run_of_each_arm_says_no_more_than_it_knows(tmp_path: Path) -> None:
     sweep = Sweep("one", experiment(), (arms({"recipe": {}, "without": {"label_smoothing": 0.1}}),), seeds=(3,))
     fill(tmp_path / "one", sweep, lambda run, _: SKILL[run.arm])
-    found = compare(tmp_path / "one")
+    found = compare_arms(tmp_path / "one")
     row = dict(zip(render.header(found), render.rows(found)[1], strict=True))
     assert "±" not in row["accuracy %"] and row["95 % interval"] == row["p"] == row["to settle"] == "" and row[""] == "undecided"
     assert row["difference (points)"] and row["p, examples"]
@@ -320,7 +322,7 @@ def test_pictures_show_every_seed(found: Comparison, tmp_path: Path, monkeypatch
     figures: list[Any] = []
     real = plots.style.save
     monkeypatch.setattr(plots.style, "save", lambda figure, path: figures.append(figure) or real(figure, path))
-    plots.arms_picture(found, tmp_path / "arms.png")
+    plots.plot_arms(found, tmp_path / "arms.png")
     left, right = figures[0].axes
     assert [text.get_text() for text in left.get_yticklabels()] == ["recipe", "without", "same"]
     drawn = [np.sort(points.get_offsets()[:, 0]) for points in left.collections]
@@ -334,8 +336,8 @@ def test_pictures_show_every_seed(found: Comparison, tmp_path: Path, monkeypatch
 def test_the_line_of_the_best_joins_what_nothing_beats(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measure: Any) -> None:
     figures: list[Any] = []
     monkeypatch.setattr(plots.style, "save", lambda figure, path: figures.append(figure) or path)
-    found = compare(folder, measure=measure)
-    plots.time_picture(found, tmp_path / "time.png")
+    found = compare_arms(folder, measure=measure)
+    plots.plot_time(found, tmp_path / "time.png")
     (line,) = (line for line in figures[0].axes[0].get_lines() if line.get_drawstyle() == "steps-post")
     scale = 100 if measure == "accuracy" else -1  # of what is good
     points = [(arm.seconds.mean, scale * getattr(arm, measure).mean) for arm in found.arms]
@@ -346,24 +348,24 @@ def test_the_line_of_the_best_joins_what_nothing_beats(folder: Path, tmp_path: P
 def test_many_arms_are_cut_to_the_farthest(tmp_path: Path) -> None:
     sweep = Sweep("many", experiment(), (grid({"batch_size": tuple(range(8, 60))}),))
     fill(tmp_path / "many", sweep, lambda run, _: 1.0, n=50)
-    found = compare(tmp_path / "many")
+    found = compare_arms(tmp_path / "many")
     shown = plots._to_show(found, found.arms, 8)
     assert len(shown) == 8 and shown[0].name == found.baseline
     least = min(abs(arm.paired.mean) for arm in shown[1:] if arm.paired)
     assert all(abs(arm.paired.mean) <= least for arm in found.arms if arm.paired and arm not in shown)
-    assert len(plots.pictures(found, tmp_path / "out")) == 3
+    assert len(plots.draw_all(found, tmp_path / "out")) == 3
 
 
 def test_two_axes_make_a_map(tmp_path: Path) -> None:
     sweep = Sweep("two", experiment(), (grid({"stages.0.lr": (0.01, 0.1), "label_smoothing": (0.0, 0.1, 0.2)}),))
     fill(tmp_path / "two", sweep, lambda run, _: 1 + run.values[1][1], skip=(4,))
-    found = compare(tmp_path / "two")
+    found = compare_arms(tmp_path / "two")
     table = plots.two_axes(found)
-    assert table is not None and table[:4] == ("stages.0.lr", "label_smoothing", [0.01, 0.1], [0.0, 0.1, 0.2])
+    assert table is not None and table[:2] == (("stages.0.lr", "label_smoothing"), ([0.01, 0.1], [0.0, 0.1, 0.2]))
     expected = [[run.value("test", "accuracy", False) for run in arm.runs] or [np.nan] for arm in found.arms]
-    np.testing.assert_array_equal(table[4].ravel(), np.ravel(expected))
-    assert [path.name for path in plots.pictures(found, tmp_path / "out")][-1] == "map.png"
-    assert plots.two_axes(compare(tmp_path / "two")._replace(arms=found.arms[:3])) is None  # one rate is no axis
+    np.testing.assert_array_equal(table.means.ravel(), np.ravel(expected))
+    assert [path.name for path in plots.draw_all(found, tmp_path / "out")][-1] == "map.png"
+    assert plots.two_axes(compare_arms(tmp_path / "two")._replace(arms=found.arms[:3])) is None  # one rate is no axis
 
 
 def test_labels_keep_their_order_and_their_distance() -> None:
@@ -382,7 +384,7 @@ def test_a_thousand_runs_are_answered_at_once(tmp_path: Path) -> None:
     store = sum(path.stat().st_size for path in (tmp_path / "s").rglob("*") if path.is_file())
     assert store < 50e6
     began = time.process_time()
-    found = compare(tmp_path / "s")
+    found = compare_arms(tmp_path / "s")
     render.terminal(found)
     render.publish(found, tmp_path / "out")
     assert time.process_time() - began < 5

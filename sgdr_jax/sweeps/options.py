@@ -1,0 +1,33 @@
+"""Options of a worker of a sweep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..core.validation import require
+
+Keep = Literal["results", "final", "all"]
+"""What the folder of a finished run keeps: numbers, answers, rows and plan; also its final networks; also its checkpoints."""
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """Options of a worker of a sweep."""
+
+    retry: bool = False
+    """Also execute the runs that have failed before."""
+    keep: Keep = "results"
+    """What a finished run keeps: results (numbers, answers, rows); final (also the final networks, which eval and predict need); all
+    (also the checkpoints)."""
+    pace: float = 60.0
+    """Seconds of work that an interruption may cost a run: its checkpoints are at cycle ends and no closer than this; 0: at all of them."""
+    store: str | None = None
+    """Store through which several workers share the sweep: a file (SQLite), a file that ends in .journal (on NFS), or the URL of a
+    database such as postgresql://USER:PASSWORD@HOST/NAME. By default DIR/store.db where there are several workers."""
+    grace: float = 60.0
+    """Seconds without a sign of life after which a worker's runs are taken over; at once where its process on this machine has ended."""
+
+    def __post_init__(self) -> None:
+        require(self.pace >= 0, "--pace", self.pace, "use a number of seconds, or 0 for every cycle's end")
+        require(self.grace > 0, "--grace", self.grace, "use a number of seconds above 0")
