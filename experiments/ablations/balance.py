@@ -11,7 +11,8 @@ import numpy as np
 from sgdr_jax import load_experiment
 from sgdr_jax.core.types import Dataset, Source
 from sgdr_jax.datasets import FashionMnist
-from sgdr_jax.datasets.splits import examples_of, make_source, ranks
+from sgdr_jax.datasets.examples import examples_of, make_source
+from sgdr_jax.datasets.splits import ranks
 from sgdr_jax.sweeps import Sweep, arms, changed
 
 base = load_experiment(Path(__file__).with_name("base.py"))

@@ -153,7 +153,7 @@ def _data(command: DataCommand, _: str) -> None:
     found = summarize(source, load_for(experiment, source, made.largest_size, ui, max_bad_share=1))
     for part in dataset_tables(found, source.classes):
         ui.say(part)
-    if isinstance(experiment.data, ImageFolder) and (rest := experiment.data.passed_over(source)):
+    if isinstance(experiment.data, ImageFolder) and (rest := experiment.data.ignored_files(source)):
         ui.say(f"not part of the set: {rest}")
     if command.rejected:
         command.rejected.write_text("".join(f"{name}\t{why}\n" for name, why in found.unreadable), "utf-8", "surrogateescape")

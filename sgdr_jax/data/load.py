@@ -15,8 +15,8 @@ from ..core.errors import InputError
 from ..core.experiment import Experiment
 from ..core.machine import free_memory
 from ..core.types import Source
+from ..datasets.examples import fingerprint, strings_at
 from ..datasets.labels import counts
-from ..datasets.splits import fingerprint, take
 from . import decode, image_cache
 from .image_cache import EncodedImages, Pixels, PixelSubset
 from .placement import Storage, choose_storage, free_disk
@@ -159,7 +159,7 @@ def load(
         classes=tuple(source.classes),
         images={split: _with_channels(pixels[split], most_channels) for split in splits},
         labels=labels,
-        names={split: take(tuple(source.names[split]), readable[split]) for split in splits},
+        names={split: strings_at(source.names[split], readable[split]) for split in splits},
         rates=source.rates[readable["train"]] if source.rates is not None and "train" in splits else None,
         bad=bad,
         storage=storage,

@@ -1,4 +1,4 @@
-"""Images that are arrays already: in an .npz file, or in memory."""
+"""Images that are arrays, in an .npz file or in memory."""
 
 from __future__ import annotations
 
@@ -7,104 +7,121 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..core.errors import InputError
 from ..core.types import Dataset, Source
 from ..core.validation import require
-from . import splits
+from .examples import fingerprint, make_source, numbered
+from .splits import check_fraction
 
 
-class _Held(str):
-    """A path that is no path: "memory:" and the fingerprint of arrays it carries along.
+class _InMemory(str):
+    """Placeholder for a path: the text "memory:" and a fingerprint, with the arrays attached.
 
-    As text it is equal, hashed, printed and written to JSON like any field; what it carries never leaves the process.
+    It is compared, hashed, printed and written to JSON as text; the arrays never leave the process.
     """
 
-    parts: Mapping[str, np.ndarray]
+    arrays: Mapping[str, np.ndarray]
 
-    def __new__(cls, text: str, parts: Mapping[str, np.ndarray]) -> _Held:
-        held = super().__new__(cls, text)
-        held.parts = parts
-        return held
+    def __new__(cls, text: str, arrays: Mapping[str, np.ndarray]) -> _InMemory:
+        path = super().__new__(cls, text)
+        path.arrays = arrays
+        return path
 
-    def __getnewargs__(self) -> tuple[Any, ...]:  # for copies
-        return str(self), self.parts
+    def __getnewargs__(self) -> tuple[str, Mapping[str, np.ndarray]]:  # for copies
+        return str(self), self.arrays
 
 
 @dataclass(frozen=True)
 class Arrays(Dataset):
-    """Images and labels from an .npz file with x_train, y_train and, where there are any, x_valid, y_valid, x_test, y_test and classes.
+    """Reads images and labels from an .npz file with x_train, y_train and optionally x_valid, y_valid, x_test, y_test and classes.
 
     Images are uint8 [n, h, w] or [n, h, w, c] with 1 or 3 channels; labels are integers [n], or zeros and ones [n, classes] for
     multi-label data; classes are names in label order. `Arrays.of` takes the same from memory. Nothing in the file can run code.
+
+    Source: the keys of the .npz files of `keras.datasets`.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = f"{folder}/digits.npz"
+        ...     np.savez(file, x_train=np.zeros((10, 8, 8), np.uint8), y_train=np.arange(10) % 2)
+        ...     source = Arrays(file).open()
+        >>> source.classes, source.sizes
+        (('0', '1'), {'train': 8, 'valid': 2})
     """
 
     path: str = "data.npz"
     """The .npz file."""
     valid_fraction: float = 0.2
-    """Share of each class held out for validation, where there is no x_valid."""
+    """Share of each class held out for validation, if there is no x_valid."""
     seed: int = 0
-    """Decides which images are held out."""
+    """Seed of the held-out split."""
 
     def __post_init__(self) -> None:
-        splits.check_fraction(self.valid_fraction)
+        check_fraction(self.valid_fraction)
 
     @classmethod
     def of(
         cls,
-        train: tuple[Any, Any],
-        valid: tuple[Any, Any] | None = None,
-        test: tuple[Any, Any] | None = None,
+        train: tuple[npt.ArrayLike, npt.ArrayLike],
+        valid: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+        test: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
         *,
         classes: Sequence[str] | None = None,
         valid_fraction: float = 0.2,
         seed: int = 0,
     ) -> Arrays:
-        """A dataset of (images, labels) pairs in memory, for notebooks and tests; equal to another one with equal contents.
+        """Make a dataset of (images, labels) pairs in memory, for notebooks and tests; equal to another one with equal contents.
 
-        Its configuration holds a fingerprint instead of the arrays: it can be hashed and written down, but what `config.from_json`
-        makes of that can only be opened with the arrays saved (`np.savez`) and read by `Arrays(path)`.
+        Its configuration holds a fingerprint instead of the arrays: it can be hashed and written to JSON, but a dataset read back from
+        JSON cannot be opened. For that, save the arrays with `np.savez` and use `Arrays(path)`.
 
-        >>> data = Arrays.of((np.zeros((6, 8, 8), np.uint8), np.arange(6) % 2), valid_fraction=0.3)
-        >>> data.open().sizes
-        {'train': 4, 'valid': 2}
+        Example:
+            >>> data = Arrays.of((np.zeros((6, 8, 8), np.uint8), np.arange(6) % 2), valid_fraction=0.3)
+            >>> data.open().sizes
+            {'train': 4, 'valid': 2}
         """
-        parts: dict[str, np.ndarray] = {} if classes is None else {"classes": np.asarray(classes, dtype=np.str_)}
+        arrays: dict[str, np.ndarray] = {} if classes is None else {"classes": np.asarray(classes, dtype=np.str_)}
         for split, pair in (("train", train), ("valid", valid), ("test", test)):
             if pair is not None:
-                parts[f"x_{split}"], parts[f"y_{split}"] = np.asarray(pair[0]), np.asarray(pair[1])
-        text = splits.fingerprint([part for name in sorted(parts) for part in (name, parts[name])])
-        return cls(_Held(f"memory:{text[:16]}", parts), valid_fraction, seed)
+                arrays[f"x_{split}"], arrays[f"y_{split}"] = np.asarray(pair[0]), np.asarray(pair[1])
+        digest = fingerprint([part for name in sorted(arrays) for part in (name, arrays[name])])
+        return cls(_InMemory(f"memory:{digest[:16]}", arrays), valid_fraction, seed)
 
     def open(self) -> Source:
-        """Reads the arrays. Raises InputError for a missing or unreadable file, missing keys, and arrays or labels that do not fit."""
-        parts = self.path.parts if isinstance(self.path, _Held) else _read(self.path)
-        found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        """Read the arrays.
+
+        Raises:
+            InputError: the file is missing or unreadable, keys are missing, or arrays or labels have a wrong type or shape.
+        """
+        arrays = self.path.arrays if isinstance(self.path, _InMemory) else _read(self.path)
+        pairs: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for split in ("train", "valid", "test"):
-            if f"x_{split}" in parts or split == "train":
+            if f"x_{split}" in arrays or split == "train":
                 for name in (f"x_{split}", f"y_{split}"):
-                    require(name in parts, f"data.path {self.path}: the keys", sorted(parts), f"{name} is missing")
-                found[split] = _checked(split, parts[f"x_{split}"], parts[f"y_{split}"])
-        classes = [str(name) for name in parts["classes"]] if "classes" in parts else _numbered(found)
-        for split, (_, labels) in found.items():
+                    require(name in arrays, f"data.path {self.path}: the keys", sorted(arrays), f"{name} is missing")
+                pairs[split] = _checked(split, arrays[f"x_{split}"], arrays[f"y_{split}"])
+        classes = [str(name) for name in arrays["classes"]] if "classes" in arrays else _numbers(pairs)
+        for split, (_, labels) in pairs.items():
             most = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
             fits = most == len(classes) if labels.ndim == 2 else most <= len(classes)
             require(
-                fits and labels.ndim == found["train"][1].ndim,
+                fits and labels.ndim == pairs["train"][1].ndim,
                 f"y_{split}: the number of classes",
                 most,
                 f"there are {len(classes)}: {classes[:5]}",
             )
-        named = {split: splits.numbered(split, images, labels) for split, (images, labels) in found.items()}
-        return splits.make_source(classes, named, self.valid_fraction, self.seed)
+        examples = {split: numbered(split, images, labels) for split, (images, labels) in pairs.items()}
+        return make_source(classes, examples, self.valid_fraction, self.seed)
 
 
 def _read(path: str) -> dict[str, np.ndarray]:
     if path.startswith("memory:"):
-        raise InputError(f"data.path is {path!r}; those arrays were in memory only: save them with np.savez and use Arrays(file)")
+        raise InputError(f"data.path is {path!r}; those arrays were in memory only; save them with np.savez and use Arrays(file)")
     file = Path(path).expanduser()
     require(file.is_file(), "data.path", path, "there is no such file")
     try:
@@ -126,5 +143,5 @@ def _checked(split: str, images: np.ndarray, labels: np.ndarray) -> tuple[np.nda
     return images, labels.astype(np.int32 if plain else np.float32)
 
 
-def _numbered(found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[str]:
-    return [str(i) for i in range(max(labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1 for _, labels in found.values()))]
+def _numbers(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[str]:
+    return [str(i) for i in range(max(labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1 for _, labels in pairs.values()))]

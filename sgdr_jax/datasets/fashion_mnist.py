@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 70,000 grey pictures of clothes, 28 × 28, in ten classes. Source: Xiao, Rasul & Vollgraf 2017, arXiv 1708.07747."""
+"""Fashion-MNIST: 70,000 grey pictures of clothes, 28 × 28, in ten classes."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ from ..core.files import write_atomically
 from ..core.paths import cache_folder
 from ..core.types import Dataset, Source
 from ..core.validation import require
-from . import splits, tfds
+from . import tfds
+from .examples import fingerprint, make_source, numbered
+from .splits import check_fraction, per_class
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 COUNTS = {"train": 60_000, "test": 10_000}
-# SHA-256 of the pixels and labels after decompression and without the file headers, in the official order.
+# SHA-256 of the pixels and labels after decompression and without file headers, in the official order.
 DIGESTS = {
     "train": (
         "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
@@ -39,7 +41,7 @@ DIGESTS = {
         "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
     ),
 }
-# Name, bytes of the header, bytes after it.
+# Name, bytes of the header, bytes after the header.
 _FILES = {
     "train": (("train-images-idx3-ubyte.gz", 16, 784 * COUNTS["train"]), ("train-labels-idx1-ubyte.gz", 8, COUNTS["train"])),
     "test": (("t10k-images-idx3-ubyte.gz", 16, 784 * COUNTS["test"]), ("t10k-labels-idx1-ubyte.gz", 8, COUNTS["test"])),
@@ -53,40 +55,51 @@ Raw = dict[str, tuple[np.ndarray, ...]]
 
 @dataclass(frozen=True)
 class FashionMnist(Dataset):
-    """Fashion-MNIST with its official 10,000 test images; the validation images are a stratified part of the training images.
+    """Reads Fashion-MNIST with its official 10,000 test images; the validation images are a stratified part of the training images.
 
-    Looked for in order: the four files of the Debian package; a prepared TFDS folder; a download through TFDS, where tensorflow is
-    installed; the Debian package, fetched with apt-get and unpacked without root. Wherever it comes from, its contents are checked
-    and the images have the same names and order; what took long to get is kept as the four files in the user's cache folder.
+    Tries in order: the four files of the Debian package; a prepared TFDS folder; a download through TFDS, if tensorflow is installed;
+    the Debian package, downloaded with apt-get and unpacked without root. The contents are verified, and names and order of the images
+    are the same in all cases. A slow result is stored as the four files in the user's cache folder.
+
+    Source: Xiao, Rasul & Vollgraf 2017, "Fashion-MNIST", arXiv 1708.07747.
+
+    Example:
+        >>> few = FashionMnist(train_per_class=100, valid_fraction=0.2)
+        >>> few.valid_fraction
+        0.2
     """
 
     train_per_class: int | None = None
-    """Use only so many random images of each class for training and validation together; None: all 6,000."""
+    """Number of random images of each class for training and validation together; None: all 6,000."""
     valid_fraction: float = 0.1
     """Share of the training images held out for validation."""
     seed: int = 0
-    """Decides which images are used and which are held out."""
+    """Seed of the selection and of the held-out split."""
     root: str | None = None
-    """Folder to look in and to download into; None: the usual places (/usr/share/datasets/fashion-mnist, the user's cache folder,
+    """Folder to read from and download into; None: the usual places (/usr/share/datasets/fashion-mnist, the user's cache folder,
     TFDS_DATA_DIR or ~/tensorflow_datasets)."""
 
     def __post_init__(self) -> None:
-        splits.check_fraction(self.valid_fraction)
+        check_fraction(self.valid_fraction)
         ok = self.train_per_class is None or 2 <= self.train_per_class <= 6000
         require(ok, "data.train_per_class", self.train_per_class, "use 2…6000, or None for all")
 
     def open(self) -> Source:
-        """Finds or fetches the set. Raises InputError that says for each place why it was not to be had there."""
-        raw = _get(self.root)
-        contents = f"fashion_mnist {splits.fingerprint([str(DIGESTS)])[:16]}"
-        found = {split: splits.numbered(split, images, labels, contents) for split, (images, labels) in raw.items()}
+        """Find or download the images.
+
+        Raises:
+            InputError: no place has them; gives the reason for each.
+        """
+        raw = _load(self.root)
+        contents = f"fashion_mnist {fingerprint([str(DIGESTS)])[:16]}"
+        examples = {split: numbered(split, images, labels, contents) for split, (images, labels) in raw.items()}
         if self.train_per_class is not None:
-            train = found["train"]
-            found["train"] = train.at(splits.per_class(train.names, train.labels, self.train_per_class, self.seed))
-        return splits.make_source(CLASSES, found, self.valid_fraction, self.seed)
+            train = examples["train"]
+            examples["train"] = train.at(per_class(train.names, train.labels, self.train_per_class, self.seed))
+        return make_source(CLASSES, examples, self.valid_fraction, self.seed)
 
 
-def _get(root: str | None) -> Raw:
+def _load(root: str | None) -> Raw:
     reasons = []
     ways: tuple[tuple[str, Callable[[str | None], Raw]], ...] = (
         ("files", _from_files),
@@ -99,30 +112,30 @@ def _get(root: str | None) -> Raw:
             return way(root)
         except (InputError, OSError) as error:
             reasons.append(f"{name}: {' '.join(str(error).split())}")
-    raise InputError("Fashion-MNIST is not to be had; " + "; ".join(reasons))
+    raise InputError("Fashion-MNIST is unavailable; " + "; ".join(reasons))
 
 
 def _cache(root: str | None) -> Path:
-    """Where the files are kept after a download."""
+    """Return the folder of the four files after a download."""
     return (Path(root).expanduser() if root else cache_folder()) / "fashion-mnist"
 
 
 def _from_tfds(root: str | None) -> Raw:
-    builder = tfds.builder_in(tfds.find("fashion_mnist", root))
+    builder = tfds.open_builder(tfds.prepared_folder("fashion_mnist", root))
     raw = {}
     for split, count in COUNTS.items():
-        images, labels = tfds.read(builder, split)
+        images, labels = tfds.read_split(builder, split)
         require(len(labels) == count, f"the number of {split} images", len(labels), f"{count} are expected")
-        official = np.argsort(_stored(split, count))
-        raw[split] = (images[official], labels[official])
+        official = np.argsort(_tfds_order(split, count))
+        raw[split] = (np.asarray(images)[official], labels[official])
     raw = _verified(raw)
     with contextlib.suppress(OSError):
-        _keep(raw, _cache(root))
+        _write_files(raw, _cache(root))
     return raw
 
 
-def _keep(raw: Raw, target: Path) -> None:
-    """Writes the four files: decoding the records of TFDS one by one takes half a minute, reading the files half a second."""
+def _write_files(raw: Raw, target: Path) -> None:
+    """Write the four files: reading them takes half a second, decoding the records of TFDS half a minute."""
     target.mkdir(parents=True, exist_ok=True)
     for split, parts in _FILES.items():
         for part, (name, _, _) in zip(raw[split], parts, strict=True):
@@ -131,8 +144,8 @@ def _keep(raw: Raw, target: Path) -> None:
             write_atomically(target / name, gzip.compress(magic + content.tobytes(), compresslevel=1))
 
 
-def _stored(split: str, count: int) -> list[int]:
-    """The official numbers of the records in the order that TFDS stores them in: by MD5 of split name and number."""
+def _tfds_order(split: str, count: int) -> list[int]:
+    """Return the official numbers of the records in the order in which TFDS stores them: by MD5 of split name and number."""
     return sorted(range(count), key=lambda i: hashlib.md5(f"{split}{i}".encode(), usedforsecurity=False).digest())
 
 
@@ -150,7 +163,7 @@ def _from_files(root: str | None) -> Raw:
 
 
 def _idx(path: Path, header: int, size: int) -> np.ndarray:
-    """The bytes after the header; reads no more than fits, so that a small file cannot unfold into a large one."""
+    """Return the bytes after the header; reads no more than expected, so that a small file cannot expand into a large one."""
     try:
         with gzip.open(path) as file:
             content = file.read(header + size + 1)
@@ -180,7 +193,7 @@ def _download_tfds(root: str | None) -> Raw:
         "missing",
         "preparing the set needs it, pip install 'sgdr_jax[prepare]'",
     )
-    # In a process of its own: it can be given a time limit, and TensorFlow stays out of this one.
+    # A separate process can have a time limit and keeps TensorFlow out of this one.
     place = "" if root is None else f"data_dir={str(Path(root).expanduser())!r}, "
     program = f"import tensorflow_datasets as t; t.builder('fashion_mnist', {place}file_format='array_record').download_and_prepare()"
     _run([sys.executable, "-c", program])
@@ -198,10 +211,10 @@ def _download_debian(root: str | None) -> Raw:
         try:
             _run([*get, "download", _PACKAGE], work)
         except InputError:
-            # The system's package lists may be empty, and only root may fill them; lists of our own need no rights.
+            # The system's package lists may be empty, and only root may fill them; private lists need no rights.
             (work / "lists" / "partial").mkdir(parents=True)
             get += ["-o", f"Dir::State::Lists={work / 'lists'}", "-o", f"Dir::Cache={work}", "-o", "Debug::NoLocking=1"]
-            _run([*get, "update"], work, check=False)  # One broken source among several is no matter: the download tells.
+            _run([*get, "update"], work, check=False)  # One broken source among several does not matter: the download decides.
             _run([*get, "download", _PACKAGE], work)
         packages = list(work.glob(f"{_PACKAGE}_*.deb"))
         require(len(packages) == 1, "the number of packages that apt-get downloaded", len(packages), "one is expected")
@@ -222,5 +235,5 @@ def _run(command: list[str], folder: Path | None = None, check: bool = True) -> 
     except subprocess.TimeoutExpired as error:
         raise InputError(f"{command[0]} took more than {_MINUTES} minutes") from error
     if check and done.returncode != 0:
-        said = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-        raise InputError(f"{Path(command[0]).name} failed with exit code {done.returncode} ({said[-1][:200]})")
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        raise InputError(f"{Path(command[0]).name} failed with exit code {done.returncode} ({lines[-1][:200]})")

@@ -1,4 +1,4 @@
-"""Cross-validation: another set's training and validation images, divided anew into folds."""
+"""Folds for cross-validation."""
 
 from __future__ import annotations
 
@@ -9,43 +9,55 @@ import numpy as np
 from ..core.errors import InputError
 from ..core.types import Dataset, Source
 from ..core.validation import require
-from . import splits
-from .folder import ImageFolder
+from .examples import examples_of, join, make_source
+from .image_folder import ImageFolder
+from .splits import ranks
 
 
 @dataclass(frozen=True)
 class Fold(Dataset):
-    """The training and validation images of another set in `folds` parts of equal size and equal classes; one is for validation.
+    """Divides the training and validation images of another dataset into `folds` stratified parts and validates on one of them.
 
-    Each image is in exactly one fold. Folds differ by at most one image, in all and (with several labels: by the rarest) of each class.
-    Test images are left as they are.
+    Each image is in exactly one fold. Folds differ by at most one image, in all and of each class (with several labels per image: of the
+    rarest). Test images are kept.
+
+    Source: stratified k-fold cross-validation, Kohavi 1995, "A study of cross-validation and bootstrap".
+
+    Example:
+        >>> from sgdr_jax.datasets import Synthetic
+        >>> Fold(Synthetic(train=60, valid=30), folds=3, fold=0).open().sizes
+        {'train': 60, 'valid': 30}
     """
 
     data: Dataset = field(default_factory=ImageFolder)
-    """The other set."""
+    """The other dataset."""
     folds: int = 5
     """Number of folds."""
     fold: int = 0
-    """The one to validate on, from 0."""
+    """Number of the fold to validate on, from 0."""
     seed: int = 0
-    """Decides which image is in which fold."""
+    """Seed of the division."""
 
     def __post_init__(self) -> None:
         require(self.folds >= 2, "data.folds", self.folds, "use at least 2")
         require(0 <= self.fold < self.folds, "data.fold", self.fold, f"use 0…{self.folds - 1}")
 
     def open(self) -> Source:
-        """Opens the other set and divides it."""
+        """Open the other dataset and divide it.
+
+        Raises:
+            InputError: the other dataset is a mixture with rates, or has fewer images than folds.
+        """
         source = self.data.open()
         if source.rates is not None:
             raise InputError("data: folds of a mixture are not supported; mix folds instead, Mix((Fold(a), Fold(b)))")
-        pool = splits.join([splits.examples_of(source, split) for split in ("train", "valid") if split in source.labels])
-        rank, stratum = splits.ranks(pool.names, pool.labels, self.seed, "fold")
-        # Strata are dealt out one after the other, each going on where the last one ended.
+        pool = join([examples_of(source, split) for split in ("train", "valid") if split in source.labels])
+        rank, stratum = ranks(pool.names, pool.labels, self.seed, "fold")
+        # Strata are dealt one after the other, each continuing where the last one ended.
         sizes = np.bincount(stratum)
         number = (rank + (np.cumsum(sizes) - sizes)[stratum]) % self.folds
-        found = {"train": pool.at(np.flatnonzero(number != self.fold)), "valid": pool.at(np.flatnonzero(number == self.fold))}
-        require(len(found["valid"].names) > 0, "data.folds", self.folds, f"there are {len(pool.names)} images; use fewer folds")
+        examples = {"train": pool.at(np.flatnonzero(number != self.fold)), "valid": pool.at(np.flatnonzero(number == self.fold))}
+        require(len(examples["valid"].names) > 0, "data.folds", self.folds, f"there are {len(pool.names)} images; use fewer folds")
         if "test" in source.labels:
-            found["test"] = splits.examples_of(source, "test")
-        return splits.make_source(source.classes, found, None, self.seed)
+            examples["test"] = examples_of(source, "test")
+        return make_source(source.classes, examples, None, self.seed)

@@ -1,4 +1,4 @@
-"""A part of another set's training images: a share, or a number for each class."""
+"""Part of another dataset's training images."""
 
 from __future__ import annotations
 
@@ -9,39 +9,45 @@ import numpy as np
 
 from ..core.types import Dataset, Source
 from ..core.validation import require
-from . import splits
-from .folder import ImageFolder
+from .examples import examples_of, make_source
+from .image_folder import ImageFolder
+from .splits import ranks
 
 
 @dataclass(frozen=True)
 class Part(Dataset):
-    """Some of the training images of another set, the same share of each class; its validation and test images are all kept.
+    """Keeps n_c ← min(ceil(share·n_c), per_class) training images of each class c of another dataset; validation and test images stay.
 
-    Parts with one seed nest: the images of a smaller share, or of a smaller number for each class, are in all larger ones. With several
-    labels for an image, its class is the rarest of them. At least one image of each class is kept.
+    Parts with one seed nest: the images of a smaller share, or of a smaller number per class, are in all larger ones. With several labels
+    for an image, its class is the rarest of them. At least one image of each class is kept.
+
+    Example:
+        >>> from sgdr_jax.datasets import Synthetic
+        >>> Part(Synthetic(classes=2, train=64), per_class=5).open().sizes
+        {'train': 10, 'valid': 32}
     """
 
     data: Dataset = field(default_factory=ImageFolder)
-    """The other set."""
+    """The other dataset."""
     share: float = 1.0
-    """Share of each class that is kept, above 0, up to 1."""
+    """Share of each class to keep, above 0, up to 1."""
     per_class: int | None = None
-    """Images of each class at most: a few for few-shot learning, many to cap the commonest classes; None: no limit."""
+    """Largest number of images per class: small for few-shot learning, large to cap the commonest classes; None: no limit."""
     seed: int = 0
-    """Decides which images are kept."""
+    """Seed of the selection."""
 
     def __post_init__(self) -> None:
         require(0 < self.share <= 1, "data.share", self.share, "use a share above 0, up to 1")
         require(self.per_class is None or self.per_class >= 1, "data.per_class", self.per_class, "use 1 or more, or None")
 
     def open(self) -> Source:
-        """Opens the other set and picks."""
+        """Open the other dataset and select images."""
         source = self.data.open()
-        train = splits.examples_of(source, "train")
-        rank, stratum = splits.ranks(train.names, train.labels, self.seed, "part")
+        train = examples_of(source, "train")
+        rank, stratum = ranks(train.names, train.labels, self.seed, "part")
         most = np.array([math.ceil(self.share * n - 1e-9) for n in np.bincount(stratum)])
         limit = most if self.per_class is None else np.minimum(most, self.per_class)
         where = np.flatnonzero(rank < limit[stratum])
-        found = {split: splits.examples_of(source, split) for split in source.labels} | {"train": train.at(where)}
+        examples = {split: examples_of(source, split) for split in source.labels} | {"train": train.at(where)}
         rates = None if source.rates is None else source.rates[where] * len(where) / source.rates[where].sum()
-        return splits.make_source(source.classes, found, None, self.seed, rates)
+        return make_source(source.classes, examples, None, self.seed, rates)

@@ -1,4 +1,4 @@
-"""Pictures that a small network can learn, made on the spot: for tests, demonstrations and benchmarks without data."""
+"""Generated pictures that a small network can learn, for tests, demonstrations and benchmarks without data."""
 
 from __future__ import annotations
 
@@ -9,18 +9,24 @@ import numpy as np
 
 from ..core.types import Dataset, Source
 from ..core.validation import require
-from . import splits
+from .examples import make_source, numbered
 
 
 @dataclass(frozen=True)
 class Synthetic(Dataset):
-    """Rings whose spacing and colour tell the class, at a random place over noise; the same pictures for the same fields.
+    """Generates rings over noise at a random place; their spacing and colour depend on the class. Equal fields give equal pictures.
 
-    Rings look the same turned and mirrored, so augmentation does not mix up the classes.
+    Brightness at radius r: x ← x + exp(-3·r²)·(0.6 + 0.4·cos(4·(class + 1)·r)). Rings are symmetric under rotations and reflections, so
+    augmentation does not confuse the classes.
+
+    Example:
+        >>> source = Synthetic(classes=4, train=80, side=16).open()
+        >>> source.items["train"].shape, source.sizes
+        ((80, 16, 16, 3), {'train': 80, 'valid': 32})
     """
 
     classes: int = 3
-    """Number of classes, as nearly as possible equally large."""
+    """Number of classes, of sizes that differ by at most one."""
     train: int = 64
     """Number of training images."""
     valid: int = 32
@@ -30,11 +36,11 @@ class Synthetic(Dataset):
     side: int = 32
     """Side of the images in pixels."""
     channels: int = 3
-    """1 for grey images, 3 for colour."""
+    """1: grey images, 3: colour."""
     multi_label: bool = False
     """Whether an image shows rings of several classes."""
     seed: int = 0
-    """Other pictures for another seed."""
+    """Seed of the pictures."""
 
     def __post_init__(self) -> None:
         require(self.classes >= 2, "data.classes", self.classes, "use at least 2")
@@ -46,17 +52,17 @@ class Synthetic(Dataset):
         require(self.seed >= 0, "data.seed", self.seed, "use 0 or more")
 
     def open(self) -> Source:
-        """Draws the pictures."""
-        found = {}
+        """Draw the pictures."""
+        examples = {}
         for number, (split, count) in enumerate((("train", self.train), ("valid", self.valid), ("test", self.test))):
             if count:
                 images, shown = self._draw(count, np.random.default_rng((self.seed, number)))
                 labels = shown.astype(np.float32) if self.multi_label else shown.argmax(axis=1).astype(np.int32)
-                found[split] = splits.numbered(split, images, labels)
-        return splits.make_source([f"rings{i}" for i in range(self.classes)], found, 0.5, self.seed)
+                examples[split] = numbered(split, images, labels)
+        return make_source([f"rings{i}" for i in range(self.classes)], examples, 0.5, self.seed)
 
     def _draw(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 [count, side, side, channels] and bool [count, classes]: which classes each picture shows."""
+        """Return pictures, uint8 [count, side, side, channels], and the classes that each one shows, bool [count, classes]."""
         shown = np.arange(count)[:, None] % self.classes == np.arange(self.classes)
         if self.multi_label:
             shown |= rng.random((count, self.classes)) < 0.3

@@ -1,4 +1,4 @@
-"""Sets of the TensorFlow Datasets catalogue, read without TensorFlow once they have been prepared."""
+"""Prepared datasets of the TensorFlow Datasets catalogue, read without TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import itertools
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -19,83 +19,106 @@ from ..core.files import replacing
 from ..core.paths import cache_folder
 from ..core.types import Dataset, Source
 from ..core.validation import require
-from . import splits
+from .examples import Item, Items, LazyItems, fingerprint, make_source, numbered
+from .labels import n_hot
+from .splits import check_fraction
 
-_SMALL = 96  # Images of a fixed size up to this side are read as arrays, at their own size; larger ones stay encoded until needed.
+if TYPE_CHECKING:
+    from tensorflow_datasets.core import DatasetInfo
+    from tensorflow_datasets.core.decode import Decoder
+
+_SMALL = 96
+"""Images of one fixed size up to this side are read as arrays; larger ones stay encoded until needed."""
 
 
 @dataclass(frozen=True)
 class Tfds(Dataset):
-    """A prepared TFDS set, in the format array_record or tfrecord; `sgdr-jax prepare NAME` prepares it."""
+    """Reads a prepared TFDS dataset, in the format array_record or tfrecord; `sgdr-jax prepare NAME` prepares it.
+
+    Source: the catalogue of TensorFlow Datasets, https://www.tensorflow.org/datasets.
+
+    Example:
+        >>> tuning = Tfds("eurosat/rgb", train="train[:80%]", valid="train[80%:90%]", test="train[90%:]")
+        >>> tuning.label
+        'label'
+    """
 
     name: str = "oxford_iiit_pet"
-    """Name in the catalogue, with the configuration where there are several: "eurosat/rgb"."""
+    """Name in the catalogue, with the configuration if there are several: "eurosat/rgb"."""
     version: str | None = None
-    """Version such as "4.0.0"; None: the newest that is prepared."""
+    """Version such as "4.0.0"; None: the newest prepared one."""
     data_dir: str | None = None
-    """Folder of prepared sets; None: TFDS_DATA_DIR, or ~/tensorflow_datasets."""
+    """Folder of prepared datasets; None: TFDS_DATA_DIR, or ~/tensorflow_datasets."""
     train: str = "train"
-    """Split to train on; slices such as "train[:80%]" work."""
+    """Split to train on, or a slice such as "train[:80%]"."""
     valid: str | None = None
-    """Split to validate on; None: "validation" where there is one, else a share of train is held out."""
+    """Split to validate on; None: "validation" if it exists, else a share of train is held out."""
     test: str | None = None
-    """Split to test on; None: "test" where there is one with labels."""
+    """Split to test on; None: "test" if it exists and has labels."""
     image: str = "image"
-    """Name of the feature with the image."""
+    """Feature with the image."""
     label: str = "label"
-    """Name of the feature with the class, or with several for multi-label data."""
+    """Feature with the class, or with several for multi-label data."""
     valid_fraction: float = 0.2
-    """Share of each class held out for validation, where there is no split for it."""
+    """Share of each class held out for validation, if there is no split for it."""
     seed: int = 0
-    """Decides which images are held out."""
+    """Seed of the held-out split."""
 
     def __post_init__(self) -> None:
-        splits.check_fraction(self.valid_fraction)
+        check_fraction(self.valid_fraction)
 
     def open(self) -> Source:
-        """Reads all labels. Raises InputError, with the command that prepares the set, where it is not prepared."""
-        builder = builder_in(find(self.name, self.data_dir, self.version))
+        """Read all labels.
+
+        Raises:
+            InputError: the dataset is not prepared (the command that prepares it is named), or lacks a split, feature or label.
+        """
+        builder = open_builder(prepared_folder(self.name, self.data_dir, self.version))
         features = builder.info.features
         for field, name in (("image", self.image), ("label", self.label)):
             require(name in features, f"data.{field}", name, f"{self.name} has the features {', '.join(sorted(features))}")
         label = features[self.label]
-        classes = getattr(label, "names", ())  # A sequence of class labels hands on the names of its inner feature.
+        classes = getattr(label, "names", ())  # A sequence of class labels has the names of its inner feature.
         require(bool(classes), "data.label", self.label, f"it is {label}; a class label is needed")
         wanted = {
             "train": self.train,
             "valid": self.valid or _present(builder, "validation"),
             "test": self.test or _present(builder, "test"),
         }
-        found = {}
+        examples = {}
         for split, spec in wanted.items():
             if spec:
-                items, labels = read(builder, spec, self.image, self.label)
+                items, labels = read_split(builder, spec, self.image, self.label)
                 unlabelled = bool((labels < 0).any())
                 require(not unlabelled or (split == "test" and not self.test), f"data.{split}", spec, "some of its images have no label")
                 if not unlabelled:
-                    found[split] = splits.numbered(split, items, labels, f"{_identity(builder.info)} {spec}")
-        return splits.make_source(list(classes), found, self.valid_fraction, self.seed)
+                    examples[split] = numbered(split, items, labels, f"{_identity(builder.info)} {spec}")
+        return make_source(list(classes), examples, self.valid_fraction, self.seed)
 
 
-class _Encoded(Sequence[bytes]):
-    """Encoded images of a data source, each read when asked for; an index array gives a part of them."""
+class _Records(Protocol):
+    """Records of a split, each a dictionary of features."""
 
-    def __init__(self, records: Any, image: str, where: np.ndarray) -> None:
-        self._records, self._image, self._where = records, image, where
-
-    def __len__(self) -> int:
-        return len(self._where)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, np.ndarray):
-            return _Encoded(self._records, self._image, self._where[index])
-        return self._records[int(self._where[index])][self._image]
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
 
 
-class _TfRecords(Sequence[Any]):
-    """The examples of a split in TFRecord files, which say of each record how long it is, but not where: they are gone through once."""
+class _Encoded(LazyItems):
+    """Encoded images of records."""
 
-    def __init__(self, info: Any, split: str, decoders: Any) -> None:
+    def __init__(self, records: _Records, image: str) -> None:
+        super().__init__(len(records))
+        self._records, self._image = records, image
+
+    def read(self, position: int) -> Item:
+        """Read the image of a record."""
+        return self._records[position][self._image]
+
+
+class _TfRecords:
+    """Records of a split in TFRecord files, which hold the length of each record but no index: they are scanned once."""
+
+    def __init__(self, info: DatasetInfo, split: str, decoders: Mapping[str, Decoder] | None) -> None:
         self._info, self._decoders = info, decoders
         self._records: list[tuple[str, int, int]] = []
         for part in info.splits[split].file_instructions:
@@ -105,15 +128,15 @@ class _TfRecords(Sequence[Any]):
     def __len__(self) -> int:
         return len(self._records)
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
         name, start, length = self._records[index]
         with open(name, "rb") as file:
             file.seek(start)
-            return self._info.features.deserialize_example_np(file.read(length), decoders=self._decoders)
+            return cast(Any, self._info.features).deserialize_example_np(file.read(length), decoders=self._decoders)
 
 
 def _positions(name: str) -> Iterator[tuple[str, int, int]]:
-    """File, start and length of each record of a TFRecord file: eight bytes of length, four of checksum, the record, four of checksum."""
+    """Yield file, start and length of each record of a TFRecord file: 8 bytes of length, 4 of checksum, the record, 4 of checksum."""
     with open(name, "rb") as file:
         while len(head := file.read(12)) == 12:
             length = int.from_bytes(head[:8], "little")
@@ -121,52 +144,68 @@ def _positions(name: str) -> Iterator[tuple[str, int, int]]:
             file.seek(length + 4, os.SEEK_CUR)
 
 
-def find(name: str, data_dir: str | None = None, version: str | None = None) -> Path:
-    """The folder of a prepared set, the newest version unless one is named. Raises InputError with the command that prepares it."""
-    base = _base(data_dir)
+def prepared_folder(name: str, data_dir: str | None = None, version: str | None = None) -> Path:
+    """Return the folder of a prepared dataset, of the newest version unless one is given.
+
+    Raises:
+        InputError: the dataset is not prepared; names the command that prepares it.
+    """
+    base = _root(data_dir)
     versions = {
         tuple(map(int, p.parent.name.split("."))): p.parent
         for p in (base / name).glob("*.*.*/dataset_info.json")
         if p.parent.name.replace(".", "").isdigit()
     }
-    chosen = versions.get(max(versions, default=())) if version is None else base / name / version
-    if chosen is None or not (chosen / "dataset_info.json").is_file():
-        asked = name if version is None else f"{name}:{version}"
-        place = "" if data_dir is None else f" --data-dir {data_dir}"
-        raise InputError(f"{asked} is not prepared in {str(base)!r}; run once: sgdr-jax prepare {asked}{place}")
-    info = json.loads((chosen / "dataset_info.json").read_text())
-    known = ("array_record", "tfrecord", None)  # None: sets prepared before the format was written down
-    require(info.get("fileFormat") in known, f"the format of {str(chosen)!r}", info.get("fileFormat"), "prepare it with sgdr-jax prepare")
-    return chosen
+    folder = versions.get(max(versions, default=())) if version is None else base / name / version
+    if folder is None or not (folder / "dataset_info.json").is_file():
+        wanted = name if version is None else f"{name}:{version}"
+        option = "" if data_dir is None else f" --data-dir {data_dir}"
+        raise InputError(f"{wanted} is not prepared in {str(base)!r}; run once: sgdr-jax prepare {wanted}{option}")
+    info = json.loads((folder / "dataset_info.json").read_text())
+    known = ("array_record", "tfrecord", None)  # None: prepared before the format was recorded
+    require(info.get("fileFormat") in known, f"the format of {str(folder)!r}", info.get("fileFormat"), "prepare it with sgdr-jax prepare")
+    return folder
 
 
 def prepare(name: str, data_dir: str | None = None) -> Path:
-    """Downloads and prepares a set of the catalogue, "NAME", "NAME/CONFIG" or "NAME:VERSION", unless it is prepared already.
+    """Download and prepare a dataset of the catalogue, unless it is prepared already.
 
-    Returns its folder. Raises InputError where the catalogue does not know it, or something is missing to prepare it.
+    Args:
+        name: "NAME", "NAME/CONFIG" or "NAME:VERSION".
+        data_dir: folder of prepared datasets; None: TFDS_DATA_DIR, or ~/tensorflow_datasets.
+
+    Returns:
+        The folder of the dataset.
+
+    Raises:
+        InputError: the catalogue has no such dataset, or preparation fails.
     """
     bare, _, version = name.partition(":")
     with contextlib.suppress(InputError):
-        return find(bare, data_dir, version or None)
+        return prepared_folder(bare, data_dir, version or None)
     try:
         import tensorflow_datasets
 
-        base = str(_base(data_dir))
+        base = str(_root(data_dir))
         builder = tensorflow_datasets.builder(name, data_dir=base, file_format="array_record")
         builder.download_and_prepare()
     except ImportError as error:
         raise InputError(f"preparing {name} needs {error.name or error}; pip install 'sgdr_jax[prepare]', and run this again") from error
-    except Exception as error:  # Builders are other people's programs: they fail in any way, mostly for want of a network.
+    except Exception as error:  # Builders run arbitrary code and fail in any way, mostly for lack of a network.
         raise InputError(f"{name} cannot be prepared ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]})") from error
-    return find(bare, data_dir, version or None)
+    return prepared_folder(bare, data_dir, version or None)
 
 
-def _base(data_dir: str | None) -> Path:
+def _root(data_dir: str | None) -> Path:
     return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
-def builder_in(folder: Path) -> Any:
-    """The read-only TFDS builder of a prepared set. Raises InputError where TFDS is missing or cannot read the folder."""
+def open_builder(folder: Path) -> Any:
+    """Return the read-only TFDS builder of a prepared dataset.
+
+    Raises:
+        InputError: TFDS is missing or cannot read the folder.
+    """
     try:
         import tensorflow_datasets
 
@@ -177,11 +216,21 @@ def builder_in(folder: Path) -> Any:
         ) from error
 
 
-def read(builder: Any, split: str, image: str = "image", label: str = "label") -> tuple[Any, np.ndarray]:
-    """Images and labels of a split in stored order: uint8 [n, h, w, c] for small images of one size, else encoded images.
+def read_split(builder: Any, split: str, image: str = "image", label: str = "label") -> tuple[Items, np.ndarray]:
+    """Read a split in stored order; keeps what had to be read of every record in the cache folder.
 
-    Labels are int32 [n] with -1 for none, or float32 [n, classes]. What had to be read of every record is kept in the cache folder.
-    Raises InputError for a split that is not there.
+    Args:
+        builder: see `open_builder`.
+        split: name or slice of a split.
+        image: feature with the image.
+        label: feature with the class or the classes.
+
+    Returns:
+        Images, uint8 [n, h, w, c] if they are small and of one size, else encoded; and labels, int32 [n] with -1 for none, or
+        float32 [n, classes].
+
+    Raises:
+        InputError: there is no such split.
     """
     import tensorflow_datasets
 
@@ -196,19 +245,16 @@ def read(builder: Any, split: str, image: str = "image", label: str = "label") -
             records = _TfRecords(info, split, decoders)
     except (ValueError, KeyError) as error:
         raise InputError(f"{info.full_name} has no split {split!r}; it has {', '.join(info.splits)}") from error
-    key = splits.fingerprint([_identity(info), split, image, label])
-    images, labels = _kept(cache_folder() / "tfds" / f"{key[:20]}.npz", lambda: _read(records, image, label, shape if small else None))
-    items = images if small else _Encoded(records, image, np.arange(len(records)))
+    key = fingerprint([_identity(info), split, image, label])
+    images, labels = _cached(cache_folder() / "tfds" / f"{key[:20]}.npz", lambda: _read(records, image, label, shape if small else None))
+    items = images if small else _Encoded(records, image)
     if isinstance(feature, tensorflow_datasets.features.ClassLabel):
         return items, labels[:, 0].astype(np.int32)
-    table = np.zeros((len(labels), len(feature.names)), np.float32)
-    for row, shown in zip(table, labels, strict=True):
-        row[shown[shown >= 0]] = 1
-    return items, table
+    return items, n_hot([shown[shown >= 0] for shown in labels], len(feature.names))
 
 
-def _read(records: Sequence[Any], image: str, label: str, shape: tuple[int, ...] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Images [n, *shape] where a shape is given, and labels int64 [n, the most that a record has], filled up with -1."""
+def _read(records: _Records, image: str, label: str, shape: tuple[int, ...] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return images [n, *shape] if a shape is given, and labels int64 [n, most labels of a record], padded with -1."""
     images, labels = np.empty((len(records), *(shape or (0,))), np.uint8), []
     for i in range(len(records)):
         record = records[i]
@@ -221,19 +267,19 @@ def _read(records: Sequence[Any], image: str, label: str, shape: tuple[int, ...]
     return images, table
 
 
-def _identity(info: Any) -> str:
-    """Tells a prepared set from every other: its name, and a hash of its description, which has the bytes and lengths of all its files."""
+def _identity(info: DatasetInfo) -> str:
+    """Identify a prepared dataset by its name and a hash of its description, which has the bytes and lengths of all its files."""
     text = Path(info.data_dir, "dataset_info.json").read_text(encoding="utf-8")
-    return f"{info.full_name} {splits.fingerprint([text])[:16]}"
+    return f"{info.full_name} {fingerprint([text])[:16]}"
 
 
-def _kept(path: Path, compute: Callable[[], tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """The pair of arrays kept in a file, computed and kept where it is not there or damaged."""
+def _cached(path: Path, compute: Callable[[], tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pair of arrays stored in a file; computes and stores it if the file is missing or damaged."""
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), path.open("rb") as file:
         archive = np.load(file, allow_pickle=False)
         return archive["images"], archive["labels"]
     images, labels = compute()
-    with contextlib.suppress(OSError):  # A full or forbidden disk costs the next run some time.
+    with contextlib.suppress(OSError):  # With a full or read-only disk the next run computes them again.
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             np.savez(file, images=images, labels=labels)

@@ -9,7 +9,7 @@ from sgdr_jax.core.errors import InputError
 from sgdr_jax.data.load import load
 from sgdr_jax.data.sampler import Sampler, example_weights, expected_counts
 from sgdr_jax.datasets import Arrays, Fold, ImageFolder, Mix, Part, Synthetic, TrainAndValid
-from sgdr_jax.datasets.splits import Joined
+from sgdr_jax.datasets.examples import Joined
 
 from ..data.test_load import folder
 from ..helpers import seeded

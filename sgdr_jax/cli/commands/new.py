@@ -47,7 +47,7 @@ def new(command: NewCommand, ui: NullConsole) -> None:
     source = data.open()
     sizes = ", ".join(f"{n:,} {split}" for split, n in source.sizes.items())
     ui.say(f"images of {len(source.classes)} classes in {root}: {sizes}")
-    if rest := data.passed_over(source):
+    if rest := data.ignored_files(source):
         ui.say(f"not part of the set: {rest}")
     confidence = None
     if c.measure:

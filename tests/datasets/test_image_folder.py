@@ -1,0 +1,104 @@
+"""One folder per class: splits, classes, ignored files, messages. Also covers datasets/files."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sgdr_jax.core.errors import InputError
+from sgdr_jax.datasets import ImageFolder
+
+from .pictures import picture, tree
+
+
+def test_folder_of_classes_is_split_by_class(tmp_path):
+    data = ImageFolder(str(tree(tmp_path, {"dog": 10, "cat": 5, "ant": 1})), valid_fraction=0.2)
+    (tmp_path / "cat" / "notes.txt").write_text("x")
+    picture(tmp_path / "cat" / ".hidden.png")
+    picture(tmp_path / ".git" / "0.png")
+    source = data.open()
+    assert source.classes == ("ant", "cat", "dog")
+    assert source.sizes == {"train": 13, "valid": 3}
+    assert np.bincount(source.labels["valid"], minlength=3).tolist() == [0, 1, 2]
+    assert source.labels["train"].dtype == np.int32
+    for split in ("train", "valid"):
+        assert [Path(item).relative_to(tmp_path).as_posix() for item in source.items[split]] == list(source.names[split])
+        assert [source.classes[label] for label in source.labels[split]] == [name.split("/")[0] for name in source.names[split]]
+    assert not set(source.names["train"]) & set(source.names["valid"])
+
+
+@pytest.mark.parametrize("valid", ["valid", "val"])
+def test_folder_with_splits_keeps_them(tmp_path, valid):
+    tree(tmp_path, {"train/a": 3, "train/b": 2, f"{valid}/a": 1, f"{valid}/b": 2, "test/b": 4, "extra/x": 1})
+    (tmp_path / "train" / "b" / "LOUD.JPEG").write_bytes(b"")
+    source = ImageFolder(str(tmp_path)).open()
+    assert source.sizes == {"train": 6, "valid": 3, "test": 4}
+    assert source.names["test"] == ("test/b/00.png", "test/b/01.png", "test/b/02.png", "test/b/03.png")
+    assert source.labels["test"].tolist() == [1, 1, 1, 1]
+    assert "train/b/LOUD.JPEG" in source.names["train"]
+
+
+def test_folder_named_train_with_images_is_a_class(tmp_path):
+    assert ImageFolder(str(tree(tmp_path, {"plane": 2, "train": 2}))).open().classes == ("plane", "train")
+
+
+def test_unlabelled_test_folder_is_left_out(tmp_path):
+    assert "test" not in ImageFolder(str(tree(tmp_path, {"train/a": 2, "train/b": 2, "test": 2}))).open().sizes
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        (None, "no such folder"),
+        ({}, "empty"),
+        ({"a": 3}, r"two classes, found \['a'\]"),
+        ({"train/a": 2, "train/b": 2, "valid/c": 1}, r'classes in "valid" is \[\'c\'\]'),
+        ({"train/a": 2, "train/b": 2, "valid/a": 1, "val/a": 1}, "both val and valid"),
+        ({"Train/a": 2, "Train/b": 2, "train/a": 2}, "both Train and train"),
+        ({"a": 3, ".": 5}, r"two classes, found \['a'\] and 5 images in none"),
+        ({"a": 1, "b": 1}, "at least two images of a class"),
+    ],
+)
+def test_folder_errors(tmp_path, counts, words):
+    root = tmp_path / "data"
+    if counts is not None:
+        root.mkdir()
+        tree(root, counts)
+    with pytest.raises(InputError, match=words) as error:
+        ImageFolder(str(root)).open()
+    assert "\n" not in str(error.value)
+
+
+def test_splits_may_be_in_capitals_and_what_an_archive_of_macos_brings_is_no_class(tmp_path):
+    tree(tmp_path, {"Train/a": 2, "Train/b": 2, "Validation/a": 1, "Test/b": 3, "__MACOSX": 1})
+    source = ImageFolder(str(tmp_path)).open()
+    assert source.classes == ("a", "b") and source.sizes == {"train": 4, "valid": 1, "test": 3}
+    tree(tmp_path / "flat", {"a": 2, "b": 2, "__MACOSX/a": 1})
+    assert ImageFolder(str(tmp_path / "flat")).open().classes == ("a", "b")
+
+
+def test_a_file_in_place_of_the_folder_is_told(tmp_path):
+    (tmp_path / "x.zip").write_bytes(b"")
+    with pytest.raises(InputError, match="that is a file; give the folder"):
+        ImageFolder(str(tmp_path / "x.zip")).open()
+
+
+def test_class_folder_without_images_is_named(tmp_path):
+    tree(tmp_path, {"a": 2, "b": 2})
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "scan.tiff").write_bytes(b"")
+    with pytest.raises(InputError, match=r"without images is \['c'\]"):
+        ImageFolder(str(tmp_path)).open()
+
+
+def test_fingerprint_follows_files_not_the_place(tmp_path):
+    one, two = (tree(tmp_path / name, {"a": 3, "b": 3}) for name in ("one", "two"))
+    for root in (one, two):
+        for file in root.rglob("*.png"):
+            os.utime(file, ns=(10**18, 10**18))
+    first = ImageFolder(str(one)).open().fingerprint
+    assert ImageFolder(str(two)).open().fingerprint == first
+    assert ImageFolder(str(one), seed=1).open().fingerprint != first
+    os.utime(two / "a" / "00.png", ns=(10**18, 10**18 + 1))
+    assert ImageFolder(str(two)).open().fingerprint != first
