@@ -16,3 +16,8 @@ def require(ok: bool, field_name: str, value: object, fix: str) -> None:
 def finite(value: object) -> bool:
     """Return whether a value is a finite number; booleans are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def whole(value: object) -> bool:
+    """Return whether a value is an integer."""
+    return isinstance(value, int)

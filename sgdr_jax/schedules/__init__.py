@@ -1,4 +1,4 @@
-"""Learning-rate schedules: each is worked out once, on the host, into an exact integer-clocked table. To add one, add a file."""
+"""Learning-rate schedules, each computed once on the host as a table with one row per update. To add one, add a file."""
 
 from ..core.lengths import Images, Share, Steps
 from .combined import Combined

@@ -1,4 +1,4 @@
-"""Schedules side by side: one for the rates, others for single groups, for the weight decay and for the momentum."""
+"""Separate schedules for layer groups, weight decay and momentum."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .constant import Constant
 
 @dataclass(frozen=True)
 class Combined(Schedule):
-    """The rates move as `rate` says, or each trained group's as its own entry of `groups`; weight decay and momentum move as well.
+    """Combination of schedules: one for the rates, or one per trained group, and others for weight decay and momentum.
 
-    Cycle ends, plateaus and momentum, unless it is given here, are those of `rate`. All schedules must be equally long.
+    Cycle ends, plateaus and, unless given here, momentum come from `rate`. All schedules must have the same length.
 
-    Source: fastai 0.7's phases (`use_wd_sched`, `use_clr`); schedules of their own for parts of a network as in big_vision.
+    Source: fastai 0.7's phases (`use_wd_sched`, `use_clr`); big_vision's schedules for parts of a network.
 
     Example:
         >>> from sgdr_jax.schedules import Cosine, Sgdr
@@ -27,13 +27,13 @@ class Combined(Schedule):
     """
 
     rate: Schedule = field(default_factory=Constant)
-    """Moves the rates of all trained groups, and decides where cycles end."""
+    """Schedule of the rates of all trained groups; it decides where cycles end."""
     groups: tuple[Schedule, ...] = ()
-    """One for each trained group, from the earliest to the last, in place of `rate`; empty for none."""
+    """One schedule for each trained group, from the earliest to the last, in place of `rate`; empty for none."""
     weight_decay: Schedule | None = None
-    """Moves the optimizer's weight decay: its scale is the share of it that holds."""
+    """Schedule of the weight decay, as a share of the optimizer's; None for a constant one."""
     momentum: tuple[float, float] | None = None
-    """(slow, fast): momentum slow + (fast - slow) · scale of `rate`, so fast holds at the peak; each in 0…1, below 1."""
+    """(slow, fast): momentum is slow + (fast - slow) · scale of `rate`, so `fast` at the peak; each in 0…1, below 1."""
 
     def __post_init__(self) -> None:
         if self.momentum is not None:
@@ -41,10 +41,14 @@ class Combined(Schedule):
             require(ok, "schedule.momentum", self.momentum, "use two numbers in 0…1, below 1")
 
     def table(self, steps_per_epoch: int) -> Table:
-        """All schedules as columns; see `types.Table`. Raises InputError when they differ in length, or one has columns of its own."""
+        """Return all schedules as columns of one `Table`.
+
+        Raises:
+            InputError: the schedules differ in length, or one has a rate for each group already.
+        """
         rate = self.rate.table(steps_per_epoch)
-        moved = {f"groups[{i}]": schedule for i, schedule in enumerate(self.groups)} | {"weight_decay": self.weight_decay}
-        tables = {name: schedule.table(steps_per_epoch) for name, schedule in moved.items() if schedule is not None}
+        schedules = {f"groups[{i}]": schedule for i, schedule in enumerate(self.groups)} | {"weight_decay": self.weight_decay}
+        tables = {name: schedule.table(steps_per_epoch) for name, schedule in schedules.items() if schedule is not None}
         for name, table in (("rate", rate), *tables.items()):
             if table.scale.ndim > 1:
                 raise InputError(f"schedule.{name} has a rate for each group already; use one that is not Combined")

@@ -1,4 +1,4 @@
-"""The same learning rate throughout."""
+"""Constant learning rate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..core.types import Length, Schedule, Table
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """Stays at the peak: scale(t) = 1. One "cycle" per epoch, so that validation and saving happen at epoch ends.
+    """Constant peak rate: scale(t) = 1. Each epoch counts as a cycle, so validation and saving happen at epoch ends.
 
     Source: fastai 0.7 `fit(lr, n)` without `cycle_len`.
 
@@ -28,6 +28,6 @@ class Constant(Schedule):
         check_length(self.epochs, "schedule.epochs")
 
     def table(self, steps_per_epoch: int) -> Table:
-        """All rows at scale 1; see `types.Table`. Raises InputError when shorter than one step."""
+        """Return rows at scale 1. Raises InputError when shorter than one step."""
         steps = whole_steps(self.epochs, steps_per_epoch, "schedule.epochs")
         return Table(np.ones(steps), (np.arange(steps) // steps_per_epoch).astype(np.int32))

@@ -1,4 +1,4 @@
-"""One half cosine from the peak."""
+"""Cosine annealing from the peak, once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from ..core.validation import require
 
 
 def anneal(steps: int, start: float = 1.0, stop: float = 0.0) -> np.ndarray:
-    """stop + ½ (start - stop) (1 + cos(π t / steps)) for t = 0 … steps - 1: begins at exactly `start`, would reach `stop` one step later.
+    """Return stop + ½ (start - stop) (1 + cos(π t / steps)) for t = 0 … steps - 1, float64 [steps].
+
+    The first value is exactly `start`; `stop` would follow the last.
 
     Example:
         >>> anneal(4).round(3).tolist()
@@ -24,17 +26,21 @@ def anneal(steps: int, start: float = 1.0, stop: float = 0.0) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Linear warm-up from 0, then scale(t) = floor + ½ (1 - floor) (1 + cos(π t / n)). Validated and saved at epoch ends.
+    """Linear warm-up from 0, then scale(t) = floor + ½ (1 - floor) (1 + cos(π t / n)). Validation and saving happen at epoch ends.
 
     Source: Loshchilov & Hutter 2017, one cycle.
+
+    Example:
+        >>> Cosine(1, warmup=0.25, floor=0.5).table(4).scale.tolist()
+        [0.0, 1.0, 0.875, 0.625]
     """
 
     epochs: float | Length = 1
-    """Length in epochs with the warm-up, above 0."""
+    """Length in epochs, warm-up included, above 0."""
     warmup: float | Length = 0.0
-    """What rises linearly from 0: a share of the length, 0…1 and below 1, or a length of its own."""
+    """Linear warm-up from 0: a share of the length, 0…1 and below 1, or a `Length`."""
     floor: float = 0.0
-    """Where the cosine heads, as a share of the peak, 0…1."""
+    """End of the cosine as a share of the peak, 0…1."""
 
     def __post_init__(self) -> None:
         check_length(self.epochs, "schedule.epochs")
@@ -42,7 +48,7 @@ class Cosine(Schedule):
         require(0 <= self.floor <= 1, "schedule.floor", self.floor, "use a share in 0…1")
 
     def table(self, steps_per_epoch: int) -> Table:
-        """Warm-up and half cosine as rows; see `types.Table`. Raises InputError when shorter than one step."""
+        """Return warm-up and cosine as rows. Raises InputError when shorter than one step."""
         steps = whole_steps(self.epochs, steps_per_epoch, "schedule.epochs")
         rise = rising_steps(self.warmup, steps, steps_per_epoch, "schedule.warmup")
         scale = np.concatenate([np.arange(rise) / max(rise, 1), anneal(steps - rise, 1.0, self.floor)])

@@ -1,4 +1,4 @@
-"""The beginning of another schedule."""
+"""Another schedule cut off at the end of a cycle."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..core.types import Schedule, Table
-from ..core.validation import require
+from ..core.validation import require, whole
 from .constant import Constant
 
 
 @dataclass(frozen=True)
 class FirstCycles(Schedule):
-    """Another schedule up to the end of one of its cycles, row for row; the rates of the rows that are left do not change.
+    """First cycles of another schedule: scale(t) = scale of that schedule at t, up to the end of a cycle.
+
+    Source: the refit, which repeats a stage up to its best cycle.
 
     Example:
         >>> from sgdr_jax.schedules import Sgdr
@@ -24,19 +26,19 @@ class FirstCycles(Schedule):
     schedule: Schedule = field(default_factory=Constant)
     """The other schedule."""
     cycles: int = 1
-    """Number of its cycles, at least 1; all of them where it has fewer."""
+    """Number of its cycles to keep, at least 1; all of them if it has fewer."""
 
     def __post_init__(self) -> None:
-        require(isinstance(self.cycles, int) and self.cycles >= 1, "schedule.cycles", self.cycles, "use at least 1, a whole number")
+        require(whole(self.cycles) and self.cycles >= 1, "schedule.cycles", self.cycles, "use at least 1, a whole number")
 
     def table(self, steps_per_epoch: int) -> Table:
-        """The other schedule's rows; see `types.Table`."""
-        whole = self.schedule.table(steps_per_epoch)
-        steps = int(np.searchsorted(whole.cycle, self.cycles))
+        """Return the first rows of the other schedule's table."""
+        table = self.schedule.table(steps_per_epoch)
+        steps = int(np.searchsorted(table.cycle, self.cycles))
 
         def first(rows: np.ndarray | None) -> np.ndarray | None:
             return None if rows is None else rows[:steps]
 
-        return whole._replace(
-            scale=whole.scale[:steps], cycle=whole.cycle[:steps], momentum=first(whole.momentum), weight_decay=first(whole.weight_decay)
+        return table._replace(
+            scale=table.scale[:steps], cycle=table.cycle[:steps], momentum=first(table.momentum), weight_decay=first(table.weight_decay)
         )

@@ -1,4 +1,4 @@
-"""Up, then down, with the momentum going the other way."""
+"""The 1cycle policy: the rate rises and falls once, the momentum inversely."""
 
 from __future__ import annotations
 
@@ -14,21 +14,26 @@ from .cosine import anneal
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """Cosine from peak/div to the peak over the first `rise` of the steps, cosine to peak/div_final over the rest; momentum inversely.
+    """Cosine from peak/div to the peak over a share `rise` of the steps, then cosine to peak/div_final; momentum moves inversely.
 
     Source: Smith & Topin 2018, in the form of fastai 2's `fit_one_cycle` (pct_start 0.25, div 25, div_final 1e5, moms .95, .85, .95).
+
+    Example:
+        >>> table = OneCycle(1, rise=0.5, div=4).table(4)
+        >>> table.scale.round(3).tolist(), table.momentum.round(2).tolist()
+        ([0.25, 0.625, 1.0, 0.5], [0.95, 0.9, 0.85, 0.9])
     """
 
     epochs: float | Length = 1
     """Length in epochs, above 0."""
     rise: float = 0.25
-    """Share of the steps on which the rate rises, 0…1."""
+    """Share of the steps in which the rate rises, 0…1 and below 1."""
     div: float = 25.0
-    """The first rate is the peak divided by this, at least 1."""
+    """Peak divided by the first rate, at least 1."""
     div_final: float = 1e5
-    """The last rate heads for the peak divided by this, at least 1."""
+    """Peak divided by the rate that the last cosine approaches, at least 1."""
     momentum: tuple[float, float] = (0.95, 0.85)
-    """Momentum at the ends and at the peak of the rate, each in 0…1."""
+    """Momentum at both ends, and at the peak of the rate, each in 0…1, below 1."""
 
     def __post_init__(self) -> None:
         check_length(self.epochs, "schedule.epochs")
@@ -38,7 +43,7 @@ class OneCycle(Schedule):
         require(all(0 <= m < 1 for m in self.momentum), "schedule.momentum", self.momentum, "use two numbers in 0…1, below 1")
 
     def table(self, steps_per_epoch: int) -> Table:
-        """Rate and momentum as rows; see `types.Table`. Raises InputError when shorter than one step."""
+        """Return rate and momentum as rows. Raises InputError when shorter than one step."""
         steps = whole_steps(self.epochs, steps_per_epoch, "schedule.epochs")
         up = rising_steps(self.rise, steps, steps_per_epoch, "schedule.rise")
         slow, fast = self.momentum

@@ -1,4 +1,4 @@
-"""Lowered whenever the validation loss stops falling."""
+"""Learning rate lowered when the validation loss stops falling."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..core.validation import require
 
 
 class Lowered(NamedTuple):
-    """How far the rates of a stage have been lowered, and what the next decision depends on.
+    """State of a stage that lowers its rates on plateaus.
 
     Attributes:
-        scale: what the rows of the table are multiplied with from here on.
+        scale: factor on all later rows of the table.
         best: lowest validation loss that counted as an improvement.
-        stale: cycle ends in a row without one.
-        resting: cycle ends that will not count.
+        stale: cycle ends in a row without improvement.
+        resting: coming cycle ends that do not count.
     """
 
     scale: float = 1.0
@@ -30,7 +30,7 @@ class Lowered(NamedTuple):
 
 
 def lowered(rule: Reduction, now: Lowered, loss: float) -> Lowered:
-    """The decision at a cycle's end, from the validation loss there; a loss that is not a number counts as no improvement.
+    """Return the state after a cycle's end with this validation loss; NaN counts as no improvement.
 
     Example:
         >>> rule, now = Plateau(factor=0.5, patience=0).rule, Lowered()
@@ -47,26 +47,32 @@ def lowered(rule: Reduction, now: Lowered, loss: float) -> Lowered:
 
 @dataclass(frozen=True)
 class Plateau(Schedule):
-    """Stays at the peak until the validation loss stops falling, then `factor` times that, and so on; decided at epoch ends.
+    """Constant rate, multiplied by `factor` when the validation loss stops falling: scale = factor^(number of plateaus), at least `floor`.
 
-    Where a run stands is kept in its checkpoints, so a resumed run lowers its rates at the same epochs.
+    The decision is made at epoch ends. Checkpoints hold its state, so a resumed run lowers its rates at the same epochs.
+
     Source: torch's ReduceLROnPlateau with a relative threshold on the loss (its patience lowers one epoch later than Keras' does).
+
+    Example:
+        >>> table = Plateau(3, factor=0.5, patience=0, warmup=0.5).table(2)
+        >>> table.scale.round(2).tolist(), table.plateau.factor
+        ([0.0, 0.33, 0.67, 1.0, 1.0, 1.0], 0.5)
     """
 
     epochs: float | Length = 10
-    """Length, above 0."""
+    """Length in epochs, above 0."""
     factor: float = 0.1
-    """What the rate is multiplied with, 0…1 and below 1."""
+    """Factor on the rate at a plateau, 0…1 and below 1."""
     patience: int = 2
-    """Epoch ends in a row that may fail to improve the loss; one more lowers the rate."""
+    """Epoch ends in a row without improvement that are tolerated; one more lowers the rate."""
     threshold: float = 1e-4
-    """Share of the best loss by which a lower one must beat it, 0…1 and below 1."""
+    """Least improvement, as a share of the best loss, 0…1 and below 1."""
     cooldown: int = 0
-    """Epoch ends after a lowering that do not count."""
+    """Epoch ends that do not count after the rate is lowered."""
     floor: float = 0.0
-    """The rate is held above this share of the peak, 0…1."""
+    """Lowest rate as a share of the peak, 0…1."""
     warmup: float | Length = 0.0
-    """What rises linearly from 0 at first: a share of the length, 0…1 and below 1, or a length of its own."""
+    """Linear warm-up from 0: a share of the length, 0…1 and below 1, or a `Length`."""
 
     def __post_init__(self) -> None:
         check_length(self.epochs, "schedule.epochs")
@@ -79,11 +85,11 @@ class Plateau(Schedule):
 
     @property
     def rule(self) -> Reduction:
-        """When the rates are lowered, for the loop."""
+        """When and how far the loop lowers the rates."""
         return Reduction(self.factor, self.patience, self.threshold, self.cooldown, self.floor)
 
     def table(self, steps_per_epoch: int) -> Table:
-        """Warm-up, then rows at scale 1, with the rule that lowers them; see `types.Table`. Raises InputError when under one step."""
+        """Return warm-up and rows at scale 1, with the rule that lowers them. Raises InputError when shorter than one step."""
         steps = whole_steps(self.epochs, steps_per_epoch, "schedule.epochs")
         rise = rising_steps(self.warmup, steps, steps_per_epoch, "schedule.warmup")
         scale = np.concatenate([np.arange(rise) / max(rise, 1), np.ones(steps - rise)])

@@ -1,4 +1,4 @@
-"""A power of the time that is left."""
+"""Polynomial decay."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from ..core.validation import require
 
 @dataclass(frozen=True)
 class Polynomial(Schedule):
-    """Linear warm-up from 0, then scale(t) = floor + (1 - floor) (1 - t / n)^power. Validated and saved at epoch ends.
+    """Linear warm-up from 0, then scale(t) = floor + (1 - floor) (1 - t / n)^power. Validation and saving happen at epoch ends.
 
-    Power 1 is the linear decay. Source: torch's PolynomialLR, Keras' PolynomialDecay; Chen et al. 2016, "DeepLab" (power 0.9).
+    Power 1 is linear decay.
+
+    Source: torch's PolynomialLR, Keras' PolynomialDecay; Chen et al. 2016, "DeepLab" (power 0.9).
 
     Example:
         >>> Polynomial(1, power=2).table(4).scale.tolist()
@@ -23,13 +25,13 @@ class Polynomial(Schedule):
     """
 
     epochs: float | Length = 1
-    """Length with the warm-up, above 0."""
+    """Length in epochs, warm-up included, above 0."""
     power: float = 1.0
-    """Above 0."""
+    """Exponent, above 0."""
     warmup: float | Length = 0.0
-    """What rises linearly from 0: a share of the length, 0…1 and below 1, or a length of its own."""
+    """Linear warm-up from 0: a share of the length, 0…1 and below 1, or a `Length`."""
     floor: float = 0.0
-    """Where the rate heads, as a share of the peak, 0…1."""
+    """End of the decay as a share of the peak, 0…1."""
 
     def __post_init__(self) -> None:
         check_length(self.epochs, "schedule.epochs")
@@ -38,7 +40,7 @@ class Polynomial(Schedule):
         require(0 <= self.floor <= 1, "schedule.floor", self.floor, "use a share in 0…1")
 
     def table(self, steps_per_epoch: int) -> Table:
-        """Warm-up and decay as rows; see `types.Table`. Raises InputError when shorter than one step."""
+        """Return warm-up and decay as rows. Raises InputError when shorter than one step."""
         steps = whole_steps(self.epochs, steps_per_epoch, "schedule.epochs")
         rise = rising_steps(self.warmup, steps, steps_per_epoch, "schedule.warmup")
         left = 1 - np.arange(steps - rise) / (steps - rise)

@@ -5,27 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from ..core.lengths import check_length, check_warmup, exact_steps, rising_steps, whole_steps
 from ..core.types import Length, Schedule, Table
-from ..core.validation import require
+from ..core.validation import require, whole
 from .cosine import anneal
+
+if TYPE_CHECKING:
+    import jax
+    from jax.typing import ArrayLike
 
 
 @dataclass(frozen=True)
 class Sgdr(Schedule):
     """Cosine annealing with warm restarts: scale(t) = floor + ½ (peak_i - floor) (1 + cos(π t / n_i)), t = 0 … n_i - 1.
 
-    Cycle i has n_i = round(steps_per_epoch · cycle_len · cycle_mult^i) steps and the peak peak_i = peak_decay^i. The
-    lengths are worked out once, as integers: finding the cycle of a step with a logarithm, as timm, torch, Keras and fastai 2 do,
-    restarts at the wrong step for some multipliers. A restart row has exactly its peak; the cosine would reach the floor one step
-    after the cycle's last.
+    Cycle i has n_i = round(steps_per_epoch · cycle_len · cycle_mult^i) steps and the peak peak_i = peak_decay^i. Each cycle starts at
+    exactly its peak, and the cosine would reach the floor one step after the cycle's last. Lengths are computed once, as integers:
+    finding the cycle of a step with a logarithm, as timm, torch, Keras and fastai 2 do, restarts at the wrong step for some multipliers.
 
-    Source: Loshchilov & Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017; `compat="fastai07"` is the
-    schedule of fastai 0.7 (`fit(lr, n, cycle_len, cycle_mult)`), which holds peak/100 for the first twentieth of the first cycle.
+    Source: Loshchilov & Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017; fastai 0.7's `fit`.
 
     Example:
         >>> Sgdr(cycles=2, cycle_len=1, cycle_mult=2).table(4).scale.round(3).tolist()
@@ -39,38 +41,35 @@ class Sgdr(Schedule):
     cycle_len: float | Length = 1
     """Length of the first cycle in epochs, or a `Length`."""
     cycle_mult: float = 1
-    """Each cycle is this many times as long as the one before; any number above 0."""
+    """Length of each cycle relative to the one before, above 0."""
     peak_decay: float = 1.0
-    """Each peak is this share of the one before, 0…1."""
+    """Each peak relative to the one before, 0…1."""
     floor: float = 0.0
-    """Where each cosine heads, as a share of the first peak, 0…1; no peak may lie below it."""
+    """End of each cosine as a share of the first peak, 0…1; no peak may lie below it."""
     warmup: float | Length = 0.0
-    """What rises linearly from the floor to the peak, as a part of the cycle: a share of it, 0…1 and below 1, or a length of its own."""
+    """Linear warm-up from the floor, within the cycle: a share of it, 0…1 and below 1, or a `Length`."""
     warmup_every: bool = False
-    """Whether every cycle warms up, or only the first."""
+    """Whether every cycle warms up; False: only the first."""
     compat: Literal["", "fastai07"] = ""
-    """fastai07: hold peak/100 for the first twentieth of the first cycle while the cosine's clock runs."""
+    """fastai07: hold peak/100 for the first twentieth of the first cycle while the cosine's clock runs; "": no."""
 
     def __post_init__(self) -> None:
-        require(isinstance(self.cycles, int) and self.cycles >= 1, "schedule.cycles", self.cycles, "use at least 1, a whole number")
+        require(whole(self.cycles) and self.cycles >= 1, "schedule.cycles", self.cycles, "use at least 1, a whole number")
         check_length(self.cycle_len, "schedule.cycle_len")
         require(self.cycle_mult > 0, "schedule.cycle_mult", self.cycle_mult, "use a positive number")
         require(0 <= self.peak_decay <= 1, "schedule.peak_decay", self.peak_decay, "use a share in 0…1")
         require(0 <= self.floor <= 1, "schedule.floor", self.floor, "use a share in 0…1")
         check_warmup(self.warmup)
         require(self.compat in ("", "fastai07"), "schedule.compat", self.compat, 'use "" or "fastai07"')
-        require(
-            not (self.compat and self.warmup), "schedule.warmup", self.warmup, 'use 0 with compat="fastai07", which has a start of its own'
-        )
+        require(not (self.compat and self.warmup), "schedule.warmup", self.warmup, 'use 0 with compat="fastai07", which has its own')
 
     def lengths(self, steps_per_epoch: int) -> tuple[int, ...]:
-        """Steps of each cycle. Raises InputError when a cycle is under one step."""
-        return tuple(
-            whole_steps(self.cycle_len, steps_per_epoch, f"cycle {i} of the schedule", times=self.cycle_mult**i) for i in range(self.cycles)
-        )
+        """Return the number of steps of each cycle. Raises InputError when a cycle is shorter than one step."""
+        factors = (self.cycle_mult**i for i in range(self.cycles))
+        return tuple(whole_steps(self.cycle_len, steps_per_epoch, f"cycle {i} of the schedule", factor) for i, factor in enumerate(factors))
 
     def table(self, steps_per_epoch: int) -> Table:
-        """All cycles as rows; see `types.Table`. Raises InputError when a cycle is under one step."""
+        """Return all cycles as rows. Raises InputError when a cycle is shorter than one step."""
         lengths, last = self.lengths(steps_per_epoch), self.peak_decay ** (self.cycles - 1)
         require(self.floor <= last, "schedule.floor", self.floor, f"the last peak is {last:g}: use less, or a higher peak_decay")
         scale = np.concatenate([self._cycle(i, n, steps_per_epoch) for i, n in enumerate(lengths)])
@@ -83,15 +82,15 @@ class Sgdr(Schedule):
         rise = rising_steps(self.warmup, steps, steps_per_epoch, "schedule.warmup") if warms else 0
         return np.concatenate([self.floor + (peak - self.floor) * np.arange(rise) / max(rise, 1), anneal(steps - rise, peak, self.floor)])
 
-    def as_optax(self, peak: float, steps_per_epoch: int) -> Callable[[Any], Any]:
-        """The same schedule as a function of the update count for `optax.sgd(schedule)` and the like.
+    def as_optax(self, peak: float, steps_per_epoch: int) -> Callable[[ArrayLike], jax.Array]:
+        """Return the schedule as a function of the update count, for `optax.sgd(schedule)` and the like.
 
         Args:
-            peak: learning rate that scale 1 stands for.
+            peak: learning rate at scale 1.
             steps_per_epoch: updates per epoch, at least 1.
 
         Returns:
-            A function from step (int or int array, from 0) to a float32 learning rate; after the last cycle it holds the floor.
+            A function from step (int or int array, from 0) to float32 learning rates; after the last cycle they stay at the floor.
 
         Example:
             >>> schedule = Sgdr(cycles=2, cycle_len=1).as_optax(0.1, steps_per_epoch=10)
@@ -100,5 +99,5 @@ class Sgdr(Schedule):
         """
         import jax.numpy as jnp
 
-        rows = jnp.asarray(np.append(self.table(steps_per_epoch).scale, self.floor) * peak, jnp.float32)
-        return lambda step: rows[jnp.minimum(jnp.asarray(step), len(rows) - 1)]
+        rows = jnp.float32(np.append(self.table(steps_per_epoch).scale, self.floor) * peak)
+        return lambda step: rows[jnp.minimum(step, len(rows) - 1)]

@@ -1,4 +1,4 @@
-"""Falls by a factor at given epochs."""
+"""Step decay: the rate falls by a factor at given epochs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..core.validation import require
 
 @dataclass(frozen=True)
 class StepDecay(Schedule):
-    """scale(t) = factor^(number of `at` boundaries passed). One "cycle" per epoch, for validation and saving.
+    """Step decay: scale(t) = factor^(number of boundaries `at` passed). Validation and saving happen at epoch ends.
 
     Source: torch's MultiStepLR.
 
@@ -26,9 +26,9 @@ class StepDecay(Schedule):
     epochs: float | Length = 3
     """Length in epochs, above 0."""
     at: tuple[float | Length, ...] = (1.0, 2.0)
-    """Epochs at which the rate falls, rising and within the length."""
+    """Epochs at which the rate falls, in rising order, within the length."""
     factor: float = 0.1
-    """What the rate is multiplied with, 0…1."""
+    """Factor on the rate at each of them, 0…1."""
 
     def __post_init__(self) -> None:
         check_length(self.epochs, "schedule.epochs")
@@ -41,7 +41,7 @@ class StepDecay(Schedule):
         require(ok, "schedule.at", self.at, f"use rising epochs between 0 and {self.epochs}")
 
     def table(self, steps_per_epoch: int) -> Table:
-        """The staircase as rows; see `types.Table`. Raises InputError when a step is shorter than one update."""
+        """Return the steps as rows. Raises InputError when one is shorter than an update."""
         steps = np.arange(whole_steps(self.epochs, steps_per_epoch, "schedule.epochs"))
         falls = np.array([whole_steps(a, steps_per_epoch, "schedule.at") for a in self.at], dtype=np.int64)
         if any(isinstance(x, Length) for x in (self.epochs, *self.at)):
