@@ -25,6 +25,10 @@ class TrainState(NamedTuple):
     stats: Tree
     opt_state: Any
 
+    def network(self, size: int) -> NetworkState:
+        """Return the network alone, as trained at `size`."""
+        return NetworkState(self.params, self.stats, size)
+
 
 class Hyper(NamedTuple):
     """The numbers of one update that a sweep may vary; arrays, so that other values never recompile.

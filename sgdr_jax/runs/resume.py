@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ..core.state import TrainState
+from ..core.state import NetworkState, TrainState
 from ..distributed.hosts import broadcast, is_leader, run_on_all_hosts
 from ..distributed.mesh import readable
 from ..train.context import RunContext
@@ -59,7 +59,8 @@ def restore(context: RunContext, folder: Path, memory: CheckpointMeta, like: Tra
     best = None
     if memory.best:
         accuracy, loss, stage, cycle, highest = memory.best
-        best = Best(Score(accuracy, loss), arrays["best"]["params"], arrays["best"]["stats"], int(stage), int(cycle), highest)
+        network = NetworkState(**arrays["best"], size=context.plan.stages[int(stage)].size)
+        best = Best(Score(accuracy, loss), network, int(stage), int(cycle), highest)
     return TrainState(**arrays["state"]), best
 
 

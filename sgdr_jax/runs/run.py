@@ -16,8 +16,7 @@ import numpy as np
 from ..core.console import NullConsole
 from ..core.errors import InputError
 from ..core.experiment import Experiment
-from ..core.learning_rates import Find
-from ..core.plan import StagePlan, as_csv, describe, ratios
+from ..core.plan import StagePlan, as_csv, describe
 from ..core.serialization import config_hash, to_json
 from ..core.state import NetworkState, TrainState
 from ..distributed.compilation_cache import compiled
@@ -26,11 +25,11 @@ from ..report import run_plots
 from ..schedules.plateau import Lowered
 from ..train import batch_norm
 from ..train.context import RunContext, prepare
-from ..train.find_lr import find_lr
+from ..train.find_lr import choose_lr
 from ..train.loop import StageCallbacks, fit
-from ..train.model_selection import Best, Leeway, StageProgress
-from ..train.stage import StageRun, first_state, open_stage
-from ..train.stage_inputs import hyper_rows, stage_batches
+from ..train.model_selection import Best, StageProgress
+from ..train.stage import first_state, loop_plan, open_stage
+from ..train.stage_inputs import stage_batches
 from . import checkpoint, ensemble, finalize, refit
 from . import resume as memory
 from .bystander import NullRunFolder
@@ -65,25 +64,6 @@ def _stage_summary(book: RunFolder, p: StagePlan, seconds: float, standing: Stag
     }
 
 
-def _choose_lr(
-    context: RunContext, p: StagePlan, stage: StageRun, done: list[dict[str, Any]], book: RunFolder, ui: NullConsole
-) -> tuple[float, ...]:
-    """The stage's peak rates: as given, as in the stage before, or found and recorded."""
-    if p.lr is not None:
-        return p.lr
-    if p.stage.lr is None:
-        return tuple(done[-1]["lr"])
-    find = p.stage.lr
-    assert isinstance(find, Find)
-    curve = find_lr(context, p, stage, find, ui)
-    book.write_finder(p.stage.name, dataclasses.asdict(curve))
-    rates = tuple(curve.chosen * share for share in ratios(dataclasses.replace(find, ratio=curve.ratio), p.trained))
-    ui.say(f"  lr {', '.join(f'{g} {r:.2e}' for g, r in zip(p.trained, rates, strict=True))} by rule {curve.rule}: {curve.verdict}")
-    if curve.confidence < 0.5:
-        ui.say(f"  only {curve.confidence:.0%} of the finder's orders agree on that rate within a factor of 3; lr.orders asks for more")
-    return rates
-
-
 def _keeping(
     context: RunContext, p: StagePlan, book: RunFolder, done: list[dict[str, Any]], spent: Callable[[], float]
 ) -> tuple[Callable[[dict[str, Any]], None], Callable[[TrainState, StageProgress], None]]:
@@ -113,7 +93,7 @@ def _keeping(
             stages=done,
             lowered=list(standing.lowered) if np.isfinite(standing.lowered.best) else None,
         )
-        arrays = {"state": state._asdict(), "best": {"params": b.params, "stats": b.stats} if b else {}}
+        arrays = {"state": state._asdict(), "best": {"params": b.network.params, "stats": b.network.stats} if b else {}}
         folder = book.path / "checkpoints"
         memory.save(folder, checkpoint.step_name(p.index, int(state.step)), arrays, facts._asdict())
         if is_leader():
@@ -139,42 +119,37 @@ def run_stage(
         return time.perf_counter() - began
 
     ui.say(f"[bold]{p.stage.name}[/bold]: {p.steps} updates at {p.size_text} px, trains {', '.join(p.trained)}")
-    copy = context.programs.devices.hold
+    copy = context.programs.copy
     first, standing, restored = 0, StageProgress(best), None
     if found:
         restored, best = memory.restore(context, book.path, found, first_state(context.programs, p, now.params, now.stats))
-        now = now._replace(params=copy(restored.params), stats=copy(restored.stats))
+        now = copy(restored.network(now.size))
         lowest, lowered = np.inf if found.lowest is None else found.lowest, Lowered(*found.lowered) if found.lowered else Lowered()
         first, standing = found.step, StageProgress(best, lowest, found.stale, found.stopped, lowered)
     elif p.stage.recalibrate:
-        now = _recalibrated(context, p, now, book, ui)
+        now, moved = batch_norm.recalibrate_for(context, p, now, ui)
+        book.append({"kind": "bn", "stage": p.stage.name, "step": 0, "drift": moved})
     stage = open_stage(context, p, now.params, now.stats, ui)
     state = restored or stage.state
-    standing = standing._replace(lr=tuple(found.lr) if found else _choose_lr(context, p, stage, done, book, ui))
+    lr, curve = (tuple(found.lr), None) if found else choose_lr(context, p, stage, done[-1]["lr"] if done else (), ui)
+    if curve:
+        book.write_finder(p.stage.name, dataclasses.asdict(curve))
+    standing = standing._replace(lr=lr)
     log, save = _keeping(context, p, book, done, spent)
     if first < p.steps and not standing.stopped:
         with ui.bar(p.stage.name, p.steps - first) as tick:
-            keep = partial(_snapshot, context, p, book)
-            work = StageCallbacks(
-                stage.updates, stage.validate, log, save, lambda _, loss: tick(1, note=f"loss {loss:.3f}"), keep, context.leave
+            callbacks = StageCallbacks(
+                update=stage.updates,
+                validate=stage.validate,
+                copy_network=lambda state: copy(state.network(p.size)),
+                log=log,
+                save=save,
+                tick=lambda _, loss: tick(1, note=f"loss {loss:.3f}"),
+                keep=partial(_snapshot, context, p, book),
+                leave=context.leave,
             )
             batches = stage_batches(context, p, first, p.steps)
-            state, standing = fit(
-                state,
-                standing,
-                work,
-                hyper=hyper_rows(context, p, standing.lr),
-                batches=batches,
-                cycle=p.table.cycle,
-                copy=copy,
-                stage=p.index,
-                first=first,
-                patience=p.stage.patience,
-                plateau=p.table.plateau,
-                save_every=context.experiment.checkpoint_steps,
-                leeway=Leeway(context.experiment.leeway, len(context.data.labels.get("valid", ())) or 1),
-                span=stage.span,
-            )
+            state, standing = fit(state, standing, loop_plan(context, p, lr), callbacks, batches, first)
     if is_leader():
         ensemble.keep_average(book.path, state, p.optimizer, p.size)
     done.append(on_leader(lambda: _stage_summary(book, p, spent(), standing, keep_best=context.experiment.keep_best)))
@@ -185,18 +160,8 @@ def run_stage(
         if best.stage != p.index:
             verdict = "clearly worse" if context.experiment.leeway else "not better"
             ui.say(f"  {verdict} than stage {context.experiment.stages[best.stage].name!r} on the validation images: undone")
-        return NetworkState(copy(best.params), copy(best.stats), context.plan.stages[best.stage].size), best
-    return NetworkState(copy(state.params), copy(state.stats), p.size), best
-
-
-def _recalibrated(context: RunContext, p: StagePlan, now: NetworkState, book: RunFolder, ui: NullConsole) -> NetworkState:
-    """The network with its batch statistics measured at the stage's size; how far they moved is kept as a row."""
-    groups = p.stage.recalibrate if isinstance(p.stage.recalibrate, tuple) else None
-    stats = batch_norm.recalibrate(context, now.params, now.stats, p.size, groups=groups, ui=ui)
-    moved = batch_norm.drift(now.stats, stats)
-    book.append({"kind": "bn", "stage": p.stage.name, "step": 0, "drift": moved})
-    ui.say("  batch statistics measured; moved by " + ", ".join(f"{g} {shift:.2f} sd" for g, (shift, _) in moved.items() if shift))
-    return now._replace(stats=stats)
+        return copy(best.network), best
+    return copy(state.network(p.size)), best
 
 
 def _snapshot(context: RunContext, p: StagePlan, book: RunFolder, state: TrainState, row: dict[str, Any]) -> None:

@@ -11,13 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core.console import NullConsole
-from ..core.state import Tree
+from ..core.plan import StagePlan
+from ..core.state import NetworkState, Tree
 from ..core.types import Model
 from ..data.sampler import Batch
 from ..models.base import ChainModel
 from ..models.chain import Network
 from .context import RunContext
 
+Drift = dict[str, list[float]]
+"""Layer group to [shift, stretch] of its statistics, see `drift`."""
 CHUNK = 8192
 """Examples whose own statistics are on the host at once."""
 DEAD = 1e-3
@@ -83,6 +86,15 @@ def recalibrate(
                     kept = rows(lambda x: forward(p, s, x, start=start, stop=stop), 0, len(images))  # noqa: B023
                     start = stop
     return _together(s, own)
+
+
+def recalibrate_for(context: RunContext, p: StagePlan, network: NetworkState, ui: NullConsole) -> tuple[NetworkState, Drift]:
+    """Measure the statistics that a stage recalibrates, at its size; returns the network and how far they moved."""
+    groups = p.stage.recalibrate if isinstance(p.stage.recalibrate, tuple) else None
+    stats = recalibrate(context, network.params, network.stats, p.size, groups=groups, ui=ui)
+    moved = drift(network.stats, stats)
+    ui.say("  batch statistics measured; moved by " + ", ".join(f"{g} {shift:.2f} sd" for g, (shift, _) in moved.items() if shift))
+    return network._replace(stats=stats), moved
 
 
 def _spec(kept: np.ndarray | None, images: Any, size: int, run: Any) -> jax.ShapeDtypeStruct:
@@ -162,7 +174,7 @@ def _together(tree: Tree, own: dict[str, str]) -> Tree:
     return whole
 
 
-def drift(before: Tree, after: Tree) -> dict[str, list[float]]:
+def drift(before: Tree, after: Tree) -> Drift:
     """How far statistics have moved, by layer group: root mean square over channels of (mean' - mean) / sd, and of log(sd' / sd).
 
     Groups without batch normalisation are left out. `DEAD` is added to all variances.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -51,6 +51,25 @@ def find_lr(
     tried = ratios_tried(find) if len(p.trained) > 1 and not group else ratios_tried(find)[:1]
     with ui.bar(f"find lr: {p.stage.name}" + (f", {group}" if group else ""), steps * orders * len(tried)) as tick:
         return lr_range_test.best_ratio([curve(float(ratio), tick) for ratio in tried])
+
+
+def choose_lr(
+    context: RunContext, p: StagePlan, stage: StageRun, previous: Sequence[float], ui: NullConsole
+) -> tuple[tuple[float, ...], lr_range_test.Curve | None]:
+    """Return the peak rate of each trained group, and the finder's curve if it has run.
+
+    Args:
+        previous: rates of the stage before, for a stage whose `lr` is None.
+    """
+    find = p.stage.lr
+    if not isinstance(find, Find):
+        return tuple(previous) if p.lr is None else p.lr, None
+    curve = find_lr(context, p, stage, find, ui)
+    rates = tuple(curve.chosen * share for share in ratios(dataclasses.replace(find, ratio=curve.ratio), p.trained))
+    ui.say(f"  lr {', '.join(f'{g} {r:.2e}' for g, r in zip(p.trained, rates, strict=True))} by rule {curve.rule}: {curve.verdict}")
+    if curve.confidence < 0.5:
+        ui.say(f"  only {curve.confidence:.0%} of the finder's orders agree on that rate within a factor of 3; lr.orders asks for more")
+    return rates, curve
 
 
 def ratios_tried(find: Find) -> tuple[float, ...]:

@@ -1,146 +1,154 @@
-"""The training loop: updates in order, and at each cycle's end validate, compare, save, perhaps stop. It never reads the config."""
+"""The training loop of a stage: updates in order; at each cycle's end validation, comparison and a checkpoint.
+
+The loop follows a `LoopPlan` and acts through `StageCallbacks`; what it trains, on which devices and into which files is theirs.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core.errors import Diverged, Preempted
-from ..core.state import Hyper, TrainState
-from ..core.types import Reduction
-from ..schedules.plateau import lowered
-from .model_selection import NO_LEEWAY, Leeway, StageProgress, judge
+from ..core.state import Hyper, NetworkState, TrainState
+from .model_selection import Score, SelectionRules, StageProgress, judge
 from .multi_step import spans
+
+LAG = 4
+"""Spans whose sums may still be on the devices: the host reads losses this many spans late, so the devices never wait for it."""
+
+Row = dict[str, Any]
+"""A row of metrics.jsonl."""
+
+
+class LoopPlan(NamedTuple):
+    """The part of a stage's plan that the loop follows.
+
+    Attributes:
+        hyper: numbers of every update: lr [steps, trained groups], the others [steps]; host arrays.
+        cycle: cycle index of every update, int [steps].
+        rules: which state is the best, when to lower the rates, when to stop.
+        span: updates dispatched at once, see `multi_step.spans`; numbers and rows do not depend on it.
+        save_every: updates between checkpoints, in addition to those at cycle ends; None for cycle ends only.
+    """
+
+    hyper: Hyper
+    cycle: np.ndarray
+    rules: SelectionRules
+    span: int = 1
+    save_every: int | None = None
+
+    def ends_cycle(self, done: int) -> bool:
+        """Return whether a cycle ends after `done` ≥ 1 updates."""
+        return done == len(self.cycle) or bool(self.cycle[done] != self.cycle[done - 1])
+
+    def saves(self, done: int) -> bool:
+        """Return whether a checkpoint is due after `done` updates."""
+        return self.ends_cycle(done) or (self.save_every is not None and done % self.save_every == 0)
 
 
 class StageCallbacks(NamedTuple):
-    """The pieces of one stage, closed over data and compiled programs.
+    """The actions of the loop, closed over data, compiled programs and the run folder.
 
     Attributes:
-        update: (state, hyper, n batches) → (state, sums of each, [n] or scalars); donates the state. One update for each batch, with
-            that row of hyper: lr [n, groups], the others [n].
-        validate: state → row with at least "accuracy" and "loss"; None without validation images.
-        log: keeps one row.
-        save: (state, standing) keeps a checkpoint.
-        tick: told (updates done, smoothed loss).
-        keep: told (state, validation row) at each cycle's end, before `save`.
-        leave: asked after each span whether to save and stop there.
+        update: (state, hyper, n batches) → (state, sums of each update, [n] or scalars); one update per batch and row of hyper (lr
+            [n, groups], the others [n]). Donates the state.
+        validate: state → metrics with at least "accuracy" and "loss"; None without validation images.
+        copy_network: the network of a state in buffers of its own, which survive the donation of the state.
+        log: keeps a row.
+        save: (state, progress) keeps a checkpoint.
+        tick: receives (updates done, smoothed loss).
+        keep: receives (state, validation row) at each cycle's end, before `save`.
+        leave: whether to save and stop, asked after each span.
     """
 
-    update: Callable[[TrainState, Hyper, Sequence[Any]], tuple[TrainState, dict[str, Any]]]
-    validate: Callable[[TrainState], dict[str, Any]] | None
-    log: Callable[[dict[str, Any]], None]
+    update: Callable[[TrainState, Hyper, Sequence[Any]], tuple[TrainState, Mapping[str, Any]]]
+    validate: Callable[[TrainState], Mapping[str, Any]] | None
+    copy_network: Callable[[TrainState], NetworkState]
+    log: Callable[[Row], None]
     save: Callable[[TrainState, StageProgress], None]
-    tick: Callable[[int, float], None]
-    keep: Callable[[TrainState, dict[str, Any]], None] = lambda state, row: None
+    tick: Callable[[int, float], None] = lambda done, loss: None
+    keep: Callable[[TrainState, Row], None] = lambda state, row: None
     leave: Callable[[], bool] = lambda: False
 
 
-LAG = 4
-"""Spans whose sums may still be on the device: the host reads losses this many spans late, so that it never holds the device up."""
-
-
 def fit(
-    state: TrainState,
-    standing: StageProgress,
-    work: StageCallbacks,
-    *,
-    hyper: Hyper,
-    batches: Iterator[Any],
-    cycle: np.ndarray,
-    copy: Callable[[Any], Any],
-    stage: int,
-    first: int = 0,
-    patience: int | None = None,
-    plateau: Reduction | None = None,
-    save_every: int | None = None,
-    leeway: Leeway = NO_LEEWAY,
-    span: int = 1,
+    state: TrainState, progress: StageProgress, plan: LoopPlan, callbacks: StageCallbacks, batches: Iterator[Any], first: int = 0
 ) -> tuple[TrainState, StageProgress]:
-    """Trains one stage from update `first` to the end of the schedule, or until the validation loss stops falling.
+    """Train a stage from update `first` to the end of its plan, or until the validation loss stops falling.
 
     Args:
         state: before update `first`; used up.
-        standing: as saved with that state, or a fresh one that carries the best of earlier stages.
-        work: the stage's pieces.
-        hyper: rows for all updates of the stage: lr [steps, groups], the others [steps]; host arrays.
+        progress: as saved with that state, or that of a new stage with the best state of earlier ones.
+        plan: what to do in each update.
+        callbacks: how to do it.
         batches: training batches from update `first` on.
-        cycle: cycle index of each update, int [steps].
-        copy: makes fresh buffers of a tree, so that a best state survives donation.
-        stage: index of the stage, for the record of the best.
         first: update to start at.
-        patience: cycle ends without a lower validation loss until it stops; None never stops.
-        plateau: when the rates of all later updates are lowered; None never.
-        save_every: saves every so many updates besides the cycle ends.
-        leeway: which state is the best.
-        span: updates that go to the devices at once, see `spans`; the numbers and rows are the same.
 
     Returns:
-        (state after the last update, where the stage stands).
+        (state after the last update, progress of the stage).
 
     Raises:
-        Diverged: when the loss is not finite, naming the update.
-        Preempted: once `work.leave` has said so and the state is saved.
+        Diverged: if a loss is not finite; names the update.
+        Preempted: after `callbacks.leave` has returned True and the state is saved.
     """
-    steps, late = len(cycle), _Late(work)
-    for step, count in spans(cycle, span, save_every, first):
-        used = Hyper(*(rows[step : step + count] for rows in hyper))
-        used = used._replace(lr=np.float32(standing.lowered.scale) * used.lr) if plateau else used
-        state, sums = work.update(state, used, list(islice(batches, count)))
-        late.add(step, used, sums)
-        done = step + count
-        cycle_ends = done == steps or cycle[done] != cycle[step]
-        if cycle_ends and work.validate:
-            late.settle()
-            row = {"kind": "eval", "step": done, "cycle": int(cycle[step]), "split": "valid"} | work.validate(state)
-            work.log(row)
-            work.keep(state, row)
-            standing = judge(standing, state, row, copy, stage, int(cycle[step]), patience, leeway, last=done == steps)
-            if plateau:
-                standing = standing._replace(lowered=lowered(plateau, standing.lowered, row["loss"]))
-        leave = work.leave()
-        if cycle_ends or leave or (save_every and done % save_every == 0):
-            late.settle()
-            work.save(state, standing)
+    steps, losses = len(plan.cycle), _LossLog(callbacks)
+    for start, count in spans(plan.cycle, plan.span, plan.save_every, first):
+        done, cycle = start + count, int(plan.cycle[start])
+        hyper = Hyper(*(rows[start:done] for rows in plan.hyper))
+        hyper = hyper._replace(lr=np.float32(progress.lowered.scale) * hyper.lr)
+        state, sums = callbacks.update(state, hyper, list(islice(batches, count)))
+        losses.add(start, hyper, sums)
+        if plan.ends_cycle(done) and callbacks.validate:
+            losses.flush()
+            row = {"kind": "eval", "step": done, "cycle": cycle, "split": "valid", **callbacks.validate(state)}
+            callbacks.log(row)
+            callbacks.keep(state, row)
+            score = Score(row["accuracy"], row["loss"])
+            progress = judge(plan.rules, progress, score, cycle, partial(callbacks.copy_network, state), last=done == steps)
+        leave = callbacks.leave()
+        if leave or plan.saves(done):
+            losses.flush()
+            callbacks.save(state, progress)
         if leave:
-            raise Preempted(f"told to make room: saved after update {done} of {steps} of the stage")
-        if standing.stopped:
+            raise Preempted(f"preempted: saved after update {done} of {steps} of the stage")
+        if progress.stopped:
             break
-    return state, standing
+    return state, progress
 
 
-class _Late:
-    """Updates whose sums may still be on the devices: their rows are logged `LAG` spans late, or when the host has to know."""
+class _LossLog:
+    """Logs the losses of updates `LAG` spans late, while the devices go on with later ones."""
 
-    def __init__(self, work: StageCallbacks) -> None:
-        self._work, self._smoothed, self._seen = work, 0.0, 0
-        self._pending: deque[tuple[int, Hyper, dict[str, Any]]] = deque()
+    def __init__(self, callbacks: StageCallbacks) -> None:
+        self._callbacks, self._smoothed, self._seen = callbacks, 0.0, 0
+        self._pending: deque[tuple[int, Hyper, Mapping[str, Any]]] = deque()
 
-    def add(self, start: int, used: Hyper, sums: dict[str, Any]) -> None:
-        """Takes a span's sums, and logs those of one before."""
-        self._pending.append((start, used, sums))
-        self.settle(LAG)
+    def add(self, start: int, hyper: Hyper, sums: Mapping[str, Any]) -> None:
+        """Queue the sums of a span that begins with update `start`, and log those that are `LAG` spans old."""
+        self._pending.append((start, hyper, sums))
+        self.flush(LAG)
 
-    def settle(self, limit: int = 0) -> None:
-        """Logs until no more than so many spans are left. Raises Diverged when a loss is not finite."""
-        while len(self._pending) > limit:
-            start, used, sums = self._pending.popleft()
+    def flush(self, keep: int = 0) -> None:
+        """Log all spans but the last `keep`. Raises Diverged if a loss is not finite."""
+        while len(self._pending) > keep:
+            start, hyper, sums = self._pending.popleft()
             losses, weights = (np.atleast_1d(np.asarray(sums[name], np.float64)) for name in ("loss", "weight"))
             means = (losses / np.maximum(weights, 1)).tolist()
-            for step, row in enumerate(zip(means, used.lr.tolist(), used.momentum.tolist(), strict=True), start):
-                self._log(step, *row)
+            for step, (loss, lr, momentum) in enumerate(zip(means, hyper.lr.tolist(), hyper.momentum.tolist(), strict=True), start):
+                self._log({"kind": "train", "step": step, "loss": loss, "lr": lr, "momentum": momentum})
 
-    def _log(self, step: int, loss: float, lr: list[float], momentum: float) -> None:
+    def _log(self, row: Row) -> None:
+        loss, step = row["loss"], row["step"]
         if not math.isfinite(loss):
-            raise Diverged(
-                f"the training loss is {loss} at update {step} of the stage; use a lower lr, or gradient clipping with optimizer.clip"
-            )
+            fix = "use a lower lr, or gradient clipping with optimizer.clip"
+            raise Diverged(f"the training loss is {loss} at update {step} of the stage; {fix}")
         self._seen += 1
         self._smoothed = 0.98 * self._smoothed + 0.02 * loss
-        self._work.log({"kind": "train", "step": step, "loss": loss, "lr": lr, "momentum": momentum})
-        self._work.tick(step + 1, self._smoothed / (1 - 0.98**self._seen))
+        self._callbacks.log(row)
+        self._callbacks.tick(step + 1, self._smoothed / (1 - 0.98**self._seen))

@@ -4,51 +4,77 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ..core.state import TrainState, Tree
-from ..schedules.plateau import Lowered
+from ..core.state import NetworkState
+from ..core.types import Reduction
+from ..schedules.plateau import Lowered, lowered
 
 
 class Score(NamedTuple):
-    """How a state does on the validation images."""
+    """Accuracy and loss on the validation images."""
 
     accuracy: float
     loss: float
 
     def beats(self, other: Score | None) -> bool:
-        """Higher accuracy, or the same and lower loss; anything beats None, nothing beats with a loss that is not finite."""
+        """Return whether the accuracy is higher, or equal with a lower loss.
+
+        Any score beats None; a score whose loss is not finite beats nothing.
+        """
         return math.isfinite(self.loss) and (other is None or (self.accuracy, -self.loss) > (other.accuracy, -other.loss))
 
 
 class Best(NamedTuple):
-    """The best state so far, over all stages; `highest` is the highest accuracy so far, its own unless there is a `Leeway`."""
+    """The best state of a run so far.
+
+    Attributes:
+        score: its validation figures.
+        network: its parameters and statistics.
+        stage, cycle: where it was reached, from 0.
+        highest: highest accuracy of any state so far; above `score.accuracy` only with a `Leeway`.
+    """
 
     score: Score
-    params: Tree
-    stats: Tree
+    network: NetworkState
     stage: int
     cycle: int
     highest: float
 
 
 class Leeway(NamedTuple):
-    """How far a later state may lie below the highest accuracy so far and still be the best: `errors` standard errors, √(a (1 - a) / n).
+    """Distance below the highest accuracy within which a later state is still the best: `errors` standard errors, √(a (1 - a) / n).
 
-    Of states that n validation images cannot tell apart the one that was trained longest is the best. 0: only a better one is.
-    Source: the one-standard-error rule of Breiman et al. 1984.
+    Among states that n validation images cannot tell apart, the one that was trained longest is the best. With 0 errors a later state
+    must be better. Source: the one-standard-error rule of Breiman et al. 1984.
     """
 
     errors: float = 0.0
     n: int = 1
 
     def allows(self, score: Score, highest: float) -> bool:
-        """Whether the score is as good as the highest accuracy, as far as can be told; nothing is with a loss that is not finite."""
+        """Return whether a score lies within the leeway of the highest accuracy; never if its loss is not finite."""
         return math.isfinite(score.loss) and score.accuracy >= highest - self.errors * math.sqrt(highest * (1 - highest) / self.n)
 
 
+class SelectionRules(NamedTuple):
+    """What follows from a validation.
+
+    Attributes:
+        stage: index of the stage, recorded with the best state.
+        patience: cycle ends without a lower validation loss after which the stage stops; None to never stop.
+        plateau: when to lower the rates of all later updates; None for never.
+        leeway: which state is the best.
+    """
+
+    stage: int
+    patience: int | None = None
+    plateau: Reduction | None = None
+    leeway: Leeway = Leeway()
+
+
 class StageProgress(NamedTuple):
-    """Where a stage stands at a cycle's end; with the state, all that a resumed run needs.
+    """Progress of a stage at a cycle's end; with the training state, all that a resumed run needs.
 
     Attributes:
         best: best state of the run so far, or None before the first validation.
@@ -56,7 +82,7 @@ class StageProgress(NamedTuple):
         stale: cycle ends in a row that did not lower it.
         stopped: why the stage ended early, or "".
         lowered: how far a plateau schedule has lowered the rates.
-        lr: the stage's peak rates, one for each trained group.
+        lr: peak rate of each trained group.
     """
 
     best: Best | None = None
@@ -67,31 +93,30 @@ class StageProgress(NamedTuple):
     lr: tuple[float, ...] = ()
 
 
-NO_LEEWAY = Leeway()
-
-
 def judge(
-    standing: StageProgress,
-    state: TrainState,
-    row: dict[str, float],
-    copy: Callable[[Any], Any],
-    stage: int,
-    cycle: int,
-    patience: int | None,
-    leeway: Leeway,
-    *,
-    last: bool,
+    rules: SelectionRules, progress: StageProgress, score: Score, cycle: int, copy_network: Callable[[], NetworkState], *, last: bool
 ) -> StageProgress:
-    """The standing after a cycle's validation."""
-    score = Score(row["accuracy"], row["loss"])
-    best = standing.best
+    """Return the progress after a cycle's validation.
+
+    Args:
+        score: of the state at the end of `cycle`.
+        copy_network: copies the network of that state; called only if it is the best.
+        last: whether the stage ends here anyway.
+    """
+    best = progress.best
     highest = max(score.accuracy, best.highest) if best else score.accuracy
-    if leeway.allows(score, highest) if leeway.errors else score.beats(best.score if best else None):
-        best = Best(score, copy(state.params), copy(state.stats), stage, cycle, highest)
-    lower = score.loss < standing.lowest
-    stale = 0 if lower else standing.stale + 1
-    reason = ""
-    if patience is not None and stale >= patience and not last:
+    if rules.leeway.allows(score, highest) if rules.leeway.errors else score.beats(best.score if best else None):
+        best = Best(score, copy_network(), rules.stage, cycle, highest)
+    stale = 0 if score.loss < progress.lowest else progress.stale + 1
+    stopped = ""
+    if rules.patience is not None and stale >= rules.patience and not last:
         times = f"{stale} cycle end{'s' * (stale > 1)}"
-        reason = f"validation loss {score.loss:.4f} after cycle {cycle}, not below {standing.lowest:.4f} for {times}"
-    return standing._replace(best=best, lowest=min(standing.lowest, score.loss), stale=stale, stopped=reason)
+        stopped = f"validation loss {score.loss:.4f} after cycle {cycle}, not below {progress.lowest:.4f} for {times}"
+    return StageProgress(
+        best=best,
+        lowest=min(progress.lowest, score.loss),
+        stale=stale,
+        stopped=stopped,
+        lowered=lowered(rules.plateau, progress.lowered, score.loss) if rules.plateau else progress.lowered,
+        lr=progress.lr,
+    )

@@ -15,7 +15,7 @@ from ..augment import kernel
 from ..core.experiment import Experiment
 from ..core.optimizers import Optimizer
 from ..core.plan import StagePlan
-from ..core.state import Tree
+from ..core.state import NetworkState, Tree
 from ..core.types import Augmentation
 from ..data.loader import ImageLoader, row_gather
 from ..data.sampler import Batch, eval_batches
@@ -75,6 +75,11 @@ class Programs:
         """Puts the arrays of a network where they belong, in the precision of parameters."""
         kind = np.dtype(self.precision)
         return self.devices.hold(jax.tree.map(lambda x: x if x.dtype == kind else x.astype(kind), tree))
+
+    def copy(self, network: NetworkState) -> NetworkState:
+        """Return the network in buffers of its own, which survive the donation of the given ones."""
+        params, stats = self.devices.hold((network.params, network.stats))
+        return NetworkState(params, stats, network.size)
 
     def step(self, p: StagePlan, count: int = 1) -> Callable[..., Any]:
         """The compiled training update of a stage, or `count` of them as one program; donates its state."""

@@ -16,9 +16,19 @@ from ..data.sampler import Batch, example_weights
 from ..evaluation.evaluate import judge
 from . import batch_norm, optim
 from .context import RunContext
+from .loop import LoopPlan
+from .model_selection import Leeway, SelectionRules
 from .multi_step import fewest
 from .programs import Programs
-from .stage_inputs import TrainBatch, activations, augmentations
+from .stage_inputs import TrainBatch, activations, augmentations, hyper_rows
+
+
+def loop_plan(context: RunContext, p: StagePlan, lr: tuple[float, ...]) -> LoopPlan:
+    """Return what the loop follows: the plan's stage at the peak rates `lr`, one for each trained group."""
+    experiment = context.experiment
+    leeway = Leeway(experiment.leeway, len(context.data.labels.get("valid", ())) or 1)
+    rules = SelectionRules(p.index, p.stage.patience, p.table.plateau, leeway)
+    return LoopPlan(hyper_rows(context, p, lr), p.table.cycle, rules, span_of(context, p), experiment.checkpoint_steps)
 
 
 class StageRun(NamedTuple):
@@ -27,8 +37,8 @@ class StageRun(NamedTuple):
     Attributes:
         state: before the first update.
         update: one update.
-        validate: as in `loop.Work`.
-        updates: as `loop.Work.update`, for one batch or `span` batches.
+        validate: as in `loop.StageCallbacks`.
+        updates: as `loop.StageCallbacks.update`, for one batch or `span` batches.
         span: updates that go to the devices at once.
     """
 

@@ -257,7 +257,7 @@ def test_a_run_that_is_told_to_make_room_saves_and_goes_on(file: Path, tmp_path:
     began[-1].send_signal(number)
     texts = [process.communicate(timeout=60)[0] for process in began]
     assert [process.returncode for process in began] == [75] * count, texts
-    told = [re.search(r"told to make room: saved after update (\d+) of 48 of the stage", text) for text in texts]
+    told = [re.search(r"preempted: saved after update (\d+) of 48 of the stage", text) for text in texts]
     assert len({found and found[1] for found in told}) == 1 and told[0] and f"--run {tmp_path / 'run'} --resume" in texts[0], texts
     assert len(losses(tmp_path / "run")) == 8 + int(told[0][1])
     for text, code in train(slow, tmp_path / "run", count, "--resume"):

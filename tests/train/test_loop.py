@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdr_jax.core.errors import InputError, Preempted
-from sgdr_jax.core.state import Hyper
+from sgdr_jax.core.state import Hyper, NetworkState
 from sgdr_jax.schedules import Plateau
 from sgdr_jax.schedules.plateau import Lowered
-from sgdr_jax.train.loop import LAG, StageCallbacks, fit
-from sgdr_jax.train.model_selection import Best, Leeway, Score, StageProgress
+from sgdr_jax.train.loop import LAG, LoopPlan, StageCallbacks, fit
+from sgdr_jax.train.model_selection import Score, SelectionRules, StageProgress
 
 from ..helpers import seeded
 
@@ -58,7 +58,7 @@ class Run:
         scores: Sequence[tuple[float, float]] = ((0.5, 1.0), (0.6, 0.9), (0.7, 0.8)),
         losses: Callable[[int], float] = loss_at,
         first: int = 0,
-        standing: StageProgress | None = None,
+        progress: StageProgress | None = None,
         cycle: np.ndarray = CYCLE,
         kept: list[Any] | None = None,
         leave: Callable[[], bool] = lambda: False,
@@ -83,7 +83,7 @@ class Run:
             rows = numbers(len(cycle))
             self.rates.extend(hyper.lr)
             assert all(np.array_equal(mine, row[step : step + count]) for mine, row in zip(hyper[1:], rows[1:], strict=True))
-            assert "plateau" in options or np.array_equal(hyper.lr, rows.lr[step : step + count])
+            assert "plateau" in rules or np.array_equal(hyper.lr, rows.lr[step : step + count])
             state.params[:], state.stats[:] = step + count, 10 * (step + count)
             if count > 1:
                 return state, {"loss": np.array([losses(step + i) * 4 for i in range(count)]), "weight": np.full(count, 4.0)}
@@ -99,23 +99,26 @@ class Run:
             self.events.append((row["kind"], row["step"]))
             self.rows.append(row)
 
-        def save(state: State, standing: StageProgress) -> None:
+        def save(state: State, progress: StageProgress) -> None:
             done = int(state.params[0])
             self.events.append(("save", done))
             assert done not in self.saved, "saved twice"
-            self.saved[done] = done, standing
+            self.saved[done] = done, progress
 
-        self.final, self.standing = fit(
+        def copy_network(state: State) -> NetworkState:
+            return NetworkState({"w": state.params.copy()}, {"mean": state.stats.copy()}, 8)
+
+        def tick(done: int, loss: float) -> None:
+            self.ticks.append((done, loss))
+
+        rules = {name: options.pop(name) for name in SelectionRules._fields if name in options}
+        self.final, self.progress = fit(
             self.state,  # type: ignore[arg-type]
-            standing or StageProgress(),
-            StageCallbacks(update, validate, log, save, lambda done, loss: self.ticks.append((done, loss)), leave=leave),  # type: ignore[arg-type]
-            hyper=numbers(len(cycle)),
-            batches=iter(range(first, len(cycle))),
-            cycle=cycle,
-            copy=lambda leaf: leaf.copy(),
-            stage=3,
-            first=first,
-            **options,
+            progress or StageProgress(),
+            LoopPlan(numbers(len(cycle)), cycle, SelectionRules(3, **rules), **options),
+            StageCallbacks(update, validate, copy_network, log, save, tick, leave=leave),  # type: ignore[arg-type]
+            iter(range(first, len(cycle))),
+            first,
         )
 
     def done(self, kind: str) -> list[int]:
@@ -179,81 +182,19 @@ def test_save_points_are_cycle_ends_and_every_so_many_updates(every: int, points
 
 def test_the_best_state_is_a_copy_of_its_moment() -> None:
     run = Run(scores=[(0.5, 1.0), (0.9, 0.5), (0.7, 0.8)])
-    best = run.standing.best
+    best = run.progress.best
     assert best is not None and (best.score, best.stage, best.cycle) == (Score(0.9, 0.5), 3, 1)
-    np.testing.assert_array_equal(best.params, [10, 10])  # The update goes on changing the very same arrays.
-    np.testing.assert_array_equal(best.stats, [100, 100])
+    np.testing.assert_array_equal(best.network.params["w"], [10, 10])  # The update goes on changing the very same arrays.
+    np.testing.assert_array_equal(best.network.stats["mean"], [100, 100])
     assert run.saved[10][1].best is best and run.saved[7][1].best.score == Score(0.5, 1.0)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(
-    ("scores", "kept"),
-    [
-        ([(0.5, 1.0), (0.5, 0.9), (0.5, 0.95)], 1),  # A tie goes to the lower loss
-        ([(0.5, 1.0), (0.5, 1.0), (0.5, 1.0)], 0),  # or to the earlier one.
-        ([(0.5, 0.1), (0.6, 9.0), (0.4, 0.01)], 1),  # Accuracy comes first.
-        ([(0.9, math.nan), (0.1, 1.0), (0.99, math.nan)], 1),  # Not a number is never best,
-        ([(0.2, math.inf), (0.1, 5.0), (0.99, -math.inf)], 1),  # nor is anything else that is not finite.
-        ([(0.9, math.nan)] * 3, None),
-    ],
-)
-def test_the_best_is_by_accuracy_then_loss(scores: Any, kept: int | None) -> None:
-    best = Run(scores=scores).standing.best
-    assert (best.cycle if best else None) == kept
-
-
-def test_the_best_of_earlier_stages_stays_unless_it_is_beaten() -> None:
-    earlier = Best(Score(0.8, 0.5), "params", "stats", 1, 4, 0.8)  # type: ignore[arg-type]
-    assert Run(standing=StageProgress(earlier)).standing.best is earlier
-    beaten = Run(standing=StageProgress(earlier), scores=[(0.1, 1.0), (0.8, 0.4), (0.1, 1.0)]).standing.best
-    assert beaten is not None and (beaten.stage, beaten.cycle) == (3, 1)
-
-
-@pytest.mark.parametrize(
-    ("scores", "errors", "kept"),
-    [
-        ([(0.80, 1.0), (0.76, 1.0), (0.755, 1.0)], 1, 1),  # √(0.8 · 0.2 / 100) = 0.04 below the highest, not below the one before
-        ([(0.80, 1.0), (0.76, 1.0), (0.755, 1.0)], 2, 2),
-        ([(0.80, 1.0), (0.70, 1.0), (0.77, 9.0)], 1, 2),
-        ([(0.80, 1.0), (0.80, math.nan), (0.5, 1.0)], 1, 0),
-        ([(0.50, 1.0), (0.90, 1.0), (0.86, 1.0)], 1, 1),  # near 1 the error is smaller
-        ([(0.80, 0.1), (0.80, 0.2), (0.80, 0.3)], 1e-9, 2),  # of equal ones the last, whatever the loss
-    ],
-)
-def test_with_leeway_the_last_state_within_the_error_is_the_best(scores: Any, errors: float, kept: int) -> None:
-    best = Run(scores=scores, leeway=Leeway(errors, 100)).standing.best
-    assert best is not None and best.cycle == kept and best.highest == max(a for a, loss in scores if math.isfinite(loss))
-    assert best.score == scores[kept]
-
-
-@pytest.mark.parametrize(
-    ("losses", "patience", "stops"),
-    [
-        ([1.0, 1.1, 0.5], 1, 10),
-        ([1.0, 1.0, 0.5], 1, 10),  # Equal is no improvement.
-        ([1.0, 1.1, 1.2], 2, None),  # The last cycle is over anyway.
-        ([1.0, 1.1, 0.5], 2, None),
-        ([1.0, 1.1, 0.5], None, None),
-        ([1.0, math.nan, 0.5], 1, 10),
-        ([math.nan, 1.0, 0.5], 1, 7),
-        ([3.0, 2.0, 1.0], 1, None),
-    ],
-)
-def test_patience_counts_cycle_ends_without_a_lower_loss(losses: list[float], patience: int | None, stops: int | None) -> None:
-    run = Run(scores=[(0.5, loss) for loss in losses], patience=patience)
+@pytest.mark.parametrize(("patience", "stops"), [(1, 10), (2, None), (None, None)])
+def test_the_stage_stops_when_patience_is_spent(patience: int | None, stops: int | None) -> None:
+    run = Run(scores=[(0.5, 1.0), (0.5, 1.1), (0.5, 0.5)], patience=patience)
     assert run.done("update") == list(range(stops or 15))
-    assert run.done("save")[-1] == (stops or 15)
-    assert bool(run.standing.stopped) == bool(stops)
-    if stops:
-        saved = run.saved[stops][1]
-        assert saved == run.standing and f"after cycle {ENDS.index(stops)}" in saved.stopped and "for 1 cycle end" in saved.stopped
-
-
-def test_patience_counts_in_a_row_and_from_the_lowest() -> None:
-    cycle = np.repeat(np.arange(7), 2)
-    run = Run(scores=[(0.5, loss) for loss in (1.0, 1.1, 0.9, 1.0, 0.95, 0.1, 0.1)], cycle=cycle, patience=2)
-    assert run.done("validate") == [2, 4, 6, 8, 10]
-    assert (run.standing.lowest, run.standing.stale) == (0.9, 2) and "not below 0.9000 for 2 cycle ends" in run.standing.stopped
+    assert run.done("save")[-1] == (stops or 15) and run.saved[stops or 15][1] == run.progress
+    assert bool(run.progress.stopped) == bool(stops)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -272,37 +213,28 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_update(bad: float
 
 def test_nothing_is_saved_after_a_loss_that_is_not_finite() -> None:
     saved: list[int] = []
-    work = StageCallbacks(
+    callbacks = StageCallbacks(
         update=lambda state, hyper, items: (state, {"loss": math.nan if items == [2] else 1.0, "weight": 1.0}),
         validate=lambda state: pytest.fail("validated"),
+        copy_network=lambda state: pytest.fail("copied"),
         log=lambda row: saved.append(row["step"]),
-        save=lambda state, standing: pytest.fail("saved"),
-        tick=lambda done, loss: None,
+        save=lambda state, progress: pytest.fail("saved"),
     )
+    plan = LoopPlan(numbers(3), np.zeros(3, int), SelectionRules(0), save_every=3)
     with pytest.raises(InputError, match="at update 2"):
-        fit(
-            "state",
-            StageProgress(),
-            work,
-            hyper=numbers(3),
-            batches=iter(range(3)),
-            cycle=np.zeros(3, int),
-            copy=str,
-            stage=0,
-            save_every=3,
-        )  # type: ignore[arg-type]
+        fit("state", StageProgress(), plan, callbacks, iter(range(3)))  # type: ignore[arg-type]
     assert saved == [0, 1]
 
 
 def test_a_batch_without_weight_has_no_loss_but_no_error() -> None:
-    work = StageCallbacks(
+    callbacks = StageCallbacks(
         update=lambda state, hyper, item: (state, {"loss": 0.0, "weight": 0.0}),
         validate=lambda state: {"accuracy": 0.0, "loss": math.nan},
+        copy_network=lambda state: pytest.fail("copied"),
         log=lambda row: None,
-        save=lambda state, standing: None,
-        tick=lambda done, loss: None,
+        save=lambda state, progress: None,
     )
-    fit("s", StageProgress(), work, hyper=numbers(1), batches=iter("x"), cycle=np.zeros(1, int), copy=str, stage=0)  # type: ignore[arg-type]
+    fit("s", StageProgress(), LoopPlan(numbers(1), np.zeros(1, int), SelectionRules(0)), callbacks, iter("x"))  # type: ignore[arg-type]
 
 
 @settings(seeded, max_examples=60)
@@ -320,18 +252,18 @@ def test_resuming_at_any_update_gives_the_same_rows_and_the_same_end(
     def text(rows: list[dict[str, Any]]) -> str:  # so that NaN equals NaN
         return repr(rows)
 
-    def facts(standing: StageProgress) -> str:
-        best = standing.best
-        return repr(standing._replace(best=None)) + (f"{best.score} {best.cycle} {best.params}" if best else "")
+    def facts(progress: StageProgress) -> str:
+        best = progress.best
+        return repr(progress._replace(best=None)) + (f"{best.score} {best.cycle} {best.network}" if best else "")
 
     for first, saved in whole.saved.values():
         if saved.stopped or first == len(cycle):
             continue
-        rest = Run(scores=scores, cycle=cycle, patience=patience, first=first, standing=saved, save_every=1)
+        rest = Run(scores=scores, cycle=cycle, patience=patience, first=first, progress=saved, save_every=1)
         evals_before = [row for row in whole.rows if row["kind"] == "eval" and row["step"] <= first]
         trains_before = [row for row in whole.rows if row["kind"] == "train" and row["step"] < first]
         assert text(rest.rows) == text([row for row in whole.rows if row not in evals_before and row not in trains_before])
-        assert facts(rest.standing) == facts(whole.standing)
+        assert facts(rest.progress) == facts(whole.progress)
         assert rest.done("save") == [done for done in whole.done("save") if done > first]
 
 
@@ -344,17 +276,17 @@ def test_a_plateau_lowers_the_rates_of_all_later_updates() -> None:
     expected = numbers(15).lr * np.repeat([1, 0.5], [10, 5])[:, None].astype(np.float32)
     np.testing.assert_array_equal(run.rates, expected)
     assert [row["lr"] for row in run.rows if row["kind"] == "train"] == expected.tolist()  # What was used is what is logged.
-    assert run.standing.lowered == Lowered(0.5, 0.8, 0, 0)
-    assert Run(SCORES).standing.lowered == Lowered()
+    assert run.progress.lowered == Lowered(0.5, 0.8, 0, 0)
+    assert Run(SCORES).progress.lowered == Lowered()
 
 
 @pytest.mark.parametrize("first", [7, 8, 10, 12])
 def test_lowered_rates_go_on_from_a_checkpoint(first: int) -> None:
     whole = Run(SCORES, plateau=PLATEAU, save_every=1)
-    done, standing = whole.saved[first]
-    rest = Run(SCORES, first=done, standing=standing, plateau=PLATEAU)
+    done, progress = whole.saved[first]
+    rest = Run(SCORES, first=done, progress=progress, plateau=PLATEAU)
     np.testing.assert_array_equal(whole.rates[first:], rest.rates)
-    assert rest.standing.lowered == whole.standing.lowered
+    assert rest.progress.lowered == whole.progress.lowered
 
 
 @settings(seeded, max_examples=60)
@@ -382,8 +314,8 @@ def test_updates_in_spans_leave_the_same_rows_and_checkpoints(
         except InputError as error:
             return str(error), kept[0].rows
         assert {count for _, count in run.spans} <= {1, span}
-        saved = {step: repr(standing._replace(best=None)) for step, (_, standing) in run.saved.items()}
-        return run.rows, run.ticks, saved, run.done("validate"), run.standing.stopped
+        saved = {step: repr(progress._replace(best=None)) for step, (_, progress) in run.saved.items()}
+        return run.rows, run.ticks, saved, run.done("validate"), run.progress.stopped
 
     assert done(span) == done(1)
 
@@ -398,7 +330,7 @@ def test_a_run_that_is_told_to_go_saves_and_leaves(span: int, at: int) -> None:
     run, whole = kept[0], Run(span=span)
     assert list(run.saved)[-1] == at and run.done("train") == list(range(at))
     if at < 15:
-        rest = Run(span=span, first=at, standing=run.saved[at][1])
+        rest = Run(span=span, first=at, progress=run.saved[at][1])
         assert run.rows + rest.rows == whole.rows and run.spans + rest.spans == whole.spans
 
 

@@ -11,13 +11,13 @@ import pytest
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.core.optimizers import AdamW, Sgd
-from sgdr_jax.core.state import Hyper, TrainState
+from sgdr_jax.core.state import Hyper, NetworkState, TrainState
 from sgdr_jax.data.loader import row_gather
 from sgdr_jax.distributed.mesh import compute_dtype, devices
 from sgdr_jax.schedules import Constant, Sgdr
 from sgdr_jax.train import optim, steps
-from sgdr_jax.train.loop import StageCallbacks, fit
-from sgdr_jax.train.model_selection import StageProgress
+from sgdr_jax.train.loop import LoopPlan, StageCallbacks, fit
+from sgdr_jax.train.model_selection import SelectionRules, StageProgress
 
 from ..helpers import CLASSES, GROUPS, SGD, Tiny, batch, compilations, fresh, host_state, hyper, network, on, program, same_bits
 
@@ -165,15 +165,15 @@ def one_stage(schedule: Any, *lr: float, seed: int = 0) -> tuple[TrainState, lis
         *(np.asarray(a, np.float32) for a in (table.scale[:, None] * np.array(lr), np.full(n, 0.9), np.full(n, 0.01), np.zeros(n)))
     )
     losses: list[float] = []
-    work = StageCallbacks(
+    callbacks = StageCallbacks(
         update=lambda state, h, data: program(GROUPS, GROUPS)(state, Hyper(*(r[0] for r in h)), *on(1).scatter(data[0]), KEY),
         validate=lambda state: {"accuracy": 0.5, "loss": 1.0},
+        copy_network=lambda state: NetworkState(*on(1).replicate((state.params, state.stats)), 8),
         log=lambda row: losses.append(row["loss"]),
-        save=lambda state, standing: None,
-        tick=lambda done, loss: None,
+        save=lambda state, progress: None,
     )
-    data = (batch(seed + i) for i in range(n))
-    state, _ = fit(fresh(GROUPS), StageProgress(), work, hyper=rows, batches=data, cycle=table.cycle, copy=on(1).replicate, stage=0)
+    plan = LoopPlan(rows, table.cycle, SelectionRules(0))
+    state, _ = fit(fresh(GROUPS), StageProgress(), plan, callbacks, (batch(seed + i) for i in range(n)))
     return state, losses
 
 

@@ -136,7 +136,7 @@ def test_a_preempted_run_goes_on_and_ends_as_one_left_alone(slurm: dict[str, str
     assert not (run / "summary.json").exists()
     until(lambda: facts(job)["JobState"] in ("COMPLETED", "FAILED"), 180, logs)
     assert facts(job)["JobState"] == "COMPLETED" and facts(job)["Restarts"] == "1", (logs / f"{job}_0_log.err").read_text()[-3000:]
-    assert "told to make room: saved after update" in "".join(path.read_text() for path in logs.glob(f"{job}_*_log.*"))
+    assert "preempted: saved after update" in "".join(path.read_text() for path in logs.glob(f"{job}_*_log.*"))
     assert len(json.loads((run / "environment.json").read_text())["starts"]) == 2
     launch("local", file, tmp_path / "alone", "-n", "2")
     for name in ("loss", "stage", "step", "kind"):
