@@ -152,7 +152,7 @@ def test_recipes_for_contributors_need_one_file_one_name_and_one_test(tmp_path: 
     """Follows CONTRIBUTING in a copy of the package: writes each file, adds its class to the folder's names, runs the tests shown."""
     shutil.copytree(ROOT / "sgdr_jax", tmp_path / "sgdr_jax", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    tests = []
+    tests = [shutil.copy(ROOT / "tests" / "test_conventions.py", tmp_path)]
     for block in blocks("CONTRIBUTING.md", "python"):
         comment, _, text = block.partition("\n")
         file = tmp_path / comment.removeprefix("# ")
@@ -165,7 +165,7 @@ def test_recipes_for_contributors_need_one_file_one_name_and_one_test(tmp_path: 
             (kind,) = re.findall(r"^class (\w+)", text, re.MULTILINE)
             with names.open("a", encoding="utf-8") as added:
                 added.write(f'\nfrom .{file.stem} import {kind}\n__all__.append("{kind}")\n')
-    assert len(tests) >= 4
+    assert len(tests) >= 5
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "testpaths=", *tests]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert done.returncode == 0, done.stdout + done.stderr
