@@ -13,7 +13,7 @@ from sgdr_jax.core.types import Dataset, Source
 from sgdr_jax.datasets import FashionMnist
 from sgdr_jax.datasets.examples import examples_of, make_source
 from sgdr_jax.datasets.splits import ranks
-from sgdr_jax.sweeps import Sweep, arms, changed
+from sgdr_jax.sweeps import Sweep, arms, with_values
 
 base = load_experiment(Path(__file__).with_name("base.py"))
 
@@ -38,7 +38,7 @@ class LongTail(Dataset):
 
 sweep = Sweep(
     "balance",
-    changed(base, (("data", LongTail(base.data)), ("epoch_steps", 30))),
+    with_values(base, (("data", LongTail(base.data)), ("epoch_steps", 30))),
     axes=(
         arms(
             {

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from sgdr_jax import load_experiment
 from sgdr_jax.schedules import Sgdr
-from sgdr_jax.sweeps import Sweep, arms, changed
+from sgdr_jax.sweeps import Sweep, arms, with_values
 
 base = load_experiment(Path(__file__).with_name("base.py"))
 
 sweep = Sweep(
     "precompute",
-    changed(base, (("name", "head"), ("stages", base.stages[:1]), ("stages.head.schedule", Sgdr(cycles=4)))),
+    with_values(base, (("name", "head"), ("stages", base.stages[:1]), ("stages.head.schedule", Sgdr(cycles=4)))),
     axes=(
         arms(
             {

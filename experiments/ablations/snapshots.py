@@ -8,13 +8,13 @@ from pathlib import Path
 
 from sgdr_jax import AdamW, Snapshots, load_experiment
 from sgdr_jax.schedules import Sgdr
-from sgdr_jax.sweeps import Sweep, changed
+from sgdr_jax.sweeps import Sweep, with_values
 
 base = load_experiment(Path(__file__).with_name("base.py"))
 
 sweep = Sweep(
     "snapshots",
-    changed(base, (("stages.body.schedule", Sgdr(cycles=4)), ("snapshots", Snapshots(last=4)), ("optimizer", AdamW(ema=0.99)))),
+    with_values(base, (("stages.body.schedule", Sgdr(cycles=4)), ("snapshots", Snapshots(last=4)), ("optimizer", AdamW(ema=0.99)))),
     seeds=(0, 1, 2, 3, 4),
     question=__doc__,
 )
