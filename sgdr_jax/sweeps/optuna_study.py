@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from .search_space import (
     Integer,
     LogUniform,
     Median,
+    NumericDomain,
     Pruner,
     Search,
     Uniform,
@@ -128,7 +129,7 @@ class Study:
         trial.set_user_attr("worker", self._queue.worker)
         return trial
 
-    def _proposed(self, number: int, trials: Sequence[FrozenTrial]) -> tuple[dict[str, Any], dict[str, int]]:
+    def _proposed(self, number: int, trials: Sequence[FrozenTrial]) -> tuple[dict[str, object], dict[str, int]]:
         """Return the values of the next trial as Optuna knows them, where its samplers do not draw them, and attributes of the trial."""
         if self.search.sampler == "grid":
             values, attributes = grid_values(self.search, number), {}
@@ -242,17 +243,18 @@ def cma_values(search: Search, number: int, trials: Sequence[FrozenTrial]) -> tu
     """
     from cmaes import CMA
 
-    size, sign = len(search.space), -1.0 if search.objective == "accuracy" else 1.0
+    space = {field: domain for field, domain in search.space.items() if isinstance(domain, NumericDomain)}
+    size, sign = len(space), -1.0 if search.objective == "accuracy" else 1.0
     optimizer = CMA(np.full(size, 0.5), 1 / 5, np.tile([0.0, 1.0], (size, 1)), seed=_seed(search, number))
     ended: dict[int, list[FrozenTrial]] = {}
     for trial in sorted((t for t in trials if t.state.name in ("COMPLETE", "PRUNED")), key=_completed):
         ended.setdefault(trial.user_attrs["generation"], []).append(trial)
     while len(told := ended.get(optimizer.generation, [])[: optimizer.population_size]) == optimizer.population_size:
-        points = (np.array([to_unit(domain, t.params[field]) for field, domain in search.space.items()]) for t in told)
+        points = (np.array([to_unit(domain, t.params[field]) for field, domain in space.items()]) for t in told)
         values = (sign * t.value if t.state.name == "COMPLETE" and t.value is not None else math.inf for t in told)
         optimizer.tell(list(zip(points, values, strict=True)))
     point = optimizer.ask()
-    return {f: from_unit(d, float(x)) for (f, d), x in zip(search.space.items(), point, strict=True)}, {"generation": optimizer.generation}
+    return {f: from_unit(d, float(x)) for (f, d), x in zip(space.items(), point, strict=True)}, {"generation": optimizer.generation}
 
 
 def _completed(trial: FrozenTrial) -> datetime:
@@ -289,17 +291,18 @@ def _distribution(domain: Domain) -> BaseDistribution:
         return CategoricalDistribution(domain.names)
     if isinstance(domain, Integer):
         return IntDistribution(domain.low, domain.high, log=domain.log)
+    assert isinstance(domain, NumericDomain)
     if isinstance(domain, Uniform) and domain.points:
         return FloatDistribution(domain.low, domain.points[-1], step=domain.step)
-    return FloatDistribution(*domain.ends, log=isinstance(domain, LogUniform))
+    return FloatDistribution(domain.low, domain.high, log=isinstance(domain, LogUniform))
 
 
-def _param(domain: Domain, value: Any) -> Any:
+def _param(domain: Domain, value: object) -> object:
     """Return a value as Optuna knows it."""
     return domain.names[domain.values.index(value)] if isinstance(domain, Categorical) else value
 
 
-def _value(domain: Domain, param: Any) -> Any:
+def _value(domain: Domain, param: str | float) -> object:
     return domain.values[domain.names.index(param)] if isinstance(domain, Categorical) else param
 
 

@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -25,52 +25,60 @@ class Domain:
     """Base class of the sets of values that a field may take."""
 
     @property
-    def ends(self) -> tuple[Any, ...]:
+    def ends(self) -> tuple[object, ...]:
         """Values that the experiment must accept: the outermost ones, or all."""
         raise NotImplementedError
 
     @property
-    def points(self) -> tuple[Any, ...]:
+    def points(self) -> tuple[object, ...]:
         """All values, for a grid; () where there are infinitely many."""
         return ()
 
 
 @dataclass(frozen=True)
-class LogUniform(Domain):
-    """Number with a uniformly distributed logarithm, such as a learning rate."""
-
-    low: float
-    """Smallest value, above 0."""
-    high: float
-    """Largest value."""
-
-    def __post_init__(self) -> None:
-        _check_ends(self, self.low, self.high, least=0.0)
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        return self.low, self.high
-
-
-@dataclass(frozen=True)
-class Uniform(Domain):
-    """Uniformly distributed number."""
+class NumericDomain(Domain):
+    """Base class of the domains of numbers."""
 
     low: float
     """Smallest value."""
     high: float
     """Largest value."""
-    step: float | None = None
-    """Distance of the values from `low` upwards; None for all numbers."""
-
-    def __post_init__(self) -> None:
-        _check_ends(self, self.low, self.high)
-        fits = self.step is None or 0 < self.step <= (self.high - self.low) * (1 + 1e-9)
-        require(fits, "Uniform.step", self.step, "use a part of high - low, or None")
 
     @property
     def ends(self) -> tuple[float, float]:
         return self.low, self.high
+
+    @property
+    def points(self) -> tuple[float, ...]:
+        return ()
+
+    def _check(self, least: float = -math.inf) -> None:
+        name = type(self).__name__
+        finite = all(isinstance(x, (int, float)) and math.isfinite(x) for x in self.ends)
+        require(finite, name, self.ends, "give two finite numbers")
+        require(self.low > least, f"{name}.low", self.low, f"use a number above {least:g}")
+        require(self.low < self.high, f"{name}.high", self.high, f"use a number above low ({self.low:g})")
+
+
+@dataclass(frozen=True)
+class LogUniform(NumericDomain):
+    """Number above 0 with a uniformly distributed logarithm, such as a learning rate."""
+
+    def __post_init__(self) -> None:
+        self._check(least=0.0)
+
+
+@dataclass(frozen=True)
+class Uniform(NumericDomain):
+    """Uniformly distributed number."""
+
+    step: float | None = None
+    """Distance of the values from `low` upwards; None for all numbers."""
+
+    def __post_init__(self) -> None:
+        self._check()
+        fits = self.step is None or 0 < self.step <= (self.high - self.low) * (1 + 1e-9)
+        require(fits, "Uniform.step", self.step, "use a part of high - low, or None")
 
     @property
     def points(self) -> tuple[float, ...]:
@@ -81,7 +89,7 @@ class Uniform(Domain):
 
 
 @dataclass(frozen=True)
-class Integer(Domain):
+class Integer(NumericDomain):
     """Uniformly distributed whole number; both ends are included."""
 
     low: int
@@ -92,12 +100,8 @@ class Integer(Domain):
     """Whether its logarithm is uniformly distributed; low must then be at least 1."""
 
     def __post_init__(self) -> None:
-        _check_ends(self, self.low, self.high, least=0.0 if self.log else -math.inf)
+        self._check(least=0.0 if self.log else -math.inf)
         require(all(isinstance(x, int) for x in self.ends), "Integer", self.ends, "use whole numbers, or Uniform")
-
-    @property
-    def ends(self) -> tuple[int, int]:
-        return self.low, self.high
 
     @property
     def points(self) -> tuple[int, ...]:
@@ -108,7 +112,7 @@ class Integer(Domain):
 class Categorical(Domain):
     """One of several values without an order, such as schedules or optimizers."""
 
-    values: tuple[Any, ...]
+    values: tuple[object, ...]
     """Two or more different values."""
 
     def __post_init__(self) -> None:
@@ -117,24 +121,17 @@ class Categorical(Domain):
         require(len(set(self.names)) == len(self.names), "Categorical.values", self.names, "give each value once")
 
     @property
-    def ends(self) -> tuple[Any, ...]:
+    def ends(self) -> tuple[object, ...]:
         return tuple(self.values)
 
     @property
-    def points(self) -> tuple[Any, ...]:
+    def points(self) -> tuple[object, ...]:
         return tuple(self.values)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Texts of the values, which stand for them in a shared queue."""
         return tuple(value_text(value) for value in self.values)
-
-
-def _check_ends(domain: Domain, low: float, high: float, least: float = -math.inf) -> None:
-    name, ok = type(domain).__name__, all(isinstance(x, (int, float)) and math.isfinite(x) for x in (low, high))
-    require(ok, name, (low, high), "give two finite numbers")
-    require(low > least, f"{name}.low", low, f"use a number above {least:g}")
-    require(low < high, f"{name}.high", high, f"use a number above low ({low:g})")
 
 
 @dataclass(frozen=True)
@@ -201,8 +198,7 @@ class Search:
         good = isinstance(self.space, Mapping) and bool(self.space)
         require(good, "search.space", self.space, 'give fields and their domains, such as {"stages.0.lr": LogUniform(1e-4, 1e-1)}')
         for field, domain in self.space.items():
-            kinds = ", ".join(kind.__name__ for kind in Domain.__subclasses__())
-            require(isinstance(domain, Domain), f"search.space[{field!r}]", domain, f"use one of {kinds}")
+            require(isinstance(domain, Domain), f"search.space[{field!r}]", domain, "use one of LogUniform, Uniform, Integer, Categorical")
         samplers = ("tpe", "cmaes", "random", "grid")
         require(self.sampler in samplers, "search.sampler", self.sampler, f"use one of {', '.join(samplers)}")
         require(self.objective in ("accuracy", "loss"), "search.objective", self.objective, "use accuracy or loss")
@@ -229,12 +225,8 @@ class Search:
         whole = math.prod(len(domain.points) for domain in self.space.values()) if self.sampler == "grid" else None
         return min(x for x in (self.trials, whole) if x is not None)
 
-    def better(self, value: float, other: float) -> bool:
-        """Return whether one value of the objective beats another."""
-        return value > other if self.objective == "accuracy" else value < other
 
-
-def grid_values(search: Search, number: int) -> dict[str, Any]:
+def grid_values(search: Search, number: int) -> dict[str, object]:
     """Return the values of trial `number` of a grid; the last field changes fastest.
 
     Example:
@@ -245,13 +237,13 @@ def grid_values(search: Search, number: int) -> dict[str, Any]:
     return dict(zip(search.space, next(itertools.islice(points, number, None)), strict=True))
 
 
-def to_unit(domain: Domain, value: float) -> float:
+def to_unit(domain: NumericDomain, value: float) -> float:
     """Map a number to its position in its domain, 0…1, on the domain's linear or logarithmic scale."""
     low, high, x = (np.log(v) if _by_log(domain) else float(v) for v in (*domain.ends, value))
     return float((x - low) / (high - low))
 
 
-def from_unit(domain: Domain, share: float) -> Any:
+def from_unit(domain: NumericDomain, share: float) -> float:
     """Map a position in a domain, 0…1, to the nearest value of the domain.
 
     Example:
@@ -266,7 +258,7 @@ def from_unit(domain: Domain, share: float) -> Any:
     return min(domain.points, key=lambda point: abs(point - x)) if domain.points else float(x)
 
 
-def _by_log(domain: Domain) -> bool:
+def _by_log(domain: NumericDomain) -> bool:
     return isinstance(domain, LogUniform) or (isinstance(domain, Integer) and domain.log)
 
 

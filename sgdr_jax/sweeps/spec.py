@@ -26,7 +26,7 @@ from ..core.serialization import config_hash
 from ..core.validation import require
 from .search_space import Search, short_name, value_text
 
-Values = tuple[tuple[str, Any], ...]
+Values = tuple[tuple[str, object], ...]
 """Pairs of a field's dotted name and its value, in order."""
 
 
@@ -48,7 +48,7 @@ class Axis:
     """Choices, in order."""
 
 
-def grid(values: Mapping[str, Sequence[Any]]) -> Axis:
+def grid(values: Mapping[str, Sequence[object]]) -> Axis:
     """Combine the values of several fields in all ways; the last field changes fastest.
 
     Example:
@@ -59,7 +59,7 @@ def grid(values: Mapping[str, Sequence[Any]]) -> Axis:
     return Axis(tuple(Point(tuple(zip(values, choice, strict=True))) for choice in itertools.product(*values.values())))
 
 
-def zipped(values: Mapping[str, Sequence[Any]]) -> Axis:
+def zipped(values: Mapping[str, Sequence[object]]) -> Axis:
     """Change several fields together: their first values, their second values, ….
 
     Raises:
@@ -75,7 +75,7 @@ def zipped(values: Mapping[str, Sequence[Any]]) -> Axis:
     return Axis(tuple(Point(tuple(zip(values, choice, strict=True))) for choice in zip(*values.values(), strict=True)))
 
 
-def arms(named: Mapping[str, Mapping[str, Any]]) -> Axis:
+def arms(named: Mapping[str, Mapping[str, object]]) -> Axis:
     """Make an axis of named choices, each of which sets any fields; `{}` is the unchanged base.
 
     Example:
@@ -97,7 +97,7 @@ def chain(*axes: Axis) -> Axis:
     return Axis(tuple(point for axis in axes for point in axis.points))
 
 
-def _check_lists(values: Mapping[str, Sequence[Any]]) -> None:
+def _check_lists(values: Mapping[str, Sequence[object]]) -> None:
     require(bool(values), "axis", values, "name at least one field")
     for name, choices in values.items():
         require(isinstance(choices, (tuple, list)) and len(choices) > 0, name, choices, "give a tuple of one value or more")
@@ -242,7 +242,7 @@ def with_values(experiment: Experiment, values: Values) -> Experiment:
     return experiment
 
 
-def _set(owner: Any, words: list[str], value: Any, field: str) -> Any:
+def _set(owner: Any, words: list[str], value: object, field: str) -> Any:
     """Return `owner` with one field within it set; `words` is the rest of the field's dotted name."""
     word, rest = words[0], words[1:]
     if isinstance(owner, tuple):
@@ -261,7 +261,7 @@ def _set(owner: Any, words: list[str], value: Any, field: str) -> Any:
         raise InputError(f"{field} is {value!r}; {error}") from error
 
 
-def _set_item(items: tuple[Any, ...], words: list[str], value: Any, field: str) -> tuple[Any, ...]:
+def _set_item(items: tuple[object, ...], words: list[str], value: object, field: str) -> tuple[object, ...]:
     """Return `items` with one of them changed, which is named by its position or by its own name."""
     names = [getattr(item, "name", "") for item in items]
     i = int(words[0]) if words[0].isdigit() else names.index(words[0]) if words[0] in names else -1

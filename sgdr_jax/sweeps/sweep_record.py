@@ -32,7 +32,7 @@ class RunRecord(TypedDict):
 
     number: int
     arm: str
-    values: dict[str, Any]
+    values: dict[str, object]
     seed: int
     hash: str
 
@@ -56,7 +56,7 @@ class SweepRecord(TypedDict):
     question: str
     baseline: str
     seeds: list[int]
-    base: dict[str, Any]
+    base: dict[str, object]
     runs: list[RunRecord]
     search: NotRequired[dict[str, Any]]
 

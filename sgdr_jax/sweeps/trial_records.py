@@ -57,7 +57,7 @@ class Trial(NamedTuple):
     """
 
     number: int
-    values: dict[str, Any]
+    values: dict[str, object]
     shown: dict[str, str]
     hash: str
     state: str

@@ -13,14 +13,18 @@ from sgdr_jax.runs import run as recipe
 from sgdr_jax.runs.folder import open_run, read
 from sgdr_jax.runs.predictor import open_trained
 from sgdr_jax.schedules import Constant, Sgdr
-from sgdr_jax.sweeps import Sweep, arms, grid, runner
+from sgdr_jax.sweeps import Categorical, LogUniform, Median, Search, Sweep, arms, grid, runner
+from sgdr_jax.sweeps.analysis.compare import compare_arms
 from sgdr_jax.sweeps.options import WorkerOptions
+from sgdr_jax.sweeps.optuna_study import Study
 from sgdr_jax.sweeps.runner import work
 from sgdr_jax.sweeps.spec import expand
 from sgdr_jax.sweeps.sweep_record import run_folder, save_sweep
+from sgdr_jax.sweeps.trial_records import best_trial, read_trials
 from sgdr_jax.train.context import RateLimiter
 
 from ..helpers import Tiny, compilations
+from ..jobs.workers import SEARCHED
 
 DATA = Synthetic(classes=3, train=58, valid=21, test=19, side=16)
 CACHED = Stage("cached", size=16, train="head", lr=0.01, schedule=Sgdr(2), precompute=True, views=2)
@@ -172,3 +176,58 @@ def test_checkpoints_keep_their_distance(tmp_path):
     sweep = Sweep("s", base(dataclasses.replace(CACHED, schedule=Constant(1)), augment=()), (), seeds=(0, 1))
     work(sweep, tmp_path, WorkerOptions(keep="all"))  # done in less than a minute
     assert not list(tmp_path.glob("runs/*/checkpoints")) and len(list(tmp_path.glob("runs/*/final"))) == 2
+
+
+# ---- searches ----
+
+
+def test_a_search_runs_its_trials_ends_some_and_compares_the_best_with_the_base(tmp_path):
+    """The highest rate makes the loss infinite; such trials have failed."""
+    space = {"stages.all.lr": Categorical((1e-4, 0.003, 0.03, 1e30)), "stages.cached.lr": LogUniform(1e-3, 0.1)}
+    made = dataclasses.replace(SEARCHED, search=Search(space, 10, "tpe", Median(startup=2), startup=4))
+    done = work(made, tmp_path / "a")
+    assert [(e.run.arm, e.run.seed, e.state) for e in done] == [
+        ("base", 0, "finished"),
+        ("base", 1, "finished"),
+        ("best trial", 1, "finished"),
+    ]
+    found = read_trials(tmp_path / "a", "accuracy")
+    states = [t.state for t in found]
+    assert len(found) == 10 and set(states) == {"finished", "pruned", "failed"}, states
+    assert all("training loss is" in t.error for t in found if t.state == "failed")
+    for trial in found:
+        ends = [row for row in read(run_folder(tmp_path / "a", trial.hash)).rows if row["kind"] == "eval"]
+        if trial.state == "pruned":
+            assert len(ends) == trial.cycle_ends < 5 and ends[-1]["accuracy"] == trial.value
+            assert not (run_folder(tmp_path / "a", trial.hash) / "checkpoints").exists()
+    top = best_trial(made.search, found)
+    assert top and {name: to_json(value) for name, value in done[2].run.values} == top.values
+    answer = compare_arms(tmp_path / "a")
+    assert [(arm.name, len(arm.runs)) for arm in answer.arms] == [("base", 2), ("best trial", 1)] and len(answer.trials) == 10
+    paired = answer.arms[1].paired
+    assert paired and paired.seeds == (1,)
+    again = work(made, tmp_path / "a")
+    assert [e.summary for e in again] == [e.summary for e in done] and read_trials(tmp_path / "a", "accuracy") == found
+    more = dataclasses.replace(made, search=dataclasses.replace(made.search, trials=11))
+    work(more, tmp_path / "a")
+    assert read_trials(tmp_path / "a", "accuracy")[:10] == found and len(read_trials(tmp_path / "a", "accuracy")) == 11
+
+
+def test_a_search_that_is_interrupted_goes_on_with_the_same_draws_and_the_same_numbers(tmp_path, monkeypatch):
+    real, ends = Study.report, []
+
+    def report(self, run, end, value, **how):
+        real(self, run, end, value, **how)
+        ends.append(end)
+        if len(ends) == 7:
+            raise KeyboardInterrupt
+
+    work(SEARCHED, tmp_path / "whole", WorkerOptions(pace=0))
+    monkeypatch.setattr(Study, "report", report)
+    with pytest.raises(KeyboardInterrupt):
+        work(SEARCHED, tmp_path / "cut", WorkerOptions(pace=0))
+    assert len(read_trials(tmp_path / "cut", "accuracy")) == 2
+    monkeypatch.setattr(Study, "report", real)
+    work(SEARCHED, tmp_path / "cut", WorkerOptions(pace=0))
+    whole, cut = (read_trials(tmp_path / name, "accuracy") for name in ("whole", "cut"))
+    assert [t._replace(seconds=None) for t in whole] == [t._replace(seconds=None) for t in cut]

@@ -1,21 +1,19 @@
-"""Sweeps: what axes expand to, which fields they may set, what is refused, what a folder keeps."""
+"""Sweeps: what axes expand to, which fields they may set, what is refused."""
 
 import dataclasses
-import json
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgdr_jax import AdamW, InputError, Sgd, Stage
+from sgdr_jax import InputError, Sgd, Stage
 from sgdr_jax.augment import Flip
 from sgdr_jax.cli.experiment_file import load_sweep
-from sgdr_jax.core.serialization import config_hash, from_json
+from sgdr_jax.core.serialization import config_hash
 from sgdr_jax.schedules import Constant, Sgdr
 from sgdr_jax.sweeps import Sweep, arms, chain, grid, zipped
 from sgdr_jax.sweeps.spec import baseline_name, expand, with_values
-from sgdr_jax.sweeps.sweep_record import read_sweep, save_sweep
 
 from ..helpers import experiment, seeded
 
@@ -119,34 +117,6 @@ def test_a_field_along_two_axes_and_an_unknown_baseline_are_refused():
     with pytest.raises(InputError, match="did you mean plain"):
         expand(sweep(arms({"recipe": {}, "plain": {"augment": ()}}), baseline="plan"))
     assert baseline_name(sweep(arms({"recipe": {}, "plain": {"augment": ()}}), baseline="plain")) == "plain"
-
-
-def test_a_folder_keeps_a_sweep_lets_it_grow_and_refuses_another(tmp_path):
-    first, more = (sweep(grid({"optimizer": (Sgd(), AdamW())}), seeds=seeds) for seeds in ((0,), (0, 1)))
-    folder = tmp_path / "a" / "sweep"
-    assert save_sweep(folder, first, expand(first)) == 2 and save_sweep(folder, first, expand(first)) == 0
-    assert save_sweep(folder, more, expand(more)) == 2
-    kept = read_sweep(folder)
-    assert [(r["arm"], r["seed"]) for r in kept["runs"]] == [(f"optimizer={o}()", s) for o in ("Sgd", "AdamW") for s in (0, 1)]
-    assert from_json(kept["base"]) == BASE and from_json(kept["runs"][2]["values"]["optimizer"]) == AdamW()
-    before = (folder / "sweep.json").read_bytes()
-    for other, message in (
-        (first, "it lacks 2 of the folder's 4 runs, such as 'optimizer=Sgd.*' with seed 1"),
-        (sweep(), "it lacks 3 of the folder's 4 runs"),
-    ):
-        with pytest.raises(InputError, match=message):
-            save_sweep(folder, other, expand(other))
-    assert (folder / "sweep.json").read_bytes() == before
-    with pytest.raises(InputError, match=r"holds sweep but no sweep\.json"):
-        save_sweep(tmp_path / "a", first, expand(first))
-    with pytest.raises(InputError, match="name the folder of a sweep"):
-        read_sweep(tmp_path)
-    (folder / "sweep.json").write_text(json.dumps(kept | {"population": {"share": 0.25}}))
-    with pytest.raises(InputError, match="was written with Population, which is no longer supported; use another --dir"):
-        save_sweep(folder, more, expand(more))
-    (folder / "sweep.json").write_text("{")
-    with pytest.raises(InputError, match="cannot be read"):
-        save_sweep(folder, first, expand(first))
 
 
 def test_a_sweep_file(tmp_path):

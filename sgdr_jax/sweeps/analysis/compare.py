@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -95,7 +95,7 @@ class Arm(NamedTuple):
     """
 
     name: str
-    values: dict[str, Any]
+    values: dict[str, object]
     runs: tuple[RunResult, ...]
     accuracy: MeanStd
     loss: MeanStd

@@ -35,7 +35,7 @@ class RunResult(NamedTuple):
     folder: Path
     arm: str
     seed: int
-    values: dict[str, Any]
+    values: dict[str, object]
     missing: str
     summary: dict[str, Any]
     network: str = ""
