@@ -18,10 +18,11 @@ import numpy as np
 
 from sgdr_jax import Eval, Experiment, Sgd, Snapshots, Stage
 from sgdr_jax.core.console import NullConsole
+from sgdr_jax.core.state import NetworkState
 from sgdr_jax.core.types import Schedule, Table
 from sgdr_jax.datasets import Arrays
 from sgdr_jax.evaluation import metrics
-from sgdr_jax.evaluation.evaluate import predict_views
+from sgdr_jax.evaluation.evaluate import EvalExamples, predict_views
 from sgdr_jax.models import WideResNet
 from sgdr_jax.runs import checkpoint, ensemble
 from sgdr_jax.runs.run import run
@@ -104,22 +105,13 @@ def errors(made: Experiment) -> dict[str, float]:
         seen = []
         for name in ensemble.names(Path(folder) / "run"):
             net = context.programs.devices.replicate(checkpoint.restore(place, name, like))
-            views = predict_views(
-                context.programs,
-                made,
-                net["params"],
-                net["stats"],
-                context.images["test"],
-                SIDE,
-                NullConsole(),
-                "",
-                classes=len(context.data.classes),
-            )
+            examples = EvalExamples(context.images["test"], len(context.data.classes))
+            views = predict_views(context.programs, made, NetworkState(net["params"], net["stats"], SIDE), examples, NullConsole(), "")
             seen.append(views.plain)
     labels = context.data.labels["test"]
 
     def error(probabilities: np.ndarray) -> float:
-        return 100 * (1 - metrics.evaluate(probabilities, labels)["accuracy"])
+        return 100 * (1 - metrics.probability_metrics(probabilities, labels)["accuracy"])
 
     rows = {row["name"]: 100 * (1 - row["test"]["accuracy"]) for row in summary["snapshots"]}
     return {f"quarter {i + 1}": error(p) for i, p in enumerate(seen)} | {

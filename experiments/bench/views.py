@@ -27,8 +27,9 @@ def measure(kind: str, turns: int) -> dict[str, float | str]:
     from sgdr_jax import Eval, Experiment, Stage
     from sgdr_jax.augment import side_on
     from sgdr_jax.core.console import NullConsole
+    from sgdr_jax.core.state import NetworkState
     from sgdr_jax.datasets import Arrays
-    from sgdr_jax.evaluation.evaluate import predict_views
+    from sgdr_jax.evaluation.evaluate import EvalExamples, predict_views
     from sgdr_jax.models import ResNet18
     from sgdr_jax.schedules import Constant
     from sgdr_jax.train.context import prepare
@@ -43,23 +44,14 @@ def measure(kind: str, turns: int) -> dict[str, float | str]:
         stage = Stage("all", size=SIZE, lr=0.0, schedule=Constant(1))
         made = Experiment("views", Arrays(path), ResNet18(weights=None), (stage,), augment=side_on(), evaluate=how)
         context = prepare(made)
+    network = NetworkState(context.params, context.stats, SIZE)
+    examples = EvalExamples(context.images["train"], 2, context.data.labels["train"])
     seconds: dict[str, list[float]] = {"plain": [], "views": []}
     plain = replace(made, evaluate=replace(how, tta_views=0, tta_kind="random"))
     for turn in range(turns + 1):
         for name, experiment in (("plain", plain), ("views", made)):
             began = time.perf_counter()
-            found = predict_views(
-                context.programs,
-                experiment,
-                context.params,
-                context.stats,
-                context.images["train"],
-                SIZE,
-                NullConsole(),
-                "",
-                classes=2,
-                labels=context.data.labels["train"],
-            )
+            found = predict_views(context.programs, experiment, network, examples, NullConsole(), "")
             assert found.views == (1 if name == "plain" else views + 1)
             if turn:  # the first one compiles
                 seconds[name].append(time.perf_counter() - began)

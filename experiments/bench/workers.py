@@ -56,7 +56,7 @@ class Stand:
             measures = {"accuracy": float((predicted == labels).mean()), "loss": 1.0}
             for split in ("valid", "test"):
                 names = [f"{split}/{i}" for i in range(200)]
-                predictions.save(book.path, split, names, labels, [predictions.Answers(predicted, np.ones(200, np.float32))])
+                predictions.save(book.path, split, names, labels, [predictions.ExamplePredictions(predicted, np.ones(200, np.float32))])
             stage = {"name": "head", "seconds": 0.5, "epochs": 1, "steps": 5}
             summary = {"stages": [stage], "valid": measures, "test": measures, "seconds": 0.6}
             book.write_summary(summary)

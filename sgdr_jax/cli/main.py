@@ -268,8 +268,8 @@ def _show_batch(command: ShowBatchCommand, _: str) -> None:
 
 
 def _eval(command: EvalCommand, _: str) -> None:
-    from ..evaluation.calibration import ClassResult, by_class
-    from ..evaluation.evaluate import calibration
+    from ..evaluation.calibration import ClassResult, class_results
+    from ..evaluation.evaluate import calibration_results
     from ..report.run_tables import classes_table, views_table
     from ..runs.predictor import evaluate_split, open_trained, usual_split
 
@@ -284,14 +284,14 @@ def _eval(command: EvalCommand, _: str) -> None:
         ui.say(f"{split} {name:<14} {value:.4f}")
     if len(found.views.by_count) > 1:
         ui.say(views_table(split, found.views.by_count))
-    results = by_class(found.views.probabilities, found.labels)
+    results = class_results(found.views.probabilities, found.labels)
     ui.say(classes_table(net.classes, results))
     kinds = ("plain", "tta")[: 1 + (found.views.views > 1)]
     if all(kind in net.temperatures for kind in kinds):
-        for kind, then in calibration(found.views, found.labels, net.temperatures).items():
+        for kind, then in calibration_results(found.views, found.labels, net.temperatures).items():
             ui.say(f"{split} {kind:<6} at the temperature {then['temperature']:.3f}: ece {then['ece']:.4f}, loss {then['loss']:.4f}")
     if command.classes:
-        names = [name for name in ClassResult._fields if name != "taken_for"]
+        names = [name for name in ClassResult._fields if name != "confused_with"]
         table = [[name, *(f"{getattr(row, field):.6g}" for field in names)] for name, row in zip(net.classes, results, strict=True)]
         command.classes.write_text(_csv(["class", *names], table), "utf-8", "surrogateescape")
         ui.say(f"classes: {command.classes}")

@@ -1,6 +1,6 @@
-"""Whether probabilities mean what they say: calibration error, temperature, and the results of each class. NumPy in float64.
+"""Calibration error, temperature scaling and results per class, in NumPy and float64.
 
-What counts as an event: for images of one class that the likeliest class is the true one; for multi-label data each class of each image.
+An event is: for single-label images, that the likeliest class is the true one; for multi-label data, each class of each image.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ from . import metrics
 
 BINS = 15
 """Bins of equal width over the probabilities 0…1. Source: Guo et al. 2017."""
-COLDEST, HOTTEST = 0.05, 20.0
-"""Temperatures are sought between these."""
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+"""Range of fitted temperatures."""
 
 
 class Reliability(NamedTuple):
-    """What happened when so much was promised, by bins of the promised probability: bin i of k holds those in (i/k, (i+1)/k].
+    """What frequency when so much was confidence, by bins of the confidence probability: bin i of k holds those in (i/k, (i+1)/k].
 
     Attributes:
         count: number of events in each bin, int64 [bins].
-        promised: their mean probability, float64 [bins]; NaN in empty bins.
-        happened: share of them that came true, float64 [bins]; NaN in empty bins.
+        confidence: their mean predicted probability, float64 [bins]; NaN in empty bins.
+        frequency: share of them that occurred, float64 [bins]; NaN in empty bins.
     """
 
     count: np.ndarray
-    promised: np.ndarray
-    happened: np.ndarray
+    confidence: np.ndarray
+    frequency: np.ndarray
 
     @property
     def error(self) -> float:
         """Expected calibration error: Σ count_i / n · |happened_i - promised_i|, in 0…1. Source: Naeini et al. 2015."""
         filled = self.count > 0
-        gaps = np.abs(self.happened[filled] - self.promised[filled])
+        gaps = np.abs(self.frequency[filled] - self.confidence[filled])
         return float((self.count[filled] / self.count.sum() * gaps).sum())
 
 
 def reliability(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray, bins: int = BINS) -> Reliability:
-    """Promised and observed frequencies.
+    """Compute the reliability diagram of predictions.
 
     Args:
-        probabilities: [n, k]; rows add up to 1 unless the labels are multi-label.
+        probabilities: [n, k]; rows sum to 1 unless the labels are multi-label.
         labels: int [n], or float [n, k] of zeros and ones.
         bins: at least 1.
 
@@ -52,36 +52,35 @@ def reliability(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray, bin
     """
     p, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     if labels.ndim == 2:
-        promised, happened = p.ravel(), (labels > 0.5).ravel()
+        confidence, frequency = p.ravel(), (labels > 0.5).ravel()
     else:
-        promised, happened = p.max(axis=1), p.argmax(axis=1) == labels
-    place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], promised)
+        confidence, frequency = p.max(axis=1), p.argmax(axis=1) == labels
+    place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence)
     count = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):
-        means = [np.bincount(place, values, minlength=bins) / count for values in (promised, happened)]
+        means = [np.bincount(place, values, minlength=bins) / count for values in (confidence, frequency)]
     return Reliability(count, *means)
 
 
-def scaled(probabilities: Float[np.ndarray, "n k"], temperature: float, multi_label: bool = False) -> Float[np.ndarray, "n k"]:
-    """softmax(log p / T), or sigmoid(logit p / T) for multi-label data: the same ranking, less sure of itself for T > 1. float64.
+def apply_temperature(probabilities: Float[np.ndarray, "n k"], temperature: float, multi_label: bool = False) -> Float[np.ndarray, "n k"]:
+    """Scale probabilities by a temperature T: softmax(log p / T), or sigmoid(logit p / T) for multi-label data; float64.
 
-    >>> scaled(np.array([[0.8, 0.2]]), 2.0).round(4)
+    The ranking is unchanged; T > 1 lowers the confidence.
+
+    >>> apply_temperature(np.array([[0.8, 0.2]]), 2.0).round(4)
     array([[0.6667, 0.3333]])
     """
-    z = metrics.log_odds(probabilities, multi_label) / temperature
-    if multi_label:
-        return 0.5 * (1 + np.tanh(0.5 * z))
-    e = np.exp(z - z.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
+    return metrics.squash(metrics.log_odds(probabilities, multi_label) / temperature, multi_label)
 
 
 def fit_temperature(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray) -> float:
-    """The temperature at which the probabilities have the lowest loss on these labels; 1 where that is not within `COLDEST`…`HOTTEST`.
+    """Fit the temperature with the lowest loss on these labels; 1 if it lies outside `MIN_TEMPERATURE`…`MAX_TEMPERATURE`.
 
-    Where every image is right the loss falls for ever as the temperature does: such images cannot tell how sure one may be.
+    If every image is classified correctly the loss decreases monotonically with the temperature, and no temperature can be fitted.
 
-    The loss is convex in 1/T, so its slope is bisected: Σ_n ⟨z⟩ - z_true over images, ⟨z⟩ the mean of z = log p under softmax(z / T).
-    Fit it on images that trained nothing. Source: Guo et al. 2017.
+    The loss is convex in 1/T, and the root of its slope is found by bisection. The slope is Σ_n ⟨z⟩ - z_true over images,
+    with ⟨z⟩ the mean of z = log p under softmax(z / T).
+    Use images that were not trained on. Source: Guo et al. 2017.
 
     Args:
         probabilities: [n, k], n ≥ 1; as for `reliability`.
@@ -92,11 +91,11 @@ def fit_temperature(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray)
     z = metrics.log_odds(probabilities, multi_label)
 
     def slope(inverse: float) -> float:
-        p = scaled(probabilities, 1 / inverse, multi_label)
+        p = apply_temperature(probabilities, 1 / inverse, multi_label)
         wrong = p - labels if multi_label else p - (np.arange(z.shape[1]) == labels[:, None])
         return float((wrong * z).sum())
 
-    low, high = np.log(1 / HOTTEST), np.log(1 / COLDEST)
+    low, high = np.log(1 / MAX_TEMPERATURE), np.log(1 / MIN_TEMPERATURE)
     if slope(np.exp(high)) < 0 or slope(np.exp(low)) > 0:
         return 1.0
     for _ in range(60):
@@ -106,17 +105,17 @@ def fit_temperature(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray)
 
 
 class ClassResult(NamedTuple):
-    """How one class fared.
+    """Results of one class; shares are NaN where undefined.
 
     Attributes:
-        images: that have it.
-        predicted: images that were said to have it.
-        precision: share of those that do; NaN where none was.
-        recall: share of its images that were said to; NaN where there are none.
-        f1: 2 · hits / (images + predicted); NaN where both are 0.
-        average: mean probability of the class on its own images; NaN where there are none.
-        taken_for: index of the class that most of its missed images were said to be, and how many were; None where none was missed,
-            and for multi-label data.
+        images: number of images of the class.
+        predicted: number of images predicted as the class.
+        precision: share of the predicted images that are of the class.
+        recall: share of the images of the class that are predicted as it.
+        f1: 2 · hits / (images + predicted).
+        average: mean probability of the class on its own images.
+        confused_with: class that most of its misclassified images are predicted as, and their number; None if there are none, and for
+            multi-label data.
     """
 
     images: int
@@ -125,27 +124,27 @@ class ClassResult(NamedTuple):
     recall: float
     f1: float
     average: float
-    taken_for: tuple[int, int] | None
+    confused_with: tuple[int, int] | None
 
 
-def by_class(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray) -> list[ClassResult]:
-    """The results of each class, in label order; a multi-label class is predicted above a probability of one half.
+def class_results(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray) -> list[ClassResult]:
+    """Compute the results of each class, in label order; a multi-label class is predicted above a probability of one half.
 
-    >>> by_class(np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8]]), np.array([0, 1, 1]))[1]
-    ClassResult(images=2, predicted=1, precision=1.0, recall=0.5, f1=0.6666666666666666, average=0.55, taken_for=(0, 1))
+    >>> class_results(np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8]]), np.array([0, 1, 1]))[1]
+    ClassResult(images=2, predicted=1, precision=1.0, recall=0.5, f1=0.6666666666666666, average=0.55, confused_with=(0, 1))
     """
     p, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     k = p.shape[1]
     classes = np.arange(k)
     true = labels > 0.5 if labels.ndim == 2 else labels[:, None] == classes
-    said = p > 0.5 if labels.ndim == 2 else p.argmax(axis=1)[:, None] == classes
-    counts = (true & said).sum(axis=0), true.sum(axis=0), said.sum(axis=0), np.where(true, p, 0).sum(axis=0)
+    predicted = p > 0.5 if labels.ndim == 2 else p.argmax(axis=1)[:, None] == classes
+    counts = (true & predicted).sum(axis=0), true.sum(axis=0), predicted.sum(axis=0), np.where(true, p, 0).sum(axis=0)
     missed = None if labels.ndim == 2 else metrics.confusion(labels, p.argmax(axis=1), k) * (1 - np.eye(k, dtype=np.int64))
     rows = []
-    for c, (hits, images, predicted, mass) in enumerate(zip(*(column.tolist() for column in counts), strict=True)):
+    for c, (hits, images, positives, mass) in enumerate(zip(*(column.tolist() for column in counts), strict=True)):
         worst = None if missed is None or not missed[c].any() else (int(missed[c].argmax()), int(missed[c].max()))
-        shares = _share(hits, predicted), _share(hits, images), _share(2 * hits, images + predicted), _share(mass, images)
-        rows.append(ClassResult(images, predicted, *shares, worst))
+        shares = _share(hits, positives), _share(hits, images), _share(2 * hits, images + positives), _share(mass, images)
+        rows.append(ClassResult(images, positives, *shares, worst))
     return rows
 
 

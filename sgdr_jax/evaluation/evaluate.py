@@ -1,10 +1,11 @@
-"""Predictions of a network for whole sets of images, over one view or several, and their measures."""
+"""Evaluates a network on whole sets of images, from one view or several: predictions and metrics."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypedDict, cast
 
 import jax
 import numpy as np
@@ -12,13 +13,14 @@ import numpy as np
 from ..core.console import NullConsole
 from ..core.experiment import Experiment
 from ..core.rng import key_for
-from ..core.state import Tree
+from ..core.state import NetworkState, Tree
 from ..data.loader import ImageLoader
 from ..data.sampler import Batch
 from ..distributed.mesh import Devices
-from . import calibration as calibrate
 from . import metrics, tta
-from .predictions import Answers
+from .calibration import apply_temperature, fit_temperature, reliability
+from .metrics import EvalMetrics
+from .predictions import ExamplePredictions
 
 
 class EvalPrograms(Protocol):
@@ -26,12 +28,12 @@ class EvalPrograms(Protocol):
 
     @property
     def devices(self) -> Devices:
-        """Devices that the programs run on."""
+        """Devices that run the programs."""
         ...
 
     @property
     def batch_size(self) -> int:
-        """Examples per evaluation step."""
+        """SplitPredictions per evaluation step."""
         ...
 
     @property
@@ -45,7 +47,7 @@ class EvalPrograms(Protocol):
         ...
 
     def predict(self, params: Tree, stats: Tree, x: jax.Array) -> jax.Array:
-        """Returns logits [b, classes] of pixels [b, size, size, c]."""
+        """Return logits [b, classes] of pixels [b, size, size, c]."""
         ...
 
     def map(
@@ -56,69 +58,83 @@ class EvalPrograms(Protocol):
         tick: Callable[[int], None] | None = None,
         first: int = 0,
     ) -> np.ndarray:
-        """Returns the rows of `function(batch, its images)` over n examples, counted from number `first` on."""
+        """Return the rows of `function(batch, its images)` over n examples, counted from number `first` on."""
         ...
 
 
-class Views(NamedTuple):
-    """What the views of a set of images say, mixed as `Experiment.evaluate` asks.
+class EvalExamples(NamedTuple):
+    """A set of images to evaluate.
+
+    Attributes:
+        images: loader of n ≥ 1 images.
+        classes: number of classes.
+        labels: int [n] or float [n, classes]; None for images without labels.
+        multi_label: whether images can have several classes.
+        ids: uint32 [n], seeds of the images' random views; None: their positions.
+    """
+
+    images: ImageLoader
+    classes: int
+    labels: np.ndarray | None = None
+    multi_label: bool = False
+    ids: np.ndarray | None = None
+
+
+class ViewPredictions(NamedTuple):
+    """Predictions from the views of a set of images, mixed as `Experiment.evaluate` specifies.
 
     Attributes:
         plain: probabilities from the plain view, float32 [n, classes].
         probabilities: of the mixture, float32 [n, classes].
-        disagreement: share of an image's views that name another class than the mixture, [n]; see `tta.disagreement`.
-        measures: loss, accuracy, expected calibration error ("ece") and the like of the plain view, and under "tta_…" of the mixture where
-            there are more; {} without labels.
-        by_count: the measures of the first view, of the first two mixed, …; [] without labels.
-        seconds: taken by the plain view, and by all others.
-        views: their number.
+        disagreement: share of an image's views whose class differs from that of the mixture, [n]; see `tta.disagreement`.
+        measures: of the plain view and, as "tta_…", of the mixture if there are several views; {} without labels.
+        by_count: metrics of the first view, of the first two mixed, …; [] without labels.
+        seconds: time of the plain view, and of all others.
+        views: number of views.
     """
 
     plain: np.ndarray
     probabilities: np.ndarray
     disagreement: np.ndarray
-    measures: dict[str, float]
+    measures: EvalMetrics
     by_count: list[dict[str, float]]
     seconds: tuple[float, float]
     views: int
 
+    @property
+    def kinds(self) -> dict[str, np.ndarray]:
+        """Probabilities by kind: "plain" and, if there are several views, "tta"."""
+        return {"plain": self.plain} | ({"tta": self.probabilities} if self.views > 1 else {})
+
 
 def predict_views(
-    run: EvalPrograms,
+    programs: EvalPrograms,
     experiment: Experiment,
-    params: Tree,
-    stats: Tree,
-    images: ImageLoader,
-    size: int,
+    network: NetworkState,
+    examples: EvalExamples,
     ui: NullConsole,
     title: str,
-    *,
-    classes: int,
-    labels: np.ndarray | None = None,
-    multi_label: bool = False,
-    ids: np.ndarray | None = None,
     plain: np.ndarray | None = None,
-) -> Views:
-    """Predicts images from all views, in blocks that keep what they say within `Eval.tta_memory`.
+) -> ViewPredictions:
+    """Predict images from all views, in blocks whose predictions fit `Eval.tta_memory`.
 
     Args:
-        images: of n ≥ 1 examples.
-        size: side in pixels that the network sees.
+        programs: compiled programs.
+        experiment: source of augmentations and `Eval` options.
+        network: the network, and the image size that it sees.
+        examples: the images.
+        ui: shows a progress bar.
         title: of the progress bar.
-        classes: number of classes.
-        labels: int [n] or float [n, classes]; None for images without labels.
-        multi_label: whether an image can have several classes.
-        ids: uint32 [n] that the images' random views are derived from; None for their positions.
-        plain: logits of the plain view [n, classes], where they are known already.
+        plain: logits of the plain view [n, classes], if known.
     """
-    how, n = experiment.evaluate, len(images)
-    views = tta.count(how, experiment.augment)
-    ids = np.arange(n, dtype=np.uint32) if ids is None else ids
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]] = []
+    evaluate, n, labels = experiment.evaluate, len(examples.images), examples.labels
+    views = tta.view_count(evaluate, experiment.augment)
+    ids = np.arange(n, dtype=np.uint32) if examples.ids is None else examples.ids
+    parts: list[_Mixture] = []
     seconds = [0.0, 0.0]
     with ui.bar(title, n * views) as tick:
-        # Logits, their probabilities and the mixtures are float64; whole batches, and one at least.
-        block = max(how.tta_memory * 2**20 // (3 * 8 * views * classes) // run.batch_size, 1) * run.batch_size
+        # Logits, their probabilities and the mixtures are float64; a block is a positive number of whole batches.
+        block = max(evaluate.tta_memory * 2**20 // (3 * 8 * views * examples.classes) // programs.batch_size, 1) * programs.batch_size
         for first in range(0, n, block):
             count = min(block, n - first)
 
@@ -126,78 +142,89 @@ def predict_views(
                 if v == 0 and plain is not None:
                     return plain[first : first + count]
                 began = time.perf_counter()
-                result = run.map(view_logits(run, experiment, params, stats, size, ids, v), count, images, tick, first)
+                result = programs.map(view_logits(programs, experiment, network, ids, v), count, examples.images, tick, first)
                 seconds[v > 0] += time.perf_counter() - began
                 return result
 
             stacked = np.stack([logits(v) for v in range(views)])
-            parts.append(_mix(experiment, stacked, None if labels is None else labels[first : first + count], multi_label))
-    *columns, sums = zip(*parts, strict=True)
-    plain, mixed, disagreement = (np.concatenate(column) for column in columns)
-    by_count = [metrics.finish(metrics.merge(row)) for row in zip(*sums, strict=True)]
+            parts.append(_mix(experiment, stacked, None if labels is None else labels[first : first + count], examples.multi_label))
+    single, mixed, disagreement = (np.concatenate(column) for column in list(zip(*parts, strict=True))[:3])
+    by_count = [metrics.finish(metrics.merge(sums)) for sums in zip(*(part.sums for part in parts), strict=True)]
     measures = {}
     if labels is not None:
-        measures = by_count[0] | {"ece": calibrate.reliability(plain, labels).error}
+        measures = by_count[0] | {"ece": reliability(single, labels).error}
         if views > 1:
-            more = by_count[-1] | {"ece": calibrate.reliability(mixed, labels).error}
-            measures |= {f"tta_{name}": value for name, value in more.items()}
-    return Views(plain, mixed, disagreement, measures, by_count, (seconds[0], seconds[1]), views)
+            measures |= {f"tta_{name}": x for name, x in (by_count[-1] | {"ece": reliability(mixed, labels).error}).items()}
+    return ViewPredictions(single, mixed, disagreement, cast(EvalMetrics, measures), by_count, (seconds[0], seconds[1]), views)
 
 
-def calibration(seen: Views, labels: np.ndarray, fitted: Mapping[str, float] | None = None) -> dict[str, dict[str, float]]:
-    """What a temperature does to the plain view ("plain") and to the mixture of all ("tta"): "temperature", and the "ece" and "loss" then.
+class CalibrationMetrics(TypedDict):
+    """Temperature of a kind of view, and the metrics after it is applied."""
+
+    temperature: float
+    ece: float
+    loss: float
+
+
+def calibration_results(
+    predictions: ViewPredictions, labels: np.ndarray, fitted: Mapping[str, float] | None = None
+) -> dict[str, CalibrationMetrics]:
+    """Apply a temperature to the plain view ("plain") and to the mixture of all ("tta").
 
     Args:
+        predictions: of the images.
         labels: of the images.
         fitted: temperature of each; None fits them to these images.
     """
-    found = {}
-    for kind, p in (("plain", seen.plain), ("tta", seen.probabilities))[: 1 + (seen.views > 1)]:
-        temperature = calibrate.fit_temperature(p, labels) if fitted is None else fitted[kind]
-        p = calibrate.scaled(p, temperature, labels.ndim == 2)
-        found[kind] = {
-            "temperature": temperature,
-            "ece": calibrate.reliability(p, labels).error,
-            "loss": metrics.evaluate(p, labels)["loss"],
-        }
-    return found
+    results: dict[str, CalibrationMetrics] = {}
+    for kind, p in predictions.kinds.items():
+        temperature = fit_temperature(p, labels) if fitted is None else fitted[kind]
+        p = apply_temperature(p, temperature, labels.ndim == 2)
+        loss = metrics.probability_metrics(p, labels)["loss"]
+        results[kind] = {"temperature": temperature, "ece": reliability(p, labels).error, "loss": loss}
+    return results
 
 
-def answers(seen: Views, labels: np.ndarray) -> tuple[Answers, ...]:
-    """What is said of each image, by the plain view and, where there are more, by the mixture of all."""
-    both = (seen.plain, seen.probabilities)[: 1 + (seen.views > 1)]
-    return tuple(metrics.answers(metrics.log_odds(p, labels.ndim == 2), labels) for p in both)
+def view_predictions(predictions: ViewPredictions, labels: np.ndarray) -> tuple[ExamplePredictions, ...]:
+    """Return the prediction for each image, by the plain view and, if there are several views, by the mixture."""
+    return tuple(metrics.example_predictions(metrics.log_odds(p, labels.ndim == 2), labels) for p in predictions.kinds.values())
 
 
 def view_logits(
-    run: EvalPrograms, experiment: Experiment, params: Tree, stats: Tree, size: int, ids: np.ndarray, v: int
+    programs: EvalPrograms, experiment: Experiment, network: NetworkState, ids: np.ndarray, v: int
 ) -> Callable[[Batch, jax.Array], jax.Array]:
-    """Function (batch, its images) → logits [b, classes] of test-time view v; 0 is the plain one. For `EvalPrograms.map`."""
+    """Build a function for `EvalPrograms.map`: (batch, its images) → logits [b, classes] of test-time view v; view 0 is the plain one."""
     key = key_for(experiment.seed, "tta")
-    how = {"kind": experiment.evaluate.tta_kind, "augmentations": experiment.augment, "size": size}
+    view = partial(programs.view, kind=experiment.evaluate.tta_kind, augmentations=experiment.augment, size=network.size)
 
     def rows(batch: Batch, x: jax.Array) -> jax.Array:
-        pixels = run.view(x, run.devices.scatter(ids[batch.index]), key, v, **how) if v else run.plain(x, size=size)
-        return run.predict(params, stats, pixels)
+        pixels = view(x, programs.devices.scatter(ids[batch.index]), key, v) if v else programs.plain(x, size=network.size)
+        return programs.predict(network.params, network.stats, pixels)
 
     return rows
 
 
-def _mix(
-    experiment: Experiment, logits: np.ndarray, labels: np.ndarray | None, multi_label: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-    """Of logits [views, n, classes]: probabilities of the plain view and of the mixture, the disagreement, and the sums of measures for
-    one view, two, …; [] without labels."""
-    how = experiment.evaluate
-    mixed = tta.prefixes(logits, weight=how.tta_weight, mean=how.tta_mean, multi_label=multi_label)
+class _Mixture(NamedTuple):
+    """Mixture of the views of a block of images; `sums` has the sums of metrics for one view, two, …; [] without labels."""
+
+    plain: np.ndarray
+    probabilities: np.ndarray
+    disagreement: np.ndarray
+    sums: list[dict[str, Any]]
+
+
+def _mix(experiment: Experiment, logits: np.ndarray, labels: np.ndarray | None, multi_label: bool) -> _Mixture:
+    """Mix the views of logits [views, n, classes]."""
+    options = experiment.evaluate
+    mixed = tta.mix_prefixes(logits, weight=options.tta_weight, mean=options.tta_mean, multi_label=multi_label)
     sums = []
     if labels is not None:
         weight = np.ones(len(labels))
         sums = [metrics.sums(logits[0].astype(np.float64), labels, weight)]
         sums += [metrics.sums(metrics.log_odds(p, multi_label), labels, weight) for p in mixed[1:]]
-    return mixed[0].astype(np.float32), mixed[-1].astype(np.float32), tta.disagreement(logits, mixed[-1], multi_label), sums
+    return _Mixture(mixed[0].astype(np.float32), mixed[-1].astype(np.float32), tta.disagreement(logits, mixed[-1], multi_label), sums)
 
 
-def judge(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Loss, accuracy and the like of logits [n, classes] for labels int [n] or float [n, classes]."""
+def logit_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Compute the metrics of logits [n, classes] for labels int [n] or float [n, classes]."""
     return metrics.finish(metrics.sums(logits.astype(np.float64), labels, np.ones(len(labels))))

@@ -1,24 +1,39 @@
-"""Losses and metrics as mergeable weighted sums: every example counts once, and the division is done once, at the end.
+"""Losses and metrics as mergeable weighted sums: every example counts once, and sums are divided once, at the end.
 
-The same code runs on the device (jax arrays, inside jit) and on the host (NumPy, any precision): it is arithmetic in the namespace of
-its arguments. Labels are integers [b] (one class each: softmax) or floats [b, k] of zeros and ones (multi-label: one sigmoid per class),
-or a mixture of two such labels where images were mixed (MixUp, CutMix): losses and metrics are then those of both, weighed.
+The same code runs on the device (jax arrays, inside jit) and on the host (NumPy, any precision), using the array namespace of its
+arguments. Labels are integers [b] (one class each: softmax), floats [b, k] of zeros and ones (multi-label: one sigmoid per class), or a
+mixture of two such labels if images were mixed (MixUp, CutMix): losses and metrics are then weighted means of those for both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from .predictions import Answers
+from .predictions import ExamplePredictions
 
 TOP = 5
-"""An example counts in "top5" when fewer than this many classes score above the true one."""
+"""An example counts in "top5" if fewer than this many classes score above the true one."""
 MULTI_LABEL_THRESHOLD = 0.2
-"""Probability from which F2 counts a class as predicted; low, since F2 punishes a missed class more than a wrong one."""
+"""Probability above which F2 counts a class as predicted; low, since F2 penalises a missed class more than a wrong one."""
+
+
+class EvalMetrics(TypedDict, total=False):
+    """Metrics of a split: of the plain view, and as "tta_…" of all test-time views mixed. Multi-label data have f2 in place of top5."""
+
+    loss: float
+    accuracy: float
+    top5: float
+    f2: float
+    ece: float
+    tta_loss: float
+    tta_accuracy: float
+    tta_top5: float
+    tta_f2: float
+    tta_ece: float
 
 
 class Mixed(NamedTuple):
@@ -36,15 +51,17 @@ class Mixed(NamedTuple):
 
 
 def losses(logits: Any, labels: Any, label_smoothing: Any = 0.0) -> Any:
-    """Loss of each example: -Σ_c t_c·log softmax(logits)_c, or the mean over classes of the binary cross-entropy for multi-label data.
+    """Compute the loss of each example.
+
+    It is -Σ_c t_c·log softmax(logits)_c, or the mean over classes of the binary cross-entropy for multi-label data.
 
     Targets are smoothed by s = `label_smoothing`: t = (1-s)·onehot + s/k, and (1-s)·t + s/2 for multi-label data.
     Source: Szegedy et al. 2016.
 
     Args:
         logits: float [b, k].
-        labels: int [b] in 0…k-1, or float [b, k] of zeros and ones, or `Mixed` of either: the loss is linear in the targets, so that
-            of a mixture is the mixture of the losses.
+        labels: int [b] in 0…k-1, or float [b, k] of zeros and ones, or `Mixed` of either: the loss is linear in the targets, so
+            the loss of a mixture is the mixture of the losses.
         label_smoothing: a number or scalar array in 0…1, below 1.
 
     Returns:
@@ -68,7 +85,7 @@ def losses(logits: Any, labels: Any, label_smoothing: Any = 0.0) -> Any:
 
 
 def _ranks(logits: Any, labels: Any) -> Any:
-    """How many classes come before the true one, [b]. Of equal logits the lower index comes first, as in argmax; NaN comes before all."""
+    """Count the classes ranked before the true one, [b]; the lower index wins ties, as in argmax, and NaN ranks before all."""
     xp = logits.__array_namespace__()
     index = xp.arange(logits.shape[1], dtype=labels.dtype)
     own = xp.take_along_axis(logits, labels[:, None], axis=1)
@@ -77,7 +94,7 @@ def _ranks(logits: Any, labels: Any) -> Any:
 
 
 def f_beta(probabilities: Any, labels: Any, beta: float = 2.0, threshold: float = MULTI_LABEL_THRESHOLD) -> Any:
-    """F-beta of each example: (1+β²)·tp / ((1+β²)·tp + β²·fn + fp) over its classes; 1 where nothing is true and nothing predicted.
+    """Compute the F-beta score of each example: (1+β²)·tp / ((1+β²)·tp + β²·fn + fp) over its classes; 1 if none is true or predicted.
 
     Args:
         probabilities: float [n, k].
@@ -100,18 +117,18 @@ def f_beta(probabilities: Any, labels: Any, beta: float = 2.0, threshold: float 
 
 
 def sums(logits: Any, labels: Any, weight: Any, label_smoothing: Any = 0.0) -> dict[str, Any]:
-    """Weighted sums over a batch, to be added up over batches and divided once by `finish`.
+    """Compute weighted sums over a batch, to be added over batches and divided once by `finish`.
 
     Args:
         logits: float [b, k].
-        labels: int [b], or float [b, k] of zeros and ones, or `Mixed`: then each figure is the weighted mean of those for both labels.
-        weight: float [b], 1 for an example and 0 for padding, whose values cannot reach the sums (not even NaN).
-        label_smoothing: as in `losses`; leave it at 0 for evaluation.
+        labels: int [b], or float [b, k] of zeros and ones, or `Mixed`: then each sum is the weighted mean of those for both labels.
+        weight: float [b], 1 for an example and 0 for padding, whose values (even NaN) do not enter the sums.
+        label_smoothing: as in `losses`; 0 for evaluation.
 
     Returns:
         "weight", "loss", "correct", and "top5" or, for multi-label data, "f2" (threshold 0.2), each a scalar in the precision of the
-        logits. "correct" counts an example whose highest logit is the true class; for multi-label data it is the share of the
-        example's classes that are on the right side of a probability of one half.
+        logits. "correct" counts examples whose highest logit is the true class; for multi-label data it sums the share of an
+        example's classes predicted correctly at a threshold of one half.
     """
     xp, values = logits.__array_namespace__(), _values(logits, labels, label_smoothing)
     weight = weight.astype(logits.dtype)
@@ -119,7 +136,7 @@ def sums(logits: Any, labels: Any, weight: Any, label_smoothing: Any = 0.0) -> d
 
 
 def _values(logits: Any, labels: Any, label_smoothing: Any) -> dict[str, Any]:
-    """The figures of `sums` for each example, [b]."""
+    """Compute the terms of `sums` for each example, [b]."""
     if isinstance(labels, Mixed):
         own, other = (_values(logits, part, label_smoothing) for part in labels[:2])
         return {name: labels.share * own[name] + (1 - labels.share) * other[name] for name in own}
@@ -136,7 +153,7 @@ def _values(logits: Any, labels: Any, label_smoothing: Any) -> dict[str, Any]:
 
 
 def merge(parts: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Adds the sums of several batches on the host, in float64.
+    """Add the sums of several batches on the host, in float64.
 
     >>> merge([{"weight": 1.0, "loss": 0.5}, {"weight": 2.0, "loss": 0.25}])
     {'weight': 3.0, 'loss': 0.75}
@@ -149,7 +166,10 @@ def merge(parts: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def finish(sums: Mapping[str, Any]) -> dict[str, float]:
-    """Means from sums, divided once in float64; "correct" becomes "accuracy". Raises ValueError when no example was counted.
+    """Divide sums into means, in float64; "correct" becomes "accuracy".
+
+    Raises:
+        ValueError: if no example was counted.
 
     >>> finish({"weight": 4, "loss": 2.0, "correct": 3})
     {'loss': 0.5, 'accuracy': 0.75}
@@ -160,38 +180,46 @@ def finish(sums: Mapping[str, Any]) -> dict[str, float]:
     return {"accuracy" if name == "correct" else name: float(value) / weight for name, value in sums.items() if name != "weight"}
 
 
-def evaluate(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray) -> dict[str, float]:
-    """The metrics of `finish` from probabilities, in float64; probabilities are held in 1e-15…1-1e-15, so that the loss is finite.
+def probability_metrics(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray) -> dict[str, float]:
+    """Compute the metrics of `finish` from probabilities, in float64, clipped to 1e-15…1-1e-15 so that the loss is finite.
 
     Args:
-        probabilities: [n, k]; rows add up to 1 unless the labels are multi-label.
+        probabilities: [n, k]; rows sum to 1 unless the labels are multi-label.
         labels: int [n], or float [n, k] of zeros and ones.
 
-    >>> evaluate(np.array([[0.5, 0.5], [0.25, 0.75]]), np.array([0, 1]))["accuracy"]
+    >>> probability_metrics(np.array([[0.5, 0.5], [0.25, 0.75]]), np.array([0, 1]))["accuracy"]
     1.0
     """
     labels = np.asarray(labels)
     return finish(sums(log_odds(probabilities, labels.ndim == 2), labels, np.ones(len(labels))))
 
 
-def answers(logits: Float[np.ndarray, "n k"], labels: np.ndarray) -> Answers:
-    """Class and loss of each example, as `sums` counts them.
+def example_predictions(logits: Float[np.ndarray, "n k"], labels: np.ndarray) -> ExamplePredictions:
+    """Return the predicted class and the loss of each example, as `sums` counts them.
 
-    >>> answers(np.log([[0.25, 0.75]]), np.array([1])).predicted
+    >>> example_predictions(np.log([[0.25, 0.75]]), np.array([1])).predicted
     array([1])
     """
     predicted = logits.argmax(axis=1) if labels.ndim == 1 else logits > 0
-    return Answers(predicted, losses(logits, labels).astype(np.float32))
+    return ExamplePredictions(predicted, losses(logits, labels).astype(np.float32))
 
 
 def log_odds(probabilities: Float[np.ndarray, "n k"], multi_label: bool) -> Float[np.ndarray, "n k"]:
-    """Logits in float64 that have these probabilities under the softmax, or the sigmoid for multi-label data; see `evaluate`."""
+    """Invert the softmax, or the sigmoid for multi-label data: logits in float64 of clipped probabilities."""
     p = np.clip(np.asarray(probabilities, np.float64), 1e-15, 1 - 1e-15)
     return np.log(p) - np.log1p(-p) if multi_label else np.log(p)
 
 
+def squash(logits: np.ndarray, multi_label: bool) -> np.ndarray:
+    """Apply the sigmoid for multi-label data, else the softmax over the last axis, without overflow."""
+    if multi_label:
+        return 0.5 * (1 + np.tanh(0.5 * logits))
+    e = np.exp(logits - logits.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
 def confusion(labels: Int[np.ndarray, " n"], predictions: Int[np.ndarray, " n"], classes: int) -> Int[np.ndarray, "classes classes"]:
-    """How often each true class (row) was predicted as each class (column), as int64 counts.
+    """Count how often each true class (row) was predicted as each class (column), int64.
 
     >>> confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
     array([[1, 1],

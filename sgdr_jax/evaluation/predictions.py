@@ -1,12 +1,12 @@
-"""What a finished run said of each held-out example: one small file for each split, so that runs can be compared example by example.
+"""Predictions of a finished run for each held-out example, one small file per split, for paired comparisons of runs.
 
-examples-<split>.npz holds arrays in the order of the split, compressed (about seven bytes an example and answer), and
-examples-<split>-<network>.npz what another network than the final one said:
+examples-<split>.npz holds arrays in the order of the split, compressed (about seven bytes per example and view);
+examples-<split>-<network>.npz holds those of a network other than the final one:
 
-    names                   SHA-256 of the examples' names in their order, 32 bytes: two files with the same are of the same examples
-    labels                  uint8 or uint16 [n], or 0 and 1 [n, classes] where an image can have several
+    names                   SHA-256 of the examples' names in order, 32 bytes: equal for files of the same examples
+    labels                  uint8 or uint16 [n], or 0 and 1 [n, classes] for multi-label data
     predicted, loss         of the plain view: the likeliest class, like the labels, and -log of the true class's probability
-    tta_predicted, tta_loss of all test-time views mixed, where there are more than one
+    tta_predicted, tta_loss of all test-time views mixed, if there are several
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from ..core.errors import InputError
 from ..core.files import replacing
 
 
-class Answers(NamedTuple):
-    """What a network says of n examples with labels.
+class ExamplePredictions(NamedTuple):
+    """Predictions of a network for n labelled examples.
 
     Attributes:
         predicted: likeliest class, int [n]; or whether each class is likelier than not, [n, classes].
@@ -43,30 +43,30 @@ class Answers(NamedTuple):
         return np.exp(-self.loss.astype(np.float64))
 
 
-class Examples(NamedTuple):
-    """The answers to the examples of a split.
+class SplitPredictions(NamedTuple):
+    """Predictions for the examples of a split.
 
     Attributes:
-        names: digest of the examples' names, in their order.
-        labels: the true classes, like `Answers.predicted`.
-        plain: answers from the plain view.
-        tta: answers from all views mixed; None where there was one view.
+        names: digest of the examples' names, in order.
+        labels: the true classes, like `ExamplePredictions.predicted`.
+        plain: from the plain view.
+        tta: from all views mixed; None if there was one view.
     """
 
     names: str
     labels: np.ndarray
-    plain: Answers
-    tta: Answers | None
+    plain: ExamplePredictions
+    tta: ExamplePredictions | None
 
-    def right(self, tta: bool = False) -> np.ndarray:
-        """Whether each answer is right, bool [n]; for multi-label data whether all its classes are. `tta` falls back on the plain view."""
-        answers = self.tta if tta and self.tta else self.plain
-        equal = answers.predicted == self.labels
+    def correct(self, tta: bool = False) -> np.ndarray:
+        """Return whether each prediction is correct, bool [n], for multi-label data in all classes; `tta` falls back to the plain view."""
+        predictions = self.tta if tta and self.tta else self.plain
+        equal = predictions.predicted == self.labels
         return equal if equal.ndim == 1 else equal.all(axis=1)
 
 
 def path_of(folder: str | Path, split: str, network: str = "") -> Path:
-    """Where a run folder keeps the answers of a split; `network` is the name of another than the final one.
+    """Return the path of the predictions for a split in a run folder; `network` names one other than the final network.
 
     >>> path_of("run", "test", "ensemble, chosen").name
     'examples-test-ensemble-chosen.npz'
@@ -74,20 +74,22 @@ def path_of(folder: str | Path, split: str, network: str = "") -> Path:
     return Path(folder) / ("-".join(["examples", split, *re.findall(r"\w+", network)]) + ".npz")
 
 
-def save(folder: str | Path, split: str, names: Sequence[str], labels: np.ndarray, answers: Sequence[Answers], network: str = "") -> Path:
-    """Keeps the answers of a split; the file is replaced as a whole.
+def save(
+    folder: str | Path, split: str, names: Sequence[str], labels: np.ndarray, predictions: Sequence[ExamplePredictions], network: str = ""
+) -> Path:
+    """Save the predictions for a split, atomically; return the path.
 
     Args:
         folder: the run folder.
         split: name of the split.
         names: of the n examples.
         labels: int [n] or zeros and ones [n, classes].
-        answers: from the plain view and, where there are more views, from all of them mixed.
-        network: name of another than the final one.
+        predictions: from the plain view and, if there are several, from all views mixed.
+        network: name of a network other than the final one.
     """
     digest = hashlib.sha256(b"\0".join(map(os.fsencode, names))).digest()
     arrays = {"names": np.frombuffer(digest, np.uint8), "labels": _small(labels)}
-    for prefix, each in zip(("", "tta_"), answers, strict=False):
+    for prefix, each in zip(("", "tta_"), predictions, strict=False):
         arrays |= {f"{prefix}predicted": _small(each.predicted), f"{prefix}loss": each.loss.astype(np.float32)}
     path = path_of(folder, split, network)
     with replacing(path) as file:
@@ -95,24 +97,29 @@ def save(folder: str | Path, split: str, names: Sequence[str], labels: np.ndarra
     return path
 
 
-def load(folder: str | Path, split: str, network: str = "") -> Examples | None:
-    """What `save` kept; None where there is no such file. Raises InputError for a damaged one."""
+def load(folder: str | Path, split: str, network: str = "") -> SplitPredictions | None:
+    """Load the predictions for a split; return None if there is no such file.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
     path = path_of(folder, split, network)
     if not path.exists():
         return None
     try:
-        # Opened here, since a damaged archive leaves a file that NumPy has opened open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-            arrays = {name: held[name] for name in held.files}
+        # NumPy would leave the file of a damaged archive open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
         plain, tta = (
-            Answers(arrays[f"{prefix}predicted"], arrays[f"{prefix}loss"]) if f"{prefix}loss" in arrays else None for prefix in ("", "tta_")
+            ExamplePredictions(arrays[f"{prefix}predicted"], arrays[f"{prefix}loss"]) if f"{prefix}loss" in arrays else None
+            for prefix in ("", "tta_")
         )
         assert plain is not None
-        return Examples(arrays["names"].tobytes().hex(), arrays["labels"], plain, tta)
+        return SplitPredictions(arrays["names"].tobytes().hex(), arrays["labels"], plain, tta)
     except (AssertionError, KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is damaged ({error or 'incomplete'}); run its experiment again") from error
 
 
 def _small(classes: np.ndarray) -> np.ndarray:
-    """The same classes in the smallest unsigned type."""
+    """Convert classes to the smallest unsigned type."""
     return classes.astype(np.min_scalar_type(int(classes.max(initial=0))))

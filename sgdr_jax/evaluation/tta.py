@@ -1,7 +1,7 @@
-"""Test-time augmentation: predictions from several views of an image, mixed. A wrapper of prediction, for any split.
+"""Test-time augmentation: views of images, and the mixture of their predictions.
 
-View 0 is the plain image. The others are drawn from the experiment's augmentations, by keys that depend on the view and the example alone,
-or they are fixed. Mixing is explicit about its weights and its mean; see `config.Eval`.
+View 0 is the plain image. The others are fixed, or drawn from the experiment's augmentations with keys that depend only on the view and
+the example. Weights and mean of the mixture are explicit; see `Eval`.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
 from ..augment import Dihedral, kernel, resampling
 from ..core.experiment import Eval
 from ..core.types import Augmentation
+from . import metrics
 
 _CORNERS = ((-1, -1), (1, -1), (-1, 1), (1, 1), (0, 0))
 _SCALES = (7 / 8, 9 / 8, 3 / 4, 5 / 4)
 
 
-def count(evaluate: Eval, augmentations: Sequence[Augmentation] = ()) -> int:
-    """Number of views to compute, the plain one included. Random views without augmentations would all be the plain one, so it is 1 then.
+def view_count(evaluate: Eval, augmentations: Sequence[Augmentation] = ()) -> int:
+    """Return the number of views, including the plain one; 1 for random views without augmentations, which would all be plain.
 
-    >>> count(Eval(tta_views=7, tta_kind="dihedral"))
+    >>> view_count(Eval(tta_views=7, tta_kind="dihedral"))
     8
     """
-    alone = [a for a in augmentations if not a.does("mix")]  # what mixes images of a batch makes no views
+    alone = [a for a in augmentations if not a.does("mix")]  # augmentations that mix images of a batch do not apply
     return 1 if evaluate.tta_kind == "random" and not alone else 1 + evaluate.tta_views
 
 
 def _windows(kind: str) -> np.ndarray:
-    """Maps [views, 3, 3] from output to input coordinates of the fixed views that are no symmetries, the plain view first."""
+    """Return the maps [views, 3, 3] from output to input coordinates of the windowed views, the plain view first."""
     if kind == "scales":
         views = [np.diag([s, s, 1.0]) for s in _SCALES]
     else:
@@ -52,9 +53,9 @@ def view(
     size: int,
     kind: Literal["random", "flip", "dihedral", "five", "ten", "scales"],
 ) -> Float[Array, "b {size} {size} c"]:
-    """View number `v` of each image, float32 in 0…1; `v` may be traced, so one compiled function serves all views.
+    """Compute view number `v` of each image, float32 in 0…1; `v` may be traced, so one compiled function serves all views.
 
-    View 0 is `resize`. A random view of an example depends on (`key`, `v`, its id), not on the batch it comes in. Kind "flip" has view
+    View 0 is `resize`. A random view of an example depends on (`key`, `v`, its id), not on its batch. Kind "flip" has view
     1, kind "dihedral" views 1…7 by the numbers of `augment.Dihedral`; both move the pixels of view 0. Kind "five" has the four corners
     in reading order and the centre, each a window of 7/8 of the side; "ten" has their mirror images as views 6…10; "scales" has
     windows about the centre of 7/8, 9/8, 3/4 and 5/4 of the side.
@@ -80,60 +81,60 @@ def view(
 # ---- mixing, on the host ----
 
 
-def prefixes(
+def mix_prefixes(
     logits: Float[np.ndarray, "v b k"],
     *,
     weight: float | tuple[float, ...] | None = 0.25,
     mean: Literal["probability", "log", "max"] = "probability",
     multi_label: bool = False,
 ) -> Float[np.ndarray, "v b k"]:
-    """Probabilities of the first view, of the first two mixed, of the first three, …, float64; `weight` and `mean` as in `config.Eval`.
+    """Compute the probabilities of the first view, of the first two mixed, …, float64; `weight` and `mean` as in `Eval`.
 
-    With one number w as weight, view 0 has the share w and the others split the rest evenly; alone it weighs 1. mean "probability":
+    With one number w as weight, view 0 has weight w and the others share the rest evenly; a single view has weight 1. mean "probability":
     Σ w_v·softmax(z_v). mean "log": softmax(Σ w_v·log softmax(z_v)), the normalised geometric mean; it equals softmax(Σ w_v·z_v), so no
-    logarithm is taken. mean "max": max_v softmax(z_v), divided by its sum, where views of weight 0 are left out. Multi-label data have
-    the sigmoid in place of the softmax, and their largest probabilities are left as they are.
+    logarithm is taken. mean "max": max_v softmax(z_v), divided by its sum, ignoring views of weight 0. Multi-label data
+    use the sigmoid in place of the softmax, and maxima are not normalised.
 
-    >>> prefixes(np.log([[[1.0, 3.0]], [[1.0, 1.0]]]), weight=0.5)[:, 0]
+    >>> mix_prefixes(np.log([[[1.0, 3.0]], [[1.0, 1.0]]]), weight=0.5)[:, 0]
     array([[0.25 , 0.75 ],
            [0.375, 0.625]])
     """
     z = np.asarray(logits, np.float64)
-    values = z if mean == "log" else _squash(z, multi_label)
+    values = z if mean == "log" else metrics.squash(z, multi_label)
     one = isinstance(weight, float | int)
     each = np.array([weight] + [1 - weight] * (len(z) - 1) if one else weight[: len(z)] if weight else [1.0] * len(z))[:, None, None]
-    # Views of weight 0 are left out, so that an infinite logit there stays harmless.
-    kept = np.where(each > 0, values, 0)
+    # Views of weight 0 are masked, since infinite logits would give NaN.
+    masked = np.where(each > 0, values, 0)
     if mean == "max":
-        mixed = np.concatenate([values[:1], np.maximum.accumulate(kept)[1:]])
+        mixed = np.concatenate([values[:1], np.maximum.accumulate(masked)[1:]])
         return mixed if multi_label else mixed / mixed.sum(-1, keepdims=True)
     if one:
-        rest = np.cumsum(kept[1:], 0) / np.arange(1, len(z))[:, None, None]
-        mixed = np.concatenate([values[:1], weight * kept[:1] + (1 - weight) * rest])
+        rest = np.cumsum(masked[1:], 0) / np.arange(1, len(z))[:, None, None]
+        mixed = np.concatenate([values[:1], weight * masked[:1] + (1 - weight) * rest])
     else:
-        mixed = np.cumsum(each * kept, 0) / np.cumsum(each, 0)
-    return _squash(mixed, multi_label) if mean == "log" else mixed
+        mixed = np.cumsum(each * masked, 0) / np.cumsum(each, 0)
+    return metrics.squash(mixed, multi_label) if mean == "log" else mixed
 
 
-def combine(
+def mix_views(
     logits: Float[np.ndarray, "v b k"],
     *,
     weight: float | tuple[float, ...] | None = 0.25,
     mean: Literal["probability", "log", "max"] = "probability",
     multi_label: bool = False,
 ) -> Float[np.ndarray, "b k"]:
-    """Probabilities of all views mixed, float64; see `prefixes`.
+    """Compute the probabilities of all views mixed, float64; see `mix_prefixes`.
 
-    >>> combine(np.log([[[1.0, 3.0]], [[1.0, 1.0]]]), weight=0.5)
+    >>> mix_views(np.log([[[1.0, 3.0]], [[1.0, 1.0]]]), weight=0.5)
     array([[0.375, 0.625]])
     """
-    return prefixes(logits, weight=weight, mean=mean, multi_label=multi_label)[-1]
+    return mix_prefixes(logits, weight=weight, mean=mean, multi_label=multi_label)[-1]
 
 
 def disagreement(
     logits: Float[np.ndarray, "v b k"], probabilities: Float[np.ndarray, "b k"], multi_label: bool = False
 ) -> Float[np.ndarray, " b"]:
-    """Share of an example's views, 0…1, whose likeliest class is not that of the mixture; for multi-label data the share of decisions.
+    """Compute the share of views, 0…1, whose class differs from that of the mixture; of decisions for multi-label data.
 
     >>> disagreement(np.array([[[1.0, 0.0]], [[0.0, 1.0]]]), np.array([[0.6, 0.4]]))
     array([0.5])
@@ -143,16 +144,8 @@ def disagreement(
     return (logits.argmax(-1) != probabilities.argmax(-1)).mean(0)
 
 
-def _squash(z: np.ndarray, multi_label: bool) -> np.ndarray:
-    """Sigmoid, or softmax over the last axis; no overflow."""
-    if multi_label:
-        return 0.5 * (1 + np.tanh(0.5 * z))
-    e = np.exp(z - z.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
-
-
 def fastai07_weight(views: int) -> float:
-    """Weight of the plain view in fastai 0.7's TTA with `views` augmented ones, where it is repeated ceil(views / 4) times.
+    """Return the weight of the plain view in fastai 0.7's TTA with `views` augmented ones, where it is repeated ceil(views / 4) times.
 
     r / (r + n) with r = ceil(n / 4): 1/5 for the default n = 4; 1 without augmented views.
 

@@ -73,7 +73,7 @@ def sheet(experiment: Experiment, stage: int = 0, count: int = 8) -> Sheet:
         columns.append(pixels)
         captions.append([_mixture(float(s), names[i], names[j]) for i, (s, j) in enumerate(zip(share, others, strict=True))])
     how = experiment.evaluate
-    for v in range(1, min(tta.count(how, experiment.augment), UPDATES + 1)):
+    for v in range(1, min(tta.view_count(how, experiment.augment), UPDATES + 1)):
         titles.append(f"TTA view {v}")
         fixed = {"augmentations": experiment.augment, "size": size, "kind": how.tta_kind}
         columns.append(tta.view(images, place, key_for(experiment.seed, "tta"), v, **fixed))

@@ -122,7 +122,7 @@ def classes_table(classes: Sequence[str], rows: Sequence[ClassResult], most: int
         table.add_column(name, justify="right")
     table.add_column("mostly taken for")
     for name, row in pairs:
-        taken = f"{classes[row.taken_for[0]]} ({row.taken_for[1]})" if row.taken_for else ""
+        taken = f"{classes[row.confused_with[0]]} ({row.confused_with[1]})" if row.confused_with else ""
         shares = ("" if x != x else f"{x:.3f}" for x in (row.precision, row.recall, row.f1, row.average))
         table.add_row(name, f"{row.images:,}", f"{row.predicted:,}", *shares, taken)
     return table

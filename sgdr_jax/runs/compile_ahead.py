@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding
 
 from ..core.console import NullConsole
 from ..core.plan import StagePlan
-from ..core.state import Hyper
+from ..core.state import Hyper, NetworkState
 from ..data.loader import ImageLoader
 from ..data.sampler import Batch, eval_batches
 from ..distributed.mesh import Devices, split_at
@@ -114,11 +114,12 @@ def rehearse(context: RunContext, p: StagePlan) -> None:
 def rehearse_evaluation(context: RunContext, size: int) -> None:
     """Compiles the programs of the final evaluation at a size."""
     shapes, experiment = _shapes(context), context.experiment
-    views = range(min(2, tta.count(experiment.evaluate, experiment.augment)))  # the views after the plain one share a program
+    network = NetworkState(shapes.params, shapes.stats, size)
+    views = range(min(2, tta.view_count(experiment.evaluate, experiment.augment)))  # the views after the plain one share a program
     for images in (shapes.images[split] for split in ("valid", "test") if split in shapes.images):
         ids = np.arange(len(images), dtype=np.uint32)
         for v in views:
-            shapes.programs.map(view_logits(shapes.programs, experiment, shapes.params, shapes.stats, size, ids, v), len(images), images)
+            shapes.programs.map(view_logits(shapes.programs, experiment, network, ids, v), len(images), images)
 
 
 @contextmanager

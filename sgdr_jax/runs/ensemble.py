@@ -17,10 +17,10 @@ import numpy as np
 from ..core.console import NullConsole
 from ..core.optimizers import Optimizer
 from ..core.snapshots import Snapshots, chosen
-from ..core.state import TrainState, Tree
+from ..core.state import NetworkState, TrainState, Tree
 from ..distributed.hosts import is_leader
 from ..evaluation import calibration, metrics, predictions, tta
-from ..evaluation.evaluate import predict_views
+from ..evaluation.evaluate import EvalExamples, predict_views
 from ..train import batch_norm, weight_ema
 from ..train.context import RunContext
 from ..train.stage import cached_logits
@@ -149,13 +149,12 @@ def together(members: Sequence[Predicted]) -> Predicted:
 
 def _predicted(context: RunContext, splits: Sequence[str], params: Tree, stats: Tree, size: int, name: str, ui: NullConsole) -> Predicted:
     """What a network says of these splits."""
-    how: dict[str, Any] = {"multi_label": context.data.multi_label, "classes": len(context.data.classes)}
     params, stats = context.programs.devices.replicate((params, stats))
-    seen = {}
+    network, seen = NetworkState(params, stats, size), {}
     for split in splits:
-        how["plain"] = cached_logits(context, params, stats, size, split, ui)
-        title = f"{name}: {split}"
-        seen[split] = predict_views(context.programs, context.experiment, params, stats, context.images[split], size, ui, title, **how)
+        plain = cached_logits(context, params, stats, size, split, ui)
+        examples = EvalExamples(context.images[split], len(context.data.classes), multi_label=context.data.multi_label)
+        seen[split] = predict_views(context.programs, context.experiment, network, examples, ui, f"{name}: {split}", plain)
     return Predicted({split: v.plain for split, v in seen.items()}, {split: v.probabilities for split, v in seen.items()})
 
 
@@ -163,7 +162,7 @@ def _keep_answers(context: RunContext, folder: Path, name: str, found: Predicted
     """Keeps what was said of each held-out example, so that networks can be compared as runs are."""
     for split in found.plain if is_leader() else ():
         kinds = (found.plain[split], found.mixed[split])[: 1 + (views > 1)]
-        said = [metrics.answers(metrics.log_odds(p, labels[split].ndim == 2), labels[split]) for p in kinds]
+        said = [metrics.example_predictions(metrics.log_odds(p, labels[split].ndim == 2), labels[split]) for p in kinds]
         predictions.save(folder, split, context.data.names[split], labels[split], said, name)
 
 
@@ -173,7 +172,8 @@ def measures(found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> 
     for split in found.plain:
         kinds = (("", found.plain[split]), ("tta_", found.mixed[split]))[: 1 + (views > 1)]
         each = (
-            (prefix, metrics.evaluate(p, labels[split]) | {"ece": calibration.reliability(p, labels[split]).error}) for prefix, p in kinds
+            (prefix, metrics.probability_metrics(p, labels[split]) | {"ece": calibration.reliability(p, labels[split]).error})
+            for prefix, p in kinds
         )
         out[split] = {prefix + name: value for prefix, row in each for name, value in row.items()}
     return out
@@ -198,13 +198,13 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
     if not there and not (place / EMA).is_dir():
         return []
     labels = {split: context.data.labels[split] for split in ("valid", "test") if split in context.images}
-    views, rows = tta.count(context.experiment.evaluate, context.experiment.augment), []
+    views, rows = tta.view_count(context.experiment.evaluate, context.experiment.augment), []
 
     def predict(params: Tree, stats: Tree, size: int, name: str) -> Predicted:
         return _predicted(context, tuple(labels), params, stats, size, name, ui)
 
     def loss(found: Predicted) -> float:
-        return metrics.evaluate(found.mixed["valid"], labels["valid"])["loss"]
+        return metrics.probability_metrics(found.mixed["valid"], labels["valid"])["loss"]
 
     def add(name: str, found: Predicted, members: Sequence[str] = ()) -> None:
         rows.append({"name": name, "members": list(members)} | measures(found, labels, views))

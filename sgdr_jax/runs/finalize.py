@@ -10,7 +10,7 @@ from ..core.console import NullConsole
 from ..core.state import NetworkState
 from ..distributed.hosts import is_leader
 from ..evaluation import predictions
-from ..evaluation.evaluate import answers, calibration, predict_views
+from ..evaluation.evaluate import EvalExamples, calibration_results, predict_views, view_predictions
 from ..train.context import RunContext
 from ..train.stage import cached_logits
 from . import ensemble
@@ -53,19 +53,19 @@ def conclude(
         "times": {"load": loaded},
     }
     fitted = None
-    for split, (params, stats, size) in networks.items():
+    for split, network in networks.items():
         if split not in context.images:
             continue
-        images, labels = context.images[split], context.data.labels[split]
-        how: dict[str, Any] = {"labels": labels, "multi_label": context.data.multi_label, "classes": len(context.data.classes)}
-        began, how["plain"] = time.perf_counter(), cached_logits(context, params, stats, size, split, ui)
+        labels = context.data.labels[split]
+        examples = EvalExamples(context.images[split], len(context.data.classes), labels, context.data.multi_label)
+        began, plain = time.perf_counter(), cached_logits(context, *network, split, ui)
         from_cache = time.perf_counter() - began
-        seen = predict_views(context.programs, experiment, params, stats, images, size, ui, f"evaluating {split}", **how)
+        seen = predict_views(context.programs, experiment, network, examples, ui, f"evaluating {split}", plain)
         results[split] = seen.measures
         if is_leader():
-            predictions.save(book.path, split, context.data.names[split], labels, answers(seen, labels))
+            predictions.save(book.path, split, context.data.names[split], labels, view_predictions(seen, labels))
         if fitted or split == "valid":
-            results["calibration"][split] = calibration(seen, labels, fitted)
+            results["calibration"][split] = calibration_results(seen, labels, fitted)
             fitted = fitted or {kind: found["temperature"] for kind, found in results["calibration"][split].items()}
         results["times"][f"plain_{split}"] = seen.seconds[0] + from_cache
         if len(seen.by_count) > 1:

@@ -16,14 +16,14 @@ from ..core.errors import InputError
 from ..core.experiment import Experiment
 from ..core.rng import key_for
 from ..core.serialization import from_json
-from ..core.state import Tree
+from ..core.state import NetworkState, Tree
 from ..core.validation import require
 from ..data.load import decode_files, load
-from ..data.loader import ImageLoader, free_device_memory, image_loader
+from ..data.loader import free_device_memory, image_loader
 from ..data.placement import choose_residence
 from ..datasets.files import is_image
-from ..evaluation.calibration import scaled
-from ..evaluation.evaluate import Views, predict_views
+from ..evaluation.calibration import apply_temperature
+from ..evaluation.evaluate import EvalExamples, ViewPredictions, predict_views
 from ..train.programs import Programs, build_programs
 from . import checkpoint
 from .folder import read
@@ -167,14 +167,15 @@ def predict(
         if len(pixels):
             ids = np.array([zlib.crc32(image.tobytes()) for image in pixels], np.uint32)  # an image's views do not depend on its company
             feed = image_loader(pixels, net.programs.devices, resident=False)
-            seen = _views(net, feed, views, ui, "predicting", ids=ids)
+            examples = EvalExamples(feed, len(net.classes), multi_label=net.multi_label, ids=ids)
+            seen = _views(net, examples, views, ui, "predicting")
             parts.append(([paths[start + i] for i in index.tolist()], seen.probabilities, seen.disagreement))
     if seen is None:
         return Predictions((), np.zeros((0, len(net.classes)), np.float32), np.zeros(0), tuple(bad))
     found, probabilities, disagreement = zip(*parts, strict=True)
     mixed, shares = np.concatenate(probabilities), np.concatenate(disagreement)
     if calibrated:
-        mixed = scaled(mixed, temperature(net, seen.views), net.multi_label).astype(np.float32)
+        mixed = apply_temperature(mixed, temperature(net, seen.views), net.multi_label).astype(np.float32)
     return Predictions(tuple(p for part in found for p in part), mixed, shares, tuple(bad), seen.views)
 
 
@@ -196,7 +197,7 @@ class Evaluation(NamedTuple):
         labels: int [n] or float [n, classes].
     """
 
-    views: Views
+    views: ViewPredictions
     names: tuple[str, ...]
     labels: np.ndarray
 
@@ -225,13 +226,13 @@ def evaluate_split(net: Trained, split: str, views: int | None = None, ui: NullC
         how.images, -(-data.bytes // net.programs.devices.count), data.storage, device=free_device_memory(net.programs.devices)
     )
     feed = image_loader(data.images[split], net.programs.devices, resident)
-    seen = _views(net, feed, views, ui, f"evaluating {split}", labels=data.labels[split])
+    examples = EvalExamples(feed, len(net.classes), data.labels[split], net.multi_label)
+    seen = _views(net, examples, views, ui, f"evaluating {split}")
     return Evaluation(seen, data.names[split], data.labels[split])
 
 
-def _views(net: Trained, feed: ImageLoader, views: int | None, ui: NullConsole, title: str, **more: Any) -> Views:
+def _views(net: Trained, examples: EvalExamples, views: int | None, ui: NullConsole, title: str) -> ViewPredictions:
     experiment = net.experiment
     if views is not None:
         experiment = dataclasses.replace(experiment, evaluate=dataclasses.replace(experiment.evaluate, tta_views=views))
-    more |= {"multi_label": net.multi_label, "classes": len(net.classes)}
-    return predict_views(net.programs, experiment, net.params, net.stats, feed, net.size, ui, title, **more)
+    return predict_views(net.programs, experiment, NetworkState(net.params, net.stats, net.size), examples, ui, title)

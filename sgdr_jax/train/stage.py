@@ -13,7 +13,7 @@ from ..core.plan import StagePlan
 from ..core.rng import key_for
 from ..core.state import Hyper, TrainState, Tree
 from ..data.sampler import Batch, example_weights
-from ..evaluation.evaluate import judge
+from ..evaluation.evaluate import logit_metrics
 from . import batch_norm, optim
 from .context import RunContext
 from .loop import LoopPlan
@@ -114,7 +114,7 @@ def open_stage(context: RunContext, p: StagePlan, params: Tree, stats: Tree, ui:
         images = context.images["valid"]
         rows = run.map(logits, len(images), images if valid is None else None)
         drift = {} if run.rehearsing else batch_norm.drift(*({g: tree[g] for g in moving} for tree in (context.stats, state.stats)))
-        return judge(rows, context.data.labels["valid"]) | ({"drift": drift} if drift else {})
+        return logit_metrics(rows, context.data.labels["valid"]) | ({"drift": drift} if drift else {})
 
     if span > 1:
         ui.say(f"  {span} updates go to the devices at once")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdr_jax.evaluation import metrics
-from sgdr_jax.evaluation.calibration import COLDEST, HOTTEST, by_class, fit_temperature, reliability, scaled
+from sgdr_jax.evaluation.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, apply_temperature, class_results, fit_temperature, reliability
 
 from ..helpers import seeded
 
@@ -39,21 +39,21 @@ def test_the_temperature_is_that_of_scikit_learn() -> None:
 def test_the_bins_are_those_of_scikit_learn() -> None:
     found = reliability(P, LABELS)
     filled = found.count > 0
-    np.testing.assert_allclose(found.happened[filled], GOLDEN["happened"], rtol=1e-12)
-    np.testing.assert_allclose(found.promised[filled], GOLDEN["promised"], rtol=1e-12)
+    np.testing.assert_allclose(found.frequency[filled], GOLDEN["happened"], rtol=1e-12)
+    np.testing.assert_allclose(found.confidence[filled], GOLDEN["promised"], rtol=1e-12)
     gaps = np.abs(np.array(GOLDEN["happened"]) - GOLDEN["promised"])
     assert found.error == pytest.approx(np.average(gaps, weights=found.count[filled]), rel=1e-12)
 
 
 def test_the_results_of_classes_are_those_of_scikit_learn() -> None:
-    rows = by_class(P, LABELS)
+    rows = class_results(P, LABELS)
     for name in ("precision", "recall", "f1"):
         np.testing.assert_allclose([getattr(row, name) for row in rows], GOLDEN[name], rtol=1e-12)
     assert [row.images for row in rows] == GOLDEN["support"]
     table = metrics.confusion(LABELS, P.argmax(1), 4)
     for c, row in enumerate(rows):
-        assert row.predicted == table[:, c].sum() and row.taken_for is not None
-        other, count = row.taken_for
+        assert row.predicted == table[:, c].sum() and row.confused_with is not None
+        other, count = row.confused_with
         assert other != c and count == table[c, other] == max(table[c, i] for i in range(4) if i != c)
         assert row.average == pytest.approx(P[:, c][c == LABELS].mean())
 
@@ -66,14 +66,14 @@ def test_no_temperature_has_a_lower_loss(seed: int, n: int, k: int, sure: float,
         labels = (np.random.default_rng(seed).random((n, k)) < p).astype(np.float64)
 
     def loss(t: float) -> float:
-        return metrics.evaluate(scaled(p, t, multi_label), labels)["loss"]
+        return metrics.probability_metrics(apply_temperature(p, t, multi_label), labels)["loss"]
 
-    best, tried = fit_temperature(p, labels), np.geomspace(COLDEST, HOTTEST, 40)
+    best, tried = fit_temperature(p, labels), np.geomspace(MIN_TEMPERATURE, MAX_TEMPERATURE, 40)
     losses = [loss(float(t)) for t in tried]
     if best == 1.0:
         assert min(losses) in (losses[0], losses[-1])  # at a bound
     else:
-        assert COLDEST <= best <= HOTTEST and loss(best) <= min(losses) + 1e-12
+        assert MIN_TEMPERATURE <= best <= MAX_TEMPERATURE and loss(best) <= min(losses) + 1e-12
 
 
 @settings(seeded, max_examples=50)
@@ -94,24 +94,26 @@ def test_the_error_is_the_mean_gap_by_hand(seed: int, n: int, bins: int, multi_l
 
 
 def test_a_temperature_keeps_the_order_and_one_changes_nothing() -> None:
-    np.testing.assert_allclose(scaled(P, 1.0), P, atol=1e-12)
-    np.testing.assert_array_equal(scaled(P, 3.0).argmax(1), P.argmax(1))
-    np.testing.assert_allclose(scaled(P, 2.0).sum(1), 1)
-    assert scaled(P, 2.0).max() < P.max() and scaled(np.array([[0.8]]), 2.0, multi_label=True)[0, 0] == pytest.approx(2 / 3)
+    np.testing.assert_allclose(apply_temperature(P, 1.0), P, atol=1e-12)
+    np.testing.assert_array_equal(apply_temperature(P, 3.0).argmax(1), P.argmax(1))
+    np.testing.assert_allclose(apply_temperature(P, 2.0).sum(1), 1)
+    assert apply_temperature(P, 2.0).max() < P.max() and apply_temperature(np.array([[0.8]]), 2.0, multi_label=True)[0, 0] == pytest.approx(
+        2 / 3
+    )
 
 
 def test_where_all_is_right_or_wrong_there_is_no_temperature() -> None:
     p = np.array([[0.9, 0.1], [0.2, 0.8]])
     assert fit_temperature(p, np.array([0, 1])) == fit_temperature(p, np.array([1, 0])) == 1.0
-    assert fit_temperature(p, np.array([0, 0])) not in (1.0, COLDEST, HOTTEST)
+    assert fit_temperature(p, np.array([0, 0])) not in (1.0, MIN_TEMPERATURE, MAX_TEMPERATURE)
 
 
 def test_classes_that_do_not_occur_have_no_shares() -> None:
-    absent = by_class(np.array([[0.9, 0.1, 0.0]]), np.array([0]))[2]
-    assert (absent.images, absent.predicted, absent.taken_for) == (0, 0, None)
+    absent = class_results(np.array([[0.9, 0.1, 0.0]]), np.array([0]))[2]
+    assert (absent.images, absent.predicted, absent.confused_with) == (0, 0, None)
     assert np.isnan([absent.precision, absent.recall, absent.f1, absent.average]).all()
 
 
 def test_a_class_of_several_is_predicted_above_one_half() -> None:
-    rows = by_class(np.array([[0.6, 0.4], [0.6, 0.9]]), np.array([[1.0, 1.0], [0.0, 1.0]]))
+    rows = class_results(np.array([[0.6, 0.4], [0.6, 0.9]]), np.array([[1.0, 1.0], [0.0, 1.0]]))
     assert [(row.images, row.predicted, row.precision, row.recall) for row in rows] == [(1, 2, 0.5, 1.0), (2, 1, 1.0, 0.5)]

@@ -8,9 +8,10 @@ import pytest
 from sgdr_jax.augment import side_on
 from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.experiment import Eval, Parallel
+from sgdr_jax.core.state import NetworkState
 from sgdr_jax.data.loader import image_loader
 from sgdr_jax.evaluation import metrics, tta
-from sgdr_jax.evaluation.evaluate import answers, judge, predict_views
+from sgdr_jax.evaluation.evaluate import EvalExamples, logit_metrics, predict_views, view_predictions
 from sgdr_jax.train.programs import build_programs
 
 from ..helpers import CLASSES, experiment, host_state, network
@@ -25,11 +26,11 @@ def run():
     return build_programs(experiment(evaluate=HOW, parallel=Parallel(devices=1)), network())
 
 
-def seen(run, how=HOW, resident=False, classes=CLASSES, **more):
+def seen(run, how=HOW, resident=False, classes=CLASSES, labels=None):
     asked = experiment(evaluate=how, augment=side_on(), parallel=Parallel(devices=1))
-    params, stats = run.devices.replicate(host_state())
+    network_state = NetworkState(*run.devices.replicate(host_state()), 8)
     feed = image_loader(IMAGES, run.devices, resident)
-    return predict_views(run, asked, params, stats, feed, 8, NullConsole(), "", classes=classes, **more)
+    return predict_views(run, asked, network_state, EvalExamples(feed, classes, labels), NullConsole(), "")
 
 
 def test_blocks_change_nothing(run):
@@ -44,10 +45,10 @@ def test_blocks_change_nothing(run):
     assert whole.probabilities.shape == (100, CLASSES)
     assert whole.measures["accuracy"] == whole.by_count[0]["accuracy"]
     assert whole.measures["tta_accuracy"] == whole.by_count[-1]["accuracy"] == (whole.probabilities.argmax(1) == LABELS).mean()
-    assert whole.measures["tta_loss"] == pytest.approx(metrics.evaluate(whole.probabilities, LABELS)["loss"], abs=1e-6)
+    assert whole.measures["tta_loss"] == pytest.approx(metrics.probability_metrics(whole.probabilities, LABELS)["loss"], abs=1e-6)
     assert whole.disagreement.shape == (100,)
     for found in (whole, blocks):
-        plain, tta = answers(found, LABELS)
+        plain, tta = view_predictions(found, LABELS)
         assert (plain.predicted == LABELS).mean() == whole.measures["accuracy"]
         assert (tta.predicted == LABELS).mean() == whole.measures["tta_accuracy"]
         assert plain.loss.mean() == pytest.approx(whole.measures["loss"], abs=1e-6)
@@ -59,5 +60,5 @@ def test_images_without_labels_have_no_measures(run):
     assert plain.measures == {} and plain.by_count == [] and plain.views == 1
     assert not plain.disagreement.any()
     logits = np.log(plain.probabilities)
-    assert judge(logits, LABELS)["accuracy"] == (plain.probabilities.argmax(1) == LABELS).mean()
-    np.testing.assert_allclose(tta.combine(logits[None]), plain.probabilities, atol=1e-6)
+    assert logit_metrics(logits, LABELS)["accuracy"] == (plain.probabilities.argmax(1) == LABELS).mean()
+    np.testing.assert_allclose(tta.mix_views(logits[None]), plain.probabilities, atol=1e-6)

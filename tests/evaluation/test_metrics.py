@@ -134,20 +134,22 @@ def test_evaluate_from_probabilities() -> None:
     logits, labels = batch(5, 80, 6)
     z = logits.astype(np.float64)
     p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
-    result = metrics.evaluate(p, labels)
+    result = metrics.probability_metrics(p, labels)
     assert result["loss"] == pytest.approx(-np.log(p[np.arange(80), labels]).mean(), rel=1e-12)
     assert result["accuracy"] == (p.argmax(1) == labels).mean()
     multi = np.eye(6, dtype=np.float32)[labels]
     q = 1 / (1 + np.exp(-z))
-    result = metrics.evaluate(q, multi)
+    result = metrics.probability_metrics(q, multi)
     assert result["loss"] == pytest.approx(-np.where(multi > 0, np.log(q), np.log(1 - q)).mean(), rel=1e-9)
     assert result["accuracy"] == pytest.approx(((q > 0.5) == (multi > 0)).mean(), rel=1e-12)
     assert result["f2"] == pytest.approx(metrics.f_beta(q, multi).mean(), rel=1e-12)
 
 
 def test_a_sure_and_wrong_probability_costs_a_finite_loss() -> None:
-    assert metrics.evaluate(np.array([[1.0, 0.0]], np.float32), np.array([1]))["loss"] == pytest.approx(-math.log(1e-15))
-    assert metrics.evaluate(np.array([[1.0, 0.0]], np.float32), np.array([[0.0, 1.0]]))["loss"] == pytest.approx(-math.log(1e-15), rel=1e-3)
+    assert metrics.probability_metrics(np.array([[1.0, 0.0]], np.float32), np.array([1]))["loss"] == pytest.approx(-math.log(1e-15))
+    assert metrics.probability_metrics(np.array([[1.0, 0.0]], np.float32), np.array([[0.0, 1.0]]))["loss"] == pytest.approx(
+        -math.log(1e-15), rel=1e-3
+    )
 
 
 def test_confusion_counts_pairs() -> None:

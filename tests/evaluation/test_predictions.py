@@ -7,13 +7,13 @@ import pytest
 
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.evaluation import metrics
-from sgdr_jax.evaluation.predictions import Answers, load, path_of, save
+from sgdr_jax.evaluation.predictions import ExamplePredictions, load, path_of, save
 
 
-def answers(n: int, classes: int, seed: int) -> tuple[np.ndarray, Answers]:
+def answers(n: int, classes: int, seed: int) -> tuple[np.ndarray, ExamplePredictions]:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, n)
-    return labels, metrics.answers(rng.normal(size=(n, classes)), labels)
+    return labels, metrics.example_predictions(rng.normal(size=(n, classes)), labels)
 
 
 @pytest.mark.parametrize("classes", [10, 1000])
@@ -26,8 +26,8 @@ def test_they_come_back(tmp_path: Path, classes: int) -> None:
     assert found is not None and found.tta is not None
     np.testing.assert_array_equal(found.labels, labels)
     np.testing.assert_array_equal(found.plain.loss, plain.loss)
-    np.testing.assert_array_equal(found.right(), plain.predicted == labels)
-    np.testing.assert_array_equal(found.right(tta=True), tta.predicted == labels)
+    np.testing.assert_array_equal(found.correct(), plain.predicted == labels)
+    np.testing.assert_array_equal(found.correct(tta=True), tta.predicted == labels)
     np.testing.assert_allclose(found.plain.probability, np.exp(-plain.loss), rtol=1e-6)
     first = path_of(tmp_path, "test").read_bytes()
     save(tmp_path, "test", names, labels, (plain, tta))
@@ -35,15 +35,15 @@ def test_they_come_back(tmp_path: Path, classes: int) -> None:
     save(tmp_path, "test", [*names[1:], names[0]], labels, (plain,))
     other = load(tmp_path, "test")
     assert other is not None and other.names != found.names and other.tta is None
-    np.testing.assert_array_equal(other.right(tta=True), other.right())
+    np.testing.assert_array_equal(other.correct(tta=True), other.correct())
 
 
 def test_several_labels_are_right_together(tmp_path: Path) -> None:
     labels = np.array([[1.0, 0.0], [1.0, 1.0]])
-    save(tmp_path, "valid", ["a", "b"], labels, (metrics.answers(np.array([[2.0, -2.0], [2.0, -2.0]]), labels),))
+    save(tmp_path, "valid", ["a", "b"], labels, (metrics.example_predictions(np.array([[2.0, -2.0], [2.0, -2.0]]), labels),))
     found = load(tmp_path, "valid")
     assert found is not None
-    assert found.right().tolist() == [True, False]
+    assert found.correct().tolist() == [True, False]
 
 
 def test_ten_thousand_images_take_little(tmp_path: Path) -> None:

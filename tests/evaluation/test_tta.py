@@ -34,7 +34,7 @@ def soft(z: np.ndarray, multi_label: bool) -> np.ndarray:
 @given(views=st.sampled_from([1, 2, 5]), weight=st.none() | st.floats(0, 1), seed=st.integers(0, 100))
 def test_mixing_is_the_weighted_mean(mean, multi_label, views, weight, seed):
     z = np.random.default_rng(seed).normal(0, 3, (views, 4, 6))
-    got = tta.combine(jnp.asarray(z, jnp.float32), weight=weight, mean=mean, multi_label=multi_label)
+    got = tta.mix_views(jnp.asarray(z, jnp.float32), weight=weight, mean=mean, multi_label=multi_label)
     weights = np.full(views, 1 / views)
     if weight is not None and views > 1:
         weights = np.array([weight] + [(1 - weight) / (views - 1)] * (views - 1))
@@ -55,12 +55,12 @@ def test_mixing_is_the_weighted_mean(mean, multi_label, views, weight, seed):
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_certain_and_impossible_classes_stay_finite(mean, multi_label):
     z = jnp.asarray([[[1e4, -1e4, 0.0]], [[-1e4, 1e4, 0.0]], [[3e4, -3e4, -1e30]]])
-    got = np.asarray(tta.combine(z, weight=None, mean=mean, multi_label=multi_label))
+    got = np.asarray(tta.mix_views(z, weight=None, mean=mean, multi_label=multi_label))
     assert np.isfinite(got).all()
     assert (got >= 0).all()
     assert (got <= 1).all()
     masked = jnp.asarray([[[0.0, -jnp.inf]], [[1.0, 1.0]]])
-    np.testing.assert_allclose(tta.combine(masked, weight=0, mean=mean), [[0.5, 0.5]], atol=1e-6)
+    np.testing.assert_allclose(tta.mix_views(masked, weight=0, mean=mean), [[0.5, 0.5]], atol=1e-6)
 
 
 def test_prefixes_are_the_mixtures_of_the_first_views():
@@ -74,20 +74,20 @@ def test_prefixes_are_the_mixtures_of_the_first_views():
         {"weight": (2.0, 1, 0, 1, 3)},
     ):
         for multi_label in (False, True):
-            got = tta.prefixes(z, multi_label=multi_label, **how)
+            got = tta.mix_prefixes(z, multi_label=multi_label, **how)
             for m in range(1, 6):
-                np.testing.assert_allclose(got[m - 1], tta.combine(z[:m], multi_label=multi_label, **how), atol=1e-12)
+                np.testing.assert_allclose(got[m - 1], tta.mix_views(z[:m], multi_label=multi_label, **how), atol=1e-12)
             if not multi_label:
                 np.testing.assert_allclose(got.sum(-1), 1, atol=1e-12)
 
 
 def test_each_view_can_have_its_weight():
     z = np.random.default_rng(2).normal(0, 3, (3, 4, 6))
-    got = tta.combine(z, weight=(3.0, 0.0, 1.0))
+    got = tta.mix_views(z, weight=(3.0, 0.0, 1.0))
     np.testing.assert_allclose(got, 0.75 * soft(z[0], False) + 0.25 * soft(z[2], False), atol=1e-12)
     top = np.maximum(soft(z[0], False), soft(z[2], False))
-    np.testing.assert_allclose(tta.combine(z, weight=(1.0, 0.0, 1.0), mean="max"), top / top.sum(-1, keepdims=True), atol=1e-12)
-    np.testing.assert_allclose(tta.combine(z, weight=None, mean="max", multi_label=True), soft(z, True).max(0), atol=1e-12)
+    np.testing.assert_allclose(tta.mix_views(z, weight=(1.0, 0.0, 1.0), mean="max"), top / top.sum(-1, keepdims=True), atol=1e-12)
+    np.testing.assert_allclose(tta.mix_views(z, weight=None, mean="max", multi_label=True), soft(z, True).max(0), atol=1e-12)
 
 
 def test_disagreement_is_the_share_of_views_that_differ():
@@ -119,7 +119,7 @@ def test_fastai_weight_repeats_the_plain_view():
     z = np.random.default_rng(0).normal(0, 2, (8, 3, 4))
     for n in (1, 4, 5, 7):
         repeated = np.concatenate([np.repeat(z[:1], -(-n // 4), 0), z[1 : n + 1]])
-        got = tta.combine(jnp.asarray(z[: n + 1], jnp.float32), weight=tta.fastai07_weight(n))
+        got = tta.mix_views(jnp.asarray(z[: n + 1], jnp.float32), weight=tta.fastai07_weight(n))
         np.testing.assert_allclose(got, soft(repeated, False).mean(0), atol=1e-6)
     assert tta.fastai07_weight(0) == 1
 
@@ -154,8 +154,8 @@ def test_random_views_depend_on_view_and_example_alone():
 
 
 def test_count():
-    assert tta.count(Eval(tta_views=0)) == 1
-    assert tta.count(Eval(tta_views=4)) == 1
-    assert tta.count(Eval(tta_views=4), side_on()) == 5
-    assert tta.count(Eval(tta_views=0), side_on()) == 1
-    assert tta.count(Eval(tta_views=1, tta_kind="flip")) == 2
+    assert tta.view_count(Eval(tta_views=0)) == 1
+    assert tta.view_count(Eval(tta_views=4)) == 1
+    assert tta.view_count(Eval(tta_views=4), side_on()) == 5
+    assert tta.view_count(Eval(tta_views=0), side_on()) == 1
+    assert tta.view_count(Eval(tta_views=1, tta_kind="flip")) == 2

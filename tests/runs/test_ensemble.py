@@ -12,9 +12,10 @@ from sgdr_jax import AdamW, Eval, Experiment, InputError, Snapshots, Stage
 from sgdr_jax.augment import side_on
 from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.snapshots import chosen
+from sgdr_jax.core.state import NetworkState
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.evaluation import metrics, predictions
-from sgdr_jax.evaluation.evaluate import predict_views
+from sgdr_jax.evaluation.evaluate import EvalExamples, predict_views
 from sgdr_jax.runs import checkpoint, ensemble
 from sgdr_jax.runs.ensemble import average, forward_selection, greedy_average, names, snapshots
 from sgdr_jax.runs.predictor import evaluate_split, open_trained
@@ -75,7 +76,7 @@ def test_forward_selection_is_never_worse_than_the_best_alone_and_cannot_be_bett
     labels, members = rng.integers(0, 3, 12), rng.dirichlet(np.ones(3), (count, 12))
 
     def loss(picked):
-        return metrics.evaluate(members[list(picked)].mean(0), labels)["loss"]
+        return metrics.probability_metrics(members[list(picked)].mean(0), labels)["loss"]
 
     picked = forward_selection(loss, count)
     assert picked == tuple(sorted(set(picked))) and loss(picked) <= min(loss((i,)) for i in range(count))
@@ -134,7 +135,7 @@ def test_what_each_says_of_every_example_is_kept(finished):
         for split in ("valid", "test"):
             found = predictions.load(folder, split, "" if row["name"] == "final network" else row["name"])
             for tta, prefix in ((False, ""), (True, "tta_")):
-                assert found.right(tta).mean() == pytest.approx(row[split][f"{prefix}accuracy"], abs=1e-12)
+                assert found.correct(tta).mean() == pytest.approx(row[split][f"{prefix}accuracy"], abs=1e-12)
 
 
 def test_the_numbers_are_those_of_the_kept_networks(finished):
@@ -147,14 +148,14 @@ def test_the_numbers_are_those_of_the_kept_networks(finished):
     labels = context.data.labels["test"]
 
     def plain(net):
-        on = context.programs.devices.replicate((net["params"], net["stats"]))
-        return predict_views(context.programs, context.experiment, *on, context.images["test"], 16, NullConsole(), "", classes=3).plain
+        state = NetworkState(*context.programs.devices.replicate((net["params"], net["stats"])), 16)
+        return predict_views(context.programs, context.experiment, state, EvalExamples(context.images["test"], 3), NullConsole(), "").plain
 
     seen = np.mean([plain(net).astype(np.float64) for net in nets], 0)
-    assert metrics.evaluate(seen, labels)["loss"] == pytest.approx(by_name["ensemble of all"]["test"]["loss"], rel=1e-6)
+    assert metrics.probability_metrics(seen, labels)["loss"] == pytest.approx(by_name["ensemble of all"]["test"]["loss"], rel=1e-6)
     params = jax.tree.map(lambda *x: np.mean(np.stack(x).astype(np.float64), 0).astype(np.float32), *(net["params"] for net in nets))
     stats = batch_norm.recalibrate(context, *context.programs.devices.replicate((params, context.stats)), 16)
-    found = metrics.evaluate(plain({"params": params, "stats": stats}), labels)["loss"]
+    found = metrics.probability_metrics(plain({"params": params, "stats": stats}), labels)["loss"]
     assert found == pytest.approx(by_name["average of all weights"]["test"]["loss"], rel=1e-4)
     saved = checkpoint.restore(snapshots(folder), "average-uniform", like)
     assert same_bits(saved["params"], params)

@@ -110,7 +110,7 @@ def test_runs_with_one_frozen_body_share_what_it_makes_of_the_held_out_images(tm
         found = evaluate_split(open_trained(tmp_path / "run"), split)
         assert found.views.measures == pytest.approx(summary[split], rel=1e-5)
         kept = predictions.load(tmp_path / "run", split)
-        assert kept.right().mean() == summary[split]["accuracy"] and kept.right(tta=True).mean() == summary[split]["tta_accuracy"]
+        assert kept.correct().mean() == summary[split]["accuracy"] and kept.correct(tta=True).mean() == summary[split]["tta_accuracy"]
         assert kept.plain.loss.mean() == pytest.approx(summary[split]["loss"], rel=1e-5)
     # Where a later stage trains what the cache goes through, or sees another size, the images themselves are looked at.
     seen.clear()

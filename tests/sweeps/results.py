@@ -25,12 +25,14 @@ START = {
 }
 
 
-def answers(truth: np.ndarray, easy: np.ndarray, skill: float, rng: np.random.Generator) -> tuple[predictions.Answers, dict[str, float]]:
+def answers(
+    truth: np.ndarray, easy: np.ndarray, skill: float, rng: np.random.Generator
+) -> tuple[predictions.ExamplePredictions, dict[str, float]]:
     """Answers of a network of this skill to examples of this difficulty (z scores), and their measures."""
     margin = skill + easy + 0.7 * rng.normal(size=len(truth))
     logits = np.zeros((len(truth), 3))
     logits[np.arange(len(truth)), truth] = margin
-    found = metrics.answers(logits, truth)
+    found = metrics.example_predictions(logits, truth)
     return found, {"accuracy": float((found.predicted == truth).mean()), "loss": float(found.loss.mean())}
 
 

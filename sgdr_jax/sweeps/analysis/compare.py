@@ -282,7 +282,7 @@ def _change(
             why = "no answers kept" if first is None or second is None else "other examples than the baseline's"
             left.append(f"{name}, seed {run.seed}, example by example: {why}")
             continue
-        blocks.setdefault(first.names, []).append((row, first.right(tta), second.right(tta)))
+        blocks.setdefault(first.names, []).append((row, first.correct(tta), second.correct(tta)))
     if not blocks:
         return None
     # Seeds with other examples have columns of their own; elsewhere nothing differs.

@@ -84,8 +84,8 @@ def test_the_answers_to_the_examples_are_compared(found: Comparison) -> None:
         other = next(r for r in of(found, "recipe").runs if r.seed == run.seed)
         first, second = (predictions.load(r.folder, "test") for r in (run, other))
         assert first is not None and second is not None
-        total[0] += int((first.right() & ~second.right()).sum())
-        total[1] += int((second.right() & ~first.right()).sum())
+        total[0] += int((first.correct() & ~second.correct()).sum())
+        total[1] += int((second.correct() & ~first.correct()).sum())
     change = of(found, "without").paired.change
     assert [change.gained, change.lost] == total and change.p < 0.001
     # Each net difference is in the accuracies too.
