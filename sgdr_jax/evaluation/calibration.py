@@ -19,7 +19,7 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 
 class Reliability(NamedTuple):
-    """What frequency when so much was confidence, by bins of the confidence probability: bin i of k holds those in (i/k, (i+1)/k].
+    """Reliability diagram: observed frequency against predicted confidence, per bin; bin i of k covers (i/k, (i+1)/k].
 
     Attributes:
         count: number of events in each bin, int64 [bins].
@@ -33,7 +33,7 @@ class Reliability(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Expected calibration error: Σ count_i / n · |happened_i - promised_i|, in 0…1. Source: Naeini et al. 2015."""
+        """Expected calibration error: Σ count_i / n · |frequency_i - confidence_i|, in 0…1. Source: Naeini et al. 2015."""
         filled = self.count > 0
         gaps = np.abs(self.frequency[filled] - self.confidence[filled])
         return float((self.count[filled] / self.count.sum() * gaps).sum())
