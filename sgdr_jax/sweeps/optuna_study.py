@@ -249,9 +249,9 @@ def cma_values(search: Search, number: int, trials: Sequence[FrozenTrial]) -> tu
     ended: dict[int, list[FrozenTrial]] = {}
     for trial in sorted((t for t in trials if t.state.name in ("COMPLETE", "PRUNED")), key=_completed):
         ended.setdefault(trial.user_attrs["generation"], []).append(trial)
-    while len(told := ended.get(optimizer.generation, [])[: optimizer.population_size]) == optimizer.population_size:
-        points = (np.array([to_unit(domain, t.params[field]) for field, domain in space.items()]) for t in told)
-        values = (sign * t.value if t.state.name == "COMPLETE" and t.value is not None else math.inf for t in told)
+    while len(generation := ended.get(optimizer.generation, [])[: optimizer.population_size]) == optimizer.population_size:
+        points = (np.array([to_unit(domain, t.params[field]) for field, domain in space.items()]) for t in generation)
+        values = (sign * t.value if t.state.name == "COMPLETE" and t.value is not None else math.inf for t in generation)
         optimizer.tell(list(zip(points, values, strict=True)))
     point = optimizer.ask()
     return {f: from_unit(d, float(x)) for (f, d), x in zip(space.items(), point, strict=True)}, {"generation": optimizer.generation}

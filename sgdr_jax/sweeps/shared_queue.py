@@ -245,7 +245,7 @@ def open_queue(store: str, folder: Path, name: str, runs: Sequence[SweepRun], *,
     with lock(folder):
         try:
             storage = _storage(address(store))
-            study = _study(storage, name)
+            study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)._study_id
             owner = storage.get_study_user_attrs(study).get("sweep")
             own = {"id": _identity(folder), "folder": str(folder.resolve())}
             if owner is None:
@@ -313,15 +313,6 @@ def _serialise(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     engine.dispose()  # closes the connections that were opened before
-
-
-def _study(storage: BaseStorage, name: str) -> int:
-    from optuna.exceptions import DuplicatedStudyError
-    from optuna.study import StudyDirection
-
-    with suppress(DuplicatedStudyError):
-        return storage.create_new_study([StudyDirection.MAXIMIZE], name)
-    return storage.get_study_id_from_name(name)
 
 
 def _identity(folder: Path) -> str:

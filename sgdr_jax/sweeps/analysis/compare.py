@@ -211,13 +211,13 @@ def compare_arms(
 
 def _networks(finished: Sequence[RunResult], left: list[str], several: bool) -> list[RunResult]:
     """Split finished runs by network, as runs of arms named after the networks, and after the runs' arms where there are several."""
-    kept = []
+    split = []
     for run in finished:
         own = by_network(run)
         left += [] if own else [f"{run.arm}, seed {run.seed}: no networks kept"]
-        kept += [result._replace(arm=f"{run.arm}: {result.arm}") for result in own] if several else own
-    require(bool(kept), "--networks", True, "no finished run has kept any; sweep with --snapshots.last 4, or the like")
-    return kept
+        split += [result._replace(arm=f"{run.arm}: {result.arm}") for result in own] if several else own
+    require(bool(split), "--networks", True, "no finished run has kept any; sweep with --snapshots.last 4, or the like")
+    return split
 
 
 def _mean_std(values: Sequence[float]) -> MeanStd:

@@ -71,8 +71,7 @@ def plot_arms(comparison: Comparison, path: str | Path) -> Path:
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
     for at, arm in enumerate(arms):
-        values = np.array([scale * comparison.figure.of(run) for run in arm.runs])
-        values, shade = values[~np.isnan(values)], colour(arm, comparison.baseline)
+        values, shade = _figures(comparison, arm), colour(arm, comparison.baseline)
         left.scatter(values, at + _apart(len(values)), s=22, color=shade, alpha=0.55, linewidths=0, zorder=3)
         if len(values):
             left.plot([values.mean()] * 2, [at - 0.32, at + 0.32], color=shade, linewidth=2.4, solid_capstyle="butt", zorder=4)
@@ -83,8 +82,7 @@ def plot_arms(comparison: Comparison, path: str | Path) -> Path:
             right.text(0, at, f"  {label}", va="center", fontsize=9, color=TEXT)
     base = next((arm for arm in arms if arm.name == comparison.baseline), None)
     if base is not None:
-        mean = np.nanmean([scale * comparison.figure.of(run) for run in base.runs])
-        left.axvline(mean, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        left.axvline(_figures(comparison, base).mean(), color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     right.axvline(0, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     left.set_yticks(range(len(arms)), [_short(arm.name, 34) for arm in arms], fontsize=9)
     left.set_ylim(len(arms) - 0.4, -0.6)
@@ -98,6 +96,12 @@ def plot_arms(comparison: Comparison, path: str | Path) -> Path:
     if len(arms) < len(comparison.arms):
         figure.supxlabel(f"{len(arms)} of {len(comparison.arms)} arms: those farthest from the baseline", fontsize=9, color=TEXT)
     return style.save(figure, path)
+
+
+def _figures(comparison: Comparison, arm: Arm) -> np.ndarray:
+    """Return the figures of an arm's runs as they are displayed, without unknown ones."""
+    values = comparison.scale * np.array([comparison.figure.of(run) for run in arm.runs])
+    return values[~np.isnan(values)]
 
 
 def _difference(axes: Axes, at: int, arm: Arm, scale: float, shade: str) -> None:
@@ -146,26 +150,12 @@ def plot_curves(comparison: Comparison, curves: dict[str, list[LearningCurve]], 
             axes.plot(x, 100 * mean, color=shades[arm.name], linewidth=1.8, marker="o", markersize=3.5, zorder=3)
             axes.fill_between(x, 100 * (mean - error), 100 * (mean + error), color=shades[arm.name], alpha=0.12, linewidth=0)
             if clock == "seconds":
-                ends.append((float(x[-1]), float(100 * mean[-1]), arm.name))
+                ends.append((float(x[-1]), float(100 * mean[-1]), arm.name, shades[arm.name]))
         axes.margins(x=0.02)
     by_epoch.set_xlabel("epochs")
     by_second.set_xlabel("seconds of training")
     by_epoch.set_ylabel("validation accuracy (%)")
-    edge = by_second.get_xlim()[1]
-    low, high = by_second.get_ylim()
-    heights = _spread_out([y for _, y, _ in ends], 0.052 * (high - low), low, high)
-    for (x, y, name), height in zip(ends, heights, strict=True):
-        line = {"arrowstyle": "-", "color": shades[name], "linewidth": 0.7, "alpha": 0.6, "shrinkA": 0, "shrinkB": 2, "relpos": (0, 0.5)}
-        by_second.annotate(
-            _short(name, 30),
-            (x, y),
-            xytext=(edge + 0.02 * edge, height),
-            fontsize=9,
-            color=shades[name],
-            va="center",
-            annotation_clip=False,
-            arrowprops=line,
-        )
+    _label_points(by_second, ends)
     missing = len([arm for arm in comparison.arms if curves[arm.name]]) - len(shown)
     figure.suptitle(
         "mean of the seeds ± one standard error" + (f"; the {missing} arms nearest to the baseline are not drawn" if missing else ""),
@@ -180,8 +170,8 @@ def plot_curves(comparison: Comparison, curves: dict[str, list[LearningCurve]], 
 def _to_show(comparison: Comparison, arms: Sequence[Arm], most: int) -> list[Arm]:
     """Select the baseline and the arms farthest from it, in the order of the sweep."""
     far = sorted((arm for arm in arms if arm.name != comparison.baseline), key=lambda arm: -abs(arm.paired.mean) if arm.paired else 0.0)
-    kept = {arm.name for arm in far[: most - 1]} | {comparison.baseline}
-    return [arm for arm in arms if arm.name in kept]
+    names = {arm.name for arm in far[: most - 1]} | {comparison.baseline}
+    return [arm for arm in arms if arm.name in names]
 
 
 def _band(curves: Sequence[LearningCurve], clock: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -222,19 +212,17 @@ def _spread_out(wanted: Sequence[float], apart: float, low: float, high: float) 
 
 def plot_time(comparison: Comparison, path: str | Path) -> Path:
     """Draw each arm's mean, with one standard error, against its mean training time, and the Pareto front of the arms."""
-    scale, good = comparison.scale, comparison.sign
     axes = style.quiet(style.figure(8, 4.6, dpi=120).subplots(), "both")
     points = []
     for arm in _to_show(comparison, comparison.arms, _MOST_ARMS):
-        values = np.array([scale * comparison.figure.of(run) for run in arm.runs])
-        values = values[~np.isnan(values)]
+        values = _figures(comparison, arm)
         if arm.seconds.n and len(values):
             error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
             shade = {"color": colour(arm, comparison.baseline), "marker": "o", "markersize": 8, "elinewidth": 1.6, "zorder": 3}
             axes.errorbar(arm.seconds.mean, values.mean(), error, markeredgecolor="white", **shade)
-            points.append((arm.seconds.mean, float(values.mean()), arm.name))
-    best = frontier([(x, good * y) for x, y, _ in points])
-    corners = [(points[i][0], points[i][1]) for i in best]
+            points.append((arm.seconds.mean, float(values.mean()), arm.name, TEXT))
+    best = frontier([(x, comparison.sign * y) for x, y, *_ in points])
+    corners = [points[i][:2] for i in best]
     axes.step(*zip(*corners, strict=True), where="post", color=COLOURS[2], linewidth=1.4, alpha=0.8, zorder=2)
     axes.margins(x=0.06, y=0.12)
     _label_points(axes, points)
@@ -251,21 +239,26 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
         >>> frontier([(1, 5), (2, 4), (3, 7)])
         [0, 2]
     """
-    order, kept = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])), []
+    order, front = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])), []
     for i in order:
-        if not kept or points[i][1] > points[kept[-1]][1]:
-            kept.append(i)
-    return kept
+        if not front or points[i][1] > points[front[-1]][1]:
+            front.append(i)
+    return front
 
 
-def _label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Write the points' names in a column to the right, in the order of their heights, each with a line to its point."""
+def _label_points(axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
+    """Write names in a column to the right, in the order of their heights, each with a line to its point.
+
+    Args:
+        axes: axes with all points drawn.
+        points: x, y, name and colour of each point.
+    """
     low, high = axes.get_ylim()
     edge = axes.get_xlim()[1]
-    heights = _spread_out([y for _, y, _ in points], 0.055 * (high - low), low, high)
-    for (x, y, name), height in zip(points, heights, strict=True):
-        line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "alpha": 0.7, "shrinkA": 0, "shrinkB": 4, "relpos": (0, 0.5)}
-        place = {"xytext": (edge, height), "va": "center", "fontsize": 9, "color": TEXT, "annotation_clip": False}
+    heights = _spread_out([y for _, y, *_ in points], 0.055 * (high - low), low, high)
+    for (x, y, name, shade), height in zip(points, heights, strict=True):
+        line = {"arrowstyle": "-", "color": shade, "linewidth": 0.7, "alpha": 0.6, "shrinkA": 0, "shrinkB": 4, "relpos": (0, 0.5)}
+        place = {"xytext": (edge, height), "va": "center", "fontsize": 9, "color": shade, "annotation_clip": False}
         axes.annotate(f" {_short(name, 32)}", (x, y), arrowprops=line, **place)
 
 

@@ -130,15 +130,15 @@ def terminal(comparison: Comparison) -> list[Table | str]:
     """Return the parts to print: the table, the trials, what was left out, and the notes."""
     table = Table(box=box.SIMPLE_HEAD, title=f"{comparison.name}: {len(comparison.arms)} arms", title_justify="left", title_style="bold")
     titles = header(comparison)
-    kept = [i for i, t in enumerate(titles) if t in _TO_PRINT or t.startswith("difference") or t.endswith("interval")]
-    kept = [i for i in kept if titles[i] != ("log-loss" if comparison.figure.measure == "accuracy" else "accuracy %")]
-    for i in kept:
+    columns = [i for i, t in enumerate(titles) if t in _TO_PRINT or t.startswith("difference") or t.endswith("interval")]
+    columns = [i for i in columns if titles[i] != ("log-loss" if comparison.figure.measure == "accuracy" else "accuracy %")]
+    for i in columns:
         left, width = titles[i] in ("arm", "", "to settle"), 14 if titles[i] == "arm" else None
         table.add_column(titles[i], justify="left" if left else "right", min_width=width, no_wrap=not titles[i])
     colours = {"better": "green", "worse": "red"}
     for row, arm in zip(rows(comparison), comparison.arms, strict=True):
         style = colours.get(arm.paired.verdict, "") if arm.paired else "bold" * (arm.name == comparison.baseline)
-        table.add_row(*(row[i].partition(" (")[0] if titles[i] == "to settle" else row[i] for i in kept), style=style)
+        table.add_row(*(row[i].partition(" (")[0] if titles[i] == "to settle" else row[i] for i in columns), style=style)
     return [
         table,
         *([trials_table(comparison.trials, comparison.objective)] if comparison.trials else []),
@@ -289,26 +289,29 @@ def page(comparison: Comparison, drawn: Sequence[Path]) -> str:
         kind = "baseline" if arm.name == comparison.baseline else arm.paired.verdict if arm.paired else ""
         cells = (f"<td{' class=verdict' if i == verdict else ''}>{html.escape(cell)}</td>" for i, cell in enumerate(row))
         parts.append(f'<tr class="{kind}">{"".join(cells)}</tr>')
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in titles)
     images = (
         f'<img alt="{html.escape(_alt(path.name))}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
         for path in drawn
     )
     left = "".join(f"<li>left out: {html.escape(line)}</li>" for line in comparison.left_out)
-    said = "".join(f"<li>{html.escape(line)}</li>" for line in notes(comparison))
-    tried = ""
+    remarks = "".join(f"<li>{html.escape(line)}</li>" for line in notes(comparison))
+    trials = ""
     if comparison.trials:
         heads, cells = trial_cells(comparison.trials, comparison.objective)
-        lines = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
-        headings = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
-        tried = f'<div class="scroll"><table><thead><tr>{headings}</tr></thead><tbody>{lines}</tbody></table></div>\n'
+        lines = (f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
+        trials = _html_table(heads, "".join(lines))
     origin = "".join(f"<li>{name}: {html.escape('; '.join(values))}</li>" for name, values in provenance(comparison))
     title = html.escape(comparison.name)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head>\n'
-        f'<body><h1>{title}</h1>\n<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{chr(10).join(parts)}\n'
-        f"</tbody></table></div>\n{chr(10).join(images)}\n{tried}<ul>{left}{said}</ul>\n<ul>{origin}</ul></body></html>\n"
+        f"<body><h1>{title}</h1>\n{_html_table(titles, f'{chr(10)}{chr(10).join(parts)}{chr(10)}')}{chr(10).join(images)}\n"
+        f"{trials}<ul>{left}{remarks}</ul>\n<ul>{origin}</ul></body></html>\n"
     )
+
+
+def _html_table(titles: Sequence[str], rows: str) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in titles)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>\n'
 
 
 # ---- RESULTS.md ----

@@ -72,13 +72,13 @@ def by_network(run: RunResult) -> list[RunResult]:
 
     These are the final one, the last, averages and ensembles, but not the members (earlier cycle ends). [] where it kept none.
     """
-    kept = []
+    networks = []
     for row in run.summary.get("snapshots", ()):
         name = row["name"].partition(" (")[0]  # The cycle of the last network varies where a stage stopped early.
         if not name.startswith("stage-"):
             figures = {split: row[split] for split in ("valid", "test") if split in row}
-            kept.append(run._replace(arm=name, summary=run.summary | figures, network="" if name == FINAL else row["name"]))
-    return sorted(kept, key=lambda result: result.arm != FINAL)
+            networks.append(run._replace(arm=name, summary=run.summary | figures, network="" if name == FINAL else row["name"]))
+    return sorted(networks, key=lambda result: result.arm != FINAL)
 
 
 def images(run: RunResult) -> float:
