@@ -1,1 +1,1 @@
-"""What an experiment is: its parts, the plan worked out from it, and the types that every room shares."""
+"""Experiments: configuration, plan and serialization, and the types that all rooms share."""

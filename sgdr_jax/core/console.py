@@ -1,26 +1,37 @@
-"""Progress bars and notes on the terminal, or silence."""
+"""Progress bars and notes on the terminal."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Generator
+from typing import Any, Protocol
+
+
+class Tick(Protocol):
+    """Advances a progress bar."""
+
+    def __call__(self, done: int, note: str = "") -> None:
+        """Advance by `done` units and show a note."""
 
 
 class NullConsole:
-    """Shows nothing; what libraries and tests use."""
+    """Console that shows nothing, for libraries and tests."""
 
     def say(self, text: Any) -> None:
-        """Shows a line of text (or anything rich can draw)."""
+        """Show a line of text, or anything that rich can render."""
 
     @contextlib.contextmanager
-    def bar(self, title: str, total: int) -> Iterator[Callable[..., None]]:
-        """A progress bar of `total` units while the block runs; the block calls what it gets with the units done since, and a note."""
-        yield lambda done, note="": None
+    def bar(self, title: str, total: int) -> Generator[Tick]:
+        """Show a progress bar of `total` units while the block runs; the block calls the value with units done and a note."""
+
+        def tick(done: int, note: str = "") -> None:
+            pass
+
+        yield tick
 
 
 class Console(NullConsole):
-    """Shows notes and one bar at a time with rich; on a pipe or in a log file only the notes and one line per finished bar."""
+    """Console that shows notes and one bar at a time with rich; on a pipe or in a log file, notes and a line per finished bar."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -28,12 +39,12 @@ class Console(NullConsole):
         self.console = Console(stderr=False, highlight=False)
 
     def say(self, text: Any) -> None:
-        """Shows a line of text (or anything rich can draw)."""
+        """Show a line of text, or anything that rich can render."""
         self.console.print(text, soft_wrap=isinstance(text, str))
 
     @contextlib.contextmanager
-    def bar(self, title: str, total: int) -> Iterator[Callable[..., None]]:
-        """A progress bar; see `NullConsole.bar`."""
+    def bar(self, title: str, total: int) -> Generator[Tick]:
+        """Show a progress bar; see `NullConsole.bar`."""
         import time
 
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -1,7 +1,7 @@
-"""What an experiment is: frozen dataclasses that check themselves.
+"""Experiment configuration: frozen dataclasses that validate their fields.
 
-A setting exists once, as a field of the thing it configures. Experiment files build one `Experiment`; the command line overrides its
-fields by dotted names; the run folder keeps it as `config.json` (see `config_json`).
+A setting exists once, as a field of what it configures. Experiment files build one `Experiment`; the command line overrides its fields by
+dotted names; the run folder keeps it as `config.json` (see `serialization`).
 """
 
 from __future__ import annotations
@@ -18,45 +18,45 @@ from .validation import finite, require
 
 @dataclass(frozen=True)
 class Stage:
-    """One fit: what trains, at which size, how fast, for how long. The optimizer starts anew with each stage."""
+    """One fit: what trains, at which size, how fast, for how long. Each stage starts with a fresh optimizer state."""
 
     name: str
-    """Shown in tables and logs; unique in the experiment."""
+    """Name in tables and logs, unique in the experiment."""
     size: int | tuple[int, ...] = 224
-    """Side in pixels of the square that the network sees; several share the stage's epochs evenly, in turn."""
+    """Side in pixels of the square that the network sees; several sizes share the stage's epochs evenly, in order."""
     train: int | str | tuple[str, ...] = "all"
     """What trains: "head", "all", names of layer groups, or the index of the first group that trains."""
     lr: float | tuple[float, ...] | Spread | Decay | Find | None = Find()
     """Peak learning rate: one for all trained groups, one per trained group, Spread, Decay, Find, or None for those of the stage
     before."""
     schedule: Schedule = field(kw_only=True)
-    """How the learning rate moves from the peak, and for how many epochs."""
+    """Course of the learning rate relative to its peak, and the length of the stage."""
     augment: bool = True
     """Whether training images are augmented (by `Experiment.augment`)."""
     strength: float | tuple[float, float] = 1.0
-    """Scales the magnitudes of the augmentations, 0…1; a pair goes evenly from the first to the last update of the stage."""
+    """Factor on the magnitudes of the augmentations, 0…1; a pair moves linearly from the first to the last update of the stage."""
     views: int = 0
-    """0: fresh augmentation at every step. K > 0: K fixed augmented copies of each image, epoch e uses copy e mod K."""
+    """Number K of fixed augmented copies of each image, epoch e uses copy e mod K; 0: fresh augmentation at every step."""
     repeats: int = 1
-    """R > 1: a batch holds R differently augmented copies of each of its images, so an epoch shows a share of 1 / R of all images and R
-    epochs show each R times. Source: Hoffer et al. 2020, "Augment your batch"; Berman et al. 2019, "MultiGrain"."""
+    """Number R of differently augmented copies of each image in a batch, so an epoch shows a share 1 / R of the images and R epochs show
+    each R times. Source: Hoffer et al. 2020, "Augment your batch"; Berman et al. 2019, "MultiGrain"."""
     precompute: bool = False
     """Compute the activations of the frozen groups once and train on those; needs views when augmenting. Cached images are not mixed
     (MixUp, CutMix)."""
     bn: Literal["train", "frozen"] | tuple[str, ...] = "train"
-    """Trained groups normalise with batch statistics and collect them (train), or with the stored ones (frozen); names: these groups
-    train theirs. The head always trains its own."""
+    """Batch normalisation of trained groups: with batch statistics, which are collected (train), or with the stored ones (frozen); names:
+    groups that train theirs. The head always trains its own."""
     recalibrate: bool | tuple[str, ...] = False
-    """Measure the stored batch statistics anew before the first update, on all training images at the stage's size: those of all layer
-    groups, or of the groups named. For stages that unfreeze or resize."""
+    """Whether to measure the stored batch statistics again before the first update, on all training images at the stage's size: of all
+    layer groups, or of the groups named. For stages that unfreeze or resize."""
     patience: int | None = None
-    """Stop once the validation loss has not improved at this many cycle ends in a row; None: run all cycles."""
+    """Cycle ends in a row without improvement of the validation loss after which the stage stops; None: run all cycles."""
     optimizer: Optimizer | None = None
     """Overrides the experiment's optimizer for this stage."""
     batch_size: int | None = None
     """Overrides the experiment's batch size for this stage."""
     accumulate: int = 1
-    """Parts in which the images of an update go through the network, one after the other, to save memory. An update is still one batch:
+    """Number of parts in which the images of an update pass through the network in turn, to save memory. An update is still one batch:
     schedules, epochs and logs do not change. Batch statistics are those of a part."""
 
     def __post_init__(self) -> None:
@@ -64,7 +64,8 @@ class Stage:
             require(ok, f'stage "{self.name}": {name}', value, fix)
 
         check(bool(self.name), "name", self.name, "give the stage a name")
-        check(isinstance(self.schedule, Schedule), "schedule", self.schedule, "use one, such as Sgdr(3)")
+        ok = isinstance(self.schedule, Schedule)  # pyright: ignore[reportUnnecessaryIsInstance]  # experiment files are not type-checked
+        check(ok, "schedule", self.schedule, "use one, such as Sgdr(3)")
         sizes = self.size if isinstance(self.size, tuple) else (self.size,)
         check(bool(sizes) and all(8 <= size <= 4096 for size in sizes), "size", self.size, "use 8…4096 pixels")
         check(len(sizes) == 1 or not self.precompute, "size", self.size, "cached activations have one size; give one, or precompute=False")
@@ -91,12 +92,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Eval:
-    """How splits are evaluated, and how test-time augmentation (TTA) mixes its views."""
+    """Evaluation of splits, and how test-time augmentation (TTA) combines its views."""
 
     batch_size: int = 256
     """Images per evaluation step, over all devices."""
     tta_views: int = 4
-    """Augmented views beside the plain one; 0 switches TTA off."""
+    """Number of augmented views besides the plain one; 0: no TTA."""
     tta_kind: Literal["random", "flip", "dihedral", "five", "ten", "scales"] = "random"
     """Views drawn from the experiment's augmentations, or fixed ones in order: flip has 1 beside the plain view; dihedral 7; five, the
     corners and the centre at 7/8 of the side; ten, these and their mirror images; scales 4, the side times 7/8, 9/8, 3/4, 5/4."""
@@ -106,7 +107,7 @@ class Eval:
     tta_mean: Literal["probability", "log", "max"] = "probability"
     """Mean of probabilities, of log-probabilities (then normalised again), or the largest probability of any view (normalised again)."""
     tta_memory: int = 1024
-    """MiB that the images and predictions of all views may take at once; sets that need more are done in blocks."""
+    """Memory in MiB for the images and predictions of all views; larger sets are evaluated in blocks."""
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, "evaluate.batch_size", self.batch_size, "use 1 or more")
@@ -126,17 +127,17 @@ class Eval:
 
 @dataclass(frozen=True)
 class Parallel:
-    """How the work is spread over devices: where a run's numbers are computed, not what they are; a run may go on with another."""
+    """Distribution of the work over devices. It does not change a run's numbers, and a run may resume with another."""
 
     devices: int = 0
     """Number of devices to use; 0 for all."""
     backend: Literal["jit", "pmap"] = "jit"
-    """How the training step is spread: by jit, or by pmap for those whose clusters expect it; the numbers are the same."""
+    """Distribution of the training step by jit, or by pmap for clusters that expect it; the numbers are the same."""
     sharded: bool = False
     """Split large parameters and optimizer slots over the devices too (as FSDP and ZeRO do), for networks that fill a device's memory."""
     steps_per_execution: int = 0
-    """Updates that go to the devices as one program, in stages on cached activations; what is left before a cycle's end or a checkpoint
-    goes one by one. 0: chosen, up to 16, for heads; 1: one by one. The numbers are the same. Source: Keras's name for it."""
+    """Updates sent to the devices as one program, in stages on cached activations; those left before a cycle's end or a checkpoint are sent
+    one by one. 0: up to 16 for heads; 1: one by one. The numbers are the same. Source: Keras's name for it."""
 
     def __post_init__(self) -> None:
         require(self.devices >= 0, "parallel.devices", self.devices, "use 0 for all, or a number of devices")
@@ -148,16 +149,16 @@ class Parallel:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that decides a run's numbers: data, model, augmentation, the stages in order, and how they are judged."""
+    """Complete description of a run: data, model, augmentation, the stages in order, and their evaluation."""
 
     name: str
-    """Names the run folder."""
+    """Name of the run folder."""
     data: Dataset
     """Where images and labels come from."""
     model: Model
     """The network."""
     stages: tuple[Stage, ...]
-    """Fits in order; each starts from the best state so far."""
+    """Fits in order, each from the best state so far."""
     augment: tuple[Augmentation, ...] = ()
     """Augmentations of training images and random TTA views, in order."""
     optimizer: Optimizer = Sgd()
@@ -165,41 +166,42 @@ class Experiment:
     batch_size: int = 64
     """Images per update, over all devices."""
     label_smoothing: float = 0.0
-    """Share of the target spread evenly over all classes, 0…1."""
+    """Share of the target spread evenly over all classes, 0…1 and below 1."""
     balance: float = 0.0
-    """Oversampling of rare classes: 0 as they are, 1 all classes equally often; an epoch keeps its length."""
+    """Oversampling of rare classes: 0: none, 1: all classes equally often; an epoch keeps its length."""
     class_weights: float = 0.0
-    """Weights in the loss: 0 every training image counts the same, 1 every class does; the other way to the same end as `balance`."""
+    """Weighting of the loss: 0: every training image counts the same, 1: every class does; an alternative to `balance`."""
     epoch_steps: int = 1
-    """Least number of updates per epoch: a small set is gone through several times in one epoch of the schedules."""
+    """Least number of updates per epoch; an epoch of the schedules repeats a small set."""
     budget: float | None = None
-    """Epochs that all stages together may take; a plan that takes more is refused. Lengths can be shares of it (`schedules.Share`)."""
+    """Largest number of epochs of all stages together; longer plans are rejected. Lengths can be shares of it (`schedules.Share`)."""
     evaluate: Eval = Eval()
-    """How splits are evaluated."""
+    """Evaluation of splits."""
     snapshots: Snapshots = field(default_factory=Snapshots)
     """Networks kept at cycle ends for ensembles and averages of weights."""
     keep_best: bool = True
-    """A stage that ends below the best state so far on the validation images, by more than `leeway`, is undone."""
+    """Whether to undo a stage that ends below the best state so far on the validation images by more than `leeway`."""
     leeway: float = 0.0
     """Standard errors by which the validation accuracy of a later state may lie below the highest so far and still replace the best: of
-    states that a few validation images cannot tell apart the one that was trained longest. 0: only a better one does."""
+    states that a few validation images cannot distinguish, the longest trained. 0: only a better state replaces it."""
     refit: bool = False
-    """Train the final network anew on the training and validation images together, with the rates, stages and cycles that the validation
-    images chose. It takes as long again; validation figures are those of the first training."""
+    """Whether to train the final network again on the training and validation images together, with the rates, stages and cycles that the
+    validation images chose. It takes as long again; validation figures are those of the first training."""
     canvas: int | None = None
     """Side in pixels at which images are stored; None: 1.15 times the largest stage size, and no larger than arrays already are."""
     images: Literal["auto", "resident", "streamed", "decoded"] = "auto"
-    """Where images lie: on the devices, a share on each (resident), on the host and read batch by batch (streamed), or decoded anew for
-    each batch (decoded); auto: resident where they fit, else streamed, else decoded. The numbers are the same in all cases."""
+    """Where images are kept: on the devices, a share on each (resident), on the host and read batch by batch (streamed), or decoded again
+    for each batch (decoded); auto: resident where they fit, else streamed, else decoded. The numbers are the same in all cases."""
     max_bad_share: float = 0.01
-    """Stop when more than this share of the image files cannot be read; below it they are named and left out."""
+    """Largest share of image files that cannot be read: up to it they are listed and left out, beyond it the run stops."""
     checkpoint_steps: int | None = None
-    """Save every so many steps besides the cycle ends; None: cycle ends only."""
+    """Steps between checkpoints besides those at cycle ends; None: cycle ends only."""
     compute: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    """Of the network's arithmetic; auto: float32 on CPU, else bfloat16. Parameters are float32, with float64 (JAX_ENABLE_X64=1) float64.
-    A product of float32 is one of float32 on every device, not of TF32 on a GPU or bfloat16 on a TPU; the head's always are."""
+    """Data type of the network's arithmetic; auto: float32 on CPU, else bfloat16. Parameters are float32, or float64 with float64
+    (JAX_ENABLE_X64=1). Products of float32 are computed in float32 on every device, not in TF32 on a GPU or bfloat16 on a TPU; those of
+    the head always are."""
     parallel: Parallel = Parallel()
-    """How the work is spread over devices."""
+    """Distribution over devices."""
     seed: int = 0
     """Root of all randomness: initial head, order, augmentation, dropout."""
 

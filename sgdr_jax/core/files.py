@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replaces a file as a whole: after a crash it holds the old content or the new, never a part.
+    """Replace a file as a whole: after a crash it holds the old content or the new, never a part.
 
     Args:
         path: file to write; its folder must exist.
@@ -27,8 +27,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Opens a temporary file beside `path`, which takes its place when the block ends without an error and is removed otherwise.
+def replacing(path: Path) -> Generator[BinaryIO]:
+    """Open a temporary file beside `path`, which replaces it when the block ends without an error and is removed otherwise.
 
     File and folder are flushed to the disk, so that not even a power failure leaves a part. Of concurrent writers the last wins.
     """

@@ -1,6 +1,7 @@
-"""Type tags of the first run folders, which named the module of each type, beside the stable names that replaced them.
+"""Type tags of the first run folders, which named the module of each type, and the stable names that replaced them.
 
-Hashes of experiments and sweeps are taken over the first tags, so that they never change; new types are not added here.
+Hashes of experiments and sweeps are taken over the first tags, so that they never change. Do not add new types here; where a class was
+renamed, "Old=New" maps its first name to its present one.
 """
 
 from __future__ import annotations
@@ -63,17 +64,17 @@ _PREFIX = {"config": "", "snapshots": "", "types": "", "schedules.lengths": "", 
 
 
 def _pairs() -> dict[str, str]:
-    pairs = {}
+    pairs: dict[str, str] = {}
     for line in _MODULES.split("\n"):
         module, *names = line.split() or [""]
         prefix = _PREFIX.get(module, module.partition(".")[0] + ".")
-        for name in names:  # "Old=New" where the class was renamed
+        for name in names:
             old, _, new = name.partition("=")
             pairs[f"sgdr_jax.{module}:{old}"] = prefix + (new or old)
     return pairs
 
 
 STABLE: dict[str, str] = _pairs()
-"""First tag to stable name."""
+"""Stable names by first tag."""
 FIRST: dict[str, str] = {name: tag for tag, name in STABLE.items()}
-"""Stable name to first tag."""
+"""First tags by stable name."""

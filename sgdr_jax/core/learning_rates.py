@@ -10,7 +10,7 @@ from .validation import finite, require
 
 @dataclass(frozen=True)
 class Spread:
-    """Learning rates in geometric steps from the first trained group to the last: `Spread(1e-4, 1e-2)` on three groups is 1e-4, 1e-3, 1e-2.
+    """Geometric learning rates from the first trained group to the last: `Spread(1e-4, 1e-2)` on three groups is 1e-4, 1e-3, 1e-2.
 
     Source: fastai 2's `slice(lo, hi)`.
     """
@@ -27,15 +27,17 @@ class Spread:
 
 @dataclass(frozen=True)
 class Decay:
-    """Layer-wise decay: the last trained group at `lr`, each one before it at `factor` times the next one's rate.
+    """Layer-wise decay: the last trained group has the rate `lr`, each one before it `factor` times the next one's.
 
-    A model whose `cuts` are all its blocks has a rate for each block. Source: Howard & Ruder 2018 (factor 1/2.6).
+    A model whose `cuts` are all its blocks has a rate for each block.
+
+    Source: Howard & Ruder 2018 (factor 1/2.6).
     """
 
     lr: float
     """Learning rate of the last trained group."""
     factor: float = 0.75
-    """0…1, above 0."""
+    """Rate of a group relative to the next one's, 0…1, above 0."""
 
     def __post_init__(self) -> None:
         require(finite(self.lr) and self.lr > 0, "lr.lr", self.lr, "use a positive number")
@@ -44,31 +46,31 @@ class Decay:
 
 @dataclass(frozen=True)
 class Find:
-    """Asks for the learning-rate finder at the start of the stage; the rate of the head is what the rule picks.
+    """Learning-rate finder at the start of the stage; its rule chooses the rate of the head.
 
-    The finder raises the rate geometrically from `start` to `stop` over `steps` updates on a copy of the state, several times with
-    other orders of the images, each time from the same state; the rules read the mean of the curves.
+    The finder raises the rate geometrically from `start` to `stop` over `steps` updates on a copy of the state, several times from the
+    same state with other orders of the images; the rules read the mean of the curves.
     """
 
     rule: Literal["combined", "valley", "steep", "minimum", "slide"] = "combined"
-    """How the rate is read off the curve; see `lr_finder.combined` and `lr_finder.suggest`."""
+    """Rule that reads the rate off the curve; see `lr_range_test.combined` and `lr_range_test.suggest`."""
     ratio: float | tuple[float, ...] = 1.0
-    """Each earlier layer group gets the next one's rate divided by this (3 to 10 in the recipe). Several are tried in turn: the first,
-    the rule of thumb, is left for another only where that one's loss falls clearly further."""
+    """Divisor from each layer group's rate to the one before it (3 to 10 in the recipe). Several are tried in turn: another than the first,
+    the rule of thumb, is chosen only if its loss falls clearly further."""
     start: float = 1e-5
     """Lowest rate tried."""
     stop: float = 1.0
     """Highest rate tried; the test ends earlier when the loss diverges."""
     steps: int = 40
-    """Updates of one order at most."""
+    """Largest number of updates per order."""
     orders: int = 0
-    """Orders of the images, each with a curve of its own; 0: six on cached activations, which cost little, otherwise two."""
+    """Number of orders of the images, with a curve each; 0: six on cached activations, which cost little, otherwise two."""
     epochs: float = 1.0
-    """No order goes on for longer than this."""
+    """Longest length of an order, in epochs."""
     lowest: float = 1e-5
-    """The choice is held above this."""
+    """Lower bound of the choice."""
     highest: float = 1.0
-    """The choice is held below this."""
+    """Upper bound of the choice."""
 
     def __post_init__(self) -> None:
         rules = ("combined", "valley", "steep", "minimum", "slide")

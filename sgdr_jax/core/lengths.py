@@ -1,11 +1,11 @@
-"""Lengths of schedules, in epochs or otherwise, to whole steps, in one place."""
+"""Lengths of schedules, in epochs or other units, and their conversion to whole steps."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from .errors import InputError
 from .types import Length, Schedule
@@ -14,10 +14,10 @@ from .validation import require
 
 @dataclass(frozen=True)
 class Steps(Length):
-    """So many updates: `Sgdr(cycle_len=Steps(500))`."""
+    """Length in updates: `Sgdr(cycle_len=Steps(500))`."""
 
     count: float = 1
-    """Above 0; a broken number is rounded half up."""
+    """Number of updates, above 0; fractions are rounded half up."""
 
     def __post_init__(self) -> None:
         require(self.count > 0, "steps", self.count, "use a positive number")
@@ -25,10 +25,10 @@ class Steps(Length):
 
 @dataclass(frozen=True)
 class Images(Length):
-    """As long as it takes to show so many training images: n / (images per epoch) epochs."""
+    """Length in training images shown: count / (images per epoch) epochs."""
 
     count: float = 1
-    """Above 0, counted with repetition."""
+    """Number of images, above 0, counted with repetition."""
 
     def __post_init__(self) -> None:
         require(self.count > 0, "images", self.count, "use a positive number")
@@ -36,22 +36,22 @@ class Images(Length):
 
 @dataclass(frozen=True)
 class Share(Length):
-    """A share of the experiment's budget: `Cosine(Share(0.75))` with `Experiment(budget=12)` is 9 epochs."""
+    """Length as a share of the experiment's budget: `Cosine(Share(0.75))` with `Experiment(budget=12)` is 9 epochs."""
 
     share: float = 1.0
-    """Above 0, at most 1."""
+    """Share of the budget, above 0, at most 1."""
 
     def __post_init__(self) -> None:
         require(0 < self.share <= 1, "share", self.share, "use a share of the budget in 0…1, above 0")
 
 
 class Clock(NamedTuple):
-    """What lengths are measured with.
+    """Units that lengths are converted with.
 
     Attributes:
         steps: updates per epoch.
         images: training images per epoch, counted with repetition.
-        budget: epochs of the whole experiment, or None where there is no budget.
+        budget: epochs of the whole experiment, or None without a budget.
     """
 
     steps: int
@@ -60,14 +60,19 @@ class Clock(NamedTuple):
 
 
 def check_length(length: Any, what: str) -> None:
-    """Raises InputError unless `length` is a positive number of epochs or a `Length`."""
+    """Raise InputError unless `length` is a positive number of epochs or a `Length`."""
     require(isinstance(length, Length) or length > 0, what, length, "use a positive number of epochs, or Steps, Images or Share")
 
 
 def in_steps(value: Any, clock: Clock) -> Any:
-    """A schedule with the lengths that only a plan can measure, `Images` and `Share`, replaced by `Steps`; schedules in it as well.
+    """Replace the lengths that only a plan can convert, `Images` and `Share`, by `Steps`.
 
-    Raises InputError for a share without a budget.
+    Args:
+        value: a schedule, which may hold others, or one of its fields.
+        clock: of the stage.
+
+    Raises:
+        InputError: a share without a budget.
 
     Example:
         >>> in_steps(Images(300), Clock(steps=10, images=200, budget=None))
@@ -79,7 +84,7 @@ def in_steps(value: Any, clock: Clock) -> Any:
         require(clock.budget is not None, "schedule", value, "a share needs a budget: set Experiment(budget=EPOCHS), or give epochs")
         return Steps(value.share * (clock.budget or 0) * clock.steps)
     if isinstance(value, tuple):
-        return tuple(in_steps(item, clock) for item in value)
+        return tuple(in_steps(item, clock) for item in cast(tuple[Any, ...], value))
     if isinstance(value, Schedule):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         changed = {name: new for name, old in fields.items() if (new := in_steps(old, clock)) != old}
@@ -88,7 +93,7 @@ def in_steps(value: Any, clock: Clock) -> Any:
 
 
 def exact_steps(length: float | Length, steps_per_epoch: int, what: str) -> float:
-    """A length in updates before it is rounded. Raises InputError for one that only a plan can measure."""
+    """Convert a length to updates without rounding. Raises InputError for one that only a plan can convert."""
     if isinstance(length, Steps):
         return length.count
     if isinstance(length, Length):
@@ -97,30 +102,35 @@ def exact_steps(length: float | Length, steps_per_epoch: int, what: str) -> floa
 
 
 def whole_steps(length: float | Length, steps_per_epoch: int, what: str, times: float = 1) -> int:
-    """`length` · `times` as a number of updates, rounded half up: floor(epochs · times · steps_per_epoch + ½).
+    """Convert `length` · `times` to updates, rounded half up: floor(epochs · times · steps_per_epoch + ½).
 
-    Raises InputError when that is less than one whole step before rounding, because such a cycle would never reach its peak, and when
-    it is over 100 million.
+    Raises:
+        InputError: before rounding it is less than one step, so that a cycle would never reach its peak, or over 100 million.
 
     Example:
         >>> whole_steps(1.5, 15, "cycle_len"), whole_steps(Steps(7), 15, "cycle_len", times=3)
         (23, 21)
     """
-    exact = exact_steps(length * times if not isinstance(length, Length) else length, steps_per_epoch, what)
-    exact = exact * times if isinstance(length, Length) else exact
-    told = f"{length * times:g} epochs of {steps_per_epoch} steps" if not isinstance(length, Length) else f"{exact:g} steps"
+    if isinstance(length, Length):
+        exact = exact_steps(length, steps_per_epoch, what) * times
+        text = f"{exact:g} steps"
+    else:
+        exact = exact_steps(length * times, steps_per_epoch, what)
+        text = f"{length * times:g} epochs of {steps_per_epoch} steps"
     if exact > 1e8:
-        raise InputError(f"{what} is {told}, over 100 million steps; use fewer epochs or cycles")
+        raise InputError(f"{what} is {text}, over 100 million steps; use fewer epochs or cycles")
     if not exact > 1 - 1e-5:  # 1/49 of 49 steps is below one in floating point, and so may be a length that was printed in six digits
-        raise InputError(f"{what} is {told}, less than one step; use at least {1 / steps_per_epoch:g} epochs")
+        raise InputError(f"{what} is {text}, less than one step; use at least {1 / steps_per_epoch:g} epochs")
     return math.floor(exact + 0.5)
 
 
 def rising_steps(warmup: float | Length, steps: int, steps_per_epoch: int, what: str) -> int:
-    """Updates of a warm-up: a share of `steps`, rounded down, or a `Length` of its own, rounded half up.
+    """Convert a warm-up to updates: a share of `steps`, rounded down, or a `Length`, rounded half up.
 
-    A share is taken as the decimal number that it was written as: 0.29 of 100 steps is 29, not the 28 of binary arithmetic.
-    Raises InputError when no step is left after it.
+    A share counts as the decimal number that was written: 0.29 of 100 steps is 29, not the 28 of binary arithmetic.
+
+    Raises:
+        InputError: the warm-up takes all steps.
 
     Example:
         >>> rising_steps(0.29, 100, 100, "warmup"), rising_steps(Steps(5), 100, 100, "warmup")
@@ -133,5 +143,5 @@ def rising_steps(warmup: float | Length, steps: int, steps_per_epoch: int, what:
 
 
 def check_warmup(warmup: Any) -> None:
-    """Raises InputError unless `warmup` is a share in 0…1, below 1, or a `Length`."""
+    """Raise InputError unless `warmup` is a share in 0…1, below 1, or a `Length`."""
     require(isinstance(warmup, Length) or 0 <= warmup < 1, "schedule.warmup", warmup, "use a share in 0…1, below 1, or Steps or Images")

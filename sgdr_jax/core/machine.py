@@ -1,4 +1,4 @@
-"""What the machine has: free memory, file systems, processes."""
+"""Facts about the machine: free memory, file systems, processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import psutil
 
 
 def free_memory() -> int:
-    """Returns the bytes of memory that this process can still take, limited by the machine and by its control groups (cgroup v2)."""
+    """Return the bytes of memory that this process can still allocate, limited by the machine and by its control groups (cgroup v2)."""
     free = psutil.virtual_memory().available
     with contextlib.suppress(OSError, ValueError, IndexError):  # psutil does not read control groups; not every system has them.
         for group in Path("/proc/self/cgroup").read_text().splitlines():
@@ -22,12 +22,12 @@ def free_memory() -> int:
 
 
 def file_system(path: Path) -> str:
-    """Returns the type of the file system that a path lies on, such as "nfs4"; "" where it is unknown."""
+    """Return the type of the file system that holds a path, such as "nfs4"; "" if unknown."""
     path, mounts = path.absolute().resolve(), psutil.disk_partitions(all=True)
     inside = [(len(Path(mount.mountpoint).parts), i) for i, mount in enumerate(mounts) if path.is_relative_to(mount.mountpoint)]
     return mounts[max(inside)[1]].fstype if inside else ""  # Of several mounts on one point the last is visible.
 
 
 def process_exists(number: int) -> bool:
-    """Whether a process with this number runs."""
+    """Return whether a process with this number runs."""
     return psutil.pid_exists(number)

@@ -1,5 +1,8 @@
 """Optimizers: frozen dataclasses that hold their hyperparameters and build their own update rule."""
 
+# optax has no stubs, but its functions are annotated.
+# pyright: reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -136,4 +139,7 @@ def _matrices(params: Tree) -> Tree:
     """Mark what weight decay applies to: matrices and kernels, but no biases or normalisation (arrays of one dimension)."""
     import jax
 
-    return jax.tree.map(lambda p: p.ndim > 1, params)
+    def is_matrix(p: jax.Array) -> bool:
+        return p.ndim > 1
+
+    return jax.tree.map(is_matrix, params)

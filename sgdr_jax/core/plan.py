@@ -1,6 +1,6 @@
-"""An experiment worked out before anything runs: what trains in each stage, for how many updates, at which rates and sizes.
+"""Plan of an experiment before anything runs: what trains in each stage, for how many updates, at which rates and sizes.
 
-`plan(experiment, train_size)` refuses recipes that contradict themselves. The result can be printed, saved as CSV and compared.
+`plan(experiment, train_size)` rejects experiments that contradict themselves. The plan can be printed, saved as CSV and compared.
 """
 
 from __future__ import annotations
@@ -24,35 +24,32 @@ from .validation import require
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage in whole steps.
-
-    Attributes:
-        stage: what was asked for.
-        index: position in the experiment, from 0.
-        groups: all layer groups of the model, from input to output.
-        trained: the groups that train, in the same order.
-        passes: times the training set is gone through per epoch of the schedule.
-        steps_per_epoch: updates per epoch of the schedule.
-        batch_size: images per update.
-        table: the schedule, one row per update.
-        lr: peak rate of each trained group, or None where the finder decides at the start of the stage, or the stage before has.
-        sizes: side in pixels that the network sees in each update, int32 [steps].
-        images: training images seen, counted with repetition.
-        optimizer: the stage's own optimizer, or the experiment's.
-    """
+    """Plan of one stage, in whole steps."""
 
     stage: Stage
+    """The stage as configured."""
     index: int
+    """Position in the experiment, from 0."""
     groups: tuple[str, ...]
+    """All layer groups of the model, from input to output."""
     trained: tuple[str, ...]
+    """The groups that train, in the same order."""
     passes: int
+    """Passes over the training set per epoch of the schedule."""
     steps_per_epoch: int
+    """Updates per epoch of the schedule."""
     batch_size: int
+    """Images per update."""
     table: Table
+    """The schedule, one row per update."""
     lr: tuple[float, ...] | None
+    """Peak rate of each trained group; None if the finder decides at the start of the stage, or decided in the stage before."""
     sizes: np.ndarray
+    """Side in pixels that the network sees in each update, int32 [steps]."""
     images: int
+    """Training images seen, counted with repetition."""
     optimizer: Optimizer
+    """The stage's optimizer, or the experiment's."""
 
     @property
     def steps(self) -> int:
@@ -61,12 +58,12 @@ class StagePlan:
 
     @property
     def size(self) -> int:
-        """Side in pixels that the network sees in the end, and in validation."""
+        """Side in pixels that the network sees in the last update, and in validation."""
         return int(self.sizes[-1])
 
     @property
     def size_text(self) -> str:
-        """All sizes in turn: "96, 128"."""
+        """All sizes in order: "96, 128"."""
         return ", ".join(map(str, self.stage.size if isinstance(self.stage.size, tuple) else (self.stage.size,)))
 
     @property
@@ -76,7 +73,7 @@ class StagePlan:
 
     @property
     def start(self) -> str:
-        """Name of the first group that trains; all before it is frozen and needs no gradients."""
+        """Name of the first group that trains; the groups before it are frozen and need no gradients."""
         return self.trained[0]
 
     @property
@@ -91,7 +88,7 @@ class StagePlan:
 
     @property
     def collects(self) -> tuple[str, ...]:
-        """Trained groups whose batch normalisation uses and collects batch statistics, as `Stage.bn` says; the head always does."""
+        """Trained groups whose batch normalisation uses and collects batch statistics (`Stage.bn`); the head always does."""
         bn = self.stage.bn
         return self.trained if bn == "train" else tuple(g for g in self.trained if g == "head" or (bn != "frozen" and g in bn))
 
@@ -115,10 +112,12 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """All stages of an experiment in whole steps, for a training set of `train_size` images."""
+    """Plan of all stages of an experiment."""
 
     stages: tuple[StagePlan, ...]
+    """In the order of the experiment."""
     train_size: int
+    """Number of training images."""
 
     @property
     def largest_size(self) -> int:
@@ -126,8 +125,122 @@ class Plan:
         return max(int(s.sizes.max()) for s in self.stages)
 
 
+def plan(experiment: Experiment, train_size: int) -> Plan:
+    """Plan all stages of an experiment.
+
+    Args:
+        experiment: what to plan.
+        train_size: number of training images, at least 1.
+
+    Raises:
+        InputError: a stage names an unknown group, gives a wrong number of rates, caches activations of a body that trains, or has a
+            cycle shorter than one step; or all stages together exceed the budget. The message names stage and field.
+    """
+    require(train_size >= 1, "training images", train_size, "give at least one")
+    stages = tuple(_plan_stage(experiment, i, train_size) for i in range(len(experiment.stages)))
+    if experiment.refit:
+        check_unvalidated(experiment, stages, "refit trains on the validation images", patience=False)
+    budget, epochs = experiment.budget, sum(p.epochs for p in stages)
+    rounding = sum(0.5 / p.steps_per_epoch for p in stages) + 1e-9
+    if budget is not None and epochs > budget + rounding:
+        parts = " + ".join(f"{p.epochs:g} ({p.stage.name})" for p in stages)
+        raise InputError(f"budget is {budget:g} epochs, but the stages take {epochs:g}: {parts}; shorten their schedules, or raise it")
+    return Plan(stages, train_size)
+
+
+def _plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePlan:
+    stage, groups = experiment.stages[index], experiment.model.groups
+    trained = trained_groups(stage, groups)
+    batch_size = stage.batch_size or experiment.batch_size
+    _check_stage(stage, groups, trained, batch_size)
+    before = experiment.stages[index - 1] if index else None
+    if stage.lr is None and (before is None or trained_groups(before, groups) != trained):
+        raise InputError(f'stage "{stage.name}": lr is None, but the stage before does not train the same groups; give rates, or Find()')
+    batches = math.ceil(train_size / batch_size)
+    passes = math.ceil(experiment.epoch_steps / batches)
+    steps_per_epoch = passes * batches
+    try:
+        table = in_steps(stage.schedule, Clock(steps_per_epoch, passes * train_size, experiment.budget)).table(steps_per_epoch)
+        _check_columns(table, trained)
+    except InputError as error:
+        raise InputError(f'stage "{stage.name}": {error}') from error
+    if isinstance(stage.lr, Find):
+        finder_steps(stage.lr, steps_per_epoch, f'stage "{stage.name}": lr')
+    steps = len(table.scale)
+    full, rest = divmod(steps, batches)
+    return StagePlan(
+        stage=stage,
+        index=index,
+        groups=groups,
+        trained=trained,
+        passes=passes,
+        steps_per_epoch=steps_per_epoch,
+        batch_size=batch_size,
+        table=table,
+        lr=peak_lrs(stage, trained),
+        sizes=_sizes(stage, steps, steps_per_epoch),
+        images=full * train_size + min(rest * batch_size, train_size),
+        optimizer=stage.optimizer or experiment.optimizer,
+    )
+
+
+def _check_stage(stage: Stage, groups: tuple[str, ...], trained: tuple[str, ...], batch_size: int) -> None:
+    """Raise InputError if a stage contradicts the model's layer groups or the batch size."""
+    field = f'stage "{stage.name}": '
+    if stage.precompute and trained[0] == groups[0]:
+        raise InputError(
+            f"{field}precompute is True but the first layer group, {groups[0]}, trains, so nothing is fixed to be cached; "
+            f'use train="head" (or other groups after {groups[0]}), or precompute=False'
+        )
+    names = ", ".join(groups)
+    require(
+        not isinstance(stage.bn, tuple) or set(stage.bn) <= set(groups),
+        f"{field}bn",
+        stage.bn,
+        f"use train, frozen, or names out of {names}",
+    )
+    known = not isinstance(stage.recalibrate, tuple) or set(stage.recalibrate) <= set(groups)
+    require(known, f"{field}recalibrate", stage.recalibrate, f"use True, False, or names out of {names}")
+    divisor = f"use a divisor of the batch size, {batch_size}"
+    require(batch_size % stage.repeats == 0, f"{field}repeats", stage.repeats, divisor)
+    require(batch_size % stage.accumulate == 0, f"{field}accumulate", stage.accumulate, divisor)
+
+
+def _check_columns(table: Table, trained: tuple[str, ...]) -> None:
+    """Raise InputError if a schedule has a column of rates for each group, but not for these groups."""
+    columns = table.scale.shape[1] if table.scale.ndim > 1 else len(trained)
+    require(columns == len(trained), "schedule.groups", columns, f"give {len(trained)} schedules: one for each of {', '.join(trained)}")
+
+
+def _sizes(stage: Stage, steps: int, steps_per_epoch: int) -> np.ndarray:
+    """Return the size of each update; several share the stage's epochs as evenly as whole epochs allow."""
+    sizes = stage.size if isinstance(stage.size, tuple) else (stage.size,)
+    epochs = steps / steps_per_epoch
+    enough = len(sizes) == 1 or epochs >= len(sizes)
+    require(enough, f'stage "{stage.name}": size', sizes, f"the stage has {epochs:g} epochs; give no more sizes")
+    ends = [round(epochs * i / len(sizes)) * steps_per_epoch for i in range(1, len(sizes))]
+    return np.repeat(np.array(sizes, np.int32), np.diff([0, *ends, steps]))
+
+
+def check_unvalidated(experiment: Experiment, stages: Sequence[StagePlan], why: str, *, patience: bool = True) -> None:
+    """Raise InputError for whatever needs validation images: stopping, plateaus, comparing networks.
+
+    Args:
+        experiment: that the stages belong to.
+        stages: its plan.
+        why: reason for the message.
+        patience: whether to reject `Stage.patience` too.
+    """
+    for p in stages:
+        field = f'stage "{p.stage.name}": '
+        require(not (patience and p.stage.patience), f"{field}patience", p.stage.patience, f"{why}; use None")
+        require(not p.table.plateau, f"{field}schedule", p.stage.schedule, f"{why}; use one that does not wait for plateaus")
+        require(not p.optimizer.ema, f"{field}optimizer.ema", p.optimizer.ema, f"{why}, to compare it; use 0")
+    require(not experiment.snapshots, "snapshots", experiment.snapshots, f"{why}, to compare them; keep none")
+
+
 def trained_groups(stage: Stage, groups: tuple[str, ...]) -> tuple[str, ...]:
-    """The layer groups that `stage.train` names, in model order.
+    """Return the layer groups that `stage.train` selects, in model order.
 
     Raises InputError for an unknown group or an index out of range.
 
@@ -148,9 +261,9 @@ def trained_groups(stage: Stage, groups: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def peak_lrs(stage: Stage, trained: tuple[str, ...]) -> tuple[float, ...] | None:
-    """Peak rate of each trained group; None where it is found, or taken from the stage before.
+    """Return the peak rate of each trained group; None if it is found, or taken from the stage before.
 
-    Raises InputError, naming the groups, when their number differs.
+    Raises InputError, naming the groups, if the number of rates differs from theirs.
     """
     lr, n = stage.lr, len(trained)
     if lr is None or isinstance(lr, Find):
@@ -166,7 +279,7 @@ def peak_lrs(stage: Stage, trained: tuple[str, ...]) -> tuple[float, ...] | None
 
 
 def ratios(find: Find, trained: tuple[str, ...]) -> tuple[float, ...]:
-    """Each trained group's rate as a share of the head's: 1/ratio^(groups between), 1 for the last. Of several ratios, the first.
+    """Return each trained group's rate as a share of the last one's: 1/ratio^(distance). Of several ratios, the first counts.
 
     Example:
         >>> ratios(Find(ratio=10), ("early", "late", "head"))
@@ -177,7 +290,7 @@ def ratios(find: Find, trained: tuple[str, ...]) -> tuple[float, ...]:
 
 
 def finder_steps(find: Find, steps_per_epoch: int, where: str) -> int:
-    """Updates of one order of a finder: `Find.steps`, within `Find.epochs`. Raises InputError when these are under eight."""
+    """Return the updates per order of a finder: `Find.steps` within `Find.epochs`. Raises InputError if these are under eight."""
     steps = min(find.steps, int(find.epochs * steps_per_epoch + 1e-9))
     fix = (
         f"the finder has {steps} updates in {find.epochs:g} epochs of {steps_per_epoch}, and needs 8; go through the images more often per "
@@ -187,106 +300,8 @@ def finder_steps(find: Find, steps_per_epoch: int, where: str) -> int:
     return steps
 
 
-def plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePlan:
-    """Works out one stage; see `plan`."""
-    stage, groups = experiment.stages[index], experiment.model.groups
-    trained = trained_groups(stage, groups)
-    if stage.precompute and trained[0] == groups[0]:
-        raise InputError(
-            f'stage "{stage.name}": precompute is True but the first layer group, {groups[0]}, trains, so nothing is fixed to be cached; '
-            f'use train="head" (or other groups after {groups[0]}), or precompute=False'
-        )
-    unknown = set(stage.bn) - set(groups) if isinstance(stage.bn, tuple) else set()
-    require(not unknown, f'stage "{stage.name}": bn', stage.bn, f"use train, frozen, or names out of {', '.join(groups)}")
-    odd = set(stage.recalibrate) - set(groups) if isinstance(stage.recalibrate, tuple) else set()
-    require(not odd, f'stage "{stage.name}": recalibrate', stage.recalibrate, f"use True, False, or names out of {', '.join(groups)}")
-    before = experiment.stages[index - 1] if index else None
-    if stage.lr is None and (before is None or trained_groups(before, groups) != trained):
-        raise InputError(f'stage "{stage.name}": lr is None, but the stage before does not train the same groups; give rates, or Find()')
-    batch_size = stage.batch_size or experiment.batch_size
-    fits = batch_size % stage.repeats == 0
-    require(fits, f'stage "{stage.name}": repeats', stage.repeats, f"use a divisor of the batch size, {batch_size}")
-    even = batch_size % stage.accumulate == 0
-    require(even, f'stage "{stage.name}": accumulate', stage.accumulate, f"use a divisor of the batch size, {batch_size}")
-    batches = math.ceil(train_size / batch_size)
-    passes = math.ceil(experiment.epoch_steps / batches)
-    try:
-        table = in_steps(stage.schedule, Clock(passes * batches, passes * train_size, experiment.budget)).table(passes * batches)
-        check_columns(table, trained)
-    except InputError as error:
-        raise InputError(f'stage "{stage.name}": {error}') from error
-    if isinstance(stage.lr, Find):
-        finder_steps(stage.lr, passes * batches, f'stage "{stage.name}": lr')
-    full, rest = divmod(len(table.scale), batches)
-    return StagePlan(
-        stage=stage,
-        index=index,
-        groups=groups,
-        trained=trained,
-        passes=passes,
-        steps_per_epoch=passes * batches,
-        batch_size=batch_size,
-        table=table,
-        lr=peak_lrs(stage, trained),
-        sizes=_sizes(stage, len(table.scale), passes * batches),
-        images=full * train_size + min(rest * batch_size, train_size),
-        optimizer=stage.optimizer or experiment.optimizer,
-    )
-
-
-def check_columns(table: Table, trained: tuple[str, ...]) -> None:
-    """Raises InputError when a schedule has a column of rates for each group, but not for these groups."""
-    columns = table.scale.shape[1] if table.scale.ndim > 1 else len(trained)
-    require(columns == len(trained), "schedule.groups", columns, f"give {len(trained)} schedules: one for each of {', '.join(trained)}")
-
-
-def _sizes(stage: Stage, steps: int, per_epoch: int) -> np.ndarray:
-    """The size of each update: several share the stage's epochs as evenly as whole epochs allow."""
-    sizes = stage.size if isinstance(stage.size, tuple) else (stage.size,)
-    epochs = steps / per_epoch
-    require(
-        len(sizes) == 1 or epochs >= len(sizes),
-        f'stage "{stage.name}": size',
-        sizes,
-        f"the stage has {epochs:g} epochs; give no more sizes",
-    )
-    ends = [round(epochs * i / len(sizes)) * per_epoch for i in range(1, len(sizes))]
-    return np.repeat(np.array(sizes, np.int32), np.diff([0, *ends, steps]))
-
-
-def check_unvalidated(experiment: Experiment, stages: Sequence[StagePlan], why: str, *, patience: bool = True) -> None:
-    """Raises InputError, saying `why`, for what needs validation images: stopping, plateaus, comparing networks.
-
-    Args:
-        patience: whether `Stage.patience` is to be refused too.
-    """
-    for p in stages:
-        where = f'stage "{p.stage.name}": '
-        require(not (patience and p.stage.patience), f"{where}patience", p.stage.patience, f"{why}; use None")
-        require(not p.table.plateau, f"{where}schedule", p.stage.schedule, f"{why}; use one that does not wait for plateaus")
-        require(not p.optimizer.ema, f"{where}optimizer.ema", p.optimizer.ema, f"{why}, to compare it; use 0")
-    require(not experiment.snapshots, "snapshots", experiment.snapshots, f"{why}, to compare them; keep none")
-
-
-def plan(experiment: Experiment, train_size: int) -> Plan:
-    """The whole experiment in whole steps for `train_size` ≥ 1 training images.
-
-    Raises InputError, naming stage and field, when a stage names an unknown group, gives a wrong number of rates, caches activations
-    of a body that trains, or has a cycle under one step, and when all stages together are longer than the budget.
-    """
-    require(train_size >= 1, "training images", train_size, "give at least one")
-    made = Plan(tuple(plan_stage(experiment, i, train_size) for i in range(len(experiment.stages))), train_size)
-    if experiment.refit:
-        check_unvalidated(experiment, made.stages, "refit trains on the validation images", patience=False)
-    budget, epochs = experiment.budget, [s.epochs for s in made.stages]
-    if budget is not None and sum(epochs) > budget + sum(0.5 / s.steps_per_epoch for s in made.stages) + 1e-9:  # lengths are rounded
-        told = " + ".join(f"{n:g} ({s.stage.name})" for n, s in zip(epochs, made.stages, strict=True))
-        raise InputError(f"budget is {budget:g} epochs, but the stages take {sum(epochs):g}: {told}; shorten their schedules, or raise it")
-    return made
-
-
 def describe(p: StagePlan) -> dict[str, str]:
-    """One stage as short strings, column name to text, for tables."""
+    """Return a stage as a row of a table, column name to text."""
     lengths = np.diff((0, *p.table.ends))
     if p.stage.lr is None:
         lr = "as before"
@@ -314,31 +329,23 @@ def describe(p: StagePlan) -> dict[str, str]:
 
 
 def as_csv(p: Plan) -> str:
-    """Every update of the plan as CSV: stage, step, epoch, cycle, size, momentum, weight decay, and each group's rate (`lr_known` 1) or
-    share of a rate that the finder will decide (0)."""
-    out = io.StringIO()
+    """Return every update of a plan as CSV.
+
+    The columns are stage, step, epoch, cycle, size, momentum, weight decay, the rate of each group, and `lr_known`: 1, or 0 where the
+    finder will decide and the rates are shares of its choice.
+    """
+    text = io.StringIO()
     groups, peaks, known = p.stages[0].groups, (), False
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["stage", "step", "epoch", "cycle", "size", "momentum", "weight_decay", *(f"lr_{g}" for g in groups), "lr_known"])
     for s in p.stages:
         if s.stage.lr is not None:
             known = s.lr is not None
             peaks = ratios(s.stage.lr, s.trained) if isinstance(s.stage.lr, Find) else s.lr or ()
-        share = dict(zip(s.trained, peaks, strict=True))
+        peak = dict(zip(s.trained, peaks, strict=True))
         for step, (scales, cycle, momentum, decay) in enumerate(zip(s.scale, s.table.cycle, s.momentum, s.weight_decay, strict=True)):
             scale = dict(zip(s.trained, scales, strict=True))
-            rates = [f"{share[g] * scale[g]:.8g}" if g in share else "0" for g in groups]
-            writer.writerow(
-                [
-                    s.stage.name,
-                    step,
-                    f"{step / s.steps_per_epoch:.4f}",
-                    cycle,
-                    s.sizes[step],
-                    f"{momentum:.6g}",
-                    f"{decay:.6g}",
-                    *rates,
-                    int(known),
-                ]
-            )
-    return out.getvalue()
+            rates = [f"{peak[g] * scale[g]:.8g}" if g in peak else "0" for g in groups]
+            epoch = f"{step / s.steps_per_epoch:.4f}"
+            writer.writerow([s.stage.name, step, epoch, cycle, s.sizes[step], f"{momentum:.6g}", f"{decay:.6g}", *rates, int(known)])
+    return text.getvalue()

@@ -1,6 +1,6 @@
-"""Derived random keys: every key is a pure function of (seed, stream name, stage), and then of the step or example it is folded with.
+"""Random keys as pure functions of (seed, stream name, stage), and then of the step or example that is folded in.
 
-No generator state exists, so any step can be replayed alone, resuming needs no saved key, and a new stream shifts no other.
+There is no generator state, so any step can be replayed alone, resuming needs no saved key, and a new stream shifts no other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import jax
 
 
 def key_for(seed: int, stream: str, stage: int = 0) -> jax.Array:
-    """The key of one named stream of randomness in one stage.
+    """Return the key of a named stream of randomness in a stage.
 
     Args:
         seed: root seed of the experiment, 0 ≤ seed < 2^32.

@@ -1,6 +1,7 @@
-"""Experiments as JSON data and back, and their hash.
+"""Conversion of experiments to JSON data and back, and their hash.
 
-Type tags resolve to dataclasses that are imported already, never by importing what the data names.
+Type tags are stable names: "Stage" for types of `core`, "schedules.Sgdr" for those of other rooms, "module:Class" for those outside the
+package. They resolve to dataclasses that are already imported, never by importing what the data names.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import hashlib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .errors import InputError
 from .experiment import Eval, Experiment, Parallel, Stage
@@ -23,39 +24,11 @@ from .snapshots import Snapshots
 from .types import Augmentation, Dataset, Length, Model, Schedule
 from .validation import require
 
+type Json = bool | int | float | str | list[Json] | dict[str, Json] | None
+
 
 def _all_subclasses(base: type) -> set[type]:
     return {base}.union(*(_all_subclasses(sub) for sub in base.__subclasses__()))
-
-
-def _tag(kind: type) -> str:
-    """The name of a type in data: "schedules.Sgdr" by its room, "Stage" for what an experiment is made of, "module:Class" elsewhere."""
-    package, *rooms = kind.__module__.split(".")
-    if package != "sgdr_jax":
-        return f"{kind.__module__}:{kind.__qualname__}"
-    return kind.__qualname__ if rooms[0] == "core" else f"{rooms[0]}.{kind.__qualname__}"
-
-
-def stable_tags(data: Any) -> Any:
-    """JSON data with the type tags that `to_json` writes today, whichever version of the package wrote them.
-
-    >>> stable_tags({"type": "sgdr_jax.schedules.sgdr:Sgdr", "cycles": 2})
-    {'type': 'schedules.Sgdr', 'cycles': 2}
-    """
-    return _retagged(data, STABLE)
-
-
-def first_tags(data: Any) -> Any:
-    """JSON data with the type tags of the first version, over which hashes are taken so that they never change."""
-    return _retagged(data, FIRST)
-
-
-def _retagged(data: Any, names: Mapping[str, str]) -> Any:
-    if isinstance(data, dict):
-        tag = data.get("type")
-        renamed = {"type": names[tag]} if isinstance(tag, str) and tag in names else {}
-        return {key: _retagged(value, names) for key, value in data.items()} | renamed
-    return [_retagged(item, names) for item in data] if isinstance(data, list) else data
 
 
 def _known_types() -> dict[str, type]:
@@ -63,15 +36,22 @@ def _known_types() -> dict[str, type]:
     return {_tag(kind): kind for base in bases for kind in _all_subclasses(base)}
 
 
-def to_json(value: Any) -> Any:
-    """A config value as JSON data: dataclasses become {"type": tag, field: …}, tuples lists, paths strings.
+def _tag(kind: type) -> str:
+    package, *rooms = kind.__module__.split(".")
+    if package != "sgdr_jax":
+        return f"{kind.__module__}:{kind.__qualname__}"
+    return kind.__qualname__ if rooms[0] == "core" else f"{rooms[0]}.{kind.__qualname__}"
 
-    Raises TypeError for anything a config must not hold.
+
+def to_json(value: object) -> Any:
+    """Convert a configuration value to JSON data.
+
+    Dataclasses become {"type": tag, field: …}, tuples lists, paths strings. Raises TypeError for anything else that JSON does not have.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {"type": _tag(type(value))} | {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, (tuple, list)):
-        return [to_json(item) for item in value]
+        return [to_json(item) for item in cast(Sequence[object], value)]
     if isinstance(value, Path):
         return str(value)
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -79,34 +59,71 @@ def to_json(value: Any) -> Any:
     raise TypeError(f"{value!r} cannot be part of a config")
 
 
-def from_json(data: Any) -> Any:
-    """The config value that `to_json` wrote. Raises InputError for an unknown type or field; never imports or runs what the data names."""
+def from_json(data: Json) -> Any:
+    """Convert JSON data written by `to_json`, of any version, back to the value.
+
+    Raises:
+        InputError: unknown type or field. The data is never imported or executed.
+    """
     return _from_json(stable_tags(data), "config", None)
 
 
-def _from_json(data: Any, where: str, hint: Any) -> Any:
+def _from_json(data: Json, path: str, hint: Any) -> Any:
+    """Convert a part of the data.
+
+    Args:
+        data: the part.
+        path: to it, for messages: "config.stages[0]".
+        hint: type of the field that it is the value of.
+    """
     if isinstance(data, dict):
-        known = _known_types()
-        tag = data.get("type")
-        fix = "no such type is known; if an experiment file defines it, name that file with --experiment FILE"
-        require(isinstance(tag, str) and tag in known, f"{where}.type", tag, fix)
-        kind = known[str(tag)]
-        hints = typing.get_type_hints(kind)
-        names = {f.name for f in dataclasses.fields(kind)}
-        unknown = sorted(set(data) - names - {"type"})
-        require(not unknown, where, unknown, f"{kind.__name__} has the fields {', '.join(sorted(names))}")
-        try:
-            return kind(**{name: _from_json(item, f"{where}.{name}", hints[name]) for name, item in data.items() if name != "type"})
-        except TypeError as error:
-            raise InputError(f"{where} is incomplete; {error}") from error
-        except AttributeError as error:
-            raise InputError(f"{where} is damaged; {error}") from error
+        return _dataclass(data, path)
     if isinstance(data, list):
-        return tuple(_from_json(item, f"{where}[{i}]", None) for i, item in enumerate(data))
+        return tuple(_from_json(item, f"{path}[{i}]", None) for i, item in enumerate(data))
     options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     return Path(data) if isinstance(data, str) and Path in options else data
 
 
+def _dataclass(data: dict[str, Json], path: str) -> Any:
+    known, tag = _known_types(), data.get("type")
+    fix = "no such type is known; if an experiment file defines it, name that file with --experiment FILE"
+    require(isinstance(tag, str) and tag in known, f"{path}.type", tag, fix)
+    kind = known[str(tag)]
+    hints = typing.get_type_hints(kind)
+    names = {f.name for f in dataclasses.fields(kind)}
+    unknown = sorted(set(data) - names - {"type"})
+    require(not unknown, path, unknown, f"{kind.__name__} has the fields {', '.join(sorted(names))}")
+    try:
+        return kind(**{name: _from_json(item, f"{path}.{name}", hints[name]) for name, item in data.items() if name != "type"})
+    except TypeError as error:
+        raise InputError(f"{path} is incomplete; {error}") from error
+    except AttributeError as error:
+        raise InputError(f"{path} is damaged; {error}") from error
+
+
+def stable_tags(data: Json) -> Any:
+    """Replace the type tags of JSON data, written by any version of the package, by stable names.
+
+    Example:
+        >>> stable_tags({"type": "sgdr_jax.schedules.sgdr:Sgdr", "cycles": 2})
+        {'type': 'schedules.Sgdr', 'cycles': 2}
+    """
+    return _retagged(data, STABLE)
+
+
+def first_tags(data: Json) -> Any:
+    """Replace the stable names of JSON data by the tags of the first version, over which hashes are taken so that they never change."""
+    return _retagged(data, FIRST)
+
+
+def _retagged(data: Json, names: Mapping[str, str]) -> Json:
+    if isinstance(data, dict):
+        tag = data.get("type")
+        renamed: dict[str, Json] = {"type": names[tag]} if isinstance(tag, str) and tag in names else {}
+        return {key: _retagged(value, names) for key, value in data.items()} | renamed
+    return [_retagged(item, names) for item in data] if isinstance(data, list) else data
+
+
 def config_hash(experiment: Experiment) -> str:
-    """Twelve hex digits that change with any field of the experiment but `parallel`, which says where it runs."""
+    """Return twelve hex digits that change with any field of the experiment except `parallel`, which does not change its numbers."""
     return hashlib.sha256(json.dumps(first_tags(to_json(experiment)) | {"parallel": None}, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""What training carries from step to step. Nothing static lives here."""
+"""Arrays that training carries from step to step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Tree = dict[str, Any]
 
 
 class TrainState(NamedTuple):
-    """The state between two updates.
+    """State of a stage between two updates.
 
     Attributes:
         step: int32 scalar, updates applied in this stage; the only clock.
@@ -31,7 +31,7 @@ class TrainState(NamedTuple):
 
 
 class Hyper(NamedTuple):
-    """The numbers of one update that a sweep may vary; arrays, so that other values never recompile.
+    """Numbers of one update; arrays, so that other values never recompile.
 
     Attributes:
         lr: float32 [trained groups].
@@ -47,7 +47,7 @@ class Hyper(NamedTuple):
 
 
 class NetworkState(NamedTuple):
-    """Parameters and statistics between stages, and the size they were last trained at."""
+    """Parameters and batch statistics between stages, and the size in pixels they were last trained at."""
 
     params: Tree
     stats: Tree

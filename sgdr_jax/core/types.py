@@ -1,7 +1,7 @@
-"""The protocols that every part meets, and the one error for bad input. Imports nothing of the package, and no jax.
+"""Base classes of what experiments are made of: schedules, augmentations, datasets, models.
 
-A schedule, augmentation, dataset or model *is* a frozen dataclass: its fields are its configuration, one method does the work.
-Each kind has an empty base class here, so that the command line can narrow a field to whatever subclass an experiment holds.
+Each of these *is* a frozen dataclass: its fields are its configuration, one method does the work. The base classes let the command line
+narrow a field to the subclass that an experiment holds.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 
 
 class Reduction(NamedTuple):
-    """When and how much to lower the rates of a stage, decided at each cycle's end by the validation loss.
+    """Rule that lowers the rates of a stage, applied to the validation loss at each cycle's end.
 
     Attributes:
-        factor: what the rates are multiplied with.
-        patience: cycle ends in a row that may fail to improve the loss; one more lowers the rates.
-        threshold: share of the best loss by which a lower one must beat it.
-        cooldown: cycle ends after a lowering that do not count.
-        floor: no lower than this share of the table's rates.
+        factor: of the rates, at each lowering.
+        patience: cycle ends in a row without improvement that are tolerated; one more lowers the rates.
+        threshold: least improvement, as a share of the best loss.
+        cooldown: cycle ends that do not count after a lowering.
+        floor: lowest rates, as a share of the table's.
     """
 
     factor: float
@@ -32,15 +32,15 @@ class Reduction(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A schedule worked out for a known number of steps per epoch; row `step` is used *for* update number `step`, from 0.
+    """Schedule for a known number of steps per epoch; row `step` applies to update number `step`, from 0.
 
     Attributes:
         scale: float64 [steps], the learning rate as a share of the peak (a restart row of an undecayed cycle is exactly 1), or
-            [steps, trained groups] where the groups' rates move apart.
-        cycle: int32 [steps], index of the cycle that the step belongs to, from 0, never falling.
-        momentum: float64 [steps], or None where the optimizer's own momentum holds throughout.
-        weight_decay: float64 [steps], as a share of the optimizer's weight decay, or None where it holds throughout.
-        plateau: when the rates of all later rows are lowered, or None where the rows are all there is.
+            [steps, trained groups] if the groups have different schedules.
+        cycle: int32 [steps], index of the step's cycle, from 0, never falling.
+        momentum: float64 [steps], or None for the optimizer's own momentum.
+        weight_decay: float64 [steps], as a share of the optimizer's weight decay, or None for all of it.
+        plateau: rule that lowers the rates of all later rows, or None.
     """
 
     scale: np.ndarray
@@ -57,21 +57,21 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Length:
-    """A length of a schedule that is not told in epochs; see `schedules.lengths`."""
+    """Length of a schedule in a unit other than epochs; see `core.lengths`."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the learning rate moves through a stage. Lengths are numbers of epochs, or a `Length`."""
+    """Base class of schedules, which move the learning rate through a stage. Lengths are numbers of epochs, or a `Length`."""
 
     def table(self, steps_per_epoch: int) -> Table:
-        """The whole schedule as arrays, for `steps_per_epoch` ≥ 1 updates per epoch."""
+        """Return the whole schedule as arrays, for `steps_per_epoch` ≥ 1 updates per epoch."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A random change of an image, described rather than done; `augment.kernel` does it.
+    """Base class of augmentations, which describe a random change of an image; `augment.kernel` applies it.
 
     Subclasses state how many uniform numbers one draw takes (`draws`), have a field `p` (the probability that the augmentation is
     applied to an example, 0…1) and one or more of the methods below. The numbers `u` are uniform in [0, 1), shape [draws]; `s` is the
@@ -96,7 +96,7 @@ class Augmentation:
 
     @property
     def parts(self) -> tuple[Augmentation, ...]:
-        """What the kernel carries out one after the other; each part is given the numbers of the whole."""
+        """Augmentations that the kernel applies in turn; each gets the random numbers of the whole."""
         return (self,)
 
     def does(self, method: str) -> bool:
@@ -105,22 +105,22 @@ class Augmentation:
 
     def applies(self, u: Any, s: Any) -> Any:
         """Whether a uniform number u falls within the probability at strength s."""
-        return u < self.p * (1 if self.graded else s)  # pyright: ignore[reportAttributeAccessIssue]
+        return u < getattr(self, "p", 1.0) * (1 if self.graded else s)
 
 
 class Source(NamedTuple):
-    """An opened dataset: names, labels and undecoded items, split by split. Cheap to make; nothing is decoded yet.
+    """Opened dataset: names, labels and undecoded items of each split.
 
     Attributes:
         classes: names of the classes, in label order.
-        labels: split name ("train", and "valid" and "test" where there are such) to int32 [n] class indices, or float32 [n, classes]
+        labels: split name ("train", and "valid" and "test" if present) to int32 [n] class indices, or float32 [n, classes]
             of zeros and ones for multi-label data.
         items: split name to n images: paths of image files, encoded images as bytes, or one uint8 array [n, h, w]
             or [n, h, w, c].
-        names: split name to n strings that identify the items in messages and predictions.
-        ids: split name to n strings that change with the contents of the items, whatever split they are in.
+        names: split name to n strings that name the items in messages and predictions.
+        ids: split name to n strings that depend on the contents of the items alone.
         fingerprint: hex digest over the ids of all items, labels and splits.
-        rates: how many times an epoch shows each training example on average, float64 [n] with sum n; None: each once.
+        rates: average number of times that an epoch shows each training example, float64 [n] with sum n; None: once each.
     """
 
     classes: tuple[str, ...]
@@ -144,18 +144,18 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where images and labels come from."""
+    """Base class of datasets: where images and labels come from."""
 
     def open(self) -> Source:
-        """Finds items and labels and splits them; raises InputError where that is impossible. Reads no pixels of image files."""
+        """Find items and labels and split them, without reading pixels of image files. Raises InputError if that is impossible."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network as an ordered chain of blocks, cut into named contiguous layer groups; the last group is always "head".
+    """Base class of models: an ordered chain of blocks, cut into named contiguous layer groups; the last is always "head".
 
-    The configuration half is free of jax, so that a plan can be made without it; `build` returns the computing half.
+    Configuration needs no jax, so that a plan can be made without it; `build` returns the network that computes.
     """
 
     @property
@@ -164,5 +164,5 @@ class Model:
         raise NotImplementedError
 
     def build(self, classes: int, channels: int = 3) -> Any:
-        """The network for this many classes and input channels, as a `models.chain.Network` of pure functions."""
+        """Return a `models.chain.Network` of pure functions for a number of classes and input channels."""
         raise NotImplementedError
