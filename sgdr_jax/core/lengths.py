@@ -14,7 +14,13 @@ from .validation import require
 
 @dataclass(frozen=True)
 class Steps(Length):
-    """Length in updates: `Sgdr(cycle_len=Steps(500))`."""
+    """Length in updates: epochs = count / (updates per epoch).
+
+    Example:
+        >>> from sgdr_jax.schedules import Sgdr
+        >>> Sgdr(cycle_len=Steps(500)).table(steps_per_epoch=100).ends
+        (500,)
+    """
 
     count: float = 1
     """Number of updates, above 0; fractions are rounded half up."""
@@ -25,7 +31,12 @@ class Steps(Length):
 
 @dataclass(frozen=True)
 class Images(Length):
-    """Length in training images shown: count / (images per epoch) epochs."""
+    """Length in training images shown: epochs = count / (images per epoch).
+
+    Example:
+        >>> in_steps(Images(300), Clock(steps=10, images=200, budget=None))
+        Steps(count=15.0)
+    """
 
     count: float = 1
     """Number of images, above 0, counted with repetition."""
@@ -36,7 +47,12 @@ class Images(Length):
 
 @dataclass(frozen=True)
 class Share(Length):
-    """Length as a share of the experiment's budget: `Cosine(Share(0.75))` with `Experiment(budget=12)` is 9 epochs."""
+    """Length as a share of the experiment's budget: epochs = share · budget.
+
+    Example:
+        >>> in_steps(Share(0.75), Clock(steps=10, images=200, budget=12))
+        Steps(count=90.0)
+    """
 
     share: float = 1.0
     """Share of the budget, above 0, at most 1."""

@@ -15,8 +15,6 @@ from .constant import Constant
 class FirstCycles(Schedule):
     """First cycles of another schedule: scale(t) = scale of that schedule at t, up to the end of a cycle.
 
-    Source: the refit, which repeats a stage up to its best cycle.
-
     Example:
         >>> from sgdr_jax.schedules import Sgdr
         >>> FirstCycles(Sgdr(cycles=3, cycle_mult=2), cycles=2).table(10).ends
