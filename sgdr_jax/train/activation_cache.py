@@ -1,4 +1,4 @@
-"""The activation cache: what enters the lowest trained group, computed once, kept on disk under a hash of everything it depends on."""
+"""Activation cache: inputs of the lowest trained group, computed once and kept on disk under a hash of all that they depend on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..core.types import Augmentation
 
 
 def tree_digest(tree: Any) -> str:
-    """SHA-256 over names, shapes, types and bytes of all arrays of a tree.
+    """Return the SHA-256 over names, shapes, dtypes and bytes of all arrays of a tree.
 
     Example:
         >>> tree_digest({"a": np.zeros(2)}) == tree_digest({"a": np.zeros(3)})
@@ -49,20 +49,20 @@ def cache_key(
     views: int,
     draw: tuple[Any, ...],
 ) -> str:
-    """Twenty hex digits over everything that the activations depend on; a change in any one misses the cache.
+    """Return twenty hex digits over all that the activations depend on; a change in any of it misses the cache.
 
     Args:
-        images: of the split: their pixels, or digests of them.
-        split: its name.
+        images: pixels of the split, or digests of them.
+        split: name of the split.
         body: parameters and statistics of the frozen groups.
-        model: the model's configuration, for what the parameters do not show.
-        normalisation: mean and std of the images, which come with the weights.
-        start: group that the activations enter.
+        model: configuration of the model, for what the parameters do not show.
+        normalisation: mean and standard deviation of the images, which come with the weights.
+        start: layer group that the activations enter.
         size: side in pixels that the network sees.
-        dtype: of the network's arithmetic.
-        augmentations: of the cached views, () for plain images.
+        dtype: dtype of the network's arithmetic.
+        augmentations: augmentations of the cached views, () for plain images.
         views: number of augmented copies, 0 for plain images.
-        draw: (seed, stage, strength) of the views' randomness; () for plain images.
+        draw: seed, stage and strength, which decide the views' randomness; () for plain images.
     """
     facts = [
         split,
@@ -84,7 +84,7 @@ def cache_key(
 
 @functools.cache
 def _code() -> str:
-    """SHA-256 over the sources that turn images into activations, so that a changed kernel or layer misses the cache."""
+    """Return the SHA-256 over the sources that turn images into activations, so that a changed kernel or layer misses the cache."""
     here = Path(__file__).parents[1]
     files = sorted([*here.glob("augment/*.py"), *here.glob("models/*.py")])
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
@@ -93,17 +93,17 @@ def _code() -> str:
 def cached(
     key: str, compute: Callable[[], np.ndarray], folder: Path | None = None, limit: int = 8 << 30, all_hosts: Callable[[bool], bool] = bool
 ) -> tuple[np.ndarray, bool]:
-    """The array kept under `key`, computed and kept if it is not there; a damaged file is computed anew.
+    """Return the array stored under `key`; compute and store it if the file is missing or damaged.
 
     Args:
         key: from `cache_key`.
-        compute: makes the array.
-        folder: where arrays are kept; None for `cache_folder()/activations`.
-        limit: bytes that the folder may hold; the files unused for longest are removed.
+        compute: computes the array.
+        folder: folder of the cache; None for `cache_folder()/activations`.
+        limit: largest size of the folder in bytes; the least recently used files are removed.
         all_hosts: whether a condition holds on every host that computes with this one.
 
     Returns:
-        (array, whether it was found).
+        (array, whether it was in the cache).
     """
     folder = folder or cache_folder() / "activations"
     path = folder / f"{key}.npy"
@@ -126,7 +126,7 @@ def cached(
 
 
 def _trim(folder: Path, limit: int) -> None:
-    """Removes the files that went unused for longest until the rest fits `limit` bytes."""
+    """Remove the least recently used files until the rest fits into `limit` bytes."""
     files = sorted(((f.stat().st_mtime, f.stat().st_size, f) for f in folder.glob("*")), reverse=True)
     total = 0
     for _, size, file in files:

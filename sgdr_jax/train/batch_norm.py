@@ -1,4 +1,4 @@
-"""Batch normalisation's stored statistics: measured exactly on a set of images, and how far they have moved."""
+"""Stored statistics of batch normalisation: measured exactly on a set of images, and how far they have moved."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .context import RunContext
 Drift = dict[str, list[float]]
 """Layer group to [shift, stretch] of its statistics, see `drift`."""
 CHUNK = 8192
-"""Examples whose own statistics are on the host at once."""
+"""Examples whose statistics are held on the host at once."""
 DEAD = 1e-3
-"""Added to variances that are compared, so that channels without any variation do not count."""
+"""Added to variances before they are compared, so that channels without variation do not count."""
 
 
 def recalibrate(
@@ -37,21 +37,22 @@ def recalibrate(
     memory: int = 2 << 30,
     ui: NullConsole | None = None,
 ) -> Tree:
-    """The statistics of a network with each layer's mean and variance measured on all training images, as prediction would see them.
+    """Measure the mean and variance of each layer on all training images, as prediction would see them.
 
-    A layer is measured with all layers before it at their own measured statistics, so the result depends on the set of images alone: not
-    on their order, the batch size or the statistics before. Block by block, as many times as the block has layers: each time one more of
-    them is exact. What leaves a block is kept where it fits. The variance is that of the population (n, not n - 1).
+    A layer is measured while all layers before it use their own measured statistics, so the result depends on the set of images alone:
+    not on their order, the batch size or the previous statistics. Each block is passed once per layer, and every pass makes one more
+    layer exact. The output of a block is kept if it fits. The variance is that of the population (n, not n - 1).
 
     Args:
+        context: prepared experiment; its training images are used, without augmentation.
         params, stats: the network.
-        size: side in pixels that the network sees; images are plain.
-        groups: layer groups whose statistics are measured; None for all.
-        memory: bytes that kept activations may take; what does not fit is computed again from the images.
+        size: side in pixels that the network sees.
+        groups: layer groups to measure; None for all.
+        memory: bytes that kept activations may take; larger ones are computed again from the images.
         ui: progress bar.
 
     Returns:
-        New statistics of all groups, on the devices; those of other groups as they were.
+        Statistics of all groups, on the devices; those of other groups are unchanged.
     """
     run, images, model = context.programs, context.images["train"], context.experiment.model
     chain = by_block(model, run.network, len(context.data.classes), context.data.channels)
@@ -98,7 +99,7 @@ def recalibrate_for(context: RunContext, p: StagePlan, network: NetworkState, ui
 
 
 def _spec(kept: np.ndarray | None, images: Any, size: int, run: Any) -> jax.ShapeDtypeStruct:
-    """Shape of a batch on its way into the network."""
+    """Return the shape of a batch that enters the network."""
     if kept is not None:
         return jax.ShapeDtypeStruct((run.batch_size, *kept.shape[1:]), kept.dtype)
     return jax.ShapeDtypeStruct((run.batch_size, size, size, images.pixels.shape[-1]), jnp.float32)
@@ -106,7 +107,7 @@ def _spec(kept: np.ndarray | None, images: Any, size: int, run: Any) -> jax.Shap
 
 def _measured(chain: Network, dtype: Any) -> Callable[..., jax.Array]:
     def measured(params: Tree, stats: Tree, x: jax.Array, start: str, name: str) -> jax.Array:
-        """The statistics of block `name` for each example, [b, all of them], from what enters `start`."""
+        """Return the statistics of block `name` for each example, [b, all statistics], from the input of `start`."""
         after = chain.groups.index(name) + 1
         stop = chain.groups[after] if after < len(chain.groups) else None
         found = chain.apply(params, stats, x, start=start, stop=stop, measure=(name,), dtype=dtype)[1][name]
@@ -123,8 +124,11 @@ def _forward(chain: Network, dtype: Any) -> Callable[..., jax.Array]:
 
 
 def _merge(parts: list[np.ndarray], like: Tree) -> Tree:
-    """Statistics of all examples from their own, rows of the leaves of `like` side by side: the mean of the means, and the mean of the
-    variances plus the variance of the means; in float64, then as precise as `like`."""
+    """Merge the statistics of single examples, whose rows hold the leaves of `like` side by side.
+
+    The mean is the mean of the means, the variance the mean of the variances plus the variance of the means; computed in float64 and
+    returned in the dtype of `like`.
+    """
     leaves, structure = jax.tree.flatten(like)
     columns = np.split(np.concatenate(parts).astype(np.float64), np.cumsum([leaf.size for leaf in leaves])[:-1], axis=1)
     each = jax.tree.unflatten(structure, columns)
@@ -147,14 +151,14 @@ def _count(stats: Tree) -> int:
 
 
 def by_block(model: Model, network: Network, classes: int, channels: int) -> Network:
-    """The same network with each block as a group of its own; models that are no chain of blocks stay as they are."""
+    """Return the network with each block as its own group; models that are not a chain of blocks are returned unchanged."""
     if not isinstance(model, ChainModel) or len(model.blocks) < 2:
         return network
     return replace(model, cuts=model.blocks[1:]).build(classes, channels).normalised(network.mean.tolist(), network.std.tolist())
 
 
 def owners(model: Model, chain: Network) -> dict[str, str]:
-    """The layer group that each group of `by_block` comes from."""
+    """Return the layer group of each group of `by_block`."""
     if not isinstance(model, ChainModel) or chain.groups == model.groups:
         return {name: name for name in chain.groups}
     groups = [group for group, blocks in model.split().items() for _ in blocks]
@@ -162,12 +166,12 @@ def owners(model: Model, chain: Network) -> dict[str, str]:
 
 
 def _apart(tree: Tree, chain: Network, own: dict[str, str], which: int) -> Tree:
-    """A tree of layer groups as one of blocks; `which` is 0 for parameters and 1 for statistics."""
+    """Regroup a tree of layer groups by block; `which` is 0 for parameters and 1 for statistics."""
     return {name: {key: tree[group][key] for key in chain.shapes[name][which]} for name, group in own.items()}
 
 
 def _together(tree: Tree, own: dict[str, str]) -> Tree:
-    """A tree of blocks as one of layer groups."""
+    """Regroup a tree of blocks by layer group."""
     whole: Tree = {group: {} for group in own.values()}
     for name, group in own.items():
         whole[group] |= tree[name]
@@ -175,9 +179,9 @@ def _together(tree: Tree, own: dict[str, str]) -> Tree:
 
 
 def drift(before: Tree, after: Tree) -> Drift:
-    """How far statistics have moved, by layer group: root mean square over channels of (mean' - mean) / sd, and of log(sd' / sd).
+    """Measure how far statistics have moved: per layer group, root mean square over channels of (mean' - mean) / sd and log(sd' / sd).
 
-    Groups without batch normalisation are left out. `DEAD` is added to all variances.
+    Groups without batch normalisation are omitted. `DEAD` is added to all variances.
     """
     found = {}
     for group in before:
@@ -192,5 +196,5 @@ def drift(before: Tree, after: Tree) -> Drift:
 
 
 def _kind(stats: Tree, leaf: str) -> list[np.ndarray]:
-    """All arrays of that name."""
+    """Return all arrays named `leaf`."""
     return [np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(stats) if path[-1].key == leaf]

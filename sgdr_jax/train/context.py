@@ -1,4 +1,4 @@
-"""What every procedure starts from: the data loaded, the network built with its weights, the plan made, the programs ready."""
+"""Run context: an experiment with its data loaded, network built, plan made and programs ready; every procedure starts from one."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class RunContext(NamedTuple):
     """An experiment made ready to run.
 
     Attributes:
-        experiment: what was asked for.
+        experiment: the experiment.
         data: images and labels of all splits, on the host.
         plan: the experiment in whole steps.
-        engine: compiled programs.
+        programs: compiled programs.
         images: split name to its images, resident or streamed.
         params, stats: the network before the first stage: pretrained body, fresh head.
-        loaded: where they come from.
-        due: whether it is time for a checkpoint, asked at each cycle's end (see `RateLimiter`).
-        watch: told the row of each cycle's end, before its checkpoint; ends the run by raising `Pruned`.
+        loaded: origin of the weights.
+        due: whether a checkpoint is due, asked at each cycle's end (see `RateLimiter`).
+        watch: receives the validation row of each cycle, before its checkpoint; raises `Pruned` to end the run.
         leave: whether to save and stop, asked after every span of updates (see `preemption`).
     """
 
@@ -54,9 +54,9 @@ class RunContext(NamedTuple):
 
 
 class RateLimiter:
-    """Says whether it is time again: after so many seconds since it was, or since the beginning.
+    """Rate limiter: returns True at most once every `seconds`.
 
-    A checkpoint of a small network takes as long as dozens of its updates, and saves no more work than was done since the one before.
+    A checkpoint of a small network takes as long as dozens of its updates, and saves only the work since the previous one.
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -73,13 +73,16 @@ class RateLimiter:
 def prepare(
     experiment: Experiment, ui: NullConsole | None = None, like: RunContext | None = None, source: Source | None = None
 ) -> RunContext:
-    """Opens the data, refuses what the plan refuses, decodes, builds and loads. Raises InputError for anything that does not fit.
+    """Prepare an experiment to run: plan it, decode its images, build its programs and load its weights.
 
     Args:
-        experiment: what is to be run.
-        ui: told what was found.
-        like: the setting of an experiment with the same `ground`: its data, programs and loaded arrays are used again.
-        source: the experiment's data, where they have been opened.
+        experiment: the experiment.
+        ui: shows what was found.
+        like: context of an experiment with the same `ground`, whose data, programs and arrays are shared.
+        source: data of the experiment, if already open.
+
+    Raises:
+        InputError: if data, model and plan do not fit together.
     """
     ui = ui or NullConsole()
     if like:
@@ -99,7 +102,7 @@ def prepare(
 
 
 def _load(experiment: Experiment, source: Source, ui: NullConsole) -> tuple[Data, Plan, Programs, tuple[Tree, Tree, Loaded]]:
-    """What a host can do, and fail in, by itself."""
+    """Do the part of `prepare` that a host does, and may fail in, alone."""
     schedule = _planned(experiment, source.sizes["train"], "valid" in source.labels)
     data = load_for(experiment, source, schedule.largest_size, ui)
     for name, reason in data.bad[:10]:
@@ -113,7 +116,7 @@ def _load(experiment: Experiment, source: Source, ui: NullConsole) -> tuple[Data
 
 
 def _planned(experiment: Experiment, train_size: int, validated: bool) -> Plan:
-    """The plan; refuses what needs validation images where there are none."""
+    """Plan the experiment; refuse what needs validation images if there are none."""
     schedule = plan(experiment, train_size)
     if not validated:
         require(not experiment.refit, "refit", True, "there are no validation images that could choose anything; use False")
@@ -122,7 +125,7 @@ def _planned(experiment: Experiment, train_size: int, validated: bool) -> Plan:
 
 
 def ground(experiment: Experiment) -> str:
-    """Text that is the same for experiments which may share data and programs; see `prepare`."""
+    """Return a text that is equal for experiments which may share data and programs; see `prepare`."""
     e = experiment
     sizes = [stage.size if isinstance(stage.size, tuple) else (stage.size,) for stage in e.stages]
     side = canvas_side(e.canvas, max(max(size) for size in sizes))

@@ -20,14 +20,17 @@ from .stage_inputs import TrainBatch, stage_batches
 def find_lr(
     context: RunContext, p: StagePlan, stage: StageRun, find: Find, ui: NullConsole, group: str | None = None
 ) -> lr_range_test.Curve:
-    """Runs the learning-rate finder for a stage on copies of its state, with the stage's own update program.
+    """Run the learning-rate finder for a stage on copies of its state, with the stage's own update program.
 
     Args:
-        find: what to try; of several ratios the curve of the best is given.
-        group: raises the rate of this group alone, the others at rate 0; None raises all, at their ratio.
+        find: settings of the finder.
+        group: the only layer group to raise the rate of, the others staying at 0; None to raise all, at their ratio.
+
+    Returns:
+        The curve; that of the best ratio if `find` has several.
 
     Raises:
-        InputError: where an order would have fewer than eight updates.
+        InputError: if an order would have fewer than eight updates.
     """
     steps = finder_steps(find, p.steps_per_epoch, f'stage "{p.stage.name}": lr')
     find = dataclasses.replace(find, steps=steps)
@@ -73,5 +76,5 @@ def choose_lr(
 
 
 def ratios_tried(find: Find) -> tuple[float, ...]:
-    """The ratios that a finder compares; one where it is given."""
+    """Return the ratios that a finder compares."""
     return find.ratio if isinstance(find.ratio, tuple) else (find.ratio,)

@@ -1,4 +1,4 @@
-"""The learning-rate range test: state in, curve out. The caller's state is not touched."""
+"""Learning-rate range test: loss as the rate rises, and the rules that read a rate from the curve."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ RULES = ("combined", "valley", "steep", "minimum", "slide")
 
 @dataclass(frozen=True)
 class Curve:
-    """What range tests saw, and what the rules read from it.
+    """Result of range tests, and the rates that the rules read from it.
 
     Attributes:
         lrs: rate of the last trained group at each update tried.
-        losses: training loss of the batch at that rate, before the update; the mean over the orders.
-        smoothed: debiased exponential mean of the losses; 0.98 of it is kept from point to point in a test of 100 updates, and the same
-            share of the whole range is averaged in shorter and longer ones (0.98^(100/steps)).
+        losses: training loss of the batch at that rate, before the update; mean over the orders.
+        smoothed: debiased exponential mean of the losses with decay 0.98^(100/steps), which averages the same share of the range in
+            tests of any length.
         suggestions: rule name to rate.
-        chosen: rate that the asked-for rule gives, held within `Find.lowest…highest`.
-        rule: the rule that was asked for.
+        chosen: rate by the selected rule, clipped to `Find.lowest…highest`.
+        rule: the selected rule.
         verdict: "clear", or "no clear valley: …" with the reason and what to do.
-        confidence: share of the single orders whose own suggestion, by that rule, is within a factor of 3 of the common one; of a
-            single order, its even and its odd points stand for two.
-        low, high: least and greatest loss of any order at each rate, each order's losses averaged over its neighbours.
-        orders: how many there were.
-        ratio: of the groups' rates, as tried.
-        falls: how far the loss fell at each ratio that was tried; what decided between them.
+        confidence: share of orders whose suggestion by that rule is within a factor of 3 of the common one; a single order is split
+            into its even and odd points.
+        low, high: lowest and highest loss of any order at each rate, each order's losses averaged over neighbouring rates.
+        orders: number of orders.
+        ratio: ratio of the groups' rates.
+        falls: (ratio, fall of the loss) of each ratio tried; the falls decide between them.
     """
 
     lrs: tuple[float, ...]
@@ -52,7 +52,7 @@ class Curve:
 
 
 def rates(find: Find) -> np.ndarray:
-    """The rates tried: lr_k = start · (stop/start)^(k/(steps-1)), float64 [steps].
+    """Return the rates tried: lr_k = start · (stop/start)^(k/(steps-1)), float64 [steps].
 
     Example:
         >>> rates(Find(start=1e-3, stop=10, steps=9)).round(4).tolist()[::4]
@@ -68,8 +68,13 @@ def sweep(
     find: Find,
     tick: Callable[[int], None] | None = None,
 ) -> list[float]:
-    """One order: raises the rate update by update until the loss diverges (smoothed loss over 4x its best and over 1, or not finite) or
-    the rates run out, and gives the losses; see `range_test`."""
+    """Test one order of the images: raise the rate with every update until the loss diverges or the rates are used up.
+
+    The loss diverges if it is not finite, or if its smoothed value exceeds both 1 and 4 times its lowest. Arguments as in `range_test`.
+
+    Returns:
+        The losses, at least one.
+    """
     losses: list[float] = []
     best = math.inf
     for lr, batch in zip(rates(find), batches, strict=False):
@@ -78,7 +83,7 @@ def sweep(
         value = _smoothed(losses, find.steps)[-1]
         if tick:
             tick(1)
-        if not math.isfinite(value) or value > max(4 * best, 1):  # a loss near 0 may rise fourfold and do no harm
+        if not math.isfinite(value) or value > max(4 * best, 1):  # a loss near 0 may rise fourfold without harm
             break
         best = min(best, value)
     return losses
@@ -91,14 +96,14 @@ def range_test(
     find: Find,
     tick: Callable[[int], None] | None = None,
 ) -> Curve:
-    """The curve of a single order of the images.
+    """Test a single order of the images.
 
     Args:
         update: (state, rate of the last group, batch) → (new state, mean loss of the batch before the update). May donate its state.
-        state: a copy that may be used up.
+        state: a copy, which may be donated.
         batches: at least `find.steps` training batches.
         find: range, number of updates, rule.
-        tick: told 1 after each update.
+        tick: receives 1 after each update.
 
     Returns:
         The curve, at least one point long.
@@ -109,13 +114,14 @@ def range_test(
 
 
 def read_orders(orders: Sequence[Sequence[float]], find: Find) -> Curve:
-    """The common curve of several orders, and what the rules read from it.
+    """Average several orders to a common curve and apply the rules to it.
 
-    Where an order has diverged before the others, its last finite loss stands for the losses that it did not live to see, and the
-    curve ends where at most half of the orders are left.
+    An order that diverged before the others is extended by the highest of its last three finite losses. The curve ends where at most
+    half of the orders are left.
 
     Args:
-        orders: losses of each order, [updates of the order]; all of the same rates, from the first on.
+        orders: losses of each order, [updates of the order]; all at the same rates, from the first on.
+        find: range, number of updates, rule.
     """
     most = sorted(map(len, orders))[-(len(orders) // 2 + 1)]
     table = np.array([_held(losses, most) if len(orders) > 1 else np.array(losses) for losses in orders])
@@ -133,7 +139,7 @@ def read_orders(orders: Sequence[Sequence[float]], find: Find) -> Curve:
 
 
 def _smoothed(losses: Sequence[float] | np.ndarray, steps: int) -> list[float]:
-    """Debiased exponential means of the losses so far; see `Curve`."""
+    """Return the debiased exponential mean at each loss; see `Curve`."""
     keep, mean, smoothed = 0.98 ** (100 / steps), 0.0, []
     for k, loss in enumerate(losses, start=1):
         mean = keep * mean + (1 - keep) * loss
@@ -142,19 +148,19 @@ def _smoothed(losses: Sequence[float] | np.ndarray, steps: int) -> list[float]:
 
 
 def _suggestions(lrs: np.ndarray, losses: np.ndarray, smoothed: list[float], steps: int) -> tuple[dict[str, float], str]:
-    """What each rule suggests, and what the combined one thinks of the curve, of a test that would have had so many updates."""
+    """Return the suggestion of each rule and the verdict of the combined one; `steps` is the full length of the test."""
     valley = combined(lrs, losses)
     return {"combined": valley.lr} | suggest(lrs.tolist(), smoothed, steps), valley.verdict
 
 
 def _held(losses: Sequence[float], length: int) -> np.ndarray:
-    """The finite losses, cut or drawn out to a length with the greatest of the last three."""
+    """Cut the finite losses to a length, or extend them with the highest of the last three."""
     row = [x for x in losses[:length] if math.isfinite(x)]
     return np.array(row + [max(row[-3:], default=math.inf)] * (length - len(row)))
 
 
 def read_curve(lrs: list[float], losses: list[float], smoothed: list[float], find: Find) -> Curve:
-    """Applies all rules to a finished test; see `Curve`."""
+    """Apply all rules to a finished test; see `Curve`."""
     found, verdict = _suggestions(np.asarray(lrs), np.asarray(losses), smoothed, find.steps)
     verdict = verdict if find.rule == "combined" else _verdict(smoothed, found)
     chosen = min(max(found[find.rule], find.lowest), find.highest)
@@ -162,7 +168,7 @@ def read_curve(lrs: list[float], losses: list[float], smoothed: list[float], fin
 
 
 def _verdict(smoothed: Sequence[float], found: dict[str, float]) -> str:
-    """What the single rules together say of a curve."""
+    """Return the verdict on a curve from the single rules together."""
     finite = [x for x in smoothed if math.isfinite(x)]
     drop = 1 - min(finite) / finite[0] if finite and finite[0] > 0 else 0.0
     core = [found[r] for r in ("valley", "steep", "minimum")]
@@ -175,13 +181,13 @@ def _verdict(smoothed: Sequence[float], found: dict[str, float]) -> str:
 
 
 class Valley(NamedTuple):
-    """What the combined rule reads.
+    """Reading of a curve by the combined rule.
 
     Attributes:
         lr: the suggestion.
         knee: rate at which four fifths of the fall are done.
-        edge: rate from which on the loss is above where it began; the last rate where it never is.
-        drop: how far the loss falls, in units of the loss.
+        edge: rate from which on the loss exceeds its initial value; the last rate if it never does.
+        drop: fall of the loss.
         noise: standard deviation of the losses about their averages, up to the lowest.
         verdict: see `Curve`.
     """
@@ -195,17 +201,17 @@ class Valley(NamedTuple):
 
 
 def combined(lrs: np.ndarray, losses: np.ndarray) -> Valley:
-    """The rate that has most of the fall behind it and the rise well before it: min(knee · n / 4, edge / 8), n updates per decade.
+    """Pick the rate after most of the fall and well before the rise: min(knee · n / 4, edge / 8), n updates per decade.
 
     The losses are averaged over neighbouring rates (a Gaussian of 0.15 decades, or of one point). The knee, where four fifths of the
     fall are done, lies on a steep part of the curve, so noise moves it little; the lowest point of a flat valley may be anywhere in
     it. A fall needs the same sum of rates however fast these rise, so a test with fewer updates per decade has its knee further to the
-    right: n makes up for that. Where there is no fall to speak of, as on a network that is good already, a quarter of the edge alone
+    right: n compensates for that. Without a noticeable fall, as on a network that is good already, a quarter of the edge alone
     decides: the largest rate that does no harm.
 
     Args:
-        lrs: rates tried, rising.
-        losses: mean loss at each; a tail that is not finite counts as a loss above any.
+        lrs: rates tried, in rising order.
+        losses: mean loss at each rate; a tail that is not finite counts as higher than any loss.
 
     Source: measured on heads and bodies against grids of rates, `experiments/bench/finder.py`.
     """
@@ -214,7 +220,7 @@ def combined(lrs: np.ndarray, losses: np.ndarray) -> Valley:
         return Valley(float(lrs[0]), float(lrs[0]), float(lrs[0]), 0.0, 0.0, "no clear valley: the loss diverged at once; lower lr.start")
     x = np.log10(lrs)
     begun = float(np.mean(losses[: max(2, len(losses) // 10)]))
-    raw = np.minimum(np.where(good, losses, np.inf), begun + max(abs(begun), 1.0))  # how high it shoots up says nothing
+    raw = np.minimum(np.where(good, losses, np.inf), begun + max(abs(begun), 1.0))  # how high it shoots up is meaningless
     mean = _averaged(lrs, raw)
     lowest = int(np.argmin(mean))
     drop = begun - float(mean[lowest])
@@ -237,7 +243,7 @@ def combined(lrs: np.ndarray, losses: np.ndarray) -> Valley:
 
 
 def _averaged(lrs: np.ndarray, losses: np.ndarray) -> np.ndarray:
-    """Losses averaged over neighbouring rates, with a Gaussian of 0.15 decades, or of one point where these are further apart."""
+    """Average losses over neighbouring rates, with a Gaussian of 0.15 decades, or of one point if these are further apart."""
     x = np.log10(lrs)
     width = max(0.15, float(x[-1] - x[0]) / max(len(x) - 1, 1))
     weights = np.exp(-0.5 * ((x[:, None] - x[None, :]) / width) ** 2) * np.isfinite(losses)
@@ -245,7 +251,7 @@ def _averaged(lrs: np.ndarray, losses: np.ndarray) -> np.ndarray:
 
 
 def _crossing(x: np.ndarray, y: np.ndarray, level: float) -> float:
-    """Where y first falls to a level, between its points."""
+    """Return the x at which y first falls to a level, interpolated between its points."""
     k = int(np.argmax(y <= level))
     if k == 0:
         return float(x[0])
@@ -253,9 +259,10 @@ def _crossing(x: np.ndarray, y: np.ndarray, level: float) -> float:
 
 
 def best_ratio(curves: Sequence[Curve]) -> Curve:
-    """Of the curves of several ratios, the rule of thumb's, which is the first, unless another falls clearly further; with all their falls.
+    """Return the curve of the best of several ratios: the first (the rule of thumb) unless another falls clearly further.
 
-    "Clearly" is by more than a tenth of the fall, and more than the noise of both, and with a confidence of at least one half.
+    "Clearly" is by more than a tenth of the fall, and more than the noise of both, and with a confidence of at least one half. The curve
+    records the falls of all.
     """
     if len(curves) == 1:
         return curves[0]
@@ -270,7 +277,7 @@ def best_ratio(curves: Sequence[Curve]) -> Curve:
 
 
 def suggest(lrs: list[float], smoothed: list[float], steps: int) -> dict[str, float]:
-    """What each rule reads from a smoothed curve, after leaving out its first tenth and last five points (where enough are left).
+    """Apply the single rules to a smoothed curve without its first tenth and last five points (if enough are left).
 
     * valley: half-way through the longest falling subsequence;
     * steep: the steepest fall of the loss over log(rate);
@@ -278,9 +285,9 @@ def suggest(lrs: list[float], smoothed: list[float], steps: int) -> dict[str, fl
     * slide: from the right, the first point where the slope has settled (differs by at most 0.005 from 15 points earlier).
 
     Args:
-        lrs: rates tried, rising.
+        lrs: rates tried, in rising order.
         smoothed: smoothed losses; a tail that is not finite is dropped.
-        steps: updates that the test would have had; decides the first tenth.
+        steps: full length of the test, which decides the first tenth.
 
     Source: formulas of fastai 2's suggestion functions.
     """
@@ -301,7 +308,7 @@ def suggest(lrs: list[float], smoothed: list[float], steps: int) -> dict[str, fl
 
 
 def _valley(loss: np.ndarray) -> int:
-    """Index about the middle of the longest strictly falling subsequence."""
+    """Return the index about the middle of the longest strictly falling subsequence."""
     n = len(loss)
     longest = np.ones(n, int)
     for i in range(1, n):
@@ -314,7 +321,7 @@ def _valley(loss: np.ndarray) -> int:
 
 
 def _slide(loss: np.ndarray, apart: int = 15, settled: float = 0.005) -> int:
-    """Index at which, coming from the right, the slope differs by at most `settled` from that `apart` points to the left."""
+    """Return the index where, from the right, the slope differs by at most `settled` from the one `apart` points to the left."""
     slope = np.gradient(loss)
     for right in range(len(loss) - 1, apart - 1, -1):
         if abs(slope[right] - slope[right - apart]) <= settled:

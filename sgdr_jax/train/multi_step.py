@@ -1,7 +1,7 @@
-"""How many updates go to the devices at once: a stage cut into spans that end where the host has something to do.
+"""Several updates per dispatch: a stage cut into spans that end where the host has something to do.
 
-A span is one program, so that for small updates the time between them is saved. All spans of a stage have the same length or are
-single updates: two programs at most. What is a span depends on the stage alone, not on where a run goes on: the same bits either way.
+A span is one program, which saves the time between small updates. All spans of a stage have the same length or are single updates, so
+there are two programs at most. Spans depend on the stage alone, not on where a run resumes, so a resumed run has the same bits.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from itertools import pairwise
 import numpy as np
 
 MOST = 16
-"""Updates of the longest span that is chosen: beyond it there is next to nothing left to save, and their inputs lie in memory together."""
+"""Longest span that is chosen: longer ones save next to nothing, and the inputs of a span are in memory together."""
 
 
 def bounds(cycle: np.ndarray, save_every: int | None = None) -> list[int]:
-    """Numbers of updates done at which a span ends, from 0: where a cycle ends or a checkpoint is due.
+    """Return the numbers of updates done at which spans end, from 0: at cycle ends and checkpoints.
 
     >>> bounds(np.array([0, 0, 0, 1, 1]), save_every=2)
     [0, 2, 3, 4, 5]
@@ -27,13 +27,13 @@ def bounds(cycle: np.ndarray, save_every: int | None = None) -> list[int]:
 
 
 def spans(cycle: np.ndarray, length: int, save_every: int | None = None, first: int = 0) -> Iterator[tuple[int, int]]:
-    """(first update, number of updates) of each span in order, the number being `length` or 1.
+    """Yield (first update, number of updates) of each span in order; the number is `length` or 1.
 
     Args:
         cycle: cycle index of each update, int [steps].
-        length: updates of a span, at least 1; what is left before a bound are single updates.
+        length: updates of a span, at least 1; the remainder before a bound is done in single updates.
         save_every: see `bounds`.
-        first: update to start at; within a span, single updates lead to the next one.
+        first: update to start at; from within a span, single updates lead to the next one.
 
     >>> list(spans(np.array([0, 0, 0, 0, 0, 1, 1]), 2))
     [(0, 2), (2, 2), (4, 1), (5, 2)]
@@ -47,7 +47,7 @@ def spans(cycle: np.ndarray, length: int, save_every: int | None = None, first: 
 
 
 def fewest(cycle: np.ndarray, save_every: int | None = None, most: int = MOST) -> int:
-    """The length, up to `most`, that makes the fewest spans of a stage; of several the smallest.
+    """Return the length, up to `most`, that gives the fewest spans; the smallest of several.
 
     >>> fewest(np.zeros(21, int))
     7

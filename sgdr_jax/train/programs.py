@@ -1,4 +1,4 @@
-"""The compiled programs of one experiment: pixels, parts of the network, whole-split prediction. Each compiles once per shape."""
+"""Compiled programs of an experiment: augmentation, parts of the network, updates, prediction of whole splits."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from ..models.precision import precision
 from . import optim, steps
 
 Tick = Callable[[int], None]
-"""Told how many examples have been done, for progress bars."""
+"""Receives the number of examples done, for progress bars."""
 
 
 @dataclass(frozen=True)
 class Programs:
-    """One network on the devices of a run.
+    """Compiled programs of one network on the devices of a run; each compiles once per shape.
 
     Attributes:
         network: the chain of layer groups.
-        devices: where it runs.
-        dtype: of the network's arithmetic.
+        devices: the devices.
+        dtype: dtype of the network's arithmetic.
         batch_size: examples per evaluation step.
         forward: compiled (params, stats, x, start=, stop=) → activations or logits.
         augmented: compiled (images uint8 [b, s, s, c], draw [b], key, strength, augmentations=, size=) → float32 [b, size, size, c];
@@ -46,9 +46,9 @@ class Programs:
         view: compiled (images, ids uint32 [b], key, v, kind=, augmentations=, size=) → test-time view v, float32 [b, size, size, c].
         rows: compiled (array [n, ...] as by `Devices.spread`, index [b] or [k, b]) → its rows [b, ...] or [k, b, ...].
         slots: compiled (parameters of the trained groups, optimizer=, trained=) → fresh optimizer state.
-        update: (optimizer, trained, collects, accumulate, count) → compiled `steps.Step`, or `steps.Scanned` for a count above 1; the
-            same one for the same five.
-        rehearsing: whether programs are compiled only, see `rehearsal`.
+        update: (optimizer, trained, collects, accumulate, count) → compiled `steps.Step`, or `steps.Scanned` for a count above 1;
+            equal arguments give the same program.
+        rehearsing: whether programs are only compiled, see `runs.compile_ahead`.
     """
 
     network: Network
@@ -68,25 +68,25 @@ class Programs:
 
     @property
     def precision(self) -> Any:
-        """The dtype of parameters, statistics and rates."""
+        """Dtype of parameters, statistics and rates."""
         return precision(self.dtype)
 
     def hold(self, tree: Any) -> Any:
-        """Puts the arrays of a network where they belong, in the precision of parameters."""
+        """Put the arrays of a network on the devices, in the precision of parameters."""
         kind = np.dtype(self.precision)
         return self.devices.hold(jax.tree.map(lambda x: x if x.dtype == kind else x.astype(kind), tree))
 
     def copy(self, network: NetworkState) -> NetworkState:
-        """Return the network in buffers of its own, which survive the donation of the given ones."""
+        """Copy a network to buffers that survive the donation of the given ones."""
         params, stats = self.devices.hold((network.params, network.stats))
         return NetworkState(params, stats, network.size)
 
     def step(self, p: StagePlan, count: int = 1) -> Callable[..., Any]:
-        """The compiled training update of a stage, or `count` of them as one program; donates its state."""
+        """Return the compiled update of a stage, or `count` updates as one program; donates its state."""
         return self.update(optim.kind(p.optimizer), p.trained, p.collects, p.stage.accumulate, count)
 
     def predict(self, params: Tree, stats: Tree, x: jax.Array, start: str | None = None) -> jax.Array:
-        """Logits [b, classes] from what enters the group `start`; the body runs as the same program that caches activations."""
+        """Return logits [b, classes] from the input of group `start`; the body runs in the same program that caches activations."""
         if start != "head":
             x = self.forward(params, stats, x, start=start, stop="head")
         return self.forward(params, stats, x, start="head", stop=None)
@@ -99,10 +99,17 @@ class Programs:
         tick: Tick | None = None,
         first: int = 0,
     ) -> np.ndarray:
-        """`function(batch, its images [b, s, s, c]) → rows` over n examples in padded batches; host array of n rows, each example once.
+        """Apply `function(batch, images [b, s, s, c] of the batch) → rows` to n examples in padded batches.
 
-        Images are counted from number `first` on; with fewer than n they are gone through several times. Without any, the function gets
-        None for them.
+        Args:
+            function: its rows of padding are dropped.
+            n: number of examples.
+            images: their images, repeated if there are fewer than n; None to pass None instead.
+            tick: receives the number of examples done.
+            first: number of the first image.
+
+        Returns:
+            Host array of n rows, one per example.
         """
         out, done = [], []
         batches = eval_batches(n, self.batch_size)
@@ -122,7 +129,7 @@ class Programs:
 
 
 def build_programs(experiment: Experiment, network: Network) -> Programs:
-    """The engine of an experiment. Raises InputError when a batch size does not fit the devices."""
+    """Build the programs of an experiment. Raises InputError if a batch size does not fit the devices."""
     mesh = devices(experiment.parallel)
     mesh.check_batch("evaluate.batch_size", experiment.evaluate.batch_size)
     for name, size in [("batch_size", experiment.batch_size)] + [

@@ -1,4 +1,4 @@
-"""One stage closed over data, network and programs: its update and its validation."""
+"""A stage made ready to train: its update and its validation, closed over data and compiled programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .stage_inputs import TrainBatch, activations, augmentations, hyper_rows
 
 
 def loop_plan(context: RunContext, p: StagePlan, lr: tuple[float, ...]) -> LoopPlan:
-    """Return what the loop follows: the plan's stage at the peak rates `lr`, one for each trained group."""
+    """Return the stage as the loop follows it, with the peak rate `lr` of each trained group."""
     experiment = context.experiment
     leeway = Leeway(experiment.leeway, len(context.data.labels.get("valid", ())) or 1)
     rules = SelectionRules(p.index, p.stage.patience, p.table.plateau, leeway)
@@ -32,14 +32,14 @@ def loop_plan(context: RunContext, p: StagePlan, lr: tuple[float, ...]) -> LoopP
 
 
 class StageRun(NamedTuple):
-    """One stage made ready: its first state, how it is updated, and how it is validated where there are images for that.
+    """A stage made ready to train.
 
     Attributes:
-        state: before the first update.
-        update: one update.
+        state: state before the first update.
+        update: a single update.
         validate: as in `loop.StageCallbacks`.
         updates: as `loop.StageCallbacks.update`, for one batch or `span` batches.
-        span: updates that go to the devices at once.
+        span: updates per dispatch.
     """
 
     state: TrainState
@@ -50,13 +50,16 @@ class StageRun(NamedTuple):
 
 
 def first_state(run: Programs, p: StagePlan, params: Tree, stats: Tree) -> TrainState:
-    """A stage's state before its first update: a fresh optimizer around the network."""
+    """Return the state before the first update of a stage: the network with a fresh optimizer."""
     slots = run.slots({g: params[g] for g in p.trained}, optimizer=optim.kind(p.optimizer), trained=p.trained)
     return TrainState(jax.numpy.int32(0), params, stats, slots)
 
 
 def open_stage(context: RunContext, p: StagePlan, params: Tree, stats: Tree, ui: NullConsole) -> StageRun:
-    """Closes one stage over data and programs: images → pixels → frozen groups → update, with the cache where the stage asks for it."""
+    """Build the update and validation functions of a stage: images → pixels → frozen groups → trained groups.
+
+    With `Stage.precompute` the input of the trained groups comes from the activation cache.
+    """
     run, size = context.programs, p.size
     labels = context.data.labels["train"]
     weights = example_weights(labels, context.experiment.class_weights, context.data.rates)
@@ -117,29 +120,29 @@ def open_stage(context: RunContext, p: StagePlan, params: Tree, stats: Tree, ui:
         return logit_metrics(rows, context.data.labels["valid"]) | ({"drift": drift} if drift else {})
 
     if span > 1:
-        ui.say(f"  {span} updates go to the devices at once")
+        ui.say(f"  {span} updates per dispatch")
     return StageRun(run.devices.hold(first_state(run, p, params, stats)), update, validate if held_out else None, updates, span)
 
 
 def span_of(context: RunContext, p: StagePlan) -> int:
-    """Updates of a stage that go to the devices at once: as `Parallel.steps_per_execution` says, where activations are cached."""
+    """Return the updates per dispatch of a stage: `Parallel.steps_per_execution` on cached activations, otherwise 1."""
     if not p.stage.precompute:
         return 1
     if wanted := context.experiment.parallel.steps_per_execution:
         return wanted
-    # A plain convolution that trains is many times slower within a scan on CPU, and elsewhere long updates have nothing to gain.
+    # On CPU a convolution that trains is many times slower within a scan; elsewhere long updates gain nothing from it.
     return fewest(p.table.cycle, context.experiment.checkpoint_steps) if p.trained == ("head",) else 1
 
 
 def cached_logits(context: RunContext, params: Tree, stats: Tree, size: int, split: str, ui: NullConsole) -> np.ndarray | None:
-    """Logits of the plain view [n, classes] from cached activations; None where that would not be the network's answer, or no saving.
+    """Return the plain view's logits [n, classes] from cached activations; None if there are none at this size, or too many to cache.
 
-    Where no stage has trained below the lowest one's groups, and that one trained on cached activations, all runs with the same body
-    share those of the held-out images too: of many heads over one body, as in a sweep, only the first sees the images.
+    If the stage that trains the lowest groups used cached activations, the body below is unchanged, and all runs with this body share the
+    activations of held-out images too: of many heads over one body, as in a sweep, only the first reads the images.
     """
     lowest = min(context.plan.stages, key=lambda p: p.groups.index(p.start))
     n, kept = len(context.images[split]), max(lowest.copies, 1) * len(context.images["train"])
-    if not (lowest.stage.precompute and lowest.size == size and n <= 4 * kept):  # no larger files than the stage itself asked for, about
+    if not (lowest.stage.precompute and lowest.size == size and n <= 4 * kept):  # files of about the size that the stage itself asked for
         return None
     run = context.programs
     cached = run.devices.spread(activations(context, lowest, params, stats, split, 0, ui))

@@ -1,4 +1,4 @@
-"""What goes into the updates of a stage: batches of images or cached activations, and the numbers of every update."""
+"""Inputs of a stage's updates: batches of images, cached activations, and the numbers of every update."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .context import RunContext
 
 
 def hyper_rows(context: RunContext, p: StagePlan, peaks: tuple[float, ...]) -> Hyper:
-    """The numbers of every update of a stage: lr [steps, trained groups], the others [steps].
+    """Return the numbers of every update of a stage: lr [steps, trained groups], the others [steps].
 
     Args:
-        peaks: rate of each trained group where the schedule is highest.
+        peaks: peak rate of each trained group.
     """
     lr = p.scale * np.asarray(peaks)[None, :]
     smoothing = np.full(p.steps, context.experiment.label_smoothing)
@@ -33,13 +33,13 @@ def hyper_rows(context: RunContext, p: StagePlan, peaks: tuple[float, ...]) -> H
 
 
 class TrainBatch(NamedTuple):
-    """A training batch on its way into an update.
+    """A training batch.
 
     Attributes:
-        batch: which examples.
-        images: theirs, on the devices; None where activations were cached.
-        size: side in pixels that the network is to see.
-        strength: of the augmentations, float32; None where they are as described (1).
+        batch: the examples.
+        images: their images, on the devices; None for cached activations.
+        size: side in pixels that the network sees.
+        strength: strength of the augmentations, float32; None for 1.
     """
 
     batch: Batch
@@ -49,7 +49,7 @@ class TrainBatch(NamedTuple):
 
 
 def strength_at(p: StagePlan, step: int) -> np.float32 | None:
-    """Strength of a stage's augmentations at an update: None (as described, 1), or a number on the way from first to last."""
+    """Return the strength of the augmentations at an update: None for 1, or a value between the first and the last."""
     ends = p.stage.strength
     if ends == 1:
         return None
@@ -58,9 +58,9 @@ def strength_at(p: StagePlan, step: int) -> np.float32 | None:
 
 
 def stage_batches(context: RunContext, p: StagePlan, first: int, stop: int, order: int = 0) -> Iterator[TrainBatch]:
-    """The training batches of updates first … stop - 1 of a stage, with their images unless activations were cached.
+    """Yield the training batches of updates first … stop - 1 of a stage, with their images unless activations are cached.
 
-    Other orders of the images than 0, that of training, are for the learning-rate finder.
+    `order` selects the order of the images: 0 for training, others for the learning-rate finder.
     """
     times = p.stage.repeats
     experiment, data = context.experiment, context.data
@@ -73,20 +73,20 @@ def stage_batches(context: RunContext, p: StagePlan, first: int, stop: int, orde
 
 
 def augmentations(context: RunContext, p: StagePlan) -> tuple[Augmentation, ...]:
-    """The augmentations that a stage trains with; () for none."""
+    """Return the augmentations that a stage trains with; () for none."""
     return context.experiment.augment if p.stage.augment else ()
 
 
 def activations(
     context: RunContext, p: StagePlan, params: Tree, stats: Tree, split: str, copies: int, ui: NullConsole, folder: Path | None = None
 ) -> np.ndarray:
-    """What enters the stage's lowest trained group, for a whole split, from the cache where it is there.
+    """Return the input of a stage's lowest trained group for a whole split, from the cache if possible.
 
     Args:
-        params, stats: the network as the stage begins; only the frozen groups matter.
+        params, stats: the network at the start of the stage; only its frozen groups matter.
         split: name of the split.
         copies: number of augmented copies of each image; 0 for the plain images.
-        folder: see `precompute.cached`.
+        folder: see `activation_cache.cached`.
 
     Returns:
         float array [max(copies, 1) · n, ...]; row v·n + i is copy v of image i.

@@ -1,6 +1,6 @@
-"""The pure functions that get compiled: one training update, several in a row, and running a part of the network.
+"""Pure functions to compile: a training update, several in a row, and the forward pass of a part of the network.
 
-A network is run as frozen prefix → trained rest, so no backward pass exists below the lowest trained group, and the same compiled
+A network runs as a frozen prefix and a trained rest: there is no backward pass below the lowest trained group, and the same compiled
 prefix serves head training, the activation cache and evaluation.
 """
 
@@ -23,17 +23,17 @@ from . import optim
 
 @dataclass(frozen=True)
 class Step:
-    """One training update as a pure function; its fields are what is static about it.
+    """A training update as a pure function; the fields are its static part.
 
     Attributes:
         network: the chain of layer groups.
-        optimizer: update rule.
+        optimizer: the optimizer.
         trained: groups that are differentiated and updated.
         collects: groups whose batch normalisation uses batch statistics and updates the running ones.
-        dtype: of the network's arithmetic.
-        accumulate: parts in which the batch goes through the network, one after the other.
-        axis: name of the mapped axis that the batch is split over; None where the batch is whole, as far as this program knows. What
-            the devices must agree on is then said here: gradients, sums, batch statistics. Frozen groups communicate nothing.
+        dtype: dtype of the network's arithmetic.
+        accumulate: parts in which the batch passes through the network, one after the other.
+        axis: name of the mapped axis that the batch is split over; gradients, sums and batch statistics are then reduced over it. None
+            if the program sees the whole batch.
     """
 
     network: Network
@@ -47,11 +47,11 @@ class Step:
     count: ClassVar[int] = 1
 
     def over(self, axis: str) -> Step:
-        """The same update for one device's part of the batch."""
+        """Return the update of one device's part of the batch."""
         return replace(self, axis=axis)
 
     def total(self, tree: Any) -> Any:
-        """Sums over all parts of the batch."""
+        """Sum over all parts of the batch."""
         return tree if self.axis is None else jax.lax.psum(tree, self.axis)
 
     def __call__(
@@ -63,23 +63,23 @@ class Step:
         weight: Float[Array, " b"],
         key: Key[Array, ""],
     ) -> tuple[TrainState, dict[str, Array]]:
-        """The state after one update, and sums over the batch.
+        """Apply one update.
 
         Args:
-            state: before the update.
-            hyper: rates and the like of this update.
-            x: activations that enter the lowest trained group [b, ...]; images in 0…1 when that is the first group.
-            labels: int32 [b], or float32 [b, classes] for multi-label data; `metrics.Mixed` where images are mixed.
-            weight: [b]; an example of weight 0 does not count.
+            state: state before the update.
+            hyper: numbers of this update.
+            x: input of the lowest trained group [b, ...]; images in 0…1 if that is the first group.
+            labels: int32 [b], or float32 [b, classes] for multi-label data; `metrics.Mixed` for mixed images.
+            weight: weight of each example [b]; examples of weight 0 do not count.
             key: dropout key of the stage; the step is folded in here.
 
         Returns:
-            (new state, sums as in `metrics.sums`).
+            (new state, sums over the batch as in `metrics.sums`).
         """
         key = jax.random.fold_in(key, state.step)
         trained, stats = {g: state.params[g] for g in self.trained}, state.stats
         whole, grads, total = jnp.maximum(self.total(jnp.sum(weight)), 1), None, None
-        for part in range(self.accumulate):  # every so many-th example, so that each device has its share of every part
+        for part in range(self.accumulate):  # strided, so that each device has its share of every part
             xs, ys, ws = self._part(part, (x, labels, weight))
             of_part = partial(self._loss, state.params, stats, hyper, xs, ys, ws, whole, jax.random.fold_in(key, part) if part else key)
             new, (logits, changed) = jax.grad(of_part, has_aux=True)(trained)
@@ -98,7 +98,7 @@ class Step:
     def _loss(
         self, params: Tree, stats: Tree, hyper: Hyper, x: Array, labels: Any, weight: Array, whole: Array, key: Array, trained: Tree
     ) -> tuple[Array, tuple[Array, Tree]]:
-        """Loss of a part of a batch that weighs `whole`, with its logits and the batch statistics that it leaves."""
+        """Return the loss of a part of a batch of total weight `whole`, its logits, and the statistics after it."""
         logits, stats = self.network.apply(
             params | trained,
             stats,
@@ -110,15 +110,17 @@ class Step:
             dtype=self.dtype,
             axis=self.axis,
         )
-        # The loss subtracts the largest logit; its gradient compares, so the logits must be computed once only.
+        # The gradient of the largest logit compares logits with it, so they must be computed only once.
         logits = jax.lax.optimization_barrier(logits)
         return jnp.sum(metrics.losses(logits, labels, hyper.label_smoothing) * weight) / whole, (logits, stats)
 
 
 @dataclass(frozen=True)
 class Scanned:
-    """`count` consecutive updates as one program: of `Step`'s arguments hyper, x, labels and weight have a further first axis [count],
-    and so have the sums. The numbers are those of one update after the other."""
+    """`count` consecutive updates as one program, with the numbers of single updates.
+
+    Of the arguments of `Step`, hyper, x, labels and weight have a further first axis [count], and so have the sums.
+    """
 
     step: Step
     count: int
@@ -126,28 +128,28 @@ class Scanned:
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """As of the step."""
+        """Groups that are differentiated and updated."""
         return self.step.trained
 
     def over(self, axis: str) -> Scanned:
-        """The same updates for one device's part of the batches."""
+        """Return the updates of one device's part of the batches."""
         return replace(self, step=self.step.over(axis))
 
     def __call__(
         self, state: TrainState, hyper: Hyper, x: Array, labels: Any, weight: Array, key: Key[Array, ""]
     ) -> tuple[TrainState, dict[str, Array]]:
-        """The state after all updates, and the sums of each."""
+        """Apply all updates; return the last state and the sums of each update."""
         return jax.lax.scan(lambda now, given: self.step(now, *given, key), state, (hyper, x, labels, weight))
 
 
 def forward(
     network: Network, params: Tree, stats: Tree, x: Float[Array, "b ..."], *, start: str | None, stop: str | None, dtype: Any
 ) -> Array:
-    """Runs a part of the network on stored statistics, dropout off, nothing collected.
+    """Run a part of the network on stored statistics and without dropout.
 
     Args:
-        x: what enters the group `start` [b, ...]; images in 0…1 when that is None (the first).
-        stop: the first group that does not run, or None to run to the end.
+        x: input of the group `start` [b, ...]; images in 0…1 if that is None (the first).
+        stop: first group that does not run; None to run to the end.
 
     Returns:
         Activations [b, ...] at `stop`, or float32 logits [b, classes].
