@@ -76,43 +76,30 @@ class Step:
         Returns:
             (new state, sums over the batch as in `metrics.sums`).
         """
-        key = jax.random.fold_in(key, state.step)
-        trained, stats = {g: state.params[g] for g in self.trained}, state.stats
-        whole, grads, total = jnp.maximum(self.total(jnp.sum(weight)), 1), None, None
-        for part in range(self.accumulate):  # strided, so that each device has its share of every part
-            xs, ys, ws = self._part(part, (x, labels, weight))
-            of_part = partial(self._loss, state.params, stats, hyper, xs, ys, ws, whole, jax.random.fold_in(key, part) if part else key)
-            new, (logits, changed) = jax.grad(of_part, has_aux=True)(trained)
+        batch, whole = (x, labels, weight), jnp.maximum(self.total(jnp.sum(weight)), 1)
+
+        def loss(trained: Tree, stats: Tree, x: Array, labels: Any, weight: Array, key: Array) -> tuple[Array, tuple[Array, Tree]]:
+            """Return a part's share of the batch's mean loss, its logits, and the statistics after it."""
+            apply = partial(self.network.apply, start=self.trained[0], train=self.trained, collect=self.collects, dtype=self.dtype)
+            logits, stats = apply(state.params | trained, stats, x, key=key, axis=self.axis)
+            # The gradient of the largest logit compares logits with it, so they must be computed only once.
+            logits = jax.lax.optimization_barrier(logits)
+            return jnp.sum(metrics.losses(logits, labels, hyper.label_smoothing) * weight) / whole, (logits, stats)
+
+        gradient, key = jax.grad(loss, has_aux=True), jax.random.fold_in(key, state.step)
+        trained, stats, grads, sums = {g: state.params[g] for g in self.trained}, state.stats, None, None
+        for i in range(self.accumulate):
+            # Parts are strided, so that each device has its share of every part.
+            xs, ys, ws = batch if self.accumulate == 1 else jax.tree.map(lambda a, i=i: a[i :: self.accumulate], batch)
+            part = (stats, xs, ys, ws, jax.random.fold_in(key, i) if i else key)
+            new, (logits, changed) = gradient(trained, *part)
             if radius := self.optimizer.sam:
-                new, _ = jax.grad(of_part, has_aux=True)(optim.sharpest(radius, self.total(new), trained))
-            sums, stats = metrics.sums(logits, ys, ws, hyper.label_smoothing), stats | changed
-            grads, total = (new, sums) if grads is None else jax.tree.map(jnp.add, (grads, total), (new, sums))
-        assert grads is not None and total is not None
-        grads, total = self.total((grads, total))
+                new, _ = gradient(optim.sharpest(radius, self.total(new), trained), *part)
+            added, stats = metrics.sums(logits, ys, ws, hyper.label_smoothing), stats | changed
+            grads, sums = (new, added) if grads is None else jax.tree.map(jnp.add, (grads, sums), (new, added))
+        grads, sums = self.total((grads, sums))
         trained, opt_state = optim.update(self.optimizer, self.trained, hyper, grads, state.opt_state, trained)
-        return TrainState(state.step + 1, state.params | trained, stats, opt_state), total
-
-    def _part(self, part: int, tree: Any) -> Any:
-        return tree if self.accumulate == 1 else jax.tree.map(lambda a: a[part :: self.accumulate], tree)
-
-    def _loss(
-        self, params: Tree, stats: Tree, hyper: Hyper, x: Array, labels: Any, weight: Array, whole: Array, key: Array, trained: Tree
-    ) -> tuple[Array, tuple[Array, Tree]]:
-        """Return the loss of a part of a batch of total weight `whole`, its logits, and the statistics after it."""
-        logits, stats = self.network.apply(
-            params | trained,
-            stats,
-            x,
-            start=self.trained[0],
-            train=self.trained,
-            collect=self.collects,
-            key=key,
-            dtype=self.dtype,
-            axis=self.axis,
-        )
-        # The gradient of the largest logit compares logits with it, so they must be computed only once.
-        logits = jax.lax.optimization_barrier(logits)
-        return jnp.sum(metrics.losses(logits, labels, hyper.label_smoothing) * weight) / whole, (logits, stats)
+        return TrainState(state.step + 1, state.params | trained, stats, opt_state), sums
 
 
 @dataclass(frozen=True)
