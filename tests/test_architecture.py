@@ -64,7 +64,7 @@ ALSO_TESTS = {
     "augment/test_resampling": "gather_free",
     "cli/test_main": "experiment_file options parsing commands/new core/console",
     "cli/launch/test_launch": "job kubernetes local slurm tpu cli/commands/launch",
-    "core/test_experiment": "errors learning_rates optimizers serialization types validation",
+    "core/test_experiment": "errors learning_rates optimizers types validation",
     "core/test_plan": "lengths",
     "data/test_image_cache": "placement",
     "datasets/test_image_folder": "files",
