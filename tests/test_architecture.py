@@ -82,7 +82,8 @@ ALSO_TESTS = {
     "runs/test_run": "finalize predictor refit resume recipes/lesson2 train/context train/find_lr train/stage train/stage_inputs",
     "schedules/test_schedules": "combined constant cosine first_cycles one_cycle plateau polynomial sgdr step_decay",
     "sweeps/test_runner": "cli/commands/sweep local_queue options run_status",
-    "sweeps/analysis/test_compare": "plots render run_results tables cli/commands/compare",
+    "sweeps/analysis/test_compare": "run_results",
+    "sweeps/analysis/test_render": "tables cli/commands/compare",
     "train/test_loop": "model_selection",
     "train/test_steps": "core/state",
 }

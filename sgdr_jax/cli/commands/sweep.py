@@ -83,7 +83,8 @@ class _Task(NamedTuple):
 
     def worker(self, store: str) -> tuple[str, ...]:
         """Return the command line of one worker: this one, whose last options win."""
-        own = ("--workers", "1", "--launch", "None", "--no-retry", "--store", store, "--dir", str(self.folder))
+        here = ("--launch", "None") if self.command.launch else ()
+        own = ("--workers", "1", *here, "--no-retry", "--store", store, "--dir", str(self.folder))
         return ("sweep", self.file, *self.words, *own)
 
     def open_store(self, store: str) -> None:

@@ -1,22 +1,17 @@
-"""What a sweep has found: pairs, what is left out, tables and pictures, from folders made without training."""
+"""What a sweep has found: pairs, figures, what is left out, from folders made without training."""
 
-import csv
-import io
 import json
 import re
 import time
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from sgdr_jax.cli import main
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.evaluation import predictions
-from sgdr_jax.sweeps import Sweep, arms, grid
+from sgdr_jax.sweeps import Sweep, grid
 from sgdr_jax.sweeps.analysis import plots, render
 from sgdr_jax.sweeps.analysis.compare import Comparison, compare_arms
 from sgdr_jax.sweeps.analysis.run_results import learning_curve
@@ -26,35 +21,7 @@ from sgdr_jax.sweeps.sweep_record import run_folder
 from ...helpers import experiment
 from ..results import answers as random_answers
 from ..results import fill
-
-SKILL = {"recipe": 1.2, "without": 0.7, "same": 1.2}
-SWEEP = Sweep(
-    "three",
-    experiment(),
-    (arms({"recipe": {}, "without": {"label_smoothing": 0.1}, "same": {"label_smoothing": 0.2}}),),
-    seeds=(0, 1, 2, 3, 4, 5),
-    question="Does it help?\n\nAnd | how?",
-)
-LEFT_OUT = {"skip": (8, 9)}  # of "without" the seeds 2 and 3
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("sweeps") / "three"
-    fill(made, SWEEP, lambda run, _: SKILL[run.arm], n=400, tta=True, skip=LEFT_OUT["skip"])
-    (made / "failed").mkdir()
-    run = expand(SWEEP)[9]
-    (made / "failed" / f"{run.hash}.json").write_text(json.dumps({"arm": run.arm, "seed": run.seed, "error": "the loss is nan"}))
-    return made
-
-
-@pytest.fixture(scope="module")
-def found(folder: Path) -> Comparison:
-    return compare_arms(folder)
-
-
-def of(found: Comparison, name: str) -> Any:
-    return next(arm for arm in found.arms if arm.name == name)
+from .three_arms import SKILL, SWEEP, of
 
 
 def test_every_figure_is_scipys(found: Comparison) -> None:
@@ -234,147 +201,6 @@ def test_curves_run_through_the_stages(found: Comparison) -> None:
     np.testing.assert_allclose(drawn.seconds, [head, head + body / 3, head + 2 * body / 3, head + body])
     assert run.seconds == pytest.approx(head + body)
     assert of(found, "recipe").images.mean == 10 * 64 + 30 * 32
-
-
-# ---- words ----
-
-
-def test_one_run_of_each_arm_says_no_more_than_it_knows(tmp_path: Path) -> None:
-    sweep = Sweep("one", experiment(), (arms({"recipe": {}, "without": {"label_smoothing": 0.1}}),), seeds=(3,))
-    fill(tmp_path / "one", sweep, lambda run, _: SKILL[run.arm])
-    found = compare_arms(tmp_path / "one")
-    row = dict(zip(render.header(found), render.rows(found)[1], strict=True))
-    assert "±" not in row["accuracy %"] and row["95 % interval"] == row["p"] == row["to settle"] == "" and row[""] == "undecided"
-    assert row["difference (points)"] and row["p, examples"]
-    assert len(render.publish(found, tmp_path / "out")) == 6
-
-
-def test_the_files_say_the_same(found: Comparison, tmp_path: Path) -> None:
-    made = {path.name: path for path in render.publish(found, tmp_path / "out")}
-    assert set(made) == {"arms.png", "curves.png", "time.png", "answer.md", "answer.csv", "answer.html"}
-    table = list(csv.DictReader(io.StringIO(made["answer.csv"].read_text())))
-    assert [row["arm"] for row in table] == ["recipe", "without", "same"]
-    assert float(table[1]["difference"]) == of(found, "without").paired.mean and table[1]["verdict"] == "worse"
-    assert table[0]["difference"] == "" and int(table[1]["gained"]) == of(found, "without").paired.change.gained
-
-    class Page(HTMLParser):
-        cells: list[str]
-        sources: list[str]
-
-        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            assert tag not in ("script", "link", "iframe")
-            if tag == "img":
-                self.sources.append(dict(attrs)["src"] or "")
-
-        def handle_data(self, data: str) -> None:
-            self.cells.append(data)
-
-    page = Page()
-    page.cells, page.sources = [], []
-    page.feed(made["answer.html"].read_text())
-    assert all(source.startswith("data:image/png;base64,") for source in page.sources) and len(page.sources) == 3
-    for row in render.rows(found):
-        assert all(cell in page.cells for cell in row if cell)
-        assert all(render._plain(cell) in made["answer.md"].read_text() for cell in row)
-    for text in (made["answer.md"].read_text(), made["answer.html"].read_text()):
-        for fact in ("sgdr-jax sweep file.py", "2 cores of Some CPU", "jax 0.12.0.1", "2026-11-25", "abc", "failed: the loss is nan"):
-            assert fact in text
-        assert "/somewhere" not in text
-
-
-def test_results_are_put_in_their_place(found: Comparison, tmp_path: Path) -> None:
-    file = tmp_path / "RESULTS.md"
-    render.publish(found, tmp_path / "out", file)
-    first = file.read_bytes()
-    assert {path.name for path in (tmp_path / "results").iterdir()} == {"three-arms.png", "three-curves.png", "three-time.png"}
-    pictures = {path: path.read_bytes() for path in (tmp_path / "results").iterdir()}
-    render.publish(found, tmp_path / "out", file)
-    assert file.read_bytes() == first and pictures == {path: path.read_bytes() for path in pictures}
-    text = file.read_text()
-    assert text.startswith("# Results") and "Does it help?" in text and r"And \| how?" in text
-    assert "](results/three-arms.png)" in text
-    # Another sweep's section goes below, and each is replaced where it stands.
-    other = render.put(text, found._replace(name="other", question=""), [])
-    assert other.startswith(text.rstrip("\n")) and other.count("## ") == 2
-    assert render.put(other, found, [f"results/three-{kind}.png" for kind in ("arms", "curves", "time")]) == other
-    with pytest.raises(InputError, match="restore that line"):
-        render.put(text.replace("<!-- end three -->", ""), found, [])
-
-
-def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main.main(["compare", str(folder), "--out", str(tmp_path / "out"), "--measure", "loss"])
-    printed = capsys.readouterr().out
-    assert "three: 3 arms" in printed and "left out: without, seed 2: not run yet" in " ".join(printed.split())
-    assert (tmp_path / "out" / "answer.html").exists()
-    with pytest.raises(SystemExit) as stopped:
-        main.main(["compare", str(folder), "--results", str(tmp_path / "no" / "RESULTS.md")])
-    assert stopped.value.code == 2 and not (folder / "answer").exists()
-    (tmp_path / "a file").touch()
-    with pytest.raises(SystemExit) as stopped:
-        main.main(["compare", str(folder), "--out", str(tmp_path / "a file")])
-    assert stopped.value.code == 2 and "it is a file; name a folder" in capsys.readouterr().err
-
-
-# ---- pictures ----
-
-
-def test_pictures_show_every_seed(found: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    figures: list[Any] = []
-    real = plots.style.save
-    monkeypatch.setattr(plots.style, "save", lambda figure, path: figures.append(figure) or real(figure, path))
-    plots.plot_arms(found, tmp_path / "arms.png")
-    left, right = figures[0].axes
-    assert [text.get_text() for text in left.get_yticklabels()] == ["recipe", "without", "same"]
-    drawn = [np.sort(points.get_offsets()[:, 0]) for points in left.collections]
-    for points, arm in zip(drawn, found.arms, strict=True):
-        np.testing.assert_allclose(points, np.sort([100 * run.summary["test"]["accuracy"] for run in arm.runs]))
-    words = [text.get_text().strip() for text in right.texts]
-    assert words[0] == "baseline" and words[1] == f"{100 * of(found, 'without').paired.mean:+.2f}  worse"
-
-
-@pytest.mark.parametrize("measure", ["accuracy", "loss"])
-def test_the_line_of_the_best_joins_what_nothing_beats(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measure: Any) -> None:
-    figures: list[Any] = []
-    monkeypatch.setattr(plots.style, "save", lambda figure, path: figures.append(figure) or path)
-    found = compare_arms(folder, measure=measure)
-    plots.plot_time(found, tmp_path / "time.png")
-    (line,) = (line for line in figures[0].axes[0].get_lines() if line.get_drawstyle() == "steps-post")
-    scale = 100 if measure == "accuracy" else -1  # of what is good
-    points = [(arm.seconds.mean, scale * getattr(arm, measure).mean) for arm in found.arms]
-    best = sorted(p for p in points if not any(q[0] <= p[0] and q[1] >= p[1] and q != p for q in points))
-    np.testing.assert_allclose([line.get_xdata(), np.multiply(line.get_ydata(), 1 if scale > 0 else -1)], np.transpose(best))
-
-
-def test_many_arms_are_cut_to_the_farthest(tmp_path: Path) -> None:
-    sweep = Sweep("many", experiment(), (grid({"batch_size": tuple(range(8, 60))}),))
-    fill(tmp_path / "many", sweep, lambda run, _: 1.0, n=50)
-    found = compare_arms(tmp_path / "many")
-    shown = plots._to_show(found, found.arms, 8)
-    assert len(shown) == 8 and shown[0].name == found.baseline
-    least = min(abs(arm.paired.mean) for arm in shown[1:] if arm.paired)
-    assert all(abs(arm.paired.mean) <= least for arm in found.arms if arm.paired and arm not in shown)
-    assert len(plots.draw_all(found, tmp_path / "out")) == 3
-
-
-def test_two_axes_make_a_map(tmp_path: Path) -> None:
-    sweep = Sweep("two", experiment(), (grid({"stages.0.lr": (0.01, 0.1), "label_smoothing": (0.0, 0.1, 0.2)}),))
-    fill(tmp_path / "two", sweep, lambda run, _: 1 + run.values[1][1], skip=(4,))
-    found = compare_arms(tmp_path / "two")
-    table = plots.two_axes(found)
-    assert table is not None and table[:2] == (("stages.0.lr", "label_smoothing"), ([0.01, 0.1], [0.0, 0.1, 0.2]))
-    expected = [[run.value("test", "accuracy", False) for run in arm.runs] or [np.nan] for arm in found.arms]
-    np.testing.assert_array_equal(table.means.ravel(), np.ravel(expected))
-    assert [path.name for path in plots.draw_all(found, tmp_path / "out")][-1] == "map.png"
-    assert plots.two_axes(compare_arms(tmp_path / "two")._replace(arms=found.arms[:3])) is None  # one rate is no axis
-
-
-def test_labels_keep_their_order_and_their_distance() -> None:
-    wanted = [1.0, 1.01, 0.0, 5.0, 1.02]
-    placed = plots._spread_out(wanted, 0.5, 0, 5)
-    assert np.argsort(placed, kind="stable").tolist() == np.argsort(wanted, kind="stable").tolist()
-    assert np.diff(sorted(placed)).min() >= 0.5 - 1e-9 and min(placed) >= 0 and max(placed) <= 5
-    crowded = plots._spread_out([1.0] * 20, 0.5, 0, 5)
-    assert min(crowded) >= 0 and max(crowded) <= 5
 
 
 @pytest.mark.slow

@@ -1,0 +1,94 @@
+"""The answer of a sweep in words: tables, files, the command."""
+
+import csv
+import io
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from sgdr_jax.cli import main
+from sgdr_jax.core.errors import InputError
+from sgdr_jax.sweeps import Sweep, arms
+from sgdr_jax.sweeps.analysis import render
+from sgdr_jax.sweeps.analysis.compare import Comparison, compare_arms
+
+from ...helpers import experiment
+from ..results import fill
+from .three_arms import SKILL, of
+
+
+def test_one_run_of_each_arm_says_no_more_than_it_knows(tmp_path: Path) -> None:
+    sweep = Sweep("one", experiment(), (arms({"recipe": {}, "without": {"label_smoothing": 0.1}}),), seeds=(3,))
+    fill(tmp_path / "one", sweep, lambda run, _: SKILL[run.arm])
+    found = compare_arms(tmp_path / "one")
+    row = dict(zip(render.header(found), render.rows(found)[1], strict=True))
+    assert "±" not in row["accuracy %"] and row["95 % interval"] == row["p"] == row["to settle"] == "" and row[""] == "undecided"
+    assert row["difference (points)"] and row["p, examples"]
+    assert len(render.publish(found, tmp_path / "out")) == 6
+
+
+def test_the_files_say_the_same(found: Comparison, tmp_path: Path) -> None:
+    made = {path.name: path for path in render.publish(found, tmp_path / "out")}
+    assert set(made) == {"arms.png", "curves.png", "time.png", "answer.md", "answer.csv", "answer.html"}
+    table = list(csv.DictReader(io.StringIO(made["answer.csv"].read_text())))
+    assert [row["arm"] for row in table] == ["recipe", "without", "same"]
+    assert float(table[1]["difference"]) == of(found, "without").paired.mean and table[1]["verdict"] == "worse"
+    assert table[0]["difference"] == "" and int(table[1]["gained"]) == of(found, "without").paired.change.gained
+
+    class Page(HTMLParser):
+        cells: list[str]
+        sources: list[str]
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            assert tag not in ("script", "link", "iframe")
+            if tag == "img":
+                self.sources.append(dict(attrs)["src"] or "")
+
+        def handle_data(self, data: str) -> None:
+            self.cells.append(data)
+
+    page = Page()
+    page.cells, page.sources = [], []
+    page.feed(made["answer.html"].read_text())
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources) and len(page.sources) == 3
+    for row in render.rows(found):
+        assert all(cell in page.cells for cell in row if cell)
+        assert all(render._plain(cell) in made["answer.md"].read_text() for cell in row)
+    for text in (made["answer.md"].read_text(), made["answer.html"].read_text()):
+        for fact in ("sgdr-jax sweep file.py", "2 cores of Some CPU", "jax 0.12.0.1", "2026-11-25", "abc", "failed: the loss is nan"):
+            assert fact in text
+        assert "/somewhere" not in text
+
+
+def test_results_are_put_in_their_place(found: Comparison, tmp_path: Path) -> None:
+    file = tmp_path / "RESULTS.md"
+    render.publish(found, tmp_path / "out", file)
+    first = file.read_bytes()
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {"three-arms.png", "three-curves.png", "three-time.png"}
+    pictures = {path: path.read_bytes() for path in (tmp_path / "results").iterdir()}
+    render.publish(found, tmp_path / "out", file)
+    assert file.read_bytes() == first and pictures == {path: path.read_bytes() for path in pictures}
+    text = file.read_text()
+    assert text.startswith("# Results") and "Does it help?" in text and r"And \| how?" in text
+    assert "](results/three-arms.png)" in text
+    # Another sweep's section goes below, and each is replaced where it stands.
+    other = render.put(text, found._replace(name="other", question=""), [])
+    assert other.startswith(text.rstrip("\n")) and other.count("## ") == 2
+    assert render.put(other, found, [f"results/three-{kind}.png" for kind in ("arms", "curves", "time")]) == other
+    with pytest.raises(InputError, match="restore that line"):
+        render.put(text.replace("<!-- end three -->", ""), found, [])
+
+
+def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main.main(["compare", str(folder), "--out", str(tmp_path / "out"), "--measure", "loss"])
+    printed = capsys.readouterr().out
+    assert "three: 3 arms" in printed and "left out: without, seed 2: not run yet" in " ".join(printed.split())
+    assert (tmp_path / "out" / "answer.html").exists()
+    with pytest.raises(SystemExit) as stopped:
+        main.main(["compare", str(folder), "--results", str(tmp_path / "no" / "RESULTS.md")])
+    assert stopped.value.code == 2 and not (folder / "answer").exists()
+    (tmp_path / "a file").touch()
+    with pytest.raises(SystemExit) as stopped:
+        main.main(["compare", str(folder), "--out", str(tmp_path / "a file")])
+    assert stopped.value.code == 2 and "it is a file; name a folder" in capsys.readouterr().err
