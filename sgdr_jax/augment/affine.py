@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from ..core.types import Augmentation
 from ..core.validation import require
 from .arithmetic import Array, Matrix, Scalar, linear, signed
-from .checks import check_magnitude, check_p
+from .checks import check_magnitude
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,6 @@ class Rotate(Augmentation):
 
     def __post_init__(self) -> None:
         check_magnitude(self, "degrees", 0, 180, "an angle in degrees, 0…180")
-        check_p(self)
 
     def matrix(self, u: Array, s: Scalar) -> Matrix:
         """Return the rotation by the drawn angle."""
@@ -71,7 +70,6 @@ class Shear(Augmentation):
     def __post_init__(self) -> None:
         check_magnitude(self, "amount", 0, 2, "a slant, 0…2")
         require(self.axis in ("x", "y"), "Shear.axis", self.axis, 'use "x" or "y"')
-        check_p(self)
 
     def matrix(self, u: Array, s: Scalar) -> Matrix:
         """Return the shear by the drawn slant."""
@@ -98,7 +96,6 @@ class Stretch(Augmentation):
 
     def __post_init__(self) -> None:
         check_magnitude(self, "most", 1, 100, "a ratio, 1…100")
-        check_p(self)
 
     def matrix(self, u: Array, s: Scalar) -> Matrix:
         """Return the scaling by the drawn ratio."""
@@ -132,7 +129,6 @@ class Translate(Augmentation):
     def __post_init__(self) -> None:
         check_magnitude(self, "share", 0, 1, "a share of the side, 0…1")
         require(self.axis in ("x", "y"), "Translate.axis", self.axis, 'use "x" or "y"')
-        check_p(self)
 
     def matrix(self, u: Array, s: Scalar) -> Matrix:
         """Return the shift; coordinates run over two units from edge to edge."""
@@ -161,7 +157,6 @@ class Zoom(Augmentation):
 
     def __post_init__(self) -> None:
         check_magnitude(self, "most", 1, 1e4, "an enlargement of at least 1")
-        check_p(self)
 
     def matrix(self, u: Array, s: Scalar) -> Matrix:
         """Return the map x ← x/z + (2·u[1] - 1)·(1 - 1/z) with z = 1 + s·u[0]·(most - 1), and likewise y with u[2]."""

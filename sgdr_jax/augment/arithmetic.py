@@ -6,10 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float, Int
 
 if TYPE_CHECKING:
     import jax
-    from jaxtyping import Float, Int
 
 type Array = np.ndarray | jax.Array
 type Scalar = float | Array

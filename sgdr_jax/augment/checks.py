@@ -15,7 +15,8 @@ def check_p(owner: Augmentation) -> None:
 
 
 def check_magnitude(owner: Augmentation, name: str, low: float, high: float, unit: str) -> None:
-    """Raise InputError unless low ≤ `owner.<name>` ≤ high and 0 ≤ `owner.least` ≤ `owner.<name>`, where there is a `least`."""
+    """Raise InputError unless low ≤ `owner.<name>` ≤ high, 0 ≤ `owner.least` ≤ `owner.<name>` (if there is a `least`), and `p` is valid."""
+    check_p(owner)
     value = getattr(owner, name)
     require(low <= value <= high and math.isfinite(value), f"{type(owner).__name__}.{name}", value, f"use {unit}")
     least = getattr(owner, "least", 0.0)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, overload
+from typing import ClassVar, overload
+
+from jaxtyping import Float
 
 from ..core.types import Augmentation
 from ..core.validation import require
 from .arithmetic import Array, ColourMap, Counts, Curve, Image, Matrix, Scalar
 from .checks import check_p
 from .curves import identity
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 Choice = Augmentation | tuple[Augmentation, ...]
 """An augmentation, or several that act one after the other."""

@@ -39,7 +39,6 @@ class _Blend(Augmentation):
 
     def __post_init__(self) -> None:
         check_magnitude(self, "amount", 0, 1, "a relative change, 0…1")
-        check_p(self)
 
     def factor(self, u: Array, s: Scalar) -> Array:
         """Return the drawn factor f."""
@@ -121,7 +120,6 @@ class Hue(Augmentation):
 
     def __post_init__(self) -> None:
         check_magnitude(self, "degrees", 0, 180, "an angle in degrees, 0…180")
-        check_p(self)
 
     def colour(self, u: Array, s: Scalar, mean: Array) -> ColourMap:
         """Return the rotation by the drawn angle."""

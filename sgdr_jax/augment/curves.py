@@ -39,7 +39,6 @@ class Gamma(Augmentation):
 
     def __post_init__(self) -> None:
         check_magnitude(self, "most", 1, 100, "an exponent, 1…100")
-        check_p(self)
 
     def curve(self, u: Array, s: Scalar, counts: Counts) -> Curve:
         """Return the levels to the power of the drawn exponent."""
@@ -71,7 +70,6 @@ class Posterize(Augmentation):
 
     def __post_init__(self) -> None:
         check_magnitude(self, "lost", 0, 8, "a number of bits, 0…8")
-        check_p(self)
 
     def curve(self, u: Array, s: Scalar, counts: Counts) -> Curve:
         """Return the levels without the drawn number of bits."""
@@ -105,7 +103,6 @@ class Solarize(Augmentation):
 
     def __post_init__(self) -> None:
         check_magnitude(self, "share", 0, 1, "a share of the levels, 0…1")
-        check_p(self)
 
     def curve(self, u: Array, s: Scalar, counts: Counts) -> Curve:
         """Return the levels with the drawn share inverted."""

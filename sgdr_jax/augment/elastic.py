@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
+
+from jaxtyping import Float
 
 from ..core.types import Augmentation
 from ..core.validation import require
 from .arithmetic import Array, Scalar
-from .checks import check_magnitude, check_p
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
+from .checks import check_magnitude
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,6 @@ class Elastic(Augmentation):
     def __post_init__(self) -> None:
         require(1 <= self.cells <= 32, "Elastic.cells", self.cells, "use 1…32")
         check_magnitude(self, "amount", 0, 0.8 / self.cells, f"a share of half the side, 0…{0.8 / self.cells:g} with {self.cells} cells")
-        check_p(self)
         object.__setattr__(self, "draws", 2 * (self.cells + 3) ** 2)
 
     def bend(self, u: Array, s: Scalar) -> Float[Array, "n n 2"]:

@@ -92,7 +92,6 @@ class Cutout(Augmentation):
     def __post_init__(self) -> None:
         check_magnitude(self, "side", 0, 2, "a share of the side, 0…2")
         _check_fill(self)
-        check_p(self)
 
     def pixels(self, u: Array, s: Scalar, image: Image) -> Image:
         """Return the image with the square `|x - u[0]| < side/2`, `|y - u[1]| < side/2` filled."""
@@ -130,7 +129,6 @@ class GridMask(Augmentation):
         require(ok, "GridMask.period", self.period, "use (smallest, largest) share of the side, above 0, up to 1")
         check_magnitude(self, "ratio", 0, 1, "a share of the period, 0…1")
         _check_fill(self)
-        check_p(self)
 
     def pixels(self, u: Array, s: Scalar, image: Image) -> Image:
         """Return the image filled where frac(x/d + u[1]) and frac(y/d + u[2]) are below the ratio, with the period d."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.types import Augmentation
 from .arithmetic import Array, Image, Scalar, pixel_centres
-from .checks import check_magnitude, check_p
+from .checks import check_magnitude
 
 
 @cache
@@ -49,7 +49,6 @@ class MixUp(Augmentation):
 
     def __post_init__(self) -> None:
         check_magnitude(self, "alpha", 1e-2, 10, "a number from 0.01 to 10")
-        check_p(self)
 
     def mix(self, u: Array, s: Scalar, image: Image, other: Image) -> tuple[Image, Array]:
         """Return the blend of two images, and the share of the first."""
@@ -80,7 +79,6 @@ class CutMix(Augmentation):
 
     def __post_init__(self) -> None:
         check_magnitude(self, "alpha", 1e-2, 10, "a number from 0.01 to 10")
-        check_p(self)
 
     def mix(self, u: Array, s: Scalar, image: Image, other: Image) -> tuple[Image, Array]:
         """Return the image with the rectangle pasted in, and the share of its pixels that remain."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ..core.types import Augmentation
 from .arithmetic import Array, Image, Scalar, between, signed
-from .checks import check_magnitude, check_p
+from .checks import check_magnitude
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,6 @@ class Blur(Augmentation):
 
     def __post_init__(self) -> None:
         check_magnitude(self, "sigma", 0, 20, "a width in pixels, 0…20")
-        check_p(self)
 
     def pixels(self, u: Array, s: Scalar, image: Image) -> Image:
         """Return the blurred image; the weights extend to 4·sigma."""
@@ -78,7 +77,6 @@ class Sharpen(Augmentation):
 
     def __post_init__(self) -> None:
         check_magnitude(self, "amount", 0, 1, "a relative change, 0…1")
-        check_p(self)
 
     def pixels(self, u: Array, s: Scalar, image: Image) -> Image:
         """Return the blend with the drawn factor, clipped to 0…1."""
@@ -114,7 +112,6 @@ class Noise(Augmentation):
 
     def __post_init__(self) -> None:
         check_magnitude(self, "sigma", 0, 1, "a standard deviation, 0…1")
-        check_p(self)
 
     def pixels(self, u: Array, s: Scalar, image: Image) -> Image:
         """Return the noisy image; u[0] decides the standard deviation, u[1] seeds the noise."""

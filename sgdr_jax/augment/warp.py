@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..core.types import Augmentation
 from .arithmetic import Array, Matrix, Scalar
-from .checks import check_magnitude, check_p
+from .checks import check_magnitude
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,6 @@ class Warp(Augmentation):
 
     def __post_init__(self) -> None:
         check_magnitude(self, "amount", 0, 0.45, "a share of half the side, 0…0.45")
-        check_p(self)
 
     def matrix(self, u: Array, s: Scalar) -> Matrix:
         """Return the projective map; the corners are displaced in reading order, x before y."""

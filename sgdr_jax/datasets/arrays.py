@@ -108,13 +108,8 @@ class Arrays(Dataset):
         classes = [str(name) for name in arrays["classes"]] if "classes" in arrays else _numbers(pairs)
         for split, (_, labels) in pairs.items():
             most = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
-            fits = most == len(classes) if labels.ndim == 2 else most <= len(classes)
-            require(
-                fits and labels.ndim == pairs["train"][1].ndim,
-                f"y_{split}: the number of classes",
-                most,
-                f"there are {len(classes)}: {classes[:5]}",
-            )
+            fits = (most == len(classes) if labels.ndim == 2 else most <= len(classes)) and labels.ndim == pairs["train"][1].ndim
+            require(fits, f"y_{split}: the number of classes", most, f"there are {len(classes)}: {classes[:5]}")
         examples = {split: numbered(split, images, labels) for split, (images, labels) in pairs.items()}
         return make_source(classes, examples, self.valid_fraction, self.seed)
 

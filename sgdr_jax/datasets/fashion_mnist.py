@@ -154,9 +154,7 @@ def _from_files(root: str | None) -> Raw:
     reasons = []
     for place in places:
         try:
-            return _verified(
-                {split: tuple(_idx(place / name, header, size) for name, header, size in parts) for split, parts in _FILES.items()}
-            )
+            return _verified({split: tuple(_idx(place / name, *sizes) for name, *sizes in parts) for split, parts in _FILES.items()})
         except (InputError, OSError) as error:
             reasons.append(str(error))
     raise InputError(" and ".join(reasons))
@@ -177,22 +175,14 @@ def _verified(raw: Raw) -> Raw:
     for split, pair in raw.items():
         for part, digest in zip(pair, DIGESTS[split], strict=True):
             actual = hashlib.sha256(part.astype(np.uint8).tobytes()).hexdigest()
-            require(
-                actual == digest,
-                f"the SHA-256 of the {split} set",
-                actual,
-                f"{digest} is expected; the copy is damaged or not Fashion-MNIST",
-            )
+            fix = f"{digest} is expected; the copy is damaged or not Fashion-MNIST"
+            require(actual == digest, f"the SHA-256 of the {split} set", actual, fix)
     return {split: (images.reshape(-1, 28, 28, 1), labels.astype(np.int32)) for split, (images, labels) in raw.items()}
 
 
 def _download_tfds(root: str | None) -> Raw:
-    require(
-        importlib.util.find_spec("tensorflow") is not None,
-        "tensorflow",
-        "missing",
-        "preparing the set needs it, pip install 'sgdr_jax[prepare]'",
-    )
+    installed = importlib.util.find_spec("tensorflow") is not None
+    require(installed, "tensorflow", "missing", "preparing the set needs it, pip install 'sgdr_jax[prepare]'")
     # A separate process can have a time limit and keeps TensorFlow out of this one.
     place = "" if root is None else f"data_dir={str(Path(root).expanduser())!r}, "
     program = f"import tensorflow_datasets as t; t.builder('fashion_mnist', {place}file_format='array_record').download_and_prepare()"
@@ -229,9 +219,7 @@ def _download_debian(root: str | None) -> Raw:
 def _run(command: list[str], folder: Path | None = None, check: bool = True) -> None:
     logging.getLogger(__name__).info("running %s", " ".join(command))
     try:
-        done = subprocess.run(
-            command, cwd=folder, timeout=60 * _MINUTES, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, cwd=folder, timeout=60 * _MINUTES, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     except subprocess.TimeoutExpired as error:
         raise InputError(f"{command[0]} took more than {_MINUTES} minutes") from error
     if check and done.returncode != 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,9 +49,8 @@ class ImageFolder(Dataset):
 
     def ignored_files(self, source: Source) -> str:
         """Summarise what the opened set ignores: files with other extensions, images outside the class folders; "" for nothing."""
-        return files.ignored_files(
-            files.existing_folder(self.root, "data.root"), (name for names in source.names.values() for name in names)
-        )
+        used = itertools.chain.from_iterable(source.names.values())
+        return files.ignored_files(files.existing_folder(self.root, "data.root"), used)
 
     def open(self) -> Source:
         """List the files.
