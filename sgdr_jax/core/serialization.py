@@ -59,11 +59,11 @@ def to_json(value: object) -> Any:
     raise TypeError(f"{value!r} cannot be part of a config")
 
 
-def from_json(data: Json) -> Any:
-    """Convert JSON data written by `to_json`, of any version, back to the value.
+def from_json(data: Any) -> Any:
+    """Convert JSON data written by `to_json`, of any version, back to the value; never import or execute what it names.
 
     Raises:
-        InputError: unknown type or field. The data is never imported or executed.
+        InputError: unknown type or field.
     """
     return _from_json(stable_tags(data), "config", None)
 
@@ -101,7 +101,7 @@ def _dataclass(data: dict[str, Json], path: str) -> Any:
         raise InputError(f"{path} is damaged; {error}") from error
 
 
-def stable_tags(data: Json) -> Any:
+def stable_tags(data: Any) -> Any:
     """Replace the type tags of JSON data, written by any version of the package, by stable names.
 
     Example:
@@ -111,7 +111,7 @@ def stable_tags(data: Json) -> Any:
     return _retagged(data, STABLE)
 
 
-def first_tags(data: Json) -> Any:
+def first_tags(data: Any) -> Any:
     """Replace the stable names of JSON data by the tags of the first version, over which hashes are taken so that they never change."""
     return _retagged(data, FIRST)
 

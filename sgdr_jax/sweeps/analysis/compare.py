@@ -268,7 +268,7 @@ def _pairs(runs: Sequence[RunResult], others: Sequence[RunResult], figure: Figur
 
 
 def _change(
-    pairs: Sequence[Pair], reader: Callable[[Path, str], predictions.Examples | None], tta: bool, left: list[str], name: str
+    pairs: Sequence[Pair], reader: Callable[[Path, str], predictions.SplitPredictions | None], tta: bool, left: list[str], name: str
 ) -> Change | None:
     """Apply McNemar's test over the examples that both runs of a pair have answered; None where there are none."""
     blocks: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = {}
