@@ -112,15 +112,14 @@ class TrainCommand:
         require(self.per_device is None or self.per_device >= 1, "--per-device", self.per_device, "use 1 or more")
 
 
-@dataclass
-class SweepCommand:
+@dataclass(frozen=True, kw_only=True)
+class SweepCommand(WorkerOptions):
     """Run a sweep: a base experiment along axes of its fields, or a search among them.
 
     Finished runs are skipped, interrupted ones continue, and a failed run does not stop the others. The other options change the base.
     """
 
     experiment: Overrides
-    worker: tyro.conf.OmitArgPrefixes[WorkerOptions] = field(default_factory=WorkerOptions)
     dir: Path | None = None
     """Folder of the sweep; by default runs/NAME."""
     dry_run: bool = False
@@ -130,8 +129,7 @@ class SweepCommand:
     workers: int = 1
     """Number of processes on this machine, or of jobs with --launch slurm; others may join with the same --store and --dir."""
     launch: Literal["slurm"] | None = None
-    """slurm: submit the workers as an array of jobs, each one process; a preempted one is queued again, and others take over its run. The
-    options of `sgdr-jax launch slurm --help` apply, and the store is DIR/store.journal by default."""
+    """slurm: submit the workers as an array of jobs, with the options of `launch slurm`; the store is DIR/store.journal by default."""
 
 
 @dataclass

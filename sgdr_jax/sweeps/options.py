@@ -18,13 +18,11 @@ class WorkerOptions:
     retry: bool = False
     """Also execute the runs that have failed before."""
     keep: Keep = "results"
-    """What a finished run keeps: results (numbers, answers, rows); final (also the final networks, which eval and predict need); all
-    (also the checkpoints)."""
+    """Content of a finished run: results, final (also its final networks, for eval and predict) or all (also its checkpoints)."""
     pace: float = 60.0
     """Seconds of work that an interruption may cost a run: its checkpoints are at cycle ends and no closer than this; 0: at all of them."""
     store: str | None = None
-    """Store through which several workers share the sweep: a file (SQLite), a file that ends in .journal (on NFS), or the URL of a
-    database such as postgresql://USER:PASSWORD@HOST/NAME. By default DIR/store.db where there are several workers."""
+    """Store that several workers share: a file (SQLite), a .journal file (for NFS) or a database URL; by default DIR/store.db."""
     grace: float = 60.0
     """Seconds without a sign of life after which a worker's runs are taken over; at once where its process on this machine has ended."""
 

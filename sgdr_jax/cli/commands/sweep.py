@@ -79,7 +79,7 @@ class _Task(NamedTuple):
 
     def pending(self) -> list[SweepRun]:
         """List the runs to execute."""
-        return unfinished(self.folder, expand(self.sweep), self.only, self.command.worker.retry)
+        return unfinished(self.folder, expand(self.sweep), self.only, self.command.retry)
 
     def worker(self, store: str) -> tuple[str, ...]:
         """Return the command line of one worker: this one, whose last options win."""
@@ -89,7 +89,7 @@ class _Task(NamedTuple):
 
     def open_store(self, store: str) -> None:
         """Create the sweep's folder and its queue, so that workers only join; raise InputError for what they would reject."""
-        options = self.command.worker
+        options = self.command
         pending = self.pending()
         save_sweep(self.folder, self.sweep, expand(self.sweep))
         with open_queue(store, self.folder, self.sweep.name, pending, grace=options.grace, retry=options.retry).alive() as queue:
@@ -117,7 +117,7 @@ def _show_trials(task: _Task) -> None:
 
 def _submit(task: _Task, slurm: Slurm) -> None:
     """Submit the workers as an array of jobs; what they would reject is rejected before."""
-    command, store = task.command, task.command.worker.store or str(task.folder / "store.journal")
+    command, store = task.command, task.command.store or str(task.folder / "store.journal")
     task.pending()
     check_disk(store)
     slurm.check_single()
@@ -133,7 +133,7 @@ def _submit(task: _Task, slurm: Slurm) -> None:
 def _run_here(task: _Task) -> list[Entry]:
     from ...sweeps.runner import work
 
-    return work(task.sweep, task.folder, task.command.worker, only=task.only, experiment_file=task.file, ui=task.ui)
+    return work(task.sweep, task.folder, task.command, only=task.only, experiment_file=task.file, ui=task.ui)
 
 
 def _run_workers(task: _Task) -> list[Entry]:
@@ -143,7 +143,7 @@ def _run_workers(task: _Task) -> list[Entry]:
     if not pending and not search:
         save_sweep(folder, task.sweep, runs)
         return entries(folder, runs)
-    store = task.command.worker.store or str(folder / "store.db")
+    store = task.command.store or str(folder / "store.db")
     task.open_store(store)
     total = len(pending) + (search.count if search else 0)
 
