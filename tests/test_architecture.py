@@ -75,7 +75,7 @@ ALSO_TESTS = {
     "models/test_parity": "convnext densenet efficientnet efficientnet_lite mobilenet resnet vgg wide_resnet",
     "models/pretrained/test_load": "torch_pickle",
     "recipes/test_auto": "timing",
-    "report/test_run_plots": "run_tables style",
+    "report/test_run_plots": "style",
     "runs/test_ensemble": "core/snapshots",
     "runs/test_kept_runs": "core/first_tags core/paths",
     "runs/test_compile_ahead": "train/programs",

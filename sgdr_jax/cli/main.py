@@ -225,7 +225,7 @@ def _spread_out(command: TrainCommand, each: int, ui: NullConsole) -> TrainComma
 
 
 def _find_lr(command: FindLrCommand, _: str) -> None:
-    from ..report.run_plots import finder_picture
+    from ..report.run_plots import plot_lr_finder
     from ..report.run_tables import finder_table
     from ..train.context import prepare
     from ..train.find_lr import find_lr
@@ -251,17 +251,17 @@ def _find_lr(command: FindLrCommand, _: str) -> None:
         ui.say(f"{group or 'all'}: {curve.verdict}; {curve.confidence:.0%} of {curve.orders} orders agree within a factor of 3")
         name = f"{p.stage.name}, {group}" if group else p.stage.name
         out = command.out.with_stem(f"{command.out.stem}-{group}") if group else command.out
-        ui.say(f"picture: {finder_picture(dataclasses.asdict(curve) | {'stage': name}, out)}")
+        ui.say(f"picture: {plot_lr_finder(dataclasses.asdict(curve) | {'stage': name}, out)}")
 
 
 def _show_batch(command: ShowBatchCommand, _: str) -> None:
-    from ..report.batch_preview import sheet
-    from ..report.run_plots import contact_sheet
+    from ..report.batch_preview import preview_batch
+    from ..report.run_plots import plot_images
 
     _check_output(command.out)
     _check_picture(command.out)
-    ui, shown = Console(), sheet(command.experiment, command.stage, command.count)
-    contact_sheet(shown.titles, shown.tiles, shown.captions, command.out)
+    ui, shown = Console(), preview_batch(command.experiment, command.stage, command.count)
+    plot_images(shown.titles, shown.tiles, shown.captions, command.out)
     for name, reason in shown.bad:
         ui.say(f"left out, since it cannot be read: {name}: {reason}")
     ui.say(f"picture: {command.out}")

@@ -1,1 +1,1 @@
-"""Pictures and tables of runs, drawn from run folders."""
+"""Plots and tables of runs, made from run folders."""

@@ -1,4 +1,4 @@
-"""What a stage would see: a few training images, plain, as its first updates augment them, and as test-time views."""
+"""Preview of a stage's input: a few training images, plain, as its first updates augment them, and as test-time views."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ..data.sampler import Sampler
 from ..evaluation import tta
 
 UPDATES = 4
-"""Draws of the training augmentations that are shown."""
+"""Number of draws of the training augmentations to show."""
 
 
-class Sheet(NamedTuple):
-    """Pictures in rows and columns.
+class BatchPreview(NamedTuple):
+    """Images in rows and columns.
 
     Attributes:
         titles: of the columns.
         tiles: float32 0…1 [rows, columns, size, size, c].
-        captions: one text for each tile, "" for none.
-        bad: (name, reason) of images that cannot be read and so have no row.
+        captions: of the tiles, "" for none.
+        bad: (name, reason) of unreadable images, which have no row.
     """
 
     titles: tuple[str, ...]
@@ -37,21 +37,23 @@ class Sheet(NamedTuple):
     bad: tuple[tuple[str, str], ...] = ()
 
 
-def sheet(experiment: Experiment, stage: int = 0, count: int = 8) -> Sheet:
-    """The first `count` training images of a stage with their labels: plain, in draws of its augmentations, and as test-time views.
+def preview_batch(experiment: Experiment, stage: int = 0, count: int = 8) -> BatchPreview:
+    """Render the first `count` training images of a stage with their labels: plain, in draws of its augmentations, and as TTA views.
 
-    The first draw is what the stage's first update sees, if it trains on fresh augmentation. Only these images are decoded.
-    Raises InputError for a stage that there is not, or data that cannot be read.
+    The first draw is the input of the stage's first update, unless it trains on cached activations. Only these images are decoded.
+
+    Raises:
+        InputError: if the stage does not exist or the data cannot be read.
     """
     stages = experiment.stages
     require(0 <= stage < len(stages), "--stage", stage, f"the stages are {', '.join(f'{i} ({s.name})' for i, s in enumerate(stages))}")
     require(1 <= count <= 64, "--count", count, "use 1…64")
     source = experiment.data.open()
-    made = plan(experiment, source.sizes["train"])
-    # As many again stand in for some that cannot be read.
+    schedule = plan(experiment, source.sizes["train"])
+    # Twice as many, to replace unreadable ones.
     sampler = Sampler(experiment.seed, stage, source.labels["train"], experiment.balance, source.rates)
     index = sampler.order(0)[: 2 * count].tolist()
-    data, size = load_some(source, index, canvas_side(experiment.canvas, made.largest_size)), int(made.stages[stage].sizes[0])
+    data, size = load_some(source, index, canvas_side(experiment.canvas, schedule.largest_size)), int(schedule.stages[stage].sizes[0])
     images, labels = jnp.asarray(data.images["some"][:count]), data.labels["some"][:count]
     names = [_names(data.classes, label) for label in labels]
     batch_size, strength = stages[stage].batch_size or experiment.batch_size, stages[stage].strength
@@ -72,13 +74,15 @@ def sheet(experiment: Experiment, stage: int = 0, count: int = 8) -> Sheet:
         titles.append(f"draw {update + 1}")
         columns.append(pixels)
         captions.append([_mixture(float(s), names[i], names[j]) for i, (s, j) in enumerate(zip(share, others, strict=True))])
-    how = experiment.evaluate
-    for v in range(1, min(tta.view_count(how, experiment.augment), UPDATES + 1)):
+    options = experiment.evaluate
+    for v in range(1, min(tta.view_count(options, experiment.augment), UPDATES + 1)):
         titles.append(f"TTA view {v}")
-        fixed = {"augmentations": experiment.augment, "size": size, "kind": how.tta_kind}
-        columns.append(tta.view(images, place, key_for(experiment.seed, "tta"), v, **fixed))
+        key = key_for(experiment.seed, "tta")
+        columns.append(tta.view(images, place, key, v, augmentations=experiment.augment, size=size, kind=options.tta_kind))
         captions.append(names)
-    return Sheet(tuple(titles), np.stack([np.asarray(column) for column in columns], 1), tuple(zip(*captions, strict=True)), data.bad)
+    return BatchPreview(
+        tuple(titles), np.stack([np.asarray(column) for column in columns], 1), tuple(zip(*captions, strict=True)), data.bad
+    )
 
 
 def _names(classes: tuple[str, ...], label: np.ndarray) -> str:
@@ -86,5 +90,5 @@ def _names(classes: tuple[str, ...], label: np.ndarray) -> str:
 
 
 def _mixture(share: float, own: str, other: str) -> str:
-    """ "0.70 cat + 0.30 dog", or the own name alone where nothing is mixed in."""
+    """Format a mixture as "0.70 cat + 0.30 dog", or as the own name if nothing is mixed in."""
     return own if share > 0.995 else f"{share:.2f} {own} + {1 - share:.2f} {other}"

@@ -1,4 +1,4 @@
-"""Pictures of runs, from the files of their run folders alone. No jax, no model; matplotlib only when a picture is drawn."""
+"""Plots of runs, drawn from the files of their run folders alone. matplotlib is imported only when a figure is drawn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..core.errors import InputError
-from ..runs import folder as logbook
+from ..runs import folder as run_folder
 from . import style
 from .style import COLOURS as _COLOURS
 from .style import GREY as _GREY
@@ -28,7 +28,7 @@ _VALID: dict[str, Any] = {"color": _COLOURS[1], "marker": "o", "markersize": 6, 
 
 
 def _axes(width: float, *heights: float) -> list[Axes]:
-    """Empty axes, one above the other, in the one style of all pictures; their figure belongs to no window and no global list."""
+    """Create empty axes, stacked vertically, in the common style; the figure is not registered with pyplot."""
     column = style.figure(width, sum(heights)).subplots(len(heights), sharex=True, height_ratios=heights, squeeze=False)[:, 0].tolist()
     return [style.quiet(axes) for axes in column]
 
@@ -50,8 +50,8 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-class _Part(NamedTuple):
-    """The rows of one stage, and where it lies on the axis of the picture."""
+class _StageRows(NamedTuple):
+    """Rows of one stage, and its interval on the axis of the figure."""
 
     stage: str
     rows: list[Row]
@@ -59,23 +59,23 @@ class _Part(NamedTuple):
     end: float
 
 
-def _parts(rows: Iterable[Row], measure: str) -> list[_Part]:
-    """Rows by stage in order of appearance, laid end to end; `measure` ("step" or "epoch") is what the axis counts within a stage."""
+def _by_stage(rows: Iterable[Row], measure: str) -> list[_StageRows]:
+    """Group rows by stage in order of appearance, laid end to end; the axis counts `measure` ("step" or "epoch") within a stage."""
     stages: dict[str, list[Row]] = {}
     for row in rows:
         if row.get("stage") is not None and row.get(measure) is not None:
             stages.setdefault(str(row["stage"]), []).append(row)
     parts, start = [], 0.0
     for stage, own in stages.items():
-        # A training row's step is done only after it, so a stage with no other rows is one step longer than its last row says.
+        # A training row precedes its update, so a stage with no other rows is one step longer than its last row.
         length = max(row[measure] + (measure == "step" and row.get("kind", "train") == "train") for row in own)
-        parts.append(_Part(stage, own, start, start + length))
+        parts.append(_StageRows(stage, own, start, start + length))
         start += length
     return parts
 
 
-def _mark_stages(axes: Axes, parts: Sequence[_Part]) -> None:
-    """Lines between stages, and their names above the picture; names get shorter where their stage has too little room."""
+def _mark_stages(axes: Axes, parts: Sequence[_StageRows]) -> None:
+    """Draw lines between stages and their names above the axes; names are shortened to fit."""
     _divide(axes, parts)
     whole = parts[-1].end - parts[0].start
     for part in parts:
@@ -93,30 +93,29 @@ def _mark_stages(axes: Axes, parts: Sequence[_Part]) -> None:
         )
 
 
-def _divide(axes: Axes, parts: Sequence[_Part]) -> None:
+def _divide(axes: Axes, parts: Sequence[_StageRows]) -> None:
     for part in parts[1:]:
         axes.axvline(part.start, color=_GREY, linewidth=1, zorder=0.5)
     axes.set_xlim(parts[0].start, max(1.005 * parts[-1].end, 1e-9))
 
 
-# ---- pictures ----
+# ---- plots ----
 
 
-def lr_schedule_picture(rows: Iterable[Row], path: str | Path, log: bool | None = None) -> Path:
-    """Draws the learning rate of each layer group over all updates, stage after stage; restarts are dotted lines.
+def plot_lr_schedule(rows: Iterable[Row], path: str | Path, log: bool | None = None) -> Path:
+    """Plot the learning rate of each layer group over all updates, stage after stage; restarts are dotted lines.
 
     Args:
-        rows: of metrics.jsonl, or of a plan: {"stage", "step", "lr": {group: rate}} and, optionally, "cycle". Groups that are not in
-            "lr", or at 0 throughout a stage, are frozen there and not drawn. Rows of other kinds are ignored, but for the cycle ends
-            that evaluation rows tell of.
+        rows: of metrics.jsonl, or of a plan: {"stage", "step", "lr": {group: rate}} and, optionally, "cycle". Groups absent from
+            "lr", or at 0 throughout a stage, are frozen there and not drawn. Of other rows only the cycle ends of evaluations are used.
         path: of the PNG file.
-        log: logarithmic rates; None: where the groups' highest rates are more than 30 times apart.
+        log: logarithmic axis; None: if the groups' peak rates differ by a factor above 30.
 
     Raises:
-        InputError: when no row has a learning rate.
+        InputError: if no row has a learning rate.
     """
     rows = list(rows)
-    parts = [part for part in _parts(rows, "step") if any("lr" in row for row in part.rows)]
+    parts = [part for part in _by_stage(rows, "step") if any("lr" in row for row in part.rows)]
     if not parts:
         raise InputError(f"{path} has no learning rates to show; name a run that has trained at least one step")
     most = max((row["lr"] for part in parts for row in part.rows if "lr" in row), key=len)  # Names the groups in the model's order.
@@ -130,7 +129,7 @@ def lr_schedule_picture(rows: Iterable[Row], path: str | Path, log: bool | None 
             rates = [rate for _, rate in points]
             if any(rates):
                 peaks.append(max(rates))
-                # Groups at one rate lie on top of each other: the earlier is narrower and in front, so that each is seen.
+                # Equal rates overlap: earlier groups are narrower and in front, so that each is visible.
                 style = {"color": _COLOURS[i % len(_COLOURS)], "linewidth": 1.5 + min(0.8 * i, 3), "zorder": 3 - 0.01 * i}
                 axes.plot(*zip(*points, strict=True), label=label, solid_capstyle="butt", marker="o" if len(points) == 1 else None, **style)
                 label = None
@@ -148,8 +147,8 @@ def lr_schedule_picture(rows: Iterable[Row], path: str | Path, log: bool | None 
     return _save(axes, path)
 
 
-def _restarts(parts: Sequence[_Part]) -> list[float]:
-    """Where a new cycle begins inside a stage: told by the cycle of plan rows, or by the evaluations at cycle ends."""
+def _restarts(parts: Sequence[_StageRows]) -> list[float]:
+    """Find the starts of cycles inside stages, from the cycles of plan rows or from evaluations at cycle ends."""
     found = []
     for part in parts:
         training = [row for row in part.rows if "lr" in row and "cycle" in row]
@@ -159,16 +158,16 @@ def _restarts(parts: Sequence[_Part]) -> list[float]:
     return found
 
 
-def loss_picture(rows: Iterable[Row], path: str | Path) -> Path:
-    """Draws training loss (each update faint, the running mean strong) and validation loss over epochs, stage after stage; below them
-    the validation accuracy, with the last value of each stage written out.
+def plot_losses(rows: Iterable[Row], path: str | Path) -> Path:
+    """Plot training and validation loss over epochs, stage after stage, and the validation accuracy below.
 
-    The running mean is a debiased exponential one over about a twentieth of the stage (5 to 50 updates), begun anew in each stage.
+    The training loss of each update is faint, its running mean strong: a debiased exponential mean over about a twentieth of the stage (5
+    to 50 updates), restarted in each stage. The last accuracy of each stage is annotated.
 
     Raises:
-        InputError: when no row has a loss.
+        InputError: if no row has a loss.
     """
-    parts = _parts((row for row in rows if "loss" in row), "epoch")
+    parts = _by_stage((row for row in rows if "loss" in row), "epoch")
     if not parts:
         raise InputError(f"{path} has no losses to show; name a run that has trained at least one step")
     scored = any(row.get("accuracy") is not None for part in parts for row in part.rows)
@@ -181,7 +180,7 @@ def loss_picture(rows: Iterable[Row], path: str | Path) -> Path:
         mean = _running_mean(y, keep=1 - 1 / min(max(len(y) / 20, 5), 50))
         axes.plot(x, y, color=_COLOURS[0], alpha=0.25, linewidth=0.7)
         axes.plot(x, mean, color=_COLOURS[0], linewidth=1.8, label="training" if part is parts[0] else None)
-        seen += [*mean, *sorted(y)[: max(len(y) * 49 // 50, 1)]]  # A few wild batches may leave the picture.
+        seen += [*mean, *sorted(y)[: max(len(y) * 49 // 50, 1)]]  # A few outliers may be clipped.
         x, y = _points(part, valid, "loss")
         axes.plot(x, y, label="validation" if part is parts[0] else None, **_VALID)
         seen += y
@@ -203,12 +202,12 @@ def loss_picture(rows: Iterable[Row], path: str | Path) -> Path:
     return _save(axes, path)
 
 
-def _points(part: _Part, rows: Sequence[Row], value: str) -> tuple[list[float], list[float]]:
+def _points(part: _StageRows, rows: Sequence[Row], value: str) -> tuple[list[float], list[float]]:
     return [part.start + row["epoch"] for row in rows], [_number(row.get(value)) for row in rows]
 
 
 def _limit(axes: Axes, values: Sequence[float]) -> None:
-    """Gives the vertical axis room for all values that are finite, and a margin."""
+    """Set the limits of the vertical axis to the finite values, with a margin."""
     finite = [y for y in values if math.isfinite(y)]
     if finite:
         low, high = min(finite), max(finite)
@@ -216,7 +215,7 @@ def _limit(axes: Axes, values: Sequence[float]) -> None:
 
 
 def _running_mean(values: Sequence[float], keep: float) -> list[float]:
-    """m ← keep·m + (1-keep)·x, divided by what it lacks of a full weight; numbers that are not finite are passed over."""
+    """Compute the debiased exponential mean m ← keep·m + (1-keep)·x; values that are not finite are skipped."""
     out, mean, weight = [], 0.0, 0.0
     for value in values:
         if math.isfinite(value):
@@ -225,12 +224,12 @@ def _running_mean(values: Sequence[float], keep: float) -> list[float]:
     return out
 
 
-def finder_picture(curve: Mapping[str, Any], path: str | Path) -> Path:
-    """Draws what the learning-rate finder saw: loss over rate, what every rule suggests, and in bold what was chosen.
+def plot_lr_finder(curve: Mapping[str, Any], path: str | Path) -> Path:
+    """Plot the curve of the learning-rate finder: loss over rate, the suggestion of each rule, and the chosen rate in bold.
 
     Args:
         curve: "lrs", "losses", "smoothed" (lists of one length), "suggestions" {rule: rate}, "chosen", "rule", "verdict", and "stage"
-            where known; "low", "high" where there are several "orders": the fields of `lr_finder.Curve`, as the run folder keeps them.
+            if known; "low", "high" if there are several "orders"; as saved in the run folder.
         path: of the PNG file.
     """
     lrs, smoothed = [float(x) for x in curve["lrs"]], [_number(y) for y in curve["smoothed"]]
@@ -249,7 +248,7 @@ def finder_picture(curve: Mapping[str, Any], path: str | Path) -> Path:
         axes.plot([rate], [height], marker=marker, color=colour, label=f"{rule}: {rate:.2g}", **style)
     finite = [y for y in smoothed if math.isfinite(y)]
     if finite:
-        # The curve ends by shooting up; what matters is below, so the picture ends a little above where the test began.
+        # The curve diverges at its end; the axis ends a little above the initial loss.
         low, begun = min(finite), max(finite[: max(len(finite) // 5, 1)])
         top = max(begun, low + 1e-3) + 0.5 * max(begun - low, 1e-3)
         axes.set_ylim(low - 0.15 * (top - low), top)
@@ -264,19 +263,19 @@ def finder_picture(curve: Mapping[str, Any], path: str | Path) -> Path:
 
 
 def _at(lrs: Sequence[float], values: Sequence[float], rate: float) -> float:
-    """The curve's value at a rate, between its points on the logarithmic axis; the end's value beyond the ends."""
+    """Interpolate the curve at a rate on the logarithmic axis; constant beyond its ends."""
     good = [(math.log(x), y) for x, y in zip(lrs, values, strict=True) if math.isfinite(y)]
     return float(np.interp(math.log(rate), [x for x, _ in good], [y for _, y in good])) if good else 0.0
 
 
-def contact_sheet(titles: Sequence[str], tiles: np.ndarray, captions: Sequence[Sequence[str]], path: str | Path) -> Path:
-    """Draws images in rows and columns, with a title above each column and a caption below each image.
+def plot_images(titles: Sequence[str], tiles: np.ndarray, captions: Sequence[Sequence[str]], path: str | Path) -> Path:
+    """Plot images in rows and columns, with a title above each column and a caption below each image.
 
     Args:
         titles: of the columns.
         tiles: float 0…1 [rows, columns, size, size, c] with c of 1 or 3.
         captions: one for each image.
-        path: of the picture.
+        path: of the image file.
     """
     rows, columns = tiles.shape[:2]
     figure = style.figure(1.5 * columns, 1.7 * rows + 0.3)
@@ -291,14 +290,14 @@ def contact_sheet(titles: Sequence[str], tiles: np.ndarray, captions: Sequence[S
     return style.save(figure, path)
 
 
-def pictures(folder: str | Path) -> tuple[Path, ...]:
-    """Draws all pictures of a run into its folder: lr.png, loss.png and finder-<stage>.png, as far as there is something to show.
+def plot_run(folder: str | Path) -> tuple[Path, ...]:
+    """Plot a run into its folder: lr.png, loss.png and finder-<stage>.png, as far as it has data for them.
 
     Raises:
-        InputError: when the folder is not that of a run.
+        InputError: if the folder is not a run folder.
     """
-    run = logbook.read(folder)
-    drawn = [finder_picture(curve, run.path / f"{logbook.finder_stem(stage)}.png") for stage, curve in run.finders.items()]
+    run = run_folder.read(folder)
+    drawn = [plot_lr_finder(curve, run.path / f"{run_folder.finder_stem(stage)}.png") for stage, curve in run.finders.items()]
     if any(row.get("kind") == "train" for row in run.rows):
-        drawn += [lr_schedule_picture(run.rows, run.path / "lr.png"), loss_picture(run.rows, run.path / "loss.png")]
+        drawn += [plot_lr_schedule(run.rows, run.path / "lr.png"), plot_losses(run.rows, run.path / "loss.png")]
     return tuple(drawn)

@@ -1,4 +1,4 @@
-"""Tables to print: a plan, the result of a run, accuracy by number of views, the survey of a dataset."""
+"""Tables for the terminal: plans, results of runs, metrics by number of views, summaries of datasets."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ if TYPE_CHECKING:
     from ..evaluation.calibration import ClassResult
 
 
-def number_text(value: Any, form: str) -> str:
-    """A number as text; empty for one that is missing."""
+def number_text(value: float | None, form: str) -> str:
+    """Format a number; empty for None."""
     return "" if value is None else format(value, form)
 
 
-def dataset_tables(found: DatasetSummary, classes: Sequence[str]) -> list[Any]:
-    """A dataset's survey as tables and lines to print: images of each class and split, then everything that stands out."""
-    table = Table("class", *found.counts, box=box.SIMPLE_HEAD)
+def dataset_tables(summary: DatasetSummary, classes: Sequence[str]) -> list[Table | str]:
+    """Format the summary of a dataset: a table of images per class and split, then lines about anomalies."""
+    table = Table("class", *summary.counts, box=box.SIMPLE_HEAD)
     for i, name in enumerate(classes):
-        table.add_row(name, *(f"{numbers[i]:,}" for numbers in found.counts.values()))
-    table.add_row("all classes", *(f"{numbers.sum():,}" for numbers in found.counts.values()))
-    low, middle, high = (f"{width} × {height}" for width, height in found.sizes)
+        table.add_row(name, *(f"{numbers[i]:,}" for numbers in summary.counts.values()))
+    table.add_row("all classes", *(f"{numbers.sum():,}" for numbers in summary.counts.values()))
+    low, middle, high = (f"{width} × {height}" for width, height in summary.sizes)
     lines = [f"width × height: smallest {low}, middle {middle}, largest {high}"]
     for title, groups in (
-        ("the same pixels in several splits", found.across_splits),
-        ("the same pixels with different labels", found.conflicting),
+        ("the same pixels in several splits", summary.across_splits),
+        ("the same pixels with different labels", summary.conflicting),
     ):
         lines.append(f"{title}: {len(groups)}")
         lines += ["  " + ", ".join(group[:4]) + (", …" if len(group) > 4 else "") for group in groups[:10]]
-    lines.append(f"images that repeat one of their own split: {found.within_split}")
-    lines.append(f"unreadable files: {len(found.unreadable)}")
-    lines += [f"  {name}: {reason}" for name, reason in found.unreadable[:10]]
+    lines.append(f"images that repeat one of their own split: {summary.within_split}")
+    lines.append(f"unreadable files: {len(summary.unreadable)}")
+    lines += [f"  {name}: {reason}" for name, reason in summary.unreadable[:10]]
     return [table, *lines]
 
 
 def plan_table(stages: Sequence[Mapping[str, str]]) -> Table:
-    """A plan as a table to print: one column for each stage, whose facts are what `plan.describe` gives.
+    """Format a plan, one column per stage, with the facts of `plan.describe`.
 
     Args:
         stages: dicts with the same keys; the first key heads the columns.
@@ -52,14 +52,14 @@ def plan_table(stages: Sequence[Mapping[str, str]]) -> Table:
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
-    """The results of a run as a table to print: one line for each stage (the validation images), then the final numbers.
+    """Format the results of a run: one row per stage (validation images), then the final metrics.
 
     Args:
         summary: {"stages": [{"name", "size", "epochs", "steps", "seconds", "train_loss", "valid_loss", "valid_accuracy", "lr": […],
             "kept": bool}], "valid": {"loss", "accuracy"}, "test": {"loss", "accuracy", "ece", "tta_loss", …} or {},
             "refit": bool, whether the test figures are those of a second training,
             "calibration": {split: {"plain": {"temperature", "ece"}, "tta": …}}, "seconds": float,
-            "compiled": {"programs", "loaded", "seconds"}}; what is missing stays empty. Stages that were undone say so.
+            "compiled": {"programs", "loaded", "seconds"}}; missing values stay empty. Undone stages are marked.
     """
     table = Table("stage", box=box.SIMPLE_HEAD)
     for name in ("size", "epochs", "seconds", "loss", "accuracy"):
@@ -84,15 +84,21 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
             table.add_row(label, "", "", "", number_text(loss, ".4f"), number_text(accuracy, ".4f"), _sureness(summary, split, prefix))
     if summary.get("seconds") is not None:
         table.add_row("in all", "", "", number_text(summary["seconds"], ".0f"), "", "", "")
-    if made := summary.get("compiled"):
+    if compiled := summary.get("compiled"):
         table.add_row(
-            "compiling", "", "", number_text(made["seconds"], ".0f"), "", "", f"{made['programs']} programs, {made['loaded']} from disk"
+            "compiling",
+            "",
+            "",
+            number_text(compiled["seconds"], ".0f"),
+            "",
+            "",
+            f"{compiled['programs']} programs, {compiled['loaded']} from disk",
         )
     return table
 
 
 def snapshots_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The kept networks of a run, alone and together, as a table to print; see `ensemble.compare` for the rows."""
+    """Format the metrics of a run's snapshots and their ensembles; see `ensemble.compare` for the rows."""
     table = Table("network", "of", box=box.SIMPLE_HEAD)
     splits = [split for split in ("valid", "test") if split in rows[0]]
     columns = [(split, prefix + name) for split in splits for prefix in ("", "tta_") for name in ("accuracy", "loss", "ece")]
@@ -105,7 +111,7 @@ def snapshots_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _sureness(summary: Mapping[str, Any], split: str, prefix: str) -> str:
-    """The calibration error of a result, and what the temperature makes of it."""
+    """Format the calibration error of a result, before and after temperature scaling."""
     error = (summary.get(split) or {}).get(prefix + "ece")
     scaled = (summary.get("calibration") or {}).get(split, {}).get("tta" if prefix else "plain")
     then = f", {scaled['ece']:.3f} at temperature {scaled['temperature']:.2f}" if scaled else ""
@@ -113,7 +119,7 @@ def _sureness(summary: Mapping[str, Any], split: str, prefix: str) -> str:
 
 
 def classes_table(classes: Sequence[str], rows: Sequence[ClassResult], most: int = 20) -> Table:
-    """The results of each class as a table to print, the lowest F1 first where there are more than `most`, which are then shown."""
+    """Format the results of each class; of more than `most` classes, those with the lowest F1."""
     pairs = list(zip(classes, rows, strict=True))
     if len(pairs) > most:
         pairs = sorted(pairs, key=lambda pair: (pair[1].f1 != pair[1].f1, pair[1].f1))[:most]
@@ -129,26 +135,26 @@ def classes_table(classes: Sequence[str], rows: Sequence[ClassResult], most: int
 
 
 def views_table(split: str, rows: Sequence[Mapping[str, float]]) -> Table:
-    """How the measures of a split change with the number of test-time views that are mixed, as a table to print.
+    """Format the metrics of a split by the number of mixed test-time views.
 
     Args:
         split: name of the split.
-        rows: measures of the plain view, of two views mixed, and so on.
+        rows: metrics of the plain view, of two views mixed, and so on.
     """
     table = Table(f"views of {split}", box=box.SIMPLE_HEAD)
     for name in rows[0]:
         table.add_column(name, justify="right")
-    shown = [i for i in range(len(rows)) if i < 10 or i == len(rows) - 1 or (i + 1) & i == 0]  # of many views the powers of two
+    shown = [i for i in range(len(rows)) if i < 10 or i == len(rows) - 1 or (i + 1) & i == 0]  # powers of two if there are many views
     for i in shown:
         table.add_row(str(i + 1), *(f"{value:.4f}" for value in rows[i].values()))
     return table
 
 
 def finder_table(curves: Mapping[str, Any], trained: Sequence[str]) -> Table:
-    """What every rule of the learning-rate finder suggests, as a table to print; the chosen rule's row is marked.
+    """Format the suggestions of the learning-rate finder's rules; the chosen rule is marked.
 
     Args:
-        curves: `lr_finder.Curve` by the group that was tried alone; "" for all groups together, whose rate is that of the last.
+        curves: curve by the group that was tried alone; "" for all groups together, whose rate is that of the last.
         trained: the groups, from the earliest to the last.
     """
     joint = curves[""]

@@ -1,4 +1,4 @@
-"""The one look of all pictures: colours, axes, how a figure is saved. matplotlib only when a picture is drawn."""
+"""Common style of all figures: colours, axes, saving. matplotlib is imported only when a figure is drawn."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito 2008: eight colours that stay apart for the colour-blind; the yellow is left out, it is too faint for lines on white.
+# Okabe & Ito 2008: colours distinguishable by the colour-blind, without the yellow, which is too faint for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#8a8a8a"
 TEXT = "#444444"
 
 
 def figure(width: float, height: float, dpi: int = 150) -> Figure:
-    """An empty figure that belongs to no window and no global list; inches, and pixels per inch."""
+    """Create an empty figure outside pyplot; width and height in inches, `dpi` in pixels per inch."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=dpi, layout="constrained")
 
 
 def quiet(axes: Axes, grid: str = "y") -> Axes:
-    """Axes without what distracts: two spines, faint grid lines across `grid` ("x", "y" or "both"), small labels."""
+    """Reduce axes to two spines, faint grid lines across `grid` ("x", "y" or "both") and small labels; return them."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
     axes.grid(axis=grid, color="#e6e6e6", linewidth=0.8)  # pyright: ignore[reportArgumentType]
@@ -33,7 +33,7 @@ def quiet(axes: Axes, grid: str = "y") -> Axes:
 
 
 def save(drawn: Figure, path: str | Path) -> Path:
-    """Writes a figure; the same picture is the same bytes, whatever drew it."""
+    """Write a figure and return the path; equal figures give equal bytes, since no software version is embedded."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     drawn.savefig(path, metadata={"Software": None} if str(path).endswith(".png") else None)
     return Path(path)

@@ -209,7 +209,7 @@ class RunFolder:
         write_atomically(self.path / "rejected.tsv", "".join(f"{name}\t{reason}\n" for name, reason in rejected))
 
     def write_finder(self, stage: str, curve: Mapping[str, Any]) -> None:
-        """Keeps the curve of the stage's learning-rate finder; see `report.finder_picture` for its fields."""
+        """Keeps the curve of the stage's learning-rate finder; see `report.plot_lr_finder` for its fields."""
         _write_json(self.path / f"{finder_stem(stage)}.json", dict(curve) | {"stage": stage})
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:

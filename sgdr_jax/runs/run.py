@@ -259,7 +259,7 @@ def run(
         summary["seconds"] = time.perf_counter() - began
         book.write_summary(summary)
         if pictures and is_leader():
-            run_plots.pictures(book.path)
+            run_plots.plot_run(book.path)
     return summary
 
 

@@ -6,7 +6,7 @@ from sgdr_jax import Experiment, Stage
 from sgdr_jax.augment import Rotate
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.datasets import Mix, Synthetic
-from sgdr_jax.report.batch_preview import sheet
+from sgdr_jax.report.batch_preview import preview_batch
 from sgdr_jax.schedules import Sgdr
 from sgdr_jax.train.context import prepare
 from sgdr_jax.train.stage_inputs import stage_batches
@@ -20,7 +20,7 @@ SETS = tuple(Synthetic(classes=4, train=24, valid=4, side=16, seed=seed) for see
 def test_the_first_draw_is_the_first_batch(weights: tuple[float, ...]) -> None:
     stage = Stage("all", size=16, lr=0.1, schedule=Sgdr(1))
     experiment = Experiment("shown", Mix(SETS, weights), Tiny(), (stage,), augment=(Rotate(),), batch_size=8, seed=3)
-    shown = sheet(experiment, count=8)
+    shown = preview_batch(experiment, count=8)
     context = prepare(experiment)
     fed = next(stage_batches(context, context.plan.stages[0], 0, 1))
     labels = [context.data.classes[label] for label in context.data.labels["train"][fed.batch.index]]
@@ -30,7 +30,7 @@ def test_the_first_draw_is_the_first_batch(weights: tuple[float, ...]) -> None:
 
 def test_sizes_of_a_stage_begin_with_the_first() -> None:
     stage = Stage("all", size=(8, 16), lr=0.1, schedule=Sgdr(2))
-    shown = sheet(Experiment("shown", SETS[0], Tiny(), (stage,), batch_size=8), count=2)
+    shown = preview_batch(Experiment("shown", SETS[0], Tiny(), (stage,), batch_size=8), count=2)
     assert shown.tiles.shape[2:4] == (8, 8)
     with pytest.raises(InputError, match="--stage"):
-        sheet(Experiment("shown", SETS[0], Tiny(), (stage,), batch_size=8), stage=1)
+        preview_batch(Experiment("shown", SETS[0], Tiny(), (stage,), batch_size=8), stage=1)

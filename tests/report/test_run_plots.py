@@ -1,6 +1,5 @@
-"""Pictures and tables from run folders: what is drawn where, on the figures themselves, and that nothing breaks on half a run."""
+"""Plots of run folders: what is drawn where, checked on the figures themselves, and runs with missing rows."""
 
-import io
 import math
 import subprocess
 import sys
@@ -9,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.report import run_plots, run_tables
+from sgdr_jax.report import run_plots
 from sgdr_jax.runs import folder
 
 
@@ -78,7 +76,7 @@ def legend(axes: Any) -> list[str]:
 
 
 def test_rates_are_drawn_where_they_were_used(tmp_path: Path, drawn: list[Any]) -> None:
-    path = run_plots.lr_schedule_picture(example(), tmp_path / "new" / "lr.png")
+    path = run_plots.plot_lr_schedule(example(), tmp_path / "new" / "lr.png")
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     ((axes,),) = drawn
     assert legend(axes) == ["early", "head"]  # In the order of the model; "late" stood still throughout.
@@ -95,14 +93,14 @@ def test_rates_are_drawn_where_they_were_used(tmp_path: Path, drawn: list[Any]) 
 
 def test_rates_of_a_plan(tmp_path: Path, drawn: list[Any]) -> None:
     rows = [{"stage": "a", "step": step, "cycle": step // 4, "lr": {"head": 1.0}} for step in range(12)]
-    run_plots.lr_schedule_picture(rows, tmp_path / "lr.png")
-    run_plots.lr_schedule_picture(rows, tmp_path / "log.png", log=True)
+    run_plots.plot_lr_schedule(rows, tmp_path / "lr.png")
+    run_plots.plot_lr_schedule(rows, tmp_path / "log.png", log=True)
     assert verticals(drawn[0][0]) == [4, 8]
     assert [axes.get_yscale() for (axes,) in drawn] == ["linear", "log"]
 
 
 def test_losses_are_drawn_with_their_running_mean(tmp_path: Path, drawn: list[Any]) -> None:
-    run_plots.loss_picture(example(), tmp_path / "loss.png")
+    run_plots.plot_losses(example(), tmp_path / "loss.png")
     ((losses, accuracies),) = drawn
     raw, mean = lines(losses)[run_plots._COLOURS[0]][:2]
     assert raw == ([step / 10 for step in range(20)], [2 - step / 20 for step in range(20)])
@@ -118,7 +116,7 @@ def test_losses_are_drawn_with_their_running_mean(tmp_path: Path, drawn: list[An
 
 
 def test_a_loss_that_is_not_finite_is_a_gap(tmp_path: Path, drawn: list[Any]) -> None:
-    run_plots.loss_picture([train("a", step, {}, loss=None if step > 1 else 1.0) for step in range(4)], tmp_path / "loss.png")
+    run_plots.plot_losses([train("a", step, {}, loss=None if step > 1 else 1.0) for step in range(4)], tmp_path / "loss.png")
     ((axes,),) = drawn
     (_, raw), (_, mean) = lines(axes)[run_plots._COLOURS[0]]
     assert raw[:2] == [1, 1] and all(math.isnan(y) for y in raw[2:])
@@ -143,7 +141,7 @@ def finder(n: int = 50) -> dict[str, Any]:
 
 def test_the_finder_shows_all_rules_and_the_choice(tmp_path: Path, drawn: list[Any]) -> None:
     curve = finder()
-    run_plots.finder_picture(curve, tmp_path / "finder.png")
+    run_plots.plot_lr_finder(curve, tmp_path / "finder.png")
     ((axes,),) = drawn
     wanted = ["loss of a batch", "running mean", "chosen: 0.001", "valley: 0.001", "steep: 0.001", "minimum: 0.01", "slide: 0.1"]
     assert legend(axes) == wanted
@@ -157,58 +155,26 @@ def test_the_finder_shows_all_rules_and_the_choice(tmp_path: Path, drawn: list[A
 @pytest.mark.parametrize("n", [1, 2, 6])
 def test_a_finder_that_ended_at_once(tmp_path: Path, n: int) -> None:
     curve = finder(n) | {"smoothed": [2.0] * (n - 1) + [None], "losses": [2.0] * (n - 1) + [None], "verdict": "no clear valley"}
-    assert run_plots.finder_picture(curve, tmp_path / "finder.png").stat().st_size > 1000
+    assert run_plots.plot_lr_finder(curve, tmp_path / "finder.png").stat().st_size > 1000
 
 
 def test_pictures_of_a_run_folder(tmp_path: Path) -> None:
     with folder.open_run(tmp_path / "r", {"name": "a"}, "abc") as book:
-        assert run_plots.pictures(book.path) == ()
+        assert run_plots.plot_run(book.path) == ()
         book.append(train("head", 0, {"head": 0.1}))
         book.write_finder("all, slowly", finder())
-        first = {path.name: path.read_bytes() for path in run_plots.pictures(book.path)}
+        first = {path.name: path.read_bytes() for path in run_plots.plot_run(book.path)}
         assert set(first) == {"lr.png", "loss.png", "finder-all%2C slowly.png"}
-        assert first == {path.name: path.read_bytes() for path in run_plots.pictures(book.path)}
+        assert first == {path.name: path.read_bytes() for path in run_plots.plot_run(book.path)}
     with pytest.raises(InputError, match=r"no config\.json"):
-        run_plots.pictures(tmp_path)
+        run_plots.plot_run(tmp_path)
 
 
 def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
-    for draw in (run_plots.lr_schedule_picture, run_plots.loss_picture):
+    for draw in (run_plots.plot_lr_schedule, run_plots.plot_losses):
         with pytest.raises(InputError, match="trained at least one step"):
             draw([], tmp_path / "x.png")
     assert list(tmp_path.iterdir()) == []
-
-
-def printed(summary: dict[str, Any]) -> list[list[str]]:
-    console = Console(file=io.StringIO(), width=100)
-    console.print(run_tables.summary_table(summary))
-    return [line.split() for line in console.file.getvalue().splitlines() if line.strip()]
-
-
-def test_the_table_of_a_summary() -> None:
-    stages = [
-        {"name": "head", "size": 96, "epochs": 1.0, "seconds": 10.4, "valid_loss": 0.5, "valid_accuracy": 0.8, "kept": True},
-        {"name": "all", "size": 128, "epochs": 2.5, "seconds": 60.0, "valid_loss": 0.61234, "valid_accuracy": 0.75, "kept": False},
-    ]
-    test = {"loss": 0.4, "accuracy": 0.81, "tta_loss": 0.3, "tta_accuracy": 0.82}
-    lines = printed({"stages": stages, "valid": {"loss": 0.5, "accuracy": 0.8}, "test": test, "seconds": 71.0})
-    assert lines[0] == ["stage", "size", "epochs", "seconds", "loss", "accuracy"]
-    assert lines[2:4] == [["head", "96", "1", "10", "0.5000", "0.8000"], ["all", "128", "2.5", "60", "0.6123", "0.7500", "undone"]]
-    rest = [["validation", "0.5000", "0.8000"], ["test", "0.4000", "0.8100"], ["test,", "TTA", "0.3000", "0.8200"], ["in", "all", "71"]]
-    assert lines[4:] == rest
-
-
-def test_the_table_of_little() -> None:
-    assert len(printed({"stages": [{"name": "head"}], "test": {}})) == 3
-    assert len(printed({})) == 2
-
-
-def test_the_table_of_a_plan() -> None:
-    console = Console(file=io.StringIO(), width=100)
-    console.print(run_tables.plan_table([{"stage": "head", "steps": "20"}, {"stage": "all", "steps": "1,000"}]))
-    lines = [line.split() for line in console.file.getvalue().splitlines() if line.strip()]
-    assert [lines[0], lines[2]] == [["stage", "head", "all"], ["steps", "20", "1,000"]]
-    assert run_tables.plan_table([]).row_count == 0
 
 
 def test_matplotlib_is_imported_only_to_draw() -> None:
