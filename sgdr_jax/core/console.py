@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator
-from typing import Any, Protocol
+from typing import Protocol
 
 
 class Tick(Protocol):
@@ -17,7 +17,7 @@ class Tick(Protocol):
 class NullConsole:
     """Console that shows nothing, for libraries and tests."""
 
-    def say(self, text: Any) -> None:
+    def say(self, text: object) -> None:
         """Show a line of text, or anything that rich can render."""
 
     @contextlib.contextmanager
@@ -38,7 +38,7 @@ class Console(NullConsole):
 
         self.console = Console(stderr=False, highlight=False)
 
-    def say(self, text: Any) -> None:
+    def say(self, text: object) -> None:
         """Show a line of text, or anything that rich can render."""
         self.console.print(text, soft_wrap=isinstance(text, str))
 

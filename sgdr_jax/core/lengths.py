@@ -75,7 +75,7 @@ class Clock(NamedTuple):
     budget: float | None
 
 
-def check_length(length: Any, what: str) -> None:
+def check_length(length: float | Length, what: str) -> None:
     """Raise InputError unless `length` is a positive number of epochs or a `Length`."""
     require(isinstance(length, Length) or length > 0, what, length, "use a positive number of epochs, or Steps, Images or Share")
 
@@ -158,6 +158,6 @@ def rising_steps(warmup: float | Length, steps: int, steps_per_epoch: int, what:
     return rise
 
 
-def check_warmup(warmup: Any) -> None:
+def check_warmup(warmup: float | Length) -> None:
     """Raise InputError unless `warmup` is a share in 0…1, below 1, or a `Length`."""
     require(isinstance(warmup, Length) or 0 <= warmup < 1, "schedule.warmup", warmup, "use a share in 0…1, below 1, or Steps or Images")

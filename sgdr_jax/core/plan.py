@@ -135,6 +135,13 @@ def plan(experiment: Experiment, train_size: int) -> Plan:
     Raises:
         InputError: a stage names an unknown group, gives a wrong number of rates, caches activations of a body that trains, or has a
             cycle shorter than one step; or all stages together exceed the budget. The message names stage and field.
+
+    Example:
+        >>> from sgdr_jax import fine_tune
+        >>> from sgdr_jax.datasets import Synthetic
+        >>> from sgdr_jax.models import ResNet34
+        >>> [(p.stage.name, p.start, p.steps) for p in plan(fine_tune("rings", Synthetic(), ResNet34()), 640).stages]
+        [('cached head', 'head', 300), ('head', 'head', 10), ('all', 'early', 70)]
     """
     require(train_size >= 1, "training images", train_size, "give at least one")
     stages = tuple(_plan_stage(experiment, i, train_size) for i in range(len(experiment.stages)))
@@ -192,15 +199,9 @@ def _check_stage(stage: Stage, groups: tuple[str, ...], trained: tuple[str, ...]
             f"{field}precompute is True but the first layer group, {groups[0]}, trains, so nothing is fixed to be cached; "
             f'use train="head" (or other groups after {groups[0]}), or precompute=False'
         )
-    names = ", ".join(groups)
-    require(
-        not isinstance(stage.bn, tuple) or set(stage.bn) <= set(groups),
-        f"{field}bn",
-        stage.bn,
-        f"use train, frozen, or names out of {names}",
-    )
-    known = not isinstance(stage.recalibrate, tuple) or set(stage.recalibrate) <= set(groups)
-    require(known, f"{field}recalibrate", stage.recalibrate, f"use True, False, or names out of {names}")
+    for name, value, others in (("bn", stage.bn, "train, frozen"), ("recalibrate", stage.recalibrate, "True, False")):
+        known = not isinstance(value, tuple) or set(value) <= set(groups)
+        require(known, f"{field}{name}", value, f"use {others}, or names out of {', '.join(groups)}")
     divisor = f"use a divisor of the batch size, {batch_size}"
     require(batch_size % stage.repeats == 0, f"{field}repeats", stage.repeats, divisor)
     require(batch_size % stage.accumulate == 0, f"{field}accumulate", stage.accumulate, divisor)
