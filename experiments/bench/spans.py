@@ -43,7 +43,7 @@ def job(stage: str, batch: int, span: int) -> None:
         parallel=Parallel(1, steps_per_execution=span),
     )
     with tempfile.TemporaryDirectory() as folder:
-        run(experiment, Path(folder) / "run", pictures=False, network=False)
+        run(experiment, Path(folder) / "run", keep_network=False)
         rows = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
     seconds = [row["seconds"] for row in rows if row["kind"] == "train"]
     from_, to = len(seconds) // 4, len(seconds) - 1  # whole spans lie between: rows come a few spans late, evenly

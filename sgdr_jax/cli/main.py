@@ -185,6 +185,7 @@ def _train(command: TrainCommand, file: str) -> None:
 
 
 def _train_here(command: TrainCommand, file: str, ui: NullConsole, on_leader: Any, leave: Callable[[], bool]) -> None:
+    from ..report import run_plots
     from ..report.run_tables import snapshots_table, summary_table, views_table
     from ..runs import run as recipe
     from ..train.context import prepare
@@ -202,6 +203,7 @@ def _train_here(command: TrainCommand, file: str, ui: NullConsole, on_leader: An
     except (KeyboardInterrupt, Preempted):
         ui.say(f"to go on from the newest checkpoint, repeat the command with --run {folder} --resume")
         raise
+    on_leader(lambda: run_plots.plot_run(folder))
     ui.say(summary_table(summary))
     for split, rows in summary.get("tta", {}).items():
         ui.say(views_table(split, rows))

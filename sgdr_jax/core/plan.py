@@ -350,3 +350,8 @@ def as_csv(p: Plan) -> str:
             epoch = f"{step / s.steps_per_epoch:.4f}"
             writer.writerow([s.stage.name, step, epoch, cycle, s.sizes[step], f"{momentum:.6g}", f"{decay:.6g}", *rates, int(known)])
     return text.getvalue()
+
+
+def as_text(plan: Plan) -> str:
+    """Return the plan as text, a block of lines per stage."""
+    return "\n\n".join("\n".join(f"{key:>20}  {value}" for key, value in describe(p).items()) for p in plan.stages) + "\n"

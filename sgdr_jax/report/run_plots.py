@@ -19,7 +19,7 @@ from .style import GREY as _GREY
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..runs.folder import Row
+    Row = Mapping[str, Any]
 
 _VALID: dict[str, Any] = {"color": _COLOURS[1], "marker": "o", "markersize": 6, "linewidth": 1.2, "clip_on": False, "zorder": 3}
 

@@ -7,9 +7,10 @@ shapes of their results. jax then finds the compiled program when the stage call
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from ..core.plan import StagePlan
 from ..core.state import Hyper, NetworkState
 from ..data.loader import ImageLoader
 from ..data.sampler import Batch, eval_batches
+from ..distributed.hosts import is_multi_host
 from ..distributed.mesh import Devices, split_at
 from ..evaluation import tta
 from ..evaluation.evaluate import view_logits
@@ -120,6 +122,22 @@ def rehearse_evaluation(context: RunContext, size: int) -> None:
         ids = np.arange(len(images), dtype=np.uint32)
         for v in views:
             shapes.programs.map(view_logits(shapes.programs, experiment, network, ids, v), len(images), images)
+
+
+def rehearsals(context: RunContext, plans: Sequence[StagePlan], wanted: bool | None) -> dict[Any, Callable[[], None]]:
+    """Return what to compile ahead: every stage after the first, which begins at once, and the final evaluation.
+
+    Args:
+        context: the run.
+        plans: the stages that are left.
+        wanted: None compiles ahead unless the device is the processor that compiles, or several hosts would have to agree.
+    """
+    if wanted is None:
+        wanted = jax.default_backend() != "cpu" and not is_multi_host()
+    if not wanted:
+        return {}
+    stages = {plan.index: partial(rehearse, context, plan) for plan in plans[1:]}
+    return stages | {"evaluation": partial(rehearse_evaluation, context, plans[-1].size)}
 
 
 @contextmanager

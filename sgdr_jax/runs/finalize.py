@@ -1,27 +1,28 @@
-"""The end of a run: the final network kept, and what it says of all held-out examples."""
+"""The end of a run: saves the final network and evaluates it on all held-out images."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from ..core.console import NullConsole
 from ..core.state import NetworkState
 from ..distributed.hosts import is_leader
 from ..evaluation import predictions
 from ..evaluation.evaluate import EvalExamples, calibration_results, predict_views, view_predictions
+from ..evaluation.metrics import EvalMetrics
 from ..train.context import RunContext
 from ..train.stage import cached_logits
 from . import ensemble
 from .folder import RunFolder
+from .records import RunSummary, StageSummary
 from .resume import save
 
 
-def keep(context: RunContext, now: NetworkState, book: RunFolder) -> None:
-    """Keeps the final network, with what is needed to use it."""
+def keep(context: RunContext, network: NetworkState, folder: RunFolder) -> None:
+    """Save the final network, with what is needed to use it."""
     facts = {
-        "size": now.size,
+        "size": network.size,
         "classes": list(context.data.classes),
         "channels": context.data.channels,
         "data": context.data.source,
@@ -29,30 +30,28 @@ def keep(context: RunContext, now: NetworkState, book: RunFolder) -> None:
         "multi_label": context.data.multi_label,
         **{name: getattr(context.programs.network, name).tolist() for name in ("mean", "std")},
     }
-    save(book.path, "final", {"params": now.params, "stats": now.stats}, facts)
+    save(folder.path, "final", {"params": network.params, "stats": network.stats}, facts)
 
 
-def conclude(
-    context: RunContext, networks: Mapping[str, NetworkState], done: list[dict[str, Any]], book: RunFolder, ui: NullConsole, loaded: float
-) -> dict[str, Any]:
-    """What is to be said of all held-out examples, plain and with test-time augmentation.
+def evaluate(
+    context: RunContext, networks: Mapping[str, NetworkState], stages: list[StageSummary], folder: RunFolder, ui: NullConsole
+) -> RunSummary:
+    """Evaluate all held-out images, plain and with test-time augmentation, and save what is predicted for each.
 
     Args:
-        networks: for each held-out split the one that answers. After a refit the validation images are the first training's to answer:
-            the final network has trained on them. Temperatures are fitted to them, and to nothing where there are none.
+        context: the run.
+        networks: held-out split to the network that is evaluated on it. After a refit the validation images belong to the first
+            training, since the final network has trained on them. Temperatures are fitted to the validation images.
+        stages: summaries of the stages.
+        folder: where predictions are saved.
+        ui: progress bars.
+
+    Returns:
+        The summary, without what only the whole run knows: loading and total seconds, compilations.
     """
     experiment = context.experiment
-    results: dict[str, Any] = {
-        "stages": done,
-        "size": networks["test"].size,
-        "refit": experiment.refit,
-        "valid": {},
-        "test": {},
-        "tta": {},
-        "calibration": {},
-        "times": {"load": loaded},
-    }
-    fitted = None
+    measures: dict[str, EvalMetrics] = {"valid": {}, "test": {}}
+    tta, calibrations, times, temperatures = {}, {}, {"load": 0.0}, None
     for split, network in networks.items():
         if split not in context.images:
             continue
@@ -60,17 +59,27 @@ def conclude(
         examples = EvalExamples(context.images[split], len(context.data.classes), labels, context.data.multi_label)
         began, plain = time.perf_counter(), cached_logits(context, *network, split, ui)
         from_cache = time.perf_counter() - began
-        seen = predict_views(context.programs, experiment, network, examples, ui, f"evaluating {split}", plain)
-        results[split] = seen.measures
+        views = predict_views(context.programs, experiment, network, examples, ui, f"evaluating {split}", plain)
+        measures[split] = views.measures
         if is_leader():
-            predictions.save(book.path, split, context.data.names[split], labels, view_predictions(seen, labels))
-        if fitted or split == "valid":
-            results["calibration"][split] = calibration_results(seen, labels, fitted)
-            fitted = fitted or {kind: found["temperature"] for kind, found in results["calibration"][split].items()}
-        results["times"][f"plain_{split}"] = seen.seconds[0] + from_cache
-        if len(seen.by_count) > 1:
-            results["times"][f"tta_{split}"] = seen.seconds[1]
-            results["tta"][split] = seen.by_count
-    if rows := ensemble.compare(context, book.path, results, ui):
-        results["snapshots"] = rows
-    return results
+            predictions.save(folder.path, split, context.data.names[split], labels, view_predictions(views, labels))
+        if temperatures or split == "valid":
+            calibrations[split] = calibration_results(views, labels, temperatures)
+            temperatures = temperatures or {kind: fitted["temperature"] for kind, fitted in calibrations[split].items()}
+        times[f"plain_{split}"] = views.seconds[0] + from_cache
+        if len(views.by_count) > 1:
+            times[f"tta_{split}"] = views.seconds[1]
+            tta[split] = views.by_count
+    summary: RunSummary = {
+        "stages": stages,
+        "size": networks["test"].size,
+        "refit": experiment.refit,
+        "valid": measures["valid"],
+        "test": measures["test"],
+        "tta": tta,
+        "calibration": calibrations,
+        "times": times,
+    }
+    if compared := ensemble.compare(context, folder.path, measures, ui):
+        summary["snapshots"] = compared
+    return summary

@@ -1,7 +1,9 @@
-"""Checkpoints of a run: what one says besides its arrays, saved by the first host, read back by all."""
+"""Resuming a run: what a checkpoint records besides its arrays, saved by the leading host and restored on all."""
 
 from __future__ import annotations
 
+import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,26 +11,28 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from ..core.errors import InputError
 from ..core.state import NetworkState, TrainState
 from ..distributed.hosts import broadcast, is_leader, run_on_all_hosts
 from ..distributed.mesh import readable
+from ..schedules.plateau import Lowered
 from ..train.context import RunContext
-from ..train.model_selection import Best, Score
+from ..train.model_selection import Best, Score, StageProgress
 from . import checkpoint, ensemble
-from .folder import RunFolder
+from .folder import RunFolder, read
+from .records import StageSummary
 
 
 class CheckpointMeta(NamedTuple):
-    """What a checkpoint says besides its arrays; JSON data, so that it can be read before the arrays are.
+    """What a checkpoint records besides its arrays; JSON data, so that it can be read before the arrays are.
 
     Attributes:
-        stage, step: position: updates done in that stage.
+        stage, step: position: index of the stage, updates done in it.
         lr: peak rates of the stage, found or given.
-        lowest, stale, stopped: see `model_selection.Standing`.
-        best: accuracy, loss, stage and cycle of the best state, and the highest accuracy, or None before the first validation.
+        lowest, stale, stopped, lowered: see `model_selection.StageProgress`; None for infinity, or before the first cycle's end.
+        best: accuracy, loss, stage and cycle of the best state, and the highest accuracy; None before the first validation.
         seconds: spent in the stage so far.
         stages: summaries of the finished stages.
-        lowered: see `model_selection.Standing`; None before the first cycle's end.
     """
 
     stage: int
@@ -39,42 +43,82 @@ class CheckpointMeta(NamedTuple):
     stopped: str
     best: list[float] | None
     seconds: float
-    stages: list[dict[str, Any]]
+    stages: list[StageSummary]
     lowered: list[Any] | None = None
+
+    def progress(self, best: Best | None) -> StageProgress:
+        """Return where the stage stood, with the restored best state."""
+        lowest = math.inf if self.lowest is None else self.lowest
+        lowered = Lowered(*self.lowered) if self.lowered else Lowered()
+        return StageProgress(best, lowest, self.stale, self.stopped, lowered, tuple(self.lr))
+
+
+def describe(stage: int, state: TrainState, progress: StageProgress, seconds: float, finished: list[StageSummary]) -> CheckpointMeta:
+    """Return what a checkpoint of this state records."""
+    best = progress.best
+    return CheckpointMeta(
+        stage=stage,
+        step=int(state.step),
+        lr=list(progress.lr),
+        lowest=float(progress.lowest) if math.isfinite(progress.lowest) else None,
+        stale=progress.stale,
+        stopped=progress.stopped,
+        best=[best.score.accuracy, best.score.loss, best.stage, best.cycle, best.highest] if best else None,
+        seconds=seconds,
+        stages=finished,
+        lowered=list(progress.lowered) if math.isfinite(progress.lowered.best) else None,
+    )
 
 
 def save(folder: Path, name: str, arrays: Any, facts: dict[str, Any]) -> None:
-    """Saves a checkpoint from host 0; all hosts bring what they hold of it."""
+    """Save a checkpoint on the leading host; the other hosts contribute the parts of the arrays that they hold."""
     whole = jax.tree.map(readable, arrays)
     run_on_all_hosts(partial(checkpoint.save, folder, name, whole, facts) if is_leader() else lambda: None)
 
 
-def restore(context: RunContext, folder: Path, memory: CheckpointMeta, like: TrainState) -> tuple[TrainState, Best | None]:
-    """The arrays of the checkpoint that `memory` was read with; `like` gives the structure of the stage's state."""
-    nets = {"params": like.params, "stats": like.stats} if memory.best else {}
-    name = checkpoint.step_name(memory.stage, memory.step)
-    shapes = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), {"state": like._asdict(), "best": nets})
-    read = partial(checkpoint.restore, folder / "checkpoints", name, shapes)
-    arrays = context.programs.devices.hold(broadcast(run_on_all_hosts(read if is_leader() else lambda: shapes)))
+def restore(context: RunContext, folder: Path, meta: CheckpointMeta, like: TrainState) -> tuple[TrainState, Best | None]:
+    """Restore the arrays of a checkpoint on all hosts.
+
+    Args:
+        context: the run.
+        folder: the run folder.
+        meta: as read by `newest`.
+        like: a state of the stage, for structure, shapes and types.
+
+    Returns:
+        (state, best state so far or None).
+    """
+    networks = {"params": like.params, "stats": like.stats} if meta.best else {}
+    name = checkpoint.step_name(meta.stage, meta.step)
+    shapes = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), {"state": like._asdict(), "best": networks})
+    load = partial(checkpoint.restore, folder / "checkpoints", name, shapes)
+    arrays = context.programs.devices.hold(broadcast(run_on_all_hosts(load if is_leader() else lambda: shapes)))
     best = None
-    if memory.best:
-        accuracy, loss, stage, cycle, highest = memory.best
+    if meta.best:
+        accuracy, loss, stage, cycle, highest = meta.best
         network = NetworkState(**arrays["best"], size=context.plan.stages[int(stage)].size)
         best = Best(Score(accuracy, loss), network, int(stage), int(cycle), highest)
     return TrainState(**arrays["state"]), best
 
 
-def newest(context: RunContext, book: RunFolder) -> CheckpointMeta | None:
-    """Where the newest good checkpoint stands, after dropping the rows that came after it; None to start from the beginning."""
-    found = checkpoint.latest(book.path / "checkpoints")
+def newest(context: RunContext, folder: RunFolder) -> CheckpointMeta | None:
+    """Find the newest good checkpoint and drop the rows and snapshots that came after it; None to start from the beginning."""
+    found = checkpoint.latest(folder.path / "checkpoints")
     if not found:
-        ensemble.forget(book.path, 0, 0)
-        book.truncate_after(context.experiment.stages[0].name, 0)
+        ensemble.forget(folder.path, 0, 0)
+        folder.truncate_after(context.experiment.stages[0].name, 0)
         return None
-    memory = CheckpointMeta(
-        **{name: found.metadata[name] for name in CheckpointMeta._fields if name in found.metadata}
-    )  # older ones have more
-    name = context.experiment.stages[memory.stage].name
-    book.truncate_after(name, memory.step)
-    ensemble.forget(book.path, memory.stage, memory.step)
-    return memory
+    known = {name: found.metadata[name] for name in CheckpointMeta._fields if name in found.metadata}  # earlier versions wrote more
+    meta = CheckpointMeta(**known)
+    folder.truncate_after(context.experiment.stages[meta.stage].name, meta.step)
+    ensemble.forget(folder.path, meta.stage, meta.step)
+    return meta
+
+
+def check_weights(folder: str | Path, now: dict[str, Any]) -> None:
+    """Raise InputError where a run began with another weights file, or with another mean and std of the images, than it would go on."""
+    before = read(folder).environment.get("weights", {})
+    for name in ("sha256", "mean", "std"):
+        if json.dumps(before.get(name)) != json.dumps(now.get(name)):
+            change = f"{name} {before.get(name)} of {before.get('origin')}, now {now.get(name)} of {now.get('origin')}"
+            raise InputError(f"run folder {folder} began with other weights ({change}); give the same file, or use another --run")

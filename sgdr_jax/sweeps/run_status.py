@@ -95,7 +95,7 @@ def read_status(folder: Path, key: str) -> RunStatus:
     if not summary and file.exists():
         failure: Failure = json.loads(file.read_text(encoding="utf-8"))
         error = failure["error"]
-    return RunStatus(summary, error, own.exists())
+    return RunStatus(dict(summary), error, own.exists())
 
 
 def save_failure(folder: Path, run: SweepRun, error: Exception) -> str:

@@ -20,6 +20,7 @@ from ..core.types import Dataset, Source
 from ..core.validation import require
 from ..runs import run as recipe
 from ..runs.folder import read
+from ..runs.records import RunSummary
 from ..train.context import RateLimiter, RunContext, ground, prepare
 from .local_queue import LocalQueue, Outcomes, Queue
 from .options import WorkerOptions
@@ -157,7 +158,7 @@ class _Worker:
             outcomes.finish(run, value or 0.0)
             self.ui.say(f"  {title}: " + ("finished" if value is None else f"validation {objective} {value:.4f}"))
 
-    def _execute(self, run: SweepRun, study: Study | None) -> dict[str, Any]:
+    def _execute(self, run: SweepRun, study: Study | None) -> RunSummary:
         own, keep = run_folder(self.folder, run.hash), self.options.keep
 
         def prepared(experiment: Experiment) -> RunContext:
@@ -172,8 +173,7 @@ class _Worker:
             own,
             resume=True,
             experiment_file=self.experiment_file,
-            pictures=False,
-            network=keep != "results",
+            keep_network=keep != "results",
             ui=self.ui,
             compile_ahead=False,
             prepared=prepared,
@@ -192,5 +192,5 @@ def _reporter(run: SweepRun, context: RunContext, study: Study, folder: Path) ->
 
     for row in read(folder).rows if (folder / "config.json").exists() else ():
         if row["kind"] == "eval":
-            report(row, last=True)  # Replayed from an earlier attempt: never prune on replayed values.
+            report(dict(row), last=True)  # Replayed from an earlier attempt: never prune on replayed values.
     return report

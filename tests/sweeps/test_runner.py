@@ -60,7 +60,7 @@ def test_runs_that_share_data_and_programs_have_the_numbers_of_runs_alone(tmp_pa
     assert len(prepared) == 8 and sum(prepared) == 2  # the data are loaded and the network is built once for each kind of network
     for run in expand(sweep)[3:8:2]:  # none of them is the first of those that share
         own, kept = tmp_path / "alone" / run.hash, run_folder(tmp_path / "sweep", run.hash)
-        recipe.run(run.experiment, own, pictures=False)
+        recipe.run(run.experiment, own)
         assert_same(read(kept), read(own))
         if run.experiment.refit:
             assert [row["loss"] for row in read(kept / "refit").rows] == [row["loss"] for row in read(own / "refit").rows]

@@ -1,4 +1,4 @@
-"""The run folder as the hosts see it that do not lead: nothing is written."""
+"""Run folder of the hosts that do not lead: writes nothing."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from .folder import RunFolder
+from .records import Row, RunSummary
 
 
 class NullRunFolder(RunFolder):
-    """The run folder of a process that leaves it to another: nothing is written."""
+    """Run folder that writes nothing; the leading host writes for all."""
 
     def __init__(self, path: str | Path) -> None:
         self.path, self.resumed = Path(path), False
 
-    def append(self, row: Mapping[str, Any]) -> None:
+    def append(self, row: Row) -> None:
         pass
 
     def write_plan(self, text: str, table: str) -> None:
@@ -27,7 +28,7 @@ class NullRunFolder(RunFolder):
     def write_finder(self, stage: str, curve: Mapping[str, Any]) -> None:
         pass
 
-    def write_summary(self, summary: Mapping[str, Any]) -> None:
+    def write_summary(self, summary: RunSummary) -> None:
         pass
 
     def close(self) -> None:

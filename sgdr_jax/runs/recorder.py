@@ -1,0 +1,100 @@
+"""Recorder of a stage: writes its rows, checkpoints and snapshots to the run folder, and sums it up at its end."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, cast
+
+import numpy as np
+
+from ..core.errors import InputError
+from ..core.plan import StagePlan
+from ..core.state import TrainState
+from ..distributed.hosts import is_leader
+from ..train.context import RunContext
+from ..train.model_selection import StageProgress
+from . import checkpoint, ensemble, resume
+from .folder import RunFolder
+from .records import EvalRow, Row, StageSummary
+
+
+class StageRecorder:
+    """Records one stage; its methods are the `log`, `save` and `keep` of `train.loop.StageCallbacks`.
+
+    Args:
+        context: the run.
+        plan: the stage.
+        folder: where everything is written.
+        finished: summaries of the stages before, which every checkpoint carries.
+        spent: seconds that earlier attempts at this stage have taken.
+    """
+
+    def __init__(self, context: RunContext, plan: StagePlan, folder: RunFolder, finished: list[StageSummary], spent: float = 0.0) -> None:
+        self._context, self._plan, self._folder, self._finished = context, plan, folder, finished
+        self._began = time.perf_counter() - spent
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent in the stage, earlier attempts included."""
+        return time.perf_counter() - self._began
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append a row of the loop, with the stage, the epoch and the clock; validation rows are shown to `RunContext.watch` too."""
+        plan = self._plan
+        if "lr" in row:
+            row = row | {"lr": dict(zip(plan.trained, row["lr"], strict=True))}
+        position = {"stage": plan.stage.name, "stage_index": plan.index, "epoch": row["step"] / plan.steps_per_epoch}
+        row = row | position | {"seconds": self.seconds}
+        self._folder.append(cast(Row, row))
+        if row["kind"] == "eval":
+            self._context.watch(row)
+
+    def save(self, state: TrainState, progress: StageProgress) -> None:
+        """Save a checkpoint, where `RunContext.due` allows one now; of older ones the newest stays, in case this one is damaged."""
+        if not self._context.due():
+            return
+        meta = resume.describe(self._plan.index, state, progress, self.seconds, self._finished)
+        network = progress.best.network if progress.best else None
+        best = {"params": network.params, "stats": network.stats} if network else {}
+        folder = self._folder.path / "checkpoints"
+        resume.save(folder, checkpoint.step_name(meta.stage, meta.step), {"state": state._asdict(), "best": best}, meta._asdict())
+        if is_leader():
+            checkpoint.prune(folder, keep=2)
+
+    def keep(self, state: TrainState, row: dict[str, Any]) -> None:
+        """Keep the network at the end of a cycle, where the experiment asks for snapshots."""
+        facts = {"stage": self._plan.index, "size": self._plan.size} | {k: row[k] for k in ("cycle", "step", "accuracy", "loss")}
+        if is_leader():
+            ensemble.keep(self._folder.path, state.params, state.stats, facts, self._context.experiment.snapshots)
+
+    def summary(self, progress: StageProgress) -> StageSummary:
+        """Sum up the finished stage from the rows that it logged. Raises InputError where they are lost."""
+        plan, path = self._plan, self._folder.path
+        rows = [row for row in self._folder.rows() if row["stage"] == plan.stage.name]
+        losses = [row["loss"] for row in rows if row["kind"] == "train"]
+        evals = [row for row in rows if row["kind"] == "eval"]
+        if not losses or (progress.best and not evals):
+            raise InputError(f"run folder {path} has lost its rows of stage {plan.stage.name!r} in metrics.jsonl; use another --run")
+        best = progress.best if progress.best and progress.best.stage == plan.index else None
+        loss, accuracy = _best_figures(evals) if best is None else (best.score.loss, best.score.accuracy)
+        last_cycle = int(plan.table.cycle[len(losses) - 1])
+        return {
+            "name": plan.stage.name,
+            "size": plan.size,
+            "epochs": len(losses) / plan.steps_per_epoch,
+            "steps": len(losses),
+            "seconds": self.seconds,
+            "train_loss": float(np.mean(np.array(losses[-plan.steps_per_epoch :], float))),
+            "valid_loss": loss,
+            "valid_accuracy": accuracy,
+            "lr": list(progress.lr),
+            "kept": best is not None or not evals,
+            "cycles": 1 + (best.cycle if best and self._context.experiment.keep_best else last_cycle),
+            "stopped": progress.stopped,
+        }
+
+
+def _best_figures(evals: list[EvalRow]) -> tuple[float | None, float | None]:
+    """Return loss and accuracy of the best of these validations, (None, None) of none."""
+    best = max(evals, key=lambda row: (row["accuracy"], -row["loss"]), default=None)
+    return (best["loss"], best["accuracy"]) if best else (None, None)

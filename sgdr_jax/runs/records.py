@@ -1,0 +1,106 @@
+"""Records of a run folder: the rows of metrics.jsonl and the contents of summary.json and environment.json."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+from ..evaluation.metrics import EvalMetrics
+
+
+class TrainRow(TypedDict):
+    """One update. `step` counts the updates applied in the stage before it, `epoch` is `step` in epochs of the schedule."""
+
+    kind: Literal["train"]
+    stage: str
+    stage_index: int
+    step: int
+    epoch: float
+    loss: float | None
+    lr: dict[str, float]
+    momentum: float
+    seconds: float
+
+
+class EvalRow(TypedDict):
+    """The validation at the end of a cycle; `drift` holds how far each group's batch statistics have moved: [shift, stretch]."""
+
+    kind: Literal["eval"]
+    stage: str
+    stage_index: int
+    step: int
+    epoch: float
+    cycle: int
+    split: str
+    loss: float
+    accuracy: float
+    drift: NotRequired[dict[str, list[float]]]
+    seconds: float
+
+
+class BatchNormRow(TypedDict):
+    """Batch statistics measured anew before a stage; `drift` as in `EvalRow`."""
+
+    kind: Literal["bn"]
+    stage: str
+    step: int
+    drift: dict[str, list[float]]
+
+
+Row = TrainRow | EvalRow | BatchNormRow
+"""One line of metrics.jsonl. Numbers that are not finite are null."""
+
+
+class StageSummary(TypedDict):
+    """One finished stage. Validation figures are those of its best cycle, or None without validation images.
+
+    `kept` tells whether the stage improved on the best network so far, `cycles` after how many cycles its own best was reached.
+    """
+
+    name: str
+    size: int
+    epochs: float
+    steps: int
+    seconds: float
+    train_loss: float
+    valid_loss: float | None
+    valid_accuracy: float | None
+    lr: list[float]
+    kept: bool
+    cycles: int
+    stopped: str
+
+
+class RunSummary(TypedDict):
+    """A finished run: its stages and the figures of its final network.
+
+    `tta` holds the measures by number of views, `calibration` the temperature and reliability of each split, `times` the seconds spent
+    on loading and evaluation, `snapshots` the comparison of the kept networks, `compiled` what this process compiled.
+    """
+
+    stages: list[StageSummary]
+    size: int
+    refit: bool
+    valid: EvalMetrics
+    test: EvalMetrics
+    tta: dict[str, Any]
+    calibration: dict[str, Any]
+    times: dict[str, float]
+    snapshots: NotRequired[list[dict[str, Any]]]
+    compiled: NotRequired[dict[str, float]]
+    seconds: NotRequired[float]
+
+
+class Start(TypedDict, total=False):
+    """One start of a run, an entry of environment.json: everything besides the experiment that its numbers may depend on."""
+
+    started: str
+    process: str
+    command: list[str]
+    python: str
+    platform: str
+    cpu: str
+    cpus: int | None
+    devices: list[str]
+    weights: dict[str, Any]
+    packages: dict[str, str]
+    commit: str | None
