@@ -37,10 +37,10 @@ def sweep(command: SweepCommand, file: str, words: Sequence[str], ui: NullConsol
         ui: console.
         slurm: where workers are submitted to, with --launch.
     """
-    base = dataclasses.replace(experiment_file.load_sweep(file), base=command.experiment)
-    task = _Task(base, command.dir or Path("runs") / base.name, _numbers(command.only), command, file, words, ui)
+    definition = dataclasses.replace(experiment_file.load_sweep(file), base=command.experiment)
+    task = _Task(definition, command.dir or Path("runs") / definition.name, _numbers(command.only), command, file, words, ui)
     require(command.workers >= 1, "--workers", command.workers, "use 1 or more")
-    runs = expand(base)
+    runs = expand(definition)
     if command.launch and slurm:
         return _submit(task, slurm)
     if command.dry_run:
