@@ -9,10 +9,10 @@ import textwrap
 
 import pytest
 
-from sgdr_jax import augment, datasets, schedules
+from sgdr_jax import augment, datasets, models, schedules
 from sgdr_jax.core.serialization import from_json, to_json
 
-ROOMS = (augment, datasets, schedules)
+ROOMS = (augment, datasets, models, schedules)
 CLASSES = [kind for room in ROOMS for name in room.__all__ if isinstance(kind := getattr(room, name), type)]
 
 # Arguments of classes whose fields have no defaults.

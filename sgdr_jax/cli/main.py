@@ -177,10 +177,10 @@ def _plan(command: PlanCommand, _: str) -> None:
 def _train(command: TrainCommand, file: str) -> None:
     require(bool(command.run) or not command.resume, "--resume", True, "name the run folder with --run DIR")
     from ..distributed import hosts
-    from ..distributed.preemption import listening
+    from ..distributed.preemption import handle_signals
 
     hosts.initialize(**vars(command.hosts))
-    with hosts.exit_together(), hosts.watch_hosts(), listening() as leave:
+    with hosts.exit_together(), hosts.watch_hosts(), handle_signals() as leave:
         _train_here(command, file, Console() if hosts.is_leader() else NullConsole(), hosts.on_leader, leave)
 
 

@@ -1,1 +1,1 @@
-"""Devices and hosts: meshes, agreement among processes, preemption, the compilation cache."""
+"""Devices and hosts: mesh, agreement among processes, heartbeats, preemption, compilation cache."""

@@ -1,9 +1,9 @@
-"""Compiled programs: kept on disk between processes, and counted.
+"""Compilation cache: stores compiled programs on disk between processes, and counts compilations.
 
-jax looks a program up by a hash of the program itself, the versions, the compiler's options, and the kind of device down to the features
-of the processor, so an entry never serves another machine. An entry is machine code: whoever can write one runs code in this process.
-Hence the folder belongs to one user. jax's own variables move it (JAX_COMPILATION_CACHE_DIR; then its safety and its size are yours)
-and switch it off (JAX_ENABLE_COMPILATION_CACHE=false).
+jax identifies a program by a hash of the program itself, the versions, the compiler's options, and the type of device down to the features
+of the processor, so an entry never serves a different machine. Entries are machine code: whoever can write one runs code in this process,
+hence the folder belongs to one user. jax's own variables move it (JAX_COMPILATION_CACHE_DIR; its safety and size are then the user's
+responsibility) and switch it off (JAX_ENABLE_COMPILATION_CACHE=false).
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ import jax
 from ..core.paths import cache_folder
 from ..core.validation import require
 
-LIMIT = 1 << 30
-"""Bytes that the folder may hold; jax removes what went unused for longest. A ResNet-34's training step takes 0.4 MB on CPU."""
+MAX_BYTES = 1 << 30
+"""Maximum size of the folder in bytes; jax evicts the least recently used. The training step of a ResNet-34 takes 0.4 MB on CPU."""
 
-WORTH_KEEPING = 0.05
-"""Seconds of compilation from which a program is kept: what compiles faster is hardly read faster, and every file slows a new one down."""
+MIN_SECONDS = 0.05
+"""Minimum seconds of compilation for a program to be stored: faster ones are hardly faster to read, and every file slows down a new one."""
 
 
 class Compiled(NamedTuple):
-    """Programs made ready since the process began, or between two times of it: `later - earlier`.
+    """Programs compiled or loaded since the process began, or between two points in time: `later - earlier`.
 
     Attributes:
-        programs: how many.
-        loaded: how many of them were found on disk.
-        seconds: spent compiling them, or reading them from disk; threads add up.
+        programs: their number.
+        loaded: number of those that were found on disk.
+        seconds: spent compiling them or reading them from disk, summed over threads.
     """
 
     programs: int = 0
@@ -56,7 +56,7 @@ def _add(programs: int, loaded: int, seconds: float) -> None:
 
 
 def _on_duration(event: str, duration_secs: float, **_: object) -> None:
-    if event == "/jax/core/compile/backend_compile_duration":  # also fired, with the time of reading, for a program found on disk
+    if event == "/jax/core/compile/backend_compile_duration":  # also recorded, with the time of reading, for a program found on disk
         _add(1, 0, duration_secs)
 
 
@@ -66,7 +66,7 @@ def _on_event(event: str, **_: object) -> None:
 
 
 def compiled() -> Compiled:
-    """What has been compiled so far; counts from its first call on."""
+    """Return what has been compiled since the first call of this function."""
     global _listening
     with _lock:
         first, _listening = not _listening, True
@@ -76,11 +76,11 @@ def compiled() -> Compiled:
     return _total
 
 
-def keep_programs(folder: Path | None = None) -> None:
-    """Lets jax keep compiled programs in `folder`, by default `cache_folder()/compiled`, unless the user has told jax where, or not to.
+def enable_compilation_cache(folder: Path | None = None) -> None:
+    """Enable jax's compilation cache in `folder`, by default `cache_folder()/compiled`, unless the user has configured or disabled it.
 
     Raises:
-        InputError: when others can write the folder.
+        InputError: when others can write to the folder.
     """
     if jax.config.jax_compilation_cache_dir is not None or not jax.config.jax_enable_compilation_cache:
         return
@@ -95,6 +95,6 @@ def keep_programs(folder: Path | None = None) -> None:
     safe = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     fix = "others can put programs there, which would run as you; remove it, or choose a folder with JAX_COMPILATION_CACHE_DIR"
     require(safe, "compilation cache", str(folder), fix)
-    jax.config.update("jax_compilation_cache_max_size", LIMIT)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
+    jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_SECONDS)
     jax.config.update("jax_compilation_cache_dir", str(folder))

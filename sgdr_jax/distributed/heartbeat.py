@@ -1,6 +1,6 @@
-"""Heartbeats: each process counts up in a store that all share, and one whose count stands still for too long is taken for dead.
+"""Heartbeats: each process increments a counter in a shared store; one whose counter stands still for too long is considered dead.
 
-Only changes are compared, with this process's own clock, so the clocks of different machines need not agree, and any store will do.
+Each process times the changes with its own clock, so the clocks of different machines need not agree, and any store will do.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 
 class PeerMonitor:
-    """Tracks how long each peer's heartbeat has been unchanged.
+    """Monitor of how long the heartbeat of each peer has been unchanged.
 
     Args:
         clock: returns seconds since any fixed moment.
@@ -31,19 +31,19 @@ class PeerMonitor:
         self._clock, self._beats, self._observed = clock, dict[str, tuple[object, float]](), clock()
 
     def observe(self, beats: Mapping[str, object]) -> None:
-        """Records the latest heartbeat of each peer; peers not in `beats` keep theirs."""
+        """Record the latest heartbeat of each peer; peers not in `beats` keep theirs."""
         self._observed = now = self._clock()
         for peer, beat in beats.items():
             if peer not in self._beats or self._beats[peer][0] != beat:
                 self._beats[peer] = (beat, now)
 
     def silent(self, limit: float) -> list[str]:
-        """Returns the peers whose heartbeat has been unchanged for more than `limit` seconds, in order."""
+        """Return the peers whose heartbeat has been unchanged for more than `limit` seconds, in order."""
         now = self._clock()
         return sorted(peer for peer, (_, since) in self._beats.items() if now - since > limit)
 
     def last(self, peer: str) -> object:
-        """Returns the latest heartbeat of a peer."""
+        """Return the latest heartbeat of a peer."""
         return self._beats[peer][0]
 
     def stale(self, limit: float) -> bool:
@@ -55,7 +55,7 @@ class PeerMonitor:
 def repeating(
     action: Callable[[int], object], seconds: float, *, last: Callable[[], object] | None = None, timeout: float | None = None
 ) -> Iterator[None]:
-    """Calls `action(count)` from a thread while the block runs, with 0, 1, 2, …
+    """Call `action(count)` from a thread while the block runs, counting from 0.
 
     Args:
         action: must not raise.

@@ -38,7 +38,7 @@ _BEATS, _FINISHED = "sgdr_jax/alive/", "over"
 
 
 def detect_cluster(environment: dict[str, str] | None = None) -> str:
-    """Returns the name of the cluster that started this process as one of several, or "" for none; jax reads the details itself.
+    """Return the name of the cluster that started this process as one of several, or "" for none; jax reads the details itself.
 
     >>> detect_cluster({"SLURM_STEP_NODELIST": "n1", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"})
     'Slurm'
@@ -62,11 +62,12 @@ def initialize(
     wait: int = 45,
     detect: bool = True,
 ) -> None:
-    """Joins the other processes of a run, before jax is used for anything else; does nothing for a single process.
+    """Join the other processes of a run, before jax is used for anything else; does nothing for a single process.
 
     Args:
         coordinator: HOST:PORT of host 0; None to detect a cluster.
-        count, index: number of processes, and of this one from 0; with a coordinator.
+        count: number of processes; with a coordinator.
+        index: of this process, from 0; with a coordinator.
         cluster: name of a cluster that `detect_cluster` cannot see: jax asks the metadata server of a TPU slice.
         wait: seconds for all to join; then the process ends.
         detect: whether to look for a cluster where no coordinator is given.
@@ -97,7 +98,7 @@ def initialize(
 
 
 def exit_now(why: str, code: int = 2) -> None:
-    """Ends this process at once with one line. An orderly exit would wait for other hosts, which may be waiting for this one."""
+    """End this process at once, printing one line. An orderly exit would wait for other hosts, which may be waiting for this one."""
     print(f"error: {why}" if code == 2 else why, file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(code)
@@ -105,7 +106,7 @@ def exit_now(why: str, code: int = 2) -> None:
 
 @contextlib.contextmanager
 def exit_together() -> Iterator[None]:
-    """Ends all hosts when one of them fails: each with one line, none waiting for the others."""
+    """End all hosts when one of them fails: each with one line, none waiting for the others."""
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
@@ -144,7 +145,7 @@ def is_leader() -> bool:
 
 
 def gather(value: Any) -> list[Any]:
-    """Returns the JSON values of all hosts, in the order of their indices; every host must call it."""
+    """Return the JSON values of all hosts, in the order of their indices; every host must call it."""
     if not is_multi_host():
         return [value]
     from jax.experimental import multihost_utils
@@ -158,7 +159,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def run_on_all_hosts[T](work: Callable[[], T]) -> T:
-    """Calls `work()` on every host. When it fails on one, raises InputError on all, with the first failing host's reason."""
+    """Call `work()` on every host. When it fails on one, raises InputError on all, with the first failing host's reason."""
     if not is_multi_host():
         return work()
     results, reason = list[T](), None
@@ -175,7 +176,7 @@ def run_on_all_hosts[T](work: Callable[[], T]) -> T:
 
 
 def on_leader[T](work: Callable[[], T]) -> T:
-    """Calls `work()` on host 0 and returns its result, JSON data, on every host; raises InputError on all where it does."""
+    """Call `work()` on host 0 and returns its result, JSON data, on every host; raises InputError on all where it does."""
     if not is_multi_host():
         return work()
     return gather(run_on_all_hosts(lambda: work() if is_leader() else None))[0]
@@ -187,7 +188,7 @@ def all_hosts(condition: bool) -> bool:
 
 
 def require_same(what: str, value: Any) -> None:
-    """Raises InputError on every host unless JSON data are the same on all of them."""
+    """Raise InputError on every host unless JSON data are the same on all of them."""
     values = gather(value)
     for i, other in enumerate(values):
         if other != values[0]:
@@ -200,7 +201,7 @@ def _short(value: Any) -> str:
 
 
 def broadcast[T](tree: T) -> T:
-    """Returns the host arrays of host 0 on every host; the others pass arrays of the same shapes."""
+    """Return the host arrays of host 0 on every host; the others pass arrays of the same shapes."""
     if not is_multi_host():
         return tree
     from jax.experimental import multihost_utils
@@ -210,7 +211,7 @@ def broadcast[T](tree: T) -> T:
 
 @contextlib.contextmanager
 def watch_hosts(limit: float = SILENCE_LIMIT) -> Iterator[None]:
-    """Exchanges heartbeats with the other hosts while the block runs; ends this process when one of them stops for over `limit` seconds.
+    """Exchange heartbeats with the other hosts while the block runs; ends this process when one of them stops for over `limit` seconds.
 
     The heartbeats are in the key-value store of jax's runtime, which host 0 keeps. A host whose count stands still hangs, has lost its
     network or is gone; jax notices as much, but later and without naming the host.
@@ -238,13 +239,13 @@ def watch_hosts(limit: float = SILENCE_LIMIT) -> Iterator[None]:
                 time.sleep(3 * BEAT_SECONDS)  # as in `exit_together`
             exit_now(f"{host} has been silent for {limit:g} s: it hangs or is cut off; check it, then continue with --resume")
 
-    # In threads of their own: while the store does not answer, `beat` may block.
+    # Two threads, as `beat` may block while the store does not answer.
     with repeating(judge, BEAT_SECONDS, timeout=0), repeating(beat, BEAT_SECONDS, last=finish, timeout=2 * BEAT_SECONDS):
         yield
 
 
 def lost_host(monitor: PeerMonitor, limit: float) -> str:
-    """Returns the host that has been silent for over `limit` seconds, as "host 1 (name)", or "". Hosts that have finished may be silent."""
+    """Return the host that has been silent for over `limit` seconds without having finished, as "host 1 (name)", or ""."""
     if monitor.stale(limit):
         return "host 0"  # which keeps the store
     silent = ((host, str(monitor.last(host))) for host in monitor.silent(limit))

@@ -1,19 +1,21 @@
-"""What all chain networks share as descriptions: where the chain is cut, which weights it starts from, what its head looks like."""
+"""Configuration common to all chain networks: where the chain is cut, which weights it starts from, which head it has."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..core.types import Model
 from ..core.validation import require
 
 if TYPE_CHECKING:
+    from flax import nnx
+
     from .chain import Network
 
-# Names of a module's tensors in weight files with ours: of a convolution or linear layer with and without bias, and of a normalisation.
+# Tensor names in weight files, mapped to ours: of a convolution or linear layer with and without bias, and of a normalisation.
 KERNEL: Mapping[str, str] = {"weight": "kernel", "bias": "bias"}
 BARE: Mapping[str, str] = {"weight": "kernel"}
 NORM: Mapping[str, str] = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
@@ -24,37 +26,37 @@ HUB = re.compile(r"hf-hub:((?:[\w-][\w.-]*)/(?:[\w-][\w.-]*))(?:@([\w./-]+))?", 
 
 
 def conv_bn(conv: str, bn: str, path: tuple[str, ...]) -> tuple[Tensors, Tensors]:
-    """A convolution and its batch normalisation in weight files, which are one `ConvBN` in our trees."""
+    """Return the tensors of a convolution and its batch normalisation in weight files, which form one `ConvBN` in our trees."""
     return (conv, path, BARE), (bn, (*path, "bn"), NORM)
 
 
 @dataclass(frozen=True)
 class ChainModel(Model):
-    """A network whose body is a chain of named blocks, with fastai's concat-pool head in the place of its classifier.
+    """A network whose body is a chain of named blocks, with fastai's concat-pool head in place of its classifier.
 
-    A new architecture is a file with a subclass that states `blocks`, `modules` and `tensors`.
+    A new architecture is a file with a subclass that defines `blocks`, `modules` and `tensors`.
     """
 
     weights: str | None = "imagenet"
-    """Where the weights come from: "imagenet", a .safetensors or .pth file, "hf-hub:OWNER/NAME" of a timm network (also with @REVISION),
-    or None for random ones. Mean and std of the images are those of its config.json (on the hub, or beside the file) where it has one."""
+    """Source of the weights: "imagenet", a .safetensors or .pth file, "hf-hub:OWNER/NAME" of a timm network (optionally with @REVISION),
+    or None for random ones. Mean and std of the images come from its config.json (on the hub, or beside the file) if there is one."""
     head: Literal["new", "classifier"] = "new"
-    """"new": the concat-pool head, always with fresh weights. "classifier": average pooling and one linear layer, as the network was
-    trained, with the classifier of the weight file: the data must have its classes, in its order. It has no dropout."""
+    """"new": the concat-pool head, always with fresh weights. "classifier": average pooling and one linear layer without dropout, as the
+    network was trained, with the classifier of the weight file: the data must have its classes, in its order."""
     cuts: tuple[str, ...] = ()
     """Blocks at which a new layer group of the body begins, in network order; "layer3" stands for the first block of that layer,
-    "layer3.block0". One cut makes the groups early, late and head; otherwise a group has the name of its cut."""
+    "layer3.block0". One cut makes the groups early, late and head; otherwise a group is named after its cut."""
     dropout: tuple[float, float] = (0.25, 0.5)
     """Dropout of the head, before its hidden layer and before its last one; without a hidden layer only the second applies."""
     hidden: int = 512
     """Width of the head's hidden layer; 0 for a single linear layer."""
 
     imagenet: ClassVar[str]  # what weights="imagenet" stands for: "hf-hub:REPOSITORY", "package:" and an installed package, or ""
-    timm: ClassVar[str] = ""  # the architecture's name in timm, where `imagenet` is no repository of timm
+    timm: ClassVar[str] = ""  # the architecture's name in timm, where `imagenet` is not a repository of timm
     classifier: ClassVar[tuple[str, ...]]  # its name in weight files
     features: ClassVar[int]  # channels that leave the body (and `after_pool`)
     size: ClassVar[int] = 224  # side in pixels of the images that the ImageNet weights were trained with
-    mean: ClassVar[tuple[float, float, float]]  # of these images (0…1), unless the config.json of the weights says otherwise
+    mean: ClassVar[tuple[float, float, float]]  # of these images (0…1), unless overridden by the config.json of the weights
     std: ClassVar[tuple[float, float, float]]
 
     def __post_init__(self) -> None:
@@ -80,7 +82,7 @@ class ChainModel(Model):
 
     @classmethod
     def architecture(cls) -> str:
-        """The architecture's name in timm; "" where it has none.
+        """Return the architecture's name in timm, or "".
 
         >>> from sgdr_jax.models import ResNet18
         >>> ResNet18.architecture()
@@ -90,7 +92,7 @@ class ChainModel(Model):
         return cls.timm or (hub[1].removeprefix("timm/").partition(".")[0] if hub and hub[1].startswith("timm/") else "")
 
     def check_architecture(self, name: str) -> None:
-        """Refuses weights of another architecture of timm (NAME or NAME.TAG); they may fit tensor by tensor and compute something else."""
+        """Raise InputError for weights of another timm architecture (NAME or NAME.TAG), which may fit but compute something else."""
         ours, theirs, kind = self.architecture(), name.partition(".")[0], type(self).__name__
         why = " (same tensors, but other padding and epsilon)" if ours.removeprefix("tf_") == theirs.removeprefix("tf_") else ""
         other = next((f", or the model {name}" for name, other in networks().items() if other.architecture() == theirs), "")
@@ -99,7 +101,7 @@ class ChainModel(Model):
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """Names of the body's blocks from input to output; those of one layer are called LAYER.BLOCK."""
+        """Names of the body's blocks from input to output; the blocks of a layer are named LAYER.BLOCK."""
         raise NotImplementedError
 
     @property
@@ -108,14 +110,14 @@ class ChainModel(Model):
         return (*self.split(), "head")
 
     def split(self) -> dict[str, tuple[str, ...]]:
-        """The body's groups, each with the names of its blocks."""
+        """Return the body's groups, each with the names of its blocks."""
         names = ("early", "late") if len(self.cuts) == 1 else (self.blocks[0], *self.cuts)
         places = self._places()
         edges = (0, *(places[cut] for cut in self.cuts), len(self.blocks))
         return {name: self.blocks[a:b] for name, a, b in zip(names, edges, edges[1:], strict=False)}
 
     def _places(self) -> dict[str, int]:
-        """Names of layers and blocks with their place in the chain; a layer is where its first block is."""
+        """Return the positions of all layers and blocks in the chain; a layer begins at its first block."""
         places: dict[str, int] = {}
         for place, block in enumerate(self.blocks):
             layer, _, _ = block.partition(".")
@@ -128,27 +130,27 @@ class ChainModel(Model):
         finer = [block for block in self.blocks if "." in block]
         return layers + (f", and within them, as {finer[-1]}" if finer else "")
 
-    def modules(self, channels: int) -> dict[str, Any]:
-        """The body's blocks as NNX modules for images of this many channels."""
+    def modules(self, channels: int) -> dict[str, nnx.Module]:
+        """Build the body's blocks as NNX modules for images of this many channels."""
         raise NotImplementedError
 
-    def after_pool(self) -> Any:
-        """What the ImageNet network has between pooling and its linear classifier, as an NNX module; None if nothing.
+    def after_pool(self) -> nnx.Module | None:
+        """Build the module between pooling and linear classifier of the ImageNet network; None if there is none.
 
-        It belongs to the body, at the path ("pool", "then"), and takes pooled images [b, 1, 1, c] to [b, 1, 1, features]. The concat-pool
-        head gets both the maximum and the mean through it, so that it sees what the ImageNet classifier saw.
+        It belongs to the body, at the path ("pool", "then"), and maps pooled images [b, 1, 1, c] to [b, 1, 1, features]. The concat-pool
+        head receives both the maximum and the mean through it, as the ImageNet classifier received the mean.
         """
         return None
 
     def tensors(self) -> Iterator[Tensors]:
-        """Which modules the tensors of weight files belong to: torch's name of each module, its path in our trees, and its leaves.
+        """Yield torch's name of each module in weight files, its path in our trees, and the names of its leaves.
 
-        A file may follow any of several namings; a module then comes once for each.
+        Files may follow one of several naming schemes; a module is then yielded once for each.
         """
         raise NotImplementedError
 
     def names(self) -> dict[str, tuple[str, ...]]:
-        """Every tensor's name in weight files with its path in our trees without the group: (block, …, leaf), or ("head", …).
+        """Map every tensor's name in weight files to its path in our trees without the group: (block, …, leaf), or ("head", …).
 
         >>> from sgdr_jax.models import ResNet18
         >>> ResNet18().names()["layer2.0.downsample.1.running_mean"]
@@ -159,18 +161,18 @@ class ChainModel(Model):
             f"{module}.{theirs}": (*path, ours) for module, path, leaves in (*self.tensors(), *heads) for theirs, ours in leaves.items()
         }
 
-    def reference_head(self, classes: int) -> tuple[Any, Any]:
-        """The pooling and the classifier that the ImageNet weights were trained with, as NNX modules."""
+    def reference_head(self, classes: int) -> tuple[nnx.Module, nnx.Module]:
+        """Build the pooling and the classifier that the ImageNet weights were trained with, as NNX modules."""
         from .head import AveragePool, LinearHead
 
         return AveragePool(self.after_pool()), LinearHead(self.features, classes)
 
     def build(self, classes: int, channels: int = 3, *, reference: bool = False) -> Network:
-        """The network of pure functions for this many classes and image channels.
+        """Build the network of pure functions for this many classes and image channels.
 
-        A grey image (`channels=1`) is repeated over the three channels of the first convolution by the normalisation, so it gives exactly
-        what its three-channel copy gives, whatever mean and std are. With more channels, mean and std repeat those of red, green and
-        blue. With `reference` the head is the network's own classifier, whatever `head` says.
+        The normalisation repeats a grey image (`channels=1`) over the three channels of the first convolution, so that its logits are
+        exactly those of its three-channel copy, for any mean and std. With more channels, mean and std repeat those of red, green and
+        blue. With `reference` the head is the network's own classifier, regardless of `head`.
         """
         import numpy as np
 
@@ -192,7 +194,7 @@ class ChainModel(Model):
 
 
 def networks() -> dict[str, type[ChainModel]]:
-    """All networks of `sgdr_jax.models` by name."""
+    """Return all networks of `sgdr_jax.models` by name."""
     kinds = {kind.__name__: kind for kind in _subclasses(ChainModel) if kind.__module__.startswith(f"{__package__}.")}
     by_number = sorted(kinds, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
     return {name: kinds[name] for name in by_number if hasattr(kinds[name], "imagenet")}

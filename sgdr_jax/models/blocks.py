@@ -1,4 +1,4 @@
-"""Modules that the architectures are made of. A module is called as `module(x, mode)`; its arithmetic is in `layers`."""
+"""Building blocks of the architectures. A module is called as `module(x, mode)`; its arithmetic is in `layers`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,14 @@ Activation = Callable[[Array], Array]
 
 
 class Mode(NamedTuple):
-    """How a group is run: `collect` uses and collects batch statistics; with a `key` dropout is on; `measure` uses the stored statistics
-    and puts those of each example in their place, [b, c]; `axis` is the mapped axis that the batch is split over, None where it is
-    whole."""
+    """How a group runs; see `chain.Modes`.
+
+    Attributes:
+        collect: whether to normalise with batch statistics and update the running ones.
+        key: for dropout; None for no dropout.
+        measure: whether to replace the statistics by those of each example, [b, c], after normalising with the stored ones.
+        axis: mapped axis that the batch is split over; None if it is whole.
+    """
 
     collect: bool = False
     key: Array | None = None
@@ -29,7 +34,7 @@ class Mode(NamedTuple):
 
 
 def empty(*shape: int) -> np.ndarray:
-    """A float32 stand-in that carries a parameter's shape until `Network.init` draws its values."""
+    """Return a float32 placeholder that holds a parameter's shape until `Network.init` draws its values."""
     return np.zeros(shape, np.float32)
 
 
@@ -53,7 +58,7 @@ class BatchNorm(nnx.Module):
         scale, bias, mean, var = self.scale[...], self.bias[...], self.mean[...], self.var[...]
         if mode.measure:
             for stored, measured in zip((self.mean, self.var), layers.moments(x), strict=True):
-                stored.set_value(measured)  # pyright: ignore[reportArgumentType] (of another shape)
+                stored.set_value(measured)  # pyright: ignore[reportArgumentType] (changes shape)
         if not mode.collect:
             return layers.batch_norm_apply(x, scale, bias, mean, var, self.eps)
         y, batch_mean, batch_var = layers.batch_norm_train(x, scale, bias, self.eps, mode.axis)
@@ -64,7 +69,7 @@ class BatchNorm(nnx.Module):
 
 
 class Conv(nnx.Module):
-    """A convolution, with a bias only if asked for, and an optional activation. A `linear` one is 1×1 with the kernel [inputs, outputs]."""
+    """Convolution with optional bias and activation."""
 
     def __init__(
         self,
@@ -76,24 +81,34 @@ class Conv(nnx.Module):
         padding: layers.Padding = 0,
         groups: int = 1,
         bias: bool = False,
-        linear: bool = False,
         activation: Activation | None = None,
     ):
-        self.kernel = nnx.Param(empty(inputs, outputs) if linear else empty(size, size, inputs // groups, outputs))
+        self.kernel = nnx.Param(empty(size, size, inputs // groups, outputs))
         if bias:
             self.bias = nnx.Param(empty(outputs))
-        self.stride, self.padding, self.groups, self.shifts = stride, padding, groups, bias
-        self.linear, self.activation = linear, activation
+        self.stride, self.padding, self.groups, self.has_bias, self.activation = stride, padding, groups, bias, activation
 
     def __call__(self, x: Array, mode: Mode) -> Array:
-        kernel = self.kernel[...]
-        y = layers.conv(x, kernel[None, None] if self.linear else kernel, self.stride, self.padding, self.groups)
-        y = y + self.bias[...].astype(y.dtype) if self.shifts else y
+        y = layers.conv(x, self.kernel[...], self.stride, self.padding, self.groups)
+        y = y + self.bias[...].astype(y.dtype) if self.has_bias else y
+        return self.activation(y) if self.activation else y
+
+
+class PixelLinear(nnx.Module):
+    """Linear layer at every pixel with optional activation: a 1×1 convolution whose kernel is [inputs, outputs]."""
+
+    def __init__(self, inputs: int, outputs: int, activation: Activation | None = None):
+        self.kernel, self.bias = nnx.Param(empty(inputs, outputs)), nnx.Param(empty(outputs))
+        self.activation = activation
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        y = layers.conv(x, self.kernel[...][None, None])
+        y = y + self.bias[...].astype(y.dtype)
         return self.activation(y) if self.activation else y
 
 
 class ConvBN(nnx.Module):
-    """A convolution without bias, batch normalisation and an optional activation."""
+    """Convolution without bias, batch normalisation and optional activation."""
 
     def __init__(
         self,
@@ -117,7 +132,7 @@ class ConvBN(nnx.Module):
 
 
 class LayerNorm(nnx.Module):
-    """(x - mean) / sqrt(var + eps) · scale + bias, mean and biased variance over the channels of each pixel, in float32.
+    """(x - mean) / sqrt(var + eps) · scale + bias, with mean and biased variance over the channels of each pixel, in float32.
 
     Source: Ba et al. 2016.
     """
@@ -134,7 +149,7 @@ class LayerNorm(nnx.Module):
 
 
 class ResponseNorm(nnx.Module):
-    """Global response normalisation: x + gain · x · r / (mean of r over the channels + eps) + bias, r the length of a channel's image.
+    """Global response normalisation: x + gain · x · r / (mean of r over the channels + eps) + bias, r = L2 norm of a channel.
 
     Source: Woo et al. 2023.
     """
@@ -153,7 +168,7 @@ class ResponseNorm(nnx.Module):
 
 
 class LayerScale(nnx.Module):
-    """x · gamma, a factor for each channel that starts at 1e-6. Source: Touvron et al. 2021."""
+    """x · gamma, one factor per channel, initially 1e-6. Source: Touvron et al. 2021."""
 
     def __init__(self, features: int):
         self.gamma = nnx.Param(empty(features))
@@ -175,7 +190,7 @@ class SqueezeExcite(nnx.Module):
 
 
 class Sequential(nnx.Module):
-    """Modules in a row. They are attributes, so that the trees are keyed by their names."""
+    """Modules in sequence. They are attributes, so that the trees are keyed by their names."""
 
     def __init__(self, modules: Mapping[str, nnx.Module]):
         self.order = tuple(modules)
@@ -189,7 +204,7 @@ class Sequential(nnx.Module):
 
 
 class Residual(Sequential):
-    """Modules in a row plus their input (as `down` makes it, where the shape changes), then an optional activation."""
+    """Modules in sequence plus their input (through `down`, where the shape changes), then an optional activation."""
 
     def __init__(self, modules: Mapping[str, nnx.Module], down: nnx.Module | None = None, activation: Activation | None = None):
         super().__init__(modules)
@@ -203,7 +218,7 @@ class Residual(Sequential):
 
 
 class PreActivated(Sequential):
-    """`bn` and then modules in a row, plus the input, or where the shape changes what `down` makes of the normalised input."""
+    """`bn` and then modules in sequence, plus the input, or `down` of the normalised input where the shape changes."""
 
     def __init__(self, bn: BatchNorm, modules: Mapping[str, nnx.Module], down: nnx.Module | None = None):
         super().__init__(modules)
@@ -218,7 +233,7 @@ class PreActivated(Sequential):
 
 
 class Dense(Sequential):
-    """The input with what the modules in a row make of it as further channels."""
+    """Concatenation of the input and the output of the modules in sequence, along the channels."""
 
     def __call__(self, x: Array, mode: Mode) -> Array:
         return jnp.concatenate([x, super().__call__(x, mode)], axis=-1)
@@ -235,10 +250,10 @@ class Linear(nnx.Module):
 
 
 class MaxPool(nnx.Module):
-    """Largest value of each window of `size` pixels a side, stride 2, with `padding` pixels all around that never win.
+    """Max pooling with windows of `size` × `size` pixels, stride 2, and `padding` pixels of -inf on every side.
 
-    The default takes [b, h, w, c] to [b, ceil(h / 2), ceil(w / 2), c], (2, 0) to [b, floor(h / 2), floor(w / 2), c].
-    Maxima of shifted images, rows then columns: with gradients 8x faster than lax's window reduction on CPU, and the same numbers.
+    The default maps [b, h, w, c] to [b, ceil(h / 2), ceil(w / 2), c], (2, 0) to [b, floor(h / 2), floor(w / 2), c]. Computed as maxima of
+    shifted images, rows then columns: with gradients 8x faster than lax's window reduction on CPU, and the same numbers.
     """
 
     def __init__(self, size: int = 3, padding: int = 1):
@@ -253,7 +268,7 @@ class MaxPool(nnx.Module):
 
 
 class MeanPool(nnx.Module):
-    """Mean of each 2×2 window, stride 2. An odd last row or column is left out, or with `partial` averaged by itself."""
+    """Mean pooling with 2×2 windows, stride 2. An odd last row or column is dropped, or averaged by itself with `partial`."""
 
     def __init__(self, *, partial: bool = False):
         self.partial = partial

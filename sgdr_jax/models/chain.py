@@ -1,4 +1,4 @@
-"""The computing half of a model: a chain of layer groups as pure functions of plain trees. NNX modules exist only inside."""
+"""The computing half of a model: a chain of layer groups as pure functions of plain trees. NNX modules stay inside."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
+from jax.tree_util import KeyPath
+from jax.typing import DTypeLike
 
 from .blocks import Mode, Sequential
 from .precision import full_products, precision
@@ -20,31 +22,56 @@ from .precision import full_products, precision
 Tree = dict[str, Any]
 
 
+class Modes(NamedTuple):
+    """How the groups of a network run; by default all in evaluation mode.
+
+    Attributes:
+        train: groups that run with dropout.
+        collect: groups that normalise with batch statistics and update the running ones; all others use the stored ones.
+        measure: groups that return the statistics of each example, float32 [b, c]; they normalise with the stored ones.
+        key: for dropout; required if a group with dropout is in `train`.
+        axis: name of the mapped axis that the batch is split over; collected statistics are then those of the whole batch.
+    """
+
+    train: tuple[str, ...] = ()
+    collect: tuple[str, ...] = ()
+    measure: tuple[str, ...] = ()
+    key: Array | None = None
+    axis: str | None = None
+
+    def of(self, name: str, position: int) -> Mode:
+        """Return the mode of one group, `position` being its index in the chain."""
+        key = jax.random.fold_in(self.key, position) if self.key is not None and name in self.train else None
+        return Mode(name in self.collect, key, name in self.measure, self.axis)
+
+
+EVALUATE = Modes()
+
+
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network as pure functions. Trees are nested plain dicts whose top level are the names of the groups.
+    """A network as pure functions. Trees are nested plain dicts whose top-level keys are the names of the groups.
 
     Attributes:
         groups: names of the layer groups from input to output; the last is "head".
         mean: float32, one per channel of the first convolution: images 0…1 become (x - mean) / std when the first group runs.
         std: likewise. A grey image is repeated over the channels by this.
-        graphs: group name to the NNX graph that its trees are put back into.
-        shapes: group name to the trees of its parameters and statistics as shapes.
+        graphs: group name to the NNX graph that its trees are merged into.
+        shapes: group name to its parameters and statistics as trees of shapes.
     """
 
     groups: tuple[str, ...]
     mean: np.ndarray
     std: np.ndarray
-    graphs: Mapping[str, Any]
+    graphs: Mapping[str, nnx.GraphDef]
     shapes: Mapping[str, tuple[Tree, Tree]]
 
     def init(self, key: Array, groups: Sequence[str] | None = None) -> tuple[Tree, Tree]:
-        """Random parameters and fresh statistics, of all groups or of those named: He-normal kernels (sd² = 2 / fan-in), scales and
-        variances 1, layer scales 1e-6, all else 0.
+        """Initialize the parameters and statistics of all groups, or of the named ones.
 
-        A kernel's values depend on the key and the kernel's own name, not on the cuts or on other kernels. They are drawn on the host,
-        where nothing has to be compiled for it, so this cannot be traced; `shapes` has what jax.eval_shape would give.
-        Source: He et al. 2015.
+        Kernels are He-normal (sd² = 2 / fan-in), scales and variances 1, layer scales 1e-6, everything else 0. A kernel's values depend on
+        the key and the kernel's own name, not on the cuts or on other kernels. They are drawn on the host, without compiling anything, so
+        this cannot be traced; `shapes` holds what jax.eval_shape would return. Source: He et al. 2015.
         """
         words = np.asarray(jax.random.key_data(key)).ravel().tolist()
         params, stats = (
@@ -54,7 +81,7 @@ class Network:
         return params, stats
 
     def normalised(self, mean: Sequence[float], std: Sequence[float]) -> Network:
-        """This network for images of another mean and sd: one value for each channel of the first convolution, or fewer that repeat."""
+        """Return this network for images of another mean and sd: one value per channel of the first convolution, or fewer that repeat."""
         return replace(self, **{k: np.resize(np.array(v, np.float32), len(self.mean)) for k, v in (("mean", mean), ("std", std))})
 
     def apply(
@@ -65,39 +92,33 @@ class Network:
         *,
         start: str | None = None,
         stop: str | None = None,
-        train: tuple[str, ...] = (),
-        collect: tuple[str, ...] = (),
-        measure: tuple[str, ...] = (),
-        key: Array | None = None,
-        dtype: Any = jnp.float32,
-        axis: str | None = None,
+        modes: Modes = EVALUATE,
+        dtype: DTypeLike = jnp.float32,
     ) -> tuple[Array, Tree]:
-        """Runs the groups from `start` (the first if None) up to but excluding `stop` (None: to the end) and gives output and statistics.
+        """Run the groups from `start` up to but excluding `stop`.
 
         Args:
             params: parameters of at least the groups that run.
-            stats: their running statistics; the ones given come back, those of the groups in `collect` updated, all others as they are.
+            stats: their running statistics.
             x: images float 0…1 [b, h, w, channels], or activations at the boundary before `start`.
-            start, stop: names of groups.
-            train: groups that run with dropout.
-            collect: groups that normalise with batch statistics and update the running ones; all others use the stored ones.
-            measure: groups whose statistics come back as those of each example, float32 [b, c]; they normalise with the stored ones.
-            key: for dropout; needed if a group that has dropout is in `train`.
+            start: first group; None for the beginning of the chain.
+            stop: group to stop before; None for the end of the chain.
+            modes: which groups train, collect and measure statistics.
             dtype: of the body's arithmetic; pooled activations, head and logits are float32.
-            axis: name of the mapped axis that the batch is split over; collected statistics are then those of the whole batch.
 
         Returns:
-            float32 logits [b, classes] if the end is reached; pooled float32 activations [b, 2 · features] before the head;
-            otherwise activations [b, h', w', c] in `dtype`.
+            Output and statistics. The output is float32 logits [b, classes] at the end of the chain, pooled float32 activations
+            [b, 2 · features] before the head, otherwise activations [b, h', w', c] in `dtype`. The statistics are `stats` with those of
+            the groups in `collect` and `measure` replaced.
 
         Raises:
             ValueError: for names of groups that do not exist, or dropout without a key.
         """
-        for name in (*train, *collect, *measure, *(name for name in (start, stop) if name is not None)):
+        for name in (*modes.train, *modes.collect, *modes.measure, *(name for name in (start, stop) if name is not None)):
             if name not in self.groups:
                 raise ValueError(f"no group {name!r}; there are {', '.join(self.groups)}")
-        if "head" in train and key is None:
-            raise ValueError('dropout needs a key: pass key= when "head" is in train')
+        if "head" in modes.train and modes.key is None:
+            raise ValueError('dropout needs a key: pass Modes(key=) when "head" is in train')
         first = 0 if start is None else self.groups.index(start)
         last = len(self.groups) if stop is None else self.groups.index(stop)
         if first == 0 < last:
@@ -106,18 +127,18 @@ class Network:
         for position in range(first, last):
             name = self.groups[position]
             x = x.astype(precision(dtype) if name == "head" else dtype)
-            # What is collected is put in the place of the statistics, which must be arrays that jax can replace.
+            # New statistics replace these in place, so they must be arrays of jax.
             group = nnx.merge(self.graphs[name], params[name], jax.tree.map(jnp.asarray, stats[name]))
-            drop = jax.random.fold_in(key, position) if key is not None and name in train else None
+            mode = modes.of(name, position)
             with full_products():
-                x = group(x, Mode(name in collect, drop, name in measure, axis))
-            if name in collect or name in measure:
+                x = group(x, mode)
+            if mode.collect or mode.measure:
                 stats[name] = nnx.to_pure_dict(nnx.state(group, nnx.BatchStat))
         return x, stats
 
 
-def network(groups: Mapping[str, Mapping[str, Any]], mean: np.ndarray, std: np.ndarray) -> Network:
-    """The network of these groups of modules; a group {"": module} is that module itself."""
+def network(groups: Mapping[str, Mapping[str, nnx.Module]], mean: np.ndarray, std: np.ndarray) -> Network:
+    """Build the network of these groups of modules; a group {"": module} is that module itself."""
     graphs, shapes = {}, {}
     for name, blocks in groups.items():
         graph, params, stats = nnx.split(blocks[""] if "" in blocks else Sequential(blocks), nnx.Param, nnx.BatchStat)
@@ -127,7 +148,7 @@ def network(groups: Mapping[str, Mapping[str, Any]], mean: np.ndarray, std: np.n
     return Network(tuple(groups), mean, std, graphs, shapes)
 
 
-def _initial(words: list[int], path: tuple[Any, ...], shape: jax.ShapeDtypeStruct) -> np.ndarray:
+def _initial(words: list[int], path: KeyPath, shape: jax.ShapeDtypeStruct) -> np.ndarray:
     leaf = path[-1].key
     if leaf != "kernel":
         return np.full(shape.shape, {"scale": 1, "var": 1, "gamma": 1e-6}.get(leaf, 0), shape.dtype)

@@ -1,15 +1,23 @@
-"""ConvNeXt (Liu et al. 2022) and ConvNeXt V2 (Woo et al. 2023): 7×7 depthwise convolutions, layer normalisation, GELU.
+"""ConvNeXt and ConvNeXt V2: 7×7 depthwise convolutions, layer normalisation, GELU.
 
-The pooled features are layer-normalised before they leave the body, as the ImageNet classifier sees them.
+The pooled features are layer-normalised before they leave the body, as in front of the ImageNet classifier.
+Source: Liu et al. 2022; Woo et al. 2023 (V2).
+
+Example:
+    >>> ConvNeXtTiny().groups
+    ('early', 'late', 'head')
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from .base import KERNEL, ChainModel, Tensors
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 EPS = 1e-6
 NORM = {"weight": "scale", "bias": "bias"}
@@ -17,7 +25,7 @@ NORM = {"weight": "scale", "bias": "bias"}
 
 @dataclass(frozen=True)
 class ConvNeXt(ChainModel):
-    """What the ConvNeXts share: a stem, and four stages of blocks with a convolution of stride 2 between them."""
+    """Base class of the ConvNeXts: a stem, and four stages of blocks with a convolution of stride 2 between them."""
 
     cuts: tuple[str, ...] = ("down2",)
     """Blocks (block0, …, and down1 … down3 between the stages) at which a new layer group begins."""
@@ -27,11 +35,11 @@ class ConvNeXt(ChainModel):
     std: ClassVar = (0.229, 0.224, 0.225)
     depths: ClassVar[tuple[int, int, int, int]]  # blocks in each stage
     width: ClassVar[int]  # channels of the first stage; each later one has twice as many
-    linear: ClassVar[bool] = True  # whether weight files have the 1×1 convolutions as linear layers
+    linear: ClassVar[bool] = True  # whether weight files store the 1×1 convolutions as linear layers
     v2: ClassVar[bool] = False  # global response normalisation instead of layer scale
 
     def stages(self) -> tuple[tuple[str, ...], ...]:
-        """Names of the blocks of each stage.
+        """Return the names of the blocks of each stage.
 
         >>> ConvNeXtTiny().stages()[1]
         ('block3', 'block4', 'block5')
@@ -41,30 +49,29 @@ class ConvNeXt(ChainModel):
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """Names of the body's blocks from input to output."""
         return tuple(name for i, names in enumerate(self.stages()) for name in (f"down{i}" if i else "stem", *names))
 
-    def modules(self, channels: int) -> dict[str, Any]:
-        """The body's blocks as NNX modules for images of this many channels."""
+    def modules(self, channels: int) -> dict[str, nnx.Module]:
         from functools import partial
 
         from jax.nn import gelu
 
-        from .blocks import Conv, LayerNorm, LayerScale, Residual, ResponseNorm, Sequential
+        from .blocks import Conv, LayerNorm, LayerScale, PixelLinear, Residual, ResponseNorm, Sequential
 
         conv = partial(Conv, bias=True)
+        pointwise: Callable[..., nnx.Module] = PixelLinear if self.linear else partial(conv, 1)
 
         def block(c: int) -> Residual:
-            row: dict[str, Any] = {
+            row: dict[str, nnx.Module] = {
                 "depthwise": conv(7, c, c, padding=3, groups=c),
                 "norm": LayerNorm(c, EPS),
-                "expand": conv(1, c, 4 * c, linear=self.linear, activation=partial(gelu, approximate=False)),
+                "expand": pointwise(c, 4 * c, activation=partial(gelu, approximate=False)),
             }
             row |= {"response": ResponseNorm(4 * c, EPS)} if self.v2 else {}
-            row |= {"project": conv(1, 4 * c, c, linear=self.linear)}
+            row |= {"project": pointwise(4 * c, c)}
             return Residual(row if self.v2 else row | {"scale": LayerScale(c)})
 
-        modules: dict[str, Any] = {}
+        modules: dict[str, nnx.Module] = {}
         for i, names in enumerate(self.stages()):
             c = self.width * 2**i
             if i:
@@ -74,14 +81,14 @@ class ConvNeXt(ChainModel):
             modules |= {name: block(c) for name in names}
         return modules
 
-    def after_pool(self) -> Any:
-        """The layer normalisation that the ImageNet classifier sees the pooled image through."""
+    def after_pool(self) -> nnx.Module | None:
+        """Return the layer normalisation between pooling and the ImageNet classifier."""
         from .blocks import LayerNorm
 
         return LayerNorm(self.features, EPS)
 
     def tensors(self) -> Iterator[Tensors]:
-        """Names in timm, and those of ConvNeXt in torchvision; see ChainModel.tensors."""
+        """Yield the names in timm, and those of ConvNeXt in torchvision; see ChainModel.tensors."""
         yield from (("stem.0", ("stem", "conv"), KERNEL), ("stem.1", ("stem", "norm"), NORM), ("head.norm", ("pool", "then"), NORM))
         yield from (("features.0.0", ("stem", "conv"), KERNEL), ("features.0.1", ("stem", "norm"), NORM))
         yield ("classifier.0", ("pool", "then"), NORM)
@@ -136,7 +143,7 @@ class ConvNeXtBase(ConvNeXt):
 
 @dataclass(frozen=True)
 class ConvNeXtV2(ConvNeXt):
-    """What the networks of version 2 share. Their ImageNet weights may not be used commercially (CC-BY-NC-4.0)."""
+    """Base class of version 2. The licence of the ImageNet weights excludes commercial use (CC-BY-NC-4.0)."""
 
     v2: ClassVar = True
 

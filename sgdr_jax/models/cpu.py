@@ -1,8 +1,8 @@
-"""How a CPU computes convolutions where XLA's own way is slow: other arithmetic for the same numbers, chosen by shape.
+"""Convolutions on CPU, where XLA's implementation is slow: other arithmetic for the same numbers, chosen by shape.
 
-Every function here takes and gives what `layers.conv` does, with `around` the zeros ((top, bottom), (left, right)). A rewrite is here
-because it gained on a measurement; the figures in the comments are milliseconds on two Zen 5 cores in float32 with jax 0.12, for 32 images
-unless they say "a step": training EfficientNet-Lite0 at 96 pixels, batch 64, of which one step took 450.
+Arguments and results are those of `layers.conv`, with `padding` as ((top, bottom), (left, right)). Every rewrite is justified by a
+measurement: figures in comments are milliseconds on two Zen 5 cores in float32 with jax 0.12, for 32 images unless they say "a step", which
+is one of training EfficientNet-Lite0 at 96 pixels, batch 64, and took 450.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from . import shifts, winograd
 from .precision import precision
 from .shifts import Pairs
 
-CACHE = 12 << 20  # bytes of patches that a matrix product reads from the cache
+CACHE = 12 << 20  # bytes of patches that fit in the cache during a matrix product
 
 
-def conv(x: Array, kernel: Array, stride: int, around: Pairs, groups: int) -> Array:
-    """Convolution of x [b, h, w, i] with kernel [kh, kw, i / groups, o]; see `layers.conv`."""
+def conv(x: Array, kernel: Array, stride: int, padding: Pairs, groups: int) -> Array:
+    """Convolve x [b, h, w, i] with kernel [kh, kw, i / groups, o]; see `layers.conv`."""
     if groups == x.shape[-1] == kernel.shape[-1]:
-        return _depthwise(x, kernel[:, :, 0], stride, around)
+        return _depthwise(x, kernel[:, :, 0], stride, padding)
     if groups > 1:
-        return _grouped(x, kernel, stride, around, groups)
-    if kernel.shape[:2] == (1, 1) and around == ((0, 0), (0, 0)):
+        return _grouped(x, kernel, stride, padding, groups)
+    if kernel.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
         # 256 -> 64 channels at 56 pixels, 16 images: 7 instead of the 39 of lax's 1×1 convolution.
         return _pointwise(x[:, ::stride, ::stride], kernel[0, 0])
-    return _dense(x, kernel, stride, around)
+    return _dense(x, kernel, stride, padding)
 
 
 # ---- 1×1 ----
@@ -43,7 +43,7 @@ def _pointwise(x: Array, kernel: Array) -> Array:
 
 def _pointwise_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    # Without the barrier XLA fuses what makes g into a transposing copy for the product below it: 150 in a step.
+    # Without the barrier XLA fuses the computation of g into a transposing copy for the product below: 150 in a step.
     flat = lax.optimization_barrier(g).reshape(-1, g.shape[-1])
     dkernel = lax.dot_general(x.reshape(-1, x.shape[-1]), flat, (((0,), (0,)), ((), ())))
     return (flat @ kernel.T).reshape(x.shape), dkernel
@@ -52,119 +52,120 @@ def _pointwise_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Ar
 _pointwise.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _pointwise_backward)
 
 
-# ---- All channels with all ----
+# ---- Dense ----
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _dense(x: Array, kernel: Array, stride: int, around: Pairs) -> Array:
-    return _dense_forward(x, kernel, stride, around)
+def _dense(x: Array, kernel: Array, stride: int, padding: Pairs) -> Array:
+    return _dense_forward(x, kernel, stride, padding)
 
 
-def _dense_forward(x: Array, kernel: Array, stride: int, around: Pairs) -> Array:
-    high, wide = ((n + sum(a) - k) // stride + 1 for n, a, k in zip(x.shape[1:3], around, kernel.shape[:2], strict=True))
+def _dense_forward(x: Array, kernel: Array, stride: int, padding: Pairs) -> Array:
+    high, wide = ((n + sum(a) - k) // stride + 1 for n, a, k in zip(x.shape[1:3], padding, kernel.shape[:2], strict=True))
     if x.shape[-1] >= 128 and x.shape[0] * high * wide * kernel[..., 0].size * x.dtype.itemsize <= CACHE:
         # 512 channels at 4 pixels: 6.7 instead of 8.9. Patches that do not fit in the cache lose what the product gains.
-        patches = _patches(x, kernel.shape[:2], stride, around)
+        patches = _patches(x, kernel.shape[:2], stride, padding)
         return (patches @ kernel.reshape(-1, kernel.shape[-1])).reshape(x.shape[0], high, wide, -1)
-    return _lax(x, kernel, stride, around)
+    return _lax(x, kernel, stride, padding)
 
 
-def _lax(x: Array, kernel: Array, stride: int, around: Pairs) -> Array:
-    return lax.conv_general_dilated(x, kernel, (stride, stride), around, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+def _lax(x: Array, kernel: Array, stride: int, padding: Pairs) -> Array:
+    return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-def _dense_backward(stride: int, around: Pairs, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+def _dense_backward(stride: int, padding: Pairs, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel = saved
     if stride == 1:
-        # What every pixel of x gave to y, gathered: a convolution of g with the kernel turned around.
-        rows, columns = ((k - 1 - a, k - 1 - b) for k, (a, b) in zip(kernel.shape[:2], around, strict=True))
+        # Every pixel of x gathers its contributions to y: a convolution of g with the flipped kernel.
+        rows, columns = ((k - 1 - a, k - 1 - b) for k, (a, b) in zip(kernel.shape[:2], padding, strict=True))
         dx = _dense_forward(g, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), 1, (rows, columns))
     else:
-        (dx,) = jax.linear_transpose(lambda x: _lax(x, kernel, stride, around), x)(g)
+        (dx,) = jax.linear_transpose(lambda x: _lax(x, kernel, stride, padding), x)(g)
     if kernel.shape[:2] == (3, 3) and stride == 1 and min(g.shape[1:3]) >= 6 and min(kernel.shape[2:]) >= 32:
         # 256 channels at 8 pixels: 6 instead of 18.
-        return dx, winograd.kernel_gradient(x, g, around).astype(kernel.dtype)
-    return dx, _patches_dkernel(x, g, kernel, stride, around)
+        return dx, winograd.kernel_gradient(x, g, padding).astype(kernel.dtype)
+    return dx, _patches_dkernel(x, g, kernel, stride, padding)
 
 
-_dense.defvjp(lambda x, kernel, stride, around: (_dense_forward(x, kernel, stride, around), (x, kernel)), _dense_backward)
+_dense.defvjp(lambda x, kernel, stride, padding: (_dense_forward(x, kernel, stride, padding), (x, kernel)), _dense_backward)
 
 
-def _patches(x: Array, size: tuple[int, ...], stride: int, around: Pairs) -> Array:
-    """What the kernel meets at every output pixel, as rows: [b · h' · w', kh · kw · i]."""
-    x = jnp.pad(x, ((0, 0), *around, (0, 0)))
+def _patches(x: Array, size: tuple[int, ...], stride: int, padding: Pairs) -> Array:
+    """Return the inputs of every output pixel as rows: [b · h' · w', kh · kw · i]."""
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     high, wide = ((n - k) // stride * stride + 1 for n, k in zip(x.shape[1:3], size, strict=True))
     taps = [x[:, i : i + high : stride, j : j + wide : stride] for i in range(size[0]) for j in range(size[1])]
     return jnp.concatenate(taps, -1).reshape(-1, len(taps) * x.shape[-1])
 
 
-def _patches_dkernel(x: Array, g: Array, kernel: Array, stride: int, around: Pairs) -> Array:
-    """Patchesᵀ · g, a few images at a time: so many that their patches stay in the cache.
+def _patches_dkernel(x: Array, g: Array, kernel: Array, stride: int, padding: Pairs) -> Array:
+    """Compute patchesᵀ · g, with as many images at a time as keep their patches in the cache.
 
     ResNet's first convolution at 128 pixels: 25 instead of the 42 of lax, half of which is transposing.
     """
     each = g[0, :, :, 0].size * kernel[..., 0].size * x.dtype.itemsize
     if each * g.shape[0] <= CACHE:
-        return _patches_sum(x, g, kernel, stride, around).astype(kernel.dtype)
+        return _patches_sum(x, g, kernel, stride, padding).astype(kernel.dtype)
     lanes = math.gcd(g.shape[0], jax.device_count())  # see _depthwise_dkernel
     images = max(n for n in range(1, g.shape[0] // lanes + 1) if g.shape[0] // lanes % n == 0 and (n == 1 or n * each <= CACHE // 2))
     x, g = (a.reshape(lanes, -1, images, *a.shape[1:]) for a in (x, g))
 
     def add(index: Array, total: Array) -> Array:
         blocks = (lax.dynamic_index_in_dim(a, index, 1, keepdims=False) for a in (x, g))
-        return total + jax.vmap(lambda x, g: _patches_sum(x, g, kernel, stride, around))(*blocks)
+        return total + jax.vmap(lambda x, g: _patches_sum(x, g, kernel, stride, padding))(*blocks)
 
     return jnp.sum(lax.fori_loop(0, x.shape[1], add, jnp.zeros((lanes, *kernel.shape), precision(x.dtype))), 0).astype(kernel.dtype)
 
 
-def _patches_sum(x: Array, g: Array, kernel: Array, stride: int, around: Pairs) -> Array:
-    patches = lax.optimization_barrier(_patches(x, kernel.shape[:2], stride, around))
+def _patches_sum(x: Array, g: Array, kernel: Array, stride: int, padding: Pairs) -> Array:
+    patches = lax.optimization_barrier(_patches(x, kernel.shape[:2], stride, padding))
     total = lax.dot_general(patches, g.reshape(-1, g.shape[-1]), (((0,), (0,)), ((), ())), preferred_element_type=precision(x.dtype))
     return total.reshape(kernel.shape)
 
 
 # ---- Groups ----
 
-BLOCK = 32  # input channels of one dense convolution that stands for several groups
+BLOCK = 32  # input channels of one dense convolution that replaces several groups
 
 
-def _grouped(x: Array, kernel: Array, stride: int, around: Pairs, groups: int) -> Array:
-    """Neighbouring groups as one dense convolution whose kernel is zero between them: wasted products, but long rows of them.
+def _grouped(x: Array, kernel: Array, stride: int, padding: Pairs, groups: int) -> Array:
+    """Convolve neighbouring groups as one dense convolution whose kernel is zero between them: wasted products, but long rows of them.
 
     32 groups of 4 channels at 32 pixels: 13 instead of lax's 43, and 29 instead of its 7,800 for the gradients.
     """
     inputs, outputs = kernel.shape[2], kernel.shape[3] // groups
-    together = max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * inputs <= BLOCK))
-    blocks = groups // together
-    kernel = kernel.reshape(*kernel.shape[:3], blocks, together, outputs)
-    same = jnp.eye(together, dtype=x.dtype)
-    kernel = jnp.einsum("hwibgo,gf->bhwfigo", kernel, same).reshape(blocks, *kernel.shape[:2], together * inputs, together * outputs)
+    merged = max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * inputs <= BLOCK))
+    blocks = groups // merged
+    kernel = kernel.reshape(*kernel.shape[:3], blocks, merged, outputs)
+    eye = jnp.eye(merged, dtype=x.dtype)
+    kernel = jnp.einsum("hwibgo,gf->bhwfigo", kernel, eye).reshape(blocks, *kernel.shape[:2], merged * inputs, merged * outputs)
     parts = jnp.split(x, blocks, -1)
-    return jnp.concatenate([conv(part, kernel[i], stride, around, 1) for i, part in enumerate(parts)], -1)
+    return jnp.concatenate([conv(part, kernel[i], stride, padding, 1) for i, part in enumerate(parts)], -1)
 
 
-# ---- Every channel with its own kernel ----
+# ---- Depthwise ----
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _depthwise(x: Array, kernel: Array, stride: int, around: Pairs) -> Array:
-    return shifts.conv(x, kernel, stride, around)
+def _depthwise(x: Array, kernel: Array, stride: int, padding: Pairs) -> Array:
+    return shifts.conv(x, kernel, stride, padding)
 
 
-def _depthwise_backward(stride: int, around: Pairs, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+def _depthwise_backward(stride: int, padding: Pairs, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    return _depthwise_dx(g, kernel, stride, around, x.shape[1], x.shape[2]), _depthwise_dkernel(x, g, kernel, stride, around)
+    return _depthwise_dx(g, kernel, stride, padding, x.shape[1], x.shape[2]), _depthwise_dkernel(x, g, kernel, stride, padding)
 
 
-_depthwise.defvjp(lambda x, kernel, stride, around: (_depthwise(x, kernel, stride, around), (x, kernel)), _depthwise_backward)
+_depthwise.defvjp(lambda x, kernel, stride, padding: (_depthwise(x, kernel, stride, padding), (x, kernel)), _depthwise_backward)
 
 
-def _depthwise_dx(g: Array, kernel: Array, stride: int, around: Pairs, height: int, width: int) -> Array:
-    """Row stride·u + p of the padded image met the kernel's rows p, p + stride, … only: a small convolution of g for each phase (p, q).
+def _depthwise_dx(g: Array, kernel: Array, stride: int, padding: Pairs, height: int, width: int) -> Array:
+    """Compute the gradient of x as a small convolution of g for each phase (p, q).
 
-    Convolving a g dilated by the stride would multiply zeros most of the time.
+    Row stride·u + p of the padded image meets only the kernel's rows p, p + stride, …; convolving a g dilated by the stride would mostly
+    multiply zeros.
     """
-    (top, bottom), (left, right) = around
+    (top, bottom), (left, right) = padding
     tall, wide = -(-(height + top + bottom) // stride), -(-(width + left + right) // stride)
 
     def phase(p: int, q: int) -> Array:
@@ -179,22 +180,22 @@ def _depthwise_dx(g: Array, kernel: Array, stride: int, around: Pairs, height: i
     return dx.reshape(g.shape[0], tall * stride, wide * stride, g.shape[3])[:, top : top + height, left : left + width]
 
 
-def _depthwise_dkernel(x: Array, g: Array, kernel: Array, stride: int, around: Pairs) -> Array:
-    """Sum of x · g over images, rows and columns for every tap, image by image in a loop, so that both stay in the cache.
+def _depthwise_dkernel(x: Array, g: Array, kernel: Array, stride: int, padding: Pairs) -> Array:
+    """Sum x · g over images, rows and columns for every tap, in a loop over images, so that both stay in the cache.
 
-    The loop only multiplies and adds: a tap's sum over every n-th row goes to an accumulator of rows, and these are reduced once, after
-    the loop. 60 in a step; reducing the whole batch tap by tap takes 450, and so many reductions double the time to compile.
+    The loop only multiplies and adds: the sum of a tap over every n-th row goes to an accumulator of rows; these are reduced once, after
+    the loop. 60 in a step; reducing the whole batch tap by tap takes 450, and that many reductions double the time to compile.
     """
     height, width, channels = g.shape[1:]
     n = max(n for n in range(1, 9) if height % n == 0)
     rows, columns = (height // n - 1) * n * stride + 1, (width - 1) * stride + 1
-    # With several devices one image of each at a time: a loop over the batch itself would gather it on all of them.
+    # With several devices, one image of each at a time: a loop over the batch itself would gather it on all of them.
     lanes, wide = math.gcd(g.shape[0], jax.device_count()), precision(x.dtype)
     x, g = (a.reshape(lanes, -1, *a.shape[1:]) for a in (x, g))
 
     def add(index: Array, sums: tuple[Array, ...]) -> tuple[Array, ...]:
         images, slopes = (lax.dynamic_index_in_dim(a, index, 1, keepdims=False).astype(wide) for a in (x, g))
-        images = jnp.pad(images, ((0, 0), *around, (0, 0)))
+        images = jnp.pad(images, ((0, 0), *padding, (0, 0)))
         totals = []
         for (i, j), total in zip(shifts.taps(kernel), sums, strict=True):
             for r in range(n):

@@ -1,19 +1,29 @@
-"""DenseNet-121, -161, -169 and -201 (Huang et al. 2016): every layer adds its channels to all those before it."""
+"""DenseNet-121, -161, -169 and -201: every layer adds its channels to all those before it.
+
+Source: Huang et al. 2016.
+
+Example:
+    >>> DenseNet121().groups, DenseNet121().features
+    (('early', 'late', 'head'), 1024)
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from .base import BARE, NORM, ChainModel, Tensors, conv_bn
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 EPS = 1e-5
 
 
 @dataclass(frozen=True)
 class DenseNet(ChainModel):
-    """What the DenseNets share: a stem, and four dense blocks with transitions between them that halve image and channels."""
+    """Base class of the DenseNets: a stem, and four dense blocks with transitions between them that halve image and channels."""
 
     cuts: tuple[str, ...] = ("transition2",)
     """Blocks (dense1 … dense4, or finer, as dense3.layer12, transition1 … transition3, top) at which a new layer group begins; fastai's
@@ -27,7 +37,6 @@ class DenseNet(ChainModel):
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """Names of the body's blocks from input to output."""
         names = ["stem"]
         for dense, depth in enumerate(self.depths, 1):
             names += [f"dense{dense}.layer{i}" for i in range(depth)]
@@ -42,15 +51,14 @@ class DenseNet(ChainModel):
             width = (width + depth * self.growth) // (2 if dense < 4 else 1)
         return width
 
-    def modules(self, channels: int) -> dict[str, Any]:
-        """The body's blocks as NNX modules for images of this many channels."""
+    def modules(self, channels: int) -> dict[str, nnx.Module]:
         from jax.nn import relu
 
         from .blocks import BatchNorm, Conv, ConvBN, Dense, MaxPool, MeanPool, Sequential
 
         width = 2 * self.growth
         stem = {"conv": ConvBN(7, channels, width, eps=EPS, stride=2, padding=3, activation=relu), "pool": MaxPool()}
-        modules: dict[str, Any] = {"stem": Sequential(stem)}
+        modules: dict[str, nnx.Module] = {"stem": Sequential(stem)}
         for dense, depth in enumerate(self.depths, 1):
             for i in range(depth):
                 row = {
@@ -70,7 +78,7 @@ class DenseNet(ChainModel):
         return modules
 
     def tensors(self) -> Iterator[Tensors]:
-        """Names in timm and torchvision, whose files have norm.1 for norm1 and so on; see ChainModel.tensors."""
+        """Yield the names in timm and torchvision, whose files also use norm.1 for norm1 and so on; see ChainModel.tensors."""
         yield from conv_bn("features.conv0", "features.norm0", ("stem", "conv"))
         for dense, depth in enumerate(self.depths, 1):
             for i in range(depth):

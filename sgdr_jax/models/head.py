@@ -1,4 +1,4 @@
-"""Pooling and heads. Pooling belongs to the last group of the body, so that its result is what an activation cache keeps."""
+"""Pooling and heads. Pooling belongs to the last group of the body, so that an activation cache stores its result."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ Module = Callable[[Array, Mode], Array]
 
 
 class ConcatPool(nnx.Module):
-    """Maximum and mean over the image, in this order, each through `then`: [b, h, w, c] to float32 [b, 2 · features]. Source: fastai."""
+    """Maximum and mean over the image, in this order, each through `then`: [b, h, w, c] to float32 [b, 2 · features].
+
+    Source: fastai.
+    """
 
     def __init__(self, then: Module | None = None):
         self.then = then
 
     def __call__(self, x: Array, mode: Mode) -> Array:
-        # The gradient of max compares x with its maximum. Without the barrier XLA may compute x twice with different rounding: then none
-        # is equal, and the gradient is lost or not finite.
+        # The gradient of max compares x with its maximum. Without the barrier XLA may compute x twice with different rounding: then no
+        # value is equal, and the gradient is zero or not finite.
         x = jax.lax.optimization_barrier(precise(x))
         pooled = (x.max((1, 2), keepdims=True), x.mean((1, 2), keepdims=True))
         return jnp.concatenate([_flat(part, self.then, mode) for part in pooled], axis=-1)
@@ -45,9 +48,9 @@ def _flat(x: Array, then: Module | None, mode: Mode) -> Array:
 
 
 def dropout(x: Array, rate: float, mode: Mode, key: Array | None) -> Array:
-    """Sets a share `rate` (0…1, below 1) of the values to zero and scales the others up; with no key gives `x` back.
+    """Set a share `rate` (0…1, below 1) of the values to zero and scale the others up; without a key return `x`.
 
-    Where the batch is split over a mapped axis, each part takes its rows of the draws for the whole batch.
+    If the batch is split over a mapped axis, each part takes its rows of the random mask of the whole batch.
     """
     if key is None or rate == 0:
         return x
@@ -61,7 +64,7 @@ def dropout(x: Array, rate: float, mode: Mode, key: Array | None) -> Array:
 class Head(nnx.Module):
     """BN → dropout → linear `hidden` → ReLU → BN → dropout → linear `classes`; without a hidden layer BN → dropout → linear.
 
-    Works in float32 throughout: its share of the arithmetic is small, and cached activations are float32. Source: fastai 0.7.
+    Computes in float32 throughout: its share of the arithmetic is small, and cached activations are float32. Source: fastai 0.7.
     """
 
     def __init__(self, features: int, hidden: int, classes: int, rates: tuple[float, float]):
@@ -79,7 +82,7 @@ class Head(nnx.Module):
 
 
 class LinearHead(nnx.Module):
-    """One linear layer: the classifier that ImageNet weights come with."""
+    """One linear layer: the classifier of ImageNet weights."""
 
     def __init__(self, features: int, classes: int):
         self.linear = Linear(features, classes)
@@ -89,7 +92,7 @@ class LinearHead(nnx.Module):
 
 
 class GridPool(nnx.Module):
-    """Means over a grid of cells that cover the image, overlapping where they have to: [b, h, w, c] to float32 [b, cells, cells, c].
+    """Means over a grid of cells that cover the image, overlapping where necessary: [b, h, w, c] to float32 [b, cells, cells, c].
 
     Cell i of a side of n pixels is floor(i · n / cells) … ceil((i + 1) · n / cells). Source: torch's adaptive average pooling.
     """
@@ -109,7 +112,7 @@ class GridPool(nnx.Module):
 
 
 class WideHead(nnx.Module):
-    """VGG's classifier: two wide layers with ReLU on a grid of cells, the first on all of them at once, then a linear one."""
+    """VGG's classifier: two wide layers with ReLU, the first over all cells of a grid at once, then a linear layer."""
 
     def __init__(self, cells: int, features: int, wide: tuple[int, int], classes: int):
         self.wide1, self.wide2 = Conv(cells, features, wide[0], bias=True), Conv(1, wide[0], wide[1], bias=True)

@@ -1,4 +1,4 @@
-"""What MobileNets and EfficientNets share: a stem, a row of inverted residual blocks, and a last 1×1 convolution.
+"""The common part of MobileNets and EfficientNets: a stem, a sequence of inverted residual blocks, and a last 1×1 convolution.
 
 Source: Sandler et al. 2018 for the block, Howard et al. 2019 for squeeze-and-excitation in it.
 """
@@ -7,20 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from .base import KERNEL, ChainModel, Tensors, conv_bn
 
+if TYPE_CHECKING:
+    from flax import nnx
+
 
 class Block(NamedTuple):
-    """One inverted residual block: expansion to `wide` channels by a 1×1 convolution (none if it has so many already), depthwise
-    convolution, squeeze-and-excitation (none if `squeeze` is 0), projection by a 1×1 convolution; plus its input where shapes allow it.
+    """One inverted residual block.
+
+    Expansion to `wide` channels by a 1×1 convolution (none where `wide` equals `inputs`), depthwise convolution, squeeze-and-excitation
+    (none if `squeeze` is 0), projection by a 1×1 convolution; plus the input where shapes allow it.
 
     Attributes:
-        stage, repeat: where it is, from 0.
+        stage, repeat: position, from 0.
         kernel, stride: of the depthwise convolution.
         inputs, wide, outputs, squeeze: channels.
-        activation: after expansion and depthwise convolution, as jax.nn calls it.
+        activation: after expansion and depthwise convolution, a name in jax.nn.
     """
 
     stage: int
@@ -35,12 +40,12 @@ class Block(NamedTuple):
 
     @property
     def units(self) -> tuple[str, ...]:
-        """Names of what the block consists of, in order."""
+        """Names of the block's parts, in order."""
         return ("expand",) * (self.wide != self.inputs) + ("depthwise",) + ("squeeze",) * bool(self.squeeze) + ("project",)
 
 
 def rounded(channels: float) -> int:
-    """Nearest multiple of 8, but not more than 10% below. Source: the reference code of Sandler et al. 2018 and Tan & Le 2019.
+    """Round to the nearest multiple of 8 that is not more than 10% below. Source: reference code of Sandler et al. 2018, Tan & Le 2019.
 
     >>> rounded(17.6), rounded(11)
     (16, 16)
@@ -58,12 +63,12 @@ class InvertedResiduals(ChainModel):
     mean: ClassVar = (0.485, 0.456, 0.406)
     std: ClassVar = (0.229, 0.224, 0.225)
     eps: ClassVar[float] = 1e-5
-    same: ClassVar[bool] = False  # TensorFlow's "SAME" padding, else kernel // 2 on every side: they differ where the stride is 2
-    activation: ClassVar[str]  # of stem and top, as jax.nn calls it
+    same: ClassVar[bool] = False  # whether to pad as TensorFlow's "SAME" instead of by kernel // 2 on every side; they differ at stride 2
+    activation: ClassVar[str]  # of stem and top, a name in jax.nn
     excitation: ClassVar[tuple[str, str]] = ("silu", "sigmoid")  # activation and gate of squeeze-and-excitation
 
     def table(self) -> tuple[Block, ...]:
-        """The blocks between stem and top."""
+        """List the blocks between stem and top."""
         raise NotImplementedError
 
     @property
@@ -73,11 +78,9 @@ class InvertedResiduals(ChainModel):
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """Names of the body's blocks from input to output."""
         return ("stem", *(f"block{i}" for i in range(len(self.table()))), "top")
 
-    def modules(self, channels: int) -> dict[str, Any]:
-        """The body's blocks as NNX modules for images of this many channels."""
+    def modules(self, channels: int) -> dict[str, nnx.Module]:
         from jax import nn
 
         from .blocks import ConvBN, Residual, Sequential, SqueezeExcite
@@ -87,7 +90,7 @@ class InvertedResiduals(ChainModel):
             return ConvBN(size, inputs, outputs, eps=self.eps, stride=stride, padding=padding, groups=groups, activation=act)
 
         def block(row: Block) -> Sequential:
-            make: dict[str, Callable[[], Any]] = {
+            make: dict[str, Callable[[], nnx.Module]] = {
                 "expand": lambda: conv(1, row.inputs, row.wide, row.activation),
                 "depthwise": lambda: conv(row.kernel, row.wide, row.wide, row.activation, row.stride, row.wide),
                 "squeeze": lambda: SqueezeExcite(row.wide, row.squeeze, *(getattr(nn, name) for name in self.excitation)),
@@ -97,12 +100,12 @@ class InvertedResiduals(ChainModel):
             return Residual(units) if row.stride == 1 and row.inputs == row.outputs else Sequential(units)
 
         table = self.table()
-        modules: dict[str, Any] = {"stem": conv(3, channels, table[0].inputs, self.activation, 2)}
+        modules: dict[str, nnx.Module] = {"stem": conv(3, channels, table[0].inputs, self.activation, 2)}
         modules |= {f"block{i}": block(row) for i, row in enumerate(table)}
         return modules | {"top": conv(1, table[-1].outputs, self.top, self.activation)}
 
     def timm_tensors(self, top: tuple[str, str] = ("conv_head", "bn2")) -> Iterator[Tensors]:
-        """Names in timm, where `top` are those of the last convolution and its normalisation; see ChainModel.tensors."""
+        """Yield the names in timm, `top` being those of the last convolution and its normalisation; see ChainModel.tensors."""
         yield from (*conv_bn("conv_stem", "bn1", ("stem",)), *conv_bn(*top, ("top",)))
         for index, row in enumerate(self.table()):
             place, number = f"blocks.{row.stage}.{row.repeat}", 0
@@ -118,7 +121,7 @@ class InvertedResiduals(ChainModel):
                     yield from conv_bn(f"{place}.{names[unit]}", f"{place}.bn{number}", path)
 
     def torchvision_tensors(self, place: Callable[[int, Block], str], top: int) -> Iterator[Tensors]:
-        """Names in torchvision, where `place` gives that of a block, and `top` is the number of the last convolution."""
+        """Yield the names in torchvision: `place` returns the name of a block, `top` is the number of the last convolution."""
         yield from (*conv_bn("features.0.0", "features.0.1", ("stem",)), *conv_bn(f"features.{top}.0", f"features.{top}.1", ("top",)))
         for index, row in enumerate(self.table()):
             for number, unit in enumerate(row.units):

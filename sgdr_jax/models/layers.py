@@ -1,8 +1,8 @@
-"""The few functions that convolutional networks spend their time in, the same on every platform; `cpu` has how a CPU computes them,
-`shifts` how CPU and GPU compute those convolutions that keep the channels apart.
+"""Convolution and batch normalisation on every platform.
 
-Images are [b, h, w, channels]. A `padding` is an int (that many zeros on every side), "SAME" (TensorFlow's: output side =
-ceil(side / stride), the odd zero goes to the bottom and right) or explicit pairs ((top, bottom), (left, right)).
+`cpu` implements the convolutions for CPU, `shifts` the depthwise ones for CPU and GPU. Images are [b, h, w, channels]. A `padding` is an
+int (zeros on every side), "SAME" (TensorFlow's: output side = ceil(side / stride), the odd zero goes to the bottom and right) or explicit
+pairs ((top, bottom), (left, right)).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Padding = int | str | Pairs
 
 
 def pads(padding: Padding, size: tuple[int, int], kernel: tuple[int, int], stride: int) -> Pairs:
-    """Explicit ((top, bottom), (left, right)) zeros for an image and a kernel of these (height, width).
+    """Return explicit padding ((top, bottom), (left, right)) for an image and a kernel of these (height, width).
 
     >>> pads("SAME", (8, 7), (3, 3), 2)
     ((0, 1), (1, 1))
@@ -44,9 +44,9 @@ _portable = ContextVar("portable", default=False)
 
 @contextmanager
 def portable() -> Iterator[None]:
-    """While this block traces, every convolution is lax's own, on every platform: for counting arithmetic and for comparisons.
+    """Trace every convolution in this block as lax's own, on every platform: to count arithmetic and to compare.
 
-    A function that jax has traced before is not traced again: give it a new one.
+    A function that jax has traced before is not traced again: pass a new one.
     """
     token = _portable.set(True)
     try:
@@ -56,49 +56,51 @@ def portable() -> Iterator[None]:
 
 
 def _platform() -> str:
-    """Where the block that traces will run: "cpu", "gpu" or "tpu"; "portable" inside `portable`."""
+    """Return the platform to trace for: "cpu", "gpu" or "tpu"; "portable" inside `portable`."""
     return "portable" if _portable.get() else jax.default_backend()
 
 
 def conv(x: Array, kernel: Array, stride: int = 1, padding: Padding = 0, groups: int = 1) -> Array:
-    """Convolution (no kernel flip): x [b, h, w, i] with kernel [kh, kw, i / groups, o] to [b, h', w', o], in the dtype of `x`.
+    """Convolve x [b, h, w, i] with kernel [kh, kw, i / groups, o], without flipping it, to [b, h', w', o] in the dtype of `x`.
 
-    With several groups the channels are cut into as many runs, and each run of outputs sees its own run of inputs only.
+    With several groups, inputs and outputs are cut into as many contiguous runs of channels, and each run of outputs depends only on its
+    own run of inputs.
     """
     kernel = kernel.astype(x.dtype)
-    around = pads(padding, (x.shape[1], x.shape[2]), (kernel.shape[0], kernel.shape[1]), stride)
+    pairs = pads(padding, (x.shape[1], x.shape[2]), (kernel.shape[0], kernel.shape[1]), stride)
     platform = _platform()
     if platform == "cpu":
-        return cpu.conv(x, kernel, stride, around, groups)
+        return cpu.conv(x, kernel, stride, pairs, groups)
     if platform == "gpu" and groups == x.shape[-1] == kernel.shape[-1]:
-        return shifts.conv(x, kernel[:, :, 0], stride, around)
-    if kernel.shape[:2] == (1, 1) and around == ((0, 0), (0, 0)) and groups == 1:
+        return shifts.conv(x, kernel[:, :, 0], stride, pairs)
+    if kernel.shape[:2] == (1, 1) and pairs == ((0, 0), (0, 0)) and groups == 1:
         return x[:, ::stride, ::stride] @ kernel[0, 0]
     return lax.conv_general_dilated(
-        x, kernel, (stride, stride), around, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
+        x, kernel, (stride, stride), pairs, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
     )
 
 
 def batch_norm_train(x: Array, scale: Array, bias: Array, eps: float, axis: str | None = None) -> tuple[Array, Array, Array]:
-    """(x - mean) / sqrt(var + eps) · scale + bias over all axes but the last; also gives the float32 mean and the biased variance [c].
+    """Normalise with batch statistics: (x - mean) / sqrt(var + eps) · scale + bias, over all axes but the last.
 
-    Where the batch is split over a mapped `axis`, mean and variance are those of the whole batch, and no gradient flows through the
-    ones given back; the gradients of scale and bias are of this part of the batch.
+    Returns the result in the dtype of `x`, the float32 mean and the biased variance [c]. If the batch is split over a mapped `axis`, mean
+    and variance are those of the whole batch, and no gradient flows through the returned ones; the gradients of scale and bias are those of
+    this part of the batch.
 
-    The arithmetic is float32 whatever the dtype of `x`, which is the dtype of the result. The variance is E[x²] - E[x]², so its
-    relative error is about 1e-7 · (1 + mean² / var). Source: Ioffe & Szegedy 2015.
+    The arithmetic is float32 for every dtype of `x`. The variance is E[x²] - E[x]², so its relative error is about
+    1e-7 · (1 + mean² / var). Source: Ioffe & Szegedy 2015.
     """
     return _batch_norm(x, scale, bias, eps, axis)
 
 
 def batch_norm_apply(x: Array, scale: Array, bias: Array, mean: Array, var: Array, eps: float) -> Array:
-    """(x - mean) / sqrt(var + eps) · scale + bias with given float32 statistics [c], in the dtype of `x`."""
+    """Normalise with given float32 statistics [c]: (x - mean) / sqrt(var + eps) · scale + bias, in the dtype of `x`."""
     factor = lax.rsqrt(var + eps) * scale
     return (precise(x) * factor + (bias - mean * factor)).astype(x.dtype)
 
 
 def moments(x: Array) -> tuple[Array, Array]:
-    """Mean and biased variance of each example over all axes but the first and the last, float32 [b, c]."""
+    """Compute mean and biased variance of each example over all axes but the first and the last, float32 [b, c]."""
     wide = precise(x).reshape(x.shape[0], -1, x.shape[-1])
     mean = wide.mean(1)
     return mean, jnp.square(wide - mean[:, None]).mean(1)
@@ -114,8 +116,8 @@ def _batch_norm(x: Array, scale: Array, bias: Array, eps: float, axis: str | Non
 
 def _batch_norm_forward(x: Array, scale: Array, bias: Array, eps: float, axis: str | None) -> tuple[Norm, tuple[Array, ...]]:
     wide = precise(x)
-    # Sums of x and x² read x and store nothing; a sum of (x - mean)² stores x - mean first, 80 ms more in
-    # a step of EfficientNet-Lite0 on a CPU.
+    # Sums of x and x² read x and store nothing; a sum of (x - mean)² stores x - mean first: 80 ms more in a step of EfficientNet-Lite0 on
+    # a CPU.
     mean, square = _means(axis, wide, wide * wide)
     var = jnp.maximum(square - mean * mean, 0)
     y = (wide - mean) * (lax.rsqrt(var + eps) * scale) + bias
@@ -123,9 +125,9 @@ def _batch_norm_forward(x: Array, scale: Array, bias: Array, eps: float, axis: s
 
 
 def _batch_norm_backward(eps: float, axis: str | None, saved: tuple[Array, ...], cotangents: Norm) -> Norm:
-    """The closed form, linear in g and x with coefficients [c]: two reductions, one pass.
+    """Compute the gradients in closed form, linear in g and x with coefficients [c]: two reductions, one pass.
 
-    What autodiff makes of it costs 50 ms more in a step of EfficientNet-Lite0 (450 ms on a CPU).
+    Autodiff costs 50 ms more in a step of EfficientNet-Lite0 (450 ms on a CPU).
     """
     x, scale, mean, var = saved
     g, dmean, dvar = cotangents
@@ -145,6 +147,6 @@ _batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 
 def _means(axis: str | None, *xs: Array) -> tuple[Array, ...]:
-    """Means over all axes but the last, and over all parts of the batch where it is split over a mapped `axis`."""
+    """Compute means over all axes but the last, and over all parts of a batch that is split over a mapped `axis`."""
     own = tuple(jnp.sum(x, tuple(range(x.ndim - 1))) / (x.size // x.shape[-1]) for x in xs)
     return own if axis is None else lax.pmean(own, axis)

@@ -1,13 +1,23 @@
-"""MobileNetV2 (Sandler et al. 2018) and MobileNetV3 small and large (Howard et al. 2019)."""
+"""MobileNetV2 and MobileNetV3 small and large.
+
+Source: Sandler et al. 2018; Howard et al. 2019 (V3).
+
+Example:
+    >>> MobileNetV2().groups, MobileNetV2().blocks[-2:]
+    (('early', 'late', 'head'), ('block16', 'top'))
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from .base import KERNEL, Tensors, conv_bn
 from .inverted_residual import Block, InvertedResiduals, rounded
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 
 @dataclass(frozen=True)
@@ -22,7 +32,6 @@ class MobileNetV2(InvertedResiduals):
     activation: ClassVar = "relu6"
 
     def table(self) -> tuple[Block, ...]:
-        """The blocks between stem and top."""
         stages = ((1, 1, 1, 16), (2, 2, 6, 24), (3, 2, 6, 32), (4, 2, 6, 64), (3, 1, 6, 96), (3, 2, 6, 160), (1, 1, 6, 320))
         rows: list[Block] = []
         inputs = 32
@@ -33,7 +42,7 @@ class MobileNetV2(InvertedResiduals):
         return tuple(rows)
 
     def tensors(self) -> Iterator[Tensors]:
-        """Names in timm and torchvision; see ChainModel.tensors."""
+        """Yield the names in timm and torchvision; see ChainModel.tensors."""
         yield from self.timm_tensors()
         yield from (*conv_bn("features.0.0", "features.0.1", ("stem",)), *conv_bn("features.18.0", "features.18.1", ("top",)))
         for index, row in enumerate(self.table()):
@@ -46,16 +55,16 @@ class MobileNetV2(InvertedResiduals):
 
 @dataclass(frozen=True)
 class MobileNetV3(InvertedResiduals):
-    """What both sizes share: hard swish, and a hidden layer between pooling and classifier."""
+    """Base class of both sizes: hard swish, and a hidden layer between pooling and classifier."""
 
     classifier: ClassVar = ("classifier",)
     activation: ClassVar = "hard_swish"
     excitation: ClassVar = ("relu", "hard_sigmoid")
-    # Stage, kernel, stride, channels inside and out, whether there is squeeze-and-excitation and hard swish (else ReLU), for each block.
+    # Of each block: stage, kernel, stride, inner and output channels, squeeze-and-excitation or not, hard swish or ReLU.
     rows: ClassVar[tuple[tuple[int, int, int, int, int, bool, bool], ...]]
 
     def table(self) -> tuple[Block, ...]:
-        """The blocks between stem and top.
+        """List the blocks between stem and top.
 
         >>> MobileNetV3Small().table()[3]
         Block(stage=2, repeat=0, kernel=5, stride=2, inputs=24, wide=96, outputs=40, squeeze=24, activation='hard_swish')
@@ -74,8 +83,8 @@ class MobileNetV3(InvertedResiduals):
         """Channels of the last convolution."""
         return 6 * self.table()[-1].outputs
 
-    def after_pool(self) -> Any:
-        """The hidden layer that the ImageNet classifier sees the pooled image through; in timm it is a convolution."""
+    def after_pool(self) -> nnx.Module | None:
+        """Return the hidden layer between pooling and the ImageNet classifier; in timm it is a convolution."""
         from jax.nn import hard_swish
 
         from .blocks import Conv
@@ -83,7 +92,7 @@ class MobileNetV3(InvertedResiduals):
         return Conv(1, self.top, self.features, bias=True, activation=hard_swish)
 
     def tensors(self) -> Iterator[Tensors]:
-        """Names in timm; see ChainModel.tensors."""
+        """Yield the names in timm; see ChainModel.tensors."""
         stage = self.table()[-1].stage + 1
         yield from self.timm_tensors((f"blocks.{stage}.0.conv", f"blocks.{stage}.0.bn1"))
         yield "conv_head", ("pool", "then"), KERNEL
@@ -142,21 +151,21 @@ class MobileNetV3Large(MobileNetV3):
 
 @dataclass(frozen=True)
 class TorchvisionMobileNetV3(MobileNetV3):
-    """MobileNetV3 as torchvision has it: with another epsilon than timm's, and a linear hidden layer."""
+    """Base class of torchvision's variants, whose epsilon differs from timm's and whose hidden layer is linear."""
 
     classifier: ClassVar = ("classifier.3",)
     eps: ClassVar = 1e-3
 
-    def after_pool(self) -> Any:
-        """The hidden layer that the ImageNet classifier sees the pooled image through."""
+    def after_pool(self) -> nnx.Module | None:
+        """Return the hidden layer between pooling and the ImageNet classifier."""
         from jax.nn import hard_swish
 
-        from .blocks import Conv
+        from .blocks import PixelLinear
 
-        return Conv(1, self.top, self.features, bias=True, linear=True, activation=hard_swish)
+        return PixelLinear(self.top, self.features, activation=hard_swish)
 
     def tensors(self) -> Iterator[Tensors]:
-        """Names in torchvision; see ChainModel.tensors."""
+        """Yield the names in torchvision; see ChainModel.tensors."""
         yield from self.torchvision_tensors(lambda index, _: f"features.{index + 1}.block", len(self.rows) + 1)
         yield "classifier.0", ("pool", "then"), KERNEL
 

@@ -1,23 +1,30 @@
-"""ResNets and what was made of them: ResNeXt (grouped convolutions), Wide ResNet (wider ones) and ResNet-D (a better stem and shortcut).
+"""ResNets and their variants: ResNeXt (grouped convolutions), Wide ResNet (wider ones) and ResNet-D (a better stem and shortcut).
 
-The stride of a bottleneck is in its 3×3 convolution, as torchvision and timm have it.
+The stride of a bottleneck is in its 3×3 convolution, as in torchvision and timm.
 Source: He et al. 2015; Xie et al. 2016 (ResNeXt); Zagoruyko & Komodakis 2016 (wide); He et al. 2018 (D).
+
+Example:
+    >>> ResNet18().split()["late"]
+    ('layer3.block0', 'layer3.block1', 'layer4.block0', 'layer4.block1')
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from .base import ChainModel, Tensors, conv_bn
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 EPS = 1e-5
 
 
 @dataclass(frozen=True)
 class ResNet(ChainModel):
-    """What the ResNets share: a stem and four layers of residual blocks."""
+    """Base class of the ResNets: a stem and four layers of residual blocks."""
 
     cuts: tuple[str, ...] = ("layer3",)
     """Blocks (layer1 … layer4, or finer, as layer3.block4) at which a new layer group begins; fastai's groups are stem to layer2,
@@ -27,18 +34,16 @@ class ResNet(ChainModel):
     mean: ClassVar = (0.485, 0.456, 0.406)
     std: ClassVar = (0.229, 0.224, 0.225)
     depths: ClassVar[tuple[int, int, int, int]]  # residual blocks in each layer
-    bottleneck: ClassVar[bool] = False  # 1×1, 3×3 and 1×1 convolutions in each, the last four times as wide; otherwise two of 3×3
+    bottleneck: ClassVar[bool] = False  # whether a block has 1×1, 3×3 and 1×1 convolutions, the last four times as wide, instead of two 3×3
     cardinality: ClassVar[int] = 1  # groups of the 3×3 convolution in a bottleneck
     width: ClassVar[int] = 64  # channels of each such group in layer1
     deep: ClassVar[bool] = False  # ResNet-D: a stem of three 3×3 convolutions, and shortcuts that average before their convolution
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """Names of the body's blocks from input to output."""
         return ("stem", *(f"layer{layer}.block{i}" for layer, depth in enumerate(self.depths, 1) for i in range(depth)))
 
-    def modules(self, channels: int) -> dict[str, Any]:
-        """The body's blocks as NNX modules for images of this many channels."""
+    def modules(self, channels: int) -> dict[str, nnx.Module]:
         modules, inputs = {"stem": self._stem(channels)}, 64
         for layer, depth in enumerate(self.depths, 1):
             outputs = self.features // 2 ** (4 - layer)
@@ -47,7 +52,7 @@ class ResNet(ChainModel):
                 inputs = outputs
         return modules
 
-    def _stem(self, channels: int) -> Any:
+    def _stem(self, channels: int) -> nnx.Module:
         from jax.nn import relu
 
         from .blocks import ConvBN, MaxPool, Sequential
@@ -62,7 +67,7 @@ class ResNet(ChainModel):
             row = {"conv1": ConvBN(7, channels, 64, eps=EPS, stride=2, padding=3, activation=relu)}
         return Sequential(row | {"pool": MaxPool()})
 
-    def _block(self, layer: int, inputs: int, outputs: int, stride: int) -> Any:
+    def _block(self, layer: int, inputs: int, outputs: int, stride: int) -> nnx.Module:
         from jax.nn import relu
 
         from .blocks import ConvBN, MeanPool, Residual, Sequential
@@ -86,7 +91,7 @@ class ResNet(ChainModel):
         return Residual(row, Sequential(pool | {"conv": conv}), relu)
 
     def tensors(self) -> Iterator[Tensors]:
-        """Names in torchvision and timm; see ChainModel.tensors."""
+        """Yield the names in torchvision and timm; see ChainModel.tensors."""
         stem = (("conv1.0", "conv1.1"), ("conv1.3", "conv1.4"), ("conv1.6", "bn1")) if self.deep else (("conv1", "bn1"),)
         for number, (conv, bn) in enumerate(stem, 1):
             yield from conv_bn(conv, bn, ("stem", f"conv{number}"))

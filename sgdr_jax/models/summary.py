@@ -1,29 +1,31 @@
-"""Networks in numbers: parameters, multiply-adds and output shapes of every block, counted on shapes alone; nothing is drawn or run."""
+"""Summary of a network: parameters, multiply-adds and output shapes of every block, computed from shapes alone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import jax
 import numpy as np
+from jax import Array
 from rich import box
 from rich.table import Table
 
 from .base import ChainModel
+from .chain import Tree
 from .layers import portable
 
 
-class Block(NamedTuple):
+class BlockSummary(NamedTuple):
     """One block of a network.
 
     Attributes:
         name: in the chain; the last one is "head", here the network's own classifier of 1000 classes.
-        parameters: what trains; running statistics are not counted.
+        parameters: number of trainable parameters, without running statistics.
         macs: multiply-adds of convolutions and matrix products for one image.
-        output: shape of what leaves it for one image, (height, width, channels), or (features,) after pooling.
+        output: output shape for one image, (height, width, channels), or (features,) after pooling.
     """
 
     name: str
@@ -32,12 +34,25 @@ class Block(NamedTuple):
     output: tuple[int, ...]
 
 
-def blocks(model: ChainModel, size: int | None = None) -> tuple[Block, ...]:
-    """The blocks of a network for one RGB image of this side in pixels; None: the side that its weights were trained with.
+class ModelRow(TypedDict):
+    """One network in the table of all: `parameters` of the body, `macs` of the whole network with its own classifier."""
+
+    model: str
+    parameters: int
+    macs: int
+    size: int
+    features: int
+    blocks: int
+    groups: str
+    weights: str
+
+
+def blocks(model: ChainModel, size: int | None = None) -> tuple[BlockSummary, ...]:
+    """Summarize the blocks of a network for one RGB image of `size` pixels a side; None for the side that its weights were trained with.
 
     >>> from sgdr_jax.models import ResNet18
     >>> blocks(ResNet18())[1]
-    Block(name='layer1.block0', parameters=73984, macs=231211008, output=(56, 56, 64))
+    BlockSummary(name='layer1.block0', parameters=73984, macs=231211008, output=(56, 56, 64))
     """
     network = replace(model, weights=None, head="classifier", cuts=model.blocks[1:]).build(1000)
     x = jax.ShapeDtypeStruct((1, size or model.size, size or model.size, 3), np.float32)
@@ -45,17 +60,17 @@ def blocks(model: ChainModel, size: int | None = None) -> tuple[Block, ...]:
     for name, stop in zip(network.groups, (*network.groups[1:], None), strict=True):
         params, stats = network.shapes[name]
 
-        def run(params: Any, stats: Any, x: Any, name: str = name, stop: str | None = stop) -> Any:
+        def run(params: Tree, stats: Tree, x: Array, name: str = name, stop: str | None = stop) -> Array:
             return network.apply({name: params}, {name: stats}, x, start=name, stop=stop)[0]
 
         with portable():
             traced, x = jax.make_jaxpr(run, return_shape=True)(params, stats, x)
-        rows.append(Block(name, sum(leaf.size for leaf in jax.tree.leaves(params)), sum(multiply_adds(traced.jaxpr)), x.shape[1:]))
+        rows.append(BlockSummary(name, sum(leaf.size for leaf in jax.tree.leaves(params)), sum(multiply_adds(traced.jaxpr)), x.shape[1:]))
     return tuple(rows)
 
 
 def multiply_adds(jaxpr: Any) -> Iterator[int]:
-    """Multiply-adds of each convolution and matrix product of a traced function, in order, those of functions that it calls included."""
+    """Iterate over the multiply-adds of each convolution and matrix product of a traced function, including the functions it calls."""
     for equation in jaxpr.eqns:
         name = equation.primitive.name
         if name == "conv_general_dilated":
@@ -71,8 +86,8 @@ def multiply_adds(jaxpr: Any) -> Iterator[int]:
                     yield from multiply_adds(inner)
 
 
-def row(name: str, model: ChainModel, size: int | None = None) -> dict[str, Any]:
-    """One network as a row of the table of all: `parameters` are the body's, `macs` the whole network's, its own classifier included."""
+def row(name: str, model: ChainModel, size: int | None = None) -> ModelRow:
+    """Summarize one network as a row of the table of all."""
     *body, head = blocks(model, size)
     return {
         "model": name,
@@ -91,13 +106,13 @@ def _span(names: Sequence[str]) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Rows with the same keys as a table to print, but for what would not fit a line: parameters in millions, multiply-adds in billions."""
+    """Format rows for the terminal, without the columns that would not fit: parameters in millions, multiply-adds in billions."""
     units = {"parameters": ("M params", 1e6), "macs": ("GMACs", 1e9)}
     names = [name for name in rows[0] if name not in ("blocks", "groups")]
-    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    printed = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in names:
         numbers = isinstance(rows[0][name], int)
-        made.add_column(units.get(name, (name,))[0], justify="right" if numbers else "left", no_wrap=name != "weights", overflow="fold")
+        printed.add_column(units.get(name, (name,))[0], justify="right" if numbers else "left", no_wrap=name != "weights", overflow="fold")
     for row in rows:
-        made.add_row(*(f"{row[name] / units[name][1]:.2f}" if name in units else str(row[name]) for name in names))
-    return made
+        printed.add_row(*(f"{row[name] / units[name][1]:.2f}" if name in units else str(row[name]) for name in names))
+    return printed

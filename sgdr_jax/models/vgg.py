@@ -1,16 +1,24 @@
-"""VGG-11, -13, -16 and -19 with batch normalisation (Simonyan & Zisserman 2014, configurations A, B, D, E).
+"""VGG-11, -13, -16 and -19 with batch normalisation.
 
-The body is the convolutions. The three wide layers that follow them in the paper, four fifths and more of all parameters, are the
+The body consists of the convolutions. The three wide layers that follow them in the paper, with over 80% of all parameters, are the
 reference head: part of the ImageNet classifier, and replaced by the concat-pool head for other classes, as every classifier is.
+Source: Simonyan & Zisserman 2014, configurations A, B, D, E.
+
+Example:
+    >>> VGG16BN().blocks[:3]
+    ('layer1.block0', 'layer1.block1', 'layer2.block0')
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from .base import KERNEL, NORM, ChainModel, Tensors
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 EPS = 1e-5
 CHANNELS = (64, 128, 256, 512, 512)  # of the five layers; each ends with a pool that halves the image
@@ -18,9 +26,9 @@ CHANNELS = (64, 128, 256, 512, 512)  # of the five layers; each ends with a pool
 
 @dataclass(frozen=True)
 class VGG(ChainModel):
-    """What the VGG networks share: five layers of 3×3 convolutions, each with a bias, as the published weights have it.
+    """Base class of the VGG networks: five layers of 3×3 convolutions, each with a bias, as the published weights have it.
 
-    The reference head averages over a grid of 7×7 cells (nothing to do at 224 pixels) and has three linear layers.
+    The reference head averages over a grid of 7×7 cells (the identity at 224 pixels) and has three linear layers.
     """
 
     cuts: tuple[str, ...] = ("layer4",)
@@ -35,16 +43,14 @@ class VGG(ChainModel):
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """Names of the body's blocks from input to output."""
         return tuple(f"layer{layer}.block{i}" for layer, depth in enumerate(self.depths, 1) for i in range(depth))
 
-    def modules(self, channels: int) -> dict[str, Any]:
-        """The body's blocks as NNX modules for images of this many channels."""
+    def modules(self, channels: int) -> dict[str, nnx.Module]:
         from jax.nn import relu
 
         from .blocks import BatchNorm, Conv, MaxPool, Sequential
 
-        modules: dict[str, Any] = {}
+        modules: dict[str, nnx.Module] = {}
         for layer, (depth, outputs) in enumerate(zip(self.depths, CHANNELS, strict=True), 1):
             for i in range(depth):
                 row = {"conv": Conv(3, channels, outputs, padding=1, bias=True), "bn": BatchNorm(outputs, EPS, activation=relu)}
@@ -52,16 +58,15 @@ class VGG(ChainModel):
                 modules[f"layer{layer}.block{i}"], channels = Sequential(row | pool), outputs
         return modules
 
-    def reference_head(self, classes: int) -> tuple[Any, Any]:
-        """The pooling and the classifier that the ImageNet weights were trained with, as NNX modules."""
+    def reference_head(self, classes: int) -> tuple[nnx.Module, nnx.Module]:
         from .head import GridPool, WideHead
 
         return GridPool(7), WideHead(7, self.features, self.wide, classes)
 
     def tensors(self) -> Iterator[Tensors]:
-        """Names in torchvision and timm; see ChainModel.tensors.
+        """Yield the names in torchvision and timm; see ChainModel.tensors.
 
-        timm has the wide layers as convolutions, as here; torchvision's are matrices, so from its files only the body can be loaded.
+        timm stores the wide layers as convolutions, as here; torchvision stores matrices, so only the body of its files can be loaded.
         """
         position = 0
         for layer, depth in enumerate(self.depths, 1):

@@ -1,16 +1,23 @@
 """WRN-d-k for small images such as CIFAR's 32 pixels: d layers, k times as wide as the ResNets for CIFAR, normalised before convolving.
 
-Source: Zagoruyko & Komodakis 2016; the network of Loshchilov & Hutter 2016, the SGDR paper. The wide networks for ImageNet are in `resnet`.
+Source: Zagoruyko & Komodakis 2016; used by Loshchilov & Hutter 2016, the SGDR paper. The wide networks for ImageNet are in `resnet`.
+
+Example:
+    >>> WideResNet(depth=16, widen=4).blocks[:3]
+    ('stem', 'layer1.block0', 'layer1.block1')
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..core.validation import require
 from .base import BARE, NORM, ChainModel, Tensors
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 EPS = 1e-5
 
@@ -19,11 +26,11 @@ EPS = 1e-5
 class WideResNet(ChainModel):
     """WRN-d-k: one convolution, three layers of residual blocks, one normalisation. WRN-28-10 has 36.5 million parameters.
 
-    The paper's dropout inside the blocks is left out, as in the SGDR paper.
+    Without the paper's dropout inside the blocks, as in the SGDR paper.
     """
 
     weights: str | None = None
-    """Where the body's weights come from: a .safetensors or .pth file, or None for random ones; nobody publishes ImageNet weights."""
+    """Where the body's weights come from: a .safetensors or .pth file, or None for random ones; there are no published ImageNet weights."""
     head: Literal["new", "classifier"] = "classifier"
     """"classifier": the paper's, average pooling and one linear layer. "new": the concat-pool head."""
     cuts: tuple[str, ...] = ("layer3",)
@@ -53,15 +60,13 @@ class WideResNet(ChainModel):
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """Names of the body's blocks from input to output."""
         return ("stem", *(f"layer{layer}.block{i}" for layer in (1, 2, 3) for i in range(self._repeats)), "top")
 
     @property
     def _repeats(self) -> int:
         return (self.depth - 4) // 6
 
-    def modules(self, channels: int) -> dict[str, Any]:
-        """The body's blocks as NNX modules for images of this many channels."""
+    def modules(self, channels: int) -> dict[str, nnx.Module]:
         from jax.nn import relu
 
         from .blocks import BatchNorm, Conv, PreActivated
@@ -75,7 +80,7 @@ class WideResNet(ChainModel):
             same = stride == 1 and inputs == outputs
             return PreActivated(BatchNorm(inputs, EPS, activation=relu), row, None if same else Conv(1, inputs, outputs, stride=stride))
 
-        modules: dict[str, Any] = {"stem": Conv(3, channels, 16, padding=1)}
+        modules: dict[str, nnx.Module] = {"stem": Conv(3, channels, 16, padding=1)}
         inputs = 16
         for layer in (1, 2, 3):
             outputs = 8 * 2**layer * self.widen
@@ -85,7 +90,7 @@ class WideResNet(ChainModel):
         return modules | {"top": BatchNorm(inputs, EPS, activation=relu)}
 
     def tensors(self) -> Iterator[Tensors]:
-        """Names in the authors' layout for PyTorch (block1.layer.0.bn1, convShortcut); see ChainModel.tensors."""
+        """Yield the names in the authors' layout for PyTorch (block1.layer.0.bn1, convShortcut); see ChainModel.tensors."""
         yield from (("conv1", ("stem",), BARE), ("bn1", ("top",), NORM))
         for layer in (1, 2, 3):
             for i in range(self._repeats):

@@ -1,7 +1,7 @@
-"""Winograd's minimal filtering for the gradient of a 3×3 kernel: a quarter of the products.
+"""Winograd's minimal filtering for the gradient of a 3×3 kernel, with a quarter of the products.
 
-Images are cut into tiles of 4×4 slopes, each of which met 6×6 pixels. Over all tiles, dkernel = Gᵀ [Σ (Bᵀ x B) ⊙ (A g Aᵀ)] G with the
-matrices of F(4×4, 3×3): 36 products for each pair of channels and each tile, where the definition has 9 · 16. The price is rounding:
+Output gradients g are cut into tiles of 4×4, each of which depends on 6×6 pixels. Over all tiles, dkernel = Gᵀ [Σ (Bᵀ x B) ⊙ (A g Aᵀ)] G
+with the matrices of F(4×4, 3×3): 36 products per tile and pair of channels instead of the 9 · 16 of the definition. The price is rounding:
 about 1e-5 of the largest gradient in float32. Source: Winograd 1980; Lavin & Gray 2015 for the matrices.
 """
 
@@ -21,8 +21,10 @@ G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0
 A = np.array([[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]])
 
 
-def kernel_gradient(x: Array, g: Array, around: tuple[tuple[int, int], tuple[int, int]]) -> Array:
-    """Gradient of a 3×3 kernel [3, 3, i, o] of stride 1 for images x [b, h, w, i] and slopes g [b, h', w', o], in float32.
+def kernel_gradient(x: Array, g: Array, padding: tuple[tuple[int, int], tuple[int, int]]) -> Array:
+    """Compute the gradient of a 3×3 kernel [3, 3, i, o] of stride 1 from images x [b, h, w, i] and output gradients g [b, h', w', o].
+
+    The result is float32 (float64 for float64 images).
 
     >>> import jax
     >>> kernel_gradient(jax.numpy.ones((1, 6, 6, 1)), jax.numpy.ones((1, 4, 4, 1)), ((0, 0), (0, 0)))[:, :, 0, 0].round(3).tolist()
@@ -30,7 +32,7 @@ def kernel_gradient(x: Array, g: Array, around: tuple[tuple[int, int], tuple[int
     """
     x, g = precise(x), precise(g)
     high, wide = (-(-n // TILE) for n in g.shape[1:3])
-    (top, bottom), (left, right) = around
+    (top, bottom), (left, right) = padding
     below, beyond = high * TILE - g.shape[1], wide * TILE - g.shape[2]
     x = jnp.pad(x, ((0, 0), (top, bottom + below), (left, right + beyond), (0, 0)))
     g = jnp.pad(g, ((0, 0), (0, below), (0, beyond), (0, 0)))
@@ -41,15 +43,15 @@ def kernel_gradient(x: Array, g: Array, around: tuple[tuple[int, int], tuple[int
 
 
 def _tiles(x: Array, matrix: np.ndarray, high: int, wide: int) -> Array:
-    """matrix · tile · matrixᵀ for the tiles of every image, by the place in the tile: [36, b · high · wide, c]."""
+    """Compute matrix · tile · matrixᵀ for the tiles of every image, ordered by position in the tile: [36, b · high · wide, c]."""
     size = matrix.shape[1]
     rows = jnp.stack(_combine(matrix, [x[:, p : p + (high - 1) * TILE + 1 : TILE] for p in range(size)]))
-    # Left alone, XLA would make the rows anew for every column, in a program that takes three times as long to compile.
+    # Without the barrier XLA recomputes the rows for every column, in a program that takes three times as long to compile.
     rows = lax.optimization_barrier(rows)
     cells = _combine(matrix, [rows[:, :, :, q : q + (wide - 1) * TILE + 1 : TILE] for q in range(size)])
     return jnp.stack(cells, 1).reshape(len(matrix) ** 2, -1, x.shape[-1])
 
 
 def _combine(matrix: np.ndarray, parts: list[Array]) -> list[Array]:
-    """Linear combinations with small integers; what is multiplied by 0 is left out, which a matrix product would not do."""
+    """Compute linear combinations with small integers; unlike a matrix product this skips factors of 0."""
     return [sum((int(a) * part for a, part in zip(row, parts, strict=True) if a), start=jnp.zeros((), parts[0].dtype)) for row in matrix]

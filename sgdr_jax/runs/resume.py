@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,7 +116,7 @@ def newest(context: RunContext, folder: RunFolder) -> CheckpointMeta | None:
     return meta
 
 
-def check_weights(folder: str | Path, now: dict[str, Any]) -> None:
+def check_weights(folder: str | Path, now: Mapping[str, Any]) -> None:
     """Raise InputError where a run began with another weights file, or with another mean and std of the images, than it would go on."""
     before = read(folder).environment.get("weights", {})
     for name in ("sha256", "mean", "std"):

@@ -16,7 +16,7 @@ from ..core.state import NetworkState, Tree
 from ..core.types import Model
 from ..data.sampler import Batch
 from ..models.base import ChainModel
-from ..models.chain import Network
+from ..models.chain import Modes, Network
 from .context import RunContext
 
 Drift = dict[str, list[float]]
@@ -110,7 +110,7 @@ def _measured(chain: Network, dtype: Any) -> Callable[..., jax.Array]:
         """Return the statistics of block `name` for each example, [b, all statistics], from the input of `start`."""
         after = chain.groups.index(name) + 1
         stop = chain.groups[after] if after < len(chain.groups) else None
-        found = chain.apply(params, stats, x, start=start, stop=stop, measure=(name,), dtype=dtype)[1][name]
+        found = chain.apply(params, stats, x, start=start, stop=stop, modes=Modes(measure=(name,)), dtype=dtype)[1][name]
         return jnp.concatenate(jax.tree.leaves(found), axis=1)
 
     return measured

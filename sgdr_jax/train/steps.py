@@ -7,7 +7,6 @@ prefix serves head training, the activation cache and evaluation.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -17,7 +16,7 @@ from jaxtyping import Array, Float, Key
 from ..core.optimizers import Optimizer
 from ..core.state import Hyper, TrainState, Tree
 from ..evaluation import metrics
-from ..models.chain import Network
+from ..models.chain import Modes, Network
 from . import optim
 
 
@@ -80,8 +79,8 @@ class Step:
 
         def loss(trained: Tree, stats: Tree, x: Array, labels: Any, weight: Array, key: Array) -> tuple[Array, tuple[Array, Tree]]:
             """Return a part's share of the batch's mean loss, its logits, and the statistics after it."""
-            apply = partial(self.network.apply, start=self.trained[0], train=self.trained, collect=self.collects, dtype=self.dtype)
-            logits, stats = apply(state.params | trained, stats, x, key=key, axis=self.axis)
+            modes = Modes(train=self.trained, collect=self.collects, key=key, axis=self.axis)
+            logits, stats = self.network.apply(state.params | trained, stats, x, start=self.trained[0], modes=modes, dtype=self.dtype)
             # The gradient of the largest logit compares logits with it, so they must be computed only once.
             logits = jax.lax.optimization_barrier(logits)
             return jnp.sum(metrics.losses(logits, labels, hyper.label_smoothing) * weight) / whole, (logits, stats)

@@ -11,7 +11,7 @@ import pytest
 
 from sgdr_jax import Eval, Experiment, InputError, Stage
 from sgdr_jax.datasets import Synthetic
-from sgdr_jax.distributed.compilation_cache import LIMIT, Compiled, compiled, keep_programs
+from sgdr_jax.distributed.compilation_cache import MAX_BYTES, Compiled, compiled, enable_compilation_cache
 from sgdr_jax.report.run_tables import summary_table
 from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Sgdr
@@ -87,13 +87,13 @@ def test_the_folder_is_made_for_the_user_alone(tmp_path: Path, unset: None, monk
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     old = os.umask(0)
     try:
-        keep_programs()
+        enable_compilation_cache()
     finally:
         os.umask(old)
     folder = tmp_path / "sgdr_jax" / "compiled"
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert jax.config.jax_compilation_cache_dir == str(folder) and jax.config.jax_compilation_cache_max_size == LIMIT
-    keep_programs(tmp_path / "other")  # one place for a process
+    assert jax.config.jax_compilation_cache_dir == str(folder) and jax.config.jax_compilation_cache_max_size == MAX_BYTES
+    enable_compilation_cache(tmp_path / "other")  # one place for a process
     assert jax.config.jax_compilation_cache_dir == str(folder)
 
 
@@ -111,13 +111,13 @@ def test_a_folder_that_others_can_write_is_refused(tmp_path: Path, unset: None, 
     if kind == "owner":
         monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
     with pytest.raises(InputError, match=r"compilation cache is '.*compiled'.*JAX_COMPILATION_CACHE_DIR") as caught:
-        keep_programs(folder)
+        enable_compilation_cache(folder)
     assert "\n" not in str(caught.value) and jax.config.jax_compilation_cache_dir is None
 
 
 def test_a_folder_that_cannot_be_made_costs_time_only(tmp_path: Path, unset: None) -> None:
     (tmp_path / "file").write_text("")
-    keep_programs(tmp_path / "file" / "compiled")
+    enable_compilation_cache(tmp_path / "file" / "compiled")
     assert jax.config.jax_compilation_cache_dir is None
 
 

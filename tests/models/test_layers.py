@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sgdr_jax.models import EfficientNetLite0, cpu, layers
+from sgdr_jax.models.chain import Modes
 
 from ..helpers import seeded
 
@@ -192,7 +193,7 @@ def test_float32_products_of_a_network_are_not_rounded_to_a_matrix_units_factors
     def loss(params):
         with platform_of_convolutions("gpu"):
             x = jnp.zeros((2, 32, 32, 3))
-            logits, _ = chain.apply(params, stats, x, train=("head",), collect=chain.groups, key=jax.random.key(1), dtype=dtype)
+            logits, _ = chain.apply(params, stats, x, modes=Modes(("head",), chain.groups, key=jax.random.key(1)), dtype=dtype)
         return jnp.square(logits).sum()
 
     highest = jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST

@@ -17,6 +17,7 @@ from sgdr_jax.core.errors import InputError
 from sgdr_jax.models import VGG16BN, DenseNet121, EfficientNetB0, EfficientNetLite0, ResNet18, ResNet34, TfEfficientNetB0, WideResNet
 from sgdr_jax.models.base import ChainModel, Tensors, conv_bn
 from sgdr_jax.models.blocks import Mode
+from sgdr_jax.models.chain import Modes
 from sgdr_jax.models.convnext import ConvNeXt
 from sgdr_jax.models.inverted_residual import InvertedResiduals
 from sgdr_jax.models.layers import conv, pads
@@ -167,10 +168,10 @@ class Parts(Tiny):
         return ("stem", "block0", "block1", "block2")
 
     def modules(self, channels: int) -> dict[str, Any]:
-        from sgdr_jax.models.blocks import Conv, LayerNorm, LayerScale, Residual, ResponseNorm, Sequential, SqueezeExcite
+        from sgdr_jax.models.blocks import Conv, LayerNorm, LayerScale, PixelLinear, Residual, ResponseNorm, Sequential, SqueezeExcite
 
         row = {
-            "expand": Conv(1, 4, 8, bias=True, linear=True, activation=jax.nn.gelu),
+            "expand": PixelLinear(4, 8, activation=jax.nn.gelu),
             "response": ResponseNorm(8, 1e-6),
             "project": Conv(1, 8, 4, bias=True),
         }
@@ -317,17 +318,17 @@ def test_cuts_only_partition_the_parameters_and_change_nothing(images: jax.Array
 @pytest.mark.parametrize("boundary", ["late", "head"])
 def test_stopping_and_going_on_is_running_through(boundary: str, images: jax.Array, tiny: Any) -> None:
     network, params, stats = tiny
-    how: Any = {"train": ("late", "head"), "collect": ("late", "head"), "key": jax.random.key(3)}
-    whole, whole_stats = network.apply(params, stats, images, **how)
+    modes = Modes(train=("late", "head"), collect=("late", "head"), key=jax.random.key(3))
+    whole, whole_stats = network.apply(params, stats, images, modes=modes)
     below = network.groups[: network.groups.index(boundary)]
     some = {group: params[group] for group in below}
-    x, half = network.apply(some, {group: stats[group] for group in below}, images, stop=boundary, **how)
+    x, half = network.apply(some, {group: stats[group] for group in below}, images, stop=boundary, modes=modes)
     rest, other = network.apply(
         {group: params[group] for group in network.groups if group not in below},
         {group: stats[group] for group in network.groups if group not in below},
         x,
         start=boundary,
-        **how,
+        modes=modes,
     )
     np.testing.assert_array_equal(whole, rest)
     assert same(whole_stats, half | other)
@@ -339,16 +340,15 @@ def test_stopping_and_going_on_is_running_through(boundary: str, images: jax.Arr
 
 def test_only_collecting_groups_touch_their_statistics(images: jax.Array, tiny: Any) -> None:
     network, params, stats = tiny
-    _, new = jax.jit(lambda s: network.apply(params, s, images, train=("late", "head"), collect=("late", "head"), key=jax.random.key(1)))(
-        stats
-    )
+    modes = Modes(train=("late", "head"), collect=("late", "head"), key=jax.random.key(1))
+    _, new = jax.jit(lambda s: network.apply(params, s, images, modes=modes))(stats)
     assert same(new["early"], stats["early"])
     assert not same(new["late"], stats["late"]) and not same(new["head"], stats["head"])
     assert jax.tree.structure(new) == jax.tree.structure(stats)
     assert same(network.apply(params, stats, images)[1], stats)
     stored, _ = network.apply(params, stats, images, stop="late")
-    np.testing.assert_array_equal(network.apply(params, stats, images, stop="late", collect=("late", "head"))[0], stored)
-    assert not np.array_equal(network.apply(params, stats, images, stop="late", collect=("early",))[0], stored)
+    np.testing.assert_array_equal(network.apply(params, stats, images, stop="late", modes=Modes(collect=("late", "head")))[0], stored)
+    assert not np.array_equal(network.apply(params, stats, images, stop="late", modes=Modes(collect=("early",)))[0], stored)
 
 
 def test_every_parameter_of_every_group_learns(images: jax.Array, tiny: Any) -> None:
@@ -358,7 +358,7 @@ def test_every_parameter_of_every_group_learns(images: jax.Array, tiny: Any) -> 
     @jax.jit
     @jax.grad
     def gradient(params: Any) -> jax.Array:
-        logits, _ = network.apply(params, stats, images, train=("head",), collect=("late", "head"), key=key)
+        logits, _ = network.apply(params, stats, images, modes=Modes(train=("head",), collect=("late", "head"), key=key))
         return jnp.sum(jnp.square(logits - 1))
 
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(params)):
@@ -387,31 +387,37 @@ def test_dropout_works_in_train_only_needs_a_key_and_keeps_the_mean(images: jax.
 
     network, params, stats = tiny
     plain = network.apply(params, stats, images)[0]
-    a, b, c = (network.apply(params, stats, images, train=("head",), key=jax.random.key(i))[0] for i in (0, 0, 1))
+    a, b, c = (network.apply(params, stats, images, modes=Modes(train=("head",), key=jax.random.key(i)))[0] for i in (0, 0, 1))
     np.testing.assert_array_equal(a, b)
     assert not np.array_equal(a, c) and not np.array_equal(a, plain)
-    np.testing.assert_array_equal(network.apply(params, stats, images, train=("early",), key=jax.random.key(0))[0], plain)
-    np.testing.assert_array_equal(network.apply(params, stats, images, key=jax.random.key(0))[0], plain)
+    np.testing.assert_array_equal(network.apply(params, stats, images, modes=Modes(train=("early",), key=jax.random.key(0)))[0], plain)
+    np.testing.assert_array_equal(network.apply(params, stats, images, modes=Modes(key=jax.random.key(0)))[0], plain)
     with pytest.raises(ValueError, match="needs a key"):
-        network.apply(params, stats, images, train=("head",))
+        network.apply(params, stats, images, modes=Modes(train=("head",)))
     many = dropout(jnp.ones(10_000), 0.25, Mode(), jax.random.key(0))
     assert set(np.unique(many)) == {np.float32(0), np.float32(1 / 0.75)} and float(many.mean()) == pytest.approx(1, abs=0.02)
 
 
 def test_unknown_groups_are_named(images: jax.Array, tiny: Any) -> None:
     network, params, stats = tiny
-    for how in ({"start": "layer1"}, {"stop": "layer1"}, {"collect": ("layer1",)}, {"train": ("layer1",)}):
+    whole = Modes()
+    for start, stop, modes in (
+        ("layer1", None, whole),
+        (None, "layer1", whole),
+        (None, None, Modes(collect=("layer1",))),
+        (None, None, Modes(train=("layer1",))),
+    ):
         with pytest.raises(ValueError, match="'layer1'; there are early, late, head"):
-            network.apply(params, stats, images, **how)
+            network.apply(params, stats, images, start=start, stop=stop, modes=modes)
 
 
 def test_bfloat16_is_for_the_bodys_arithmetic_only(images: jax.Array, tiny: Any) -> None:
     network, params, stats = tiny
     x, _ = network.apply(params, stats, images, stop="late", dtype=jnp.bfloat16)
     assert x.dtype == jnp.bfloat16
-    y, new = network.apply(params, stats, images, collect=network.groups, dtype=jnp.bfloat16)
+    y, new = network.apply(params, stats, images, modes=Modes(collect=network.groups), dtype=jnp.bfloat16)
     assert y.dtype == jnp.float32 and {leaf.dtype for leaf in jax.tree.leaves(new)} == {jnp.dtype(jnp.float32)}
-    exact, _ = network.apply(params, stats, images, collect=network.groups)
+    exact, _ = network.apply(params, stats, images, modes=Modes(collect=network.groups))
     assert 0 < np.abs(y - exact).max() < 0.3
 
 

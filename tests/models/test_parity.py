@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from sgdr_jax import models
 from sgdr_jax.models.base import ChainModel
-from sgdr_jax.models.chain import Network
+from sgdr_jax.models.chain import Modes, Network
 from sgdr_jax.models.pretrained import load
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -189,7 +189,7 @@ def test_answers_are_the_peers(row: Any, tmp_path: Path) -> None:
         assert not jax.tree.leaves(stats)
         return
 
-    logits, new = jax.jit(lambda *trees: network.apply(*trees, collect=network.groups))(params, stats, images)
+    logits, new = jax.jit(lambda *trees: network.apply(*trees, modes=Modes(collect=network.groups)))(params, stats, images)
     close(logits, golden["train_logits"], 1e-3)  # dozens of normalisations over as few as 12 numbers each magnify float32's rounding
     for norm, theirs in zip((name.decode() for name in golden["norms"]), golden["statistics"], strict=True):
         for kind, value in zip(("mean", "var"), theirs, strict=True):

@@ -11,6 +11,7 @@ from sgdr_jax import Eval, Experiment, Stage
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.models import ResNet18
 from sgdr_jax.models.base import ChainModel
+from sgdr_jax.models.chain import Modes
 from sgdr_jax.schedules import Constant
 from sgdr_jax.train.batch_norm import drift, recalibrate
 from sgdr_jax.train.context import prepare
@@ -97,7 +98,7 @@ def test_a_residual_network_is_measured_as_one_batch_of_all_images_normalises():
     params, stats = ready.params, ready.stats
     found = recalibrate(ready, params, stats, 32)
     network, x = ready.programs.network, ready.data.images["train"][:].astype(np.float32) / 255
-    collected = network.apply(params, jax.tree.map(lambda leaf: 0 * leaf, stats), x, collect=network.groups)[1]
+    collected = network.apply(params, jax.tree.map(lambda leaf: 0 * leaf, stats), x, modes=Modes(collect=network.groups))[1]
 
     def same(path: Any, a: Any, b: Any) -> None:
         # What training collects after one batch: a tenth of the mean, and of the variance with n - 1.

@@ -14,6 +14,7 @@ from sgdr_jax.core.optimizers import AdamW, Sgd
 from sgdr_jax.core.state import Hyper, NetworkState, TrainState
 from sgdr_jax.data.loader import row_gather
 from sgdr_jax.distributed.mesh import compute_dtype, devices
+from sgdr_jax.models.chain import Modes
 from sgdr_jax.schedules import Constant, Sgdr
 from sgdr_jax.train import optim, steps
 from sgdr_jax.train.loop import LoopPlan, StageCallbacks, fit
@@ -32,7 +33,7 @@ def inputs(trained: tuple[str, ...], x: np.ndarray) -> Any:
 
 def whole_loss(params: Any, stats: Any, images: Any, labels: Any, weight: Any, key: Any, trained: Any, collects: Any) -> tuple[Any, Any]:
     """The loss of the full network from images on, written from the definition, with the statistics it leaves."""
-    logits, stats = network().apply(params, stats, images, train=trained, collect=collects, key=key)
+    logits, stats = network().apply(params, stats, images, modes=Modes(trained, collects, key=key))
     log_p = jax.nn.log_softmax(logits)
     return -(jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0] * weight).sum() / weight.sum(), stats
 
@@ -76,7 +77,7 @@ def test_the_gradient_of_the_pooling_reaches_the_pixels_that_were_the_maxima() -
     images, labels, weight = batch()
 
     def loss(x: Any, params: Any, start: str) -> Any:
-        logits, _ = network().apply(params, stats, x, start=start, train=("head",), collect=("head",), key=KEY)
+        logits, _ = network().apply(params, stats, x, start=start, modes=Modes(("head",), ("head",), key=KEY))
         return (jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)[:, 0] * weight).sum()
 
     found = jax.jit(jax.grad(loss, 1), static_argnums=2)(images, params, "early")["late"]["second"]["kernel"]

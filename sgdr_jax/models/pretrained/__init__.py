@@ -1,1 +1,1 @@
-"""Weights of published networks: where they are, how they are read, how they are merged."""
+"""Weights of published networks: locating, reading and loading them."""

@@ -1,4 +1,4 @@
-"""Pretrained weights into a network: strictly, every tensor or an error; and with them the normalisation that they were trained with."""
+"""Loads pretrained weights into a network, strictly: every tensor fits or it is an error. The normalisation comes with the weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -19,22 +19,36 @@ from .torch_pickle import is_torch, read_torch
 if TYPE_CHECKING:
     import jax
 
-    from ..chain import Network
+    from ..chain import Network, Tree
 
 Place = tuple[str, ...]
-"""Where a leaf is in our trees, without the group: (block, …, leaf), or ("head", …)."""
+"""Path of a leaf in our trees, without the group: (block, …, leaf), or ("head", …)."""
+
+
+class WeightsRecord(TypedDict, total=False):
+    """Entry of a run folder about the loaded weights: origin, hash, number of tensors and the fields of `Facts`; empty for random ones."""
+
+    origin: str
+    sha256: str
+    tensors: int
+    by: str
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    size: int | None
+    crop: float | None
+    interpolation: str | None
 
 
 class Loaded(NamedTuple):
-    """What was loaded.
+    """The result of loading weights.
 
     Attributes:
-        source: the file, or None where the network starts from random weights.
+        source: the file, or None for random weights.
         tensors: number of tensors taken from it.
-        left_over: names of tensors in it that were not taken: the classifier's.
-        origin: what a person calls the file: "timm/NAME@COMMIT", or its path.
+        left_over: names of its tensors that were not taken: the classifier's.
+        origin: name of the file for people: "timm/NAME@COMMIT", or its path.
         sha256: of the file, hex.
-        facts: what is said about the images that it was trained with.
+        facts: the images that it was trained with.
     """
 
     source: Path | None = None
@@ -44,30 +58,34 @@ class Loaded(NamedTuple):
     sha256: str = ""
     facts: Facts = Facts()
 
-    def record(self) -> dict[str, Any]:
-        """What a run folder keeps of it, as JSON data."""
-        return {"origin": self.origin, "sha256": self.sha256, "tensors": self.tensors} | self.facts._asdict() if self.source else {}
+    def record(self) -> WeightsRecord:
+        """Return the entry of the run folder."""
+        if not self.source:
+            return {}
+        facts: WeightsRecord = self.facts._asdict()  # pyright: ignore[reportAssignmentType] (its fields are those of the TypedDict)
+        return {"origin": self.origin, "sha256": self.sha256, "tensors": self.tensors, **facts}
 
     def __str__(self) -> str:
         if self.source is None:
             return "random weights"
         text = f"{self.tensors} tensors of {self.origin}" + (f", without {_some(self.left_over)}" if self.left_over else "")
-        how = self.facts
-        mean, std = (" ".join(f"{v:.4g}" for v in values or ()) for values in (how.mean, how.std))
-        text += f"; images of mean {mean} and sd {std} ({how.by})"
-        if how.interpolation:
+        facts = self.facts
+        mean, std = (" ".join(f"{v:.4g}" for v in values or ()) for values in (facts.mean, facts.std))
+        text += f"; images of mean {mean} and sd {std} ({facts.by})"
+        if facts.interpolation:
             # Decoding and augmentation have their own filters, the same for every network.
-            text += f", in training resized{f' to {how.size} px' if how.size else ''} by {how.interpolation}, here by area, then bilinear"
+            size = f" to {facts.size} px" if facts.size else ""
+            text += f", in training resized{size} by {facts.interpolation}, here by area, then bilinear"
         return text
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
-    """All tensors of a weights file by name: safetensors, or torch's .pth in its zip and its older format.
+    """Read all tensors of a weights file by name: safetensors, or torch's .pth in its zip and its older format.
 
-    No code of the file runs: the pickle in a .pth may only rebuild tensors. The arrays are read-only; bfloat16 becomes float32.
+    The file cannot run code: the pickle in a .pth may only rebuild tensors. The arrays are read-only; bfloat16 becomes float32.
 
     Raises:
-        InputError: for a file that is missing, damaged, of another format, or asks for anything but tensors.
+        InputError: for a file that is missing, damaged, of another format, or contains anything but tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -81,18 +99,18 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
         with safe_open(path, framework="np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is no readable weights file ({error}); give a .safetensors or .pth file") from error
+        raise InputError(f"{path} is not a readable weights file ({error}); give a .safetensors or .pth file") from error
     return {name: array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array for name, array in arrays.items()}
 
 
-def start(model: Model, classes: int, channels: int, key: jax.Array) -> tuple[Network, dict[str, Any], dict[str, Any], Loaded]:
-    """A model's network as training starts with it: normalised as its weights ask for, pretrained body, fresh (or the file's own) head.
+def start(model: Model, classes: int, channels: int, key: jax.Array) -> tuple[Network, Tree, Tree, Loaded]:
+    """Build a model's network for training: with the normalisation of its weights, a pretrained body, and a fresh or pretrained head.
 
     Args:
         model: what to build.
         classes: number of classes.
         channels: of the images.
-        key: for the values that no file gives.
+        key: for the values that are not loaded.
 
     Returns:
         The network, its parameters, its statistics, and what was loaded.
@@ -109,28 +127,27 @@ def start(model: Model, classes: int, channels: int, key: jax.Array) -> tuple[Ne
     return network.normalised(mean, std) if mean and std else network, params, stats, loaded
 
 
-def drawn_anew(model: Model, network: Network, loaded: Loaded, key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Parameters and statistics of those groups of a network that `start` draws with the key, that is of all which it does not load."""
+def drawn_anew(model: Model, network: Network, loaded: Loaded, key: jax.Array) -> tuple[Tree, Tree]:
+    """Initialize those groups of a network that `start` draws with the key, that is, all that it does not load."""
     if loaded.source is None or not isinstance(model, ChainModel):
         return network.init(key)
     return ({}, {}) if model.head == "classifier" else network.init(key, ("head",))
 
 
-def load_into(
-    model: ChainModel, network: Network, params: Mapping[str, Any], stats: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any], Loaded]:
-    """Replaces the body's parameters and statistics by those of `model.weights`; the head stays as it is unless it is the classifier.
+def load_into(model: ChainModel, network: Network, params: Mapping[str, Tree], stats: Mapping[str, Tree]) -> tuple[Tree, Tree, Loaded]:
+    """Replace the body's parameters and statistics by those of `model.weights`, and with head="classifier" those of the head.
 
     A first convolution for more (or fewer) channels than the file's takes its kernels for red, green, blue, red, … times 3 / channels.
     Source: timm.
 
     Args:
-        model: says where the weights are and how the file's tensors are called.
-        network: what `model.build` gave.
-        params, stats: trees of all groups, as `network.init` gives them; they are not changed.
+        model: defines where the weights are and how their tensors are named.
+        network: from `model.build`.
+        params: parameters of all groups, from `network.init`; not modified.
+        stats: statistics of all groups; not modified.
 
     Returns:
-        New trees, and what was loaded. With `model.weights=None` the trees come back as they are.
+        New trees, and what was loaded. With `model.weights=None` the trees are returned as they are.
 
     Raises:
         InputError: naming tensors that are missing, left over or of the wrong shape, and the network that the file fits better.
@@ -145,12 +162,12 @@ def load_into(
     if own:
         _check_classes(model, weights.path, tensors, shapes)
     taken = {name: array for name, array in tensors.items() if own or name not in classifier}
-    found = {names[name]: (name, _ours(array)) for name, array in taken.items() if name in names}
-    found = {place: (name, _adapted(array, place, shapes, model, len(network.mean))) for place, (name, array) in found.items()}
+    matched = {names[name]: (name, _ours(array)) for name, array in taken.items() if name in names}
+    matched = {place: (name, _adapted(array, place, shapes, model, len(network.mean))) for place, (name, array) in matched.items()}
     order = sorted(shapes, key=lambda place: (*model.blocks, "pool", "head").index(place[0]))
-    wrong = [(place, found[place][0]) for place in order if place in found and found[place][1].shape != shapes[place]]
+    wrong = [(place, matched[place][0]) for place in order if place in matched and matched[place][1].shape != shapes[place]]
     problems = {
-        "missing": ["/".join(place) for place in order if place not in found],
+        "missing": ["/".join(place) for place in order if place not in matched],
         "left over": [name for name in taken if name not in names or names[name] not in shapes],
         "of the wrong shape": [f"{name} {tensors[name].shape} where {_torch(shapes[place])} is needed" for place, name in wrong],
     }
@@ -159,17 +176,17 @@ def load_into(
         kind, like = type(model).__name__, looks_like({name: array.shape for name, array in tensors.items()})
         fix = f"it looks like {like}: use that model, or weights of {kind}" if like not in ("", kind) else f"give weights of {kind}"
         raise InputError(f"{weights.path} does not fit {kind}: {lists}; {fix}")
-    arrays = {place: array for place, (_, array) in found.items()}
+    arrays = {place: array for place, (_, array) in matched.items()}
     facts = weights.facts
     if not (facts.mean and facts.std):
         facts = facts._replace(by=f"{type(model).__name__}'s", mean=model.mean, std=model.std)
     sha256 = hashlib.sha256(weights.path.read_bytes()).hexdigest()
-    loaded = Loaded(weights.path, len(found), () if own else classifier, weights.origin, sha256, facts)
+    loaded = Loaded(weights.path, len(matched), () if own else classifier, weights.origin, sha256, facts)
     return _replaced(params, arrays), _replaced(stats, arrays), loaded
 
 
-def classifier(model: ChainModel) -> tuple[Network, dict[str, Any], dict[str, Any]]:
-    """The network as it was trained on ImageNet, with its own 1000-class head: network, parameters and statistics.
+def classifier(model: ChainModel) -> tuple[Network, Tree, Tree]:
+    """Build the network as it was trained on ImageNet, with its own 1000-class head, and return it with parameters and statistics.
 
     Raises:
         InputError: as `load_into`, and where the file has no classifier of 1000 classes.
@@ -180,27 +197,27 @@ def classifier(model: ChainModel) -> tuple[Network, dict[str, Any], dict[str, An
 
 
 def looks_like(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """Name of the one of our networks whose body these tensors (name to shape, in torch's layout) fit best; "" where none fits nearly.
+    """Return the name of the network whose body these tensors (name to shape, in torch's layout) fit best, or "" if none fits well.
 
-    A network's score is the number of tensors that fit over the number of those that either has; 0.9 is near.
+    A network's score is the number of tensors that fit over the number of tensors in either; 0.9 is required.
     """
     best, most = "", 0.9
     for kind, network in networks().items():
         model = network(weights=None)
         names = model.names()
-        found = {names[name]: shape for name, shape in shapes.items() if name in names and names[name][0] != "head"}
-        strange = sum(name not in names and not name.endswith("num_batches_tracked") for name in shapes)
-        total = len({place for place in names.values() if place[0] != "head"}) + strange
-        if len(found) / total >= most:  # only then is it worth building
+        matched = {names[name]: shape for name, shape in shapes.items() if name in names and names[name][0] != "head"}
+        unknown = sum(name not in names and not name.endswith("num_batches_tracked") for name in shapes)
+        total = len({place for place in names.values() if place[0] != "head"}) + unknown
+        if len(matched) / total >= most:  # only then is it worth building
             ours = _shapes(model.build(1), False)
-            score = sum(_torch(ours[place]) == shape for place, shape in found.items() if place in ours) / total
+            score = sum(_torch(ours[place]) == shape for place, shape in matched.items() if place in ours) / total
             if score > most or (score == most and not best):
                 best, most = kind, score
     return best
 
 
 def _shapes(network: Network, head: bool) -> dict[Place, tuple[int, ...]]:
-    """Shape of every leaf of the body, in network order, and of the head if asked for."""
+    """Return the shape of every leaf of the body, in network order, and with `head` those of the head."""
     import jax
 
     shapes = {}
@@ -212,7 +229,7 @@ def _shapes(network: Network, head: bool) -> dict[Place, tuple[int, ...]]:
 
 
 def _check_classes(model: ChainModel, path: Path, tensors: Mapping[str, np.ndarray], shapes: Mapping[Place, tuple[int, ...]]) -> None:
-    """Refuses head="classifier" where the file has no classifier, or one of another number of classes."""
+    """Raise InputError for head="classifier" if the file has no classifier, or one with another number of classes."""
     places = model.names()
     biases = [f"{name}.bias" for name in model.classifier]
     given = next((name for name in biases if name in tensors), None)
@@ -224,33 +241,33 @@ def _check_classes(model: ChainModel, path: Path, tensors: Mapping[str, np.ndarr
 
 
 def _adapted(array: np.ndarray, place: Place, shapes: Mapping[Place, tuple[int, ...]], model: ChainModel, channels: int) -> np.ndarray:
-    """The kernel of a convolution of the image, [h, w, channels of the file, o], for this many channels; every other array as it is."""
+    """Adapt the kernel [h, w, channels of the file, o] of a convolution of the image to this many channels; return other arrays as is."""
     wanted, given = shapes.get(place, ()), array.shape[2] if array.ndim == 4 else 0
     if place[0] != model.blocks[0] or given not in (1, 3) or len(wanted) != 4 or wanted[2] != channels or given == channels:
         return array
     return array[:, :, np.arange(channels) % given] * np.float32(given / channels)
 
 
-def _replaced(tree: Mapping[str, Any], found: Mapping[Place, np.ndarray]) -> dict[str, Any]:
+def _replaced(tree: Mapping[str, Tree], arrays: Mapping[Place, np.ndarray]) -> Tree:
     import jax
 
-    def leaf(path: tuple[Any, ...], old: jax.Array) -> jax.Array:
+    def leaf(path: jax.tree_util.KeyPath, old: jax.Array) -> jax.Array:
         group, *inside = (key.key for key in path)
         place = ("head", *inside) if group == "head" else tuple(inside)
-        return jax.numpy.asarray(found[place], np.float32) if place in found else old
+        return jax.numpy.asarray(arrays[place], np.float32) if place in arrays else old
 
     return jax.tree_util.tree_map_with_path(leaf, dict(tree))
 
 
 def _ours(array: np.ndarray) -> np.ndarray:
-    """Torch's layouts in ours: convolutions OIHW to HWIO, linear layers [outputs, inputs] to [inputs, outputs]."""
+    """Convert torch's layouts to ours: convolutions OIHW to HWIO, linear layers [outputs, inputs] to [inputs, outputs]."""
     if array.ndim == 3 and array.shape[1:] == (1, 1):  # torchvision's layer scale
         return array[:, 0, 0]
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
 
 
 def _torch(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape in torch's layout of an array of ours."""
+    """Convert a shape from our layout to torch's."""
     return tuple(shape[i] for i in (3, 2, 0, 1)) if len(shape) == 4 else tuple(shape)[::-1]
 
 

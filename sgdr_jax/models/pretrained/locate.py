@@ -1,4 +1,4 @@
-"""Where weight files are found, and what is said about them: on the Hugging Face hub, in a package, on the disk."""
+"""Locates weight files on the Hugging Face hub, in a package or on disk, and reads what is known about their training images."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ FILE, CONFIG = "model.safetensors", "config.json"
 
 
 class Facts(NamedTuple):
-    """What is known about the images that weights were trained with; None where it is not.
+    """Known properties of the images that weights were trained with; None for unknown ones.
 
     Attributes:
-        by: who says so.
+        by: source of the information.
         mean, std: of the channels, of pixels 0…1.
         size: side in pixels.
-        crop: share of the shorter side that was kept in evaluation.
+        crop: share of the shorter side that evaluation used.
         interpolation: how images were resized.
     """
 
@@ -38,9 +38,9 @@ class Weights(NamedTuple):
     """A weights file.
 
     Attributes:
-        path: where it lies.
-        origin: what a person calls it: "timm/NAME@COMMIT", or the path.
-        facts: of the config.json that belongs to it.
+        path: of the file.
+        origin: its name for people: "timm/NAME@COMMIT", or the path.
+        facts: from its config.json.
     """
 
     path: Path
@@ -49,10 +49,10 @@ class Weights(NamedTuple):
 
 
 def find(model: ChainModel) -> Weights:
-    """The file that `model.weights` stands for; fetches it from the Hugging Face hub where it says so and the cache has none.
+    """Locate the file of `model.weights`, fetching it from the Hugging Face hub unless it is cached.
 
     Raises:
-        InputError: when it cannot be found or fetched, or its config.json is damaged or speaks of another architecture.
+        InputError: when it cannot be found or fetched, or its config.json is damaged or of another architecture.
     """
     weights = model.imagenet if model.weights == "imagenet" else str(model.weights)
     hub = HUB.fullmatch(weights)
@@ -72,7 +72,7 @@ def find(model: ChainModel) -> Weights:
 
 
 def _in_package(package: str) -> Path:
-    # Only located, never imported: the package is a folder with one .pth file in it.
+    # Located but never imported: the package is a folder with one .pth file.
     spec = importlib.util.find_spec(package.replace("-", "_"))
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for file in sorted(Path(folder).rglob("*.pth")):
@@ -101,22 +101,22 @@ def _from_hub(model: ChainModel, repository: str, revision: str | None) -> Weigh
         raise InputError(f"model.weights is {model.weights!r}; the Hugging Face hub has no public {repository}; {fix}") from error
     except hub.errors.RemoteEntryNotFoundError as error:
         raise InputError(f"{repository} has no {FILE}; download another file of it and give its path as model.weights") from error
-    except Exception as error:  # its errors share no base class
+    except Exception as error:  # the hub's errors share no base class
         reason = next(iter(str(error).strip().splitlines()), "")
         why = f"cannot be fetched from the Hugging Face hub ({type(error).__name__}: {reason})"
         raise InputError(f"weights of {repository} {why}; go online once, {instead}") from error
-    # The cache keeps the files of a commit in a folder of its name.
+    # The cache stores the files of a commit in a folder of its name.
     return Weights(path, f"{repository}@{path.parent.name}", _facts(model, config) if config else Facts())
 
 
 def _fetch(hub: Any, repository: str, revision: str | None, *, optional: bool) -> tuple[Path, Path | None]:
-    """The weights and the config.json of the same commit, from the cache if they are there; `optional`: offline, do without the latter."""
+    """Fetch the weights and the config.json of the same commit, from the cache if possible; `optional`: offline, do without the latter."""
 
     def fetch(file: str, revision: str | None) -> Path:
         try:
             return Path(hub.hf_hub_download(repository, file, revision=revision, local_files_only=True))
         except hub.errors.LocalEntryNotFoundError:
-            # The download itself would try for half a minute before it says that there is no connection; this asks once.
+            # Without a connection the download itself would retry for half a minute; this asks once.
             hub.get_hf_file_metadata(hub.hf_hub_url(repository, file, revision=revision), timeout=5)
             return Path(hub.hf_hub_download(repository, file, revision=revision))
 
@@ -126,13 +126,13 @@ def _fetch(hub: Any, repository: str, revision: str | None, *, optional: bool) -
     except hub.errors.RemoteEntryNotFoundError:
         return path, None
     except Exception:
-        if not optional:  # the default weights are those whose mean and std the model knows; of others they would be a guess
+        if not optional:  # the model's mean and std are those of the default weights; for others they would be a guess
             raise
         return path, None
 
 
 def _facts(model: ChainModel, path: Path) -> Facts:
-    """What a config.json says, if it is timm's: as data, checked; the architecture must be the model's."""
+    """Read and check a config.json of timm, whose architecture must be the model's; other files are ignored."""
     try:
         config = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -142,7 +142,7 @@ def _facts(model: ChainModel, path: Path) -> Facts:
     if not isinstance(config, dict) or "architecture" not in config:
         return Facts()
 
-    def check(ok: bool, name: str, value: Any, fix: str) -> None:
+    def check(ok: bool, name: str, value: object, fix: str) -> None:
         require(ok, f"{path}: {name}", value, fix)
 
     check(isinstance(config["architecture"], str), "architecture", config["architecture"], "restore the file")

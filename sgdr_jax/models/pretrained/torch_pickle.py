@@ -1,8 +1,8 @@
-"""Reads tensors out of torch's .pth files without torch, and without running anything the file says.
+"""Reads tensors from torch's .pth files without torch, and without running code from the file.
 
-A .pth file is a pickle that calls functions to rebuild tensors; an ordinary reader would call any function it names. This one knows
-the names that tensors need, has inert stand-ins for them, and refuses every other by name. Nothing is allocated on the word
-of the file alone: sizes are held against the bytes that are there, and tensors are read-only views of these bytes.
+A .pth file is a pickle that calls functions to rebuild tensors; an ordinary unpickler would call any function that it names. This one
+accepts only the names that tensors need, with inert stand-ins for them, and rejects all others. Sizes that the file declares are checked
+against its actual bytes before anything is allocated, and tensors are read-only views of these bytes.
 Format: torch/serialization.py (`_legacy_save` writes the older format, `_save` the zip format).
 """
 
@@ -16,19 +16,19 @@ import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from ...core.errors import InputError
 
-_OLD = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # the pickled magic number that the older format begins with
+_OLD = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # the pickled magic number at the start of the older format
 _ZIP = b"PK\x03\x04"
 _DTYPES = {
     "DoubleStorage": "<f8",
     "FloatStorage": "<f4",
     "HalfStorage": "<f2",
-    "BFloat16Storage": "<u2",  # has no NumPy type: widened at the end
+    "BFloat16Storage": "<u2",  # without a NumPy type: widened at the end
     "LongStorage": "<i8",
     "IntStorage": "<i4",
     "ShortStorage": "<i2",
@@ -39,7 +39,7 @@ _DTYPES = {
 
 
 class _Storage(NamedTuple):
-    """Numbers of one kind; where they lie is only known after the pickle."""
+    """Numbers of one type; their position is known only after the pickle has been read."""
 
     kind: str
     key: str
@@ -60,41 +60,41 @@ class _Tensor(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """Stand-in for a class like torch.FloatStorage, which a pickle only mentions."""
+    """Stand-in for a class such as torch.FloatStorage, which a pickle only names."""
 
     name: str
 
 
 class _Rebuild:
-    """Stand-in for a function of torch that makes tensors; cannot be altered by the pickle."""
+    """Stand-in for a function of torch that rebuilds tensors; the pickle cannot alter it."""
 
     __slots__ = ("_function",)
 
-    def __init__(self, function: Callable[..., Any]):
+    def __init__(self, function: Callable[..., object]):
         object.__setattr__(self, "_function", function)
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: object) -> object:
         return self._function(*args)
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         raise InputError("it sets the state of a function")
 
 
 class _Mapping(dict):
-    """Stand-in for collections.OrderedDict; state dicts carry version numbers as its state, which nothing needs."""
+    """Stand-in for collections.OrderedDict; ignores its state, which in state dicts is version numbers."""
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         pass
 
 
-def _whole(*values: Any) -> bool:
+def _whole(*values: object) -> bool:
     return all(type(value) is int and value >= 0 for value in values)
 
 
-def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+def _rebuild_tensor(storage: object, offset: object, shape: object, strides: object, *_: object) -> _Tensor:
     if not (isinstance(storage, _Storage) and isinstance(shape, tuple) and isinstance(strides, tuple) and len(shape) == len(strides) <= 32):
         raise InputError("a tensor is described in an unknown way")
-    if not _whole(offset, *shape, *strides):
+    if not (isinstance(offset, int) and _whole(offset, *shape, *strides)):
         raise InputError("a tensor has negative sizes")
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     size = math.prod(shape)
@@ -111,19 +111,19 @@ _KNOWN = {
 
 
 class _Reader(pickle.Unpickler):
-    """Rebuilds tensor descriptions, notes the storages that they mention, and refuses all else."""
+    """Unpickler that rebuilds tensor descriptions, collects the storages that they refer to, and rejects everything else."""
 
     def __init__(self, stream: IO[bytes]):
         super().__init__(stream)
         self.storages: dict[str, _Storage] = {}
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         known = _KNOWN.get((module, name))
         if known is None:
             raise InputError(f"it asks for {module}.{name}, which no tensor needs; do not trust this file")
         return known
 
-    def persistent_load(self, pid: Any) -> _Storage:
+    def persistent_load(self, pid: object) -> _Storage:
         if not (isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == "storage" and isinstance(pid[1], _Kind)):
             raise InputError("a storage is described in an unknown way")
         _, kind, key, _, length, *view = pid
@@ -135,10 +135,10 @@ class _Reader(pickle.Unpickler):
         return storage
 
 
-def _unpickle(stream: IO[bytes]) -> tuple[Any, dict[str, _Storage]]:
-    """Reads one pickle, and nothing beyond it: the object, and the storages that it mentions."""
+def _unpickle(stream: IO[bytes]) -> tuple[object, dict[str, _Storage]]:
+    """Read exactly one pickle and return the object and the storages that it refers to."""
     start = stream.tell()
-    # Walking over the opcodes first finds the end, and finds lengths and memo numbers that would make the unpickler allocate gigabytes.
+    # A pass over the opcodes finds the end, and lengths and memo numbers that would make the unpickler allocate gigabytes.
     for steps, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         if "PUT" in opcode.name and isinstance(argument, int) and argument > steps:
             raise InputError("its pickle numbers its objects in an unknown way")
@@ -149,17 +149,17 @@ def _unpickle(stream: IO[bytes]) -> tuple[Any, dict[str, _Storage]]:
 
 
 def is_torch(path: Path) -> bool:
-    """Whether the file begins as a .pth file does, in either format."""
+    """Whether the file begins like a .pth file of either format."""
     with path.open("rb") as file:
         begin = file.read(len(_OLD))
     return begin == _OLD or begin.startswith(_ZIP)
 
 
 def read_torch(path: Path) -> dict[str, np.ndarray]:
-    """All tensors of a .pth file by name, as read-only arrays; a mapping under "state_dict" or "model" is looked into.
+    """Read all tensors of a .pth file by name, as read-only arrays, also from a mapping under "state_dict" or "model".
 
     Raises:
-        InputError: for a damaged file, or one that asks for anything but tensors.
+        InputError: for a damaged file, or one that contains anything but tensors.
     """
     try:
         with path.open("rb") as file:
@@ -174,8 +174,8 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
         return {name: _array(tensor, data[tensor.storage.key]) for name, tensor in tree.items()}
     except InputError as error:
         raise InputError(f"{path} is refused: {error}") from error
-    except Exception as error:  # whatever a damaged pickle or archive leads to
-        raise InputError(f"{path} is no readable weights file ({type(error).__name__}: {error}); fetch it again") from error
+    except Exception as error:  # damaged pickles and archives raise errors of all kinds
+        raise InputError(f"{path} is not a readable weights file ({type(error).__name__}: {error}); fetch it again") from error
 
 
 def _array(tensor: _Tensor, data: bytes) -> np.ndarray:
@@ -188,10 +188,10 @@ def _array(tensor: _Tensor, data: bytes) -> np.ndarray:
     return array
 
 
-def _read_zip(file: IO[bytes]) -> tuple[Any, dict[str, bytes]]:
+def _read_zip(file: IO[bytes]) -> tuple[object, dict[str, bytes]]:
     with zipfile.ZipFile(file) as archive:
         members = {member.filename: member for member in archive.infolist()}
-        # torch never compresses; so nothing can unpack to more than the file holds.
+        # torch never compresses, so the contents cannot be larger than the file.
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
             raise InputError("its archive is compressed, which torch never does")
         if sum(member.file_size for member in archive.infolist()) > file.seek(0, io.SEEK_END):
@@ -211,8 +211,8 @@ def _read_zip(file: IO[bytes]) -> tuple[Any, dict[str, bytes]]:
         return tree, data
 
 
-def _read_old(file: IO[bytes]) -> tuple[Any, dict[str, bytes]]:
-    file = io.BytesIO(file.read())  # in memory, reading more than there is allocates nothing
+def _read_old(file: IO[bytes]) -> tuple[object, dict[str, bytes]]:
+    file = io.BytesIO(file.read())  # in memory, reading beyond the end allocates nothing
     _unpickle(file)  # the magic number
     protocol, _ = _unpickle(file)
     system, _ = _unpickle(file)

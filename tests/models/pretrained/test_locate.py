@@ -118,7 +118,7 @@ def test_weights_of_the_differently_padded_timm_network_are_refused_without_aski
 @pytest.mark.parametrize("weights", ["hf-hub:resnet18", "hf-hub:timm/resnet18@", "hf-hub:a/b/c", "hf-hub:timm/re snet", "hf-hub:../x"])
 def test_repositories_are_owner_and_name(weights: str) -> None:
     with pytest.raises(InputError, match="hf-hub:OWNER/NAME"):
-        ResNet18(weights=locate)
+        ResNet18(weights=weights)
 
 
 # ---- Files and packages ----
