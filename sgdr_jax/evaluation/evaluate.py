@@ -210,7 +210,7 @@ class _Mixture(NamedTuple):
     plain: np.ndarray
     probabilities: np.ndarray
     disagreement: np.ndarray
-    sums: list[dict[str, Any]]
+    sums: list[dict[str, metrics.Array]]
 
 
 def _mix(experiment: Experiment, logits: np.ndarray, labels: np.ndarray | None, multi_label: bool) -> _Mixture:

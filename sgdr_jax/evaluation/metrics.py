@@ -8,12 +8,18 @@ mixture of two such labels if images were mixed (MixUp, CutMix): losses and metr
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from .predictions import ExamplePredictions
+
+if TYPE_CHECKING:
+    import jax
+
+type Array = np.ndarray | jax.Array
+"""An array on the host or on the device, also a tracer."""
 
 TOP = 5
 """An example counts in "top5" if fewer than this many classes score above the true one."""
@@ -45,12 +51,12 @@ class Mixed(NamedTuple):
         share: float [b] in 0…1, the weight of `own`.
     """
 
-    own: Any
-    other: Any
-    share: Any
+    own: Array
+    other: Array
+    share: Array
 
 
-def losses(logits: Any, labels: Any, label_smoothing: Any = 0.0) -> Any:
+def losses(logits: Array, labels: Array | Mixed, label_smoothing: Array | float = 0.0) -> Array:
     """Compute the loss of each example.
 
     It is -Σ_c t_c·log softmax(logits)_c, or the mean over classes of the binary cross-entropy for multi-label data.
@@ -84,7 +90,7 @@ def losses(logits: Any, labels: Any, label_smoothing: Any = 0.0) -> Any:
     return (1 - label_smoothing) * loss - label_smoothing * log_p.mean(axis=1)
 
 
-def _ranks(logits: Any, labels: Any) -> Any:
+def _ranks(logits: Array, labels: Array) -> Array:
     """Count the classes ranked before the true one, [b]; the lower index wins ties, as in argmax, and NaN ranks before all."""
     xp = logits.__array_namespace__()
     index = xp.arange(logits.shape[1], dtype=labels.dtype)
@@ -93,7 +99,7 @@ def _ranks(logits: Any, labels: Any) -> Any:
     return (~behind).sum(axis=1)
 
 
-def f_beta(probabilities: Any, labels: Any, beta: float = 2.0, threshold: float = MULTI_LABEL_THRESHOLD) -> Any:
+def f_beta(probabilities: Array, labels: Array, beta: float = 2.0, threshold: float = MULTI_LABEL_THRESHOLD) -> Array:
     """Compute the F-beta score of each example: (1+β²)·tp / ((1+β²)·tp + β²·fn + fp) over its classes; 1 if none is true or predicted.
 
     Args:
@@ -116,7 +122,7 @@ def f_beta(probabilities: Any, labels: Any, beta: float = 2.0, threshold: float 
     return xp.where(whole > 0, hits / xp.where(whole > 0, whole, 1), 1)
 
 
-def sums(logits: Any, labels: Any, weight: Any, label_smoothing: Any = 0.0) -> dict[str, Any]:
+def sums(logits: Array, labels: Array | Mixed, weight: Array, label_smoothing: Array | float = 0.0) -> dict[str, Array]:
     """Compute weighted sums over a batch, to be added over batches and divided once by `finish`.
 
     Args:
@@ -135,7 +141,7 @@ def sums(logits: Any, labels: Any, weight: Any, label_smoothing: Any = 0.0) -> d
     return {"weight": weight.sum()} | {name: (xp.where(weight > 0, value, 0) * weight).sum() for name, value in values.items()}
 
 
-def _values(logits: Any, labels: Any, label_smoothing: Any) -> dict[str, Any]:
+def _values(logits: Array, labels: Array | Mixed, label_smoothing: Array | float) -> dict[str, Array]:
     """Compute the terms of `sums` for each example, [b]."""
     if isinstance(labels, Mixed):
         own, other = (_values(logits, part, label_smoothing) for part in labels[:2])
@@ -152,7 +158,7 @@ def _values(logits: Any, labels: Any, label_smoothing: Any) -> dict[str, Any]:
     return values
 
 
-def merge(parts: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+def merge(parts: Iterable[Mapping[str, Array | float]]) -> dict[str, float]:
     """Add the sums of several batches on the host, in float64.
 
     >>> merge([{"weight": 1.0, "loss": 0.5}, {"weight": 2.0, "loss": 0.25}])
@@ -165,7 +171,7 @@ def merge(parts: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     return total
 
 
-def finish(sums: Mapping[str, Any]) -> dict[str, float]:
+def finish(sums: Mapping[str, Array | float]) -> dict[str, float]:
     """Divide sums into means, in float64; "correct" becomes "accuracy".
 
     Raises:
@@ -201,7 +207,7 @@ def example_predictions(logits: Float[np.ndarray, "n k"], labels: np.ndarray) ->
     array([1])
     """
     predicted = logits.argmax(axis=1) if labels.ndim == 1 else logits > 0
-    return ExamplePredictions(predicted, losses(logits, labels).astype(np.float32))
+    return ExamplePredictions(predicted, np.asarray(losses(logits, labels), np.float32))
 
 
 def log_odds(probabilities: Float[np.ndarray, "n k"], multi_label: bool) -> Float[np.ndarray, "n k"]:
