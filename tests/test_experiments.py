@@ -93,7 +93,7 @@ def test_its_last_stage_takes_two_updates(file, own):
     )
     context = prepare(small)
     p = context.plan.stages[0]
-    stage = open_stage(context, p, context.params, context.stats, NullConsole())
+    stage = open_stage(context, p, context.network, NullConsole())
     before = jax.device_get(stage.state.params)
     rows, state = hyper_rows(context, p, (1e-3,) * len(p.trained)), stage.state
     for step, fed in enumerate(stage_batches(context, p, 0, 2)):

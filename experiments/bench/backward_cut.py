@@ -68,8 +68,8 @@ def job(model: str, frozen: bool, size: int, batch: int) -> None:
     context = prepare(experiment)
     run, p = context.programs, context.plan.stages[0]
     start = run.network.groups[1]
-    share = skipped_share(run.network, context.params, context.stats, batch, size, start)
-    stage = open_stage(context, p, context.params, context.stats, NullConsole())
+    share = skipped_share(run.network, context.network.params, context.network.stats, batch, size, start)
+    stage = open_stage(context, p, context.network, NullConsole())
     rows, state, seconds = hyper_rows(context, p, (1e-3,) * len(p.trained)), stage.state, []
     for step, images in enumerate(stage_batches(context, p, 0, UPDATES + 2)):
         if step == 2:
@@ -82,7 +82,7 @@ def job(model: str, frozen: bool, size: int, batch: int) -> None:
     x = jax.ShapeDtypeStruct((batch, size, size, 3), np.float32, sharding=run.devices.split)
     programs = []
     if p.frozen:
-        body = [{g: tree[g] for g in p.frozen} for tree in (context.params, context.stats)]
+        body = [{g: tree[g] for g in p.frozen} for tree in (context.network.params, context.network.stats)]
         programs.append(run.forward.lower(*body, x, start=None, stop=p.start))
         x = programs[0].out_info
     target, weight = (jax.ShapeDtypeStruct((batch,), kind, sharding=run.devices.split) for kind in (np.int32, np.float32))

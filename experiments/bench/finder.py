@@ -75,11 +75,11 @@ def opened(base: RunContext, args: argparse.Namespace, root: Path, seed: int) ->
     """The stage in question with a seed: another head, other orders, other dropout."""
     made = prepare(experiment(root, args, seed)) if seed else base
     made = made._replace(programs=base.programs, images=base.images)  # programs are compiled once
-    first = open_stage(made, made.plan.stages[0], made.params, made.stats, NullConsole())
+    first = open_stage(made, made.plan.stages[0], made.network, NullConsole())
     if not args.body:
         return made, 0, first
     state = trained(made, 0, first, find_lr(made, made.plan.stages[0], first, HEAD, NullConsole()).chosen)
-    return made, 1, open_stage(made, made.plan.stages[1], state.params, state.stats, NullConsole())
+    return made, 1, open_stage(made, made.plan.stages[1], state.network(made.plan.largest_size), NullConsole())
 
 
 def judged_by_test(root: Path, folder: Path) -> Path:

@@ -57,7 +57,7 @@ def step(seconds: float) -> dict[str, float | str]:
     made = Experiment("input", ImageFolder(str(root)), ResNet18(weights=None), (stage,), augment=side_on(), batch_size=32)
     context = prepare(replace(made, images="resident"))
     p = context.plan.stages[0]
-    opened = open_stage(context, p, context.params, context.stats, NullConsole())
+    opened = open_stage(context, p, context.network, NullConsole())
     hyper = Hyper(*(rows[0] for rows in hyper_rows(context, p, (0.0,) * len(p.trained))))
     streamed = prepare(replace(made, images="streamed"))
     assert streamed.data.storage == "disk"

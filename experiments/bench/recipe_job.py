@@ -69,7 +69,7 @@ def logistic(chosen: Experiment) -> dict[str, Any]:
     p = context.plan.stages[0]
 
     def features(*splits: str) -> tuple[np.ndarray, np.ndarray]:
-        x = [activations(context, p, context.params, context.stats, split, 0, NullConsole()) for split in splits]
+        x = [activations(context, p, context.network, split, 0, NullConsole()) for split in splits]
         return np.concatenate(x), np.concatenate([context.data.labels[split] for split in splits])
 
     def fitted(c: float, x: np.ndarray, y: np.ndarray):

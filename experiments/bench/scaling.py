@@ -98,7 +98,7 @@ def job(model: str, count: int, batch: int, size: int, index: int | None = None,
         )
     )
     run, p = context.programs, context.plan.stages[0]
-    stage = open_stage(context, p, context.params, context.stats, NullConsole())
+    stage = open_stage(context, p, context.network, NullConsole())
     rows, state, took, losses = hyper_rows(context, p, (1e-3,) * len(p.trained)), stage.state, [], []
     for step, images in enumerate(stage_batches(context, p, 0, UPDATES + 2)):
         began = time.perf_counter()
@@ -119,7 +119,7 @@ def job(model: str, count: int, batch: int, size: int, index: int | None = None,
             update=statistics.median(took[2:]),
             images_per_second=batch / statistics.median(took[2:]),
             reduced_mb=sum(size for _, size in said) / 1e6,
-            trained_mb=sum(x.nbytes for x in jax.tree.leaves(context.params)) / 1e6,
+            trained_mb=sum(x.nbytes for x in jax.tree.leaves(context.network.params)) / 1e6,
             operations=len(said),
             loss=losses[0],  # later ones tell of rounding: a network that nothing has trained is chaotic
         )

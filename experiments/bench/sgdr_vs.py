@@ -101,7 +101,7 @@ def errors(made: Experiment) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         summary = run(made, Path(folder) / "run")
         context, place = prepare(made), ensemble.snapshots(Path(folder) / "run")
-        like = {"params": context.params, "stats": context.stats}
+        like = {"params": context.network.params, "stats": context.network.stats}
         seen = []
         for name in ensemble.names(Path(folder) / "run"):
             net = context.programs.devices.replicate(checkpoint.restore(place, name, like))

@@ -27,7 +27,6 @@ def measure(kind: str, turns: int) -> dict[str, float | str]:
     from sgdr_jax import Eval, Experiment, Stage
     from sgdr_jax.augment import side_on
     from sgdr_jax.core.console import NullConsole
-    from sgdr_jax.core.state import NetworkState
     from sgdr_jax.datasets import Arrays
     from sgdr_jax.evaluation.evaluate import EvalExamples, predict_views
     from sgdr_jax.models import ResNet18
@@ -44,7 +43,7 @@ def measure(kind: str, turns: int) -> dict[str, float | str]:
         stage = Stage("all", size=SIZE, lr=0.0, schedule=Constant(1))
         made = Experiment("views", Arrays(path), ResNet18(weights=None), (stage,), augment=side_on(), evaluate=how)
         context = prepare(made)
-    network = NetworkState(context.params, context.stats, SIZE)
+    network = context.network._replace(size=SIZE)
     examples = EvalExamples(context.images["train"], 2, context.data.labels["train"])
     seconds: dict[str, list[float]] = {"plain": [], "views": []}
     plain = replace(made, evaluate=replace(how, tta_views=0, tta_kind="random"))

@@ -245,7 +245,7 @@ def _find_lr(command: FindLrCommand, _: str) -> None:
         ui.say(f"{p.stage.name} has rates of its own, {p.stage.lr}: train keeps those, and this is what Find() would choose")
     if command.rule:
         find = dataclasses.replace(find, rule=command.rule)
-    stage = open_stage(context, p, context.params, context.stats, ui)
+    stage = open_stage(context, p, context.network, ui)
     alone = p.trained if command.each and len(p.trained) > 1 else ()
     curves = {"": find_lr(context, p, stage, find, ui)} | {group: find_lr(context, p, stage, find, ui, group) for group in alone}
     ui.say(finder_table(curves, p.trained))

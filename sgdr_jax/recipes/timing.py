@@ -32,7 +32,7 @@ def update_seconds(experiment: Experiment, classes: int, updates: int = 5) -> fl
     data = Synthetic(classes=classes, train=max(experiment.batch_size, classes), valid=classes, test=classes, side=side)
     context = prepare(replace(experiment, data=data, stages=(replace(last, lr=0.0),)))
     p = context.plan.stages[0]
-    stage = open_stage(context, p, context.params, context.stats, NullConsole())
+    stage = open_stage(context, p, context.network, NullConsole())
     rows, state, seconds = hyper_rows(context, p, (0.0,) * len(p.trained)), stage.state, []
     for step, batch in zip(range(1 + updates), stage_batches(context, p, 0, max(p.steps, 1 + updates)), strict=False):
         start = time.perf_counter()

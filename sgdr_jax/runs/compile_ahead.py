@@ -19,7 +19,7 @@ from jax.sharding import NamedSharding
 
 from ..core.console import NullConsole
 from ..core.plan import StagePlan
-from ..core.state import Hyper, NetworkState
+from ..core.state import Hyper
 from ..data.loader import ImageLoader
 from ..data.sampler import Batch, eval_batches
 from ..distributed.hosts import is_multi_host
@@ -95,14 +95,13 @@ def _shapes(context: RunContext) -> RunContext:
         split: dataclasses.replace(x, devices=devices, gather=programs.rows, resident=devices.scatter(x.resident))
         for split, x in context.images.items()
     }
-    params, stats = devices.hold((context.params, context.stats))
-    return context._replace(programs=programs, images=images, params=params, stats=stats)
+    return context._replace(programs=programs, images=images, network=programs.copy(context.network))
 
 
 def rehearse(context: RunContext, p: StagePlan) -> None:
     """Compiles all programs of a stage: the activations of its frozen groups, its update, its validation."""
     shapes = _shapes(context)
-    stage = open_stage(shapes, p, shapes.params, shapes.stats, NullConsole())
+    stage = open_stage(shapes, p, shapes.network, NullConsole())
     hyper = hyper_rows(shapes, p, (0.0,) * len(p.trained))
     (fed,) = stage_batches(shapes, p, 0, 1)
     for size in dict.fromkeys(p.sizes.tolist()):
@@ -116,7 +115,7 @@ def rehearse(context: RunContext, p: StagePlan) -> None:
 def rehearse_evaluation(context: RunContext, size: int) -> None:
     """Compiles the programs of the final evaluation at a size."""
     shapes, experiment = _shapes(context), context.experiment
-    network = NetworkState(shapes.params, shapes.stats, size)
+    network = shapes.network._replace(size=size)
     views = range(min(2, tta.view_count(experiment.evaluate, experiment.augment)))  # the views after the plain one share a program
     for images in (shapes.images[split] for split in ("valid", "test") if split in shapes.images):
         ids = np.arange(len(images), dtype=np.uint32)

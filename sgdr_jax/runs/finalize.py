@@ -57,7 +57,7 @@ def evaluate(
             continue
         labels = context.data.labels[split]
         examples = EvalExamples(context.images[split], len(context.data.classes), labels, context.data.multi_label)
-        began, plain = time.perf_counter(), cached_logits(context, *network, split, ui)
+        began, plain = time.perf_counter(), cached_logits(context, network, split, ui)
         from_cache = time.perf_counter() - began
         views = predict_views(context.programs, experiment, network, examples, ui, f"evaluating {split}", plain)
         measures[split] = views.measures

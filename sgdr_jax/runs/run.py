@@ -97,7 +97,7 @@ def run_stages(
     folder.write_rejected(context.data.bad)
     found = on_leader(lambda: newest(context, folder)) if resume else None
     checkpoint = CheckpointMeta(*found) if found else None
-    network, best = NetworkState(context.params, context.stats, context.plan.largest_size), None
+    network, best = context.network, None
     finished = list(checkpoint.stages) if checkpoint else []
     plans = context.plan.stages[checkpoint.stage if checkpoint else 0 :]
     with ahead(rehearsals(context, plans, compile_ahead)) as ready:
@@ -128,13 +128,13 @@ def run_stage(
     recorder = StageRecorder(context, plan, folder, finished, checkpoint.seconds if checkpoint else 0.0)
     copy, state, progress, first = context.programs.copy, None, StageProgress(best), 0
     if checkpoint:
-        like = first_state(context.programs, plan, network.params, network.stats)
+        like = first_state(context.programs, plan, network)
         state, best = restore(context, folder.path, checkpoint, like)
         network, progress, first = copy(state.network(network.size)), checkpoint.progress(best), checkpoint.step
     elif plan.stage.recalibrate:
         network, drift = batch_norm.recalibrate_for(context, plan, network, ui)
         folder.append({"kind": "bn", "stage": plan.stage.name, "step": 0, "drift": drift})
-    stage = open_stage(context, plan, network.params, network.stats, ui)
+    stage = open_stage(context, plan, network, ui)
     if not checkpoint:
         lr, curve = choose_lr(context, plan, stage, finished[-1]["lr"] if finished else (), ui)
         progress = progress._replace(lr=lr)

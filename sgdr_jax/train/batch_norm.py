@@ -29,9 +29,7 @@ DEAD = 1e-3
 
 def recalibrate(
     context: RunContext,
-    params: Tree,
-    stats: Tree,
-    size: int,
+    network: NetworkState,
     *,
     groups: tuple[str, ...] | None = None,
     memory: int = 2 << 30,
@@ -45,8 +43,7 @@ def recalibrate(
 
     Args:
         context: prepared experiment; its training images are used, without augmentation.
-        params, stats: the network.
-        size: side in pixels that the network sees.
+        network: the network; images have its size.
         groups: layer groups to measure; None for all.
         memory: bytes that kept activations may take; larger ones are computed again from the images.
         ui: progress bar.
@@ -57,7 +54,7 @@ def recalibrate(
     run, images, model = context.programs, context.images["train"], context.experiment.model
     chain = by_block(model, run.network, len(context.data.classes), context.data.channels)
     own = owners(model, chain)
-    p, s = _apart(params, chain, own, 0), _apart(stats, chain, own, 1)
+    p, s = _apart(network.params, chain, own, 0), _apart(network.stats, chain, own, 1)
     layers = {name: _count(s[name]) if groups is None or own[name] in groups else 0 for name in chain.groups}
     left = sum(layers.values())
     measured = run.devices.compile_map(_measured(chain, run.dtype), static_argnames=("start", "name"))
@@ -67,7 +64,7 @@ def recalibrate(
 
     def rows(program: Callable[[Any], jax.Array], first: int, count: int) -> np.ndarray:
         def each(batch: Batch, x: Any) -> jax.Array:
-            return program(run.plain(x, size=size) if kept is None else run.devices.scatter(kept[first + batch.index]))
+            return program(run.plain(x, size=network.size) if kept is None else run.devices.scatter(kept[first + batch.index]))
 
         return run.map(each, count, images if kept is None else None, None, first)
 
@@ -82,7 +79,7 @@ def recalibrate(
                 tick(1)
             left -= layers[name]
             if left and stop:
-                spec = jax.eval_shape(forward, p, s, _spec(kept, images, size, run), start=start, stop=stop)
+                spec = jax.eval_shape(forward, p, s, _spec(kept, images, network.size, run), start=start, stop=stop)
                 if spec.size // spec.shape[0] * spec.dtype.itemsize * len(images) <= memory:
                     kept = rows(lambda x: forward(p, s, x, start=start, stop=stop), 0, len(images))  # noqa: B023
                     start = stop
@@ -92,7 +89,7 @@ def recalibrate(
 def recalibrate_for(context: RunContext, p: StagePlan, network: NetworkState, ui: NullConsole) -> tuple[NetworkState, Drift]:
     """Measure the statistics that a stage recalibrates, at its size; returns the network and how far they moved."""
     groups = p.stage.recalibrate if isinstance(p.stage.recalibrate, tuple) else None
-    stats = recalibrate(context, network.params, network.stats, p.size, groups=groups, ui=ui)
+    stats = recalibrate(context, network._replace(size=p.size), groups=groups, ui=ui)
     moved = drift(network.stats, stats)
     ui.say("  batch statistics measured; moved by " + ", ".join(f"{g} {shift:.2f} sd" for g, (shift, _) in moved.items() if shift))
     return network._replace(stats=stats), moved

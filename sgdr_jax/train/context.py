@@ -12,7 +12,7 @@ from ..core.experiment import Experiment
 from ..core.plan import Plan, check_unvalidated, plan
 from ..core.rng import key_for
 from ..core.serialization import to_json
-from ..core.state import Tree
+from ..core.state import NetworkState
 from ..core.types import Source
 from ..core.validation import require
 from ..data.load import Data, canvas_side, load_for
@@ -33,7 +33,7 @@ class RunContext(NamedTuple):
         plan: the experiment in whole steps.
         programs: compiled programs.
         images: split name to its images, resident or streamed.
-        params, stats: the network before the first stage: pretrained body, fresh head.
+        network: the network before the first stage: pretrained body, fresh head.
         loaded: origin of the weights.
         due: whether a checkpoint is due, asked at each cycle's end (see `RateLimiter`).
         watch: receives the validation row of each cycle, before its checkpoint; raises `Pruned` to end the run.
@@ -45,8 +45,7 @@ class RunContext(NamedTuple):
     plan: Plan
     programs: Programs
     images: Mapping[str, ImageLoader]
-    params: Tree
-    stats: Tree
+    network: NetworkState
     loaded: Loaded
     due: Callable[[], bool] = lambda: True
     watch: Callable[[dict[str, Any]], None] = lambda row: None
@@ -87,10 +86,10 @@ def prepare(
     ui = ui or NullConsole()
     if like:
         return _prepare_like(experiment, like)
-    data, schedule, programs, (params, stats, loaded) = run_on_all_hosts(lambda: _load(experiment, source or experiment.data.open(), ui))
+    data, schedule, programs, network, loaded = run_on_all_hosts(lambda: _load(experiment, source or experiment.data.open(), ui))
     require_same("the data", data.fingerprint)
     require_same("the weights", loaded.record())
-    params, stats = programs.hold((params, stats))
+    network = network._replace(**programs.hold({"params": network.params, "stats": network.stats}))
     share = -(-data.bytes // programs.devices.count)
     resident, why = choose_residence(experiment.images, share, data.storage, device=free_device_memory(programs.devices))
     resident = all_hosts(resident)
@@ -98,10 +97,10 @@ def prepare(
     if (count := programs.devices.count) > 1:
         ui.say(f"{count} devices, {experiment.batch_size // count} of the {experiment.batch_size} images of a batch on each")
     feeds = {split: image_loader(pixels, programs.devices, resident) for split, pixels in data.images.items()}
-    return RunContext(experiment, data, schedule, programs, feeds, params, stats, loaded)
+    return RunContext(experiment, data, schedule, programs, feeds, network, loaded)
 
 
-def _load(experiment: Experiment, source: Source, ui: NullConsole) -> tuple[Data, Plan, Programs, tuple[Tree, Tree, Loaded]]:
+def _load(experiment: Experiment, source: Source, ui: NullConsole) -> tuple[Data, Plan, Programs, NetworkState, Loaded]:
     """Do the part of `prepare` that a host does, and may fail in, alone."""
     schedule = _planned(experiment, source.sizes["train"], "valid" in source.labels)
     data = load_for(experiment, source, schedule.largest_size, ui)
@@ -110,9 +109,9 @@ def _load(experiment: Experiment, source: Source, ui: NullConsole) -> tuple[Data
     if data.bad:
         ui.say(f"{len(data.bad)} of {sum(source.sizes.values())} image files could not be read and are left out")
         schedule = plan(experiment, len(data.labels["train"]))
-    network, params, stats, loaded = load.start(experiment.model, len(data.classes), data.channels, key_for(experiment.seed, "init"))
+    chain, params, stats, loaded = load.start(experiment.model, len(data.classes), data.channels, key_for(experiment.seed, "init"))
     ui.say(f"{type(experiment.model).__name__}: {loaded}")
-    return data, schedule, build_programs(experiment, network), (params, stats, loaded)
+    return data, schedule, build_programs(experiment, chain), NetworkState(params, stats, schedule.largest_size), loaded
 
 
 def _planned(experiment: Experiment, train_size: int, validated: bool) -> Plan:
@@ -138,7 +137,5 @@ def _prepare_like(experiment: Experiment, like: RunContext) -> RunContext:
     schedule = _planned(experiment, len(like.data.labels["train"]), "valid" in like.images)
     drawn = load.drawn_anew(experiment.model, like.programs.network, like.loaded, key_for(experiment.seed, "init"))
     same = experiment.seed == like.experiment.seed
-    params, stats = (
-        known if same else known | like.programs.hold(new) for known, new in zip((like.params, like.stats), drawn, strict=True)
-    )
-    return like._replace(experiment=experiment, plan=schedule, params=params, stats=stats)
+    params, stats = (known if same else known | like.programs.hold(new) for known, new in zip(like.network[:2], drawn, strict=True))
+    return like._replace(experiment=experiment, plan=schedule, network=NetworkState(params, stats, schedule.largest_size))

@@ -11,7 +11,7 @@ import numpy as np
 from ..core.console import NullConsole
 from ..core.plan import StagePlan
 from ..core.rng import key_for
-from ..core.state import Hyper, TrainState, Tree
+from ..core.state import Hyper, NetworkState, TrainState
 from ..data.sampler import Batch, example_weights
 from ..evaluation.evaluate import logit_metrics
 from . import batch_norm, optim
@@ -49,13 +49,13 @@ class StageRun(NamedTuple):
     span: int
 
 
-def first_state(run: Programs, p: StagePlan, params: Tree, stats: Tree) -> TrainState:
+def first_state(run: Programs, p: StagePlan, network: NetworkState) -> TrainState:
     """Return the state before the first update of a stage: the network with a fresh optimizer."""
-    slots = run.slots({g: params[g] for g in p.trained}, optimizer=optim.kind(p.optimizer), trained=p.trained)
-    return TrainState(jax.numpy.int32(0), params, stats, slots)
+    slots = run.slots({g: network.params[g] for g in p.trained}, optimizer=optim.kind(p.optimizer), trained=p.trained)
+    return TrainState(jax.numpy.int32(0), network.params, network.stats, slots)
 
 
-def open_stage(context: RunContext, p: StagePlan, params: Tree, stats: Tree, ui: NullConsole) -> StageRun:
+def open_stage(context: RunContext, p: StagePlan, network: NetworkState, ui: NullConsole) -> StageRun:
     """Build the update and validation functions of a stage: images → pixels → frozen groups → trained groups.
 
     With `Stage.precompute` the input of the trained groups comes from the activation cache.
@@ -66,9 +66,9 @@ def open_stage(context: RunContext, p: StagePlan, params: Tree, stats: Tree, ui:
     augment, copies = augmentations(context, p), p.copies
     keys = {stream: key_for(context.experiment.seed, stream, p.index) for stream in ("augment", "dropout")}
     held_out = "valid" in context.images
-    frozen = [{g: tree[g] for g in p.frozen} for tree in (params, stats)]
-    cached = run.devices.spread(activations(context, p, params, stats, "train", copies, ui)) if p.stage.precompute else None
-    valid = run.devices.spread(activations(context, p, params, stats, "valid", 0, ui)) if p.frozen and held_out else None
+    frozen = [{g: tree[g] for g in p.frozen} for tree in (network.params, network.stats)]
+    cached = run.devices.spread(activations(context, p, network, "train", copies, ui)) if p.stage.precompute else None
+    valid = run.devices.spread(activations(context, p, network, "valid", 0, ui)) if p.frozen and held_out else None
     span = span_of(context, p)
     step, several = run.step(p), run.step(p, span) if span > 1 else None
 
@@ -116,12 +116,12 @@ def open_stage(context: RunContext, p: StagePlan, params: Tree, stats: Tree, ui:
 
         images = context.images["valid"]
         rows = run.map(logits, len(images), images if valid is None else None)
-        drift = {} if run.rehearsing else batch_norm.drift(*({g: tree[g] for g in moving} for tree in (context.stats, state.stats)))
+        drift = {} if run.rehearsing else batch_norm.drift(*({g: tree[g] for g in moving} for tree in (context.network.stats, state.stats)))
         return logit_metrics(rows, context.data.labels["valid"]) | ({"drift": drift} if drift else {})
 
     if span > 1:
         ui.say(f"  {span} updates per dispatch")
-    return StageRun(run.devices.hold(first_state(run, p, params, stats)), update, validate if held_out else None, updates, span)
+    return StageRun(run.devices.hold(first_state(run, p, network)), update, validate if held_out else None, updates, span)
 
 
 def span_of(context: RunContext, p: StagePlan) -> int:
@@ -134,7 +134,7 @@ def span_of(context: RunContext, p: StagePlan) -> int:
     return fewest(p.table.cycle, context.experiment.checkpoint_steps) if p.trained == ("head",) else 1
 
 
-def cached_logits(context: RunContext, params: Tree, stats: Tree, size: int, split: str, ui: NullConsole) -> np.ndarray | None:
+def cached_logits(context: RunContext, network: NetworkState, split: str, ui: NullConsole) -> np.ndarray | None:
     """Return the plain view's logits [n, classes] from cached activations; None if there are none at this size, or too many to cache.
 
     If the stage that trains the lowest groups used cached activations, the body below is unchanged, and all runs with this body share the
@@ -142,12 +142,12 @@ def cached_logits(context: RunContext, params: Tree, stats: Tree, size: int, spl
     """
     lowest = min(context.plan.stages, key=lambda p: p.groups.index(p.start))
     n, kept = len(context.images[split]), max(lowest.copies, 1) * len(context.images["train"])
-    if not (lowest.stage.precompute and lowest.size == size and n <= 4 * kept):  # files of about the size that the stage itself asked for
+    if not (lowest.stage.precompute and lowest.size == network.size and n <= 4 * kept):  # files no larger than the stage asked for
         return None
     run = context.programs
-    cached = run.devices.spread(activations(context, lowest, params, stats, split, 0, ui))
+    cached = run.devices.spread(activations(context, lowest, network, split, 0, ui))
 
     def logits(batch: Batch, _: Any) -> jax.Array:
-        return run.predict(params, stats, run.rows(cached, run.devices.scatter(batch.index)), start=lowest.start)
+        return run.predict(network.params, network.stats, run.rows(cached, run.devices.scatter(batch.index)), start=lowest.start)
 
     return run.map(logits, n)

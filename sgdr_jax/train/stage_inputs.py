@@ -12,7 +12,7 @@ import numpy as np
 from ..core.console import NullConsole
 from ..core.plan import StagePlan
 from ..core.rng import key_for
-from ..core.state import Hyper, Tree
+from ..core.state import Hyper, NetworkState
 from ..core.types import Augmentation
 from ..data.load import image_digests
 from ..data.sampler import Batch, Sampler, repeated
@@ -78,12 +78,12 @@ def augmentations(context: RunContext, p: StagePlan) -> tuple[Augmentation, ...]
 
 
 def activations(
-    context: RunContext, p: StagePlan, params: Tree, stats: Tree, split: str, copies: int, ui: NullConsole, folder: Path | None = None
+    context: RunContext, p: StagePlan, network: NetworkState, split: str, copies: int, ui: NullConsole, folder: Path | None = None
 ) -> np.ndarray:
     """Return the input of a stage's lowest trained group for a whole split, from the cache if possible.
 
     Args:
-        params, stats: the network at the start of the stage; only its frozen groups matter.
+        network: the network at the start of the stage; only its frozen groups matter.
         split: name of the split.
         copies: number of augmented copies of each image; 0 for the plain images.
         folder: see `activation_cache.cached`.
@@ -92,7 +92,7 @@ def activations(
         float array [max(copies, 1) · n, ...]; row v·n + i is copy v of image i.
     """
     run, n = context.programs, len(context.images[split])
-    body = [{g: tree[g] for g in p.frozen} for tree in (params, stats)]
+    body = [{g: tree[g] for g in p.frozen} for tree in (network.params, network.stats)]
     augment = augmentations(context, p) if copies else ()
     key = key_for(context.experiment.seed, "augment", p.index)
     strength = None if p.stage.strength == 1 else np.asarray(p.stage.strength, np.float32)

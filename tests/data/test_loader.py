@@ -46,7 +46,7 @@ def test_batches_and_updates_are_the_same_to_the_bit(photos):
     results = {}
     for way, context in settings(photos).items():
         p = context.plan.stages[0]
-        stage = open_stage(context, p, context.params, context.stats, NullConsole())
+        stage = open_stage(context, p, context.network, NullConsole())
         rows, state, seen = hyper_rows(context, p, (0.1,) * 3), stage.state, []
         for step, fed in enumerate(stage_batches(context, p, 0, p.steps)):
             seen.append(np.asarray(fed.images))

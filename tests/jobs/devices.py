@@ -78,9 +78,10 @@ def biased(params: Any) -> Any:
 
 def train(out: Path, parallel: Parallel) -> None:
     context = prepare(experiment(parallel))
-    context = context._replace(params=context.programs.devices.replicate(biased(jax.device_get(context.params))))
+    params = context.programs.devices.replicate(biased(jax.device_get(context.network.params)))
+    context = context._replace(network=context.network._replace(params=params))
     for p in context.plan.stages:
-        stage = open_stage(context, p, context.params, context.stats, NullConsole())
+        stage = open_stage(context, p, context.network, NullConsole())
         rows, state, losses = hyper_rows(context, p, p.lr), stage.state, []
         for step, fed in enumerate(stage_batches(context, p, 0, p.steps)):
             state, sums = stage.update(state, Hyper(*(r[step] for r in rows)), fed)

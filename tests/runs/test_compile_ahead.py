@@ -49,7 +49,7 @@ def test_a_rehearsed_stage_has_nothing_left_to_compile(stage: Stage, tmp_path: P
     assert (compiled() - before).programs >= 4
     assert not (tmp_path / "sgdr_jax" / "activations").exists()
     before = compiled()
-    ready = open_stage(context, p, context.params, context.stats, NullConsole())
+    ready = open_stage(context, p, context.network, NullConsole())
     rows, state = hyper_rows(context, p, (0.01,) * len(p.trained)), ready.state
     feds = list(stage_batches(context, p, 0, 3))
     assert ready.span == (3 if stage.precompute else 1)
@@ -70,7 +70,7 @@ def test_a_rehearsed_evaluation_has_nothing_left_to_compile(tmp_path: Path) -> N
         images = context.images[split]
         ids = np.arange(len(images), dtype=np.uint32)
         for v in range(3):
-            logits = view_logits(context.programs, context.experiment, context.params, context.stats, 24, ids, v)
+            logits = view_logits(context.programs, context.experiment, context.network.params, context.network.stats, 24, ids, v)
             context.programs.map(logits, len(images), images)
     assert (compiled() - before).programs == 0
 

@@ -142,7 +142,7 @@ def test_the_numbers_are_those_of_the_kept_networks(finished):
     """The uniform average and the ensemble made again by hand from what is on the disk."""
     folder, summary = finished
     context = prepare(job())
-    like = {"params": context.params, "stats": context.stats}
+    like = {"params": context.network.params, "stats": context.network.stats}
     nets = [checkpoint.restore(snapshots(folder), name, like) for name in names(folder)]
     by_name = {row["name"]: row for row in summary["snapshots"]}
     labels = context.data.labels["test"]
@@ -154,7 +154,7 @@ def test_the_numbers_are_those_of_the_kept_networks(finished):
     seen = np.mean([plain(net).astype(np.float64) for net in nets], 0)
     assert metrics.probability_metrics(seen, labels)["loss"] == pytest.approx(by_name["ensemble of all"]["test"]["loss"], rel=1e-6)
     params = jax.tree.map(lambda *x: np.mean(np.stack(x).astype(np.float64), 0).astype(np.float32), *(net["params"] for net in nets))
-    stats = batch_norm.recalibrate(context, *context.programs.devices.replicate((params, context.stats)), 16)
+    stats = batch_norm.recalibrate(context, NetworkState(*context.programs.devices.replicate((params, context.network.stats)), 16))
     found = metrics.probability_metrics(plain({"params": params, "stats": stats}), labels)["loss"]
     assert found == pytest.approx(by_name["average of all weights"]["test"]["loss"], rel=1e-4)
     saved = checkpoint.restore(snapshots(folder), "average-uniform", like)
@@ -169,11 +169,11 @@ def test_averages_keep_the_statistics_that_their_members_trained_on(tmp_path, st
     cycles = Stage("cycles", size=16, lr=0.01, schedule=Sgdr(3), augment=False, **stage)
     run(dataclasses.replace(job(), stages=(cycles,), augment=()), tmp_path / "run")
     context = prepare(job())
-    like = {"params": context.params, "stats": context.stats}
+    like = {"params": context.network.params, "stats": context.network.stats}
     for name in ("average-uniform", "average-ema"):
         stats = checkpoint.restore(snapshots(tmp_path / "run"), name, like)["stats"]
-        assert all(same_bits(stats[group], jax.device_get(context.stats[group])) for group in ("early", "late"))
-        assert not same_bits(stats["head"], jax.device_get(context.stats["head"]))
+        assert all(same_bits(stats[group], jax.device_get(context.network.stats[group])) for group in ("early", "late"))
+        assert not same_bits(stats["head"], jax.device_get(context.network.stats["head"]))
 
 
 def test_a_kept_network_can_be_opened_by_its_name(finished):
@@ -226,7 +226,8 @@ def test_an_interrupted_run_has_the_same_snapshots_and_the_same_table(finished, 
         run(experiment, tmp_path / "run")
     again = run(experiment, tmp_path / "run", resume=True)
     assert again["snapshots"] == summary["snapshots"]
-    like = {"params": prepare(experiment).params, "stats": prepare(experiment).stats}
+    network = prepare(experiment).network
+    like = {"params": network.params, "stats": network.stats}
     for name in (*names(whole), "ema", "average-uniform", "average-greedy", "average-ema"):
         assert same_bits(*(checkpoint.restore(snapshots(folder), name, like) for folder in (whole, tmp_path / "run")))
 

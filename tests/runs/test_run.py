@@ -102,7 +102,7 @@ def test_runs_with_one_frozen_body_share_what_it_makes_of_the_held_out_images(tm
     second = Stage("second", size=16, train=train, lr=0.02, schedule=Sgdr(2), precompute=True, views=2)
     seen = []
     real = stage_module.activations
-    monkeypatch.setattr(stage_module, "activations", lambda *a, **k: seen.append(a[4]) or real(*a, **k))
+    monkeypatch.setattr(stage_module, "activations", lambda *a, **k: seen.append(a[3]) or real(*a, **k))
     run(small(first, second), tmp_path / "run")
     assert seen.count("test") == 1
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -198,7 +198,7 @@ def test_a_run_folder_belongs_to_one_config(finished):
 def one_stage(stage: Stage, **fields):
     context = prepare(small(stage, **fields))
     p = context.plan.stages[0]
-    return context, p, open_stage(context, p, context.params, context.stats, QUIET)
+    return context, p, open_stage(context, p, context.network, QUIET)
 
 
 def train(context, p, stage):
@@ -228,14 +228,14 @@ def test_views_are_different_copies_that_come_round():
     context, p, _ = one_stage(stage, augment=(Flip(p=0.5), Lighting(brightness=0.3)))
     from sgdr_jax.train.stage_inputs import activations
 
-    rows = activations(context, p, context.params, context.stats, "train", 2, QUIET)
+    rows = activations(context, p, context.network, "train", 2, QUIET)
     n = len(context.data.labels["train"])
     assert len(rows) == 2 * n and not np.allclose(rows[:n], rows[n:])
 
 
 def test_frozen_groups_keep_their_bits_through_a_stage():
     context, _, stage = (result := one_stage(Stage("s", size=16, train="head", lr=0.01, schedule=Constant(1))))
-    before = jax.device_get((context.params, context.stats))
+    before = jax.device_get((context.network.params, context.network.stats))
     state, _ = train(*result)
     for group in ("early", "late"):
         for tree, old in zip((state.params, state.stats), before, strict=True):

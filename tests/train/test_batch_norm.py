@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sgdr_jax import Eval, Experiment, Stage
+from sgdr_jax.core.state import NetworkState
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.models import ResNet18
 from sgdr_jax.models.base import ChainModel
@@ -61,24 +62,24 @@ def test_the_statistics_are_those_of_float64_numpy():
     ready = context()
     params, stats = ready.programs.devices.replicate(host_state())
     wanted = reference(np.asarray(ready.data.images["train"][:], np.float64) / 255, params)
-    close(recalibrate(ready, params, stats, 8), wanted)
-    close(recalibrate(ready, params, stats, 8, memory=0), wanted)  # everything computed from the images each time
+    close(recalibrate(ready, NetworkState(params, stats, 8)), wanted)
+    close(recalibrate(ready, NetworkState(params, stats, 8), memory=0), wanted)  # everything computed from the images each time
 
 
 def test_batch_size_and_statistics_before_change_nothing(monkeypatch):
     params, stats = host_state()
     first = context()
-    whole = recalibrate(first, *first.programs.devices.replicate((params, stats)), 8)
+    whole = recalibrate(first, NetworkState(*first.programs.devices.replicate((params, stats)), 8))
     monkeypatch.setattr("sgdr_jax.train.batch_norm.CHUNK", 12)
     other = context(batch=4)
-    found = recalibrate(other, *other.programs.devices.replicate((params, jax.tree.map(lambda x: 3 * x + 1, stats))), 8)
+    found = recalibrate(other, NetworkState(*other.programs.devices.replicate((params, jax.tree.map(lambda x: 3 * x + 1, stats))), 8))
     close(found, whole, 1e-6)
 
 
 def test_only_the_groups_asked_for_are_measured():
     ready = context()
     params, stats = ready.programs.devices.replicate(host_state())
-    found = recalibrate(ready, params, stats, 8, groups=("late",))
+    found = recalibrate(ready, NetworkState(params, stats, 8), groups=("late",))
     for group in ("early", "head"):
         jax.tree.map(np.testing.assert_array_equal, found[group], stats[group])
     moved = drift(stats, found)
@@ -95,8 +96,8 @@ def test_a_residual_network_is_measured_as_one_batch_of_all_images_normalises():
     """Normalising with the statistics of the batch is what training does: with the whole set as the batch it gives the wanted values."""
     data = Synthetic(classes=3, train=16, valid=9, side=32)
     ready = context(Short(weights=None), 16, 32, data)
-    params, stats = ready.params, ready.stats
-    found = recalibrate(ready, params, stats, 32)
+    params, stats = ready.network.params, ready.network.stats
+    found = recalibrate(ready, NetworkState(params, stats, 32))
     network, x = ready.programs.network, ready.data.images["train"][:].astype(np.float32) / 255
     collected = network.apply(params, jax.tree.map(lambda leaf: 0 * leaf, stats), x, modes=Modes(collect=network.groups))[1]
 
