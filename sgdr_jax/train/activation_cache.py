@@ -1,5 +1,8 @@
 """Activation cache: inputs of the lowest trained group, computed once and kept on disk under a hash of all that they depend on."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownLambdaType=false
+# jax types its functions of trees, gradients and collectives only in part.
+
 from __future__ import annotations
 
 import functools

@@ -1,5 +1,8 @@
 """Stored statistics of batch normalisation: measured exactly on a set of images, and how far they have moved."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownLambdaType=false
+# jax types its functions of trees, gradients and collectives only in part.
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -180,7 +183,7 @@ def drift(before: Tree, after: Tree) -> Drift:
 
     Groups without batch normalisation are omitted. `DEAD` is added to all variances.
     """
-    found = {}
+    found: Drift = {}
     for group in before:
         old, new = (np.concatenate([np.ravel(x).astype(np.float64) for x in _kind(tree[group], "var")] or [[]]) for tree in (before, after))
         was, now = (

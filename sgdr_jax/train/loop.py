@@ -106,7 +106,7 @@ def fit(
         losses.add(start, hyper, sums)
         if plan.ends_cycle(done) and callbacks.validate:
             losses.flush()
-            row = {"kind": "eval", "step": done, "cycle": cycle, "split": "valid", **callbacks.validate(state)}
+            row: Row = {"kind": "eval", "step": done, "cycle": cycle, "split": "valid", **callbacks.validate(state)}
             callbacks.log(row)
             callbacks.keep(state, row)
             score = Score(row["accuracy"], row["loss"])

@@ -140,7 +140,8 @@ def read_orders(orders: Sequence[Sequence[float]], find: Find) -> Curve:
 
 def _smoothed(losses: Sequence[float] | np.ndarray, steps: int) -> list[float]:
     """Return the debiased exponential mean at each loss; see `Curve`."""
-    keep, mean, smoothed = 0.98 ** (100 / steps), 0.0, []
+    smoothed: list[float] = []
+    keep, mean = 0.98 ** (100 / steps), 0.0
     for k, loss in enumerate(losses, start=1):
         mean = keep * mean + (1 - keep) * loss
         smoothed.append(float(mean / (1 - keep**k)))

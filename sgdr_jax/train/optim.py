@@ -1,5 +1,8 @@
 """The optimizer's update of the trained layer groups, each at its own learning rate; sharpness-aware minimisation."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownLambdaType=false
+# jax types its functions of trees, gradients and collectives only in part.
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -7,7 +10,7 @@ from typing import cast
 
 import jax
 import jax.numpy as jnp
-import optax
+import optax  # pyright: ignore[reportMissingTypeStubs]
 
 from ..core.optimizers import Optimizer
 from ..core.state import Hyper, Tree

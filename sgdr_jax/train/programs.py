@@ -1,5 +1,8 @@
 """Compiled programs of an experiment: augmentation, parts of the network, updates, prediction of whole splits."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownLambdaType=false
+# jax types its functions of trees, gradients and collectives only in part.
+
 from __future__ import annotations
 
 import itertools
@@ -111,7 +114,8 @@ class Programs:
         Returns:
             Host array of n rows, one per example.
         """
-        out, done = [], []
+        out: list[Any] = []
+        done: list[int] = []
         batches = eval_batches(n, self.batch_size)
         fed = (
             images.batches(b._replace(index=(first + b.index) % len(images)) for b in batches)

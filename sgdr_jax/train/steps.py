@@ -4,6 +4,9 @@ A network runs as a frozen prefix and a trained rest: there is no backward pass 
 prefix serves head training, the activation cache and evaluation.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownLambdaType=false
+# jax types its functions of trees, gradients and collectives only in part.
+
 from __future__ import annotations
 
 from dataclasses import dataclass, replace

@@ -1,5 +1,8 @@
 """Exponential moving average of the trained weights, carried beside the optimizer's slots."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownLambdaType=false
+# jax types its functions of trees, gradients and collectives only in part.
+
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -21,7 +24,7 @@ class Averaged(NamedTuple):
 
     slots: Any
     params: Tree
-    count: jax.Array
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride] - hides tuple.count, as its checkpoints are named so
 
 
 def init(slots: Any, params: Tree) -> Averaged:
