@@ -70,7 +70,7 @@ def test_a_rehearsed_evaluation_has_nothing_left_to_compile(tmp_path: Path) -> N
         images = context.images[split]
         ids = np.arange(len(images), dtype=np.uint32)
         for v in range(3):
-            logits = view_logits(context.programs, context.experiment, context.network.params, context.network.stats, 24, ids, v)
+            logits = view_logits(context.programs, context.experiment, context.network._replace(size=24), ids, v)
             context.programs.map(logits, len(images), images)
     assert (compiled() - before).programs == 0
 
