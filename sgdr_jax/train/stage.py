@@ -1,5 +1,8 @@
 """A stage made ready to train: its update and its validation, closed over data and compiled programs."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# The trees of `Devices.scatter` have no static type.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

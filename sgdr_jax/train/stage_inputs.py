@@ -1,5 +1,8 @@
 """Inputs of a stage's updates: batches of images, cached activations, and the numbers of every update."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# The trees of `Devices.scatter` have no static type.
+
 from __future__ import annotations
 
 from collections.abc import Iterator
