@@ -71,7 +71,7 @@ ALSO_TESTS = {
     "models/pretrained/test_load": "torch_pickle",
     "recipes/test_auto": "timing",
     "report/test_run_plots": "style",
-    "runs/test_ensemble": "core/snapshots",
+    "runs/test_ensemble": "snapshots core/snapshots",
     "runs/test_kept_runs": "core/first_tags core/paths",
     "runs/test_compile_ahead": "train/programs",
     "runs/test_folder": "environment records",

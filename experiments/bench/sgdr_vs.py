@@ -24,7 +24,7 @@ from sgdr_jax.datasets import Arrays
 from sgdr_jax.evaluation import metrics
 from sgdr_jax.evaluation.evaluate import EvalExamples, predict_views
 from sgdr_jax.models import WideResNet
-from sgdr_jax.runs import checkpoint, ensemble
+from sgdr_jax.runs import checkpoint, snapshots
 from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Constant, Cosine, Sgdr, StepDecay
 from sgdr_jax.sweeps.analysis.significance import interval
@@ -100,10 +100,10 @@ def errors(made: Experiment) -> dict[str, float]:
     """Test errors in per cent: at each quarter, of the last three quarters' mean, and what `ensemble.compare` found in the run."""
     with tempfile.TemporaryDirectory() as folder:
         summary = run(made, Path(folder) / "run")
-        context, place = prepare(made), ensemble.snapshots(Path(folder) / "run")
+        context, place = prepare(made), snapshots.snapshot_folder(Path(folder) / "run")
         like = {"params": context.network.params, "stats": context.network.stats}
         seen = []
-        for name in ensemble.names(Path(folder) / "run"):
+        for name in snapshots.cycle_ends(Path(folder) / "run"):
             net = context.programs.devices.replicate(checkpoint.restore(place, name, like))
             examples = EvalExamples(context.images["test"], len(context.data.classes))
             views = predict_views(context.programs, made, NetworkState(net["params"], net["stats"], SIDE), examples, NullConsole(), "")

@@ -1,11 +1,11 @@
-"""Saved states: arrays through orbax, a digest of every file, and whole folders that appear at once or not at all.
+"""Checkpoints: arrays saved by orbax, a digest of every file, folders that appear whole or not at all.
 
     <folder>/<name>/arrays/         the tree, flattened to named arrays, as orbax writes it
-    <folder>/<name>/metadata.json   the caller's facts
+    <folder>/<name>/metadata.json   types and shapes of the arrays, and the caller's metadata
     <folder>/<name>/manifest.json   SHA-256 and length of each file above; written last
 
-A checkpoint is used only after every file has been read back and its digest found right. A save that was killed leaves nothing that
-has the name of a checkpoint; a save over an existing name keeps the old one until the new one is whole.
+A checkpoint is restored only after the digest of every file has been verified. A save that is killed leaves nothing under the name of
+a checkpoint; a save over an existing name keeps the old checkpoint until the new one is complete.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _MANIFEST = "manifest.json"
 
 
 class Damaged(Exception):
-    """A checkpoint whose files are not those that were written: one line that names the file and what is wrong."""
+    """A checkpoint whose files are not those that were written; the message names the file."""
 
 
-class Found(NamedTuple):
+class VerifiedCheckpoint(NamedTuple):
     """A checkpoint whose files have been verified.
 
     Attributes:
-        name: to be passed to `restore`.
-        metadata: the facts that were saved with it.
+        name: for `restore`.
+        metadata: saved with it.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Found(NamedTuple):
 
 
 def step_name(stage: int, step: int) -> str:
-    """The name of the checkpoint after `step` updates of the stage with index `stage`; `latest` and `prune` order by both numbers.
+    """Return the name of the checkpoint after `step` updates of stage `stage`; `latest` and `prune` order by both.
 
     >>> step_name(2, 140)
     'stage-2-step-000140'
@@ -56,7 +56,7 @@ def step_name(stage: int, step: int) -> str:
 
 
 def names(folder: str | Path) -> tuple[str, ...]:
-    """Names of the step checkpoints in a folder, oldest first; whether they are whole is for `verify` to say."""
+    """List the step checkpoints of a folder, oldest first, without verifying them."""
     found = [(int(m[1]), int(m[2]), p.name) for p in Path(folder).glob("stage-*") if (m := _STEP.fullmatch(p.name))]
     return tuple(name for _, _, name in sorted(found))
 
@@ -69,7 +69,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _flat(tree: Any) -> dict[str, Any]:
-    """Leaf name to leaf. Raises ValueError when two leaves get one name (a dict key with a slash in it)."""
+    """Map leaf names to leaves. Raises ValueError where two leaves share a name (a dict key with a slash)."""
     leaves = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
     flat = dict(leaves)
     if len(flat) < len(leaves):
@@ -82,7 +82,7 @@ def _array(leaf: Any) -> np.ndarray:
 
 
 def _spec(leaf: Any) -> list[Any]:
-    """Type and shape as JSON data; of what would be saved, so a random key counts as its numbers."""
+    """Return type and shape of what would be saved, as JSON data; of a random key, of its numbers."""
     if _is_key(leaf):
         leaf = jax.random.key_data(leaf)
     elif isinstance(leaf, (bool, int, float)):
@@ -91,7 +91,7 @@ def _spec(leaf: Any) -> list[Any]:
 
 
 def _like(value: np.ndarray, like: Any) -> Any:
-    """A saved array as the kind of thing that `like` is, on the devices that it is on."""
+    """Convert a saved array to the type of `like`, on the same devices."""
     if _is_key(like):
         return jax.device_put(jax.random.wrap_key_data(jnp.asarray(value), impl=jax.random.key_impl(like)), like.sharding)
     if isinstance(like, (bool, int, float)):
@@ -101,9 +101,9 @@ def _like(value: np.ndarray, like: Any) -> Any:
 
 
 def _checkpointer() -> Any:
-    import orbax.checkpoint  # takes half a second to import, which nobody has to wait for before the first update
+    import orbax.checkpoint  # Half a second to import, which the first update need not wait for.
 
-    here = {jax.process_index()}  # what is saved lies in this host's memory; other hosts neither help nor wait
+    here = {jax.process_index()}  # The arrays lie in this host's memory; other hosts neither contribute nor wait.
     options = orbax.checkpoint.options.MultiprocessingOptions(primary_host=jax.process_index(), active_processes=here)
     return orbax.checkpoint.StandardCheckpointer(multiprocessing_options=options)
 
@@ -121,14 +121,14 @@ def _files(path: Path) -> list[Path]:
 
 
 def save(folder: str | Path, name: str, tree: Any, metadata: Mapping[str, Any] | None = None) -> None:
-    """Saves a tree under a name, in place of an older one of that name. Done when it returns.
+    """Save a tree under a name, replacing an older checkpoint of that name. Returns when it is complete on disk.
 
     Args:
-        folder: for all checkpoints of a run; made where missing.
-        name: `step_name(…)`, or a name of its own such as "best".
+        folder: folder of all checkpoints of a run; created where missing.
+        name: `step_name(…)`, or another name such as "best".
         tree: dicts, tuples, NamedTuples, … of jax or NumPy arrays of any dtype, random keys and Python numbers; replicated arrays
             are saved once.
-        metadata: JSON data, such as the position in the data.
+        metadata: JSON data saved with the arrays.
     """
     folder = Path(folder).absolute()
     new, old = folder / f".saving-{name}", folder / f".old-{name}"
@@ -138,7 +138,7 @@ def save(folder: str | Path, name: str, tree: Any, metadata: Mapping[str, Any] |
     arrays = {key: _array(leaf) for key, leaf in _flat(tree).items()}
     facts = {"arrays": {key: _spec(value) for key, value in arrays.items()}, "metadata": dict(metadata or {})}
     (new / "metadata.json").write_text(json.dumps(facts, allow_nan=True), encoding="utf-8")
-    with_data = {key: value for key, value in arrays.items() if value.size}  # orbax refuses to save arrays without elements
+    with_data = {key: value for key, value in arrays.items() if value.size}  # orbax refuses arrays without elements
     if with_data:
         with _checkpointer() as checkpointer:
             checkpointer.save(new / "arrays", with_data)
@@ -152,7 +152,7 @@ def save(folder: str | Path, name: str, tree: Any, metadata: Mapping[str, Any] |
 
 
 def _settle(folder: Path) -> None:
-    """Ends a replacement that was killed: the old checkpoint comes back where the new one had not yet taken its name."""
+    """Finish a replacement that was killed: restore the old checkpoint unless the new one already has its name."""
     for old in folder.glob(".old-*"):
         target = folder / old.name.removeprefix(".old-")
         if target.exists():
@@ -162,7 +162,7 @@ def _settle(folder: Path) -> None:
 
 
 def prune(folder: str | Path, keep: int, named: Collection[str] = ()) -> None:
-    """Deletes all step checkpoints but the newest `keep` ≥ 1 and those in `named`, and what killed saves left. Other names stay."""
+    """Delete all step checkpoints but the newest `keep` ≥ 1 and those in `named`, and the remains of killed saves."""
     folder = Path(folder)
     for name in names(folder)[: -max(keep, 1)]:
         if name not in named:
@@ -177,7 +177,7 @@ def prune(folder: str | Path, keep: int, named: Collection[str] = ()) -> None:
 
 
 def verify(folder: str | Path, name: str) -> dict[str, Any]:
-    """Reads every file of a checkpoint and returns its metadata. Raises Damaged unless all are as they were written."""
+    """Verify the digest of every file of a checkpoint and return its metadata. Raises Damaged where one differs."""
     return _facts(folder, name)["metadata"]
 
 
@@ -196,28 +196,28 @@ def _facts(folder: str | Path, name: str) -> dict[str, Any]:
     raise Damaged(f"checkpoint {path} is damaged: {wrong[0]} is not what was written")
 
 
-def latest(folder: str | Path) -> Found | None:
-    """The newest step checkpoint that is whole, or None. Each damaged one on the way is logged as a warning and passed over."""
+def latest(folder: str | Path) -> VerifiedCheckpoint | None:
+    """Find the newest intact step checkpoint, or None; damaged ones are skipped with a logged warning."""
     for name in reversed(names(folder)):
         try:
-            return Found(name, verify(folder, name))
+            return VerifiedCheckpoint(name, verify(folder, name))
         except Damaged as error:
-            _log.warning("%s; going back to the one before", error)
+            _log.warning("%s; falling back to the one before", error)
     return None
 
 
 def restore(folder: str | Path, name: str, like: Any) -> Any:
-    """The saved tree, bit for bit.
+    """Restore a saved tree, bit for bit.
 
     Args:
         folder: as for `save`.
         name: as for `save`.
-        like: a tree of the same structure, shapes and dtypes: arrays, or jax.ShapeDtypeStruct. Where its leaf has a sharding, the
+        like: a tree of the same structure, shapes and dtypes: arrays, or jax.ShapeDtypeStruct. Where a leaf has a sharding, the
             result is a jax array with that sharding, otherwise a NumPy array (or a Python number where `like` has one).
 
     Raises:
-        Damaged: when the checkpoint is not as it was written.
-        InputError: when it holds other arrays than `like` does.
+        Damaged: where a file differs from what was written.
+        InputError: where the checkpoint holds other arrays than `like`.
     """
     path = Path(folder).absolute() / name
     specs = _facts(folder, name)["arrays"]

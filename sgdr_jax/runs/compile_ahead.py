@@ -1,7 +1,7 @@
-"""Compiling ahead: a stage is gone through with shapes in place of arrays, so that all its programs are compiled and none is run.
+"""Compilation ahead of time: runs the code of later stages on shapes in place of arrays, which compiles their programs.
 
-What is rehearsed is the stage's own code, over an engine whose programs compile for the shapes that they are given and answer with the
-shapes of their results. jax then finds the compiled program when the stage calls it with arrays of those shapes.
+The stage's own code is rehearsed with `Programs` that compile for the shapes of their arguments and return the shapes of their results.
+jax then finds the compiled program when the stage calls it with arrays of those shapes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ..train.stage_inputs import hyper_rows, stage_batches
 
 
 class _Shapes(Devices):
-    """Devices that hold nothing: an array put there becomes the shape of what would lie there."""
+    """Devices that hold nothing: an array put there becomes its shape."""
 
     def _put(self, x: Any, sharding: Any) -> Any:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
@@ -50,7 +50,7 @@ class _Shapes(Devices):
 
 
 class _Rehearsal(Programs):
-    """An engine that compiles and runs nothing; the rows that it maps to are zeros."""
+    """Programs that compile and compute nothing; rows that `map` returns are zeros."""
 
     rehearsing = True
 
@@ -74,7 +74,7 @@ class _Rehearsal(Programs):
 
 
 def _compiling(program: Any) -> Callable[..., Any]:
-    """`program` compiled for the shapes it is called with; answers with the shapes of its results."""
+    """Wrap a program so that a call compiles it for the shapes of its arguments and returns the shapes of its results."""
 
     def ahead(*args: Any, **static: Any) -> Any:
         lowered = program.lower(*args, **static)
@@ -85,7 +85,7 @@ def _compiling(program: Any) -> Callable[..., Any]:
 
 
 def _shapes(context: RunContext) -> RunContext:
-    """The setting to rehearse in: shapes of its arrays, and an engine that compiles its programs."""
+    """Return the context to rehearse in: shapes for arrays, and programs that only compile."""
     run = context.programs
     devices = _Shapes(**vars(run.devices))
     programs = {name: _compiling(getattr(run, name)) for name in ("forward", "augmented", "mixed", "plain", "view", "rows", "slots")}
@@ -99,7 +99,7 @@ def _shapes(context: RunContext) -> RunContext:
 
 
 def rehearse(context: RunContext, p: StagePlan) -> None:
-    """Compiles all programs of a stage: the activations of its frozen groups, its update, its validation."""
+    """Compile all programs of a stage: the activations of its frozen groups, its updates, its validation."""
     shapes = _shapes(context)
     stage = open_stage(shapes, p, shapes.network, NullConsole())
     hyper = hyper_rows(shapes, p, (0.0,) * len(p.trained))
@@ -113,7 +113,7 @@ def rehearse(context: RunContext, p: StagePlan) -> None:
 
 
 def rehearse_evaluation(context: RunContext, size: int) -> None:
-    """Compiles the programs of the final evaluation at a size."""
+    """Compile the programs of the final evaluation at an image size."""
     shapes, experiment = _shapes(context), context.experiment
     network = shapes.network._replace(size=size)
     views = range(min(2, tta.view_count(experiment.evaluate, experiment.augment)))  # the views after the plain one share a program
@@ -141,10 +141,10 @@ def rehearsals(context: RunContext, plans: Sequence[StagePlan], wanted: bool | N
 
 @contextmanager
 def ahead(tasks: Mapping[Any, Callable[[], None]]) -> Iterator[Callable[[Any], None]]:
-    """Does the tasks in order in a thread of its own while the block runs.
+    """Run tasks in order in a background thread while the block runs.
 
-    Gives a function that waits for the task of a name, and raises what it raised; for a name that has no task it returns at once.
-    Tasks that have not begun when the block ends are dropped.
+    Yields a function that waits for the task of a name and raises what it raised; it returns at once where there is none. Tasks that
+    have not begun at the end of the block are dropped.
     """
     pool = ThreadPoolExecutor(1, "compile ahead")
     try:

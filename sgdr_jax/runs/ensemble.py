@@ -1,12 +1,10 @@
-"""States kept at cycle ends, and what they are worth together: ensembles of their predictions, averages of their weights.
+"""Ensembles of a run's snapshots: means of their predictions, and averages of their weights.
 
-Everything is chosen on the validation images. Nothing here changes the run's final network.
+Members are chosen on the validation images. The run's final network does not change.
 """
 
 from __future__ import annotations
 
-import logging
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,87 +13,19 @@ import jax
 import numpy as np
 
 from ..core.console import NullConsole
-from ..core.optimizers import Optimizer
-from ..core.snapshots import Snapshots, chosen
-from ..core.state import NetworkState, TrainState, Tree
+from ..core.state import NetworkState, Tree
 from ..distributed.hosts import is_leader
 from ..evaluation import calibration, metrics, predictions, tta
 from ..evaluation.evaluate import EvalExamples, predict_views
-from ..train import batch_norm, weight_ema
+from ..train import batch_norm
 from ..train.context import RunContext
 from ..train.stage import cached_logits
 from . import checkpoint
-
-_log = logging.getLogger(__name__)
-
-EMA = "ema"
-"""Name of the moving average among the kept networks."""
-
-
-# ---- keeping ----
-
-
-def names(folder: str | Path) -> tuple[str, ...]:
-    """Names of the kept cycle ends of a run, oldest first; `stage-2-cycle-0001` is that of the second cycle of the third stage."""
-    found = (path.name.split("-") for path in snapshots(folder).glob("stage-*-cycle-*"))
-    return tuple("-".join(parts) for parts in sorted(found, key=lambda parts: (int(parts[1]), int(parts[3]))))
-
-
-def snapshots(folder: str | Path) -> Path:
-    """Where a run folder holds them."""
-    return Path(folder) / "snapshots"
-
-
-def keep(folder: str | Path, params: Tree, stats: Tree, facts: Mapping[str, Any], how: Snapshots) -> None:
-    """Keeps the network at a cycle's end, and deletes those that are no longer among the last or the best.
-
-    Args:
-        folder: of the run.
-        facts: "stage" and "cycle" by number, "step" updates done in the stage, "size", "accuracy", "loss".
-        how: nothing is done where it asks for none.
-    """
-    if not how:
-        return
-    name = f"stage-{facts['stage']}-cycle-{facts['cycle']:04d}"
-    checkpoint.save(snapshots(folder), name, {"params": params, "stats": stats}, facts)
-    there = known(folder)
-    wanted = chosen(list(there.values()), how)
-    for i, name in enumerate(there):
-        if i not in wanted:
-            shutil.rmtree(snapshots(folder) / name)
-
-
-def keep_average(folder: str | Path, state: TrainState, optimizer: Optimizer, size: int) -> None:
-    """Keeps the moving average of weights that a stage ends with, in place of that of the stage before, where one was asked for."""
-    if optimizer.ema:
-        params = state.params | weight_ema.averaged(state.opt_state)
-        checkpoint.save(snapshots(folder), EMA, {"params": params, "stats": state.stats}, {"size": size})
-
-
-def known(folder: str | Path) -> dict[str, dict[str, Any]]:
-    """Names and facts of the kept cycle ends, oldest first. Damaged ones are logged and deleted."""
-    found = {}
-    for name in names(folder):
-        try:
-            found[name] = checkpoint.verify(snapshots(folder), name)
-        except checkpoint.Damaged as error:
-            _log.warning("%s; left out", error)
-            shutil.rmtree(snapshots(folder) / name)
-    return found
-
-
-def forget(folder: str | Path, stage: int, step: int) -> None:
-    """Deletes what was kept after `step` updates of a stage, where a run goes on from there."""
-    for name, facts in known(folder).items():
-        if (facts["stage"], facts["step"]) > (stage, step):
-            shutil.rmtree(snapshots(folder) / name)
-
-
-# ---- combining ----
+from .snapshots import EMA, read_cycle_ends, snapshot_folder
 
 
 def forward_selection(loss: Callable[[tuple[int, ...]], float], count: int) -> tuple[int, ...]:
-    """The members chosen greedily: the best one alone, then whichever lowers the loss most, until none does. Source: Caruana et al. 2004.
+    """Choose members greedily: the best one, then whichever lowers the loss most, until none does. Source: Caruana et al. 2004.
 
     >>> forward_selection(lambda members: abs(sum((5, 3, 4)[i] for i in members) - 9), 3)
     (0, 2)
@@ -112,11 +42,11 @@ def forward_selection(loss: Callable[[tuple[int, ...]], float], count: int) -> t
 
 
 def greedy_average(loss: Callable[[tuple[int, ...]], float], alone: Sequence[float]) -> tuple[int, ...]:
-    """The members of a weight average, from the best to the worst, each kept if it lowers the loss. Source: Wortsman et al. 2022.
+    """Choose the members of a weight average: from the best to the worst, each if it lowers the loss. Source: Wortsman et al. 2022.
 
     Args:
-        loss: of the average of these members; asked once for each member but the best.
-        alone: loss of each member by itself.
+        loss: loss of the average of these members; called once for each member but the best.
+        alone: loss of each member alone.
 
     >>> greedy_average(lambda members: 1.0 if 2 in members else 0.1, [0.3, 0.2, 0.4])
     (0, 1)
@@ -131,35 +61,35 @@ def greedy_average(loss: Callable[[tuple[int, ...]], float], alone: Sequence[flo
 
 
 def average(trees: Sequence[Tree]) -> Tree:
-    """The mean of trees, taken in float64."""
+    """Return the mean of trees, computed in float64."""
     return jax.tree.map(lambda *leaves: np.mean([np.asarray(x, np.float64) for x in leaves], 0).astype(leaves[0].dtype), *trees)
 
 
 class Predicted(NamedTuple):
-    """What a network, or several together, say of each split: name to probabilities [n, classes] of the plain view and of all views."""
+    """Probabilities by split, [n, classes], of a network or an ensemble: of the plain view, and of all views mixed."""
 
     plain: Mapping[str, np.ndarray]
     mixed: Mapping[str, np.ndarray]
 
 
-def together(members: Sequence[Predicted]) -> Predicted:
-    """The mean of what the members say."""
+def mean_prediction(members: Sequence[Predicted]) -> Predicted:
+    """Return the mean of the members' probabilities."""
     return Predicted(*({split: np.mean([m[i][split] for m in members], 0, dtype=np.float64) for split in members[0].plain} for i in (0, 1)))
 
 
 def _predicted(context: RunContext, splits: Sequence[str], params: Tree, stats: Tree, size: int, name: str, ui: NullConsole) -> Predicted:
-    """What a network says of these splits."""
+    """Predict the images of these splits with a network."""
     params, stats = context.programs.devices.replicate((params, stats))
     network, seen = NetworkState(params, stats, size), {}
     for split in splits:
-        plain = cached_logits(context, network, split, ui)
+        plain = cached_logits(context, params, stats, size, split, ui)
         examples = EvalExamples(context.images[split], len(context.data.classes), multi_label=context.data.multi_label)
         seen[split] = predict_views(context.programs, context.experiment, network, examples, ui, f"{name}: {split}", plain)
     return Predicted({split: v.plain for split, v in seen.items()}, {split: v.probabilities for split, v in seen.items()})
 
 
-def _keep_answers(context: RunContext, folder: Path, name: str, found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> None:
-    """Keeps what was said of each held-out example, so that networks can be compared as runs are."""
+def _save_predictions(context: RunContext, folder: Path, name: str, found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> None:
+    """Save the predictions for each held-out image, so that networks can be compared as runs are."""
     for split in found.plain if is_leader() else ():
         kinds = (found.plain[split], found.mixed[split])[: 1 + (views > 1)]
         said = [metrics.example_predictions(metrics.log_odds(p, labels[split].ndim == 2), labels[split]) for p in kinds]
@@ -167,7 +97,7 @@ def _keep_answers(context: RunContext, folder: Path, name: str, found: Predicted
 
 
 def measures(found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> dict[str, dict[str, float]]:
-    """Loss, accuracy, calibration error and the like for each split, those of all views mixed under "tta_…"."""
+    """Return the metrics of each split; those of all views mixed are named "tta_…"."""
     out = {}
     for split in found.plain:
         kinds = (("", found.plain[split]), ("tta_", found.mixed[split]))[: 1 + (views > 1)]
@@ -180,12 +110,12 @@ def measures(found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> 
 
 
 def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], ui: NullConsole) -> list[dict[str, Any]]:
-    """All that can be made of a run's kept networks, side by side, on the validation and the test images.
+    """Compare a run's snapshots, their ensembles and averages of their weights on the validation and the test images.
 
-    First the state after the last update, then the run's final network, the other cycle ends, the moving average of weights where there
-    is one; the ensembles of the last 2, 4, 8, … cycle ends, of all, and of those that validation chooses; the average of all weights, and
-    of those that validation chooses. Averaged weights have the batch statistics that were collected in training measured anew on the
-    training images. They are kept beside the cycle ends, and what each row says of every example beside the run's own answers.
+    In order: the state after the last update, the run's final network, the other cycle ends, the moving average of the weights if there
+    is one; the ensembles of the last 2, 4, 8, … cycle ends, of all, and of those chosen on validation; the average of all weights, and
+    of those chosen on validation. The batch statistics of averaged weights are measured anew on the training images, where training
+    collected them. Averages are saved beside the cycle ends, predictions beside the run's own.
 
     Args:
         final: measures of the run's final network for each split.
@@ -193,7 +123,11 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
     Returns:
         rows {"name", "members": [names], "valid": measures, "test": measures or missing}.
     """
-    facts, place, like = known(folder), snapshots(folder), {"params": context.network.params, "stats": context.network.stats}
+    facts, place, like = (
+        read_cycle_ends(folder),
+        snapshot_folder(folder),
+        {"params": context.network.params, "stats": context.network.stats},
+    )
     there = tuple(facts)
     if not there and not (place / EMA).is_dir():
         return []
@@ -208,7 +142,7 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
 
     def add(name: str, found: Predicted, members: Sequence[str] = ()) -> None:
         rows.append({"name": name, "members": list(members)} | measures(found, labels, views))
-        _keep_answers(context, Path(folder), name, found, labels, views)
+        _save_predictions(context, Path(folder), name, found, labels, views)
 
     size = facts[there[-1]]["size"] if there else checkpoint.verify(place, EMA)["size"]
     weights = {name: checkpoint.restore(place, name, like) for name in there}
@@ -217,14 +151,14 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
         add(f"last ({name})" if name == there[-1] else name, alone[name])
     rows.insert(min(len(rows), 1), {"name": "final network", "members": []} | {split: dict(final[split]) for split in labels})
 
-    # Groups that train on stored statistics need those: only what the members have collected is collected anew.
-    plans = [context.plan.stages[i] for i in {len(context.plan.stages) - 1, *(held["stage"] for held in facts.values())}]
+    # Groups trained on stored statistics keep them: only statistics that the members collected are measured anew.
+    plans = [context.plan.stages[i] for i in {len(context.plan.stages) - 1, *(end["stage"] for end in facts.values())}]
     collected = tuple({g for p in plans for g in p.collects})
 
     def measured(members: Sequence[Tree], name: str) -> tuple[Predicted, Tree]:
         whole = average(members)
         params, stats = context.programs.devices.replicate((whole["params"], whole["stats"]))
-        whole["stats"] = batch_norm.recalibrate(context, NetworkState(params, stats, size), groups=collected, ui=ui)
+        whole["stats"] = batch_norm.recalibrate(context, params, stats, size, groups=collected, ui=ui)
         return predict(whole["params"], whole["stats"], size, name), whole
 
     def finish(name: str, title: str, found: Predicted, whole: Tree, members: Sequence[str]) -> None:
@@ -237,10 +171,10 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
     if len(there) > 1:
         seen = list(alone.values())
         for k in (2**i for i in range(1, (len(there) - 1).bit_length())):
-            add(f"ensemble of the last {k}", together(seen[-k:]), there[-k:])
-        add("ensemble of all", together(seen), there)
-        picked = forward_selection(lambda members: loss(together([seen[i] for i in members])), len(there))
-        add("ensemble, chosen", together([seen[i] for i in picked]), [there[i] for i in picked])
+            add(f"ensemble of the last {k}", mean_prediction(seen[-k:]), there[-k:])
+        add("ensemble of all", mean_prediction(seen), there)
+        picked = forward_selection(lambda members: loss(mean_prediction([seen[i] for i in members])), len(there))
+        add("ensemble, chosen", mean_prediction([seen[i] for i in picked]), [there[i] for i in picked])
         tried: dict[tuple[int, ...], tuple[Predicted, Tree]] = {}
 
         def mean_of(members: tuple[int, ...]) -> tuple[Predicted, Tree]:

@@ -1,4 +1,4 @@
-"""An experiment for another global batch, as when it moves to more devices and each of them keeps as many images."""
+"""Scaling of learning rates with the global batch size, for runs on more devices with the same images per device."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Rule = Literal["linear", "sqrt", "none"]
 
 
 def growth(rule: Rule, factor: float) -> float:
-    """What rates are multiplied with when the batch grows by a factor: the factor (linear), its square root, or 1.
+    """Return the factor of the rates for a batch that grows by `factor`: `factor` (linear), its square root, or 1.
 
-    Linear is for SGD, and wants a warm-up for large factors (Goyal et al. 2017, "Accurate, large minibatch SGD"); the square root is for
+    Linear suits SGD, with a warm-up for large factors (Goyal et al. 2017, "Accurate, large minibatch SGD"); the square root suits
     Adam (Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms").
     """
     return {"linear": factor, "sqrt": factor**0.5, "none": 1.0}[rule]
 
 
 def rescaled(experiment: Experiment, batch_size: int, rule: Rule = "linear") -> Experiment:
-    """The experiment with this global batch. Rates that are given grow by the rule; those that a finder finds are found for the new batch.
+    """Return the experiment with another global batch size; given rates are scaled by the rule, found ones are found anew.
 
-    Batch sizes of stages grow as the experiment's does. Raises InputError when one would not be whole.
+    Batch sizes of stages scale by the same factor. Raises InputError where one would not be whole.
 
     >>> from sgdr_jax import Experiment, Stage
     >>> from sgdr_jax.datasets import Synthetic

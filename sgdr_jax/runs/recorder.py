@@ -13,9 +13,10 @@ from ..core.state import TrainState
 from ..distributed.hosts import is_leader
 from ..train.context import RunContext
 from ..train.model_selection import StageProgress
-from . import checkpoint, ensemble, resume
+from . import checkpoint, resume
 from .folder import RunFolder
 from .records import EvalRow, Row, StageSummary
+from .snapshots import save_cycle_end
 
 
 class StageRecorder:
@@ -65,7 +66,7 @@ class StageRecorder:
         """Keep the network at the end of a cycle, where the experiment asks for snapshots."""
         facts = {"stage": self._plan.index, "size": self._plan.size} | {k: row[k] for k in ("cycle", "step", "accuracy", "loss")}
         if is_leader():
-            ensemble.keep(self._folder.path, state.params, state.stats, facts, self._context.experiment.snapshots)
+            save_cycle_end(self._folder.path, state, facts, self._context.experiment.snapshots)
 
     def summary(self, progress: StageProgress) -> StageSummary:
         """Sum up the finished stage from the rows that it logged. Raises InputError where they are lost."""

@@ -1,29 +1,29 @@
-"""Training once more on every image: what the held-out images decided, as an experiment in which nothing is left to decide."""
+"""Refit: the experiment that trains on all images with the rates, stages and cycles that the validation images chose."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from ..core.experiment import Experiment
 from ..datasets import TrainAndValid
 from ..schedules import FirstCycles
+from .records import StageSummary
 
 
-def settled(experiment: Experiment, stages: Sequence[Mapping[str, Any]]) -> Experiment:
-    """The experiment on the training and the held-out images together, as its first training found best.
+def settled(experiment: Experiment, stages: Sequence[StageSummary]) -> Experiment:
+    """Return the experiment on the training and validation images together, as its first training turned out best.
 
-    Its stages are those that were kept, each at the rates that were given or found, up to the cycle whose network was kept. Epochs stay
-    epochs: with more images they are more updates.
+    It has the stages that were kept, each at its given or found rates, up to the cycle whose network was kept. Lengths stay in epochs,
+    which are more updates with more images.
 
     Args:
-        experiment: with `refit`.
-        stages: summaries of its stages: "lr" rates, "kept", "cycles" until the network that was kept.
+        experiment: the experiment of the first training.
+        stages: summaries of its stages.
     """
     kept = [
-        replace(stage, lr=tuple(told["lr"]), schedule=FirstCycles(stage.schedule, told["cycles"]), patience=None)
-        for stage, told in zip(experiment.stages, stages, strict=True)
-        if told["kept"] or not experiment.keep_best
+        replace(stage, lr=tuple(summary["lr"]), schedule=FirstCycles(stage.schedule, summary["cycles"]), patience=None)
+        for stage, summary in zip(experiment.stages, stages, strict=True)
+        if summary["kept"] or not experiment.keep_best
     ]
     return replace(experiment, data=TrainAndValid(experiment.data), stages=tuple(kept), keep_best=False, refit=False)

@@ -19,9 +19,10 @@ from ..distributed.mesh import readable
 from ..schedules.plateau import Lowered
 from ..train.context import RunContext
 from ..train.model_selection import Best, Score, StageProgress
-from . import checkpoint, ensemble
+from . import checkpoint
 from .folder import RunFolder, read
 from .records import StageSummary
+from .snapshots import drop_later
 
 
 class CheckpointMeta(NamedTuple):
@@ -106,13 +107,13 @@ def newest(context: RunContext, folder: RunFolder) -> CheckpointMeta | None:
     """Find the newest good checkpoint and drop the rows and snapshots that came after it; None to start from the beginning."""
     found = checkpoint.latest(folder.path / "checkpoints")
     if not found:
-        ensemble.forget(folder.path, 0, 0)
+        drop_later(folder.path, 0, 0)
         folder.truncate_after(context.experiment.stages[0].name, 0)
         return None
     known = {name: found.metadata[name] for name in CheckpointMeta._fields if name in found.metadata}  # earlier versions wrote more
     meta = CheckpointMeta(**known)
     folder.truncate_after(context.experiment.stages[meta.stage].name, meta.step)
-    ensemble.forget(folder.path, meta.stage, meta.step)
+    drop_later(folder.path, meta.stage, meta.step)
     return meta
 
 

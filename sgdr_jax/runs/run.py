@@ -22,7 +22,7 @@ from ..train.loop import StageCallbacks, fit
 from ..train.model_selection import Best, StageProgress
 from ..train.stage import first_state, loop_plan, open_stage
 from ..train.stage_inputs import stage_batches
-from . import ensemble, finalize, refit
+from . import finalize, refit, snapshots
 from .compile_ahead import ahead, rehearsals
 from .folder import RunFolder, check_run, open_run, read_summary
 from .null_folder import NullRunFolder
@@ -156,7 +156,7 @@ def run_stage(
             batches = stage_batches(context, plan, first, plan.steps)
             state, progress = fit(state, progress, loop_plan(context, plan, progress.lr), callbacks, batches, first)
     if is_leader():
-        ensemble.keep_average(folder.path, state, plan.optimizer, plan.size)
+        snapshots.save_average(folder.path, state, plan.optimizer, plan.size)
     finished.append(on_leader(lambda: recorder.summary(progress)))
     _say_result(finished[-1], ui)
     best = progress.best

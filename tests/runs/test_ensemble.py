@@ -12,14 +12,15 @@ from sgdr_jax import AdamW, Eval, Experiment, InputError, Snapshots, Stage
 from sgdr_jax.augment import side_on
 from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.snapshots import chosen
-from sgdr_jax.core.state import NetworkState
+from sgdr_jax.core.state import NetworkState, TrainState
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.evaluation import metrics, predictions
 from sgdr_jax.evaluation.evaluate import EvalExamples, predict_views
-from sgdr_jax.runs import checkpoint, ensemble
-from sgdr_jax.runs.ensemble import average, forward_selection, greedy_average, names, snapshots
+from sgdr_jax.runs import checkpoint, recorder
+from sgdr_jax.runs.ensemble import average, forward_selection, greedy_average
 from sgdr_jax.runs.predictor import evaluate_split, open_trained
 from sgdr_jax.runs.run import run
+from sgdr_jax.runs.snapshots import cycle_ends, read_cycle_ends, save_cycle_end, snapshot_folder
 from sgdr_jax.schedules import Sgdr
 from sgdr_jax.train import batch_norm
 from sgdr_jax.train.context import prepare
@@ -106,7 +107,7 @@ def test_the_table_has_everything_side_by_side_the_last_model_first(finished):
     folder, summary = finished
     rows = summary["snapshots"]
     kept = ("stage-1-cycle-0000", "stage-1-cycle-0001", "stage-1-cycle-0002")
-    assert names(folder) == kept
+    assert cycle_ends(folder) == kept
     assert [row["name"] for row in rows] == [
         f"last ({kept[2]})",
         "final network",
@@ -126,7 +127,7 @@ def test_the_table_has_everything_side_by_side_the_last_model_first(finished):
     assert by_name["ensemble, chosen"]["valid"]["tta_loss"] <= alone
     assert by_name["average of weights, chosen"]["valid"]["tta_loss"] <= alone + 1e-12
     # The logged validation is the one that the snapshot gives.
-    assert by_name[kept[0]]["valid"]["accuracy"] == checkpoint.verify(snapshots(folder), kept[0])["accuracy"]
+    assert by_name[kept[0]]["valid"]["accuracy"] == checkpoint.verify(snapshot_folder(folder), kept[0])["accuracy"]
 
 
 def test_what_each_says_of_every_example_is_kept(finished):
@@ -143,7 +144,7 @@ def test_the_numbers_are_those_of_the_kept_networks(finished):
     folder, summary = finished
     context = prepare(job())
     like = {"params": context.network.params, "stats": context.network.stats}
-    nets = [checkpoint.restore(snapshots(folder), name, like) for name in names(folder)]
+    nets = [checkpoint.restore(snapshot_folder(folder), name, like) for name in cycle_ends(folder)]
     by_name = {row["name"]: row for row in summary["snapshots"]}
     labels = context.data.labels["test"]
 
@@ -157,7 +158,7 @@ def test_the_numbers_are_those_of_the_kept_networks(finished):
     stats = batch_norm.recalibrate(context, NetworkState(*context.programs.devices.replicate((params, context.network.stats)), 16))
     found = metrics.probability_metrics(plain({"params": params, "stats": stats}), labels)["loss"]
     assert found == pytest.approx(by_name["average of all weights"]["test"]["loss"], rel=1e-4)
-    saved = checkpoint.restore(snapshots(folder), "average-uniform", like)
+    saved = checkpoint.restore(snapshot_folder(folder), "average-uniform", like)
     assert same_bits(saved["params"], params)
 
 
@@ -171,7 +172,7 @@ def test_averages_keep_the_statistics_that_their_members_trained_on(tmp_path, st
     context = prepare(job())
     like = {"params": context.network.params, "stats": context.network.stats}
     for name in ("average-uniform", "average-ema"):
-        stats = checkpoint.restore(snapshots(tmp_path / "run"), name, like)["stats"]
+        stats = checkpoint.restore(snapshot_folder(tmp_path / "run"), name, like)["stats"]
         assert all(same_bits(stats[group], jax.device_get(context.network.stats[group])) for group in ("early", "late"))
         assert not same_bits(stats["head"], jax.device_get(context.network.stats["head"]))
 
@@ -179,8 +180,8 @@ def test_averages_keep_the_statistics_that_their_members_trained_on(tmp_path, st
 def test_a_kept_network_can_be_opened_by_its_name(finished):
     folder, summary = finished
     rows = {row["name"]: row for row in summary["snapshots"]}
-    last = names(folder)[-1]
-    by_name = {name: rows[f"last ({name})" if name == last else name] for name in names(folder)}
+    last = cycle_ends(folder)[-1]
+    by_name = {name: rows[f"last ({name})" if name == last else name] for name in cycle_ends(folder)}
     by_name |= {"average-uniform": rows["average of all weights"], "average-ema": rows["moving average of weights"]}
     for name, row in by_name.items():
         net = open_trained(folder, name)
@@ -202,7 +203,7 @@ def test_an_interrupted_run_has_the_same_snapshots_and_the_same_table(finished, 
     experiment, count = job(), 0
     with monkeypatch.context() as patch, pytest.raises(Killed):
         if at == "an update":  # between two cycle ends
-            real = ensemble.keep
+            real = recorder.save_cycle_end
 
             def keep(*words):
                 nonlocal count
@@ -211,7 +212,7 @@ def test_an_interrupted_run_has_the_same_snapshots_and_the_same_table(finished, 
                 if count == 4:
                     raise Killed
 
-            patch.setattr(ensemble, "keep", keep)
+            patch.setattr(recorder, "save_cycle_end", keep)
         else:  # the snapshot is there, the checkpoint is not
             real_save = checkpoint.save
 
@@ -228,16 +229,17 @@ def test_an_interrupted_run_has_the_same_snapshots_and_the_same_table(finished, 
     assert again["snapshots"] == summary["snapshots"]
     network = prepare(experiment).network
     like = {"params": network.params, "stats": network.stats}
-    for name in (*names(whole), "ema", "average-uniform", "average-greedy", "average-ema"):
-        assert same_bits(*(checkpoint.restore(snapshots(folder), name, like) for folder in (whole, tmp_path / "run")))
+    for name in (*cycle_ends(whole), "ema", "average-uniform", "average-greedy", "average-ema"):
+        assert same_bits(*(checkpoint.restore(snapshot_folder(folder), name, like) for folder in (whole, tmp_path / "run")))
 
 
 def test_nothing_is_kept_unless_it_is_asked_for(tmp_path):
     experiment = dataclasses.replace(job(), snapshots=Snapshots(), optimizer=AdamW())
-    assert "snapshots" not in run(experiment, tmp_path / "run") and not snapshots(tmp_path / "run").exists()
+    assert "snapshots" not in run(experiment, tmp_path / "run") and not snapshot_folder(tmp_path / "run").exists()
 
 
-def test_a_damaged_snapshot_is_left_out(finished, tmp_path, caplog):
-    ensemble.keep(tmp_path, {"a": np.zeros(2)}, {}, {"stage": 0, "cycle": 0, "step": 1, "accuracy": 0.5, "loss": 1.0}, Snapshots(last=2))
-    (next((snapshots(tmp_path) / names(tmp_path)[0]).glob("*.json"))).write_text("{}")
-    assert ensemble.known(tmp_path) == {} and "left out" in caplog.text
+def test_a_damaged_snapshot_is_left_out(tmp_path, caplog):
+    facts = {"stage": 0, "cycle": 0, "step": 1, "accuracy": 0.5, "loss": 1.0}
+    save_cycle_end(tmp_path, TrainState(np.int32(1), {"a": np.zeros(2)}, {}, None), facts, Snapshots(last=2))
+    (next((snapshot_folder(tmp_path) / cycle_ends(tmp_path)[0]).glob("*.json"))).write_text("{}")
+    assert read_cycle_ends(tmp_path) == {} and "left out" in caplog.text

@@ -1,0 +1,77 @@
+"""Snapshots: networks kept at cycle ends, and the moving average of the weights, in RUN/snapshots."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..core.optimizers import Optimizer
+from ..core.snapshots import Snapshots, chosen
+from ..core.state import TrainState
+from ..train import weight_ema
+from . import checkpoint
+
+_log = logging.getLogger(__name__)
+
+EMA = "ema"
+"""Name of the moving average of the weights among the snapshots."""
+
+
+def snapshot_folder(run: str | Path) -> Path:
+    """Return the folder of a run's snapshots."""
+    return Path(run) / "snapshots"
+
+
+def cycle_ends(run: str | Path) -> tuple[str, ...]:
+    """List the kept cycle ends of a run, oldest first; `stage-2-cycle-0001` is the second cycle of the third stage."""
+    found = (path.name.split("-") for path in snapshot_folder(run).glob("stage-*-cycle-*"))
+    return tuple("-".join(parts) for parts in sorted(found, key=lambda parts: (int(parts[1]), int(parts[3]))))
+
+
+def save_cycle_end(run: str | Path, state: TrainState, facts: Mapping[str, Any], snapshots: Snapshots) -> None:
+    """Save the network at the end of a cycle, and delete those that are no longer among the last or the best.
+
+    Args:
+        run: the run folder.
+        state: the state at the end of the cycle.
+        facts: "stage" and "cycle" by number, "step" updates done in the stage, "size", "accuracy", "loss".
+        snapshots: which to keep; nothing is saved where it asks for none.
+    """
+    if not snapshots:
+        return
+    folder, name = snapshot_folder(run), f"stage-{facts['stage']}-cycle-{facts['cycle']:04d}"
+    checkpoint.save(folder, name, {"params": state.params, "stats": state.stats}, facts)
+    saved = read_cycle_ends(run)
+    kept = chosen(list(saved.values()), snapshots)
+    for i, name in enumerate(saved):
+        if i not in kept:
+            shutil.rmtree(folder / name)
+
+
+def save_average(run: str | Path, state: TrainState, optimizer: Optimizer, size: int) -> None:
+    """Save the moving average of the weights at the end of a stage, where the optimizer keeps one, replacing the stage before's."""
+    if optimizer.ema:
+        params = state.params | weight_ema.averaged(state.opt_state)
+        checkpoint.save(snapshot_folder(run), EMA, {"params": params, "stats": state.stats}, {"size": size})
+
+
+def read_cycle_ends(run: str | Path) -> dict[str, dict[str, Any]]:
+    """Return names and facts of the kept cycle ends, oldest first; damaged ones are deleted with a logged warning."""
+    ends = {}
+    for name in cycle_ends(run):
+        try:
+            ends[name] = checkpoint.verify(snapshot_folder(run), name)
+        except checkpoint.Damaged as error:
+            _log.warning("%s; left out", error)
+            shutil.rmtree(snapshot_folder(run) / name)
+    return ends
+
+
+def drop_later(run: str | Path, stage: int, step: int) -> None:
+    """Delete the cycle ends after `step` updates of a stage, from where a run is resumed."""
+    for name, facts in read_cycle_ends(run).items():
+        if (facts["stage"], facts["step"]) > (stage, step):
+            shutil.rmtree(snapshot_folder(run) / name)
