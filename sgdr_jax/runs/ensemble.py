@@ -82,7 +82,7 @@ def _predicted(context: RunContext, splits: Sequence[str], params: Tree, stats: 
     params, stats = context.programs.devices.replicate((params, stats))
     network, seen = NetworkState(params, stats, size), {}
     for split in splits:
-        plain = cached_logits(context, params, stats, size, split, ui)
+        plain = cached_logits(context, network, split, ui)
         examples = EvalExamples(context.images[split], len(context.data.classes), multi_label=context.data.multi_label)
         seen[split] = predict_views(context.programs, context.experiment, network, examples, ui, f"{name}: {split}", plain)
     return Predicted({split: v.plain for split, v in seen.items()}, {split: v.probabilities for split, v in seen.items()})
@@ -158,7 +158,7 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
     def measured(members: Sequence[Tree], name: str) -> tuple[Predicted, Tree]:
         whole = average(members)
         params, stats = context.programs.devices.replicate((whole["params"], whole["stats"]))
-        whole["stats"] = batch_norm.recalibrate(context, params, stats, size, groups=collected, ui=ui)
+        whole["stats"] = batch_norm.recalibrate(context, NetworkState(params, stats, size), groups=collected, ui=ui)
         return predict(whole["params"], whole["stats"], size, name), whole
 
     def finish(name: str, title: str, found: Predicted, whole: Tree, members: Sequence[str]) -> None:
