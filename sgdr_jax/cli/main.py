@@ -273,14 +273,14 @@ def _eval(command: EvalCommand, _: str) -> None:
     from ..evaluation.calibration import ClassResult, class_results
     from ..evaluation.evaluate import calibration_results
     from ..report.run_tables import classes_table, views_table
-    from ..runs.predictor import evaluate_split, open_trained, usual_split
+    from ..runs.predictor import default_split, evaluate_split, open_predictor
 
     ui = Console()
     _check_output(command.out)
     _check_output(command.classes)
     _load_classes(command.experiment)
-    net = open_trained(command.run, command.network)
-    split = command.split or usual_split(net)
+    net = open_predictor(command.run, command.network)
+    split = command.split or default_split(net)
     found = evaluate_split(net, split, command.tta_views, ui)
     for name, value in found.views.measures.items():
         ui.say(f"{split} {name:<14} {value:.4f}")
@@ -307,13 +307,13 @@ def _eval(command: EvalCommand, _: str) -> None:
 
 
 def _predict(command: PredictCommand, _: str) -> None:
-    from ..runs.predictor import expand, open_trained, predict
+    from ..runs.predictor import expand, open_predictor, predict
 
     _check_output(command.out)
     require(bool(command.paths), "paths", "", "name image files, or folders of them")
     _load_classes(command.experiment)
     paths = expand(command.paths)
-    net = open_trained(command.run, command.network)
+    net = open_predictor(command.run, command.network)
     result = predict(net, paths, command.tta_views, Console() if command.out else None, calibrated=command.calibrated)
     for path, reason in result.bad:
         print(f"left out {path}: {reason}", file=sys.stderr)

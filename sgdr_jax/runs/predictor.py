@@ -1,4 +1,4 @@
-"""A finished run opened again: its network, its classes, and predictions for any images."""
+"""Predictor: the network of a finished run, which predicts and evaluates images."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from . import checkpoint
 from .folder import read
 
 
-class Trained(NamedTuple):
-    """The final network of a run.
+class Predictor(NamedTuple):
+    """A network of a finished run, ready to predict.
 
     Attributes:
-        experiment: that made it.
-        engine: compiled programs.
+        experiment: the experiment of the run.
+        programs: compiled programs.
         params, stats: the network.
-        size: side in pixels that it was last trained at.
-        classes: names, in label order.
-        channels: of the images that it takes.
-        canvas: side in pixels at which its images were stored.
+        size: image size in pixels that it was last trained at.
+        classes: names of the classes, in label order.
+        channels: channels of its images.
+        canvas: side in pixels at which its images are stored.
         multi_label: whether an image can have several classes.
-        data: fingerprint of the dataset that the run saw; "" for a run of an earlier version.
-        temperatures: fitted to the validation images: of the plain view ("plain"), and of all views mixed ("tta") where there are more.
+        data: fingerprint of the run's dataset; "" for runs of early versions.
+        temperatures: fitted to the validation images, for the plain view ("plain") and for all views mixed ("tta").
     """
 
     experiment: Experiment
@@ -58,22 +58,25 @@ class Trained(NamedTuple):
     temperatures: Mapping[str, float]
 
     def label(self, row: np.ndarray) -> str:
-        """Name of the likeliest class of a row of probabilities; for multi-label data all classes above a half, joined by spaces."""
+        """Return the likeliest class of a row of probabilities; for multi-label data all classes above 0.5, joined by spaces."""
         if self.multi_label:
             return " ".join(c for c, p in zip(self.classes, row, strict=True) if p > 0.5)
         return self.classes[int(row.argmax())]
 
     def true_label(self, label: np.ndarray) -> str:
-        """Name of a label, an index or a row of zeros and ones, in the form of `label`."""
+        """Return the name of a label (an index, or a row of zeros and ones) in the form of `label`."""
         return self.label(label) if self.multi_label else self.classes[int(label)]
 
 
-def open_trained(folder: str | Path, name: str = "") -> Trained:
-    """Opens a run folder. Raises InputError when it is none, or its run has not finished.
+def open_predictor(folder: str | Path, name: str = "") -> Predictor:
+    """Open the network of a finished run.
 
     Args:
-        folder: of the run.
-        name: of a network that was kept at a cycle's end, or of an average of weights; "" for the final network.
+        folder: the run folder.
+        name: name of a snapshot or of an average of weights in RUN/snapshots; "" for the final network.
+
+    Raises:
+        InputError: where the folder holds no finished run, or no such network.
     """
     run = read(folder)
     experiment = from_json(run.config)
@@ -85,7 +88,7 @@ def open_trained(folder: str | Path, name: str = "") -> Trained:
     facts = _facts(run.path, "final")
     arrays, place, temperatures = "final", run.path, run.summary.get("calibration", {}).get("valid", {})
     if name:
-        arrays, place, temperatures = name, run.path / "snapshots", {}  # those of the final network would not fit
+        arrays, place, temperatures = name, run.path / "snapshots", {}  # fitted for the final network alone
         there = sorted(path.name for path in place.iterdir() if path.name != "ema") if place.is_dir() else []
         known = f"the run has kept {', '.join(there)}" if there else "the run has kept no snapshots"
         require(name in there, "network", name, f"{known}; leave it out for the final network")
@@ -95,7 +98,7 @@ def open_trained(folder: str | Path, name: str = "") -> Trained:
     params, stats = network.init(key_for(experiment.seed, "init"))
     found = checkpoint.restore(place, arrays, {"params": params, "stats": stats})
     params, stats = programs.devices.hold((found["params"], found["stats"]))
-    return Trained(
+    return Predictor(
         experiment,
         programs,
         params,
@@ -118,14 +121,14 @@ def _facts(place: Path, name: str) -> dict[str, Any]:
 
 
 class Predictions(NamedTuple):
-    """Probabilities for the images that could be read.
+    """Predictions for image files.
 
     Attributes:
-        paths: of those images.
+        paths: files that could be read.
         probabilities: float32 [n, classes].
-        disagreement: share of each image's views that name another class than their mixture, [n].
-        bad: (path, reason) of the others.
-        views: number of views that were mixed.
+        disagreement: share of an image's views that predict another class than their mixture, [n].
+        bad: (path, reason) of the files that could not be read.
+        views: number of views mixed.
     """
 
     paths: tuple[str, ...]
@@ -136,7 +139,7 @@ class Predictions(NamedTuple):
 
 
 def expand(paths: Sequence[str]) -> list[str]:
-    """Files as they are, folders as the image files below them, sorted. Raises InputError for a path that does not exist."""
+    """Replace folders by the image files below them, sorted. Raises InputError for a path that does not exist."""
     found: list[str] = []
     for name in paths:
         path = Path(name)
@@ -148,15 +151,16 @@ def expand(paths: Sequence[str]) -> list[str]:
 
 
 def predict(
-    net: Trained, paths: list[str], views: int | None = None, ui: NullConsole | None = None, *, calibrated: bool = False
+    net: Predictor, paths: list[str], views: int | None = None, ui: NullConsole | None = None, *, calibrated: bool = False
 ) -> Predictions:
-    """Probabilities for image files.
+    """Predict the classes of image files.
 
     Args:
-        paths: image files; those that cannot be read come back in `bad`.
-        views: augmented views beside the plain one; None as in the experiment, 0 for none.
+        net: the network.
+        paths: image files; unreadable ones are returned in `bad`.
+        views: augmented views besides the plain one; None as in the experiment, 0 for none.
         ui: progress bars.
-        calibrated: at the temperature of `net`; raises InputError where its run fitted none.
+        calibrated: apply the temperature that the run fitted; raises InputError where it fitted none.
     """
     ui, parts, bad, seen = ui or NullConsole(), [], [], None
     each = net.canvas**2 * net.channels
@@ -165,7 +169,8 @@ def predict(
         pixels, index, unread = decode_files(paths[start : start + block], net.canvas, net.channels)
         bad += unread
         if len(pixels):
-            ids = np.array([zlib.crc32(image.tobytes()) for image in pixels], np.uint32)  # an image's views do not depend on its company
+            # Drawn by its pixels, an image's views do not depend on the other images.
+            ids = np.array([zlib.crc32(image.tobytes()) for image in pixels], np.uint32)
             feed = image_loader(pixels, net.programs.devices, resident=False)
             examples = EvalExamples(feed, len(net.classes), multi_label=net.multi_label, ids=ids)
             seen = _views(net, examples, views, ui, "predicting")
@@ -179,8 +184,8 @@ def predict(
     return Predictions(tuple(p for part in found for p in part), mixed, shares, tuple(bad), seen.views)
 
 
-def temperature(net: Trained, views: int) -> float:
-    """The temperature that the run fitted for so many views. Raises InputError where it fitted none."""
+def temperature(net: Predictor, views: int) -> float:
+    """Return the temperature that the run fitted for this number of views. Raises InputError where it fitted none."""
     kind = "tta" if views > 1 else "plain"
     found = net.temperatures.get(kind)
     require(found is not None, "--calibrated", True, f"the run fitted no temperature for {views} views; leave it out, or train anew")
@@ -189,12 +194,12 @@ def temperature(net: Trained, views: int) -> float:
 
 
 class Evaluation(NamedTuple):
-    """A split of a run's own data seen by its network.
+    """Evaluation of a split of the run's own data.
 
     Attributes:
-        views: predictions and measures.
-        names: of the images.
-        labels: int [n] or float [n, classes].
+        views: predictions and metrics.
+        names: names of the images.
+        labels: int [n], or float [n, classes] for multi-label data.
     """
 
     views: ViewPredictions
@@ -202,14 +207,16 @@ class Evaluation(NamedTuple):
     labels: np.ndarray
 
 
-def usual_split(net: Trained) -> str:
-    """The validation images or, after a refit, which has trained on those, the test images where the data has any."""
+def default_split(net: Predictor) -> str:
+    """Return the split to evaluate by default: "valid" or, after a refit on those images, "test" where the data have it."""
     return "test" if net.experiment.refit and "test" in net.experiment.data.open().labels else "valid"
 
 
-def evaluate_split(net: Trained, split: str, views: int | None = None, ui: NullConsole | None = None) -> Evaluation:
-    """Evaluates a split of the run's own data. Raises InputError when there is no such split, and for the validation images after a
-    refit: the network has trained on them."""
+def evaluate_split(net: Predictor, split: str, views: int | None = None, ui: NullConsole | None = None) -> Evaluation:
+    """Evaluate a split of the run's own data.
+
+    Raises InputError for an unknown split, and for the validation images after a refit, which has trained on them.
+    """
     ui = ui or NullConsole()
     source = net.experiment.data.open()
     require(split in source.labels, "split", split, f"the data has {', '.join(source.labels)}")
@@ -231,7 +238,7 @@ def evaluate_split(net: Trained, split: str, views: int | None = None, ui: NullC
     return Evaluation(seen, data.names[split], data.labels[split])
 
 
-def _views(net: Trained, examples: EvalExamples, views: int | None, ui: NullConsole, title: str) -> ViewPredictions:
+def _views(net: Predictor, examples: EvalExamples, views: int | None, ui: NullConsole, title: str) -> ViewPredictions:
     experiment = net.experiment
     if views is not None:
         experiment = dataclasses.replace(experiment, evaluate=dataclasses.replace(experiment.evaluate, tta_views=views))

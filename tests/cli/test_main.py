@@ -106,6 +106,7 @@ def run_folder(place):
 def test_train_learns_the_colours(run_folder, capsys):
     summary = json.loads((run_folder / "summary.json").read_text())
     assert summary["valid"]["tta_accuracy"] > 0.6
+    assert {"lr.png", "loss.png"} <= {path.name for path in run_folder.iterdir()}  # the command draws the run, the run does not
 
 
 def test_eval_prints_what_the_run_found(run_folder, capsys):

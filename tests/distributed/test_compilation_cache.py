@@ -27,12 +27,12 @@ import json, sys
 from sgdr_jax import Eval, Experiment, Stage
 from sgdr_jax.train.activation_cache import tree_digest
 from sgdr_jax.runs.run import run
-from sgdr_jax.runs.predictor import open_trained
+from sgdr_jax.runs.predictor import open_predictor
 from tests.helpers import Tiny
 from tests.distributed.test_compilation_cache import DATA, experiment
 
 summary = run(experiment(cycles=1), sys.argv[1])
-net = open_trained(sys.argv[1])
+net = open_predictor(sys.argv[1])
 print(json.dumps(summary["compiled"] | {"digest": tree_digest({"params": net.params, "stats": net.stats}), "test": summary["test"]}))
 """
 

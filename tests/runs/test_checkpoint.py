@@ -171,7 +171,7 @@ def test_a_kill_while_saving_leaves_the_previous_one(tmp_path: Path, moment: str
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from sgdr_jax import checkpoint
+from sgdr_jax.runs import checkpoint
 
 folder, moment = Path({str(tmp_path)!r}), {moment!r}
 checkpoint.save(folder, "best", {{"w": np.full(9, 1.0)}})

@@ -14,7 +14,7 @@ from sgdr_jax.core.state import Hyper
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.distributed.compilation_cache import compiled
 from sgdr_jax.runs.compile_ahead import ahead, rehearse, rehearse_evaluation
-from sgdr_jax.runs.predictor import open_trained
+from sgdr_jax.runs.predictor import open_predictor
 from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Constant
 from sgdr_jax.train.context import prepare
@@ -80,7 +80,7 @@ def test_a_run_compiled_ahead_ends_with_the_same_bits_and_programs(tmp_path: Pat
     for name, wanted in (("warm", False), ("behind", False), ("ahead", True)):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"cache {name}"))
         programs.append(run(experiment(), tmp_path / name, compile_ahead=wanted)["compiled"]["programs"])
-        net = open_trained(tmp_path / name)
+        net = open_predictor(tmp_path / name)
         nets.append(jax.tree.leaves((net.params, net.stats)))
     assert programs[1] == programs[2]
     for a, b in zip(*nets[1:], strict=True):

@@ -18,7 +18,7 @@ from sgdr_jax.evaluation import metrics, predictions
 from sgdr_jax.evaluation.evaluate import EvalExamples, predict_views
 from sgdr_jax.runs import checkpoint, recorder
 from sgdr_jax.runs.ensemble import average, forward_selection, greedy_average
-from sgdr_jax.runs.predictor import evaluate_split, open_trained
+from sgdr_jax.runs.predictor import evaluate_split, open_predictor
 from sgdr_jax.runs.run import run
 from sgdr_jax.runs.snapshots import cycle_ends, read_cycle_ends, save_cycle_end, snapshot_folder
 from sgdr_jax.schedules import Sgdr
@@ -184,13 +184,13 @@ def test_a_kept_network_can_be_opened_by_its_name(finished):
     by_name = {name: rows[f"last ({name})" if name == last else name] for name in cycle_ends(folder)}
     by_name |= {"average-uniform": rows["average of all weights"], "average-ema": rows["moving average of weights"]}
     for name, row in by_name.items():
-        net = open_trained(folder, name)
+        net = open_predictor(folder, name)
         seen = evaluate_split(net, "test").views.measures
         assert seen["loss"] == pytest.approx(row["test"]["loss"], rel=1e-5) and seen["accuracy"] == row["test"]["accuracy"]
-        assert net.temperatures == {} and open_trained(folder).temperatures
+        assert net.temperatures == {} and open_predictor(folder).temperatures
     for name in ("ema", "stage-9-cycle-0000", "../final"):
         with pytest.raises(InputError, match=f"network is '{name}'; the run has kept average-ema, .*; leave it out for the final network"):
-            open_trained(folder, name)
+            open_predictor(folder, name)
 
 
 class Killed(Exception):

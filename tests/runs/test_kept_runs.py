@@ -22,7 +22,7 @@ from sgdr_jax.data import decode
 from sgdr_jax.data.load import load_for
 from sgdr_jax.datasets import ImageFolder
 from sgdr_jax.runs.folder import environment, read
-from sgdr_jax.runs.predictor import evaluate_split, open_trained
+from sgdr_jax.runs.predictor import evaluate_split, open_predictor
 from sgdr_jax.runs.run import run
 from sgdr_jax.sweeps.spec import expand
 from sgdr_jax.sweeps.trial_records import read_trials
@@ -112,7 +112,7 @@ def test_a_kept_run_opens_and_evaluates_to_the_same_numbers(kept):
     before = read(kept / "run").summary
     assert config_hash(small()) == json.loads((kept / "run" / "environment.json").read_text())["config_hash"]
     assert run(small(), kept / "run", resume=True) == before  # it has finished
-    measures = evaluate_split(open_trained(kept / "run"), "test").views.measures
+    measures = evaluate_split(open_predictor(kept / "run"), "test").views.measures
     np.testing.assert_allclose([measures[k] for k in before["test"]], list(before["test"].values()), rtol=1e-5)
 
 

@@ -15,8 +15,9 @@ from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.core.state import Hyper
 from sgdr_jax.datasets import Synthetic, TrainAndValid
 from sgdr_jax.evaluation import predictions
+from sgdr_jax.runs import resume
 from sgdr_jax.runs import run as recipe
-from sgdr_jax.runs.predictor import evaluate_split, open_trained, usual_split
+from sgdr_jax.runs.predictor import default_split, evaluate_split, open_predictor
 from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Constant, Plateau, Sgdr
 from sgdr_jax.train import stage as stage_module
@@ -44,7 +45,7 @@ def eight_steps(**fields) -> Experiment:
 
 
 def leaves(folder):
-    net = open_trained(folder)
+    net = open_predictor(folder)
     return [np.asarray(x) for x in jax.tree.leaves((net.params, net.stats))]
 
 
@@ -68,9 +69,9 @@ def test_the_eight_steps_learn_and_leave_a_full_run_folder(finished):
     np.testing.assert_allclose([late * 3, early * 9], head)
     assert summary["test"]["accuracy"] > 0.6 and summary["test"]["tta_accuracy"] > 0.6  # chance is a third
     names = {p.name for p in folder.iterdir()}
-    wanted = {"config.json", "environment.json", "metrics.jsonl", "plan.txt", "plan.csv", "summary.json", "lr.png", "loss.png", "final"}
+    wanted = {"config.json", "environment.json", "metrics.jsonl", "plan.txt", "plan.csv", "summary.json", "final"}
     assert wanted <= names
-    assert {"finder-cached head.png", "finder-all.png"} <= names
+    assert {"finder-cached head.json", "finder-all.json"} <= names
 
 
 def test_the_final_network_is_never_below_a_stage(finished):
@@ -90,10 +91,10 @@ def test_a_stage_that_ruins_the_network_is_undone(tmp_path):
 
 def test_a_finished_run_is_evaluated_to_the_same_numbers(finished):
     folder, summary = finished
-    again = evaluate_split(open_trained(folder), "test").views.measures
+    again = evaluate_split(open_predictor(folder), "test").views.measures
     np.testing.assert_allclose([again[k] for k in summary["test"]], list(summary["test"].values()), rtol=1e-6)
     with pytest.raises(InputError, match="split is 'nowhere'"):
-        evaluate_split(open_trained(folder), "nowhere")
+        evaluate_split(open_predictor(folder), "nowhere")
 
 
 @pytest.mark.parametrize("train", ["head", 1])
@@ -107,7 +108,7 @@ def test_runs_with_one_frozen_body_share_what_it_makes_of_the_held_out_images(tm
     assert seen.count("test") == 1
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     for split in ("valid", "test"):
-        found = evaluate_split(open_trained(tmp_path / "run"), split)
+        found = evaluate_split(open_predictor(tmp_path / "run"), split)
         assert found.views.measures == pytest.approx(summary[split], rel=1e-5)
         kept = predictions.load(tmp_path / "run", split)
         assert kept.correct().mean() == summary[split]["accuracy"] and kept.correct(tta=True).mean() == summary[split]["tta_accuracy"]
@@ -125,7 +126,6 @@ class Killed(Exception):
 @pytest.mark.parametrize("at", [3, 18, 31])
 def test_a_killed_run_resumes_to_the_same_bits(finished, tmp_path, monkeypatch, at):
     """Killed inside each of the three stages, away from a checkpoint."""
-    from sgdr_jax.runs import run as recipe
 
     experiment = eight_steps(checkpoint_steps=2)
     count = 0
@@ -158,7 +158,6 @@ def test_a_killed_run_resumes_to_the_same_bits(finished, tmp_path, monkeypatch, 
 @pytest.mark.parametrize("at", [9, 13])
 def test_a_plateau_schedule_resumes_with_the_rates_it_had(tmp_path, monkeypatch, at):
     """A threshold that no loss reaches lowers the rate after every epoch but the first."""
-    from sgdr_jax.runs import run as recipe
 
     lazy = Stage("s", size=16, train="head", lr=0.01, schedule=Plateau(4, 0.5, patience=0, threshold=0.99), precompute=True, augment=False)
     experiment = small(lazy, checkpoint_steps=3)
@@ -264,7 +263,6 @@ def test_another_rate_or_schedule_compiles_nothing():
 
 
 def test_statistics_are_measured_before_the_stage_and_only_then(tmp_path, monkeypatch):
-    from sgdr_jax.runs import run as recipe
 
     stages = (
         Stage("first", size=16, lr=1e-2, schedule=Constant(1)),
@@ -309,7 +307,7 @@ def test_a_bigger_size_follows(tmp_path):
     )
     summary = run(small(*stages, keep_best=False), tmp_path / "run")
     assert summary["size"] == 24 and [s["size"] for s in summary["stages"]] == [16, 24]
-    assert open_trained(tmp_path / "run").size == 24
+    assert open_predictor(tmp_path / "run").size == 24
 
 
 def test_it_stops_at_a_cycle_end_when_it_overfits(tmp_path):
@@ -339,7 +337,6 @@ def test_scores_compare_by_accuracy_then_loss():
 
 def test_a_stage_resumes_on_the_body_that_the_stage_before_left(tmp_path, monkeypatch):
     """The frozen groups of a resumed stage come from its checkpoint, not from the pretrained weights."""
-    from sgdr_jax.runs import run as recipe
 
     stages = (
         Stage("all", size=16, lr=1e-2, schedule=Constant(1)),
@@ -422,17 +419,19 @@ def test_a_refit_trains_the_kept_stages_on_every_image_at_the_rates_that_were_fo
     assert summary["test"] != first["test"]
     assert not [row for row in rows(tmp_path / "run" / "refit") if row["kind"] == "eval"]
     # The final network is the second one, at the first one's temperature.
-    net = open_trained(tmp_path / "run")
+    net = open_predictor(tmp_path / "run")
     assert evaluate_split(net, "test").views.measures["loss"] == pytest.approx(summary["test"]["loss"], rel=1e-6)
     with pytest.raises(InputError, match="split is 'valid'; after a refit the network has trained on these images too; use test"):
         evaluate_split(net, "valid")
-    assert usual_split(net) == "test" and usual_split(net._replace(experiment=dataclasses.replace(net.experiment, refit=False))) == "valid"
+    assert (
+        default_split(net) == "test" and default_split(net._replace(experiment=dataclasses.replace(net.experiment, refit=False))) == "valid"
+    )
 
 
 def test_an_interrupted_refit_ends_with_the_same_network(tmp_path, monkeypatch):
     made = small(Stage("all", size=16, lr=1e-2, schedule=Sgdr(2)), refit=True)
     run(made, tmp_path / "whole")
-    real, left = recipe.memory.save, [4]
+    real, left = resume.save, [4]
 
     def failing(*args):
         left[0] -= 1
@@ -440,7 +439,7 @@ def test_an_interrupted_refit_ends_with_the_same_network(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         real(*args)
 
-    monkeypatch.setattr(recipe.memory, "save", failing)  # two cycle ends of the first training, and the second one of the refit
+    monkeypatch.setattr(resume, "save", failing)  # two cycle ends of the first training, and the second one of the refit
     with pytest.raises(KeyboardInterrupt):
         run(made, tmp_path / "cut")
     monkeypatch.undo()

@@ -11,7 +11,7 @@ from sgdr_jax.core.serialization import config_hash, to_json
 from sgdr_jax.datasets import Synthetic, TrainAndValid
 from sgdr_jax.runs import run as recipe
 from sgdr_jax.runs.folder import open_run, read
-from sgdr_jax.runs.predictor import open_trained
+from sgdr_jax.runs.predictor import open_predictor
 from sgdr_jax.schedules import Constant, Sgdr
 from sgdr_jax.sweeps import Categorical, LogUniform, Median, Search, Sweep, arms, grid, runner
 from sgdr_jax.sweeps.analysis.compare import compare_arms
@@ -161,9 +161,9 @@ def test_what_a_finished_run_keeps(tmp_path, keep, there):
         assert kept & {"final", "snapshots", "checkpoints"} == there and not list(own.glob("*.png"))
         if keep == "results":
             with pytest.raises(InputError, match="has kept no network; run its sweep in another --dir with --keep final"):
-                open_trained(own)
+                open_predictor(own)
         else:
-            assert open_trained(own).classes == ("rings0", "rings1", "rings2")
+            assert open_predictor(own).classes == ("rings0", "rings1", "rings2")
 
 
 def test_checkpoints_keep_their_distance(tmp_path):

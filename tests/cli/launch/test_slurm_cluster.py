@@ -28,7 +28,8 @@ ROOT = Path(__file__).parents[3]
 
 EXPERIMENT = """
 import time
-from sgdr_jax import AdamW, Eval, Experiment, Stage, recipe
+from sgdr_jax import AdamW, Eval, Experiment, Stage
+from sgdr_jax.runs import run as recipe
 from sgdr_jax.augment import side_on
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.schedules import Constant
