@@ -177,6 +177,9 @@ def test_sizes_and_docstrings(name: str) -> None:
     for node in functions:
         lines = (node.end_lineno or 0) - node.lineno + 1
         assert lines <= 80, f"{name}.py: {node.name} has {lines} lines, over 80: it is two things"
+        parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
+        count = len([a for a in parameters if a and a.arg not in ("self", "cls")])
+        assert count <= 8, f"{name}.py: {node.name} has {count} parameters, over 8: some belong together"
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             assert ast.get_docstring(node), f"{name}.py: {node.name} has no docstring"

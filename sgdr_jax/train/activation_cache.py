@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 from ..core.files import replacing
 from ..core.paths import cache_folder
 from ..core.serialization import to_json
-from ..core.types import Augmentation
+from ..core.types import Augmentation, Model
 
 
 def tree_digest(tree: Any) -> str:
@@ -38,51 +39,39 @@ def tree_digest(tree: Any) -> str:
     return digest.hexdigest()
 
 
-def cache_key(
-    *,
-    images: np.ndarray,
-    split: str,
-    body: Any,
-    model: Any,
-    normalisation: tuple[list[float], list[float]],
-    start: str,
-    size: int,
-    dtype: Any,
-    augmentations: tuple[Augmentation, ...],
-    views: int,
-    draw: tuple[Any, ...],
-) -> str:
-    """Return twenty hex digits over all that the activations depend on; a change in any of it misses the cache.
+@dataclass(frozen=True, kw_only=True)
+class ActivationKey:
+    """Everything that the activations of a split depend on; a change in any of it misses the cache."""
 
-    Args:
-        images: pixels of the split, or digests of them.
-        split: name of the split.
-        body: parameters and statistics of the frozen groups.
-        model: configuration of the model, for what the parameters do not show.
-        normalisation: mean and standard deviation of the images, which come with the weights.
-        start: layer group that the activations enter.
-        size: side in pixels that the network sees.
-        dtype: dtype of the network's arithmetic.
-        augmentations: augmentations of the cached views, () for plain images.
-        views: number of augmented copies, 0 for plain images.
-        draw: seed, stage and strength, which decide the views' randomness; () for plain images.
-    """
-    facts = [
-        split,
-        to_json(model),
-        normalisation,
-        start,
-        size,
-        str(dtype),
-        to_json(augmentations),
-        views,
-        list(draw),
-        _code(),
-        jax.__version__,
-        jax.default_backend(),
-    ]
-    parts = (tree_digest({"images": images}), tree_digest(body), json.dumps(facts, sort_keys=True))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:20]
+    images: np.ndarray
+    """Pixels of the split, or digests of them."""
+    split: str
+    """Name of the split."""
+    body: Any
+    """Parameters and statistics of the frozen groups."""
+    model: Model
+    """Configuration of the model, for what the parameters do not show."""
+    normalisation: tuple[list[float], list[float]]
+    """Mean and standard deviation of the images, which come with the weights."""
+    start: str
+    """Layer group that the activations enter."""
+    size: int
+    """Side in pixels that the network sees."""
+    dtype: Any
+    """Dtype of the network's arithmetic."""
+    augmentations: tuple[Augmentation, ...]
+    """Augmentations of the cached views, () for plain images."""
+    views: int
+    """Number of augmented copies, 0 for plain images."""
+    draw: tuple[Any, ...]
+    """Seed, stage and strength, which decide the views' randomness; () for plain images."""
+
+    def digest(self) -> str:
+        """Return twenty hex digits over the key, the code that computes activations, and jax's version and backend."""
+        facts = [self.split, to_json(self.model), self.normalisation, self.start, self.size, str(self.dtype)]
+        facts += [to_json(self.augmentations), self.views, list(self.draw), _code(), jax.__version__, jax.default_backend()]
+        parts = (tree_digest({"images": self.images}), tree_digest(self.body), json.dumps(facts, sort_keys=True))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:20]
 
 
 @functools.cache
@@ -99,7 +88,7 @@ def cached(
     """Return the array stored under `key`; compute and store it if the file is missing or damaged.
 
     Args:
-        key: from `cache_key`.
+        key: from `ActivationKey.digest`.
         compute: computes the array.
         folder: folder of the cache; None for `cache_folder()/activations`.
         limit: largest size of the folder in bytes; the least recently used files are removed.

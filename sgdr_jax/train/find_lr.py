@@ -19,7 +19,7 @@ from .stage_inputs import TrainBatch, stage_batches
 
 def find_lr(
     context: RunContext, p: StagePlan, stage: StageRun, find: Find, ui: NullConsole, group: str | None = None
-) -> lr_range_test.Curve:
+) -> lr_range_test.LrCurve:
     """Run the learning-rate finder for a stage on copies of its state, with the stage's own update program.
 
     Args:
@@ -37,7 +37,7 @@ def find_lr(
     orders = find.orders or (6 if p.stage.precompute else 2)
     rest = [np.float32(x) for x in (p.optimizer.momentum, p.optimizer.weight_decay, context.experiment.label_smoothing)]
 
-    def curve(ratio: float, tick: Callable[[int], None]) -> lr_range_test.Curve:
+    def curve(ratio: float, tick: Callable[[int], None]) -> lr_range_test.LrCurve:
         one = dataclasses.replace(find, ratio=ratio)
         shares = np.array([float(g == group) for g in p.trained]) if group else np.asarray(ratios(one, p.trained))
 
@@ -58,7 +58,7 @@ def find_lr(
 
 def choose_lr(
     context: RunContext, p: StagePlan, stage: StageRun, previous: Sequence[float], ui: NullConsole
-) -> tuple[tuple[float, ...], lr_range_test.Curve | None]:
+) -> tuple[tuple[float, ...], lr_range_test.LrCurve | None]:
     """Return the peak rate of each trained group, and the finder's curve if it has run.
 
     Args:

@@ -16,7 +16,7 @@ RULES = ("combined", "valley", "steep", "minimum", "slide")
 
 
 @dataclass(frozen=True)
-class Curve:
+class LrCurve:
     """Result of range tests, and the rates that the rules read from it.
 
     Attributes:
@@ -95,7 +95,7 @@ def range_test(
     batches: Iterable[Any],
     find: Find,
     tick: Callable[[int], None] | None = None,
-) -> Curve:
+) -> LrCurve:
     """Test a single order of the images.
 
     Args:
@@ -113,7 +113,7 @@ def range_test(
     return read_orders([sweep(update, state, batches, find, tick)], find)
 
 
-def read_orders(orders: Sequence[Sequence[float]], find: Find) -> Curve:
+def read_orders(orders: Sequence[Sequence[float]], find: Find) -> LrCurve:
     """Average several orders to a common curve and apply the rules to it.
 
     An order that diverged before the others is extended by the highest of its last three finite losses. The curve ends where at most
@@ -139,7 +139,7 @@ def read_orders(orders: Sequence[Sequence[float]], find: Find) -> Curve:
 
 
 def _smoothed(losses: Sequence[float] | np.ndarray, steps: int) -> list[float]:
-    """Return the debiased exponential mean at each loss; see `Curve`."""
+    """Return the debiased exponential mean at each loss; see `LrCurve`."""
     smoothed: list[float] = []
     keep, mean = 0.98 ** (100 / steps), 0.0
     for k, loss in enumerate(losses, start=1):
@@ -160,12 +160,12 @@ def _held(losses: Sequence[float], length: int) -> np.ndarray:
     return np.array(row + [max(row[-3:], default=math.inf)] * (length - len(row)))
 
 
-def read_curve(lrs: list[float], losses: list[float], smoothed: list[float], find: Find) -> Curve:
-    """Apply all rules to a finished test; see `Curve`."""
+def read_curve(lrs: list[float], losses: list[float], smoothed: list[float], find: Find) -> LrCurve:
+    """Apply all rules to a finished test; see `LrCurve`."""
     found, verdict = _suggestions(np.asarray(lrs), np.asarray(losses), smoothed, find.steps)
     verdict = verdict if find.rule == "combined" else _verdict(smoothed, found)
     chosen = min(max(found[find.rule], find.lowest), find.highest)
-    return Curve(tuple(lrs), tuple(losses), tuple(smoothed), found, chosen, find.rule, verdict)
+    return LrCurve(tuple(lrs), tuple(losses), tuple(smoothed), found, chosen, find.rule, verdict)
 
 
 def _verdict(smoothed: Sequence[float], found: dict[str, float]) -> str:
@@ -190,7 +190,7 @@ class Valley(NamedTuple):
         edge: rate from which on the loss exceeds its initial value; the last rate if it never does.
         drop: fall of the loss.
         noise: standard deviation of the losses about their averages, up to the lowest.
-        verdict: see `Curve`.
+        verdict: see `LrCurve`.
     """
 
     lr: float
@@ -259,7 +259,7 @@ def _crossing(x: np.ndarray, y: np.ndarray, level: float) -> float:
     return float(x[k - 1] + (x[k] - x[k - 1]) * (y[k - 1] - level) / (y[k - 1] - y[k]))
 
 
-def best_ratio(curves: Sequence[Curve]) -> Curve:
+def best_ratio(curves: Sequence[LrCurve]) -> LrCurve:
     """Return the curve of the best of several ratios: the first (the rule of thumb) unless another falls clearly further.
 
     "Clearly" is by more than a tenth of the fall, and more than the noise of both, and with a confidence of at least one half. The curve

@@ -113,7 +113,7 @@ def activations(
 
     if run.rehearsing:
         return compute()
-    name = activation_cache.cache_key(
+    entry = activation_cache.ActivationKey(
         images=image_digests(context.data, split),
         split=split,
         body=body,
@@ -126,6 +126,7 @@ def activations(
         views=copies,
         draw=(context.experiment.seed, p.index, p.stage.strength) if copies else (),
     )
+    name = entry.digest()
     array, found = activation_cache.cached(name, compute, folder, all_hosts=all_hosts)
     if found:
         ui.say(f"  activations of {split} found in the cache ({name})")

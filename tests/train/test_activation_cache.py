@@ -12,7 +12,7 @@ import pytest
 from sgdr_jax.augment import Flip, Rotate
 from sgdr_jax.core.paths import cache_folder
 from sgdr_jax.train import activation_cache
-from sgdr_jax.train.activation_cache import cache_key, cached, tree_digest
+from sgdr_jax.train.activation_cache import ActivationKey, cached, tree_digest
 
 from ..helpers import Tiny, host_state
 
@@ -74,7 +74,7 @@ CHANGES: dict[str, list[Any]] = {
 
 
 def test_the_changes_cover_every_ingredient() -> None:
-    assert set(CHANGES) == set(FACTS) == set(inspect.signature(cache_key).parameters)
+    assert set(CHANGES) == set(FACTS) == set(inspect.signature(ActivationKey).parameters)
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -85,23 +85,23 @@ def test_changing_an_ingredient_misses_the_cache(name: str, tmp_path: Path) -> N
         calls.append(1)
         return np.zeros(1)
 
-    assert not cached(cache_key(**FACTS), compute, tmp_path)[1]
-    assert cached(cache_key(**FACTS), compute, tmp_path)[1] and len(calls) == 1
-    keys = [cache_key(**FACTS | {name: value}) for value in CHANGES[name]]
+    assert not cached(ActivationKey(**FACTS).digest(), compute, tmp_path)[1]
+    assert cached(ActivationKey(**FACTS).digest(), compute, tmp_path)[1] and len(calls) == 1
+    keys = [ActivationKey(**FACTS | {name: value}).digest() for value in CHANGES[name]]
     for key in keys:
         assert not cached(key, compute, tmp_path)[1]
     assert len(calls) == 1 + len(keys) == len(set(keys)) + 1
 
 
 def test_the_jax_version_and_the_backend_are_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    key = cache_key(**FACTS)
+    key = ActivationKey(**FACTS).digest()
     with monkeypatch.context() as patch:
         patch.setattr(activation_cache.jax, "__version__", "0.0.1")
-        assert cache_key(**FACTS) != key
+        assert ActivationKey(**FACTS).digest() != key
     with monkeypatch.context() as patch:
         patch.setattr(activation_cache.jax, "default_backend", lambda: "gpu")
-        assert cache_key(**FACTS) != key
-    assert cache_key(**FACTS) == key
+        assert ActivationKey(**FACTS).digest() != key
+    assert ActivationKey(**FACTS).digest() == key
 
 
 def test_a_digest_sees_names_shapes_types_and_values_but_not_the_order_of_names() -> None:

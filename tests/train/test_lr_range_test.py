@@ -17,7 +17,7 @@ from rich.console import Console
 from sgdr_jax.core.learning_rates import Find
 from sgdr_jax.core.state import TrainState
 from sgdr_jax.report.run_tables import finder_table
-from sgdr_jax.train.lr_range_test import RULES, Curve, best_ratio, combined, range_test, rates, read_curve, read_orders, suggest
+from sgdr_jax.train.lr_range_test import RULES, LrCurve, best_ratio, combined, range_test, rates, read_curve, read_orders, suggest
 
 from ..helpers import batch, fresh, hyper, on, program, same_bits, seeded
 
@@ -42,7 +42,7 @@ def losses_of(values: list[float]) -> Any:
     return update
 
 
-def run(values: list[float], find: Find = FIND, batches: int = 10**6) -> Curve:
+def run(values: list[float], find: Find = FIND, batches: int = 10**6) -> LrCurve:
     return range_test(losses_of(values), 0, range(batches), find)
 
 
@@ -183,7 +183,7 @@ def test_a_curve_of_nothing_finite_has_the_lowest_rate() -> None:
     assert curve.verdict.startswith("no clear valley")
 
 
-def read(smoothed: list[float], **fields: Any) -> Curve:
+def read(smoothed: list[float], **fields: Any) -> LrCurve:
     find = Find(**{"rule": "valley", "start": 1e-6, "stop": 10.0, "steps": 100} | fields)
     return read_curve(LRS[: len(smoothed)], smoothed, smoothed, find)
 
@@ -340,7 +340,7 @@ def test_an_order_that_diverges_early_holds_its_place() -> None:
     assert len(most.lrs) == 2
 
 
-def curve_of(losses: np.ndarray, ratio: float, confidence: float = 1.0) -> Curve:
+def curve_of(losses: np.ndarray, ratio: float, confidence: float = 1.0) -> LrCurve:
     read = read_orders([losses, losses], FIND)
     return dataclasses.replace(read, ratio=ratio, confidence=confidence)
 
