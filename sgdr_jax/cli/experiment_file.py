@@ -1,4 +1,4 @@
-"""Loads an experiment file: a Python file that defines `experiment`, an `Experiment`, or `sweep`, a `Sweep`."""
+"""Loads experiment files: Python files that define `experiment`, an `Experiment`, or `sweep`, a `Sweep`."""
 
 from __future__ import annotations
 
@@ -6,46 +6,50 @@ import importlib.util
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..core.errors import InputError
 from ..core.experiment import Experiment
 from ..core.validation import require
-from ..sweeps import Sweep
+
+if TYPE_CHECKING:
+    from ..sweeps import Sweep
 
 
 def load_experiment(path: str | Path) -> Experiment:
-    """Runs the file and returns its `experiment`. Raises InputError when the file is missing, fails, or defines none."""
-    return _defined(path, "experiment", Experiment)
+    """Run the file and return its `experiment`. Raises InputError when the file is missing, fails, or defines none."""
+    return _load(path, "experiment", Experiment)
 
 
 def load_sweep(path: str | Path) -> Sweep:
-    """Runs the file and returns its `sweep`. Raises InputError when the file is missing, fails, or defines none."""
-    return _defined(path, "sweep", Sweep)
+    """Run the file and return its `sweep`. Raises InputError when the file is missing, fails, or defines none."""
+    from ..sweeps import Sweep
+
+    return _load(path, "sweep", Sweep)
 
 
-def _defined(path: str | Path, word: str, kind: type) -> Any:
-    """What the file defines under a name.
+def _load[T](path: str | Path, name: str, kind: type[T]) -> T:
+    """Run the file and return its variable `name`, which must be of a type.
 
     The file is code that the user chose to run; nothing else in the package runs code that it is given.
     """
     path = Path(path)
-    require(path.is_file(), f"{word} file", str(path), f"give the path of a Python file that defines `{word}`")
-    name = "experiment_file_" + "".join(c if c.isalnum() else "_" for c in path.stem)
-    spec = importlib.util.spec_from_file_location(name, path)
-    require(spec is not None and spec.loader is not None, f"{word} file", str(path), "give a file that ends in .py")
+    require(path.is_file(), f"{name} file", str(path), f"give the path of a Python file that defines `{name}`")
+    module_name = "experiment_file_" + "".join(c if c.isalnum() else "_" for c in path.stem)
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    require(spec is not None and spec.loader is not None, f"{name} file", str(path), "give a file that ends in .py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses defined in the file look their module up
+    sys.modules[module_name] = module  # dataclasses defined in the file look their module up
     try:
         spec.loader.exec_module(module)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (Exception, SystemExit) as error:  # it is somebody's program and may fail in any way
+    except (Exception, SystemExit) as error:  # the file may fail in any way
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f" at line {lines[-1]}" if lines else ""
         raise InputError(f"{path} cannot be loaded{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
-    value = getattr(module, word, None)
+    value = getattr(module, name, None)
     if not isinstance(value, kind):
-        raise InputError(f"{path} has a {type(value).__name__} as `{word}`; define `{word} = {kind.__name__}(...)`")
+        raise InputError(f"{path} has a {type(value).__name__} as `{name}`; define `{name} = {kind.__name__}(...)`")
     return value

@@ -16,8 +16,8 @@ from PIL import Image
 
 from sgdr_jax import Experiment
 from sgdr_jax.cli import main, parsing
+from sgdr_jax.cli.commands.train import TrainCommand
 from sgdr_jax.cli.experiment_file import load_experiment
-from sgdr_jax.cli.options import TrainCommand
 from sgdr_jax.core.serialization import config_hash, from_json, to_json
 
 EXPERIMENT = '''
@@ -273,10 +273,10 @@ def test_every_command_helps(place, capsys, argv):
 def test_wrong_names_are_met_with_the_nearest(place, capsys):
     file = place / "photos.py"
     assert "--seed" in fails(capsys, "plan", file, "--sede", "1")
-    assert "did you mean train" in fails(capsys, "trian", file)
+    assert "unknown command 'trian'; did you mean train? " in fails(capsys, "trian", file)
     assert "early, late, head" in fails(capsys, "plan", file, "--train-size", "100", "--stages.2.lr", "0.1", "0.2")
-    assert "foo" in fails(capsys, "plan", file, "--stages.1.lr", "foo")
-    assert "the stages are 0 (cached head)" in fails(capsys, "plan", file, "--stages.9.lr", "1")
+    assert "--stages.1.lr is ['foo']; use {None}|FLOAT|" in fails(capsys, "plan", file, "--stages.1.lr", "foo")
+    assert "did you mean --stages.0.lr" in fails(capsys, "plan", file, "--stages.9.lr", "1")
     assert "nofile.py" in fails(capsys, "plan", place / "nofile.py")
     assert "experiment" in fails(capsys, "plan", __file__)
 

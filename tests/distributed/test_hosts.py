@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sgdr_jax.cli.commands.train import Hosts
 from sgdr_jax.cli.launch.local import free_port
-from sgdr_jax.cli.options import Hosts
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.core.serialization import config_hash

@@ -1,23 +1,63 @@
-"""`sgdr-jax compare`: what a sweep has found, printed, drawn and written."""
+"""`sgdr-jax compare`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
 from ...core.console import NullConsole
 from ...core.validation import require
-from ...sweeps.analysis import render
-from ...sweeps.analysis.compare import compare_arms
-from ..options import CompareCommand
+from ..options import Command, check_output
 
 
-def compare(command: CompareCommand, ui: NullConsole) -> None:
-    """Compare the arms of a sweep; reject outputs that cannot be written before anything is read."""
-    c = command
-    if c.results is not None:
-        ok = c.results.parent.is_dir() and not c.results.is_dir()
-        require(ok, "--results", str(c.results), "name a file in a folder that exists")
-    require(c.out is None or c.out.is_dir() or not c.out.exists(), "--out", str(c.out), "it is a file; name a folder, there or not")
-    comparison = compare_arms(c.sweep, baseline=c.baseline, split=c.split, measure=c.measure, tta=c.tta, alpha=c.alpha, networks=c.networks)
-    written = render.publish(comparison, c.out or c.sweep / "answer", c.results)
-    for part in render.terminal(comparison):
-        ui.say(part)
-    ui.say(f"page, tables, pictures: {written[0].parent}" + (f"; section of {c.results}" if c.results else ""))
+@dataclass(frozen=True, kw_only=True)
+class CompareCommand(Command):
+    """Compare the arms of a sweep with its baseline, seed by seed. Intervals and tests go to tables, pictures and one HTML page."""
+
+    section = "Sweeps"
+    arguments = "DIR"
+
+    sweep: tyro.conf.Positional[Path]
+    """The sweep's folder."""
+    split: Literal["test", "valid"] | None = None
+    """Split to compare on; by default test where the runs have it."""
+    measure: Literal["accuracy", "loss"] = "accuracy"
+    """Measure whose differences are shown."""
+    tta: bool = False
+    """Whether to compare the final figures of each run, with all test-time views mixed, or with the plain view where it has no others."""
+    networks: bool = False
+    """Whether the arms are the networks that each run has saved (`--snapshots.last 4` of sweep): the final one, which is the baseline, the
+    last, ensembles, averages of weights."""
+    baseline: str | None = None
+    """Arm that the others are compared with; by default the sweep's baseline."""
+    alpha: float = 0.05
+    """Level of the tests; the intervals hold the true difference with probability 1 - alpha."""
+    out: Path | None = None
+    """Folder for answer.html, answer.md, answer.csv and the pictures; by default the folder `answer` of the sweep."""
+    results: Path | None = None
+    """File in which to write the sweep's section too, such as experiments/RESULTS.md, with pictures beside it."""
+
+    def execute(self, ui: NullConsole) -> None:
+        """Check the outputs, compare the arms, print and write the answer."""
+        from ...sweeps.analysis import render
+        from ...sweeps.analysis.compare import compare_arms
+
+        check_output(self.results, "--results")
+        out = self.out
+        require(out is None or out.is_dir() or not out.exists(), "--out", str(out), "it is a file; name a folder, there or not")
+        comparison = compare_arms(
+            self.sweep,
+            baseline=self.baseline,
+            split=self.split,
+            measure=self.measure,
+            tta=self.tta,
+            alpha=self.alpha,
+            networks=self.networks,
+        )
+        written = render.publish(comparison, out or self.sweep / "answer", self.results)
+        for part in render.terminal(comparison):
+            ui.say(part)
+        ui.say(f"page, tables, pictures: {written[0].parent}" + (f"; section of {self.results}" if self.results else ""))

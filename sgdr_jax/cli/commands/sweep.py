@@ -6,9 +6,12 @@ import dataclasses
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Self
+
+import tyro
 
 from ...core.console import NullConsole
 from ...core.errors import InputError
@@ -16,60 +19,85 @@ from ...core.plan import plan
 from ...core.validation import require
 from ...sweeps.analysis.tables import space_table, sweep_table, trials_table
 from ...sweeps.local_workers import run_workers
+from ...sweeps.options import WorkerOptions
 from ...sweeps.optuna_study import Study
 from ...sweeps.run_status import Entry, entries, unfinished
 from ...sweeps.shared_queue import check_disk, open_queue
 from ...sweeps.spec import Sweep, SweepRun, expand
 from ...sweeps.sweep_record import save_sweep
 from ...sweeps.trial_records import read_trials, save_confirmation_runs
-from .. import experiment_file
-from ..launch import Slurm
-from ..options import SweepCommand
+from ..experiment_file import load_sweep
+from ..launch.slurm import Slurm
+from ..options import ExperimentCommand
+from ..parsing import parse, parse_known
 
 
-def sweep(command: SweepCommand, file: str, words: Sequence[str], ui: NullConsole, slurm: Slurm | None = None) -> None:
-    """Run the sweep of a file, or print what it would do; exit with 1 when a run has failed.
+@dataclass(frozen=True, kw_only=True)
+class SweepCommand(WorkerOptions, ExperimentCommand):
+    """Run a sweep: an experiment along axes of its fields, or a search among them.
 
-    Args:
-        command: parsed options.
-        file: sweep file.
-        words: the command line after the file, for further workers, without what `slurm` was made of.
-        ui: console.
-        slurm: where workers are submitted to, with --launch.
+    Finished runs are skipped, interrupted ones continue, and a failed run does not stop the others. The options of the experiment change
+    the base of the sweep.
     """
-    definition = dataclasses.replace(experiment_file.load_sweep(file), base=command.experiment)
-    task = _Task(definition, command.dir or Path("runs") / definition.name, _numbers(command.only), command, file, words, ui)
-    require(command.workers >= 1, "--workers", command.workers, "use 1 or more")
-    runs = expand(definition)
-    if command.launch and slurm:
-        return _submit(task, slurm)
-    if command.dry_run:
-        return _explain(task, runs)
-    ui.say(f"sweep folder: {task.folder}")
-    try:
-        done = _run_here(task) if command.workers == 1 else _run_workers(task)
-    except KeyboardInterrupt:
-        ui.say(f"to go on, repeat the command with --dir {task.folder}")
-        raise
-    ui.say(sweep_table(done))
-    _show_trials(task)
-    for entry in done:
-        if entry.error:
-            ui.say(f"run {entry.run.number} ({entry.run.arm}, seed {entry.run.seed}) failed: {entry.error}")
-    ui.say(f"sweep folder: {task.folder}")
-    if any(entry.error for entry in done):
-        raise SystemExit(1)
+
+    section = "Sweeps"
+
+    dir: Path | None = None
+    """Folder of the sweep; by default runs/NAME."""
+    dry_run: bool = False
+    """Only print the table of runs, with estimates of their cost."""
+    only: str = ""
+    """Numbers of the runs to execute, such as 3,7 or 0-4, without trials; by default all."""
+    workers: int = 1
+    """Number of processes on this machine, or of jobs with --launch slurm; others may join with the same --store and --dir."""
+    launch: Literal["slurm"] | None = None
+    """slurm: submit the workers as an array of jobs, with the options of `launch slurm`; the store is DIR/store.journal by default."""
+    slurm: tyro.conf.Suppress[Slurm | None] = None
+    """Where workers are submitted to, with --launch."""
+    words: tyro.conf.Suppress[tuple[str, ...]] = ()
+    """The command line after the file, for other workers, without the options of `slurm`."""
+
+    @classmethod
+    def parse(cls, file: str, words: Sequence[str], prog: str) -> Self:
+        """Load a sweep file and parse the options that follow it, among them those of a Slurm job if --launch asks for one."""
+        prog, default, slurm = f"{prog} {file}", cls(experiment=load_sweep(file).base, file=file), None
+        if parse_known(cls, words, prog, default)[0].launch:
+            slurm, words = parse_known(Slurm, words, f"{prog} --launch slurm")
+        return dataclasses.replace(parse(cls, words, prog, default), slurm=slurm, words=tuple(words))
+
+    def execute(self, ui: NullConsole) -> None:
+        """Run the sweep, or print what it would do; exit with 1 when a run has failed."""
+        definition = dataclasses.replace(load_sweep(self.file), base=self.experiment)
+        task = _Task(definition, self.dir or Path("runs") / definition.name, _numbers(self.only), self, ui)
+        require(self.workers >= 1, "--workers", self.workers, "use 1 or more")
+        runs = expand(definition)
+        if self.slurm:
+            return _submit(task, self.slurm)
+        if self.dry_run:
+            return _explain(task, runs)
+        ui.say(f"sweep folder: {task.folder}")
+        try:
+            done = _run_here(task) if self.workers == 1 else _run_workers(task)
+        except KeyboardInterrupt:
+            ui.say(f"to continue, repeat the command with --dir {task.folder}")
+            raise
+        ui.say(sweep_table(done))
+        _show_trials(task)
+        for entry in done:
+            if entry.error:
+                ui.say(f"run {entry.run.number} ({entry.run.arm}, seed {entry.run.seed}) failed: {entry.error}")
+        ui.say(f"sweep folder: {task.folder}")
+        if any(entry.error for entry in done):
+            raise SystemExit(1)
 
 
 class _Task(NamedTuple):
-    """A sweep to run, and the command line that asks for it; see `sweep`."""
+    """A sweep to run, and its command."""
 
     sweep: Sweep
     folder: Path
     only: list[int] | None
     command: SweepCommand
-    file: str
-    words: Sequence[str]
     ui: NullConsole
 
     @property
@@ -85,7 +113,7 @@ class _Task(NamedTuple):
         """Return the command line of one worker: this one, whose last options win."""
         here = ("--launch", "None") if self.command.launch else ()
         own = ("--workers", "1", *here, "--no-retry", "--store", store, "--dir", str(self.folder))
-        return ("sweep", self.file, *self.words, *own)
+        return ("sweep", self.command.file, *self.command.words, *own)
 
     def open_store(self, store: str) -> None:
         """Create the sweep's folder and its queue, so that workers only join; raise InputError for what they would reject."""
@@ -133,7 +161,7 @@ def _submit(task: _Task, slurm: Slurm) -> None:
 def _run_here(task: _Task) -> list[Entry]:
     from ...sweeps.runner import work
 
-    return work(task.sweep, task.folder, task.command, only=task.only, experiment_file=task.file, ui=task.ui)
+    return work(task.sweep, task.folder, task.command, only=task.only, experiment_file=task.command.file, ui=task.ui)
 
 
 def _run_workers(task: _Task) -> list[Entry]:

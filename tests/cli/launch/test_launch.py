@@ -73,7 +73,7 @@ def test_help_names_the_targets_and_their_options(capfd: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["slrum", "x.py"], "'slrum' is no target; did you mean slurm? there are local, slurm, tpu, k8s"),
+        (["slrum", "x.py"], "unknown target 'slrum'; did you mean slurm? there are local, slurm, tpu, k8s"),
         (["local"], "launch local needs an experiment file first"),
         (["local", "nowhere.py"], "experiment file"),
         (["local", "quick.py", "-n", "0"], "--processes is 0; use 1 or more"),
