@@ -1,7 +1,7 @@
-"""Starting one run as several processes: here, on a Slurm cluster, on a TPU slice, as a Kubernetes JobSet.
+"""Starts one run as several processes: on this machine, on a Slurm cluster, on a TPU slice, as a Kubernetes JobSet.
 
-A target is a frozen dataclass whose fields are its options, such as `Slurm`; to add one, write a file with one beside the others and name
-it in `TARGETS`. What it starts is `sgdr-jax train`, whose processes find each other by `hosts.initialize`.
+A target is a frozen dataclass whose fields are its options, such as `Slurm`; to add one, write a file beside the others and name it in
+`TARGETS`. Each process is `sgdr-jax train`; the processes find each other by `hosts.initialize`.
 """
 
 from __future__ import annotations

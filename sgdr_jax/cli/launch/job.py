@@ -1,4 +1,4 @@
-"""What is started, and what starts it."""
+"""Jobs, and the base class of the targets that start them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ...core.console import NullConsole
 
 @dataclass(frozen=True)
 class Job:
-    """A `sgdr-jax train` that is to be started in several processes.
+    """Command `sgdr-jax train` that is started in several processes.
 
     Attributes:
-        file: the experiment file.
-        run: the run folder, which all processes see.
-        words: all other words of the command.
-        name: of the experiment.
+        file: experiment file.
+        run: run folder, which all processes share.
+        words: other options of the command.
+        name: name of the experiment.
     """
 
     file: Path
@@ -26,18 +26,22 @@ class Job:
     name: str
 
     def command(self, python: tuple[str, ...] = (sys.executable, "-m", "sgdr_jax")) -> list[str]:
-        """The words of one process. It goes on with the run where there is one, so that it may be started again.
+        """Return the command line of a process, which continues the run if there is one, so that it can be restarted.
 
-        >>> Job(Path("x.py"), Path("runs/a"), ("--seed", "1"), "x").command(("sgdr-jax",))
-        ['sgdr-jax', 'train', 'x.py', '--seed', '1', '--run', 'runs/a', '--resume']
+        Args:
+            python: words that start the program.
+
+        Example:
+            >>> Job(Path("x.py"), Path("runs/a"), ("--seed", "1"), "x").command(("sgdr-jax",))
+            ['sgdr-jax', 'train', 'x.py', '--seed', '1', '--run', 'runs/a', '--resume']
         """
         return [*python, "train", str(self.file), *self.words, "--run", str(self.run), "--resume"]
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where processes are started; its fields are its options."""
+    """Base class of the places where processes are started; the fields are the options."""
 
     def launch(self, job: Job, ui: NullConsole) -> int:
-        """Starts the job, or writes what will; gives the exit code of the command. Raises InputError where that cannot be."""
+        """Start the job, or write what starts it, and return the exit code. Raises InputError if that is impossible."""
         raise NotImplementedError

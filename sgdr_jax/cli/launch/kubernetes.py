@@ -1,4 +1,4 @@
-"""Kubernetes: a JobSet, whose pods are the hosts of one run."""
+"""Kubernetes target: a JobSet, whose pods are the hosts of one run."""
 
 from __future__ import annotations
 
@@ -19,41 +19,43 @@ HOSTS = "hosts"
 
 @dataclass(frozen=True)
 class Kubernetes(Target):
-    """Writes a JobSet for Kubernetes (kubectl apply -f FILE): its pods are the hosts of the run. When one fails all are started again, and
-    the run goes on from its newest checkpoint."""
+    """Write a Kubernetes JobSet, for kubectl apply -f FILE.
+
+    Its pods are the hosts of the run. When one fails, all are restarted, and the run continues from its newest checkpoint.
+    """
 
     image: str = ""
-    """Container image with the package in it, and the experiment file at the path that you name. Must be given."""
+    """Container image that holds the package, and the experiment file at the path of the command line. Required."""
     claim: str = ""
-    """Persistent volume claim with the run folder, which all pods see. Must be given."""
+    """Persistent volume claim that holds the run folder and that all pods mount. Required."""
     mount: str = "/runs"
-    """Where the volume is in the pods; the run folder must be below."""
+    """Path of the volume in the pods; the run folder must be below it."""
     pods: int = 2
     """Number of hosts."""
     gpus: int = 0
-    """GPUs of each pod (nvidia.com/gpu)."""
+    """Number of GPUs per pod (nvidia.com/gpu)."""
     tpus: int = 0
-    """TPU chips of each pod (google.com/tpu)."""
+    """Number of TPU chips per pod (google.com/tpu)."""
     tpu_kind: str | None = None
-    """Kind of TPU on GKE, such as tpu-v5-lite-podslice."""
+    """Type of TPU on GKE, such as tpu-v5-lite-podslice."""
     topology: str | None = None
-    """Topology of the TPU slice on GKE, such as 4x4; has pods · chips chips."""
+    """Topology of the TPU slice on GKE, such as 4x4; its number of chips is pods × tpus."""
     restarts: int = 10
-    """How often it may be started again."""
+    """Largest number of restarts."""
     namespace: str | None = None
-    """Namespace; by default that of kubectl."""
+    """Namespace; by default that of kubectl's context."""
     out: Path = Path("launch-jobset.yaml")
-    """Where the file goes."""
+    """File to write."""
 
     def __post_init__(self) -> None:
         for name in ("image", "claim"):
             require(bool(getattr(self, name)), f"--{name}", "", f"give {'an image' if name == 'image' else 'a persistent volume claim'}")
-        require(not re.search(r"\s", self.image), "--image", self.image, "an image has no spaces")
+        require(not re.search(r"\s", self.image), "--image", self.image, "use a name without spaces")
         part = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
         claim = re.fullmatch(rf"{part}(\.{part})*", self.claim) and len(self.claim) <= 253
-        require(bool(claim), "--claim", self.claim, "Kubernetes wants small letters, digits, - and . (RFC 1123)")
+        require(bool(claim), "--claim", self.claim, "use lower-case letters, digits, - and . (RFC 1123)")
         space = self.namespace is None or (re.fullmatch(part, self.namespace) and len(self.namespace) <= 63)
-        require(bool(space), "--namespace", self.namespace, "Kubernetes wants small letters, digits and - (RFC 1123)")
+        require(bool(space), "--namespace", self.namespace, "use lower-case letters, digits and - (RFC 1123)")
         for name, least in (("pods", 1), ("gpus", 0), ("tpus", 0), ("restarts", 0)):
             value = getattr(self, name)
             require(value >= least, f"--{name}", value, f"use {least} or more")
@@ -61,40 +63,40 @@ class Kubernetes(Target):
         whole = not self.tpus or (self.tpu_kind is not None and self.topology is not None)
         require(whole, "--topology", self.topology, "give --tpu-kind and --topology with --tpus")
         if self.topology is not None:
-            require(bool(re.fullmatch(r"\d+(x\d+)+", self.topology)), "--topology", self.topology, "use such as 4x4")
+            require(bool(re.fullmatch(r"\d+(x\d+)+", self.topology)), "--topology", self.topology, "use a form such as 4x4")
             chips, have = math.prod(int(side) for side in self.topology.split("x")), self.pods * self.tpus
             require(chips == have, "--topology", self.topology, f"it has {chips} chips, but {self.pods} pods of {self.tpus} have {have}")
         require(self.out.parent.is_dir(), "--out", str(self.out), "name a file in a folder that exists")
 
     def launch(self, job: Job, ui: NullConsole) -> int:
-        """Writes the file."""
+        """Write the file."""
         try:
             import yaml
         except ImportError as error:
             raise InputError("writing a JobSet needs PyYAML: pip install 'sgdr_jax[cluster]'") from error
-        require(job.run.is_relative_to(self.mount), "--run", str(job.run), f"use a folder below {self.mount}, which all pods see")
+        require(job.run.is_relative_to(self.mount), "--run", str(job.run), f"use a folder below {self.mount}, which all pods mount")
         self.out.write_text(yaml.safe_dump(self.jobset(job), sort_keys=False, width=200), encoding="utf-8")
         logs = f"kubectl logs -f -l jobset.sigs.k8s.io/jobset-name={label(job.name)}"
         ui.say(f"JobSet: {self.out}; kubectl apply -f {self.out} starts it, {logs} shows its logs")
         return 0
 
     def jobset(self, job: Job) -> dict[str, Any]:
-        """The JobSet as data. Pod i is host i, at jobset-hosts-0-i.jobset. Source: JobSet API jobset.x-k8s.io/v1alpha2."""
+        """Return the JobSet as data. Pod i is host i, at jobset-hosts-0-i.jobset. Source: JobSet API jobset.x-k8s.io/v1alpha2."""
         name = label(job.name)
         words = job.command(("sgdr-jax",))
-        if self.pods > 1 and not self.tpus:  # TPU pods know each other
+        if self.pods > 1 and not self.tpus:  # TPU pods find each other by variables of GKE
             words += ["--hosts.coordinator", f"{name}-{HOSTS}-0-0.{name}:{PORT}", "--hosts.count", str(self.pods)]
             words += ["--hosts.index", "$(JOB_COMPLETION_INDEX)", "--hosts.wait", "600"]
-        has = {"nvidia.com/gpu": self.gpus} if self.gpus else {"google.com/tpu": self.tpus} if self.tpus else {}
+        limits = {"nvidia.com/gpu": self.gpus} if self.gpus else {"google.com/tpu": self.tpus} if self.tpus else {}
         container: dict[str, Any] = {"name": "train", "image": self.image, "command": words, "ports": [{"containerPort": PORT}]}
-        container |= {"resources": {"limits": has}} if has else {}
+        container |= {"resources": {"limits": limits}} if limits else {}
         container["volumeMounts"] = [{"name": "runs", "mountPath": self.mount}]
         pod: dict[str, Any] = {"restartPolicy": "Never", "containers": [container]}
         if self.tpus:
             gke = {"accelerator": self.tpu_kind, "topology": self.topology}
             pod["nodeSelector"] = {f"cloud.google.com/gke-tpu-{name}": value for name, value in gke.items()}
         pod["volumes"] = [{"name": "runs", "persistentVolumeClaim": {"claimName": self.claim}}]
-        # A pod that fails must not be replaced alone: the others cannot go on without it, so the whole set starts again.
+        # A pod that fails is not replaced alone, since the others cannot continue without it: the whole set restarts.
         spec: dict[str, Any] = {"parallelism": self.pods, "completions": self.pods, "completionMode": "Indexed", "backoffLimit": 0}
         spec["template"] = {"spec": pod}
         return {
@@ -110,9 +112,10 @@ class Kubernetes(Target):
 
 
 def label(name: str) -> str:
-    """A name as Kubernetes wants it (RFC 1123), short enough for the names of the pods that begin with it.
+    """Convert a name to a label of RFC 1123, short enough for the names of the pods that begin with it.
 
-    >>> label("Dog_breeds 2")
-    'dog-breeds-2'
+    Example:
+        >>> label("Dog_breeds 2")
+        'dog-breeds-2'
     """
     return re.sub(r"[^a-z0-9]+", "-", name.lower())[:40].strip("-") or "run"

@@ -1,4 +1,4 @@
-"""A Slurm cluster, through submitit: one process for each GPU, queued again when it is preempted or out of time."""
+"""Slurm target, by submitit: one process per GPU, requeued when it is preempted or reaches its time limit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...core.console import NullConsole
 from ...core.errors import InputError, Preempted
@@ -19,43 +19,49 @@ from ...core.validation import require
 from ...runs.folder import LAUNCH
 from .job import Job, Target
 
+if TYPE_CHECKING:
+    import submitit
+
 SAVING = 60.0
-"""Seconds that a command has to save before the job is queued again."""
+"""Seconds for a command to save its state before the job is requeued."""
 
 
 @dataclass(frozen=True)
 class Slurm(Target):
-    """Submits a job to Slurm: one process for each GPU, logs in the folder `launch` of the run. When it is preempted or out of time it
-    saves, is queued again and goes on from there."""
+    """Submit a job to Slurm with one process per GPU.
+
+    Its logs are in the folder `launch` of the run. When it is preempted or reaches its time limit, it saves its state, is requeued and
+    continues.
+    """
 
     nodes: int = 1
     """Number of machines."""
     gpus_per_node: int = 0
-    """GPUs of each machine; one process uses one of them."""
+    """Number of GPUs per machine; each process uses one."""
     tasks_per_node: int | None = None
-    """Processes on each machine; by default one for each GPU, or a single one where there are none."""
+    """Processes per machine; by default one per GPU, or one without GPUs."""
     cpus_per_task: int | None = None
-    """Processor cores of each process; by default as the cluster has it."""
+    """Processor cores per process; by default that of the cluster."""
     minutes: int = 24 * 60
-    """Time limit; the job is queued again shortly before."""
+    """Time limit; the job is requeued shortly before."""
     timeouts: int = 100
-    """How often it may run out of time before it ends for good; preemptions do not count."""
+    """Largest number of times that the job is requeued at its time limit; preemptions do not count."""
     warning: int = 90
-    """Seconds before the time limit at which it is queued again."""
+    """Seconds before the time limit at which it is requeued."""
     memory: int | None = None
-    """GB of each machine; by default as the cluster has it."""
+    """Memory per machine in GB; by default that of the cluster."""
     partition: str | None = None
-    """Partition, as `sinfo` lists them."""
+    """Partition; `sinfo` lists them."""
     account: str | None = None
-    """Whom the time is charged to."""
+    """Account that the time is charged to."""
     qos: str | None = None
     """Quality of service."""
     constraint: str | None = None
-    """Features that the machines must have."""
+    """Required features of the machines."""
     setup: tuple[str, ...] = ()
-    """Lines of shell that run before the processes, such as "module load cuda"."""
+    """Shell commands that run before the processes, such as "module load cuda"."""
     parallel: int = 256
-    """Jobs of an array that run at the same time, at most."""
+    """Largest number of jobs of an array that run at the same time."""
     dry_run: bool = False
     """Only print the batch script."""
 
@@ -68,10 +74,10 @@ class Slurm(Target):
             require(value is None or value >= 1, f"--{name.replace('_', '-')}", value, "use 1 or more")
         tasks = self.tasks_per_node
         fits = tasks is None or self.gpus_per_node in (0, tasks)
-        require(fits, "--tasks-per-node", tasks, f"use one for each of the {self.gpus_per_node} GPUs, as jax expects it under Slurm")
+        require(fits, "--tasks-per-node", tasks, f"use one for each of the {self.gpus_per_node} GPUs, as jax expects under Slurm")
 
     def launch(self, job: Job, ui: NullConsole) -> int:
-        """Submits the job and says its number; with `dry_run` only prints the batch script."""
+        """Submit the job and print its number; with `dry_run` only print the batch script."""
         executor = self.executor(job.run / LAUNCH, job.name)
         words = job.command()
         if self.dry_run:
@@ -84,16 +90,19 @@ class Slurm(Target):
         return 0
 
     def check_single(self) -> None:
-        """Raises InputError where a job would be more than one process."""
+        """Raise InputError if a job would be more than one process."""
         for field, value in (("nodes", self.nodes), ("gpus-per-node" if self.gpus_per_node > 1 else "tasks-per-node", self.tasks)):
             require(value == 1, f"--{field}", value, "a worker of a sweep is one process with one GPU at most: use 1, and more --workers")
 
     def workers(self, words: Sequence[str], count: int, folder: Path, name: str, ui: NullConsole) -> None:
-        """Submits so many workers of a sweep, all the same command, as one array of jobs; with `dry_run` only prints the batch script.
+        """Submit workers of a sweep as one array of jobs; with `dry_run` only print the batch script.
 
         Args:
-            words: of the command; a worker that is preempted or out of time is queued again with the same.
-            folder: of the sweep, on a disk that all machines see.
+            words: command line of each worker; it is repeated when the worker is requeued.
+            count: number of workers.
+            folder: folder of the sweep, on a disk that all machines share.
+            name: name in the queue.
+            ui: console.
         """
         logs = folder / LAUNCH
         if self.dry_run:
@@ -108,39 +117,40 @@ class Slurm(Target):
 
     @property
     def tasks(self) -> int:
-        """Processes on each machine."""
+        """Number of processes per machine."""
         return self.tasks_per_node or self.gpus_per_node or 1
 
     def submit(self, commands: Sequence[Sequence[str]], folder: Path, name: str) -> list[str]:
-        """Submits commands, several as one array of jobs; gives the number of each job.
+        """Submit commands, several as one array of jobs, and return the number of each job.
 
         Args:
-            commands: words of each; they must be such that they may be run again from the beginning.
-            folder: for logs and scripts, on a disk that all machines see.
-            name: shown in the queue.
+            commands: command lines, which must be repeatable.
+            folder: folder of logs and scripts, on a disk that all machines share.
+            name: name in the queue.
 
         Raises:
-            InputError: without submitit or Slurm, or when Slurm refuses.
+            InputError: without submitit or Slurm, or when Slurm rejects the job.
         """
         executor = self.check(folder, name)
         from submitit.core.utils import FailedJobError
 
-        jobs: list[Any] = []
+        jobs: list[submitit.Job[Any]] = []
         try:
             with executor.batch():
                 jobs = [executor.submit(Command(words, Path.cwd())) for words in commands]
         except FailedJobError as error:
-            raise InputError(f"Slurm refused the job: {str(error).strip().splitlines()[-1]}") from error
+            raise InputError(f"Slurm rejects the job: {str(error).strip().splitlines()[-1]}") from error
         return [job.job_id for job in jobs]
 
-    def check(self, folder: Path, name: str) -> Any:
-        """submitit's executor. Raises InputError where nothing can be submitted from here."""
-        executor, there = self.executor(folder, name), shutil.which("sbatch") is not None
-        require(there, "launch", "slurm", "run this where sbatch is, on a machine of the cluster, or use --dry-run")
+    def check(self, folder: Path, name: str) -> submitit.SlurmExecutor:
+        """Return submitit's executor. Raises InputError if this machine cannot submit jobs."""
+        executor = self.executor(folder, name)
+        found = shutil.which("sbatch") is not None
+        require(found, "launch", "slurm", "run this where sbatch is, on a machine of the cluster, or use --dry-run")
         return executor
 
-    def executor(self, folder: Path, name: str) -> Any:
-        """submitit's executor with these options."""
+    def executor(self, folder: Path, name: str) -> submitit.SlurmExecutor:
+        """Return submitit's executor with these options."""
         try:
             import submitit
         except ImportError as error:
@@ -151,9 +161,9 @@ class Slurm(Target):
             def affinity(cls) -> int:  # a batch script can be printed anywhere
                 return 2
 
-        given = {"partition": self.partition, "account": self.account, "qos": self.qos, "constraint": self.constraint}
-        given |= {"cpus_per_task": self.cpus_per_task, "gpus_per_node": self.gpus_per_node or None, "setup": list(self.setup) or None}
-        given |= {"mem": f"{self.memory}GB" if self.memory else None}
+        options = {"partition": self.partition, "account": self.account, "qos": self.qos, "constraint": self.constraint}
+        options |= {"cpus_per_task": self.cpus_per_task, "gpus_per_node": self.gpus_per_node or None, "setup": list(self.setup) or None}
+        options |= {"mem": f"{self.memory}GB" if self.memory else None}
         executor = Executor(folder.absolute(), max_num_timeout=self.timeouts)
         executor.update_parameters(
             job_name=name,
@@ -164,17 +174,17 @@ class Slurm(Target):
             array_parallelism=self.parallel,
             srun_args=["--kill-on-bad-exit=1"],
             additional_parameters={"requeue": True},
-            **{key: value for key, value in given.items() if value is not None},
+            **{key: value for key, value in options.items() if value is not None},
         )
         return executor
 
 
 class Command:
-    """A command as a job of submitit, which calls it in every process, and queues the same again when the job is preempted.
+    """Command as a job of submitit, which calls it in each process and requeues it when the job is preempted.
 
     Args:
-        words: of the command.
-        folder: that it runs in.
+        words: command line.
+        folder: working directory.
     """
 
     def __init__(self, words: Sequence[str], folder: Path) -> None:
@@ -182,24 +192,24 @@ class Command:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> None:
-        """Runs the command to its end. Raises RuntimeError when it fails, so that Slurm counts the job as failed."""
-        # What Slurm tells a job to warn it is heard by submitit, which queues the job again; the command might die of it.
-        deaf = ["sh", "-c", 'trap "" TERM USR2; exec "$@"', "sh"]
+        """Run the command to its end. Raises RuntimeError when it fails, so that Slurm counts the job as failed."""
+        # Signals by which Slurm warns a job are for submitit, which requeues it; they could end the command.
+        ignoring = ["sh", "-c", 'trap "" TERM USR2; exec "$@"', "sh"]
         environment = {name: value for name, value in os.environ.items() if name != "SUBMITIT_EXECUTOR"}
-        self._process = process = subprocess.Popen([*deaf, *self.words], cwd=self.folder, env=environment)
+        self._process = process = subprocess.Popen([*ignoring, *self.words], cwd=self.folder, env=environment)
         try:
-            while (code := process.poll()) is None:  # not `wait`, in which `checkpoint`, called by a signal, could not wait too
+            while (code := process.poll()) is None:  # `wait` would block `checkpoint`, which a signal handler calls and which waits too
                 time.sleep(0.2)
             if code == Preempted.code:
-                time.sleep(SAVING)  # it has saved, as all others have; the job is about to be queued again
+                time.sleep(SAVING)  # all processes have saved their state; the job is about to be requeued
         finally:
             process.kill()
             process.wait()
         if code:
             raise RuntimeError(f"{' '.join(self.words)} ended with {code}")
 
-    def checkpoint(self) -> Any:
-        """What is queued again: the same. The command is told to save before; of several processes one that is told is enough."""
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """Let the command save its state and return the same command, to be requeued. A signal to one process of several is enough."""
         import submitit
 
         if self._process and self._process.poll() is None:

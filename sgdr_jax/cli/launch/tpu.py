@@ -1,4 +1,4 @@
-"""A TPU slice: a shell script of gcloud commands that make it, install there, train on all of its hosts, and delete it."""
+"""TPU target: a shell script that creates a slice with gcloud, installs the package, trains on all of its hosts and deletes it."""
 
 from __future__ import annotations
 
@@ -16,46 +16,49 @@ GCLOUD = "gcloud compute tpus tpu-vm"
 
 @dataclass(frozen=True)
 class Tpu(Target):
-    """Writes a shell script that makes a TPU slice with gcloud, trains on all of its hosts, fetches the run folder and deletes the slice.
-    jax finds the hosts of a slice by itself. Run the script again after an interruption: it goes on."""
+    """Write a shell script that creates a TPU slice with gcloud, trains on all of its hosts, fetches the run folder, deletes the slice.
+
+    jax finds the hosts of a slice by itself. After an interruption, repeat the script: it continues the run.
+    """
 
     slice: str = "sgdr-jax"
     """Name of the slice."""
     zone: str = "us-west4-a"
-    """Where it is."""
+    """Zone of the slice."""
     accelerator: str = "v5litepod-16"
-    """Kind and size of the slice, as `gcloud compute tpus accelerator-types list` has them."""
+    """Type and size of the slice, as listed by `gcloud compute tpus accelerator-types list`."""
     version: str = "v2-alpha-tpuv5-lite"
-    """System of its machines; it belongs to the kind of TPU."""
+    """Software version of its machines, which depends on the type of TPU."""
     spot: bool = False
-    """Ask for spare capacity, which is cheaper and may be taken away."""
+    """Use spot capacity, which is cheaper and may be preempted."""
     source: Path = Path(".")
-    """Folder with the package and the experiment file, copied to every host."""
+    """Folder of the package and the experiment file, copied to every host."""
     out: Path = Path("launch-tpu.sh")
-    """Where the script goes."""
+    """File to write."""
 
     def __post_init__(self) -> None:
         ok = re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", self.slice)
         require(bool(ok), "--slice", self.slice, "use lower-case letters, digits and -, beginning with a letter, 63 at most")
-        require(bool(re.fullmatch(r"[a-z0-9]+-\d+", self.accelerator)), "--accelerator", self.accelerator, "use such as v5litepod-16")
+        ok = re.fullmatch(r"[a-z0-9]+-\d+", self.accelerator)
+        require(bool(ok), "--accelerator", self.accelerator, "use TYPE-SIZE, such as v5litepod-16")
         require(self.out.parent.is_dir(), "--out", str(self.out), "name a file in a folder that exists")
 
     def launch(self, job: Job, ui: NullConsole) -> int:
-        """Writes the script."""
+        """Write the script."""
         self.out.write_text(self.script(job), encoding="utf-8")
         self.out.chmod(0o755)
-        ui.say(f"script: {self.out}; start it where gcloud is logged in")
+        ui.say(f"script: {self.out}; run it where gcloud is logged in")
         return 0
 
     def script(self, job: Job) -> str:
-        """The text of the script."""
+        """Return the script."""
         where = f"{shlex.quote(self.slice)} --zone {shlex.quote(self.zone)}"
-        # No variable tells that this is a slice; jax asks the metadata server.
+        # No environment variable identifies a slice; jax asks the metadata server.
         train = shlex.join([*job.command((".venv/bin/sgdr-jax",)), "--hosts.cluster", "TPU"])
         install = "pip install --quiet --user uv && cd work && ~/.local/bin/uv venv --allow-existing --python 3.12 .venv"
         install += " && ~/.local/bin/uv pip install --quiet --python .venv/bin/python '.[tpu]'"
         return f"""#!/usr/bin/env bash
-# Trains {job.file} on a TPU slice. May be run again: the slice is made where it is missing, the run goes on.
+# Trains {job.file} on a TPU slice. May be repeated: the slice is created if it is missing, the run continues.
 set -euo pipefail
 
 {GCLOUD} describe {where} >/dev/null 2>&1 ||
@@ -66,7 +69,7 @@ everywhere "mkdir -p work"
 {GCLOUD} scp --recurse {shlex.quote(str(self.source))}/* {shlex.quote(self.slice)}:work/ --zone {shlex.quote(self.zone)} --worker=all
 everywhere {shlex.quote(install)}
 
-# Host 0 keeps the run folder.
+# Host 0 writes the run folder.
 everywhere {shlex.quote("cd work && " + train)}
 mkdir -p {shlex.quote(str(job.run.parent))}
 {GCLOUD} scp --recurse {shlex.quote(self.slice)}:work/{shlex.quote(str(job.run))} {shlex.quote(str(job.run.parent))} \\

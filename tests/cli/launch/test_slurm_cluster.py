@@ -185,6 +185,6 @@ def test_an_array_of_commands_runs_each_once(slurm: dict[str, str], tmp_path: Pa
 
 
 def test_what_slurm_refuses_is_one_line(slurm: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"Slurm refused the job: .*partition"):
+    with pytest.raises(InputError, match=r"Slurm rejects the job: .*partition"):
         Slurm(partition="nowhere").submit([["true"]], tmp_path, "x")
     assert os.environ["SLURM_CONF"] == slurm["SLURM_CONF"]
