@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from sgdr_jax.cli import commands
 from sgdr_jax.cli.main import main
+from sgdr_jax.cli.options import ExperimentCommand
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -26,8 +28,9 @@ OPTION = re.compile(r"--[a-z][\w.-]*")
 EXPERIMENT = ROOT / "experiments" / "dog_breeds.py"
 SWEEP = ROOT / "experiments" / "ablations" / "schedule.py"
 TARGETS = ("local", "slurm", "tpu", "k8s")
-WITH_FILE = {"data", "plan", "train", "find-lr", "show-batch"}
-ALONE = {"new", "eval", "predict", "compare", "prepare", "models"}
+COMMANDS = set(commands.names()) - {"sweep", "launch"}
+WITH_FILE = {name for name in COMMANDS if issubclass(commands.find_command(name), ExperimentCommand)}
+ALONE = COMMANDS - WITH_FILE
 
 
 def blocks(name: str, language: str) -> list[str]:

@@ -88,7 +88,7 @@ def test_help_names_the_targets_and_their_options(capfd: pytest.CaptureFixture[s
         (["k8s", "quick.py", "--claim", "c"], "--image is ''; give an image"),
         (["k8s", "quick.py", "--image", "I: x", "--claim", "c"], "--image is 'I: x'; use a name without spaces"),
         (["k8s", "quick.py", "--image", "i", "--claim", "A_B!"], "--claim is 'A_B!'; use lower-case letters, digits, - and ."),
-        (["k8s", "quick.py", "--image", "i", "--claim", "c", "--namespace", "Bad Name"], "--namespace is 'Bad Name'; use lower-case letters"),
+        (["k8s", "quick.py", "--image", "i", "--claim", "c", "--namespace", "Bad Name"], "--namespace is 'Bad Name'; use lower-case"),
         (["k8s", "quick.py", "--image", "i", "--claim", "c"], "use a folder below /runs"),
         (["k8s", "quick.py", "--image", "i", "--claim", "c", "--tpus", "4"], "give --tpu-kind and --topology"),
     ],
