@@ -76,7 +76,9 @@ def _one_line(framed: str) -> str:
         return f"{value[1]} is {value[3]}; use {value[2]}"
     if re.search(r"options: .*\b(True|False)\b", wrong):
         return f"{wrong}; a switch takes no value: --NAME or --no-NAME"
-    return wrong + (f"; did you mean {', '.join(names[:3])}?" if names else "; --help lists the options")
+    if names:
+        return f"{wrong}; did you mean {', '.join(names[:3])}?"
+    return wrong if "; " in wrong else f"{wrong}; --help lists the options"  # errors of fields name the fix themselves
 
 
 class _ValueOrObject:
@@ -90,7 +92,7 @@ class _ValueOrObject:
         self._delegates = False
 
     def __call__(self, info: StructTypeInfo) -> StructConstructorSpec | None:
-        if self._delegates or not dataclasses.is_dataclass(info.default):
+        if self._delegates or not dataclasses.is_dataclass(info.type):
             return None
         self._delegates = True  # tyro's own rule makes the fields, which are then changed
         try:

@@ -90,12 +90,15 @@ class TrainCommand(ExperimentCommand):
         def prepared(experiment: Experiment) -> RunContext:
             return prepare(experiment, ui)._replace(leave=leave)
 
+        def draw() -> None:  # the other hosts need no paths
+            run_plots.plot_run(folder)
+
         try:
             summary = run(experiment, folder, resume=self.resume, experiment_file=self.file, ui=ui, prepared=prepared)
         except (KeyboardInterrupt, Preempted):
             ui.say(f"to continue from the newest checkpoint, repeat the command with --run {folder} --resume")
             raise
-        on_leader(lambda: run_plots.plot_run(folder))
+        on_leader(draw)
         ui.say(summary_table(summary))
         for split, rows in summary.get("tta", {}).items():
             ui.say(views_table(split, rows))

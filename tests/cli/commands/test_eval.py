@@ -1,0 +1,60 @@
+"""`sgdr-jax eval`: figures, tables, temperatures."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sgdr_jax.cli.main import main
+
+Fails = Callable[..., str]
+
+
+def test_eval_prints_what_the_run_found(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = json.loads((run_folder / "summary.json").read_text())
+    main(["eval", str(run_folder), "--split", "valid"])
+    assert f"{summary['valid']['tta_accuracy']:.4f}" in capsys.readouterr().out
+    main(["eval", str(run_folder), "--tta-views", "0"])
+    assert "tta" not in capsys.readouterr().out
+
+
+def test_eval_writes_predictions_and_what_each_view_brings(place: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["eval", str(run_folder), "--split", "valid", "--out", str(place / "valid.csv")])
+    assert "views of valid" in capsys.readouterr().out
+    rows = list(csv.DictReader((place / "valid.csv").read_text().splitlines()))
+    summary = json.loads((run_folder / "summary.json").read_text())
+    right = sum(row["true"] == row["label"] for row in rows) / len(rows)
+    assert right == pytest.approx(summary["valid"]["tta_accuracy"]) == summary["tta"]["valid"][-1]["accuracy"]
+    assert {row["disagreement"] for row in rows} <= {"0.000", "0.500", "1.000"}
+
+
+def test_changed_data_are_noticed_and_any_file_name_is_written(place: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["eval", str(run_folder), "--tta-views", "0"])
+    assert "the data have changed" not in capsys.readouterr().out
+    odd = place / "data/valid/red" / os.fsdecode(b"b\xe4d.png")
+    odd.write_bytes((place / "data/valid/red/0.png").read_bytes())
+    try:
+        main(["eval", str(run_folder), "--tta-views", "0", "--out", str(place / "eval.csv")])
+    finally:
+        odd.unlink()
+    assert "the data have changed" in capsys.readouterr().out.replace("\n", " ")
+    assert b"b\xe4d.png" in (place / "eval.csv").read_bytes()
+
+
+def test_another_process_needs_the_experiment_file_for_its_own_classes(place: Path, run_folder: Path) -> None:
+    def run(*extra):
+        words = (sys.executable, "-m", "sgdr_jax", "eval", str(run_folder), "--tta-views", "0", *extra)
+        return subprocess.run(words, capture_output=True, text=True)
+
+    refused, accepted = run(), run("--experiment", str(place / "photos.py"))
+    assert refused.returncode == 2 and "--experiment FILE" in refused.stderr
+    assert accepted.returncode == 0 and "accuracy" in accepted.stdout
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, fails: Fails) -> None:
+    assert "config.json" in fails("eval", tmp_path)

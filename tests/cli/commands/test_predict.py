@@ -1,0 +1,65 @@
+"""`sgdr-jax predict`: labels, probabilities, temperatures."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sgdr_jax.cli.main import main
+
+Fails = Callable[..., str]
+
+
+def copied(run_folder: Path, to: Path, **changes: object) -> Path:
+    """Copy a run folder and change its summary."""
+    shutil.copytree(run_folder, to)
+    summary = json.loads((to / "summary.json").read_text())
+    (to / "summary.json").write_text(json.dumps(summary | changes))
+    return to
+
+
+def test_the_temperature_of_the_run_scales_probabilities(
+    place: Path, run_folder: Path, capsys: pytest.CaptureFixture[str], fails: Fails
+) -> None:
+    summary = json.loads((run_folder / "summary.json").read_text())
+    found = summary["calibration"]["valid"]
+    assert found["tta"]["loss"] <= summary["valid"]["tta_loss"] + 1e-6 and found["plain"]["loss"] <= summary["valid"]["loss"] + 1e-6
+    main(["eval", str(run_folder), "--classes", str(place / "classes.csv")])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"at the temperature {found['tta']['temperature']:.3f}: ece {found['tta']['ece']:.4f}" in said
+    assert all(word in said for word in ("precision", "taken for", "green"))
+    rows = list(csv.DictReader((place / "classes.csv").read_text().splitlines()))
+    assert [(row["class"], row["images"]) for row in rows] == [("blue", "5"), ("green", "6"), ("red", "7")]
+    warm = copied(run_folder, place / "warm", calibration={"valid": {"tta": {"temperature": 2.0}}})
+    photo, out = str(place / "data/valid/red/0.png"), []
+    for extra in ([], ["--calibrated"]):
+        main(["predict", photo, "--run", str(warm), *extra])
+        out.append(next(csv.DictReader(capsys.readouterr().out.splitlines())))
+    raw, then = (np.array([float(row[c]) for c in ("blue", "green", "red")]) for row in out)
+    np.testing.assert_allclose(then, np.sqrt(raw) / np.sqrt(raw).sum(), atol=2e-5)
+    old = copied(run_folder, place / "old", calibration={})  # as an earlier version left it
+    assert "fitted no temperature" in fails("predict", photo, "--run", old, "--calibrated")
+
+
+def test_predict_writes_labels_and_probabilities(place: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = place / "broken.png"
+    bad.write_bytes((place / "data/valid/red/0.png").read_bytes()[:60])
+    main(["predict", str(place / "data/valid/red"), str(bad), "--run", str(run_folder), "--out", str(place / "out.csv")])
+    rows = list(csv.DictReader((place / "out.csv").read_text().splitlines()))
+    assert len(rows) == 7 and list(rows[0]) == ["path", "label", "probability", "disagreement", "blue", "green", "red"]
+    for row in rows:
+        p = [float(row[c]) for c in ("blue", "green", "red")]
+        assert sum(p) == pytest.approx(1, abs=1e-5) and float(row["probability"]) == pytest.approx(max(p), abs=1e-4)
+    assert sum(row["label"] == "red" for row in rows) >= 5
+    assert "broken.png" in capsys.readouterr().err
+
+
+def test_a_prediction_does_not_depend_on_its_company(place: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo = str(place / "data/valid/red/0.png")
+    main(["predict", str(place / "data/valid/green/1.png"), photo, photo, "--run", str(run_folder)])
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[2] == rows[3]

@@ -1,0 +1,75 @@
+"""`sgdr-jax train`: figures, and what is rejected before anything is written."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sgdr_jax.cli.main import main
+
+Fails = Callable[..., str]
+
+
+def test_train_learns_the_colours(run_folder: Path) -> None:
+    summary = json.loads((run_folder / "summary.json").read_text())
+    assert summary["valid"]["tta_accuracy"] > 0.6
+    assert {"lr.png", "loss.png"} <= {path.name for path in run_folder.iterdir()}  # the command draws the run, the run does not
+
+
+def test_bad_data_stop_before_anything_is_written(place: Path, tmp_path: Path, fails: Fails) -> None:
+    file, run = place / "photos.py", tmp_path / "run"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    one = tmp_path / "one" / "train" / "cat"
+    one.mkdir(parents=True)
+    Image.new("RGB", (20, 20)).save(one / "a.png")
+    for root in (tmp_path / "missing", empty, tmp_path / "one"):
+        assert str(root) in fails("train", file, "--data.root", root, "--run", run)
+    assert not run.exists()
+
+
+def test_a_truncated_image_is_skipped_or_stops_the_run(
+    place: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, fails: Fails
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(place / "data", root)
+    broken = root / "train" / "red" / "0.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    error = fails("train", place / "photos.py", "--data.root", root, "--run", tmp_path / "run")
+    assert "train/red/0.png" in error and "max_bad_share" in error and not (tmp_path / "run").exists()
+    main(["find-lr", str(place / "photos.py"), "--data.root", str(root), "--max-bad-share", "0.1", "--out", str(tmp_path / "a.png")])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "train/red/0.png" in out and "1 of 48" in out
+
+
+def test_a_bad_weight_file_is_rejected(place: Path, tmp_path: Path, fails: Fails) -> None:
+    from safetensors.numpy import save_file
+
+    weights = tmp_path / "w.safetensors"
+    save_file({"conv.weight": np.zeros((2, 2), np.float32)}, weights)
+    error = fails(
+        "train", Path("experiments/folder.py"), "--data.root", place / "data", "--model.weights", weights, "--run", tmp_path / "run"
+    )
+    assert "missing" in error and not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_of_another_config_is_refused(place: Path, run_folder: Path, fails: Fails) -> None:
+    def state():
+        return {p.name: p.stat().st_mtime_ns for p in run_folder.iterdir() if p.name != ".lock"}
+
+    before = state()
+    argv = ("train", place / "photos.py", "--data.root", place / "data", "--run", run_folder)
+    assert "seed: 0 → 3" in fails(*argv, "--seed", "3", "--resume")
+    assert "--resume" in fails(*argv)
+    assert state() == before
+
+
+def test_weights_that_do_not_exist_are_met_with_the_nearest(place: Path, tmp_path: Path, fails: Fails) -> None:
+    argv = ("train", Path("experiments/folder.py"), "--data.root", place / "data", "--run", tmp_path / "run")
+    assert "did you mean imagenet?" in fails(*argv, "--model.weights", "imagnet")
+    assert "use weights of tf_efficientnet_lite0, or the model ResNet18" in fails(*argv, "--model.weights", "hf-hub:timm/resnet18.a1_in1k")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,34 @@
+"""Experiment files: what they must define, and errors of one line for what they do instead."""
+
+from pathlib import Path
+
+import pytest
+
+from sgdr_jax.cli.experiment_file import load_experiment, load_sweep
+from sgdr_jax.core.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\n\n1 / 0\n", "cannot be loaded at line 3: ZeroDivisionError: division by zero"),
+        ("import sys\nsys.exit('stop')\n", "cannot be loaded at line 2: SystemExit: stop"),
+        ("def f(:\n", "cannot be loaded: SyntaxError"),
+        ("experiment = 3\n", "has a int as `experiment`; define `experiment = Experiment(...)`"),
+        ("from sgdr_jax import Stage\nStage('', schedule=None)\n", "stage \"\": name is ''; give the stage a name"),
+    ],
+)
+def test_a_file_that_defines_no_experiment_is_rejected(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "x.py"
+    file.write_text(text)
+    with pytest.raises(InputError) as error:
+        load_experiment(file)
+    assert message in str(error.value) and str(file) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_missing_file_and_one_of_another_kind_are_rejected(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"sweep file is '.*nowhere\.py'; give the path of a Python file that defines `sweep`"):
+        load_sweep(tmp_path / "nowhere.py")
+    (tmp_path / "x.txt").write_text("")
+    with pytest.raises(InputError, match=r"give a file that ends in \.py"):
+        load_experiment(tmp_path / "x.txt")
