@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from sgdr_jax.cli import commands
+from sgdr_jax.cli.commands import find_command, names
+from sgdr_jax.cli.launch import TARGETS
 from sgdr_jax.cli.main import main
 from sgdr_jax.cli.options import ExperimentCommand
 
@@ -27,14 +28,10 @@ FENCE = re.compile(r"^```(\S[^\n]*)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OPTION = re.compile(r"--[a-z][\w.-]*")
 EXPERIMENT = ROOT / "experiments" / "dog_breeds.py"
 SWEEP = ROOT / "experiments" / "ablations" / "schedule.py"
-TARGETS = ("local", "slurm", "tpu", "k8s")
-COMMANDS = set(commands.names()) - {"sweep", "launch"}
-WITH_FILE = {name for name in COMMANDS if issubclass(commands.find_command(name), ExperimentCommand)}
-ALONE = COMMANDS - WITH_FILE
 
 
 def blocks(name: str, language: str) -> list[str]:
-    """Contents of the code blocks of a page in one language."""
+    """Return the contents of the code blocks of a page in one language."""
     return [body for kind, body in FENCE.findall(PAGES[name]) if kind.strip() == language]
 
 
@@ -68,21 +65,19 @@ def options(*words: str) -> frozenset[str]:
 def known_options(words: list[str]) -> frozenset[str]:
     """Options that a command line may have."""
     command = words[0]
+    assert command in names(), f"sgdr-jax {command}: no such command"
     if command == "launch":
         targets = [word for word in words[1:2] if word in TARGETS]
         return options("train", str(EXPERIMENT)) | (options("launch", *targets) if targets else frozenset())
     if command == "sweep":
         return options("sweep", str(SWEEP)) | (options("launch", "slurm") if "--launch" in words else frozenset())
-    if command in WITH_FILE:
-        return options(command, str(EXPERIMENT))
-    assert command in ALONE, f"sgdr-jax {command}: no such command"
-    return options(command)
+    return options(command, str(EXPERIMENT)) if issubclass(find_command(command), ExperimentCommand) else options(command)
 
 
 @functools.cache
 def all_options() -> frozenset[str]:
     """Options of all commands."""
-    lines = [[command] for command in (*WITH_FILE, *ALONE, "sweep")] + [["launch", target] for target in TARGETS]
+    lines = [[command] for command in names()] + [["launch", target] for target in TARGETS]
     return frozenset[str]().union(*(known_options(line) for line in lines))
 
 
@@ -136,7 +131,7 @@ def test_cells_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("MPLBACKEND", "agg")
-    names: dict[str, object] = {}
+    variables: dict[str, object] = {}
     for cell in cells(name):
         first, _, rest = cell.partition("\n")
         if first.startswith("%%writefile "):
@@ -148,11 +143,11 @@ def test_cells_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
                 with contextlib.suppress(SystemExit) if "--help" in words else contextlib.nullcontext():
                     main(words) if program == "sgdr-jax" else print(Path(words[0]).read_text(encoding="utf-8"))
         else:
-            exec(compile(cell, name, "exec"), names)
+            exec(compile(cell, name, "exec"), variables)
 
 
 def test_recipes_for_contributors_need_one_file_one_name_and_one_test(tmp_path: Path) -> None:
-    """Follows CONTRIBUTING in a copy of the package: writes each file, adds its class to the folder's names, runs the tests shown."""
+    """Follow CONTRIBUTING in a copy of the package: write each file, add its class to the folder's names, run the tests shown."""
     shutil.copytree(ROOT / "sgdr_jax", tmp_path / "sgdr_jax", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     tests = [shutil.copy(ROOT / "tests" / "test_conventions.py", tmp_path)]
@@ -164,11 +159,11 @@ def test_recipes_for_contributors_need_one_file_one_name_and_one_test(tmp_path: 
         file.write_text(text, encoding="utf-8")
         if file.name.startswith("test_"):
             tests.append(str(file))
-        elif (names := file.parent / "__init__.py").exists() and "__all__" in names.read_text(encoding="utf-8"):
+        elif "__all__" in (exports := file.parent / "__init__.py").read_text(encoding="utf-8"):
             (kind,) = re.findall(r"^class (\w+)", text, re.MULTILINE)
-            with names.open("a", encoding="utf-8") as added:
+            with exports.open("a", encoding="utf-8") as added:
                 added.write(f'\nfrom .{file.stem} import {kind}\n__all__.append("{kind}")\n')
-    assert len(tests) >= 5
+    assert len(tests) == 6
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "testpaths=", *tests]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert done.returncode == 0, done.stdout + done.stderr
