@@ -21,7 +21,7 @@ from .first_tags import FIRST, STABLE
 from .learning_rates import Decay, Find, Spread
 from .optimizers import Optimizer
 from .snapshots import Snapshots
-from .types import Augmentation, Dataset, Length, Model, Schedule
+from .types import LATER, Augmentation, Dataset, Length, Model, Schedule
 from .validation import require
 
 type Json = bool | int | float | str | list[Json] | dict[str, Json] | None
@@ -46,10 +46,12 @@ def _tag(kind: type) -> str:
 def to_json(value: object) -> Any:
     """Convert a configuration value to JSON data.
 
-    Dataclasses become {"type": tag, field: …}, tuples lists, paths strings. Raises TypeError for anything else that JSON does not have.
+    Dataclasses become {"type": tag, field: …} without `LATER` fields that have their default, tuples lists, paths strings. Raises
+    TypeError for anything else that JSON does not have.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {"type": _tag(type(value))} | {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        values = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if not _left_out(value, f)}
+        return {"type": _tag(type(value))} | {name: to_json(item) for name, item in values.items()}
     if isinstance(value, (tuple, list)):
         return [to_json(item) for item in cast(Sequence[object], value)]
     if isinstance(value, Path):
@@ -57,6 +59,10 @@ def to_json(value: object) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"{value!r} cannot be part of a config")
+
+
+def _left_out(value: object, field: dataclasses.Field[Any]) -> bool:
+    return field.metadata == LATER and getattr(value, field.name) == field.default
 
 
 def from_json(data: Any) -> Any:

@@ -121,6 +121,7 @@ class Source(NamedTuple):
         ids: split name to n strings that depend on the contents of the items alone.
         fingerprint: hex digest over the ids of all items, labels and splits.
         rates: average number of times that an epoch shows each training example, float64 [n] with sum n; None: once each.
+        notes: lines for the user about what is not used (files, columns, splits) and what could have been understood otherwise.
     """
 
     classes: tuple[str, ...]
@@ -130,6 +131,7 @@ class Source(NamedTuple):
     ids: Mapping[str, Sequence[str]]
     fingerprint: str
     rates: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def multi_label(self) -> bool:
@@ -140,6 +142,11 @@ class Source(NamedTuple):
     def sizes(self) -> dict[str, int]:
         """Number of examples in each split."""
         return {split: len(labels) for split, labels in self.labels.items()}
+
+
+LATER: Mapping[str, str] = {"json": "without default"}
+"""Metadata of dataclass fields that were added to a kind after experiments with it had been run: `to_json` leaves them out while they
+have their default, so that the hashes of those experiments stay."""
 
 
 @dataclass(frozen=True)

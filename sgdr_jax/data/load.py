@@ -187,7 +187,9 @@ def load_some(source: Source, index: list[int], canvas: int, channels: int | Non
 
 
 def load_for(experiment: Experiment, source: Source, largest_size: int, ui: NullConsole, max_bad_share: float | None = None) -> Data:
-    """Load the data of an experiment, with a progress bar."""
+    """Load the data of an experiment, with a progress bar, and say what is not used of them."""
+    for note in source.notes:
+        ui.say(note)
     done = 0
     with ui.bar("decoding images", sum(source.sizes.values())) as tick:
 

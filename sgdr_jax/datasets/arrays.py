@@ -5,16 +5,17 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import InputError
-from ..core.types import Dataset, Source
+from ..core.types import LATER, Dataset, Source
 from ..core.validation import require
 from .examples import fingerprint, make_source, numbered
+from .labels import n_hot
 from .splits import check_fraction
 
 
@@ -40,7 +41,8 @@ class Arrays(Dataset):
     """Reads images and labels from an .npz file with x_train, y_train and optionally x_valid, y_valid, x_test, y_test and classes.
 
     Images are uint8 [n, h, w] or [n, h, w, c] with 1 or 3 channels; labels are integers [n], or zeros and ones [n, classes] for
-    multi-label data; classes are names in label order. `Arrays.of` takes the same from memory. Nothing in the file can run code.
+    multi-label data; classes are names in label order. `Arrays.of` takes the same from memory. Rows with a single one each may also be
+    one-hot labels of single-label data: they are refused unless `multi_label` decides. Nothing in the file can run code.
 
     Source: the keys of the .npz files of `keras.datasets`.
 
@@ -60,6 +62,8 @@ class Arrays(Dataset):
     """Share of each class held out for validation, if there is no x_valid."""
     seed: int = 0
     """Seed of the held-out split."""
+    multi_label: bool | None = field(default=None, metadata=LATER)
+    """True: an image can have several classes; False: it has one, and labels [n, classes] are one-hot; None: as the labels show."""
 
     def __post_init__(self) -> None:
         check_fraction(self.valid_fraction)
@@ -74,6 +78,7 @@ class Arrays(Dataset):
         classes: Sequence[str] | None = None,
         valid_fraction: float = 0.2,
         seed: int = 0,
+        multi_label: bool | None = None,
     ) -> Arrays:
         """Make a dataset of (images, labels) pairs in memory, for notebooks and tests; equal to another one with equal contents.
 
@@ -90,13 +95,14 @@ class Arrays(Dataset):
             if pair is not None:
                 arrays[f"x_{split}"], arrays[f"y_{split}"] = np.asarray(pair[0]), np.asarray(pair[1])
         digest = fingerprint([part for name in sorted(arrays) for part in (name, arrays[name])])
-        return cls(_InMemory(f"memory:{digest[:16]}", arrays), valid_fraction, seed)
+        return cls(_InMemory(f"memory:{digest[:16]}", arrays), valid_fraction, seed, multi_label)
 
     def open(self) -> Source:
         """Read the arrays.
 
         Raises:
-            InputError: the file is missing or unreadable, keys are missing, or arrays or labels have a wrong type or shape.
+            InputError: the file is missing or unreadable, keys are missing, arrays or labels have a wrong type or shape, or labels may
+                be one-hot or multi-label.
         """
         arrays = self.path.arrays if isinstance(self.path, _InMemory) else _read(self.path)
         pairs: dict[str, tuple[np.ndarray, np.ndarray]] = {}
@@ -110,8 +116,30 @@ class Arrays(Dataset):
             most = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
             fits = (most == len(classes) if labels.ndim == 2 else most <= len(classes)) and labels.ndim == pairs["train"][1].ndim
             require(fits, f"y_{split}: the number of classes", most, f"there are {len(classes)}: {classes[:5]}")
-        examples = {split: numbered(split, images, labels) for split, (images, labels) in pairs.items()}
-        return make_source(classes, examples, self.valid_fraction, self.seed)
+        labels = self._in_one_kind({split: labels for split, (_, labels) in pairs.items()}, len(classes))
+        examples = {split: numbered(split, images, labels[split]) for split, (images, _) in pairs.items()}
+        known = {f"{kind}_{split}" for split in pairs for kind in "xy"} | {"classes"}
+        unused = sorted(set(arrays) - known)
+        notes = [f"{Path(self.path).name}: not used: the arrays {', '.join(unused)}"] if unused else []
+        return make_source(classes, examples, self.valid_fraction, self.seed, notes=notes)
+
+    def _in_one_kind(self, labels: dict[str, np.ndarray], classes: int) -> dict[str, np.ndarray]:
+        """Return the labels of all splits as classes, or as rows of zeros and ones.
+
+        Raises:
+            InputError: all rows are one-hot, or some are not although the data are said to have one label for each image.
+        """
+        if labels["train"].ndim == 1:
+            return {split: n_hot(list(part[:, None]), classes) for split, part in labels.items()} if self.multi_label else labels
+        one_hot = {split: bool((part.sum(axis=1) == 1).all()) for split, part in labels.items()}
+        if self.multi_label is False:
+            wrong = next((split for split, ok in one_hot.items() if not ok), "")
+            require(not wrong, "data.multi_label", False, f"some rows of y_{wrong} have several ones or none; use True")
+            return {split: part.argmax(axis=1).astype(np.int32) for split, part in labels.items()}
+        if self.multi_label is None and all(one_hot.values()):
+            fix = "give integers, y.argmax(axis=1), or set data.multi_label to False if an image has one class, else to True"
+            raise InputError(f"y_train is one-hot, with a single one in every row; {fix}")
+        return labels
 
 
 def _read(path: str) -> dict[str, np.ndarray]:

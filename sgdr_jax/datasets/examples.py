@@ -15,6 +15,7 @@ import numpy as np
 from ..core.errors import InputError
 from ..core.types import Source
 from ..core.validation import require
+from .labels import shared_names
 from .splits import hold_out
 
 type Item = str | bytes | np.ndarray
@@ -128,7 +129,12 @@ def fingerprint(parts: Iterable[object]) -> str:
 
 
 def make_source(
-    classes: Sequence[str], examples: Mapping[str, Examples], valid_fraction: float | None, seed: int, rates: np.ndarray | None = None
+    classes: Sequence[str],
+    examples: Mapping[str, Examples],
+    valid_fraction: float | None,
+    seed: int,
+    rates: np.ndarray | None = None,
+    notes: Iterable[str] = (),
 ) -> Source:
     """Make a Source of the given splits, with a validation split held out of "train" if there is none.
 
@@ -138,6 +144,7 @@ def make_source(
         valid_fraction: share of each class to hold out; None: hold nothing out.
         seed: seed of the held-out split.
         rates: see `Source.rates`.
+        notes: see `Source.notes`; names that several classes share are added.
 
     Raises:
         InputError: there are fewer than two classes, a class has no training example, or the training set is too small to divide.
@@ -166,4 +173,5 @@ def make_source(
         ids={split: tuple(x.ids) for split, x in ordered.items()},
         fingerprint=fingerprint((tuple(classes), *parts, *(() if rates is None else (rates,)))),
         rates=rates,
+        notes=tuple(dict.fromkeys((*notes, *shared_names(classes)))),
     )

@@ -52,13 +52,18 @@ def subfolders(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return []
-    return sorted(entry for entry in path.iterdir() if not entry.name.startswith((".", "__MACOSX")) and entry.is_dir())
+    return sorted(entry for entry in path.iterdir() if not is_hidden(entry.name) and entry.is_dir())
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder of that name is no part of any set: hidden, or brought by an archive of macOS."""
+    return name.startswith((".", "__MACOSX"))
 
 
 def is_image(path: str | Path) -> bool:
     """Return whether a path counts as an image by its name: a known extension, and not hidden. Reads nothing."""
     name = os.path.basename(path)
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
+    return not is_hidden(name) and os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
 def images_in(path: Path, root: Path) -> list[ImageFile]:
@@ -73,24 +78,31 @@ def images_in(path: Path, root: Path) -> list[ImageFile]:
     return sorted(ImageFile(path, name, s.st_size, s.st_mtime_ns) for path, name, s in images if any(kind(s.st_mode) for kind in kinds))
 
 
-def ignored_files(root: Path, used: Iterable[str]) -> str:
-    """Summarise the files that a dataset ignores, as "7 files (3 .tif, 3 images elsewhere, 1 without extension)"; "" for none.
+def notes(root: Path, used: Iterable[str]) -> list[str]:
+    """Return a line about the files below a dataset's folder that are no part of it; none if there are none. Hidden files do not count.
 
-    Hidden files are not counted.
+    As "not part of the set: 7 files (3 .tif, 3 images elsewhere, 1 without extension), such as 'cat/more/1.jpg'".
 
     Args:
         root: the dataset's folder.
-        used: names of the dataset's images, relative to `root`.
+        used: names of the files that the dataset uses, relative to `root`.
     """
-    known, ignored = set(used), Counter()
+    known, ignored, elsewhere = set(used), Counter(), []
     for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        parent = os.path.relpath(folder, root).replace(os.sep, "/")
+        prefix = "" if parent == "." else parent + "/"
         for name in names:
-            if not name.startswith(".") and (Path(folder) / name).relative_to(root).as_posix() not in known:
+            if not is_hidden(name) and prefix + name not in known:
                 suffix = os.path.splitext(name)[1].lower()
                 ignored["images elsewhere" if suffix in EXTENSIONS else suffix or "without extension"] += 1
+                if suffix in EXTENSIONS:
+                    elsewhere.append(prefix + name)
+    if not ignored:
+        return []
     kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(ignored.items(), key=lambda item: (-item[1], item[0])))
-    return f"{ignored.total():,} file{'s' * (ignored.total() > 1)} ({kinds})" if ignored else ""
+    example = f", such as {min(elsewhere)!r}" if elsewhere else ""
+    return [f"not part of the set: {ignored.total():,} file{'s' * (ignored.total() > 1)} ({kinds}){example}"]
 
 
 def _stat(entry: os.DirEntry[str]) -> os.stat_result:

@@ -60,4 +60,4 @@ class Fold(Dataset):
         require(len(examples["valid"].names) > 0, "data.folds", self.folds, f"there are {len(pool.names)} images; use fewer folds")
         if "test" in source.labels:
             examples["test"] = examples_of(source, "test")
-        return make_source(source.classes, examples, None, self.seed)
+        return make_source(source.classes, examples, None, self.seed, notes=source.notes)

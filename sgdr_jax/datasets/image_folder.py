@@ -13,7 +13,10 @@ from ..core.types import Dataset, Source
 from ..core.validation import require
 from . import files
 from .examples import make_source
+from .labels import form_notes, one_form
 from .splits import check_fraction
+
+_SPLIT_NAMES = {"train", "training", "valid", "val", "validation", "test", "testing"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class ImageFolder(Dataset):
 
     Split folders may be named in small letters or capitals, the validation folder also `val` or `validation`. Without one, a share of
     each class is held out of the training images. A `test` folder without class folders holds unlabelled images and is left to
-    `predict`. Hidden files and files without an image extension are ignored.
+    `predict`. Hidden files are ignored; `Source.notes` tells of other files that are not used. Folder names that differ in their Unicode
+    form only are one class.
 
     Source: the layout of `ImageClassifierData.from_paths` of fastai 0.7 and of `ImageFolder` of torchvision.
 
@@ -48,20 +52,23 @@ class ImageFolder(Dataset):
         check_fraction(self.valid_fraction)
 
     def ignored_files(self, source: Source) -> str:
-        """Summarise what the opened set ignores: files with other extensions, images outside the class folders; "" for nothing."""
-        used = itertools.chain.from_iterable(source.names.values())
-        return files.ignored_files(files.existing_folder(self.root, "data.root"), used)
+        """Summarise the files that the opened set ignores; "" for none."""
+        return next((note.removeprefix("not part of the set: ") for note in source.notes if note.startswith("not part of the set: ")), "")
 
     def open(self) -> Source:
         """List the files.
 
         Raises:
-            InputError: the folder is missing, there are fewer than two classes, a class folder has no images, or the validation or test
-                folder has a class that train has not.
+            InputError: the folder is missing, there are fewer than two classes, a class folder has no images, the validation folder has
+                no class folders, or the validation or test folder has a class that train has not.
         """
         root = files.existing_folder(self.root, "data.root")
         require(any(root.iterdir()), "data.root", self.root, "the folder is empty; give one with a folder per class")
-        splits = _split_folders(root) or {"train": _by_class(root, root)}
+        divided = _split_folders(root)
+        splits = divided or {"train": _by_class(root, root)}
+        notes = [] if divided else _split_names(root, list(splits["train"]))
+        forms = one_form(name for by_class in splits.values() for name in by_class)
+        splits = {split: _joined(by_class, forms) for split, by_class in splits.items()}
         classes = list(splits["train"])
         loose = sum(files.is_image(path) for path in root.iterdir())
         present = f"found {classes}" + (f" and {loose:,} images in none" if loose else "")
@@ -74,16 +81,43 @@ class ImageFolder(Dataset):
             images = [image for name in classes for image in by_class.get(name, ())]
             labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(by_class.get(name, ())) for name in classes])
             examples[split] = files.examples(images, labels)
-        return make_source(classes, examples, self.valid_fraction, self.seed)
+        used = itertools.chain.from_iterable(part.names for part in examples.values())
+        notes += [*form_notes(forms), *files.notes(root, used)]
+        return make_source(classes, examples, self.valid_fraction, self.seed, notes=notes)
+
+
+def _split_names(root: Path, classes: list[str]) -> list[str]:
+    """Return a line about a class that is named as a split.
+
+    Raises:
+        InputError: several are, so that splits without class folders are more likely meant.
+    """
+    taken = [name for name in classes if name.lower() in _SPLIT_NAMES]
+    fix = "they hold images but no class folders; make a folder for each class in them, or rename them if they are classes"
+    require(len(taken) < 2, f"data.root is {str(root)!r}: the list of folders named as splits", taken, fix)
+    return [f"the folder {name!r} is taken for a class, since no folder train holds class folders" for name in taken]
+
+
+def _joined(by_class: dict[str, list[files.ImageFile]], forms: dict[str, str]) -> dict[str, list[files.ImageFile]]:
+    """Return class to images with one name for all Unicode forms of it."""
+    joined: dict[str, list[files.ImageFile]] = {}
+    for name, images in by_class.items():
+        joined.setdefault(forms[name], []).extend(images)
+    return joined
 
 
 def _split_folders(root: Path) -> dict[str, dict[str, list[files.ImageFile]]]:
     """Return split to class to images; {} if there is no folder of training images."""
-    folders = [(path.name.lower(), path) for path in files.subfolders(root) if files.subfolders(path)]
+    folders = [(path.name.lower(), path) for path in files.subfolders(root)]
     names = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
-    splits = {split: [path for name, path in folders if name in known] for split, known in names.items()}
+    named = {split: [path for name, path in folders if name in known] for split, known in names.items()}
+    splits = {split: [path for path in paths if files.subfolders(path)] for split, paths in named.items()}
     if not splits["train"]:
         return {}
+    loose = {path.name: sum(map(files.is_image, path.iterdir())) for path in named["valid"] if path not in splits["valid"]}
+    for name, count in loose.items():
+        fix = f"it has {count:,} images in no class folder; make a folder for each class in it, or move it elsewhere to hold a share out"
+        require(not count, "data.root: the validation folder", name, fix)
     for paths in splits.values():
         if len(paths) > 1:
             raise InputError(f"data.root is {str(root)!r}; it has both {' and '.join(path.name for path in paths)}, keep one of them")
@@ -94,5 +128,9 @@ def _by_class(folder: Path, root: Path) -> dict[str, list[files.ImageFile]]:
     by_class = {path.name: files.images_in(path, root) for path in files.subfolders(folder)}
     empty = [name for name, images in by_class.items() if not images]
     fix = f"put {', '.join(files.EXTENSIONS)} files in, or remove them"
+    deeper = next(
+        (str(path.relative_to(root)) for name in empty[:5] for path in sorted((folder / name).rglob("*")) if files.is_image(path)), ""
+    )
+    fix += f"; {deeper!r} lies deeper, move such images up" * bool(deeper)
     require(not empty, f"data.root: class folders of {str(folder)!r} without images", empty[:5], fix)
     return by_class

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -32,3 +34,34 @@ def n_hot(rows: Sequence[Sequence[int] | np.ndarray], classes: int) -> np.ndarra
     for row, shown in zip(table, rows, strict=True):
         row[shown] = 1
     return table
+
+
+def normal_form(name: str) -> str:
+    """Return a name in the composed Unicode form (NFC), which is equal for texts that look alike by the standard."""
+    return unicodedata.normalize("NFC", name)
+
+
+def one_form(names: Iterable[str]) -> dict[str, str]:
+    """Return the name that each spelling stands for: spellings that differ in their Unicode form only stand for one.
+
+    A name with a single spelling keeps it, whatever its form: it may be part of a finished run.
+    """
+    spellings = dict.fromkeys(names)
+    count = Counter(normal_form(name) for name in spellings)
+    return {name: normal_form(name) if count[normal_form(name)] > 1 else name for name in spellings}
+
+
+def form_notes(forms: dict[str, str]) -> list[str]:
+    """Return a line about the names that `one_form` has joined; none if there are none."""
+    joined = sorted({name for spelling, name in forms.items() if spelling != name})
+    return [f"names that differ in their Unicode form only are taken for one: {', '.join(map(repr, joined))}"] if joined else []
+
+
+def shared_names(classes: Sequence[str]) -> list[str]:
+    """Return a line for each name that several classes have, Unicode forms aside.
+
+    Example:
+        >>> shared_names(["crane", "gull", "crane"])
+        ["2 classes are named 'crane'"]
+    """
+    return [f"{count} classes are named {name!r}" for name, count in Counter(map(normal_form, classes)).items() if count > 1]

@@ -11,6 +11,7 @@ from ..core.types import Dataset, Source
 from ..core.validation import require
 from .examples import Examples, examples_of, join, make_source
 from .image_folder import ImageFolder
+from .labels import form_notes, one_form
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,12 @@ class Mix(Dataset):
         sources = [data.open() for data in self.sets]
         if len({source.multi_label for source in sources}) > 1:
             raise InputError("data.sets: some have one label for each image, others several; mix sets of one kind")
-        classes = tuple(dict.fromkeys(name for source in sources for name in source.classes))
+        forms = one_form(name for source in sources for name in source.classes)
+        classes = tuple(dict.fromkeys(forms.values()))
+        own = [np.array([classes.index(forms[name]) for name in source.classes]) for source in sources]
         examples = {}
         for split in ("train", "valid", "test"):
-            parts = [self._part(k, source, split, classes) for k, source in enumerate(sources) if split in source.labels]
+            parts = [self._part(k, source, split, own[k], len(classes)) for k, source in enumerate(sources) if split in source.labels]
             if parts:
                 examples[split] = join(parts)
         sizes = np.array([source.sizes["train"] for source in sources])
@@ -59,15 +62,15 @@ class Mix(Dataset):
             shares = np.array(self.weights or sizes, np.float64)
             shares = shares / shares.sum() * sizes.sum() / sizes
             rates = np.concatenate([rate * share for rate, share in zip(inner, shares, strict=True)])
-        return make_source(classes, examples, None, 0, rates)
+        notes = [*(note for source in sources for note in source.notes), *form_notes(forms)]
+        return make_source(classes, examples, None, 0, rates, notes)
 
     @staticmethod
-    def _part(number: int, source: Source, split: str, classes: tuple[str, ...]) -> Examples:
-        """Return a split of one set with the labels of all; its names and ids begin with the number of the set."""
-        own = np.array([classes.index(name) for name in source.classes])
+    def _part(number: int, source: Source, split: str, own: np.ndarray, classes: int) -> Examples:
+        """Return a split of one set with labels among all `classes`, of which `own` are its own; number prefixes its names and ids."""
         part = examples_of(source, split)
         if source.multi_label:
-            labels = np.zeros((len(part.labels), len(classes)), np.float32)
+            labels = np.zeros((len(part.labels), classes), np.float32)
             labels[:, own] = part.labels
         else:
             labels = own[part.labels].astype(np.int32)

@@ -50,4 +50,4 @@ class Part(Dataset):
         where = np.flatnonzero(rank < limit[stratum])
         examples = {split: examples_of(source, split) for split in source.labels} | {"train": train.at(where)}
         rates = None if source.rates is None else source.rates[where] * len(where) / source.rates[where].sum()
-        return make_source(source.classes, examples, None, self.seed, rates)
+        return make_source(source.classes, examples, None, self.seed, rates, source.notes)

@@ -38,4 +38,4 @@ class TrainAndValid(Dataset):
         examples = {"train": join([examples_of(source, split) for split in ("train", "valid") if split in source.labels])}
         if "test" in source.labels:
             examples["test"] = examples_of(source, "test")
-        return make_source(source.classes, examples, None, 0)
+        return make_source(source.classes, examples, None, 0, notes=source.notes)

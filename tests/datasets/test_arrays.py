@@ -84,3 +84,27 @@ def test_multi_label_arrays():
     source = Arrays.of((np.zeros((4, 6, 6, 3), np.uint8), np.array([[1, 0], [0, 1], [1, 1], [0, 0]]))).open()
     assert source.multi_label
     assert source.labels["valid"].dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, bool])
+def test_one_hot_rows_are_ambiguous_unless_told(dtype):
+    images, labels = np.zeros((6, 6, 6), np.uint8), np.arange(6) % 3
+    hot = np.eye(3, dtype=dtype)[labels]
+    with pytest.raises(InputError, match=r"y_train is one-hot.*argmax.*multi_label") as error:
+        Arrays.of((images, hot)).open()
+    assert "\n" not in str(error.value)
+    single = Arrays.of((images, hot), multi_label=False).open()
+    plain = Arrays.of((images, labels)).open()
+    assert single.fingerprint == plain.fingerprint and single.labels["train"].dtype == np.int32
+    several = Arrays.of((images, hot), multi_label=True).open()
+    assert several.multi_label and several.labels["train"].sum(axis=1).tolist() == [1] * 3
+    with pytest.raises(InputError, match=r"data\.multi_label is False"):
+        Arrays.of((images, np.array([[1, 1, 0], [0, 0, 1]])[labels % 2]), multi_label=False).open()
+    assert Arrays.of((images, labels), multi_label=True).open().labels["train"].tolist() == np.eye(3)[plain.labels["train"]].tolist()
+
+
+def test_arrays_that_are_not_used_are_told(tmp_path):
+    images = np.zeros((4, 6, 6), np.uint8)
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=[0, 1, 0, 1], x_val=images, y_valid=[0, 1], classes=["a", "b"])
+    assert Arrays(str(tmp_path / "set.npz")).open().notes == ("set.npz: not used: the arrays x_val, y_valid",)
+    assert Arrays.of((images, [0, 1, 0, 1]), classes=["a", "a"]).open().notes == ("2 classes are named 'a'",)

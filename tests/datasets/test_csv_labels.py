@@ -1,14 +1,20 @@
 """Labels in a CSV file: columns, splits, messages that name the line."""
 
+import csv
+import io
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.datasets import CsvLabels
 
+from ..helpers import seeded
 from .pictures import picture
 
 
@@ -42,7 +48,10 @@ def test_csv_multi_label_and_split_column(tmp_path):
 def test_csv_separator_and_subfolders(tmp_path):
     data = dogs(tmp_path, "id,tags\nx/a.b,great dane\ny/b,pug\nx/c,pug\ny/d,great dane\n", ("x/a.b.jpg", "y/b.jpg", "x/c.png", "y/d.gif"))
     assert replace(data, separator="").open().classes == ("great dane", "pug")
-    assert data.open().classes == ("dane", "great", "pug")
+    with pytest.raises(InputError, match=r"labels.csv line 2: 'great dane' may be one label or 2"):
+        data.open()
+    assert replace(data, multi_label=False).open().classes == ("great dane", "pug")
+    assert replace(data, multi_label=True).open().classes == ("dane", "great", "pug")
 
 
 @pytest.mark.parametrize(
@@ -83,3 +92,205 @@ def test_csv_file_errors(tmp_path):
         data.open()
     with pytest.raises(InputError, match=r"data.labels is .*no such file"):
         replace(data, labels="tags.csv").open()
+
+
+def table(source) -> dict[str, object]:
+    """Class names of each image."""
+    found = {}
+    for split, names in source.names.items():
+        for name, label in zip(names, source.labels[split], strict=True):
+            found[name] = [source.classes[i] for i in np.flatnonzero(label)] if source.multi_label else source.classes[label]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('id,breed\na,x\nb,"y\nc,x\nd,y\n', 3),  # open to the end of the file
+        ('id,breed\na,x\nb,"y\nc,x\nd,"y\n', 3),  # up to the next stray quote
+        ('id,breed\na,x\nb,"y\nc,x"\nd,y\n', 3),  # closed by chance: a label of two lines
+        ('id,breed\na,x\n"b,y\nc,x\nd,y\n', 3),
+        ('id,breed,split\na,x,train\nb,y,"train\nc,x,valid"\n', 3),
+        ('id,"breed\na,x\nb,y\n', 1),
+        ('id,breed,note\na,x,"two\nlines"\nb,y,"one\nc,x,\nd,y,end"\n', 4),  # rows inside a column that is not used
+        ('id,breed\na,x\nb,"y" z\nc,x\n', 3),
+        ('id,breed\na,x\nb,y"\nc,x\n', 3),
+        ('id,breed\na,x\nb, "y"\nc,x\n', 3),
+    ],
+)
+def test_a_quote_that_is_not_closed_is_named_with_its_line(tmp_path, text, line):
+    with pytest.raises(InputError, match=rf"labels.csv line {line}: .*quote") as error:
+        dogs(tmp_path, text).open()
+    assert "\n" not in str(error.value)
+
+
+def test_quoted_cells_are_read(tmp_path):
+    text = 'id,breed,note\n"a","great, dane","two\nlines"\nb,"5"" pug",\nc,"great, dane","say ""so"""\nd,"5"" pug"\n'
+    assert table(replace(dogs(tmp_path, text), separator="").open()) == {
+        "a.jpg": "great, dane",
+        "b.png": '5" pug',
+        "c.jpg": "great, dane",
+        "d.jpg": '5" pug',
+    }
+
+
+@seeded
+@given(st.text('ab",\n\r ', max_size=24), st.sampled_from(["\n", "\r\n"]))
+def test_any_text_is_read_as_the_strict_csv_module_reads_it_or_refused(text, end):
+    text = f"id,breed{end}a,x{end}{text}"
+    with tempfile.TemporaryDirectory() as folder:
+        data = replace(dogs(Path(folder), text), multi_label=False)
+        try:
+            strict = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if any(cell.strip() for cell in row)][1:]
+        except csv.Error:
+            with pytest.raises(InputError, match=r"labels.csv line \d+: "):
+                data.open()
+            return
+        try:
+            source = data.open()
+        except InputError:
+            return
+        assert {name[0]: label for name, label in table(source).items()} == {row[0].strip(): row[1].strip() for row in strict}
+        assert all(len(row) == 2 or not any(cell.strip() for cell in row[2:]) for row in strict)
+
+
+def test_a_cell_without_a_column_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"labels.csv line 3: 3 cells, but the header has 2"):
+        dogs(tmp_path, "id,breed\na,x\nb,y,z\nc,x\nd,y\n").open()
+    assert dogs(tmp_path, "id,breed\na,x\nb,y,\nc,x\nd,y,,\n").open().classes == ("x", "y")
+
+
+def test_columns_that_are_not_used_are_told(tmp_path):
+    plain = dogs(tmp_path, "id,breed\na,x\nb,y\nc,x\nd,y\n").open()
+    assert plain.notes == ()
+    source = dogs(tmp_path, "id,breed,age,site\na,x,3,p\nb,y,4,q\nc,x,5,p\nd,y,6,q\n").open()
+    assert table(source) == table(plain)
+    assert source.notes == ("labels.csv: labels are read from the column 'breed'; not used: the columns age, site",)
+
+
+@pytest.mark.parametrize("values", ["False True", "0 1", "false TRUE", "0.0 1.0"])
+@pytest.mark.parametrize("column", ["split", "is_valid"])
+def test_a_column_is_valid_marks_the_validation_images(tmp_path, values, column):
+    no, yes = values.split()
+    text = f"fname,labels,is_valid\na,x,{no}\nb,y,{no}\nc,x,{yes}\nd,y,{yes}\n"
+    source = replace(dogs(tmp_path, text), split_column=column).open()
+    assert source.names == {"train": ("a.jpg", "b.png"), "valid": ("c.jpg", "d.jpg")}
+    assert source.notes == ()
+
+
+def test_a_split_column_comes_before_is_valid(tmp_path):
+    text = "fname,labels,is_valid,split\na,x,True,train\nb,y,False,train\nc,x,False,valid\nd,y,True,valid\n"
+    source = dogs(tmp_path, text).open()
+    assert source.names["valid"] == ("c.jpg", "d.jpg")
+    assert any("not used: the column is_valid" in note for note in source.notes)
+    none = replace(dogs(tmp_path, text), split_column="").open()
+    assert any("not used: the columns is_valid, split" in note for note in none.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("fname,labels,is_valid\na,x,False\nb,y,\nc,x,True\nd,y,True\n", "labels.csv line 3: is_valid is ''"),
+        ("fname,is_valid,labels\na,False,x\nb,False,y\nc,True,x\nd,True,y\n", "the second column is 'is_valid'"),
+    ],
+)
+def test_is_valid_errors(tmp_path, text, words):
+    with pytest.raises(InputError, match=words):
+        dogs(tmp_path, text).open()
+
+
+@pytest.mark.parametrize("values", [("0", "1"), ("0.0", "1.0"), ("False", "True")])
+def test_one_hot_columns_are_the_classes(tmp_path, values):
+    no, yes = values
+    text = f"id,cat,dog,is_valid\na,{yes},{no},0\nb,{no},{yes},0\nc,{yes},{no},1\nd,{no},{yes},1\n"
+    source = dogs(tmp_path, text).open()
+    assert source.names["valid"] == ("c.jpg", "d.jpg")
+    assert table(source) == {"a.jpg": "cat", "b.png": "dog", "c.jpg": "cat", "d.jpg": "dog"}
+    assert not source.multi_label and source.classes == ("cat", "dog")
+    assert replace(dogs(tmp_path, text), multi_label=True).open().labels["train"].tolist() == [[1, 0], [0, 1]]
+
+
+@seeded
+@given(st.integers(2, 4), st.data())
+def test_one_hot_columns_say_what_a_column_of_names_says(count, data):
+    classes = data.draw(st.permutations(["p", "q", "r", "s"][:count]))
+    chosen = [*classes, *data.draw(st.lists(st.sampled_from(classes), min_size=2, max_size=6))]
+    images = [f"i{i}" for i in range(len(chosen))]
+    hot = "".join(f"{i},{','.join(str(int(c == label)) for c in classes)}\n" for i, label in zip(images, chosen, strict=True))
+    named = "".join(f"{i},{label}\n" for i, label in zip(images, chosen, strict=True))
+    with tempfile.TemporaryDirectory() as folder:
+        files = tuple(f"{i}.jpg" for i in images)
+        first = table(dogs(Path(folder), f"id,{','.join(classes)}\n{hot}", files).open())
+        assert first == table(dogs(Path(folder), f"id,label\n{named}", files).open())
+
+
+def test_columns_of_zeros_and_ones_that_are_not_one_hot_are_ambiguous(tmp_path):
+    data = dogs(tmp_path, "id,malignant,smoker\na,0,1\nb,1,1\nc,0,0\nd,1,0\n")
+    with pytest.raises(InputError, match=r"labels.csv line 3: 2 of the columns malignant, smoker are 1.*multi_label"):
+        data.open()
+    several = replace(data, multi_label=True).open()
+    assert several.classes == ("malignant", "smoker") and table(several)["b.png"] == ["malignant", "smoker"]
+    one = replace(data, multi_label=False).open()
+    assert one.classes == ("0", "1") and table(one)["a.jpg"] == "0" and "not used: the column smoker" in one.notes[0]
+    named = dogs(tmp_path, "id,label,smoker\na,0,1\nb,1,1\nc,0,0\nd,1,0\n").open()
+    assert named.classes == ("0", "1") and "not used: the column smoker" in named.notes[0]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("pug", "pug", "boxer", "great dane"),
+        ("golden retriever", "labrador retriever", "pug", "pug"),
+        ("dog", "hot dog", "hot dog", "dog"),
+        ("black cat", "white cat", "black dog", "white dog"),
+        ("great dane", "", "pug", "pug"),
+    ],
+)
+def test_a_label_with_a_space_does_not_make_the_task_multi_label_in_silence(tmp_path, labels):
+    rows = "".join(f"{i},{label}\n" for i, label in zip("abcdefgh", 2 * labels, strict=True))
+    data = dogs(tmp_path, f"id,breed\n{rows}", tuple(f"{i}.jpg" for i in "abcdefgh"))
+    with pytest.raises(InputError, match=r"labels.csv line \d: '.* .*' may be one label or 2.*data.multi_label") as error:
+        data.open()
+    assert "\n" not in str(error.value)
+    assert replace(data, multi_label=True).open().multi_label
+    if all(labels):
+        assert set(table(replace(data, separator="").open()).values()) == set(labels)
+
+
+def test_labels_that_recombine_are_several_and_one_line_says_so(tmp_path):
+    source = dogs(tmp_path, "id,tags\na,x y\nb,x\nc,y z\nd,z x\n").open()
+    assert source.multi_label and source.classes == ("x", "y", "z")
+    assert source.notes == ("labels.csv: 3 of 4 rows have several labels, separated by spaces, so the task is multi-label",)
+    assert dogs(tmp_path, "id,tags\na,x\nb,x\nc,y\nd,y\n").open().notes == ()
+    other = replace(dogs(tmp_path, "id,tags\na,x|great dane\nb,x\nc,x\nd,x\n"), separator="|").open()
+    assert other.multi_label and other.classes == ("great dane", "x") and other.notes == ()
+
+
+def test_multi_label_false_takes_one_label_a_row(tmp_path):
+    data = dogs(tmp_path, "id,tags\na,x\nb,y\nc,x\nd,y\n")
+    assert replace(data, multi_label=True).open().multi_label
+    assert not data.open().multi_label
+
+
+def test_names_in_two_unicode_forms_are_one(tmp_path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    text = f"id,tag\na,{composed}\nb,{decomposed}\nc,x\n{composed},x\n"
+    data = replace(dogs(tmp_path, text, ("a.jpg", "b.jpg", "c.jpg", f"{decomposed}.jpg")), separator="")
+    source = data.open()
+    assert source.classes == (composed, "x")
+    assert table(source)[f"{decomposed}.jpg"] == "x"
+    assert any("Unicode" in note for note in source.notes)
+    alone = dogs(tmp_path / "alone", f"id,tag\na,{decomposed}\nb,{decomposed}\nc,x\nd,x\n").open()
+    assert alone.classes == (decomposed, "x")  # as it has always been called
+
+
+def test_files_that_no_row_names_are_told(tmp_path):
+    data = dogs(tmp_path, "id,breed\na,x\nb,y\nc,x\nd,y\n")
+    picture(tmp_path / "train" / "e.jpg")
+    picture(tmp_path / "train" / "deeper" / "f.jpg")
+    picture(tmp_path / "test" / "g.jpg")
+    (tmp_path / "train" / "h.tiff").write_bytes(b"")
+    wanted = "not part of the set: 4 files (3 images elsewhere, 1 .tiff), such as 'test/g.jpg'"
+    assert data.open().notes == (wanted,)
+    with pytest.raises(InputError, match=r"h \(h\.tiff is there, but \.tiff is not read"):
+        dogs(tmp_path, "id,breed\na,x\nb,y\nc,x\nh,y\n").open()

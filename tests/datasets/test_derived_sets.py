@@ -168,3 +168,19 @@ def test_they_survive_json_and_command_line():
 
     data = Mix((Part(ImageFolder("x"), 0.5), Fold(Synthetic(), 4, 2), TrainAndValid(Synthetic())), (1.0, 2.0, 1.0))
     assert from_json(to_json(data)) == data
+
+
+def test_notes_of_the_sets_inside_are_kept(tmp_path):
+    photos = folder(tmp_path / "photos")
+    (tmp_path / "photos" / "stray.png").write_bytes(b"")
+    notes = photos.open().notes
+    assert len(notes) == 1
+    for data in (Part(photos, 0.9), Fold(photos, 2), TrainAndValid(photos), Mix((photos, photos)), Part(Fold(photos, 2))):
+        assert data.open().notes == notes
+
+
+def test_a_mixture_joins_names_in_two_unicode_forms():
+    images = np.zeros((4, 6, 6, 3), np.uint8)
+    sets = [Arrays.of((images, [0, 1, 0, 1]), classes=[name, "x"]) for name in ("caf\u00e9", "cafe\u0301")]
+    source = Mix(tuple(sets)).open()
+    assert source.classes == ("caf\u00e9", "x")

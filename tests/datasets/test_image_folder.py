@@ -102,3 +102,53 @@ def test_fingerprint_follows_files_not_the_place(tmp_path):
     assert ImageFolder(str(one), seed=1).open().fingerprint != first
     os.utime(two / "a" / "00.png", ns=(10**18, 10**18 + 1))
     assert ImageFolder(str(two)).open().fingerprint != first
+
+
+def test_what_is_not_read_is_told(tmp_path):
+    tree(tmp_path, {"train/a": 2, "train/b": 2, "valid/a": 1, "valid/b": 1})
+    assert ImageFolder(str(tmp_path)).open().notes == ()
+    tree(tmp_path, {"train": 1, "valid": 2, "train/a/more": 1, "test": 3, "extra/x": 1})
+    (tmp_path / "train" / "b" / "scan.tif").write_bytes(b"")
+    (tmp_path / "train" / "b" / "raw").write_bytes(b"")
+    picture(tmp_path / "train" / "b" / ".hidden.png")
+    source = ImageFolder(str(tmp_path)).open()
+    assert source.sizes == {"train": 4, "valid": 2}
+    wanted = "not part of the set: 10 files (8 images elsewhere, 1 .tif, 1 without extension), such as 'extra/x/00.png'"
+    assert source.notes == (wanted,)
+
+
+@pytest.mark.parametrize("valid", ["valid", "val", "Validation"])
+def test_a_validation_folder_without_class_folders_is_refused(tmp_path, valid):
+    tree(tmp_path, {"train/a": 2, "train/b": 2, valid: 3})
+    with pytest.raises(InputError, match=rf"{valid}.*3 images in no class folder"):
+        ImageFolder(str(tmp_path)).open()
+
+
+def test_folders_named_as_splits_are_classes_only_if_nothing_else_is_meant(tmp_path):
+    source = ImageFolder(str(tree(tmp_path / "one", {"plane": 2, "train": 2}))).open()
+    assert source.classes == ("plane", "train") and any("'train' is taken for a class" in note for note in source.notes)
+    for names in (("train", "valid"), ("Train", "test", "cat"), ("training", "testing")):
+        root = tree(tmp_path / "-".join(names), dict.fromkeys(names, 3))
+        with pytest.raises(InputError, match="no class folders"):
+            ImageFolder(str(root)).open()
+
+
+def test_images_one_folder_deeper_are_named(tmp_path):
+    tree(tmp_path, {"a": 2, "b/images": 2})
+    with pytest.raises(InputError, match=r"without images is \['b'\]; .*'b/images/00.png' lies deeper"):
+        ImageFolder(str(tmp_path)).open()
+
+
+def test_class_folders_in_two_unicode_forms_are_one(tmp_path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    tree(tmp_path / "flat", {composed: 2, "x": 2})
+    for i in range(2):
+        picture(tmp_path / "flat" / decomposed / f"more{i}.png")
+    source = ImageFolder(str(tmp_path / "flat")).open()
+    assert source.classes == (composed, "x") and sum(source.sizes.values()) == 6
+    assert [composed in note for note in source.notes] == [True]
+    tree(tmp_path / "splits", {f"train/{decomposed}": 2, "train/x": 2, f"valid/{composed}": 1, "valid/x": 1})
+    source = ImageFolder(str(tmp_path / "splits")).open()
+    assert source.classes == (composed, "x") and source.labels["valid"].tolist() == [0, 1]
+    alone = ImageFolder(str(tree(tmp_path / "alone", {decomposed: 2, "x": 2}))).open()
+    assert alone.classes == (decomposed, "x") and alone.notes == ()
