@@ -8,14 +8,16 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 
 from sgdr_jax import InputError
 from sgdr_jax.core.errors import without_password
 from sgdr_jax.runs.folder import read
-from sgdr_jax.sweeps.shared_queue import SharedQueue, address, open_queue
+from sgdr_jax.sweeps.shared_queue import SharedQueue, address, check_disk, open_queue
 from sgdr_jax.sweeps.spec import expand
 from sgdr_jax.sweeps.sweep_record import run_folder, save_sweep
 
@@ -243,3 +245,15 @@ def one_killed(tmp_path: Path, store: str) -> None:
 @pytest.mark.slow
 def test_one_of_two_workers_on_sqlite_is_killed(tmp_path):
     one_killed(tmp_path, str(tmp_path / "shared.db"))
+
+
+def test_sqlite_is_refused_on_a_network_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = [
+        SimpleNamespace(mountpoint=point, fstype=kind) for point, kind in (("/", "ext4"), ("/home", "nfs4"), ("/home/me/own disk", "xfs"))
+    ]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: mounts)
+    message = "--store sqlite:////home/me/a.db is SQLite on nfs4, which does not lock; use --store /home/me/a.journal, or the URL"
+    with pytest.raises(InputError, match=message):
+        check_disk("/home/me/a.db")
+    for fine in ("/home/me/a.journal", "postgresql://me@host/base", "/x/a.db", "sqlite:////home/me/own disk/a.db"):
+        check_disk(fine)

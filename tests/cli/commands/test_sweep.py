@@ -1,0 +1,114 @@
+"""`sgdr-jax sweep --launch slurm`: workers as an array of jobs."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import submitit  # noqa: F401 (it sets up logging anew, which inside a test would close what pytest captures with)
+
+from sgdr_jax.cli.main import main
+from sgdr_jax.sweeps.trial_records import read_trials
+from tests.cli.slurm_stand_in import stand_in_slurm
+
+SWEEP = "from tests.jobs.workers import SEARCHED as sweep\n"
+
+
+@pytest.fixture
+def sweep_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "searched.py"
+    path.write_text(SWEEP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    return path
+
+
+def swept(words: list[str], code: int, capfd: pytest.CaptureFixture[str]) -> str:
+    try:
+        main(["sweep", "searched.py", "--launch", "slurm", *words])
+        ended = 0
+    except SystemExit as exit_:
+        ended = exit_.code
+    out, err = capfd.readouterr()
+    assert ended == code, err
+    return err if code else out
+
+
+def test_the_batch_script_of_a_sweep_is_an_array_of_workers(sweep_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["--workers", "5", "--parallel", "3", "--gpus-per-node", "1", "--partition", "long", "--batch-size", "8", "--dir", "d"]
+    text = swept([*words, "--stages.0.lr", "0.1", "--grace", "30", "--dry-run"], 0, capfd)
+    expected = ["array=0-4%3", "gpus-per-node=1", "ntasks-per-node=1", "partition=long", "requeue", "signal=USR2@90"]
+    assert {f"#SBATCH --{each}" for each in expected} <= set(text.splitlines()), text
+    given = "--launch slurm --workers 5 --batch-size 8 --dir d --stages.0.lr 0.1 --grace 30"  # of options given twice the last one holds
+    worker = f"-m sgdr_jax sweep searched.py {given} --workers 1 --launch None --no-retry --store d/store.journal --dir d"
+    assert text.rstrip().endswith(worker) and "# each of the 5 jobs" in text
+    assert [path.name for path in sweep_file.parent.iterdir() if path.name != "__pycache__"] == ["searched.py"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--nodes", "2"], "--nodes is 2; a worker of a sweep is one process with one GPU at most: use 1, and more --workers"),
+        (["--gpus-per-node", "4", "--dry-run"], "--gpus-per-node is 4; a worker of a sweep is one process"),
+        (["--workers", "0"], "--workers is 0; use 1 or more"),
+        (["--minuts", "3"], "Unrecognized options: --minuts"),
+        (["--only", "9", "--dry-run"], "--only is 9"),
+        ([], "run this where sbatch is"),
+    ],
+)
+def test_what_an_array_cannot_do_is_one_line_and_writes_nothing(
+    words: list[str], message: str, sweep_file: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    text = swept(words, 2, capfd)
+    assert message in text and text.startswith("error: ") and text.count("\n") == 1, text
+    assert [path.name for path in sweep_file.parent.iterdir() if path.name != "__pycache__"] == ["searched.py"]
+
+
+@pytest.mark.slow
+def test_jobs_of_an_array_share_a_sweep_and_one_that_is_preempted_comes_back(
+    sweep_file: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sbatch of this test starts what it is given, as Slurm would: each job of the array twice, the first one killed between."""
+    bin_, calls = sweep_file.parent / "bin", sweep_file.parent / "calls"
+    stand_in_slurm(bin_, calls)
+    monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(sweep_file.parent / "cache"))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(sweep_file.parent / "cache" / "compiled"))  # half a program may be left there
+    text = swept(["--workers", "2", "--dir", "d", "--grace", "3", "--pace", "0", "--keep", "all"], 0, capfd)
+    assert "job 7, 2 workers" in text and "#SBATCH --array=0-1%2" in calls.read_text()
+    logs = Path("d/launch")
+    job = ["-c", "import sys; from submitit.core.submission import submitit_main; submitit_main()", str(logs)]
+
+    def started(task: int) -> subprocess.Popen[bytes]:
+        own = {
+            "SUBMITIT_EXECUTOR": "slurm",
+            "SLURM_JOB_ID": f"{8 + task}",
+            "SLURM_ARRAY_JOB_ID": "7",
+            "SLURM_ARRAY_TASK_ID": str(task),
+            "SLURM_JOB_NUM_NODES": "1",
+        }
+        own |= {
+            "SLURM_JOB_NUM_NODES": "1",
+            "SLURM_NTASKS": "1",
+            "SLURM_PROCID": "0",
+            "SLURM_NODEID": "0",
+            "SLURM_LOCALID": "0",
+            "SLURM_JOB_NODELIST": "here",
+        }
+        with (logs / f"{task}.log").open("ab") as log:
+            return subprocess.Popen([sys.executable, *job], env=os.environ | own, stdout=log, stderr=log, start_new_session=True)
+
+    first, second = started(0), started(1)
+    deadline = time.monotonic() + 150
+    while not list(Path("d").glob("runs/*/checkpoints/stage-1-*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(first.pid, 9)
+    first.wait()
+    again = started(0)
+    assert second.wait(300) == 0 and again.wait(300) == 0, (logs / "1.log").read_text() + (logs / "0.log").read_text()
+    found = read_trials(Path("d"), "accuracy")
+    assert len(found) == 6 and all(trial.ended for trial in found)
+    assert len(list(Path("d").glob("runs/*/summary.json"))) == sum(t.state == "finished" for t in found) + 2 + 1

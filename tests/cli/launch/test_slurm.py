@@ -1,0 +1,66 @@
+"""Jobs of Slurm: commands, signals, arrays."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import submitit  # noqa: F401 (it sets up logging anew, which inside a test would close what pytest captures with)
+
+from sgdr_jax.cli.launch import Slurm
+from sgdr_jax.cli.launch.slurm import Command
+from tests.cli.slurm_stand_in import stand_in_slurm
+
+
+def test_a_command_is_deaf_to_warnings_and_ends_with_its_process() -> None:
+    """Slurm warns all processes of a job; submitit alone is to hear it. And a job that is ended leaves nothing behind."""
+    ears = "import signal; print([signal.getsignal(s) == signal.SIG_IGN for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)])"
+    run = f"from sgdr_jax.cli.launch.slurm import Command; from pathlib import Path; Command({[sys.executable, '-c', ears]!r}, Path('.'))()"
+    done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True)
+    assert done.stdout == "[True, False, True]\n", done.stderr
+    with pytest.raises(RuntimeError, match="ended with 4"):
+        Command([sys.executable, "-c", "raise SystemExit(4)"], Path("."))()
+    sleeper = [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(60)"]
+    stop = "import signal, sys; signal.signal(signal.SIGALRM, lambda *_: sys.exit(5)); signal.alarm(2);"
+    run = f"{stop} from sgdr_jax.cli.launch.slurm import Command; from pathlib import Path; Command({sleeper!r}, Path('.'))()"
+    done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True)
+    assert done.returncode == 5
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), 0)
+
+
+def test_a_command_may_save_before_its_job_is_queued_again(tmp_path: Path) -> None:
+    """Called by a signal while the command runs, as submitit does it; what is queued is the same command."""
+    import pickle
+    import signal
+
+    saves = "import pathlib, signal, sys, time; signal.signal(signal.SIGUSR1, lambda *_: (pathlib.Path('saved').touch(), sys.exit(75)));"
+    command = Command([sys.executable, "-c", saves + "pathlib.Path('ready').touch(); time.sleep(60)"], tmp_path)
+    again = []
+
+    def warned(*_: object) -> None:
+        if (tmp_path / "ready").exists():
+            again.append(command.checkpoint())
+            raise InterruptedError
+        signal.alarm(1)
+
+    before, began = signal.signal(signal.SIGALRM, warned), time.monotonic()
+    try:
+        signal.alarm(1)
+        with pytest.raises(InterruptedError):
+            command()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert (tmp_path / "saved").exists() and time.monotonic() - began < 50
+    assert pickle.loads(pickle.dumps(again[0].function)).words == command.words
+
+
+def test_several_commands_are_one_array(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What a sweep submits: sbatch is told once, of all."""
+    stand_in_slurm(tmp_path / "bin", tmp_path / "script")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert Slurm(parallel=2).submit([["a"], ["b"], ["c"]], tmp_path / "logs", "sweep") == ["7_0", "7_1", "7_2"]
+    assert "#SBATCH --array=0-2%2" in (tmp_path / "script").read_text()
