@@ -78,6 +78,17 @@ def images_in(path: Path, root: Path) -> list[ImageFile]:
     return sorted(ImageFile(path, name, s.st_size, s.st_mtime_ns) for path, name, s in images if any(kind(s.st_mode) for kind in kinds))
 
 
+def images_below(root: Path) -> tuple[list[str], list[str]]:
+    """Return the paths of the image files below a folder, sorted, and of hidden ones, whose own name or folder is hidden."""
+    images, hidden = [], []
+    for folder, _, names in os.walk(root):
+        inside = any(map(is_hidden, Path(folder).relative_to(root).parts))
+        for name in names:
+            if os.path.splitext(name)[1].lower() in EXTENSIONS:
+                (hidden if inside or is_hidden(name) else images).append(str(Path(folder, name)))
+    return sorted(images), sorted(hidden)
+
+
 def notes(root: Path, used: Iterable[str]) -> list[str]:
     """Return a line about the files below a dataset's folder that are no part of it; none if there are none. Hidden files do not count.
 
@@ -87,6 +98,12 @@ def notes(root: Path, used: Iterable[str]) -> list[str]:
         root: the dataset's folder.
         used: names of the files that the dataset uses, relative to `root`.
     """
+    rest = other_files(root, used)
+    return [f"not part of the set: {rest}"] if rest else []
+
+
+def other_files(root: Path, used: Iterable[str]) -> str:
+    """Summarise the files below a folder that are not used and not hidden, by kind; "" for none. See `notes`."""
     known, ignored, elsewhere = set(used), Counter(), []
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not is_hidden(name)]
@@ -99,10 +116,10 @@ def notes(root: Path, used: Iterable[str]) -> list[str]:
                 if suffix in EXTENSIONS:
                     elsewhere.append(prefix + name)
     if not ignored:
-        return []
+        return ""
     kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(ignored.items(), key=lambda item: (-item[1], item[0])))
     example = f", such as {min(elsewhere)!r}" if elsewhere else ""
-    return [f"not part of the set: {ignored.total():,} file{'s' * (ignored.total() > 1)} ({kinds}){example}"]
+    return f"{ignored.total():,} file{'s' * (ignored.total() > 1)} ({kinds}){example}"
 
 
 def _stat(entry: os.DirEntry[str]) -> os.stat_result:

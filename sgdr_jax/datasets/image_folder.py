@@ -51,10 +51,6 @@ class ImageFolder(Dataset):
     def __post_init__(self) -> None:
         check_fraction(self.valid_fraction)
 
-    def ignored_files(self, source: Source) -> str:
-        """Summarise the files that the opened set ignores; "" for none."""
-        return next((note.removeprefix("not part of the set: ") for note in source.notes if note.startswith("not part of the set: ")), "")
-
     def open(self) -> Source:
         """List the files.
 

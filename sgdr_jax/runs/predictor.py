@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from ..core.validation import require
 from ..data.load import decode_files, load
 from ..data.loader import free_device_memory, image_loader
 from ..data.placement import choose_residence
-from ..datasets.files import is_image
+from ..datasets.files import images_below, other_files
 from ..evaluation.calibration import apply_temperature
 from ..evaluation.evaluate import EvalExamples, ViewPredictions, predict_views
 from ..train.programs import Programs, build_programs
@@ -138,15 +138,30 @@ class Predictions(NamedTuple):
     views: int = 1
 
 
-def expand(paths: Sequence[str]) -> list[str]:
-    """Replace folders by the image files below them, sorted. Raises InputError for a path that does not exist."""
+def expand(paths: Sequence[str], say: Callable[[str], None] = lambda text: None) -> list[str]:
+    """Replace folders by the image files below them, sorted, without hidden ones; files are kept whatever their name.
+
+    Args:
+        paths: files and folders.
+        say: called with a line for each folder that holds other files or hidden images.
+
+    Raises:
+        InputError: a path does not exist, or a folder has no images.
+    """
     found: list[str] = []
     for name in paths:
         path = Path(name)
         require(bool(name) and path.exists(), "path", name, "there is no such file or folder; name image files, or folders of them")
-        inside = sorted(str(p) for p in path.rglob("*") if is_image(p)) if path.is_dir() else [str(path)]
+        if not path.is_dir():
+            found.append(str(path))
+            continue
+        inside, hidden = images_below(path)
         require(bool(inside), "path", str(path), "name a folder that holds image files")
         found += inside
+        rest = other_files(path, (Path(image).relative_to(path).as_posix() for image in inside))
+        counts = [f"{len(hidden):,} hidden image{'s' * (len(hidden) > 1)}"] * bool(hidden) + [rest] * bool(rest)
+        if counts:
+            say(f"{path}: not predicted: {', '.join(counts)}")
     return found
 
 

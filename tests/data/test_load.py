@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.data import decode as decoder
-from sgdr_jax.data.load import canvas_side, load
+from sgdr_jax.data.load import canvas_side, load, load_for
 from sgdr_jax.datasets import Arrays, ImageFolder
+
+from ..helpers import experiment
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -115,3 +118,20 @@ def test_links_that_lead_nowhere_are_named(tmp_path):
     found = load(data.open(), canvas=8, max_bad_share=0.1)
     assert found.bad == (("train/a/gone.png", "no such file"), ("train/a/loop.png", "no such file"))
     assert found.sizes == {"train": 18, "valid": 6}
+
+
+def test_what_is_not_used_is_said_before_decoding(tmp_path):
+    class Said(NullConsole):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def say(self, text: object) -> None:
+            self.lines.append(str(text))
+
+    data = folder(tmp_path)
+    ui = Said()
+    load_for(experiment(data=data), data.open(), 8, ui)
+    assert ui.lines == []
+    (tmp_path / "train" / "a" / "notes.heic").write_bytes(b"")
+    load_for(experiment(data=data), data.open(), 8, ui)
+    assert ui.lines == ["not part of the set: 1 file (1 .heic)"]

@@ -56,8 +56,10 @@ def test_command(tmp_path, capsys):
     photos(tmp_path / "photos")
     file, rejected = tmp_path / "e.py", tmp_path / "rejected.tsv"
     file.write_text(FILE.format(root=str(tmp_path / "photos")))
+    (tmp_path / "photos" / "train" / "stray.png").write_bytes(b"")
     main.main(["data", str(file), "--rejected", str(rejected)])
     out = " ".join(capsys.readouterr().out.split())
+    assert out.count("not part of the set: 1 file (1 images elsewhere), such as 'train/stray.png'") == 1
     for words in (
         "all classes 14 7",
         "smallest 30 × 20",

@@ -23,7 +23,6 @@ class DataCommand(ExperimentCommand):
         from ...core.plan import plan
         from ...data.load import load_for
         from ...data.summary import summarize
-        from ...datasets import ImageFolder
         from ...report.run_tables import dataset_tables
 
         experiment = self.experiment
@@ -33,7 +32,5 @@ class DataCommand(ExperimentCommand):
         summary = summarize(source, load_for(experiment, source, size, ui, max_bad_share=1))
         for part in dataset_tables(summary, source.classes):
             ui.say(part)
-        if isinstance(experiment.data, ImageFolder) and (rest := experiment.data.ignored_files(source)):
-            ui.say(f"not part of the set: {rest}")
         if self.rejected:
             self.rejected.write_text("".join(f"{name}\t{why}\n" for name, why in summary.unreadable), "utf-8", "surrogateescape")

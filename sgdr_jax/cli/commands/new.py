@@ -63,12 +63,11 @@ class NewCommand(Command):
         assert kind is not None
         out = self._check()
         root = str(self.folder.resolve())
-        data = ImageFolder(root)
-        source = data.open()
+        source = ImageFolder(root).open()
         sizes = ", ".join(f"{n:,} {split}" for split, n in source.sizes.items())
         ui.say(f"images of {len(source.classes)} classes in {root}: {sizes}")
-        if rest := data.ignored_files(source):
-            ui.say(f"not part of the set: {rest}")
+        for note in source.notes:
+            ui.say(note)
         confidence = None
         if self.measure:
             from ...recipes import domain_similarity

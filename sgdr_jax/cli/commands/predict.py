@@ -49,7 +49,7 @@ class PredictCommand(Command):
         require(bool(self.paths), "paths", "", "name image files, or folders of them")
         if self.experiment:
             load_experiment(self.experiment)  # for the classes that it defines
-        paths = expand(self.paths)
+        paths = expand(self.paths, lambda note: print(note, file=sys.stderr))
         predictor = open_predictor(self.run, self.network)
         result = predict(predictor, paths, self.tta_views, ui if self.out else None, calibrated=self.calibrated)
         for path, reason in result.bad:

@@ -41,9 +41,11 @@ def test_a_truncated_image_is_skipped_or_stops_the_run(
     broken.write_bytes(broken.read_bytes()[:200])
     error = fails("train", place / "photos.py", "--data.root", root, "--run", tmp_path / "run")
     assert "train/red/0.png" in error and "max_bad_share" in error and not (tmp_path / "run").exists()
+    (root / "train" / "red" / "0.tif").write_bytes(b"")
     main(["find-lr", str(place / "photos.py"), "--data.root", str(root), "--max-bad-share", "0.1", "--out", str(tmp_path / "a.png")])
     out = " ".join(capsys.readouterr().out.split())
     assert "train/red/0.png" in out and "1 of 48" in out
+    assert out.count("not part of the set: 1 file (1 .tif)") == 1
 
 
 def test_a_bad_weight_file_is_rejected(place: Path, tmp_path: Path, fails: Fails) -> None:
