@@ -86,7 +86,7 @@ def test_two_processes_of_this_machine_are_one_run(file: Path, monkeypatch: pyte
     assert (file.parent / "runs/a/summary.json").exists()
     (start,) = json.loads((file.parent / "runs/a/environment.json").read_text())["starts"]
     assert len(start["devices"]) == 2
-    assert "this run has finished already" in said(["local", "quick.py", "-n", "2", "--run", "runs/a", "--seed", "3", "--resume"], 0, capfd)
+    assert "this run has already finished" in said(["local", "quick.py", "-n", "2", "--run", "runs/a", "--seed", "3", "--resume"], 0, capfd)
 
 
 def test_the_batch_script_says_what_was_asked_for(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
