@@ -1,16 +1,45 @@
-"""Tables of predictions as CSV, which `eval` and `predict` write."""
+"""What `eval` and `predict` share: options that choose the network of a run, tables of predictions as CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .experiment_file import load_experiment
+from .options import Command
+
 if TYPE_CHECKING:
     from ..runs.predictor import Predictor
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictorCommand(Command):
+    """Base class of the commands that use a network of a finished run."""
+
+    section = "Finished runs"
+
+    run: Path
+    """The run folder."""
+    network: str = ""
+    """Name in RUN/snapshots of a network saved at a cycle's end or of an average of weights; by default the final network."""
+    tta_views: int | None = None
+    """Number of augmented views beside the plain one; by default that of the experiment, 0 for none."""
+    experiment: Path | None = None
+    """Experiment file of the run; needed only if it defines its own model, dataset or the like."""
+
+    def open_predictor(self) -> Predictor:
+        """Open the network. Raises InputError for a folder or a name without one."""
+        from ..runs.predictor import open_predictor
+
+        if self.experiment:
+            load_experiment(self.experiment)  # for the classes that it defines
+        return open_predictor(self.run, self.network)
 
 
 def prediction(predictor: Predictor, probabilities: np.ndarray, disagreement: float | None) -> list[str]:

@@ -9,45 +9,35 @@ from typing import Literal
 import tyro
 
 from ...core.console import NullConsole
-from ..experiment_file import load_experiment
-from ..options import Command, check_output
-from ..predictions import csv_text, prediction
+from ..options import check_output
+from ..predictions import PredictorCommand, csv_text, prediction
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalCommand(Command):
+class EvalCommand(PredictorCommand):
     """Evaluate a finished run on one of its splits."""
 
-    section = "Finished runs"
     arguments = "DIR"
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
     split: Literal["train", "valid", "test"] | None = None
     """Split to evaluate; by default valid or, after a refit, which trains on the validation images, test."""
-    network: str = ""
-    """Name in RUN/snapshots of a network saved at a cycle's end or of an average of weights; by default the final network."""
-    tta_views: int | None = None
-    """Number of augmented views beside the plain one; by default that of the experiment, 0 for none."""
     out: Path | None = None
     """File for the predictions, as CSV: name, true label, label, probability, disagreement of the views, then one column per class."""
     classes: Path | None = None
     """File for the results of each class, as CSV."""
-    experiment: Path | None = None
-    """Experiment file of the run; needed only if it defines its own model, dataset or the like."""
 
     def execute(self, ui: NullConsole) -> None:
         """Evaluate the split; print the figures and write the tables."""
         from ...evaluation.calibration import ClassResult, class_results
         from ...evaluation.evaluate import calibration_results
         from ...report.run_tables import classes_table, views_table
-        from ...runs.predictor import default_split, evaluate_split, open_predictor
+        from ...runs.predictor import default_split, evaluate_split
 
         check_output(self.out)
         check_output(self.classes)
-        if self.experiment:
-            load_experiment(self.experiment)  # for the classes that it defines
-        predictor = open_predictor(self.run, self.network)
+        predictor = self.open_predictor()
         split = self.split or default_split(predictor)
         result = evaluate_split(predictor, split, self.tta_views, ui)
         views = result.views

@@ -45,7 +45,7 @@ class FindLrCommand(ExperimentCommand):
         name, lr = planned.stage.name, planned.stage.lr
         find = lr if isinstance(lr, Find) else Find()
         if not isinstance(lr, Find):
-            ui.say(f"{name} has rates of its own, {lr}: train keeps those, and this is what Find() would choose")
+            ui.say(f"{name} has given rates, {lr}: train uses those; this is what Find() would choose")
         if self.rule:
             find = dataclasses.replace(find, rule=self.rule)
         stage = open_stage(context, planned, context.network, ui)

@@ -11,46 +11,34 @@ import tyro
 from ...core.console import NullConsole
 from ...core.errors import InputError
 from ...core.validation import require
-from ..experiment_file import load_experiment
-from ..options import Command, check_output
-from ..predictions import csv_text, prediction
+from ..options import check_output
+from ..predictions import PredictorCommand, csv_text, prediction
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictCommand(Command):
+class PredictCommand(PredictorCommand):
     """Predict the classes of image files with a finished run, as CSV: path, label, probability, then one column per class.
 
     With test-time views a column `disagreement` follows the probability: the share of the views whose class is not that of their mixture.
     """
 
-    section = "Finished runs"
     arguments = "PATHS --run DIR"
 
     paths: tyro.conf.Positional[tuple[str, ...]]
     """Image files, or folders of them."""
-    run: Path
-    """The run folder."""
-    network: str = ""
-    """Name in RUN/snapshots of a network saved at a cycle's end or of an average of weights; by default the final network."""
     out: Path | None = None
     """File for the CSV; by default the terminal."""
-    tta_views: int | None = None
-    """Number of augmented views beside the plain one; by default that of the experiment, 0 for none."""
     calibrated: bool = False
     """Whether to scale the probabilities by the temperature that the run fitted to its validation images."""
-    experiment: Path | None = None
-    """Experiment file of the run; needed only if it defines its own model, dataset or the like."""
 
     def execute(self, ui: NullConsole) -> None:
         """Predict the images and write the table."""
-        from ...runs.predictor import expand, open_predictor, predict
+        from ...runs.predictor import expand, predict
 
         check_output(self.out)
         require(bool(self.paths), "paths", "", "name image files, or folders of them")
-        if self.experiment:
-            load_experiment(self.experiment)  # for the classes that it defines
         paths = expand(self.paths, lambda note: print(note, file=sys.stderr))
-        predictor = open_predictor(self.run, self.network)
+        predictor = self.open_predictor()
         result = predict(predictor, paths, self.tta_views, ui if self.out else None, calibrated=self.calibrated)
         for path, reason in result.bad:
             print(f"left out {path}: {reason}", file=sys.stderr)
