@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
 from ..core.errors import InputError
-from ..core.types import Dataset, Source
+from ..core.types import LATER, Dataset, Source
 from ..core.validation import require
 from . import files
 from .examples import Examples, Item, LazyItems, make_source
-from .labels import n_hot
+from .labels import form_notes, n_hot, one_form
 from .splits import check_fraction
 
 if TYPE_CHECKING:
     import pyarrow
 
-type Label = int | str | list[int | str] | None
+type Label = int | float | str | list[int | float | str] | None
 """Cell of the label column: number or name of a class, several of them, or nothing."""
 
 _SPLITS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "test": "test"}
@@ -31,7 +31,8 @@ _SPLITS = {"train": "train", "valid": "valid", "validation": "valid", "val": "va
 class HuggingFace(Dataset):
     """Reads a folder of parquet files, named or placed by split (`data/train-0.parquet`, `test/0.parquet`), or of `save_to_disk`.
 
-    Uses pyarrow; the `datasets` package is not needed. Read what the hub calls an imagefolder with `ImageFolder`.
+    Uses pyarrow; the `datasets` package is not needed. Read what the hub calls an imagefolder with `ImageFolder`. `Source.notes` names
+    the columns and files that are not used.
 
     Source: the file formats of Hugging Face `datasets`, https://huggingface.co/docs/datasets.
 
@@ -46,11 +47,13 @@ class HuggingFace(Dataset):
     image: str = "image"
     """Column with the images."""
     label: str = "label"
-    """Column with the class (number or name), or a list of classes for multi-label data."""
+    """Column with the class (number or name), or with lists: of classes, or of zeros and ones, one for each class."""
     valid_fraction: float = 0.2
     """Share of each class held out for validation, if there is no split for it."""
     seed: int = 0
     """Seed of the held-out split."""
+    multi_label: bool | None = field(default=None, metadata=LATER)
+    """True: an image can have several classes; False: it has one; None: as the labels show, lists of one class each are refused."""
 
     def __post_init__(self) -> None:
         check_fraction(self.valid_fraction)
@@ -59,30 +62,52 @@ class HuggingFace(Dataset):
         """Read all labels.
 
         Raises:
-            InputError: the folder has no such files, columns are missing, or labels are invalid.
+            InputError: the folder has no such files, columns are missing, labels are invalid, or lists may be single-label or not.
         """
         root = files.existing_folder(self.root, "data.root")
-        tables = _files(root)
+        tables, unused = _files(root)
         present = ", ".join(sorted({split for split, _ in tables})) or "none"
         require("train" in present.split(", "), "data.root", self.root, f"needs parquet or arrow files of a split train, found {present}")
         raw: dict[str, tuple[_Rows, list[Label]]] = {}
         names: list[str] = []
+        columns: set[str] = set()
         for split in ("train", "valid", "test"):
             paths = [path for s, path in tables if s == split]
             if paths:
-                rows, labels, names = _read(paths, root, self.image, self.label)
+                rows, labels, names, found = _read(paths, root, self.image, self.label)
                 raw[split] = rows, labels
-        named = bool(names)
-        if not named:
-            shown = {str(x) for _, labels in raw.values() for row in labels for x in (row if isinstance(row, list) else [row])}
-            names = sorted(shown, key=lambda text: (not text.isdigit(), int(text) if text.isdigit() else 0, text))
-        examples = {}
-        for split, (rows, labels) in raw.items():
-            numbers = _numbers(labels, names, named, split)
-            if numbers is not None:
-                examples[split] = Examples(rows, numbers, [f"{split}/{i}" for i in range(len(rows))], rows.ids)
-        require("train" in examples, "data.label", self.label, "some training images have no label")
-        return make_source(names, examples, self.valid_fraction, self.seed)
+                columns |= found
+        columns -= {self.image, self.label}
+        notes = [f"not used: the column{'s' * (len(columns) > 1)} {', '.join(sorted(columns))}"] if columns else []
+        notes += [f"not used: {name}, whose name tells no split" for name in unused]
+        without = [split for split, (_, labels) in raw.items() if any(label is None or label == -1 for label in labels)]
+        require("train" not in without, "data.label", self.label, "some training images have no label")
+        notes += [f"not used: the split {split}, since some of its images have no label" for split in without]
+        labels = {split: labels for split, (_, labels) in raw.items() if split not in without}
+        numbers, names, forms = _numbered(labels, names)
+        numbers = self._in_one_kind(numbers, len(names))
+        examples = {
+            split: Examples(raw[split][0], part, [f"{split}/{i}" for i in range(len(part))], raw[split][0].ids)
+            for split, part in numbers.items()
+        }
+        return make_source(names, examples, self.valid_fraction, self.seed, notes=[*notes, *form_notes(forms)])
+
+    def _in_one_kind(self, labels: dict[str, list[list[int]] | list[int]], classes: int) -> dict[str, np.ndarray]:
+        """Return the labels of all splits as int32 [n], or as float32 [n, classes] of zeros and ones.
+
+        Raises:
+            InputError: all lists have one class, or some have not although the data are said to have one label for each image.
+        """
+        if not any(isinstance(label, list) for part in labels.values() for label in part) and not self.multi_label:
+            return {split: np.array(part, np.int32) for split, part in labels.items()}
+        lists = {split: [label if isinstance(label, list) else [label] for label in part] for split, part in labels.items()}
+        single = all(len(label) == 1 for part in lists.values() for label in part)
+        if self.multi_label is False:
+            require(single, "data.multi_label", False, f"some lists in the column {self.label} have several classes or none; use True")
+            return {split: np.array([label[0] for label in part], np.int32) for split, part in lists.items()}
+        fix = "every image has exactly one class, in a list; set data.multi_label to False if that is so, to True if it can have several"
+        require(not single or self.multi_label is True, "data.label", self.label, fix)
+        return {split: n_hot(part, classes) for split, part in lists.items()}
 
 
 class _RowGroup(NamedTuple):
@@ -140,22 +165,27 @@ def _table(path: Path, group: int, column: str) -> pyarrow.Table:
         return file.read_row_group(group, columns=[column])
 
 
-def _files(root: Path) -> list[tuple[str, Path]]:
-    """Return the split and path of each file, in order."""
-    located = []
+def _files(root: Path) -> tuple[list[tuple[str, Path]], list[str]]:
+    """Return the split and path of each file, in order, and the names of those whose split is unknown."""
+    located, unused = [], []
     if any((root / name).is_file() for name in ("dataset_dict.json", "state.json")):
         folders = [root] if (root / "state.json").is_file() else files.subfolders(root)
         for folder in folders:
             split = "train" if folder == root else _SPLITS.get(folder.name)
+            if split is None:
+                unused.append(folder.name)
+                continue
             state = _json(folder / "state.json")
-            located += [(split, folder / Path(str(part["filename"])).name) for part in state.get("_data_files", ()) if split]
-        return located
+            located += [(split, folder / Path(str(part["filename"])).name) for part in state.get("_data_files", ())]
+        return located, unused
     for path in sorted(root.rglob("*.parquet")):
         words = [path.stem.split("-")[0], path.parent.name]
         split = next((_SPLITS[word] for word in words if word in _SPLITS), "train" if path.parent == root else None)
         if split:
             located.append((split, path))
-    return located
+        else:
+            unused.append(path.relative_to(root).as_posix())
+    return located, unused
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -165,12 +195,12 @@ def _json(path: Path) -> dict[str, Any]:
         raise InputError(f"{str(path)!r} cannot be read ({error}); save the dataset again") from error
 
 
-def _read(paths: list[Path], root: Path, image: str, label: str) -> tuple[_Rows, list[Label], list[str]]:
-    """Return the images and labels of some files, and the names of the classes, empty if the files do not give them."""
+def _read(paths: list[Path], root: Path, image: str, label: str) -> tuple[_Rows, list[Label], list[str], set[str]]:
+    """Return the images and labels of some files, the names of the classes, empty if the files do not give them, and all columns."""
     import pyarrow
     import pyarrow.parquet
 
-    groups, labels, names = [], [], []
+    groups, labels, names, columns = [], [], [], set[str]()
     for path in paths:
         try:
             if path.suffix == ".arrow":
@@ -183,13 +213,14 @@ def _read(paths: list[Path], root: Path, image: str, label: str) -> tuple[_Rows,
                     column = file.read([label])[label] if label in schema.names else None
         except (pyarrow.ArrowException, OSError) as error:
             raise InputError(f"{str(path)!r} cannot be read ({str(error).splitlines()[0]}); download it again") from error
-        for field, name in (("image", image), ("label", label)):
-            require(name in schema.names, f"data.{field}", name, f"{path.name} has the columns {', '.join(schema.names)}")
+        for option, name in (("image", image), ("label", label)):
+            require(name in schema.names, f"data.{option}", name, f"{path.name} has the columns {', '.join(schema.names)}")
         assert column is not None
+        columns |= set(schema.names)
         labels += column.to_pylist()
         groups += [_RowGroup(path, number, rows) for number, rows in enumerate(sizes) if rows]
         names = names or _names(schema.metadata, label)
-    return _Rows(groups, image, root), labels, names
+    return _Rows(groups, image, root), labels, names, columns
 
 
 def _names(metadata: dict[bytes, bytes] | None, label: str) -> list[str]:
@@ -205,20 +236,43 @@ def _names(metadata: dict[bytes, bytes] | None, label: str) -> list[str]:
     return [str(name) for name in feature["names"]]
 
 
-def _numbers(labels: list[Label], names: list[str], named: bool, split: str) -> np.ndarray | None:
-    """Return labels as int32 [n], or float32 [n, classes] if some are lists; None if some are missing.
+def _numbered(labels: dict[str, list[Label]], names: list[str]) -> tuple[dict[str, list[Any]], list[str], dict[str, str]]:
+    """Return class numbers, or lists of them, in place of labels; the names of the classes; and the forms of names, see `one_form`.
 
-    Integers are class numbers if the files give the names of the classes (`named`), else names.
+    Integers are class numbers if the files give the names of the classes, else names. Lists of zeros and ones of one length are not class
+    numbers, of which none can occur twice, but tell of each class whether it is shown.
+
+    Args:
+        labels: split name to labels, without missing ones.
+        names: names of the classes in the files; empty: none.
     """
+    every = [label for part in labels.values() for label in part]
+    if length := _vector_length(every, names):
+        names = names or [str(i) for i in range(length)]
+        vectors = cast(dict[str, list[list[int]]], labels)
+        return {split: [[i for i, value in enumerate(row) if value] for row in part] for split, part in vectors.items()}, names, {}
+    named = bool(names)
+    forms = one_form(names if named else (str(x) for label in every for x in (label if isinstance(label, list) else [label])))
+    if not named:
+        names = sorted(set(forms.values()), key=lambda text: (not text.isdigit(), int(text) if text.isdigit() else 0, text))
     number = {name: i for i, name in enumerate(names)}
 
-    def one(value: object) -> int:
-        label = value if named and isinstance(value, int) else number.get(str(value), -1)
+    def one(value: object, split: str) -> int:
+        label = value if named and isinstance(value, int) else number.get(str(value) if named else forms[str(value)], -1)
         require(0 <= label < len(names), f"data: a label of {split}", value, f"the classes are {names[:5]}")
         return label
 
-    if any(label is None or label == -1 for label in labels):
-        return None
-    if not any(isinstance(label, list) for label in labels):
-        return np.array([one(label) for label in labels], np.int32)
-    return n_hot([[one(value) for value in cast(list[int | str], label)] for label in labels], len(names))
+    def each(label: Label, split: str) -> int | list[int]:
+        return [one(value, split) for value in label] if isinstance(label, list) else one(label, split)
+
+    return {split: [each(label, split) for label in part] for split, part in labels.items()}, names, {} if named else forms
+
+
+def _vector_length(labels: list[Label], names: list[str]) -> int:
+    """Return the length of labels that are all lists of zeros and ones, one for each class; 0 if they are not."""
+    lists = [label for label in labels if isinstance(label, list)]
+    lengths = {len(label) for label in lists}
+    if len(lists) < len(labels) or len(lengths) != 1 or any(value not in (0, 1) for label in lists for value in label):
+        return 0
+    length = lengths.pop()
+    return length if length >= 2 and len(names) in (0, length) else 0

@@ -85,15 +85,17 @@ class Tfds(Dataset):
             "valid": self.valid or _present(builder, "validation"),
             "test": self.test or _present(builder, "test"),
         }
-        examples = {}
+        examples, notes = {}, _unused(self.name, builder, {self.image, self.label}, [spec for spec in wanted.values() if spec])
         for split, spec in wanted.items():
             if spec:
                 items, labels = read_split(builder, spec, self.image, self.label)
                 unlabelled = bool((labels < 0).any())
                 require(not unlabelled or (split == "test" and not self.test), f"data.{split}", spec, "some of its images have no label")
-                if not unlabelled:
+                if unlabelled:
+                    notes.append(f"{self.name}: not used: the split {spec}, since some of its images have no label")
+                else:
                     examples[split] = numbered(split, items, labels, f"{_identity(builder.info)} {spec}")
-        return make_source(list(classes), examples, self.valid_fraction, self.seed)
+        return make_source(list(classes), examples, self.valid_fraction, self.seed, notes=notes)
 
 
 class _Records(Protocol):
@@ -288,3 +290,13 @@ def _cached(path: Path, compute: Callable[[], tuple[np.ndarray, np.ndarray]]) ->
 
 def _present(builder: Any, split: str) -> str | None:
     return split if split in builder.info.splits else None
+
+
+def _unused(name: str, builder: Any, features: set[str], specs: list[str]) -> list[str]:
+    """Return a line about the features and splits of a dataset that are not used; none if all are."""
+    used = {part.split("[")[0].strip() for spec in specs for part in spec.split("+")}
+    rest = {"feature": sorted(set(builder.info.features) - features), "split": sorted(set(builder.info.splits) - used)}
+    if "all" in used:
+        rest["split"] = []
+    parts = [f"the {kind}{'s' * (len(names) > 1)} {', '.join(names)}" for kind, names in rest.items() if names]
+    return [f"{name}: not used: {', '.join(parts)}"] if parts else []

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -115,3 +116,65 @@ def test_a_table_cannot_name_a_file_elsewhere(tmp_path):
     pq.write_table(pa.table({"image": rows, "label": [0, 1] * 3}), tmp_path / "set/train.parquet")
     with pytest.raises(InputError, match="names a file outside its folder"):
         load(HuggingFace(str(tmp_path / "set")).open(), canvas=8)
+
+
+def vectors(root: Path, rows: list[list[float]], features=None, **fields) -> HuggingFace:
+    """A set whose image i is i grey levels bright and labelled rows[i]."""
+    root.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table(range(len(rows)), rows, features), root / "train.parquet")
+    return HuggingFace(str(root), **fields)
+
+
+def rows_of(source) -> dict[int, object]:
+    return {
+        int(name.split("/")[1]): label.tolist()
+        for split in source.names
+        for name, label in zip(source.names[split], source.labels[split], strict=True)
+    }
+
+
+@pytest.mark.parametrize("kind", [int, float])
+@pytest.mark.parametrize("named", [False, True])
+def test_rows_of_zeros_and_ones_are_vectors_and_not_lists_of_class_numbers(tmp_path, kind, named):
+    hot = [[kind(i % 3 == c) for c in range(3)] for i in range(12)]
+    data = vectors(tmp_path, hot, {"label": {"feature": CAT["label"], "_type": "Sequence"}} if named else None)
+    with pytest.raises(InputError, match=r"data\.label is 'label'; every image has exactly one class.*multi_label"):
+        data.open()
+    single = replace(data, multi_label=False).open()
+    assert single.classes == (("cat", "dog", "eel") if named else ("0", "1", "2"))
+    assert rows_of(single) == {i: i % 3 for i in range(12)}
+    assert rows_of(replace(data, multi_label=True).open()) == {i: [float(x) for x in row] for i, row in enumerate(hot)}
+    some = [*hot[:-1], [kind(1), kind(1), kind(0)]]
+    assert rows_of(vectors(tmp_path, some).open()) == {i: [float(x) for x in row] for i, row in enumerate(some)}
+    with pytest.raises(InputError, match=r"data\.multi_label is False"):
+        vectors(tmp_path, some, multi_label=False).open()
+
+
+def test_lists_of_one_class_each_are_ambiguous(tmp_path):
+    lists = [[i % 3] for i in range(12)]
+    with pytest.raises(InputError, match="exactly one class"):
+        vectors(tmp_path, lists, SEVERAL).open()
+    assert rows_of(vectors(tmp_path, lists, SEVERAL, multi_label=False).open()) == {i: i % 3 for i in range(12)}
+    assert vectors(tmp_path, [i % 3 for i in range(12)], CAT, multi_label=True).open().multi_label
+
+
+def test_columns_files_and_splits_that_are_not_used_are_told(tmp_path):
+    data = hub(tmp_path)
+    assert data.open().notes == ()
+    made = table(range(6), [0, 1, 2, 0, 1, 2], CAT)
+    pq.write_table(made, tmp_path / "data/unsupervised-00000-of-00001.parquet")
+    pq.write_table(table(range(3), [-1] * 3, CAT), tmp_path / "data/test-00000-of-00001.parquet")
+    wide = made.append_column("is_valid", [[False] * 6]).append_column("breed", [["x"] * 6])
+    pq.write_table(wide.replace_schema_metadata(made.schema.metadata), tmp_path / "data/train-00001-of-00002.parquet")
+    assert data.open().notes == (
+        "not used: the columns breed, is_valid",
+        "not used: data/unsupervised-00000-of-00001.parquet, whose name tells no split",
+        "not used: the split test, since some of its images have no label",
+    )
+
+
+def test_names_in_two_unicode_forms_are_one(tmp_path):
+    data = vectors(tmp_path, ["caf\u00e9", "x", "cafe\u0301"] * 4)
+    source = data.open()
+    assert source.classes == ("caf\u00e9", "x") and rows_of(source) == {i: [0, 1, 0][i % 3] for i in range(12)}
+    assert "Unicode" in source.notes[0]

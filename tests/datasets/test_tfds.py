@@ -145,3 +145,10 @@ def test_prepare_uses_what_is_there_and_says_what_is_missing(tmp_path, monkeypat
     assert stopped.value.code == 2
     assert "preparing cifar10 needs tensorflow; pip install 'sgdr_jax[prepare]'" in capsys.readouterr().err
     assert "tensorflow" not in sys.modules
+
+
+def test_splits_that_are_not_used_are_told(tmp_path):
+    data = Tfds("more", data_dir=str(prepared(tmp_path, "more", {"train": 12, "test": 5, "extra": 3}, (None, None, 3))))
+    assert data.open().notes == ("more: not used: the split extra",)
+    assert replace(data, train="train[:50%]+extra", valid="train[50%:]").open().notes == ()
+    assert replace(data, test="train[:10%]").open().notes == ("more: not used: the splits extra, test",)
