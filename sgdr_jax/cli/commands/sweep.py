@@ -52,6 +52,8 @@ class SweepCommand(WorkerOptions, ExperimentCommand):
     """Number of processes on this machine, or of jobs with --launch slurm; others may join with the same --store and --dir."""
     launch: Literal["slurm"] | None = None
     """slurm: submit the workers as an array of jobs, with the options of `launch slurm`; the store is DIR/store.journal by default."""
+    definition: tyro.conf.Suppress[Sweep | None] = None
+    """The sweep of the file, with the options of the command line."""
     slurm: tyro.conf.Suppress[Slurm | None] = None
     """Where workers are submitted to, with --launch."""
     words: tyro.conf.Suppress[tuple[str, ...]] = ()
@@ -60,14 +62,18 @@ class SweepCommand(WorkerOptions, ExperimentCommand):
     @classmethod
     def parse(cls, file: str, words: Sequence[str], prog: str) -> Self:
         """Load a sweep file and parse the options that follow it, among them those of a Slurm job if --launch asks for one."""
-        prog, default, slurm = f"{prog} {file}", cls(experiment=load_sweep(file).base, file=file), None
+        definition, slurm, prog = load_sweep(file), None, f"{prog} {file}"
+        default = cls(experiment=definition.base, file=file)
         if parse_known(cls, words, prog, default)[0].launch:
             slurm, words = parse_known(Slurm, words, f"{prog} --launch slurm")
-        return dataclasses.replace(parse(cls, words, prog, default), slurm=slurm, words=tuple(words))
+        command = parse(cls, words, prog, default)
+        definition = dataclasses.replace(definition, base=command.experiment)
+        return dataclasses.replace(command, definition=definition, slurm=slurm, words=tuple(words))
 
     def execute(self, ui: NullConsole) -> None:
         """Run the sweep, or print what it would do; exit with 1 when a run has failed."""
-        definition = dataclasses.replace(load_sweep(self.file), base=self.experiment)
+        definition = self.definition
+        assert definition is not None
         task = _Task(definition, self.dir or Path("runs") / definition.name, _numbers(self.only), self, ui)
         require(self.workers >= 1, "--workers", self.workers, "use 1 or more")
         runs = expand(definition)
