@@ -84,6 +84,7 @@ ALSO_TESTS = {
     "sweeps/analysis/test_compare": "run_results",
     "sweeps/analysis/test_render": "tables cli/commands/compare",
     "train/test_loop": "model_selection",
+    "train/test_lr_range_test": "lr_curve",
     "train/test_steps": "core/state",
 }
 HEAVY = ("jax", "flax", "orbax", "optax", "matplotlib", "tensorflow_datasets", "submitit", "yaml", "optuna", "sqlalchemy", "cmaes")

@@ -53,7 +53,7 @@ class Find:
     """
 
     rule: Literal["combined", "valley", "steep", "minimum", "slide"] = "combined"
-    """Rule that reads the rate off the curve; see `lr_range_test.combined` and `lr_range_test.suggest`."""
+    """Rule that reads the rate off the curve; see `lr_curve.combined` and `lr_curve.suggest`."""
     ratio: float | tuple[float, ...] = 1.0
     """Divisor from each layer group's rate to the one before it (3 to 10 in the recipe). Several are tried in turn: another than the first,
     the rule of thumb, is chosen only if its loss falls clearly further."""

@@ -10,6 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+SILENCE_LIMIT = 20.0
+"""Seconds without a heartbeat after which `hosts.watch_hosts` counts a host as lost."""
+
+BEAT_SECONDS = 1.0
+"""Seconds between two heartbeats."""
+
 
 class PeerMonitor:
     """Monitor of how long the heartbeat of each peer has been unchanged.

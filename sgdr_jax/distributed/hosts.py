@@ -23,16 +23,10 @@ import jax
 import numpy as np
 
 from ..core.errors import InputError, Preempted
-from .heartbeat import PeerMonitor, repeating
+from .heartbeat import BEAT_SECONDS, SILENCE_LIMIT, PeerMonitor, repeating
 
 JAX_TIMEOUT = 60
 """Seconds without a heartbeat after which jax itself ends all other hosts; `watch_hosts` is faster and names the host."""
-
-SILENCE_LIMIT = 20.0
-"""Seconds without a heartbeat after which `watch_hosts` counts a host as lost."""
-
-BEAT_SECONDS = 1.0
-"""Seconds between two heartbeats."""
 
 _BEATS, _FINISHED = "sgdr_jax/alive/", "over"
 

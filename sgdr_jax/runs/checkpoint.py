@@ -161,7 +161,11 @@ def _settle(folder: Path) -> None:
             old.rename(target)
 
 
-def prune(folder: str | Path, keep: int, named: Collection[str] = ()) -> None:
+KEEP = 2
+"""Step checkpoints that a run keeps: one to resume from, and one in case that is damaged."""
+
+
+def prune(folder: str | Path, keep: int = KEEP, named: Collection[str] = ()) -> None:
     """Delete all step checkpoints but the newest `keep` ≥ 1 and those in `named`, and the remains of killed saves."""
     folder = Path(folder)
     for name in names(folder)[: -max(keep, 1)]:

@@ -146,7 +146,7 @@ class RunFolder:
         write_atomically(self.path / "rejected.tsv", "".join(f"{name}\t{reason}\n" for name, reason in rejected))
 
     def write_finder(self, stage: str, curve: Mapping[str, Any]) -> None:
-        """Save the curve of a stage's learning-rate finder, the fields of `train.lr_range_test.LrCurve`."""
+        """Save the curve of a stage's learning-rate finder, the fields of `train.lr_curve.LrCurve`."""
         _write_json(self.path / f"{finder_stem(stage)}.json", dict(curve) | {"stage": stage})
 
     def write_summary(self, summary: RunSummary) -> None:

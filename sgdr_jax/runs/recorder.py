@@ -60,7 +60,7 @@ class StageRecorder:
         folder = self._folder.path / "checkpoints"
         resume.save(folder, checkpoint.step_name(meta.stage, meta.step), {"state": state._asdict(), "best": best}, meta._asdict())
         if is_leader():
-            checkpoint.prune(folder, keep=2)
+            checkpoint.prune(folder)
 
     def keep(self, state: TrainState, row: dict[str, Any]) -> None:
         """Keep the network at the end of a cycle, where the experiment asks for snapshots."""

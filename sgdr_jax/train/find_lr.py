@@ -13,13 +13,12 @@ from ..core.plan import StagePlan, finder_steps, ratios
 from ..core.state import Hyper, TrainState
 from . import lr_range_test
 from .context import RunContext
+from .lr_curve import LrCurve, best_ratio, read_orders
 from .stage import StageRun
 from .stage_inputs import TrainBatch, stage_batches
 
 
-def find_lr(
-    context: RunContext, p: StagePlan, stage: StageRun, find: Find, ui: NullConsole, group: str | None = None
-) -> lr_range_test.LrCurve:
+def find_lr(context: RunContext, p: StagePlan, stage: StageRun, find: Find, ui: NullConsole, group: str | None = None) -> LrCurve:
     """Run the learning-rate finder for a stage on copies of its state, with the stage's own update program.
 
     Args:
@@ -37,7 +36,7 @@ def find_lr(
     orders = find.orders or (6 if p.stage.precompute else 2)
     rest = [np.float32(x) for x in (p.optimizer.momentum, p.optimizer.weight_decay, context.experiment.label_smoothing)]
 
-    def curve(ratio: float, tick: Callable[[int], None]) -> lr_range_test.LrCurve:
+    def curve(ratio: float, tick: Callable[[int], None]) -> LrCurve:
         one = dataclasses.replace(find, ratio=ratio)
         shares = np.array([float(g == group) for g in p.trained]) if group else np.asarray(ratios(one, p.trained))
 
@@ -49,16 +48,16 @@ def find_lr(
             lr_range_test.sweep(update, context.programs.devices.hold(stage.state), stage_batches(context, p, 0, steps, order), one, tick)
             for order in range(orders)
         ]
-        return dataclasses.replace(lr_range_test.read_orders(losses, one), ratio=ratio)
+        return dataclasses.replace(read_orders(losses, one), ratio=ratio)
 
     tried = ratios_tried(find) if len(p.trained) > 1 and not group else ratios_tried(find)[:1]
     with ui.bar(f"find lr: {p.stage.name}" + (f", {group}" if group else ""), steps * orders * len(tried)) as tick:
-        return lr_range_test.best_ratio([curve(float(ratio), tick) for ratio in tried])
+        return best_ratio([curve(float(ratio), tick) for ratio in tried])
 
 
 def choose_lr(
     context: RunContext, p: StagePlan, stage: StageRun, previous: Sequence[float], ui: NullConsole
-) -> tuple[tuple[float, ...], lr_range_test.LrCurve | None]:
+) -> tuple[tuple[float, ...], LrCurve | None]:
     """Return the peak rate of each trained group, and the finder's curve if it has run.
 
     Args:

@@ -22,7 +22,7 @@ from sgdr_jax.core.optimizers import AdamW, Lamb, Muon, Optimizer, Sgd
 from sgdr_jax.core.serialization import config_hash, from_json, to_json
 from sgdr_jax.core.types import Augmentation, Dataset, Model, Schedule
 from sgdr_jax.schedules import Constant, OneCycle, Sgdr
-from sgdr_jax.train.lr_range_test import RULES
+from sgdr_jax.train.lr_curve import RULES
 
 from ..helpers import Nowhere, Tiny, experiment, seeded
 

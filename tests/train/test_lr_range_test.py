@@ -17,7 +17,8 @@ from rich.console import Console
 from sgdr_jax.core.learning_rates import Find
 from sgdr_jax.core.state import TrainState
 from sgdr_jax.report.run_tables import finder_table
-from sgdr_jax.train.lr_range_test import RULES, LrCurve, best_ratio, combined, range_test, rates, read_curve, read_orders, suggest
+from sgdr_jax.train.lr_curve import RULES, LrCurve, best_ratio, combined, rates, read_curve, read_orders, suggest
+from sgdr_jax.train.lr_range_test import range_test
 
 from ..helpers import batch, fresh, hyper, on, program, same_bits, seeded
 

@@ -17,84 +17,16 @@ from rich.table import Table
 
 from ...core.validation import require
 from . import plots
-from .compare import Arm, Comparison, MeanStd
+from .compare import Comparison
 from .significance import most_coverage
-from .tables import trial_cells, trials_table
-
-# ---- the table ----
-
-
-def header(comparison: Comparison) -> list[str]:
-    """Return the titles of the columns of `rows`."""
-    views = ["TTA %"] if any(arm.tta_accuracy.n for arm in comparison.arms) else []
-    unit = "points" if comparison.figure.measure == "accuracy" else "log-loss"
-    tests = [f"difference ({unit})", f"{_percent(1 - comparison.alpha)} interval", "p", "gained / lost", "p, examples", "", "to settle"]
-    return ["arm", "n", "accuracy %", *views, "log-loss", *tests, *([] if comparison.networks else ["seconds", "images"])]
-
-
-def rows(comparison: Comparison) -> list[list[str]]:
-    """Format the comparison as text, one row per arm; unknown figures stay empty."""
-    views = any(arm.tta_accuracy.n for arm in comparison.arms)
-    return [
-        [
-            arm.name,
-            str(len(arm.runs)),
-            _mean_std_text(arm.accuracy, 100, 2),
-            *([_mean_std_text(arm.tta_accuracy, 100, 2)] if views else []),
-            _mean_std_text(arm.loss, 1, 4),
-            *_paired(arm, comparison),
-            *([] if comparison.networks else [_mean(arm.seconds, ".0f"), _mean(arm.images, ",.0f")]),
-        ]
-        for arm in comparison.arms
-    ]
-
-
-def _paired(arm: Arm, comparison: Comparison) -> list[str]:
-    """Format difference, interval, p, answers, their p, verdict, and the seeds that would settle it."""
-    paired = arm.paired
-    if paired is None:
-        return ["", "", "", "", "", "baseline" if arm.name == comparison.baseline else "no pairs", ""]
-    scale, digits = comparison.scale, 2 if comparison.figure.measure == "accuracy" else 4
-    change = paired.change
-    interval = "" if math.isnan(paired.low) else f"{scale * paired.low:+.{digits}f} … {scale * paired.high:+.{digits}f}"
-    settle = ""
-    if paired.verdict == "undecided" and not math.isnan(paired.detectable):
-        seeds = "> 10,000 seeds" if paired.needed is None else f"{paired.needed:,} seeds"
-        settle = f"{seeds} (now ±{scale * paired.detectable:.{digits}f})" if paired.detectable > 0 else ""
-    return [
-        f"{scale * paired.mean:+.{digits}f}",
-        interval,
-        _p(paired.p_holm),
-        f"{change.gained:,} / {change.lost:,}" if change else "",
-        _p(paired.change_holm),
-        paired.verdict,
-        settle,
-    ]
-
-
-def _mean_std_text(value: MeanStd, scale: float, digits: int) -> str:
-    if not value.n:
-        return ""
-    return f"{scale * value.mean:.{digits}f}" + ("" if math.isnan(value.std) else f" ± {scale * value.std:.{digits}f}")
-
-
-def _mean(value: MeanStd, form: str) -> str:
-    return format(value.mean, form) if value.n else ""
-
-
-def _p(p: float) -> str:
-    return "" if math.isnan(p) else "< 0.0001" if p < 1e-4 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:g} %"
+from .tables import comparison_header, comparison_rows, percent, trial_cells, trials_table
 
 
 def notes(comparison: Comparison) -> list[str]:
     """Explain the columns and the methods, one or two sentences a line."""
     n = min((len(arm.paired.seeds) for arm in comparison.arms if arm.paired), default=0)
-    level, alpha = _percent(1 - comparison.alpha), f"{comparison.alpha:g}"
-    few = f" With {n} seeds its coverage is at most {_percent(most_coverage(n))[:4].strip(' %')} %." if 2 <= n < 6 else ""
+    level, alpha = percent(1 - comparison.alpha), f"{comparison.alpha:g}"
+    few = f" With {n} seeds its coverage is at most {percent(most_coverage(n))[:4].strip(' %')} %." if 2 <= n < 6 else ""
     return [
         f"Mean ± standard deviation over n seeds, on the {comparison.figure.split} images. Differences are to {comparison.baseline!r}, "
         "seed by seed.",
@@ -129,14 +61,14 @@ _TO_PRINT = ("arm", "n", "accuracy %", "TTA %", "log-loss", "p", "", "to settle"
 def terminal(comparison: Comparison) -> list[Table | str]:
     """Return the parts to print: the table, the trials, what was left out, and the notes."""
     table = Table(box=box.SIMPLE_HEAD, title=f"{comparison.name}: {len(comparison.arms)} arms", title_justify="left", title_style="bold")
-    titles = header(comparison)
+    titles = comparison_header(comparison)
     columns = [i for i, t in enumerate(titles) if t in _TO_PRINT or t.startswith("difference") or t.endswith("interval")]
     columns = [i for i in columns if titles[i] != ("log-loss" if comparison.figure.measure == "accuracy" else "accuracy %")]
     for i in columns:
         left, width = titles[i] in ("arm", "", "to settle"), 14 if titles[i] == "arm" else None
         table.add_column(titles[i], justify="left" if left else "right", min_width=width, no_wrap=not titles[i])
     colours = {"better": "green", "worse": "red"}
-    for row, arm in zip(rows(comparison), comparison.arms, strict=True):
+    for row, arm in zip(comparison_rows(comparison), comparison.arms, strict=True):
         style = colours.get(arm.paired.verdict, "") if arm.paired else "bold" * (arm.name == comparison.baseline)
         table.add_row(*(row[i].partition(" (")[0] if titles[i] == "to settle" else row[i] for i in columns), style=style)
     return [
@@ -188,11 +120,11 @@ def publish(comparison: Comparison, folder: str | Path, results: Path | None = N
 
 def markdown(comparison: Comparison, pictures: Sequence[str] = ()) -> str:
     """Format the comparison as Markdown; `pictures` are their addresses."""
-    titles = header(comparison)
+    titles = comparison_header(comparison)
     lines = [
         _row(titles),
         _row(["---" if name in ("arm", "", "to settle") else "--:" for name in titles]),
-        *map(_row, rows(comparison)),
+        *map(_row, comparison_rows(comparison)),
         "",
     ]
     for name in pictures:
@@ -282,10 +214,10 @@ img { max-width: 100%; margin: 1.2rem 0; } ul { color: #444; font-size: 13.5px; 
 
 def page(comparison: Comparison, drawn: Sequence[Path]) -> str:
     """Format the comparison as one HTML page that contains its pictures."""
-    titles = header(comparison)
+    titles = comparison_header(comparison)
     verdict = titles.index("")
     parts = []
-    for row, arm in zip(rows(comparison), comparison.arms, strict=True):
+    for row, arm in zip(comparison_rows(comparison), comparison.arms, strict=True):
         kind = "baseline" if arm.name == comparison.baseline else arm.paired.verdict if arm.paired else ""
         cells = (f"<td{' class=verdict' if i == verdict else ''}>{html.escape(cell)}</td>" for i, cell in enumerate(row))
         parts.append(f'<tr class="{kind}">{"".join(cells)}</tr>')

@@ -1,7 +1,8 @@
-"""Tables of a sweep for the terminal: its runs, its search space and its trials."""
+"""Tables of a sweep: its runs, search space and trials, and the comparison of its arms."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from ...report.run_tables import number_text
 from ..run_status import Entry
 from ..search_space import Search, describe_search, value_text
 from ..trial_records import Trial
+from .compare import Arm, Comparison, MeanStd
 
 
 def sweep_table(entries: Sequence[Entry], plans: Sequence[Plan] = ()) -> Table:
@@ -89,3 +91,70 @@ def trial_cells(trials: Sequence[Trial], objective: str) -> tuple[list[str], lis
         for trial in sorted(trials, key=rank)
     ]
     return titles, rows
+
+
+def comparison_header(comparison: Comparison) -> list[str]:
+    """Return the titles of the columns of `comparison_rows`."""
+    views = ["TTA %"] if any(arm.tta_accuracy.n for arm in comparison.arms) else []
+    unit = "points" if comparison.figure.measure == "accuracy" else "log-loss"
+    tests = [f"difference ({unit})", f"{percent(1 - comparison.alpha)} interval", "p", "gained / lost", "p, examples", "", "to settle"]
+    return ["arm", "n", "accuracy %", *views, "log-loss", *tests, *([] if comparison.networks else ["seconds", "images"])]
+
+
+def comparison_rows(comparison: Comparison) -> list[list[str]]:
+    """Format the comparison as text, one row per arm; unknown figures stay empty."""
+    views = any(arm.tta_accuracy.n for arm in comparison.arms)
+    return [
+        [
+            arm.name,
+            str(len(arm.runs)),
+            _mean_std_text(arm.accuracy, 100, 2),
+            *([_mean_std_text(arm.tta_accuracy, 100, 2)] if views else []),
+            _mean_std_text(arm.loss, 1, 4),
+            *_paired(arm, comparison),
+            *([] if comparison.networks else [_mean(arm.seconds, ".0f"), _mean(arm.images, ",.0f")]),
+        ]
+        for arm in comparison.arms
+    ]
+
+
+def _paired(arm: Arm, comparison: Comparison) -> list[str]:
+    """Format difference, interval, p, answers, their p, verdict, and the seeds that would settle it."""
+    paired = arm.paired
+    if paired is None:
+        return ["", "", "", "", "", "baseline" if arm.name == comparison.baseline else "no pairs", ""]
+    scale, digits = comparison.scale, 2 if comparison.figure.measure == "accuracy" else 4
+    change = paired.change
+    interval = "" if math.isnan(paired.low) else f"{scale * paired.low:+.{digits}f} … {scale * paired.high:+.{digits}f}"
+    settle = ""
+    if paired.verdict == "undecided" and not math.isnan(paired.detectable):
+        seeds = "> 10,000 seeds" if paired.needed is None else f"{paired.needed:,} seeds"
+        settle = f"{seeds} (now ±{scale * paired.detectable:.{digits}f})" if paired.detectable > 0 else ""
+    return [
+        f"{scale * paired.mean:+.{digits}f}",
+        interval,
+        _p(paired.p_holm),
+        f"{change.gained:,} / {change.lost:,}" if change else "",
+        _p(paired.change_holm),
+        paired.verdict,
+        settle,
+    ]
+
+
+def _mean_std_text(value: MeanStd, scale: float, digits: int) -> str:
+    if not value.n:
+        return ""
+    return f"{scale * value.mean:.{digits}f}" + ("" if math.isnan(value.std) else f" ± {scale * value.std:.{digits}f}")
+
+
+def _mean(value: MeanStd, form: str) -> str:
+    return format(value.mean, form) if value.n else ""
+
+
+def _p(p: float) -> str:
+    return "" if math.isnan(p) else "< 0.0001" if p < 1e-4 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
+def percent(share: float) -> str:
+    """Format a share in per cent."""
+    return f"{100 * share:g} %"

@@ -10,7 +10,7 @@ import pytest
 from sgdr_jax.cli import main
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.sweeps import Sweep, arms
-from sgdr_jax.sweeps.analysis import render
+from sgdr_jax.sweeps.analysis import render, tables
 from sgdr_jax.sweeps.analysis.compare import Comparison, compare_arms
 
 from ...helpers import experiment
@@ -22,7 +22,7 @@ def test_one_run_of_each_arm_says_no_more_than_it_knows(tmp_path: Path) -> None:
     sweep = Sweep("one", experiment(), (arms({"recipe": {}, "without": {"label_smoothing": 0.1}}),), seeds=(3,))
     fill(tmp_path / "one", sweep, lambda run, _: SKILL[run.arm])
     found = compare_arms(tmp_path / "one")
-    row = dict(zip(render.header(found), render.rows(found)[1], strict=True))
+    row = dict(zip(tables.comparison_header(found), tables.comparison_rows(found)[1], strict=True))
     assert "±" not in row["accuracy %"] and row["95 % interval"] == row["p"] == row["to settle"] == "" and row[""] == "undecided"
     assert row["difference (points)"] and row["p, examples"]
     assert len(render.publish(found, tmp_path / "out")) == 6
@@ -52,7 +52,7 @@ def test_the_files_say_the_same(found: Comparison, tmp_path: Path) -> None:
     page.cells, page.sources = [], []
     page.feed(made["answer.html"].read_text())
     assert all(source.startswith("data:image/png;base64,") for source in page.sources) and len(page.sources) == 3
-    for row in render.rows(found):
+    for row in tables.comparison_rows(found):
         assert all(cell in page.cells for cell in row if cell)
         assert all(render._plain(cell) in made["answer.md"].read_text() for cell in row)
     for text in (made["answer.md"].read_text(), made["answer.html"].read_text()):
