@@ -173,6 +173,8 @@ def _split_position(table: Table, name: str) -> int | None:
     if len(header) > 2 and lower[1] in (_IS_VALID, "split"):
         raise InputError(f"{table.name}: the second column is {header[1]!r}, but labels are read from there; put the labels second")
     column = header.index(name, 2) if name and name in header[2:] else None
+    if column is None and name == "split" and name in lower[2:]:
+        column = lower.index(name, 2)
     # A column named explicitly must exist; the default one need not.
     require(column is not None or name in ("split", ""), "data.split_column", name, f"{table.name} has the columns {header}")
     if column is None and name and _IS_VALID in lower[2:]:
@@ -283,8 +285,11 @@ def _image_files(table: Table, rows: Sequence[_Row], folder: Path) -> list[files
     for row, found in zip(rows, matches, strict=True):
         require(len(found) == 1, row.place, row.image, "several files have that name; write the extension too")
     images = [found[0] for found in matches]
-    twice = [name for name, count in Counter(image.name for image in images).items() if count > 1]
-    require(not twice, "data.labels: images listed more than once", twice[:3], "keep one row for each")
+    first: dict[str, Record] = {}
+    for image, record in zip(images, table.records, strict=True):
+        if first.setdefault(image.name, record) is not record:
+            before = f"first in line {first[image.name].line}"
+            raise InputError(f"{table.place(record)}: {image.name!r} is listed more than once, {before}; keep one row for each")
     return images
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from .examples import make_source
 from .labels import form_notes, one_form
 from .splits import check_fraction
 
-_SPLIT_NAMES = {"train", "training", "valid", "val", "validation", "test", "testing"}
+_VALID_NAMES = ("valid", "val", "validation")
+_SPLIT_NAMES = {"train", "training", *_VALID_NAMES, "test", "testing"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class ImageFolder(Dataset):
         require(any(root.iterdir()), "data.root", self.root, "the folder is empty; give one with a folder per class")
         divided = _split_folders(root)
         splits = divided or {"train": _by_class(root, root)}
-        notes = [] if divided else _split_names(root, list(splits["train"]))
+        notes = _without_images(root, divided) if divided else _split_names(root, list(splits["train"]))
         forms = one_form(name for by_class in splits.values() for name in by_class)
         splits = {split: _joined(by_class, forms) for split, by_class in splits.items()}
         classes = list(splits["train"])
@@ -94,6 +96,14 @@ def _split_names(root: Path, classes: list[str]) -> list[str]:
     return [f"the folder {name!r} is taken for a class, since no folder train holds class folders" for name in taken]
 
 
+def _without_images(root: Path, splits: Mapping[str, object]) -> list[str]:
+    """Return a line about a validation folder that gives the set no images."""
+    names = [path.name for path in files.subfolders(root) if path.name.lower() in _VALID_NAMES]
+    if not names or "valid" in splits:
+        return []
+    return [f"no images in class folders of {names[0]!r}, so a share of the training images is held out"]
+
+
 def _joined(by_class: dict[str, list[files.ImageFile]], forms: dict[str, str]) -> dict[str, list[files.ImageFile]]:
     """Return class to images with one name for all Unicode forms of it."""
     joined: dict[str, list[files.ImageFile]] = {}
@@ -105,7 +115,7 @@ def _joined(by_class: dict[str, list[files.ImageFile]], forms: dict[str, str]) -
 def _split_folders(root: Path) -> dict[str, dict[str, list[files.ImageFile]]]:
     """Return split to class to images; {} if there is no folder of training images."""
     folders = [(path.name.lower(), path) for path in files.subfolders(root)]
-    names = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
+    names = {"train": ("train",), "valid": _VALID_NAMES, "test": ("test",)}
     named = {split: [path for name, path in folders if name in known] for split, known in names.items()}
     splits = {split: [path for path in paths if files.subfolders(path)] for split, paths in named.items()}
     if not splits["train"]:
@@ -124,9 +134,10 @@ def _by_class(folder: Path, root: Path) -> dict[str, list[files.ImageFile]]:
     by_class = {path.name: files.images_in(path, root) for path in files.subfolders(folder)}
     empty = [name for name, images in by_class.items() if not images]
     fix = f"put {', '.join(files.EXTENSIONS)} files in, or remove them"
-    deeper = next(
-        (str(path.relative_to(root)) for name in empty[:5] for path in sorted((folder / name).rglob("*")) if files.is_image(path)), ""
-    )
-    fix += f"; {deeper!r} lies deeper, move such images up" * bool(deeper)
+    deeper = next((path for name in empty[:5] for path in files.images_below(folder / name)[0]), "")
+    if deeper and len(by_class) == 1 and len(files.subfolders(folder / empty[0])) > 1 and folder == root:
+        fix = f"the set seems to lie inside, set data.root to {str(folder / empty[0])!r}"
+    elif deeper:
+        fix += f"; {Path(deeper).relative_to(root).as_posix()!r} lies deeper, move such images up"
     require(not empty, f"data.root: class folders of {str(folder)!r} without images", empty[:5], fix)
     return by_class

@@ -58,10 +58,21 @@ def form_notes(forms: dict[str, str]) -> list[str]:
 
 
 def shared_names(classes: Sequence[str]) -> list[str]:
-    """Return a line for each name that several classes have, Unicode forms aside.
+    """Return a line for each name that several classes have, and for names that look alike.
 
     Example:
-        >>> shared_names(["crane", "gull", "crane"])
-        ["2 classes are named 'crane'"]
+        >>> shared_names(["crane", "gull", "crane", "Gull"])
+        ["2 classes are named 'crane'", "the classes 'gull', 'Gull' differ in capitals, blanks or Unicode form only"]
     """
-    return [f"{count} classes are named {name!r}" for name, count in Counter(map(normal_form, classes)).items() if count > 1]
+    lines = [f"{count} classes are named {name!r}" for name, count in Counter(classes).items() if count > 1]
+    alike: dict[str, list[str]] = {}
+    for name in dict.fromkeys(classes):
+        alike.setdefault(_look(name), []).append(name)
+    groups = [", ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
+    return lines + [f"the classes {names} differ in capitals, blanks or Unicode form only" for names in groups]
+
+
+def _look(name: str) -> str:
+    """Return a text that is equal for names that look alike: without capitals, blanks, invisible characters and compatibility forms."""
+    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return "".join(letter for letter in plain if not letter.isspace() and unicodedata.category(letter) != "Cf")

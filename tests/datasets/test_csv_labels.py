@@ -63,7 +63,7 @@ def test_csv_separator_and_subfolders(tmp_path):
         ("a,x\nb,y\n", "that names an image"),
         ("id,breed\na,x\nb,\n", "labels.csv line 3: 'b' has no label"),
         ("id,breed\na,x\nb\n", "labels.csv line 3 is .*write an image and its labels"),
-        ("id,breed\na,x\na.jpg,y\n", "listed more than once"),
+        ("id,breed\na,x\na.jpg,y\n", r"labels.csv line 3: 'a.jpg' is listed more than once, first in line 2"),
         ("id,breed,split\na,x,train\nb,y,dev\n", "line 3: split is 'dev'"),
         ("id,breed,split\na,x,valid\nb,y,test\n", "rows marked train is 0"),
         ("id,breed,split\na,x,train\nb,y,valid\n", r"without a training image is \['y'\]"),
@@ -294,3 +294,14 @@ def test_files_that_no_row_names_are_told(tmp_path):
     assert data.open().notes == (wanted,)
     with pytest.raises(InputError, match=r"h \(h\.tiff is there, but \.tiff is not read"):
         dogs(tmp_path, "id,breed\na,x\nb,y\nc,x\nh,y\n").open()
+
+
+def test_the_split_column_may_begin_with_a_capital(tmp_path):
+    source = dogs(tmp_path, "id,breed, Split\na,x,Train\nb,y,train\nc,x,valid\nd,y,VAL\n").open()
+    assert source.names["valid"] == ("c.jpg", "d.jpg") and source.notes == ()
+
+
+def test_classes_that_look_alike_are_told(tmp_path):
+    text = "id,breed,split\na,pug,train\nb,Pug,train\nc,pu\u200bg,train\nd,boxer,train\ne,pug,valid\n"
+    source = dogs(tmp_path, text, tuple(f"{i}.jpg" for i in "abcde")).open()
+    assert source.notes == ("the classes 'Pug', 'pug', 'pu\\u200bg' differ in capitals, blanks or Unicode form only",)

@@ -152,3 +152,21 @@ def test_class_folders_in_two_unicode_forms_are_one(tmp_path):
     assert source.classes == (composed, "x") and source.labels["valid"].tolist() == [0, 1]
     alone = ImageFolder(str(tree(tmp_path / "alone", {decomposed: 2, "x": 2}))).open()
     assert alone.classes == (decomposed, "x") and alone.notes == ()
+
+
+def test_a_set_inside_another_folder_is_found_by_the_message(tmp_path):
+    tree(tmp_path, {"photos/a": 2, "photos/b": 2})
+    with pytest.raises(InputError, match=rf"set data.root to '{tmp_path}/photos'"):
+        ImageFolder(str(tmp_path)).open()
+    tree(tmp_path / "x" / "set", {"train/a": 2, "train/b": 2, "valid/a": 1})
+    with pytest.raises(InputError, match=rf"set data.root to '{tmp_path}/x/set'"):
+        ImageFolder(str(tmp_path / "x")).open()
+
+
+def test_a_validation_folder_without_images_is_told(tmp_path):
+    tree(tmp_path, {"train/a": 2, "train/b": 2})
+    (tmp_path / "valid").mkdir()
+    wanted = "no images in class folders of 'valid', so a share of the training images is held out"
+    assert ImageFolder(str(tmp_path)).open().notes == (wanted,)
+    (tmp_path / "valid" / "a.heic").write_bytes(b"")
+    assert ImageFolder(str(tmp_path)).open().notes == (wanted, "not part of the set: 1 file (1 .heic)")
