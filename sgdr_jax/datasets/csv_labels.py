@@ -141,16 +141,27 @@ class CsvLabels(Dataset):
         """Return the positions of the columns that hold zeros and ones for the classes; none if the second column holds labels.
 
         Raises:
-            InputError: there are such columns, but with several ones or none in some rows, and `multi_label` is not given.
+            InputError: there are such columns, but with several ones or none or something else in some rows, and `multi_label` is not
+                given.
         """
         columns: list[int] = []
+        decided = self.multi_label is not None or not self.separator
         for i, name in enumerate(table.header[1:], start=1):
-            values = {record.cells[i].strip().lower() for record in table.records}
             if i == split or (columns and name.lower() in _MARKS_SPLIT):
                 continue
-            if not any(values <= known for known in _ZERO_ONE) or not name or name.lower() in _MARKS_LABEL:
+            if not name or name.lower() in _MARKS_LABEL:
+                break
+            odd = _odd_one(table, i)
+            if odd is not None and columns and not decided and 2 * odd[1] < len(table.records):
+                fix = f"write 0 or 1, or set data.multi_label to False if {table.header[columns[0]]} alone is the label"
+                raise InputError(
+                    f"{table.place(odd[0])}: {name} is {odd[0].cells[i].strip()!r}; other rows have zeros and ones there; {fix}"
+                )
+            if odd is not None:
                 break
             columns.append(i)
+        if not columns and not decided:
+            _check_shares(table, split)
         names = [table.header[i] for i in columns]
         if len(columns) < 2 or not self.separator or len(set(names)) < len(names):
             return []
@@ -190,6 +201,39 @@ def _split(table: Table, record: Record, column: int | None) -> str:
     options = [*_SPLITS, *(["true", "false"] if known is not _SPLITS else [])]
     require(value in known, f"{table.place(record)}: {name}", value, f"use one of {', '.join(options)}")
     return known[value]
+
+
+def _odd_one(table: Table, column: int) -> tuple[Record, int] | None:
+    """Return the first row whose cell is no zero or one as in most rows, and the number of such rows; None if there are none."""
+    values = Counter(record.cells[column].strip().lower() for record in table.records)
+    known = max(_ZERO_ONE, key=lambda kind: sum(values[value] for value in kind))
+    count = sum(number for value, number in values.items() if value not in known)
+    if not count:
+        return None
+    return next(record for record in table.records if record.cells[column].strip().lower() not in known), count
+
+
+def _check_shares(table: Table, split: int | None) -> None:
+    """Refuse columns that hold a share for each class.
+
+    Raises:
+        InputError: all cells but the first and that of the split are shares that sum to 1 in each row.
+    """
+    columns = [i for i in range(1, len(table.header)) if i != split]
+    if len(columns) < 2 or table.header[1].lower() in _MARKS_LABEL:
+        return
+    for record in table.records:
+        try:
+            shares = [float(record.cells[i]) for i in columns]
+        except ValueError:
+            return
+        if min(shares) < 0 or not abs(sum(shares) - 1) < 1e-3:
+            return
+    names = ", ".join(table.header[i] for i in columns[:5]) + ", …" * (len(columns) > 5)
+    place = table.place(table.records[0])
+    raise InputError(
+        f"{place}: the columns {names} hold shares of 1; give each image classes instead, one column of names or zeros and ones"
+    )
 
 
 def _is_one(cell: str) -> bool:

@@ -69,7 +69,12 @@ def read_table(path: Path) -> Table:
     rest = [record for record in rest if any(cell.strip() for cell in record.cells)]
     if first.text:
         raise InputError(f"{path.name} line {first.opened}: a quote is not closed in the header; close it")
-    require(len(header) >= 2 and bool(rest), "data.labels", str(path), "needs a header line such as id,label, then a row for each image")
+    require(
+        len(header) >= 2 and bool(rest),
+        "data.labels",
+        str(path),
+        "needs a header line such as id,label, then a row for each image, with commas",
+    )
     return Table(path.name, header, [_fitted(path.name, record, len(header)) for record in rest])
 
 
@@ -97,28 +102,34 @@ def _records(name: str, lines: Iterable[str]) -> Iterator[Record]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            opened, _, closed = _scan("".join(taken))
-            if closed:
-                raise InputError(f"{name} line {start}: not a row of a CSV file ({error}); repair it") from error
-            raise InputError(
-                f'{name} line {start + opened}: a quote is not closed, or text follows it; close it, or write "" for a quote'
-            ) from error
+            quotes = _scan("".join(taken))
+            fault = quotes.fault or f"not a row of a CSV file ({error}); repair it"
+            raise InputError(f"{name} line {start + quotes.opened}: {fault}") from error
         if cells is None:
             return
         text = "".join(taken)
-        opened, stray, _ = _scan(text) if '"' in text else (0, False, True)
-        yield Record(start, cells, text if len(taken) > 1 else "", start + opened, stray)
+        quotes = _scan(text) if '"' in text else _Quotes(0, False)
+        yield Record(start, cells, text if len(taken) > 1 else "", start + quotes.opened, quotes.stray)
         start += len(taken)
         taken.clear()
 
 
-def _scan(text: str) -> tuple[int, bool, bool]:
-    """Look at the quotes of a row.
+class _Quotes(NamedTuple):
+    """Quotes of a row.
 
-    Returns:
-        The number of line ends before the first quoted cell that is wrong or spans lines; whether a cell without quotes around it contains
-        one; and whether every quoted cell is closed and followed by a comma or the end of the row.
+    Attributes:
+        opened: number of line ends before the first quoted cell that is wrong or spans lines.
+        stray: whether a cell without quotes around it contains one.
+        fault: what is wrong with a quoted cell, and the fix; "" for nothing.
     """
+
+    opened: int
+    stray: bool
+    fault: str = ""
+
+
+def _scan(text: str) -> _Quotes:
+    """Return what the quotes of a row are like."""
     position, spans, stray = 0, None, False
     while True:
         quoted = _QUOTED.match(text, position)
@@ -126,15 +137,20 @@ def _scan(text: str) -> tuple[int, bool, bool]:
             if spans is None and _line_ends(quoted[0]):
                 spans = position
             end = quoted.end() + 1
-            if text[quoted.end() : end] != '"' or text[end : end + 1] not in ("", ",", "\r", "\n"):
-                return _line_ends(text[: position if spans is None else spans]), stray, False
+            closed = text[quoted.end() : end] == '"'
+            if not closed or text[end : end + 1] not in ("", ",", "\r", "\n"):
+                # After a cell of several lines the closing quote is more likely the opening one of a later row.
+                unclosed = not closed or spans is not None
+                fault = "a quote is not closed; close it" if unclosed else "text follows a closing quote; put the whole cell in quotes"
+                fault += ', and write "" for a quote in a cell'
+                return _Quotes(_line_ends(text[: position if spans is None else spans]), stray, fault)
         else:
             plain = _PLAIN.match(text, position)
             assert plain is not None
             end = plain.end()
             stray |= '"' in plain[0]
         if text[end : end + 1] != ",":
-            return _line_ends(text[: spans or 0]), stray, True
+            return _Quotes(_line_ends(text[: spans or 0]), stray)
         position = end + 1
 
 

@@ -277,3 +277,15 @@ def test_paths_come_back_as_paths_and_text_as_text() -> None:
     back = there_and_back(Nowhere(Path("a"), Path("c")))
     assert isinstance(back.root, Path) and isinstance(back.extra, Path)
     assert there_and_back(Tiny(weights="some/file.pth")).weights == "some/file.pth"
+
+
+def test_a_field_added_later_leaves_json_and_hash_as_they_were_while_it_has_its_default() -> None:
+    plain = datasets.CsvLabels("x")
+    assert "multi_label" not in to_json(plain)
+    assert from_json(to_json(plain)) == plain
+    for value in (True, False):
+        told = datasets.CsvLabels("x", multi_label=value)
+        assert to_json(told) == to_json(plain) | {"multi_label": value}
+        assert from_json(to_json(told)) == told
+        assert config_hash(experiment(data=told)) != config_hash(experiment(data=plain))
+    assert from_json(to_json(plain) | {"multi_label": None}) == plain

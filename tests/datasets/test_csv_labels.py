@@ -305,3 +305,24 @@ def test_classes_that_look_alike_are_told(tmp_path):
     text = "id,breed,split\na,pug,train\nb,Pug,train\nc,pu\u200bg,train\nd,boxer,train\ne,pug,valid\n"
     source = dogs(tmp_path, text, tuple(f"{i}.jpg" for i in "abcde")).open()
     assert source.notes == ("the classes 'Pug', 'pug', 'pu\\u200bg' differ in capitals, blanks or Unicode form only",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("id,cat,dog\na,1,0\nb,0,1\nc,1,0\nd,0,l\n", r"labels.csv line 5: dog is 'l'; other rows have zeros and ones there"),
+        ("id,cat,dog,eel\na,1,0,0\nb,0,1,0\nc,0,,1\nd,0,1,0\n", r"labels.csv line 4: dog is ''; other rows"),
+        ("id,cat,dog\na,0.2,0.8\nb,0.5,0.5\nc,1,0\nd,0,1.0\n", r"labels.csv line 2: the columns cat, dog hold shares of 1"),
+        ("id;label\na;x\nb;y\n", "commas"),
+    ],
+)
+def test_columns_that_are_nearly_one_hot_are_refused(tmp_path, text, words):
+    with pytest.raises(InputError, match=words):
+        dogs(tmp_path, text).open()
+
+
+def test_multi_label_false_reads_the_second_column_alone(tmp_path):
+    text = "id,malignant,siblings\na,1,0\nb,0,1\nc,1,0\nd,0,2\n"
+    with pytest.raises(InputError, match="line 5: siblings is '2'"):
+        dogs(tmp_path, text).open()
+    assert replace(dogs(tmp_path, text), multi_label=False).open().classes == ("0", "1")
