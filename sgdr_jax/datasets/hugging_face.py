@@ -179,6 +179,8 @@ def _files(root: Path) -> tuple[list[tuple[str, Path]], list[str]]:
             located += [(split, folder / Path(str(part["filename"])).name) for part in state.get("_data_files", ())]
         return located, unused
     for path in sorted(root.rglob("*.parquet")):
+        if any(map(files.is_hidden, path.relative_to(root).parts)):
+            continue
         words = [path.stem.split("-")[0], path.parent.name]
         split = next((_SPLITS[word] for word in words if word in _SPLITS), "train" if path.parent == root else None)
         if split:

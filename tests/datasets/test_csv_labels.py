@@ -326,3 +326,45 @@ def test_multi_label_false_reads_the_second_column_alone(tmp_path):
     with pytest.raises(InputError, match="line 5: siblings is '2'"):
         dogs(tmp_path, text).open()
     assert replace(dogs(tmp_path, text), multi_label=False).open().classes == ("0", "1")
+
+
+COLUMN = st.sampled_from(
+    [
+        ("zeros", "01"),
+        ("more", "01"),
+        ("word", "xy"),
+        ("label", "xy"),
+        ("is_valid", "01"),
+        ("split", ("train", "valid")),
+        ("empty", ("", "")),
+        ("", "01"),
+    ]
+)
+
+
+@seeded
+@given(st.lists(COLUMN, min_size=1, max_size=5, unique_by=lambda column: column[0]), st.randoms(use_true_random=False))
+def test_every_column_is_used_or_told_or_the_set_is_refused(columns, random):
+    images = [f"i{i}" for i in range(8)]
+    cells = [[random.choice(values) for _, values in columns] for _ in images]
+    with tempfile.TemporaryDirectory() as folder:
+        rows = "".join(f"{image},{','.join(row)}\n" for image, row in zip(images, cells, strict=True))
+        text = f"id,{','.join(name for name, _ in columns)}\n{rows}"
+        try:
+            source = dogs(Path(folder), text, tuple(f"{image}.jpg" for image in images)).open()
+        except InputError as error:
+            assert "\n" not in str(error)
+            return
+        told = " ".join(source.notes).partition("not used: ")[2]
+        names = [name for name, _ in columns]
+        used = set(names) & {*source.classes} or {names[0]}  # columns that are classes, or the one of labels
+        if "valid" in source.names and all(len(source.names[split]) for split in source.names):
+            mark = next((name for name in ("split", "is_valid") if name in names[1:]), None)
+            marked = {"valid": "valid", "1": "valid"}
+            if mark:
+                where = [i for i, row in enumerate(cells) if marked.get(row[names.index(mark)]) == "valid"]
+                assert not where or source.names["valid"] == tuple(f"i{i}.jpg" for i in where)
+                used.add(mark)
+        for position, name in enumerate(names):
+            shown = name or f"number {position + 2}"
+            assert name in used or shown in told, (shown, source.notes, source.classes)

@@ -178,3 +178,13 @@ def test_names_in_two_unicode_forms_are_one(tmp_path):
     source = data.open()
     assert source.classes == ("caf\u00e9", "x") and rows_of(source) == {i: [0, 1, 0][i % 3] for i in range(12)}
     assert "Unicode" in source.notes[0]
+
+
+def test_hidden_copies_are_not_read(tmp_path):
+    data = hub(tmp_path)
+    before = data.open()
+    for place in ("data/.ipynb_checkpoints/train-00000-of-00002.parquet", ".cache/train/0.parquet", "__MACOSX/train-0.parquet"):
+        (tmp_path / place).parent.mkdir(parents=True)
+        pq.write_table(table(range(12), [i % 3 for i in range(12)], CAT), tmp_path / place)
+    (tmp_path / "data/._train-00000-of-00002.parquet").write_bytes(b"of macOS")
+    assert data.open().fingerprint == before.fingerprint

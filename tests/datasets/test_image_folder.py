@@ -1,14 +1,19 @@
 """One folder per class: splits, classes, ignored files, messages. Also covers datasets/files."""
 
 import os
+import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.datasets import ImageFolder
 
+from ..helpers import seeded
 from .pictures import picture, tree
 
 
@@ -170,3 +175,35 @@ def test_a_validation_folder_without_images_is_told(tmp_path):
     assert ImageFolder(str(tmp_path)).open().notes == (wanted,)
     (tmp_path / "valid" / "a.heic").write_bytes(b"")
     assert ImageFolder(str(tmp_path)).open().notes == (wanted, "not part of the set: 1 file (1 .heic)")
+
+
+FILES = st.sampled_from(["0.png", "1.JPG", "2.tif", "3", "4.heic", ".5.png", "cafe\u0301.png", "caf\u00e9.png"])
+FLAT = st.sampled_from(["", "a", "b", "a/d", "a/d/e", ".old/a", "train", "valid"])
+DIVIDED = st.sampled_from(
+    ["", "extra", "extra/a", "train", "train/a", "train/a/c", "valid", "valid/a", "Val/b", "test", "test/a", ".old/a"]
+)
+
+
+@settings(seeded, max_examples=300)
+@given(
+    st.one_of(*(st.tuples(st.just(base), st.sets(st.tuples(more, FILES), max_size=6)) for base, more in (("", FLAT), ("train/", DIVIDED))))
+)
+def test_every_file_is_used_or_told_or_the_set_is_refused(given_set):
+    base, places = given_set
+    names = {f"{base}{name}/x{i}.png" for name in "ab" for i in range(2)} | {f"{folder}/{file}".lstrip("/") for folder, file in places}
+    with tempfile.TemporaryDirectory() as root:
+        for name in names:
+            Path(root, name).parent.mkdir(parents=True, exist_ok=True)
+            Path(root, name).touch()
+        try:
+            source = ImageFolder(root).open()
+        except InputError as error:
+            assert "\n" not in str(error)
+            return
+        used = {name for split in source.names.values() for name in split}
+        rest = {name for name in names - used if not any(part.startswith(".") for part in name.split("/"))}
+        told = [int(found[1]) for note in source.notes if (found := re.match(r"not part of the set: (\d+) file", note))]
+        assert sum(told) == len(rest)
+        assert used <= names and not any(part.startswith(".") for name in used for part in name.split("/"))
+        if base and any(re.match("(?i)val", name) and name in used | rest and name.endswith(("png", "JPG")) for name in names):
+            assert all(name.lower().startswith("val") for name in source.names["valid"])
