@@ -40,7 +40,7 @@ class Console(NullConsole):
 
     def say(self, text: object) -> None:
         """Show a line of text, or anything that rich can render."""
-        self.console.print(text, soft_wrap=isinstance(text, str))
+        self.console.print(text, soft_wrap=isinstance(text, str), markup=False, emoji=False)  # names may look like markup
 
     @contextlib.contextmanager
     def bar(self, title: str, total: int) -> Generator[Tick]:

@@ -75,3 +75,16 @@ def test_weights_that_do_not_exist_are_met_with_the_nearest(place: Path, tmp_pat
     assert "did you mean imagenet?" in fails(*argv, "--model.weights", "imagnet")
     assert "use weights of tf_efficientnet_lite0, or the model ResNet18" in fails(*argv, "--model.weights", "hf-hub:timm/resnet18.a1_in1k")
     assert not (tmp_path / "run").exists()
+
+
+def test_names_of_columns_are_shown_as_they_are(place: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    shutil.copytree(place / "data/train", tmp_path / "train")
+    images = sorted(path.relative_to(tmp_path / "train") for path in tmp_path.glob("train/*/*.png"))
+    rows = "".join(f"{image},{image.parent},1,2\n" for image in images)
+    (tmp_path / "labels.csv").write_text(f"id,label,[/red],:cat:\n{rows}")
+    file = tmp_path / "photos.py"
+    text = (place / "photos.py").read_text().replace("ImageFolder", "CsvLabels").replace('"data"', repr(str(tmp_path)))
+    file.write_text(text)
+    main(["find-lr", str(file), "--out", str(tmp_path / "a.png")])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "labels.csv: labels are read from the column 'label'; not used: the columns [/red], :cat:" in said
