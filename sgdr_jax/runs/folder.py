@@ -178,7 +178,7 @@ def _open_rows(path: Path) -> TextIO:
 
 def lock(path: Path) -> FileLock:
     """Lock the folder until `release`, or until the process ends however it ends. Raises InUse where another process holds it."""
-    file = FileLock(path / _LOCK)
+    file = FileLock(path / _LOCK, thread_local=False)  # Any thread may close the folder.
     try:
         file.acquire(timeout=0)
     except Timeout:

@@ -1,4 +1,4 @@
-"""Starts one run as several processes: on this machine, on a Slurm cluster, on a TPU slice, as a Kubernetes JobSet.
+"""Launch targets: one run as several processes, on this machine, on a Slurm cluster, on a TPU slice, as a Kubernetes JobSet.
 
 A target is a frozen dataclass whose fields are its options, such as `Slurm`; to add one, write a file beside the others and name it in
 `TARGETS`. Each process is `sgdr-jax train`; the processes find each other by `hosts.initialize`.
