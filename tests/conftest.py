@@ -37,3 +37,8 @@ def _caches() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", folder)
         yield
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one worker more than there are cores, since some tests wait for processes of their own."""
+    return (os.cpu_count() or 1) + 1

@@ -138,7 +138,7 @@ def test_any_damage_falls_back_to_the_one_before(two: Path, tmp_path: Path, capl
             caplog.clear()
             found = checkpoint.latest(folder)
             assert found == (checkpoint.step_name(0, 90), {"step": 90}), f"{kind} of {file}"
-            assert newest in caplog.text and "going back" in caplog.text
+            assert newest in caplog.text and "falling back" in caplog.text
             with pytest.raises(Damaged, match=newest):
                 checkpoint.restore(folder, newest, {"w": np.zeros(300, np.float32)})
             assert checkpoint.restore(folder, found.name, {"w": np.zeros(300, np.float32)})["w"][0] == 90
