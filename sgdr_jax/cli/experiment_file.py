@@ -34,7 +34,7 @@ def _load[T](path: str | Path, name: str, kind: type[T]) -> T:
     The file is code that the user chose to run; nothing else in the package runs code that it is given.
     """
     path = Path(path)
-    require(path.is_file(), f"{name} file", str(path), f"give the path of a Python file that defines `{name}`")
+    require(path.is_file(), f"{name} file", str(path), f"there is no such file; give the path of a Python file that defines `{name}`")
     module_name = "experiment_file_" + "".join(c if c.isalnum() else "_" for c in path.stem)
     spec = importlib.util.spec_from_file_location(module_name, path)
     require(spec is not None and spec.loader is not None, f"{name} file", str(path), "give a file that ends in .py")

@@ -235,7 +235,8 @@ def evaluate_split(net: Predictor, split: str, views: int | None = None, ui: Nul
     ui = ui or NullConsole()
     source = net.experiment.data.open()
     require(split in source.labels, "split", split, f"the data has {', '.join(source.labels)}")
-    fix = "after a refit the network has trained on these images too; use test, or read what they chose in summary.json"
+    instead = "use test" if "test" in source.labels else "add a test folder, or train with --no-refit"
+    fix = f"after a refit the network has trained on these images too; {instead}, or read what they chose in summary.json"
     require(not (net.experiment.refit and split == "valid"), "split", split, fix)
     require(tuple(source.classes) == net.classes, "data", list(source.classes), f"the run was trained on {list(net.classes)}")
     if net.data not in ("", source.fingerprint):

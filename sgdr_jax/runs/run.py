@@ -63,7 +63,7 @@ def run(
     Example:
         >>> import sgdr_jax
         >>> summary = sgdr_jax.run(experiment, "runs/flowers")  # doctest: +SKIP
-        >>> print(summary["test"]["accuracy"], summary["test"]["tta_accuracy"])  # doctest: +SKIP
+        >>> print(summary["valid"]["accuracy"], summary["valid"]["tta_accuracy"])  # doctest: +SKIP
     """
     ui, began, before = ui or NullConsole(), time.perf_counter(), compiled()
     known = on_leader(lambda: check_run(folder, to_json(experiment), config_hash(experiment), resume=resume))
@@ -123,7 +123,7 @@ def run_stage(
     Returns:
         (network to go on with, best state of the run so far or None without validation images).
     """
-    ui.say(f"[bold]{plan.stage.name}[/bold]: {plan.steps} updates at {plan.size_text} px, trains {', '.join(plan.trained)}")
+    ui.say(f"{plan.stage.name}: {plan.steps} updates at {plan.size_text} px, trains {', '.join(plan.trained)}")
     recorder = StageRecorder(context, plan, folder, finished, checkpoint.seconds if checkpoint else 0.0)
     copy, state, progress, first = context.programs.copy, None, StageProgress(best), 0
     if checkpoint:
@@ -177,7 +177,7 @@ def _refit(
     context: RunContext, stages: list[StageSummary], folder: RunFolder, ui: NullConsole, experiment_file: str | Path | None
 ) -> NetworkState:
     """Train the network anew on the training and validation images, as the stages turned out best; its run folder is RUN/refit."""
-    ui.say("[bold]refit[/bold]: training anew on the training and validation images together, with the choices of the first training")
+    ui.say("refit: training anew on the training and validation images together, with the choices of the first training")
     settled = prepare(refit.settled(context.experiment, stages), ui)._replace(due=context.due, leave=context.leave)
     with _open(folder.path / "refit", settled, experiment_file, resume=True) as inner:
         network, finished = run_stages(settled, inner, ui, resume=True, compile_ahead=False)

@@ -27,7 +27,9 @@ def test_a_file_that_defines_no_experiment_is_rejected(text: str, message: str, 
 
 
 def test_a_missing_file_and_one_of_another_kind_are_rejected(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"sweep file is '.*nowhere\.py'; give the path of a Python file that defines `sweep`"):
+    with pytest.raises(
+        InputError, match=r"sweep file is '.*nowhere\.py'; there is no such file; give the path of a Python file that defines `sweep`"
+    ):
         load_sweep(tmp_path / "nowhere.py")
     (tmp_path / "x.txt").write_text("")
     with pytest.raises(InputError, match=r"give a file that ends in \.py"):
