@@ -46,10 +46,12 @@ def _load[T](path: str | Path, name: str, kind: type[T]) -> T:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except (Exception, SystemExit) as error:  # the file may fail in any way
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path.absolute())]
         where = f" at line {lines[-1]}" if lines else ""
-        raise InputError(f"{path} cannot be loaded{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        reason = traceback.TracebackException.from_exception(error).format_exception_only()  # with Python's "Did you mean"
+        raise InputError(f"{path} cannot be loaded{where}: {' '.join(list(reason)[-1].split())}") from error
     value = getattr(module, name, None)
     if not isinstance(value, kind):
-        raise InputError(f"{path} has a {type(value).__name__} as `{name}`; define `{name} = {kind.__name__}(...)`")
+        found = f"a {type(value).__name__} as `{name}`" if hasattr(module, name) else f"no `{name}`"
+        raise InputError(f"{path} has {found}; define `{name} = {kind.__name__}(...)`")
     return value

@@ -14,7 +14,10 @@ from sgdr_jax.core.errors import InputError
         ("x = 1\n\n1 / 0\n", "cannot be loaded at line 3: ZeroDivisionError: division by zero"),
         ("import sys\nsys.exit('stop')\n", "cannot be loaded at line 2: SystemExit: stop"),
         ("def f(:\n", "cannot be loaded: SyntaxError"),
+        ("from sgdr_jax import Sgrd\n", "at line 1: ImportError: cannot import name 'Sgrd' from 'sgdr_jax'"),
+        ("from sgdr_jax import lesson3\n", "Did you mean: 'lesson2'?"),
         ("experiment = 3\n", "has a int as `experiment`; define `experiment = Experiment(...)`"),
+        ("experimnt = 3\n", "has no `experiment`; define `experiment = Experiment(...)`"),
         ("from sgdr_jax import Stage\nStage('', schedule=None)\n", "stage \"\": name is ''; give the stage a name"),
     ],
 )
@@ -24,6 +27,13 @@ def test_a_file_that_defines_no_experiment_is_rejected(text: str, message: str, 
     with pytest.raises(InputError) as error:
         load_experiment(file)
     assert message in str(error.value) and str(file) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_line_is_named_in_a_file_with_a_relative_path_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.py").write_text("1 / 0\n")
+    with pytest.raises(InputError, match=r"x\.py cannot be loaded at line 1: ZeroDivisionError"):
+        load_experiment("x.py")
 
 
 def test_a_missing_file_and_one_of_another_kind_are_rejected(tmp_path: Path) -> None:
