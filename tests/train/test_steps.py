@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.experiment import Parallel
@@ -20,7 +22,7 @@ from sgdr_jax.train import optim, steps
 from sgdr_jax.train.loop import LoopPlan, StageCallbacks, fit
 from sgdr_jax.train.model_selection import SelectionRules, StageProgress
 
-from ..helpers import CLASSES, GROUPS, SGD, Tiny, batch, compilations, fresh, host_state, hyper, network, on, program, same_bits
+from ..helpers import CLASSES, GROUPS, SGD, Tiny, batch, compilations, fresh, host_state, hyper, network, on, program, same_bits, seeded
 
 KEY = jax.random.key(7)
 
@@ -308,8 +310,7 @@ def test_sharpness_aware_updates_use_the_gradient_at_the_sharpest_point() -> Non
     assert not np.allclose(jax.tree.leaves(gradient)[0], jax.tree.leaves(moved(aware, params["late"]))[0], rtol=1e-3)
 
 
-@pytest.mark.parametrize("count, optimizer, accumulate", [(2, SGD, 1), (20, AdamW(ema=0.9), 2), (7, SGD, 2), (3, AdamW(ema=0.9), 1)])
-def test_updates_as_one_program_are_one_update_after_the_other(count: int, optimizer: Any, accumulate: int) -> None:
+def check_one_program(count: int, optimizer: Any, accumulate: int) -> None:
     """In float64, where rounding hides no fault; dropout, an example that does not count and moving rates among them."""
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         net = Tiny(dropout=(0.1, 0.5), hidden=4).build(CLASSES)
@@ -328,6 +329,18 @@ def test_updates_as_one_program_are_one_update_after_the_other(count: int, optim
         expected = jax.tree.map(lambda *values: np.stack(values), *rows)
         assert found["loss"].dtype == np.float64 and int(scanned.step) == count
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), (scanned, found), (state, expected))
+
+
+@pytest.mark.parametrize("count, optimizer, accumulate", [(2, SGD, 1), (20, AdamW(ema=0.9), 2), (7, SGD, 2), (3, AdamW(ema=0.9), 1)])
+def test_updates_as_one_program_are_one_update_after_the_other(count: int, optimizer: Any, accumulate: int) -> None:
+    check_one_program(count, optimizer, accumulate)
+
+
+@pytest.mark.slow
+@settings(seeded, max_examples=8)
+@given(count=st.integers(2, 20), optimizer=st.sampled_from([SGD, AdamW(ema=0.9)]), accumulate=st.sampled_from([1, 2]))
+def test_any_number_of_updates_as_one_program_is_one_after_the_other(count: int, optimizer: Any, accumulate: int) -> None:
+    check_one_program(count, optimizer, accumulate)
 
 
 @pytest.mark.parametrize("parallel", [Parallel(4), Parallel(4, "pmap"), Parallel(4, sharded=True)], ids=["jit", "pmap", "sharded"])
