@@ -1,6 +1,6 @@
 """Convolution and batch normalisation on every platform.
 
-`cpu` implements the convolutions for CPU, `shifts` the depthwise ones for CPU and GPU. Images are [b, h, w, channels]. A `padding` is an
+`cpu` implements the convolutions for CPU; on GPU and TPU they are lax's own. Images are [b, h, w, channels]. A `padding` is an
 int (zeros on every side), "SAME" (TensorFlow's: output side = ceil(side / stride), the odd zero goes to the bottom and right) or explicit
 pairs ((top, bottom), (left, right)).
 """
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from . import cpu, shifts
+from . import cpu
 from .cpu import Pairs
 from .precision import precise
 
@@ -68,11 +68,8 @@ def conv(x: Array, kernel: Array, stride: int = 1, padding: Padding = 0, groups:
     """
     kernel = kernel.astype(x.dtype)
     pairs = pads(padding, (x.shape[1], x.shape[2]), (kernel.shape[0], kernel.shape[1]), stride)
-    platform = _platform()
-    if platform == "cpu":
+    if _platform() == "cpu":
         return cpu.conv(x, kernel, stride, pairs, groups)
-    if platform == "gpu" and groups == x.shape[-1] == kernel.shape[-1]:
-        return shifts.conv(x, kernel[:, :, 0], stride, pairs)
     if kernel.shape[:2] == (1, 1) and pairs == ((0, 0), (0, 0)) and groups == 1:
         return x[:, ::stride, ::stride] @ kernel[0, 0]
     return lax.conv_general_dilated(

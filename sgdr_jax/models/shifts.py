@@ -1,9 +1,4 @@
-"""Depthwise convolution (each channel with a separate kernel) as a sum of shifted images, for CPU and GPU.
-
-XLA's implementation is 30 times slower on a CPU. On a GPU its kernel gradient is a convolution of all channels with all: a training step of
-EfficientNet-Lite0 (128 px, batches of 128, bfloat16) had not compiled after 38 s on an H200. As sums of shifted images, which fuse with
-neighbouring operations, it compiles in 11.
-"""
+"""Depthwise convolution (each channel with a separate kernel) as a sum of shifted images, for CPU, where XLA's is 30 times slower."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ways of CPU and GPU against what they stand for: lax's convolution and its gradients, batch normalisation in NumPy float64."""
+"""The convolutions of a CPU against what they stand for: lax's convolution and its gradients, batch normalisation in NumPy float64."""
 
 from contextlib import contextmanager
 
@@ -61,7 +61,7 @@ def check_against_lax(x, kernel, stride, padding, groups=1, share=2e-6, platform
 @example((7, 5), 5, 1, "SAME")  # a height without divisors from 2 to 6
 @example((8, 7), 1, 2, 0)  # a kernel smaller than the stride: some phases of the image are met by no tap
 def test_depthwise_is_lax_grouped_convolution(sides, size, stride, padding):
-    check_against_lax(drawn(3, *sides, 4), drawn(size, size, 1, 4, seed=1), stride, padding, groups=4, platforms=("cpu", "gpu"))
+    check_against_lax(drawn(3, *sides, 4), drawn(size, size, 1, 4, seed=1), stride, padding, groups=4)
 
 
 @settings(seeded, max_examples=6)
@@ -98,6 +98,17 @@ def test_patches_in_blocks_sum_to_the_whole(batch, monkeypatch):
 def test_grouped_convolution_is_laxs(groups, inputs, outputs):
     share = 3e-5 if inputs == 64 else 2e-6  # 32 channels side by side are a case for Winograd's kernel gradient
     check_against_lax(drawn(2, 7, 8, inputs), drawn(3, 3, inputs // groups, outputs, seed=1), 1, 1, groups, share)
+
+
+@pytest.mark.parametrize("platform, convolutions", [("cpu", 0), ("gpu", 3), ("tpu", 3)])
+def test_only_a_cpu_sums_shifted_images(platform, convolutions):
+    """Elsewhere a depthwise convolution and its two gradients are lax's: three operations."""
+    x, kernel = drawn(2, 6, 6, 4), drawn(3, 3, 1, 4, seed=1)
+    with platform_of_convolutions(platform):
+        program = jax.make_jaxpr(jax.value_and_grad(lambda x, kernel: jnp.sum(layers.conv(x, kernel, 2, "SAME", 4) ** 2), (0, 1)))(
+            x, kernel
+        )
+    assert sum(e.primitive.name == "conv_general_dilated" for e in equations(program.jaxpr)) == convolutions
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
