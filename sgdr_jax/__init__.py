@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from .core.learning_rates import Decay, Find, Spread
     from .core.optimizers import AdamW, Lamb, Muon, Sgd
     from .core.snapshots import Snapshots
-    from .recipes.lesson2 import Lesson2, fine_tune, lesson2
+    from .recipes.lesson2 import Lesson2, lesson2
+    from .recipes.measured import fine_tune
     from .runs.run import run
     from .schedules import Sgdr
 
@@ -53,7 +54,8 @@ _MODULES = {
     "core.optimizers": "AdamW Lamb Muon Sgd",
     "core.snapshots": "Snapshots",
     "schedules": "Sgdr",
-    "recipes.lesson2": "Lesson2 fine_tune lesson2",
+    "recipes.lesson2": "Lesson2 lesson2",
+    "recipes.measured": "fine_tune",
     "runs.run": "run",
     "cli.experiment_file": "load_experiment",
 }

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .lesson2 import fit_cycles
+from ..augment import side_on
+from ..core.experiment import Eval, Experiment
+from ..core.optimizers import AdamW
+from ..core.types import Dataset, Model
+from .lesson2 import fit_cycles, lesson2
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 FAMILIAR = 0.4
 """Mean confidence of an ImageNet classifier, at the image size it was trained with, above which images count as similar to ImageNet.
@@ -18,6 +26,10 @@ of letters, digits, icons and Fashion-MNIST, 114 to 416 images each, and on 5,00
 (`experiments/ablations/rates.py`): on average 10 was better on the small sets, 3 on the large one."""
 UPDATES = 20
 """Least number of updates per epoch: a smaller set is repeated."""
+RECIPE = ("size", "similar_to_imagenet", "views", "head_cycles", "bn", "cycles", "cycle_len")
+"""Choices that are settings of `lesson2`."""
+REST = ("batch_size", "epoch_steps", "balance", "leeway", "refit")
+"""Choices that are fields of the experiment."""
 REFIT = 5_000
 """Training images from which a second training, on the validation images too, is not worth its time."""
 
@@ -133,6 +145,28 @@ def _cycles(budget: float | None) -> list[Choice]:
     return [Choice("cycles", cycles, f"epochs of {lengths} fill the budget"), Choice("cycle_len", round(length, 3), "the first of them")]
 
 
+def build(name: str, data: Dataset, model: Model, chosen: Sequence[Choice]) -> Experiment:
+    """Return the experiment of these choices, the one that the file of `file_text` defines.
+
+    Args:
+        name: of the experiment.
+        data: the images.
+        model: the network.
+        chosen: as returned by `choices`.
+    """
+    values = {choice.name: choice.value for choice in chosen if choice.value is not None}
+    return Experiment(
+        name=name,
+        data=data,
+        model=model,
+        augment=side_on(zoom=1.1),
+        stages=lesson2(**{field: values[field] for field in RECIPE if field in values}),
+        optimizer=AdamW(clip=0.3),
+        evaluate=Eval(batch_size=32, tta_views=4),
+        **{field: values[field] for field in REST if field in values},
+    )
+
+
 def file_text(name: str, root: str, model: str, chosen: list[Choice]) -> str:
     """Return the text of an experiment file, with the reasons as comments.
 
@@ -142,7 +176,6 @@ def file_text(name: str, root: str, model: str, chosen: list[Choice]) -> str:
         model: name of a network in `sgdr_jax.models`.
         chosen: as returned by `choices`.
     """
-    recipe = ("size", "similar_to_imagenet", "views", "head_cycles", "bn", "cycles", "cycle_len")
 
     def lines(names: tuple[str, ...], indent: str) -> str:
         given = [choice for choice in chosen if choice.name in names and choice.value is not None]
@@ -161,10 +194,21 @@ experiment = Experiment(
     model={model}(),
     augment=side_on(zoom=1.1),
     stages=lesson2(
-{lines(recipe, "        ")}
+{lines(RECIPE, "        ")}
     ),
     optimizer=AdamW(clip=0.3),
     evaluate=Eval(batch_size=32, tta_views=4),
-{lines(("batch_size", "epoch_steps", "balance", "leeway", "refit"), "    ")}
+{lines(REST, "    ")}
 )
 '''
+
+
+def choices_table(chosen: Sequence[Choice]) -> Table:
+    """Return a table of the choices and their reasons."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table("choice", "value", "reason", box=box.SIMPLE_HEAD)
+    for choice in chosen:
+        table.add_row(choice.name, "default" if choice.value is None else f"{choice.value}", choice.reason)
+    return table

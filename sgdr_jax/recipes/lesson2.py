@@ -1,4 +1,4 @@
-"""The eight-step recipe of fast.ai's lesson 2: its settings, its stages, and a whole experiment around them."""
+"""The eight-step recipe of fast.ai's lesson 2: its settings and its stages."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Literal
 
-from ..augment import side_on
-from ..core.experiment import Eval, Experiment, Stage
+from ..core.experiment import Stage
 from ..core.learning_rates import Find
-from ..core.optimizers import AdamW, Optimizer
-from ..core.types import Dataset, Model, Schedule
+from ..core.optimizers import Optimizer
+from ..core.types import Schedule
 from ..core.validation import require
 from ..schedules import Sgdr
 
@@ -153,25 +152,3 @@ def fit_cycles(epochs: float, cycle_mult: float = 2) -> tuple[int, float]:
     ends = list(itertools.accumulate(cycle_mult**i for i in range(16)))
     cycles = max(sum(end <= epochs for end in ends), 1)
     return cycles, epochs / ends[cycles - 1]
-
-
-def fine_tune(name: str, data: Dataset, model: Model, size: int = 224, similar_to_imagenet: bool = True, **fields: Any) -> Experiment:
-    """Return the eight steps as an experiment: photographs taken from the side, four TTA views, AdamW, found rates.
-
-    Args:
-        name: of the experiment.
-        data: where images and labels come from.
-        model: the network.
-        size: as in `Lesson2`.
-        similar_to_imagenet: as in `Lesson2`.
-        **fields: other fields of `Experiment`, in place of these.
-
-    Example:
-        >>> from sgdr_jax.datasets import Synthetic
-        >>> from sgdr_jax.models import ResNet34
-        >>> fine_tune("rings", Synthetic(), ResNet34(), size=96, batch_size=32).batch_size
-        32
-    """
-    stages = lesson2(size, similar_to_imagenet, views=2, head_cycles=1)
-    common = {"augment": side_on(zoom=1.1), "stages": stages, "optimizer": AdamW(), "evaluate": Eval(tta_views=4)}
-    return Experiment(**{"name": name, "data": data, "model": model} | common | fields)

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import math
 import shlex
-import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import tyro
 
 from ...core.console import NullConsole
 from ...core.errors import did_you_mean
 from ...core.validation import require
-from ..experiment_file import load_experiment
 from ..options import Command
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from ...core.experiment import Experiment
     from ...core.types import Source
-    from ...data.decode import Item
-    from ...recipes.auto import Choice
 
 MAX_EPOCHS = 10_000
 """Largest budget in epochs; larger ones are typing errors."""
@@ -54,38 +46,25 @@ class NewCommand(Command):
     def execute(self, ui: NullConsole) -> None:
         """Look at the images, print the choices and their reasons, write the file; an existing file is never overwritten."""
         from ...datasets import ImageFolder
-        from ...datasets.labels import counts
         from ...models.base import networks
-        from ...recipes.auto import choices, file_text
+        from ...recipes import auto, measured
 
         kind = networks().get(self.model)
         require(kind is not None, "--model", self.model, f"{did_you_mean(self.model, networks())}see sgdr-jax models")
         assert kind is not None
         out = self._check()
-        root = str(self.folder.resolve())
-        source = ImageFolder(root).open()
-        sizes = ", ".join(f"{n:,} {split}" for split, n in source.sizes.items())
-        ui.say(f"images of {len(source.classes)} classes in {root}: {sizes}")
-        for note in source.notes:
-            ui.say(note)
-        confidence = None
-        if self.measure:
-            from ...recipes import domain_similarity
-
-            confidence = domain_similarity.confidence(kind(), source)
-        looked, dimensions = _dimensions(source.items["train"])
-        side = int(np.median([min(size) for size in dimensions])) if dimensions else kind.size
-        choose = partial(choices, counts(source.labels["train"], len(source.classes)), side, confidence, trained_at=kind.size)
-        budget = self.budget
+        data = ImageFolder(str(self.folder.resolve()))
+        source = data.open()
+        measured.describe(source, self.folder.resolve(), ui)
+        facts, budget = measured.measure(source, kind(), familiar=self.measure), self.budget
         if self.minutes:
-            budget = _epochs(self.minutes, file_text(out.stem, root, self.model, choose()), source, ui)
-        chosen = choose(budget=budget)
-        ui.say(choices_table(chosen))
-        out.write_text(file_text(out.stem, root, self.model, chosen), encoding="utf-8")
+            budget = _epochs(self.minutes, auto.build(out.stem, data, kind(), facts.choices()), source, ui)
+        chosen = facts.choices(budget)
+        ui.say(auto.choices_table(chosen))
+        out.write_text(auto.file_text(out.stem, data.root, self.model, chosen), encoding="utf-8")
         ui.say(f"written: {out}")
-        if len(dimensions) < looked:
-            bad = looked - len(dimensions)
-            ui.say(f"{bad} of {looked:,} images looked at cannot be read; sgdr-jax data {shlex.quote(str(out))} names them")
+        if facts.unread:
+            ui.say(f"{facts.unread} of {facts.looked:,} images looked at cannot be read; sgdr-jax data {shlex.quote(str(out))} names them")
         ui.say(f"next: sgdr-jax train {shlex.quote(str(out))}")
 
     def _check(self) -> Path:
@@ -101,25 +80,10 @@ class NewCommand(Command):
         return out
 
 
-def choices_table(chosen: Sequence[Choice]) -> Table:
-    """Return a table of the choices and their reasons."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table("choice", "value", "reason", box=box.SIMPLE_HEAD)
-    for choice in chosen:
-        table.add_row(choice.name, "default" if choice.value is None else f"{choice.value}", choice.reason)
-    return table
-
-
-def _epochs(minutes: float, text: str, source: Source, ui: NullConsole) -> float:
-    """Return how many epochs of the last stage of an experiment file, given as text, take this time on this machine."""
+def _epochs(minutes: float, experiment: Experiment, source: Source, ui: NullConsole) -> float:
+    """Return how many epochs of an experiment's last stage take this time on this machine."""
     from ...recipes.timing import epochs_within, update_seconds
 
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "photos.py"
-        file.write_text(text, encoding="utf-8")
-        experiment = load_experiment(file)
     seconds = update_seconds(experiment, len(source.classes))
     sizes = source.sizes
     epochs = epochs_within(minutes, seconds, experiment, sizes["train"], sizes["valid"])
@@ -132,18 +96,3 @@ def _epochs(minutes: float, text: str, source: Source, ui: NullConsole) -> float
         f"they are {epochs:.2g} epochs here; give less, at most {MAX_EPOCHS:,} epochs fit a plan",
     )
     return epochs
-
-
-def _dimensions(items: Sequence[Item] | np.ndarray, most: int = 1000) -> tuple[int, list[tuple[int, int]]]:
-    """Read the dimensions of at most `most` images, evenly spread.
-
-    Returns:
-        (number of images looked at, width and height of those that can be read).
-    """
-    from ...data import decode
-
-    decode.ready()
-    n = len(items)
-    index = np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)).tolist()
-    dimensions = decode.in_threads(lambda i: decode.dimensions(items[i]), index)
-    return len(index), [size for size in dimensions if size]

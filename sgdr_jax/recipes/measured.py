@@ -1,0 +1,147 @@
+"""Experiments whose settings are chosen by looking at the images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..augment import side_on
+from ..core.console import NullConsole
+from ..core.experiment import Eval, Experiment
+from ..core.optimizers import AdamW
+from ..core.types import Dataset, Model, Source
+from ..core.validation import require
+from ..datasets import ImageFolder
+from ..datasets.labels import counts
+from ..models import EfficientNetLite0
+from ..models.base import ChainModel
+from . import auto
+from .lesson2 import lesson2
+
+if TYPE_CHECKING:
+    from ..data.decode import Item
+
+
+class ImageFacts(NamedTuple):
+    """Properties of a set of images that decide the settings of the recipe; see `auto.choices`.
+
+    Attributes:
+        counts: number of training images of each class, [classes].
+        side: median length of the shorter side, in pixels.
+        confidence: mean confidence of the network's ImageNet classifier on some of the images, 0…1; None if not measured.
+        trained_at: side in pixels of the images that the network's weights were trained with.
+        unread: number of images that were looked at and cannot be read.
+        looked: number of images that were looked at.
+    """
+
+    counts: np.ndarray
+    side: int
+    confidence: float | None
+    trained_at: int
+    unread: int
+    looked: int
+
+    def choices(self, budget: float | None = None) -> list[auto.Choice]:
+        """Choose the settings; `budget` is the epochs of the last stage."""
+        return auto.choices(self.counts, self.side, self.confidence, budget, self.trained_at)
+
+
+def measure(source: Source, model: ChainModel, *, familiar: bool = True) -> ImageFacts:
+    """Look at the images of an opened dataset.
+
+    Args:
+        source: the dataset.
+        model: the network to train.
+        familiar: whether to measure how confident its ImageNet classifier is on them; takes some seconds, needs the weights.
+    """
+    confidence = None
+    if familiar:
+        from . import domain_similarity
+
+        confidence = domain_similarity.confidence(model, source)
+    looked, dimensions = _dimensions(source.items["train"])
+    side = int(np.median([min(size) for size in dimensions])) if dimensions else model.size
+    return ImageFacts(counts(source.labels["train"], len(source.classes)), side, confidence, model.size, looked - len(dimensions), looked)
+
+
+def fine_tune(
+    name: str | Path,
+    data: Dataset | None = None,
+    model: Model | None = None,
+    size: int | None = None,
+    similar_to_imagenet: bool | None = None,
+    *,
+    budget: float | None = None,
+    ui: NullConsole | None = None,
+    **fields: Any,
+) -> Experiment:
+    """Return the eight steps as an experiment: photographs taken from the side, four TTA views, AdamW, found rates.
+
+    With a folder of images alone the settings are chosen by looking at them, as `sgdr-jax new` does. With data and a model they are the
+    defaults of `Lesson2`, whatever the images.
+
+    Args:
+        name: of the experiment; or the folder, which holds train/CLASS/* and valid/CLASS/*, or only CLASS/*.
+        data: where images and labels come from; None for the folder.
+        model: the network; None for EfficientNetLite0.
+        size: as in `Lesson2`; None chooses it, and is 224 with given data.
+        similar_to_imagenet: as in `Lesson2`; None measures it, and is True with given data.
+        budget: epochs of the last stage; None for 1 + 2 + 4.
+        ui: shows the choices and their reasons; None shows nothing.
+        **fields: other fields of `Experiment`, in place of these.
+
+    Raises:
+        InputError: the folder is no set of images, or `data` comes without `model`.
+
+    Example:
+        >>> from sgdr_jax.datasets import Synthetic
+        >>> from sgdr_jax.models import ResNet34
+        >>> fine_tune("rings", Synthetic(), ResNet34(), size=96, batch_size=32).batch_size
+        32
+    """
+    if data is not None:
+        require(model is not None, "model", model, "name the network of these data, such as ResNet34()")
+        size, similar = size or 224, similar_to_imagenet is not False
+        length = {} if budget is None else {"budget": budget + 1}  # the epoch of step 4 counts
+        stages = lesson2(size, similar, views=2, head_cycles=1, **length)
+        common = {"augment": side_on(zoom=1.1), "stages": stages, "optimizer": AdamW(), "evaluate": Eval(tta_views=4)}
+        return Experiment(**{"name": str(name), "data": data, "model": model} | common | fields)
+    ui, network = ui or NullConsole(), model or EfficientNetLite0()
+    require(isinstance(network, ChainModel), "model", network, "use one of sgdr_jax.models, or give data and stages too")
+    assert isinstance(network, ChainModel)
+    root = Path(name).resolve()
+    data = ImageFolder(str(root))
+    source = data.open()
+    describe(source, root, ui)
+    chosen = measure(source, network, familiar=similar_to_imagenet is None).choices(budget)
+    given = {"size": size, "similar_to_imagenet": similar_to_imagenet}
+    chosen = [c if given.get(c.name) is None else c._replace(value=given[c.name], reason="given") for c in chosen]
+    ui.say(auto.choices_table(chosen))
+    return replace(auto.build(root.name or "photos", data, network, chosen), **fields)
+
+
+def describe(source: Source, root: Path, ui: NullConsole) -> None:
+    """Show the number of images and classes, and the notes of the dataset."""
+    sizes = ", ".join(f"{n:,} {split}" for split, n in source.sizes.items())
+    ui.say(f"images of {len(source.classes)} classes in {root}: {sizes}")
+    for note in source.notes:
+        ui.say(note)
+
+
+def _dimensions(items: Sequence[Item] | np.ndarray, most: int = 1000) -> tuple[int, list[tuple[int, int]]]:
+    """Read the dimensions of at most `most` images, evenly spread.
+
+    Returns:
+        (number of images looked at, width and height of those that can be read).
+    """
+    from ..data import decode
+
+    decode.ready()
+    n = len(items)
+    index = np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)).tolist()
+    dimensions = decode.in_threads(lambda i: decode.dimensions(items[i]), index)
+    return len(index), [size for size in dimensions if size]

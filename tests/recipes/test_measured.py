@@ -1,0 +1,89 @@
+"""Experiments for a folder of images: from Python what `sgdr-jax new` writes."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sgdr_jax import Experiment, InputError, fine_tune
+from sgdr_jax.cli.experiment_file import load_experiment
+from sgdr_jax.cli.main import main
+from sgdr_jax.core.console import NullConsole
+from sgdr_jax.datasets import ImageFolder, Synthetic
+from sgdr_jax.models import EfficientNetLite0, ResNet18
+from sgdr_jax.recipes import auto, domain_similarity
+
+from ..helpers import seeded
+
+
+class Said(NullConsole):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[Any] = []
+
+    def say(self, text: object) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name, n in (("a", 30), ("b", 12)):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for i in range(n):
+            Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(folder / f"{i}.png")
+    (tmp_path / "photos" / "a" / "x.tif").touch()
+    return tmp_path / "photos"
+
+
+@seeded
+@given(
+    st.lists(st.integers(1, 20_000), min_size=2, max_size=9), st.integers(1, 900), st.none() | st.floats(0, 1), st.none() | st.floats(1, 50)
+)
+def test_the_file_defines_the_experiment_that_is_built(tmp_path_factory, counts, side, confidence, budget) -> None:
+    chosen = auto.choices(np.array(counts), side, confidence, budget)
+    file = tmp_path_factory.mktemp("files") / "photos.py"
+    file.write_text(auto.file_text("photos", "my photos", "ResNet18", chosen))
+    assert load_experiment(file) == auto.build("photos", ImageFolder("my photos"), ResNet18(), chosen)
+
+
+def test_a_folder_gives_the_experiment_that_new_writes(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos.parent)
+    monkeypatch.setattr(domain_similarity, "confidence", lambda model, source: 0.2 if isinstance(model, ResNet18) else 0.7)
+    main(["new", "photos", "--budget", "3"])
+    said = Said()
+    made = fine_tune("photos", budget=3, ui=said)
+    assert made == load_experiment(photos.parent / "photos.py") and made.data == ImageFolder(str(photos))
+    assert said.lines[0] == f"images of 2 classes in {photos}: 34 train, 8 valid" and "1 .tif" in str(said.lines[1])
+    assert said.lines[2].row_count == len(auto.choices(np.array([24, 10]), 40, 0.7, 3))
+    main(["new", "photos", "--model", "ResNet18", "--out", "other.py"])
+    other = load_experiment(photos.parent / "other.py")
+    assert replace(fine_tune(photos, model=ResNet18()), name="other") == other and other.model == ResNet18() and other != made
+
+
+def test_what_is_given_is_not_chosen(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(domain_similarity, "confidence", lambda *_: pytest.fail("it is given, and was measured"))
+    made = fine_tune(photos, size=96, similar_to_imagenet=False, seed=5, batch_size=8)
+    assert {stage.size for stage in made.stages} == {96} and made.stages[-1].lr.ratio == 3 and (made.seed, made.batch_size) == (5, 8)  # pyright: ignore
+    assert made.model == EfficientNetLite0() and made.epoch_steps == 20
+
+
+def test_data_and_a_model_get_the_defaults_whatever_the_images() -> None:
+    made = fine_tune("rings", Synthetic(), ResNet18(), 96, False, batch_size=32)
+    assert isinstance(made, Experiment) and (made.name, made.batch_size, made.evaluate.tta_views) == ("rings", 32, 4)
+    assert [stage.size for stage in made.stages] == [96] * 3 and made.stages[-1].lr.ratio == 3  # pyright: ignore
+    assert made == fine_tune("rings", Synthetic(), ResNet18(), size=96, similar_to_imagenet=False, batch_size=32, budget=7)
+    with pytest.raises(InputError, match="model is None; name the network"):
+        fine_tune("rings", Synthetic())
+
+
+def test_a_folder_that_is_no_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.root"):
+        fine_tune(tmp_path / "nowhere")
