@@ -24,6 +24,7 @@ DOORS = {
     "orbax": "runs/checkpoint",
     "scipy": "sweeps/analysis/significance augment/mix",
     "PIL": "data/decode",
+    "simplejpeg": "data/image_integrity",
     "pyarrow": "datasets/hugging_face",
     "matplotlib": "report sweeps/analysis/plots",
     "tensorflow_datasets": "datasets/tfds",

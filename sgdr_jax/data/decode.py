@@ -13,9 +13,12 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from .image_integrity import checked
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,7 +35,7 @@ MAX_PIXELS = 89_478_485
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 """Accepted formats, detected by content; the file name does not matter."""
 
-VERSION = 1
+VERSION = 2
 """Part of the cache key of decoded pixels; increment it when decoding changes."""
 
 _CHUNK = 8  # images per task, to amortise its overhead for small images
@@ -104,8 +107,8 @@ def dimensions(item: Item) -> tuple[int, int] | None:
         if isinstance(item, np.ndarray):
             return item.shape[1], item.shape[0]
         with _open(item) as image:
-            turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
-            return (image.height, image.width) if turned else image.size
+            sideways = _orientation(image) in (5, 6, 7, 8)
+            return (image.height, image.width) if sideways else image.size
     except Exception:  # `attempt` reports the reason.
         return None
 
@@ -132,26 +135,28 @@ def _square(item: Encoded, side: int, channels: int) -> np.ndarray:
     if isinstance(item, np.ndarray):
         square = _fit(Image.fromarray(item[..., 0] if item.ndim == 3 and item.shape[2] == 1 else item), side)
     else:
-        with _open(item) as image:
-            turn = _turn(image)
+        with _open(item):  # of an acceptable size
+            pass
+        data = item if isinstance(item, bytes) else Path(item).read_bytes()
+        with _open(checked(data, _decodes)) as image:
             image.draft(None, (2 * side, 2 * side))  # pyright: ignore[reportArgumentType]  # JPEG: decode at reduced size if still ample.
             image.load()
-            _reject_truncated(image)
             square = _fit(_plain(image), side)
-        square = square.transpose(turn) if turn is not None else square
+            turn = _TURNS.get(_orientation(image))
+        square = square.transpose(Image.Transpose[turn]) if turn else square
     if channels != len(square.getbands()):
         square = square.convert("L" if channels == 1 else "RGB")
     return np.asarray(square).reshape(side, side, -1)
 
 
-def _reject_truncated(image: Image.Image) -> None:
-    """Raise ValueError for a JPEG whose data end early despite an end marker: the decoder pads it with mid-grey rows."""
-    if image.format != "JPEG" or image.mode not in ("L", "RGB"):
-        return
-    first, last = (image.crop((0, y, image.width, y + 1)).getextrema() for y in (0, image.height - 1))
-    empty = (128, 128) if image.mode == "L" else ((128, 128),) * 3
-    if last == empty and first != empty:
-        raise ValueError("image data end early: the lower part is empty")
+def _decodes(data: bytes) -> bool:
+    """Return whether the decoder accepts a file."""
+    try:
+        with _open(data) as image:
+            image.load()
+        return True
+    except Exception:
+        return False
 
 
 def _fit(image: Image.Image, side: int) -> Image.Image:
@@ -182,12 +187,26 @@ def _plain(image: Image.Image) -> Image.Image:
     return image.convert("L" if grey else "RGB")
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Return the transposition that turns an image upright by its EXIF orientation, or None."""
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of an image, 1 if there is none or its metadata are broken, which does not affect the pixels.
+
+    That of a PNG is read from the chunks before the pixels unless they are loaded: its own `getexif` would decode them.
+    """
     from PIL import Image
 
-    names = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}
     try:
-        return Image.Transpose[names[image.getexif()[0x0112]]]
-    except Exception:  # No orientation, or broken EXIF data, which do not affect the pixels.
-        return None
+        return Image.Image.getexif(image).get(0x0112, 1)
+    except Exception:
+        return 1
+
+
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""EXIF orientation to the transposition that turns the image upright."""

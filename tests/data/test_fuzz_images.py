@@ -6,7 +6,6 @@ import struct
 import zlib
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from sgdr_jax.data.decode import FORMATS
@@ -72,16 +71,3 @@ def test_five_hundred_damaged_files(tmp_path):
     assert sorted([paths[i] for i in first.index.tolist()] + [name for name, _ in first.bad]) == paths
     assert all(reason and "\n" not in reason and len(reason) <= 160 for _, reason in first.bad)
     assert 300 < len(first.bad) < 500  # some changes, such as of single pixels, leave a sound file
-
-
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_a_jpeg_that_ends_early_but_properly_is_no_grey_half(mode):
-    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 160, 3), np.uint8)).convert(mode)
-    file = io.BytesIO()
-    photo.save(file, "JPEG", quality=90)
-    data = file.getvalue()
-    assert decode_files([data[: len(data) // 2] + b"\xff\xd9"], 16).bad[0][1] == "image data end early: the lower part is empty"
-    assert decode_files([data], 16).bad == ()
-    file = io.BytesIO()
-    Image.new(mode, (200, 160), (128,) * 3 if mode == "RGB" else 128).save(file, "JPEG")
-    assert decode_files([file.getvalue()], 16).bad == ()  # a grey picture is grey from its first row
