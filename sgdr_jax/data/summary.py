@@ -33,13 +33,33 @@ class DatasetSummary(NamedTuple):
     unreadable: tuple[tuple[str, str], ...]
 
 
+class Duplicates(NamedTuple):
+    """Images with the same pixels; see `DatasetSummary`."""
+
+    across_splits: tuple[tuple[str, ...], ...]
+    within_split: int
+    conflicting: tuple[tuple[str, ...], ...]
+
+
 def summarize(source: Source, data: Data) -> DatasetSummary:
     """Summarize an opened dataset and its decoded images."""
-    same: dict[int, list[tuple[str, int]]] = {}
-    for split in data.labels:
-        for i, digest in enumerate(image_digests(data, split).tolist()):
-            same.setdefault(digest, []).append((split, i))
-    groups = [group for group in same.values() if len(group) > 1]
+    return DatasetSummary(class_counts(data), _sizes(source), *find_duplicates(data), data.bad)
+
+
+def class_counts(data: Data) -> dict[str, np.ndarray]:
+    """Count the images of each class, int64 [classes] by split."""
+    return {split: counts(labels, len(data.classes)) for split, labels in data.labels.items()}
+
+
+def find_duplicates(data: Data) -> Duplicates:
+    """Find the images with the same pixels."""
+    digests = {split: image_digests(data, split) for split in data.labels}
+    values, numbers = np.unique(np.concatenate([*digests.values()]), return_counts=True)
+    repeated, same = values[numbers > 1], dict[int, list[tuple[str, int]]]()
+    for split, own in digests.items():
+        for i in np.flatnonzero(np.isin(own, repeated)).tolist():
+            same.setdefault(int(own[i]), []).append((split, i))
+    groups = list(same.values())
 
     def names(group: list[tuple[str, int]]) -> tuple[str, ...]:
         return tuple(f"{split}: {data.names[split][i]}" for split, i in group)
@@ -47,13 +67,10 @@ def summarize(source: Source, data: Data) -> DatasetSummary:
     def label(split: str, i: int) -> object:
         return data.labels[split][i].tolist()
 
-    return DatasetSummary(
-        counts={split: counts(labels, len(data.classes)) for split, labels in data.labels.items()},
-        sizes=_sizes(source),
+    return Duplicates(
         across_splits=tuple(names(group) for group in groups if len({split for split, _ in group}) > 1),
         within_split=sum(len(group) - len({split for split, _ in group}) for group in groups),
         conflicting=tuple(names(group) for group in groups if any(label(*one) != label(*group[0]) for one in group)),
-        unreadable=data.bad,
     )
 
 

@@ -185,9 +185,22 @@ def calibration_results(
     return results
 
 
-def view_predictions(predictions: ViewPredictions, labels: np.ndarray) -> tuple[ExamplePredictions, ...]:
-    """Return the prediction for each image, by the plain view and, if there are several views, by the mixture."""
-    return tuple(metrics.example_predictions(metrics.log_odds(p, labels.ndim == 2), labels) for p in predictions.kinds.values())
+def view_predictions(
+    predictions: ViewPredictions, labels: np.ndarray, temperatures: Mapping[str, float] | None = None
+) -> tuple[ExamplePredictions, ...]:
+    """Return the prediction for each image, by the plain view and, if there are several views, by the mixture.
+
+    Args:
+        predictions: of the images.
+        labels: of the images.
+        temperatures: fitted for each kind; None for none.
+    """
+    multi_label, out = labels.ndim == 2, []
+    for kind, p in predictions.kinds.items():
+        scaled = [] if temperatures is None else [apply_temperature(p, temperatures[kind], multi_label)]
+        diagrams = np.array([np.stack(reliability(each, labels)) for each in (p, *scaled)])
+        out.append(metrics.example_predictions(metrics.log_odds(p, multi_label), labels)._replace(reliability=diagrams))
+    return tuple(out)
 
 
 def view_logits(

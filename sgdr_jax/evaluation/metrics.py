@@ -201,13 +201,15 @@ def probability_metrics(probabilities: Float[np.ndarray, "n k"], labels: np.ndar
 
 
 def example_predictions(logits: Float[np.ndarray, "n k"], labels: np.ndarray) -> ExamplePredictions:
-    """Return the predicted class and the loss of each example, as `sums` counts them.
+    """Return the predicted class, the loss and the confidence of each example, as `sums` counts them.
 
     >>> example_predictions(np.log([[0.25, 0.75]]), np.array([1])).predicted
     array([1])
     """
-    predicted = logits.argmax(axis=1) if labels.ndim == 1 else logits > 0
-    return ExamplePredictions(predicted, np.asarray(losses(logits, labels), np.float32))
+    loss, p = np.asarray(losses(logits, labels), np.float32), squash(np.asarray(logits), labels.ndim == 2)
+    if labels.ndim == 1:
+        return ExamplePredictions(logits.argmax(axis=1), loss, p.max(axis=1).astype(np.float32))
+    return ExamplePredictions(logits > 0, loss, np.maximum(p, 1 - p).min(axis=1).astype(np.float32))
 
 
 def log_odds(probabilities: Float[np.ndarray, "n k"], multi_label: bool) -> Float[np.ndarray, "n k"]:

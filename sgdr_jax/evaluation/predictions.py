@@ -1,12 +1,12 @@
 """Predictions of a finished run for each held-out example, one small file per split, for paired comparisons of runs.
 
-examples-<split>.npz holds arrays in the order of the split, compressed (about seven bytes per example and view);
+examples-<split>.npz holds arrays in the order of the split, compressed (about nine bytes per example and view);
 examples-<split>-<network>.npz holds those of a network other than the final one:
 
     names                   SHA-256 of the examples' names in order, 32 bytes: equal for files of the same examples
     labels                  uint8 or uint16 [n], or 0 and 1 [n, classes] for multi-label data
-    predicted, loss         of the plain view: the likeliest class, like the labels, and -log of the true class's probability
-    tta_predicted, tta_loss of all test-time views mixed, if there are several
+    predicted, loss, …      the fields of `ExamplePredictions` from the plain view
+    tta_predicted, …        from all test-time views mixed, if there are several
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import hashlib
 import os
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,10 +32,16 @@ class ExamplePredictions(NamedTuple):
     Attributes:
         predicted: likeliest class, int [n]; or whether each class is likelier than not, [n, classes].
         loss: -log of the true class's probability, float32 [n]; for multi-label data the mean over classes of the binary cross-entropy.
+        confidence: probability of the predicted class, float [n], kept as float16; for multi-label data of the least certain decision,
+            min_c max(p_c, 1 - p_c). Files of earlier versions have none.
+        reliability: `calibration.reliability` before and, if a temperature was fitted, after it is applied, float64 [1 or 2, 3, bins] with
+            the rows count, confidence and frequency. Files of earlier versions have none.
     """
 
     predicted: np.ndarray
     loss: np.ndarray
+    confidence: np.ndarray | None = None
+    reliability: np.ndarray | None = None
 
     @property
     def probability(self) -> Float[np.ndarray, " n"]:
@@ -87,10 +93,13 @@ def save(
         predictions: from the plain view and, if there are several, from all views mixed.
         network: name of a network other than the final one.
     """
-    digest = hashlib.sha256(b"\0".join(map(os.fsencode, names))).digest()
-    arrays = {"names": np.frombuffer(digest, np.uint8), "labels": _small(labels)}
+    arrays = {"names": np.frombuffer(bytes.fromhex(names_digest(names)), np.uint8), "labels": _small(labels)}
     for prefix, each in zip(("", "tta_"), predictions, strict=False):
         arrays |= {f"{prefix}predicted": _small(each.predicted), f"{prefix}loss": each.loss.astype(np.float32)}
+        if each.confidence is not None:
+            arrays[f"{prefix}confidence"] = each.confidence.astype(np.float16)
+        if each.reliability is not None:
+            arrays[f"{prefix}reliability"] = each.reliability
     path = path_of(folder, split, network)
     with replacing(path) as file:
         np.savez_compressed(file, **arrays)
@@ -110,14 +119,26 @@ def load(folder: str | Path, split: str, network: str = "") -> SplitPredictions 
         # NumPy would leave the file of a damaged archive open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        plain, tta = (
-            ExamplePredictions(arrays[f"{prefix}predicted"], arrays[f"{prefix}loss"]) if f"{prefix}loss" in arrays else None
-            for prefix in ("", "tta_")
-        )
+        plain, tta = (_kind(arrays, prefix) if f"{prefix}loss" in arrays else None for prefix in ("", "tta_"))
         assert plain is not None
         return SplitPredictions(arrays["names"].tobytes().hex(), arrays["labels"], plain, tta)
     except (AssertionError, KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is damaged ({error or 'incomplete'}); run its experiment again") from error
+
+
+def _kind(arrays: Mapping[str, np.ndarray], prefix: str) -> ExamplePredictions:
+    """Return the predictions of the plain view (prefix "") or of all views ("tta_"). Raises KeyError where they are incomplete."""
+    optional = (arrays.get(f"{prefix}{name}") for name in ("confidence", "reliability"))
+    return ExamplePredictions(arrays[f"{prefix}predicted"], arrays[f"{prefix}loss"], *optional)
+
+
+def names_digest(names: Sequence[str]) -> str:
+    """Return the digest of names in order, as `SplitPredictions.names` has it.
+
+    >>> names_digest(["a", "b"])[:8]
+    '59b271ae'
+    """
+    return hashlib.sha256(b"\0".join(map(os.fsencode, names))).hexdigest()
 
 
 def _small(classes: np.ndarray) -> np.ndarray:

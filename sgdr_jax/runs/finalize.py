@@ -61,11 +61,11 @@ def evaluate(
         from_cache = time.perf_counter() - began
         views = predict_views(context.programs, experiment, network, examples, ui, f"evaluating {split}", plain)
         measures[split] = views.measures
-        if is_leader():
-            predictions.save(folder.path, split, context.data.names[split], labels, view_predictions(views, labels))
         if temperatures or split == "valid":
             calibrations[split] = calibration_results(views, labels, temperatures)
             temperatures = temperatures or {kind: fitted["temperature"] for kind, fitted in calibrations[split].items()}
+        if is_leader():
+            predictions.save(folder.path, split, context.data.names[split], labels, view_predictions(views, labels, temperatures))
         times[f"plain_{split}"] = views.seconds[0] + from_cache
         if len(views.by_count) > 1:
             times[f"tta_{split}"] = views.seconds[1]

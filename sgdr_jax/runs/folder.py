@@ -3,6 +3,7 @@
     config.json            the experiment (`core.serialization.to_json`)
     environment.json       hash of the experiment and, for each start, machine, package versions, command line, commit, weights file
     plan.txt, plan.csv     the plan, to read and to plot
+    data.json              classes, images of each class and split, images that occur several times
     rejected.tsv           images that could not be read and were left out: name and reason
     metrics.jsonl          one row per update and per validation, in the order of time
     finder-<stage>.json    the curve of a learning-rate finder
@@ -28,7 +29,7 @@ from ..core.errors import InputError, InUse
 from ..core.files import write_atomically
 from ..core.serialization import stable_tags
 from .environment import environment
-from .records import Row, RunSummary, Start
+from .records import DataRecord, Row, RunSummary, Start
 
 _LOCK = ".lock"
 LAUNCH = "launch"  # exists before the run does
@@ -144,6 +145,10 @@ class RunFolder:
     def write_rejected(self, rejected: Sequence[tuple[str, str]]) -> None:
         """Save the names of the images that were left out, each with the reason."""
         write_atomically(self.path / "rejected.tsv", "".join(f"{name}\t{reason}\n" for name, reason in rejected))
+
+    def write_data(self, record: DataRecord) -> None:
+        """Save what the data are."""
+        _write_json(self.path / "data.json", record)
 
     def write_finder(self, stage: str, curve: Mapping[str, Any]) -> None:
         """Save the curve of a stage's learning-rate finder, the fields of `train.lr_curve.LrCurve`."""
@@ -287,6 +292,8 @@ class Run(NamedTuple):
         rows: metrics.jsonl.
         finders: stage name to finder curve.
         summary: summary.json; empty while the run is not finished.
+        data: data.json; None for runs of early versions.
+        rejected: name and reason of each image that was left out.
     """
 
     path: Path
@@ -295,6 +302,8 @@ class Run(NamedTuple):
     rows: list[Row]
     finders: dict[str, dict[str, Any]]
     summary: RunSummary
+    data: DataRecord | None = None
+    rejected: tuple[tuple[str, str], ...] = ()
 
 
 def read(path: str | Path) -> Run:
@@ -312,7 +321,16 @@ def read(path: str | Path) -> Run:
         rows=_read_rows(path / "metrics.jsonl"),
         finders={curve["stage"]: curve for curve in finders if isinstance(curve, dict) and "stage" in curve},
         summary=read_summary(path),
+        data=_read_json(path / "data.json"),
+        rejected=_read_rejected(path / "rejected.tsv"),
     )
+
+
+def _read_rejected(path: Path) -> tuple[tuple[str, str], ...]:
+    if not path.exists():
+        return ()
+    parts = (line.partition("\t") for line in path.read_text("utf-8", "surrogateescape").split("\n") if line)
+    return tuple((name, reason) for name, _, reason in parts)
 
 
 def read_summary(path: str | Path) -> RunSummary:

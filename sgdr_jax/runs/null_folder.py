@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .folder import RunFolder
-from .records import Row, RunSummary
+from .records import DataRecord, Row, RunSummary
 
 
 class NullRunFolder(RunFolder):
@@ -23,6 +23,9 @@ class NullRunFolder(RunFolder):
         pass
 
     def write_rejected(self, rejected: Sequence[tuple[str, str]]) -> None:
+        pass
+
+    def write_data(self, record: DataRecord) -> None:
         pass
 
     def write_finder(self, stage: str, curve: Mapping[str, Any]) -> None:

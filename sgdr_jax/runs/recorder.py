@@ -10,12 +10,14 @@ import numpy as np
 from ..core.errors import InputError
 from ..core.plan import StagePlan
 from ..core.state import TrainState
+from ..data.load import Data
+from ..data.summary import class_counts, find_duplicates
 from ..distributed.hosts import is_leader
 from ..train.context import RunContext
 from ..train.model_selection import StageProgress
 from . import checkpoint, resume
 from .folder import RunFolder
-from .records import EvalRow, Row, StageSummary
+from .records import DataRecord, EvalRow, Row, StageSummary
 from .snapshots import save_cycle_end
 
 
@@ -93,6 +95,24 @@ class StageRecorder:
             "cycles": 1 + (best.cycle if best and self._context.experiment.keep_best else last_cycle),
             "stopped": progress.stopped,
         }
+
+
+def data_record(data: Data, most: int = 50) -> DataRecord:
+    """Describe the data of a run; of images that occur several times at most `most` groups are named, four images of each."""
+    found = find_duplicates(data)
+    across, conflicting = ([list(group[:4]) for group in groups[:most]] for groups in (found.across_splits, found.conflicting))
+    return {
+        "classes": list(data.classes),
+        "multi_label": data.multi_label,
+        "counts": {split: counts.tolist() for split, counts in class_counts(data).items()},
+        "images": data.sizes,
+        "across_splits": len(found.across_splits),
+        "across_splits_names": across,
+        "within_split": found.within_split,
+        "conflicting": len(found.conflicting),
+        "conflicting_names": conflicting,
+        "unreadable": len(data.bad),
+    }
 
 
 def _best_figures(evals: list[EvalRow]) -> tuple[float | None, float | None]:

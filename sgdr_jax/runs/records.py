@@ -90,6 +90,25 @@ class RunSummary(TypedDict):
     seconds: NotRequired[float]
 
 
+class DataRecord(TypedDict):
+    """The data that a run saw: data.json. Of the groups of images with the same pixels the first few are listed.
+
+    `counts` holds the images of each class by split, `across_splits` and `conflicting` the numbers of groups of images with the same pixels
+    in several splits, and with different labels; the lists of the same names plus `_names` hold "split: name" of their images.
+    """
+
+    classes: list[str]
+    multi_label: bool
+    counts: dict[str, list[int]]
+    images: dict[str, int]
+    across_splits: int
+    across_splits_names: list[list[str]]
+    within_split: int
+    conflicting: int
+    conflicting_names: list[list[str]]
+    unreadable: int
+
+
 class Start(TypedDict, total=False):
     """One start of a run, an entry of environment.json: everything besides the experiment that its numbers may depend on."""
 

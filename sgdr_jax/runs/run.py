@@ -26,7 +26,7 @@ from . import finalize, refit, snapshots
 from .compile_ahead import ahead, rehearsals
 from .folder import RunFolder, check_run, open_run, read_summary
 from .null_folder import NullRunFolder
-from .recorder import StageRecorder
+from .recorder import StageRecorder, data_record
 from .records import RunSummary, StageSummary
 from .resume import CheckpointMeta, check_weights, newest, restore
 
@@ -94,6 +94,8 @@ def run_stages(
     """Run all stages, or those that are left; return the best network (the last one without `keep_best`) and the stages' summaries."""
     folder.write_plan(as_text(context.plan), as_csv(context.plan))
     folder.write_rejected(context.data.bad)
+    if is_leader():
+        folder.write_data(data_record(context.data))
     found = on_leader(lambda: newest(context, folder)) if resume else None
     checkpoint = CheckpointMeta(*found) if found else None
     network, best = context.network, None

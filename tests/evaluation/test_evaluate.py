@@ -11,7 +11,8 @@ from sgdr_jax.core.experiment import Eval, Parallel
 from sgdr_jax.core.state import NetworkState
 from sgdr_jax.data.loader import image_loader
 from sgdr_jax.evaluation import metrics, tta
-from sgdr_jax.evaluation.evaluate import EvalExamples, logit_metrics, predict_views, view_predictions
+from sgdr_jax.evaluation.calibration import BINS, Reliability, reliability
+from sgdr_jax.evaluation.evaluate import EvalExamples, calibration_results, logit_metrics, predict_views, view_predictions
 from sgdr_jax.train.programs import build_programs
 
 from ..helpers import CLASSES, experiment, host_state, network
@@ -53,6 +54,13 @@ def test_blocks_change_nothing(run):
         assert (tta.predicted == LABELS).mean() == whole.measures["tta_accuracy"]
         assert plain.loss.mean() == pytest.approx(whole.measures["loss"], abs=1e-6)
         assert tta.loss.mean() == pytest.approx(whole.measures["tta_loss"], abs=1e-6)
+        assert plain.reliability is not None and plain.reliability.shape == (1, 3, BINS)
+        fitted = calibration_results(found, LABELS)
+        kinds = view_predictions(found, LABELS, {kind: each["temperature"] for kind, each in fitted.items()})
+        for kind, each, p in zip(fitted, kinds, (found.plain, found.probabilities), strict=True):
+            before, after = (Reliability(*diagram).error for diagram in each.reliability)
+            assert (before, after) == (reliability(p, LABELS).error, fitted[kind]["ece"])
+            np.testing.assert_allclose(each.confidence, p.max(axis=1), rtol=1e-6)
 
 
 def test_images_without_labels_have_no_measures(run):

@@ -29,6 +29,10 @@ def test_they_come_back(tmp_path: Path, classes: int) -> None:
     np.testing.assert_array_equal(found.correct(), plain.predicted == labels)
     np.testing.assert_array_equal(found.correct(tta=True), tta.predicted == labels)
     np.testing.assert_allclose(found.plain.probability, np.exp(-plain.loss), rtol=1e-6)
+    assert found.plain.confidence is not None
+    np.testing.assert_allclose(found.plain.confidence, plain.confidence, rtol=1e-3)  # half precision
+    right = plain.predicted == labels
+    np.testing.assert_allclose(found.plain.confidence[right], found.plain.probability[right], rtol=1e-3)
     first = path_of(tmp_path, "test").read_bytes()
     save(tmp_path, "test", names, labels, (plain, tta))
     assert path_of(tmp_path, "test").read_bytes() == first
@@ -44,6 +48,8 @@ def test_several_labels_are_right_together(tmp_path: Path) -> None:
     found = load(tmp_path, "valid")
     assert found is not None
     assert found.correct().tolist() == [True, False]
+    sure = 1 / (1 + np.exp(-2))
+    np.testing.assert_allclose(found.plain.confidence, [sure, sure], rtol=1e-3)
 
 
 def test_ten_thousand_images_take_little(tmp_path: Path) -> None:
