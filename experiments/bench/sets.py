@@ -5,24 +5,30 @@
 Makes DIR/fashion10, fashion50, fashion500 (Fashion-MNIST with so many training images per class, all 10,000 test images), digits
 (scikit-learn, 50 training images per class, the others test), letters (A…Z in both cases, one font of each of a hundred Debian
 packages; trained on some fonts, tested on the others) and icons (48 px icons by name from Debian's icon themes; trained on some
-themes, tested on others). Needs scikit-learn, and apt-get and dpkg, or the unpacked packages in --packages. The same packages give the
-same bytes; the script prints each set's counts and the SHA-256 of all its pixels.
+themes, tested on others); photos and stamps (photographs from GCompris and Tux Paint, 160 px), clipart and emoji (drawings, 96 px), each
+split in halves; digits-rare and fashion50-rare, where every second class has a fifth of its training images; and grids, several labels
+to a picture, as a CSV file beside its images. Needs scikit-learn, and apt-get and dpkg, or the unpacked packages in --packages. The
+same packages give the same bytes; the script prints each set's counts and the SHA-256 of all its pixels.
 """
 
 import argparse
+import csv
 import functools
 import hashlib
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import drawings
 import numpy as np
+import photographs
+from packages import Picture, on_white, unpacked
 from PIL import Image, ImageDraw, ImageFont
 
-SETS = ("icons", "digits", "letters", "fashion10", "fashion50", "fashion500")
-Picture = tuple[str, str, str, Image.Image]
-"""Split, class, name of the file, picture."""
+SETS = (
+    *("icons", "digits", "letters", "photos", "stamps", "clipart", "emoji", "grids"),
+    *("fashion10", "fashion50", "fashion500", "digits-rare", "fashion50-rare"),
+)
 
 # One face of each package stands for the package: several faces of one family are too alike to be split between training and test.
 FONTS = """3270 adf-accanthis adf-gillius adf-oldania agave allerta anonymous-pro apropal arapey averia-sans-gwf b612 beteckna blankenburg
@@ -58,17 +64,6 @@ text-html text-x-generic text-x-script user-trash user-desktop user-home utiliti
 video-x-generic view-fullscreen view-refresh web-browser weather-clear weather-few-clouds weather-showers weather-snow weather-storm
 weather-overcast x-office-calendar x-office-document x-office-spreadsheet x-office-presentation x-office-address-book zoom-in zoom-out
 avatar-default call-start insert-image insert-link appointment-new preferences-system security-high software-update-available"""
-
-
-def unpacked(package: str, folder: Path) -> Path:
-    """The folder that holds the files of a Debian package, fetched and unpacked there if it is not yet."""
-    target = folder / package
-    if not target.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", package], cwd=folder, check=True)
-        archive = next(folder.glob(f"{package}_*.deb"))
-        subprocess.run(["dpkg", "-x", str(archive), str(target)], check=True)
-    return target
 
 
 # ---- Fashion-MNIST ----
@@ -152,7 +147,7 @@ def icons(packages: Path) -> Iterator[Picture]:
         for package, theme in themes.items():
             paths = _theme(unpacked(package, packages) / "usr/share/icons" / theme)
             for name in ICONS.split():
-                image = _on_white(paths[name]) if name in paths else None
+                image = on_white(Image.open(paths[name])) if name in paths else None
                 if image and image.tobytes() not in seen:
                     seen.add(image.tobytes())
                     found[name][split].append((theme, image))
@@ -169,32 +164,72 @@ def _theme(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in reversed(fits)}
 
 
-def _on_white(path: Path) -> Image.Image:
-    image = Image.open(path).convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")
+# ---- rare classes ----
+
+
+def rare(pictures: Iterable[Picture]) -> Iterator[Picture]:
+    """Every second class keeps a fifth of its training images, those whose names come first; the test images stay as they are."""
+    ordered = sorted(pictures, key=lambda picture: picture[:3])
+    cut = sorted({label for _, label, _, _ in ordered})[1::2]
+    seen: dict[str, int] = {}
+    total = {label: sum(split == "train" and of == label for split, of, _, _ in ordered) for label in cut}
+    for split, label, name, image in ordered:
+        if split == "train" and label in cut:
+            seen[label] = seen.get(label, 0) + 1
+            if seen[label] > max(total[label] // 5, 1):
+                continue
+        yield split, label, name, image
 
 
 # ---- folders ----
 
 
-def write(pictures: Iterable[Picture], folder: Path) -> str:
+def write(pictures: Iterable[Picture], folder: Path, suffix: str = ".png") -> str:
     """Writes the pictures; returns a line with the counts and the hash of all pixels."""
     counts, classes, digest = {"train": 0, "test": 0}, set(), hashlib.sha256()
     for split, label, name, image in sorted(pictures, key=lambda picture: picture[:3]):
-        path = folder / split / label / f"{name}.png"
+        path = folder / split / label / f"{name}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
+        image.save(path, **({"quality": 92} if suffix == ".jpg" else {}))
         counts[split] += 1
         classes.add(label)
         digest.update(f"{split}/{label}/{name} {image.size} {image.mode}".encode() + image.tobytes())
     return f"{folder.name}: {len(classes)} classes, {counts['train']} training and {counts['test']} test images, {digest.hexdigest()[:16]}"
 
 
+def write_labels(pictures: Iterable[Picture], folder: Path) -> str:
+    """Writes pictures with several labels: all of them into `images`, and `labels.csv` with the columns image, labels and split."""
+    counts, classes, digest = {"train": 0, "test": 0}, set(), hashlib.sha256()
+    (folder / "images").mkdir(parents=True)
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(("image", "labels", "split"))
+        for split, labels, name, image in pictures:
+            image.save(folder / "images" / f"{name}.png")
+            rows.writerow((f"{name}.png", labels, split))
+            counts[split] += 1
+            classes.update(labels.split())
+            digest.update(f"{name} {labels}".encode() + image.tobytes())
+    return f"{folder.name}: {len(classes)} labels, {counts['train']} training and {counts['test']} test images, {digest.hexdigest()[:16]}"
+
+
+def pictures_of(name: str, packages: Path) -> Iterator[Picture]:
+    """The pictures of a set with one label to each."""
+    if name.endswith("-rare"):
+        return rare(pictures_of(name.removesuffix("-rare"), packages))
+    if name.startswith("fashion"):
+        return fashion(int(name.removeprefix("fashion")))
+    if name == "digits":
+        return digits()
+    makers = {"letters": letters, "icons": icons, "photos": photographs.photos, "stamps": photographs.stamps}
+    return (makers | {"clipart": drawings.clipart, "emoji": drawings.emoji})[name](packages)
+
+
 def make(name: str, folder: Path, packages: Path) -> str:
     """Makes one set under its name in the folder."""
-    if name.startswith("fashion"):
-        return write(fashion(int(name.removeprefix("fashion"))), folder / name)
-    return write({"digits": digits, "letters": lambda: letters(packages), "icons": lambda: icons(packages)}[name](), folder / name)
+    if name == "grids":
+        return write_labels(drawings.grids(packages), folder / name)
+    return write(pictures_of(name, packages), folder / name, ".jpg" if name in ("photos", "stamps") else ".png")
 
 
 def main() -> None:
