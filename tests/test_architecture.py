@@ -39,7 +39,7 @@ DOORS = {
     "sqlalchemy": "sweeps/shared_queue",
     "filelock": "runs/folder data/image_cache sweeps/shared_queue",
     "psutil": "core/machine",
-    "pickle": "models/pretrained/torch_pickle",
+    "pickle": None,
     "tensorflow": None,
     "torch": None,
     "marshal": None,

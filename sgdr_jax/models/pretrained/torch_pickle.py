@@ -1,8 +1,8 @@
 """Reads tensors from torch's .pth files without torch, and without running code from the file.
 
-A .pth file is a pickle that calls functions to rebuild tensors; an ordinary unpickler would call any function that it names. This one
-accepts only the names that tensors need, with inert stand-ins for them, and rejects all others. Sizes that the file declares are checked
-against its actual bytes before anything is allocated, and tensors are read-only views of these bytes.
+A .pth file is a pickle that calls functions to rebuild tensors; an ordinary unpickler would call any function that it names. Here only the
+names that tensors need are known, with inert stand-ins for them. Sizes that the file declares are checked against its actual bytes before
+anything is allocated, and tensors are read-only views of these bytes.
 Format: torch/serialization.py (`_legacy_save` writes the older format, `_save` the zip format).
 """
 
@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import io
 import math
-import pickle
-import pickletools
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
 
 from ...core.errors import InputError
+from .pickle_values import PickleReader, StateDict
 
 _OLD = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # the pickled magic number at the start of the older format
 _ZIP = b"PK\x03\x04"
+_SHARED = 16  # bound on how often each number is part of a tensor, on average; tied weights are part of two
 _DTYPES = {
     "DoubleStorage": "<f8",
     "FloatStorage": "<f4",
@@ -65,30 +65,8 @@ class _Kind(NamedTuple):
     name: str
 
 
-class _Rebuild:
-    """Stand-in for a function of torch that rebuilds tensors; the pickle cannot alter it."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[..., object]):
-        object.__setattr__(self, "_function", function)
-
-    def __call__(self, *args: object) -> object:
-        return self._function(*args)
-
-    def __setstate__(self, state: object) -> None:
-        raise InputError("it sets the state of a function")
-
-
-class _Mapping(dict):
-    """Stand-in for collections.OrderedDict; ignores its state, which in state dicts is version numbers."""
-
-    def __setstate__(self, state: object) -> None:
-        pass
-
-
 def _whole(*values: object) -> bool:
-    return all(type(value) is int and value >= 0 for value in values)
+    return all(type(value) is int and 0 <= value < 1 << 63 for value in values)
 
 
 def _rebuild_tensor(storage: object, offset: object, shape: object, strides: object, *_: object) -> _Tensor:
@@ -103,49 +81,35 @@ def _rebuild_tensor(storage: object, offset: object, shape: object, strides: obj
     return _Tensor(storage, offset, shape, strides)
 
 
-_KNOWN = {
-    ("collections", "OrderedDict"): _Mapping,
-    ("torch._utils", "_rebuild_tensor_v2"): _Rebuild(_rebuild_tensor),
-    ("torch._utils", "_rebuild_parameter"): _Rebuild(lambda data, *_: data),
-} | {("torch", name): _Kind(name) for name in _DTYPES}
+def _state_dict(*args: object) -> StateDict:
+    if args:
+        raise InputError("an ordered dict is described in an unknown way")
+    return StateDict()
 
 
-class _Reader(pickle.Unpickler):
-    """Unpickler that rebuilds tensor descriptions, collects the storages that they refer to, and rejects everything else."""
+_NAMES: Mapping[str, object] = {
+    "collections OrderedDict": _state_dict,
+    "torch._utils _rebuild_tensor_v2": _rebuild_tensor,
+    "torch._utils _rebuild_parameter": lambda data, *_: data,
+} | {f"torch {name}": _Kind(name) for name in _DTYPES}
 
-    def __init__(self, stream: IO[bytes]):
-        super().__init__(stream)
-        self.storages: dict[str, _Storage] = {}
 
-    def find_class(self, module: str, name: str) -> object:
-        known = _KNOWN.get((module, name))
-        if known is None:
-            raise InputError(f"it asks for {module}.{name}, which no tensor needs; do not trust this file")
-        return known
+def _unpickle(stream: IO[bytes]) -> tuple[object, dict[str, _Storage]]:
+    """Read exactly one pickle and return the value and the storages that it refers to."""
+    storages: dict[str, _Storage] = {}
 
-    def persistent_load(self, pid: object) -> _Storage:
+    def storage(pid: object) -> _Storage:
         if not (isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == "storage" and isinstance(pid[1], _Kind)):
             raise InputError("a storage is described in an unknown way")
         _, kind, key, _, length, *view = pid
         if not (isinstance(key, str) and _whole(length) and view in ([], [None])):
             raise InputError("a storage is described in an unknown way")
-        storage = _Storage(kind.name, key, length)
-        if self.storages.setdefault(key, storage) != storage:
+        new = _Storage(kind.name, key, length)
+        if storages.setdefault(key, new) != new:
             raise InputError(f"storage {key} is described in two ways")
-        return storage
+        return new
 
-
-def _unpickle(stream: IO[bytes]) -> tuple[object, dict[str, _Storage]]:
-    """Read exactly one pickle and return the object and the storages that it refers to."""
-    start = stream.tell()
-    # A pass over the opcodes finds the end, and lengths and memo numbers that would make the unpickler allocate gigabytes.
-    for steps, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-        if "PUT" in opcode.name and isinstance(argument, int) and argument > steps:
-            raise InputError("its pickle numbers its objects in an unknown way")
-    size = stream.tell() - start
-    stream.seek(start)
-    reader = _Reader(io.BytesIO(stream.read(size)))
-    return reader.load(), reader.storages
+    return PickleReader(_NAMES, storage).read(stream), storages
 
 
 def is_torch(path: Path) -> bool:
@@ -171,6 +135,9 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
                 tree = tree[key]
         if not (isinstance(tree, dict) and tree and all(isinstance(k, str) and isinstance(v, _Tensor) for k, v in tree.items())):
             raise InputError("it holds something else than named tensors; save the model's state_dict()")
+        used = {tensor.storage.key: tensor.storage.length for tensor in tree.values()}
+        if sum(math.prod(tensor.shape) for tensor in tree.values()) > _SHARED * sum(used.values()):
+            raise InputError("its tensors share their numbers in an unknown way")
         return {name: _array(tensor, data[tensor.storage.key]) for name, tensor in tree.items()}
     except InputError as error:
         raise InputError(f"{path} is refused: {error}") from error

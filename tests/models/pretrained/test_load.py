@@ -151,9 +151,19 @@ def test_a_pickle_that_asks_for_anything_but_tensors_is_refused_by_name(
         ),  # a dotted name into an allowed function
         (b"ctorch._utils\n_rebuild_tensor_v2\n}(X\x01\x00\x00\x00aK\x01ub.", "sets the state of a function"),
         (b"ctorch._utils\n_rebuild_tensor_v2\n(NtR.", "unknown way|missing"),
-        (b"ccollections\nOrderedDict\n}(X\x01\x00\x00\x00aK\x01ub.", "TypeError"),  # alters an allowed class
-        (b"ctorch\nFloatStorage\n)R.", "TypeError"),
-        (b"}r\xff\xff\xff\x7f.", "numbers its objects"),  # a memo of 2^31 places
+        (b"ccollections\nOrderedDict\n}(X\x01\x00\x00\x00aK\x01ub.", "sets the state"),  # alters an allowed class
+        (b"ctorch\nFloatStorage\n)R.", "calls what is no function"),
+        (b"}r\xff\xff\xff\x7f.", "something else than named tensors"),  # a memo of 2^31 places, of which one is used
+        (b"\x80\x02}K\x01" + b"2\x86" * 60 + b"K\x01s.", "DUP"),  # a key whose hash takes 2^60 steps
+        (b"\x80\x02}K\x01" + b"q\x00h\x00\x86" * 60 + b"K\x01s.", "key of type tuple"),  # the same by way of the memo
+        (b"\x80\x02}(K\x01" + b"q\x00h\x00\x86" * 60 + b"K\x01u.", "key of type tuple"),
+        (b"(K\x01" + b"q\x00h\x00\x86" * 60 + b"K\x01d.", "key of type tuple"),
+        (b"\x80\x04\x8f(K\x01" + b"\x94h\x00\x86" * 60 + b"\x90.", "EMPTY_SET"),
+        (b"(" * 100_000 + b".", "Error"),
+        (b"]" * 100_000 + b"a" * 99_999 + b".", "something else than named tensors"),
+        (b"\x8b\x00\x00\x10\x00" + b"\x7f" * (1 << 20) + b".", "too large"),  # a number of eight million bits
+        (b"N\x85" * 1_100_000 + b".", "more than 2000000 instructions"),
+        (b"I" + b"9" * 5000 + b"\n.", "ValueError"),
         (b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x00.", "ValueError"),  # a string of 2^56 bytes
         (b"X\x01\x00\x00\x00aQ.", "described in an unknown way"),  # a storage that is no tuple
         (b"K\x03.", "something else than named tensors"),
@@ -243,7 +253,65 @@ def test_missing_truncated_and_foreign_files_are_refused(tmp_path: Path) -> None
             pretrained.read_weights(tmp_path / name)
 
 
+def test_what_safetensors_hold_beyond_numpy_is_refused_by_name(tmp_path: Path) -> None:
+    def write(*tensors: tuple[str, str, list[int], int]) -> Path:
+        end, header = 0, {}
+        for name, kind, shape, size in tensors:
+            header[name] = {"dtype": kind, "shape": shape, "data_offsets": [end, end + size]}
+            end += size
+        text = json.dumps(header).encode()
+        path = tmp_path / "x.safetensors"
+        path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(end))
+        return path
+
+    pretrained.read_weights(write(("a", "F32", [2, 3], 24)))
+    for kind in ("F8_E4M3", "F8_E5M2", "U64", "C64"):
+        with pytest.raises(InputError, match=rf"x\.safetensors: tensor b is of type {kind}; convert it|not a readable weights file"):
+            pretrained.read_weights(write(("a", "F32", [2, 3], 24), ("b", kind, [8], 64 if "64" in kind else 8)))
+    for shape in ([0, 2**63 - 1], [2**63 - 1, 0, 7], [2**62, 2**62], [2**64], [-1]):
+        with pytest.raises(InputError, match="not a readable weights file"):
+            pretrained.read_weights(write(("w", "F32", shape, 0)))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS pointer instead of the weights; run git lfs pull"),
+        (b"\n<!DOCTYPE html><html>", "web page instead of the weights"),
+        (b"", "is empty"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_what_is_often_downloaded_instead_is_named(content: bytes, reason: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=reason):
+        pretrained.read_weights(tmp_path / name)
+
+
 # ---- Into the network ----
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("_blocks.3._bn1.weight", np.nan, "not finite"),
+        ("_conv_stem.weight", np.inf, "not finite"),
+        ("_bn0.running_var", -1, "negative variances"),
+        ("_bn0.running_mean", 1e300, "not finite"),
+        ("_bn0.bias", 1j, "complex"),
+    ],
+)
+def test_values_that_no_training_leaves_are_refused_by_name(
+    name: str, value: complex, reason: str, lite: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, params, stats, tensors = lite
+    array = tensors[name].astype(np.complex64 if isinstance(value, complex) else np.float64)
+    array.flat[-1] = value
+    path = tmp_path / "x.safetensors"
+    path.touch()
+    monkeypatch.setattr(pretrained, "read_weights", lambda path: tensors | {name: array})
+    with pytest.raises(InputError, match=rf"x\.safetensors: tensor {name} .*{reason}"):
+        pretrained.load_into(EfficientNetLite0(weights=str(path)), network, params, stats)
 
 
 @pytest.fixture(scope="module")

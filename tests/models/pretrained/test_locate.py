@@ -136,6 +136,26 @@ def test_weights_that_are_not_there_are_named_with_the_nearest_that_are(file: Pa
             locate.find(ResNet18(weights=str(near)))
 
 
+def test_a_package_is_located_without_running_any_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = tmp_path / "outer_weights" / "inner"
+    inner.mkdir(parents=True)
+    for folder in (inner.parent, inner):
+        (folder / "__init__.py").write_text("raise SystemExit('imported')")
+    (inner / "net.pth").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("outer-weights", "outer_weights.inner"):
+        assert locate.find(ResNet18(weights=f"package:{name}")).path == inner / "net.pth"
+    assert not any(name.startswith("outer_weights") for name in sys.modules)
+
+
+@pytest.mark.parametrize(
+    "name", ["..x", "", ".", "a..b", "a/b", "../a", "__main__", "no_such_package", "sys", "os.path", "numpy.core.none"]
+)
+def test_odd_package_names_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"model\.weights is .*package:"):
+        locate.find(ResNet18(weights=f"package:{name}"))
+
+
 # ---- The hub ----
 
 
