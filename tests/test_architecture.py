@@ -65,7 +65,7 @@ ALSO_TESTS = {
     "datasets/test_tfds": "cli/commands/prepare",
     "core/test_experiment": "errors learning_rates optimizers types validation",
     "core/test_plan": "lengths",
-    "data/test_image_cache": "placement",
+    "data/test_image_cache": "pixels placement",
     "datasets/test_image_folder": "files",
     "datasets/test_derived_sets": "fold mix part train_and_valid",
     "distributed/test_hosts": "preemption runs/null_folder cli/commands/train",

@@ -115,9 +115,9 @@ def decode(seconds: float) -> dict[str, float | str]:
 def stream(count: int) -> dict[str, float | str]:
     """Seconds and memory for a set that is written, decoded to disk and streamed through the feed once."""
     from sgdr_jax.core.experiment import Parallel
-    from sgdr_jax.data.image_cache import StoredPixels
     from sgdr_jax.data.load import load
     from sgdr_jax.data.loader import image_loader
+    from sgdr_jax.data.pixels import StoredPixels
     from sgdr_jax.data.sampler import Sampler, steps_per_epoch
     from sgdr_jax.datasets import ImageFolder
     from sgdr_jax.distributed.mesh import devices

@@ -1,4 +1,4 @@
-"""Atomic replacement of files."""
+"""Files that are replaced as a whole, flushed to the disk, and kept within a limit."""
 
 from __future__ import annotations
 
@@ -43,9 +43,36 @@ def replacing(path: Path) -> Generator[BinaryIO]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+    flush_folder(path.parent)
+
+
+def flush_folder(path: Path) -> None:
+    """Flush the names in a folder to the disk, so that files that were made, renamed or removed in it survive a power failure."""
     with contextlib.suppress(OSError):  # Some network file systems cannot flush a folder.
-        folder = os.open(path.parent, os.O_RDONLY)
+        folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def flush_tree(path: Path) -> None:
+    """Flush all files and folders below a folder, and itself, to the disk."""
+    for folder, _, names in os.walk(path, topdown=False):
+        for name in names:
+            file = os.open(os.path.join(folder, name), os.O_RDONLY)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
+        flush_folder(Path(folder))
+
+
+def keep_newest(folder: Path, limit: int) -> None:
+    """Remove the files of a folder that were changed longest ago until the rest fits into `limit` bytes."""
+    files = [(status.st_mtime, status.st_size, file) for file in folder.glob("*") if (status := file.stat())]
+    total = 0
+    for _, size, file in sorted(files, reverse=True):
+        total += size
+        if total > limit:
+            file.unlink(missing_ok=True)

@@ -1,10 +1,10 @@
 """Decoded images: cached on disk and shared by runs, held in memory, or decoded on each access.
 
     canvas/KEY/pixels        uint8 [n, side, side, channels], one image after the other
-    canvas/KEY/digests       uint64 [n], of the pixels of each image (`digest`); 0 for one that cannot be read
-    canvas/KEY/canvas.json   side, channels, and the reasons of unreadable images
+    canvas/KEY/digests       uint64 [n], of the pixels of each image (`pixels.digest`); 0 for one that cannot be read
+    canvas/KEY/canvas.json   key, side, channels, the reasons of unreadable images, and the digest of the digests
 
-KEY is a hash of the images' identities and the side. KEY.part is a folder under construction: an interrupted run resumes it, and it is
+KEY is a hash of the images' contents and the side. KEY.part is a folder under construction: an interrupted run resumes it, and it is
 renamed when complete. The file lock KEY.lock admits one builder at a time.
 """
 
@@ -16,118 +16,21 @@ import json
 import os
 import shutil
 import time
-import weakref
-import zlib
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from ..core.errors import InputError
 from ..core.files import write_atomically
 from ..core.paths import cache_folder
+from ..core.sealed import checksum
 from . import decode
+from .pixels import EncodedImages, LazyPixels, Pixels, StoredPixels, digest
 
 _SAVE_SECONDS = 0.5
-
-type Index = slice | np.ndarray
-"""Positions of images: a slice, or an array of integers."""
-
-
-class EncodedImages(NamedTuple):
-    """The undecoded images of a set.
-
-    Attributes:
-        get: returns the image at a position; see `decode.attempt`.
-        names: for messages.
-        ids: change with the images' content.
-    """
-
-    get: Callable[[int], decode.Encoded]
-    names: Sequence[str]
-    ids: Sequence[str]
-
-
-class Pixels(Protocol):
-    """Decoded images wherever they are stored; an array uint8 [n, side, side, channels] conforms."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(n, side, side, channels)."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: Index, /) -> np.ndarray: ...
-
-
-class _RowPixels(ABC):
-    """Images that are read one by one when indexed."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: Index) -> np.ndarray:
-        positions = np.arange(len(self))[index]
-        out = np.empty((len(positions), *self.shape[1:]), np.uint8)
-        for row, i in zip(out, positions.tolist(), strict=True):
-            self._read(i, row)
-        return out
-
-    @abstractmethod
-    def _read(self, i: int, row: np.ndarray) -> None: ...
-
-
-class StoredPixels(_RowPixels):
-    """Images in a cache file, read on access and never held in memory."""
-
-    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
-        super().__init__(shape)
-        self._file = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._file)
-
-    def _read(self, i: int, row: np.ndarray) -> None:
-        if os.preadv(self._file, [row.data], i * row.nbytes) != row.nbytes:
-            raise InputError(f"image {i} is missing from the cache file; start again to rebuild it")
-
-
-class LazyPixels(_RowPixels):
-    """Images decoded on each access; all were decoded once before, so they are known to be readable."""
-
-    def __init__(self, items: EncodedImages, side: int, channels: int) -> None:
-        super().__init__((len(items.names), side, side, channels))
-        self._items = items
-
-    def __getitem__(self, index: Index) -> np.ndarray:
-        decode.ready()
-        return super().__getitem__(index)
-
-    def _read(self, i: int, row: np.ndarray) -> None:
-        square = decode.attempt(lambda: self._items.get(i), *self.shape[2:])
-        if isinstance(square, str):
-            raise InputError(f"image {self._items.names[i]} could be read before but not now: {square}; restore it, or start again")
-        row[...] = square
-
-
-class PixelSubset:
-    """A selection of other pixels, in any order."""
-
-    def __init__(self, pixels: Pixels, positions: np.ndarray) -> None:
-        self.shape = (len(positions), *pixels.shape[1:])
-        self._pixels, self._positions = pixels, positions
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: Index) -> np.ndarray:
-        return self._pixels[self._positions[index]]
 
 
 class DecodedImages(NamedTuple):
@@ -170,10 +73,23 @@ def is_cached(items: EncodedImages, side: int, channels: int | None = None) -> b
 
 def _place(items: EncodedImages, side: int, channels: int | None) -> Path:
     """Return the folder of a canvas; requested channels may equal the native ones, which share a canvas."""
+    _adopt(items, side, channels)
     native = folder() / key(items.ids, side, None)
     if channels and (canvas := _read(native, items, side)) and canvas.pixels.shape[3] == channels:
         return native
     return folder() / key(items.ids, side, channels)
+
+
+def _adopt(items: EncodedImages, side: int, channels: int | None) -> None:
+    """Give the canvas that an earlier version made of these images its new name.
+
+    Earlier versions knew images by the times of their files. The first set that claims such a canvas gets it.
+    """
+    for deep in {None, channels} if items.earlier_ids else ():
+        old, new = (folder() / key(ids, side, deep) for ids in (items.earlier_ids, items.ids))
+        if not new.exists() and (about := _json(old / "canvas.json")) and "key" not in about:
+            with contextlib.suppress(OSError):  # Another process may have been faster.
+                old.rename(new)
 
 
 def on_disk(
@@ -249,16 +165,6 @@ def _decoded(
     return decode.in_threads(work, positions)
 
 
-def digest(square: np.ndarray) -> int:
-    """Return a 64-bit digest of an image's pixels, never 0: the CRC-32 of its upper and of its lower half.
-
-    A cryptographic hash would take a tenth of the decoding time.
-    """
-    flat = np.ascontiguousarray(square).reshape(-1).data
-    half = len(flat) // 2
-    return zlib.crc32(flat[:half]) << 32 | zlib.crc32(flat[half:]) or 1
-
-
 def _note(i: int, got: int | str, digests: np.ndarray, bad: dict[int, str]) -> None:
     if isinstance(got, str):
         bad[i] = got
@@ -270,9 +176,12 @@ def _make(part: Path, items: EncodedImages, side: int, channels: int | None, tic
     """Build or resume a canvas folder; an image is marked as done only after its pixels are flushed to disk."""
     n, about = len(items.names), part / "canvas.json"
     part.mkdir(exist_ok=True)
-    if not about.is_file():
-        write_atomically(about, json.dumps({"side": side, "channels": channels or _channels(items)}))
-    deep = json.loads(about.read_text())["channels"]
+    deep = (_json(about) or {}).get("channels")
+    if deep not in (1, 3):
+        shutil.rmtree(part)  # new, or damaged
+        part.mkdir()
+        deep = channels or _channels(items)
+        write_atomically(about, json.dumps({"side": side, "channels": deep}))
     size = side * side * deep
     with _reserved(part / "pixels", n * size) as pixels, _reserved(part / "digests", 8 * n) as marks:
         digests, bad = np.fromfile(part / "digests", np.uint64, n), {}
@@ -300,20 +209,43 @@ def _make(part: Path, items: EncodedImages, side: int, channels: int | None, tic
             finally:
                 saving.result()
                 save(digests)
-    write_atomically(about, json.dumps({"side": side, "channels": deep, "images": n, "bad": sorted(bad.items())}))
+    facts = {
+        "key": part.stem,
+        "side": side,
+        "channels": deep,
+        "images": n,
+        "bad": sorted(bad.items()),
+        "digests": checksum(digests.data.cast("B")),
+    }
+    write_atomically(about, json.dumps(facts))
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file; None if there is none."""
+    try:
+        found = json.loads(path.read_text())
+        return found if isinstance(found, dict) else None
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _read(place: Path, items: EncodedImages, side: int) -> DecodedImages | None:
-    """Open a complete canvas; return None if there is none."""
+    """Open a complete canvas; return None if there is none. Canvases of earlier versions have no key and no digest of their digests."""
+    about = _json(place / "canvas.json") or {}
     try:
-        about = json.loads((place / "canvas.json").read_text())
         n, shape = about["images"], (about["images"], side, side, about["channels"])
         digests = np.fromfile(place / "digests", np.uint64)
+        bad = {int(i): str(reason) for i, reason in about["bad"]}
         if n != len(items.names) or len(digests) != n or (place / "pixels").stat().st_size != int(np.prod(shape)):
+            return None
+        total = checksum(digests.data.cast("B"))
+        if about.get("key", place.name) != place.name or about.get("digests", total) != total:
+            return None
+        if sorted(bad) != np.flatnonzero(digests == 0).tolist():
             return None
         with contextlib.suppress(OSError):  # owned by another user
             os.utime(place / "canvas.json")  # The least recently used are evicted first.
-        return DecodedImages(StoredPixels(place / "pixels", shape), digests, {int(i): str(reason) for i, reason in about["bad"]}, True)
+        return DecodedImages(StoredPixels(place / "pixels", shape, digests, items), digests, bad, True)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

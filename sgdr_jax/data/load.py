@@ -15,10 +15,11 @@ from ..core.errors import InputError
 from ..core.experiment import Experiment
 from ..core.machine import free_memory
 from ..core.types import Source
-from ..datasets.examples import fingerprint, strings_at
+from ..datasets.examples import LazyItems, fingerprint, strings_at
 from ..datasets.labels import counts
 from . import decode, image_cache
-from .image_cache import EncodedImages, Pixels, PixelSubset
+from .contents import content_ids
+from .pixels import EncodedImages, Pixels, PixelSubset, digest
 from .placement import Storage, choose_storage, free_disk
 
 Progress = Callable[[int, int], None]
@@ -220,6 +221,7 @@ def _items(source: Source, encoded: Mapping[str, Sequence[decode.Encoded]]) -> t
     place = np.empty(len(ids), np.int64)
     place[order] = np.arange(len(ids))
     names = [name for split in encoded for name in source.names[split]]
+    known = [text for split, items in encoded.items() for text in _content_ids(items, source.ids[split])]
 
     def get(position: int) -> decode.Encoded:
         split, i = refs[order[position]]
@@ -227,7 +229,16 @@ def _items(source: Source, encoded: Mapping[str, Sequence[decode.Encoded]]) -> t
 
     ends = np.cumsum([len(items) for items in encoded.values()])[:-1]
     rows = dict(zip(encoded, np.split(place, ends), strict=True))
-    return EncodedImages(get, [names[i] for i in order], [ids[i] for i in order]), rows
+    return EncodedImages(get, *([column[i] for i in order] for column in (names, known, ids))), rows
+
+
+def _content_ids(items: Sequence[decode.Encoded], ids: Sequence[str]) -> Sequence[str]:
+    """Return ids that change with the contents of the files that hold the items, whatever their names, sizes and times."""
+    if isinstance(items, LazyItems):
+        together = fingerprint(content_ids(items.files))[:16] if items.files else ""
+        return [f"{text} {together}" for text in ids] if together else ids
+    files = [item for item in items if isinstance(item, str | os.PathLike)]
+    return content_ids(files, decode.MAX_BYTES) if len(files) == len(items) else ids
 
 
 def _decoded(
@@ -295,9 +306,9 @@ def _from_array(items: np.ndarray, side: int, channels: int | None) -> np.ndarra
 
 
 def image_digests(data: Data, split: str) -> np.ndarray:
-    """Return `image_cache.digest` of each image of a split, uint64 [n]."""
+    """Return `pixels.digest` of each image of a split, uint64 [n]."""
     if split in data.digests:
         return data.digests[split]
     pixels = data.images[split]
     parts = (pixels[start : start + 256] for start in range(0, len(pixels), 256))
-    return np.array([image_cache.digest(square) for part in parts for square in part], np.uint64)
+    return np.array([digest(square) for part in parts for square in part], np.uint64)

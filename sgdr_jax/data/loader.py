@@ -20,7 +20,7 @@ import numpy as np
 from ..core.machine import free_memory
 from ..distributed.mesh import AXIS, Devices, split_at
 from .decode import cores
-from .image_cache import Pixels
+from .pixels import Pixels
 from .sampler import Batch, share
 
 

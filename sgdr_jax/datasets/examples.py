@@ -46,6 +46,11 @@ class LazyItems(Sequence[Item], abc.ABC):
     def read(self, position: int) -> Item:
         """Read the item at a position in the whole set."""
 
+    @property
+    def files(self) -> Sequence[str]:
+        """Files that the items lie in, whose changes the items' ids may not tell; none if the ids tell all."""
+        return ()
+
     def __len__(self) -> int:
         return len(self._where)
 
@@ -68,6 +73,11 @@ class Joined(LazyItems):
         self._parts = parts
         self._ends = np.cumsum([len(part) for part in parts])
         super().__init__(int(self._ends[-1]))
+
+    @property
+    def files(self) -> Sequence[str]:
+        """Files of all parts."""
+        return [file for part in self._parts for file in (part.files if isinstance(part, LazyItems) else part) if isinstance(file, str)]
 
     def read(self, position: int) -> Item:
         """Read an item of the part that the position lies in."""

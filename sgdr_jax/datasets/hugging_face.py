@@ -114,6 +114,7 @@ class _RowGroup(NamedTuple):
     path: Path
     number: int
     rows: int
+    changed: int
 
 
 class _Rows(LazyItems):
@@ -133,6 +134,11 @@ class _Rows(LazyItems):
             state[path] = f"{path.relative_to(self._root).as_posix()} {stat.st_size} {stat.st_mtime_ns}"
         return [f"{state[self._place(i)[0].path]} {i:09}" for i in self._where.tolist()]
 
+    @property
+    def files(self) -> list[str]:
+        """The files of the row groups."""
+        return sorted({str(group.path) for group in self._groups})
+
     def _place(self, position: int) -> tuple[_RowGroup, int]:
         """Return the row group of a position, and the row within it."""
         number = int(np.searchsorted(self._ends, position, side="right"))
@@ -142,7 +148,7 @@ class _Rows(LazyItems):
     def read(self, position: int) -> Item:
         """Read a cell: an encoded image, or the path of an image file inside the folder."""
         group, row = self._place(position)
-        cell = _table(group.path, group.number, self._column)[self._column][row].as_py()
+        cell = _table(group, self._column)[self._column][row].as_py()
         if isinstance(cell, dict):
             if cell.get("bytes") is None:
                 place = (self._root / str(cell.get("path"))).resolve()
@@ -154,15 +160,15 @@ class _Rows(LazyItems):
 
 
 @functools.lru_cache(maxsize=16)
-def _table(path: Path, group: int, column: str) -> pyarrow.Table:
+def _table(group: _RowGroup, column: str) -> pyarrow.Table:
     """Return a column of a row group of a parquet file, or of a memory-mapped arrow file."""
     import pyarrow
     import pyarrow.parquet
 
-    if path.suffix == ".arrow":
-        return pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all().select([column])
-    with pyarrow.parquet.ParquetFile(path) as file:
-        return file.read_row_group(group, columns=[column])
+    if group.path.suffix == ".arrow":
+        return pyarrow.ipc.open_stream(pyarrow.memory_map(str(group.path))).read_all().select([column])
+    with pyarrow.parquet.ParquetFile(group.path) as file:
+        return file.read_row_group(group.number, columns=[column])
 
 
 def _files(root: Path) -> tuple[list[tuple[str, Path]], list[str]]:
@@ -220,7 +226,7 @@ def _read(paths: list[Path], root: Path, image: str, label: str) -> tuple[_Rows,
         assert column is not None
         columns |= set(schema.names)
         labels += column.to_pylist()
-        groups += [_RowGroup(path, number, rows) for number, rows in enumerate(sizes) if rows]
+        groups += [_RowGroup(path, number, rows, path.stat().st_ctime_ns) for number, rows in enumerate(sizes) if rows]
         names = names or _names(schema.metadata, label)
     return _Rows(groups, image, root), labels, names, columns
 

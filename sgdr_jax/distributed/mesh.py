@@ -44,7 +44,7 @@ def split_at(axis: int) -> PartitionSpec:
 
 
 class Rows(Protocol):
-    """Anything indexed by rows, such as `image_cache.Pixels` or an array."""
+    """Anything indexed by rows, such as `pixels.Pixels` or an array."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -5,23 +5,28 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
 
-from ..core.files import replacing
+from ..core import sealed
+from ..core.files import keep_newest, replacing
 from ..core.paths import cache_folder
 from ..core.serialization import to_json
 from ..core.types import Augmentation, Model
+
+_log = logging.getLogger(__name__)
 
 
 def tree_digest(tree: Any) -> str:
@@ -76,16 +81,37 @@ class ActivationKey:
 
 @functools.cache
 def _code() -> str:
-    """Return the SHA-256 over the sources that turn images into activations, so that a changed kernel or layer misses the cache."""
+    """Return the SHA-256 over the code that turns images into activations, so that a changed kernel or layer misses the cache."""
     here = Path(__file__).parents[1]
     files = sorted([*here.glob("augment/*.py"), *here.glob("models/*.py")])
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+    return hashlib.sha256("\0".join(code_only(file.read_text(encoding="utf-8")) for file in files).encode()).hexdigest()
+
+
+def code_only(source: str) -> str:
+    """Return what Python source does, as text: equal for sources that differ in comments, docstrings and layout alone.
+
+    Example:
+        >>> code_only("def f(x): return 2 * x  # fast") == code_only("def f(x): 'Doubles.'; return (2 * x)")
+        True
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        for name, body in ast.iter_fields(node):
+            if isinstance(body, list):
+                parts = cast(list[Any], body)
+                setattr(node, name, [part for part in parts if not _is_text(part)])
+    return ast.dump(tree)
+
+
+def _is_text(node: Any) -> bool:
+    """Whether a node is a string that stands alone: the docstring of a module, class, function or field."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def cached(
     key: str, compute: Callable[[], np.ndarray], folder: Path | None = None, limit: int = 8 << 30, all_hosts: Callable[[bool], bool] = bool
 ) -> tuple[np.ndarray, bool]:
-    """Return the array stored under `key`; compute and store it if the file is missing or damaged.
+    """Return the array stored under `key`; compute and store it if the file is missing or, which is logged, damaged.
 
     Args:
         key: from `ActivationKey.digest`.
@@ -100,11 +126,14 @@ def cached(
     folder = folder or cache_folder() / "activations"
     path = folder / f"{key}.npy"
     try:
-        with open(path, "rb") as file:  # not np.load, which would open zip archives too
-            array = np.lib.format.read_array(file, allow_pickle=False)
-        os.utime(path)
+        array = sealed.read(path, key)
+        with suppress(OSError):  # owned by another user
+            os.utime(path)
         found = array.view(jax.dtypes.bfloat16) if array.dtype.kind == "V" else array  # .npy knows bfloat16 only as two bytes
-    except (OSError, ValueError, EOFError):
+    except OSError:
+        found = None
+    except sealed.Damaged as error:
+        _log.warning("cached activations %s: %s; computed anew", path, error)
         found = None
     if all_hosts(found is not None) and found is not None:
         return found, True
@@ -112,16 +141,6 @@ def cached(
     with suppress(OSError):  # a full or read-only disk costs the next run some time, not this run its result
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
-            np.save(file, array, allow_pickle=False)
-        _trim(folder, limit)
+            sealed.write(file, key, array)
+        keep_newest(folder, limit)
     return array, False
-
-
-def _trim(folder: Path, limit: int) -> None:
-    """Remove the least recently used files until the rest fits into `limit` bytes."""
-    files = sorted(((f.stat().st_mtime, f.stat().st_size, f) for f in folder.glob("*")), reverse=True)
-    total = 0
-    for _, size, file in files:
-        total += size
-        if total > limit:
-            file.unlink(missing_ok=True)

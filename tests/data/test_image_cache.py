@@ -4,19 +4,21 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.data import decode, image_cache
-from sgdr_jax.data.image_cache import EncodedImages, LazyPixels, PixelSubset, StoredPixels, in_memory, on_disk
+from sgdr_jax.data.image_cache import in_memory, on_disk
+from sgdr_jax.data.pixels import EncodedImages, LazyPixels, PixelSubset, StoredPixels, digest
 from sgdr_jax.data.placement import choose_residence, choose_storage
 
 from ..helpers import seeded
@@ -59,7 +61,7 @@ def test_it_is_decoded_once_and_found_again():
         np.testing.assert_array_equal(made.pixels[good], wanted.pixels[good])
         np.testing.assert_array_equal(made.digests, wanted.digests)
         assert made.bad == wanted.bad == {7: "not an image in one of the formats BMP, GIF, JPEG, PNG, WEBP"}
-    assert wanted.digests[3] == image_cache.digest(wanted.pixels[3]) and wanted.digests[7] == 0
+    assert wanted.digests[3] == digest(wanted.pixels[3]) and wanted.digests[7] == 0
 
 
 def test_another_image_size_or_number_of_channels_is_another_canvas():
@@ -149,6 +151,114 @@ def test_a_damaged_canvas_is_made_anew(name, damage):
     made = on_disk(items(files), 8, 3, nothing)
     assert not made.cached
     np.testing.assert_array_equal(made.pixels[:], in_memory(items(files), 8, 3, nothing).pixels)
+
+
+def _place() -> Path:
+    (place,) = (p for p in image_cache.folder().iterdir() if not p.suffix)
+    return place
+
+
+def _bit(at: int):
+    def change(content: bytearray) -> None:
+        content[at] ^= 128
+
+    return change
+
+
+def _zeros(start: int, stop: int):
+    def change(content: bytearray) -> None:
+        content[start:stop] = bytes(len(content[start:stop]))
+
+    return change
+
+
+def _exchange(content: bytearray) -> None:
+    content[:192], content[192:384] = content[192:384], content[:192]
+
+
+def _only_read(path: Path, mode: str):
+    if "+" in mode or "w" in mode:
+        raise OSError(30, "Read-only file system")
+    return open(path, mode)
+
+
+@pytest.mark.parametrize(
+    ("damage", "wrong"),
+    [(_bit(0), 1), (_bit(9 * 192 - 1), 1), (_zeros(100, 500), 3), (_zeros(0, 9 * 192), 9), (_exchange, 2)],
+    ids=["first bit", "last byte", "a page", "all", "two images"],
+)
+@pytest.mark.parametrize("writable", [True, False])
+def test_damaged_pixels_are_decoded_anew_and_told_in_a_line(damage, wrong, writable, caplog, monkeypatch):
+    files = photos(9)
+    files[4] = b"broken"
+    wanted = in_memory(items(files), 8, 3, nothing).pixels
+    good = np.delete(np.arange(9), 4)
+    on_disk(items(files), 8, 3, nothing)
+    content = bytearray((_place() / "pixels").read_bytes())
+    damage(content)
+    content[4 * 192 : 5 * 192] = bytes(192)  # nothing is promised of the image that could not be read
+    (_place() / "pixels").write_bytes(content)
+    if not writable:
+        monkeypatch.setattr(Path, "open", lambda path, mode="r", *_, **__: _only_read(path, mode))
+    made = on_disk(items(files), 8, 3, nothing)
+    for _ in range(2):
+        np.testing.assert_array_equal(made.pixels[good], wanted[good])
+    assert made.cached
+    (record,) = caplog.records
+    expected = wrong - (wrong == 9)
+    assert f"{expected} of 9 cached images were damaged ('" in record.message and record.message.endswith("; decoded anew")
+    if writable:
+        caplog.clear()
+        np.testing.assert_array_equal(on_disk(items(files), 8, 3, nothing).pixels[good], wanted[good])
+        assert not caplog.records
+
+
+@settings(seeded, max_examples=40)
+@given(st.data())
+def test_no_damage_of_a_canvas_is_silent(data):
+    """Whatever bytes of any of its files change, the pixels are those of the images."""
+    files = photos(7)
+    with tempfile.TemporaryDirectory() as cache, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", cache)
+        wanted = on_disk(items(files), 8, 3, nothing).pixels[:]
+        path = _place() / data.draw(st.sampled_from(["pixels", "digests", "canvas.json"]))
+        content = bytearray(path.read_bytes())
+        for at, byte in data.draw(st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), min_size=1, max_size=4)):
+            content[at] = byte
+        path.write_bytes(content[: data.draw(st.sampled_from([len(content), len(content), len(content) // 2]))])
+        np.testing.assert_array_equal(on_disk(items(files), 8, 3, nothing).pixels[:], wanted)
+
+
+def test_a_json_file_nested_too_deeply_is_no_canvas():
+    on_disk(items(photos(3)), 8, 3, nothing)
+    (_place() / "canvas.json").write_text("[" * 100_000)
+    assert not on_disk(items(photos(3)), 8, 3, nothing).cached
+
+
+def test_the_canvas_of_other_images_under_this_name_is_not_used():
+    for n in (3, 4):
+        on_disk(items(photos(4)[n - 3 : n]), 8, 3, nothing)
+    first, second = (p for p in image_cache.folder().iterdir() if not p.suffix)
+    for name in ("pixels", "digests", "canvas.json"):
+        (first / name).write_bytes((second / name).read_bytes())
+    for files in (photos(4)[:3], photos(4)[1:]):
+        wanted = in_memory(items(files), 8, 3, nothing).pixels
+        np.testing.assert_array_equal(on_disk(items(files), 8, 3, nothing).pixels[:], wanted)
+
+
+def test_an_image_that_is_damaged_in_the_cache_and_changed_since_is_named():
+    files = photos(3)
+    on_disk(items(files), 8, 3, nothing)
+    content = bytearray((_place() / "pixels").read_bytes())
+    content[0] ^= 1
+    (_place() / "pixels").write_bytes(content)
+    ids, changed = items(files).ids, [photos(4)[3], *files[1:]]
+    made = on_disk(items(changed)._replace(ids=ids), 8, 3, nothing)
+    with pytest.raises(InputError, match=r"image 0.png is damaged in the cache and cannot be decoded again: .* start again"):
+        made.pixels[:]
+    again = on_disk(items(changed)._replace(ids=ids), 8, 3, nothing)
+    assert not again.cached
+    np.testing.assert_array_equal(again.pixels[:], in_memory(items(changed), 8, 3, nothing).pixels)
 
 
 def test_too_many_bad_images_stop_it_and_a_repaired_one_is_decoded_then():

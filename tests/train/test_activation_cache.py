@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from sgdr_jax.augment import Flip, Rotate
+from sgdr_jax.core import sealed
 from sgdr_jax.core.paths import cache_folder
 from sgdr_jax.train import activation_cache
-from sgdr_jax.train.activation_cache import ActivationKey, cached, tree_digest
+from sgdr_jax.train.activation_cache import ActivationKey, cached, code_only, tree_digest
 
 from ..helpers import Tiny, host_state
 
@@ -138,20 +139,42 @@ def test_what_is_kept_comes_back_bit_for_bit(dtype: Any, tmp_path: Path) -> None
     assert [file.name for file in (tmp_path / "new" / "folder").iterdir()] == ["key.npy"]
 
 
-def test_a_damaged_file_is_computed_anew(tmp_path: Path) -> None:
+def test_a_damaged_file_is_computed_anew_and_told_in_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     array = np.arange(6.0).reshape(2, 3)
     cached("key", lambda: array, tmp_path)
     path = tmp_path / "key.npy"
     whole = path.read_bytes()
-    for damaged in [whole[:n] for n in (0, 1, 5, 7, 9, 40, 100, len(whole) - 1)] + [
-        b"x" * len(whole),
-        b"\0" * 10,
-        b"PK\x03\x04" + whole[4:],
-    ]:
+    cut = [whole[:n] for n in (0, 1, 5, 7, 9, 40, 100, len(whole) - 1)]
+    flipped = [whole[:i] + bytes([byte ^ 1 << i % 8]) + whole[i + 1 :] for i, byte in enumerate(whole)]
+    for damaged in [*cut, *flipped, b"x" * len(whole), b"\0" * 10, b"PK\x03\x04" + whole[4:], whole + b"more"]:
         path.write_bytes(damaged)
+        caplog.clear()
         again, found = cached("key", lambda: array.copy(), tmp_path)
-        assert not found and again.tobytes() == array.tobytes()
+        assert not found and again.tobytes() == array.tobytes() and again.dtype == array.dtype
+        (record,) = caplog.records
+        assert f"cached activations {path}: " in record.message and record.message.endswith("; computed anew")
         assert path.read_bytes() == whole and cached("key", never, tmp_path)[1]
+
+
+def test_the_file_of_another_key_is_not_used(tmp_path: Path) -> None:
+    for name, value in (("one", 1.0), ("two", 2.0)):
+        cached(name, lambda value=value: np.full(3, value), tmp_path)
+    (tmp_path / "two.npy").replace(tmp_path / "one.npy")
+    again, found = cached("one", lambda: np.full(3, 1.0), tmp_path)
+    assert not found and again.tolist() == [1, 1, 1]
+
+
+def test_comments_docstrings_and_layout_are_no_part_of_the_key() -> None:
+    code = "def f(x):\n    return x * 2\n"
+    for same in (
+        '"""Doubles."""\n' + code,
+        "# fast\n" + code,
+        'def f(x):\n    """Return the double."""\n    return (x\n     * 2)  # two',
+        'def f(x):\n    "Field."\n    return x * 2',
+    ):
+        assert code_only(same) == code_only(code)
+    for other in ("def f(x):\n    return x * 3\n", "def f(y):\n    return y * 2\n", 'def f(x):\n    "Field."\n', code + code):
+        assert code_only(other) != code_only(code)
 
 
 def test_a_file_that_could_run_code_is_not_opened(tmp_path: Path) -> None:
@@ -162,13 +185,16 @@ def test_a_file_that_could_run_code_is_not_opened(tmp_path: Path) -> None:
 
 def test_the_files_unused_for_longest_make_room(tmp_path: Path) -> None:
     array = np.zeros(1000, np.uint8)
-    size = 1000 + 128  # with the header
+    cached("one", lambda: array, tmp_path / "one")
+    size = (tmp_path / "one" / "one.npy").stat().st_size
+    (tmp_path / "one" / "one.npy").unlink()
+    (tmp_path / "one").rmdir()
 
     def files() -> set[str]:
         return {file.stem for file in tmp_path.iterdir()}
 
     for age, name in enumerate("abc"):
-        cached(name, lambda: array, tmp_path, limit=3 * size)
+        cached(name, lambda: array, tmp_path, limit=3 * size + 9)
         os.utime(tmp_path / f"{name}.npy", (1000 + age, 1000 + age))
     assert files() == {"a", "b", "c"}
     cached("a", never, tmp_path, limit=3 * size)  # Now b has gone unused for longest.
@@ -182,11 +208,11 @@ def test_a_disk_that_cannot_be_written_costs_no_result_and_leaves_no_rest(tmp_pa
     (tmp_path / "file").write_text("in the way")
     assert cached("key", lambda: np.ones(1), tmp_path / "file" / "folder")[0] == 1
 
-    def full(file: Any, array: np.ndarray, **_: Any) -> None:
+    def full(file: Any, name: str, array: np.ndarray) -> None:
         file.write(b"half of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(sealed, "write", full)
     folder = tmp_path / "folder"
     assert cached("key", lambda: np.ones(1), folder)[0] == 1
     assert list(folder.iterdir()) == []
