@@ -100,6 +100,19 @@ def is_colour(item: Item) -> bool:
         return False
 
 
+def is_intact(item: Item) -> bool:
+    """Return whether a file has all its data, by the means of its format; `attempt` decodes it too."""
+    try:
+        item = item() if callable(item) else item
+        if not isinstance(item, np.ndarray):
+            with _open(item):
+                pass
+            checked(item if isinstance(item, bytes) else Path(item).read_bytes(), _decodes)
+        return True
+    except Exception:  # `attempt` reports the reason.
+        return False
+
+
 def dimensions(item: Item) -> tuple[int, int] | None:
     """Return width and height of the upright image, from its header; None if it cannot be read."""
     try:

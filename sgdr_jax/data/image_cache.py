@@ -31,6 +31,7 @@ from . import decode
 from .pixels import EncodedImages, LazyPixels, Pixels, StoredPixels, digest
 
 _SAVE_SECONDS = 0.5
+_EARLIER = 1  # `decode.VERSION` when images were known by the times of their files
 
 
 class DecodedImages(NamedTuple):
@@ -58,9 +59,9 @@ def folder() -> Path:
     return cache_folder() / "canvas"
 
 
-def key(ids: Sequence[str], side: int, channels: int | None) -> str:
+def key(ids: Sequence[str], side: int, channels: int | None, version: int = decode.VERSION) -> str:
     """Return the cache key of images at a size, twenty hex digits; `channels` None: 1 if all are grey, else 3."""
-    digest = hashlib.sha256(f"{decode.VERSION} {side} {channels} {len(ids)}".encode())
+    digest = hashlib.sha256(f"{version} {side} {channels} {len(ids)}".encode())
     for text in ids:
         digest.update(b"\0" + os.fsencode(text))
     return digest.hexdigest()[:20]
@@ -81,15 +82,18 @@ def _place(items: EncodedImages, side: int, channels: int | None) -> Path:
 
 
 def _adopt(items: EncodedImages, side: int, channels: int | None) -> None:
-    """Give the canvas that an earlier version made of these images its new name.
+    """Give the canvas that an earlier version made of these images its new name, if all of them are accepted then and now.
 
-    Earlier versions knew images by the times of their files. The first set that claims such a canvas gets it.
+    Earlier versions knew images by the times of their files, and accepted damaged ones. The first set that claims such a canvas gets it.
     """
     for deep in {None, channels} if items.earlier_ids else ():
-        old, new = (folder() / key(ids, side, deep) for ids in (items.earlier_ids, items.ids))
-        if not new.exists() and (about := _json(old / "canvas.json")) and "key" not in about:
-            with contextlib.suppress(OSError):  # Another process may have been faster.
-                old.rename(new)
+        old, new = folder() / key(items.earlier_ids, side, deep, _EARLIER), folder() / key(items.ids, side, deep)
+        about = _json(old / "canvas.json") or {}
+        if about.get("bad") == [] and not new.exists():
+            decode.ready()
+            if all(decode.in_threads(lambda i: decode.is_intact(lambda: items.get(i)), range(len(items.names)))):
+                with contextlib.suppress(OSError):  # Another process may have been faster.
+                    old.rename(new)
 
 
 def on_disk(

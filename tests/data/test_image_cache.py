@@ -358,3 +358,20 @@ def test_decoding_ahead_keeps_order_and_passes_errors_on():
     assert list(decode.in_threads(lambda i: i * i, range(100))) == [i * i for i in range(100)]
     with pytest.raises(ZeroDivisionError):
         list(decode.in_threads(lambda i: 1 // (50 - i), range(100)))
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_the_canvas_of_an_earlier_version_is_used_unless_an_image_is_refused_now(damaged):
+    """Earlier versions named it by the times of files and accepted damaged ones."""
+    files, calls = photos(4), []
+    if damaged:
+        files[2] = files[2][:60] + bytes([files[2][60] ^ 1]) + files[2][61:]
+    now, then = items(files, calls), [f"{i}.png 100 17" for i in range(4)]
+    on_disk(items(photos(4)), 8, 3, nothing)
+    about = json.loads((_place() / "canvas.json").read_text())
+    del about["key"], about["digests"]
+    (_place() / "canvas.json").write_text(json.dumps(about))
+    _place().rename(image_cache.folder() / image_cache.key(then, 8, 3, 1))
+    made = on_disk(now._replace(earlier_ids=then), 8, 3, nothing)
+    assert made.cached is not damaged and (list(made.bad) == [2]) is damaged
+    assert (image_cache.folder() / image_cache.key(now.ids, 8, 3)).is_dir()
