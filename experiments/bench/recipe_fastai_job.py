@@ -1,7 +1,7 @@
 """A folder of images fine-tuned by fastai 2 as its documentation says: `vision_learner`, `lr_find`, `fine_tune`. Runs in fastai's own
 environment, see recipe_vs_fastai.py.
 
-    python recipe_fastai_job.py DIR --epochs 7 [--size 64] [--seed 0] [--tta] [--threads 2]
+    python recipe_fastai_job.py DIR --epochs 7 [--size 64] [--seed 0] [--tta] [--frozen] [--threads 2]
 
 fastai's defaults but for three things that help it: one epoch holds several batches also where there are few images (16 at a time up
 to a thousand), the networks weights are the same file that this package reads (timm's `tf_efficientnet_lite0` takes it as it is), and
@@ -58,6 +58,7 @@ def main():
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tta", action="store_true", help="test-time augmentation too (fastai's default, four views)")
+    parser.add_argument("--frozen", action="store_true", help="keep the batch statistics of the ImageNet weights")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     keep = declare_vision_operators()
@@ -71,6 +72,15 @@ def main():
         def before_validate(self):
             raise fv.CancelValidException
 
+    class FrozenStatistics(fv.Callback):
+        """fastai's BnFreeze without its condition: the whole body keeps its statistics, also where its layers train."""
+
+        def before_train(self):
+            for module in self.model[0].modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.eval()
+
+    learner.add_cbs([FrozenStatistics()] if options.frozen else [])
     with learner.no_bar(), learner.no_logging():
         found = learner.lr_find(show_plot=False).valley
         learner.fine_tune(options.epochs, found, cbs=NoValidation())

@@ -1,0 +1,136 @@
+"""The table of recipes.py: recipes against a reference, paired by set and seed, with 95 % intervals; and regret against the grid."""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from scipy import stats
+
+Row = Mapping[str, str]
+
+
+class Interval(NamedTuple):
+    """A mean and the half-width of its 95 % interval (Student's t), NaN for a single value."""
+
+    mean: float
+    half: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f}" + ("" if math.isnan(self.half) else f" ± {self.half:.2f}")
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Return mean and interval of independent values.
+
+    >>> interval([1.0, 3.0])
+    Interval(mean=2.0, half=12.706204736432095, n=2)
+    """
+    n = len(values)
+    half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n) if n > 1 else math.nan
+    return Interval(statistics.mean(values), half, n)
+
+
+def score(row: Row, plain: bool = False) -> float | None:
+    """Return what a run is judged by, in points: accuracy by test-time views, F2 for several labels; None for a run that failed."""
+    for name in ("f2", "accuracy"):
+        value = row.get(name if plain else f"tta_{name}") or row.get(name)
+        if value:
+            return 100 * float(value)
+    return None
+
+
+Scores = dict[tuple[str, str], dict[str, dict[int, float]]]
+"""(Set, size) → recipe → seed → points."""
+
+
+def scores(rows: Iterable[Row], plain: bool = False) -> Scores:
+    """Collect the points of all runs; of a run that was repeated the last counts."""
+    found: Scores = {}
+    for row in rows:
+        points = score(row, plain)
+        if points is not None:
+            found.setdefault((row["set"], row["size"]), {}).setdefault(row["name"], {})[int(row["seed"])] = points
+    return found
+
+
+def paired(points: Mapping[str, Mapping[int, float]], name: str, reference: str) -> dict[int, float]:
+    """Return seed → points of a recipe above the reference, for the seeds that both have."""
+    a, b = points.get(name, {}), points.get(reference, {})
+    return {seed: a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())}
+
+
+def overall(found: Scores, name: str, reference: str) -> Interval | None:
+    """Return the difference over all sets, each counting once: its interval is over the seeds that all sets have.
+
+    The sets are taken as they are, not as a sample of sets; of each seed the differences of all sets are averaged first.
+    """
+    each = [gaps for points in found.values() if (gaps := paired(points, name, reference))]
+    shared = set.intersection(*map(set, each)) if each else set()
+    return interval([statistics.mean(gaps[seed] for gaps in each) for seed in sorted(shared)]) if shared else None
+
+
+def best_cell(points: Mapping[str, Mapping[int, float]]) -> tuple[str, float] | None:
+    """Return the cell of the grid with the highest mean, over the seeds that all its cells have, and that mean.
+
+    It is the highest of many noisy means, so the regret against it is too large rather than too small.
+    """
+    cells = {name: of for name, of in points.items() if name.startswith("grid ")}
+    shared = set.intersection(*(set(of) for of in cells.values())) if cells else set()
+    if not shared:
+        return None
+    means = {name: statistics.mean(of[seed] for seed in shared) for name, of in cells.items()}
+    best = max(means, key=means.__getitem__)
+    return best, means[best]
+
+
+def markdown(rows: Sequence[Row], reference: str, names: Sequence[str], plain: bool = False) -> str:
+    """Return the tables in Markdown: for each set, and over all sets.
+
+    Args:
+        rows: of the CSV file.
+        reference: recipe that the others are compared with.
+        names: recipes to show, in this order.
+        plain: whether to judge by the plain view.
+    """
+    found = scores(rows, plain)
+    lines = []
+    for (name, size), points in sorted(found.items()):
+        cell = best_cell(points)
+        regret = [f"regret (best: {cell[0]}, {cell[1]:.2f})"] if cell else []
+        header = ["recipe", "points", "seeds", f"ahead of {reference}", "failed", "seconds", "kept", *regret]
+        lines += [f"\n### {name}, {size} px\n", "| " + " | ".join(header) + " |", "| --- " * len(header) + "|"]
+        for recipe in (recipe for recipe in names if recipe in points):
+            own = [row for row in rows if (row["set"], row["size"], row["name"]) == (name, size, recipe)]
+            gaps = list(paired(points, recipe, reference).values())
+            values = points[recipe].values()
+            cells = [recipe, f"{statistics.mean(values):.2f}", str(len(values))]
+            cells += [str(interval(gaps)) if gaps and recipe != reference else "", _failed(own), _seconds(own), _kept(own)]
+            lines.append("| " + " | ".join([*cells, *([f"{cell[1] - statistics.mean(values):+.2f}"] if cell else [])]) + " |")
+    header = ["recipe", f"ahead of {reference}, mean over sets", "sets", "sets ahead", "sets behind"]
+    lines += ["\n### all sets\n", "| " + " | ".join(header) + " |", "| --- " * len(header) + "|"]
+    for recipe in names:
+        each = [statistics.mean(gaps.values()) for points in found.values() if (gaps := paired(points, recipe, reference))]
+        if recipe != reference and each:
+            whole = overall(found, recipe, reference)
+            text = str(whole) if whole else f"{statistics.mean(each):+.2f}"
+            lines.append(f"| {recipe} | {text} | {len(each)} | {sum(gap > 0 for gap in each)} | {sum(gap < 0 for gap in each)} |")
+    return "\n".join(lines).strip() + "\n"
+
+
+def _failed(rows: Sequence[Row]) -> str:
+    good = {row["seed"] for row in rows if score(row) is not None}
+    return str(len({row["seed"] for row in rows} - good) or "")
+
+
+def _seconds(rows: Sequence[Row]) -> str:
+    """Median seconds of a run, compilation aside."""
+    times = [float(row["seconds"]) - float(row.get("compile_seconds") or 0) for row in rows if row.get("seconds")]
+    return f"{statistics.median(times):.0f}" if times else ""
+
+
+def _kept(rows: Sequence[Row]) -> str:
+    """What the runs kept, the most frequent first."""
+    texts = [row.get("kept") or "" for row in rows]
+    return "; ".join(f"{text} ×{texts.count(text)}" for text in sorted(set(texts), key=texts.count, reverse=True)[:3] if text)

@@ -1,0 +1,179 @@
+"""The bench of recipes: rows are kept and not run again, pairs and intervals are what they say, anchors solve their problem."""
+
+import importlib
+import math
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import stats
+
+BENCH = Path(__file__).parents[2] / "experiments" / "bench"
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """Imports a module of experiments/bench as the scripts there import each other."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(BENCH))
+    yield importlib.import_module
+    sys.path.remove(str(BENCH))
+    for name in {name for name in sys.modules if name.startswith("recipe") or name == "harness"} - before:
+        del sys.modules[name]
+
+
+def row(name: str, of: str, seed: int, accuracy: float, **others: str) -> dict[str, str]:
+    return {"name": name, "set": of, "size": "64", "seed": str(seed), "tta_accuracy": f"{accuracy}", "error": ""} | others
+
+
+# ---- rows ----
+
+
+def test_rows_are_read_as_they_were_written_and_not_run_again(bench, tmp_path: Path) -> None:
+    recipes, path = bench("recipes"), tmp_path / "results" / "recipes.csv"
+    jobs = [recipes.Job(name, "digits", 64, seed) for seed in (0, 1) for name in ("plain", "grid 0.003 r1 late")]
+    assert recipes.pending(jobs, recipes.read_rows(path)) == jobs
+    recipes.append(path, jobs[0]._asdict() | {"accuracy": 1 / 3, "kept": 'head, "all"'})
+    recipes.append(path, jobs[3]._asdict() | {"error": "Diverged: no, it did"})
+    rows = recipes.read_rows(path)
+    assert [r["kept"] for r in rows] == ['head, "all"', ""] and rows[0]["accuracy"] == "0.333333"
+    assert recipes.pending(jobs, rows) == jobs[1:3]
+    assert recipes.pending(jobs, rows, retry=True) == jobs[1:]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_run_is_begun_after_the_time(bench, tmp_path: Path, workers: int) -> None:
+    recipes = bench("recipes")
+    assert list(recipes.run_all([recipes.Job("plain", "digits", 64, 0)], tmp_path, workers, 0.0, {})) == []
+
+
+def test_a_failure_is_a_row(bench, tmp_path: Path) -> None:
+    recipes = bench("recipes")
+    found = recipes.attempt(recipes.Job("plain", "no such set", 64, 0), tmp_path, {})
+    assert found["name"] == "plain" and "no such set" in found["error"] and "accuracy" not in found
+
+
+# ---- the table ----
+
+
+@given(st.lists(st.floats(-50, 50), min_size=3, max_size=9).filter(lambda x: np.std(x) > 1e-3))
+def test_intervals_are_those_of_scipys_paired_test(bench, gaps: list[float]) -> None:
+    found = bench("recipe_table").interval(gaps)
+    exact = stats.ttest_1samp(gaps, 0).confidence_interval(0.95)
+    np.testing.assert_allclose((found.mean - found.half, found.mean + found.half), exact, rtol=1e-9, atol=1e-9)
+
+
+def test_recipes_are_paired_by_seed_and_sets_count_alike(bench) -> None:
+    table = bench("recipe_table")
+    rows = [row("plain", "a", s, 0.5) for s in range(3)] + [row("plain", "b", s, 0.8) for s in range(2)]
+    rows += [row("mine", "a", s, x) for s, x in ((0, 0.51), (1, 0.53), (9, 0.99))] + [
+        row("mine", "b", s, x) for s, x in ((0, 0.83), (1, 0.81))
+    ]
+    rows += [row("plain", "b", 0, 0.8)]  # run again: the last counts
+    found = table.scores(rows)
+    assert table.paired(found["a", "64"], "mine", "plain") == pytest.approx({0: 1.0, 1: 3.0})
+    whole = table.overall(found, "mine", "plain")
+    assert whole.mean == pytest.approx((2 + 2) / 2) and whole.half == pytest.approx(0, abs=1e-9) and whole.n == 2
+    text = table.markdown(rows, "plain", ["plain", "mine"])
+    assert "| mine | 67.67 | 3 | +2.00 ± 12.71 |" in text and "| mine | +2.00 ± 0.00 | 2 | 2 | 0 |" in text
+
+
+def test_regret_is_taken_from_the_best_cell_of_complete_seeds(bench) -> None:
+    table = bench("recipe_table")
+    rows = [row("plain", "a", s, 0.7) for s in (0, 1)]
+    rows += [
+        row("grid 1 r1 late", "a", 0, 0.9),
+        row("grid 1 r1 late", "a", 1, 0.6),
+        row("grid 2 r1 late", "a", 0, 0.8),
+        row("grid 2 r1 late", "a", 1, 0.76),
+    ]
+    rows += [row("grid 2 r1 late", "a", 2, 0.1)]  # not there for the other cell
+    name, mean = table.best_cell(table.scores(rows)["a", "64"])
+    assert name == "grid 2 r1 late" and mean == pytest.approx(78)
+    assert "+8.00 |" in next(line for line in table.markdown(rows, "plain", ["plain"]).splitlines() if line.startswith("| plain"))
+
+
+def test_several_labels_are_judged_by_f2_and_failures_are_counted(bench) -> None:
+    table = bench("recipe_table")
+    assert table.score(row("x", "a", 0, 0.9, tta_f2="0.6", f2="0.5")) == pytest.approx(60)
+    assert table.score(row("x", "a", 0, 0.9, tta_f2="", f2="0.5"), plain=True) == pytest.approx(50)
+    rows = [row("x", "a", 0, 0.9), row("x", "a", 1, 0.9, tta_accuracy="", error="Diverged")]
+    line = next(line for line in table.markdown(rows, "x", ["x"]).splitlines() if line.startswith("| x"))
+    assert line.split(" | ")[4] == "1" and math.isnan(table.interval([1.0]).half)
+
+
+# ---- logistic regression ----
+
+
+@pytest.mark.parametrize(("n", "d", "several"), [(80, 6, False), (80, 6, True), (20, 50, False), (20, 50, True)])
+def test_logistic_regression_is_at_its_optimum(bench, n: int, d: int, several: bool) -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(n, d))
+    y = (draw.random((n, 3)) < 0.4).astype(np.float32) if several else draw.integers(0, 3, n)
+    w = bench("recipe_systems").fit_logistic(x, y, 0.3)
+    columns = [y[:, k] for k in range(3)] if several else [y]
+    exact = [linear_model.LogisticRegression(C=0.3, max_iter=10_000, tol=1e-9).fit(x, column) for column in columns]
+    coefficients, intercepts = np.concatenate([m.coef_ for m in exact]).T, np.concatenate([m.intercept_ for m in exact])
+    free = w[-1] if several else w[-1] - w[-1].mean() + intercepts.mean()  # softmax leaves a constant open
+    np.testing.assert_allclose(w[:-1], coefficients, atol=2e-3)
+    np.testing.assert_allclose(free, intercepts, atol=2e-3)
+
+
+# ---- recipes ----
+
+
+def small_set(folder: Path) -> Path:
+    draw = np.random.default_rng(0)
+    for split, n in (("train", 8), ("test", 4)):
+        for label, level in (("dark", 40), ("light", 200)):
+            (folder / split / label).mkdir(parents=True)
+            for i in range(n):
+                Image.fromarray((level + draw.integers(-30, 30, (16, 16))).astype(np.uint8)).save(folder / split / label / f"{i}.png")
+    return folder
+
+
+def test_every_recipe_can_be_planned(bench, tmp_path: Path) -> None:
+    from sgdr_jax.core.plan import plan
+
+    arms, folder = bench("recipe_arms"), small_set(tmp_path / "small")
+    bodies = set()
+    for name, recipe in (arms.RECIPES | arms.GRID).items():
+        if not name.startswith("auto"):  # looks at the images with the ImageNet weights
+            experiment = recipe.experiment(folder, 64, 3)
+            assert experiment.seed == experiment.data.seed == 3 and recipe.about
+            last = plan(experiment, 12).stages[-1]
+            bodies.add((last.lr, last.collects, last.steps))
+    assert len(arms.GRID) == 36 <= len(bodies)
+    assert plan(arms.RECIPES["automm"].experiment(folder, 64, 0), 12).stages[-1].lr == pytest.approx(
+        [1e-4 * 0.9**i for i in range(18, -1, -1)]
+    )
+
+
+@pytest.mark.slow
+def test_a_recipe_of_ones_own_runs_beside_logistic_regression(bench, tmp_path: Path) -> None:
+    recipes, folder = bench("recipes"), small_set(tmp_path / "small")
+    own = tmp_path / "own.py"
+    own.write_text(f"""
+import sys
+sys.path.insert(0, {str(BENCH)!r})
+from recipe_arms import Recipe, two_stages
+from sgdr_jax.models import ResNet18
+from sgdr_jax.schedules import Sgdr
+
+def few(folder, size, seed):
+    return two_stages(folder, size, seed, schedule=Sgdr(1), model=ResNet18(weights=None), epoch_steps=1, refit=False)
+
+RECIPES = {{"few": Recipe("one epoch", few), "few logistic": Recipe("no epoch", few, "logistic")}}
+""")
+    options = SimpleNamespace(file=str(own), python=None, runs=None)
+    jobs = [recipes.Job(name, "small", 32, 0) for name in ("few", "few logistic")]
+    first, second = recipes.run_all(jobs, folder.parent, 1, math.inf, vars(options))
+    assert "error" not in first and "error" not in second
+    assert 0 <= first["tta_accuracy"] <= 1 and first["kept"] and first["lr"].count(" ") == 2
+    assert second["tta_accuracy"] == 1 and second["lr"].startswith("C ")
