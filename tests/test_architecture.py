@@ -23,7 +23,8 @@ DOORS = {
     "flax": "models",
     "orbax": "runs/checkpoint",
     "scipy": "sweeps/analysis/significance augment/mix",
-    "PIL": "data/decode",
+    "PIL": "data/decode data/thumbnails",
+    "jinja2": "report/html",
     "simplejpeg": "data/image_integrity",
     "pyarrow": "datasets/hugging_face",
     "matplotlib": "report sweeps/analysis/plots",
@@ -51,8 +52,8 @@ DOORS = {
 # What needs jax to import; everything else (configuration, plans, what reads run folders) works without it.
 NEEDS_JAX = """core/rng core/state augment/kernel augment/resampling augment/gather_free models/chain models/head models/layers models/cpu
     models/shifts models/winograd models/blocks models/precision models/summary models/pretrained/load
-    distributed/compilation_cache distributed/hosts distributed/mesh distributed/preemption data/loader evaluation/evaluate evaluation/tta
-    train runs recipes/domain_similarity recipes/timing report/batch_preview sweeps/runner"""
+    distributed/compilation_cache distributed/hosts distributed/mesh distributed/preemption data/loader evaluation/evaluate
+    evaluation/grad_cam evaluation/tta train runs recipes/domain_similarity recipes/timing report/batch_preview sweeps/runner"""
 # Test file to the modules that it tests besides the one whose name it bears; names without a folder lie in the same one.
 ALSO_TESTS = {
     "augment/test_augmentations": "affine arithmetic checks colour crop curves elastic erase pixels symmetries warp",
@@ -74,7 +75,9 @@ ALSO_TESTS = {
     "models/test_parity": "convnext densenet efficientnet efficientnet_lite mobilenet resnet vgg wide_resnet",
     "models/pretrained/test_load": "torch_pickle",
     "recipes/test_auto": "timing cli/commands/new",
-    "report/test_run_plots": "style",
+    "report/test_charts": "run_charts",
+    "report/test_run_page": "html",
+    "report/test_run_plots": "run_curves style",
     "runs/test_ensemble": "snapshots core/snapshots",
     "runs/test_kept_runs": "core/first_tags core/paths",
     "runs/test_compile_ahead": "train/programs",
@@ -88,7 +91,20 @@ ALSO_TESTS = {
     "train/test_lr_range_test": "lr_curve",
     "train/test_steps": "core/state",
 }
-HEAVY = ("jax", "flax", "orbax", "optax", "matplotlib", "tensorflow_datasets", "submitit", "yaml", "optuna", "sqlalchemy", "cmaes")
+HEAVY = (
+    "jax",
+    "flax",
+    "orbax",
+    "optax",
+    "matplotlib",
+    "tensorflow_datasets",
+    "submitit",
+    "yaml",
+    "optuna",
+    "sqlalchemy",
+    "cmaes",
+    "jinja2",
+)
 
 
 def nodes(name: str) -> Iterator[ast.AST]:

@@ -134,16 +134,30 @@ def class_results(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray) -
     ClassResult(images=2, predicted=1, precision=1.0, recall=0.5, f1=0.6666666666666666, average=0.55, confused_with=(0, 1))
     """
     p, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
-    k = p.shape[1]
-    classes = np.arange(k)
-    true = labels > 0.5 if labels.ndim == 2 else labels[:, None] == classes
-    predicted = p > 0.5 if labels.ndim == 2 else p.argmax(axis=1)[:, None] == classes
-    counts = (true & predicted).sum(axis=0), true.sum(axis=0), predicted.sum(axis=0), np.where(true, p, 0).sum(axis=0)
-    missed = None if labels.ndim == 2 else metrics.confusion(labels, p.argmax(axis=1), k) * (1 - np.eye(k, dtype=np.int64))
+    if labels.ndim == 2:
+        return tally_classes(labels > 0.5, p > 0.5, np.where(labels > 0.5, p, 0).sum(axis=0))
+    own = np.take_along_axis(p, labels[:, None], axis=1)[:, 0]
+    return tally_classes(labels, p.argmax(axis=1), np.bincount(labels, own, p.shape[1]))
+
+
+def tally_classes(labels: np.ndarray, predicted: np.ndarray, mass: Float[np.ndarray, " k"]) -> list[ClassResult]:
+    """Compute the results of each class from decisions.
+
+    Args:
+        labels: true classes, int [n]; or bool [n, k].
+        predicted: alike.
+        mass: sum over each class's own images of its probability, [k]; NaN where it is not known.
+    """
+    k = len(mass)
+    if labels.ndim == 2:
+        counts, missed = ((labels & predicted).sum(axis=0), labels.sum(axis=0), predicted.sum(axis=0)), None
+    else:
+        table = metrics.confusion(labels, predicted, k)
+        counts, missed = (table.diagonal(), table.sum(axis=1), table.sum(axis=0)), table * (1 - np.eye(k, dtype=np.int64))
     rows = []
-    for c, (hits, images, positives, mass) in enumerate(zip(*(column.tolist() for column in counts), strict=True)):
+    for c, (hits, images, positives, own) in enumerate(zip(*(column.tolist() for column in (*counts, mass)), strict=True)):
         worst = None if missed is None or not missed[c].any() else (int(missed[c].argmax()), int(missed[c].max()))
-        shares = _share(hits, positives), _share(hits, images), _share(2 * hits, images + positives), _share(mass, images)
+        shares = _share(hits, positives), _share(hits, images), _share(2 * hits, images + positives), _share(own, images)
         rows.append(ClassResult(images, positives, *shares, worst))
     return rows
 

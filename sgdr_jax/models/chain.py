@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -135,6 +135,31 @@ class Network:
             if mode.collect or mode.measure:
                 stats[name] = nnx.to_pure_dict(nnx.state(group, nnx.BatchStat))
         return x, stats
+
+    def at_pool(self, params: Mapping[str, Tree], stats: Mapping[str, Tree]) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+        """Return the network in two float32 parts in evaluation mode, cut where the last group of the body pools.
+
+        Returns:
+            (images 0…1 [b, h, w, channels] → activations [b, h', w', c], activations → logits [b, classes]).
+        """
+        name, position = self.groups[-2], len(self.groups) - 2
+        group = nnx.merge(self.graphs[name], params[name], jax.tree.map(jnp.asarray, stats[name]))
+        *blocks, pool = (getattr(group, block) for block in group.order)
+        mode = EVALUATE.of(name, position)
+
+        def body(x: Array) -> Array:
+            x = self.apply(params, stats, x, stop=name)[0] if position else (x - self.mean) / self.std
+            with full_products():
+                for block in blocks:
+                    x = block(x, mode)
+            return x
+
+        def rest(x: Array) -> Array:
+            with full_products():
+                x = pool(x, mode)
+            return self.apply(params, stats, x, start="head")[0]
+
+        return body, rest
 
 
 def network(groups: Mapping[str, Mapping[str, nnx.Module]], mean: np.ndarray, std: np.ndarray) -> Network:

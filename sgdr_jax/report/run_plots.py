@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..core.errors import InputError
 from ..runs import folder as run_folder
 from . import style
+from .run_curves import Row, StageRows, by_stage, finder_limits, limits, number, points, rates, restarts, running_mean, split_rows
 from .style import COLOURS as _COLOURS
 from .style import GREY as _GREY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    Row = Mapping[str, Any]
 
 _VALID: dict[str, Any] = {"color": _COLOURS[1], "marker": "o", "markersize": 6, "linewidth": 1.2, "clip_on": False, "zorder": 3}
 
@@ -46,35 +44,7 @@ def _legend(axes: Axes) -> None:
     )
 
 
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
-
-
-class _StageRows(NamedTuple):
-    """Rows of one stage, and its interval on the axis of the figure."""
-
-    stage: str
-    rows: list[Row]
-    start: float
-    end: float
-
-
-def _by_stage(rows: Iterable[Row], measure: str) -> list[_StageRows]:
-    """Group rows by stage in order of appearance, laid end to end; the axis counts `measure` ("step" or "epoch") within a stage."""
-    stages: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.get("stage") is not None and row.get(measure) is not None:
-            stages.setdefault(str(row["stage"]), []).append(row)
-    parts, start = [], 0.0
-    for stage, own in stages.items():
-        # A training row precedes its update, so a stage with no other rows is one step longer than its last row.
-        length = max(row[measure] + (measure == "step" and row.get("kind", "train") == "train") for row in own)
-        parts.append(_StageRows(stage, own, start, start + length))
-        start += length
-    return parts
-
-
-def _mark_stages(axes: Axes, parts: Sequence[_StageRows]) -> None:
+def _mark_stages(axes: Axes, parts: Sequence[StageRows]) -> None:
     """Draw lines between stages and their names above the axes; names are shortened to fit."""
     _divide(axes, parts)
     whole = parts[-1].end - parts[0].start
@@ -93,7 +63,7 @@ def _mark_stages(axes: Axes, parts: Sequence[_StageRows]) -> None:
         )
 
 
-def _divide(axes: Axes, parts: Sequence[_StageRows]) -> None:
+def _divide(axes: Axes, parts: Sequence[StageRows]) -> None:
     for part in parts[1:]:
         axes.axvline(part.start, color=_GREY, linewidth=1, zorder=0.5)
     axes.set_xlim(parts[0].start, max(1.005 * parts[-1].end, 1e-9))
@@ -114,26 +84,22 @@ def plot_lr_schedule(rows: Iterable[Row], path: str | Path, log: bool | None = N
     Raises:
         InputError: if no row has a learning rate.
     """
-    rows = list(rows)
-    parts = [part for part in _by_stage(rows, "step") if any("lr" in row for row in part.rows)]
+    groups, parts = rates(rows)
     if not parts:
         raise InputError(f"{path} has no learning rates to show; name a run that has trained at least one step")
-    most = max((row["lr"] for part in parts for row in part.rows if "lr" in row), key=len)  # Names the groups in the model's order.
-    groups = list(dict.fromkeys([*most, *(group for part in parts for row in part.rows for group in row.get("lr", ()))]))
     (axes,) = _axes(8, 4)
     peaks = []
     for i, group in enumerate(groups):
         label: str | None = group
         for part in parts:
-            points = [(part.start + row["step"], _number(row["lr"][group])) for row in part.rows if group in row.get("lr", ())]
-            rates = [rate for _, rate in points]
-            if any(rates):
-                peaks.append(max(rates))
+            course = [(part.start + row["step"], number(row["lr"][group])) for row in part.rows if group in row.get("lr", ())]
+            if any(rate for _, rate in course):
+                peaks.append(max(rate for _, rate in course))
                 # Equal rates overlap: earlier groups are narrower and in front, so that each is visible.
                 style = {"color": _COLOURS[i % len(_COLOURS)], "linewidth": 1.5 + min(0.8 * i, 3), "zorder": 3 - 0.01 * i}
-                axes.plot(*zip(*points, strict=True), label=label, solid_capstyle="butt", marker="o" if len(points) == 1 else None, **style)
+                axes.plot(*zip(*course, strict=True), label=label, solid_capstyle="butt", marker="o" if len(course) == 1 else None, **style)
                 label = None
-    for x in _restarts(parts):
+    for x in restarts(parts):
         axes.axvline(x, color=_GREY, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0.5)
     if log if log is not None else bool(peaks) and max(peaks) > 30 * min(peaks):
         axes.set_yscale("log")
@@ -147,17 +113,6 @@ def plot_lr_schedule(rows: Iterable[Row], path: str | Path, log: bool | None = N
     return _save(axes, path)
 
 
-def _restarts(parts: Sequence[_StageRows]) -> list[float]:
-    """Find the starts of cycles inside stages, from the cycles of plan rows or from evaluations at cycle ends."""
-    found = []
-    for part in parts:
-        training = [row for row in part.rows if "lr" in row and "cycle" in row]
-        found += [part.start + b["step"] for a, b in itertools.pairwise(training) if b["cycle"] != a["cycle"]]
-        ends = {part.start + row["step"] for row in part.rows if row.get("kind") == "eval" and "cycle" in row}
-        found += [x for x in sorted(ends) if part.start < x < part.end]
-    return found
-
-
 def plot_losses(rows: Iterable[Row], path: str | Path) -> Path:
     """Plot training and validation loss over epochs, stage after stage, and the validation accuracy below.
 
@@ -167,25 +122,24 @@ def plot_losses(rows: Iterable[Row], path: str | Path) -> Path:
     Raises:
         InputError: if no row has a loss.
     """
-    parts = _by_stage((row for row in rows if "loss" in row), "epoch")
+    parts = by_stage((row for row in rows if "loss" in row), "epoch")
     if not parts:
         raise InputError(f"{path} has no losses to show; name a run that has trained at least one step")
     scored = any(row.get("accuracy") is not None for part in parts for row in part.rows)
     axes, *below = _axes(8, 3.4, 1.8) if scored else _axes(8, 4)
     seen: list[float] = []
     for part in parts:
-        train = [row for row in part.rows if row.get("kind") == "train"]
-        valid = [row for row in part.rows if row.get("kind") == "eval" and row.get("split", "valid") == "valid"]
-        x, y = _points(part, train, "loss")
-        mean = _running_mean(y, keep=1 - 1 / min(max(len(y) / 20, 5), 50))
+        train, valid = split_rows(part)
+        x, y = points(part, train, "loss")
+        mean = running_mean(y)
         axes.plot(x, y, color=_COLOURS[0], alpha=0.25, linewidth=0.7)
         axes.plot(x, mean, color=_COLOURS[0], linewidth=1.8, label="training" if part is parts[0] else None)
         seen += [*mean, *sorted(y)[: max(len(y) * 49 // 50, 1)]]  # A few outliers may be clipped.
-        x, y = _points(part, valid, "loss")
+        x, y = points(part, valid, "loss")
         axes.plot(x, y, label="validation" if part is parts[0] else None, **_VALID)
         seen += y
         for lower in below:
-            x, y = _points(part, valid, "accuracy")
+            x, y = points(part, valid, "accuracy")
             lower.plot(x, y, **_VALID)
             if y and math.isfinite(y[-1]):
                 at = {"xytext": (-7, 2), "textcoords": "offset points", "ha": "right", "va": "bottom", "fontsize": 9, "color": "#444444"}
@@ -202,26 +156,10 @@ def plot_losses(rows: Iterable[Row], path: str | Path) -> Path:
     return _save(axes, path)
 
 
-def _points(part: _StageRows, rows: Sequence[Row], value: str) -> tuple[list[float], list[float]]:
-    return [part.start + row["epoch"] for row in rows], [_number(row.get(value)) for row in rows]
-
-
 def _limit(axes: Axes, values: Sequence[float]) -> None:
     """Set the limits of the vertical axis to the finite values, with a margin."""
-    finite = [y for y in values if math.isfinite(y)]
-    if finite:
-        low, high = min(finite), max(finite)
-        axes.set_ylim(max(low - 0.08 * (high - low), 0), high + 0.08 * (high - low) + 1e-9)
-
-
-def _running_mean(values: Sequence[float], keep: float) -> list[float]:
-    """Compute the debiased exponential mean m ← keep·m + (1-keep)·x; values that are not finite are skipped."""
-    out, mean, weight = [], 0.0, 0.0
-    for value in values:
-        if math.isfinite(value):
-            mean, weight = keep * mean + (1 - keep) * value, keep * weight + 1 - keep
-        out.append(mean / weight if weight else math.nan)
-    return out
+    if ends := limits(values):
+        axes.set_ylim(*ends)
 
 
 def plot_lr_finder(curve: Mapping[str, Any], path: str | Path) -> Path:
@@ -232,12 +170,12 @@ def plot_lr_finder(curve: Mapping[str, Any], path: str | Path) -> Path:
             if known; "low", "high" if there are several "orders"; as saved in the run folder.
         path: of the PNG file.
     """
-    lrs, smoothed = [float(x) for x in curve["lrs"]], [_number(y) for y in curve["smoothed"]]
-    losses = [_number(y) for y in curve["losses"]]
+    lrs, smoothed = [float(x) for x in curve["lrs"]], [number(y) for y in curve["smoothed"]]
+    losses = [number(y) for y in curve["losses"]]
     (axes,) = _axes(8, 4.2)
     axes.scatter(lrs, losses, s=9, color=_COLOURS[0], alpha=0.3, linewidths=0, label="loss of a batch")
     if (orders := curve.get("orders", 1)) > 1:
-        low, high = ([_number(y) for y in curve[name]] for name in ("low", "high"))
+        low, high = ([number(y) for y in curve[name]] for name in ("low", "high"))
         axes.fill_between(lrs, low, high, color=_COLOURS[0], alpha=0.15, linewidth=0, label=f"range of {orders} orders")
     axes.plot(lrs, smoothed, color=_COLOURS[0], linewidth=2, label="running mean")
     chosen = float(curve["chosen"])
@@ -246,12 +184,8 @@ def plot_lr_finder(curve: Mapping[str, Any], path: str | Path) -> Path:
         style = {"markersize": 8, "markeredgecolor": "white", "linestyle": "none", "zorder": 4}
         height = _at(lrs, smoothed, float(rate))
         axes.plot([rate], [height], marker=marker, color=colour, label=f"{rule}: {rate:.2g}", **style)
-    finite = [y for y in smoothed if math.isfinite(y)]
-    if finite:
-        # The curve diverges at its end; the axis ends a little above the initial loss.
-        low, begun = min(finite), max(finite[: max(len(finite) // 5, 1)])
-        top = max(begun, low + 1e-3) + 0.5 * max(begun - low, 1e-3)
-        axes.set_ylim(low - 0.15 * (top - low), top)
+    if ends := finder_limits(smoothed):
+        axes.set_ylim(*ends)
     axes.set_xscale("log")
     axes.set_xlim(min(lrs) / 1.2, max(max(lrs), chosen) * 1.2)
     stage = f'stage "{curve["stage"]}": ' if "stage" in curve else ""

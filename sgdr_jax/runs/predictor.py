@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .. import augment, datasets, models, schedules  # noqa: F401  # from_json finds types that are imported
+from ..augment import kernel
 from ..core.console import NullConsole
 from ..core.errors import InputError
 from ..core.experiment import Experiment
@@ -24,6 +28,7 @@ from ..data.placement import choose_residence
 from ..datasets.files import images_below, other_files
 from ..evaluation.calibration import apply_temperature
 from ..evaluation.evaluate import EvalExamples, ViewPredictions, predict_views
+from ..evaluation.grad_cam import grad_cam
 from ..train.programs import Programs, build_programs
 from . import checkpoint
 from .folder import read
@@ -252,6 +257,19 @@ def evaluate_split(net: Predictor, split: str, views: int | None = None, ui: Nul
     examples = EvalExamples(feed, len(net.classes), data.labels[split], net.multi_label)
     seen = _views(net, examples, views, ui, f"evaluating {split}")
     return Evaluation(seen, data.names[split], data.labels[split])
+
+
+def class_maps(net: Predictor, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return where each image raises the score of a class, float32 0…1 [n, size, size]; see `grad_cam`.
+
+    Args:
+        net: the network.
+        images: uint8 [n, canvas, canvas, channels].
+        classes: int [n], a class of each image.
+    """
+    params, stats = jax.tree.map(np.asarray, (net.params, net.stats))
+    maps = jax.jit(partial(grad_cam, net.programs.network))(params, stats, kernel.resize(jnp.asarray(images), net.size), classes)
+    return np.asarray(maps)
 
 
 def _views(net: Predictor, examples: EvalExamples, views: int | None, ui: NullConsole, title: str) -> ViewPredictions:

@@ -1,0 +1,342 @@
+"""HTML page of a run: one self-contained file made from its run folder, with thumbnails and maps where they are given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core.validation import require
+from ..evaluation import predictions
+from ..evaluation.predictions import ExamplePredictions, SplitPredictions
+from ..runs.folder import Run, read
+from . import mistakes
+from .html import data_uri, page
+from .run_charts import finder_chart, progress_charts, reliability_chart, views_chart
+from .run_curves import by_stage, number, split_rows
+
+MOST_CLASS_LINES = 1000
+"""Most lines of the table of classes; of more those with the lowest F1 are shown."""
+_MOST_BARS = 40
+_SPLITS = {"test": "test", "valid": "validation", "train": "training"}
+
+
+class Figure(NamedTuple):
+    """A figure with its standard error, NaN if unknown, and a note."""
+
+    label: str
+    value: float
+    error: float
+    form: str
+    note: str
+
+
+class Step(NamedTuple):
+    """A row of the table of steps: a stage, or an evaluation of the final network. Unknown numbers are NaN."""
+
+    name: str
+    size: int | None
+    epochs: float
+    updates: int | None
+    seconds: float
+    loss: float
+    accuracy: float
+    error: float
+    note: str
+
+
+class Map(NamedTuple):
+    """Maps of where a network looks, for an image.
+
+    Attributes:
+        index: position of the image in the split.
+        jpegs: (caption, JPEG image) of the maps.
+    """
+
+    index: int
+    jpegs: tuple[tuple[str, bytes], ...]
+
+
+class RunPage(NamedTuple):
+    """What the page of a run shows.
+
+    Attributes:
+        run: the run folder.
+        split: the split whose predictions are shown; "" where the run has kept none.
+        predictions: of that split.
+        shown: of all views mixed if there are several, else of the plain view.
+        names: of the classes.
+    """
+
+    run: Run
+    split: str
+    predictions: SplitPredictions | None
+    shown: ExamplePredictions | None
+    names: tuple[str, ...]
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image can have several classes."""
+        return self.predictions is not None and self.predictions.labels.ndim == 2
+
+    def top_losses(self) -> list[mistakes.Shown]:
+        """Return the images with the highest losses."""
+        return mistakes.top_losses(self.predictions.labels, self.shown, self.names) if self.predictions and self.shown else []
+
+    def least_confident(self) -> list[mistakes.Shown]:
+        """Return the images that the network is least sure of."""
+        return mistakes.least_confident(self.predictions.labels, self.shown, self.names) if self.predictions and self.shown else []
+
+
+def read_run_page(folder: str | Path, split: str | None = None) -> RunPage:
+    """Read what the page of a run shows.
+
+    Args:
+        folder: the run folder, of a run that has finished or not.
+        split: whose predictions to show; None for test where the run has it.
+
+    Raises:
+        InputError: for a folder that holds no run, or a split without predictions.
+    """
+    run = read(folder)
+    kept = {name: path for name in _SPLITS if (path := predictions.path_of(run.path, name)).exists()}
+    require(split is None or split in kept, "--split", split, f"the run has kept predictions of {', '.join(kept) or 'no split yet'}")
+    chosen = split or next(iter(kept), "")
+    found = predictions.load(run.path, chosen) if chosen else None
+    return RunPage(run, chosen, found, found and (found.tta or found.plain), _class_names(run, found))
+
+
+def _class_names(run: Run, found: SplitPredictions | None) -> tuple[str, ...]:
+    """Return the names of the classes; numbers for runs of versions that did not keep them beside the network."""
+    if run.data:
+        return tuple(run.data["classes"])
+    kinds = () if found is None else (found.labels, found.plain.predicted)
+    count = max((x.shape[1] if x.ndim == 2 else int(x.max(initial=0)) + 1 for x in kinds), default=0)
+    return tuple(f"class {i}" for i in range(count))
+
+
+def run_html(view: RunPage, thumbnails: Mapping[int, bytes] | None = None, maps: Sequence[Map] = (), note: str = "") -> str:
+    """Format the page.
+
+    Args:
+        view: as read by `read_run_page`.
+        thumbnails: JPEG images by position in the split; without one an image is shown by its number.
+        maps: where the network looks in some images.
+        note: why there are no thumbnails.
+    """
+    uris = {index: data_uri(jpeg) for index, jpeg in (thumbnails or {}).items()}
+    run, steps = view.run, _steps(view)
+    return page(
+        "run.html",
+        title=str(run.config.get("name", run.path.name)),
+        folder=str(run.path),
+        started=run.environment.get("started", ""),
+        finished=bool(run.summary),
+        headline=_headline(view),
+        steps=steps,
+        accuracies=_accuracy_range(steps),
+        charts=progress_charts(run.rows),
+        finders=[finder_chart(run.finders[name]) for name in _stage_names(run) if name in run.finders],
+        split=_SPLITS.get(view.split, ""),
+        images=0 if view.predictions is None else len(view.predictions.labels),
+        views=view.predictions is not None and view.predictions.tta is not None,
+        multi_label=view.multi_label,
+        names=view.names,
+        thumbnails=uris,
+        top=view.top_losses(),
+        unsure=view.least_confident(),
+        maps=[(index, [(caption, data_uri(jpeg)) for caption, jpeg in jpegs]) for index, jpegs in maps],
+        picture_note=note,
+        **_mistakes(view),
+        **_calibration(view),
+        snapshots=_snapshots(run),
+        data=_data_card(run, view.names),
+        config=run.config,
+        environment=run.environment,
+    )
+
+
+# ---- figures ----
+
+
+def _accuracy_error(labels: np.ndarray, found: ExamplePredictions) -> tuple[float, float]:
+    """Return the accuracy and its standard error; for multi-label data of the share of an image's classes that are right."""
+    right = (found.predicted == labels).reshape(len(labels), -1).mean(axis=1)
+    return float(right.mean()), _mean_error(right)
+
+
+def _mean_error(values: np.ndarray) -> float:
+    """Return the standard error of a mean: sd / √n."""
+    return float(values.std() / math.sqrt(len(values)))
+
+
+def _headline(view: RunPage) -> list[Figure]:
+    run, figures = view.run, list[Figure]()
+    for split in ("test", "valid"):
+        found = predictions.load(run.path, split)
+        if found is None:
+            continue
+        kind, plain = found.tta or found.plain, found.plain
+        name = _SPLITS[split].capitalize() + (" before refit" if split == "valid" and run.summary.get("refit") else "")
+        value, error = _accuracy_error(found.labels, kind)
+        alone = f"one view {100 * _accuracy_error(found.labels, plain)[0]:.1f} %, " if found.tta else ""
+        figures.append(Figure(f"{name} accuracy", 100 * value, 100 * error, ".1f", f"{alone}{len(found.labels):,} images"))
+        if split == view.split:
+            figures.append(Figure(f"{name} log-loss", float(kind.loss.mean()), _mean_error(kind.loss), ".3f", "lower is better"))
+            figures += _ece(run, split, bool(found.tta))
+    if not figures:
+        best = max((step for step in _steps(view) if not math.isnan(step.accuracy)), key=lambda step: step.accuracy, default=None)
+        if best:
+            figures.append(Figure("Best validation accuracy", 100 * best.accuracy, 100 * best.error, ".1f", f"in {best.name}, so far"))
+    if (seconds := run.summary.get("seconds")) is not None:
+        compiled = run.summary.get("compiled", {}).get("seconds", 0.0)
+        figures.append(Figure("Minutes", seconds / 60, math.nan, ".1f", f"{compiled / 60:.1f} of them compiling"))
+    return figures
+
+
+def _ece(run: Run, split: str, tta: bool) -> list[Figure]:
+    before = (run.summary.get(split) or {}).get("tta_ece" if tta else "ece")
+    after = (run.summary.get("calibration") or {}).get(split, {}).get("tta" if tta else "plain")
+    if before is None:
+        return []
+    note = f"{after['ece']:.3f} at temperature {after['temperature']:.2f}" if after else "no temperature fitted"
+    return [Figure("Calibration error", before, math.nan, ".3f", note)]
+
+
+def _steps(view: RunPage) -> list[Step]:
+    """Return what each stage brought, finished or not, and then the final network."""
+    run = view.run
+    valid = run.data["images"].get("valid") if run.data else None
+    if valid is None and (kept := predictions.load(run.path, "valid")):
+        valid = len(kept.labels)
+    n = 0 if view.multi_label or (run.data and run.data["multi_label"]) else valid or 0
+
+    def error(accuracy: float) -> float:
+        return math.sqrt(accuracy * (1 - accuracy) / n) if n else math.nan
+
+    steps = []
+    summaries = {stage["name"]: stage for stage in run.summary.get("stages", ())}
+    sizes = {stage["name"]: stage.get("size") for stage in run.config.get("stages", ())}
+    for part in by_stage(run.rows, "epoch"):
+        train, valid_rows = split_rows(part)
+        stage = summaries.get(part.stage)
+        if stage:
+            loss, accuracy = number(stage["valid_loss"]), number(stage["valid_accuracy"])
+            note = ("" if stage["kept"] else "undone: not better than before") + (f" {stage['stopped']}" if stage["stopped"] else "")
+        else:
+            best = max(valid_rows, key=lambda row: (row["accuracy"], -row["loss"]), default={})
+            loss, accuracy, note = number(best.get("loss")), number(best.get("accuracy")), ""
+        seconds = max((number(row.get("seconds")) for row in part.rows), default=math.nan)
+        size = sizes.get(part.stage)
+        steps.append(
+            Step(
+                part.stage,
+                (size[-1] if isinstance(size, list) else size) or None,
+                stage["epochs"] if stage else part.end - part.start,
+                stage["steps"] if stage else len(train),
+                number(stage["seconds"]) if stage else seconds,
+                loss,
+                accuracy,
+                error(accuracy),
+                note.strip(),
+            )
+        )
+    return [*steps, *_final_steps(run)]
+
+
+def _final_steps(run: Run) -> list[Step]:
+    steps, times = [], run.summary.get("times", {})
+    for split in ("valid", "test"):
+        if (found := predictions.load(run.path, split)) is None:
+            continue
+        for kind, each in (("plain", found.plain), ("tta", found.tta)):
+            if each is not None:
+                value, error = _accuracy_error(found.labels, each)
+                seconds = number(times.get(f"{kind}_{split}"))
+                name = f"{_SPLITS[split]}, {'all views' if kind == 'tta' else 'one view'}"
+                size = run.summary.get("size")
+                steps.append(Step(name, size, math.nan, None, seconds, float(each.loss.mean()), value, error, "final network"))
+    return steps
+
+
+def _accuracy_range(steps: Sequence[Step]) -> tuple[float, float]:
+    """Return the range of accuracies with their errors, for the dots in the table."""
+    ends = [step.accuracy + sign * np.nan_to_num(step.error) for step in steps for sign in (-1, 1) if not math.isnan(step.accuracy)]
+    low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
+    return float(low), float(max(high, low + 1e-6))
+
+
+# ---- sections ----
+
+
+def _mistakes(view: RunPage) -> dict[str, Any]:
+    found, shown, k = view.predictions, view.shown, len(view.names)
+    if found is None or shown is None:
+        return {"confusion": None, "pairs": [], "classes": [], "left_classes": 0}
+    lines = list(enumerate(mistakes.class_lines(found.labels, shown, k)))
+    if k > MOST_CLASS_LINES:
+        lines = sorted(lines, key=lambda line: (math.isnan(line[1].f1), line[1].f1))[:MOST_CLASS_LINES]
+    single = not view.multi_label
+    return {
+        "confusion": mistakes.confused_part(found.labels, shown.predicted, k) if single else None,
+        "pairs": mistakes.confused_pairs(found.labels, shown.predicted, k) if single else [],
+        "classes": lines,
+        "left_classes": k - len(lines),
+    }
+
+
+def _calibration(view: RunPage) -> dict[str, Any]:
+    run, shown = view.run, view.shown
+    fitted = (run.summary.get("calibration") or {}).get(view.split, {})
+    by_count = (run.summary.get("tta") or {}).get(view.split) or []
+    error = _accuracy_error(view.predictions.labels, view.predictions.plain)[1] if view.predictions else math.nan
+    return {
+        "reliability": None if shown is None or shown.reliability is None else reliability_chart(shown.reliability),
+        "temperatures": [
+            (
+                "all views" if kind == "tta" else "one view",
+                (run.summary.get(view.split) or {}).get("tta_ece" if kind == "tta" else "ece"),
+                each,
+            )
+            for kind, each in fitted.items()
+        ],
+        "views_chart": views_chart(by_count, error) if len(by_count) > 1 else None,
+        "by_count": [(i + 1, row) for i, row in enumerate(by_count) if i < 10 or i == len(by_count) - 1],
+    }
+
+
+def _stage_names(run: Run) -> list[str]:
+    return [stage["name"] for stage in run.config.get("stages", ())]
+
+
+def _snapshots(run: Run) -> dict[str, Any] | None:
+    """Return titles and rows of the comparison of kept networks."""
+    rows = run.summary.get("snapshots") or []
+    if not rows:
+        return None
+    columns = [(s, prefix + m) for s in ("valid", "test") if s in rows[0] for prefix in ("", "tta_") for m in ("accuracy", "loss")]
+    columns = [(s, name) for s, name in columns if name in rows[0][s]]
+    titles = [f"{_SPLITS[s]} {name.replace('tta_', 'TTA ')}" for s, name in columns]
+    return {"titles": titles, "rows": [(row["name"], [row[s][name] for s, name in columns]) for row in rows]}
+
+
+def _data_card(run: Run, names: Sequence[str]) -> dict[str, Any] | None:
+    """Return counts of the classes by split, the most frequent and the rarest ones where there are many, and what is odd."""
+    data = run.data
+    if not data:
+        return None
+    first = np.array(next(iter(data["counts"].values())))
+    order = np.argsort(-first, kind="stable").tolist()
+    shown = order if len(order) <= _MOST_BARS else [*order[: _MOST_BARS // 2], *order[-_MOST_BARS // 2 :]]
+    return {
+        "record": data,
+        "splits": [_SPLITS.get(split, split) for split in data["counts"]],
+        "rows": [(names[c], [counts[c] for counts in data["counts"].values()]) for c in shown],
+        "largest": int(first.max(initial=1)) or 1,
+        "left": len(order) - len(shown),
+        "rejected": run.rejected[:200],
+        "rejected_left": max(len(run.rejected) - 200, 0),
+    }

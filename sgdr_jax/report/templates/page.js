@@ -1,0 +1,43 @@
+"use strict";
+// Sorts tables by the column whose button is pressed, and confusion matrices by the order that is chosen.
+for (const table of document.querySelectorAll("table.sortable")) {
+  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+  heads.forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") === (head.classList.contains("text") ? "ascending" : null)
+        || (!head.classList.contains("text") && head.getAttribute("aria-sort") !== "descending");
+      const key = (row) => { const cell = row.cells[column]; return cell.dataset.v ?? cell.textContent.trim(); };
+      const numeric = [...body.rows].every((row) => key(row) === "" || !Number.isNaN(Number(key(row))));
+      const rows = [...body.rows].sort((a, b) => {
+        const [x, y] = [key(a), key(b)];
+        if (x === "" || y === "") return (x === "") - (y === "");
+        const order = numeric ? x - y : x.localeCompare(y);
+        return down ? -order : order;
+      });
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      body.append(...rows);
+    });
+  });
+}
+for (const select of document.querySelectorAll("select[data-matrix]")) {
+  const table = document.getElementById(select.dataset.matrix), rows = [...table.tBodies[0].rows], heads = [...table.tHead.rows[0].cells];
+  const cells = rows.map((row) => [...row.cells]);
+  select.addEventListener("change", () => {
+    const order = rows.map((_, i) => i);
+    if (select.value !== "label") {
+      const key = (i) => Number(rows[i].dataset[select.value]);
+      order.sort((a, b) => key(b) - key(a) || a - b);
+    }
+    const columns = (all) => [all[0], ...order.map((i) => all[i + 1]), ...all.slice(rows.length + 1)];
+    table.tHead.rows[0].append(...columns(heads));
+    for (const i of order) {
+      rows[i].append(...columns(cells[i]));
+      table.tBodies[0].append(rows[i]);
+    }
+  });
+}

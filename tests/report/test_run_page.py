@@ -1,0 +1,127 @@
+"""The page of a run: sections for each kind of run, names shown as they are, one file of bounded size."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sgdr_jax.core.errors import InputError
+from sgdr_jax.evaluation import predictions
+from sgdr_jax.report.html import data_uri
+from sgdr_jax.report.run_page import Map, read_run_page, run_html
+
+from .run_folders import NASTY, Page, check_self_contained, write_run
+
+ALL = {"steps", "curves", "mistakes", "pictures", "classes", "calibration", "data", "origin"}
+
+
+def parsed(text: str) -> Page:
+    page = Page(text)
+    check_self_contained(text, page)
+    return page
+
+
+@pytest.mark.parametrize("names", [("cat", "dog"), tuple(f"class {i}" for i in range(10))], ids=["2", "10"])
+def test_a_finished_run_has_every_section(tmp_path: Path, names: tuple[str, ...]) -> None:
+    page = parsed(run_html(read_run_page(write_run(tmp_path / "run", names))))
+    assert set(page.ids()) >= ALL and "confusion" in page.ids()
+    heads = {attributes["href"] for tag, attributes in page.elements if tag == "a"}
+    assert heads == {f"#{name}" for name in (*ALL, "main")}
+    charts = [a["aria-label"] for _, a in page.elements if a.get("role") == "img"]
+    assert [text.partition(":")[0] for text in charts] == [
+        "Loss",
+        "Validation accuracy",
+        "Learning rates of the layer groups",
+        "all",
+        "Reliability",
+        "Accuracy by number of views",
+    ]
+
+
+def test_the_headline_has_the_figures_and_their_standard_errors(tmp_path: Path) -> None:
+    view = read_run_page(write_run(tmp_path / "run"))
+    found = predictions.load(tmp_path / "run", "test")
+    assert found is not None and found.tta is not None
+    right = found.tta.predicted == found.labels
+    p, loss = right.mean(), found.tta.loss
+    text = " ".join(parsed(run_html(view)).texts)
+    assert f"Test accuracy {100 * p:.1f} % ± {100 * math.sqrt(p * (1 - p) / 60):.1f}" in " ".join(text.split())
+    assert f"Test log-loss {loss.mean():.3f} ± {loss.std() / math.sqrt(60):.3f}" in " ".join(text.split())
+    assert "50.00 ± 10.00" in text and "70.00 ± 9.17" in text  # stages: √(p(1 - p) / 25)
+    assert "undone: not better than before" in text and "1 min 10 s" in text
+
+
+def test_the_matrix_counts_every_image_once(tmp_path: Path) -> None:
+    page = parsed(run_html(read_run_page(write_run(tmp_path / "run", tuple("abc"), 200))))
+    rows = [attributes for tag, attributes in page.elements if tag == "tr" and "data-images" in attributes]
+    found = predictions.load(tmp_path / "run", "test")
+    assert found is not None and found.tta is not None
+    assert [int(row["data-images"]) for row in rows] == np.bincount(found.labels).tolist()
+    wrong = found.labels != found.tta.predicted
+    assert [int(row["data-missed"]) for row in rows] == np.bincount(found.labels[wrong], minlength=3).tolist()
+
+
+@pytest.mark.parametrize("multi_label", [False, True], ids=["one label", "several"])
+def test_names_are_shown_as_they_are_and_harmless(tmp_path: Path, multi_label: bool) -> None:
+    text = run_html(read_run_page(write_run(tmp_path / "run", NASTY, multi_label=multi_label)))
+    page = parsed(text)
+    for name in NASTY:
+        assert name in page.texts, name
+    assert page.count("script") == 1 and "<script>alert" not in text and "onerror" not in {n for _, a in page.elements for n in a}
+    assert "bad\x1b<i>.png" in page.texts and "train: <b>.png" in page.texts
+
+
+def test_several_labels_have_no_matrix(tmp_path: Path) -> None:
+    page = parsed(run_html(read_run_page(write_run(tmp_path / "run", tuple("abcd"), multi_label=True))))
+    assert "confusion" not in page.ids() and set(page.ids()) >= ALL
+    assert any(text.startswith("An image can have several classes here") for text in page.texts)
+
+
+def test_a_run_that_was_interrupted_shows_what_it_has(tmp_path: Path) -> None:
+    page = parsed(run_html(read_run_page(write_run(tmp_path / "run", finished=False))))
+    assert {"steps", "curves", "data", "origin"} <= set(page.ids()) and "mistakes" not in page.ids()
+    text = " ".join(page.texts)
+    assert "This run has not finished" in text and "50.00 ± 10.00" in text and "in head, so far" in text
+
+
+def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", finished=False)
+    for name in ("metrics.jsonl", "data.json", "environment.json", "rejected.tsv", "finder-all.json"):
+        (folder / name).unlink()
+    assert "origin" in parsed(run_html(read_run_page(folder))).ids()
+
+
+def test_the_size_is_bounded_for_many_classes_and_images(tmp_path: Path) -> None:
+    names = tuple(f"class number {i}" for i in range(1000))
+    view = read_run_page(write_run(tmp_path / "run", names, 100_000))
+    jpeg = bytes(6000)
+    text = run_html(view, {i: jpeg for image in (*view.top_losses(), *view.least_confident()) for i in [image.index]})
+    page = parsed(text)
+    assert len(text.encode()) < 2_000_000
+    assert page.count("img") == 48 and "of the 20 classes with the most confusions, of 1,000" in " ".join(page.texts)
+    (tmp_path / "more").mkdir()
+    names = tuple(f"class number {i}" for i in range(3000))
+    assert len(run_html(read_run_page(write_run(tmp_path / "more" / "run", names, 9000)))) < 1_500_000
+
+
+def test_pictures_and_maps_are_inside(tmp_path: Path) -> None:
+    view = read_run_page(write_run(tmp_path / "run"))
+    first = view.top_losses()[0].index
+    page = parsed(run_html(view, {first: b"jpeg"}, [Map(first, (("image", b"a"), ("for <b>", b"\x89PNG")))], "a note"))
+    sources = [attributes["src"] for tag, attributes in page.elements if tag == "img"]
+    assert sources.count(data_uri(b"jpeg")) in (1, 2) and sources[-2:] == [data_uri(b"a"), "data:image/png;base64,iVBORw=="]
+    assert "for <b>" in page.texts and "a note" in page.texts
+
+
+def test_the_split_can_be_chosen(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", split="valid")
+    assert read_run_page(folder).split == read_run_page(folder, "valid").split == "valid"
+    with pytest.raises(InputError, match="--split is 'test'; the run has kept predictions of valid"):
+        read_run_page(folder, "test")
+
+
+def test_names_of_files_that_are_no_text_do_not_break_the_page(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    (folder / "rejected.tsv").write_bytes(b"\xff\xfe.png\tno text\n")
+    parsed(run_html(read_run_page(folder)).encode("utf-8").decode())
