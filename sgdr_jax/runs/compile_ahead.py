@@ -27,6 +27,7 @@ from ..distributed.mesh import Devices, split_at
 from ..evaluation import tta
 from ..evaluation.evaluate import view_logits
 from ..train.context import RunContext
+from ..train.image_input import ImageInput
 from ..train.programs import Programs, Tick
 from ..train.stage import open_stage
 from ..train.stage_inputs import hyper_rows, stage_batches
@@ -54,8 +55,8 @@ class _Rehearsal(Programs):
 
     rehearsing = True
 
-    def step(self, p: StagePlan, count: int = 1) -> Callable[..., Any]:
-        return _compiling(super().step(p, count))
+    def step(self, p: StagePlan, length: int = 1, image_input: ImageInput | None = None) -> Callable[..., Any]:
+        return _compiling(super().step(p, length, image_input))
 
     def map(
         self,
@@ -103,11 +104,9 @@ def rehearse(context: RunContext, p: StagePlan) -> None:
     shapes = _shapes(context)
     stage = open_stage(shapes, p, shapes.network, NullConsole())
     hyper = hyper_rows(shapes, p, (0.0,) * len(p.trained))
-    (fed,) = stage_batches(shapes, p, 0, 1)
+    (fed,) = stage_batches(shapes, p, 0, 1, with_images=stage.span == 1)
     for size in dict.fromkeys(p.sizes.tolist()):
-        for count in {1, stage.span}:
-            rows = Hyper(*(np.repeat(rows[:1], count, axis=0) for rows in hyper))
-            stage.updates(stage.state, rows, [fed._replace(size=size)] * count)
+        stage.updates(stage.state, Hyper(*(rows[:1] for rows in hyper)), [fed._replace(size=size)])
     if stage.validate:
         stage.validate(stage.state)
 

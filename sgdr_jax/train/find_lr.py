@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import batched, groupby
 
 import numpy as np
 
@@ -40,13 +41,19 @@ def find_lr(context: RunContext, p: StagePlan, stage: StageRun, find: Find, ui: 
         one = dataclasses.replace(find, ratio=ratio)
         shares = np.array([float(g == group) for g in p.trained]) if group else np.asarray(ratios(one, p.trained))
 
-        def update(state: TrainState, lr: float, fed: TrainBatch) -> tuple[TrainState, float]:
-            state, sums = stage.update(state, Hyper((lr * shares).astype(np.float32), *rest), fed)
-            return state, float(sums["loss"]) / max(float(sums["weight"]), 1.0)
+        def update(state: TrainState, lrs: np.ndarray, feds: Sequence[TrainBatch]) -> tuple[TrainState, np.ndarray]:
+            lr = (lrs[:, None] * shares).astype(np.float32)
+            state, sums = stage.updates(state, Hyper(lr, *(np.repeat(x, len(feds)) for x in rest)), feds)
+            loss, weight = (np.atleast_1d(np.asarray(sums[name], np.float64)) for name in ("loss", "weight"))
+            return state, loss / np.maximum(weight, 1)
+
+        def spans(order: int) -> Iterator[Sequence[TrainBatch]]:
+            batches = stage_batches(context, p, 0, steps, order, with_images=stage.span == 1)
+            for _, of_a_size in groupby(batches, lambda fed: fed.size):
+                yield from batched(of_a_size, stage.span)
 
         losses = [
-            lr_range_test.sweep(update, context.programs.devices.hold(stage.state), stage_batches(context, p, 0, steps, order), one, tick)
-            for order in range(orders)
+            lr_range_test.sweep(update, context.programs.devices.hold(stage.state), spans(order), one, tick) for order in range(orders)
         ]
         return dataclasses.replace(read_orders(losses, one), ratio=ratio)
 

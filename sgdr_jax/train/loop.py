@@ -33,8 +33,9 @@ class LoopPlan(NamedTuple):
         hyper: numbers of every update: lr [steps, trained groups], the others [steps]; host arrays.
         cycle: cycle index of every update, int [steps].
         rules: which state is the best, when to lower the rates, when to stop.
-        span: updates dispatched at once, see `multi_step.spans`; numbers and rows do not depend on it.
+        span: most updates dispatched at once, see `multi_step.spans`; numbers and rows do not depend on it.
         save_every: updates between checkpoints, in addition to those at cycle ends; None for cycle ends only.
+        section: updates of different sections do not share a span, int [steps]; None for cycles as sections.
     """
 
     hyper: Hyper
@@ -42,6 +43,7 @@ class LoopPlan(NamedTuple):
     rules: SelectionRules
     span: int = 1
     save_every: int | None = None
+    section: np.ndarray | None = None
 
     def ends_cycle(self, done: int) -> bool:
         """Return whether a cycle ends after `done` ≥ 1 updates."""
@@ -56,8 +58,8 @@ class StageCallbacks(NamedTuple):
     """The actions of the loop, closed over data, compiled programs and the run folder.
 
     Attributes:
-        update: (state, hyper, n batches) → (state, sums of each update, [n] or scalars); one update per batch and row of hyper (lr
-            [n, groups], the others [n]). Donates the state.
+        update: (state, hyper, n batches) → (state, sums of each update, scalars or [n or more] of which the first n count); one update per
+            batch and row of hyper (lr [n, groups], the others [n]). Donates the state.
         validate: state → metrics with at least "accuracy" and "loss"; None without validation images.
         copy_network: the network of a state in buffers of its own, which survive the donation of the state.
         log: keeps a row.
@@ -98,7 +100,8 @@ def fit(
         Preempted: after `callbacks.leave` has returned True and the state is saved.
     """
     steps, losses = len(plan.cycle), _LossLog(callbacks)
-    for start, count in spans(plan.cycle, plan.span, plan.save_every, first):
+    section = plan.cycle if plan.section is None else plan.section
+    for start, count in spans(section, plan.span, plan.save_every, first):
         done, cycle = start + count, int(plan.cycle[start])
         hyper = Hyper(*(rows[start:done] for rows in plan.hyper))
         hyper = hyper._replace(lr=np.float32(progress.lowered.scale) * hyper.lr)
@@ -138,7 +141,7 @@ class _LossLog:
         """Log all spans but the last `keep`. Raises Diverged if a loss is not finite."""
         while len(self._pending) > keep:
             start, hyper, sums = self._pending.popleft()
-            losses, weights = (np.atleast_1d(np.asarray(sums[name], np.float64)) for name in ("loss", "weight"))
+            losses, weights = (np.atleast_1d(np.asarray(sums[name], np.float64))[: len(hyper.lr)] for name in ("loss", "weight"))
             means = (losses / np.maximum(weights, 1)).tolist()
             for step, (loss, lr, momentum) in enumerate(zip(means, hyper.lr.tolist(), hyper.momentum.tolist(), strict=True), start):
                 self._log({"kind": "train", "step": step, "loss": loss, "lr": lr, "momentum": momentum})

@@ -19,14 +19,14 @@ from ..core.experiment import Experiment
 from ..core.optimizers import Optimizer
 from ..core.plan import StagePlan
 from ..core.state import NetworkState, Tree
-from ..core.types import Augmentation
 from ..data.loader import ImageLoader, row_gather
 from ..data.sampler import Batch, eval_batches
 from ..distributed.mesh import Devices, compute_dtype, devices, readable
 from ..evaluation import metrics, tta
 from ..models.chain import Network
 from ..models.precision import precision
-from . import optim, steps
+from . import image_input, optim, steps
+from .image_input import ImageInput
 
 Tick = Callable[[int], None]
 """Receives the number of examples done, for progress bars."""
@@ -49,8 +49,8 @@ class Programs:
         view: compiled (images, ids uint32 [b], key, v, kind=, augmentations=, size=) → test-time view v, float32 [b, size, size, c].
         rows: compiled (array [n, ...] as by `Devices.spread`, index [b] or [k, b]) → its rows [b, ...] or [k, b, ...].
         slots: compiled (parameters of the trained groups, optimizer=, trained=) → fresh optimizer state.
-        update: (optimizer, trained, collects, accumulate, count) → compiled `steps.Step`, or `steps.Scanned` for a count above 1;
-            equal arguments give the same program.
+        update: (optimizer, trained, collects, accumulate, length, image input) → compiled `steps.Step`, or `steps.Span` for a length
+            above 1; equal arguments give the same program.
         rehearsing: whether programs are only compiled, see `runs.compile_ahead`.
     """
 
@@ -65,7 +65,7 @@ class Programs:
     view: Callable[..., jax.Array]
     rows: Callable[..., jax.Array]
     slots: Callable[..., Any]
-    update: Callable[[Optimizer, tuple[str, ...], tuple[str, ...], int, int], Callable[..., Any]]
+    update: Callable[[Optimizer, tuple[str, ...], tuple[str, ...], int, int, ImageInput | None], Callable[..., Any]]
 
     rehearsing: ClassVar[bool] = False
 
@@ -84,9 +84,9 @@ class Programs:
         params, stats = self.devices.hold((network.params, network.stats))
         return NetworkState(params, stats, network.size)
 
-    def step(self, p: StagePlan, count: int = 1) -> Callable[..., Any]:
-        """Return the compiled update of a stage, or `count` updates as one program; donates its state."""
-        return self.update(optim.kind(p.optimizer), p.trained, p.collects, p.stage.accumulate, count)
+    def step(self, p: StagePlan, length: int = 1, image_input: ImageInput | None = None) -> Callable[..., Any]:
+        """Return the compiled update of a stage, or the `steps.Span` of up to `length` of them; donates its state."""
+        return self.update(optim.kind(p.optimizer), p.trained, p.collects, p.stage.accumulate, length, image_input)
 
     def predict(self, params: Tree, stats: Tree, x: jax.Array, start: str | None = None) -> jax.Array:
         """Return logits [b, classes] from the input of group `start`; the body runs in the same program that caches activations."""
@@ -142,31 +142,20 @@ def build_programs(experiment: Experiment, network: Network) -> Programs:
         mesh.check_batch(name, size)
     dtype = compute_dtype(experiment.compute)
 
-    def augmented(
-        images: jax.Array, draw: jax.Array, key: jax.Array, strength: jax.Array | None, augmentations: tuple[Augmentation, ...], size: int
-    ) -> jax.Array:
-        return kernel.augment(images, draw, key, augmentations, size, 1.0 if strength is None else strength)
-
     def slots(params: Tree, optimizer: Optimizer, trained: tuple[str, ...]) -> Any:
         return optim.init(optimizer, trained, params)
 
-    def mixed(
-        pixels: jax.Array,
-        labels: jax.Array,
-        draw: jax.Array,
-        key: jax.Array,
-        strength: jax.Array | None,
-        augmentations: tuple[Augmentation, ...],
-    ) -> tuple[jax.Array, metrics.Mixed]:
-        pixels, share = kernel.mix(pixels, draw, key, augmentations, 1.0 if strength is None else strength)
-        return pixels, metrics.Mixed(labels, kernel.neighbours(labels), share)
-
     @cache
     def update(
-        optimizer: Optimizer, trained: tuple[str, ...], collects: tuple[str, ...], accumulate: int, count: int
+        optimizer: Optimizer,
+        trained: tuple[str, ...],
+        collects: tuple[str, ...],
+        accumulate: int,
+        length: int,
+        image_input: ImageInput | None,
     ) -> Callable[..., Any]:
         step = steps.Step(network, optimizer, trained, collects, dtype, accumulate)
-        return mesh.compile_step(steps.Scanned(step, count) if count > 1 else step)
+        return mesh.compile_step(steps.Span(step, length, image_input) if length > 1 else step)
 
     return Programs(
         network=network,
@@ -174,8 +163,8 @@ def build_programs(experiment: Experiment, network: Network) -> Programs:
         dtype=dtype,
         batch_size=experiment.evaluate.batch_size,
         forward=mesh.compile_map(partial(steps.forward, network, dtype=dtype), static_argnames=("start", "stop")),
-        augmented=mesh.compile_map(augmented, static_argnames=("augmentations", "size")),
-        mixed=mesh.compile_map(mixed, static_argnames=("augmentations",)),
+        augmented=mesh.compile_map(image_input.augmented, static_argnames=("augmentations", "size")),
+        mixed=mesh.compile_map(image_input.mixed, static_argnames=("augmentations",)),
         plain=mesh.compile_map(kernel.resize, static_argnames=("size",)),
         view=mesh.compile_map(tta.view, static_argnames=("kind", "augmentations", "size")),
         rows=row_gather(mesh),

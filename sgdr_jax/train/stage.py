@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -19,11 +20,16 @@ from ..data.sampler import Batch, example_weights
 from ..evaluation.evaluate import logit_metrics
 from . import batch_norm, optim
 from .context import RunContext
+from .image_input import ImageInput
 from .loop import LoopPlan
 from .model_selection import Leeway, SelectionRules
-from .multi_step import fewest
+from .multi_step import MOST, bounds, fewest, sections
 from .programs import Programs
 from .stage_inputs import TrainBatch, activations, augmentations, hyper_rows
+from .steps import SpanRows
+
+SPAN_BYTES = 1 << 28
+"""Memory on each device that the stored images of a span may take; a few spans are under way at once."""
 
 
 def loop_plan(context: RunContext, p: StagePlan, lr: tuple[float, ...]) -> LoopPlan:
@@ -31,7 +37,8 @@ def loop_plan(context: RunContext, p: StagePlan, lr: tuple[float, ...]) -> LoopP
     experiment = context.experiment
     leeway = Leeway(experiment.leeway, len(context.data.labels.get("valid", ())) or 1)
     rules = SelectionRules(p.index, p.stage.patience, p.table.plateau, leeway)
-    return LoopPlan(hyper_rows(context, p, lr), p.table.cycle, rules, span_of(context, p), experiment.checkpoint_steps)
+    span, parts = span_of(context, p), sections(p.table.cycle, p.sizes)
+    return LoopPlan(hyper_rows(context, p, lr), p.table.cycle, rules, span, experiment.checkpoint_steps, parts)
 
 
 class StageRun(NamedTuple):
@@ -41,8 +48,8 @@ class StageRun(NamedTuple):
         state: state before the first update.
         update: a single update.
         validate: as in `loop.StageCallbacks`.
-        updates: as `loop.StageCallbacks.update`, for one batch or `span` batches.
-        span: updates per dispatch.
+        updates: as `loop.StageCallbacks.update`, for up to `span` batches of one size.
+        span: largest number of updates per dispatch.
     """
 
     state: TrainState
@@ -73,9 +80,6 @@ def open_stage(context: RunContext, p: StagePlan, network: NetworkState, ui: Nul
     cached = run.devices.spread(activations(context, p, network, "train", copies, ui)) if p.stage.precompute else None
     valid = run.devices.spread(activations(context, p, network, "valid", 0, ui)) if p.frozen and held_out else None
     span = span_of(context, p)
-    step, several = run.step(p), run.step(p, span) if span > 1 else None
-
-    mixes = any(a.does("mix") for a in augment) and cached is None
 
     def counted(batch: Batch, axis: int = 0) -> tuple[jax.Array, jax.Array]:
         return run.devices.scatter((batch.weight * weights[batch.index], labels[batch.index]), axis)
@@ -83,31 +87,41 @@ def open_stage(context: RunContext, p: StagePlan, network: NetworkState, ui: Nul
     def from_cache(batch: Batch, axis: int = 0) -> jax.Array:
         return run.rows(cached, run.devices.scatter(batch.draw if copies else batch.index, axis))
 
-    def inputs(fed: TrainBatch, target: Any) -> tuple[jax.Array, Any]:
-        if cached is not None:
-            return from_cache(fed.batch), target
-        draw = run.devices.scatter(fed.batch.draw)
-        pixels = (
-            run.augmented(fed.images, draw, keys["augment"], fed.strength, augmentations=augment, size=fed.size)
-            if augment
-            else run.plain(fed.images, size=fed.size)
-        )
-        if mixes:
-            pixels, target = run.mixed(pixels, target, draw, keys["augment"], fed.strength, augmentations=augment)
-        return run.forward(*frozen, pixels, start=None, stop=p.start) if p.frozen else pixels, target
+    def image_input(size: int) -> ImageInput | None:
+        return ImageInput(augment, size, p.start if p.frozen else None) if cached is None else None
 
-    def update(state: TrainState, hyper: Hyper, fed: TrainBatch) -> tuple[TrainState, dict[str, Any]]:
+    def alone(state: TrainState, hyper: Hyper, fed: TrainBatch) -> tuple[TrainState, dict[str, Any]]:
         weight, target = counted(fed.batch)
-        x, target = inputs(fed, target)
-        return step(state, hyper, x, target, weight, keys["dropout"])
+        if make := image_input(fed.size):
+            draw = cast(jax.Array, run.devices.scatter(fed.batch.draw))
+            assert fed.images is not None
+            x, target = make(run, frozen, fed.images, draw, target, keys["augment"], fed.strength)
+        else:
+            x = from_cache(fed.batch)
+        return run.step(p)(state, hyper, x, target, weight, keys["dropout"])
 
     def updates(state: TrainState, hyper: Hyper, feds: Sequence[TrainBatch]) -> tuple[TrainState, dict[str, Any]]:
-        if several is None or len(feds) == 1:
+        if span == 1:
             (fed,) = feds
-            return update(state, Hyper(*(rows[0] for rows in hyper)), fed)
-        batch = Batch(*map(np.stack, zip(*(fed.batch for fed in feds), strict=True)))
-        weight, target = counted(batch, axis=1)
-        return several(state, hyper, from_cache(batch, axis=1), target, weight, keys["dropout"])
+            return alone(state, Hyper(*(rows[0] for rows in hyper)), fed)
+        count, size = len(feds), feds[0].size
+        padded = [*feds, *[feds[-1]] * (span - count)]
+        batch = Batch(*map(np.stack, zip(*(fed.batch for fed in padded), strict=True)))
+        strength = None if feds[0].strength is None else np.array([fed.strength for fed in padded], np.float32)
+        hyper = Hyper(*(np.concatenate([rows, np.repeat(rows[-1:], span - count, axis=0)]) for rows in hyper))
+        make, (weight, target) = image_input(size), counted(batch, axis=1)
+        if make:
+            x = (
+                run.rows(context.images["train"].resident, run.devices.scatter(batch.index, axis=1)),
+                run.devices.scatter(batch.draw, axis=1),
+            )
+        else:
+            x = from_cache(batch, axis=1)
+        return run.step(p, span, make)(state, SpanRows(hyper, strength, np.int32(count)), x, target, weight, keys)
+
+    def update(state: TrainState, hyper: Hyper, fed: TrainBatch) -> tuple[TrainState, dict[str, Any]]:
+        state, sums = updates(state, Hyper(*(np.asarray(row)[None] for row in hyper)), [fed])
+        return state, sums if span == 1 else {name: each[0] for name, each in sums.items()}
 
     moving = [g for g in p.collects if g != "head"]  # how far their statistics are from those that the weights came with
 
@@ -123,18 +137,25 @@ def open_stage(context: RunContext, p: StagePlan, network: NetworkState, ui: Nul
         return logit_metrics(rows, context.data.labels["valid"]) | ({"drift": drift} if drift else {})
 
     if span > 1:
-        ui.say(f"  {span} updates per dispatch")
+        ui.say(f"  up to {span} updates per dispatch")
     return StageRun(run.devices.hold(first_state(run, p, network)), update, validate if held_out else None, updates, span)
 
 
 def span_of(context: RunContext, p: StagePlan) -> int:
-    """Return the updates per dispatch of a stage: `Parallel.steps_per_execution` on cached activations, otherwise 1."""
+    """Return the largest number of updates per dispatch of a stage, see `Parallel.steps_per_execution`."""
+    section, often, images = sections(p.table.cycle, p.sizes), context.experiment.checkpoint_steps, context.images["train"]
+    most, devices = MOST, context.programs.devices
     if not p.stage.precompute:
-        return 1
+        share = p.batch_size // devices.count
+        splits_pairs = devices.count > 1 and share % 2 and any(a.does("mix") for a in augmentations(context, p))
+        if images.resident is None or splits_pairs:  # a device has no access to the neighbour that an image is mixed with
+            return 1
+        most = max(min(most, SPAN_BYTES // (share * math.prod(images.pixels.shape[1:]))), 1)
     if wanted := context.experiment.parallel.steps_per_execution:
-        return wanted
-    # On CPU a convolution that trains is many times slower within a scan; elsewhere long updates gain nothing from it.
-    return fewest(p.table.cycle, context.experiment.checkpoint_steps) if p.trained == ("head",) else 1
+        return min(wanted, max(np.diff(bounds(section, often)).tolist()))
+    # On CPU a convolution that trains is many times slower within a loop.
+    slow = jax.default_backend() == "cpu" and not (p.stage.precompute and p.trained == ("head",))
+    return 1 if slow else fewest(section, often, most)
 
 
 def cached_logits(context: RunContext, network: NetworkState, split: str, ui: NullConsole) -> np.ndarray | None:

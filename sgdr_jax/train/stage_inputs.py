@@ -40,7 +40,7 @@ class TrainBatch(NamedTuple):
 
     Attributes:
         batch: the examples.
-        images: their images, on the devices; None for cached activations.
+        images: their images, on the devices; None where they are not asked for, or activations are cached.
         size: side in pixels that the network sees.
         strength: strength of the augmentations, float32; None for 1.
     """
@@ -60,17 +60,22 @@ def strength_at(p: StagePlan, step: int) -> np.float32 | None:
     return np.float32(first + (last - first) / max(p.steps - 1, 1) * step)
 
 
-def stage_batches(context: RunContext, p: StagePlan, first: int, stop: int, order: int = 0) -> Iterator[TrainBatch]:
+def stage_batches(
+    context: RunContext, p: StagePlan, first: int, stop: int, order: int = 0, *, with_images: bool = True
+) -> Iterator[TrainBatch]:
     """Yield the training batches of updates first … stop - 1 of a stage, with their images unless activations are cached.
 
-    `order` selects the order of the images: 0 for training, others for the learning-rate finder.
+    Args:
+        order: selects the order of the images: 0 for training, others for the learning-rate finder.
+        with_images: False for a stage whose spans fetch resident images themselves.
     """
     times = p.stage.repeats
     experiment, data = context.experiment, context.data
     sampler = Sampler(experiment.seed, p.index + (order << 16), data.labels["train"], experiment.balance, data.rates)
     batches = sampler.batches(p.batch_size, -(-stop // times), first // times, p.copies)
     batches = repeated(batches, times, first) if times > 1 else batches
-    fed = ((batch, None) for batch in batches) if p.stage.precompute else context.images["train"].batches(batches)
+    bare = p.stage.precompute or not with_images
+    fed = ((batch, None) for batch in batches) if bare else context.images["train"].batches(batches)
     for step, (batch, images) in enumerate(fed, first):
         yield TrainBatch(batch, images, int(p.sizes[min(step, p.steps - 1)]), strength_at(p, step))
 

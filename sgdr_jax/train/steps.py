@@ -9,8 +9,10 @@ prefix serves head training, the activation cache and evaluation.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,7 @@ from ..core.state import Hyper, TrainState, Tree
 from ..evaluation import metrics
 from ..models.chain import Modes, Network
 from . import optim
+from .image_input import ImageInput, traced
 
 
 @dataclass(frozen=True)
@@ -104,15 +107,35 @@ class Step:
         return TrainState(state.step + 1, state.params | trained, stats, opt_state), sums
 
 
-@dataclass(frozen=True)
-class Scanned:
-    """`count` consecutive updates as one program, with the numbers of single updates.
+class SpanRows(NamedTuple):
+    """Numbers of the updates of a span.
 
-    Of the arguments of `Step`, hyper, x, labels and weight have a further first axis [count], and so have the sums.
+    Attributes:
+        hyper: rows of each field [length, ...].
+        strength: strength of the augmentations [length]; None for 1.
+        count: int32, number of updates to apply; the rows after them are padding.
+    """
+
+    hyper: Hyper
+    strength: Any
+    count: Any
+
+
+@dataclass(frozen=True)
+class Span:
+    """Up to `length` consecutive updates as one program, with the numbers of single updates.
+
+    The number of updates is an argument, so one program does a whole span, the shorter one before the end of a cycle, and a single update.
+
+    Attributes:
+        step: the update.
+        length: largest number of updates.
+        image_input: makes the input of the step from stored images; None if x is that input.
     """
 
     step: Step
-    count: int
+    length: int
+    image_input: ImageInput | None = None
     batch_axis: ClassVar[int] = 1
 
     @property
@@ -120,15 +143,43 @@ class Scanned:
         """Groups that are differentiated and updated."""
         return self.step.trained
 
-    def over(self, axis: str) -> Scanned:
+    def over(self, axis: str) -> Span:
         """Return the updates of one device's part of the batches."""
         return replace(self, step=self.step.over(axis))
 
     def __call__(
-        self, state: TrainState, hyper: Hyper, x: Array, labels: Any, weight: Array, key: Key[Array, ""]
+        self, state: TrainState, rows: SpanRows, x: Any, labels: Any, weight: Array, keys: Mapping[str, Array]
     ) -> tuple[TrainState, dict[str, Array]]:
-        """Apply all updates; return the last state and the sums of each update."""
-        return jax.lax.scan(lambda now, given: self.step(now, *given, key), state, (hyper, x, labels, weight))
+        """Apply the first `rows.count` updates.
+
+        Args:
+            state: state before them.
+            rows: numbers of the updates.
+            x: input of the step [length, b, ...], or for an image input (images uint8 [length, b, s, s, c], draw uint32 [length, b]).
+            labels: [length, b, ...].
+            weight: [length, b].
+            keys: the stage's keys "dropout" and "augment".
+
+        Returns:
+            (state after them, sums of each update [length]; those after the first `rows.count` mean nothing).
+        """
+        parts = traced(partial(forward, self.step.network, dtype=self.step.dtype))
+
+        def one(state: TrainState, i: int | Array) -> tuple[TrainState, dict[str, Array]]:
+            given = (rows.hyper, rows.strength, x, labels, weight)
+            hyper, strength, now, target, weights = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), given)
+            if self.image_input:
+                images, draw = now
+                now, target = self.image_input(parts, (state.params, state.stats), images, draw, target, keys["augment"], strength)
+            return self.step(state, hyper, now, target, weights, keys["dropout"])
+
+        def body(i: Array, carried: tuple[TrainState, dict[str, Array]]) -> tuple[TrainState, dict[str, Array]]:
+            state, new = one(carried[0], i)
+            return state, jax.tree.map(lambda known, value: known.at[i].set(value), carried[1], new)
+
+        shapes = jax.eval_shape(partial(one, i=0), state)[1]
+        sums = jax.tree.map(lambda s: jnp.zeros((self.length, *s.shape), s.dtype), shapes)
+        return jax.lax.fori_loop(0, rows.count, body, (state, sums))
 
 
 def forward(

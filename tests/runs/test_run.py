@@ -387,16 +387,16 @@ def test_the_finder_tries_groups_alone_and_several_ratios():
     context, p, stage = one_stage(Stage("s", size=16, lr=find, schedule=Constant(1), bn="frozen"))
     seen = []
 
-    def update(state, hyper, fed):
-        seen.append(hyper.lr)
-        return stage.update(state, hyper, fed)
+    def updates(state, hyper, feds):
+        seen.extend(hyper.lr)
+        return stage.updates(state, hyper, feds)
 
-    curve = find_lr(context, p, stage._replace(update=update), find, QUIET)
+    curve = find_lr(context, p, stage._replace(updates=updates), find, QUIET)
     assert curve.ratio in (1, 100) and curve.orders == 1
     shares = {tuple(np.round(lr.astype(float) / lr[-1], 6).tolist()) for lr in seen}
     assert shares == {(1.0, 1.0, 1.0), (0.0001, 0.01, 1.0)}
     seen.clear()
-    find_lr(context, p, stage._replace(update=update), find, QUIET, group="late")
+    find_lr(context, p, stage._replace(updates=updates), find, QUIET, group="late")
     assert all(lr[0] == lr[2] == 0 < lr[1] for lr in seen)
 
 

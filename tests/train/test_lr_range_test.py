@@ -5,6 +5,8 @@ import io
 import math
 import re
 from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import batched
 from typing import Any
 
 import jax
@@ -18,7 +20,7 @@ from sgdr_jax.core.learning_rates import Find
 from sgdr_jax.core.state import TrainState
 from sgdr_jax.report.run_tables import finder_table
 from sgdr_jax.train.lr_curve import RULES, LrCurve, best_ratio, combined, rates, read_curve, read_orders, suggest
-from sgdr_jax.train.lr_range_test import range_test
+from sgdr_jax.train.lr_range_test import range_test, sweep
 
 from ..helpers import batch, fresh, hyper, on, program, same_bits, seeded
 
@@ -236,6 +238,20 @@ def test_no_choice_diverges_on_a_bowl(curvature: float) -> None:
         curve = range_test(update, 3.0, range(100), Find(rule, start=1e-6, stop=10, steps=100, lowest=1e-9, highest=1e9))
         assert 1e-4 / curvature < curve.chosen < 2 / curvature
         assert curve.smoothed[-1] < 4 * min(curve.smoothed) or curve.lrs[-1] > 2 / curvature
+
+
+@seeded
+@given(values=st.lists(st.floats(0.1, 50) | st.just(math.inf), min_size=1, max_size=100), span=st.integers(1, 40))
+def test_losses_that_come_in_spans_end_where_single_ones_do(values: list[float], span: int) -> None:
+    """An update after the loss has diverged has no influence, nor has what a padded span holds after its last update."""
+
+    def update(state: int, lrs: np.ndarray, items: Sequence[int]) -> tuple[int, list[float]]:
+        assert list(lrs) == [LRS[item] for item in items] and items[0] == state
+        return state + len(items), [values[item] for item in items] + [math.nan]
+
+    ticks: list[int] = []
+    losses = sweep(update, 0, batched(range(len(values)), span), FIND, ticks.append)
+    assert tuple(losses) == run(values, batches=len(values)).losses and len(ticks) == len(losses)
 
 
 def test_the_finder_leaves_its_input_bit_identical() -> None:

@@ -1,10 +1,10 @@
-"""Spans of updates: each update once and in order, none across a bound, the same wherever a stage goes on."""
+"""Spans of updates: each update once and in order, none across a bound, none longer than allowed, few."""
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdr_jax.train.multi_step import bounds, fewest, spans
+from sgdr_jax.train.multi_step import bounds, fewest, sections, spans
 
 from ..helpers import seeded
 
@@ -24,7 +24,7 @@ def test_every_update_comes_once_and_no_span_crosses_a_bound(
     cycle = cycles(lengths)
     whole = list(spans(cycle, length, every))
     assert [step + i for step, count in whole for i in range(count)] == list(range(len(cycle)))
-    assert {count for _, count in whole} <= {1, length}
+    assert all(1 <= count <= length for _, count in whole)
     stops = {*np.cumsum(lengths).tolist(), *(range(every, len(cycle), every) if every else ())}
     assert stops <= {step + count for step, count in whole}
     first = data.draw(st.sampled_from([step for step, _ in whole]))
@@ -39,6 +39,17 @@ def test_the_length_chosen_makes_the_fewest_spans(lengths: list[int], every: int
     cycle = cycles(lengths)
     numbers = [len(list(spans(cycle, n, every))) for n in range(1, most + 1)]
     assert fewest(cycle, every, most) == 1 + numbers.index(min(numbers))
+
+
+@settings(seeded)
+@given(lengths=LENGTHS, other=LENGTHS)
+def test_a_section_is_a_stretch_without_a_change(lengths: list[int], other: list[int]) -> None:
+    steps = min(sum(lengths), sum(other))
+    columns = [np.repeat(np.arange(len(own)) % 2, own)[:steps] for own in (lengths, other)]
+    found = sections(*columns)
+    assert len(found) == steps and found[0] == 0
+    for i in range(1, steps):
+        assert found[i] - found[i - 1] == any(column[i] != column[i - 1] for column in columns)
 
 
 def test_bounds_are_ends_of_cycles_and_checkpoints() -> None:

@@ -325,10 +325,13 @@ def check_one_program(count: int, optimizer: Any, accumulate: int) -> None:
         for i in range(count):
             state, sums = one(state, Hyper(*(r[i] for r in rates)), x[i], labels[i], weight[i], KEY)
             rows.append(sums)
-        scanned, found = jax.jit(steps.Scanned(step, count))(start, rates, x, labels, weight, KEY)
+        longer = jax.tree.map(lambda a: np.concatenate([a, a[:1], a[:1]]), (rates, x, labels, weight))  # two rows of padding
+        given = (steps.SpanRows(longer[0], None, np.int32(count)), *longer[1:], {"dropout": KEY})
+        state_after, found = jax.jit(steps.Span(step, count + 2))(start, *given)
+        found = {name: sums[:count] for name, sums in found.items()}
         expected = jax.tree.map(lambda *values: np.stack(values), *rows)
-        assert found["loss"].dtype == np.float64 and int(scanned.step) == count
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), (scanned, found), (state, expected))
+        assert found["loss"].dtype == np.float64 and int(state_after.step) == count
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), (state_after, found), (state, expected))
 
 
 @pytest.mark.parametrize("count, optimizer, accumulate", [(2, SGD, 1), (20, AdamW(ema=0.9), 2), (7, SGD, 2), (3, AdamW(ema=0.9), 1)])
@@ -354,7 +357,8 @@ def test_updates_as_one_program_are_shared_by_devices(parallel: Parallel) -> Non
     assert same_bits(x, cached[index]) and x.addressable_shards[0].data.shape[:2] == (3, 2)
     given = Hyper(np.array([[0.1], [0.02], [0.2]], np.float32), *(np.full(3, value, np.float32) for value in (0.9, 0, 0.1)))
     placed = mesh.scatter((labels, weight), axis=1)
-    state, sums = mesh.compile_step(steps.Scanned(step, 3))(mesh.hold(fresh(("head",))), given, x, *placed, KEY)
+    rows = steps.SpanRows(given, None, np.int32(3))
+    state, sums = mesh.compile_step(steps.Span(step, 3))(mesh.hold(fresh(("head",))), rows, x, *placed, {"dropout": KEY})
     one, expected = mesh.compile_step(step), mesh.hold(fresh(("head",)))
     for i in range(3):
         data = mesh.scatter((cached[index[i]], labels[i], weight[i]))

@@ -1,0 +1,135 @@
+"""From stored images to the input of the lowest trained group: augmentation or resize, mixing, and the frozen groups."""
+
+# pyright: reportUnknownMemberType=false
+# jax types its functions of trees only in part.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import jax
+from jaxtyping import Array, Float, Key, UInt8, UInt32
+
+from ..augment import kernel
+from ..core.state import Tree
+from ..core.types import Augmentation
+from ..evaluation.metrics import Mixed
+
+
+class Parts(Protocol):
+    """The functions that an input is made with: the compiled ones of `Programs`, or `Traced` ones within a larger program."""
+
+    @property
+    def augmented(self) -> Callable[..., Array]:
+        """As the function `augmented`."""
+        ...
+
+    @property
+    def mixed(self) -> Callable[..., tuple[Array, Mixed]]:
+        """As the function `mixed`."""
+        ...
+
+    @property
+    def plain(self) -> Callable[..., Array]:
+        """As `kernel.resize`."""
+        ...
+
+    @property
+    def forward(self) -> Callable[..., Array]:
+        """As `steps.forward` of the network."""
+        ...
+
+
+class Traced(NamedTuple):
+    """Functions to be traced into one program, see `traced`."""
+
+    augmented: Callable[..., Array]
+    mixed: Callable[..., tuple[Array, Mixed]]
+    plain: Callable[..., Array]
+    forward: Callable[..., Array]
+
+
+def traced(forward: Callable[..., Array]) -> Traced:
+    """Return the functions of an input with a barrier after each, so that one program rounds as several do."""
+
+    def apart(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **static: jax.lax.optimization_barrier(function(*args, **static))
+
+    return Traced(apart(augmented), apart(mixed), apart(kernel.resize), apart(forward))
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """Makes the input of the lowest trained group; the fields are the static part.
+
+    Attributes:
+        augmentations: the set, in order; () resizes only.
+        size: side in pixels that the network sees.
+        start: lowest trained group; None if it is the first, which images enter.
+    """
+
+    augmentations: tuple[Augmentation, ...]
+    size: int
+    start: str | None
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are blended with their neighbours in the batch."""
+        return any(a.does("mix") for a in self.augmentations)
+
+    def __call__(
+        self,
+        parts: Parts,
+        body: Sequence[Tree],
+        images: UInt8[Array, "b s s c"],
+        draw: UInt32[Array, " b"],
+        labels: Any,
+        key: Key[Array, ""],
+        strength: Any,
+    ) -> tuple[Array, Any]:
+        """Return the input [b, ...] and the labels, `metrics.Mixed` if images are blended.
+
+        Args:
+            parts: the functions to use.
+            body: parameters and statistics, of the frozen groups at least.
+            images: stored images.
+            draw: seeds of their augmentation.
+            labels: [b, ...].
+            key: the stage's key "augment".
+            strength: of the augmentations; None for 1.
+        """
+        chosen = {"augmentations": self.augmentations}
+        if self.augmentations:
+            x = parts.augmented(images, draw, key, strength, **chosen, size=self.size)
+        else:
+            x = parts.plain(images, size=self.size)
+        if self.mixes:
+            x, labels = parts.mixed(x, labels, draw, key, strength, **chosen)
+        return (parts.forward(*body, x, start=None, stop=self.start) if self.start else x), labels
+
+
+def augmented(
+    images: UInt8[Array, "b s s c"],
+    draw: UInt32[Array, " b"],
+    key: Key[Array, ""],
+    strength: Any,
+    augmentations: tuple[Augmentation, ...],
+    size: int,
+) -> Float[Array, "b {size} {size} c"]:
+    """Augment images, as `kernel.augment`; strength None is 1."""
+    return kernel.augment(images, draw, key, augmentations, size, 1.0 if strength is None else strength)
+
+
+def mixed(
+    pixels: Float[Array, "b s s c"],
+    labels: Array,
+    draw: UInt32[Array, " b"],
+    key: Key[Array, ""],
+    strength: Any,
+    augmentations: tuple[Augmentation, ...],
+) -> tuple[Float[Array, "b s s c"], Mixed]:
+    """Blend images and labels with their neighbours, as `kernel.mix`; strength None is 1."""
+    pixels, share = kernel.mix(pixels, draw, key, augmentations, 1.0 if strength is None else strength)
+    return pixels, Mixed(labels, kernel.neighbours(labels), share)
