@@ -41,11 +41,11 @@ def find_lr(context: RunContext, p: StagePlan, stage: StageRun, find: Find, ui: 
         one = dataclasses.replace(find, ratio=ratio)
         shares = np.array([float(g == group) for g in p.trained]) if group else np.asarray(ratios(one, p.trained))
 
-        def update(state: TrainState, lrs: np.ndarray, feds: Sequence[TrainBatch]) -> tuple[TrainState, np.ndarray]:
+        def update(state: TrainState, lrs: np.ndarray, feds: Sequence[TrainBatch]) -> tuple[TrainState, list[float]]:
             lr = (lrs[:, None] * shares).astype(np.float32)
             state, sums = stage.updates(state, Hyper(lr, *(np.repeat(x, len(feds)) for x in rest)), feds)
             loss, weight = (np.atleast_1d(np.asarray(sums[name], np.float64)) for name in ("loss", "weight"))
-            return state, loss / np.maximum(weight, 1)
+            return state, (loss / np.maximum(weight, 1)).tolist()
 
         def spans(order: int) -> Iterator[Sequence[TrainBatch]]:
             batches = stage_batches(context, p, 0, steps, order, with_images=stage.span == 1)
