@@ -12,10 +12,11 @@ ifndef RUN
 RUN := runs/demo$(if $(wildcard runs/demo),-$(shell date +%Y%m%d-%H%M%S))
 endif
 
-.PHONY: help demo test test-cluster test-postgres lint docs bench
+.PHONY: help demo test test-browser test-cluster test-postgres lint docs bench
 help:
 	@echo "make demo    fine-tune on Fashion-MNIST from ImageNet weights, into a run folder (RUN=$(RUN))"
 	@echo "make test    run the tests (ARGS='...' goes to pytest)"
+	@echo "make test-browser  the pages in a real Chromium (as root on Debian or Ubuntu; installs chromium)"
 	@echo "make test-cluster  the tests that need Slurm, on a cluster of this machine (root on Debian or Ubuntu: installs slurm-wlm, munge)"
 	@echo "make test-postgres  run the tests that need PostgreSQL, on a server of this machine (as root on Debian or Ubuntu; installs postgresql)"
 	@echo "make lint    check style and types"
@@ -28,6 +29,11 @@ demo: $(INSTALLED)
 # A worker for each core; one that has run out of tests takes some of another's.
 test: $(INSTALLED)
 	@.venv/bin/python -m pytest -n logical --dist worksteal $(ARGS)
+
+test-browser: $(INSTALLED)
+	@command -v chromium >/dev/null \
+		|| { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium; }
+	@.venv/bin/python -m pytest -q -m browser tests/report $(ARGS)
 
 test-cluster: $(INSTALLED)
 	@command -v slurmctld >/dev/null && command -v munged >/dev/null \

@@ -8,14 +8,16 @@ for (const table of document.querySelectorAll("table.sortable")) {
     button.append(...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => {
-      const down = head.getAttribute("aria-sort") === (head.classList.contains("text") ? "ascending" : null)
-        || (!head.classList.contains("text") && head.getAttribute("aria-sort") !== "descending");
-      const key = (row) => { const cell = row.cells[column]; return cell.dataset.v ?? cell.textContent.trim(); };
-      const numeric = [...body.rows].every((row) => key(row) === "" || !Number.isNaN(Number(key(row))));
+      const words = head.classList.contains("text") && body.rows[0]?.cells[column].dataset.v === undefined;
+      const before = head.getAttribute("aria-sort"), down = words ? before === "ascending" : before !== "descending";
+      const key = (row) => {
+        const text = row.cells[column].dataset.v ?? row.cells[column].textContent.trim();
+        return words ? text : Number.parseFloat(text.replace("−", "-").replaceAll(",", ""));
+      };
       const rows = [...body.rows].sort((a, b) => {
         const [x, y] = [key(a), key(b)];
-        if (x === "" || y === "") return (x === "") - (y === "");
-        const order = numeric ? x - y : x.localeCompare(y);
+        if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y); // unknown ones last
+        const order = words ? x.localeCompare(y) : x - y;
         return down ? -order : order;
       });
       heads.forEach((other) => other.removeAttribute("aria-sort"));

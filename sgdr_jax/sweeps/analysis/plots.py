@@ -47,7 +47,8 @@ def colour(arm: Arm, baseline: str) -> str:
     return COLOURS[6] if arm.name == baseline else _VERDICT[arm.paired.verdict if arm.paired else "undecided"]
 
 
-def _title(comparison: Comparison) -> str:
+def title(comparison: Comparison) -> str:
+    """Return what the differences are of."""
     what = f"{'accuracy' if comparison.figure.measure == 'accuracy' else 'log-loss'} on the {comparison.figure.split} images"
     return what + (", all views" if comparison.figure.tta else "") + (" (%)" if comparison.figure.measure == "accuracy" else "")
 
@@ -71,7 +72,7 @@ def plot_arms(comparison: Comparison, path: str | Path) -> Path:
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
     for at, arm in enumerate(arms):
-        values, shade = _figures(comparison, arm), colour(arm, comparison.baseline)
+        values, shade = figures(comparison, arm), colour(arm, comparison.baseline)
         left.scatter(values, at + _apart(len(values)), s=22, color=shade, alpha=0.55, linewidths=0, zorder=3)
         if len(values):
             left.plot([values.mean()] * 2, [at - 0.32, at + 0.32], color=shade, linewidth=2.4, solid_capstyle="butt", zorder=4)
@@ -82,13 +83,13 @@ def plot_arms(comparison: Comparison, path: str | Path) -> Path:
             right.text(0, at, f"  {label}", va="center", fontsize=9, color=TEXT)
     base = next((arm for arm in arms if arm.name == comparison.baseline), None)
     if base is not None:
-        left.axvline(_figures(comparison, base).mean(), color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        left.axvline(figures(comparison, base).mean(), color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     right.axvline(0, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     left.set_yticks(range(len(arms)), [_short(arm.name, 34) for arm in arms], fontsize=9)
     left.set_ylim(len(arms) - 0.4, -0.6)
     left.margins(x=0.06)
     _room_for_words(right)
-    left.set_title(_title(comparison), loc="left", fontsize=10, color=TEXT)
+    left.set_title(title(comparison), loc="left", fontsize=10, color=TEXT)
     unit = "points" if comparison.figure.measure == "accuracy" else "log-loss"
     right.set_title(
         f"difference to the baseline, {100 * (1 - comparison.alpha):g} % interval ({unit})", loc="left", fontsize=10, color=TEXT
@@ -98,7 +99,7 @@ def plot_arms(comparison: Comparison, path: str | Path) -> Path:
     return style.save(figure, path)
 
 
-def _figures(comparison: Comparison, arm: Arm) -> np.ndarray:
+def figures(comparison: Comparison, arm: Arm) -> np.ndarray:
     """Return the figures of an arm's runs as they are displayed, without unknown ones."""
     values = comparison.scale * np.array([comparison.figure.of(run) for run in arm.runs])
     return values[~np.isnan(values)]
@@ -215,7 +216,7 @@ def plot_time(comparison: Comparison, path: str | Path) -> Path:
     axes = style.quiet(style.figure(8, 4.6, dpi=120).subplots(), "both")
     points = []
     for arm in _to_show(comparison, comparison.arms, _MOST_ARMS):
-        values = _figures(comparison, arm)
+        values = figures(comparison, arm)
         if arm.seconds.n and len(values):
             error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
             shade = {"color": colour(arm, comparison.baseline), "marker": "o", "markersize": 8, "elinewidth": 1.6, "zorder": 3}
@@ -227,7 +228,7 @@ def plot_time(comparison: Comparison, path: str | Path) -> Path:
     axes.margins(x=0.06, y=0.12)
     _label_points(axes, points)
     axes.set_xlabel("seconds of training, mean of the seeds")
-    axes.set_ylabel(_title(comparison))
+    axes.set_ylabel(title(comparison))
     axes.set_title("± one standard error; green: no other arm is both faster and better", loc="left", fontsize=10, color=TEXT)
     return _saved(axes, path)
 
@@ -325,7 +326,7 @@ def plot_map(comparison: Comparison, two: TwoAxes, path: str | Path) -> Path:
     axes.set_ylabel(two.fields[0])
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    axes.set_title(_title(comparison), loc="left", fontsize=10, color=TEXT)
+    axes.set_title(title(comparison), loc="left", fontsize=10, color=TEXT)
     bar = figure.colorbar(image, ax=axes, shrink=0.9)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     return style.save(figure, path)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import html
 import io
 import json
 import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from ...core.validation import require
+from ...report import html
+from ...report.charts import covering
 from . import plots
-from .compare import Comparison
+from .compare import Arm, Comparison
 from .significance import most_coverage
 from .tables import comparison_header, comparison_rows, percent, trial_cells, trials_table
 
@@ -201,49 +202,51 @@ def trials_csv(comparison: Comparison) -> str:
     return text.getvalue()
 
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1150px; margin: 2.5rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; font-weight: 600; } .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid #e6e6e6; } th { font-weight: 600; color: #444; }
-th:first-child, td:first-child { text-align: left; } tr.baseline { font-weight: 600; }
-tr.better .verdict { color: #0072B2; font-weight: 600; } tr.worse .verdict { color: #D55E00; font-weight: 600; }
-img { max-width: 100%; margin: 1.2rem 0; } ul { color: #444; font-size: 13.5px; padding-left: 1.2rem; }
-"""
-
-
 def page(comparison: Comparison, drawn: Sequence[Path]) -> str:
-    """Format the comparison as one HTML page that contains its pictures."""
-    titles = comparison_header(comparison)
-    verdict = titles.index("")
-    parts = []
-    for row, arm in zip(comparison_rows(comparison), comparison.arms, strict=True):
-        kind = "baseline" if arm.name == comparison.baseline else arm.paired.verdict if arm.paired else ""
-        cells = (f"<td{' class=verdict' if i == verdict else ''}>{html.escape(cell)}</td>" for i, cell in enumerate(row))
-        parts.append(f'<tr class="{kind}">{"".join(cells)}</tr>')
-    images = (
-        f'<img alt="{html.escape(_alt(path.name))}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
-        for path in drawn
-    )
-    left = "".join(f"<li>left out: {html.escape(line)}</li>" for line in comparison.left_out)
-    remarks = "".join(f"<li>{html.escape(line)}</li>" for line in notes(comparison))
-    trials = ""
-    if comparison.trials:
-        heads, cells = trial_cells(comparison.trials, comparison.objective)
-        lines = (f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
-        trials = _html_table(heads, "".join(lines))
-    origin = "".join(f"<li>{name}: {html.escape('; '.join(values))}</li>" for name, values in provenance(comparison))
-    title = html.escape(comparison.name)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head>\n'
-        f"<body><h1>{title}</h1>\n{_html_table(titles, f'{chr(10)}{chr(10).join(parts)}{chr(10)}')}{chr(10).join(images)}\n"
-        f"{trials}<ul>{left}{remarks}</ul>\n<ul>{origin}</ul></body></html>\n"
+    """Format the comparison as one HTML page that contains its pictures; that of the arms is drawn in the table."""
+    arms = [_arm_track(comparison, arm) for arm in comparison.arms]
+    ends = [x for arm in arms if arm["difference"] is not None for x in (arm["difference"], arm["low"], arm["high"])]
+    heads, cells = trial_cells(comparison.trials, comparison.objective) if comparison.trials else ([], [])
+    base = next((arm["mean"] for arm in arms if arm["name"] == comparison.baseline), math.nan)
+    seeds = covering("", [value for arm in arms for value in arm["seeds"]])
+    return html.page(
+        "sweep.html",
+        title=comparison.name,
+        folder=str(comparison.folder),
+        question=[" ".join(paragraph.split()) for paragraph in comparison.question.split("\n\n") if paragraph.strip()],
+        split=comparison.figure.split,
+        baseline=comparison.baseline,
+        dates=" to ".join(comparison.origin.dates),
+        figure=plots.title(comparison),
+        level=percent(1 - comparison.alpha),
+        digits=".2f" if comparison.figure.measure == "accuracy" else ".4f",
+        arms=arms,
+        seeds={"low": seeds.low, "high": seeds.high, "middle": None if math.isnan(base) else base},
+        gaps=covering("", [*ends, 0.0]),
+        titles=comparison_header(comparison),
+        rows=comparison_rows(comparison),
+        left_out=comparison.left_out,
+        pictures=[(_alt(path.name), html.data_uri(path.read_bytes())) for path in drawn if not path.stem.endswith("arms")],
+        trials={"titles": heads, "rows": cells} if cells else None,
+        notes=notes(comparison),
+        origin=provenance(comparison),
     )
 
 
-def _html_table(titles: Sequence[str], rows: str) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in titles)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>\n'
+def _arm_track(comparison: Comparison, arm: Arm) -> dict[str, Any]:
+    """Return what the page draws of an arm: its seeds, their mean, the difference and its interval, as displayed."""
+    values, paired, scale = plots.figures(comparison, arm).tolist(), arm.paired, comparison.scale
+    verdict = paired.verdict if paired else ""
+    return {
+        "name": arm.name,
+        "kind": "baseline" if arm.name == comparison.baseline else verdict,
+        "verdict": verdict or ("baseline" if arm.name == comparison.baseline else "no pairs"),
+        "seeds": values,
+        "mean": sum(values) / len(values) if values else math.nan,
+        "difference": None if paired is None else scale * paired.mean,
+        "low": scale * paired.low if paired else math.nan,
+        "high": scale * paired.high if paired else math.nan,
+    }
 
 
 # ---- RESULTS.md ----

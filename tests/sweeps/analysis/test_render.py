@@ -2,7 +2,6 @@
 
 import csv
 import io
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from sgdr_jax.sweeps.analysis import render, tables
 from sgdr_jax.sweeps.analysis.compare import Comparison, compare_arms
 
 from ...helpers import experiment
+from ...report.run_folders import Page, check_self_contained
 from ..results import fill
 from .three_arms import SKILL, of
 
@@ -36,24 +36,15 @@ def test_the_files_say_the_same(found: Comparison, tmp_path: Path) -> None:
     assert float(table[1]["difference"]) == of(found, "without").paired.mean and table[1]["verdict"] == "worse"
     assert table[0]["difference"] == "" and int(table[1]["gained"]) == of(found, "without").paired.change.gained
 
-    class Page(HTMLParser):
-        cells: list[str]
-        sources: list[str]
-
-        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            assert tag not in ("script", "link", "iframe")
-            if tag == "img":
-                self.sources.append(dict(attrs)["src"] or "")
-
-        def handle_data(self, data: str) -> None:
-            self.cells.append(data)
-
-    page = Page()
-    page.cells, page.sources = [], []
-    page.feed(made["answer.html"].read_text())
-    assert all(source.startswith("data:image/png;base64,") for source in page.sources) and len(page.sources) == 3
+    text = made["answer.html"].read_text("utf-8")
+    page = Page(text)
+    check_self_contained(text, page)
+    assert [attributes["src"][:22] for tag, attributes in page.elements if tag == "img"] == ["data:image/png;base64,"] * 2
+    seeds = [row for row in text.split('<tr class="')[1:] if '<span class="track">' in row]
+    assert [row.partition('"')[0] for row in seeds] == ["baseline", "worse", "undecided"]
+    assert [row.count("<b style=") for row in seeds] == [len(arm.runs) + bool(arm.paired) for arm in found.arms]
     for row in tables.comparison_rows(found):
-        assert all(cell in page.cells for cell in row if cell)
+        assert all(cell in page.texts for cell in row if cell)
         assert all(render._plain(cell) in made["answer.md"].read_text() for cell in row)
     for text in (made["answer.md"].read_text(), made["answer.html"].read_text()):
         for fact in ("sgdr-jax sweep file.py", "2 cores of Some CPU", "jax 0.12.0.1", "2026-11-25", "abc", "failed: the loss is nan"):
