@@ -1,11 +1,12 @@
 """Checkpoints: arrays saved by orbax, a digest of every file, folders that appear whole or not at all.
 
     <folder>/<name>/arrays/         the tree, flattened to named arrays, as orbax writes it
-    <folder>/<name>/metadata.json   types and shapes of the arrays, and the caller's metadata
+    <folder>/<name>/metadata.json   name, run, types and shapes of the arrays, and the caller's metadata
     <folder>/<name>/manifest.json   SHA-256 and length of each file above; written last
 
-A checkpoint is restored only after the digest of every file has been verified. A save that is killed leaves nothing under the name of
-a checkpoint; a save over an existing name keeps the old checkpoint until the new one is complete.
+A checkpoint is restored only under the name and by the run that saved it, after the digest of every file has been verified. A save that
+is killed leaves nothing under the name of a checkpoint; a save over an existing name keeps the old checkpoint until the new one is
+complete.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,14 +25,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core.errors import InputError
+from ..core.files import flush_folder, flush_tree
 
 _log = logging.getLogger(__name__)
 _STEP = re.compile(r"stage-(\d+)-step-(\d+)")
 _MANIFEST = "manifest.json"
 
 
-class Damaged(Exception):
-    """A checkpoint whose files are not those that were written; the message names the file."""
+class Damaged(InputError):
+    """A checkpoint whose files are not those that were written, or that was saved under another name or by another run."""
 
 
 class VerifiedCheckpoint(NamedTuple):
@@ -53,6 +55,15 @@ def step_name(stage: int, step: int) -> str:
     'stage-2-step-000140'
     """
     return f"stage-{stage}-step-{step:06d}"
+
+
+def cycle_name(stage: int, cycle: int) -> str:
+    """Return the name of the network at the end of a cycle of stage `stage`.
+
+    >>> cycle_name(2, 1)
+    'stage-2-cycle-0001'
+    """
+    return f"stage-{stage}-cycle-{cycle:04d}"
 
 
 def names(folder: str | Path) -> tuple[str, ...]:
@@ -120,7 +131,7 @@ def _files(path: Path) -> list[Path]:
     return sorted(p for p in path.rglob("*") if p.is_file() and p != path / _MANIFEST)
 
 
-def save(folder: str | Path, name: str, tree: Any, metadata: Mapping[str, Any] | None = None) -> None:
+def save(folder: str | Path, name: str, tree: Any, metadata: Mapping[str, Any] | None = None, run: str = "") -> None:
     """Save a tree under a name, replacing an older checkpoint of that name. Returns when it is complete on disk.
 
     Args:
@@ -129,6 +140,7 @@ def save(folder: str | Path, name: str, tree: Any, metadata: Mapping[str, Any] |
         tree: dicts, tuples, NamedTuples, … of jax or NumPy arrays of any dtype, random keys and Python numbers; replicated arrays
             are saved once.
         metadata: JSON data saved with the arrays.
+        run: identifies the run: `core.serialization.config_hash`.
     """
     folder = Path(folder).absolute()
     new, old = folder / f".saving-{name}", folder / f".old-{name}"
@@ -136,7 +148,7 @@ def save(folder: str | Path, name: str, tree: Any, metadata: Mapping[str, Any] |
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     arrays = {key: _array(leaf) for key, leaf in _flat(tree).items()}
-    facts = {"arrays": {key: _spec(value) for key, value in arrays.items()}, "metadata": dict(metadata or {})}
+    facts = {"name": name, "run": run, "arrays": {key: _spec(value) for key, value in arrays.items()}, "metadata": dict(metadata or {})}
     (new / "metadata.json").write_text(json.dumps(facts, allow_nan=True), encoding="utf-8")
     with_data = {key: value for key, value in arrays.items() if value.size}  # orbax refuses arrays without elements
     if with_data:
@@ -145,9 +157,12 @@ def save(folder: str | Path, name: str, tree: Any, metadata: Mapping[str, Any] |
             checkpointer.wait_until_finished()
     manifest = {str(path.relative_to(new)): _digest(path) for path in _files(new)}
     (new / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    flush_tree(new)
     if (folder / name).exists():
         (folder / name).rename(old)
     new.rename(folder / name)
+    flush_folder(folder)
+    flush_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -180,12 +195,12 @@ def prune(folder: str | Path, keep: int = KEEP, named: Collection[str] = ()) -> 
 # ---- reading ----
 
 
-def verify(folder: str | Path, name: str) -> dict[str, Any]:
-    """Verify the digest of every file of a checkpoint and return its metadata. Raises Damaged where one differs."""
-    return _facts(folder, name)["metadata"]
+def verify(folder: str | Path, name: str, run: str = "") -> dict[str, Any]:
+    """Verify the digest of every file of a checkpoint, its name and its run; return its metadata. Raises Damaged where one differs."""
+    return _facts(folder, name, run)["metadata"]
 
 
-def _facts(folder: str | Path, name: str) -> dict[str, Any]:
+def _facts(folder: str | Path, name: str, run: str) -> dict[str, Any]:
     path = Path(folder) / name
     if not path.exists():
         _settle(Path(folder))
@@ -193,24 +208,43 @@ def _facts(folder: str | Path, name: str) -> dict[str, Any]:
         manifest = json.loads((path / _MANIFEST).read_bytes())
         missing = sorted(manifest.keys() ^ {str(p.relative_to(path)) for p in _files(path)})
         wrong = missing or [file for file, digest in manifest.items() if _digest(path / file) != digest]
-        if not wrong:
-            return json.loads((path / "metadata.json").read_bytes())
-    except (OSError, ValueError, AttributeError) as error:
+        facts = {} if wrong else json.loads((path / "metadata.json").read_bytes())
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise Damaged(f"checkpoint {path} cannot be read: {error}") from error
-    raise Damaged(f"checkpoint {path} is damaged: {wrong[0]} is not what was written")
+    if wrong:
+        raise Damaged(f"checkpoint {path} is damaged: {wrong[0]} is not what was written")
+    saved_as, saved_by = facts.get("name") or _position(facts["metadata"]) or name, facts.get("run") or run
+    if saved_as != name:
+        raise Damaged(f"checkpoint {path} was saved as {saved_as}")
+    if run and saved_by != run:
+        raise Damaged(f"checkpoint {path} was saved by another run, of config {saved_by}; this is {run}")
+    return facts
 
 
-def latest(folder: str | Path) -> VerifiedCheckpoint | None:
-    """Find the newest intact step checkpoint, or None; damaged ones are skipped with a logged warning."""
+def _position(metadata: Mapping[str, Any]) -> str:
+    """Return the name by which an early version, which did not record it, saved a step checkpoint or a cycle end; "" for others."""
+    if "cycle" in metadata:
+        return cycle_name(metadata["stage"], metadata["cycle"])
+    return step_name(metadata["stage"], metadata["step"]) if "step" in metadata and "stage" in metadata else ""
+
+
+def latest(folder: str | Path, run: str = "") -> VerifiedCheckpoint | None:
+    """Find the newest good step checkpoint, or None; see `good`."""
+    return next(good(folder, run), None)
+
+
+def good(folder: str | Path, run: str = "") -> Iterator[VerifiedCheckpoint]:
+    """Yield the step checkpoints of a run, newest first; damaged ones and those of other runs are skipped with a logged warning."""
     for name in reversed(names(folder)):
         try:
-            return VerifiedCheckpoint(name, verify(folder, name))
+            found = VerifiedCheckpoint(name, verify(folder, name, run))
         except Damaged as error:
             _log.warning("%s; falling back to the one before", error)
-    return None
+        else:
+            yield found
 
 
-def restore(folder: str | Path, name: str, like: Any) -> Any:
+def restore(folder: str | Path, name: str, like: Any, run: str = "") -> Any:
     """Restore a saved tree, bit for bit.
 
     Args:
@@ -218,13 +252,14 @@ def restore(folder: str | Path, name: str, like: Any) -> Any:
         name: as for `save`.
         like: a tree of the same structure, shapes and dtypes: arrays, or jax.ShapeDtypeStruct. Where a leaf has a sharding, the
             result is a jax array with that sharding, otherwise a NumPy array (or a Python number where `like` has one).
+        run: as for `save`; "" to restore the checkpoint of any run.
 
     Raises:
-        Damaged: where a file differs from what was written.
+        Damaged: where a file, the name or the run differs from what was written.
         InputError: where the checkpoint holds other arrays than `like`.
     """
     path = Path(folder).absolute() / name
-    specs = _facts(folder, name)["arrays"]
+    specs = _facts(folder, name, run)["arrays"]
     leaves = _flat(like)
     for key in [*leaves, *specs]:
         have, want = specs.get(key), _spec(leaves[key]) if key in leaves else None

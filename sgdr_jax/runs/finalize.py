@@ -30,7 +30,7 @@ def keep(context: RunContext, network: NetworkState, folder: RunFolder) -> None:
         "multi_label": context.data.multi_label,
         **{name: getattr(context.programs.network, name).tolist() for name in ("mean", "std")},
     }
-    save(folder.path, "final", {"params": network.params, "stats": network.stats}, facts)
+    save(context, folder.path, "final", {"params": network.params, "stats": network.stats}, facts)
 
 
 def evaluate(

@@ -5,7 +5,7 @@
     plan.txt, plan.csv     the plan, to read and to plot
     data.json              classes, images of each class and split, images that occur several times
     rejected.tsv           images that could not be read and were left out: name and reason
-    metrics.jsonl          one row per update and per validation, in the order of time
+    metrics.jsonl          one row per update and per validation, in the order of time; see `rows`
     finder-<stage>.json    the curve of a learning-rate finder
     launch/                logs and batch scripts of the cluster job
     summary.json           the final figures; written last, so its presence means that the run is finished
@@ -16,40 +16,27 @@
 from __future__ import annotations
 
 import json
-import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TextIO, cast
+from typing import Any, NamedTuple, Self, cast
 from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
 from ..core.errors import InputError, InUse
-from ..core.files import write_atomically
+from ..core.files import flush_folder, write_atomically
 from ..core.serialization import stable_tags
 from .environment import environment
 from .records import DataRecord, Row, RunSummary, Start
+from .rows import RowFile, plain, read_rows
 
 _LOCK = ".lock"
+METRICS = "metrics.jsonl"
 LAUNCH = "launch"  # exists before the run does
 
 
-def _plain(value: Any) -> Any:
-    """Return a value as JSON data: NumPy and jax arrays become lists and numbers, numbers that are not finite None."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
-
-
 def _write_json(path: Path, value: Any) -> None:
-    write_atomically(path, json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _read_json(path: Path) -> Any:
@@ -59,26 +46,6 @@ def _read_json(path: Path) -> Any:
         return None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}); restore it, or use another --run") from error
-
-
-def _read_rows(path: Path) -> list[Row]:
-    """Return the rows of a metrics file; an incomplete last line, which a kill leaves, is ignored.
-
-    Raises InputError where another line is damaged.
-    """
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")
-    rows: list[Row] = []
-    for number, line in enumerate(lines[:-1], 1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict):
-            raise InputError(f"{path} line {number} is {line[:60]!r}; it is damaged, use another --run")
-        rows.append(cast(Row, row))
-    return rows
 
 
 def finder_stem(stage: str) -> str:
@@ -99,43 +66,26 @@ class RunFolder:
     Attributes:
         path: the folder.
         resumed: whether the folder already held this run.
+        metrics: the rows of metrics.jsonl.
     """
 
     def __init__(self, path: Path, lock: FileLock, resumed: bool) -> None:
         self.path = path
         self.resumed = resumed
         self._lock = lock
-        self._rows = _open_rows(path)
+        self.metrics = RowFile(path / METRICS)
 
     def append(self, row: Row) -> None:
         """Append one row to metrics.jsonl; it survives the death of the process."""
-        self._rows.write(json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) + "\n")
-        self._rows.flush()
-
-    def truncate_after(self, stage: str, step: int) -> int:
-        """Drop the rows of everything that happened after `step` updates of `stage`; return how many.
-
-        Keeps what was written before the stage began, of the stage itself training rows with a smaller `step` and other rows up to
-        `step`, and nothing of later stages. Called with the restored position, so that no row appears twice.
-        """
-        rows = _read_rows(self.path / "metrics.jsonl")
-        own = [i for i, row in enumerate(rows) if row.get("stage") == stage]
-        end = next((i for i, row in enumerate(rows) if own and i > own[0] and row.get("stage", stage) != stage), len(rows))
-
-        def past(i: int) -> bool:
-            at = rows[i].get("step", 0)
-            return at >= step if rows[i].get("kind") == "train" else at > step
-
-        keep = [row for i, row in enumerate(rows[:end]) if not (own and i >= own[0] and past(i))]
-        if len(keep) < len(rows):
-            self._rows.close()
-            write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in keep))
-            self._rows = _open_rows(self.path)
-        return len(rows) - len(keep)
+        self.metrics.append(row)
 
     def rows(self) -> list[Row]:
         """Return the rows so far."""
-        return _read_rows(self.path / "metrics.jsonl")
+        return self.metrics.rows()
+
+    def mark(self) -> tuple[int, str]:
+        """Flush the rows; return how many there are and their digest."""
+        return self.metrics.mark()
 
     def write_plan(self, text: str, table: str) -> None:
         """Save the plan as printed (`text`) and as CSV (`table`)."""
@@ -160,7 +110,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Close the files and release the lock. May be called twice."""
-        self._rows.close()
+        self.metrics.close()
         self._lock.release()
 
     def __enter__(self) -> Self:
@@ -168,17 +118,6 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _open_rows(path: Path) -> TextIO:
-    """Open metrics.jsonl for appending, after cutting off the incomplete line that a kill may have left."""
-    file = path / "metrics.jsonl"
-    if file.exists():
-        text = file.read_bytes()
-        whole = text.rfind(b"\n") + 1
-        if whole < len(text):
-            os.truncate(file, whole)
-    return file.open("a", encoding="utf-8")
 
 
 def lock(path: Path) -> FileLock:
@@ -223,7 +162,7 @@ def check_run(path: str | Path, config: Any, config_hash: str, *, resume: bool =
         return False
     known = _read_json(path / "environment.json") or {}
     # Devices and hosts may change: N of them go on with what M began.
-    changes = _differences(stable_tags(old) | {"parallel": 0}, _plain(config) | {"parallel": 0})
+    changes = _differences(stable_tags(old) | {"parallel": 0}, plain(config) | {"parallel": 0})
     _check_same(path, known.get("config_hash", "(unknown)"), config_hash, changes)
     if not resume:
         raise InputError(f"run folder {path} already holds this run; add --resume to go on with it, or use another --run")
@@ -256,6 +195,7 @@ def open_run(
     path = Path(path)
     check_run(path, config, config_hash, resume=resume)
     path.mkdir(parents=True, exist_ok=True)
+    flush_folder(path.parent)
     held = lock(path)
     try:
         resumed = check_run(path, config, config_hash, resume=resume)  # another process may have been faster
@@ -318,7 +258,7 @@ def read(path: str | Path) -> Run:
         path=path,
         config=stable_tags(config),
         environment=cast(Start, starts[-1]),
-        rows=_read_rows(path / "metrics.jsonl"),
+        rows=read_rows(path / METRICS),
         finders={curve["stage"]: curve for curve in finders if isinstance(curve, dict) and "stage" in curve},
         summary=read_summary(path),
         data=_read_json(path / "data.json"),

@@ -19,6 +19,9 @@ class NullRunFolder(RunFolder):
     def append(self, row: Row) -> None:
         pass
 
+    def mark(self) -> tuple[int, str]:
+        return 0, ""
+
     def write_plan(self, text: str, table: str) -> None:
         pass
 

@@ -19,7 +19,7 @@ from ..core.console import NullConsole
 from ..core.errors import InputError
 from ..core.experiment import Experiment
 from ..core.rng import key_for
-from ..core.serialization import from_json
+from ..core.serialization import config_hash, from_json
 from ..core.state import NetworkState, Tree
 from ..core.validation import require
 from ..data.load import decode_files, load
@@ -90,18 +90,19 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
         if run.summary:
             raise InputError(f"run folder {folder} has kept no network; run its sweep in another --dir with --keep final")
         raise InputError(f"run folder {folder} holds no final network; finish the run with `sgdr-jax train FILE --run {folder} --resume`")
-    facts = _facts(run.path, "final")
+    key = config_hash(experiment)
+    facts = _facts(run.path, "final", key)
     arrays, place, temperatures = "final", run.path, run.summary.get("calibration", {}).get("valid", {})
     if name:
         arrays, place, temperatures = name, run.path / "snapshots", {}  # fitted for the final network alone
         there = sorted(path.name for path in place.iterdir() if path.name != "ema") if place.is_dir() else []
         known = f"the run has kept {', '.join(there)}" if there else "the run has kept no snapshots"
         require(name in there, "network", name, f"{known}; leave it out for the final network")
-        facts |= {"size": _facts(place, name)["size"]}
+        facts |= {"size": _facts(place, name, key)["size"]}
     network = experiment.model.build(len(facts["classes"]), facts["channels"]).normalised(facts["mean"], facts["std"])
     programs = build_programs(experiment, network)
     params, stats = network.init(key_for(experiment.seed, "init"))
-    found = checkpoint.restore(place, arrays, {"params": params, "stats": stats})
+    found = checkpoint.restore(place, arrays, {"params": params, "stats": stats}, key)
     params, stats = programs.devices.hold((found["params"], found["stats"]))
     return Predictor(
         experiment,
@@ -118,9 +119,9 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
     )
 
 
-def _facts(place: Path, name: str) -> dict[str, Any]:
+def _facts(place: Path, name: str, key: str) -> dict[str, Any]:
     try:
-        return dict(checkpoint.verify(place, name))
+        return dict(checkpoint.verify(place, name, key))
     except checkpoint.Damaged as error:
         raise InputError(f"{error}; restore it, or run the experiment again") from error
 

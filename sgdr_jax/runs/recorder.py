@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core.errors import InputError
 from ..core.plan import StagePlan
+from ..core.serialization import config_hash
 from ..core.state import TrainState
 from ..data.load import Data
 from ..data.summary import class_counts, find_duplicates
@@ -56,11 +57,13 @@ class StageRecorder:
         """Save a checkpoint, where `RunContext.due` allows one now; of older ones the newest stays, in case this one is damaged."""
         if not self._context.due():
             return
-        meta = resume.describe(self._plan.index, state, progress, self.seconds, self._finished)
+        meta = resume.describe(self._plan.index, state, progress, self.seconds, self._finished, self._folder.mark())
         network = progress.best.network if progress.best else None
         best = {"params": network.params, "stats": network.stats} if network else {}
         folder = self._folder.path / "checkpoints"
-        resume.save(folder, checkpoint.step_name(meta.stage, meta.step), {"state": state._asdict(), "best": best}, meta._asdict())
+        resume.save(
+            self._context, folder, checkpoint.step_name(meta.stage, meta.step), {"state": state._asdict(), "best": best}, meta._asdict()
+        )
         if is_leader():
             checkpoint.prune(folder)
 
@@ -68,7 +71,7 @@ class StageRecorder:
         """Keep the network at the end of a cycle, where the experiment asks for snapshots."""
         facts = {"stage": self._plan.index, "size": self._plan.size} | {k: row[k] for k in ("cycle", "step", "accuracy", "loss")}
         if is_leader():
-            save_cycle_end(self._folder.path, state, facts, self._context.experiment.snapshots)
+            save_cycle_end(self._folder.path, state, facts, self._context.experiment.snapshots, config_hash(self._context.experiment))
 
     def summary(self, progress: StageProgress) -> StageSummary:
         """Sum up the finished stage from the rows that it logged. Raises InputError where they are lost."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping
 from functools import partial
@@ -13,6 +14,7 @@ import jax
 import numpy as np
 
 from ..core.errors import InputError
+from ..core.serialization import config_hash
 from ..core.state import NetworkState, TrainState
 from ..distributed.hosts import broadcast, is_leader, run_on_all_hosts
 from ..distributed.mesh import readable
@@ -20,9 +22,11 @@ from ..schedules.plateau import Lowered
 from ..train.context import RunContext
 from ..train.model_selection import Best, Score, StageProgress
 from . import checkpoint
-from .folder import RunFolder, read
+from .folder import METRICS, RunFolder, read
 from .records import StageSummary
 from .snapshots import drop_later
+
+_log = logging.getLogger(__name__)
 
 
 class CheckpointMeta(NamedTuple):
@@ -35,6 +39,7 @@ class CheckpointMeta(NamedTuple):
         best: accuracy, loss, stage and cycle of the best state, and the highest accuracy; None before the first validation.
         seconds: spent in the stage so far.
         stages: summaries of the finished stages.
+        rows: number and digest of the rows in metrics.jsonl; None for checkpoints of early versions.
     """
 
     stage: int
@@ -47,6 +52,7 @@ class CheckpointMeta(NamedTuple):
     seconds: float
     stages: list[StageSummary]
     lowered: list[Any] | None = None
+    rows: list[Any] | None = None
 
     def progress(self, best: Best | None) -> StageProgress:
         """Return where the stage stood, with the restored best state."""
@@ -55,7 +61,9 @@ class CheckpointMeta(NamedTuple):
         return StageProgress(best, lowest, self.stale, self.stopped, lowered, tuple(self.lr))
 
 
-def describe(stage: int, state: TrainState, progress: StageProgress, seconds: float, finished: list[StageSummary]) -> CheckpointMeta:
+def describe(
+    stage: int, state: TrainState, progress: StageProgress, seconds: float, finished: list[StageSummary], rows: tuple[int, str]
+) -> CheckpointMeta:
     """Return what a checkpoint of this state records."""
     best = progress.best
     return CheckpointMeta(
@@ -69,13 +77,14 @@ def describe(stage: int, state: TrainState, progress: StageProgress, seconds: fl
         seconds=seconds,
         stages=finished,
         lowered=list(progress.lowered) if math.isfinite(progress.lowered.best) else None,
+        rows=list(rows),
     )
 
 
-def save(folder: Path, name: str, arrays: Any, facts: dict[str, Any]) -> None:
-    """Save a checkpoint on the leading host; the other hosts contribute the parts of the arrays that they hold."""
-    whole = jax.tree.map(readable, arrays)
-    run_on_all_hosts(partial(checkpoint.save, folder, name, whole, facts) if is_leader() else lambda: None)
+def save(context: RunContext, folder: Path, name: str, arrays: Any, facts: dict[str, Any]) -> None:
+    """Save a checkpoint of the run on the leading host; the other hosts contribute the parts of the arrays that they hold."""
+    whole, key = jax.tree.map(readable, arrays), config_hash(context.experiment)
+    run_on_all_hosts(partial(checkpoint.save, folder, name, whole, facts, key) if is_leader() else lambda: None)
 
 
 def restore(context: RunContext, folder: Path, meta: CheckpointMeta, like: TrainState) -> tuple[TrainState, Best | None]:
@@ -93,7 +102,7 @@ def restore(context: RunContext, folder: Path, meta: CheckpointMeta, like: Train
     networks = {"params": like.params, "stats": like.stats} if meta.best else {}
     name = checkpoint.step_name(meta.stage, meta.step)
     shapes = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), {"state": like._asdict(), "best": networks})
-    load = partial(checkpoint.restore, folder / "checkpoints", name, shapes)
+    load = partial(checkpoint.restore, folder / "checkpoints", name, shapes, config_hash(context.experiment))
     arrays = context.programs.devices.hold(broadcast(run_on_all_hosts(load if is_leader() else lambda: shapes)))
     best = None
     if meta.best:
@@ -104,17 +113,30 @@ def restore(context: RunContext, folder: Path, meta: CheckpointMeta, like: Train
 
 
 def newest(context: RunContext, folder: RunFolder) -> CheckpointMeta | None:
-    """Find the newest good checkpoint and drop the rows and snapshots that came after it; None to start from the beginning."""
-    found = checkpoint.latest(folder.path / "checkpoints")
-    if not found:
-        drop_later(folder.path, 0, 0)
-        folder.truncate_after(context.experiment.stages[0].name, 0)
-        return None
-    known = {name: found.metadata[name] for name in CheckpointMeta._fields if name in found.metadata}  # earlier versions wrote more
-    meta = CheckpointMeta(**known)
-    folder.truncate_after(context.experiment.stages[meta.stage].name, meta.step)
-    drop_later(folder.path, meta.stage, meta.step)
-    return meta
+    """Find the newest good checkpoint of the run and drop the rows and snapshots that came after it; None to start from the beginning.
+
+    Checkpoints that are damaged, of another run, under another's name, or that belong to other rows than metrics.jsonl has, are skipped
+    with a logged warning. Raises InputError where they are good but none belongs to the rows, which cannot be made again then.
+    """
+    path, unlike = folder.path, ""
+    for found in checkpoint.good(path / "checkpoints", config_hash(context.experiment)):
+        known = {name: found.metadata[name] for name in CheckpointMeta._fields if name in found.metadata}  # earlier versions wrote more
+        meta = CheckpointMeta(**known)
+        if meta.rows is None:
+            folder.metrics.truncate_after(context.experiment.stages[meta.stage].name, meta.step)
+        elif folder.metrics.holds(*meta.rows):
+            folder.metrics.truncate(meta.rows[0])
+        else:
+            unlike = f"{path / METRICS} does not begin with the {meta.rows[0]} rows that checkpoint {found.name} records"
+            _log.warning("%s; falling back to the one before", unlike)
+            continue
+        drop_later(path, meta.stage, meta.step)
+        return meta
+    if unlike:
+        raise InputError(f"{unlike}: rows are lost or changed; restore the file, or use another --run")
+    drop_later(path, 0, 0)
+    folder.metrics.truncate(0)
+    return None
 
 
 def check_weights(folder: str | Path, now: Mapping[str, Any]) -> None:

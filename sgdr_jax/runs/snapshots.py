@@ -31,7 +31,7 @@ def cycle_ends(run: str | Path) -> tuple[str, ...]:
     return tuple("-".join(parts) for parts in sorted(found, key=lambda parts: (int(parts[1]), int(parts[3]))))
 
 
-def save_cycle_end(run: str | Path, state: TrainState, facts: Mapping[str, Any], snapshots: Snapshots) -> None:
+def save_cycle_end(run: str | Path, state: TrainState, facts: Mapping[str, Any], snapshots: Snapshots, key: str = "") -> None:
     """Save the network at the end of a cycle, and delete those that are no longer among the last or the best.
 
     Args:
@@ -39,11 +39,12 @@ def save_cycle_end(run: str | Path, state: TrainState, facts: Mapping[str, Any],
         state: the state at the end of the cycle.
         facts: "stage" and "cycle" by number, "step" updates done in the stage, "size", "accuracy", "loss".
         snapshots: which to keep; nothing is saved where it asks for none.
+        key: identifies the run, see `checkpoint.save`.
     """
     if not snapshots:
         return
-    folder, name = snapshot_folder(run), f"stage-{facts['stage']}-cycle-{facts['cycle']:04d}"
-    checkpoint.save(folder, name, {"params": state.params, "stats": state.stats}, facts)
+    folder, name = snapshot_folder(run), checkpoint.cycle_name(facts["stage"], facts["cycle"])
+    checkpoint.save(folder, name, {"params": state.params, "stats": state.stats}, facts, key)
     saved = read_cycle_ends(run)
     kept = chosen(list(saved.values()), snapshots)
     for i, name in enumerate(saved):

@@ -144,6 +144,43 @@ def test_any_damage_falls_back_to_the_one_before(two: Path, tmp_path: Path, capl
             assert checkpoint.restore(folder, found.name, {"w": np.zeros(300, np.float32)})["w"][0] == 90
 
 
+def test_files_manifest_and_folders_reach_the_disk_before_the_name_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    real, rename = os.fsync, Path.rename
+
+    def fsync(file: int) -> None:
+        done.append(os.readlink(f"/proc/self/fd/{file}"))
+        real(file)
+
+    def renamed(path: Path, target: Path) -> Path:
+        done.append("rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", renamed)
+    checkpoint.save(tmp_path / "all", "best", {"w": np.ones(3)})
+    at, new = done.index("rename"), tmp_path / "all" / ".saving-best"
+    saved = [new / path.relative_to(tmp_path / "all" / "best") for path in (tmp_path / "all" / "best").rglob("*")]
+    assert len(saved) > 8 and {*map(str, saved), str(new)} <= set(done[:at])
+    assert {str(tmp_path / "all"), str(tmp_path)} <= set(done[at:])
+
+
+def test_a_checkpoint_is_known_by_its_name_and_its_run(tmp_path: Path) -> None:
+    like = {"w": np.zeros(3)}
+    for run, name in (("ours", "stage-0-step-000001"), ("theirs", "stage-0-step-000002")):
+        checkpoint.save(tmp_path, name, {"w": np.ones(3)}, {}, run)
+    assert [found.name for found in checkpoint.good(tmp_path, "ours")] == ["stage-0-step-000001"]
+    assert [found.name for found in checkpoint.good(tmp_path)] == ["stage-0-step-000002", "stage-0-step-000001"]
+    with pytest.raises(Damaged, match="was saved by another run, of config theirs; this is ours"):
+        checkpoint.restore(tmp_path, "stage-0-step-000002", like, "ours")
+    (tmp_path / "stage-0-step-000001").rename(tmp_path / "stage-0-step-000003")
+    with pytest.raises(InputError, match="stage-0-step-000003 was saved as stage-0-step-000001"):
+        checkpoint.restore(tmp_path, "stage-0-step-000003", like)
+    assert checkpoint.latest(tmp_path, "ours") is None
+
+
 def test_nothing_to_restore(tmp_path: Path) -> None:
     assert checkpoint.latest(tmp_path / "none") is None
     with pytest.raises(Damaged, match="cannot be read"):

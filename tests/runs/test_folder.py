@@ -153,7 +153,7 @@ def test_resuming_anywhere_gives_the_rows_of_an_uninterrupted_run(tmp_path_facto
         for _, _, row in whole[:killed]:
             book.append(row)
     with folder.open_run(path, CONFIG, "abc", resume=True) as book:
-        book.truncate_after(f"s{stage}", step)
+        book.metrics.truncate_after(f"s{stage}", step)
         kept = book.rows()
         again = [row for i, at, row in whole if (i, at) >= (stage, step) and not (i == stage and at == step and row["kind"] == "eval")]
         for row in again:
@@ -171,12 +171,12 @@ def test_truncating_keeps_what_is_older(tmp_path: Path) -> None:
     with folder.open_run(tmp_path / "r", CONFIG, "abc") as book:
         for row in (train("a", 0), train("a", 1), evaluated("a", 2), train("b", 0), train("b", 1), evaluated("b", 2), train("c", 0)):
             book.append(row)
-        assert book.truncate_after("b", 1) == 3
+        assert book.metrics.truncate_after("b", 1) == 3
         assert book.rows() == [train("a", 0), train("a", 1), evaluated("a", 2), train("b", 0)]
-        assert book.truncate_after("b", 1) == 0
-        assert book.truncate_after("c", 0) == 0
-        assert book.truncate_after("a", 2) == 1
-        assert book.truncate_after("a", 0) == 3
+        assert book.metrics.truncate_after("b", 1) == 0
+        assert book.metrics.truncate_after("c", 0) == 0
+        assert book.metrics.truncate_after("a", 2) == 1
+        assert book.metrics.truncate_after("a", 0) == 3
 
 
 def test_the_commit_says_when_files_were_changed(tmp_path: Path) -> None:

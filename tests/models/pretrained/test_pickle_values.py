@@ -13,7 +13,9 @@ from sgdr_jax.models.pretrained.pickle_values import PickleReader, StateDict
 
 PLAIN = st.none() | st.booleans() | st.integers(-(1 << 70), 1 << 70) | st.floats(allow_nan=False) | st.text()
 VALUES = st.recursive(
-    PLAIN, lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text() | st.integers(-9, 9), inner), max_leaves=20
+    PLAIN,
+    lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text() | st.integers(-9, 9), inner),
+    max_leaves=20,
 )
 
 
