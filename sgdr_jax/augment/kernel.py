@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 import jax
@@ -28,7 +28,7 @@ from . import gather_free, resampling
 from .affine import Border
 from .arithmetic import channel_means
 from .choice import AugMix, Slot
-from .resampling import resize, symmetry
+from .resampling import symmetry
 
 _METHODS = ("matrix", "bend", "colour", "curve", "pixels", "mix")
 
@@ -155,6 +155,29 @@ def _parts(step: _Step) -> list[_Step]:
     return [step._replace(augmentation=part) for part in step.augmentation.parts]
 
 
+# ---- how pixels are fetched ----
+
+
+def resize(images: UInt8[Array, "b S S c"], size: int) -> Float[Array, "b {size} {size} c"]:
+    """Resize to `size` as `resampling.resize` does, on a TPU without gathers."""
+    return (gather_free if jax.default_backend() == "tpu" else resampling).resize(images, size)
+
+
+def resample(
+    images: UInt8[Array, "b S S c"],
+    matrices: Float[Array, "b 3 3"],
+    size: int,
+    scales: tuple[float, float],
+    border: Border = resampling.MIRRORED,
+    reach: Callable[[], tuple[float, float] | None] = lambda: (0.0, 0.0),
+) -> Float[Array, "b {size} {size} c"]:
+    """Resample as `resampling.resample` does, on a TPU without gathers where `reach` has bounds for `gather_free.resample`."""
+    bounds = reach() if jax.default_backend() == "tpu" else None
+    if bounds is None:
+        return resampling.resample(images, matrices, size, scales, border)
+    return gather_free.resample(images, matrices, size, bounds, border)
+
+
 # ---- numbers to pixels ----
 
 
@@ -179,7 +202,7 @@ def _render(images: Array, steps: list[_Step], size: int, border: Border) -> Arr
 
 
 def _geometry(images: Array, steps: list[_Step], bends: list[_Step], size: int, border: Border) -> Array:
-    """Resample the images through the composed map of coordinates; the only place that chooses how pixels are fetched."""
+    """Resample the images through the composed map of coordinates."""
     if bends:
         matrices = _compose(steps) if steps else jnp.broadcast_to(jnp.eye(3, dtype=float), (len(images), 3, 3))
         field = functools.reduce(jnp.add, [_bend(step, size) for step in bends])
@@ -189,10 +212,7 @@ def _geometry(images: Array, steps: list[_Step], bends: list[_Step], size: int, 
     matrices = _compose(steps)
     if all(step.augmentation.symmetry for step in steps):
         return symmetry(resize(images, size), matrices)
-    reach = _reach(steps) if jax.default_backend() == "tpu" else None
-    if reach:
-        return gather_free.resample(images, matrices, size, reach, border)
-    return resampling.resample(images, matrices, size, _scales(steps), border)
+    return resample(images, matrices, size, _scales(steps), border, lambda: _reach(steps))
 
 
 def _compose(steps: list[_Step]) -> Float[Array, "b 3 3"]:

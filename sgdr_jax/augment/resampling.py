@@ -60,12 +60,17 @@ def resize(images: UInt8[Array, "b S S c"], size: int) -> Float[Array, "b {size}
     return with_layout_constraint(jnp.clip(both * (1 / 255), 0, 1), Layout((0, 1, 2, 3)))
 
 
-def _filter(canvas: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return indices and weights [taps, size] of the triangle filter at half-pixel centres; the weights of an output pixel sum to 1."""
+def triangle_filter(canvas: int, size: int) -> np.ndarray:
+    """Return the matrix float64 [size, canvas] of the triangle filter at half-pixel centres; its rows sum to 1."""
     ratio = canvas / size
     centres = (np.arange(size) + 0.5) * ratio - 0.5
     dense = np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(canvas)) / max(ratio, 1))
-    dense = dense / dense.sum(1, keepdims=True)
+    return dense / dense.sum(1, keepdims=True)
+
+
+def _filter(canvas: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return indices and weights [taps, size] of the triangle filter."""
+    dense = triangle_filter(canvas, size)
     count = int((dense > 1e-9).sum(1).max())
     taps = np.minimum((dense > 1e-9).argmax(1), canvas - count) + np.arange(count)[:, None]
     return taps.astype(np.int32), dense[np.arange(size), taps].astype(np.float32)

@@ -68,7 +68,7 @@ def view(
         windows = _windows(kind)
         scales = (float(windows[:, 1, 1].min()), float(windows[:, 1, 1].max()))
         matrices = jnp.broadcast_to(jnp.asarray(windows)[v], (len(images), 3, 3))
-        return resampling.resample(images, matrices, size, scales)
+        return kernel.resample(images, matrices, size, scales)
 
     if kind not in ("flip", "dihedral"):
         return jax.lax.cond(v == 0, lambda: kernel.resize(images, size), other)

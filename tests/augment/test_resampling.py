@@ -164,7 +164,8 @@ def test_without_gathers_perspective_is_refused():
 
 
 @pytest.mark.parametrize("canvas, size, channels", [(1, 5, 1), (7, 1, 3), (28, 96, 1), (23, 16, 3), (40, 9, 3)])
-def test_resize_is_the_antialiased_triangle_filter(canvas, size, channels):
+@pytest.mark.parametrize("resize", [resize, jax.jit(gather_free.resize, static_argnames="size")], ids=["gathers", "products"])
+def test_resize_is_the_antialiased_triangle_filter(resize, canvas, size, channels):
     images = photos(2, canvas, channels)
     got = resize(images, size=size)
     assert got.shape == (2, size, size, channels)
