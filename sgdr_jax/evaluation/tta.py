@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
 
-from ..augment import Dihedral, kernel, resampling
+from ..augment import Dihedral, kernel
 from ..core.experiment import Eval
 from ..core.types import Augmentation
 from . import metrics

@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import pytest
@@ -32,7 +32,9 @@ DATA = Synthetic(classes=3, train=24, valid=12, test=20, side=16)
 
 @dataclass(frozen=True)
 class Depthwise(Tiny):
-    """The tiny network with a depthwise convolution of 4 channels in place of its first dense one."""
+    """The tiny network with a depthwise convolution of 4 channels in place of its second."""
+
+    features: ClassVar = 4
 
     def modules(self, channels: int) -> dict[str, Any]:
         from jax.nn import relu
@@ -41,8 +43,6 @@ class Depthwise(Tiny):
 
         second = ConvBN(3, 4, 4, eps=1e-5, padding="SAME", stride=2, groups=4)
         return super().modules(channels) | {"first": ConvBN(1, channels, 4, eps=1e-5, activation=relu), "second": second}
-
-    features = 4
 
 
 @pytest.fixture(scope="module")
