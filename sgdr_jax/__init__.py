@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from .core.experiment import Eval, Experiment, Parallel, Stage
     from .core.learning_rates import Decay, Find, Spread
     from .core.optimizers import AdamW, Lamb, Muon, Sgd
+    from .core.plan import plan
     from .core.snapshots import Snapshots
     from .recipes.lesson2 import Lesson2, lesson2
     from .recipes.measured import fine_tune
     from .runs.run import run
     from .schedules import Sgdr
+    from .session import Session, load
 
 __all__ = [
     "AdamW",
@@ -30,6 +32,7 @@ __all__ = [
     "Lesson2",
     "Muon",
     "Parallel",
+    "Session",
     "Sgd",
     "Sgdr",
     "Snapshots",
@@ -39,8 +42,10 @@ __all__ = [
     "datasets",
     "fine_tune",
     "lesson2",
+    "load",
     "load_experiment",
     "models",
+    "plan",
     "run",
     "schedules",
     "sweeps",
@@ -52,12 +57,14 @@ _MODULES = {
     "core.experiment": "Eval Experiment Parallel Stage",
     "core.learning_rates": "Decay Find Spread",
     "core.optimizers": "AdamW Lamb Muon Sgd",
+    "core.plan": "plan",
     "core.snapshots": "Snapshots",
     "schedules": "Sgdr",
     "recipes.lesson2": "Lesson2 lesson2",
     "recipes.measured": "fine_tune",
     "runs.run": "run",
     "cli.experiment_file": "load_experiment",
+    "session": "Session load",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -73,4 +80,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, "__version__"])

@@ -80,6 +80,7 @@ ALSO_TESTS = {
     "report/test_run_plots": "run_curves style",
     "runs/test_ensemble": "snapshots core/snapshots",
     "runs/test_kept_runs": "core/first_tags core/paths",
+    "test_session": "runs/fitting",
     "runs/test_compile_ahead": "train/programs",
     "runs/test_folder": "environment records",
     "runs/test_run": "finalize predictor recorder refit resume recipes/lesson2 train/context train/find_lr train/stage train/stage_inputs",
@@ -220,7 +221,7 @@ def listed(file: str) -> list[str]:
 @pytest.mark.parametrize("name", [name for name in FILES if not name.endswith(("__init__", "__main__"))])
 def test_every_module_has_a_test_file(name: str) -> None:
     folder, _, base = name.rpartition("/")
-    own = f"{folder}/test_{base}"
+    own = f"{folder}/test_{base}".lstrip("/")
     files = [file for file in (own, *(file for file in ALSO_TESTS if name in listed(file))) if (TESTS / f"{file}.py").exists()]
     assert files, f"{name}.py has no tests/{own}.py; write it, or list in ALSO_TESTS the file that tests it"
 

@@ -225,3 +225,11 @@ class Experiment:
         require(often is None or often >= 1, "checkpoint_steps", often, "use 1 or more, or None")
         require(self.compute in ("auto", "float32", "bfloat16", "float64"), "compute", self.compute, "use auto, float32, bfloat16, float64")
         require(0 <= self.seed < 2**32, "seed", self.seed, "use an integer from 0 to 2^32 - 1")
+
+    def stage_index(self, stage: int | str) -> int:
+        """Return the position of a stage that is given by its position or its name. Raises InputError if there is none."""
+        names = [s.name for s in self.stages]
+        index = names.index(stage) if isinstance(stage, str) and stage in names else stage
+        known = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
+        require(isinstance(index, int) and 0 <= index < len(names), "stage", stage, f"the stages are {known}")
+        return int(index)

@@ -11,13 +11,14 @@ import itertools
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.validation import require
 from .image_integrity import checked
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ type Encoded = str | os.PathLike[str] | bytes | np.ndarray
 """An image: the path of a file, its bytes, or an array uint8 [h, w, c]."""
 type Item = Encoded | Callable[[], Encoded]
 """An image, or a function that fetches it."""
+type Images = str | os.PathLike[str] | np.ndarray | Image.Image | Sequence[str | os.PathLike[str] | np.ndarray | Image.Image]
+"""Images to predict: files, folders, arrays uint8 [h, w], [h, w, c] or [n, h, w, c], images of Pillow; or a list of these."""
 
 MAX_BYTES = 256 * 2**20
 """Larger image files are rejected unread."""
@@ -86,6 +89,25 @@ def ready() -> None:
 
     Image.preinit()
     warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def to_array(image: Image.Image | np.ndarray) -> np.ndarray:
+    """Convert an image in memory to uint8 [h, w] or [h, w, c]: one of Pillow upright and without transparency, an array as it is.
+
+    Raises:
+        InputError: for arrays of another type or shape.
+    """
+    from PIL import Image
+
+    if isinstance(image, Image.Image):
+        turn = _TURNS.get(_orientation(image))
+        image = _plain(image)
+        return np.asarray(image.transpose(Image.Transpose[turn]) if turn else image)
+    pixels = np.asarray(image)
+    require(pixels.dtype == np.uint8, "image", f"an array of {pixels.dtype}", "give uint8, 0…255")
+    good = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3))
+    require(good and pixels.size > 0, "image", f"an array of shape {pixels.shape}", "give [h, w], [h, w, 1] or [h, w, 3]")
+    return pixels
 
 
 def is_colour(item: Item) -> bool:

@@ -260,10 +260,17 @@ def _decoded(
     return image_cache.in_memory(items, side, channels, tick, keep=storage == "memory"), storage, reason
 
 
-def decode_files(paths: Sequence[str | os.PathLike[str] | bytes], canvas: int, channels: int | None = None) -> DecodedFiles:
-    """Decode image files (or encoded images as bytes) as `load` does, for prediction; unreadable ones are reported, not raised."""
-    names = [f"image {i}" if isinstance(path, bytes) else str(path) for i, path in enumerate(paths)]
-    decoded = image_cache.in_memory(EncodedImages(paths.__getitem__, names, names), canvas, channels, lambda done, bad: None)
+def decode_files(images: Sequence[decode.Encoded], canvas: int, channels: int | None = None, first: int = 0) -> DecodedFiles:
+    """Decode images as `load` does, for prediction; unreadable ones are reported, not raised.
+
+    Args:
+        images: files, bytes or arrays.
+        canvas: side of the result in pixels.
+        channels: of the result; None for as many as they have.
+        first: number of the first image, by which those without a file are named.
+    """
+    names = [str(x) if isinstance(x, str | os.PathLike) else f"image {i}" for i, x in enumerate(images, first)]
+    decoded = image_cache.in_memory(EncodedImages(images.__getitem__, names, names), canvas, channels, lambda done, bad: None)
     index = np.flatnonzero(decoded.digests)
     return DecodedFiles(decoded.pixels[index], index, tuple((names[i], reason) for i, reason in sorted(decoded.bad.items())))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from .hosts import is_multi_host
@@ -19,12 +19,13 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 @contextmanager
-def handle_signals() -> Iterator[Callable[[], bool]]:
+def handle_signals(signals: Sequence[signal.Signals] = SIGNALS) -> Iterator[Callable[[], bool]]:
     """Handle the signals while the block runs; yields a function that returns whether to stop, to be called after every span of updates.
 
-    A second signal ends the process at once. All hosts must call the function equally often; it returns True after the same span on all.
+    A second signal does what it did before the block: SIGTERM ends the process at once. All hosts must call the function equally often;
+    it returns True after the same span on all.
     """
-    handled = [s for s in SIGNALS if signal.getsignal(s) != signal.SIG_IGN]
+    handled = [s for s in signals if signal.getsignal(s) != signal.SIG_IGN]
     if not handled or threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
@@ -32,7 +33,7 @@ def handle_signals() -> Iterator[Callable[[], bool]]:
 
     def receive(number: int, frame: object) -> None:
         nonlocal received
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, before[signal.Signals(number)])
         if shared:
             os.kill(os.getpid(), signal.SIGTERM)  # received by jax, which notifies the other hosts
         received = True

@@ -106,8 +106,8 @@ def fine_tune(
     if data is not None:
         require(model is not None, "model", model, "name the network of these data, such as ResNet34()")
         size, similar = size or 224, similar_to_imagenet is not False
-        length = {} if budget is None else {"budget": budget + 1}  # the epoch of step 4 counts
-        stages = lesson2(size, similar, views=2, head_cycles=1, **length)
+        # The epoch of step 4 counts.
+        stages = lesson2(size, similar, views=2, head_cycles=1, budget=None if budget is None else budget + 1)
         common = {"augment": side_on(zoom=1.1), "stages": stages, "optimizer": AdamW(), "evaluate": Eval(tta_views=4)}
         return Experiment(**{"name": str(name), "data": data, "model": model} | common | fields)
     ui, network = ui or NullConsole(), model or EfficientNetLite0()

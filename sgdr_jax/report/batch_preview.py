@@ -37,7 +37,7 @@ class BatchPreview(NamedTuple):
     bad: tuple[tuple[str, str], ...] = ()
 
 
-def preview_batch(experiment: Experiment, stage: int = 0, count: int = 8) -> BatchPreview:
+def preview_batch(experiment: Experiment, stage: int | str = 0, count: int = 8) -> BatchPreview:
     """Render the first `count` training images of a stage with their labels: plain, in draws of its augmentations, and as TTA views.
 
     The first draw is the input of the stage's first update, unless it trains on cached activations. Only these images are decoded.
@@ -46,8 +46,8 @@ def preview_batch(experiment: Experiment, stage: int = 0, count: int = 8) -> Bat
         InputError: if the stage does not exist or the data cannot be read.
     """
     stages = experiment.stages
-    require(0 <= stage < len(stages), "--stage", stage, f"the stages are {', '.join(f'{i} ({s.name})' for i, s in enumerate(stages))}")
-    require(1 <= count <= 64, "--count", count, "use 1…64")
+    stage = experiment.stage_index(stage)
+    require(1 <= count <= 64, "count", count, "use 1…64")
     source = experiment.data.open()
     schedule = plan(experiment, source.sizes["train"])
     # Twice as many, to replace unreadable ones.

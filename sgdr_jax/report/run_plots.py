@@ -18,6 +18,7 @@ from .style import GREY as _GREY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _VALID: dict[str, Any] = {"color": _COLOURS[1], "marker": "o", "markersize": 6, "linewidth": 1.2, "clip_on": False, "zorder": 3}
 
@@ -72,13 +73,12 @@ def _divide(axes: Axes, parts: Sequence[StageRows]) -> None:
 # ---- plots ----
 
 
-def plot_lr_schedule(rows: Iterable[Row], path: str | Path, log: bool | None = None) -> Path:
-    """Plot the learning rate of each layer group over all updates, stage after stage; restarts are dotted lines.
+def draw_lr_schedule(rows: Iterable[Row], log: bool | None = None) -> Axes:
+    """Draw the learning rate of each layer group over all updates, stage after stage; restarts are dotted lines.
 
     Args:
         rows: of metrics.jsonl, or of a plan: {"stage", "step", "lr": {group: rate}} and, optionally, "cycle". Groups absent from
             "lr", or at 0 throughout a stage, are frozen there and not drawn. Of other rows only the cycle ends of evaluations are used.
-        path: of the PNG file.
         log: logarithmic axis; None: if the groups' peak rates differ by a factor above 30.
 
     Raises:
@@ -86,7 +86,7 @@ def plot_lr_schedule(rows: Iterable[Row], path: str | Path, log: bool | None = N
     """
     groups, parts = rates(rows)
     if not parts:
-        raise InputError(f"{path} has no learning rates to show; name a run that has trained at least one step")
+        raise InputError("there are no learning rates to show; name a run that has trained at least one step")
     (axes,) = _axes(8, 4)
     peaks = []
     for i, group in enumerate(groups):
@@ -110,11 +110,16 @@ def plot_lr_schedule(rows: Iterable[Row], path: str | Path, log: bool | None = N
     _legend(axes)
     axes.set_xlabel("update")
     axes.set_ylabel("learning rate")
-    return _save(axes, path)
+    return axes
 
 
-def plot_losses(rows: Iterable[Row], path: str | Path) -> Path:
-    """Plot training and validation loss over epochs, stage after stage, and the validation accuracy below.
+def plot_lr_schedule(rows: Iterable[Row], path: str | Path, log: bool | None = None) -> Path:
+    """Write `draw_lr_schedule` to a file and return its path."""
+    return _save(draw_lr_schedule(rows, log), path)
+
+
+def draw_losses(rows: Iterable[Row]) -> Axes:
+    """Draw training and validation loss over epochs, stage after stage, and the validation accuracy below.
 
     The training loss of each update is faint, its running mean strong: a debiased exponential mean over about a twentieth of the stage (5
     to 50 updates), restarted in each stage. The last accuracy of each stage is annotated.
@@ -124,7 +129,7 @@ def plot_losses(rows: Iterable[Row], path: str | Path) -> Path:
     """
     parts = by_stage((row for row in rows if "loss" in row), "epoch")
     if not parts:
-        raise InputError(f"{path} has no losses to show; name a run that has trained at least one step")
+        raise InputError("there are no losses to show; name a run that has trained at least one step")
     scored = any(row.get("accuracy") is not None for part in parts for row in part.rows)
     axes, *below = _axes(8, 3.4, 1.8) if scored else _axes(8, 4)
     seen: list[float] = []
@@ -153,7 +158,12 @@ def plot_losses(rows: Iterable[Row], path: str | Path) -> Path:
         lower.margins(y=0.25)
         lower.set_ylabel("accuracy")
     (below or [axes])[-1].set_xlabel("epoch")
-    return _save(axes, path)
+    return axes
+
+
+def plot_losses(rows: Iterable[Row], path: str | Path) -> Path:
+    """Write `draw_losses` to a file and return its path."""
+    return _save(draw_losses(rows), path)
 
 
 def _limit(axes: Axes, values: Sequence[float]) -> None:
@@ -162,13 +172,12 @@ def _limit(axes: Axes, values: Sequence[float]) -> None:
         axes.set_ylim(*ends)
 
 
-def plot_lr_finder(curve: Mapping[str, Any], path: str | Path) -> Path:
-    """Plot the curve of the learning-rate finder: loss over rate, the suggestion of each rule, and the chosen rate in bold.
+def draw_lr_finder(curve: Mapping[str, Any]) -> Axes:
+    """Draw the curve of the learning-rate finder: loss over rate, the suggestion of each rule, and the chosen rate in bold.
 
     Args:
         curve: "lrs", "losses", "smoothed" (lists of one length), "suggestions" {rule: rate}, "chosen", "rule", "verdict", and "stage"
             if known; "low", "high" if there are several "orders"; as saved in the run folder.
-        path: of the PNG file.
     """
     lrs, smoothed = [float(x) for x in curve["lrs"]], [number(y) for y in curve["smoothed"]]
     losses = [number(y) for y in curve["losses"]]
@@ -193,7 +202,12 @@ def plot_lr_finder(curve: Mapping[str, Any], path: str | Path) -> Path:
     axes.set_xlabel("learning rate of the last layer group")
     axes.set_ylabel("training loss")
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return _save(axes, path)
+    return axes
+
+
+def plot_lr_finder(curve: Mapping[str, Any], path: str | Path) -> Path:
+    """Write `draw_lr_finder` to a file and return its path."""
+    return _save(draw_lr_finder(curve), path)
 
 
 def _at(lrs: Sequence[float], values: Sequence[float], rate: float) -> float:
@@ -202,14 +216,13 @@ def _at(lrs: Sequence[float], values: Sequence[float], rate: float) -> float:
     return float(np.interp(math.log(rate), [x for x, _ in good], [y for _, y in good])) if good else 0.0
 
 
-def plot_images(titles: Sequence[str], tiles: np.ndarray, captions: Sequence[Sequence[str]], path: str | Path) -> Path:
-    """Plot images in rows and columns, with a title above each column and a caption below each image.
+def draw_images(titles: Sequence[str], tiles: np.ndarray, captions: Sequence[Sequence[str]]) -> Figure:
+    """Draw images in rows and columns, with a title above each column and a caption below each image.
 
     Args:
         titles: of the columns.
         tiles: float 0…1 [rows, columns, size, size, c] with c of 1 or 3.
         captions: one for each image.
-        path: of the image file.
     """
     rows, columns = tiles.shape[:2]
     figure = style.figure(1.5 * columns, 1.7 * rows + 0.3)
@@ -221,7 +234,7 @@ def plot_images(titles: Sequence[str], tiles: np.ndarray, captions: Sequence[Seq
             axes.text(0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=6, color="#444444")
             if i == 0:
                 axes.set_title(titles[j], fontsize=8)
-    return style.save(figure, path)
+    return figure
 
 
 def plot_run(folder: str | Path) -> tuple[Path, ...]:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich import box
 from rich.table import Table
 
+from ..core.experiment import Experiment
+from ..core.plan import Plan, describe, plan
+from ..core.serialization import config_hash
+from ..data.load import canvas_side, load_for
+from ..data.placement import forecast
+from ..data.summary import DatasetSummary, summarize
+from ..evaluation.calibration import ClassResult, class_results
+
 if TYPE_CHECKING:
-    from ..data.summary import DatasetSummary
-    from ..evaluation.calibration import ClassResult
+    from ..core.console import NullConsole
+    from ..evaluation.evaluate import ViewPredictions
+    from ..runs.predictor import Predictions
+    from ..train.lr_curve import LrCurve
 
 
 def number_text(value: float | None, form: str) -> str:
@@ -166,4 +178,72 @@ def finder_table(curves: Mapping[str, Any], trained: Sequence[str]) -> Table:
     for ratio, fall in joint.falls if len(joint.falls) > 1 else ():
         rest = [""] * (len(curves) - 1)
         table.add_row(f"ratio {ratio:g}", f"loss falls by {fall:.3g}", *rest, "← chosen" if ratio == joint.ratio else "")
+    return table
+
+
+def finder_verdict(group: str, curve: LrCurve) -> str:
+    """Format what a curve says: the verdict, and how many orders of the images agree."""
+    return f"{group or 'all'}: {curve.verdict}; {curve.confidence:.0%} of {curve.orders} orders agree within a factor of 3"
+
+
+def plan_parts(experiment: Experiment, sizes: Mapping[str, int]) -> tuple[Plan, list[Table | str]]:
+    """Plan an experiment for the sizes of its splits, and format the plan with an estimate of memory."""
+    planned = plan(experiment, sizes["train"])
+    text = f"{experiment.name} ({config_hash(experiment)}): {sizes['train']:,} training images, batches of {experiment.batch_size}"
+    parts: list[Table | str] = [text, plan_table([describe(stage) for stage in planned.stages])]
+    if experiment.refit:
+        parts.append("refit: the stages that are kept once more, on the training and the validation images together")
+    return planned, [*parts, forecast(experiment.images, sum(sizes.values()), canvas_side(experiment.canvas, planned.largest_size))]
+
+
+def data_parts(experiment: Experiment, ui: NullConsole) -> tuple[DatasetSummary, list[Table | str]]:
+    """Decode the images of an experiment, and describe them: counts, sizes, duplicates, unreadable files."""
+    source = experiment.data.open()
+    size = plan(experiment, source.sizes["train"]).largest_size
+    summary = summarize(source, load_for(experiment, source, size, ui, max_bad_share=1))
+    return summary, dataset_tables(summary, source.classes)
+
+
+def result_tables(summary: Mapping[str, Any]) -> list[Table]:
+    """Format all results of a finished run: its stages and figures, metrics by number of views, snapshots."""
+    tables = [summary_table(summary), *(views_table(split, rows) for split, rows in summary.get("tta", {}).items())]
+    return [*tables, snapshots_table(summary["snapshots"])] if summary.get("snapshots") else tables
+
+
+def evaluation_parts(
+    split: str, views: ViewPredictions, labels: np.ndarray, classes: Sequence[str], temperatures: Mapping[str, float]
+) -> list[Table | str]:
+    """Format the evaluation of a split: metrics, by number of views, by class, and at the temperatures that the run fitted.
+
+    Args:
+        split: name of the split.
+        views: its predictions.
+        labels: its labels.
+        classes: names of the classes.
+        temperatures: of the kinds of views, "plain" and "tta"; those that are missing are left out.
+    """
+    from ..evaluation.evaluate import calibration_results
+
+    parts: list[Table | str] = [f"{split} {name:<14} {value:.4f}" for name, value in views.measures.items()]
+    if len(views.by_count) > 1:
+        parts.append(views_table(split, views.by_count))
+    parts.append(classes_table(classes, class_results(views.probabilities, labels)))
+    if all(kind in temperatures for kind in views.kinds):
+        for kind, scaled in calibration_results(views, labels, temperatures).items():
+            temperature, ece, loss = scaled["temperature"], scaled["ece"], scaled["loss"]
+            parts.append(f"{split} {kind:<6} at the temperature {temperature:.3f}: ece {ece:.4f}, loss {loss:.4f}")
+    return parts
+
+
+def predictions_table(predictions: Predictions, most: int = 20) -> Table:
+    """Format the first predictions: image, label, its probability, and the disagreement of the views if there are several."""
+    table = Table("image", "label", box=box.SIMPLE_HEAD)
+    several = predictions.views > 1
+    for name in ("probability", *["disagreement"] * several):
+        table.add_column(name, justify="right")
+    rows = zip(predictions.paths, predictions.labels, predictions.probabilities, predictions.disagreement, strict=True)
+    for path, label, probabilities, share in itertools.islice(rows, most):
+        table.add_row(str(path), label, f"{probabilities.max():.4f}", *[f"{share:.3f}"] * several)
+    if len(predictions.paths) > most:
+        table.add_row(f"and {len(predictions.paths) - most:,} more", *[""] * (2 + several))
     return table

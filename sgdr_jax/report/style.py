@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +18,23 @@ TEXT = "#444444"
 
 
 def figure(width: float, height: float, dpi: int = 150) -> Figure:
-    """Create an empty figure outside pyplot; width and height in inches, `dpi` in pixels per inch."""
+    """Create an empty figure outside pyplot, which notebooks show all the same; width and height in inches, `dpi` in pixels per inch."""
+    return _figure_type()(figsize=(width, height), dpi=dpi, layout="constrained")
+
+
+@functools.cache
+def _figure_type() -> type[Figure]:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    class ShownFigure(Figure):
+        """Figure that tells a notebook its picture."""
+
+        def _repr_png_(self) -> bytes:
+            picture = io.BytesIO()
+            self.savefig(picture, format="png")
+            return picture.getvalue()
+
+    return ShownFigure
 
 
 def quiet(axes: Axes, grid: str = "y") -> Axes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,13 +23,17 @@ from ..core.rng import key_for
 from ..core.serialization import config_hash, from_json
 from ..core.state import NetworkState, Tree
 from ..core.validation import require
+from ..data import decode
+from ..data.decode import Images
 from ..data.load import decode_files, load
 from ..data.loader import free_device_memory, image_loader
 from ..data.placement import choose_residence
+from ..data.sampler import Batch
 from ..datasets.files import images_below, other_files
 from ..evaluation.calibration import apply_temperature
 from ..evaluation.evaluate import EvalExamples, ViewPredictions, predict_views
 from ..evaluation.grad_cam import grad_cam
+from ..train.context import RunContext
 from ..train.programs import Programs, build_programs
 from . import checkpoint
 from .folder import read
@@ -119,6 +124,24 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
     )
 
 
+def predictor_of(context: RunContext, network: NetworkState) -> Predictor:
+    """Return the predictor of a network in memory, whose run has not refitted it and has fitted no temperature."""
+    data = context.data
+    return Predictor(
+        dataclasses.replace(context.experiment, refit=False),
+        context.programs,
+        network.params,
+        network.stats,
+        network.size,
+        data.classes,
+        data.channels,
+        data.images["train"].shape[1],
+        data.multi_label,
+        data.source,
+        {},
+    )
+
+
 def _facts(place: Path, name: str, key: str) -> dict[str, Any]:
     try:
         return dict(checkpoint.verify(place, name, key))
@@ -127,17 +150,19 @@ def _facts(place: Path, name: str, key: str) -> dict[str, Any]:
 
 
 class Predictions(NamedTuple):
-    """Predictions for image files.
+    """Predictions for images.
 
     Attributes:
-        paths: files that could be read.
+        paths: files that could be read; "image N" for the image at position N that came without a file.
+        labels: likeliest class of each; see `Predictor.label`.
         probabilities: float32 [n, classes].
         disagreement: share of an image's views that predict another class than their mixture, [n].
-        bad: (path, reason) of the files that could not be read.
+        bad: (path, reason) of the images that could not be read.
         views: number of views mixed.
     """
 
     paths: tuple[str, ...]
+    labels: tuple[str, ...]
     probabilities: np.ndarray
     disagreement: np.ndarray
     bad: tuple[tuple[str, str], ...]
@@ -171,23 +196,35 @@ def expand(paths: Sequence[str], say: Callable[[str], None] = lambda text: None)
     return found
 
 
+def gather_images(images: Images, say: Callable[[str], None] = lambda text: None) -> list[str | np.ndarray]:
+    """Return images one by one, as paths of files and arrays; `say` as in `expand`.
+
+    Raises:
+        InputError: a path does not exist, a folder has no images, an array has another type or shape, or there are no images.
+    """
+    if isinstance(images, str | os.PathLike) or not isinstance(images, Sequence):
+        images = list(images) if isinstance(images, np.ndarray) and images.ndim == 4 else [images]
+    found: list[str | np.ndarray] = []
+    for image in images:
+        found += expand([os.fspath(image)], say) if isinstance(image, str | os.PathLike) else [decode.to_array(image)]
+    require(bool(found), "images", "none", "name image files, or folders of them")
+    return found
+
+
 def predict(
-    net: Predictor, paths: list[str], views: int | None = None, ui: NullConsole | None = None, *, calibrated: bool = False
+    net: Predictor, paths: Sequence[str | np.ndarray], views: int | None = None, ui: NullConsole | None = None, *, calibrated: bool = False
 ) -> Predictions:
-    """Predict the classes of image files.
+    """Predict the classes of images.
 
     Args:
         net: the network.
-        paths: image files; unreadable ones are returned in `bad`.
+        paths: image files, or images as arrays; see `gather_images`. Unreadable ones are returned in `bad`.
         views: augmented views besides the plain one; None as in the experiment, 0 for none.
         ui: progress bars.
         calibrated: apply the temperature that the run fitted; raises InputError where it fitted none.
     """
     ui, parts, bad, seen = ui or NullConsole(), [], [], None
-    each = net.canvas**2 * net.channels
-    block = max(net.experiment.evaluate.tta_memory * 2**20 // each, 1)
-    for start in range(0, len(paths), block):
-        pixels, index, unread = decode_files(paths[start : start + block], net.canvas, net.channels)
+    for pixels, names, unread in _decoded(net, paths):
         bad += unread
         if len(pixels):
             # Drawn by its pixels, an image's views do not depend on the other images.
@@ -195,14 +232,54 @@ def predict(
             feed = image_loader(pixels, net.programs.devices, resident=False)
             examples = EvalExamples(feed, len(net.classes), multi_label=net.multi_label, ids=ids)
             seen = _views(net, examples, views, ui, "predicting")
-            parts.append(([paths[start + i] for i in index.tolist()], seen.probabilities, seen.disagreement))
+            parts.append((names, seen.probabilities, seen.disagreement))
     if seen is None:
-        return Predictions((), np.zeros((0, len(net.classes)), np.float32), np.zeros(0), tuple(bad))
+        return Predictions((), (), np.zeros((0, len(net.classes)), np.float32), np.zeros(0), tuple(bad))
     found, probabilities, disagreement = zip(*parts, strict=True)
     mixed, shares = np.concatenate(probabilities), np.concatenate(disagreement)
     if calibrated:
         mixed = apply_temperature(mixed, temperature(net, seen.views), net.multi_label).astype(np.float32)
-    return Predictions(tuple(p for part in found for p in part), mixed, shares, tuple(bad), seen.views)
+    labels = tuple(map(net.label, mixed))
+    return Predictions(tuple(p for part in found for p in part), labels, mixed, shares, tuple(bad), seen.views)
+
+
+def _decoded(net: Predictor, images: Sequence[str | np.ndarray]) -> Iterator[tuple[np.ndarray, list[str], tuple[tuple[str, str], ...]]]:
+    """Decode images in blocks; yields pixels, the names of the readable images, and (name, reason) of the others."""
+    block = max(net.experiment.evaluate.tta_memory * 2**20 // (net.canvas**2 * net.channels), 1)
+    for start in range(0, len(images), block):
+        pixels, index, unread = decode_files(images[start : start + block], net.canvas, net.channels, start)
+        at = [start + i for i in index.tolist()]
+        yield pixels, [x if isinstance(x := images[i], str) else f"image {i}" for i in at], unread
+
+
+def activations(net: Predictor, images: Sequence[str | np.ndarray], group: str) -> np.ndarray:
+    """Return what a layer group sees of images in evaluation: the activations at its input.
+
+    Args:
+        net: the network.
+        images: as in `predict`.
+        group: name of the group; "head" sees the pooled features [n, features], the first group the images, 0…1.
+
+    Returns:
+        float array [n, …].
+
+    Raises:
+        InputError: an image cannot be read, or there is no such group.
+    """
+    groups = net.programs.network.groups
+    require(group in groups, "group", group, f"the layer groups are {', '.join(groups)}")
+    parts: list[np.ndarray] = []
+    for pixels, _, unread in _decoded(net, images):
+        for name, reason in unread:
+            raise InputError(f"{name} cannot be read: {reason}; leave it out")
+        feed = image_loader(pixels, net.programs.devices, resident=False)
+
+        def rows(_: Batch, x: jax.Array) -> jax.Array:
+            plain = net.programs.plain(x, size=net.size)
+            return plain if group == groups[0] else net.programs.forward(net.params, net.stats, plain, start=None, stop=group)
+
+        parts.append(net.programs.map(rows, len(pixels), feed))
+    return np.concatenate(parts)
 
 
 def temperature(net: Predictor, views: int) -> float:

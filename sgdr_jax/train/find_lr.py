@@ -11,11 +11,11 @@ import numpy as np
 from ..core.console import NullConsole
 from ..core.learning_rates import Find
 from ..core.plan import StagePlan, finder_steps, ratios
-from ..core.state import Hyper, TrainState
+from ..core.state import Hyper, NetworkState, TrainState
 from . import lr_range_test
 from .context import RunContext
 from .lr_curve import LrCurve, best_ratio, read_orders
-from .stage import StageRun
+from .stage import StageRun, open_stage
 from .stage_inputs import TrainBatch, stage_batches
 
 
@@ -60,6 +60,32 @@ def find_lr(context: RunContext, p: StagePlan, stage: StageRun, find: Find, ui: 
     tried = ratios_tried(find) if len(p.trained) > 1 and not group else ratios_tried(find)[:1]
     with ui.bar(f"find lr: {p.stage.name}" + (f", {group}" if group else ""), steps * orders * len(tried)) as tick:
         return best_ratio([curve(float(ratio), tick) for ratio in tried])
+
+
+def stage_curves(
+    context: RunContext, p: StagePlan, network: NetworkState, ui: NullConsole, rule: str | None = None, *, each: bool = False
+) -> dict[str, LrCurve]:
+    """Run the learning-rate finder for a stage that would start from a network, which stays as it is.
+
+    Args:
+        context: the run.
+        p: the stage; where its rates are given, `Find()` is used and a line says so.
+        network: the network before the stage.
+        ui: shows progress.
+        rule: reads the rate off the curve; None for that of the stage.
+        each: whether to test each trained group alone too.
+
+    Returns:
+        Curves by group, "" for all groups together.
+    """
+    lr = p.stage.lr
+    find = lr if isinstance(lr, Find) else Find()
+    if not isinstance(lr, Find):
+        ui.say(f"{p.stage.name} has given rates, {lr}: train uses those; this is what Find() would choose")
+    find = dataclasses.replace(find, rule=rule or find.rule)
+    stage = open_stage(context, p, network, ui)
+    groups = p.trained if each and len(p.trained) > 1 else ()
+    return {group: find_lr(context, p, stage, find, ui, group) for group in ("", *groups)}
 
 
 def choose_lr(

@@ -32,5 +32,5 @@ def test_sizes_of_a_stage_begin_with_the_first() -> None:
     stage = Stage("all", size=(8, 16), lr=0.1, schedule=Sgdr(2))
     shown = preview_batch(Experiment("shown", SETS[0], Tiny(), (stage,), batch_size=8), count=2)
     assert shown.tiles.shape[2:4] == (8, 8)
-    with pytest.raises(InputError, match="--stage"):
+    with pytest.raises(InputError, match=r"stage is 1; the stages are 0 \(all\)"):
         preview_batch(Experiment("shown", SETS[0], Tiny(), (stage,), batch_size=8), stage=1)

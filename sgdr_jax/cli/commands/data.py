@@ -20,17 +20,11 @@ class DataCommand(ExperimentCommand):
 
     def execute(self, ui: NullConsole) -> None:
         """Decode the data and print tables."""
-        from ...core.plan import plan
-        from ...data.load import load_for
-        from ...data.summary import summarize
-        from ...report.run_tables import dataset_tables
+        from ...report.run_tables import data_parts
 
-        experiment = self.experiment
         check_output(self.rejected)
-        source = experiment.data.open()
-        size = plan(experiment, source.sizes["train"]).largest_size
-        summary = summarize(source, load_for(experiment, source, size, ui, max_bad_share=1))
-        for part in dataset_tables(summary, source.classes):
+        summary, parts = data_parts(self.experiment, ui)
+        for part in parts:
             ui.say(part)
         if self.rejected:
             self.rejected.write_text("".join(f"{name}\t{why}\n" for name, why in summary.unreadable), "utf-8", "surrogateescape")

@@ -31,8 +31,7 @@ class EvalCommand(PredictorCommand):
     def execute(self, ui: NullConsole) -> None:
         """Evaluate the split; print the figures and write the tables."""
         from ...evaluation.calibration import ClassResult, class_results
-        from ...evaluation.evaluate import calibration_results
-        from ...report.run_tables import classes_table, views_table
+        from ...report.run_tables import evaluation_parts
         from ...runs.predictor import default_split, evaluate_split
 
         check_output(self.out)
@@ -41,18 +40,10 @@ class EvalCommand(PredictorCommand):
         split = self.split or default_split(predictor)
         result = evaluate_split(predictor, split, self.tta_views, ui)
         views = result.views
-        for name, value in views.measures.items():
-            ui.say(f"{split} {name:<14} {value:.4f}")
-        if len(views.by_count) > 1:
-            ui.say(views_table(split, views.by_count))
-        classes = class_results(views.probabilities, result.labels)
-        ui.say(classes_table(predictor.classes, classes))
-        kinds = ("plain", "tta")[: 1 + (views.views > 1)]
-        if all(kind in predictor.temperatures for kind in kinds):
-            for kind, scaled in calibration_results(views, result.labels, predictor.temperatures).items():
-                temperature, ece, loss = scaled["temperature"], scaled["ece"], scaled["loss"]
-                ui.say(f"{split} {kind:<6} at the temperature {temperature:.3f}: ece {ece:.4f}, loss {loss:.4f}")
+        for part in evaluation_parts(split, views, result.labels, predictor.classes, predictor.temperatures):
+            ui.say(part)
         if self.classes:
+            classes = class_results(views.probabilities, result.labels)
             names = [name for name in ClassResult._fields if name != "confused_with"]
             rows = [
                 [name, *(f"{getattr(row, field):.6g}" for field in names)] for name, row in zip(predictor.classes, classes, strict=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+import itertools
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from ...core.console import NullConsole
-from ...core.errors import InputError
+from ...core.validation import require
 from ..options import ExperimentCommand, check_picture
 
 
@@ -18,42 +18,40 @@ class FindLrCommand(ExperimentCommand):
 
     section = "Experiments"
 
-    stage: int = 0
-    """Index of the stage."""
+    stage: int | str = 0
+    """Index or name of the stage."""
     rule: Literal["combined", "valley", "steep", "minimum", "slide"] | None = None
     """Rule that reads the rate off the curve; by default that of the stage."""
     each: bool = False
     """Whether to draw a curve for each trained layer group too, with the other groups at rate 0, to OUT-GROUP.png."""
-    out: Path = Path("find-lr.png")
-    """File for the picture."""
+    out: Path | None = None
+    """File for the picture, which must not exist; by default find-lr-STAGE.png, or find-lr-STAGE-2.png and so on."""
 
     def execute(self, ui: NullConsole) -> None:
         """Run the finder, print its table and draw its curves."""
-        from ...core.learning_rates import Find
         from ...report.run_plots import plot_lr_finder
-        from ...report.run_tables import finder_table
+        from ...report.run_tables import finder_table, finder_verdict
         from ...train.context import prepare
-        from ...train.find_lr import find_lr
-        from ...train.stage import open_stage
+        from ...train.find_lr import stage_curves
 
-        stages = self.experiment.stages
-        check_picture(self.out)
-        if not 0 <= self.stage < len(stages):
-            raise InputError(f"--stage is {self.stage}; the stages are {', '.join(f'{i} ({s.name})' for i, s in enumerate(stages))}")
+        stage = self.experiment.stage_index(self.stage)
+        name = self.experiment.stages[stage].name
+        out = self.out or _free(f"find-lr-{name.replace('/', '_')}")
+        check_picture(out)
+        require(not out.exists(), "--out", str(out), "it is there already; give another name")
         context = prepare(self.experiment, ui)
-        planned = context.plan.stages[self.stage]
-        name, lr = planned.stage.name, planned.stage.lr
-        find = lr if isinstance(lr, Find) else Find()
-        if not isinstance(lr, Find):
-            ui.say(f"{name} has given rates, {lr}: train uses those; this is what Find() would choose")
-        if self.rule:
-            find = dataclasses.replace(find, rule=self.rule)
-        stage = open_stage(context, planned, context.network, ui)
-        groups = planned.trained if self.each and len(planned.trained) > 1 else ()
-        curves = {group: find_lr(context, planned, stage, find, ui, group) for group in ("", *groups)}
+        planned = context.plan.stages[stage]
+        curves = stage_curves(context, planned, context.network, ui, self.rule, each=self.each)
+        ui.say(f'stage {stage}, "{name}":')
         ui.say(finder_table(curves, planned.trained))
         for group, curve in curves.items():
-            ui.say(f"{group or 'all'}: {curve.verdict}; {curve.confidence:.0%} of {curve.orders} orders agree within a factor of 3")
+            ui.say(finder_verdict(group, curve))
             title = f"{name}, {group}" if group else name
-            out = self.out.with_stem(f"{self.out.stem}-{group}") if group else self.out
-            ui.say(f"picture: {plot_lr_finder(dataclasses.asdict(curve) | {'stage': title}, out)}")
+            picture = out.with_stem(f"{out.stem}-{group}") if group else out
+            ui.say(f"picture: {plot_lr_finder(asdict(curve) | {'stage': title}, picture)}")
+
+
+def _free(stem: str) -> Path:
+    """Return the first of STEM.png, STEM-2.png, … that does not exist."""
+    names = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
+    return next(path for path in (Path(f"{name}.png") for name in names) if not path.exists())

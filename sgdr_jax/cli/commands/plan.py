@@ -22,21 +22,14 @@ class PlanCommand(ExperimentCommand):
 
     def execute(self, ui: NullConsole) -> None:
         """Print the stages and an estimate of memory; write the updates."""
-        from ...core.plan import as_csv, describe, plan
-        from ...core.serialization import config_hash
-        from ...data.load import canvas_side
-        from ...data.placement import forecast
-        from ...report.run_tables import plan_table
+        from ...core.plan import as_csv
+        from ...report.run_tables import plan_parts
 
-        experiment = self.experiment
         check_output(self.csv)
-        sizes = experiment.data.open().sizes if self.train_size is None else {"train": self.train_size}
-        planned = plan(experiment, sizes["train"])
-        ui.say(f"{experiment.name} ({config_hash(experiment)}): {sizes['train']:,} training images, batches of {experiment.batch_size}")
-        ui.say(plan_table([describe(stage) for stage in planned.stages]))
-        if experiment.refit:
-            ui.say("refit: the stages that are kept once more, on the training and the validation images together")
-        ui.say(forecast(experiment.images, sum(sizes.values()), canvas_side(experiment.canvas, planned.largest_size)))
+        sizes = self.experiment.data.open().sizes if self.train_size is None else {"train": self.train_size}
+        planned, parts = plan_parts(self.experiment, sizes)
+        for part in parts:
+            ui.say(part)
         if self.csv:
             self.csv.write_text(as_csv(planned), encoding="utf-8")
             ui.say(f"every update: {self.csv}")

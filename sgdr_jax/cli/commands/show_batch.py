@@ -15,8 +15,8 @@ class ShowBatchCommand(ExperimentCommand):
 
     section = "Experiments"
 
-    stage: int = 0
-    """Index of the stage."""
+    stage: int | str = 0
+    """Index or name of the stage."""
     count: int = 8
     """Number of images."""
     out: Path = Path("show-batch.png")
@@ -24,12 +24,13 @@ class ShowBatchCommand(ExperimentCommand):
 
     def execute(self, ui: NullConsole) -> None:
         """Draw the images and list those that cannot be read."""
+        from ...report import style
         from ...report.batch_preview import preview_batch
-        from ...report.run_plots import plot_images
+        from ...report.run_plots import draw_images
 
         check_picture(self.out)
         preview = preview_batch(self.experiment, self.stage, self.count)
-        plot_images(preview.titles, preview.tiles, preview.captions, self.out)
+        style.save(draw_images(preview.titles, preview.tiles, preview.captions), self.out)
         for name, reason in preview.bad:
             ui.say(f"left out, since it cannot be read: {name}: {reason}")
         ui.say(f"picture: {self.out}")

@@ -79,7 +79,7 @@ class TrainCommand(ExperimentCommand):
     def _train(self, ui: NullConsole, leave: Callable[[], bool]) -> None:
         from ...distributed.hosts import on_leader
         from ...report import run_plots
-        from ...report.run_tables import snapshots_table, summary_table, views_table
+        from ...report.run_tables import result_tables
         from ...runs.run import run
         from ...train.context import prepare
 
@@ -99,11 +99,8 @@ class TrainCommand(ExperimentCommand):
             ui.say(f"to continue from the newest checkpoint, repeat the command with --run {folder} --resume")
             raise
         on_leader(draw)
-        ui.say(summary_table(summary))
-        for split, rows in summary.get("tta", {}).items():
-            ui.say(views_table(split, rows))
-        if rows := summary.get("snapshots"):
-            ui.say(snapshots_table(rows))
+        for table in result_tables(summary):
+            ui.say(table)
         ui.say(f"run folder: {folder}")
 
     def _rescale(self, per_device: int, ui: NullConsole) -> Experiment:

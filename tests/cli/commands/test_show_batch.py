@@ -20,5 +20,5 @@ def test_show_batch_draws_the_stage(place: Path, capsys: pytest.CaptureFixture[s
     main(["show-batch", str(place / "photos.py"), "--data.root", str(place / "data"), "--count", "64", "--out", str(place / "b.png")])
     assert "red/broken.png" in capsys.readouterr().out
     broken.unlink()
-    assert "'--stage' is 9" in fails("show-batch", place / "photos.py", "--stage", "9").replace("--stage", "'--stage'")
+    assert "stage is 9; the stages are 0 (cached head), 1 (head), 2 (all)" in fails("show-batch", place / "photos.py", "--stage", "9")
     assert "b.txt" in fails("show-batch", place / "photos.py", "--out", place / "b.txt")

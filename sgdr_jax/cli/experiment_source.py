@@ -1,0 +1,117 @@
+"""Writes an experiment as a Python file, which `experiment_file` loads again."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .. import augment, datasets, models, schedules
+from ..core.experiment import Experiment
+from ..core.files import write_atomically
+from ..core.validation import require
+
+_WIDTH = 120
+
+
+def save_experiment(experiment: Experiment, path: str | Path) -> Path:
+    """Write an experiment as a file for `sgdr-jax train`; return its path.
+
+    Args:
+        experiment: what to write; fields at their defaults are left out.
+        path: of the file, which must not exist.
+
+    Raises:
+        InputError: the path does not end in .py, is taken, or the experiment has a class that only a notebook or another file defines.
+    """
+    path = Path(path)
+    require(path.suffix == ".py", "path", str(path), "use a name that ends in .py")
+    require(not path.exists(), "path", str(path), "it is there already; give another name")
+    require(path.absolute().parent.is_dir(), "path", str(path), "name a file in a folder that exists")
+    write_atomically(path, experiment_source(experiment))
+    return path
+
+
+def experiment_source(experiment: Experiment) -> str:
+    """Return the text of an experiment file. Raises InputError as `save_experiment`.
+
+    Example:
+        >>> from sgdr_jax import Sgdr, Stage
+        >>> from sgdr_jax.datasets import Synthetic
+        >>> from sgdr_jax.models import ResNet18
+        >>> print(experiment_source(Experiment("rings", Synthetic(), ResNet18(), (Stage("all", schedule=Sgdr(3)),))))
+        from sgdr_jax import Experiment, Sgdr, Stage
+        from sgdr_jax.datasets import Synthetic
+        from sgdr_jax.models import ResNet18
+        <BLANKLINE>
+        experiment = Experiment(name="rings", data=Synthetic(), model=ResNet18(), stages=(Stage(name="all", schedule=Sgdr(cycles=3)),))
+        <BLANKLINE>
+    """
+    homes: dict[str, set[str]] = {}
+    for kind in _kinds(experiment):
+        homes.setdefault(_home(kind), set()).add(kind.__name__)
+    imports = "\n".join(f"from {home} import {', '.join(sorted(names))}" for home, names in sorted(homes.items()))
+    return f"{imports}\n\nexperiment = {_expression(experiment, before=len('experiment = '))}\n"
+
+
+def _kinds(value: Any) -> Iterator[type]:
+    """Yield the classes that the expression of a value names."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield type(value)
+        for item in _given(value).values():
+            yield from _kinds(item)
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _kinds(item)
+    elif isinstance(value, Path):
+        yield Path
+
+
+def _home(kind: type) -> str:
+    """Return the public module that a class is imported from. Raises InputError if a file cannot import it."""
+    if kind is Path:
+        return "pathlib"
+    name, package = kind.__name__, __name__.partition(".")[0]
+    for room in (sys.modules[package], schedules, augment, datasets, models):
+        if name in room.__all__ and getattr(room, name) is kind:
+            return room.__name__
+    where, fix = kind.__module__, "move the class to a module of its own, and import it from there"
+    require(where != "__main__" and not where.startswith("experiment_file_"), "class", f"{where}.{name}", fix)
+    return where
+
+
+def _given(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass that differ from their defaults."""
+    fields = {}
+    for field in dataclasses.fields(value):
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        held = getattr(value, field.name)
+        if held != default or type(held) is not type(default):
+            fields[field.name] = held
+    return fields
+
+
+def _expression(value: Any, indent: int = 0, before: int = 0) -> str:
+    """Return the Python expression of a value in a line with this indent and `before` characters in front; over several lines if long."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        head, parts, tail = f"{type(value).__name__}(", [(f"{name}=", item) for name, item in _given(value).items()], ")"
+    elif isinstance(value, tuple):
+        head, parts, tail = "(", [("", item) for item in value], ",)" if len(value) == 1 else ")"
+    elif isinstance(value, Path):
+        return f"Path({_text(str(value))})"
+    else:
+        return _text(value) if isinstance(value, str) else repr(value)
+    one = head + ", ".join(name + _expression(item) for name, item in parts) + tail
+    if indent + before + len(one) <= _WIDTH and "\n" not in one:
+        return one
+    inner = " " * (indent + 4)
+    lines = [f"{inner}{name}{_expression(item, indent + 4, len(name))},\n" for name, item in parts]
+    return f"{head}\n{''.join(lines)}{' ' * indent}{tail.lstrip(',')}"
+
+
+def _text(value: str) -> str:
+    """Return a string in double quotes where that needs no more escapes."""
+    text = repr(value)
+    return f'"{value}"' if text == f"'{value}'" and '"' not in value else text

@@ -1,0 +1,96 @@
+"""One stage at a time, from any network, for notebooks: what `run` does for all stages, kept in memory."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+from ..core.console import NullConsole
+from ..core.errors import Preempted
+from ..core.plan import StagePlan
+from ..core.serialization import config_hash, to_json
+from ..core.snapshots import Snapshots
+from ..core.state import NetworkState
+from ..distributed.preemption import handle_signals
+from ..train.context import RunContext
+from ..train.model_selection import Best, Score, judge
+from ..train.stage import first_state, loop_plan, open_stage
+from .folder import RunFolder, open_run, read
+from .recorder import StageRecorder
+from .records import Row, StageSummary
+from .resume import newest, restore
+from .run import run_stage
+
+
+class Fitted(NamedTuple):
+    """The network after some stages, and what they have recorded.
+
+    Attributes:
+        network: the network to go on with.
+        best: best state so far; None without validation images.
+        stages: summaries of the stages.
+        rows: rows of all updates and validations, as in metrics.jsonl.
+        finders: stage name to the curve of its learning-rate finder.
+    """
+
+    network: NetworkState
+    best: Best | None = None
+    stages: tuple[StageSummary, ...] = ()
+    rows: tuple[Row, ...] = ()
+    finders: Mapping[str, Mapping[str, Any]] = {}
+
+
+def fit_stage(context: RunContext, plan: StagePlan, before: Fitted, ui: NullConsole) -> Fitted:
+    """Train one stage with the numbers that it has within a run, and keep nothing on disk.
+
+    After an interrupt (Ctrl-C, the notebook's stop button) the current update is finished, the network is validated as at a cycle's end,
+    and the better of it and the best state before is kept; a second interrupt raises KeyboardInterrupt.
+
+    Args:
+        context: the run.
+        plan: the stage.
+        before: the network to start from, and what is known of it.
+        ui: shows progress.
+    """
+    stages = list(before.stages)
+    with tempfile.TemporaryDirectory() as place, handle_signals((signal.SIGINT,)) as interrupted:
+        # A state is saved only to be read again after an interrupt; snapshots would be thrown away.
+        experiment = replace(context.experiment, snapshots=Snapshots())
+        context = context._replace(experiment=experiment, due=interrupted, leave=interrupted)
+        with open_run(place, to_json(experiment), config_hash(experiment)) as folder:
+            try:
+                network, best = run_stage(context, plan, before.network, before.best, None, stages, folder, ui)
+            except Preempted as error:
+                ui.say(f"  interrupted, {error}".replace("preempted: saved after", "stopped after"))
+                network, best = _won(context, plan, before.network, stages, folder, ui)
+        recorded = read(place)
+    finders = {name: curve for name, curve in recorded.finders.items()}
+    return Fitted(network, best, tuple(stages), (*before.rows, *recorded.rows), dict(before.finders) | finders)
+
+
+def _won(
+    context: RunContext, plan: StagePlan, network: NetworkState, stages: list[StageSummary], folder: RunFolder, ui: NullConsole
+) -> tuple[NetworkState, Best | None]:
+    """Return the network that an interrupted stage has won, with the best state, and append the stage's summary to `stages`."""
+    meta = newest(context, folder)
+    assert meta is not None  # saved by the loop before it raised Preempted
+    state, best = restore(context, folder.path, meta, first_state(context.programs, plan, network))
+    progress, current = meta.progress(best), context.programs.copy(state.network(plan.size))
+    recorder = StageRecorder(context, plan, folder, stages, meta.seconds)
+    follow, stage = loop_plan(context, plan, progress.lr), open_stage(context, plan, network, ui)
+    if stage.validate and not follow.ends_cycle(meta.step):
+        cycle = int(plan.table.cycle[meta.step - 1])
+        row = {"kind": "eval", "step": meta.step, "cycle": cycle, "split": "valid", **stage.validate(state)}
+        recorder.log(row)
+        progress = judge(follow.rules, progress, Score(row["accuracy"], row["loss"]), cycle, partial(_same, current), last=True)
+    stages.append(recorder.summary(progress._replace(stopped="interrupted")))
+    best = progress.best
+    return (best.network if best and context.experiment.keep_best else current), best
+
+
+def _same(network: NetworkState) -> NetworkState:
+    return network

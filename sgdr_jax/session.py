@@ -1,0 +1,324 @@
+"""The notebook's face of the package: an experiment, and the functions that the command line calls for it, as methods."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .core.console import NullConsole
+from .core.errors import InputError, Preempted
+from .core.experiment import Experiment, Stage
+from .core.notebook import Shown, console
+from .core.validation import require
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .core.plan import Plan
+    from .core.state import Tree
+    from .data.decode import Images
+    from .data.summary import DatasetSummary
+    from .report.style import Figure
+    from .runs.fitting import Fitted
+    from .runs.predictor import Evaluation, Predictions, Predictor
+    from .runs.records import RunSummary
+    from .train.context import RunContext
+    from .train.lr_curve import LrCurve
+
+
+@dataclass(frozen=True)
+class Session:
+    """An experiment and its network so far; no method changes it, `fit` and `run` return a new one.
+
+    Each method calls the functions that the command of its name calls, so the numbers are the same. Results show themselves in a
+    notebook and hold their data in `value`. Images are decoded and programs compiled once, and shared with the sessions that follow.
+
+    Example:
+        >>> import sgdr_jax
+        >>> session = Session(sgdr_jax.fine_tune("photos"))  # doctest: +SKIP
+        >>> session.show_batch()  # doctest: +SKIP
+        >>> session = session.run("runs/photos")  # doctest: +SKIP
+        >>> session.predict("more").value.labels  # doctest: +SKIP
+    """
+
+    experiment: Experiment
+    """The experiment."""
+    folder: Path | None = field(default=None, kw_only=True)
+    """Run folder of the network; None for one of `fit`, or none."""
+    network: str = field(default="", kw_only=True)
+    """Name of a snapshot or of an average of weights in the run folder; "" for the final network."""
+    ui: NullConsole = field(default_factory=console, kw_only=True, repr=False, compare=False)
+    """Shows notes and progress bars; `core.console.NullConsole()` shows nothing."""
+    _prepared: RunContext | None = field(default=None, kw_only=True, repr=False, compare=False)
+    _fitted: Fitted | None = field(default=None, kw_only=True, repr=False, compare=False)
+    _opened: Predictor | None = field(default=None, kw_only=True, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.experiment, Experiment), "experiment", self.experiment, "give an Experiment, such as fine_tune(FOLDER)")
+
+    def __repr__(self) -> str:
+        done = f"run in {self.folder}" if self.folder else f"{len(self._fitted.stages)} stages fitted" if self._fitted else "not trained"
+        return f"Session({self.experiment.name!r}, {len(self.experiment.stages)} stages, {done})"
+
+    # ---- before training ----
+
+    def plan(self) -> Shown[Plan]:
+        """Show what the experiment would do, stage by stage, without training, as `sgdr-jax plan` does."""
+        from .report.run_tables import plan_parts
+
+        planned, parts = plan_parts(self.experiment, self.experiment.data.open().sizes)
+        return Shown(planned, tuple(parts))
+
+    def data(self) -> Shown[DatasetSummary]:
+        """Describe the data, as `sgdr-jax data` does: counts, sizes, duplicates, unreadable files."""
+        from .report.run_tables import data_parts
+
+        summary, parts = data_parts(self.experiment, self.ui)
+        return Shown(summary, tuple(parts))
+
+    def show_batch(self, stage: int | str = 0, count: int = 8) -> Figure:
+        """Draw training images with their labels: plain, as a stage augments them, and as test-time views.
+
+        Args:
+            stage: index or name of the stage.
+            count: number of images.
+        """
+        from .report.batch_preview import preview_batch
+        from .report.run_plots import draw_images
+
+        preview = preview_batch(self.experiment, stage, count)
+        for name, reason in preview.bad:
+            self.ui.say(f"left out, since it cannot be read: {name}: {reason}")
+        return draw_images(preview.titles, preview.tiles, preview.captions)
+
+    def find_lr(
+        self, stage: int | str = 0, rule: Literal["combined", "valley", "steep", "minimum", "slide"] | None = None
+    ) -> Shown[LrCurve]:
+        """Run the learning-rate finder for a stage, on the network so far, which stays as it is.
+
+        Args:
+            stage: index or name of the stage.
+            rule: reads the rate off the curve; None for that of the stage.
+        """
+        from .report.run_plots import draw_lr_finder
+        from .report.run_tables import finder_table, finder_verdict
+        from .train.find_lr import stage_curves
+
+        planned = self._context.plan.stages[self.experiment.stage_index(stage)]
+        curves = stage_curves(self._context, planned, self._state.network, self.ui, rule)
+        curve, name = curves[""], planned.stage.name
+        figure = draw_lr_finder(dataclasses.asdict(curve) | {"stage": name}).get_figure(root=True)
+        return Shown(curve, (f'stage "{name}"', figure, finder_table(curves, planned.trained), finder_verdict("", curve)))
+
+    # ---- training ----
+
+    def fit(self, stage: int | str | Stage) -> Session:
+        """Train one stage from the network so far, and return the session with the network that it leaves.
+
+        Stages in order give the numbers of `run`. Interrupted (Ctrl-C, the stop button), the stage ends after the current update and the
+        better of the network then and the best before is kept; a second interrupt discards it.
+
+        Args:
+            stage: index or name of a stage of the experiment, or another stage, which is added to it.
+        """
+        from .runs.fitting import fit_stage
+
+        session = self
+        if isinstance(stage, Stage):
+            experiment = replace(self.experiment, stages=(*self.experiment.stages, stage))
+            session, stage = replace(self, experiment=experiment, _fitted=self._state), len(self.experiment.stages)
+        context = session._context
+        fitted = fit_stage(context, context.plan.stages[session.experiment.stage_index(stage)], session._state, self.ui)
+        return replace(session, folder=None, network="", _prepared=context, _fitted=fitted, _opened=None)
+
+    def run(self, folder: str | Path | None = None, *, resume: bool = False) -> Session:
+        """Run all stages from the beginning, record everything in a run folder, and return the session with the final network.
+
+        Args:
+            folder: the run folder, which `sgdr-jax` reads too; None for runs/NAME-DATE-TIME.
+            resume: go on with an interrupted run; an interrupt (Ctrl-C, the stop button) saves the state first.
+
+        Raises:
+            KeyboardInterrupt: after an interrupt, when the state is saved.
+        """
+        import signal
+
+        from .cli.options import new_run_folder
+        from .distributed.preemption import handle_signals
+        from .report.run_plots import plot_run
+        from .report.run_tables import result_tables
+        from .runs.run import run
+
+        folder = Path(folder or new_run_folder(self.experiment.name))
+        self.ui.say(f"run folder: {folder}")
+        with handle_signals((signal.SIGINT,)) as interrupted:
+
+            def prepared(experiment: Experiment) -> RunContext:
+                return self._context._replace(leave=interrupted)
+
+            try:
+                summary = run(self.experiment, folder, resume=resume, ui=self.ui, prepared=prepared)
+            except (KeyboardInterrupt, Preempted):
+                self.ui.say(f"interrupted; run({str(folder)!r}, resume=True) goes on from the newest checkpoint")
+                raise KeyboardInterrupt from None
+        plot_run(folder)
+        for table in result_tables(summary):
+            self.ui.say(table)
+        return replace(self, folder=folder, network="", _prepared=self._context, _fitted=None, _opened=None)
+
+    # ---- the trained network ----
+
+    def evaluate(self, split: Literal["train", "valid", "test"] | None = None, *, tta: int | None = None) -> Shown[Evaluation]:
+        """Evaluate the network on a split, as `sgdr-jax eval` does.
+
+        Args:
+            split: the split; None for valid or, after a refit, which trains on the validation images, test.
+            tta: number of augmented views beside the plain one; None for that of the experiment, 0 for none.
+        """
+        from .report.run_tables import evaluation_parts
+        from .runs.predictor import default_split, evaluate_split
+
+        net = self._predictor
+        name = split or default_split(net)
+        result = evaluate_split(net, name, tta, self.ui)
+        return Shown(result, tuple(evaluation_parts(name, result.views, result.labels, net.classes, net.temperatures)))
+
+    def predict(self, images: Images, *, tta: int | None = None, calibrated: bool = False) -> Shown[Predictions]:
+        """Predict the classes of images, as `sgdr-jax predict` does.
+
+        Args:
+            images: files, folders, arrays uint8 [h, w], [h, w, c] or [n, h, w, c], images of Pillow; or a list of these.
+            tta: as in `evaluate`.
+            calibrated: whether to scale the probabilities by the temperature that the run fitted to its validation images.
+        """
+        from .report.run_tables import predictions_table
+        from .runs.predictor import gather_images, predict
+
+        gathered = gather_images(images, self.ui.say)
+        result = predict(self._predictor, gathered, tta, self.ui, calibrated=calibrated)
+        if not result.paths:
+            raise InputError(f"none of the {len(gathered)} images could be read; {result.bad[0][0]}: {result.bad[0][1]}")
+        left_out = (f"left out {name}: {reason}" for name, reason in result.bad)
+        return Shown(result, (predictions_table(result), *left_out))
+
+    def activations(self, images: Images, group: str) -> np.ndarray:
+        """Return what a layer group sees of images: the activations at its input, [n, …]; "head" sees pooled features.
+
+        Args:
+            images: as in `predict`.
+            group: name of the group.
+        """
+        from .runs.predictor import activations, gather_images
+
+        return activations(self._predictor, gather_images(images, self.ui.say), group)
+
+    @property
+    def params(self) -> Tree:
+        """Parameters of the network: a tree of arrays, whose top level is keyed by layer group."""
+        return self._predictor.params
+
+    @property
+    def stats(self) -> Tree:
+        """Running batch statistics of the network, a tree as `params`."""
+        return self._predictor.stats
+
+    @property
+    def apply(self) -> Callable[..., tuple[Any, Tree]]:
+        """The network as a pure function for one's own loop: (params, stats, images float 0…1 [b, h, w, c]) → (logits, stats).
+
+        Its other arguments, such as the groups to run, are those of `models.chain.Network.apply`.
+        """
+        return self._predictor.programs.network.apply
+
+    # ---- records ----
+
+    def report(self) -> Shown[RunSummary | dict[str, Any]]:
+        """Show the results: tables of stages and figures, curves of losses and rates, and the pictures of the finder.
+
+        Of a run it also makes the page that `sgdr-jax report` makes.
+        """
+        from .cli.commands.report import ReportCommand
+        from .report.run_plots import draw_losses, draw_lr_finder, draw_lr_schedule
+        from .report.run_tables import result_tables
+        from .runs.folder import read
+
+        if self.folder:
+            ReportCommand(run=self.folder).execute(self.ui)
+            recorded = read(self.folder)
+            summary, rows, finders = recorded.summary, recorded.rows, recorded.finders
+        else:
+            fitted = self._trained()
+            summary, rows, finders = {"stages": list(fitted.stages)}, fitted.rows, fitted.finders
+        axes = [draw_losses(rows), draw_lr_schedule(rows), *(draw_lr_finder(curve) for curve in finders.values())]
+        return Shown(summary, (*result_tables(summary), *(a.get_figure(root=True) for a in axes)))
+
+    def save_experiment(self, path: str | Path) -> Path:
+        """Write the experiment as a Python file for `sgdr-jax train`, and return its path.
+
+        Raises:
+            InputError: the file exists, or the experiment has a class that is defined in the notebook.
+        """
+        from .cli.experiment_source import save_experiment
+
+        return save_experiment(self.experiment, path)
+
+    # ---- what the methods share ----
+
+    @cached_property
+    def _context(self) -> RunContext:
+        """The experiment with its data and programs, shared with the session that this one was made from where they fit."""
+        from .train.context import ground, prepare
+
+        like = self._prepared
+        if like and like.experiment == self.experiment:
+            return like
+        return prepare(self.experiment, self.ui, like if like and ground(like.experiment) == ground(self.experiment) else None)
+
+    @property
+    def _state(self) -> Fitted:
+        """The network to train on: of the stages fitted, of the run, or the one before the first stage."""
+        from .core.state import NetworkState
+        from .runs.fitting import Fitted
+
+        if self._fitted:
+            return self._fitted
+        if self.folder:
+            net = self._predictor
+            return Fitted(NetworkState(net.params, net.stats, net.size))
+        return Fitted(self._context.network)
+
+    def _trained(self) -> Fitted:
+        if not (self._fitted and self._fitted.stages):
+            raise InputError("the session has no trained network; call fit(stage) or run(folder) first, and go on with what they return")
+        return self._fitted
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        from .runs.predictor import open_predictor, predictor_of
+
+        if self._opened:
+            return self._opened
+        return open_predictor(self.folder, self.network) if self.folder else predictor_of(self._context, self._trained().network)
+
+
+def load(folder: str | Path, network: str = "") -> Session:
+    """Open a finished run.
+
+    Args:
+        folder: the run folder.
+        network: name of a snapshot or of an average of weights in RUN/snapshots; "" for the final network.
+
+    Raises:
+        InputError: the folder holds no finished run, or no such network.
+
+    Example:
+        >>> load("runs/photos").predict("more").value.labels  # doctest: +SKIP
+    """
+    from .runs.predictor import open_predictor
+
+    net = open_predictor(folder, network)
+    return Session(net.experiment, folder=Path(folder), network=network, _opened=net)

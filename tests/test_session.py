@@ -1,0 +1,277 @@
+"""`Session` and `load`: the numbers of a run, one stage at a time; results that show themselves; interrupts that lose nothing."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import sgdr_jax
+from sgdr_jax import AdamW, Eval, Experiment, Find, InputError, Session, Stage, lesson2
+from sgdr_jax.augment import side_on
+from sgdr_jax.cli.main import main
+from sgdr_jax.core.console import NullConsole
+from sgdr_jax.core.notebook import Shown
+from sgdr_jax.datasets import Synthetic
+from sgdr_jax.report.run_tables import plan_parts
+from sgdr_jax.runs import fitting
+from sgdr_jax.runs.folder import read
+from sgdr_jax.schedules import Constant, Sgdr
+
+from .helpers import Tiny, same_bits
+
+QUIET = NullConsole()
+FIND = Find(steps=12, start=1e-4, stop=1, lowest=0.02, epochs=3, orders=2)
+STAGES = lesson2(size=16, similar_to_imagenet=False, cached=Sgdr(4), views=2, head_cycles=1, cycles=2, find=FIND, patience=None)
+EXPERIMENT = Experiment(
+    "rings",
+    Synthetic(classes=3, train=58, valid=21, test=19, side=16),
+    Tiny(),
+    STAGES,
+    augment=side_on(),
+    optimizer=AdamW(),
+    batch_size=16,
+    evaluate=Eval(batch_size=16, tta_views=2),
+)
+
+
+class Said(NullConsole):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: object) -> None:
+        self.lines.append(str(text))
+
+
+def network(session: Session) -> Any:
+    return jax.tree.map(np.asarray, (session.params, session.stats))
+
+
+@pytest.fixture(scope="module")
+def fresh() -> Session:
+    return Session(EXPERIMENT, ui=QUIET)
+
+
+@pytest.fixture(scope="module")
+def ran(fresh: Session, tmp_path_factory: pytest.TempPathFactory) -> Session:
+    return fresh.run(tmp_path_factory.mktemp("runs") / "rings")
+
+
+@pytest.fixture(scope="module")
+def fitted(fresh: Session) -> Session:
+    session = fresh
+    for stage in (0, "head", 2):
+        session = session.fit(stage)
+    return session
+
+
+def test_stages_in_order_give_the_network_and_the_rows_of_a_run(ran: Session, fitted: Session) -> None:
+    assert same_bits(network(ran), network(fitted))
+    assert ran.folder is not None and fitted.folder is None
+    recorded = read(ran.folder)
+    without_clock = [[{k: v for k, v in row.items() if k != "seconds"} for row in rows] for rows in (recorded.rows, fitted._state.rows)]
+    assert without_clock[0] == without_clock[1] and len(without_clock[0]) > 30
+    assert {name: curve["chosen"] for name, curve in recorded.finders.items()} == {
+        name: curve["chosen"] for name, curve in fitted._state.finders.items()
+    }
+
+
+def test_no_method_changes_a_session(fresh: Session) -> None:
+    one = fresh.fit(0)
+    before = network(one)
+    two, again = one.fit("head"), one.fit("head")
+    assert same_bits(network(two), network(again)) and same_bits(network(one), before) and not same_bits(network(two), before)
+    assert repr(fresh) == "Session('rings', 3 stages, not trained)" and repr(two) == "Session('rings', 3 stages, 2 stages fitted)"
+    with pytest.raises(AttributeError):
+        two.experiment = EXPERIMENT  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_further_stage_becomes_part_of_the_experiment(fitted: Session, tmp_path: Path) -> None:
+    more = Stage("more", size=16, lr=None, schedule=Constant(1))
+    session = fitted.fit(more)
+    assert session._context.programs is fitted._context.programs and session._context.data is fitted._context.data
+    assert session.experiment.stages == (*STAGES, more) and fitted.experiment.stages == STAGES
+    assert [stage["name"] for stage in session._state.stages] == ["cached head", "head", "all", "more"]
+    assert session._state.stages[3]["lr"] == session._state.stages[2]["lr"]
+    with pytest.raises(InputError, match=r"stage is 'nowhere'; the stages are 0 \(cached head\), 1 \(head\), 2 \(all\)"):
+        fitted.fit("nowhere")
+
+
+def test_plan_data_and_pictures_are_those_of_the_commands(fresh: Session) -> None:
+    plan = fresh.plan()
+    assert plan.value.stages[2].steps == sgdr_jax.plan(EXPERIMENT, 58).stages[2].steps
+    assert repr(plan) == repr(Shown(None, tuple(plan_parts(EXPERIMENT, EXPERIMENT.data.open().sizes)[1])))
+    data = fresh.data()
+    assert data.value.counts["valid"].tolist() == [7, 7, 7] and "rings2" in data._repr_html_()
+    picture = fresh.show_batch("head", count=2)
+    assert len(picture.axes) == 2 * (1 + 4 + 2) and picture._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]  # pyright: ignore
+
+
+def test_the_finder_shows_its_curve_and_leaves_the_network(fresh: Session, fitted: Session) -> None:
+    first = fresh.find_lr(0)
+    assert first.value.chosen == fitted._state.stages[0]["lr"][0]
+    one = fresh.fit(0)
+    before = network(one)
+    found = one.find_lr("all", rule="steep")
+    assert found.value.rule == "steep" and same_bits(network(one), before)
+    shown = found._repr_html_()
+    assert "data:image/png;base64" in shown and "← chosen" in shown and "stage &quot;all&quot;" in shown
+
+
+def test_evaluation_and_predictions_are_those_of_the_run(ran: Session, fitted: Session) -> None:
+    summary = read(ran.folder).summary  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    for session in (ran, fitted, sgdr_jax.load(ran.folder)):  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        measured = session.evaluate("valid").value.views.measures
+        np.testing.assert_allclose([measured[k] for k in summary["valid"]], list(summary["valid"].values()), rtol=1e-6)
+        plain = session.evaluate("test", tta=0)
+        assert plain.value.views.views == 1 and "test accuracy" in repr(plain)
+    assert "at the temperature" in repr(ran.evaluate("valid")) and "at the temperature" not in repr(fitted.evaluate("valid"))
+
+
+def test_paths_arrays_and_pictures_of_the_same_image_are_predicted_alike(ran: Session, tmp_path: Path) -> None:
+    images = EXPERIMENT.data.open().items["test"][:4]
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    paths = sorted(tmp_path.glob("*.png"))
+    by_path = ran.predict(tmp_path).value
+    assert by_path.paths == tuple(map(str, paths)) and len(by_path.labels) == 4 and set(by_path.labels) <= {"rings0", "rings1", "rings2"}
+    pictures: list[Any] = [Image.open(path) for path in paths]
+    for given in (paths, images, list(images), pictures, [paths[0], images[1], pictures[2], str(paths[3])]):
+        found = ran.predict(given).value
+        np.testing.assert_array_equal(found.probabilities, by_path.probabilities)
+    assert ran.predict(images[0]).value.paths == ("image 0",)
+    table = ran.predict(paths, tta=0)
+    assert "disagreement" not in repr(table) and "disagreement" in repr(ran.predict(paths)) and "3.png" in table._repr_html_()
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    left = ran.predict([paths[0], tmp_path / "broken.png"])
+    assert left.value.bad[0][0].endswith("broken.png") and "left out" in repr(left)
+    for wrong, message in [
+        ([], "name image files"),
+        (tmp_path / "broken.png", "none of the 1 images could be read"),
+        (images[0].astype(np.float32) / 255, "image is 'an array of float32'; give uint8"),
+        (np.zeros((4, 4, 2), np.uint8), r"shape \(4, 4, 2\)"),
+        ("nowhere.png", "no such file or folder"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            ran.predict(wrong)
+
+
+def test_calibrated_predictions_are_those_of_the_command(ran: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a.png"
+    Image.fromarray(EXPERIMENT.data.open().items["test"][0]).save(file)
+    main(["predict", str(file), "--run", str(ran.folder), "--calibrated"])
+    values = capsys.readouterr().out.splitlines()[1].split(",")[-3:]
+    assert [f"{p:.6f}" for p in ran.predict(file, calibrated=True).value.probabilities[0]] == values
+
+
+def test_apply_and_activations_are_parts_of_the_same_network(ran: Session, fitted: Session) -> None:
+    images = EXPERIMENT.data.open().items["test"][:5]
+    logits, stats = ran.apply(ran.params, ran.stats, images / np.float32(255))
+    assert logits.shape == (5, 3) and same_bits(stats, ran.stats)
+    probabilities = ran.predict(images, tta=0).value.probabilities
+    np.testing.assert_allclose(jax.nn.softmax(logits), probabilities, rtol=2e-5, atol=1e-6)
+    for group in ("early", "late", "head"):
+        seen = ran.activations(images, group)
+        assert len(seen) == 5
+        rest, _ = ran.apply(ran.params, ran.stats, seen, start=group)
+        np.testing.assert_allclose(rest, logits, rtol=2e-5, atol=1e-5)
+        np.testing.assert_array_equal(fitted.activations(images, group), seen)
+    grads = jax.grad(lambda p: ran.apply(p, ran.stats, images / np.float32(255))[0].sum())(ran.params)
+    assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads["early"]))
+    with pytest.raises(InputError, match="group is 'middle'; the layer groups are early, late, head"):
+        ran.activations(images, "middle")
+
+
+def test_the_report_has_tables_and_curves(ran: Session, fitted: Session) -> None:
+    whole, part = ran.report(), fitted.report()
+    assert "rings" in (ran.folder / "report.html").read_text()  # type: ignore[operator]  # pyright: ignore[reportOptionalOperand]
+    assert whole.value["valid"]["accuracy"] == read(ran.folder).summary["valid"]["accuracy"]  # type: ignore
+    for shown in (whole, part):
+        assert shown._repr_html_().count("data:image/png") == 2 + 2 and "cached head" in repr(shown)
+
+
+def test_training_goes_on_from_a_finished_run(ran: Session) -> None:
+    more = Stage("more", size=16, train="head", lr=1e-3, schedule=Constant(1))
+    session = sgdr_jax.load(ran.folder)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    session = replace(session, ui=QUIET).fit(more)
+    assert same_bits(network(session)[0]["early"], network(ran)[0]["early"]) and not same_bits(network(session), network(ran))
+
+
+def test_a_session_without_a_network_says_what_to_do(fresh: Session, tmp_path: Path) -> None:
+    for ask in (lambda: fresh.params, lambda: fresh.evaluate("valid"), fresh.report):
+        with pytest.raises(InputError, match="no trained network; call fit"):
+            ask()
+    with pytest.raises(InputError, match="experiment is 'photos'; give an Experiment"):
+        Session("photos")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match="run folder"):
+        sgdr_jax.load(tmp_path)
+
+
+@pytest.mark.parametrize("at", [3, 8])
+def test_an_interrupt_keeps_what_was_won(fresh: Session, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """With four updates to a cycle, after update 3 (within the first) and 8 (at the end of the second)."""
+    said = Said()
+    stage = Stage("long", size=16, lr=0.01, schedule=Constant(6), train="head", augment=False)
+    session = Session(replace(EXPERIMENT, stages=(stage,)), ui=said)
+    real, done = fitting.run_stage, 0
+
+    def interrupting(context: Any, *rest: Any) -> Any:
+        def leave() -> bool:
+            nonlocal done
+            done += 1
+            if done == at:
+                os.kill(os.getpid(), signal.SIGINT)
+            return context.leave()
+
+        return real(context._replace(leave=leave), *rest)
+
+    monkeypatch.setattr(fitting, "run_stage", interrupting)
+    won = session.fit("long")
+    monkeypatch.undo()
+    (summary,) = won._state.stages
+    assert summary["stopped"] == "interrupted" and summary["steps"] == at and any(f"after update {at} of 24" in line for line in said.lines)
+    evals = [row for row in won._state.rows if row["kind"] == "eval"]
+    assert [row["step"] for row in evals] == ([3] if at == 3 else [4, 8])
+    short = Session(replace(EXPERIMENT, stages=(replace(stage, schedule=Constant(sgdr_jax.schedules.Steps(at))),)), ui=QUIET).fit(0)
+    best = max(evals, key=lambda row: (row["accuracy"], -row["loss"]))
+    if best is evals[-1]:
+        assert same_bits(network(won), network(short))
+    assert won.evaluate("valid", tta=0).value.views.measures["accuracy"] == pytest.approx(best["accuracy"])
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupted_run_goes_on_from_where_it_was(tmp_path: Path, ran: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = Said()
+    session = Session(EXPERIMENT, ui=said)
+    updates = 0
+    real = NullConsole.bar
+
+    def bar(self: Any, title: str, total: int) -> Any:
+        nonlocal updates
+        if title.startswith("all"):
+            updates += 1
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(self, title, total)
+
+    monkeypatch.setattr(NullConsole, "bar", bar)
+    with pytest.raises(KeyboardInterrupt):
+        session.run(tmp_path / "run")
+    assert updates and "resume=True" in said.lines[-1]
+    monkeypatch.undo()
+    whole = session.run(tmp_path / "run", resume=True)
+    assert same_bits(network(whole), network(ran))
+
+
+def test_the_experiment_is_saved_as_a_file_that_trains(fitted: Session, tmp_path: Path) -> None:
+    session = Session(replace(EXPERIMENT, model=sgdr_jax.models.ResNet18(weights=None)), ui=QUIET)
+    file = session.save_experiment(tmp_path / "rings.py")
+    assert sgdr_jax.load_experiment(file) == session.experiment
+    with pytest.raises(InputError, match="it is there already"):
+        session.save_experiment(file)
