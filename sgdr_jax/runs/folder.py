@@ -5,6 +5,7 @@
     plan.txt, plan.csv     the plan, to read and to plot
     data.json              classes, images of each class and split, images that occur several times
     rejected.tsv           images that could not be read and were left out: name and reason
+    images.json.gz         every image by name, class and digest; see `data_index`
     metrics.jsonl          one row per update and per validation, in the order of time; see `rows`
     finder-<stage>.json    the curve of a learning-rate finder
     launch/                logs and batch scripts of the cluster job

@@ -83,7 +83,7 @@ class StageRecorder:
             raise InputError(f"run folder {path} has lost its rows of stage {plan.stage.name!r} in metrics.jsonl; use another --run")
         best = progress.best if progress.best and progress.best.stage == plan.index else None
         loss, accuracy = _best_figures(evals) if best is None else (best.score.loss, best.score.accuracy)
-        last_cycle = int(plan.table.cycle[len(losses) - 1])
+        last_cycle = int(plan.table.cycle[min(len(losses), plan.steps) - 1])
         return {
             "name": plan.stage.name,
             "size": plan.size,

@@ -24,6 +24,7 @@ from ..train.stage import first_state, loop_plan, open_stage
 from ..train.stage_inputs import stage_batches
 from . import finalize, refit, snapshots
 from .compile_ahead import ahead, rehearsals
+from .data_index import check_data, data_index, write_index
 from .folder import RunFolder, check_run, open_run, read_summary
 from .null_folder import NullRunFolder
 from .recorder import StageRecorder, data_record
@@ -74,6 +75,7 @@ def run(
     require_same("the experiments", config_hash(experiment))
     if known:
         on_leader(lambda: check_weights(folder, context.loaded.record()))
+        _check_data(folder, context, ui)
     loading = time.perf_counter() - began
     with _open(folder, context, experiment_file, resume=resume) as opened:
         chosen, stages = run_stages(context, opened, ui, resume=resume, compile_ahead=compile_ahead)
@@ -96,6 +98,8 @@ def run_stages(
     folder.write_rejected(context.data.bad)
     if is_leader():
         folder.write_data(data_record(context.data))
+        if not folder.resumed:
+            write_index(folder.path, data_index(context.data))
     found = on_leader(lambda: newest(context, folder)) if resume else None
     checkpoint = CheckpointMeta(*found) if found else None
     network, best = context.network, None
@@ -180,12 +184,21 @@ def _refit(
 ) -> NetworkState:
     """Train the network anew on the training and validation images, as the stages turned out best; its run folder is RUN/refit."""
     ui.say("refit: training anew on the training and validation images together, with the choices of the first training")
-    settled = prepare(refit.settled(context.experiment, stages), ui)._replace(due=context.due, leave=context.leave)
+    settled = prepare(refit.settled(context.experiment, stages), ui)
+    settled = settled._replace(due=context.due, leave=context.leave, accept_new_data=context.accept_new_data)
+    if on_leader((folder.path / "refit" / "config.json").exists):
+        _check_data(folder.path / "refit", settled, ui)
     with _open(folder.path / "refit", settled, experiment_file, resume=True) as inner:
         network, finished = run_stages(settled, inner, ui, resume=True, compile_ahead=False)
         seconds = sum(stage["seconds"] for stage in finished)
         inner.write_summary(cast(RunSummary, {"stages": finished, "size": network.size, "seconds": seconds}))
     return network
+
+
+def _check_data(folder: str | Path, context: RunContext, ui: NullConsole) -> None:
+    """Refuse to go on with data that have changed, unless that is accepted; see `data_index.check_data`."""
+    for change in on_leader(lambda: check_data(folder, context.data, accept=context.accept_new_data)):
+        ui.say(f"going on with changed data: {change}")
 
 
 def _open(folder: str | Path, context: RunContext, experiment_file: str | Path | None, *, resume: bool) -> RunFolder:

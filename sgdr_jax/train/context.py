@@ -38,6 +38,7 @@ class RunContext(NamedTuple):
         due: whether a checkpoint is due, asked at each cycle's end (see `RateLimiter`).
         watch: receives the validation row of each cycle, before its checkpoint; raises `Pruned` to end the run.
         leave: whether to save and stop, asked after every span of updates (see `preemption`).
+        accept_new_data: whether a resumed run may go on with other data than it began with.
     """
 
     experiment: Experiment
@@ -50,6 +51,7 @@ class RunContext(NamedTuple):
     due: Callable[[], bool] = lambda: True
     watch: Callable[[dict[str, Any]], None] = lambda row: None
     leave: Callable[[], bool] = lambda: False
+    accept_new_data: bool = False
 
 
 class RateLimiter:

@@ -55,6 +55,8 @@ class TrainCommand(ExperimentCommand):
     """The run folder; by default runs/NAME-DATE-TIME."""
     resume: bool = False
     """Continue the run in the folder from its newest checkpoint."""
+    accept_new_data: bool = False
+    """With --resume: go on although images were added, removed, replaced or moved since the run began."""
     hosts: Hosts = Hosts()
     """How the processes of a run on several hosts find each other."""
     per_device: int | None = None
@@ -64,6 +66,7 @@ class TrainCommand(ExperimentCommand):
     """With --per-device: how given learning rates grow with the batch. linear is for SGD, sqrt for Adam."""
 
     def __post_init__(self) -> None:
+        require(self.resume or not self.accept_new_data, "--accept-new-data", True, "it is for --resume; leave it out")
         require(self.per_device is None or self.per_device >= 1, "--per-device", self.per_device, "use 1 or more")
 
     def execute(self, ui: NullConsole) -> None:
@@ -88,7 +91,7 @@ class TrainCommand(ExperimentCommand):
         ui.say(f"run folder: {folder}")
 
         def prepared(experiment: Experiment) -> RunContext:
-            return prepare(experiment, ui)._replace(leave=leave)
+            return prepare(experiment, ui)._replace(leave=leave, accept_new_data=self.accept_new_data)
 
         def draw() -> None:  # the other hosts need no paths
             run_plots.plot_run(folder)
