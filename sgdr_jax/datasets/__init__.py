@@ -4,6 +4,7 @@ To add one: a subclass of `Dataset` in a new file, and one line here.
 """
 
 from .arrays import Arrays
+from .corrected import Corrected
 from .csv_labels import CsvLabels
 from .fashion_mnist import FashionMnist
 from .fold import Fold
@@ -17,6 +18,7 @@ from .train_and_valid import TrainAndValid
 
 __all__ = [
     "Arrays",
+    "Corrected",
     "CsvLabels",
     "FashionMnist",
     "Fold",

@@ -43,3 +43,25 @@ for (const select of document.querySelectorAll("select[data-matrix]")) {
     }
   });
 }
+// Counts the decisions on suspects and offers them as a CSV file.
+const save = document.getElementById("save");
+if (save) {
+  const suspects = [...document.querySelectorAll("li[data-name]")];
+  const chosen = (item) => item.querySelector("input:checked").value;
+  document.addEventListener("change", () => {
+    const counts = { drop: 0, relabel: 0 };
+    for (const item of suspects) {
+      item.dataset.decision = chosen(item);
+      if (chosen(item) in counts) counts[chosen(item)] += 1;
+    }
+    document.getElementById("tally").textContent = `${counts.drop} to drop, ${counts.relabel} to relabel`;
+  });
+  save.addEventListener("click", () => {
+    const cell = (text) => `"${text.replaceAll('"', '""')}"`;
+    const rows = suspects.map((item) => [item.dataset.name, chosen(item), item.dataset.suggested].map(cell).join(","));
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([["name,decision,suggested", ...rows, ""].join("\n")], { type: "text/csv" }));
+    link.download = "decisions.csv";
+    link.click();
+  });
+}

@@ -1,0 +1,144 @@
+"""`sgdr-jax clean`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from ...core.console import NullConsole
+from ...core.validation import require
+from ..options import check_output
+from ..predictions import PredictorCommand
+
+if TYPE_CHECKING:
+    from ...report.suspects import SuspectRow
+    from ...runs.predictor import Predictor
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanCommand(PredictorCommand):
+    """Find labels that are probably wrong, by confident learning on held-out or out-of-fold probabilities.
+
+    Writes RUN/clean/suspects.csv, and suspects.html with thumbnails, on which one decides. Images and labels on the disk stay as they are.
+    """
+
+    arguments = "DIR"
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    folds: int = 0
+    """Number of parts of the training and validation images, each predicted by a network that is trained without it, as the run was. 0:
+    only the images that the run has held out."""
+    apply: Path | None = None
+    """CSV file with decisions (columns name, decision, suggested) from which to write an experiment that leaves images out or relabels
+    them."""
+    out: Path | None = None
+    """Experiment file to write with --apply."""
+
+    def execute(self, ui: NullConsole) -> None:
+        """Write the suspects, or the experiment of the decisions."""
+        require(self.folds == 0 or self.folds >= 2, "--folds", self.folds, "use 2 or more, or 0 for held-out images only")
+        if self.apply:
+            self._apply(self.apply, ui)
+        else:
+            require(self.out is None, "--out", str(self.out), "it is the experiment of --apply; suspects are written to RUN/clean")
+            self._find(ui)
+
+    def _find(self, ui: NullConsole) -> None:
+        from ...core.files import write_atomically
+        from ...evaluation.confident_learning import find_suspects
+        from ...report.suspects import suspect_rows, suspects_csv, suspects_html
+        from ...runs.out_of_fold import held_out, out_of_fold
+
+        net, folder = self.open_predictor(), self.run / "clean"
+        if self.folds:
+            found = out_of_fold(net, self.folds, folder, self.tta_views, ui, self.experiment)
+        else:
+            found = held_out(net, self.tta_views, ui)
+        suspects = find_suspects(found.probabilities, found.labels)
+        rows = suspect_rows(suspects, found.names, net.classes, found.labels, found.probabilities)
+        folder.mkdir(exist_ok=True)
+        write_atomically(folder / "suspects.csv", suspects_csv(rows, net.multi_label).encode("utf-8", "surrogateescape"))
+        pictures = _pictures(net, rows)
+        write_atomically(folder / "suspects.html", suspects_html(rows, pictures, len(found.names), net.multi_label, str(self.run)))
+        ui.say(f"{len(rows):,} of {len(found.names):,} labels are suspect: {folder / 'suspects.csv'}")
+        ui.say(f"page: {folder / 'suspects.html'}")
+
+    def _apply(self, decisions: Path, ui: NullConsole) -> None:
+        import dataclasses
+
+        from ... import augment, datasets, models, schedules  # noqa: F401  # from_json finds types that are imported
+        from ...core.serialization import from_json
+        from ...datasets import Corrected
+        from ...report.suspects import read_decisions
+        from ...runs.folder import read
+        from ..experiment_file import load_experiment
+
+        require(
+            self.out is not None and self.out.suffix == ".py", "--out", str(self.out or ""), "name the experiment file to write, with .py"
+        )
+        assert self.out is not None
+        check_output(self.out.absolute(), "--out")
+        require(not self.out.exists(), "--out", str(self.out), "it is there already; give another name")
+        if self.experiment:
+            load_experiment(self.experiment)  # for the classes that it defines
+        original = from_json(read(self.run).config)
+        drop, labels = read_decisions(decisions, original.data.open().multi_label)
+        data = Corrected(original.data, drop, labels)
+        before, after = original.data.open().sizes, data.open().sizes  # raises InputError for what does not fit
+        dataclasses.replace(original, data=data)
+        text = _FILE.format(
+            drop=len(drop),
+            relabel=len(labels),
+            run=str(self.run.resolve()),
+            own=f"load_experiment({str(self.experiment.resolve())!r})  # for the classes that it defines\n" if self.experiment else "",
+            extra="load_experiment, " if self.experiment else "",
+            names=_lines(drop),
+            labels=_lines(labels),
+        )
+        self.out.write_text(text, "utf-8")
+        sizes = ", ".join(f"{n:,} of {before[split]:,} {split}" for split, n in after.items())
+        ui.say(f"written: {self.out}: {len(labels):,} labels changed, {len(drop):,} images left out ({sizes} images remain)")
+
+
+_FILE = '''"""An experiment again, with {drop} images left out and {relabel} labels changed. Written by sgdr-jax clean."""
+
+from dataclasses import replace
+
+from sgdr_jax import {extra}augment, datasets, models, schedules  # noqa: F401  # the types that the configuration names
+from sgdr_jax.core.serialization import from_json
+from sgdr_jax.runs.folder import read
+
+{own}original = from_json(read({run!r}).config)
+experiment = replace(
+    original,
+    name=f"{{original.name}}-clean",
+    data=datasets.Corrected(
+        original.data,
+        drop=({names}),
+        labels=({labels}),
+    ),
+)
+'''
+
+
+def _lines(values: Sequence[object]) -> str:
+    """Return the inside of a tuple, a line for each value."""
+    return "".join(f"\n            {value!a}," for value in values) + ("\n        " if values else "")
+
+
+def _pictures(net: Predictor, rows: Sequence[SuspectRow]) -> dict[str, bytes]:
+    """Return thumbnails of the suspects that the page shows, by name."""
+    from ...data.thumbnails import thumbnails
+    from ...report.suspects import MOST_SHOWN
+
+    wanted, pictures = {row.name for row in rows[:MOST_SHOWN]}, dict[str, bytes]()
+    source = net.experiment.data.open()
+    for split, names in source.names.items():
+        where = {i: name for i, name in enumerate(names) if name in wanted}
+        pictures |= {where[i]: jpeg for i, jpeg in thumbnails(source.items[split], list(where)).items()}
+    return pictures

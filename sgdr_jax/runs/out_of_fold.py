@@ -1,0 +1,78 @@
+"""Out-of-sample probabilities of a run's images: of held-out images by its network, of all others by networks of a cross-validation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..core.console import NullConsole
+from ..core.errors import InputError
+from ..core.validation import require
+from ..datasets import Fold
+from .predictor import Evaluation, Predictor, evaluate_split, open_predictor
+from .run import run
+
+
+class OutOfSample(NamedTuple):
+    """Probabilities of images that the network was not trained on.
+
+    Attributes:
+        names: of n images.
+        labels: int [n], or float [n, classes] for multi-label data.
+        probabilities: float32 [n, classes], of all test-time views mixed.
+    """
+
+    names: tuple[str, ...]
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+
+def held_out(net: Predictor, views: int | None = None, ui: NullConsole | None = None) -> OutOfSample:
+    """Predict the images that the run's final network was not trained on: validation (unless it was refitted on them) and test images.
+
+    Raises InputError where there are none.
+    """
+    splits = [split for split in ("valid", "test") if split in net.experiment.data.open().labels]
+    splits = [split for split in splits if not (net.experiment.refit and split == "valid")]
+    if not splits:
+        raise InputError("all images were trained on, since the run was refitted; use --folds 5, or a run with --no-refit")
+    return _joined([evaluate_split(net, split, views, ui) for split in splits])
+
+
+def out_of_fold(
+    net: Predictor, folds: int, folder: Path, views: int | None = None, ui: NullConsole | None = None, experiment_file: Path | None = None
+) -> OutOfSample:
+    """Predict each training and validation image with a network that was trained without its fold, as the run's experiment trains.
+
+    Test images are predicted by the run's own network. The runs of the folds are kept, and an interrupted one continues.
+
+    Args:
+        net: the network of the run.
+        folds: number of parts, and of trainings.
+        folder: for the run folders of the folds.
+        views: augmented views besides the plain one; None as in the experiment.
+        ui: progress bars.
+        experiment_file: recorded in environment.json.
+
+    Raises:
+        InputError: for fewer than two folds, or data that cannot be divided.
+    """
+    ui = ui or NullConsole()
+    require(folds >= 2, "--folds", folds, "use 2 or more, or 0 for held-out images only")
+    parts = [evaluate_split(net, "test", views, ui)] if "test" in net.experiment.data.open().labels else []
+    for fold in range(folds):
+        experiment = dataclasses.replace(net.experiment, data=Fold(net.experiment.data, folds, fold), refit=False)
+        own = folder / f"fold-{fold + 1}-of-{folds}"
+        ui.say(f"fold {fold + 1} of {folds}: {own}")
+        run(experiment, own, resume=True, experiment_file=experiment_file, ui=ui)
+        parts.append(evaluate_split(open_predictor(own), "valid", views, ui))
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[Evaluation]) -> OutOfSample:
+    names = tuple(name for part in parts for name in part.names)
+    return OutOfSample(names, np.concatenate([p.labels for p in parts]), np.concatenate([p.views.probabilities for p in parts]))

@@ -1,0 +1,76 @@
+"""`sgdr-jax clean`: suspects of a run, the experiment of the decisions, and what is refused."""
+
+import csv
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sgdr_jax.cli.experiment_file import load_experiment
+from sgdr_jax.cli.main import main
+from sgdr_jax.core.serialization import from_json
+from sgdr_jax.datasets import Corrected
+from sgdr_jax.runs.folder import read
+from sgdr_jax.runs.out_of_fold import held_out, out_of_fold
+from sgdr_jax.runs.predictor import open_predictor
+
+from ...report.run_folders import Page, check_self_contained
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_suspects_and_the_experiment_without_them(place: Path, run_folder: Path, tmp_path: Path, capsys, fails: Callable[..., str]) -> None:
+    before = sorted(path.name for path in (place / "data").rglob("*"))
+    photos = str(place / "photos.py")
+    main(["clean", str(run_folder), "--experiment", photos])
+    suspects = table(run_folder / "clean" / "suspects.csv")
+    assert f"{len(suspects)} of 18 labels are suspect" in capsys.readouterr().out
+    assert all(row["label"] != row["suggested"] and float(row["margin"]) <= 0 for row in suspects)
+    text = (run_folder / "clean" / "suspects.html").read_text("utf-8")
+    page = Page(text)
+    check_self_contained(text, page)
+    assert page.count("img") == len(suspects)
+
+    decisions, out = tmp_path / "decisions.csv", tmp_path / "again.py"
+    decisions.write_text("name,decision,suggested\nvalid/red/0.png,drop,\ntrain/red/1.png,relabel,blue\nvalid/red/2.png,keep,\n")
+    main(["clean", str(run_folder), "--experiment", photos, "--apply", str(decisions), "--out", str(out)])
+    assert "1 labels changed, 1 images left out (30 of 30 train, 17 of 18 valid images remain)" in capsys.readouterr().out
+    again, original = load_experiment(out), from_json(read(run_folder).config)
+    assert again == dataclasses.replace(
+        original, name="photos-clean", data=Corrected(original.data, ("valid/red/0.png",), (("train/red/1.png", "blue"),))
+    )
+    source = again.data.open()
+    assert source.labels["train"][source.names["train"].index("train/red/1.png")] == 0
+    assert sorted(path.name for path in (place / "data").rglob("*")) == before
+    assert "it is there already" in fails("clean", run_folder, "--experiment", photos, "--apply", decisions, "--out", out)
+    decisions.write_text("name,decision,suggested\nvalid/red/0.png,relabel,violet\n")
+    words = ("clean", run_folder, "--experiment", photos, "--apply", decisions, "--out", tmp_path / "new.py")
+    assert "the classes are blue, green, red" in fails(*words) and not (tmp_path / "new.py").exists()
+
+
+def test_bad_input_is_one_line(run_folder: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    assert "--folds is 1" in fails("clean", run_folder, "--folds", "1")
+    assert "--out is" in fails("clean", run_folder, "--out", tmp_path / "x.py")
+    assert "name the experiment file to write" in fails("clean", run_folder, "--apply", tmp_path / "x.csv")
+
+
+@pytest.mark.slow
+def test_every_image_is_predicted_by_a_network_without_it(place: Path, run_folder: Path, tmp_path: Path) -> None:
+    load_experiment(place / "photos.py")
+    net = open_predictor(run_folder)
+    found = out_of_fold(net, 2, tmp_path / "folds")
+    source = net.experiment.data.open()
+    assert sorted(found.names) == sorted((*source.names["train"], *source.names["valid"])) and len(found.probabilities) == 48
+    for fold in (1, 2):
+        trained = read(tmp_path / "folds" / f"fold-{fold}-of-2").data
+        assert trained is not None and trained["images"] == {"train": 24, "valid": 24}
+    label = {name: y for split in source.names for name, y in zip(source.names[split], source.labels[split], strict=True)}
+    assert found.labels.tolist() == [label[name] for name in found.names]
+    again = out_of_fold(net, 2, tmp_path / "folds")  # the finished runs are used
+    np.testing.assert_array_equal(again.probabilities, found.probabilities)
+    assert len(held_out(net).names) == 18
