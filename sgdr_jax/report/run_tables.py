@@ -106,6 +106,10 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
             "",
             f"{compiled['programs']} programs, {compiled['loaded']} from disk",
         )
+    if memory := summary.get("device_memory"):
+        table.add_row(
+            "device memory", "", "", "", "", "", f"{memory['peak'] / (1 << 30):.1f} of {memory['limit'] / (1 << 30):.1f} GiB at most"
+        )
     return table
 
 

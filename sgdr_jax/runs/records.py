@@ -74,7 +74,8 @@ class RunSummary(TypedDict):
     """A finished run: its stages and the figures of its final network.
 
     `tta` holds the measures by number of views, `calibration` the temperature and reliability of each split, `times` the seconds spent
-    on loading and evaluation, `snapshots` the comparison of the kept networks, `compiled` what this process compiled.
+    on loading and evaluation, `snapshots` the comparison of the kept networks, `compiled` what this process compiled,
+    `device_memory` the largest number of bytes that this process had in use on a device (peak) and could have used (limit).
     """
 
     stages: list[StageSummary]
@@ -87,6 +88,7 @@ class RunSummary(TypedDict):
     times: dict[str, float]
     snapshots: NotRequired[list[dict[str, Any]]]
     compiled: NotRequired[dict[str, float]]
+    device_memory: NotRequired[dict[str, int]]
     seconds: NotRequired[float]
 
 

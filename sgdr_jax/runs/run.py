@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +16,7 @@ from ..core.serialization import config_hash, to_json
 from ..core.state import NetworkState
 from ..distributed.compilation_cache import compiled
 from ..distributed.hosts import is_leader, on_leader, require_same, run_on_all_hosts
+from ..distributed.memory import device_memory, one_line_if_exhausted
 from ..train import batch_norm
 from ..train.context import RunContext, prepare
 from ..train.find_lr import choose_lr
@@ -85,6 +87,8 @@ def run(
         summary = finalize.evaluate(context, {"valid": chosen, "test": final}, stages, opened, ui)
         summary["times"]["load"] = loading
         summary["compiled"] = (compiled() - before)._asdict()
+        if memory := device_memory(context.programs.devices):
+            summary["device_memory"] = {"peak": memory.peak, "limit": memory.limit}
         summary["seconds"] = time.perf_counter() - began
         opened.write_summary(summary)
     return summary
@@ -108,10 +112,19 @@ def run_stages(
     with ahead(rehearsals(context, plans, compile_ahead)) as ready:
         for plan in plans:
             ready(plan.index)
-            network, best = run_stage(context, plan, network, best, checkpoint, finished, folder, ui)
+            with _told_if_memory_ends(context, plan):
+                network, best = run_stage(context, plan, network, best, checkpoint, finished, folder, ui)
             checkpoint = None
         ready("evaluation")
     return network, finished
+
+
+def _told_if_memory_ends(context: RunContext, plan: StagePlan) -> AbstractContextManager[None]:
+    """Raise InputError with the batch size that would fit where a stage runs out of device memory."""
+    name = "batch_size" if plan.stage.batch_size is None else f'stage "{plan.stage.name}": batch_size'
+    parts = f", or Stage(accumulate={2 * plan.stage.accumulate}) for the same updates in parts"
+    where = f'stage "{plan.stage.name}" at {plan.size_text} px'
+    return one_line_if_exhausted(name, plan.batch_size, context.programs.devices, where, parts)
 
 
 def run_stage(

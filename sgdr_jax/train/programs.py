@@ -21,6 +21,7 @@ from ..core.plan import StagePlan
 from ..core.state import NetworkState, Tree
 from ..data.loader import ImageLoader, row_gather
 from ..data.sampler import Batch, eval_batches
+from ..distributed.memory import one_line_if_exhausted
 from ..distributed.mesh import Devices, compute_dtype, devices, readable
 from ..evaluation import metrics, tta
 from ..models.chain import Network
@@ -113,6 +114,9 @@ class Programs:
 
         Returns:
             Host array of n rows, one per example.
+
+        Raises:
+            InputError: out of device memory; names the batch size that would fit.
         """
         out: list[Any] = []
         done: list[int] = []
@@ -122,14 +126,15 @@ class Programs:
             if images
             else zip(batches, itertools.repeat(None))
         )
-        for batch, x in fed:
-            out.append(readable(function(batch, x)))
-            done.append(int(batch.weight.sum()))
-            if len(out) > 2:  # fetched two batches late, so that the device never waits for the host
-                out[-3] = np.asarray(out[-3])
-            if tick:
-                tick(done[-1])
-        return np.concatenate([np.asarray(rows)[:k] for rows, k in zip(out, done, strict=True)])
+        with one_line_if_exhausted("evaluate.batch_size", self.batch_size, self.devices, "predictions or activations"):
+            for batch, x in fed:
+                out.append(readable(function(batch, x)))
+                done.append(int(batch.weight.sum()))
+                if len(out) > 2:  # fetched two batches late, so that the device never waits for the host
+                    out[-3] = np.asarray(out[-3])
+                if tick:
+                    tick(done[-1])
+            return np.concatenate([np.asarray(rows)[:k] for rows, k in zip(out, done, strict=True)])
 
 
 def build_programs(experiment: Experiment, network: Network) -> Programs:

@@ -181,3 +181,18 @@ def test_freed_memory_is_kept_where_the_processor_does_the_steps(monkeypatch, pl
     asked: list[bool] = []
     monkeypatch.setattr(mesh.jax, "devices", lambda: asked.append(True) or found)
     assert mesh.devices(Parallel()).mesh.tolist() == found and calls == kept
+
+
+def test_compiler_options_are_for_a_gpu_that_knows_them_and_give_way_to_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    option = "xla_gpu_experimental_enable_fusion_autotuner"
+    monkeypatch.setattr(mesh, "_compiler_options", mesh._compiler_options.__wrapped__)
+    monkeypatch.delenv("XLA_FLAGS")
+    assert mesh._compiler_options("cpu") is None and on(1).compiler_options is None
+    assert mesh._compiler_options("gpu") == {option: False}  # the option is known to every build of XLA, not only to those with a GPU
+    monkeypatch.setenv("XLA_FLAGS", f"--{option}=true")
+    assert mesh._compiler_options("gpu") is None
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/nowhere")
+    real = jax.jit
+    unknown = {"xla_gpu_no_such_option": False}
+    monkeypatch.setattr(jax, "jit", lambda function, compiler_options: real(function, compiler_options=unknown))
+    assert mesh._compiler_options("gpu") is None

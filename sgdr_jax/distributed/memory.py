@@ -1,0 +1,93 @@
+"""Memory of the devices: what a run has used at most, and what to do where it does not suffice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import jax
+
+from ..core.errors import InputError
+from .mesh import Devices
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_ASKED = re.compile(r"(?:allocat\w+ (?:request for )?|Used )([\d.]+) ?([KMG]?)(?:i?B|bytes)?\b")
+
+
+class DeviceMemory(NamedTuple):
+    """Memory of the fullest local device, in bytes.
+
+    Attributes:
+        peak: most in use at once since the process began.
+        used: in use now.
+        limit: what the process may use.
+    """
+
+    peak: int
+    used: int
+    limit: int
+
+
+def device_memory(devices: Devices) -> DeviceMemory | None:
+    """Return the memory of the fullest local device; None where devices do not report it, as on a CPU."""
+    local = [device for device in devices.mesh.devices.flat if device.process_index == jax.process_index()]
+    known = [DeviceMemory(s["peak_bytes_in_use"], s["bytes_in_use"], s["bytes_limit"]) for d in local if (s := d.memory_stats())]
+    return max(known, default=None)
+
+
+def requested(message: str) -> int | None:
+    """Return the bytes that a program needed according to the message of an allocation that failed; None if it does not say.
+
+    >>> requested("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1.50GiB.")
+    1610612736
+    """
+    found = _ASKED.search(message)
+    return int(float(found[1]) * _UNITS[found[2]]) if found else None
+
+
+def largest_batch(size: int, needed: int | None, free: int | None, multiple: int = 1) -> int | None:
+    """Halve a batch until the memory that a program needs for it is free; at least once. None if no batch fits.
+
+    Args:
+        size: the batch that did not fit.
+        needed: bytes that it needed, taken to be proportional to the batch; None if unknown, then half is the answer.
+        free: bytes that were free; None if unknown, likewise.
+        multiple: the batch has to be divisible by this number.
+
+    >>> largest_batch(256, needed=40 << 30, free=12 << 30)
+    64
+    """
+    fits, times = None, 2
+    while fits is None and size // times >= multiple:
+        if needed is None or free is None or needed / times <= free:
+            fits = size // times // multiple * multiple
+        times *= 2
+    return fits
+
+
+@contextmanager
+def one_line_if_exhausted(name: str, size: int, devices: Devices, where: str, fix: str = "") -> Iterator[None]:
+    """Raise InputError, one line with the batch size that would fit, where the block runs out of device memory.
+
+    Args:
+        name: the field that holds the batch size.
+        size: the batch size.
+        devices: the devices of the run.
+        where: what is done in the block.
+        fix: another way out.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        text = str(error)
+        if "RESOURCE_EXHAUSTED" not in text:
+            raise
+        known, needed = device_memory(devices), requested(text)
+        free = known.limit - known.used if known else None
+        batch = largest_batch(size, needed, free, devices.count)
+        room = f"{needed / (1 << 30):.1f} GiB more are needed" if needed else "the batch does not fit"
+        room += f", {free / (1 << 30):.1f} GiB are free" if free is not None else ""
+        use = f"use {batch} or less" if batch else "use a smaller network or smaller images"
+        raise InputError(f"{name} is {size}: out of device memory in {where} ({room}); {use}{fix}") from error
