@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .core.optimizers import AdamW, Lamb, Muon, Sgd
     from .core.plan import plan
     from .core.snapshots import Snapshots
+    from .core.solve import Solve
     from .recipes.lesson2 import Lesson2, lesson2
     from .recipes.measured import fine_tune
     from .runs.run import run
@@ -36,6 +37,7 @@ __all__ = [
     "Sgd",
     "Sgdr",
     "Snapshots",
+    "Solve",
     "Spread",
     "Stage",
     "augment",
@@ -59,6 +61,7 @@ _MODULES = {
     "core.optimizers": "AdamW Lamb Muon Sgd",
     "core.plan": "plan",
     "core.snapshots": "Snapshots",
+    "core.solve": "Solve",
     "schedules": "Sgdr",
     "recipes.lesson2": "Lesson2 lesson2",
     "recipes.measured": "fine_tune",

@@ -92,6 +92,7 @@ ALSO_TESTS = {
     "sweeps/analysis/test_render": "tables cli/commands/compare",
     "train/test_loop": "model_selection",
     "train/test_lr_range_test": "lr_curve",
+    "train/test_solve_head": "core/solve",
     "train/test_steps": "core/state",
 }
 HEAVY = (

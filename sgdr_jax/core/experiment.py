@@ -12,7 +12,8 @@ from typing import Literal
 from .learning_rates import Decay, Find, Spread
 from .optimizers import Optimizer, Sgd
 from .snapshots import Snapshots
-from .types import Augmentation, Dataset, Model, Schedule
+from .solve import Solve
+from .types import LATER, Augmentation, Dataset, Model, Schedule
 from .validation import finite, require
 
 
@@ -29,8 +30,8 @@ class Stage:
     lr: float | tuple[float, ...] | Spread | Decay | Find | None = Find()
     """Peak learning rate: one for all trained groups, one per trained group, Spread, Decay, Find, or None for those of the stage
     before."""
-    schedule: Schedule = field(kw_only=True)
-    """Course of the learning rate relative to its peak, and the length of the stage."""
+    schedule: Schedule = field(default=Schedule(), kw_only=True)
+    """Course of the learning rate relative to its peak, and the length of the stage; none for a head that is solved."""
     augment: bool = True
     """Whether training images are augmented (by `Experiment.augment`)."""
     strength: float | tuple[float, float] = 1.0
@@ -58,6 +59,9 @@ class Stage:
     accumulate: int = 1
     """Number of parts in which the images of an update pass through the network in turn, to save memory. An update is still one batch:
     schedules, epochs and logs do not change. Batch statistics are those of a part."""
+    solve: Solve | None = field(default=None, kw_only=True, metadata=LATER)
+    """Solve the linear head (`hidden=0`) on cached activations by logistic regression instead of training it: one update with all images,
+    without schedule or learning rate."""
 
     def __post_init__(self) -> None:
         def check(ok: bool, name: str, value: object, fix: str) -> None:
@@ -65,7 +69,7 @@ class Stage:
 
         check(bool(self.name), "name", self.name, "give the stage a name")
         ok = isinstance(self.schedule, Schedule)  # pyright: ignore[reportUnnecessaryIsInstance]  # experiment files are not type-checked
-        check(ok, "schedule", self.schedule, "use one, such as Sgdr(3)")
+        check(ok and (type(self.schedule) is not Schedule or self.solve is not None), "schedule", self.schedule, "use one, such as Sgdr(3)")
         sizes = self.size if isinstance(self.size, tuple) else (self.size,)
         check(bool(sizes) and all(8 <= size <= 4096 for size in sizes), "size", self.size, "use 8…4096 pixels")
         check(len(sizes) == 1 or not self.precompute, "size", self.size, "cached activations have one size; give one, or precompute=False")
@@ -87,6 +91,12 @@ class Stage:
                 "use finite numbers of at least 0, Spread, Decay, Find, or None",
             )
         fresh = self.precompute and self.augment and not self.views
+        if self.solve is not None:
+            check(self.precompute, "precompute", False, "a head is solved on cached activations: use precompute=True")
+            check(type(self.schedule) is Schedule, "schedule", self.schedule, "a solved head has none: leave it out, or use solve=None")
+            check(self.lr == Find(), "lr", self.lr, "a solved head has no learning rate: leave it out, or use solve=None")
+            alone = self.optimizer is None and self.batch_size is None and self.accumulate == 1
+            check(alone, "solve", self.solve, "all images at once, by L-BFGS: leave out optimizer, batch_size and accumulate")
         check(not fresh, "precompute", True, "fresh augmentation cannot be cached: set augment=False, or views=K for K cached copies")
 
 

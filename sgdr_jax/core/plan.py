@@ -17,8 +17,8 @@ from .errors import InputError
 from .experiment import Experiment, Stage
 from .learning_rates import Decay, Find, Spread
 from .lengths import Clock, in_steps
-from .optimizers import Optimizer
-from .types import Table
+from .optimizers import Optimizer, Sgd
+from .types import Model, Table
 from .validation import require
 
 
@@ -158,9 +158,13 @@ def plan(experiment: Experiment, train_size: int) -> Plan:
 def _plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePlan:
     stage, groups = experiment.stages[index], experiment.model.groups
     trained = trained_groups(stage, groups)
+    before = experiment.stages[index - 1] if index else None
+    if stage.lr is None and before is not None and before.solve:
+        raise InputError(f'stage "{stage.name}": lr is None, but the stage before is solved and has no rates; give rates, or Find()')
     batch_size = stage.batch_size or experiment.batch_size
     _check_stage(stage, groups, trained, batch_size)
-    before = experiment.stages[index - 1] if index else None
+    if stage.solve:
+        return _plan_solved(experiment.model, stage, index, trained, train_size)
     if stage.lr is None and (before is None or trained_groups(before, groups) != trained):
         raise InputError(f'stage "{stage.name}": lr is None, but the stage before does not train the same groups; give rates, or Find()')
     batches = math.ceil(train_size / batch_size)
@@ -188,6 +192,28 @@ def _plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePla
         sizes=_sizes(stage, steps, steps_per_epoch),
         images=full * train_size + min(rest * batch_size, train_size),
         optimizer=stage.optimizer or experiment.optimizer,
+    )
+
+
+def _plan_solved(model: Model, stage: Stage, index: int, trained: tuple[str, ...], train_size: int) -> StagePlan:
+    """Plan a stage whose head is solved: one update with all images."""
+    field = f'stage "{stage.name}": '
+    require(trained == ("head",), f"{field}train", stage.train, 'only the head can be solved; use train="head"')
+    require(model.linear_head, f"{field}solve", stage.solve, "only a linear head can be solved; use model.hidden=0 (model.head=new)")
+    assert isinstance(stage.size, int)
+    return StagePlan(
+        stage=stage,
+        index=index,
+        groups=model.groups,
+        trained=trained,
+        passes=1,
+        steps_per_epoch=1,
+        batch_size=train_size,
+        table=Table(np.ones(1), np.zeros(1, np.int32)),
+        lr=(0.0,),
+        sizes=np.full(1, stage.size, np.int32),
+        images=train_size * max(stage.views if stage.augment else 0, 1),
+        optimizer=Sgd(momentum=0.0),
     )
 
 
@@ -304,7 +330,9 @@ def finder_steps(find: Find, steps_per_epoch: int, where: str) -> int:
 def describe(p: StagePlan) -> dict[str, str]:
     """Return a stage as a row of a table, column name to text."""
     lengths = np.diff((0, *p.table.ends))
-    if p.stage.lr is None:
+    if p.stage.solve:
+        lr = "none: solved"
+    elif p.stage.lr is None:
         lr = "as before"
     elif p.lr is None:
         assert isinstance(p.stage.lr, Find)
@@ -342,7 +370,7 @@ def as_csv(p: Plan) -> str:
     for s in p.stages:
         if s.stage.lr is not None:
             known = s.lr is not None
-            peaks = ratios(s.stage.lr, s.trained) if isinstance(s.stage.lr, Find) else s.lr or ()
+            peaks = s.lr or (ratios(s.stage.lr, s.trained) if isinstance(s.stage.lr, Find) else ())
         peak = dict(zip(s.trained, peaks, strict=True))
         for step, (scales, cycle, momentum, decay) in enumerate(zip(s.scale, s.table.cycle, s.momentum, s.weight_decay, strict=True)):
             scale = dict(zip(s.trained, scales, strict=True))

@@ -21,6 +21,7 @@ from .first_tags import FIRST, STABLE
 from .learning_rates import Decay, Find, Spread
 from .optimizers import Optimizer
 from .snapshots import Snapshots
+from .solve import Solve
 from .types import LATER, Augmentation, Dataset, Length, Model, Schedule
 from .validation import require
 
@@ -32,7 +33,23 @@ def _all_subclasses(base: type) -> set[type]:
 
 
 def _known_types() -> dict[str, type]:
-    bases = (Dataset, Model, Schedule, Length, Augmentation, Optimizer, Stage, Experiment, Eval, Snapshots, Parallel, Spread, Decay, Find)
+    bases = (
+        Dataset,
+        Model,
+        Schedule,
+        Length,
+        Augmentation,
+        Optimizer,
+        Stage,
+        Experiment,
+        Eval,
+        Snapshots,
+        Parallel,
+        Spread,
+        Decay,
+        Find,
+        Solve,
+    )
     return {_tag(kind): kind for base in bases for kind in _all_subclasses(base)}
 
 

@@ -170,6 +170,11 @@ class Model:
         """Names of the layer groups from input to output."""
         raise NotImplementedError
 
+    @property
+    def linear_head(self) -> bool:
+        """Whether the head is batch normalisation, dropout and one linear layer, which `Stage.solve` can solve."""
+        return False
+
     def build(self, classes: int, channels: int = 3) -> Any:
         """Return a `models.chain.Network` of pure functions for a number of classes and input channels."""
         raise NotImplementedError

@@ -45,6 +45,16 @@ def _cells(labels: np.ndarray, balance: float, rates: np.ndarray | None) -> tupl
     return cell, sizes, sizes * kinds[1] * (expected / mass)[stratum[first]]
 
 
+def expected_draws(labels: np.ndarray, balance: float, rates: np.ndarray | None = None) -> np.ndarray:
+    """Return how often, on average, an epoch of `Sampler` draws each example; float64 [n] with sum n.
+
+    >>> expected_draws(np.array([0, 0, 1, 1]), 0.5).tolist(), expected_draws(np.array([0, 0, 0, 1]), 1.0).round(3).tolist()
+    ([1.0, 1.0, 1.0, 1.0], [0.667, 0.667, 0.667, 2.0])
+    """
+    cell, sizes, expected = _cells(labels, balance, rates)
+    return (expected / sizes)[cell]
+
+
 def expected_counts(labels: np.ndarray, balance: float, rates: np.ndarray | None = None) -> np.ndarray:
     """Return the average number of examples of each class in an epoch of `Sampler`; float64 [classes], up to the largest in `labels`.
 
@@ -54,8 +64,7 @@ def expected_counts(labels: np.ndarray, balance: float, rates: np.ndarray | None
     >>> expected_counts(np.array([0, 0, 0, 1]), 1.0)
     array([2., 2.])
     """
-    cell, sizes, expected = _cells(labels, balance, rates)
-    weights = (expected / sizes)[cell]
+    weights = expected_draws(labels, balance, rates)
     return np.bincount(labels, weights) if labels.ndim == 1 else weights @ labels.astype(np.float64)
 
 
@@ -68,8 +77,7 @@ def example_weights(labels: np.ndarray, evenness: float, rates: np.ndarray | Non
     >>> example_weights(np.array([0, 0, 0, 1]), 1.0).tolist()
     [0.6666666865348816, 0.6666666865348816, 0.6666666865348816, 2.0]
     """
-    cell, sizes, expected = _cells(labels, evenness, rates)
-    weights = (expected / sizes)[cell]
+    weights = expected_draws(labels, evenness, rates)
     return (weights if rates is None else weights / rates).astype(np.float32)
 
 

@@ -109,6 +109,11 @@ class ChainModel(Model):
         """Names of the layer groups from input to output."""
         return (*self.split(), "head")
 
+    @property
+    def linear_head(self) -> bool:
+        """Whether the head is batch normalisation, dropout and one linear layer."""
+        return self.head == "new" and not self.hidden
+
     def split(self) -> dict[str, tuple[str, ...]]:
         """Return the body's groups, each with the names of its blocks."""
         names = ("early", "late") if len(self.cuts) == 1 else (self.blocks[0], *self.cuts)

@@ -15,6 +15,9 @@ from .precision import precise
 
 Module = Callable[[Array, Mode], Array]
 
+EPS = 1e-5
+"""Added to the variances of the head's batch normalisation."""
+
 
 class ConcatPool(nnx.Module):
     """Maximum and mean over the image, in this order, each through `then`: [b, h, w, c] to float32 [b, 2 · features].
@@ -70,8 +73,8 @@ class Head(nnx.Module):
     def __init__(self, features: int, hidden: int, classes: int, rates: tuple[float, float]):
         self.rates = rates
         if hidden:
-            self.bn1, self.linear1 = BatchNorm(features, 1e-5), Linear(features, hidden)
-        self.bn2, self.linear2 = BatchNorm(hidden or features, 1e-5), Linear(hidden or features, classes)
+            self.bn1, self.linear1 = BatchNorm(features, EPS), Linear(features, hidden)
+        self.bn2, self.linear2 = BatchNorm(hidden or features, EPS), Linear(hidden or features, classes)
         self.hidden = hidden
 
     def __call__(self, x: Array, mode: Mode) -> Array:

@@ -100,12 +100,12 @@ def _shapes(context: RunContext) -> RunContext:
 
 
 def rehearse(context: RunContext, p: StagePlan) -> None:
-    """Compile all programs of a stage: the activations of its frozen groups, its updates, its validation."""
+    """Compile all programs of a stage: the activations of its frozen groups, its updates (unless it is solved), its validation."""
     shapes = _shapes(context)
     stage = open_stage(shapes, p, shapes.network, NullConsole())
     hyper = hyper_rows(shapes, p, (0.0,) * len(p.trained))
     (fed,) = stage_batches(shapes, p, 0, 1, with_images=stage.span == 1)
-    for size in dict.fromkeys(p.sizes.tolist()):
+    for size in dict.fromkeys([] if p.stage.solve else p.sizes.tolist()):
         stage.updates(stage.state, Hyper(*(rows[:1] for rows in hyper)), [fed._replace(size=size)])
     if stage.validate:
         stage.validate(stage.state)

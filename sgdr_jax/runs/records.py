@@ -46,7 +46,23 @@ class BatchNormRow(TypedDict):
     drift: dict[str, list[float]]
 
 
-Row = TrainRow | EvalRow | BatchNormRow
+class SolveRow(TypedDict):
+    """How a head was solved: the strength, the mean loss of held-out images at each strength tried, and how exact the solution is.
+
+    `gradient` is the norm of the gradient relative to that at zero, `evaluations` how often the activations were read for the solution.
+    """
+
+    kind: Literal["solve"]
+    stage: str
+    step: int
+    weight_decay: float
+    tried: list[float]
+    losses: list[float]
+    gradient: float
+    evaluations: int
+
+
+Row = TrainRow | EvalRow | BatchNormRow | SolveRow
 """One line of metrics.jsonl. Numbers that are not finite are null."""
 
 

@@ -15,14 +15,16 @@ def settled(experiment: Experiment, stages: Sequence[StageSummary]) -> Experimen
     """Return the experiment on the training and validation images together, as its first training turned out best.
 
     It has the stages that were kept, each at its given or found rates, up to the cycle whose network was kept. Lengths stay in epochs,
-    which are more updates with more images.
+    which are more updates with more images. A solved head is solved again, its strength chosen anew.
 
     Args:
         experiment: the experiment of the first training.
         stages: summaries of its stages.
     """
     kept = [
-        replace(stage, lr=tuple(summary["lr"]), schedule=FirstCycles(stage.schedule, summary["cycles"]), patience=None)
+        stage
+        if stage.solve
+        else replace(stage, lr=tuple(summary["lr"]), schedule=FirstCycles(stage.schedule, summary["cycles"]), patience=None)
         for stage, summary in zip(experiment.stages, stages, strict=True)
         if summary["kept"] or not experiment.keep_best
     ]

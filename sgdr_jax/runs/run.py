@@ -142,7 +142,7 @@ def run_stage(
     Returns:
         (network to go on with, best state of the run so far or None without validation images).
     """
-    ui.say(f"{plan.stage.name}: {plan.steps} updates at {plan.size_text} px, trains {', '.join(plan.trained)}")
+    ui.say(f"{plan.stage.name}: {plan.steps} update{'s' * (plan.steps > 1)} at {plan.size_text} px, trains {', '.join(plan.trained)}")
     recorder = StageRecorder(context, plan, folder, finished, checkpoint.seconds if checkpoint else 0.0)
     copy, state, progress, first = context.programs.copy, None, StageProgress(best), 0
     if checkpoint:
@@ -152,7 +152,7 @@ def run_stage(
     elif plan.stage.recalibrate:
         network, drift = batch_norm.recalibrate_for(context, plan, network, ui)
         folder.append({"kind": "bn", "stage": plan.stage.name, "step": 0, "drift": drift})
-    stage = open_stage(context, plan, network, ui)
+    stage = open_stage(context, plan, network, ui, recorder.log)
     if not checkpoint:
         lr, curve = choose_lr(context, plan, stage, finished[-1]["lr"] if finished else (), ui)
         progress = progress._replace(lr=lr)

@@ -12,6 +12,7 @@ from ..core.console import NullConsole
 from ..core.learning_rates import Find
 from ..core.plan import StagePlan, finder_steps, ratios
 from ..core.state import Hyper, NetworkState, TrainState
+from ..core.validation import require
 from . import lr_range_test
 from .context import RunContext
 from .lr_curve import LrCurve, best_ratio, read_orders
@@ -30,8 +31,9 @@ def find_lr(context: RunContext, p: StagePlan, stage: StageRun, find: Find, ui: 
         The curve; that of the best ratio if `find` has several.
 
     Raises:
-        InputError: if an order would have fewer than eight updates.
+        InputError: if an order would have fewer than eight updates, or the head is solved.
     """
+    require(not p.stage.solve, f'stage "{p.stage.name}": solve', p.stage.solve, "a solved head has no learning rate to find")
     steps = finder_steps(find, p.steps_per_epoch, f'stage "{p.stage.name}": lr')
     find = dataclasses.replace(find, steps=steps)
     orders = find.orders or (6 if p.stage.precompute else 2)
@@ -97,8 +99,10 @@ def choose_lr(
         previous: rates of the stage before, for a stage whose `lr` is None.
     """
     find = p.stage.lr
+    if p.lr is not None:
+        return p.lr, None
     if not isinstance(find, Find):
-        return tuple(previous) if p.lr is None else p.lr, None
+        return tuple(previous), None
     curve = find_lr(context, p, stage, find, ui)
     rates = tuple(curve.chosen * share for share in ratios(dataclasses.replace(find, ratio=curve.ratio), p.trained))
     ui.say(f"  lr {', '.join(f'{g} {r:.2e}' for g, r in zip(p.trained, rates, strict=True))} by rule {curve.rule}: {curve.verdict}")

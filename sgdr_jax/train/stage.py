@@ -18,7 +18,7 @@ from ..core.rng import key_for
 from ..core.state import Hyper, NetworkState, TrainState
 from ..data.sampler import Batch, example_weights
 from ..evaluation.evaluate import logit_metrics
-from . import batch_norm, optim
+from . import batch_norm, optim, solve_head
 from .context import RunContext
 from .image_input import ImageInput
 from .loop import LoopPlan
@@ -65,10 +65,13 @@ def first_state(run: Programs, p: StagePlan, network: NetworkState) -> TrainStat
     return TrainState(jax.numpy.int32(0), network.params, network.stats, slots)
 
 
-def open_stage(context: RunContext, p: StagePlan, network: NetworkState, ui: NullConsole) -> StageRun:
+def open_stage(
+    context: RunContext, p: StagePlan, network: NetworkState, ui: NullConsole, log: Callable[[dict[str, Any]], None] = lambda row: None
+) -> StageRun:
     """Build the update and validation functions of a stage: images → pixels → frozen groups → trained groups.
 
-    With `Stage.precompute` the input of the trained groups comes from the activation cache.
+    With `Stage.precompute` the input of the trained groups comes from the activation cache; with `Stage.solve` the only update replaces
+    the head by the solution, and `log` receives how it was found.
     """
     run, size = context.programs, p.size
     labels = context.data.labels["train"]
@@ -138,6 +141,8 @@ def open_stage(context: RunContext, p: StagePlan, network: NetworkState, ui: Nul
 
     if span > 1:
         ui.say(f"  up to {span} updates per dispatch")
+    if p.stage.solve and cached is not None:
+        update = updates = solve_head.solver(context, p, cached, log, ui)
     return StageRun(run.devices.hold(first_state(run, p, network)), update, validate if held_out else None, updates, span)
 
 

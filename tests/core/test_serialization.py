@@ -20,6 +20,7 @@ from sgdr_jax.core.experiment import Eval, Experiment, Parallel, Stage
 from sgdr_jax.core.learning_rates import Decay, Find, Spread
 from sgdr_jax.core.optimizers import AdamW, Lamb, Muon, Optimizer, Sgd
 from sgdr_jax.core.serialization import config_hash, from_json, to_json
+from sgdr_jax.core.solve import Solve
 from sgdr_jax.core.types import Augmentation, Dataset, Model, Schedule
 from sgdr_jax.schedules import Constant, OneCycle, Sgdr
 from sgdr_jax.train.lr_curve import RULES
@@ -159,8 +160,9 @@ def variants(value: Any, missed: set[str]) -> Iterator[tuple[str, Any]]:
 
 def test_the_hash_sees_every_field() -> None:
     paths, missed, seen = set(), [], {}
-    for seed, views in enumerate((2, 0)):  # some fields allow no other value beside views, some none without
-        stage = Stage("only", lr=Find(), schedule=Sgdr(2), views=views, optimizer=AdamW())
+    # Some fields allow no other value beside views, some none without, some only where the head is solved.
+    trained = [Stage("only", lr=Find(), schedule=Sgdr(2), views=views, optimizer=AdamW()) for views in (2, 0)]
+    for seed, stage in enumerate((*trained, Stage("only", precompute=True, views=2, solve=Solve()))):
         base = experiment(stage, augment=(augment.Rotate(),), evaluate=Eval(tta_views=1), seed=100 * seed)
         seen[config_hash(base)] = "the base"
         missed.append(set())
