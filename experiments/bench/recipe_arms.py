@@ -86,6 +86,12 @@ def two_stages(
     return Experiment(**{"name": folder.name, "data": data, "model": model} | common | fields)
 
 
+def head(folder: Path, size: int, seed: int) -> Experiment:
+    """Return the first stage of the plain recipe alone."""
+    base = two_stages(folder, size, seed)
+    return dataclasses.replace(base, stages=base.stages[:1])
+
+
 def auto(folder: Path, size: int | None, seed: int) -> Experiment:
     """Return what the package chooses for the set, at its own size if none is given."""
     from sgdr_jax.recipes import measured
@@ -126,6 +132,7 @@ RECIPES: dict[str, Recipe] = {
     "auto-size": Recipe("the same at the size that it chooses", lambda folder, _, seed: auto(folder, None, seed)),
     "folder": Recipe("experiments/folder.py as written", as_written),
     "plain": Recipe("cached head, then everything at one fixed rate, 3e-3, batch statistics trained, 1 + 2 + 4 epochs", two_stages),
+    "head": Recipe("the cached head of the plain recipe alone", head),
     "automm": Recipe("AutoMM's: AdamW 1e-4 x 0.9 per block, 20 epochs, warm-up, cosine, clip 1, greedy soup of three", automm, "soup"),
     "logistic": Recipe(
         "logistic regression on features of the recipe's augmented copies, its test-time views averaged", two_stages, "logistic"

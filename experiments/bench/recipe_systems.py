@@ -169,7 +169,8 @@ def fastai(experiment: Experiment, python: str, *, frozen: bool = False) -> Figu
     images = sum(1 for path in (folder / "train").rglob("*") if path.is_file())
     words = [python, str(Path(__file__).parent / "recipe_fastai_job.py"), str(folder), "--size", str(experiment.stages[0].size)]
     words += ["--seed", str(experiment.seed), "--epochs", str(epochs(images)), "--tta", *(["--frozen"] if frozen else [])]
-    done = subprocess.run(words, capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as temporary:  # lr_find leaves a file where it runs
+        done = subprocess.run(words, capture_output=True, text=True, cwd=temporary)
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit status {done.returncode}")
     figures = json.loads(done.stdout.strip().splitlines()[-1])

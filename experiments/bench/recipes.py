@@ -32,7 +32,7 @@ import recipe_table
 NAME = "recipes"
 SIZES = {"photos": 128, "stamps": 128, "clipart": 96, "emoji": 96, "grids": 96}
 """Sizes in pixels at which sets are compared; 64 where nothing is given."""
-MEASURES = ("accuracy", "tta_accuracy", "f2", "tta_f2", "map", "tta_map", "loss", "tta_loss", "ece", "tta_ece")
+MEASURES = ("accuracy", "tta_accuracy", "f2", "tta_f2", "loss", "tta_loss", "ece", "tta_ece")
 COLUMNS = (
     *("date", "machine", "name", "set", "size", "seed", "system", *MEASURES, *(f"valid_{name}" for name in MEASURES), "lr", "kept"),
     *("stopped", "seconds", "train_seconds", "compile_seconds", "error"),
@@ -62,6 +62,19 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return [row for row in csv.DictReader(file) if row["seed"]]
+
+
+def widen(path: Path) -> None:
+    """Give a file of an earlier version the columns that it lacks; refuse one with columns that are unknown here."""
+    rows = read_rows(path)
+    if not rows or tuple(rows[0]) == COLUMNS:
+        return
+    if unknown := set(rows[0]) - set(COLUMNS):
+        sys.exit(f"{path} has the unknown columns {', '.join(sorted(unknown))}; name another file with --results")
+    whole = path.with_suffix(".new")
+    for row in rows:
+        append(whole, row)
+    whole.replace(path)
 
 
 def append(path: Path, row: dict[str, Any]) -> None:
@@ -167,6 +180,7 @@ def main() -> None:
         missing = [name for name in sets if not (options.folder / name).is_dir()] + [name for name in wanted if name not in known]
         if missing:
             sys.exit(f"no such set or recipe: {', '.join(missing)}; --list shows the recipes")
+        widen(options.results)
         jobs = [
             Job(name, of, options.size or SIZES.get(of, 64), seed) for of in sets for seed in options.seeds for name in wanted
         ]  # one set after the other, since its programs are shared

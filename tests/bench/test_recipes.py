@@ -46,6 +46,17 @@ def test_rows_are_read_as_they_were_written_and_not_run_again(bench, tmp_path: P
     assert recipes.pending(jobs, rows, retry=True) == jobs[1:]
 
 
+def test_a_file_of_an_earlier_version_gets_the_columns_that_it_lacks(bench, tmp_path: Path) -> None:
+    recipes, path = bench("recipes"), tmp_path / "recipes.csv"
+    path.write_text("name,set,size,seed,accuracy,error\nplain,digits,64,0,0.5,\n")
+    recipes.widen(path)
+    recipes.append(path, {"name": "plain", "set": "digits", "size": 64, "seed": 1, "accuracy": 0.25})
+    assert [(r["seed"], r["accuracy"]) for r in recipes.read_rows(path)] == [("0", "0.5"), ("1", "0.25")]
+    path.write_text("name,seed,colour\nplain,0,red\n")
+    with pytest.raises(SystemExit, match="unknown columns colour"):
+        recipes.widen(path)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_no_run_is_begun_after_the_time(bench, tmp_path: Path, workers: int) -> None:
     recipes = bench("recipes")
@@ -160,8 +171,9 @@ def test_a_recipe_of_ones_own_runs_beside_logistic_regression(bench, tmp_path: P
     recipes, folder = bench("recipes"), small_set(tmp_path / "small")
     own = tmp_path / "own.py"
     own.write_text(f"""
-import sys
+import dataclasses, sys
 sys.path.insert(0, {str(BENCH)!r})
+from sgdr_jax.core.snapshots import Snapshots
 from recipe_arms import Recipe, two_stages
 from sgdr_jax.models import ResNet18
 from sgdr_jax.schedules import Sgdr
@@ -169,11 +181,19 @@ from sgdr_jax.schedules import Sgdr
 def few(folder, size, seed):
     return two_stages(folder, size, seed, schedule=Sgdr(1), model=ResNet18(weights=None), epoch_steps=1, refit=False)
 
-RECIPES = {{"few": Recipe("one epoch", few), "few logistic": Recipe("no epoch", few, "logistic")}}
+def kept(folder, size, seed):
+    return dataclasses.replace(few(folder, size, seed), snapshots=Snapshots(best=2))
+
+RECIPES = {{
+    "few": Recipe("one epoch", few),
+    "few soup": Recipe("its average", kept, "soup"),
+    "few logistic": Recipe("no epoch", few, "logistic"),
+}}
 """)
     options = SimpleNamespace(file=str(own), python=None, runs=None)
-    jobs = [recipes.Job(name, "small", 32, 0) for name in ("few", "few logistic")]
-    first, second = recipes.run_all(jobs, folder.parent, 1, math.inf, vars(options))
-    assert "error" not in first and "error" not in second
-    assert 0 <= first["tta_accuracy"] <= 1 and first["kept"] and first["lr"].count(" ") == 2
-    assert second["tta_accuracy"] == 1 and second["lr"].startswith("C ")
+    jobs = [recipes.Job(name, "small", 32, 0) for name in ("few", "few soup", "few logistic")]
+    alone, soup, logistic = recipes.run_all(jobs, folder.parent, 1, math.inf, vars(options))
+    assert not any("error" in row for row in (alone, soup, logistic))
+    assert 0 <= alone["tta_accuracy"] <= 1 and "cached head" in alone["kept"] and alone["lr"].count(" ") == 2
+    assert "stage-" in soup["kept"] and soup["train_seconds"] > 0
+    assert logistic["tta_accuracy"] == 1 and logistic["lr"].startswith("C ")
