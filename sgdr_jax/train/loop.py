@@ -125,6 +125,11 @@ def fit(
     return state, progress
 
 
+def diverged(loss: float, step: int) -> Diverged:
+    """Return the error of an update whose loss is not finite."""
+    return Diverged(f"the training loss is {loss} at update {step} of the stage; use a lower lr, or gradient clipping with optimizer.clip")
+
+
 class _LossLog:
     """Logs the losses of updates `LAG` spans late, while the devices go on with later ones."""
 
@@ -149,8 +154,7 @@ class _LossLog:
     def _log(self, row: Row) -> None:
         loss, step = row["loss"], row["step"]
         if not math.isfinite(loss):
-            fix = "use a lower lr, or gradient clipping with optimizer.clip"
-            raise Diverged(f"the training loss is {loss} at update {step} of the stage; {fix}")
+            raise diverged(loss, step)
         self._seen += 1
         self._smoothed = 0.98 * self._smoothed + 0.02 * loss
         self._callbacks.log(row)
