@@ -1,10 +1,14 @@
-"""One update of a head (2,560 → 512 → 10, batches of 64) for sixteen heads, in milliseconds per head: what vectorising can gain.
+"""Heads on cached activations: one update for sixteen heads, a whole stage of sixteen heads, a head solved instead of trained.
 
     python experiments/bench/head.py             # --rounds 3; --adamw
+    python experiments/bench/head.py --stage     # sixteen rates of 768 updates each, one after the other and at once
+    python experiments/bench/head.py --solve     # a linear head by logistic regression: 500 images × 4 views, 5,000 × 2
 
-"turns" is one compiled update after the other, "vectorised" all heads as one program, "scan" many updates of one head in one dispatch,
-"products" the three matrix products of an update and nothing else: no way of doing the updates is faster than that. GF/s are those of the
-products. Rows go to results/head.csv.
+The update is that of a head 2,560 → 512 → 10 on batches of 64, in milliseconds per head: what vectorising can gain. "turns" is one
+compiled update after the other, "vectorised" all heads as one program, "scan" many updates of one head in one dispatch, "products" the
+three matrix products of an update and nothing else: no way of doing the updates is faster than that. GF/s are those of the products.
+A stage is timed with its validation, its programs compiled by a shorter one before; a solution with its whole
+cross-validation, with and without compiling ("first"). Rows go to results/head.csv; on a machine with an accelerator they are its own.
 """
 
 import argparse
@@ -87,17 +91,103 @@ def job(adamw: bool) -> None:
     harness.emit(**figures, **{"GF/s": flops / figures["products ms"] / 1e6}, system=harness.system("jax", "jaxlib"))
 
 
+def stage() -> None:
+    """Sixteen learning rates of the same stage, as runs train them one after the other, and as one program."""
+    from dataclasses import replace
+
+    from sgdr_jax import Experiment, Stage
+    from sgdr_jax.core.console import NullConsole
+    from sgdr_jax.datasets import Synthetic
+    from sgdr_jax.models import EfficientNetLite0
+    from sgdr_jax.schedules import Constant
+    from sgdr_jax.train.context import prepare
+    from sgdr_jax.train.fit_heads import Head, fit_heads
+    from sgdr_jax.train.loop import StageCallbacks, fit
+    from sgdr_jax.train.model_selection import StageProgress
+    from sgdr_jax.train.stage import loop_plan, open_stage
+    from sgdr_jax.train.stage_inputs import stage_batches
+
+    quiet = NullConsole()
+    data, model = Synthetic(classes=10, train=2048, valid=256, side=32), EfficientNetLite0(weights=None)
+
+    def contexts(epochs: int) -> list:
+        head = Stage("head", 32, train="head", schedule=Constant(epochs), lr=0.1, augment=False, precompute=True)
+        whole = Experiment("heads", data, model, (head,), batch_size=BATCH)
+        first = prepare(whole)
+        return [prepare(replace(whole, stages=(replace(head, lr=float(lr)),)), like=first) for lr in np.geomspace(1e-3, 0.1, HEADS)]
+
+    def in_turn(runs: list) -> None:
+        for run in runs:
+            p = run.plan.stages[0]
+            one, plan = open_stage(run, p, run.network, quiet), loop_plan(run, p, p.lr)
+            copied = run.programs.copy
+            callbacks = StageCallbacks(one.updates, one.validate, lambda s: copied(s.network(32)), lambda row: None, lambda *_: None)  # noqa: B023
+            fit(one.state, StageProgress(lr=p.lr), plan, callbacks, stage_batches(run, p, 0, p.steps))
+
+    def at_once(runs: list) -> None:
+        fit_heads([Head(run, run.network, StageProgress(lr=run.plan.stages[0].lr)) for run in runs], 0, quiet)
+
+    short, long = contexts(1), contexts(24)
+    figures = {}
+    for name, way in (("in turn", in_turn), ("at once", at_once)):
+        way(short)
+        began = time.perf_counter()
+        way(long)
+        figures[f"{name} s"] = time.perf_counter() - began
+    harness.emit(**figures, speedup=figures["in turn s"] / figures["at once s"], system=harness.system("jax", "jaxlib"))
+
+
+def solve() -> None:
+    """Logistic regression with its cross-validation on features like pooled activations: a few strong common directions, many weak ones."""
+    import jax
+    import jax.numpy as jnp
+
+    from sgdr_jax.core.solve import Solve
+    from sgdr_jax.models.head import EPS
+    from sgdr_jax.train.logistic_regression import minimise, problem, standardise
+    from sgdr_jax.train.solve_head import FINAL, MOST_FINAL, choose, split_folds
+
+    figures, classes = {}, 12
+    for images, views in ((500, 4), (5000, 2)):
+        rng = np.random.default_rng(0)
+        labels = np.arange(images) % classes
+        mixing = rng.normal(size=(300, FEATURES)) * np.geomspace(1, 0.05, 300)[:, None]
+        own = 0.35 * rng.normal(size=(classes, 300))[labels] + rng.normal(size=(images, 300))
+        x = np.concatenate([(own + 0.5 * rng.normal(size=own.shape)) @ mixing + rng.normal(size=(images, FEATURES)) for _ in range(views)])
+        x, rows = jnp.asarray(x, jnp.float32), jnp.asarray(np.tile(labels, views), jnp.int32)
+        folds = split_folds(labels, Solve().folds, rng.permutation(images))
+        even = jnp.full(len(x), 1 / len(x), jnp.float32)
+        fits = np.tile(folds.fits, views) / (folds.fits.sum(1, keepdims=True) * views)
+        shares = [jnp.asarray(a, jnp.float32) for a in (fits, np.tile(folds.judges, views) / (images * views))]
+
+        def whole(x=x, rows=rows, even=even, shares=shares):
+            features, *_ = standardise(x, even, EPS)
+            p = problem(features, rows, 0.0, even, classes)
+            chosen = choose(p, Solve().weight_decay, *shares, classes)
+            return minimise(p, even[None], chosen.weight_decay, chosen.start, FINAL, MOST_FINAL)
+
+        for kind in (" first", ""):
+            began = time.perf_counter()
+            found = jax.block_until_ready(whole())
+            figures[f"{images} × {views}{kind} s"] = time.perf_counter() - began
+        figures[f"{images} × {views} gradient"] = float(found.gradient[0])
+    harness.emit(**figures, system=harness.system("jax", "jaxlib"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--adamw", action="store_true")
+    parser.add_argument("--stage", action="store_true")
+    parser.add_argument("--solve", action="store_true")
     parser.add_argument("--job", action="store_true")
     args = parser.parse_args()
     if args.job:
-        job(args.adamw)
+        stage() if args.stage else solve() if args.solve else job(args.adamw)
         return
-    name = "AdamW" if args.adamw else "SGD"
-    results = harness.rounds({name: (sys.executable, HERE, "--job", *(("--adamw",) if args.adamw else ()))}, args.rounds)
+    name = "sixteen stages" if args.stage else "solved" if args.solve else "AdamW" if args.adamw else "SGD"
+    given = [option for option in ("--adamw", "--stage", "--solve") if getattr(args, option[2:])]
+    results = harness.rounds({name: (sys.executable, HERE, "--job", *given)}, args.rounds)
     harness.table(results)
     print(f"rows: {harness.save('head', results)}")
 
