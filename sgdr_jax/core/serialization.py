@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from .errors import InputError
+from .errors import InputError, did_you_mean
 from .experiment import Eval, Experiment, Parallel, Stage
 from .first_tags import FIRST, STABLE
+from .json_files import checked
 from .learning_rates import Decay, Find, Spread
 from .optimizers import Optimizer
 from .snapshots import Snapshots
@@ -109,19 +110,32 @@ def _from_json(data: Json, path: str, hint: Any) -> Any:
 
 def _dataclass(data: dict[str, Json], path: str) -> Any:
     known, tag = _known_types(), data.get("type")
-    fix = "no such type is known; if an experiment file defines it, name that file with --experiment FILE"
+    near = did_you_mean(str(tag), known, 1)
+    fix = f"{near}no such type is known; if an experiment file defines it, name that file with --experiment FILE"
     require(isinstance(tag, str) and tag in known, f"{path}.type", tag, fix)
     kind = known[str(tag)]
     hints = typing.get_type_hints(kind)
     names = {f.name for f in dataclasses.fields(kind)}
     unknown = sorted(set(data) - names - {"type"})
-    require(not unknown, path, unknown, f"{kind.__name__} has the fields {', '.join(sorted(names))}")
+    near = did_you_mean(unknown[0], names, 1) if unknown else ""
+    require(not unknown, path, unknown, f"{near}{kind.__name__} has the fields {', '.join(sorted(names))}")
     try:
-        return kind(**{name: _from_json(item, f"{path}.{name}", hints[name]) for name, item in data.items() if name != "type"})
+        return kind(**{name: _field(kind, name, item, f"{path}.{name}", hints[name]) for name, item in data.items() if name != "type"})
     except TypeError as error:
         raise InputError(f"{path} is incomplete; {error}") from error
     except AttributeError as error:
         raise InputError(f"{path} is damaged; {error}") from error
+
+
+def _field(kind: type, name: str, data: Json, path: str, hint: Any) -> Any:
+    """Convert the value of a field, which must be of the field's type, or the default, about which the type may be wrong."""
+    value = _from_json(data, path, hint)
+    default = next(field.default for field in dataclasses.fields(kind) if field.name == name)
+    if value == default and type(value) is type(default):
+        return value
+    if checked(value, hint, path) is not value and value is None:
+        raise InputError(f"{path} is None; use a number")
+    return value
 
 
 def stable_tags(data: Any) -> Any:

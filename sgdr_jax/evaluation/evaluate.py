@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypedDict, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ from ..data.sampler import Batch
 from ..distributed.mesh import Devices
 from . import metrics, tta
 from .calibration import apply_temperature, fit_temperature, reliability
-from .metrics import EvalMetrics
+from .metrics import CalibrationMetrics, EvalMetrics
 from .predictions import ExamplePredictions
 
 
@@ -156,14 +156,6 @@ def predict_views(
         if views > 1:
             measures |= {f"tta_{name}": x for name, x in (by_count[-1] | {"ece": reliability(mixed, labels).error}).items()}
     return ViewPredictions(single, mixed, disagreement, cast(EvalMetrics, measures), by_count, (seconds[0], seconds[1]), views)
-
-
-class CalibrationMetrics(TypedDict):
-    """Temperature of a kind of view, and the metrics after it is applied."""
-
-    temperature: float
-    ece: float
-    loss: float
 
 
 def calibration_results(

@@ -42,6 +42,14 @@ class EvalMetrics(TypedDict, total=False):
     tta_ece: float
 
 
+class CalibrationMetrics(TypedDict):
+    """Temperature of a kind of view, and the metrics after it is applied."""
+
+    temperature: float
+    ece: float
+    loss: float
+
+
 class Mixed(NamedTuple):
     """Labels of images that are mixtures of two.
 

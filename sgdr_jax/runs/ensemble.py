@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from ..train import batch_norm
 from ..train.context import RunContext
 from ..train.stage import cached_logits
 from . import checkpoint
+from .records import SnapshotRow
 from .snapshots import EMA, read_cycle_ends, snapshot_folder
 
 
@@ -109,7 +110,7 @@ def measures(found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> 
     return out
 
 
-def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], ui: NullConsole) -> list[dict[str, Any]]:
+def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], ui: NullConsole) -> list[SnapshotRow]:
     """Compare a run's snapshots, their ensembles and averages of their weights on the validation and the test images.
 
     In order: the state after the last update, the run's final network, the other cycle ends, the moving average of the weights if there
@@ -132,7 +133,8 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
     if not there and not (place / EMA).is_dir():
         return []
     labels = {split: context.data.labels[split] for split in ("valid", "test") if split in context.images}
-    views, rows = tta.view_count(context.experiment.evaluate, context.experiment.augment), []
+    views = tta.view_count(context.experiment.evaluate, context.experiment.augment)
+    rows: list[SnapshotRow] = []
 
     def predict(params: Tree, stats: Tree, size: int, name: str) -> Predicted:
         return _predicted(context, tuple(labels), params, stats, size, name, ui)
@@ -141,7 +143,7 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
         return metrics.probability_metrics(found.mixed["valid"], labels["valid"])["loss"]
 
     def add(name: str, found: Predicted, members: Sequence[str] = ()) -> None:
-        rows.append({"name": name, "members": list(members)} | measures(found, labels, views))
+        rows.append(cast(SnapshotRow, {"name": name, "members": list(members)} | measures(found, labels, views)))
         _save_predictions(context, Path(folder), name, found, labels, views)
 
     size = facts[there[-1]]["size"] if there else checkpoint.verify(place, EMA)["size"]
@@ -149,7 +151,8 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
     alone = {name: predict(**weights[name], size=facts[name]["size"], name=name) for name in there}
     for name in (*there[-1:], *there[:-1]):
         add(f"last ({name})" if name == there[-1] else name, alone[name])
-    rows.insert(min(len(rows), 1), {"name": "final network", "members": []} | {split: dict(final[split]) for split in labels})
+    own = {"name": "final network", "members": []} | {split: dict(final[split]) for split in labels}
+    rows.insert(min(len(rows), 1), cast(SnapshotRow, own))
 
     # Groups trained on stored statistics keep them: only statistics that the members collected are measured anew.
     plans = [context.plan.stages[i] for i in {len(context.plan.stages) - 1, *(end["stage"] for end in facts.values())}]

@@ -26,9 +26,10 @@ from filelock import FileLock, Timeout
 
 from ..core.errors import InputError, InUse
 from ..core.files import flush_folder, write_atomically
+from ..core.json_files import read_json
 from ..core.serialization import stable_tags
 from .environment import environment
-from .records import DataRecord, Row, RunSummary, Start
+from .records import DataRecord, Environment, FinderCurve, Row, RunSummary, Start
 from .rows import RowFile, plain, read_rows
 
 _LOCK = ".lock"
@@ -40,13 +41,8 @@ def _write_json(path: Path, value: Any) -> None:
     write_atomically(path, json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); restore it, or use another --run") from error
+def _read_json[T](path: Path, kind: type[T]) -> T | None:
+    return read_json(path, kind, "restore it, or use another --run")
 
 
 def finder_stem(stage: str) -> str:
@@ -127,7 +123,7 @@ def lock(path: Path) -> FileLock:
     try:
         file.acquire(timeout=0)
     except Timeout:
-        starts = (_read_json(path / "environment.json") or {}).get("starts") or [{}]
+        starts = _read_environment(path).get("starts") or [Start()]
         holder = starts[-1].get("process", "its number is not known yet")
         raise InUse(f"run folder {path} is in use by another process ({holder}); wait for it, or use another --run") from None
     return file
@@ -158,10 +154,10 @@ def check_run(path: str | Path, config: Any, config_hash: str, *, resume: bool =
         foreign.sort(key=lambda name: (name == "__pycache__", name))  # Python leaves one beside an experiment file
         if foreign:
             raise InputError(f"run folder {path} holds {foreign[0]} but no config.json; it is no run folder, use another --run")
-    old = _read_json(path / "config.json")
+    old = _read_json(path / "config.json", dict[str, Any])
     if old is None:
         return False
-    known = _read_json(path / "environment.json") or {}
+    known = _read_environment(path)
     # Devices and hosts may change: N of them go on with what M began.
     changes = _differences(stable_tags(old) | {"parallel": 0}, plain(config) | {"parallel": 0})
     _check_same(path, known.get("config_hash", "(unknown)"), config_hash, changes)
@@ -200,7 +196,7 @@ def open_run(
     held = lock(path)
     try:
         resumed = check_run(path, config, config_hash, resume=resume)  # another process may have been faster
-        known = _read_json(path / "environment.json") or {}
+        known = _read_environment(path)
         if not resumed:
             _write_json(path / "config.json", config)
         starts = [*known.get("starts", ()), environment(experiment_file, devices, weights)]
@@ -241,7 +237,7 @@ class Run(NamedTuple):
     config: dict[str, Any]
     environment: Start
     rows: list[Row]
-    finders: dict[str, dict[str, Any]]
+    finders: dict[str, FinderCurve]
     summary: RunSummary
     data: DataRecord | None = None
     rejected: tuple[tuple[str, str], ...] = ()
@@ -250,19 +246,19 @@ class Run(NamedTuple):
 def read(path: str | Path) -> Run:
     """Read a run folder, finished or not, also while it is being written. Raises InputError where there is none."""
     path = Path(path)
-    config = _read_json(path / "config.json")
+    config = _read_json(path / "config.json", dict[str, Any])
     if config is None:
         raise InputError(f"run folder {path} has no config.json; name the folder of a run")
-    starts = (_read_json(path / "environment.json") or {}).get("starts") or [{}]
-    finders = [_read_json(file) for file in sorted(path.glob("finder-*.json"))]
+    starts = _read_environment(path).get("starts") or [Start()]
+    finders = [curve for file in sorted(path.glob("finder-*.json")) if (curve := _read_json(file, FinderCurve))]
     return Run(
         path=path,
         config=stable_tags(config),
-        environment=cast(Start, starts[-1]),
+        environment=starts[-1],
         rows=read_rows(path / METRICS),
-        finders={curve["stage"]: curve for curve in finders if isinstance(curve, dict) and "stage" in curve},
+        finders={curve["stage"]: curve for curve in finders},
         summary=read_summary(path),
-        data=_read_json(path / "data.json"),
+        data=_read_json(path / "data.json", DataRecord),
         rejected=_read_rejected(path / "rejected.tsv"),
     )
 
@@ -276,4 +272,8 @@ def _read_rejected(path: Path) -> tuple[tuple[str, str], ...]:
 
 def read_summary(path: str | Path) -> RunSummary:
     """Read the summary of a run folder; empty while the run is not finished."""
-    return cast(RunSummary, _read_json(Path(path) / "summary.json") or {})
+    return _read_json(Path(path) / "summary.json", RunSummary) or cast(RunSummary, {})
+
+
+def _read_environment(path: Path) -> Environment:
+    return _read_json(path / "environment.json", Environment) or {}

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from ..augment import kernel
 from ..core.console import NullConsole
 from ..core.errors import InputError
 from ..core.experiment import Experiment
+from ..core.json_files import checked
 from ..core.rng import key_for
 from ..core.serialization import config_hash, from_json
 from ..core.state import NetworkState, Tree
@@ -37,6 +38,7 @@ from ..train.context import RunContext
 from ..train.programs import Programs, build_programs
 from . import checkpoint
 from .folder import read
+from .records import NetworkFacts, SnapshotFacts
 
 
 class Predictor(NamedTuple):
@@ -96,14 +98,14 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
             raise InputError(f"run folder {folder} has kept no network; run its sweep in another --dir with --keep final")
         raise InputError(f"run folder {folder} holds no final network; finish the run with `sgdr-jax train FILE --run {folder} --resume`")
     key = config_hash(experiment)
-    facts = _facts(run.path, "final", key)
+    facts = _facts(run.path, "final", key, NetworkFacts)
     arrays, place, temperatures = "final", run.path, run.summary.get("calibration", {}).get("valid", {})
     if name:
         arrays, place, temperatures = name, run.path / "snapshots", {}  # fitted for the final network alone
         there = sorted(path.name for path in place.iterdir() if path.name != "ema") if place.is_dir() else []
         known = f"the run has kept {', '.join(there)}" if there else "the run has kept no snapshots"
         require(name in there, "network", name, f"{known}; leave it out for the final network")
-        facts |= {"size": _facts(place, name, key)["size"]}
+        facts["size"] = _facts(place, name, key, SnapshotFacts)["size"]
     network = experiment.model.build(len(facts["classes"]), facts["channels"]).normalised(facts["mean"], facts["std"])
     programs = build_programs(experiment, network)
     params, stats = network.init(key_for(experiment.seed, "init"))
@@ -142,9 +144,9 @@ def predictor_of(context: RunContext, network: NetworkState) -> Predictor:
     )
 
 
-def _facts(place: Path, name: str, key: str) -> dict[str, Any]:
+def _facts[T](place: Path, name: str, key: str, kind: type[T]) -> T:
     try:
-        return dict(checkpoint.verify(place, name, key))
+        return checked(checkpoint.verify(place, name, key), kind, f"{place / name}/metadata.json: ")
     except checkpoint.Damaged as error:
         raise InputError(f"{error}; restore it, or run the experiment again") from error
 

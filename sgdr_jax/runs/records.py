@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from ..evaluation.metrics import EvalMetrics
+from ..evaluation.metrics import CalibrationMetrics, EvalMetrics
 
 
 class TrainRow(TypedDict):
@@ -86,6 +86,23 @@ class StageSummary(TypedDict):
     stopped: str
 
 
+class SnapshotRow(TypedDict):
+    """A network of a run's comparison: a cycle end, an ensemble or an average of weights, with the cycle ends that it is made of."""
+
+    name: str
+    members: list[str]
+    valid: NotRequired[EvalMetrics]
+    test: NotRequired[EvalMetrics]
+
+
+class CompiledRecord(TypedDict):
+    """What a process compiled: programs, those of them loaded from the disk, and seconds spent."""
+
+    programs: int
+    loaded: int
+    seconds: float
+
+
 class RunSummary(TypedDict):
     """A finished run: its stages and the figures of its final network.
 
@@ -99,11 +116,11 @@ class RunSummary(TypedDict):
     refit: bool
     valid: EvalMetrics
     test: EvalMetrics
-    tta: dict[str, Any]
-    calibration: dict[str, Any]
+    tta: dict[str, list[EvalMetrics]]
+    calibration: dict[str, dict[str, CalibrationMetrics]]
     times: dict[str, float]
-    snapshots: NotRequired[list[dict[str, Any]]]
-    compiled: NotRequired[dict[str, float]]
+    snapshots: NotRequired[list[SnapshotRow]]
+    compiled: NotRequired[CompiledRecord]
     device_memory: NotRequired[dict[str, int]]
     seconds: NotRequired[float]
 
@@ -141,3 +158,50 @@ class Start(TypedDict, total=False):
     weights: dict[str, Any]
     packages: dict[str, str]
     commit: str | None
+
+
+class Environment(TypedDict, total=False):
+    """Content of environment.json: the experiment's hash and the starts of the run."""
+
+    config_hash: str
+    starts: list[Start]
+
+
+class FinderCurve(TypedDict):
+    """Content of finder-STAGE.json: the stage and the fields of `train.lr_curve.LrCurve`, some of which earlier versions lacked."""
+
+    stage: str
+    lrs: list[float]
+    losses: list[float]
+    smoothed: list[float]
+    suggestions: dict[str, float]
+    chosen: float
+    rule: str
+    verdict: str
+    confidence: NotRequired[float]
+    low: NotRequired[list[float]]
+    high: NotRequired[list[float]]
+    orders: NotRequired[int]
+    ratio: NotRequired[float]
+    falls: NotRequired[list[tuple[float, float]]]
+
+
+class SnapshotFacts(TypedDict):
+    """Metadata of every kept network: the side in pixels that it was trained at."""
+
+    size: int
+
+
+class NetworkFacts(SnapshotFacts):
+    """What is kept with the final network besides its arrays, in its checkpoint's metadata.
+
+    `canvas` is the side of the stored images in pixels, `data` the fingerprint of the data, `mean` and `std` those of the channels.
+    """
+
+    classes: list[str]
+    channels: int
+    canvas: int
+    multi_label: bool
+    mean: list[float]
+    std: list[float]
+    data: NotRequired[str]

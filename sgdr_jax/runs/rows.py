@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from ..core.errors import InputError
 from ..core.files import write_atomically
+from ..core.json_files import parse_json
 from .records import Row
 
 _NUMBER = "row"
@@ -44,11 +45,10 @@ def read_rows(path: Path) -> list[Row]:
     numbered = False
     for place, line in enumerate(_lines(path)):
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            raise InputError(f"{path} line {place + 1} is {line[:60]!r}; it is damaged, restore it or use another --run")
+            row = cast(dict[str, Any], parse_json(line, Row))
+        except ValueError as error:
+            reason = f"it is damaged ({error}), restore it or use another --run"
+            raise InputError(f"{path} line {place + 1} is {line[:60]!r}; {reason}") from error
         number = row.pop(_NUMBER, None)
         numbered = numbered or number is not None
         if numbered and number != place:

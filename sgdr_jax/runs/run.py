@@ -30,7 +30,7 @@ from .data_index import check_data, data_index, write_index
 from .folder import RunFolder, check_run, open_run, read_summary
 from .null_folder import NullRunFolder
 from .recorder import StageRecorder, data_record
-from .records import RunSummary, StageSummary
+from .records import CompiledRecord, RunSummary, StageSummary
 from .resume import CheckpointMeta, check_weights, newest, restore
 
 
@@ -86,7 +86,7 @@ def run(
             finalize.keep(context, final, opened)
         summary = finalize.evaluate(context, {"valid": chosen, "test": final}, stages, opened, ui)
         summary["times"]["load"] = loading
-        summary["compiled"] = (compiled() - before)._asdict()
+        summary["compiled"] = CompiledRecord(**(compiled() - before)._asdict())
         if memory := device_memory(context.programs.devices):
             summary["device_memory"] = {"peak": memory.peak, "limit": memory.limit}
         summary["seconds"] = time.perf_counter() - began

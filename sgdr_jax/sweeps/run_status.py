@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 
 from ..core.errors import InputError
 from ..core.files import write_atomically
+from ..core.json_files import read_json
 from ..runs.folder import read_summary
 from .options import Keep
 from .spec import SweepRun
@@ -92,8 +93,7 @@ def read_status(folder: Path, key: str) -> RunStatus:
     """Read the status of the run with this hash."""
     own, file = run_folder(folder, key), _failure_file(folder, key)
     summary, error = read_summary(own), ""
-    if not summary and file.exists():
-        failure: Failure = json.loads(file.read_text(encoding="utf-8"))
+    if not summary and (failure := read_json(file, Failure, "delete it to execute the run again")):
         error = failure["error"]
     return RunStatus(dict(summary), error, own.exists())
 

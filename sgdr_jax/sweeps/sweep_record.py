@@ -15,6 +15,7 @@ from typing import Any, NotRequired, TypedDict
 
 from ..core.errors import InputError
 from ..core.files import write_atomically
+from ..core.json_files import read_json
 from ..core.serialization import first_tags, stable_tags, to_json
 from .spec import Sweep, SweepRun, baseline_name
 
@@ -140,14 +141,9 @@ def read_sweep(folder: str | Path) -> SweepRecord:
         InputError: where there is none, it is damaged, or it has a population, which earlier versions supported.
     """
     file = Path(folder) / "sweep.json"
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(record, dict) or not {"name", "hash", "baseline", "seeds", "runs"} <= record.keys():
-            raise ValueError("it does not describe a sweep")
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{folder} has no sweep.json; name the folder of a sweep") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read ({error}); restore it, or use another --dir") from error
+    record = read_json(file, SweepRecord, "restore it, or use another --dir")
+    if record is None:
+        raise InputError(f"{folder} has no sweep.json; name the folder of a sweep")
     if "population" in record:
         raise InputError(f"sweep folder {folder} was written with Population, which is no longer supported; use another --dir")
     return stable_tags(record)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
 from ..core.files import write_atomically
+from ..core.json_files import read_json
 from ..core.serialization import from_json
 from .run_status import read_status
 from .search_space import Search, short_name, value_text
@@ -90,9 +91,9 @@ def _write(file: Path, record: Mapping[str, object]) -> None:
     write_atomically(file, json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def _read(file: Path) -> Any:
+def _read[T](file: Path, kind: type[T]) -> T | None:
     """Return the content of a file; None where there is none."""
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    return read_json(file, kind, "restore it, or use another --dir")
 
 
 def read_trials(folder: Path, objective: str) -> list[Trial]:
@@ -102,12 +103,13 @@ def read_trials(folder: Path, objective: str) -> list[Trial]:
         folder: folder of the sweep.
         objective: "accuracy" or "loss", see `Search`.
     """
-    return sorted((_trial(folder, _read(file), objective) for file in (folder / "trials").glob("*.json")), key=lambda t: t.number)
+    records = [record for file in (folder / "trials").glob("*.json") if (record := _read(file, TrialRecord))]
+    return sorted((_trial(folder, record, objective) for record in records), key=lambda trial: trial.number)
 
 
 def _trial(folder: Path, record: TrialRecord, objective: str) -> Trial:
     status = read_status(folder, record["hash"])
-    pruned: PrunedRecord | None = None if status.summary else _read(folder / "pruned" / f"{record['hash']}.json")
+    pruned = None if status.summary else _read(folder / "pruned" / f"{record['hash']}.json", PrunedRecord)
     return Trial(
         number=record["number"],
         values=record["values"],
@@ -145,5 +147,5 @@ def save_confirmation_runs(sweep: Sweep, folder: Path) -> tuple[SweepRun, ...]:
 
 def read_confirmation_runs(folder: Path) -> list[RunRecord]:
     """Read the runs of the best trial with the other seeds; [] before it is known."""
-    record: ConfirmationRecord | None = _read(folder / "chosen.json")
+    record = _read(folder / "chosen.json", ConfirmationRecord)
     return record["runs"] if record else []
