@@ -260,9 +260,18 @@ def _entries(kinds: Sequence[Any]) -> Check:
     return check
 
 
+def _required(kind: Any) -> set[str]:
+    """Return the required fields; `__required_keys__` is wrong where annotations are postponed."""
+    inherited = [base for base in types.get_original_bases(kind) if typing.is_typeddict(base)]
+    hints = {name: typing.get_origin(hint) for name, hint in typing.get_type_hints(kind, include_extras=True).items()}
+    own = set(hints).difference(*(base.__annotations__ for base in inherited))
+    named = {name for name in own if hints[name] is (typing.NotRequired if kind.__total__ else typing.Required)}
+    return (own - named if kind.__total__ else named).union(*map(_required, inherited))
+
+
 def _typed_dict(kind: Any) -> Check:
     checks = {name: _check(hint) for name, hint in typing.get_type_hints(kind).items()}
-    required = kind.__required_keys__
+    required = _required(kind)
 
     def check(value: Any) -> Any:
         if not isinstance(value, dict):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..evaluation.metrics import EvalMetrics
 from .charts import Axis, Chart, Series, Span, covering
 from .run_curves import Row, by_stage, finder_limits, limits, number, points, rates, restarts, running_mean, split_rows
 
@@ -89,9 +90,9 @@ def reliability_chart(diagrams: np.ndarray) -> Chart:
     return Chart("Reliability", Axis("predicted probability", 0, 1), Axis("share that is correct", 0, 1), series, square=True)
 
 
-def views_chart(by_count: Sequence[Mapping[str, float]], error: float) -> Chart:
+def views_chart(by_count: Sequence[EvalMetrics], error: float) -> Chart:
     """Draw the accuracy over the number of test-time views; `error` is its standard error."""
-    values = [row["accuracy"] for row in by_count]
+    values = [row.get("accuracy", math.nan) for row in by_count]
     counts = range(1, len(values) + 1)
     band = [(count, value + sign * error) for sign in (-1, 1) for count, value in zip(counts, values, strict=True)]
     edges = [Series("faint train", band[: len(values)]), Series("faint train", band[len(values) :], "± standard error")]

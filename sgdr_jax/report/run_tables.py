@@ -118,11 +118,11 @@ def snapshots_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table("network", "of", box=box.SIMPLE_HEAD)
     splits = [split for split in ("valid", "test") if split in rows[0]]
     columns = [(split, prefix + name) for split in splits for prefix in ("", "tta_") for name in ("accuracy", "loss", "ece")]
-    columns = [(split, name) for split, name in columns if name in rows[0][split]]
+    columns = [(split, name) for split, name in columns if name in (rows[0].get(split) or {})]
     for split, name in columns:
         table.add_column(f"{split}\n{name.replace('tta_', 'TTA ')}", justify="right")
     for row in rows:
-        table.add_row(row["name"], str(len(row["members"]) or ""), *(f"{row[split][name]:.4f}" for split, name in columns))
+        table.add_row(row["name"], str(len(row["members"]) or ""), *(number_text((row.get(split) or {}).get(name), ".4f") for split, name in columns))
     return table
 
 

@@ -250,7 +250,7 @@ def read(path: str | Path) -> Run:
     if config is None:
         raise InputError(f"run folder {path} has no config.json; name the folder of a run")
     starts = _read_environment(path).get("starts") or [Start()]
-    finders = [curve for file in sorted(path.glob("finder-*.json")) if (curve := _read_json(file, FinderCurve))]
+    finders = [curve for file in sorted(path.glob("finder-*.json")) if (curve := _read_finder(file))]
     return Run(
         path=path,
         config=stable_tags(config),
@@ -261,6 +261,18 @@ def read(path: str | Path) -> Run:
         data=_read_json(path / "data.json", DataRecord),
         rejected=_read_rejected(path / "rejected.tsv"),
     )
+
+
+def _read_finder(path: Path) -> FinderCurve | None:
+    """Read a curve that can be plotted: positive rates, one loss for each."""
+    curve = _read_json(path, FinderCurve)
+    if curve:
+        rates = (*curve["lrs"], *curve["suggestions"].values(), curve["chosen"])
+        names = ("lrs", "losses", "smoothed", *(("low", "high") if curve.get("orders", 1) > 1 else ()))
+        lengths = {len(curve.get(name, ())) for name in names}
+        if len(lengths) != 1 or 0 in lengths or not all(1e-30 < rate < 1e30 for rate in rates):
+            raise InputError(f"{path} cannot be read (its lists differ in length, or a rate is not positive); restore or delete it")
+    return curve
 
 
 def _read_rejected(path: Path) -> tuple[tuple[str, str], ...]:

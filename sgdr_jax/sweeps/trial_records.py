@@ -116,7 +116,7 @@ def _trial(folder: Path, record: TrialRecord, objective: str) -> Trial:
         shown=record["shown"],
         hash=record["hash"],
         state="pruned" if pruned else status.state,
-        value=pruned["value"] if pruned else status.summary["valid"][objective] if status.summary else None,
+        value=pruned["value"] if pruned else status.summary["valid"].get(objective) if status.summary else None,
         cycle_ends=pruned["cycle_ends"] if pruned else 0,
         seconds=status.summary.get("seconds"),
         error="" if pruned else status.error,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...core.errors import InputError
+from ...core.json_files import parse_json, read_json
+from ...runs.records import EvalRow
 from ..run_status import read_status
 from ..sweep_record import RunRecord, run_folder
 
@@ -94,10 +95,9 @@ def images(run: RunResult) -> float:
 def _json(file: Path) -> dict[str, Any]:
     """Return the data of a file; empty where it cannot be read."""
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(file, dict[str, Any], "") or {}
+    except InputError:
         return {}
-    return data if isinstance(data, dict) else {}
 
 
 class Origin(NamedTuple):
@@ -151,10 +151,10 @@ class LearningCurve(NamedTuple):
 
 def learning_curve(run: RunResult) -> LearningCurve:
     """Read the learning curve of a finished run; empty where its rows are missing."""
-    rows: list[dict[str, Any]] = []
+    rows: list[EvalRow] = []
     try:
-        with (run.folder / "metrics.jsonl").open(encoding="utf-8") as file:
-            rows = [json.loads(line) for line in file if line.startswith('{"kind": "eval"') and line.endswith("\n")]
+        with (run.folder / "metrics.jsonl").open("rb") as file:
+            rows = [parse_json(line, EvalRow) for line in file if line.startswith(b'{"kind": "eval"') and line.endswith(b"\n")]
     except (OSError, ValueError):
         pass
     starts, epochs, seconds = {}, 0.0, 0.0
@@ -164,7 +164,7 @@ def learning_curve(run: RunResult) -> LearningCurve:
     points = [
         (starts[row["stage"]][0] + row["epoch"], starts[row["stage"]][1] + row["seconds"], row["accuracy"])
         for row in rows
-        if row.get("stage") in starts and row.get("accuracy") is not None
+        if row["stage"] in starts and not math.isnan(row["accuracy"])
     ]
     return LearningCurve(*np.array(points, float).reshape(-1, 3).T)
 

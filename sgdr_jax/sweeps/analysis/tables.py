@@ -30,7 +30,7 @@ def sweep_table(entries: Sequence[Entry], plans: Sequence[Plan] = ()) -> Table:
     for name in columns:
         table.add_column(name, justify="right")
     images = [sum(stage.images for stage in p.stages) for p in plans]
-    took = [(e.summary["seconds"], n) for e, n in zip(entries, images, strict=False) if e.summary]
+    took = [(e.summary["seconds"], n) for e, n in zip(entries, images, strict=False) if "seconds" in e.summary]
     pace = sum(s for s, _ in took) / sum(n for _, n in took) if took else None
     for i, entry in enumerate(entries):
         run, valid, seconds = entry.run, entry.summary.get("valid") or {}, entry.summary.get("seconds")
