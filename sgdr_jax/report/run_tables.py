@@ -122,7 +122,9 @@ def snapshots_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for split, name in columns:
         table.add_column(f"{split}\n{name.replace('tta_', 'TTA ')}", justify="right")
     for row in rows:
-        table.add_row(row["name"], str(len(row["members"]) or ""), *(number_text((row.get(split) or {}).get(name), ".4f") for split, name in columns))
+        table.add_row(
+            row["name"], str(len(row["members"]) or ""), *(number_text((row.get(split) or {}).get(name), ".4f") for split, name in columns)
+        )
     return table
 
 
