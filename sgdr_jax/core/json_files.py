@@ -45,26 +45,27 @@ class WrongKind(Exception):
         return f"{self.path.lstrip('.')} {self.args[0]}" if self.path else f"the whole {self.args[0]}"
 
 
-def read_json[T](path: Path, kind: type[T] | Any, fix: str) -> T | None:
+def read_json[T](path: Path, kind: type[T] | Any, fix: str, *, whole: bool = True) -> T | None:
     """Read a JSON file; None where there is none.
 
     Args:
         path: of the file, UTF-8.
         kind: type of the value; of a TypedDict fields may be missing if they are not required, and unknown ones are ignored.
         fix: end of the message, what to do about a file that cannot be used.
+        whole: require the fields that the type requires; otherwise any may be missing.
 
     Raises:
         InputError: "PATH cannot be read (REASON); FIX".
     """
     try:
-        return parse_json(path.read_bytes(), kind)
+        return parse_json(path.read_bytes(), kind, whole=whole)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); {fix}") from error
 
 
-def parse_json[T](text: bytes, kind: type[T] | Any) -> T:
+def parse_json[T](text: bytes, kind: type[T] | Any, *, whole: bool = True) -> T:
     """Parse JSON data of a type. Raises ValueError with a reason in one line.
 
     Example:
@@ -80,7 +81,7 @@ def parse_json[T](text: bytes, kind: type[T] | Any) -> T:
     if b"\\ud" in text or b"\\uD" in text:
         json.dumps(data, ensure_ascii=False).encode()  # raises ValueError for halves of characters, which cannot be written again
     try:
-        return _check(kind)(data)
+        return _check(kind, whole)(data)
     except WrongKind as error:
         raise ValueError(str(error)) from None
 
@@ -88,7 +89,7 @@ def parse_json[T](text: bytes, kind: type[T] | Any) -> T:
 def checked[T](value: Any, kind: type[T] | Any, where: str) -> T:
     """Return a value that is of a type. Raises InputError, naming the value by `where`."""
     try:
-        return _check(kind)(value)
+        return _check(kind, True)(value)
     except WrongKind as error:
         raise InputError(f"{where}{error.path} {error.args[0]}") from None
 
@@ -110,22 +111,22 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def _check(kind: Any) -> Check:
+def _check(kind: Any, whole: bool) -> Check:
     """Return the check of a type; types that JSON data cannot have, such as those of experiment files, are checked by `isinstance`."""
     try:
-        return _made(kind)
+        return _made(kind, whole)
     except TypeError:  # not hashable
-        return _make(kind)
+        return _make(kind, whole)
 
 
-def _make(kind: Any) -> Check:
+def _make(kind: Any, whole: bool) -> Check:
     while isinstance(kind, typing.TypeAliasType):
         kind = kind.__value__
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.NotRequired, typing.Required, typing.Annotated):
-        return _check(args[0])
+        return _check(args[0], whole)
     if origin in (typing.Union, types.UnionType):
-        return _union(args)
+        return _union(args, whole)
     if origin is Literal:
         return _literal(args)
     if kind is None or kind is types.NoneType:
@@ -135,11 +136,11 @@ def _make(kind: Any) -> Check:
     base = origin or kind
     if isinstance(base, type) and base is not typing.Any:
         if typing.is_typeddict(base):
-            return _typed_dict(base)
+            return _typed_dict(base, whole)
         if base in (list, tuple, Sequence):
-            return _items(base, args)
+            return _items(base, args, whole)
         if base in (dict, Mapping):
-            return _entries(args)
+            return _entries(args, whole)
         if base is not object and isinstance(base, type) and not getattr(base, "_is_protocol", False):
             return _plain(lambda value: _is(value, base), f"of type {base.__name__}")
     return lambda value: value
@@ -180,8 +181,8 @@ _SCALARS: dict[Any, Check] = {
 }
 
 
-def _union(kinds: Sequence[Any]) -> Check:
-    checks = [_check(kind) for kind in kinds]
+def _union(kinds: Sequence[Any], whole: bool) -> Check:
+    checks = [_check(kind, whole) for kind in kinds]
     nullable = types.NoneType in kinds
 
     def check(value: Any) -> Any:
@@ -223,9 +224,9 @@ def _literal(values: Sequence[Any]) -> Check:
     return check
 
 
-def _items(base: type, kinds: Sequence[Any]) -> Check:
+def _items(base: type, kinds: Sequence[Any], whole: bool) -> Check:
     fixed = base is tuple and not (len(kinds) == 2 and kinds[1] is Ellipsis) and bool(kinds)
-    each = [_check(kind) for kind in kinds if kind is not Ellipsis] or [_check(Any)]
+    each = [_check(kind, whole) for kind in kinds if kind is not Ellipsis] or [_check(Any, whole)]
 
     def check(value: Any) -> Any:
         if not isinstance(value, (list, tuple)):
@@ -243,8 +244,8 @@ def _items(base: type, kinds: Sequence[Any]) -> Check:
     return check
 
 
-def _entries(kinds: Sequence[Any]) -> Check:
-    each = _check(kinds[1]) if kinds else _check(Any)
+def _entries(kinds: Sequence[Any], whole: bool) -> Check:
+    each = _check(kinds[1] if kinds else Any, whole)
 
     def check(value: Any) -> Any:
         if not isinstance(value, Mapping):
@@ -269,9 +270,9 @@ def _required(kind: Any) -> set[str]:
     return (own - named if kind.__total__ else named).union(*map(_required, inherited))
 
 
-def _typed_dict(kind: Any) -> Check:
-    checks = {name: _check(hint) for name, hint in typing.get_type_hints(kind).items()}
-    required = _required(kind)
+def _typed_dict(kind: Any, whole: bool) -> Check:
+    checks = {name: _check(hint, whole) for name, hint in typing.get_type_hints(kind).items()}
+    required = _required(kind) if whole else set()
 
     def check(value: Any) -> Any:
         if not isinstance(value, dict):

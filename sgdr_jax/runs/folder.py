@@ -42,7 +42,8 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _read_json[T](path: Path, kind: type[T]) -> T | None:
-    return read_json(path, kind, "restore it, or use another --run")
+    """Read a file of a run; earlier versions wrote fewer fields."""
+    return read_json(path, kind, "restore it, or use another --run", whole=False)
 
 
 def finder_stem(stage: str) -> str:
@@ -265,7 +266,7 @@ def read(path: str | Path) -> Run:
 
 def _read_finder(path: Path) -> FinderCurve | None:
     """Read a curve that can be plotted: positive rates, one loss for each."""
-    curve = _read_json(path, FinderCurve)
+    curve = read_json(path, FinderCurve, "restore or delete it")
     if curve:
         rates = (*curve["lrs"], *curve["suggestions"].values(), curve["chosen"])
         names = ("lrs", "losses", "smoothed", *(("low", "high") if curve.get("orders", 1) > 1 else ()))

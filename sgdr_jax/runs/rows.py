@@ -45,7 +45,7 @@ def read_rows(path: Path) -> list[Row]:
     numbered = False
     for place, line in enumerate(_lines(path)):
         try:
-            row = cast(dict[str, Any], parse_json(line, Row))
+            row = cast(dict[str, Any], parse_json(line, Row, whole=False))
         except ValueError as error:
             reason = f"it is damaged ({error}), restore it or use another --run"
             raise InputError(f"{path} line {place + 1} is {line[:60]!r}; {reason}") from error

@@ -27,23 +27,26 @@ def evaluated(stage: str, step: int) -> dict[str, Any]:
     return {"kind": "eval", "stage": stage, "step": step, "split": "valid", "loss": 1.0}
 
 
+CURVE = {"lrs": [0.1], "losses": [2.0], "smoothed": [2.0], "suggestions": {}, "chosen": 0.1, "rule": "valley", "verdict": "clear"}
+
+
 def test_a_run_reads_back_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "run"
     with folder.open_run(path, CONFIG, "abc", devices=("TFRT_CPU_0",), experiment_file=__file__) as book:
         assert not book.resumed
-        book.append({"kind": "train", "stage": "head", "step": np.int64(3), "loss": np.float32(0.5), "lr": {"head": np.array([1.0, 2.0])}})
+        book.append({"kind": "train", "stage": "head", "step": np.int64(3), "loss": np.float32(0.5), "lr": {"head": np.float32(0.25)}})
         book.append({"kind": "train", "stage": "head", "step": 4, "loss": float("nan"), "path": Path("x")})
         book.write_plan("the plan", "a,b\n")
-        book.write_finder("all / unfrozen", {"lrs": np.array([0.1]), "chosen": 0.1})
+        book.write_finder("all / unfrozen", CURVE | {"lrs": np.array([0.1])})
         assert folder.read(path).summary == {}
         book.write_summary({"seconds": 1.5})
     run = folder.read(path)
     assert run.config == CONFIG
     assert run.rows == [
-        {"kind": "train", "stage": "head", "step": 3, "loss": 0.5, "lr": {"head": [1.0, 2.0]}},
+        {"kind": "train", "stage": "head", "step": 3, "loss": 0.5, "lr": {"head": 0.25}},
         {"kind": "train", "stage": "head", "step": 4, "loss": None, "path": "x"},
     ]
-    assert run.finders == {"all / unfrozen": {"stage": "all / unfrozen", "lrs": [0.1], "chosen": 0.1}}
+    assert run.finders == {"all / unfrozen": CURVE | {"stage": "all / unfrozen"}}
     assert run.summary == {"seconds": 1.5}
     assert (path / "plan.txt").read_text() == "the plan"
     assert run.environment["packages"]["numpy"] == np.__version__
@@ -55,8 +58,8 @@ def test_stage_names_never_share_a_finder_file(tmp_path: Path) -> None:
     names = ("a b", "a-b", "a/b", "a%2Fb", "é", "..")
     with folder.open_run(tmp_path / "r", CONFIG, "abc") as book:
         for name in names:
-            book.write_finder(name, {"chosen": name})
-    assert {stage: curve["chosen"] for stage, curve in folder.read(tmp_path / "r").finders.items()} == {name: name for name in names}
+            book.write_finder(name, CURVE | {"verdict": name})
+    assert {stage: curve["verdict"] for stage, curve in folder.read(tmp_path / "r").finders.items()} == {name: name for name in names}
     assert not (tmp_path / "r" / "a").exists()
 
 

@@ -154,7 +154,7 @@ def learning_curve(run: RunResult) -> LearningCurve:
     rows: list[EvalRow] = []
     try:
         with (run.folder / "metrics.jsonl").open("rb") as file:
-            rows = [parse_json(line, EvalRow) for line in file if line.startswith(b'{"kind": "eval"') and line.endswith(b"\n")]
+            rows = [parse_json(line, EvalRow, whole=False) for line in file if line.startswith(b'{"kind": "eval"') and line.endswith(b"\n")]
     except (OSError, ValueError):
         pass
     starts, epochs, seconds = {}, 0.0, 0.0
@@ -164,7 +164,7 @@ def learning_curve(run: RunResult) -> LearningCurve:
     points = [
         (starts[row["stage"]][0] + row["epoch"], starts[row["stage"]][1] + row["seconds"], row["accuracy"])
         for row in rows
-        if row["stage"] in starts and not math.isnan(row["accuracy"])
+        if row.get("stage") in starts and {"epoch", "seconds", "accuracy"} <= row.keys() and not math.isnan(row["accuracy"])
     ]
     return LearningCurve(*np.array(points, float).reshape(-1, 3).T)
 
