@@ -133,8 +133,7 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
     if not there and not (place / EMA).is_dir():
         return []
     labels = {split: context.data.labels[split] for split in ("valid", "test") if split in context.images}
-    views = tta.view_count(context.experiment.evaluate, context.experiment.augment)
-    rows: list[SnapshotRow] = []
+    views, rows = tta.view_count(context.experiment.evaluate, context.experiment.augment), list[SnapshotRow]()
 
     def predict(params: Tree, stats: Tree, size: int, name: str) -> Predicted:
         return _predicted(context, tuple(labels), params, stats, size, name, ui)
@@ -151,8 +150,7 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
     alone = {name: predict(**weights[name], size=facts[name]["size"], name=name) for name in there}
     for name in (*there[-1:], *there[:-1]):
         add(f"last ({name})" if name == there[-1] else name, alone[name])
-    own = {"name": "final network", "members": []} | {split: dict(final[split]) for split in labels}
-    rows.insert(min(len(rows), 1), cast(SnapshotRow, own))
+    rows.insert(min(len(rows), 1), cast(SnapshotRow, {"name": "final network", "members": []} | {s: dict(final[s]) for s in labels}))
 
     # Groups trained on stored statistics keep them: only statistics that the members collected are measured anew.
     plans = [context.plan.stages[i] for i in {len(context.plan.stages) - 1, *(end["stage"] for end in facts.values())}]
