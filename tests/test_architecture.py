@@ -40,6 +40,9 @@ DOORS = {
     "sqlalchemy": "sweeps/shared_queue",
     "filelock": "runs/folder data/image_cache sweeps/shared_queue",
     "psutil": "core/machine",
+    "tensorboardX": "runs/trackers/tensorboard",
+    "wandb": "runs/trackers/wandb",
+    "mlflow": "runs/trackers/mlflow",
     "pickle": None,
     "tensorflow": None,
     "torch": None,
@@ -85,6 +88,7 @@ ALSO_TESTS = {
     "test_session": "runs/fitting",
     "runs/test_compile_ahead": "train/programs",
     "runs/test_folder": "environment records",
+    "runs/trackers/test_tracking": "mlflow tensorboard wandb",
     "runs/test_run": "finalize predictor recorder refit resume recipes/lesson2 train/context train/find_lr train/stage train/stage_inputs",
     "schedules/test_schedules": "combined constant cosine first_cycles one_cycle plateau polynomial sgdr step_decay",
     "sweeps/test_runner": "local_queue options run_status",
@@ -108,6 +112,9 @@ HEAVY = (
     "sqlalchemy",
     "cmaes",
     "jinja2",
+    "tensorboardX",
+    "wandb",
+    "mlflow",
 )
 
 

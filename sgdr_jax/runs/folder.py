@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 from urllib.parse import quote
@@ -65,6 +65,7 @@ class RunFolder:
         path: the folder.
         resumed: whether the folder already held this run.
         metrics: the rows of metrics.jsonl.
+        track: receives every row after it is written, with a function that returns the rows before it.
     """
 
     def __init__(self, path: Path, lock: FileLock, resumed: bool) -> None:
@@ -72,10 +73,12 @@ class RunFolder:
         self.resumed = resumed
         self._lock = lock
         self.metrics = RowFile(path / METRICS)
+        self.track: Callable[[Row, Callable[[], Sequence[Row]]], None] = lambda row, earlier: None
 
     def append(self, row: Row) -> None:
         """Append one row to metrics.jsonl; it survives the death of the process."""
         self.metrics.append(row)
+        self.track(row, lambda: self.rows()[:-1])
 
     def rows(self) -> list[Row]:
         """Return the rows so far."""

@@ -223,6 +223,8 @@ def _open(folder: str | Path, context: RunContext, experiment_file: str | Path |
         config, key = to_json(context.experiment), config_hash(context.experiment)
         devices = [str(device) for device in context.programs.devices.mesh.devices.flat]
         weights = context.loaded.record()
-        return open_run(folder, config, key, resume=resume, experiment_file=experiment_file, devices=devices, weights=weights)
+        opened = open_run(folder, config, key, resume=resume, experiment_file=experiment_file, devices=devices, weights=weights)
+        opened.track = context.track
+        return opened
 
     return run_on_all_hosts(opened)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..core.console import NullConsole
@@ -37,6 +37,7 @@ class RunContext(NamedTuple):
         loaded: origin of the weights.
         due: whether a checkpoint is due, asked at each cycle's end (see `RateLimiter`).
         watch: receives the validation row of each cycle, before its checkpoint; raises `Pruned` to end the run.
+        track: receives every row of metrics.jsonl after it is written, with a function that returns the rows before it.
         leave: whether to save and stop, asked after every span of updates (see `preemption`).
         accept_new_data: whether a resumed run may go on with other data than it began with.
     """
@@ -50,6 +51,7 @@ class RunContext(NamedTuple):
     loaded: Loaded
     due: Callable[[], bool] = lambda: True
     watch: Callable[[dict[str, Any]], None] = lambda row: None
+    track: Callable[[Any, Callable[[], Sequence[Any]]], None] = lambda row, earlier: None
     leave: Callable[[], bool] = lambda: False
     accept_new_data: bool = False
 

@@ -81,7 +81,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run_folder(place: Path) -> Path:
     """The run folder of the experiment."""
-    main(["train", str(place / "photos.py"), "--data.root", str(place / "data"), "--run", str(place / "run")])
+    words = ["train", str(place / "photos.py"), "--data.root", str(place / "data"), "--run", str(place / "run")]
+    main([*words, "--track", "tensorboard"])
     return place / "run"
 
 

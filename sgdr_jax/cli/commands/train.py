@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from ...core.console import NullConsole
 from ...core.errors import Preempted
 from ...core.validation import require
+from ...runs.trackers.tracking import TrackerName, Tracking
 from ..options import ExperimentCommand, new_run_folder
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ class TrainCommand(ExperimentCommand):
     """Continue the run in the folder from its newest checkpoint."""
     accept_new_data: bool = False
     """With --resume: go on although images were added, removed, replaced or moved since the run began."""
+    track: tuple[TrackerName, ...] = ()
+    """Trackers that show the figures of the run too, from the row of each update on: tensorboard (event files in the run folder), wandb,
+    mlflow. Each needs the extra of its name."""
     hosts: Hosts = Hosts()
     """How the processes of a run on several hosts find each other."""
     per_device: int | None = None
@@ -80,6 +84,7 @@ class TrainCommand(ExperimentCommand):
             self._train(ui if hosts.is_leader() else NullConsole(), leave)
 
     def _train(self, ui: NullConsole, leave: Callable[[], bool]) -> None:
+        from ...core.serialization import to_json
         from ...distributed.hosts import on_leader
         from ...report import run_plots
         from ...report.run_tables import result_tables
@@ -89,19 +94,23 @@ class TrainCommand(ExperimentCommand):
         experiment = self.experiment if self.per_device is None else self._rescale(self.per_device, ui)
         folder = Path(on_leader(lambda: str(self.run or new_run_folder(experiment.name))))
         ui.say(f"run folder: {folder}")
+        tracking = Tracking(self.track, folder, experiment.name, to_json(experiment))
 
         def prepared(experiment: Experiment) -> RunContext:
-            return prepare(experiment, ui)._replace(leave=leave, accept_new_data=self.accept_new_data)
+            return prepare(experiment, ui)._replace(leave=leave, accept_new_data=self.accept_new_data, track=tracking.row)
 
         def draw() -> None:  # the other hosts need no paths
-            run_plots.plot_run(folder)
+            tracking.finish(summary, run_plots.plot_run(folder))
 
         try:
             summary = run(experiment, folder, resume=self.resume, experiment_file=self.file, ui=ui, prepared=prepared)
         except (KeyboardInterrupt, Preempted):
             ui.say(f"to continue from the newest checkpoint, repeat the command with --run {folder} --resume")
             raise
-        on_leader(draw)
+        else:
+            on_leader(draw)
+        finally:
+            tracking.close()
         for table in result_tables(summary):
             ui.say(table)
         ui.say(f"run folder: {folder}")

@@ -11,6 +11,8 @@ from PIL import Image
 
 from sgdr_jax.cli.main import main
 
+from ...runs.trackers.test_tracking import tensorboard
+
 Fails = Callable[..., str]
 
 
@@ -18,6 +20,17 @@ def test_train_learns_the_colours(run_folder: Path) -> None:
     summary = json.loads((run_folder / "summary.json").read_text())
     assert summary["valid"]["tta_accuracy"] > 0.6
     assert {"lr.png", "loss.png"} <= {path.name for path in run_folder.iterdir()}  # the command draws the run, the run does not
+
+
+def test_trackers_receive_every_row_and_the_pictures(run_folder: Path) -> None:
+    found, images = tensorboard(run_folder)
+    rows = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in rows if row["kind"] == "train"]
+    assert [step for step, _ in found["train/loss"]] == list(range(len(losses)))  # all stages, one after the other
+    np.testing.assert_allclose([loss for _, loss in found["train/loss"]], losses, rtol=1e-6)
+    accuracies = [row["accuracy"] for row in rows if row["kind"] == "eval"]
+    np.testing.assert_allclose([x for _, x in found["valid/accuracy"]], accuracies, rtol=1e-6)
+    assert {name: (run_folder / f"{name}.png").read_bytes() for name in images} == images and {"loss", "lr"} < set(images)
 
 
 def test_bad_data_stop_before_anything_is_written(place: Path, tmp_path: Path, fails: Fails) -> None:
