@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictorCommand(Command):
+class NetworkCommand(Command):
     """Base class of the commands that use a network of a finished run."""
 
     section = "Finished runs"
@@ -28,8 +28,6 @@ class PredictorCommand(Command):
     """The run folder."""
     network: str = ""
     """Name in RUN/snapshots of a network saved at a cycle's end or of an average of weights; by default the final network."""
-    tta_views: int | None = None
-    """Number of augmented views beside the plain one; by default that of the experiment, 0 for none."""
     experiment: Path | None = None
     """Experiment file of the run; needed only if it defines its own model, dataset or the like."""
 
@@ -40,6 +38,14 @@ class PredictorCommand(Command):
         if self.experiment:
             load_experiment(self.experiment)  # for the classes that it defines
         return open_predictor(self.run, self.network)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictorCommand(NetworkCommand):
+    """Base class of the commands that predict with a network of a finished run."""
+
+    tta_views: int | None = None
+    """Number of augmented views beside the plain one; by default that of the experiment, 0 for none."""
 
 
 def prediction(predictor: Predictor, probabilities: np.ndarray, disagreement: float | None) -> list[str]:

@@ -47,7 +47,7 @@ class AveragePool(nnx.Module):
 
 
 def _flat(x: Array, then: Module | None, mode: Mode) -> Array:
-    return (x if then is None else then(x, mode)).reshape(len(x), -1)
+    return (x if then is None else then(x, mode)).reshape(x.shape[0], -1)
 
 
 def dropout(x: Array, rate: float, mode: Mode, key: Array | None) -> Array:

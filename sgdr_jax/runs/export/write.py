@@ -1,0 +1,112 @@
+"""Exports a network: writes it, compares the written files with the run's network, and only then gives them out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from ...core.errors import InputError
+from ...core.validation import require
+from ..folder import read_summary
+from ..predictor import Predictor
+from . import onnx, stablehlo, timm
+from .network import IMAGES, TOLERANCE, difference, expected, sample
+
+Format = Literal["stablehlo", "safetensors", "onnx"]
+"""Formats of an export."""
+_FORMATS = {"stablehlo": stablehlo, "safetensors": timm, "onnx": onnx}
+CARD, CLASSES = "README.md", "classes.json"
+
+
+class Exported(NamedTuple):
+    """A finished export.
+
+    Attributes:
+        folder: where it is.
+        files: names of its files.
+        images: number of images that it was compared on.
+        difference: largest difference of a logit, see `network.TOLERANCE`.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    images: int
+    difference: float
+
+
+def export_network(net: Predictor, run: str | Path, to: Format, out: str | Path | None = None) -> Exported:
+    """Export a network with its class names and a model card.
+
+    Args:
+        net: the network.
+        run: its run folder.
+        to: format of the files.
+        out: folder for the files, which must not exist; None for RUN/export/FORMAT.
+
+    Raises:
+        InputError: the folder exists, a package is missing, the format cannot hold the network, or the written files give other logits;
+            nothing is left behind then.
+    """
+    require(to in _FORMATS, "--to", to, f"use one of {', '.join(_FORMATS)}")
+    form, folder = _FORMATS[to], Path(out or Path(run) / "export" / to)
+    require(not folder.exists(), "--out", str(folder), "it is there already; give another folder, or remove it")
+    images = sample(net)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
+        part = Path(place) / folder.name
+        part.mkdir()
+        form.write(net, part)
+        apart = difference(form.read(net, part, images), expected(net, images))
+        if apart > TOLERANCE:
+            raise InputError(f"the logits of the {to} file differ by {apart:.1e}, above {TOLERANCE:.0e}; it was not given out")
+        (part / CLASSES).write_text(json.dumps(list(net.classes), ensure_ascii=False) + "\n", encoding="utf-8", errors="surrogateescape")
+        text = model_card(net, read_summary(run), to, form.example(net), len(images), apart)
+        (part / CARD).write_text(text, encoding="utf-8", errors="surrogateescape")
+        shutil.move(part, folder)
+    return Exported(folder, tuple(sorted(path.name for path in folder.iterdir())), len(images), apart)
+
+
+def model_card(net: Predictor, summary: Any, to: Format, example: str, images: int, apart: float) -> str:
+    """Return the model card: what the network is, its figures, how to use the files, and how they were checked."""
+    model, size = type(net.experiment.model).__name__, net.size
+    library = "library_name: timm\n" if to == "safetensors" else ""
+    rows = [
+        f"| {split} | {figures['accuracy']:.4f} | {figures['loss']:.4f} |"
+        for split in ("valid", "test")
+        if (figures := (summary or {}).get(split)) and "accuracy" in figures
+    ]
+    table = "\n".join(["| images | accuracy | loss |", "| --- | --- | --- |", *rows]) if rows else "The run has recorded no figures."
+    names = ", ".join(json.dumps(name, ensure_ascii=False) for name in net.classes[:20])
+    more = f" and {len(net.classes) - 20} more" if len(net.classes) > 20 else ""
+    probabilities = "sigmoid" if net.multi_label else "softmax"
+    temperature = net.temperatures.get("plain")
+    scaled = f" Divided by the temperature {temperature:.4f} before, they are calibrated on the validation images." if temperature else ""
+    crop = "" if to == "safetensors" else " The example squeezes an image; the run cropped the centre square before it resized."
+    return f"""---
+tags:
+- image-classification
+{library}---
+
+# {net.experiment.name}
+
+{model}, trained with sgdr_jax on images of {size} px, of {len(net.classes)} classes: {names}{more}; all are in `{CLASSES}`, in order.
+The {probabilities} of the logits are probabilities.{scaled}
+
+## Results
+
+{table}
+
+## Use
+
+```python
+{example}
+```
+
+{crop.strip()}
+
+On {images} images the logits of these files differ from those of the run's network by at most {apart:.1e}
+(relative to the largest logit where that exceeds 1; at most {TOLERANCE:.0e} is accepted, of {IMAGES} images).
+"""

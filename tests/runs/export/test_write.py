@@ -1,0 +1,161 @@
+"""Exports: the logits of the files are those of the run's network, by the programs of their model cards, without sgdr_jax."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+from sgdr_jax import Experiment, InputError, Stage
+from sgdr_jax.datasets import Synthetic
+from sgdr_jax.models import ConvNeXtV2Atto, EfficientNetLite0, ResNet18
+from sgdr_jax.models.base import ChainModel
+from sgdr_jax.models.pretrained.save import folded_head, timm_names
+from sgdr_jax.runs.export import network, stablehlo
+from sgdr_jax.runs.export.write import export_network
+from sgdr_jax.runs.predictor import Predictor, predictor_of
+from sgdr_jax.schedules import Sgdr
+from sgdr_jax.train.context import prepare
+
+from ...helpers import Tiny
+
+
+def net(model: Any, size: int = 16, channels: int = 3, canvas: int | None = 20) -> Predictor:
+    """A network with random weights and statistics, none of them at a value that hides a mistake (0 or 1)."""
+    data = Synthetic(classes=3, train=60, valid=9, test=9, side=24, channels=channels)
+    context = prepare(Experiment("rings", data, model, (Stage("all", size=size, lr=0.1, schedule=Sgdr()),), batch_size=20, canvas=canvas))
+    rng = np.random.default_rng(0)
+
+    def shake(path: Any, leaf: Any) -> np.ndarray:
+        leaf = np.asarray(leaf)
+        noise = rng.uniform(0.5, 1.5, leaf.shape)
+        # Large variances keep the activations of untrained layers from growing.
+        return (leaf * noise + (9 if path[-1].key == "var" else 0.02) * noise).astype(leaf.dtype)
+
+    params, stats = jax.tree_util.tree_map_with_path(shake, (context.network.params, context.network.stats))
+    return predictor_of(context, context.network._replace(params=params, stats=stats))
+
+
+def run_card(folder: Path, images: np.ndarray) -> np.ndarray:
+    """Run the program of a model card on images that are stored as files, where sgdr_jax cannot be imported."""
+    (program,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    for i, image in enumerate(images):
+        Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(folder / f"{i}.png")
+    code = f"""
+import sys
+sys.modules["sgdr_jax"] = None
+paths = [f"{{i}}.png" for i in range({len(images)})]
+{program}
+np.save("logits.npy", logits)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=folder)
+    return np.load(folder / "logits.npy")
+
+
+@pytest.mark.parametrize(("channels", "canvas"), [(3, 20), (1, 16)])
+def test_stablehlo_runs_without_the_package_on_any_number_of_images(tmp_path: Path, channels: int, canvas: int) -> None:
+    tiny = net(Tiny(hidden=6), channels=channels, canvas=canvas)
+    done = export_network(tiny, tmp_path, "stablehlo")
+    assert done.folder == tmp_path / "export" / "stablehlo" and done.files == ("README.md", "classes.json", "model.stablehlo")
+    assert done.images == 50 and done.difference <= 1e-5
+    images = network.sample(tiny)
+    for n in (1, 7):
+        found = run_card(done.folder, images[:n])
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, network.expected(tiny, images[:n]), atol=1e-5)
+    assert json.loads((done.folder / "classes.json").read_text()) == ["rings0", "rings1", "rings2"]
+
+
+RESNETS = (
+    pytest.param(ResNet18(weights=None, hidden=0), marks=pytest.mark.slow),
+    ResNet18(weights=None, hidden=6),
+    pytest.param(ResNet18(weights=None, head="classifier"), marks=pytest.mark.slow),
+)
+
+
+@pytest.mark.parametrize("model", RESNETS)
+def test_safetensors_have_timm_s_names_and_the_networks_logits(tmp_path: Path, model: ChainModel) -> None:
+    resnet = net(model)
+    done = export_network(resnet, tmp_path, "safetensors", tmp_path / "out")
+    assert done.difference <= 1e-5
+    tensors = load_file(tmp_path / "out" / "model.safetensors")
+    kept = {f"layer{i}.{j}.{unit}" for i in (1, 4) for j in (0, 1) for unit in ("conv2.weight", "bn1.running_var")}
+    assert kept < set(tensors) and tensors["conv1.weight"].shape == (64, 3, 7, 7)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["architecture"], config["num_classes"]) == ("resnet18", 3)
+    assert config["pretrained_cfg"]["input_size"] == [3, 16, 16] and config["pretrained_cfg"]["label_names"][2] == "rings2"
+    card = (tmp_path / "out" / "README.md").read_text()
+    if model.head == "classifier":
+        assert tensors["fc.weight"].shape == (3, 512) and 'global_pool="avg"' in card
+    elif model.hidden:
+        assert tensors["fc.0.weight"].shape == (6, 1024) and tensors["fc.2.weight"].shape == (3, 6)
+        assert "network.fc = torch.nn.Sequential(torch.nn.Linear(1024, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))" in card
+    else:
+        assert tensors["fc.weight"].shape == (3, 1024) and 'num_classes=3, global_pool="catavgmax"' in card
+
+
+def test_the_folded_head_is_the_head(tmp_path: Path) -> None:
+    tiny = net(Tiny(hidden=6))
+    layers = folded_head(tiny.params["head"], tiny.stats["head"])
+    pooled = np.random.default_rng(1).normal(size=(9, 10)).astype(np.float32)  # maxima, then means
+    wanted, _ = tiny.programs.network.apply(tiny.params, tiny.stats, pooled, start="head")
+    x = pooled[:, [*range(5, 10), *range(5)]]
+    for i, (kernel, bias) in enumerate(layers):
+        x = (np.maximum(x, 0) if i else x) @ kernel + bias
+    np.testing.assert_allclose(x, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [EfficientNetLite0, ResNet18, ConvNeXtV2Atto])
+def test_of_several_names_timm_s_are_written(kind: type[ChainModel]) -> None:
+    names, model = timm_names(kind(weights=None)), kind(weights=None)
+    assert set(names.values()) == set(model.names().values()) and len(set(names.values())) == len(names)
+    assert not any(name.startswith(("features.", "_")) for name in names)
+
+
+def test_a_network_that_timm_does_not_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="model is 'Tiny'; timm has no network with these tensors; export it to stablehlo"):
+        export_network(net(Tiny()), tmp_path, "safetensors")
+    with pytest.raises(InputError, match="model is 'ConvNeXtV2Atto'; timm has a layer between pooling and classifier"):
+        export_network(net(ConvNeXtV2Atto(weights=None), size=32, canvas=32), tmp_path, "safetensors")
+    assert not list(tmp_path.rglob("*.safetensors")) and not list((tmp_path / "export").iterdir())
+
+
+def test_files_that_differ_are_not_given_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny, real = net(Tiny()), stablehlo.read
+    for wrong in (2e-4, np.nan):
+        monkeypatch.setattr(stablehlo, "read", lambda *given, wrong=wrong: real(*given) * (1 + wrong))
+        with pytest.raises(InputError, match=r"differ by (2\.0e-04|inf), above 1e-04; it was not given out"):
+            export_network(tiny, tmp_path, "stablehlo")
+        assert not list((tmp_path / "export").iterdir())
+    monkeypatch.undo()
+    export_network(tiny, tmp_path, "stablehlo")
+    with pytest.raises(InputError, match="it is there already; give another folder"):
+        export_network(tiny, tmp_path, "stablehlo")
+
+
+def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)
+    with pytest.raises(InputError, match="pip install --no-deps jax2onnx"):
+        export_network(net(Tiny()), tmp_path, "onnx")
+    monkeypatch.setitem(sys.modules, "jax._src.export.serialization", None)
+    with pytest.raises(InputError, match="pip install flatbuffers"):
+        export_network(net(Tiny()), tmp_path, "stablehlo")
+
+
+@pytest.mark.onnx
+@pytest.mark.parametrize("model", [Tiny(), ResNet18(weights=None), EfficientNetLite0(weights=None)])
+def test_onnx_runs_without_the_package_on_any_number_of_images(tmp_path: Path, model: Any) -> None:
+    own = net(model, size=32, canvas=37)
+    done = export_network(own, tmp_path, "onnx")
+    assert done.difference <= 1e-4 and "model.onnx" in done.files
+    images = network.sample(own)
+    for n in (1, 7):
+        wanted = network.expected(own, images[:n])
+        assert network.difference(run_card(done.folder, images[:n]), wanted) <= 1e-4
