@@ -253,7 +253,9 @@ def test_a_dict_without_a_type_is_refused() -> None:
 def test_unknown_fields_are_refused_by_name() -> None:
     data = to_json(experiment())
     data["stages"][0]["schedule"]["cycle_length"] = 3
-    with pytest.raises(InputError, match=r"config\.stages\[0\]\.schedule is \['cycle_length'\]; did you mean cycle_len\? Sgdr has the fields .*cycle_len,"):
+    with pytest.raises(
+        InputError, match=r"config\.stages\[0\]\.schedule is \['cycle_length'\]; did you mean cycle_len\? Sgdr has the fields .*cycle_len,"
+    ):
         from_json(data)
 
 
