@@ -9,6 +9,7 @@ from typing import get_args
 
 from ..core.console import Console
 from ..core.errors import InputError, Preempted, did_you_mean
+from ..core.text import one_line
 from .commands import find_command, names
 from .options import Section, summary
 
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         _dispatch(sys.argv[1:] if argv is None else argv)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         raise SystemExit(2) from None
     except Preempted as error:
         print(error, file=sys.stderr)
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
     except OSError as error:
-        print(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
+        print(f"error: {one_line(f'{error.strerror or error}: {error.filename or str()}')}".rstrip(": "), file=sys.stderr)
         raise SystemExit(2) from None
 
 

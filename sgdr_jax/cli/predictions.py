@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,15 +49,3 @@ def prediction(predictor: Predictor, probabilities: np.ndarray, disagreement: fl
     """Return the cells of an image: label, probability, disagreement of the views if there are several, probability of each class."""
     shares = [] if disagreement is None else [f"{disagreement:.3f}"]
     return [predictor.label(probabilities), f"{probabilities.max():.4f}", *shares, *(f"{p:.6f}" for p in probabilities)]
-
-
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table as CSV.
-
-    Example:
-        >>> csv_text(["a", "b"], [["1", "2"]])
-        'a,b\\n1,2\\n'
-    """
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    return text.getvalue()

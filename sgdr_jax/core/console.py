@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator
-from typing import Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from .text import lines, one_line
+
+if TYPE_CHECKING:
+    import rich.console
 
 
 class Tick(Protocol):
@@ -30,17 +35,27 @@ class NullConsole:
         yield tick
 
 
+def plain_console(file: IO[str] | None = None) -> rich.console.Console:
+    """Return a console of rich that shows texts as they are, in tables too: names are no markup and no control characters."""
+    from rich.console import Console
+    from rich.text import Text
+
+    class Plain(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(lines(text), **options)
+
+    return Plain(file=file, highlight=False, markup=False, emoji=False)
+
+
 class Console(NullConsole):
     """Console that shows notes and one bar at a time with rich; on a pipe or in a log file, notes and a line per finished bar."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-
-        self.console = Console(stderr=False, highlight=False)
+        self.console = plain_console()
 
     def say(self, text: object) -> None:
         """Show a line of text, or anything that rich can render."""
-        self.console.print(text, soft_wrap=isinstance(text, str), markup=False, emoji=False)  # names may look like markup
+        self.console.print(text, soft_wrap=isinstance(text, str))
 
     @contextlib.contextmanager
     def bar(self, title: str, total: int) -> Generator[Tick]:
@@ -50,21 +65,21 @@ class Console(NullConsole):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
-            TextColumn("{task.description:<28}"),
+            TextColumn("{task.description:<28}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         start = time.perf_counter()
         last = ""
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
-            task = progress.add_task(title, total=total, note="")
+            task = progress.add_task(one_line(title), total=total, note="")
 
             def tick(done: int, note: str = "") -> None:
                 nonlocal last
                 last = note
-                progress.update(task, advance=done, note=note)
+                progress.update(task, advance=done, note=one_line(note))
 
             yield tick
-        self.console.print(f"  {title:<28} {time.perf_counter() - start:6.1f} s  {last}", markup=False)
+        self.console.print(f"  {title:<28} {time.perf_counter() - start:6.1f} s  {last}")

@@ -15,7 +15,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .console import Console, NullConsole, Tick
+from .console import Console, NullConsole, Tick, plain_console
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,12 +36,10 @@ class Shown[T]:
     """What is shown, in order: lines of text, tables of rich, figures of matplotlib."""
 
     def __repr__(self) -> str:
-        from rich.console import Console
-
         text = io.StringIO()
-        console = Console(file=text, highlight=False)
+        console = plain_console(text)
         for part in self.parts:
-            console.print(part, markup=False, emoji=False, soft_wrap=isinstance(part, str))
+            console.print(part, soft_wrap=isinstance(part, str))
         return text.getvalue().rstrip("\n")
 
     def _repr_html_(self) -> str:

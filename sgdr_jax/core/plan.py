@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from .experiment import Experiment, Stage
 from .learning_rates import Decay, Find, Spread
 from .lengths import Clock, in_steps
 from .optimizers import Optimizer, Sgd
+from .text import csv_text
 from .types import Model, Table
 from .validation import require
 
@@ -363,10 +362,9 @@ def as_csv(p: Plan) -> str:
     The columns are stage, step, epoch, cycle, size, momentum, weight decay, the rate of each group, and `lr_known`: 1, or 0 where the
     finder will decide and the rates are shares of its choice.
     """
-    text = io.StringIO()
     groups, peaks, known = p.stages[0].groups, (), False
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["stage", "step", "epoch", "cycle", "size", "momentum", "weight_decay", *(f"lr_{g}" for g in groups), "lr_known"])
+    rows: list[list[object]] = [["stage", "step", "epoch", "cycle", "size", "momentum", "weight_decay"]]
+    rows[0] += [*(f"lr_{g}" for g in groups), "lr_known"]
     for s in p.stages:
         if s.stage.lr is not None:
             known = s.lr is not None
@@ -376,8 +374,8 @@ def as_csv(p: Plan) -> str:
             scale = dict(zip(s.trained, scales, strict=True))
             rates = [f"{peak[g] * scale[g]:.8g}" if g in peak else "0" for g in groups]
             epoch = f"{step / s.steps_per_epoch:.4f}"
-            writer.writerow([s.stage.name, step, epoch, cycle, s.sizes[step], f"{momentum:.6g}", f"{decay:.6g}", *rates, int(known)])
-    return text.getvalue()
+            rows.append([s.stage.name, step, epoch, cycle, s.sizes[step], f"{momentum:.6g}", f"{decay:.6g}", *rates, int(known)])
+    return csv_text(rows)
 
 
 def as_text(plan: Plan) -> str:

@@ -23,6 +23,7 @@ import jax
 import numpy as np
 
 from ..core.errors import InputError, Preempted
+from ..core.text import one_line
 from .heartbeat import BEAT_SECONDS, SILENCE_LIMIT, PeerMonitor, repeating
 
 JAX_TIMEOUT = 60
@@ -93,7 +94,7 @@ def initialize(
 
 def exit_now(why: str, code: int = 2) -> None:
     """End this process at once, printing one line. An orderly exit would wait for other hosts, which may be waiting for this one."""
-    print(f"error: {why}" if code == 2 else why, file=sys.stderr, flush=True)
+    print(f"error: {one_line(why)}" if code == 2 else one_line(why), file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(code)
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.errors import InputError
+from ..core.text import csv_text, csv_value
 from ..core.validation import require
 from ..evaluation.confident_learning import Suspect
 from .html import data_uri, page
@@ -77,13 +78,11 @@ def cell_classes(text: str, multi_label: bool) -> tuple[str, ...]:
 
 def suspects_csv(rows: Sequence[SuspectRow], multi_label: bool) -> str:
     """Return the suspects as CSV, the most suspicious first, with an empty column for decisions."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    cells: list[Sequence[object]] = [COLUMNS]
     for row in rows:
         numbers = ("" if x is None else f"{x:.4f}" for x in row[3:])
-        writer.writerow([row.name, cell_text(row.label, multi_label), cell_text(row.suggested, multi_label), *numbers, ""])
-    return text.getvalue()
+        cells.append([row.name, cell_text(row.label, multi_label), cell_text(row.suggested, multi_label), *numbers, ""])
+    return csv_text(cells)
 
 
 def read_decisions(path: Path, multi_label: bool) -> Decisions:
@@ -107,12 +106,13 @@ def read_decisions(path: Path, multi_label: bool) -> Decisions:
                 require(decision in ("", *DECISIONS), place, decision, f"use {', '.join(DECISIONS)} or leave it empty")
                 if decision in ("", "keep"):
                     continue
-                require(row["name"] not in seen, place, row["name"], "decide once on an image")
-                seen.add(row["name"])
+                name, suggested = csv_value(row["name"] or ""), csv_value(row["suggested"] or "")
+                require(name not in seen, place, name, "decide once on an image")
+                seen.add(name)
                 if decision == "drop":
-                    drop.append(row["name"])
+                    drop.append(name)
                 else:
-                    labels.append((row["name"], *cell_classes(row["suggested"] or "", multi_label)))
+                    labels.append((name, *cell_classes(suggested, multi_label)))
         except csv.Error as error:
             raise InputError(f"{path.name} line {reader.line_num + 1}: not a row of a CSV file ({error}); repair it") from error
     require(bool(seen), "--apply", str(path), "no image is to be dropped or relabelled; fill in the column decision")

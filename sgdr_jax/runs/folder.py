@@ -28,6 +28,7 @@ from ..core.errors import InputError, InUse
 from ..core.files import flush_folder, write_atomically
 from ..core.json_files import read_json
 from ..core.serialization import stable_tags
+from ..core.text import tsv_rows, tsv_text
 from .environment import environment
 from .records import DataRecord, Environment, FinderCurve, Row, RunSummary, Start
 from .rows import RowFile, plain, read_rows
@@ -95,7 +96,7 @@ class RunFolder:
 
     def write_rejected(self, rejected: Sequence[tuple[str, str]]) -> None:
         """Save the names of the images that were left out, each with the reason."""
-        write_atomically(self.path / "rejected.tsv", "".join(f"{name}\t{reason}\n" for name, reason in rejected))
+        write_atomically(self.path / "rejected.tsv", tsv_text(rejected).encode("utf-8", "surrogateescape"))
 
     def write_data(self, record: DataRecord) -> None:
         """Save what the data are."""
@@ -282,8 +283,8 @@ def _read_finder(path: Path) -> FinderCurve | None:
 def _read_rejected(path: Path) -> tuple[tuple[str, str], ...]:
     if not path.exists():
         return ()
-    parts = (line.partition("\t") for line in path.read_text("utf-8", "surrogateescape").split("\n") if line)
-    return tuple((name, reason) for name, _, reason in parts)
+    rows = tsv_rows(path.read_text("utf-8", "surrogateescape"))
+    return tuple((row[0], " ".join(row[1:])) for row in rows)
 
 
 def read_summary(path: str | Path) -> RunSummary:

@@ -10,9 +10,10 @@ import tyro
 
 from ...core.console import NullConsole
 from ...core.errors import InputError
+from ...core.text import csv_text, one_line
 from ...core.validation import require
 from ..options import check_output
-from ..predictions import PredictorCommand, csv_text, prediction
+from ..predictions import PredictorCommand, prediction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,17 +38,17 @@ class PredictCommand(PredictorCommand):
 
         check_output(self.out)
         require(bool(self.paths), "paths", "", "name image files, or folders of them")
-        paths = expand(self.paths, lambda note: print(note, file=sys.stderr))
+        paths = expand(self.paths, lambda note: print(one_line(note), file=sys.stderr))
         predictor = self.open_predictor()
         result = predict(predictor, paths, self.tta_views, ui if self.out else None, calibrated=self.calibrated)
         for path, reason in result.bad:
-            print(f"left out {path}: {reason}", file=sys.stderr)
+            print(one_line(f"left out {path}: {reason}"), file=sys.stderr)
         if not result.paths:
             raise InputError(f"none of the {len(paths)} files could be read as an image")
         shares = result.disagreement if result.views > 1 else [None] * len(result.paths)
         header = ["path", "label", "probability", *["disagreement"] * (result.views > 1), *predictor.classes]
         rows = zip(result.paths, result.probabilities, shares, strict=True)
-        text = csv_text(header, [[path, *prediction(predictor, row, share)] for path, row, share in rows])
+        text = csv_text([header, *([path, *prediction(predictor, row, share)] for path, row, share in rows)])
         if self.out:
             self.out.write_text(text, encoding="utf-8", errors="surrogateescape")
         else:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from rich import box
 from rich.table import Table
 
+from ...core.text import csv_text
+from ...core.text import markdown as as_markdown
 from ...core.validation import require
 from ...report import html
 from ...report.charts import covering
@@ -129,24 +129,19 @@ def markdown(comparison: Comparison, pictures: Sequence[str] = ()) -> str:
         "",
     ]
     for name in pictures:
-        lines += [f"![{_alt(name)}]({name})", ""]
+        lines += [f"![{_alt(name)}]({quote(name)})", ""]
     if comparison.trials:
         heads, cells = trial_cells(comparison.trials, comparison.objective)
         lines += [_row(heads), _row(["--:"] * len(heads)), *map(_row, cells), ""]
     if comparison.left_out:
-        lines += ["Left out:", "", *(f"* {_plain(line)}" for line in comparison.left_out), ""]
-    lines += [*(f"* {_plain(line)}" for line in notes(comparison)), ""]
-    lines += [f"* {name}: {_plain('; '.join(values))}" for name, values in provenance(comparison)]
+        lines += ["Left out:", "", *(f"* {as_markdown(line)}" for line in comparison.left_out), ""]
+    lines += [*(f"* {as_markdown(line)}" for line in notes(comparison)), ""]
+    lines += [f"* {name}: {as_markdown('; '.join(values))}" for name, values in provenance(comparison)]
     return "\n".join(lines) + "\n"
 
 
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_plain(cell) for cell in cells) + " |"
-
-
-def _plain(text: str) -> str:
-    """Escape text for Markdown."""
-    return re.sub(r"([\\|*_<>`\[\]])", r"\\\1", text).replace("\n", " ") if text not in ("---", "--:") else text
+    return "| " + " | ".join(cell if cell in ("---", "--:") else as_markdown(cell) for cell in cells) + " |"
 
 
 def _alt(name: str) -> str:
@@ -169,12 +164,11 @@ def provenance(comparison: Comparison) -> list[tuple[str, tuple[str, ...]]]:
 
 def table_csv(comparison: Comparison) -> str:
     """Format the comparison as CSV with plain numbers, one row per arm; unknown figures stay empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     spreads = ("accuracy", "loss", "tta_accuracy", "tta_loss", "seconds", "images")
     paired = ["pairs", "difference", "low", "high", "p", "p_holm", "gained", "lost", "p_examples", "p_examples_holm", "verdict"]
     paired += ["seeds_needed", "detectable"]
-    writer.writerow(["arm", "runs", *(f"{name}{end}" for name in spreads for end in ("", "_sd")), *paired])
+    rows: list[list[object]] = []
+    rows.append(["arm", "runs", *(f"{name}{end}" for name in spreads for end in ("", "_sd")), *paired])
     for arm in comparison.arms:
         cells: list[object] = [arm.name, len(arm.runs)]
         for name in spreads:
@@ -184,22 +178,21 @@ def table_csv(comparison: Comparison) -> str:
             cells += [len(p.seeds), p.mean, p.low, p.high, p.p, p.p_holm, *change, p.change_holm, p.verdict, p.needed, p.detectable]
         else:
             cells += [""] * len(paired)
-        writer.writerow(["" if x is None or (isinstance(x, float) and math.isnan(x)) else x for x in cells])
-    return text.getvalue()
+        rows.append(["" if x is None or (isinstance(x, float) and math.isnan(x)) else x for x in cells])
+    return csv_text(rows)
 
 
 def trials_csv(comparison: Comparison) -> str:
     """Format the trials of the search as CSV with plain numbers, in the order in which they were drawn."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     fields = list(dict.fromkeys(field for trial in comparison.trials for field in trial.values))
-    writer.writerow(["trial", *fields, comparison.objective, "state", "cycle_ends", "seconds", "hash"])
+    rows: list[list[object]] = []
+    rows.append(["trial", *fields, comparison.objective, "state", "cycle_ends", "seconds", "hash"])
     for t in comparison.trials:
         given = (t.values.get(field, "") for field in fields)
         values = (value if isinstance(value, int | float | str) else json.dumps(value) for value in given)
         cells = [t.number, *values, t.value, t.state, t.cycle_ends or None, t.seconds, t.hash]
-        writer.writerow(["" if x is None else x for x in cells])
-    return text.getvalue()
+        rows.append(["" if x is None else x for x in cells])
+    return csv_text(rows)
 
 
 def page(comparison: Comparison, drawn: Sequence[Path]) -> str:
@@ -266,8 +259,8 @@ def put(text: str, comparison: Comparison, pictures: Sequence[str]) -> str:
         pictures: addresses of its pictures, relative to the file.
     """
     begin, end = f"<!-- begin {comparison.name} -->", f"<!-- end {comparison.name} -->"
-    question = [_plain(" ".join(paragraph.split())) + "\n" for paragraph in comparison.question.split("\n\n") if paragraph.strip()]
-    section = "\n".join([begin, f"## {comparison.name}\n", *question, markdown(comparison, pictures) + end])
+    question = [as_markdown(" ".join(paragraph.split())) + "\n" for paragraph in comparison.question.split("\n\n") if paragraph.strip()]
+    section = "\n".join([begin, f"## {as_markdown(comparison.name)}\n", *question, markdown(comparison, pictures) + end])
     text = text or _TOP
     if begin not in text:
         return text.rstrip("\n") + "\n\n" + section + "\n"

@@ -184,7 +184,7 @@ def test_bad_input_is_one_line(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "odd").mkdir()
     for text in ("[]", "{}"):
         (tmp_path / "odd" / "sweep.json").write_text(text)
-        with pytest.raises(InputError, match="the whole is .*, not an object|has no field"):
+        with pytest.raises(InputError, match=r"the whole is .*, not an object|has no field"):
             compare_arms(tmp_path / "odd")
     with pytest.raises(InputError, match="name the folder of a sweep"):
         compare_arms(tmp_path / "odd" / "sweep.json")

@@ -45,7 +45,7 @@ def test_the_files_say_the_same(found: Comparison, tmp_path: Path) -> None:
     assert [row.count("<b style=") for row in seeds] == [len(arm.runs) + bool(arm.paired) for arm in found.arms]
     for row in tables.comparison_rows(found):
         assert all(cell in page.texts for cell in row if cell)
-        assert all(render._plain(cell) in made["answer.md"].read_text() for cell in row)
+        assert all(render.as_markdown(cell) in made["answer.md"].read_text() for cell in row)
     for text in (made["answer.md"].read_text(), made["answer.html"].read_text()):
         for fact in ("sgdr-jax sweep file.py", "2 cores of Some CPU", "jax 0.12.0.1", "2026-11-25", "abc", "failed: the loss is nan"):
             assert fact in text

@@ -1,0 +1,97 @@
+"""Names as data: one function for each kind of output that shows names of classes, files, stages and runs.
+
+HTML pages are made by templates that escape every value (`report.html`).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+
+_CONTROL = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160))} | {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
+_BREAKS = {i: text for i, text in _CONTROL.items() if chr(i) not in "\n\t"}
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
+def one_line(text: object) -> str:
+    r"""Return text in one line for a terminal: control characters, which could move the cursor or colour what follows, as escapes.
+
+    Example:
+        >>> one_line("a\x1b[31m\nb")
+        'a\\x1b[31m\\nb'
+    """
+    return str(text).translate(_CONTROL)
+
+
+def lines(text: str) -> str:
+    r"""Return text for a terminal, with its line breaks and tabs; other control characters as escapes.
+
+    Example:
+        >>> lines("a\x1b[31m\nb")
+        'a\\x1b[31m\nb'
+    """
+    return text.translate(_BREAKS)
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Return rows as CSV. Texts that a spreadsheet would execute as a formula begin with an apostrophe; `csv_value` removes it.
+
+    Example:
+        >>> csv_text([["name", "p"], ["=cmd()", -0.5]])
+        "name,p\\n'=cmd(),-0.5\\n"
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def csv_value(cell: str) -> str:
+    """Return the text of a cell that `csv_text` has written.
+
+    Example:
+        >>> csv_value("'=cmd()"), csv_value("'quoted'")
+        ('=cmd()', "'quoted'")
+    """
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def _cell(value: object) -> object:
+    if not isinstance(value, str) or not _FORMULA.match(value):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return "'" + value
+    return value
+
+
+def tsv_text(rows: Iterable[Sequence[str]]) -> str:
+    r"""Return rows as lines with fields between tabs; tabs, line breaks and backslashes within fields as escapes.
+
+    Example:
+        >>> tsv_text([["a\tb\n.png", "no image"]])
+        'a\\tb\\n.png\tno image\n'
+    """
+    return "".join("\t".join(field.translate(_TSV) for field in row) + "\n" for row in rows)
+
+
+def tsv_rows(text: str) -> list[list[str]]:
+    """Return the rows that `tsv_text` has written."""
+    back = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
+    whole = (line.split("\t") for line in text.split("\n") if line)
+    return [[re.sub(r"\\[\\tnr]", lambda found: back[found[0]], field) for field in row] for row in whole]
+
+
+_TSV = {ord("\\"): "\\\\", ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"}
+
+
+def markdown(text: str) -> str:
+    r"""Return text in one line that Markdown shows as it is, HTML included.
+
+    Example:
+        >>> markdown("<b>x</b> | *y*")
+        '\\<b\\>x\\</b\\> \\| \\*y\\*'
+    """
+    return re.sub(r"([\\|*_<>&`\[\]#~])", r"\\\1", " ".join(one_line(part) for part in text.split("\n")))
