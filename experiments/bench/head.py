@@ -8,7 +8,8 @@ The update is that of a head 2,560 → 512 → 10 on batches of 64, in milliseco
 compiled update after the other, "vectorised" all heads as one program, "scan" many updates of one head in one dispatch, "products" the
 three matrix products of an update and nothing else: no way of doing the updates is faster than that. GF/s are those of the products.
 A stage is timed with its validation, its programs compiled by a shorter one before; a solution with its whole
-cross-validation, with and without compiling ("first"). Rows go to results/head.csv; on a machine with an accelerator they are its own.
+cross-validation, with and without compiling ("first"). "core s" is processor time, which other load does not lengthen. Rows go to
+results/head.csv; on a machine with an accelerator they are its own.
 """
 
 import argparse
@@ -131,9 +132,9 @@ def stage() -> None:
     figures = {}
     for name, way in (("in turn", in_turn), ("at once", at_once)):
         way(short)
-        began = time.perf_counter()
+        began, spent = time.perf_counter(), time.process_time()
         way(long)
-        figures[f"{name} s"] = time.perf_counter() - began
+        figures |= {f"{name} s": time.perf_counter() - began, f"{name} core s": time.process_time() - spent}
     harness.emit(**figures, speedup=figures["in turn s"] / figures["at once s"], system=harness.system("jax", "jaxlib"))
 
 
@@ -167,9 +168,10 @@ def solve() -> None:
             return minimise(p, even[None], chosen.weight_decay, chosen.start, FINAL, MOST_FINAL)
 
         for kind in (" first", ""):
-            began = time.perf_counter()
+            began, spent = time.perf_counter(), time.process_time()
             found = jax.block_until_ready(whole())
-            figures[f"{images} × {views}{kind} s"] = time.perf_counter() - began
+            now = f"{images} × {views}{kind}"
+            figures |= {f"{now} s": time.perf_counter() - began, f"{now} core s": time.process_time() - spent}
         figures[f"{images} × {views} gradient"] = float(found.gradient[0])
     harness.emit(**figures, system=harness.system("jax", "jaxlib"))
 

@@ -23,7 +23,7 @@ from ..models.head import EPS
 from .context import RunContext
 from .logistic_regression import Minimum, Problem, losses, minimise, problem, standardise
 
-CHOOSING, FINAL = 3e-3, 1e-5
+CHOOSING, FINAL = 3e-3, 3e-5
 """Relative gradient norms at which a minimum is taken for one: to compare strengths, and of the head itself."""
 MOST_CHOOSING, MOST_FINAL = 60, 1_000
 """Largest numbers of passes over the activations for them."""
