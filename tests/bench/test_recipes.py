@@ -82,16 +82,16 @@ def test_intervals_are_those_of_scipys_paired_test(bench, gaps: list[float]) -> 
 def test_recipes_are_paired_by_seed_and_sets_count_alike(bench) -> None:
     table = bench("recipe_table")
     rows = [row("plain", "a", s, 0.5) for s in range(3)] + [row("plain", "b", s, 0.8) for s in range(2)]
-    rows += [row("mine", "a", s, x) for s, x in ((0, 0.51), (1, 0.53), (9, 0.99))] + [
+    rows += [row("mine", "a", s, x) for s, x in ((0, 0.51), (1, 0.53), (2, 0.7), (9, 0.99))] + [
         row("mine", "b", s, x) for s, x in ((0, 0.83), (1, 0.81))
     ]
     rows += [row("plain", "b", 0, 0.8)]  # run again: the last counts
     found = table.scores(rows)
-    assert table.paired(found["a", "64"], "mine", "plain") == pytest.approx({0: 1.0, 1: 3.0})
+    assert table.paired(found["a", "64"], "mine", "plain") == pytest.approx({0: 1.0, 1: 3.0, 2: 20.0})
     whole = table.overall(found, "mine", "plain")
     assert whole.mean == pytest.approx((2 + 2) / 2) and whole.half == pytest.approx(0, abs=1e-9) and whole.n == 2
     text = table.markdown(rows, "plain", ["plain", "mine"])
-    assert "| mine | 67.67 | 3 | +2.00 ± 12.71 |" in text and "| mine | +2.00 ± 0.00 | 2 | 2 | 0 |" in text
+    assert "| mine | 68.25 | 4 | +8.00 ± 25.94 |" in text and "| mine | +2.00 ± 0.00 | 2 | 2 | 0 |" in text
 
 
 def test_regret_is_taken_from_the_best_cell_of_complete_seeds(bench) -> None:
