@@ -31,6 +31,7 @@ from . import decode
 from .pixels import EncodedImages, LazyPixels, Pixels, StoredPixels, digest
 
 _SAVE_SECONDS = 0.5
+_TELL_SECONDS = 1.0
 _EARLIER = 1  # `decode.VERSION` when images were known by the times of their files
 
 
@@ -140,10 +141,12 @@ def in_memory(items: EncodedImages, side: int, channels: int | None, tick: Tick,
         if keep:
             pixels[i] = square
 
+    told = time.monotonic()
     for i, got in enumerate(_decoded(items, range(n), side, deep, store)):
         _note(i, got, digests, bad)
-        if i + 1 == n or (i + 1) % 64 == 0:
+        if i + 1 == n or (i + 1) % 64 == 0 or time.monotonic() - told > _TELL_SECONDS:
             tick(i + 1, bad)
+            told = time.monotonic()
     return DecodedImages(pixels if keep else LazyPixels(items, side, deep), digests, bad, False)
 
 
@@ -191,6 +194,7 @@ def _make(part: Path, items: EncodedImages, side: int, channels: int | None, tic
         digests, bad = np.fromfile(part / "digests", np.uint64, n), {}
         todo = np.flatnonzero(digests == 0).tolist()
         done, saved = n - len(todo), time.monotonic()
+        told = saved
 
         def save(marked: np.ndarray) -> None:
             os.fsync(pixels)
@@ -205,8 +209,9 @@ def _make(part: Path, items: EncodedImages, side: int, channels: int | None, tic
                 for i, result in zip(todo, got, strict=True):
                     _note(i, result, digests, bad)
                     done += 1
-                    if done == n or done % 64 == 0:
+                    if done == n or done % 64 == 0 or time.monotonic() - told > _TELL_SECONDS:
                         tick(done, bad)
+                        told = time.monotonic()
                     if saving.done() and time.monotonic() - saved > _SAVE_SECONDS:
                         saving.result()
                         saving, saved = saver.submit(save, digests.copy()), time.monotonic()

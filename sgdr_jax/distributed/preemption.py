@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 
+from ..core.console import NullConsole, Tick
+from ..core.errors import Preempted
 from .hosts import is_multi_host
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -54,3 +56,34 @@ def handle_signals(signals: Sequence[signal.Signals] = SIGNALS) -> Iterator[Call
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class StoppableConsole(NullConsole):
+    """Console whose progress bars end what they count when the process is to stop, outside of training: it has nothing to save there.
+
+    What phases before and after training have finished is in caches, or is done again: decoded images, activations, predictions.
+    """
+
+    def __init__(self, ui: NullConsole, leave: Callable[[], bool]) -> None:
+        self._ui, self._leave = ui, leave
+
+    def say(self, text: object) -> None:
+        """Show a line of text; see `NullConsole.say`."""
+        self._ui.say(text)
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Generator[Tick]:
+        """Show a progress bar. The value raises Preempted when the process is to stop."""
+        with self._ui.bar(title, total) as show:
+
+            def tick(done: int, note: str = "") -> None:
+                show(done, note)
+                if self._leave():
+                    raise Preempted(f"stopped during: {title}; the same command with --resume goes on")
+
+            yield tick
+
+
+def stoppable(ui: NullConsole, leave: Callable[[], bool]) -> NullConsole:
+    """Return a console for phases outside of training; of several hosts, which must stop at the same point, the console itself."""
+    return ui if is_multi_host() else StoppableConsole(ui, leave)

@@ -17,6 +17,7 @@ from ..core.state import NetworkState
 from ..distributed.compilation_cache import compiled
 from ..distributed.hosts import is_leader, on_leader, require_same, run_on_all_hosts
 from ..distributed.memory import device_memory, one_line_if_exhausted
+from ..distributed.preemption import stoppable
 from ..train import batch_norm
 from ..train.context import RunContext, prepare
 from ..train.find_lr import choose_lr
@@ -84,7 +85,7 @@ def run(
         final = _refit(context, stages, opened, ui, experiment_file) if experiment.refit else chosen
         if keep_network:
             finalize.keep(context, final, opened)
-        summary = finalize.evaluate(context, {"valid": chosen, "test": final}, stages, opened, ui)
+        summary = finalize.evaluate(context, {"valid": chosen, "test": final}, stages, opened, stoppable(ui, context.leave))
         summary["times"]["load"] = loading
         summary["compiled"] = CompiledRecord(**(compiled() - before)._asdict())
         if memory := device_memory(context.programs.devices):
@@ -144,17 +145,18 @@ def run_stage(
     """
     ui.say(f"{plan.stage.name}: {plan.steps} update{'s' * (plan.steps > 1)} at {plan.size_text} px, trains {', '.join(plan.trained)}")
     recorder = StageRecorder(context, plan, folder, finished, checkpoint.seconds if checkpoint else 0.0)
+    before = stoppable(ui, context.leave)
     copy, state, progress, first = context.programs.copy, None, StageProgress(best), 0
     if checkpoint:
         like = first_state(context.programs, plan, network)
         state, best = restore(context, folder.path, checkpoint, like)
         network, progress, first = copy(state.network(network.size)), checkpoint.progress(best), checkpoint.step
     elif plan.stage.recalibrate:
-        network, drift = batch_norm.recalibrate_for(context, plan, network, ui)
+        network, drift = batch_norm.recalibrate_for(context, plan, network, before)
         folder.append({"kind": "bn", "stage": plan.stage.name, "step": 0, "drift": drift})
-    stage = open_stage(context, plan, network, ui, recorder.log)
+    stage = open_stage(context, plan, network, before, recorder.log)
     if not checkpoint:
-        lr, curve = choose_lr(context, plan, stage, finished[-1]["lr"] if finished else (), ui)
+        lr, curve = choose_lr(context, plan, stage, finished[-1]["lr"] if finished else (), before)
         progress = progress._replace(lr=lr)
         if curve:
             folder.write_finder(plan.stage.name, dataclasses.asdict(curve))
@@ -197,7 +199,7 @@ def _refit(
 ) -> NetworkState:
     """Train the network anew on the training and validation images, as the stages turned out best; its run folder is RUN/refit."""
     ui.say("refit: training anew on the training and validation images together, with the choices of the first training")
-    settled = prepare(refit.settled(context.experiment, stages), ui)
+    settled = prepare(refit.settled(context.experiment, stages), stoppable(ui, context.leave))
     settled = settled._replace(due=context.due, leave=context.leave, accept_new_data=context.accept_new_data)
     if on_leader((folder.path / "refit" / "config.json").exists):
         _check_data(folder.path / "refit", settled, ui)

@@ -86,6 +86,7 @@ class TrainCommand(ExperimentCommand):
     def _train(self, ui: NullConsole, leave: Callable[[], bool]) -> None:
         from ...core.serialization import to_json
         from ...distributed.hosts import on_leader
+        from ...distributed.preemption import stoppable
         from ...report import run_plots
         from ...report.run_tables import result_tables
         from ...runs.run import run
@@ -97,7 +98,7 @@ class TrainCommand(ExperimentCommand):
         tracking = Tracking(self.track, folder, experiment.name, to_json(experiment))
 
         def prepared(experiment: Experiment) -> RunContext:
-            return prepare(experiment, ui)._replace(leave=leave, accept_new_data=self.accept_new_data, track=tracking.row)
+            return prepare(experiment, stoppable(ui, leave))._replace(leave=leave, accept_new_data=self.accept_new_data, track=tracking.row)
 
         def draw() -> None:  # the other hosts need no paths
             tracking.finish(summary, run_plots.plot_run(folder))
