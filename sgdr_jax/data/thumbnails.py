@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,8 @@ SIDE = 112
 """Side of a thumbnail in pixels."""
 
 
-def thumbnails(items: Sequence[decode.Item] | np.ndarray, positions: Sequence[int], side: int = SIDE) -> dict[int, bytes]:
-    """Return a JPEG image of each item at these positions that can be read, by its position."""
+def thumbnails(items: Sequence[Any] | np.ndarray, positions: Sequence[int], side: int = SIDE) -> dict[int, bytes]:
+    """Return a JPEG image of each item (see `Source.items`) at these positions that can be read, by its position."""
     decode.ready()
     wanted = sorted(set(positions))
     pixels = decode.in_threads(lambda i: decode.attempt(lambda: items[i], side, 3), wanted)

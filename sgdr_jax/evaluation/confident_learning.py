@@ -3,8 +3,8 @@
 Source: Northcutt, Jiang & Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels". An image counts as confidently of
 the class whose probability reaches that class's threshold, the mean probability of the class on the images that are labelled with it, and
 is the highest of those that do. Images that are confidently of another class than their label (the off-diagonal entries of the confident
-joint) are suspects, ordered by the normalised margin. For multi-label data each class is a problem of its own, with the classes "shown"
-and "not shown" (Thyagarajan et al. 2022).
+joint) are suspects, ordered by the margin, unless their label is the likeliest class all the same (as in the authors' cleanlab). For
+multi-label data each class is a problem of its own, with the classes "shown" and "not shown" (Thyagarajan et al. 2022).
 """
 
 from __future__ import annotations
@@ -77,18 +77,21 @@ def find_suspects(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray) -
         return _multi_label_suspects(p, labels > 0.5)
     labels = labels.astype(np.int64)
     confident = confident_classes(p, labels)
-    where = np.flatnonzero((confident >= 0) & (confident != labels))
+    where = np.flatnonzero(_suspicious(p, labels, confident))
     margin = p[where, labels[where]] - p[where, confident[where]]
     order = np.argsort(margin, kind="stable").tolist()
     return [Suspect(int(where[i]), (int(confident[where[i]]),), float(margin[i])) for i in order]
+
+
+def _suspicious(p: np.ndarray, labels: np.ndarray, confident: np.ndarray) -> np.ndarray:
+    return (confident >= 0) & (confident != labels) & (p.argmax(axis=1) != labels)
 
 
 def _multi_label_suspects(p: np.ndarray, shown: np.ndarray) -> list[Suspect]:
     wrong, margins = np.zeros(shown.shape, bool), np.zeros(shown.shape)
     for c in range(p.shape[1]):
         two, label = np.stack([1 - p[:, c], p[:, c]], axis=1), shown[:, c].astype(np.int64)
-        confident = confident_classes(two, label)
-        wrong[:, c] = (confident >= 0) & (confident != label)
+        wrong[:, c] = _suspicious(two, label, confident_classes(two, label))
         margins[:, c] = np.where(label == 1, 1, -1) * (2 * p[:, c] - 1)
     lowest = np.where(wrong, margins, np.inf).min(axis=1, initial=np.inf)
     order = [int(i) for i in np.argsort(lowest, kind="stable") if wrong[i].any()]

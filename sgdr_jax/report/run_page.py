@@ -186,7 +186,7 @@ def _headline(view: RunPage) -> list[Figure]:
         figures.append(Figure(f"{name} accuracy", 100 * value, 100 * error, ".1f", f"{alone}{len(found.labels):,} images"))
         if split == view.split:
             figures.append(Figure(f"{name} log-loss", float(kind.loss.mean()), _mean_error(kind.loss), ".3f", "lower is better"))
-            figures += _ece(run, split, bool(found.tta))
+            figures += _f2(run, split, bool(found.tta)) + _ece(run, split, bool(found.tta))
     if not figures:
         best = max((step for step in _steps(view) if not math.isnan(step.accuracy)), key=lambda step: step.accuracy, default=None)
         if best:
@@ -195,6 +195,12 @@ def _headline(view: RunPage) -> list[Figure]:
         compiled = run.summary.get("compiled", {}).get("seconds", 0.0)
         figures.append(Figure("Minutes", seconds / 60, math.nan, ".1f", f"{compiled / 60:.1f} of them compiling"))
     return figures
+
+
+def _f2(run: Run, split: str, tta: bool) -> list[Figure]:
+    """Return F2, which multi-label runs have."""
+    value = (run.summary.get(split) or {}).get("tta_f2" if tta else "f2")
+    return [] if value is None else [Figure("F2", value, math.nan, ".3f", "mean over images")]
 
 
 def _ece(run: Run, split: str, tta: bool) -> list[Figure]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sgdr_jax.report.run_page import read_run_page, run_html
+from sgdr_jax.report.suspects import SuspectRow, read_decisions, suspects_html
 from sgdr_jax.sweeps import Sweep, arms
 from sgdr_jax.sweeps.analysis import render
 from sgdr_jax.sweeps.analysis.compare import compare_arms
@@ -55,13 +56,26 @@ addEventListener("load", () => {
 </script></body>"""
 
 
-def opened(file: Path, width: int = 360, *, dark: bool = False) -> dict[str, Any]:
+DECIDE = """<script>
+URL.createObjectURL = (blob) => { blob.text().then((text) => parent.postMessage(JSON.stringify({ text, tally }), "*")); return "data:,"; };
+let tally = "";
+addEventListener("load", () => {
+  const items = document.querySelectorAll("li[data-name]");
+  items[0].querySelector("input[value=relabel]").click();
+  items[1].querySelector("input[value=drop]").click();
+  tally = document.getElementById("tally").textContent;
+  document.getElementById("save").click();
+});
+</script></body>"""
+
+
+def opened(file: Path, width: int = 360, *, dark: bool = False, probe: str = PROBE) -> dict[str, Any]:
     """Open a page and return what the probe has found; fails where the console has a message.
 
     The page is in a frame, since no window is narrower than 500 pixels.
     """
     probed, outer = file.with_name("probed.html"), file.with_name("outer.html")
-    probed.write_text(file.read_text("utf-8").replace("</body>", PROBE), "utf-8")
+    probed.write_text(file.read_text("utf-8").replace("</body>", probe), "utf-8")
     listen = 'addEventListener("message", (e) => { document.documentElement.dataset.probe = e.data; })'
     outer.write_text(f'<script>{listen}</script><iframe src="{probed.as_uri()}" style="width: {width}px; height: 900px"></iframe>')
     words = [
@@ -71,6 +85,7 @@ def opened(file: Path, width: int = 360, *, dark: bool = False) -> dict[str, Any
         "--disable-gpu",
         "--enable-logging=stderr",
         "--dump-dom",
+        "--virtual-time-budget=3000",
         "--window-size=1300,1000",
     ]
     words += [f"--blink-settings=preferredColorScheme={0 if dark else 1}", f"--user-data-dir={file.parent / 'chromium'}"]
@@ -112,3 +127,14 @@ def test_the_page_of_a_sweep(tmp_path: Path) -> None:
     page = next(path for path in render.publish(compare_arms(tmp_path / "sweep"), tmp_path / "out") if path.suffix == ".html")
     for found in (opened(page), opened(page, 1200, dark=True)):
         assert found["overflow"] <= 0 and found["sorted"] == [[3, 3]]
+
+
+@pytest.mark.parametrize("multi_label", [False, True], ids=["one label", "several"])
+def test_decisions_are_saved_as_they_are_read(tmp_path: Path, multi_label: bool) -> None:
+    rows = [SuspectRow(f'{name}, "{i}".png', ("a",), (name, "b")[: 1 + multi_label], 0.1, 0.9, -0.8) for i, name in enumerate(NASTY)]
+    page = tmp_path / "suspects.html"
+    page.write_text(suspects_html(rows, {}, 10, multi_label, "run"), "utf-8")
+    found = opened(page, probe=DECIDE)
+    assert found["tally"] == "1 to drop, 1 to relabel"
+    (tmp_path / "decisions.csv").write_text(found["text"], "utf-8")
+    assert read_decisions(tmp_path / "decisions.csv", multi_label) == ((rows[1].name,), ((rows[0].name, *rows[0].suggested),))

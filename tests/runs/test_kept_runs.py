@@ -27,6 +27,8 @@ from sgdr_jax.runs.run import run
 from sgdr_jax.sweeps.spec import expand
 from sgdr_jax.sweeps.trial_records import read_trials
 
+from ..report.run_folders import Page, check_self_contained
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 SMALL = GOLDEN / "runs" / "small.py"
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -114,6 +116,15 @@ def test_a_kept_run_opens_and_evaluates_to_the_same_numbers(kept):
     assert run(small(), kept / "run", resume=True) == before  # it has finished
     measures = evaluate_split(open_predictor(kept / "run"), "test").views.measures
     np.testing.assert_allclose([measures[k] for k in before["test"]], list(before["test"].values()), rtol=1e-5)
+
+
+def test_a_kept_run_has_a_page(kept):
+    main(["report", "run", "--experiment", "small.py"])
+    text = (kept / "run" / "report.html").read_text("utf-8")
+    page = Page(text)
+    check_self_contained(text, page)
+    assert {"steps", "curves", "mistakes", "pictures", "classes", "calibration"} <= set(page.ids())
+    assert page.count("img") and not any(text.startswith("class ") for text in page.texts)  # the data name the classes
 
 
 def test_a_kept_run_that_was_killed_goes_on_to_the_same_numbers(kept):

@@ -60,6 +60,8 @@ class ReportCommand(Command):
             source, note = self._source(view)
             positions = predicted_positions(source, view) if source else None
             if source and positions is not None:
+                view = view._replace(names=source.classes)  # which early versions did not keep
+                top = view.top_losses()
                 shown = [image.index for image in (*top, *view.least_confident())]
                 jpegs = thumbnails(source.items[view.split], [positions[i] for i in shown])
                 pictures = {i: jpegs[positions[i]] for i in shown if positions[i] in jpegs}
