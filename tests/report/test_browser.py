@@ -131,7 +131,10 @@ def test_the_page_of_a_sweep(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("multi_label", [False, True], ids=["one label", "several"])
 def test_decisions_are_saved_as_they_are_read(tmp_path: Path, multi_label: bool) -> None:
-    rows = [SuspectRow(f'{name}, "{i}".png', ("a",), (name, "b")[: 1 + multi_label], 0.1, 0.9, -0.8) for i, name in enumerate(NASTY)]
+    rows = [
+        SuspectRow(f'{name}, "{i}".png', ("a",), (name, "b")[: 1 + multi_label], 0.1, 0.9, -0.8)
+        for i, name in enumerate(("'=x", *NASTY[1:]))
+    ]
     page = tmp_path / "suspects.html"
     page.write_text(suspects_html(rows, {}, 10, multi_label, "run"), "utf-8")
     found = opened(page, probe=DECIDE)

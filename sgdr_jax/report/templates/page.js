@@ -57,7 +57,9 @@ if (save) {
     document.getElementById("tally").textContent = `${counts.drop} to drop, ${counts.relabel} to relabel`;
   });
   save.addEventListener("click", () => {
-    const cell = (text) => `"${text.replaceAll('"', '""')}"`;
+    // As core.text.csv_text: what a spreadsheet would execute as a formula begins with an apostrophe.
+    const formula = (text) => /^'*[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text));
+    const cell = (text) => `"${(formula(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
     const rows = suspects.map((item) => [item.dataset.name, chosen(item), item.dataset.suggested].map(cell).join(","));
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([["name,decision,suggested", ...rows, ""].join("\n")], { type: "text/csv" }));
