@@ -4,7 +4,7 @@ sgdr-jax prepare cats_vs_dogs
 sgdr-jax train experiments/cats_vs_dogs.py
 """
 
-from sgdr_jax import fine_tune
+from sgdr_jax import fine_tune, lesson2
 from sgdr_jax.datasets import Tfds
 from sgdr_jax.models import ResNet34
 
@@ -12,4 +12,5 @@ experiment = fine_tune(
     "cats_vs_dogs",
     Tfds("cats_vs_dogs", train="train[:80%]", valid="train[80%:90%]", test="train[90%:]"),
     ResNet34(),
+    stages=lesson2(224, similar_to_imagenet=True, bn="train"),
 )

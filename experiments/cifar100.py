@@ -4,8 +4,8 @@ sgdr-jax prepare cifar100
 sgdr-jax train experiments/cifar100.py
 """
 
-from sgdr_jax import fine_tune
+from sgdr_jax import fine_tune, lesson2
 from sgdr_jax.datasets import Tfds
 from sgdr_jax.models import ResNet34
 
-experiment = fine_tune("cifar100", Tfds("cifar100"), ResNet34(), size=96)
+experiment = fine_tune("cifar100", Tfds("cifar100"), ResNet34(), stages=lesson2(96, similar_to_imagenet=False, bn="train"))

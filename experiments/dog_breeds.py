@@ -3,7 +3,7 @@
 sgdr-jax train experiments/dog_breeds.py --data.root data/dogs --seed 1
 """
 
-from sgdr_jax import AdamW, Eval, Experiment, Find, Stage, lesson2
+from sgdr_jax import AdamW, Eval, Experiment, Stage, lesson2
 from sgdr_jax.augment import side_on
 from sgdr_jax.datasets import CsvLabels
 from sgdr_jax.models import ResNet34
@@ -16,8 +16,8 @@ experiment = Experiment(
     augment=side_on(zoom=1.1),
     stages=(
         *lesson2(size=224, similar_to_imagenet=True),
-        Stage("larger", size=299, train="all", lr=Find(ratio=10), schedule=Sgdr(cycles=2, cycle_len=1, cycle_mult=2), patience=1),
+        Stage("larger", size=299, train="all", lr=1e-4, schedule=Sgdr(1, 3, warmup=0.1), bn="frozen"),
     ),
-    optimizer=AdamW(),
+    optimizer=AdamW(clip=1.0),
     evaluate=Eval(tta_views=4),
 )

@@ -4,7 +4,7 @@ sgdr-jax prepare eurosat/rgb
 sgdr-jax train experiments/eurosat.py
 """
 
-from sgdr_jax import fine_tune
+from sgdr_jax import fine_tune, lesson2
 from sgdr_jax.augment import top_down
 from sgdr_jax.datasets import Tfds
 from sgdr_jax.models import ResNet34
@@ -13,7 +13,6 @@ experiment = fine_tune(
     "eurosat",
     Tfds("eurosat/rgb", train="train[:80%]", valid="train[80%:90%]", test="train[90%:]"),
     ResNet34(),
-    size=96,
-    similar_to_imagenet=False,
+    stages=lesson2(96, similar_to_imagenet=False, bn="train"),
     augment=top_down(),
 )

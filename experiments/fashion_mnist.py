@@ -10,7 +10,6 @@ from sgdr_jax import AdamW, Eval, Experiment, lesson2
 from sgdr_jax.augment import side_on
 from sgdr_jax.datasets import FashionMnist
 from sgdr_jax.models import EfficientNetLite0
-from sgdr_jax.schedules import Sgdr
 
 experiment = Experiment(
     name="fashion_mnist",
@@ -20,13 +19,10 @@ experiment = Experiment(
     stages=lesson2(
         size=96,
         similar_to_imagenet=False,
-        cached=Sgdr(cycles=4),
-        views=2,
-        head_cycles=1,
-        gradual=Sgdr(cycles=2, cycle_mult=3),
-        cycles=1,
-        bn=("late", "head"),  # the first group keeps its ImageNet statistics: a jump there undoes what the others have learned
+        cycle_len=6,
+        bn="train",
     ),
-    optimizer=AdamW(),
-    evaluate=Eval(batch_size=64, tta_views=3),
+    optimizer=AdamW(clip=1.0),
+    evaluate=Eval(batch_size=64, tta_views=1, tta_kind="flip", tta_weight=None),
+    batch_size=32,
 )

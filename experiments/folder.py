@@ -3,10 +3,10 @@
     sgdr-jax train experiments/folder.py --data.root DIR
 
 DIR holds train/CLASS/* and valid/CLASS/*, or only CLASS/* (then a fifth of each class is held out). Nothing else needs to be set:
-a small set is gone through several times per epoch, rare classes are shown more often, and a stage that leaves the network worse on the
-validation images is undone. Of states that these cannot tell apart the one that was trained longest counts as the best (`leeway`). Step
-4, the head on fresh augmentation, is left out: after thirty epochs on four cached copies of each image it only disturbed the head. When
-the held-out images have chosen rates, stages and cycles, all images train the network once more (`refit`).
+a small set is gone through several times per epoch, rare classes are shown more often, and a stage that leaves the network clearly worse
+on the validation images is undone: of states that these cannot tell apart the one that was trained longest counts as the best
+(`leeway`). When they have chosen, all images train the network once more (`refit`). `sgdr-jax new DIR` writes such a file with settings
+that it chooses by looking at the images.
 """
 
 from sgdr_jax import AdamW, Eval, Experiment, lesson2
@@ -19,10 +19,10 @@ experiment = Experiment(
     data=ImageFolder("data"),
     model=EfficientNetLite0(),
     augment=side_on(zoom=1.1),
-    stages=lesson2(size=224, similar_to_imagenet=True, views=4, head_cycles=0, bn="frozen"),
-    optimizer=AdamW(clip=0.3),  # with stored batch statistics a single wild batch can throw the whole network off
+    stages=lesson2(size=224, similar_to_imagenet=True, views=4),
+    optimizer=AdamW(clip=1.0),
     evaluate=Eval(batch_size=32),
-    batch_size=16,
+    batch_size=32,
     epoch_steps=20,
     balance=0.5,
     leeway=1.0,

@@ -14,7 +14,7 @@ from sgdr_jax.schedules import Sgdr
 experiment = Experiment(
     name="recipe",
     data=FashionMnist(train_per_class=500, valid_fraction=0.1),
-    model=EfficientNetLite0(cuts=("block14",)),
+    model=EfficientNetLite0(cuts=("block14",), hidden=512),
     augment=side_on(zoom=1.1),
     stages=(
         Stage("head", size=48, train="head", lr=3e-3, schedule=Sgdr(cycles=2), precompute=True, views=2),

@@ -48,8 +48,8 @@ class ChainModel(Model):
     "layer3.block0". One cut makes the groups early, late and head; otherwise a group is named after its cut."""
     dropout: tuple[float, float] = (0.25, 0.5)
     """Dropout of the head, before its hidden layer and before its last one; without a hidden layer only the second applies."""
-    hidden: int = 512
-    """Width of the head's hidden layer; 0 for a single linear layer."""
+    hidden: int = 0
+    """Width of the head's hidden layer (512 in fastai); 0 for a single linear layer, which `Stage.solve` can solve."""
 
     imagenet: ClassVar[str]  # what weights="imagenet" stands for: "hf-hub:REPOSITORY", "package:" and an installed package, or ""
     timm: ClassVar[str] = ""  # the architecture's name in timm, where `imagenet` is not a repository of timm

@@ -12,21 +12,28 @@ from ..augment import side_on
 from ..core.experiment import Eval, Experiment
 from ..core.optimizers import AdamW
 from ..core.types import Dataset, Model
-from .lesson2 import fit_cycles, lesson2
+from .lesson2 import lesson2
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 FAMILIAR = 0.4
-"""Mean confidence of an ImageNet classifier, at the image size it was trained with, above which images count as similar to ImageNet.
-Measured with EfficientNet-Lite0 at 224 px: photographs 0.50, Fashion-MNIST 0.27, icons 0.26, letters 0.24, digits 0.09."""
-FEW = 2_000
-"""Training images below which those unlike ImageNet do not improve the early layers. Measured with the ratios 3 and 10 of lesson2 on folds
-of letters, digits, icons and Fashion-MNIST, 114 to 416 images each, and on 5,000 images of Fashion-MNIST
-(`experiments/ablations/rates.py`): on average 10 was better on the small sets, 3 on the large one."""
+"""Mean confidence of an ImageNet classifier, at the image size it was trained with, from which images count as similar to ImageNet.
+Measured with EfficientNet-Lite0 at 224 px: photographs 0.45–0.50, stamps 0.37, emoji 0.32, icons 0.28, Fashion-MNIST 0.27, clip art 0.25,
+letters 0.21, digits 0.12."""
+STRANGE = 0.23
+"""Confidence below which the body has much to learn even where images are few: on letters and digits (400 to 500 images) the rate 1e-3
+was 1.2 points ahead of 3e-4, on the other small sets up to 13 behind (`experiments/bench/bodies.py`)."""
+FEW = 3_000
+"""Training images below which stored batch statistics are better than trained ones (on ten sets of 43 to 1,000 images by 2.5 points; at
+2,000 alike, at 4,500 behind by 0.9), and a lower rate too."""
+SMALLEST = 128
+"""Least side in pixels that images are enlarged to. Source: BiT-HyperRule (Kolesnikov et al. 2020): 128 for images under 96."""
+MANY = 20_000
+"""Training images from which batches of 64 leave enough updates."""
 UPDATES = 20
 """Least number of updates per epoch: a smaller set is repeated."""
-RECIPE = ("size", "similar_to_imagenet", "views", "head_cycles", "bn", "cycles", "cycle_len")
+RECIPE = ("size", "similar_to_imagenet", "views", "bn", "cycle_len")
 """Choices that are settings of `lesson2`."""
 REST = ("batch_size", "epoch_steps", "balance", "leeway", "refit")
 """Choices that are fields of the experiment."""
@@ -49,19 +56,19 @@ class Choice(NamedTuple):
 
 
 def choices(counts: np.ndarray, side: int, confidence: float | None, budget: float | None = None, trained_at: int = 224) -> list[Choice]:
-    """Choose size, similarity, batch size, cache, balance, batch normalisation, refit and cycles for a set.
+    """Choose size, similarity, batch size, cache, balance, batch normalisation, refit and length for a set.
 
     Args:
         counts: number of training images of each class, [classes], each at least 1.
         side: median length of the images' shorter side, in pixels.
         confidence: mean confidence of the ImageNet classifier on some of the images, 0…1; None if not measured.
-        budget: epochs of the last stage; None for 1 + 2 + 4.
+        budget: epochs of the last stage; None for seven.
         trained_at: side in pixels of the images that the network's weights were trained with.
 
     Example:
         >>> values = {c.name: c.value for c in choices(np.array([300, 40]), 480, 0.7)}
-        >>> values["size"], values["similar_to_imagenet"], values["batch_size"], values["balance"]
-        (224, True, 16, 0.5)
+        >>> values["size"], values["similar_to_imagenet"], values["batch_size"], values["bn"]
+        (224, True, 32, 'frozen')
     """
     n, most, least = int(counts.sum()), int(counts.max()), int(counts.min())
     return [
@@ -69,39 +76,33 @@ def choices(counts: np.ndarray, side: int, confidence: float | None, budget: flo
         _similar(confidence, n),
         batch := _batch_size(n),
         _epoch_steps(n, batch.value),
-        views := _views(n),
-        _head_cycles(views.value),
+        _views(n),
         Choice("balance", 0.5 if most >= 2 * least else 0.0, f"the classes have {least:,} to {most:,} images"),
-        _bn(n, batch.value),
+        _bn(n),
         Choice("leeway", 1.0, "standard errors of the validation accuracy within which two states count as equal"),
         _refit(n),
-        *_cycles(budget),
+        *_length(budget),
     ]
 
 
 def _size(side: int, trained_at: int) -> Choice:
-    size = min(max(32 * math.ceil(side / 32), 64), trained_at)
-    limit = f"the network was trained at {trained_at}" if size == trained_at else "more would only enlarge them"
-    return Choice("size", size, f"the images' shorter side has {side} px, {limit}")
+    size = min(max(32 * math.ceil(side / 32), SMALLEST), trained_at)
+    reasons = {trained_at: f"the network was trained at {trained_at}", SMALLEST: "smaller images gain by being enlarged to it"}
+    return Choice("size", size, f"the images' shorter side has {side} px; {reasons.get(size, 'more would only enlarge them')}")
 
 
 def _similar(confidence: float | None, n: int) -> Choice:
     if confidence is None:
         return Choice("similar_to_imagenet", True, "not measured")
-    like = confidence >= FAMILIAR
-    kind = "as on photographs of everyday things" if like else f"under {FAMILIAR}: the body has more to learn"
-    few = not like and n < FEW
-    return Choice(
-        "similar_to_imagenet",
-        like or few,
-        f"the ImageNet classifier's mean confidence on them is {confidence:.2f}, {kind}"
-        + (f", but {n:,} images are too few to train its early layers" if few else ""),
-    )
+    like, few = confidence >= FAMILIAR, n < FEW and confidence >= STRANGE
+    kind = "as on photographs of everyday things" if like else f"under {FAMILIAR if confidence >= STRANGE else STRANGE}"
+    end = "" if like else f", but {n:,} images are too few to train its early layers" if few else ": the body has more to learn"
+    return Choice("similar_to_imagenet", like or few, f"the ImageNet classifier's mean confidence on them is {confidence:.2f}, {kind}{end}")
 
 
 def _batch_size(n: int) -> Choice:
-    size = next((size for size in (64, 32) if n >= 60 * size), 16)
-    return Choice("batch_size", size, f"the largest of 16, 32, 64 with 60 updates in {n:,} images" if size > 16 else f"{n:,} images")
+    many = n >= MANY
+    return Choice("batch_size", 64 if many else 32, f"{n:,} images are " + ("enough for it" if many else "better shown in more updates"))
 
 
 def _epoch_steps(n: int, batch_size: int) -> Choice:
@@ -115,17 +116,10 @@ def _views(n: int) -> Choice:
     return Choice("views", views, f"augmented copies in the cache: up to 4 of each image, about 10,000 in all, of {n:,} images")
 
 
-def _head_cycles(views: int) -> Choice:
-    enough = views >= 4
-    return Choice("head_cycles", 0 if enough else 2, f"epochs of step 4: {views} cached copies are " + ("enough" if enough else "few"))
-
-
-def _bn(n: int, batch_size: int) -> Choice:
-    small = n < 5_000 or batch_size < 32
-    much = "too little" if small else "enough"
-    return Choice(
-        "bn", "frozen" if small else "train", f"{n:,} images in batches of {batch_size} are {much} to estimate means and variances"
-    )
+def _bn(n: int) -> Choice:
+    small = n < FEW
+    why = "too few" if small else "enough"
+    return Choice("bn", "frozen" if small else "train", f"{n:,} images are {why} to estimate means and variances for the whole body")
 
 
 def _refit(n: int) -> Choice:
@@ -137,12 +131,8 @@ def _refit(n: int) -> Choice:
     )
 
 
-def _cycles(budget: float | None) -> list[Choice]:
-    if budget is None:
-        return []
-    cycles, length = fit_cycles(budget)
-    lengths = " + ".join(f"{length * 2**i:.3g}" for i in range(cycles))
-    return [Choice("cycles", cycles, f"epochs of {lengths} fill the budget"), Choice("cycle_len", round(length, 3), "the first of them")]
+def _length(budget: float | None) -> list[Choice]:
+    return [] if budget is None else [Choice("cycle_len", round(budget, 3), "epochs, given")]
 
 
 def build(name: str, data: Dataset, model: Model, chosen: Sequence[Choice]) -> Experiment:
@@ -161,7 +151,7 @@ def build(name: str, data: Dataset, model: Model, chosen: Sequence[Choice]) -> E
         model=model,
         augment=side_on(zoom=1.1),
         stages=lesson2(**{field: values[field] for field in RECIPE if field in values}),
-        optimizer=AdamW(clip=0.3),
+        optimizer=AdamW(clip=1.0),
         evaluate=Eval(batch_size=32, tta_views=4),
         **{field: values[field] for field in REST if field in values},
     )
@@ -196,7 +186,7 @@ experiment = Experiment(
     stages=lesson2(
 {lines(RECIPE, "        ")}
     ),
-    optimizer=AdamW(clip=0.3),
+    optimizer=AdamW(clip=1.0),
     evaluate=Eval(batch_size=32, tta_views=4),
 {lines(REST, "    ")}
 )

@@ -79,7 +79,7 @@ def fine_tune(
     ui: NullConsole | None = None,
     **fields: Any,
 ) -> Experiment:
-    """Return the eight steps as an experiment: photographs taken from the side, four TTA views, AdamW, found rates.
+    """Return the eight steps as an experiment: photographs taken from the side, four TTA views, AdamW.
 
     With a folder of images alone the settings are chosen by looking at them, as `sgdr-jax new` does. With data and a model they are the
     defaults of `Lesson2`, whatever the images.
@@ -106,9 +106,8 @@ def fine_tune(
     if data is not None:
         require(model is not None, "model", model, "name the network of these data, such as ResNet34()")
         size, similar = size or 224, similar_to_imagenet is not False
-        # The epoch of step 4 counts.
-        stages = lesson2(size, similar, views=2, head_cycles=1, budget=None if budget is None else budget + 1)
-        common = {"augment": side_on(zoom=1.1), "stages": stages, "optimizer": AdamW(), "evaluate": Eval(tta_views=4)}
+        stages = lesson2(size, similar, budget=budget)
+        common = {"augment": side_on(zoom=1.1), "stages": stages, "optimizer": AdamW(clip=1.0), "evaluate": Eval(tta_views=4)}
         return Experiment(**{"name": str(name), "data": data, "model": model} | common | fields)
     ui, network = ui or NullConsole(), model or EfficientNetLite0()
     require(isinstance(network, ChainModel), "model", network, "use one of sgdr_jax.models, or give data and stages too")

@@ -450,7 +450,7 @@ def test_normalised_changes_nothing_else(images: jax.Array, tiny: Any) -> None:
 
 
 def test_initial_values(tiny: Any) -> None:
-    network = ResNet18().build(10)
+    network = ResNet18(hidden=512).build(10)
     params, stats = network.init(jax.random.key(0))
     again, _ = network.init(jax.random.key(0))
     other, _ = network.init(jax.random.key(1))

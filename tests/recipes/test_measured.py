@@ -71,14 +71,14 @@ def test_a_folder_gives_the_experiment_that_new_writes(photos: Path, monkeypatch
 def test_what_is_given_is_not_chosen(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(domain_similarity, "confidence", lambda *_: pytest.fail("it is given, and was measured"))
     made = fine_tune(photos, size=96, similar_to_imagenet=False, seed=5, batch_size=8)
-    assert {stage.size for stage in made.stages} == {96} and made.stages[-1].lr.ratio == 3 and (made.seed, made.batch_size) == (5, 8)  # pyright: ignore
+    assert {stage.size for stage in made.stages} == {96} and made.stages[-1].lr == 1e-3 and (made.seed, made.batch_size) == (5, 8)
     assert made.model == EfficientNetLite0() and made.epoch_steps == 20
 
 
 def test_data_and_a_model_get_the_defaults_whatever_the_images() -> None:
     made = fine_tune("rings", Synthetic(), ResNet18(), 96, False, batch_size=32)
     assert isinstance(made, Experiment) and (made.name, made.batch_size, made.evaluate.tta_views) == ("rings", 32, 4)
-    assert [stage.size for stage in made.stages] == [96] * 3 and made.stages[-1].lr.ratio == 3  # pyright: ignore
+    assert [stage.size for stage in made.stages] == [96] * 2 and made.stages[-1].lr == 1e-3
     assert made == fine_tune("rings", Synthetic(), ResNet18(), size=96, similar_to_imagenet=False, batch_size=32, budget=7)
     with pytest.raises(InputError, match="model is None; name the network"):
         fine_tune("rings", Synthetic())

@@ -6,7 +6,7 @@ Written by the package as it was before its modules moved into rooms, by `make.s
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from sgdr_jax import AdamW, Eval, Experiment, Find, Sgd, Snapshots, Stage, lesson2
+from sgdr_jax import AdamW, Eval, Experiment, Find, Sgd, Snapshots, Stage
 from sgdr_jax.augment import side_on
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.models.base import ChainModel
@@ -41,21 +41,19 @@ class Small(ChainModel):
         return {"first": first, "second": ConvBN(3, 4, 5, eps=1e-5, padding=1)}
 
 
+FIND = Find(steps=12, start=1e-4, stop=1, lowest=0.02, epochs=3, orders=2)
+BODY = Stage("all", 16, lr=replace(FIND, ratio=3.0), schedule=Sgdr(1, 1, 2), bn=("late", "head"), patience=1)
+
 experiment = Experiment(
     name="small",
     data=Synthetic(classes=3, train=58, valid=21, test=19, side=16),
     model=Small(),
     augment=side_on(zoom=1.1),
-    stages=lesson2(
-        size=16,
-        similar_to_imagenet=False,
-        cached=Sgdr(cycles=4),
-        views=2,
-        head_cycles=1,
-        gradual=Sgdr(cycles=2, cycle_mult=3),
-        cycles=1,
-        bn=("late", "head"),
-        find=Find(steps=12, start=1e-4, stop=1, lowest=0.02, epochs=3, orders=2),
+    stages=(
+        Stage("cached head", 16, train="head", lr=FIND, schedule=Sgdr(4), precompute=True, views=2),
+        Stage("head", 16, train="head", lr=None, schedule=Sgdr(1)),
+        replace(BODY, name="gradual", train=1, schedule=Sgdr(2, cycle_mult=3)),
+        BODY,
     ),
     batch_size=16,
     optimizer=AdamW(ema=0.9),
