@@ -92,8 +92,8 @@ def job(adamw: bool) -> None:
     harness.emit(**figures, **{"GF/s": flops / figures["products ms"] / 1e6}, system=harness.system("jax", "jaxlib"))
 
 
-def stage() -> None:
-    """Sixteen learning rates of the same stage, as runs train them one after the other, and as one program."""
+def stage(updates: int) -> None:
+    """Sixteen rates of a stage of so many updates, a multiple of 32, as runs train them one after the other, and as one program."""
     from dataclasses import replace
 
     from sgdr_jax import Experiment, Stage
@@ -128,7 +128,7 @@ def stage() -> None:
     def at_once(runs: list) -> None:
         fit_heads([Head(run, run.network, StageProgress(lr=run.plan.stages[0].lr)) for run in runs], 0, quiet)
 
-    short, long = contexts(1), contexts(24)
+    short, long = contexts(1), contexts(updates // 32)
     figures = {}
     for name, way in (("in turn", in_turn), ("at once", at_once)):
         way(short)
@@ -181,14 +181,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--adamw", action="store_true")
     parser.add_argument("--stage", action="store_true")
+    parser.add_argument("--updates", type=int, default=768, help="of each head of --stage (default: %(default)s)")
     parser.add_argument("--solve", action="store_true")
     parser.add_argument("--job", action="store_true")
     args = parser.parse_args()
     if args.job:
-        stage() if args.stage else solve() if args.solve else job(args.adamw)
+        stage(args.updates) if args.stage else solve() if args.solve else job(args.adamw)
         return
-    name = "sixteen stages" if args.stage else "solved" if args.solve else "AdamW" if args.adamw else "SGD"
-    given = [option for option in ("--adamw", "--stage", "--solve") if getattr(args, option[2:])]
+    name = f"sixteen stages of {args.updates}" if args.stage else "solved" if args.solve else "AdamW" if args.adamw else "SGD"
+    given = [option for option in ("--adamw", "--stage", "--solve") if getattr(args, option[2:])] + ["--updates", str(args.updates)]
     results = harness.rounds({name: (sys.executable, HERE, "--job", *given)}, args.rounds)
     harness.table(results)
     print(f"rows: {harness.save('head', results)}")

@@ -43,7 +43,10 @@ class Said(NullConsole):
         self.lines.append(text)
 
 
-@pytest.mark.parametrize("fields", [{}, {"balance": 1.0, "class_weights": 0.5, "label_smoothing": 0.1}])
+UNEVEN = Synthetic(classes=3, train=11, valid=20, test=10, side=8)  # 4, 4 and 3 images
+
+
+@pytest.mark.parametrize("fields", [{}, {"data": UNEVEN, "balance": 1.0, "class_weights": 0.5, "label_smoothing": 0.1}])
 def test_a_run_ends_with_the_optimum_on_all_copies(tmp_path: Path, fields: dict[str, Any]) -> None:
     e, ui = experiment(**fields), Said()
     summary = run(e, tmp_path / "run", ui=ui)
@@ -57,11 +60,12 @@ def test_a_run_ends_with_the_optimum_on_all_copies(tmp_path: Path, fields: dict[
     context = prepare(e)
     (p,), labels = context.plan.stages, context.data.labels["train"]
     x = activations(context, p, context.network, "train", 2, NullConsole())
-    drawn, weight = np.ones(60), np.ones(60)
+    n = len(labels)
+    drawn, weight = np.ones(n), np.ones(n)
     if fields:
         of_class = np.bincount(labels)
-        drawn = (60 / 3 / of_class)[labels]
-        weight = drawn * (0.5 + 0.5 * 60 / (3 * of_class))[labels]
+        drawn = (n / 3 / of_class)[labels]
+        weight = drawn * (0.5 + 0.5 * n / (3 * of_class))[labels]
     drawn, weight, labels = (np.tile(values, 2) for values in (drawn, weight, labels))
     x64 = standardised(x, drawn / drawn.sum())
     net = open_predictor(tmp_path / "run")
