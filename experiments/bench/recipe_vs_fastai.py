@@ -45,12 +45,12 @@ images). Made by `experiments/bench/recipe_vs_fastai.py --table`, every run's ro
 
 
 def epochs(images: int) -> int:
-    """Passes over the training images in the recipe's last stage, of 1 + 2 + 4 epochs of at least 20 updates of 16 images.
+    """Passes over the training images in the recipe's last stage, of seven epochs of at least 20 updates of 32 images.
 
     >>> epochs(100), epochs(230), epochs(5000)
-    (28, 14, 7)
+    (49, 28, 7)
     """
-    updates = math.ceil(0.8 * images / 16)  # of one pass; a fifth is held out
+    updates = math.ceil(0.8 * images / 32)  # of one pass; a fifth is held out
     return 7 * math.ceil(20 / updates)
 
 
