@@ -86,7 +86,7 @@ def _won(
         cycle = int(plan.table.cycle[meta.step - 1])
         row = {"kind": "eval", "step": meta.step, "cycle": cycle, "split": "valid", **stage.validate(state)}
         recorder.log(row)
-        progress = judge(follow.rules, progress, Score(row["accuracy"], row["loss"]), cycle, partial(_same, current), last=True)
+        progress = judge(follow.rules, progress, Score.of(row), cycle, partial(_same, current), last=True)
     stages.append(recorder.summary(progress._replace(stopped="interrupted")))
     best = progress.best
     return (best.network if best and context.experiment.keep_best else current), best

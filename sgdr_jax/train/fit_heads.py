@@ -146,7 +146,7 @@ def _judged(
         return fit._replace(losses=every[:at], diverged=diverged(float(every[at]), at))
     steps, now, progress = len(loop.cycle), network(), fit.progress
     if score is not None:
-        value = Score(score["accuracy"], score["loss"])
+        value = Score.of(score)
         progress = judge(loop.rules, progress, value, int(loop.cycle[done - 1]), lambda: now, last=done == steps)
     return Fitted(now, progress, every, fit.evals + ([score] if score else []), None)
 

@@ -112,7 +112,7 @@ def fit(
             row: Row = {"kind": "eval", "step": done, "cycle": cycle, "split": "valid", **callbacks.validate(state)}
             callbacks.log(row)
             callbacks.keep(state, row)
-            score = Score(row["accuracy"], row["loss"])
+            score = Score.of(row)
             progress = judge(plan.rules, progress, score, cycle, partial(callbacks.copy_network, state), last=done == steps)
         leave = callbacks.leave()
         if leave or plan.saves(done):

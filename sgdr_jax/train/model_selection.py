@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from ..core.state import NetworkState
@@ -12,10 +12,18 @@ from ..schedules.plateau import Lowered, lowered
 
 
 class Score(NamedTuple):
-    """Accuracy and loss on the validation images."""
+    """Accuracy and loss on the validation images; for multi-label data F2 stands in for the accuracy."""
 
     accuracy: float
     loss: float
+
+    @classmethod
+    def of(cls, row: Mapping[str, float]) -> Score:
+        """Return the score of a validation row.
+
+        The share of labels that are right says little where most are absent: a network that predicts none has nearly all.
+        """
+        return cls(row.get("f2", row["accuracy"]), row["loss"])
 
     def beats(self, other: Score | None) -> bool:
         """Return whether the accuracy is higher, or equal with a lower loss.

@@ -103,3 +103,10 @@ def test_a_plateau_lowers_the_rates_and_the_peak_rates_stay() -> None:
     progress = judged([(0.5, 1.0), (0.6, 1.1), (0.7, 0.8)], start, plateau=Plateau(factor=0.5, patience=0).rule)
     assert progress.lowered == Lowered(0.5, 0.8, 0, 0) and progress.lr == (0.1, 0.2)
     assert judged([(0.5, 1.0), (0.6, 1.1)], start).lowered == Lowered()
+
+
+def test_multi_label_networks_are_judged_by_f2() -> None:
+    none = Score.of({"accuracy": 0.89, "f2": 0.1, "loss": 0.4})  # predicts no label at all
+    some = Score.of({"accuracy": 0.88, "f2": 0.6, "loss": 0.5})
+    assert some.beats(none) and not none.beats(some)
+    assert Score.of({"accuracy": 0.9, "loss": 0.4}) == Score(0.9, 0.4)
