@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .runs.run import run
     from .schedules import Sgdr
     from .session import Session, load
+    from .train.layer_groups import group_labels, trained_mask
 
 __all__ = [
     "AdamW",
@@ -43,6 +44,7 @@ __all__ = [
     "augment",
     "datasets",
     "fine_tune",
+    "group_labels",
     "lesson2",
     "load",
     "load_experiment",
@@ -51,6 +53,7 @@ __all__ = [
     "run",
     "schedules",
     "sweeps",
+    "trained_mask",
 ]
 __version__ = "0.1.0"
 
@@ -68,6 +71,7 @@ _MODULES = {
     "runs.run": "run",
     "cli.experiment_file": "load_experiment",
     "session": "Session load",
+    "train.layer_groups": "group_labels trained_mask",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -1,5 +1,6 @@
 """README and docs: their programs run, and every command, option, file and link that they name exists."""
 
+import ast
 import contextlib
 import functools
 import io
@@ -125,9 +126,20 @@ def test_readme_is_short_and_its_program_plans(tmp_path: Path, capsys: pytest.Ca
     assert "cached head" in capsys.readouterr().out
 
 
+def show(cell: str, name: str, variables: dict[str, object]) -> None:
+    """Run a cell, and show its last expression as a notebook would."""
+    tree = ast.parse(cell)
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, name, "exec"), variables)
+    if isinstance(last, ast.Expr):
+        value = eval(compile(ast.Expression(last.value), name, "eval"), variables)
+        shown = [getattr(value, name)() for name in ("_repr_html_", "_repr_png_") if hasattr(value, name)]
+        assert not shown or any(shown)
+
+
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_cells_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs the cells of a page in order, as the build of the site does, but for the display of results."""
+    """Runs the cells of a page in order, as the build of the site does."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("MPLBACKEND", "agg")
@@ -143,7 +155,7 @@ def test_cells_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
                 with contextlib.suppress(SystemExit) if "--help" in words else contextlib.nullcontext():
                     main(words) if program == "sgdr-jax" else print(Path(words[0]).read_text(encoding="utf-8"))
         else:
-            exec(compile(cell, name, "exec"), variables)
+            show(cell, name, variables)
 
 
 def test_recipes_for_contributors_need_one_file_one_name_and_one_test(tmp_path: Path) -> None:

@@ -6,11 +6,17 @@ narrow a field to the subclass that an experiment holds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
+
+from .validation import require
+
+if TYPE_CHECKING:
+    import jax
+    from jax.typing import ArrayLike
 
 
 class Reduction(NamedTuple):
@@ -67,6 +73,37 @@ class Schedule:
     def table(self, steps_per_epoch: int) -> Table:
         """Return the whole schedule as arrays, for `steps_per_epoch` ≥ 1 updates per epoch."""
         raise NotImplementedError
+
+    def after(self, table: Table) -> float:
+        """Return the scale after the last update of `table`, for loops that go on; by default the last one."""
+        return float(table.scale[-1])
+
+    def as_optax(self, peak: float, steps_per_epoch: int) -> Callable[[ArrayLike], jax.Array]:
+        """Return the schedule as a function of the update count, for `optax.sgd(schedule)` and the like.
+
+        Args:
+            peak: learning rate at scale 1.
+            steps_per_epoch: updates per epoch, at least 1.
+
+        Returns:
+            A function from step (int or int array, from 0) to float32 learning rates; after the last update they stay where `after` says.
+
+        Raises:
+            InputError: the schedule has a column for each layer group, or waits for plateaus.
+
+        Example:
+            >>> from sgdr_jax.schedules import Sgdr
+            >>> schedule = Sgdr(cycles=2, cycle_len=1).as_optax(0.1, steps_per_epoch=10)
+            >>> float(schedule(0)) == float(schedule(10)), float(schedule(20))
+            (True, 0.0)
+        """
+        import jax.numpy as jnp
+
+        table = self.table(steps_per_epoch)
+        require(table.scale.ndim == 1, "schedule", type(self).__name__, "it has a schedule for each group; convert each of them")
+        require(table.plateau is None, "schedule", type(self).__name__, "it waits for validation losses; use one that does not")
+        rows = jnp.asarray(np.append(table.scale, self.after(table)) * peak, jnp.float32)
+        return lambda step: rows[jnp.minimum(step, len(rows) - 1)]
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich import box
-from rich.table import Table
+from rich.table import Column, Table
 
 from ..core.experiment import Experiment
 from ..core.plan import Plan, describe, plan
@@ -30,9 +30,22 @@ def number_text(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
+def _table(*texts: str, numbers: Iterable[str] = (), last: str | None = None) -> Table:
+    """Return an empty table with columns of text, then of numbers, then perhaps one of text.
+
+    Where the terminal is too narrow, texts go on in the next line, so that no name is cut, and numbers stay whole.
+    """
+    table = Table(*(Column(text, overflow="fold") for text in texts), box=box.SIMPLE_HEAD)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    if last is not None:
+        table.add_column(last, overflow="fold")
+    return table
+
+
 def dataset_tables(summary: DatasetSummary, classes: Sequence[str]) -> list[Table | str]:
     """Format the summary of a dataset: a table of images per class and split, then lines about anomalies."""
-    table = Table("class", *summary.counts, box=box.SIMPLE_HEAD)
+    table = _table("class", numbers=summary.counts)
     for i, name in enumerate(classes):
         table.add_row(name, *(f"{numbers[i]:,}" for numbers in summary.counts.values()))
     table.add_row("all classes", *(f"{numbers.sum():,}" for numbers in summary.counts.values()))
@@ -57,7 +70,7 @@ def plan_table(stages: Sequence[Mapping[str, str]]) -> Table:
         stages: dicts with the same keys; the first key heads the columns.
     """
     first, *rest = stages[0] if stages else [""]
-    table = Table(first, *(stage[first] for stage in stages), box=box.SIMPLE_HEAD)
+    table = _table(first, *(stage[first] for stage in stages))
     for fact in rest:
         table.add_row(fact, *(stage[fact] for stage in stages))
     return table
@@ -73,10 +86,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
             "calibration": {split: {"plain": {"temperature", "ece"}, "tta": …}}, "seconds": float,
             "compiled": {"programs", "loaded", "seconds"}}; missing values stay empty. Undone stages are marked.
     """
-    table = Table("stage", box=box.SIMPLE_HEAD)
-    for name in ("size", "epochs", "seconds", "loss", "accuracy"):
-        table.add_column(name, justify="right")
-    table.add_column("")
+    table = _table("stage", numbers=("size", "epochs", "seconds", "loss", "accuracy"), last="")
     for stage in summary.get("stages", ()):
         table.add_row(
             str(stage.get("name", "")),
@@ -141,10 +151,8 @@ def classes_table(classes: Sequence[str], rows: Sequence[ClassResult], most: int
     pairs = list(zip(classes, rows, strict=True))
     if len(pairs) > most:
         pairs = sorted(pairs, key=lambda pair: (pair[1].f1 != pair[1].f1, pair[1].f1))[:most]
-    table = Table("class" if len(rows) <= most else f"worst {most} of {len(rows)} classes", box=box.SIMPLE_HEAD)
-    for name in ("images", "predicted", "precision", "recall", "F1", "mean p"):
-        table.add_column(name, justify="right")
-    table.add_column("mostly taken for")
+    title = "class" if len(rows) <= most else f"worst {most} of {len(rows)} classes"
+    table = _table(title, numbers=("images", "predicted", "precision", "recall", "F1", "mean p"), last="mostly taken for")
     for name, row in pairs:
         taken = f"{classes[row.confused_with[0]]} ({row.confused_with[1]})" if row.confused_with else ""
         shares = ("" if x != x else f"{x:.3f}" for x in (row.precision, row.recall, row.f1, row.average))
@@ -159,9 +167,7 @@ def views_table(split: str, rows: Sequence[Mapping[str, float]]) -> Table:
         split: name of the split.
         rows: metrics of the plain view, of two views mixed, and so on.
     """
-    table = Table(f"views of {split}", box=box.SIMPLE_HEAD)
-    for name in rows[0]:
-        table.add_column(name, justify="right")
+    table = _table(f"views of {split}", numbers=rows[0])
     shown = [i for i in range(len(rows)) if i < 10 or i == len(rows) - 1 or (i + 1) & i == 0]  # powers of two if there are many views
     for i in shown:
         table.add_row(str(i + 1), *(f"{value:.4f}" for value in rows[i].values()))
@@ -177,7 +183,7 @@ def finder_table(curves: Mapping[str, Any], trained: Sequence[str]) -> Table:
     """
     joint = curves[""]
     together = f"{trained[-1]}, others ÷ {joint.ratio:g}" if len(trained) > 1 else trained[-1]
-    table = Table("rule", *(f"{group} alone" if group else together for group in curves), "", box=box.SIMPLE_HEAD)
+    table = _table("rule", *(f"{group} alone" if group else together for group in curves), "")
     for rule in joint.suggestions:
         table.add_row(rule, *(f"{c.suggestions[rule]:.2e}" for c in curves.values()), "← chosen" if rule == joint.rule else "")
     table.add_row("lr", *(f"{c.chosen:.2e}" for c in curves.values()), "held within lowest…highest")
@@ -243,10 +249,8 @@ def evaluation_parts(
 
 def predictions_table(predictions: Predictions, most: int = 20) -> Table:
     """Format the first predictions: image, label, its probability, and the disagreement of the views if there are several."""
-    table = Table("image", "label", box=box.SIMPLE_HEAD)
     several = predictions.views > 1
-    for name in ("probability", *["disagreement"] * several):
-        table.add_column(name, justify="right")
+    table = _table("image", "label", numbers=("probability", *["disagreement"] * several))
     rows = zip(predictions.paths, predictions.labels, predictions.probabilities, predictions.disagreement, strict=True)
     for path, label, probabilities, share in itertools.islice(rows, most):
         table.add_row(str(path), label, f"{probabilities.max():.4f}", *[f"{share:.3f}"] * several)

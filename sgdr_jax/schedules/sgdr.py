@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -13,10 +12,6 @@ from ..core.lengths import check_length, check_warmup, exact_steps, rising_steps
 from ..core.types import Length, Schedule, Table
 from ..core.validation import require, whole
 from .cosine import anneal
-
-if TYPE_CHECKING:
-    import jax
-    from jax.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -82,22 +77,6 @@ class Sgdr(Schedule):
         rise = rising_steps(self.warmup, steps, steps_per_epoch, "schedule.warmup") if warms else 0
         return np.concatenate([self.floor + (peak - self.floor) * np.arange(rise) / max(rise, 1), anneal(steps - rise, peak, self.floor)])
 
-    def as_optax(self, peak: float, steps_per_epoch: int) -> Callable[[ArrayLike], jax.Array]:
-        """Return the schedule as a function of the update count, for `optax.sgd(schedule)` and the like.
-
-        Args:
-            peak: learning rate at scale 1.
-            steps_per_epoch: updates per epoch, at least 1.
-
-        Returns:
-            A function from step (int or int array, from 0) to float32 learning rates; after the last cycle they stay at the floor.
-
-        Example:
-            >>> schedule = Sgdr(cycles=2, cycle_len=1).as_optax(0.1, steps_per_epoch=10)
-            >>> float(schedule(0)) == float(schedule(10)), float(schedule(20))
-            (True, 0.0)
-        """
-        import jax.numpy as jnp
-
-        rows = jnp.float32(np.append(self.table(steps_per_epoch).scale, self.floor) * peak)
-        return lambda step: rows[jnp.minimum(step, len(rows) - 1)]
+    def after(self, table: Table) -> float:
+        """Return the floor: after the last cycle the rates stay there."""
+        return self.floor

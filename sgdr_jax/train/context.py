@@ -115,6 +115,10 @@ def _load(experiment: Experiment, source: Source, ui: NullConsole) -> tuple[Data
         schedule = plan(experiment, len(data.labels["train"]))
     chain, params, stats, loaded = load.start(experiment.model, len(data.classes), data.channels, key_for(experiment.seed, "init"))
     ui.say(f"{type(experiment.model).__name__}: {loaded}")
+    for p in schedule.stages:
+        if p.collects and p.batch_size == p.stage.accumulate:
+            fix = "use a larger batch_size" + (", or a smaller accumulate" if p.batch_size > 1 else "")
+            ui.say(f"{p.stage.name}: batch statistics of a single image make all images look the same to the head; {fix}")
     return data, schedule, build_programs(experiment, chain), NetworkState(params, stats, schedule.largest_size), loaded
 
 

@@ -3,8 +3,11 @@
 import io
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
+from sgdr_jax.data.summary import DatasetSummary
+from sgdr_jax.evaluation.calibration import class_results
 from sgdr_jax.report import run_tables
 
 
@@ -38,3 +41,17 @@ def test_the_table_of_a_plan() -> None:
     lines = [line.split() for line in console.file.getvalue().splitlines() if line.strip()]
     assert [lines[0], lines[2]] == [["stage", "head", "all"], ["steps", "20", "1,000"]]
     assert run_tables.plan_table([]).row_count == 0
+
+
+def test_tables_of_eighty_columns_cut_no_class_name() -> None:
+    names = ["Staffordshire_bullterrier_and_other_dogs_of_its_kind", "Pembroke", "soft-coated wheaten terrier of Ireland"]
+    rng = np.random.default_rng(0)
+    rows = class_results(rng.dirichlet(np.ones(3), 3000), rng.integers(0, 3, 3000))
+    summary = DatasetSummary({s: np.array([12345, 2, 3]) for s in ("train", "valid", "test")}, ((1, 1),) * 3, (), 0, (), ())
+    for table in (run_tables.classes_table(names, rows), run_tables.dataset_tables(summary, names)[0]):
+        text = io.StringIO()
+        Console(file=text, width=80).print(table)
+        lines = [line.rstrip() for line in text.getvalue().splitlines() if line.strip()]
+        assert max(map(len, lines)) <= 80 and "…" not in text.getvalue()
+        first = "".join(line[1:].partition("  ")[0].strip() for line in lines[2:])
+        assert names[0] in first.replace(" ", "")

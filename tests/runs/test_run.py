@@ -484,3 +484,17 @@ def test_without_validation_images_everything_trains_and_nothing_is_fitted_to_th
         with pytest.raises(InputError, match=message):
             run(small(stage, refit=True, **fields), tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_batch_of_one_with_batch_statistics_is_told(capsys) -> None:
+    class Said(NullConsole):
+        def say(self, text: object) -> None:
+            print(text)
+
+    def said(**fields) -> list[str]:
+        prepare(small(Stage("only", size=16, lr=0.1, schedule=Sgdr(), **fields)), Said())
+        return [line for line in capsys.readouterr().out.splitlines() if "batch statistics" in line]
+
+    wanted = "only: batch statistics of a single image make all images look the same to the head; use a larger batch_size"
+    assert said(batch_size=4) == [] and said(batch_size=1) == [wanted]
+    assert said(batch_size=4, accumulate=4) == [wanted + ", or a smaller accumulate"]
