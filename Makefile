@@ -12,11 +12,12 @@ ifndef RUN
 RUN := runs/demo$(if $(wildcard runs/demo),-$(shell date +%Y%m%d-%H%M%S))
 endif
 
-.PHONY: help demo test test-browser test-cluster test-onnx test-postgres lint docs bench
+.PHONY: help demo test chaos test-browser test-cluster test-onnx test-postgres lint docs bench
 help:
 	@echo "make demo    fine-tune on Fashion-MNIST from ImageNet weights, into a run folder (RUN=$(RUN))"
 	@echo "make test    run the tests (ARGS='...' goes to pytest)"
 	@echo "make test-browser  the pages in a real Chromium (as root on Debian or Ubuntu; installs chromium)"
+	@echo "make chaos   damage, stop and fuzz on purpose, CHAOS=$(CHAOS) cases of each kind"
 	@echo "make test-cluster  the tests that need Slurm, on a cluster of this machine (root on Debian or Ubuntu: installs slurm-wlm, munge)"
 	@echo "make test-onnx  run the tests that need jax2onnx (installs it into .venv, without its requirements)"
 	@echo "make test-postgres  run the tests that need PostgreSQL, on a server of this machine (as root on Debian or Ubuntu; installs postgresql)"
@@ -35,6 +36,10 @@ test-browser: $(INSTALLED)
 	@command -v chromium >/dev/null \
 		|| { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium; }
 	@.venv/bin/python -m pytest -q -m browser tests/report $(ARGS)
+
+CHAOS ?= 200
+chaos: $(INSTALLED)
+	@CHAOS=$(CHAOS) .venv/bin/python -m pytest -n logical --dist loadfile -m "slow or not slow" tests/chaos $(ARGS)
 
 test-cluster: $(INSTALLED)
 	@command -v slurmctld >/dev/null && command -v munged >/dev/null \

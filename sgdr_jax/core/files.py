@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
+import shutil
 from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
+
+from .validation import require
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -40,10 +44,26 @@ def replacing(path: Path) -> Generator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        if error.errno in FULL:
+            raise OSError(error.errno, f"{error.strerror}; free some, then repeat the command", str(path)) from error
+        raise
     except BaseException:
         part.unlink(missing_ok=True)
         raise
     flush_folder(path.parent)
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk without room: full, over the quota, or over the limit of a file's size."""
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """Raise InputError where the disk of a folder has no room for `needed` bytes of `what`."""
+    free = shutil.disk_usage(folder).free
+    fix = f"{what} needs {needed:,} bytes; free some, then repeat the command with --resume"
+    require(free >= needed, f"free space of {folder}", f"{free:,} bytes", fix)
 
 
 def flush_folder(path: Path) -> None:

@@ -76,23 +76,37 @@ def compiled() -> Compiled:
     return _total
 
 
+def _replaceable(folder: Path) -> bool:
+    """Return whether others can rename what lies in a folder, and put something of theirs in its place."""
+    facts = folder.stat()
+    if facts.st_uid not in (os.getuid(), 0):
+        return True
+    if facts.st_mode & stat.S_ISVTX:  # as in /tmp: only its owner can rename an entry
+        return False
+    # A group of one's own is the default of many systems, where folders are writable by it.
+    return bool(facts.st_mode & stat.S_IWOTH or (facts.st_mode & stat.S_IWGRP and facts.st_gid != os.getgid()))
+
+
 def enable_compilation_cache(folder: Path | None = None) -> None:
     """Enable jax's compilation cache in `folder`, by default `cache_folder()/compiled`, unless the user has configured or disabled it.
 
     Raises:
-        InputError: when others can write to the folder.
+        InputError: when others can write to the folder, or replace it or one of its parents.
     """
     if jax.config.jax_compilation_cache_dir is not None or not jax.config.jax_enable_compilation_cache:
         return
     folder = folder or cache_folder() / "compiled"
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        for parent in reversed(folder.absolute().parents):
+            with suppress(FileExistsError):
+                parent.mkdir(mode=0o755)  # one by one: mkdir(parents=True) would leave it to the umask
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)
         facts = folder.lstat()
     except OSError:  # no home or a full or read-only disk: the next run compiles again
         return
     safe = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    safe = safe and not any(_replaceable(parent) for parent in folder.absolute().parents)
     fix = "others can put programs there, which would run as you; remove it, or choose a folder with JAX_COMPILATION_CACHE_DIR"
     require(safe, "compilation cache", str(folder), fix)
     jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)

@@ -25,11 +25,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core.errors import InputError
-from ..core.files import flush_folder, flush_tree
+from ..core.files import flush_folder, flush_tree, require_space
 
 _log = logging.getLogger(__name__)
 _STEP = re.compile(r"stage-(\d+)-step-(\d+)")
 _MANIFEST = "manifest.json"
+_BESIDE = 1 << 20  # bytes of a checkpoint besides its arrays, ample
 
 
 class Damaged(InputError):
@@ -141,13 +142,31 @@ def save(folder: str | Path, name: str, tree: Any, metadata: Mapping[str, Any] |
             are saved once.
         metadata: JSON data saved with the arrays.
         run: identifies the run: `core.serialization.config_hash`.
+
+    Raises:
+        InputError: where the disk has no room, also after older step checkpoints but the newest are removed.
     """
     folder = Path(folder).absolute()
+    arrays = {key: _array(leaf) for key, leaf in _flat(tree).items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    needed = sum(value.nbytes for value in arrays.values()) + _BESIDE
+    if shutil.disk_usage(folder).free < needed:
+        prune(folder, keep=1)
+    # Before it writes: orbax reports a full disk as hundreds of lines from several threads.
+    require_space(folder, needed, f"checkpoint {name}")
+    try:
+        _save(folder, name, arrays, metadata, run)
+    except Exception:
+        shutil.rmtree(folder / f".saving-{name}", ignore_errors=True)
+        require_space(folder, needed, f"checkpoint {name}")  # Another process has filled the disk meanwhile.
+        raise
+
+
+def _save(folder: Path, name: str, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any] | None, run: str) -> None:
     new, old = folder / f".saving-{name}", folder / f".old-{name}"
     _settle(folder)
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    arrays = {key: _array(leaf) for key, leaf in _flat(tree).items()}
     facts = {"name": name, "run": run, "arrays": {key: _spec(value) for key, value in arrays.items()}, "metadata": dict(metadata or {})}
     (new / "metadata.json").write_text(json.dumps(facts, allow_nan=True), encoding="utf-8")
     with_data = {key: value for key, value in arrays.items() if value.size}  # orbax refuses arrays without elements

@@ -84,8 +84,11 @@ class RowFile:
         """Append one row."""
         numbered = plain(row) | {_NUMBER: self._count}
         line = json.dumps(numbered, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-        self._file.write(line)
-        self._file.flush()
+        try:
+            self._file.write(line)
+            self._file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
         self._digest.update(line)
         self._count += 1
 

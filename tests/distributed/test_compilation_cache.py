@@ -115,6 +115,18 @@ def test_a_folder_that_others_can_write_is_refused(tmp_path: Path, unset: None, 
     assert "\n" not in str(caught.value) and jax.config.jax_compilation_cache_dir is None
 
 
+@pytest.mark.parametrize(("mode", "safe"), [(0o755, True), (0o777, False), (0o1777, True)])
+def test_a_folder_that_others_can_replace_is_refused(mode: int, safe: bool, tmp_path: Path, unset: None) -> None:
+    parent = tmp_path / "parent"
+    (parent / "cache").mkdir(parents=True)
+    parent.chmod(mode)
+    if safe:
+        enable_compilation_cache(parent / "cache" / "compiled")
+    else:
+        with pytest.raises(InputError, match="others can put programs there"):
+            enable_compilation_cache(parent / "cache" / "compiled")
+
+
 def test_a_folder_that_cannot_be_made_costs_time_only(tmp_path: Path, unset: None) -> None:
     (tmp_path / "file").write_text("")
     enable_compilation_cache(tmp_path / "file" / "compiled")

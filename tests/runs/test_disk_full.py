@@ -1,0 +1,73 @@
+"""A full disk: one line with path and bytes, the older state kept, and room made before giving up."""
+
+import errno
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sgdr_jax.core.errors import InputError
+from sgdr_jax.core.files import write_atomically
+from sgdr_jax.runs import checkpoint
+from sgdr_jax.runs.rows import RowFile
+
+Usage = namedtuple("Usage", "total used free")
+TREE = {"a": np.arange(1 << 18, dtype=np.float32)}
+
+
+def full(monkeypatch, free) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(0, 0, free()))
+
+
+def test_a_checkpoint_without_room_is_one_line_and_the_one_before_stays(tmp_path: Path, monkeypatch):
+    first, second = checkpoint.step_name(0, 1), checkpoint.step_name(0, 2)
+    checkpoint.save(tmp_path, first, TREE)
+    full(monkeypatch, lambda: 1000)
+    with pytest.raises(
+        InputError, match=rf"^free space of {tmp_path} is '1,000 bytes'; checkpoint {second} needs 2,097,152 bytes; free some"
+    ):
+        checkpoint.save(tmp_path, second, TREE)
+    assert checkpoint.names(tmp_path) == (first,) and not list(tmp_path.glob(".saving*"))
+    np.testing.assert_array_equal(checkpoint.restore(tmp_path, first, TREE)["a"], TREE["a"])
+
+
+def test_older_checkpoints_make_room(tmp_path: Path, monkeypatch):
+    for step in (1, 2):
+        checkpoint.save(tmp_path, checkpoint.step_name(0, step), TREE)
+    full(monkeypatch, lambda: 1000 if len(checkpoint.names(tmp_path)) > 1 else 1 << 30)
+    checkpoint.save(tmp_path, checkpoint.step_name(0, 3), TREE)
+    assert checkpoint.names(tmp_path) == (checkpoint.step_name(0, 2), checkpoint.step_name(0, 3))
+
+
+def test_a_disk_that_fills_while_saving_is_told_too(tmp_path: Path, monkeypatch):
+    free = [1 << 30, 1 << 30, 5]
+    full(monkeypatch, lambda: free.pop(0))
+
+    def fails(path: Path) -> None:
+        raise ValueError("RESOURCE_EXHAUSTED: " + 600 * "No space left on device\n")
+
+    monkeypatch.setattr(checkpoint, "flush_tree", fails)
+    with pytest.raises(InputError, match="is '5 bytes'; checkpoint"):
+        checkpoint.save(tmp_path, checkpoint.step_name(0, 1), TREE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_without_room_are_named(tmp_path: Path, monkeypatch):
+    def fsync(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_atomically(tmp_path / "a", "old")
+    monkeypatch.setattr("os.fsync", fsync)
+    with pytest.raises(OSError, match="No space left on device; free some") as error:
+        write_atomically(tmp_path / "a", "new")
+    assert error.value.filename == str(tmp_path / "a") and (tmp_path / "a").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_rows_without_room_are_named(tmp_path: Path):
+    rows = RowFile(tmp_path / "rows")
+    rows._file.close()
+    with open("/dev/full", "wb", buffering=0) as rows._file, pytest.raises(OSError, match=r"No space left on device: .*rows"):
+        rows.append({"kind": "bn", "stage": "a", "step": 0, "drift": {}})
