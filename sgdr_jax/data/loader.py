@@ -69,7 +69,11 @@ def row_gather(devices: Devices) -> Callable[[jax.Array, jax.Array], jax.Array]:
     and a reduce-scatter sums them as integers, all but one of which are zero; so rows are exact to the bit.
     """
     if devices.count == 1:
-        return devices.compile_map(lambda array, index: jnp.take(array, index, axis=0, mode="clip"))
+
+        def rows(array: jax.Array, index: jax.Array) -> jax.Array:
+            return jnp.take(array, index, axis=0, mode="clip")
+
+        return devices.compile_map(rows)
 
     def local_rows(array: jax.Array, index: jax.Array) -> jax.Array:
         axis = index.ndim - 1
@@ -80,11 +84,11 @@ def row_gather(devices: Devices) -> Callable[[jax.Array, jax.Array], jax.Array]:
         taken = jnp.where(mine, jnp.take(bits, place, axis=0, mode="clip"), jnp.zeros((), bits.dtype))
         return jax.lax.bitcast_convert_type(jax.lax.psum_scatter(taken, AXIS, scatter_dimension=axis, tiled=True), array.dtype)
 
-    def spread(array: jax.Array, index: jax.Array) -> jax.Array:
+    def rows_of_all(array: jax.Array, index: jax.Array) -> jax.Array:
         batch = split_at(index.ndim - 1)
         return jax.shard_map(local_rows, mesh=devices.mesh, in_specs=(split_at(0), batch), out_specs=batch)(array, index)
 
-    return jax.jit(spread)
+    return jax.jit(rows_of_all)
 
 
 def free_device_memory(devices: Devices) -> int:

@@ -9,10 +9,13 @@ responsibility) and switch it off (JAX_ENABLE_COMPILATION_CACHE=false).
 from __future__ import annotations
 
 import os
+import re
 import stat
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -34,14 +37,21 @@ class Compiled(NamedTuple):
         programs: their number.
         loaded: number of those that were found on disk.
         seconds: spent compiling them or reading them from disk, summed over threads.
+        names: name to (number, seconds) of the programs of that name.
     """
 
     programs: int = 0
     loaded: int = 0
     seconds: float = 0.0
+    names: Mapping[str, tuple[int, float]] = MappingProxyType({})
 
-    def __sub__(self, earlier: tuple[int, int, float]) -> Compiled:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return Compiled(self.programs - earlier[0], self.loaded - earlier[1], self.seconds - earlier[2])
+    def __sub__(self, earlier: Compiled) -> Compiled:  # pyright: ignore[reportIncompatibleMethodOverride]
+        apart = {
+            name: (n - earlier.names.get(name, (0, 0.0))[0], s - earlier.names.get(name, (0, 0.0))[1])
+            for name, (n, s) in self.names.items()
+        }
+        names = {name: made for name, made in apart.items() if made[0]}
+        return Compiled(self.programs - earlier.programs, self.loaded - earlier.loaded, self.seconds - earlier.seconds, names)
 
 
 _total = Compiled()
@@ -49,15 +59,19 @@ _lock = threading.Lock()
 _listening = False
 
 
-def _add(programs: int, loaded: int, seconds: float) -> None:
+def _add(programs: int, loaded: int, seconds: float, name: str = "") -> None:
     global _total
     with _lock:
-        _total = Compiled(_total.programs + programs, _total.loaded + loaded, _total.seconds + seconds)
+        count, before = _total.names.get(name, (0, 0.0))
+        names = {**_total.names, name: (count + programs, before + seconds)} if programs else _total.names
+        _total = Compiled(_total.programs + programs, _total.loaded + loaded, _total.seconds + seconds, names)
 
 
-def _on_duration(event: str, duration_secs: float, **_: object) -> None:
+def _on_duration(event: str, duration_secs: float, **facts: object) -> None:
     if event == "/jax/core/compile/backend_compile_duration":  # also recorded, with the time of reading, for a program found on disk
-        _add(1, 0, duration_secs)
+        name = str(facts.get("fun_name", ""))
+        wrapped = re.fullmatch(r"\w+\((.*)\)", name)  # jit(name)
+        _add(1, 0, duration_secs, wrapped[1] if wrapped else name)
 
 
 def _on_event(event: str, **_: object) -> None:

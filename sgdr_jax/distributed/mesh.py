@@ -150,7 +150,7 @@ class Devices:
         Gradients, sums and batch statistics are those of the whole batch, which is the axis `step.batch_axis` of x, labels and weight. The
         compiler distributes a step without a method `over`.
         """
-        over, axis = getattr(step, "over", None), getattr(step, "batch_axis", 0)
+        over, axis, name = getattr(step, "over", None), getattr(step, "batch_axis", 0), "_".join(["update", *getattr(step, "trained", ())])
         if self.sharded and self.count > 1:
 
             def placed(state: PyTree, *rest: PyTree) -> tuple[PyTree, PyTree]:
@@ -158,17 +158,17 @@ class Devices:
                 state = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, self.home(x.shape)), state)
                 return state, jax.lax.with_sharding_constraint(sums, self.whole)
 
-            return jax.jit(placed, donate_argnums=0, compiler_options=self.compiler_options)
+            return jax.jit(_named(placed, name), donate_argnums=0, compiler_options=self.compiler_options)
         if over is None or self.count == 1:
             places = (self.whole, self.whole)
-            return jax.jit(step, donate_argnums=0, out_shardings=places, compiler_options=self.compiler_options)
+            return jax.jit(_named(step, name), donate_argnums=0, out_shardings=places, compiler_options=self.compiler_options)
         if self.backend == "pmap":
-            return _Pmapped(self, over(AXIS), axis)
+            return _Pmapped(self, _named(over(AXIS), name), axis)
         whole, split = PartitionSpec(), split_at(axis)
         # Results computed from sums over all parts are the same on every device; check_vma does not support custom gradients.
         inputs, outputs = (whole, whole, split, split, split, whole), (whole, whole)
         mapped = jax.shard_map(over(AXIS), mesh=self.mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
-        return jax.jit(mapped, donate_argnums=0, compiler_options=self.compiler_options)
+        return jax.jit(_named(mapped, name), donate_argnums=0, compiler_options=self.compiler_options)
 
     def compile_map(self, function: Step, static_argnames: tuple[str, ...] = ()) -> Step:
         """Jit a function whose result has one row per example of the batch."""
@@ -183,6 +183,16 @@ class Devices:
             size,
             f"use a multiple of the {self.count} devices, such as {near}, or fewer devices with --parallel.devices",
         )
+
+
+def _named(function: Step, name: str) -> Step:
+    """Return a function that its program is named for, in profiles and in `compilation_cache.compiled`."""
+
+    def call(*args: PyTree) -> PyTree:
+        return function(*args)
+
+    call.__name__ = name
+    return call
 
 
 @functools.cache

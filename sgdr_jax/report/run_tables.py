@@ -84,7 +84,8 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
             "kept": bool}], "valid": {"loss", "accuracy"}, "test": {"loss", "accuracy", "ece", "tta_loss", …} or {},
             "refit": bool, whether the test figures are those of a second training,
             "calibration": {split: {"plain": {"temperature", "ece"}, "tta": …}}, "seconds": float,
-            "compiled": {"programs", "loaded", "seconds"}}; missing values stay empty. Undone stages are marked.
+            "compiled": {"programs", "loaded", "seconds", "names": {name: [number, seconds]}}}; missing values stay empty. Undone stages are
+            marked.
     """
     table = _table("stage", numbers=("size", "epochs", "seconds", "loss", "accuracy"), last="")
     for stage in summary.get("stages", ()):
@@ -107,6 +108,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     if summary.get("seconds") is not None:
         table.add_row("in all", "", "", number_text(summary["seconds"], ".0f"), "", "", "")
     if compiled := summary.get("compiled"):
+        slowest = sorted(compiled.get("names", {}).items(), key=lambda item: -item[1][1])[:3]
         table.add_row(
             "compiling",
             "",
@@ -114,7 +116,10 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
             number_text(compiled["seconds"], ".0f"),
             "",
             "",
-            f"{compiled['programs']} programs, {compiled['loaded']} from disk",
+            "; ".join(
+                [f"{compiled['programs']} programs, {compiled['loaded']} from disk"]
+                + [f"{name} {seconds:.0f} s" for name, (_, seconds) in slowest if seconds >= 0.5]
+            ),
         )
     if memory := summary.get("device_memory"):
         table.add_row(

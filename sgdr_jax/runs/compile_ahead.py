@@ -89,7 +89,9 @@ def _shapes(context: RunContext) -> RunContext:
     """Return the context to rehearse in: shapes for arrays, and programs that only compile."""
     run = context.programs
     devices = _Shapes(**vars(run.devices))
-    programs = {name: _compiling(getattr(run, name)) for name in ("forward", "augmented", "mixed", "plain", "view", "rows", "slots")}
+    programs = {
+        name: _compiling(getattr(run, name)) for name in ("forward", "augmented", "mixed", "plain", "view", "rows", "stack", "slots")
+    }
     fields: dict[str, Any] = vars(run) | programs | {"devices": devices}
     programs = _Rehearsal(**fields)
     images = {
@@ -104,7 +106,7 @@ def rehearse(context: RunContext, p: StagePlan) -> None:
     shapes = _shapes(context)
     stage = open_stage(shapes, p, shapes.network, NullConsole())
     hyper = hyper_rows(shapes, p, (0.0,) * len(p.trained))
-    (fed,) = stage_batches(shapes, p, 0, 1, with_images=stage.span == 1)
+    (fed,) = stage_batches(shapes, p, 0, 1, with_images=False)
     for size in dict.fromkeys([] if p.stage.solve else p.sizes.tolist()):
         stage.updates(stage.state, Hyper(*(rows[:1] for rows in hyper)), [fed._replace(size=size)])
     if stage.validate:

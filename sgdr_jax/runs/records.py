@@ -96,11 +96,12 @@ class SnapshotRow(TypedDict):
 
 
 class CompiledRecord(TypedDict):
-    """What a process compiled: programs, those of them loaded from the disk, and seconds spent."""
+    """What a process compiled: programs, those of them loaded from the disk, seconds spent; by name the number and the seconds."""
 
     programs: int
     loaded: int
     seconds: float
+    names: NotRequired[dict[str, list[float]]]
 
 
 class RunSummary(TypedDict):

@@ -173,7 +173,7 @@ def run_stage(
                 keep=recorder.keep,
                 leave=context.leave,
             )
-            batches = stage_batches(context, plan, first, plan.steps, with_images=stage.span == 1)
+            batches = stage_batches(context, plan, first, plan.steps, with_images=False)
             state, progress = fit(state, progress, loop_plan(context, plan, progress.lr), callbacks, batches, first)
     if is_leader():
         snapshots.save_average(folder.path, state, plan.optimizer, plan.size)

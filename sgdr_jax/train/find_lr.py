@@ -50,7 +50,7 @@ def find_lr(context: RunContext, p: StagePlan, stage: StageRun, find: Find, ui: 
             return state, (loss / np.maximum(weight, 1)).tolist()
 
         def spans(order: int) -> Iterator[Sequence[TrainBatch]]:
-            batches = stage_batches(context, p, 0, steps, order, with_images=stage.span == 1)
+            batches = stage_batches(context, p, 0, steps, order, with_images=False)
             for _, of_a_size in groupby(batches, lambda fed: fed.size):
                 yield from batched(of_a_size, stage.span)
 

@@ -1,11 +1,11 @@
-"""From stored images to the input of the lowest trained group: augmentation or resize, mixing, and the frozen groups."""
+"""From stored images to the pixels that a network sees in training: augmentation or resize, and mixing."""
 
 # pyright: reportUnknownMemberType=false
 # jax types its functions of trees only in part.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -13,13 +13,12 @@ import jax
 from jaxtyping import Array, Float, Key, UInt8, UInt32
 
 from ..augment import kernel
-from ..core.state import Tree
 from ..core.types import Augmentation
 from ..evaluation.metrics import Mixed
 
 
 class Parts(Protocol):
-    """The functions that an input is made with: the compiled ones of `Programs`, or `Traced` ones within a larger program."""
+    """The functions that pixels are made with: the compiled ones of `Programs`, or `Traced` ones within a larger program."""
 
     @property
     def augmented(self) -> Callable[..., Array]:
@@ -36,11 +35,6 @@ class Parts(Protocol):
         """As `kernel.resize`."""
         ...
 
-    @property
-    def forward(self) -> Callable[..., Array]:
-        """As `steps.forward` of the network."""
-        ...
-
 
 class Traced(NamedTuple):
     """Functions to be traced into one program, see `traced`."""
@@ -48,31 +42,28 @@ class Traced(NamedTuple):
     augmented: Callable[..., Array]
     mixed: Callable[..., tuple[Array, Mixed]]
     plain: Callable[..., Array]
-    forward: Callable[..., Array]
 
 
-def traced(forward: Callable[..., Array]) -> Traced:
-    """Return the functions of an input with a barrier after each, so that one program rounds as several do."""
+def traced() -> Traced:
+    """Return the functions with a barrier after each, as if they were programs of their own."""
 
     def apart(function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **static: jax.lax.optimization_barrier(function(*args, **static))
 
-    return Traced(apart(augmented), apart(mixed), apart(kernel.resize), apart(forward))
+    return Traced(apart(augmented), apart(mixed), apart(kernel.resize))
 
 
 @dataclass(frozen=True)
 class ImageInput:
-    """Makes the input of the lowest trained group; the fields are the static part.
+    """Makes the pixels of a batch; the fields are the static part.
 
     Attributes:
         augmentations: the set, in order; () resizes only.
         size: side in pixels that the network sees.
-        start: lowest trained group; None if it is the first, which images enter.
     """
 
     augmentations: tuple[Augmentation, ...]
     size: int
-    start: str | None
 
     @property
     def mixes(self) -> bool:
@@ -82,18 +73,16 @@ class ImageInput:
     def __call__(
         self,
         parts: Parts,
-        body: Sequence[Tree],
         images: UInt8[Array, "b s s c"],
         draw: UInt32[Array, " b"],
         labels: Any,
         key: Key[Array, ""],
         strength: Any,
     ) -> tuple[Array, Any]:
-        """Return the input [b, ...] and the labels, `metrics.Mixed` if images are blended.
+        """Return the pixels [b, size, size, c] and the labels, `metrics.Mixed` if images are blended.
 
         Args:
             parts: the functions to use.
-            body: parameters and statistics, of the frozen groups at least.
             images: stored images.
             draw: seeds of their augmentation.
             labels: [b, ...].
@@ -107,7 +96,7 @@ class ImageInput:
             x = parts.plain(images, size=self.size)
         if self.mixes:
             x, labels = parts.mixed(x, labels, draw, key, strength, **chosen)
-        return (parts.forward(*body, x, start=None, stop=self.start) if self.start else x), labels
+        return x, labels
 
 
 def augmented(

@@ -54,13 +54,3 @@ def spans(section: np.ndarray, length: int, save_every: int | None = None, first
             count = min(length - (at - start) % length, end - at)
             yield at, count
             at += count
-
-
-def fewest(section: np.ndarray, save_every: int | None = None, most: int = MOST) -> int:
-    """Return the length, up to `most`, that gives the fewest spans; the smallest of several.
-
-    >>> fewest(np.zeros(42, int))
-    21
-    """
-    lengths = np.diff(bounds(section, save_every))
-    return min(range(1, most + 1), key=lambda n: int((-(-lengths // n)).sum()))

@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
 from ..augment import kernel
 from ..core.experiment import Experiment
@@ -22,7 +25,7 @@ from ..core.state import NetworkState, Tree
 from ..data.loader import ImageLoader, row_gather
 from ..data.sampler import Batch, eval_batches
 from ..distributed.memory import one_line_if_exhausted
-from ..distributed.mesh import Devices, compute_dtype, devices, readable
+from ..distributed.mesh import Devices, compute_dtype, devices, readable, split_at
 from ..evaluation import metrics, tta
 from ..models.chain import Network
 from ..models.precision import precision
@@ -49,6 +52,7 @@ class Programs:
         plain: compiled (images, size=) → float32 [b, size, size, c].
         view: compiled (images, ids uint32 [b], key, v, kind=, augmentations=, size=) → test-time view v, float32 [b, size, size, c].
         rows: compiled (array [n, ...] as by `Devices.spread`, index [b] or [k, b]) → its rows [b, ...] or [k, b, ...].
+        stack: compiled (arrays [n, ...], rows=(k, b)) → their first k · b rows [k, b, ...].
         slots: compiled (parameters of the trained groups, optimizer=, trained=) → fresh optimizer state.
         update: (optimizer, trained, collects, accumulate, length, image input) → compiled `steps.Step`, or `steps.Span` for a length
             above 1; equal arguments give the same program.
@@ -65,6 +69,7 @@ class Programs:
     plain: Callable[..., jax.Array]
     view: Callable[..., jax.Array]
     rows: Callable[..., jax.Array]
+    stack: Callable[..., Any]
     slots: Callable[..., Any]
     update: Callable[[Optimizer, tuple[str, ...], tuple[str, ...], int, int, ImageInput | None], Callable[..., Any]]
 
@@ -91,9 +96,15 @@ class Programs:
 
     def predict(self, params: Tree, stats: Tree, x: jax.Array, start: str | None = None) -> jax.Array:
         """Return logits [b, classes] from the input of group `start`; the body runs in the same program that caches activations."""
-        if start != "head":
-            x = self.forward(params, stats, x, start=start, stop="head")
-        return self.forward(params, stats, x, start="head", stop=None)
+
+        def of(groups: tuple[str, ...]) -> list[Tree]:
+            return [{g: tree[g] for g in groups} for tree in (params, stats)]
+
+        *body, head = self.network.groups
+        if start != head:
+            below = tuple(body[body.index(start) if start else 0 :])
+            x = self.forward(*of(below), x, start=start, stop=head)
+        return self.forward(*of((head,)), x, start=head, stop=None)
 
     def map(
         self,
@@ -150,6 +161,9 @@ def build_programs(experiment: Experiment, network: Network) -> Programs:
     def slots(params: Tree, optimizer: Optimizer, trained: tuple[str, ...]) -> Any:
         return optim.init(optimizer, trained, params)
 
+    def stack(arrays: Sequence[Any], rows: tuple[int, int]) -> Any:
+        return jax.tree.map(lambda *each: jnp.concatenate(each)[: math.prod(rows)].reshape(*rows, *each[0].shape[1:]), *arrays)
+
     @cache
     def update(
         optimizer: Optimizer,
@@ -173,6 +187,7 @@ def build_programs(experiment: Experiment, network: Network) -> Programs:
         plain=mesh.compile_map(kernel.resize, static_argnames=("size",)),
         view=mesh.compile_map(tta.view, static_argnames=("kind", "augmentations", "size")),
         rows=row_gather(mesh),
+        stack=jax.jit(stack, static_argnames=("rows",), out_shardings=NamedSharding(mesh.mesh, split_at(1))),
         slots=jax.jit(slots, static_argnames=("optimizer", "trained"), out_shardings=None if mesh.sharded else mesh.whole),
         update=update,
     )

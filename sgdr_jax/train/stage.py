@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -23,13 +24,13 @@ from .context import RunContext
 from .image_input import ImageInput
 from .loop import LoopPlan
 from .model_selection import Leeway, SelectionRules
-from .multi_step import MOST, bounds, fewest, sections
+from .multi_step import MOST, bounds, sections
 from .programs import Programs
 from .stage_inputs import TrainBatch, activations, augmentations, hyper_rows
-from .steps import SpanRows
+from .steps import SpanRows, forward
 
 SPAN_BYTES = 1 << 28
-"""Memory on each device that the stored images of a span may take; a few spans are under way at once."""
+"""Memory on each device that the images or activations of a span may take; a few spans are under way at once."""
 
 
 def loop_plan(context: RunContext, p: StagePlan, lr: tuple[float, ...]) -> LoopPlan:
@@ -82,7 +83,7 @@ def open_stage(
     frozen = [{g: tree[g] for g in p.frozen} for tree in (network.params, network.stats)]
     cached = run.devices.spread(activations(context, p, network, "train", copies, ui)) if p.stage.precompute else None
     valid = run.devices.spread(activations(context, p, network, "valid", 0, ui)) if p.frozen and held_out else None
-    span = span_of(context, p)
+    span, resident = span_of(context, p), context.images["train"].resident
 
     def counted(batch: Batch, axis: int = 0) -> tuple[jax.Array, jax.Array]:
         return run.devices.scatter((batch.weight * weights[batch.index], labels[batch.index]), axis)
@@ -90,37 +91,39 @@ def open_stage(
     def from_cache(batch: Batch, axis: int = 0) -> jax.Array:
         return run.rows(cached, run.devices.scatter(batch.draw if copies else batch.index, axis))
 
-    def image_input(size: int) -> ImageInput | None:
-        return ImageInput(augment, size, p.start if p.frozen else None) if cached is None else None
+    def from_images(fed: TrainBatch, target: Any) -> tuple[jax.Array, Any]:
+        index, draw = cast(tuple[jax.Array, jax.Array], run.devices.scatter((fed.batch.index, fed.batch.draw)))
+        images = run.rows(resident, index) if fed.images is None else fed.images
+        x, target = ImageInput(augment, fed.size)(run, images, draw, target, keys["augment"], fed.strength)
+        return run.forward(*frozen, x, start=None, stop=p.start) if p.frozen else x, target
 
     def alone(state: TrainState, hyper: Hyper, fed: TrainBatch) -> tuple[TrainState, dict[str, Any]]:
         weight, target = counted(fed.batch)
-        if make := image_input(fed.size):
-            draw = cast(jax.Array, run.devices.scatter(fed.batch.draw))
-            assert fed.images is not None
-            x, target = make(run, frozen, fed.images, draw, target, keys["augment"], fed.strength)
-        else:
-            x = from_cache(fed.batch)
+        x, target = from_images(fed, target) if cached is None else (from_cache(fed.batch), target)
         return run.step(p)(state, hyper, x, target, weight, keys["dropout"])
+
+    def from_frozen(feds: Sequence[TrainBatch]) -> tuple[jax.Array, Any]:
+        made = [from_images(fed, counted(fed.batch)[1]) for fed in feds]
+        return run.stack([*made, *[made[-1]] * (span - len(made))], rows=(span, p.batch_size))
 
     def updates(state: TrainState, hyper: Hyper, feds: Sequence[TrainBatch]) -> tuple[TrainState, dict[str, Any]]:
         if span == 1:
             (fed,) = feds
             return alone(state, Hyper(*(rows[0] for rows in hyper)), fed)
-        count, size = len(feds), feds[0].size
-        padded = [*feds, *[feds[-1]] * (span - count)]
-        batch = Batch(*map(np.stack, zip(*(fed.batch for fed in padded), strict=True)))
-        strength = None if feds[0].strength is None else np.array([fed.strength for fed in padded], np.float32)
-        hyper = Hyper(*(np.concatenate([rows, np.repeat(rows[-1:], span - count, axis=0)]) for rows in hyper))
-        make, (weight, target) = image_input(size), counted(batch, axis=1)
-        if make:
-            x = (
-                run.rows(context.images["train"].resident, run.devices.scatter(batch.index, axis=1)),
-                run.devices.scatter(batch.draw, axis=1),
-            )
-        else:
+        padding = span - len(feds)
+        batch = Batch(*map(np.stack, zip(*(fed.batch for fed in [*feds, *[feds[-1]] * padding]), strict=True)))
+        hyper = Hyper(*(np.concatenate([rows, np.repeat(rows[-1:], padding, axis=0)]) for rows in hyper))
+        strength, make, (weight, target) = None, None, counted(batch, axis=1)
+        if cached is not None:
             x = from_cache(batch, axis=1)
-        return run.step(p, span, make)(state, SpanRows(hyper, strength, np.int32(count)), x, target, weight, keys)
+        elif p.frozen:
+            x, target = from_frozen(feds)
+        else:
+            make, given = ImageInput(augment, feds[0].size), [fed.strength for fed in feds]
+            strength = None if given[0] is None else np.array([*given, *[given[-1]] * padding], np.float32)
+            index, draw = run.devices.scatter((batch.index, batch.draw), axis=1)
+            x = run.rows(resident, index), draw
+        return run.step(p, span, make)(state, SpanRows(hyper, strength, np.int32(len(feds))), x, target, weight, keys)
 
     def update(state: TrainState, hyper: Hyper, fed: TrainBatch) -> tuple[TrainState, dict[str, Any]]:
         state, sums = updates(state, Hyper(*(np.asarray(row)[None] for row in hyper)), [fed])
@@ -147,20 +150,38 @@ def open_stage(
 
 
 def span_of(context: RunContext, p: StagePlan) -> int:
-    """Return the largest number of updates per dispatch of a stage, see `Parallel.steps_per_execution`."""
-    section, often, images = sections(p.table.cycle, p.sizes), context.experiment.checkpoint_steps, context.images["train"]
-    most, devices = MOST, context.programs.devices
-    if not p.stage.precompute:
-        share = p.batch_size // devices.count
-        splits_pairs = devices.count > 1 and share % 2 and any(a.does("mix") for a in augmentations(context, p))
-        if images.resident is None or splits_pairs:  # a device has no access to the neighbour that an image is mixed with
+    """Return the largest number of updates per dispatch of a stage, see `Parallel.steps_per_execution`.
+
+    Stages have the same one where possible, so that those that train the same groups share a program.
+    """
+    often, count = context.experiment.checkpoint_steps, context.programs.devices.count
+    share = p.batch_size // count
+    if not p.frozen:
+        splits_pairs = count > 1 and share % 2 and any(a.does("mix") for a in augmentations(context, p))
+        if context.images["train"].resident is None or splits_pairs:  # a device has no access to the neighbour that an image is mixed with
             return 1
-        most = max(min(most, SPAN_BYTES // (share * math.prod(images.pixels.shape[1:]))), 1)
+
+    def longest(p: StagePlan) -> int:
+        return max(np.diff(bounds(sections(p.table.cycle, p.sizes), often)).tolist())
+
     if wanted := context.experiment.parallel.steps_per_execution:
-        return min(wanted, max(np.diff(bounds(section, often)).tolist()))
+        return min(wanted, longest(p))
     # On CPU a convolution that trains is many times slower within a loop.
-    slow = jax.default_backend() == "cpu" and not (p.stage.precompute and p.trained == ("head",))
-    return 1 if slow else fewest(section, often, most)
+    if jax.default_backend() == "cpu" and p.trained != ("head",):
+        return 1
+    most = max(min(SPAN_BYTES // (share * _row_bytes(context, p)), MOST), 1)
+    return min(most, max(map(longest, context.plan.stages)))
+
+
+def _row_bytes(context: RunContext, p: StagePlan) -> int:
+    """Return the bytes of an example as a span holds it: of its stored image, or of its activations below the trained groups."""
+    run, image = context.programs, context.images["train"].pixels.shape[1:]
+    if not p.frozen:
+        return math.prod(image)
+    pixels = jax.ShapeDtypeStruct((1, p.size, p.size, image[-1]), np.float32)
+    body = partial(forward, run.network, start=None, stop=p.start, dtype=run.dtype)
+    row = jax.eval_shape(body, context.network.params, context.network.stats, pixels)
+    return row.size * row.dtype.itemsize
 
 
 def cached_logits(context: RunContext, network: NetworkState, split: str, ui: NullConsole) -> np.ndarray | None:

@@ -40,7 +40,7 @@ class TrainBatch(NamedTuple):
 
     Attributes:
         batch: the examples.
-        images: their images, on the devices; None where they are not asked for, or activations are cached.
+        images: their images, on the devices; None where resident ones are not asked for, or activations are cached.
         size: side in pixels that the network sees.
         strength: strength of the augmentations, float32; None for 1.
     """
@@ -67,15 +67,16 @@ def stage_batches(
 
     Args:
         order: selects the order of the images: 0 for training, others for the learning-rate finder.
-        with_images: False for a stage whose spans fetch resident images themselves.
+        with_images: False leaves resident images where they are, for `StageRun.updates` to fetch.
     """
     times = p.stage.repeats
     experiment, data = context.experiment, context.data
     sampler = Sampler(experiment.seed, p.index + (order << 16), data.labels["train"], experiment.balance, data.rates)
     batches = sampler.batches(p.batch_size, -(-stop // times), first // times, p.copies)
     batches = repeated(batches, times, first) if times > 1 else batches
-    bare = p.stage.precompute or not with_images
-    fed = ((batch, None) for batch in batches) if bare else context.images["train"].batches(batches)
+    loader = context.images["train"]
+    bare = p.stage.precompute or not (with_images or loader.resident is None)
+    fed = ((batch, None) for batch in batches) if bare else loader.batches(batches)
     for step, (batch, images) in enumerate(fed, first):
         yield TrainBatch(batch, images, int(p.sizes[min(step, p.steps - 1)]), strength_at(p, step))
 

@@ -163,14 +163,14 @@ class Span:
         Returns:
             (state after them, sums of each update [length]; those after the first `rows.count` mean nothing).
         """
-        parts = traced(partial(forward, self.step.network, dtype=self.step.dtype))
+        parts = traced()
 
         def one(state: TrainState, i: int | Array) -> tuple[TrainState, dict[str, Array]]:
             given = (rows.hyper, rows.strength, x, labels, weight)
             hyper, strength, now, target, weights = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), given)
             if self.image_input:
                 images, draw = now
-                now, target = self.image_input(parts, (state.params, state.stats), images, draw, target, keys["augment"], strength)
+                now, target = self.image_input(parts, images, draw, target, keys["augment"], strength)
             return self.step(state, hyper, now, target, weights, keys["dropout"])
 
         def body(i: Array, carried: tuple[TrainState, dict[str, Array]]) -> tuple[TrainState, dict[str, Array]]:

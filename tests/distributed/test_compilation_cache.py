@@ -148,8 +148,21 @@ def test_the_same_stage_again_shares_its_programs(tmp_path: Path) -> None:
 
 def test_the_count_and_its_line() -> None:
     before = compiled()
-    jax.jit(lambda x: x * 3 + 1)(jax.numpy.ones(7))
+
+    @jax.jit
+    def thrice(x: jax.Array) -> jax.Array:
+        return x * 3 + 1
+
+    thrice(jax.numpy.ones(7))
+    between = compiled()
+    thrice(jax.numpy.ones(8))
     made = compiled() - before
-    assert 1 <= made.programs <= 3 and made.loaded <= made.programs and made.seconds > 0
-    table = summary_table({"compiled": Compiled(12, 5, 3.2)._asdict()})
-    assert "12 programs, 5 from disk" in list(table.columns[-1].cells)
+    assert 2 <= made.programs <= 6 and made.loaded <= made.programs and made.seconds > 0
+    assert made.names["thrice"][0] == 2 and (compiled() - between).names["thrice"][0] == 1
+    assert sum(number for number, _ in made.names.values()) == made.programs
+    assert sum(seconds for _, seconds in made.names.values()) == pytest.approx(made.seconds)
+    assert "thrice" not in (compiled() - compiled()).names
+    names = {"rows": (2, 0.2), "update_head": (1, 1.0), "forward": (4, 2.0)}
+    table = summary_table({"compiled": Compiled(12, 5, 3.2, names)._asdict()})
+    assert "12 programs, 5 from disk; forward 2 s; update_head 1 s" in list(table.columns[-1].cells)
+    assert "12 programs, 5 from disk" in list(summary_table({"compiled": Compiled(12, 5, 3.2)._asdict()}).columns[-1].cells)

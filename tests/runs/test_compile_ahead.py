@@ -52,7 +52,7 @@ def test_a_rehearsed_stage_has_nothing_left_to_compile(stage: Stage, tmp_path: P
     ready = open_stage(context, p, context.network, NullConsole())
     rows, state = hyper_rows(context, p, (0.01,) * len(p.trained)), ready.state
     feds = list(stage_batches(context, p, 0, 3))
-    assert ready.span == (3 if stage.precompute else 1)
+    assert ready.span == (3 if stage.train == "head" else 1)
     for part in ([0], list(range(ready.span))):  # a single update is a span of the same program
         state, _ = ready.updates(state, Hyper(*(r[part] for r in rows)), [feds[i] for i in part])
     ready.validate(state)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.experiment import Eval, Parallel
 from sgdr_jax.core.state import Hyper
 from sgdr_jax.datasets import Synthetic
+from sgdr_jax.distributed.compilation_cache import compiled
 from sgdr_jax.schedules import Sgdr
 from sgdr_jax.train.context import RunContext, prepare
 from sgdr_jax.train.multi_step import spans
@@ -44,7 +46,7 @@ def trained(context: RunContext, cut: list[tuple[int, int]] | None = None) -> tu
     (p,) = context.plan.stages
     stage = open_stage(context, p, context.network, NullConsole())
     plan = loop_plan(context, p, p.lr)
-    batches = list(stage_batches(context, p, 0, p.steps, with_images=stage.span == 1))
+    batches = list(stage_batches(context, p, 0, p.steps, with_images=False))
     state, losses, counts = stage.state, [], []
     for start, count in cut or spans(plan.section, plan.span, plan.save_every):
         rows = Hyper(*(rows[start : start + count] for rows in plan.hyper))
@@ -87,7 +89,7 @@ def test_a_span_of_updates_is_one_update_after_the_other(way: str, place: str) -
 
 def test_where_a_stage_is_cut_does_not_change_its_bits() -> None:
     """Whole spans, cut ones as before checkpoints and after resuming, and single updates: the same program does them all."""
-    stage = Stage("s", size=16, train="head", lr=0.1, schedule=Sgdr(1, 4))
+    stage = Stage("s", size=16, lr=LR, schedule=Sgdr(1, 4))
     context = ready(stage, 4, Parallel(1))
     whole = trained(context)
     for cut in ([(0, 3), (3, 1), (4, 4), (8, 4)], [(i, 1) for i in range(12)]):
@@ -97,17 +99,39 @@ def test_where_a_stage_is_cut_does_not_change_its_bits() -> None:
 
 def test_the_span_of_a_stage_is_chosen_by_device_memory_and_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage("s", size=16, lr=LR, schedule=Sgdr(1, 40))  # 120 updates
+    head = replace(stage, train="head", lr=0.1)
+    late = replace(stage, train=("late", "head"), lr=0.1)
 
-    def chosen(span: int = 0, devices: int = 1, **fields: Any) -> int:
+    def chosen(stage: Stage = stage, span: int = 0, devices: int = 1, **fields: Any) -> int:
         context = ready(stage, span, Parallel(devices), **fields)
         return span_of(context, context.plan.stages[0])
 
-    assert chosen() == 1 and chosen(7) == 7 and chosen(999) == 120 and chosen(9, checkpoint_steps=5) == 5
-    assert chosen(7, images="streamed") == 1
+    assert chosen(span=7) == 7 and chosen(span=999) == 120 and chosen(span=9, checkpoint_steps=5) == 5
+    assert chosen(span=7, images="streamed") == 1 and chosen(late, span=7, images="streamed") == 7
     mixing = {"augment": (MixUp(),), "batch_size": 12}  # three images on each of four devices: the fourth belongs to another
-    assert chosen(7, 4, **mixing) == 1 and chosen(7, 2, **mixing) == 7
+    assert chosen(span=7, devices=4, **mixing) == 1 and chosen(span=7, devices=2, **mixing) == 7
+    assert chosen() == chosen(late) == 1  # convolutions that train, on a CPU
+    assert chosen(head) == chosen(head, images="streamed") == chosen(replace(head, precompute=True, augment=False)) == 32
     monkeypatch.setattr("jax.default_backend", lambda: "gpu")
-    assert chosen(compute="float32") == 30
+    assert chosen() == chosen(late) == 32 and chosen(checkpoint_steps=5) == 5 and chosen(images="streamed") == 1
     monkeypatch.setattr("sgdr_jax.train.stage.SPAN_BYTES", 10 * 16 * 19 * 19 * 3)  # the stored side is 1.15 times that of the stage
-    assert chosen(compute="float32") == 10
-    assert chosen(compute="float32", images="streamed") == 1
+    assert chosen() == 10 and chosen(devices=2) == 20 and chosen(head) == 32
+    monkeypatch.setattr("sgdr_jax.train.stage.SPAN_BYTES", 6 * 16 * 8 * 8 * 4 * 2)  # activations bfloat16 [8, 8, 4] of the first group
+    assert chosen(late) == 6
+
+
+def test_stages_that_train_the_same_groups_share_their_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head on cached activations and on images; in a run the second stage compiles only what makes its images."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cached = Stage("cached", size=16, train="head", lr=0.1, schedule=Sgdr(1, 4), precompute=True, augment=False)
+    context = ready(cached, 0, Parallel(1))
+    plans = [context.plan.stages[0], replace(context.plan.stages[0], stage=replace(cached, precompute=False, augment=True))]
+    counts = []
+    for p in plans:
+        stage = open_stage(context, p, context.network, NullConsole())
+        feds = list(stage_batches(context, p, 0, 2, with_images=False))
+        rows = Hyper(*(rows[:2] for rows in loop_plan(context, p, p.lr).hyper))
+        before = compiled()
+        stage.updates(stage.state, rows, feds)
+        counts.append((compiled() - before).names)
+    assert counts[0]["update_head"][0] == 1 and "update_head" not in counts[1] and "augmented" in counts[1]
