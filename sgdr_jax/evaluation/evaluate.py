@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple, Protocol, cast
 
 import jax
@@ -39,6 +38,11 @@ class EvalPrograms(Protocol):
     @property
     def plain(self) -> Callable[..., jax.Array]:
         """(images uint8 [b, s, s, c], size=) → float32 [b, size, size, c]."""
+        ...
+
+    @property
+    def augmented(self) -> Callable[..., jax.Array]:
+        """(images, draw uint32 [b], key, strength, augmentations=, size=) → augmented, float32 [b, size, size, c]; strength None is 1."""
         ...
 
     @property
@@ -199,11 +203,19 @@ def view_logits(
     programs: EvalPrograms, experiment: Experiment, network: NetworkState, ids: np.ndarray, v: int
 ) -> Callable[[Batch, jax.Array], jax.Array]:
     """Build a function for `EvalPrograms.map`: (batch, its images) → logits [b, classes] of test-time view v; view 0 is the plain one."""
-    key = key_for(experiment.seed, "tta")
-    view = partial(programs.view, kind=experiment.evaluate.tta_kind, augmentations=experiment.augment, size=network.size)
+    key, kind = key_for(experiment.seed, "tta"), experiment.evaluate.tta_kind
+    how = {"augmentations": experiment.augment, "size": network.size}
+
+    def seen(batch: Batch, x: jax.Array) -> jax.Array:
+        if v == 0:
+            return programs.plain(x, size=network.size)
+        draw = programs.devices.scatter(ids[batch.index])
+        if kind == "random":  # `tta.view` by the program that augments training images
+            return programs.augmented(x, draw, jax.random.fold_in(key, v), None, **how)
+        return programs.view(x, draw, key, v, kind=kind, **how)
 
     def rows(batch: Batch, x: jax.Array) -> jax.Array:
-        pixels = view(x, programs.devices.scatter(ids[batch.index]), key, v) if v else programs.plain(x, size=network.size)
+        pixels = seen(batch, x)
         return programs.predict(network.params, network.stats, pixels)
 
     return rows

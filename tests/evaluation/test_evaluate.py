@@ -8,11 +8,13 @@ import pytest
 from sgdr_jax.augment import side_on
 from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.experiment import Eval, Parallel
+from sgdr_jax.core.rng import key_for
 from sgdr_jax.core.state import NetworkState
 from sgdr_jax.data.loader import image_loader
+from sgdr_jax.data.sampler import eval_batches
 from sgdr_jax.evaluation import metrics, tta
 from sgdr_jax.evaluation.calibration import BINS, Reliability, reliability
-from sgdr_jax.evaluation.evaluate import EvalExamples, calibration_results, logit_metrics, predict_views, view_predictions
+from sgdr_jax.evaluation.evaluate import EvalExamples, calibration_results, logit_metrics, predict_views, view_logits, view_predictions
 from sgdr_jax.train.programs import build_programs
 
 from ..helpers import CLASSES, experiment, host_state, network
@@ -32,6 +34,19 @@ def seen(run, how=HOW, resident=False, classes=CLASSES, labels=None):
     network_state = NetworkState(*run.devices.replicate(host_state()), 8)
     feed = image_loader(IMAGES, run.devices, resident)
     return predict_views(run, asked, network_state, EvalExamples(feed, classes, labels), NullConsole(), "")
+
+
+@pytest.mark.parametrize("kind", ["random", "five"])
+def test_the_logits_of_a_view_are_those_of_its_pixels(run, kind):
+    asked = experiment(evaluate=dataclasses.replace(HOW, tta_kind=kind), augment=side_on(), parallel=Parallel(devices=1))
+    state = NetworkState(*run.devices.replicate(host_state()), 8)
+    ids, (batch,) = np.arange(40, 140, dtype=np.uint32), eval_batches(8, 8)
+    logits = [np.asarray(view_logits(run, asked, state, ids, v)(batch, IMAGES[:8])) for v in (0, 1, 2)]
+    for v, found in enumerate(logits):
+        key = key_for(asked.seed, "tta")
+        pixels = tta.view(IMAGES[:8], ids[:8], key, v, augmentations=asked.augment, size=8, kind=kind)
+        np.testing.assert_allclose(found, run.predict(*state[:2], pixels), atol=1e-5)
+    assert np.abs(logits[1] - logits[2]).max() > 1e-3 < np.abs(logits[0] - logits[1]).max()
 
 
 def test_blocks_change_nothing(run):
