@@ -20,7 +20,8 @@ from .model_selection import Score, SelectionRules, StageProgress, judge
 from .multi_step import spans
 
 LAG = 4
-"""Spans whose sums may still be on the devices: the host reads losses this many spans late, so the devices never wait for it."""
+"""Updates whose sums may still be on the devices: the host reads losses this late, or a span late if that is longer, so the devices never
+wait for it."""
 
 Row = dict[str, Any]
 """A row of metrics.jsonl."""
@@ -99,7 +100,7 @@ def fit(
         Diverged: if a loss is not finite; names the update.
         Preempted: after `callbacks.leave` has returned True and the state is saved.
     """
-    steps, losses = len(plan.cycle), _LossLog(callbacks)
+    steps, losses = len(plan.cycle), _LossLog(callbacks, max(LAG // plan.span, 1))
     section = plan.cycle if plan.section is None else plan.section
     for start, count in spans(section, plan.span, plan.save_every, first):
         done, cycle = start + count, int(plan.cycle[start])
@@ -131,16 +132,16 @@ def diverged(loss: float, step: int) -> Diverged:
 
 
 class _LossLog:
-    """Logs the losses of updates `LAG` spans late, while the devices go on with later ones."""
+    """Logs the losses of updates a few spans late, while the devices go on with later ones."""
 
-    def __init__(self, callbacks: StageCallbacks) -> None:
-        self._callbacks, self._smoothed, self._seen = callbacks, 0.0, 0
+    def __init__(self, callbacks: StageCallbacks, late: int) -> None:
+        self._callbacks, self._late, self._smoothed, self._seen = callbacks, late, 0.0, 0
         self._pending: deque[tuple[int, Hyper, Mapping[str, Any]]] = deque()
 
     def add(self, start: int, hyper: Hyper, sums: Mapping[str, Any]) -> None:
-        """Queue the sums of a span that begins with update `start`, and log those that are `LAG` spans old."""
+        """Queue the sums of a span that begins with update `start`, and log those that are old enough."""
         self._pending.append((start, hyper, sums))
-        self.flush(LAG)
+        self.flush(self._late)
 
     def flush(self, keep: int = 0) -> None:
         """Log all spans but the last `keep`. Raises Diverged if a loss is not finite."""

@@ -161,6 +161,16 @@ def test_the_host_reads_a_loss_only_when_later_updates_are_on_their_way() -> Non
     assert run.done("read") == run.done("train") == list(range(12))  # At the end nothing is left unread.
 
 
+@pytest.mark.parametrize("span", [2, 3, 8])
+def test_spans_are_read_when_later_updates_are_on_their_way_and_no_more(span: int) -> None:
+    """What is under way at once takes memory."""
+    run = Run(cycle=np.zeros(40, int), scores=[(0.5, 1.0)], span=span)
+    for step in range(0, 40 - max(span, LAG), span):
+        before = run.events[: run.events.index(("train", step))]
+        newest = max(event[1] for event in before if event[0] == "update")
+        assert newest - (step + span - 1) == max(LAG // span, 1) * span
+
+
 def test_progress_is_told_the_debiased_mean_loss() -> None:
     run = Run()
     assert [done for done, _ in run.ticks] == list(range(1, 16))
