@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -44,6 +44,10 @@ class Compiled(NamedTuple):
     loaded: int = 0
     seconds: float = 0.0
     names: Mapping[str, tuple[int, float]] = MappingProxyType({})
+
+    def record(self) -> dict[str, Any]:
+        """Return the fields as they are read back from JSON."""
+        return self._asdict() | {"names": {name: list(made) for name, made in self.names.items()}}
 
     def __sub__(self, earlier: Compiled) -> Compiled:  # pyright: ignore[reportIncompatibleMethodOverride]
         apart = {

@@ -87,7 +87,7 @@ def run(
             finalize.keep(context, final, opened)
         summary = finalize.evaluate(context, {"valid": chosen, "test": final}, stages, opened, stoppable(ui, context.leave))
         summary["times"]["load"] = loading
-        summary["compiled"] = CompiledRecord(**(compiled() - before)._asdict())
+        summary["compiled"] = CompiledRecord(**(compiled() - before).record())
         if memory := device_memory(context.programs.devices):
             summary["device_memory"] = {"peak": memory.peak, "limit": memory.limit}
         summary["seconds"] = time.perf_counter() - began

@@ -281,14 +281,14 @@ def test_statistics_are_measured_before_the_stage_and_only_then(tmp_path, monkey
     def fragile(*args):
         stage = real(*args)
 
-        def update(*words):
+        def updates(state, hyper, feds):
             nonlocal count
-            count += 1
+            count += len(feds)
             if count > 9:  # the first epoch of the second stage is saved
                 raise Killed
-            return stage.updates(*words)
+            return stage.updates(state, hyper, feds)
 
-        return stage._replace(updates=update)
+        return stage._replace(updates=updates)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(recipe, "open_stage", fragile)
