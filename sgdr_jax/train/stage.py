@@ -110,9 +110,8 @@ def open_stage(
         if span == 1:
             (fed,) = feds
             return alone(state, Hyper(*(rows[0] for rows in hyper)), fed)
-        padding = span - len(feds)
-        batch = Batch(*map(np.stack, zip(*(fed.batch for fed in [*feds, *[feds[-1]] * padding]), strict=True)))
-        hyper = Hyper(*(np.concatenate([rows, np.repeat(rows[-1:], padding, axis=0)]) for rows in hyper))
+        batch = Batch(*(_padded(np.stack(column), span) for column in zip(*(fed.batch for fed in feds), strict=True)))
+        hyper = Hyper(*(_padded(rows, span) for rows in hyper))
         strength, make, (weight, target) = None, None, counted(batch, axis=1)
         if cached is not None:
             x = from_cache(batch, axis=1)
@@ -120,7 +119,7 @@ def open_stage(
             x, target = from_frozen(feds)
         else:
             make, given = ImageInput(augment, feds[0].size), [fed.strength for fed in feds]
-            strength = None if given[0] is None else np.array([*given, *[given[-1]] * padding], np.float32)
+            strength = None if given[0] is None else _padded(np.array(given, np.float32), span)
             index, draw = run.devices.scatter((batch.index, batch.draw), axis=1)
             x = run.rows(resident, index), draw
         return run.step(p, span, make)(state, SpanRows(hyper, strength, np.int32(len(feds))), x, target, weight, keys)
@@ -147,6 +146,11 @@ def open_stage(
     if p.stage.solve and cached is not None:
         update = updates = solve_head.solver(context, p, cached, log, ui)
     return StageRun(run.devices.hold(first_state(run, p, network)), update, validate if held_out else None, updates, span)
+
+
+def _padded(rows: np.ndarray, length: int) -> np.ndarray:
+    """Repeat the last row up to a number of rows."""
+    return np.concatenate([rows, np.repeat(rows[-1:], length - len(rows), axis=0)])
 
 
 def span_of(context: RunContext, p: StagePlan) -> int:
