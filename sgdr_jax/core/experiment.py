@@ -146,8 +146,8 @@ class Parallel:
     sharded: bool = False
     """Split large parameters and optimizer slots over the devices too (as FSDP and ZeRO do), for networks that fill a device's memory."""
     steps_per_execution: int = 0
-    """Most updates sent to the devices as one program, in stages on cached activations or resident images; fewer before a cycle's end or a
-    checkpoint. 0: up to 32, on a CPU for heads on cached activations only; 1: one by one. Source: Keras's name for it."""
+    """Most updates sent to the devices as one program, in stages with frozen groups or resident images; fewer before a cycle's end or a
+    checkpoint. 0: up to 32, on a CPU for heads alone; 1: one by one. Source: Keras's name for it."""
 
     def __post_init__(self) -> None:
         require(self.devices >= 0, "parallel.devices", self.devices, "use 0 for all, or a number of devices")
