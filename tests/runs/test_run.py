@@ -40,9 +40,7 @@ def small(*stages: Stage, **fields) -> Experiment:
 
 def eight_steps(**fields) -> Experiment:
     find = Find(steps=12, start=1e-4, stop=1, lowest=0.02, epochs=3, orders=2)
-    stages = lesson2(
-        16, False, lr=find, ratio=3, cached=Sgdr(4), views=2, head_cycles=1, cycles=3, cycle_len=1, warmup=0, bn="train"
-    )
+    stages = lesson2(16, False, lr=find, ratio=3, cached=Sgdr(4), views=2, head_cycles=1, cycles=3, cycle_len=1, warmup=0, bn="train")
     return small(*stages, **fields)
 
 
@@ -492,7 +490,7 @@ def test_a_batch_of_one_with_batch_statistics_is_told(capsys) -> None:
             print(text)
 
     def said(**fields) -> list[str]:
-        prepare(small(Stage("only", size=16, lr=0.1, schedule=Sgdr(), **fields)), Said())
+        prepare(small(Stage("only", size=16, lr=0.1, schedule=Sgdr(), **fields), parallel=Parallel(devices=1)), Said())
         return [line for line in capsys.readouterr().out.splitlines() if "batch statistics" in line]
 
     wanted = "only: batch statistics of a single image make all images look the same to the head; use a larger batch_size"
