@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core.console import NullConsole
 from ..core.state import NetworkState, Tree
-from ..distributed.hosts import is_leader
+from ..distributed.hosts import is_leader, on_leader
 from ..evaluation import calibration, metrics, predictions, tta
 from ..evaluation.evaluate import EvalExamples, predict_views
 from ..train import batch_norm
@@ -22,6 +22,7 @@ from ..train.context import RunContext
 from ..train.stage import cached_logits
 from . import checkpoint
 from .records import SnapshotRow
+from .resume import load, save
 from .snapshots import EMA, read_cycle_ends, snapshot_folder
 
 
@@ -124,13 +125,10 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
     Returns:
         rows {"name", "members": [names], "valid": measures, "test": measures or missing}.
     """
-    facts, place, like = (
-        read_cycle_ends(folder),
-        snapshot_folder(folder),
-        {"params": context.network.params, "stats": context.network.stats},
-    )
+    place, like = snapshot_folder(folder), {"params": context.network.params, "stats": context.network.stats}
+    facts, moving = on_leader(lambda: [read_cycle_ends(folder), (place / EMA).is_dir()])  # the other hosts may not see the folder
     there = tuple(facts)
-    if not there and not (place / EMA).is_dir():
+    if not there and not moving:
         return []
     labels = {split: context.data.labels[split] for split in ("valid", "test") if split in context.images}
     views, rows = tta.view_count(context.experiment.evaluate, context.experiment.augment), list[SnapshotRow]()
@@ -145,8 +143,8 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
         rows.append(cast(SnapshotRow, {"name": name, "members": list(members)} | measures(found, labels, views)))
         _save_predictions(context, Path(folder), name, found, labels, views)
 
-    size = facts[there[-1]]["size"] if there else checkpoint.verify(place, EMA)["size"]
-    weights = {name: checkpoint.restore(place, name, like) for name in there}
+    size = facts[there[-1]]["size"] if there else on_leader(lambda: checkpoint.verify(place, EMA)["size"])
+    weights = {name: load(context, place, name, like) for name in there}
     alone = {name: predict(**weights[name], size=facts[name]["size"], name=name) for name in there}
     for name in (*there[-1:], *there[:-1]):
         add(f"last ({name})" if name == there[-1] else name, alone[name])
@@ -163,11 +161,11 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
         return predict(whole["params"], whole["stats"], size, name), whole
 
     def finish(name: str, title: str, found: Predicted, whole: Tree, members: Sequence[str]) -> None:
-        checkpoint.save(place, name, whole, {"size": size, "members": list(members)})
+        save(context, place, name, whole, {"size": size, "members": list(members)})
         add(title, found, members)
 
-    if (place / EMA).is_dir():
-        found, whole = measured([checkpoint.restore(place, EMA, like)], "moving average")
+    if moving:
+        found, whole = measured([load(context, place, EMA, like)], "moving average")
         finish("average-ema", "moving average of weights", found, whole, ())
     if len(there) > 1:
         seen = list(alone.values())

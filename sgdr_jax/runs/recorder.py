@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
+import jax
 import numpy as np
 
 from ..core.errors import InputError
@@ -13,13 +18,16 @@ from ..core.serialization import config_hash
 from ..core.state import TrainState
 from ..data.load import Data
 from ..data.summary import class_counts, find_duplicates
-from ..distributed.hosts import is_leader
+from ..distributed.hosts import is_leader, run_on_all_hosts
+from ..distributed.mesh import readable
 from ..train.context import RunContext
 from ..train.model_selection import StageProgress
 from . import checkpoint, resume
 from .folder import RunFolder
 from .records import DataRecord, EvalRow, Row, StageSummary
-from .snapshots import save_cycle_end
+from .snapshots import save_average, save_cycle_end
+
+_log = logging.getLogger(__name__)
 
 
 class StageRecorder:
@@ -50,6 +58,8 @@ class StageRecorder:
         position = {"stage": plan.stage.name, "stage_index": plan.index, "epoch": row["step"] / plan.steps_per_epoch}
         row = row | position | {"seconds": self.seconds}
         self._folder.append(cast(Row, row))
+        if "skipped" in row:
+            _log.warning("stage %r: update %d is skipped, loss %s", plan.stage.name, row["step"], row["loss"])
         if row["kind"] == "eval":
             self._context.watch(row)
 
@@ -69,28 +79,44 @@ class StageRecorder:
 
     def keep(self, state: TrainState, row: dict[str, Any]) -> None:
         """Keep the network at the end of a cycle, where the experiment asks for snapshots."""
-        facts = {"stage": self._plan.index, "size": self._plan.size} | {k: row[k] for k in ("cycle", "step", "accuracy", "loss")}
-        if is_leader():
-            save_cycle_end(self._folder.path, state, facts, self._context.experiment.snapshots, config_hash(self._context.experiment))
+        if wanted := self._context.experiment.snapshots:
+            facts = {"stage": self._plan.index, "size": self._plan.size} | {k: row[k] for k in ("cycle", "step", "accuracy", "loss")}
+            whole = jax.tree.map(readable, state._replace(opt_state=None))
+            self._on_leader(partial(save_cycle_end, self._folder.path, whole, facts, wanted, self._key))
+
+    def keep_average(self, state: TrainState) -> None:
+        """Keep the moving average of the weights at the end of the stage, where the optimizer asks for one."""
+        if self._plan.optimizer.ema:
+            whole = jax.tree.map(readable, state)
+            self._on_leader(partial(save_average, self._folder.path, whole, self._plan.optimizer, self._plan.size, self._key))
+
+    @property
+    def _key(self) -> str:
+        return config_hash(self._context.experiment)
+
+    def _on_leader(self, work: Callable[[], None]) -> None:
+        run_on_all_hosts(work if is_leader() else lambda: None)
 
     def summary(self, progress: StageProgress) -> StageSummary:
         """Sum up the finished stage from the rows that it logged. Raises InputError where they are lost."""
         plan, path = self._plan, self._folder.path
         rows = [row for row in self._folder.rows() if row["stage"] == plan.stage.name]
         losses = [row["loss"] for row in rows if row["kind"] == "train"]
+        skipped = sum("skipped" in row for row in rows)
         evals = [row for row in rows if row["kind"] == "eval"]
         if not losses or (progress.best and not evals):
             raise InputError(f"run folder {path} has lost its rows of stage {plan.stage.name!r} in metrics.jsonl; use another --run")
         best = progress.best if progress.best and progress.best.stage == plan.index else None
         loss, accuracy = _best_figures(evals) if best is None else (best.score.loss, best.score.accuracy)
         last_cycle = int(plan.table.cycle[min(len(losses), plan.steps) - 1])
-        return {
+        known = [loss for loss in losses[-plan.steps_per_epoch :] if loss is not None]
+        summary: StageSummary = {
             "name": plan.stage.name,
             "size": plan.size,
             "epochs": len(losses) / plan.steps_per_epoch,
             "steps": len(losses),
             "seconds": self.seconds,
-            "train_loss": float(np.mean(np.array(losses[-plan.steps_per_epoch :], float))),
+            "train_loss": float(np.mean(known)) if known else math.nan,
             "valid_loss": loss,
             "valid_accuracy": accuracy,
             "lr": list(progress.lr),
@@ -98,6 +124,7 @@ class StageRecorder:
             "cycles": 1 + (best.cycle if best and self._context.experiment.keep_best else last_cycle),
             "stopped": progress.stopped,
         }
+        return summary | {"skipped": skipped} if skipped else summary
 
 
 def data_record(data: Data, most: int = 50) -> DataRecord:
@@ -120,5 +147,6 @@ def data_record(data: Data, most: int = 50) -> DataRecord:
 
 def _best_figures(evals: list[EvalRow]) -> tuple[float | None, float | None]:
     """Return loss and accuracy of the best of these validations, (None, None) of none."""
-    best = max(evals, key=lambda row: (row["accuracy"], -row["loss"]), default=None)
+    finite = [row for row in evals if row["loss"] is not None]
+    best = max(finite, key=lambda row: (row["accuracy"], -row["loss"]), default=None)
     return (best["loss"], best["accuracy"]) if best else (None, None)

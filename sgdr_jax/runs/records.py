@@ -8,7 +8,10 @@ from ..evaluation.metrics import CalibrationMetrics, EvalMetrics
 
 
 class TrainRow(TypedDict):
-    """One update. `step` counts the updates applied in the stage before it, `epoch` is `step` in epochs of the schedule."""
+    """One update. `step` counts the updates of the stage before it, `epoch` is `step` in epochs of the schedule.
+
+    `skipped` is there if nothing was applied, since the loss, a gradient or what would follow from it was not finite.
+    """
 
     kind: Literal["train"]
     stage: str
@@ -18,6 +21,7 @@ class TrainRow(TypedDict):
     loss: float | None
     lr: dict[str, float]
     momentum: float
+    skipped: NotRequired[bool]
     seconds: float
 
 
@@ -69,7 +73,8 @@ Row = TrainRow | EvalRow | BatchNormRow | SolveRow
 class StageSummary(TypedDict):
     """One finished stage. Validation figures are those of its best cycle, or None without validation images.
 
-    `kept` tells whether the stage improved on the best network so far, `cycles` after how many cycles its own best was reached.
+    `kept` tells whether the stage improved on the best network so far, `cycles` after how many cycles its own best was reached, `skipped`
+    how many updates were skipped, if any.
     """
 
     name: str
@@ -84,6 +89,7 @@ class StageSummary(TypedDict):
     kept: bool
     cycles: int
     stopped: str
+    skipped: NotRequired[int]
 
 
 class SnapshotRow(TypedDict):

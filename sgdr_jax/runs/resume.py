@@ -87,6 +87,16 @@ def save(context: RunContext, folder: Path, name: str, arrays: Any, facts: dict[
     run_on_all_hosts(partial(checkpoint.save, folder, name, whole, facts, key) if is_leader() else lambda: None)
 
 
+def load(context: RunContext, folder: Path, name: str, like: Any) -> Any:
+    """Restore the host arrays of a checkpoint of the run on all hosts, of which only the leading one needs to see the folder.
+
+    `like` gives structure, shapes and types.
+    """
+    shapes = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+    read = partial(checkpoint.restore, folder, name, shapes, config_hash(context.experiment))
+    return broadcast(run_on_all_hosts(read if is_leader() else lambda: shapes))
+
+
 def restore(context: RunContext, folder: Path, meta: CheckpointMeta, like: TrainState) -> tuple[TrainState, Best | None]:
     """Restore the arrays of a checkpoint on all hosts.
 
@@ -101,9 +111,8 @@ def restore(context: RunContext, folder: Path, meta: CheckpointMeta, like: Train
     """
     networks = {"params": like.params, "stats": like.stats} if meta.best else {}
     name = checkpoint.step_name(meta.stage, meta.step)
-    shapes = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), {"state": like._asdict(), "best": networks})
-    load = partial(checkpoint.restore, folder / "checkpoints", name, shapes, config_hash(context.experiment))
-    arrays = context.programs.devices.hold(broadcast(run_on_all_hosts(load if is_leader() else lambda: shapes)))
+    whole = load(context, folder / "checkpoints", name, {"state": like._asdict(), "best": networks})
+    arrays = context.programs.devices.hold(whole)
     best = None
     if meta.best:
         accuracy, loss, stage, cycle, highest = meta.best

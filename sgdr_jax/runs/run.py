@@ -25,7 +25,7 @@ from ..train.loop import StageCallbacks, fit
 from ..train.model_selection import Best, StageProgress
 from ..train.stage import first_state, loop_plan, open_stage
 from ..train.stage_inputs import stage_batches
-from . import finalize, refit, snapshots
+from . import finalize, refit
 from .compile_ahead import ahead, rehearsals
 from .data_index import check_data, data_index, write_index
 from .folder import RunFolder, check_run, open_run, read_summary
@@ -175,8 +175,7 @@ def run_stage(
             )
             batches = stage_batches(context, plan, first, plan.steps, with_images=False)
             state, progress = fit(state, progress, loop_plan(context, plan, progress.lr), callbacks, batches, first)
-    if is_leader():
-        snapshots.save_average(folder.path, state, plan.optimizer, plan.size)
+    recorder.keep_average(state)
     finished.append(on_leader(lambda: recorder.summary(progress)))
     _say_result(finished[-1], ui)
     best = progress.best
@@ -191,7 +190,8 @@ def run_stage(
 def _say_result(stage: StageSummary, ui: NullConsole) -> None:
     loss, accuracy, stopped = stage["valid_loss"], stage["valid_accuracy"], stage["stopped"]
     result = "trained" if loss is None else f"validation loss {loss:.4f}, accuracy {accuracy:.4f}"
-    ui.say(f"  {result}" + (f"; stopped: {stopped}" if stopped else ""))
+    skipped = f"; {n} of {stage['steps']} updates skipped" if (n := stage.get("skipped")) else ""
+    ui.say(f"  {result}" + (f"; stopped: {stopped}" if stopped else "") + skipped)
 
 
 def _refit(

@@ -52,11 +52,11 @@ def save_cycle_end(run: str | Path, state: TrainState, facts: Mapping[str, Any],
             shutil.rmtree(folder / name)
 
 
-def save_average(run: str | Path, state: TrainState, optimizer: Optimizer, size: int) -> None:
+def save_average(run: str | Path, state: TrainState, optimizer: Optimizer, size: int, key: str = "") -> None:
     """Save the moving average of the weights at the end of a stage, where the optimizer keeps one, replacing the stage before's."""
     if optimizer.ema:
         params = state.params | weight_ema.averaged(state.opt_state)
-        checkpoint.save(snapshot_folder(run), EMA, {"params": params, "stats": state.stats}, {"size": size})
+        checkpoint.save(snapshot_folder(run), EMA, {"params": params, "stats": state.stats}, {"size": size}, key)
 
 
 def read_cycle_ends(run: str | Path) -> dict[str, dict[str, Any]]:

@@ -28,7 +28,7 @@ from ..data.sampler import Batch, example_weights
 from ..evaluation.evaluate import logit_metrics
 from . import optim
 from .context import RunContext
-from .loop import LoopPlan, diverged
+from .loop import PATIENCE, LoopPlan, diverged, last_skipped, unsound
 from .model_selection import Score, StageProgress, judge
 from .multi_step import spans
 from .stage import SPAN_BYTES, loop_plan
@@ -57,6 +57,7 @@ class Fitted(NamedTuple):
         network: the network after the last update, its own.
         progress: of the stage, with the best state.
         losses: training loss of each update, float64 [steps].
+        skipped: whether each update was skipped, see `steps.Step`.
         evals: validation metrics at each cycle's end.
         diverged: the error that the stage alone would have ended with, or None.
     """
@@ -64,6 +65,7 @@ class Fitted(NamedTuple):
     network: NetworkState
     progress: StageProgress
     losses: np.ndarray
+    skipped: np.ndarray
     evals: list[dict[str, Any]]
     diverged: Diverged | None
 
@@ -106,7 +108,7 @@ def fit_heads(heads: Sequence[Head], index: int, ui: NullConsole) -> list[Fitted
     weights = [example_weights(labels, head.context.experiment.class_weights, head.context.data.rates) for head in heads]
     keys = {"dropout": jnp.stack([key_for(head.context.experiment.seed, "dropout", index) for head in heads])}
     validate = _validation(heads, p, ui)
-    fitted = [Fitted(head.network, head.progress, np.empty(0), [], None) for head in heads]
+    fitted = [Fitted(head.network, head.progress, np.empty(0), np.empty(0, bool), [], None) for head in heads]
     feeds = [(fed.batch for fed in stage_batches(head.context, plan, 0, p.steps)) for head, plan in zip(heads, plans, strict=True)]
     state, pending = run.devices.replicate(_first_state(heads, p)), []
     with ui.bar(f"{p.stage.name}: {len(heads)} heads", p.steps) as tick:
@@ -119,13 +121,14 @@ def fit_heads(heads: Sequence[Head], index: int, ui: NullConsole) -> list[Fitted
             hyper = _hyper(loops, fitted, start, count, length)
             given = run.devices.replicate((hyper, np.int32(count), labels[batch.index], weight.astype(np.float32)))
             state, sums = program(state, SpanRows(given[0], None, given[1]), x, *given[2:], keys)
-            pending.append((count, sums["loss"], sums["weight"]))
+            pending.append((count, sums["loss"], sums["weight"], sums["skipped"]))
             tick(count)
             if loops[0].ends_cycle(done):
-                losses = np.concatenate([np.asarray(a / jnp.maximum(w, 1), np.float64)[:, :n] for n, a, w in pending], axis=1)
+                losses = np.concatenate([np.asarray(a / jnp.maximum(w, 1), np.float64)[:, :n] for n, a, w, _ in pending], axis=1)
+                skipped = np.concatenate([np.asarray(s, bool)[:, :n] for n, _, _, s in pending], axis=1)
                 scores = validate(state) if validate else [None] * len(heads)
                 fitted = [
-                    _judged(fit, loop, losses[i], scores[i], done, partial(_network, state, i, heads[i].network, p.size))
+                    _judged(fit, loop, (losses[i], skipped[i]), scores[i], done, partial(_network, state, i, heads[i].network, p.size))
                     for i, (fit, loop) in enumerate(zip(fitted, loops, strict=True))
                 ]
                 pending = []
@@ -135,20 +138,28 @@ def fit_heads(heads: Sequence[Head], index: int, ui: NullConsole) -> list[Fitted
 
 
 def _judged(
-    fit: Fitted, loop: LoopPlan, losses: np.ndarray, score: dict[str, Any] | None, done: int, network: Callable[[], NetworkState]
+    fit: Fitted,
+    loop: LoopPlan,
+    rows: tuple[np.ndarray, np.ndarray],
+    score: dict[str, Any] | None,
+    done: int,
+    network: Callable[[], NetworkState],
 ) -> Fitted:
     """Return a head after a cycle's end, unless it had stopped before."""
     if fit.progress.stopped or fit.diverged:
         return fit
-    every, bad = np.concatenate([fit.losses, losses]), np.flatnonzero(~np.isfinite(losses))
-    if len(bad):
-        at = len(fit.losses) + int(bad[0])
-        return fit._replace(losses=every[:at], diverged=diverged(float(every[at]), at))
+    every, skipped = (np.concatenate(pair) for pair in zip((fit.losses, fit.skipped), rows, strict=True))
+    starts = np.flatnonzero(np.convolve(skipped, np.ones(PATIENCE), "valid") == PATIENCE) if len(skipped) >= PATIENCE else ()
+    if len(starts):
+        at = int(starts[0]) + PATIENCE - 1
+        return fit._replace(losses=every[: at + 1], skipped=skipped[: at + 1], diverged=diverged(float(every[at]), at))
     steps, now, progress = len(loop.cycle), network(), fit.progress
     if score is not None:
         value = Score.of(score)
         progress = judge(loop.rules, progress, value, int(loop.cycle[done - 1]), lambda: now, last=done == steps)
-    return Fitted(now, progress, every, fit.evals + ([score] if score else []), None)
+    streak = len(skipped) - 1 - int(np.flatnonzero(~skipped).max(initial=-1))
+    error = unsound(loop, progress, score["loss"], done, last_skipped(streak)) if score else None
+    return Fitted(now, progress, every, skipped, fit.evals + ([score] if score else []), error)
 
 
 def _same_body(one: NetworkState, other: NetworkState) -> bool:

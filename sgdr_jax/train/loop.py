@@ -23,6 +23,11 @@ LAG = 4
 """Updates whose sums may still be on the devices: the host reads losses this late, or a span late if that is longer, so the devices never
 wait for it."""
 
+PATIENCE = 5
+"""Updates in a row that may be skipped, since their loss or gradients are not finite; with the last of them the stage has diverged."""
+
+FIX = "use a lower lr, or gradient clipping with optimizer.clip, in another --run"
+
 Row = dict[str, Any]
 """A row of metrics.jsonl."""
 
@@ -37,6 +42,7 @@ class LoopPlan(NamedTuple):
         span: most updates dispatched at once, see `multi_step.spans`; numbers and rows do not depend on it.
         save_every: updates between checkpoints, in addition to those at cycle ends; None for cycle ends only.
         section: updates of different sections do not share a span, int [steps]; None for cycles as sections.
+        keeps_best: whether the run goes on with its best state, not with the last one.
     """
 
     hyper: Hyper
@@ -45,6 +51,7 @@ class LoopPlan(NamedTuple):
     span: int = 1
     save_every: int | None = None
     section: np.ndarray | None = None
+    keeps_best: bool = True
 
     def ends_cycle(self, done: int) -> bool:
         """Return whether a cycle ends after `done` ≥ 1 updates."""
@@ -97,10 +104,10 @@ def fit(
         (state after the last update, progress of the stage).
 
     Raises:
-        Diverged: if a loss is not finite; names the update.
+        Diverged: if `PATIENCE` updates in a row were skipped, or the last validation loss is not finite and no better state is kept.
         Preempted: after `callbacks.leave` has returned True and the state is saved.
     """
-    steps, losses = len(plan.cycle), _LossLog(callbacks, max(LAG // plan.span, 1))
+    steps, losses, sound = len(plan.cycle), _LossLog(callbacks, max(LAG // plan.span, 1)), True
     section = plan.cycle if plan.section is None else plan.section
     for start, count in spans(section, plan.span, plan.save_every, first):
         done, cycle = start + count, int(plan.cycle[start])
@@ -112,13 +119,18 @@ def fit(
             losses.flush()
             row: Row = {"kind": "eval", "step": done, "cycle": cycle, "split": "valid", **callbacks.validate(state)}
             callbacks.log(row)
-            callbacks.keep(state, row)
+            sound = math.isfinite(row["loss"])
+            if sound:
+                callbacks.keep(state, row)
             score = Score.of(row)
             progress = judge(plan.rules, progress, score, cycle, partial(callbacks.copy_network, state), last=done == steps)
+            if not (sound or (progress.best and plan.keeps_best)) and (progress.stopped or done == steps):
+                raise Diverged(f"the validation loss is {row['loss']} after cycle {cycle}{losses.skipped}; {FIX}")
         leave = callbacks.leave()
         if leave or plan.saves(done):
             losses.flush()
-            callbacks.save(state, progress)
+            if leave or (sound and not losses.streak):  # not of a state that may have diverged, which a resumed run would not leave
+                callbacks.save(state, progress)
         if leave:
             raise Preempted(f"preempted: saved after update {done} of {steps} of the stage")
         if progress.stopped:
@@ -127,8 +139,22 @@ def fit(
 
 
 def diverged(loss: float, step: int) -> Diverged:
-    """Return the error of an update whose loss is not finite."""
-    return Diverged(f"the training loss is {loss} at update {step} of the stage; use a lower lr, or gradient clipping with optimizer.clip")
+    """Return the error of the last of `PATIENCE` updates in a row that were skipped."""
+    of = " with gradients that are not finite" if math.isfinite(loss) else ""
+    return Diverged(f"the training loss is {loss}{of} at update {step} of the stage, the fifth update in a row to be skipped; {FIX}")
+
+
+def unsound(plan: LoopPlan, progress: StageProgress, loss: float, done: int, skipped: str = "") -> Diverged | None:
+    """Return the error of a stage that ends, after `done` updates, with a validation loss that is not finite and without a better state."""
+    ends = done == len(plan.cycle) or progress.stopped
+    if math.isfinite(loss) or not ends or (progress.best and plan.keeps_best):
+        return None
+    return Diverged(f"the validation loss is {loss} after cycle {plan.cycle[done - 1]}{skipped}; {FIX}")
+
+
+def last_skipped(streak: int) -> str:
+    """Say that the last updates were skipped, for messages; "" for none."""
+    return f", and the last {streak} updates were skipped" if streak else ""
 
 
 class _LossLog:
@@ -137,6 +163,8 @@ class _LossLog:
     def __init__(self, callbacks: StageCallbacks, late: int) -> None:
         self._callbacks, self._late, self._smoothed, self._seen = callbacks, late, 0.0, 0
         self._pending: deque[tuple[int, Hyper, Mapping[str, Any]]] = deque()
+        self.streak = 0
+        """Updates in a row that were skipped, of those logged."""
 
     def add(self, start: int, hyper: Hyper, sums: Mapping[str, Any]) -> None:
         """Queue the sums of a span that begins with update `start`, and log those that are old enough."""
@@ -144,19 +172,24 @@ class _LossLog:
         self.flush(self._late)
 
     def flush(self, keep: int = 0) -> None:
-        """Log all spans but the last `keep`. Raises Diverged if a loss is not finite."""
+        """Log all spans but the last `keep`. Raises Diverged if `PATIENCE` updates in a row were skipped."""
         while len(self._pending) > keep:
             start, hyper, sums = self._pending.popleft()
-            losses, weights = (np.atleast_1d(np.asarray(sums[name], np.float64))[: len(hyper.lr)] for name in ("loss", "weight"))
+            columns = (np.atleast_1d(np.asarray(sums[name], np.float64))[: len(hyper.lr)] for name in ("loss", "weight", "skipped"))
+            losses, weights, skipped = columns
             means = (losses / np.maximum(weights, 1)).tolist()
-            for step, (loss, lr, momentum) in enumerate(zip(means, hyper.lr.tolist(), hyper.momentum.tolist(), strict=True), start):
-                self._log({"kind": "train", "step": step, "loss": loss, "lr": lr, "momentum": momentum})
+            rows = zip(means, hyper.lr.tolist(), hyper.momentum.tolist(), skipped.tolist(), strict=True)
+            for step, (loss, lr, momentum, skip) in enumerate(rows, start):
+                row: Row = {"kind": "train", "step": step, "loss": loss, "lr": lr, "momentum": momentum}
+                self._log(row | {"skipped": True} if skip else row)
 
     def _log(self, row: Row) -> None:
         loss, step = row["loss"], row["step"]
-        if not math.isfinite(loss):
-            raise diverged(loss, step)
-        self._seen += 1
-        self._smoothed = 0.98 * self._smoothed + 0.02 * loss
         self._callbacks.log(row)
-        self._callbacks.tick(step + 1, self._smoothed / (1 - 0.98**self._seen))
+        self.streak = self.streak + 1 if "skipped" in row else 0
+        if self.streak == PATIENCE:
+            raise diverged(loss, step)
+        if not self.streak:
+            self._seen += 1
+            self._smoothed = 0.98 * self._smoothed + 0.02 * loss
+        self._callbacks.tick(step + 1, self._smoothed / (1 - 0.98 ** max(self._seen, 1)))

@@ -39,7 +39,9 @@ def loop_plan(context: RunContext, p: StagePlan, lr: tuple[float, ...]) -> LoopP
     leeway = Leeway(experiment.leeway, len(context.data.labels.get("valid", ())) or 1)
     rules = SelectionRules(p.index, p.stage.patience, p.table.plateau, leeway)
     span, parts = span_of(context, p), sections(p.table.cycle, p.sizes)
-    return LoopPlan(hyper_rows(context, p, lr), p.table.cycle, rules, span, experiment.checkpoint_steps, parts)
+    return LoopPlan(
+        hyper_rows(context, p, lr), p.table.cycle, rules, span, experiment.checkpoint_steps, parts, keeps_best=experiment.keep_best
+    )
 
 
 class StageRun(NamedTuple):

@@ -68,7 +68,7 @@ class Step:
         weight: Float[Array, " b"],
         key: Key[Array, ""],
     ) -> tuple[TrainState, dict[str, Array]]:
-        """Apply one update.
+        """Apply one update, or skip it: if the loss, a gradient or what follows from it is not finite, all but the step stays as it is.
 
         Args:
             state: state before the update.
@@ -79,7 +79,7 @@ class Step:
             key: dropout key of the stage; the step is folded in here.
 
         Returns:
-            (new state, sums over the batch as in `metrics.sums`).
+            (new state, sums over the batch as in `metrics.sums`, and "skipped": 1 if nothing was applied).
         """
         batch, whole = (x, labels, weight), jnp.maximum(self.total(jnp.sum(weight)), 1)
 
@@ -103,8 +103,24 @@ class Step:
             added, stats = metrics.sums(logits, ys, ws, hyper.label_smoothing), stats | changed
             grads, sums = (new, added) if grads is None else jax.tree.map(jnp.add, (grads, sums), (new, added))
         grads, sums = self.total((grads, sums))
-        trained, opt_state = optim.update(self.optimizer, self.trained, hyper, grads, state.opt_state, trained)
-        return TrainState(state.step + 1, state.params | trained, stats, opt_state), sums
+        updated, opt_state = optim.update(self.optimizer, self.trained, hyper, grads, state.opt_state, trained)
+        # The barrier keeps what follows out of the arithmetic before it, whose roundings depend on what it is compiled with.
+        updated, stats, opt_state, sums = jax.lax.optimization_barrier((updated, stats, opt_state, sums))
+        # Reduced over all devices, so that all of them skip the same updates. What is not finite in a gradient is not in what it changes.
+        finite = all_finite((sums["loss"], updated, opt_state, {g: stats[g] for g in self.collects if g in stats}))
+        new, old = (updated, stats, opt_state), (trained, state.stats, state.opt_state)
+        updated, stats, opt_state = jax.tree.map(partial(jnp.where, finite), new, old)
+        skipped = jnp.where(finite, jnp.zeros_like(sums["loss"]), jnp.ones_like(sums["loss"]))
+        return TrainState(state.step + 1, state.params | updated, stats, opt_state), sums | {"skipped": skipped}
+
+
+def all_finite(tree: Any) -> Array:
+    """Return whether all numbers of a tree are finite, a boolean scalar.
+
+    >>> all_finite({"a": jnp.zeros(3), "b": jnp.array([1.0, jnp.nan])}).tolist()
+    False
+    """
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 class SpanRows(NamedTuple):

@@ -322,6 +322,66 @@ def test_a_loss_that_is_not_finite_names_the_update(tmp_path):
         run(small(stage, optimizer=Sgd()), tmp_path / "run")
 
 
+def blind(monkeypatch, cycles: set[tuple[str, int]]) -> None:
+    """Let the validation loss be nan after these cycles, though all training losses are finite."""
+    real = recipe.open_stage
+
+    def open_stage(context, plan, *rest):
+        stage, ends = real(context, plan, *rest), list(plan.table.ends)
+
+        def validate(state):
+            cycle = ends.index(int(state.step))
+            return stage.validate(state) | ({"loss": float("nan"), "accuracy": 1.0} if (plan.stage.name, cycle) in cycles else {})
+
+        return stage._replace(validate=validate)
+
+    monkeypatch.setattr(recipe, "open_stage", open_stage)
+
+
+def test_a_validation_loss_that_is_not_finite_ends_the_run_in_a_line_also_when_it_is_resumed(tmp_path, monkeypatch):
+    made = small(Stage("all", size=16, lr=0.01, schedule=Constant(2)))
+    blind(monkeypatch, {("all", 0), ("all", 1)})
+    for resume_ in (False, True):
+        with pytest.raises(InputError, match=r"^the validation loss is nan after cycle 1; use a lower lr, or .* in another --run$"):
+            run(made, tmp_path / "run", resume=resume_)
+        assert not list((tmp_path / "run").glob("checkpoints/stage-*"))
+
+
+def test_a_stage_whose_validation_loss_is_not_finite_is_undone(tmp_path, monkeypatch):
+    made = small(Stage("head", size=16, train="head", lr=0.01, schedule=Constant(1)), Stage("all", size=16, lr=0.01, schedule=Constant(2)))
+    blind(monkeypatch, {("all", 0), ("all", 1)})
+    summary = run(made, tmp_path / "run")
+    assert [(stage["kept"], stage["valid_loss"] is None) for stage in summary["stages"]] == [(True, False), (False, True)]
+    assert summary["valid"]["accuracy"] == summary["stages"][0]["valid_accuracy"]
+    monkeypatch.undo()
+    blind(monkeypatch, {("all", 1)})
+    kept = run(made, tmp_path / "other")["stages"][1]
+    assert kept["valid_loss"] is not None and kept["cycles"] in (1, 2)
+
+
+def test_skipped_updates_are_counted_and_leave_the_rest_of_the_run(tmp_path, monkeypatch, caplog):
+    """Two updates of the stage see images that are not numbers."""
+    made, real = small(Stage("all", size=16, lr=0.01, schedule=Constant(2))), recipe.open_stage
+
+    def open_stage(*args):
+        stage = real(*args)
+
+        def updates(state, hyper, feds):
+            if int(state.step) in (2, 5):
+                hyper = hyper._replace(label_smoothing=np.full_like(hyper.label_smoothing, np.nan))
+            return stage.updates(state, hyper, feds)
+
+        return stage._replace(updates=updates)
+
+    monkeypatch.setattr(recipe, "open_stage", open_stage)
+    (stage,) = run(made, tmp_path / "run")["stages"]
+    assert stage["skipped"] == 2 and stage["steps"] == 8 and np.isfinite(stage["train_loss"])
+    skipped = [row for row in rows(tmp_path / "run") if row.get("skipped")]
+    assert [(row["step"], row["loss"]) for row in skipped] == [(2, None), (5, None)]
+    assert "stage 'all': update 2 is skipped, loss nan" in caplog.text
+    assert all(np.isfinite(leaf).all() for leaf in leaves(tmp_path / "run"))
+
+
 def test_multi_label_data_run(tmp_path):
     data = Synthetic(classes=3, train=48, valid=16, side=16, multi_label=True)
     stage = Stage("all", size=16, lr=1e-2, schedule=Constant(1))

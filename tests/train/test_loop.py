@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdr_jax.core.errors import InputError, Preempted
+from sgdr_jax.core.errors import Diverged, Preempted
 from sgdr_jax.core.state import Hyper, NetworkState
 from sgdr_jax.schedules import Plateau
 from sgdr_jax.schedules.plateau import Lowered
@@ -85,10 +85,11 @@ class Run:
             assert all(np.array_equal(mine, row[step : step + count]) for mine, row in zip(hyper[1:], rows[1:], strict=True))
             assert "plateau" in rules or np.array_equal(hyper.lr, rows.lr[step : step + count])
             state.params[:], state.stats[:] = step + count, 10 * (step + count)
+            skipped = [float(not math.isfinite(losses(step + i))) for i in range(count)]
             if count > 1:
                 padded = [losses(step + i) * 4 for i in range(count)] + [math.nan]  # what follows the last update means nothing
-                return state, {"loss": np.array(padded), "weight": np.full(count + 1, 4.0)}
-            return state, {"loss": Late(losses(step) * 4, lambda: self.events.append(("read", step))), "weight": 4.0}
+                return state, {"loss": np.array(padded), "weight": np.full(count + 1, 4.0), "skipped": np.array([*skipped, 1.0])}
+            return state, {"loss": Late(losses(step) * 4, lambda: self.events.append(("read", step))), "weight": 4.0, "skipped": skipped}
 
         def validate(state: State) -> dict[str, float]:
             done = int(state.params[0])
@@ -209,39 +210,61 @@ def test_the_stage_stops_when_patience_is_spent(patience: int | None, stops: int
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("at", [0, 3, 6, 7, 14])
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_update(bad: float, at: int) -> None:
-    seen: list[int] = []
+@pytest.mark.parametrize("at", [0, 3, 6, 10])
+def test_five_skipped_updates_in_a_row_stop_the_run_and_name_the_last(bad: float, at: int) -> None:
+    kept: list[Run] = []
 
     def losses(step: int) -> float:
-        seen.append(step)
         return bad if step >= at else 1.0
 
-    with pytest.raises(InputError, match=rf"^the training loss is {bad} at update {at} of the stage; use a lower lr, or .*clip"):
-        Run(losses=losses)
-    assert max(seen) <= at + LAG
+    with pytest.raises(Diverged, match=rf"^the training loss is {bad} at update {at + 4} of the stage, the fifth .* lower lr, or .*clip"):
+        Run(losses=losses, kept=kept)
+    (run,) = kept
+    assert run.spans[-1][0] <= at + 4 + LAG
+    assert [row["step"] for row in run.rows if row.get("skipped")] == list(range(at, at + 5))
+    assert all(done <= at for done in run.saved), "a state that may have diverged was saved"
 
 
-def test_nothing_is_saved_after_a_loss_that_is_not_finite() -> None:
-    saved: list[int] = []
+def test_fewer_skipped_updates_are_recorded_and_the_run_goes_on() -> None:
+    bad = {2, 3, 6, 8, 9, 10, 11}
+    run = Run(losses=lambda step: math.nan if step in bad else 1.0, save_every=4)
+    trained = [row for row in run.rows if row["kind"] == "train"]
+    assert [row["step"] for row in trained] == list(range(15))
+    assert {row["step"] for row in trained if row.get("skipped")} == bad
+    assert "skipped" not in trained[0] and run.ticks[-1] == (15, pytest.approx(1.0))
+    assert set(run.saved) == {8, 15}  # not after 4, 7, 10 and 12 updates, of which the last was skipped
+
+
+def test_gradients_that_are_not_finite_are_told() -> None:
     callbacks = StageCallbacks(
-        update=lambda state, hyper, items: (state, {"loss": math.nan if items == [2] else 1.0, "weight": 1.0}),
+        update=lambda state, hyper, items: (state, {"loss": 1.0, "weight": 1.0, "skipped": 1.0}),
         validate=lambda state: pytest.fail("validated"),
         copy_network=lambda state: pytest.fail("copied"),
-        log=lambda row: saved.append(row["step"]),
+        log=lambda row: None,
         save=lambda state, progress: pytest.fail("saved"),
     )
-    plan = LoopPlan(numbers(3), np.zeros(3, int), SelectionRules(0), save_every=3)
-    with pytest.raises(InputError, match="at update 2"):
-        fit("state", StageProgress(), plan, callbacks, iter(range(3)))  # type: ignore[arg-type]
-    assert saved == [0, 1]
+    plan = LoopPlan(numbers(9), np.zeros(9, int), SelectionRules(0))
+    with pytest.raises(Diverged, match=r"the training loss is 1.0 with gradients that are not finite at update 4"):
+        fit("state", StageProgress(), plan, callbacks, iter(range(9)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_validation_loss_that_is_not_finite_is_never_the_best_and_saves_nothing(bad: float) -> None:
+    run = Run(scores=((0.5, 1.0), (0.9, bad), (0.4, 2.0)))
+    assert run.progress.best and run.progress.best.cycle == 0 and set(run.saved) == {7, 15}
+    run = Run(scores=((0.9, bad), (0.4, 2.0), (0.3, bad)))
+    assert run.progress.best and run.progress.best.cycle == 1 and set(run.saved) == {10}
+    words = rf"^the validation loss is {bad} after cycle 2; use a lower lr, or gradient clipping"
+    for options in ({"scores": ((0.9, bad),) * 3}, {"scores": ((0.5, 1.0), (0.6, 0.9), (0.9, bad)), "keeps_best": False}):
+        with pytest.raises(Diverged, match=words):
+            Run(**options)  # type: ignore[arg-type]
 
 
 def test_a_batch_without_weight_has_no_loss_but_no_error() -> None:
     callbacks = StageCallbacks(
-        update=lambda state, hyper, item: (state, {"loss": 0.0, "weight": 0.0}),
-        validate=lambda state: {"accuracy": 0.0, "loss": math.nan},
-        copy_network=lambda state: pytest.fail("copied"),
+        update=lambda state, hyper, item: (state, {"loss": 0.0, "weight": 0.0, "skipped": 0.0}),
+        validate=lambda state: {"accuracy": 0.0, "loss": 1.0},
+        copy_network=lambda state: NetworkState({}, {}, 8),
         log=lambda row: None,
         save=lambda state, progress: None,
     )
@@ -258,7 +281,11 @@ def test_resuming_at_any_update_gives_the_same_rows_and_the_same_end(
     lengths: list[int], scores: list[tuple[float, float]], patience: int | None
 ) -> None:
     cycle = np.repeat(np.arange(len(lengths)), lengths)
-    whole = Run(scores=scores, cycle=cycle, patience=patience, save_every=1)
+    try:
+        whole = Run(scores=scores, cycle=cycle, patience=patience, save_every=1)
+    except Diverged:
+        assert all(math.isnan(loss) for _, loss in scores[: len(lengths) if patience is None else patience])
+        return
 
     def text(rows: list[dict[str, Any]]) -> str:  # so that NaN equals NaN
         return repr(rows)
@@ -322,11 +349,11 @@ def test_updates_in_spans_leave_the_same_rows_and_checkpoints(
 
         try:
             run = Run(scores, losses=losses, cycle=cycle, span=span, save_every=every, patience=patience, kept=kept)
-        except InputError as error:
-            return str(error), kept[0].rows
+        except Diverged as error:
+            return str(error), repr(kept[0].rows)
         assert all(1 <= count <= span for _, count in run.spans)
         saved = {step: repr(progress._replace(best=None)) for step, (_, progress) in run.saved.items()}
-        return run.rows, run.ticks, saved, run.done("validate"), run.progress.stopped
+        return repr(run.rows), run.ticks, saved, run.done("validate"), run.progress.stopped
 
     assert done(span) == done(1)
 

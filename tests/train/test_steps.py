@@ -346,6 +346,53 @@ def test_any_number_of_updates_as_one_program_is_one_after_the_other(count: int,
     check_one_program(count, optimizer, accumulate)
 
 
+def poisoned(kind: str) -> tuple[Any, Any, Any, Hyper]:
+    """Images, labels, weights and numbers of an update that comes to nothing, by one example of the last device."""
+    images, labels, weight = batch(3)
+    numbers = hyper(0.1, 0.1, 0.1)
+    if kind == "nan image":
+        images[7, 2, 3, 1] = np.nan
+    elif kind == "infinite weight":
+        weight[7] = np.inf
+    elif kind == "rate":  # loss and gradients are finite
+        numbers = hyper(np.inf, np.inf, np.inf)
+    return images, labels, weight, numbers
+
+
+@pytest.mark.parametrize("optimizer", [SGD, AdamW(ema=0.9), Sgd(clip=1.0), Sgd(sam=0.05)], ids=["sgd", "adamw, ema", "clip", "sam"])
+@pytest.mark.parametrize("kind", ["nan image", "infinite weight", "rate"])
+def test_an_update_that_is_not_finite_changes_no_bit(kind: str, optimizer: Any) -> None:
+    step, state = program(GROUPS, GROUPS, 1, optimizer), fresh(GROUPS, 1, optimizer)
+    images, labels, weight = batch(1)
+    state, sums = step(state, hyper(0.1, 0.1, 0.1), images, labels, weight, KEY)
+    assert float(sums["skipped"]) == 0
+    before = jax.tree.map(np.asarray, state)
+    state, sums = step(state, *reordered(poisoned(kind)), KEY)
+    assert float(sums["skipped"]) == 1 and int(state.step) == 2
+    assert same_bits(jax.tree.map(np.asarray, state)[1:], before[1:])
+    state, sums = step(state, hyper(0.1, 0.1, 0.1), images, labels, weight, KEY)
+    assert float(sums["skipped"]) == 0 and not same_bits(jax.tree.map(np.asarray, state.params), before.params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+def reordered(given: tuple[Any, Any, Any, Hyper]) -> tuple[Any, Any, Any, Any]:
+    return given[3], *given[:3]
+
+
+@pytest.mark.parametrize("parallel", [Parallel(4), Parallel(4, "pmap"), Parallel(4, sharded=True)], ids=["jit", "pmap", "sharded"])
+def test_all_devices_skip_an_update_that_is_not_finite_on_one(parallel: Parallel) -> None:
+    mesh = devices(parallel)
+    step = mesh.compile_step(steps.Step(network(), SGD, GROUPS, GROUPS))
+    params, stats = host_state()
+    state = mesh.hold(TrainState(np.int32(0), params, stats, optim.init(SGD, GROUPS, params)))
+    numbers, *examples = reordered(poisoned("nan image"))
+    state, sums = step(state, numbers, *mesh.scatter(tuple(examples)), KEY)
+    assert float(np.asarray(sums["skipped"])) == 1
+    for name, tree in (("params", params), ("stats", stats)):
+        for leaf, known in zip(jax.tree.leaves(getattr(state, name)), jax.tree.leaves(tree), strict=True):
+            assert all(np.array_equal(np.asarray(shard.data), known[shard.index]) for shard in leaf.addressable_shards)
+
+
 @pytest.mark.parametrize("parallel", [Parallel(4), Parallel(4, "pmap"), Parallel(4, sharded=True)], ids=["jit", "pmap", "sharded"])
 def test_updates_as_one_program_are_shared_by_devices(parallel: Parallel) -> None:
     """Each device has its part of every batch; activations of three batches are taken from where they lie in one go."""
