@@ -124,8 +124,8 @@ def fit(
                 callbacks.keep(state, row)
             score = Score.of(row)
             progress = judge(plan.rules, progress, score, cycle, partial(callbacks.copy_network, state), last=done == steps)
-            if not (sound or (progress.best and plan.keeps_best)) and (progress.stopped or done == steps):
-                raise Diverged(f"the validation loss is {row['loss']} after cycle {cycle}{losses.skipped}; {FIX}")
+            if error := unsound(plan, progress, row["loss"], done, last_skipped(losses.streak)):
+                raise error
         leave = callbacks.leave()
         if leave or plan.saves(done):
             losses.flush()

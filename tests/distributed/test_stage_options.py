@@ -32,6 +32,7 @@ OPTIONS: dict[str, list[str]] = {
     "views": ["views=2"],
     "repeats": ["repeats=2"],
     "precompute": ["train='head', views=2, precompute=True", "train='head', augment=False, precompute=True"],
+    "solve": ["Stage('solved', size=16, train='head', augment=False, precompute=True, solve=Solve())"],
     "bn": ["bn='frozen'", "bn=('late', 'head')"],
     "recalibrate": ["recalibrate=True", "recalibrate=('late',)"],
     "patience": ["patience=1, schedule=Constant(3)"],
@@ -64,6 +65,7 @@ OF_THE_RUN: dict[str, str] = {
 
 BEGIN = """
 from sgdr_jax import AdamW, Decay, Eval, Experiment, Find, Lamb, Muon, Parallel, Sgd, Snapshots, Spread, Stage
+from sgdr_jax.core.solve import Solve
 from sgdr_jax.augment import MixUp, side_on
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.schedules import Constant, OneCycle, Plateau, Polynomial, Sgdr, StepDecay
@@ -111,7 +113,7 @@ def check_same(one: Path, two: Path) -> None:
 @pytest.mark.slow
 def test_every_option_of_a_stage_on_two_processes(tmp_path: Path) -> None:
     words = [text for texts in OPTIONS.values() for text in texts]
-    stages = ",\n    ".join(f"stage({f'{i} {text}'!r}, {text})" for i, text in enumerate(words))
+    stages = ",\n    ".join(text if text.startswith("Stage") else f"stage({f'{i} {text}'!r}, {text})" for i, text in enumerate(words))
     text = f"experiment = experiment(\n    {stages},\n)\n"
     one, two = (finished(text, tmp_path, count) for count in (1, 2))
     assert len(json.loads((two / "summary.json").read_text())["stages"]) == len(words)
