@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import sgdr_jax
-from sgdr_jax import AdamW, Eval, Experiment, Find, InputError, Session, Stage, lesson2
+from sgdr_jax import AdamW, Eval, Experiment, Find, InputError, Session, Stage
 from sgdr_jax.augment import side_on
 from sgdr_jax.cli.main import main
 from sgdr_jax.core.console import NullConsole
@@ -27,7 +27,11 @@ from .helpers import Tiny, same_bits
 
 QUIET = NullConsole()
 FIND = Find(steps=12, start=1e-4, stop=1, lowest=0.02, epochs=3, orders=2)
-STAGES = lesson2(size=16, similar_to_imagenet=False, cached=Sgdr(4), views=2, head_cycles=1, cycles=2, find=FIND, patience=None)
+STAGES = (
+    Stage("cached head", 16, train="head", lr=FIND, schedule=Sgdr(4), precompute=True, views=2),
+    Stage("head", 16, train="head", lr=None, schedule=Sgdr(1)),
+    Stage("all", 16, lr=replace(FIND, ratio=3.0), schedule=Sgdr(2, 1, 2)),
+)
 EXPERIMENT = Experiment(
     "rings",
     Synthetic(classes=3, train=58, valid=21, test=19, side=16),
