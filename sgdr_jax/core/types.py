@@ -102,7 +102,8 @@ class Schedule:
         table = self.table(steps_per_epoch)
         require(table.scale.ndim == 1, "schedule", type(self).__name__, "it has a schedule for each group; convert each of them")
         require(table.plateau is None, "schedule", type(self).__name__, "it waits for validation losses; use one that does not")
-        rows = jnp.asarray(np.append(table.scale, self.after(table)) * peak, jnp.float32)
+        scales = np.append(table.scale, self.after(table)) * peak
+        rows = jnp.array(scales.astype(np.float32))  # pyright: ignore[reportUnknownMemberType]
         return lambda step: rows[jnp.minimum(step, len(rows) - 1)]
 
 

@@ -126,7 +126,8 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
         rows {"name", "members": [names], "valid": measures, "test": measures or missing}.
     """
     place, like = snapshot_folder(folder), {"params": context.network.params, "stats": context.network.stats}
-    facts, moving = on_leader(lambda: [read_cycle_ends(folder), (place / EMA).is_dir()])  # the other hosts may not see the folder
+    facts = on_leader(lambda: read_cycle_ends(folder))  # the other hosts may not see the folder
+    moving = on_leader((place / EMA).is_dir)
     there = tuple(facts)
     if not there and not moving:
         return []

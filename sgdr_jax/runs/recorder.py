@@ -124,7 +124,9 @@ class StageRecorder:
             "cycles": 1 + (best.cycle if best and self._context.experiment.keep_best else last_cycle),
             "stopped": progress.stopped,
         }
-        return summary | {"skipped": skipped} if skipped else summary
+        if skipped:
+            summary["skipped"] = skipped
+        return summary
 
 
 def data_record(data: Data, most: int = 50) -> DataRecord:

@@ -149,7 +149,7 @@ def _judged(
     if fit.progress.stopped or fit.diverged:
         return fit
     every, skipped = (np.concatenate(pair) for pair in zip((fit.losses, fit.skipped), rows, strict=True))
-    starts = np.flatnonzero(np.convolve(skipped, np.ones(PATIENCE), "valid") == PATIENCE) if len(skipped) >= PATIENCE else ()
+    starts = np.flatnonzero(np.convolve(skipped, np.ones(PATIENCE), "valid") == PATIENCE) if len(skipped) >= PATIENCE else np.empty(0, np.int64)
     if len(starts):
         at = int(starts[0]) + PATIENCE - 1
         return fit._replace(losses=every[: at + 1], skipped=skipped[: at + 1], diverged=diverged(float(every[at]), at))
@@ -216,7 +216,7 @@ def _first_state(heads: Sequence[Head], p: StagePlan) -> TrainState:
     return TrainState(jnp.zeros(len(heads), jnp.int32), params, stats, slots)
 
 
-def _batches(feeds: list[Iterator[Batch]], count: int, length: int) -> Batch:
+def _batches(feeds: Sequence[Iterator[Batch]], count: int, length: int) -> Batch:
     """Return the next `count` batches of all heads [heads, length, b], padded by repeating the last."""
     given = [list(islice(feed, count)) for feed in feeds]
     return Batch(
