@@ -143,7 +143,7 @@ def solver(
         state = context.programs.devices.hold(
             TrainState(state.step + 1, state.params | {"head": params}, state.stats | {"head": stats}, state.opt_state)
         )
-        return state, {"loss": float(losses(data, whole, found.weights, data.label_smoothing)[0]), "weight": 1.0}
+        return state, {"loss": float(losses(data, whole, found.weights, data.label_smoothing)[0]), "weight": 1.0, "skipped": 0.0}
 
     def _choose(data: Problem, tried: tuple[float, ...]) -> Chosen:
         assert solve is not None
