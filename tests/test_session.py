@@ -16,6 +16,7 @@ from sgdr_jax import AdamW, Eval, Experiment, Find, InputError, Session, Stage
 from sgdr_jax.augment import side_on
 from sgdr_jax.cli.main import main
 from sgdr_jax.core.console import NullConsole
+from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.core.notebook import Shown
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.report.run_tables import plan_parts
@@ -223,7 +224,7 @@ def test_an_interrupt_keeps_what_was_won(fresh: Session, monkeypatch: pytest.Mon
     """With four updates to a cycle, after update 3 (within the first) and 8 (at the end of the second)."""
     said = Said()
     stage = Stage("long", size=16, lr=0.01, schedule=Constant(6), train="head", augment=False)
-    session = Session(replace(EXPERIMENT, stages=(stage,)), ui=said)
+    session = Session(replace(EXPERIMENT, stages=(stage,), parallel=Parallel(steps_per_execution=1)), ui=said)
     real, done = fitting.run_stage, 0
 
     def interrupting(context: Any, *rest: Any) -> Any:

@@ -46,7 +46,12 @@ def experiment_source(experiment: Experiment) -> str:
         from sgdr_jax.datasets import Synthetic
         from sgdr_jax.models import ResNet18
         <BLANKLINE>
-        experiment = Experiment(name="rings", data=Synthetic(), model=ResNet18(), stages=(Stage(name="all", schedule=Sgdr(cycles=3)),))
+        experiment = Experiment(
+            name="rings",
+            data=Synthetic(),
+            model=ResNet18(),
+            stages=(Stage(name="all", schedule=Sgdr(cycles=3)),),
+        )
         <BLANKLINE>
     """
     homes: dict[str, set[str]] = {}

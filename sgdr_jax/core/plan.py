@@ -140,7 +140,7 @@ def plan(experiment: Experiment, train_size: int) -> Plan:
         >>> from sgdr_jax.datasets import Synthetic
         >>> from sgdr_jax.models import ResNet34
         >>> [(p.stage.name, p.start, p.steps) for p in plan(fine_tune("rings", Synthetic(), ResNet34()), 640).stages]
-        [('cached head', 'head', 300), ('head', 'head', 10), ('all', 'early', 70)]
+        [('cached head', 'head', 1), ('all', 'early', 70)]
     """
     require(train_size >= 1, "training images", train_size, "give at least one")
     stages = tuple(_plan_stage(experiment, i, train_size) for i in range(len(experiment.stages)))

@@ -149,6 +149,6 @@ def data_record(data: Data, most: int = 50) -> DataRecord:
 
 def _best_figures(evals: list[EvalRow]) -> tuple[float | None, float | None]:
     """Return loss and accuracy of the best of these validations, (None, None) of none."""
-    finite = [row for row in evals if row["loss"] is not None]
+    finite = [row for row in evals if row["loss"] is not None and math.isfinite(row["loss"])]
     best = max(finite, key=lambda row: (row["accuracy"], -row["loss"]), default=None)
     return (best["loss"], best["accuracy"]) if best else (None, None)

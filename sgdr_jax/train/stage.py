@@ -160,6 +160,8 @@ def span_of(context: RunContext, p: StagePlan) -> int:
 
     Stages have the same one where possible, so that those that train the same groups share a program.
     """
+    if p.stage.solve:
+        return 1
     often, count = context.experiment.checkpoint_steps, context.programs.devices.count
     share = p.batch_size // count
     if not p.frozen:

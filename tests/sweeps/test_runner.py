@@ -182,7 +182,7 @@ def test_checkpoints_keep_their_distance(tmp_path):
 
 
 def test_a_search_runs_its_trials_ends_some_and_compares_the_best_with_the_base(tmp_path):
-    """The highest rate makes the loss infinite; such trials have failed."""
+    """The highest rate makes the loss infinite; such trials end early."""
     space = {"stages.all.lr": Categorical((1e-4, 0.003, 0.03, 1e30)), "stages.cached.lr": LogUniform(1e-3, 0.1)}
     made = dataclasses.replace(SEARCHED, search=Search(space, 10, "tpe", Median(startup=2), startup=4))
     done = work(made, tmp_path / "a")
@@ -193,7 +193,9 @@ def test_a_search_runs_its_trials_ends_some_and_compares_the_best_with_the_base(
     ]
     found = read_trials(tmp_path / "a", "accuracy")
     states = [t.state for t in found]
-    assert len(found) == 10 and set(states) == {"finished", "pruned", "failed"}, states
+    assert len(found) == 10 and {"finished", "pruned"} <= set(states) <= {"finished", "pruned", "failed"}, states
+    wild = [t.state for t in found if t.values["stages.all.lr"] == 1e30]
+    assert wild and "finished" not in wild
     assert all("training loss is" in t.error for t in found if t.state == "failed")
     for trial in found:
         ends = [row for row in read(run_folder(tmp_path / "a", trial.hash)).rows if row["kind"] == "eval"]
