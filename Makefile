@@ -12,13 +12,14 @@ ifndef RUN
 RUN := runs/demo$(if $(wildcard runs/demo),-$(shell date +%Y%m%d-%H%M%S))
 endif
 
-.PHONY: help demo test chaos test-browser test-cluster test-onnx test-postgres lint docs bench
+.PHONY: help demo test chaos test-browser test-cluster test-hosts test-onnx test-postgres lint docs bench
 help:
 	@echo "make demo    fine-tune on Fashion-MNIST from ImageNet weights, into a run folder (RUN=$(RUN))"
 	@echo "make test    run the tests (ARGS='...' goes to pytest)"
 	@echo "make test-browser  the pages in a real Chromium (as root on Debian or Ubuntu; installs chromium)"
 	@echo "make chaos   damage, stop and fuzz on purpose, CHAOS=$(CHAOS) cases of each kind"
 	@echo "make test-cluster  the tests that need Slurm, on a cluster of this machine (root on Debian or Ubuntu: installs slurm-wlm, munge)"
+	@echo "make test-hosts  run every option of stages and runs on two processes (many minutes)"
 	@echo "make test-onnx  run the tests that need jax2onnx (installs it into .venv, without its requirements)"
 	@echo "make test-postgres  run the tests that need PostgreSQL, on a server of this machine (as root on Debian or Ubuntu; installs postgresql)"
 	@echo "make lint    check style and types"
@@ -47,6 +48,9 @@ test-cluster: $(INSTALLED)
 	@.venv/bin/python -m pytest -q -m cluster tests/cli/launch $(ARGS)
 
 # jax2onnx asks for an older orbax, which converting does not need.
+test-hosts: $(INSTALLED)
+	@.venv/bin/python -m pytest -q -m hosts tests/distributed $(ARGS)
+
 test-onnx: $(INSTALLED)
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check onnx onnx-ir onnxruntime
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps jax2onnx

@@ -2,8 +2,8 @@
 
     sgdr-jax train experiments/fashion_mnist.py
 
-Expected: accuracy on the test images 0.9011, with TTA 0.9061, in 305 s on two CPU cores (one run, seed 0).
-A tenth of the training images is held out to choose rates and to stop; the test images choose nothing.
+Expected: accuracy on the test images 0.9137, with TTA 0.9172 (one run, seed 0), in five to six minutes on two CPU cores.
+A tenth of the training images is held out; the test images choose nothing.
 """
 
 from sgdr_jax import AdamW, Eval, Experiment, lesson2
@@ -16,13 +16,9 @@ experiment = Experiment(
     data=FashionMnist(train_per_class=500, valid_fraction=0.1),
     model=EfficientNetLite0(),
     augment=side_on(zoom=1.1),
-    stages=lesson2(
-        size=96,
-        similar_to_imagenet=False,
-        cycle_len=6,
-        bn="train",
-    ),
+    stages=lesson2(size=96, similar_to_imagenet=False, bn="train"),
     optimizer=AdamW(clip=1.0),
     evaluate=Eval(batch_size=64, tta_views=1, tta_kind="flip", tta_weight=None),
     batch_size=32,
+    label_smoothing=0.1,
 )

@@ -110,7 +110,7 @@ def check_same(one: Path, two: Path) -> None:
     assert rows[0] == rows[1]
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_every_option_of_a_stage_on_two_processes(tmp_path: Path) -> None:
     words = [text for texts in OPTIONS.values() for text in texts]
     stages = ",\n    ".join(text if text.startswith("Stage") else f"stage({f'{i} {text}'!r}, {text})" for i, text in enumerate(words))
@@ -120,7 +120,7 @@ def test_every_option_of_a_stage_on_two_processes(tmp_path: Path) -> None:
     check_same(one, two)
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 @pytest.mark.parametrize("name", OF_THE_RUN)
 def test_every_option_of_a_run_on_two_processes(name: str, tmp_path: Path) -> None:
     text = f"experiment = experiment(stage('head', train='head'), stage('all', schedule=Constant(2)), {OF_THE_RUN[name]})\n"
