@@ -149,7 +149,8 @@ def _judged(
     if fit.progress.stopped or fit.diverged:
         return fit
     every, skipped = (np.concatenate(pair) for pair in zip((fit.losses, fit.skipped), rows, strict=True))
-    starts = np.flatnonzero(np.convolve(skipped, np.ones(PATIENCE), "valid") == PATIENCE) if len(skipped) >= PATIENCE else np.empty(0, np.int64)
+    streaks = np.convolve(skipped, np.ones(PATIENCE), "valid") if len(skipped) >= PATIENCE else np.zeros(0)
+    starts = np.flatnonzero(streaks == PATIENCE)
     if len(starts):
         at = int(starts[0]) + PATIENCE - 1
         return fit._replace(losses=every[: at + 1], skipped=skipped[: at + 1], diverged=diverged(float(every[at]), at))
