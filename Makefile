@@ -47,10 +47,10 @@ test-cluster: $(INSTALLED)
 		|| { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends slurm-wlm munge; }
 	@.venv/bin/python -m pytest -q -m cluster tests/cli/launch $(ARGS)
 
-# jax2onnx asks for an older orbax, which converting does not need.
 test-hosts: $(INSTALLED)
 	@.venv/bin/python -m pytest -q -m hosts tests/distributed $(ARGS)
 
+# jax2onnx asks for an older orbax, which converting does not need.
 test-onnx: $(INSTALLED)
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check onnx onnx-ir onnxruntime
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps jax2onnx

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import jax
 import numpy as np
+import pytest
 from hypothesis import settings
 
 from sgdr_jax.core.experiment import Experiment, Parallel, Stage
@@ -19,6 +20,7 @@ from sgdr_jax.core.types import Dataset
 from sgdr_jax.distributed.mesh import Devices, devices
 from sgdr_jax.models.base import ChainModel
 from sgdr_jax.models.chain import Network
+from sgdr_jax.runs import run
 from sgdr_jax.schedules import Sgdr
 from sgdr_jax.train import optim
 from sgdr_jax.train.steps import Step
@@ -146,3 +148,29 @@ def compilations() -> Iterator[list[str]]:
             yield found
     finally:
         logger.removeHandler(handler)
+
+
+class Killed(Exception):
+    """Ends a run as a kill would: nothing is saved on the way out."""
+
+
+@contextmanager
+def killed_after(updates: int) -> Iterator[None]:
+    """Kill the run inside, which must not end by itself, instead of the span that would exceed so many updates."""
+    count, real = 0, run.open_stage
+
+    def fragile(*args: Any) -> Any:
+        stage = real(*args)
+
+        def several(state: Any, hyper: Any, feds: Any) -> Any:
+            nonlocal count
+            count += len(feds)
+            if count > updates:
+                raise Killed
+            return stage.updates(state, hyper, feds)
+
+        return stage._replace(updates=several)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(run, "open_stage", fragile)
+        yield

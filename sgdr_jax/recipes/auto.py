@@ -23,9 +23,9 @@ Measured with EfficientNet-Lite0 at 224 px: photographs 0.45–0.50, stamps 0.37
 letters 0.21, digits 0.12."""
 STRANGE = 0.23
 """Confidence below which the body has much to learn even where images are few: on letters and digits (400 to 500 images) the rate 1e-3
-was 1.2 points ahead of 3e-4, on the other small sets up to 13 behind (`experiments/bench/bodies.py`)."""
+was 1.2 points ahead of 3e-4, on photographs and stamps 14 behind (`experiments/bench/bodies.py`)."""
 FEW = 3_000
-"""Training images below which stored batch statistics are better than trained ones (on ten sets of 43 to 1,000 images by 2.5 points; at
+"""Training images below which stored batch statistics are better than trained ones (on ten sets of 43 to 1,000 images by 3.3 points; at
 2,000 alike, at 4,500 behind by 0.9), and a lower rate too."""
 SMALLEST = 128
 """Least side in pixels that images are enlarged to. Source: BiT-HyperRule (Kolesnikov et al. 2020): 128 for images under 96."""

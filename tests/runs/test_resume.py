@@ -10,16 +10,11 @@ from sgdr_jax import AdamW, Eval, Experiment, InputError, Snapshots, Stage
 from sgdr_jax.cli.main import main
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.runs import checkpoint
-from sgdr_jax.runs import run as recipe
 from sgdr_jax.runs.predictor import open_predictor
 from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Constant
 
-from ..helpers import Tiny, same_bits
-
-
-class Killed(Exception):
-    pass
+from ..helpers import Tiny, killed_after, same_bits
 
 
 def small(**fields) -> Experiment:
@@ -36,24 +31,8 @@ def small(**fields) -> Experiment:
 
 def cut(folder, experiment: Experiment, at: int = 15) -> None:
     """Run an experiment until it is killed after so many updates."""
-    count, real = 0, recipe.open_stage
-
-    def fragile(*args):
-        stage = real(*args)
-
-        def updates(state, hyper, feds):
-            nonlocal count
-            count += len(feds)
-            if count > at:
-                raise Killed
-            return stage.updates(state, hyper, feds)
-
-        return stage._replace(updates=updates)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "open_stage", fragile)
-        with pytest.raises(Killed):
-            run(experiment, folder)
+    with killed_after(at):
+        run(experiment, folder)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from sgdr_jax.train.model_selection import Score
 from sgdr_jax.train.stage import open_stage
 from sgdr_jax.train.stage_inputs import hyper_rows, stage_batches
 
-from ..helpers import Tiny, compilations
+from ..helpers import Killed, Tiny, compilations, killed_after
 
 QUIET = NullConsole()
 DATA = Synthetic(classes=3, train=58, valid=21, test=19, side=16)
@@ -118,34 +118,13 @@ def test_runs_with_one_frozen_body_share_what_it_makes_of_the_held_out_images(tm
     assert "test" not in seen
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("at", [3, 18, 31])
-def test_a_killed_run_resumes_to_the_same_bits(finished, tmp_path, monkeypatch, at):
+def test_a_killed_run_resumes_to_the_same_bits(finished, tmp_path, at):
     """Killed inside each of the three stages, away from a checkpoint."""
 
     experiment = eight_steps(checkpoint_steps=2)
-    count = 0
-    real = recipe.open_stage
-
-    def fragile(*args):
-        stage = real(*args)
-
-        def updates(state, hyper, feds):
-            nonlocal count
-            count += len(feds)
-            if count > at:
-                raise Killed
-            return stage.updates(state, hyper, feds)
-
-        return stage._replace(updates=updates)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(recipe, "open_stage", fragile)
-        with pytest.raises(Killed):
-            run(experiment, tmp_path / "run")
+    with killed_after(at):
+        run(experiment, tmp_path / "run")
     summary = run(experiment, tmp_path / "run", resume=True)
     folder, whole = finished
     assert summary["test"] == whole["test"] and summary["valid"] == whole["valid"]
@@ -261,7 +240,7 @@ def test_another_rate_or_schedule_compiles_nothing():
     assert not compiled
 
 
-def test_statistics_are_measured_before_the_stage_and_only_then(tmp_path, monkeypatch):
+def test_statistics_are_measured_before_the_stage_and_only_then(tmp_path):
 
     stages = (
         Stage("first", size=16, lr=1e-2, schedule=Constant(1)),
@@ -274,22 +253,7 @@ def test_statistics_are_measured_before_the_stage_and_only_then(tmp_path, monkey
     assert min(moved[0]["drift"]["early"]) > 0 and moved[0]["drift"]["head"] == [0, 0]
     drifts = [row["drift"] for row in rows(tmp_path / "whole") if row["kind"] == "eval" and "drift" in row]
     assert len(drifts) == 1 and drifts[0].keys() == {"early", "late"}  # of the first stage: the second collects none of the body's
-    real, count = recipe.open_stage, 0
-
-    def fragile(*args):
-        stage = real(*args)
-
-        def updates(state, hyper, feds):
-            nonlocal count
-            count += len(feds)
-            if count > 9:  # the first epoch of the second stage is saved
-                raise Killed
-            return stage.updates(state, hyper, feds)
-
-        return stage._replace(updates=updates)
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(recipe, "open_stage", fragile)
+    with killed_after(9):  # the first epoch of the second stage is saved
         run(experiment, tmp_path / "run")
     run(experiment, tmp_path / "run", resume=True)
     assert rows(tmp_path / "run") == rows(tmp_path / "whole")
@@ -394,7 +358,7 @@ def test_scores_compare_by_accuracy_then_loss():
     assert not Score(0.9, 0.5).beats(Score(0.9, 0.5)) and not Score(1.0, float("nan")).beats(None)
 
 
-def test_a_stage_resumes_on_the_body_that_the_stage_before_left(tmp_path, monkeypatch):
+def test_a_stage_resumes_on_the_body_that_the_stage_before_left(tmp_path):
     """The frozen groups of a resumed stage come from its checkpoint, not from the pretrained weights."""
 
     stages = (
@@ -403,22 +367,7 @@ def test_a_stage_resumes_on_the_body_that_the_stage_before_left(tmp_path, monkey
     )
     experiment = small(*stages, keep_best=False, parallel=Parallel(steps_per_execution=3))
     run(experiment, tmp_path / "whole")
-    real, count = recipe.open_stage, 0
-
-    def fragile(*args):
-        stage = real(*args)
-
-        def updates(state, hyper, feds):
-            nonlocal count
-            count += len(feds)
-            if count > 10:  # four updates of the first stage, an epoch and a half of the second
-                raise Killed
-            return stage.updates(state, hyper, feds)
-
-        return stage._replace(updates=updates)
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(recipe, "open_stage", fragile)
+    with killed_after(10):  # four updates of the first stage, an epoch and a half of the second
         run(experiment, tmp_path / "run")
     run(experiment, tmp_path / "run", resume=True)
     for a, b in zip(leaves(tmp_path / "run"), leaves(tmp_path / "whole"), strict=True):
