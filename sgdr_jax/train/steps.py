@@ -106,7 +106,7 @@ class Step:
         updated, opt_state = optim.update(self.optimizer, self.trained, hyper, grads, state.opt_state, trained)
         # The barrier keeps what follows out of the arithmetic before it, whose roundings depend on what it is compiled with.
         updated, stats, opt_state, sums = jax.lax.optimization_barrier((updated, stats, opt_state, sums))
-        # Reduced over all devices, so that all of them skip the same updates. What is not finite in a gradient is not in what it changes.
+        # Reduced over all devices, so that all of them skip the same updates. A gradient that is not finite shows in what it changes.
         finite = all_finite((sums["loss"], updated, opt_state, {g: stats[g] for g in self.collects if g in stats}))
         new, old = (updated, stats, opt_state), (trained, state.stats, state.opt_state)
         updated, stats, opt_state = jax.tree.map(partial(jnp.where, finite), new, old)
