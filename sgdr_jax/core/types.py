@@ -86,7 +86,8 @@ class Schedule:
             steps_per_epoch: updates per epoch, at least 1.
 
         Returns:
-            A function from step (int or int array, from 0) to float32 learning rates; after the last update they stay where `after` says.
+            A function from step (int or int array, from 0) to learning rates in the default float of JAX; after the last update they stay
+            where `after` says.
 
         Raises:
             InputError: the schedule has a column for each layer group, or waits for plateaus.
@@ -103,7 +104,7 @@ class Schedule:
         require(table.scale.ndim == 1, "schedule", type(self).__name__, "it has a schedule for each group; convert each of them")
         require(table.plateau is None, "schedule", type(self).__name__, "it waits for validation losses; use one that does not")
         scales = np.append(table.scale, self.after(table)) * peak
-        rows = jnp.array(scales.astype(np.float32))  # pyright: ignore[reportUnknownMemberType]
+        rows = jnp.asarray(scales)  # pyright: ignore[reportUnknownMemberType]
         return lambda step: rows[jnp.minimum(step, len(rows) - 1)]
 
 
