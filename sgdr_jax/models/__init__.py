@@ -1,7 +1,12 @@
 """Networks as chains of layer groups. Describing one imports no jax; `build` does."""
 
 from .convnext import (
+    ConvNeXtAtto,
     ConvNeXtBase,
+    ConvNeXtFemto,
+    ConvNeXtLarge,
+    ConvNeXtNano,
+    ConvNeXtPico,
     ConvNeXtSmall,
     ConvNeXtTiny,
     ConvNeXtV2Atto,
@@ -23,7 +28,17 @@ from .efficientnet import (
     TfEfficientNetB3,
 )
 from .efficientnet_lite import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, EfficientNetLite3, EfficientNetLite4
+from .efficientnet_v2 import (
+    EfficientNetV2B0,
+    EfficientNetV2B1,
+    EfficientNetV2B2,
+    EfficientNetV2B3,
+    EfficientNetV2M,
+    EfficientNetV2RwS,
+    EfficientNetV2S,
+)
 from .mobilenet import MobileNetV2, MobileNetV3Large, MobileNetV3Small, TorchvisionMobileNetV3Large, TorchvisionMobileNetV3Small
+from .mobilenet_v4 import MobileNetV4Medium, MobileNetV4Small
 from .resnet import (
     ResNet18,
     ResNet18D,
@@ -48,7 +63,12 @@ __all__ = [
     "VGG13BN",
     "VGG16BN",
     "VGG19BN",
+    "ConvNeXtAtto",
     "ConvNeXtBase",
+    "ConvNeXtFemto",
+    "ConvNeXtLarge",
+    "ConvNeXtNano",
+    "ConvNeXtPico",
     "ConvNeXtSmall",
     "ConvNeXtTiny",
     "ConvNeXtV2Atto",
@@ -70,9 +90,18 @@ __all__ = [
     "EfficientNetLite2",
     "EfficientNetLite3",
     "EfficientNetLite4",
+    "EfficientNetV2B0",
+    "EfficientNetV2B1",
+    "EfficientNetV2B2",
+    "EfficientNetV2B3",
+    "EfficientNetV2M",
+    "EfficientNetV2RwS",
+    "EfficientNetV2S",
     "MobileNetV2",
     "MobileNetV3Large",
     "MobileNetV3Small",
+    "MobileNetV4Medium",
+    "MobileNetV4Small",
     "ResNeXt50_32x4d",
     "ResNeXt101_32x8d",
     "ResNeXt101_64x4d",

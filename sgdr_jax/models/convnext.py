@@ -112,6 +112,50 @@ class ConvNeXt(ChainModel):
 
 
 @dataclass(frozen=True)
+class ConvNeXtAtto(ConvNeXt):
+    """ConvNeXt-Atto: 3.4 million parameters in the body, trained by timm's author at 224 pixels."""
+
+    imagenet: ClassVar = "hf-hub:timm/convnext_atto.d2_in1k"
+    features: ClassVar = 320
+    depths: ClassVar = (2, 2, 6, 2)
+    width: ClassVar = 40
+    linear: ClassVar = False
+
+
+@dataclass(frozen=True)
+class ConvNeXtFemto(ConvNeXt):
+    """ConvNeXt-Femto: 4.8 million parameters in the body, trained by timm's author at 224 pixels."""
+
+    imagenet: ClassVar = "hf-hub:timm/convnext_femto.d1_in1k"
+    features: ClassVar = 384
+    depths: ClassVar = (2, 2, 6, 2)
+    width: ClassVar = 48
+    linear: ClassVar = False
+
+
+@dataclass(frozen=True)
+class ConvNeXtPico(ConvNeXt):
+    """ConvNeXt-Pico: 8.5 million parameters in the body, trained by timm's author at 224 pixels."""
+
+    imagenet: ClassVar = "hf-hub:timm/convnext_pico.d1_in1k"
+    features: ClassVar = 512
+    depths: ClassVar = (2, 2, 6, 2)
+    width: ClassVar = 64
+    linear: ClassVar = False
+
+
+@dataclass(frozen=True)
+class ConvNeXtNano(ConvNeXt):
+    """ConvNeXt-Nano: 15.0 million parameters in the body, trained by timm's author on ImageNet-12k, then ImageNet, at 224 pixels."""
+
+    imagenet: ClassVar = "hf-hub:timm/convnext_nano.in12k_ft_in1k"
+    features: ClassVar = 640
+    depths: ClassVar = (2, 2, 8, 2)
+    width: ClassVar = 80
+    linear: ClassVar = False
+
+
+@dataclass(frozen=True)
 class ConvNeXtTiny(ConvNeXt):
     """ConvNeXt-Tiny: 27.8 million parameters in the body, trained at 224 pixels."""
 
@@ -139,6 +183,16 @@ class ConvNeXtBase(ConvNeXt):
     features: ClassVar = 1024
     depths: ClassVar = (3, 3, 27, 3)
     width: ClassVar = 128
+
+
+@dataclass(frozen=True)
+class ConvNeXtLarge(ConvNeXt):
+    """ConvNeXt-Large: 196.2 million parameters in the body, trained at 224 pixels."""
+
+    imagenet: ClassVar = "hf-hub:timm/convnext_large.fb_in1k"
+    features: ClassVar = 1536
+    depths: ClassVar = (3, 3, 27, 3)
+    width: ClassVar = 192
 
 
 @dataclass(frozen=True)

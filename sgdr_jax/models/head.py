@@ -32,8 +32,8 @@ class ConcatPool(nnx.Module):
         # The gradient of max compares x with its maximum. Without the barrier XLA may compute x twice with different rounding: then no
         # value is equal, and the gradient is zero or not finite.
         x = jax.lax.optimization_barrier(precise(x))
-        pooled = (x.max((1, 2), keepdims=True), x.mean((1, 2), keepdims=True))
-        return jnp.concatenate([_flat(part, self.then, mode) for part in pooled], axis=-1)
+        # Side by side, so that batch statistics in `then` are those of both, in training as in evaluation.
+        return _flat(jnp.concatenate([x.max((1, 2), keepdims=True), x.mean((1, 2), keepdims=True)], axis=1), self.then, mode)
 
 
 class AveragePool(nnx.Module):

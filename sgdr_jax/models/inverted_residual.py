@@ -1,13 +1,14 @@
 """The common part of MobileNets and EfficientNets: a stem, a sequence of inverted residual blocks, and a last 1×1 convolution.
 
-Source: Sandler et al. 2018 for the block, Howard et al. 2019 for squeeze-and-excitation in it.
+Source: Sandler et al. 2018 for the block, Howard et al. 2019 for squeeze-and-excitation in it, Tan & Le 2021 for the fused block, and Qin
+et al. 2024 for the universal one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from .base import KERNEL, ChainModel, Tensors, conv_bn
 
@@ -23,9 +24,13 @@ class Block(NamedTuple):
 
     Attributes:
         stage, repeat: position, from 0.
-        kernel, stride: of the depthwise convolution.
+        kernel, stride: of the depthwise convolution. In a universal block without one, `kernel` is 0 and `start` has the stride.
         inputs, wide, outputs, squeeze: channels.
         activation: after expansion and depthwise convolution, a name in jax.nn.
+        kind: "fused" has one dense convolution in place of expansion and depthwise convolution, "plain" in place of the whole block;
+            "universal" begins with another depthwise convolution, without activation.
+        start: kernel of that convolution; 0 for none.
+        skip: whether the input is added where shapes allow it.
     """
 
     stage: int
@@ -37,11 +42,17 @@ class Block(NamedTuple):
     outputs: int
     squeeze: int
     activation: str
+    kind: Literal["inverted", "fused", "plain", "universal"] = "inverted"
+    start: int = 0
+    skip: bool = True
 
     @property
     def units(self) -> tuple[str, ...]:
         """Names of the block's parts, in order."""
-        return ("expand",) * (self.wide != self.inputs) + ("depthwise",) + ("squeeze",) * bool(self.squeeze) + ("project",)
+        if self.kind == "plain":
+            return ("conv",)
+        inner = ("fused",) if self.kind == "fused" else ("expand",) * (self.wide != self.inputs) + ("depthwise",) * bool(self.kernel)
+        return ("start",) * bool(self.start) + inner + ("squeeze",) * bool(self.squeeze) + ("project",)
 
 
 def rounded(channels: float) -> int:
@@ -91,13 +102,16 @@ class InvertedResiduals(ChainModel):
 
         def block(row: Block) -> Sequential:
             make: dict[str, Callable[[], nnx.Module]] = {
+                "conv": lambda: conv(row.kernel, row.inputs, row.outputs, row.activation, row.stride),
+                "fused": lambda: conv(row.kernel, row.inputs, row.wide, row.activation, row.stride),
+                "start": lambda: conv(row.start, row.inputs, row.inputs, "", 1 if row.kernel else row.stride, row.inputs),
                 "expand": lambda: conv(1, row.inputs, row.wide, row.activation),
                 "depthwise": lambda: conv(row.kernel, row.wide, row.wide, row.activation, row.stride, row.wide),
                 "squeeze": lambda: SqueezeExcite(row.wide, row.squeeze, *(getattr(nn, name) for name in self.excitation)),
                 "project": lambda: conv(1, row.wide, row.outputs),
             }
             units = {name: make[name]() for name in row.units}
-            return Residual(units) if row.stride == 1 and row.inputs == row.outputs else Sequential(units)
+            return Residual(units) if row.skip and row.stride == 1 and row.inputs == row.outputs else Sequential(units)
 
         table = self.table()
         modules: dict[str, nnx.Module] = {"stem": conv(3, channels, table[0].inputs, self.activation, 2)}
@@ -109,13 +123,17 @@ class InvertedResiduals(ChainModel):
         yield from (*conv_bn("conv_stem", "bn1", ("stem",)), *conv_bn(*top, ("top",)))
         for index, row in enumerate(self.table()):
             place, number = f"blocks.{row.stage}.{row.repeat}", 0
+            names = {"conv": "conv", "fused": "conv_exp", "expand": "conv_pw", "depthwise": "conv_dw"}
             # Without expansion the projection is called conv_pw.
-            names = {"expand": "conv_pw", "depthwise": "conv_dw", "project": "conv_pwl" if "expand" in row.units else "conv_pw"}
+            names["project"] = "conv_pwl" if {"expand", "fused"} & set(row.units) else "conv_pw"
+            universal = {"start": "dw_start", "expand": "pw_exp", "depthwise": "dw_mid", "project": "pw_proj"}
             for unit in row.units:
                 path = (f"block{index}", unit)
                 if unit == "squeeze":
                     yield f"{place}.se.conv_reduce", (*path, "reduce"), KERNEL
                     yield f"{place}.se.conv_expand", (*path, "expand"), KERNEL
+                elif row.kind == "universal":
+                    yield from conv_bn(f"{place}.{universal[unit]}.conv", f"{place}.{universal[unit]}.bn", path)
                 else:
                     number += 1
                     yield from conv_bn(f"{place}.{names[unit]}", f"{place}.bn{number}", path)

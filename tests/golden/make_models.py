@@ -15,13 +15,18 @@ import numpy as np
 HERE = Path(__file__).parent
 
 
-def weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Weights and batch statistics that depend on nothing but names and shapes (in torch's naming and layout)."""
+def weights(shapes: dict[str, tuple[int, ...]], gain: float = 1.0) -> dict[str, np.ndarray]:
+    """Weights and batch statistics that depend on nothing but names and shapes (in torch's naming and layout).
+
+    Scales of normalisations are around `gain`.
+    """
     tensors = {}
     for name, shape in shapes.items():
         rng = np.random.default_rng(zlib.crc32(name.encode()))
-        if name.endswith(("running_var", "gamma")) or (name.endswith("weight") and len(shape) == 1):
+        if name.endswith(("running_var", "gamma")):
             tensor = rng.uniform(0.5, 1.5, shape)
+        elif name.endswith("weight") and len(shape) == 1:
+            tensor = rng.uniform(0.5, 1.5, shape) * gain
         elif name.endswith("weight"):
             tensor = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
         else:

@@ -1,7 +1,8 @@
 """Makes tests/golden/parity/*.npz, what networks of timm and torchvision answer: `python tests/golden/make_parity.py [PEER…]`, where torch,
 torchvision and timm are installed (made with torch 2.13.0, torchvision 0.28.0, timm 1.0.31).
 
-Weights are drawn from their names and shapes, arithmetic is float64, ten classes, three images of 64 pixels. To add a network, add a row.
+Weights are drawn from their names and shapes, arithmetic is float64, ten classes, three images of 64 pixels (or of `side`). To add a
+network, add a row.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ class Row(NamedTuple):
             module whose output the classifier gets. None compares names and shapes of tensors only.
         changes: fields and constants of our class that make it smaller.
         options: arguments that make the peer as small.
+        gradients: the peer's names of tensors whose gradients in training are compared: of the cross-entropy, for labels 0, 1, 2.
+        side: of the images, at most 64, or 224 for the whole photograph.
+        gain: of the drawn scales of normalisations; below 1 for a network whose activations would grow until they magnify rounding.
     """
 
     ours: str
@@ -37,6 +41,9 @@ class Row(NamedTuple):
     waypoints: Mapping[str, str] | None = None
     changes: Mapping[str, Any] = {}
     options: Mapping[str, Any] = {}
+    gradients: tuple[str, ...] = ()
+    side: int = 64
+    gain: float = 1.0
 
     @property
     def file(self) -> Path:
@@ -54,8 +61,12 @@ DENSENET121 |= {f"transition{i}": f"features.transition{i}" for i in (1, 2, 3)} 
 EFFICIENTNET = {"stem": "bn1", "block*": r"blocks\.\d+\.\d+", "top": "bn2"}
 MOBILENET3_SMALL = {"stem": "bn1", "block*": r"blocks\.[0-4]\.\d", "top": r"blocks\.5\.0", "pool": "act2"}
 TV_MOBILENET3_SMALL = {"stem": r"features\.0", "block*": r"features\.([1-9]|1[01])", "top": r"features\.12", "pool": r"classifier\.1"}
+MOBILENET4_SMALL = {"stem": "bn1", "block*": r"blocks\.[0-3]\.\d", "top": r"blocks\.4\.0", "pool": "norm_head"}
+EFFICIENTNET_V2_GRADIENTS = ("conv_stem.weight", "blocks.2.0.conv_exp.weight", "blocks.5.7.se.conv_reduce.weight")
+MOBILENET4_GRADIENTS = ("conv_stem.weight", "blocks.2.0.dw_start.conv.weight", "conv_head.weight")
 CONVNEXT = {"stem": "stem"} | {f"down{i}": rf"stages\.{i}\.downsample" for i in (1, 2, 3)}
 CONVNEXT |= {"block*": r"stages\.\d\.blocks\.\d+", "pool": r"head\.norm"}
+CONVNEXT_GRADIENTS = ("stem.0.weight", "stages.2.blocks.3.mlp.fc1.weight", "stages.3.blocks.1.conv_dw.weight")
 
 ROWS = (
     Row("ResNet18", "timm/resnet18.a1_in1k", RESNET),
@@ -92,18 +103,36 @@ ROWS = (
     *(Row(f"EfficientNetB{i}", f"torchvision/efficientnet_b{i}") for i in (0, 1, 2, 3)),
     Row("TfEfficientNetB0", "timm/tf_efficientnet_b0.ns_jft_in1k", EFFICIENTNET),
     *(Row(f"TfEfficientNetB{i}", f"timm/tf_efficientnet_b{i}.ns_jft_in1k") for i in (1, 2, 3)),
+    Row("EfficientNetV2B0", "timm/tf_efficientnetv2_b0.in1k", EFFICIENTNET, gradients=EFFICIENTNET_V2_GRADIENTS, gain=0.7),
+    *(Row(f"EfficientNetV2B{i}", f"timm/tf_efficientnetv2_b{i}.in1k") for i in (1, 2)),
+    Row("EfficientNetV2B3", "timm/tf_efficientnetv2_b3.in21k_ft_in1k"),
+    Row("EfficientNetV2S", "timm/tf_efficientnetv2_s.in21k_ft_in1k"),
+    Row("EfficientNetV2M", "timm/tf_efficientnetv2_m.in21k_ft_in1k"),
+    Row("EfficientNetV2RwS", "timm/efficientnetv2_rw_s.ra2_in1k"),
     Row("MobileNetV2", "timm/mobilenetv2_100.ra_in1k", EFFICIENTNET),
     Row("MobileNetV2", "torchvision/mobilenet_v2"),
     Row("MobileNetV3Small", "timm/mobilenetv3_small_100.lamb_in1k", MOBILENET3_SMALL),
     Row("MobileNetV3Large", "timm/mobilenetv3_large_100.ra_in1k"),
+    Row("MobileNetV4Small", "timm/mobilenetv4_conv_small.e2400_r224_in1k", MOBILENET4_SMALL, gradients=MOBILENET4_GRADIENTS),
+    Row("MobileNetV4Medium", "timm/mobilenetv4_conv_medium.e500_r256_in1k"),
     Row("TorchvisionMobileNetV3Small", "torchvision/mobilenet_v3_small", TV_MOBILENET3_SMALL),
     Row("TorchvisionMobileNetV3Large", "torchvision/mobilenet_v3_large"),
+    Row("ConvNeXtAtto", "timm/convnext_atto.d2_in1k"),
+    Row("ConvNeXtFemto", "timm/convnext_femto.d1_in1k"),
+    Row("ConvNeXtPico", "timm/convnext_pico.d1_in1k"),
+    Row("ConvNeXtNano", "timm/convnext_nano.in12k_ft_in1k", CONVNEXT, gradients=CONVNEXT_GRADIENTS),
+    Row("ConvNeXtLarge", "timm/convnext_large.fb_in1k"),
     Row("ConvNeXtTiny", "timm/convnext_tiny.fb_in1k", CONVNEXT),
     Row("ConvNeXtTiny", "torchvision/convnext_tiny"),
     *(Row(f"ConvNeXt{size}", f"timm/convnext_{size.lower()}.fb_in1k") for size in ("Small", "Base")),
     Row("ConvNeXtV2Atto", "timm/convnextv2_atto.fcmae_ft_in1k", CONVNEXT),
     *(Row(f"ConvNeXtV2{size}", f"timm/convnextv2_{size.lower()}.fcmae_ft_in1k") for size in ("Femto", "Pico", "Nano", "Tiny", "Base")),
 )
+
+
+def images(row: Row, photo: np.ndarray, crops: np.ndarray) -> np.ndarray:
+    """Images of a row, uint8 [n, side, side, 3]: the photograph, or the corners of its pieces."""
+    return photo[None] if row.side == len(photo) else crops[:, : row.side, : row.side]
 
 
 def sketch(values: np.ndarray, name: str) -> np.ndarray:
@@ -153,8 +182,8 @@ def create(row: Row) -> tuple[Any, tuple[float, ...], tuple[float, ...]]:
     return net, *imagenet
 
 
-def answers(net: Any, blocks: Mapping[str, str], x: Any) -> dict[str, np.ndarray]:
-    """Logits and waypoints in evaluation; logits and running statistics after one pass in training."""
+def answers(net: Any, blocks: Mapping[str, str], x: Any, gradients: tuple[str, ...]) -> dict[str, Any]:
+    """Logits and waypoints in evaluation; logits, running statistics and gradients after one pass in training."""
     import torch
 
     modules, last = dict(net.named_modules()), list(blocks)[-1]
@@ -166,20 +195,24 @@ def answers(net: Any, blocks: Mapping[str, str], x: Any) -> dict[str, np.ndarray
     hooks = [modules[module].register_forward_hook(lambda _, __, y, name=name: see(name, y)) for name, module in blocks.items()]
     with torch.no_grad():
         logits = net.eval()(x)
-        for hook in hooks:
-            hook.remove()
-        trained = net.train()(x)
+    for hook in hooks:
+        hook.remove()
+    trained, parameters = net.train()(x), dict(net.named_parameters())
+    loss = torch.nn.functional.cross_entropy(trained, torch.arange(len(x)))
+    slopes = torch.autograd.grad(loss, [parameters[name] for name in gradients]) if gradients else ()
     norms = [name for name, module in modules.items() if getattr(module, "running_mean", None) is not None]
     statistics = [[sketch(getattr(modules[n], f"running_{k}")[None].numpy(), n)[0] for k in ("mean", "var")] for n in norms]
     golden = {"blocks": list(blocks), "waypoints": [seen[name] for name in blocks], "logits": logits}
-    return golden | ({"norms": norms, "statistics": statistics, "train_logits": trained} if norms else {})
+    if gradients:
+        golden |= {"slopes": list(gradients), "gradients": [sketch(g[None].numpy(), n)[0] for n, g in zip(gradients, slopes, strict=True)]}
+    return golden | ({"norms": norms, "statistics": statistics, "train_logits": trained.detach()} if norms else {})
 
 
 def main(peers: list[str]) -> None:
     import torch
     from make_models import crops, weights
 
-    pieces = torch.tensor(crops(np.load(HERE / "models.npz")["photo"])).permute(0, 3, 1, 2).double() / 255
+    photo = np.load(HERE / "models.npz")["photo"]
     for row in ROWS:
         if peers and row.peer not in peers:
             continue
@@ -189,9 +222,10 @@ def main(peers: list[str]) -> None:
         golden = {"tensors": [f"{name} {' '.join(map(str, shape))}" for name, shape in shapes.items()], "mean": mean, "std": std}
         if row.waypoints is not None:
             net = net.double()
-            net.load_state_dict({name: torch.tensor(value) for name, value in weights(shapes).items()}, strict=False)
-            x = (pieces - torch.tensor(mean).double()[:, None, None]) / torch.tensor(std).double()[:, None, None]
-            golden |= answers(net, modules_of(row.waypoints, dict(net.named_modules())), x)
+            net.load_state_dict({name: torch.tensor(value) for name, value in weights(shapes, row.gain).items()}, strict=False)
+            x = torch.tensor(images(row, photo, crops(photo))).permute(0, 3, 1, 2).double() / 255
+            x = (x - torch.tensor(mean).double()[:, None, None]) / torch.tensor(std).double()[:, None, None]
+            golden |= answers(net, modules_of(row.waypoints, dict(net.named_modules())), x, row.gradients)
         arrays = {key: np.asarray(value) for key, value in golden.items()}
         small = {key: value.astype(np.bytes_ if value.dtype.kind == "U" else np.float32) for key, value in arrays.items()}
         row.file.parent.mkdir(exist_ok=True)

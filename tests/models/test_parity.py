@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from sgdr_jax import models
 from sgdr_jax.models.base import ChainModel
 from sgdr_jax.models.chain import Modes, Network
-from sgdr_jax.models.pretrained import load
+from sgdr_jax.models.pretrained import load, save
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -30,7 +30,12 @@ def maker(name: str) -> Any:
 parity, drawn = maker("make_parity"), maker("make_models")
 # Published numbers of parameters with 1000 classes (timm's results/model_metadata-in1k.csv, torchvision's documentation).
 MILLIONS = {
+    "ConvNeXtAtto": 3.70,
     "ConvNeXtBase": 88.59,
+    "ConvNeXtFemto": 5.22,
+    "ConvNeXtLarge": 197.77,
+    "ConvNeXtNano": 15.59,
+    "ConvNeXtPico": 9.05,
     "ConvNeXtSmall": 50.22,
     "ConvNeXtTiny": 28.59,
     "ConvNeXtV2Atto": 3.71,
@@ -48,7 +53,16 @@ MILLIONS = {
     "EfficientNetLite2": 6.09,
     "EfficientNetLite3": 8.20,
     "EfficientNetLite4": 13.01,
+    "EfficientNetV2B0": 7.14,
+    "EfficientNetV2B1": 8.14,
+    "EfficientNetV2B2": 10.10,
+    "EfficientNetV2B3": 14.36,
+    "EfficientNetV2S": 21.46,
+    "EfficientNetV2M": 54.14,
+    "EfficientNetV2RwS": 23.94,
     "MobileNetV2": 3.50,
+    "MobileNetV4Medium": 9.72,
+    "MobileNetV4Small": 3.77,
     "MobileNetV3Large": 5.48,
     "MobileNetV3Small": 2.54,
     "DenseNet121": 7.98,
@@ -81,7 +95,13 @@ MILLIONS = {
     "WideResNet50_2": 68.88,
     "WideResNet101_2": 126.89,
 }
-LONG = ("timm/densenet121.ra_in1k", "timm/resnext50_32x4d.a1h_in1k", "timm/wide_resnet50_2.racm_in1k")
+LONG = (
+    "timm/densenet121.ra_in1k",
+    "timm/resnext50_32x4d.a1h_in1k",
+    "timm/wide_resnet50_2.racm_in1k",
+    "timm/tf_efficientnetv2_b0.in1k",
+    "timm/convnext_nano.in12k_ft_in1k",
+)
 """Those that compile for more than ten seconds."""
 RUN = [
     pytest.param(row, id=row.peer, marks=[pytest.mark.slow] if row.peer in LONG else []) for row in parity.ROWS if row.waypoints is not None
@@ -149,7 +169,7 @@ def test_mean_and_deviation_are_those_of_the_imagenet_weights() -> None:
 
 def loaded(row: Any, golden: Any, folder: Path) -> tuple[ChainModel, Network, Any, Any]:
     """The network with the peer's weights, which come by a file as a download does; every block is a group, so that it can be looked at."""
-    save_file(drawn.weights(shapes_of(golden)), folder / "model.safetensors")
+    save_file(drawn.weights(shapes_of(golden), row.gain), folder / "model.safetensors")
     model = model_of(row, weights=str(folder / "model.safetensors"), head="classifier")
     model = dataclasses.replace(model, cuts=model.blocks[1:])
     network = dataclasses.replace(model.build(parity.CLASSES), mean=golden["mean"], std=golden["std"])
@@ -161,11 +181,45 @@ def loaded(row: Any, golden: Any, folder: Path) -> tuple[ChainModel, Network, An
     return model, network, params, stats
 
 
+def gradients(network: Network, params: Any, stats: Any, images: np.ndarray) -> Any:
+    """Gradients of the mean cross-entropy in training, for labels 0, 1, …
+
+    Float64 where there is batch normalisation: over as few as 12 numbers it magnifies float32's rounding to 1e-3.
+    """
+    double = bool(jax.tree.leaves(stats))
+    dtype = jnp.float64 if double else jnp.float32
+    network = dataclasses.replace(network, mean=network.mean.astype(dtype), std=network.std.astype(dtype))
+
+    def loss(params: Any, stats: Any) -> jax.Array:
+        logits, _ = network.apply(params, stats, jnp.asarray(images, dtype) / 255, modes=Modes(collect=network.groups), dtype=dtype)
+        return -jnp.mean(jnp.diagonal(jax.nn.log_softmax(logits)))
+
+    with jax.enable_x64(double):
+        return jax.jit(jax.grad(loss))(*jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (params, stats)))
+
+
+def leaf_of(trees: Any, model: ChainModel, tensor: str) -> np.ndarray:
+    """Our leaf of the peer's tensor, in trees whose groups are the blocks; pooling is in the last one's."""
+    block, *path = model.names()[tensor]
+    leaf = trees["head"] if block == "head" else trees[model.blocks[-1] if block == "pool" else block][block]
+    for key in path:
+        leaf = leaf[key]
+    return np.asarray(leaf)
+
+
+def compare_gradients(golden: Any, model: ChainModel, trees: Any) -> None:
+    for name, theirs in zip((name.decode() for name in golden["slopes"]), golden["gradients"], strict=True):
+        ours = save._torch(leaf_of(trees, model, name))
+        close(parity.sketch(ours[None], name)[0], theirs, name=f"gradient of {name}")
+
+
 @pytest.mark.parametrize("row", RUN)
 def test_answers_are_the_peers(row: Any, tmp_path: Path) -> None:
     golden = np.load(row.file)
     model, network, params, stats = loaded(row, golden, tmp_path)
-    images = jnp.asarray(drawn.crops(np.load(GOLDEN / "models.npz")["photo"]), jnp.float32) / 255
+    photo = np.load(GOLDEN / "models.npz")["photo"]
+    pixels = parity.images(row, photo, drawn.crops(photo))
+    images = jnp.asarray(pixels, jnp.float32) / 255
     blocks = [name.decode() for name in golden["blocks"]]
     assert blocks[-1] == model.blocks[-1] and set(blocks) <= set(model.blocks)
 
@@ -185,6 +239,8 @@ def test_answers_are_the_peers(row: Any, tmp_path: Path) -> None:
     for name, theirs in zip(blocks, golden["waypoints"], strict=True):
         close(parity.sketch(torch_layout(seen[name]), name), theirs, name=name)
     close(logits, golden["logits"])
+    if "slopes" in golden:
+        compare_gradients(golden, model, gradients(network, params, stats, pixels))
     if "norms" not in golden:
         assert not jax.tree.leaves(stats)
         return
@@ -193,8 +249,5 @@ def test_answers_are_the_peers(row: Any, tmp_path: Path) -> None:
     close(logits, golden["train_logits"], 1e-3)  # dozens of normalisations over as few as 12 numbers each magnify float32's rounding
     for norm, theirs in zip((name.decode() for name in golden["norms"]), golden["statistics"], strict=True):
         for kind, value in zip(("mean", "var"), theirs, strict=True):
-            block, *path = model.names()[f"{norm}.running_{kind}"]
-            leaf = new[block][block]
-            for key in path:
-                leaf = leaf[key]
-            close(parity.sketch(np.asarray(leaf)[None], norm)[0], value, name=f"{norm}.running_{kind}")
+            ours = leaf_of(new, model, f"{norm}.running_{kind}")
+            close(parity.sketch(ours[None], norm)[0], value, name=f"{norm}.running_{kind}")
