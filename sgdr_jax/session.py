@@ -257,18 +257,18 @@ class Session:
         axes = [draw_losses(rows), draw_lr_schedule(rows), *(draw_lr_finder(curve) for curve in finders.values())]
         return Shown(summary, (*result_tables(summary), *(a.get_figure(root=True) for a in axes)))
 
-    def export(self, to: Format, out: str | Path | None = None) -> Shown[Exported]:
+    def export(self, to: Format, out: str | Path | None = None, *, push: str | None = None) -> Shown[Exported]:
         """Export the network to files that need no sgdr_jax, as `sgdr-jax export` does.
 
         Args:
             to: "stablehlo", "safetensors" or "onnx".
             out: folder for the files, which must not exist; None for RUN/export/FORMAT, or export/FORMAT without a run.
+            push: repository OWNER/NAME of the Hugging Face hub to upload the folder to; None for none.
         """
         from .runs.export.write import export_network
 
-        done = export_network(self._predictor, self.folder or Path(), to, out)
-        text = f"on {done.images} images the logits differ by at most {done.difference:.1e}"
-        return Shown(done, (text, f"exported: {done.folder} ({', '.join(done.files)})"))
+        done = export_network(self._predictor, self.folder or Path(), to, out, push)
+        return Shown(done, done.lines())
 
     def save_experiment(self, path: str | Path) -> Path:
         """Write the experiment as a Python file for `sgdr-jax train`, and return its path.

@@ -33,7 +33,7 @@ DOORS = {
     "safetensors": "models/pretrained/load models/pretrained/save",
     "jax2onnx": "runs/export/onnx",
     "onnxruntime": "runs/export/onnx",
-    "huggingface_hub": "models/pretrained/locate",
+    "huggingface_hub": "models/pretrained/locate runs/export/hub",
     "tyro": "cli",
     "submitit": "cli/launch/slurm",
     "yaml": "cli/launch/kubernetes",

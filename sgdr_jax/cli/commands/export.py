@@ -28,11 +28,12 @@ class ExportCommand(NetworkCommand):
     """Format of the files."""
     out: Path | None = None
     """Folder for the files, which must not exist; by default DIR/export/FORMAT."""
+    push: str | None = None
+    """Repository OWNER/NAME of the Hugging Face hub to upload the files to; a new one is private."""
 
     def execute(self, ui: NullConsole) -> None:
-        """Export the network and print the files."""
+        """Export the network and print the files and, after an upload, its address."""
         from ...runs.export.write import export_network
 
-        done = export_network(self.open_predictor(), self.run, self.to, self.out)
-        ui.say(f"on {done.images} images the logits differ by at most {done.difference:.1e}")
-        ui.say(f"exported: {done.folder} ({', '.join(done.files)})")
+        for line in export_network(self.open_predictor(), self.run, self.to, self.out, self.push).lines():
+            ui.say(line)

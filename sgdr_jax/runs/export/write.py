@@ -12,7 +12,7 @@ from ...core.errors import InputError
 from ...core.validation import require
 from ..folder import read_summary
 from ..predictor import Predictor
-from . import onnx, stablehlo, timm
+from . import hub, onnx, stablehlo, timm
 from .network import IMAGES, TOLERANCE, difference, expected, sample
 
 Format = Literal["stablehlo", "safetensors", "onnx"]
@@ -29,27 +29,38 @@ class Exported(NamedTuple):
         files: names of its files.
         images: number of images that it was compared on.
         difference: largest difference of a logit, see `network.TOLERANCE`.
+        address: of the repository that it was pushed to; "" for none.
     """
 
     folder: Path
     files: tuple[str, ...]
     images: int
     difference: float
+    address: str = ""
+
+    def lines(self) -> tuple[str, ...]:
+        """Return what there is to tell, one line each."""
+        compared = f"on {self.images} images the logits differ by at most {self.difference:.1e}"
+        pushed = (f"pushed: {self.address}",) * bool(self.address)
+        return (compared, f"exported: {self.folder} ({', '.join(self.files)})", *pushed)
 
 
-def export_network(net: Predictor, run: str | Path, to: Format, out: str | Path | None = None) -> Exported:
-    """Export a network with its class names and a model card.
+def export_network(net: Predictor, run: str | Path, to: Format, out: str | Path | None = None, push: str | None = None) -> Exported:
+    """Export a network with its class names and a model card, and upload them to the Hugging Face hub if asked to.
 
     Args:
         net: the network.
         run: its run folder.
         to: format of the files.
         out: folder for the files, which must not exist; None for RUN/export/FORMAT.
+        push: repository OWNER/NAME to upload the folder to; None for none.
 
     Raises:
         InputError: the folder exists, a package is missing, the format cannot hold the network, or the written files give other logits;
-            nothing is left behind then.
+            nothing is left behind then. Or the upload fails; the folder stays then.
     """
+    if push is not None:
+        hub.check(push)
     require(to in _FORMATS, "--to", to, f"use one of {', '.join(_FORMATS)}")
     form, folder = _FORMATS[to], Path(out or Path(run) / "export" / to)
     require(not folder.exists(), "--out", str(folder), "it is there already; give another folder, or remove it")
@@ -66,7 +77,8 @@ def export_network(net: Predictor, run: str | Path, to: Format, out: str | Path 
         text = model_card(net, read_summary(run), to, form.example(net), len(images), apart)
         (part / CARD).write_text(text, encoding="utf-8", errors="surrogateescape")
         shutil.move(part, folder)
-    return Exported(folder, tuple(sorted(path.name for path in folder.iterdir())), len(images), apart)
+    files = tuple(sorted(path.name for path in folder.iterdir()))
+    return Exported(folder, files, len(images), apart, hub.push(folder, push) if push else "")
 
 
 def model_card(net: Predictor, summary: Any, to: Format, example: str, images: int, apart: float) -> str:
