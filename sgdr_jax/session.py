@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .runs.fitting import Fitted
     from .runs.predictor import Evaluation, Predictions, Predictor
     from .runs.records import RunSummary
+    from .runs.trackers.tracking import TrackerName
     from .train.context import RunContext
     from .train.lr_curve import LrCurve
 
@@ -136,37 +137,42 @@ class Session:
         fitted = fit_stage(context, context.plan.stages[session.experiment.stage_index(stage)], session._state, self.ui)
         return replace(session, folder=None, network="", _prepared=context, _fitted=fitted, _opened=None)
 
-    def run(self, folder: str | Path | None = None, *, resume: bool = False) -> Session:
+    def run(self, folder: str | Path | None = None, *, resume: bool = False, track: Sequence[TrackerName] = ()) -> Session:
         """Run all stages from the beginning, record everything in a run folder, and return the session with the final network.
 
         Args:
             folder: the run folder, which `sgdr-jax` reads too; None for runs/NAME-DATE-TIME.
             resume: go on with an interrupted run; an interrupt (Ctrl-C, the stop button) saves the state first.
+            track: trackers that show the figures too, as for `sgdr-jax train --track`: "tensorboard", "wandb", "mlflow".
 
         Raises:
             KeyboardInterrupt: after an interrupt, when the state is saved.
         """
         import signal
+        from contextlib import closing
 
         from .cli.options import new_run_folder
+        from .core.serialization import to_json
         from .distributed.preemption import handle_signals
         from .report.run_plots import plot_run
         from .report.run_tables import result_tables
         from .runs.run import run
+        from .runs.trackers.tracking import Tracking
 
         folder = Path(folder or new_run_folder(self.experiment.name))
         self.ui.say(f"run folder: {folder}")
-        with handle_signals((signal.SIGINT,)) as interrupted:
+        tracking = Tracking(track, folder, self.experiment.name, to_json(self.experiment))
+        with closing(tracking), handle_signals((signal.SIGINT,)) as interrupted:
 
             def prepared(experiment: Experiment) -> RunContext:
-                return self._context._replace(leave=interrupted)
+                return self._context._replace(leave=interrupted, track=tracking.row)
 
             try:
                 summary = run(self.experiment, folder, resume=resume, ui=self.ui, prepared=prepared)
             except (KeyboardInterrupt, Preempted):
                 self.ui.say(f"interrupted; run({str(folder)!r}, resume=True) goes on from the newest checkpoint")
                 raise KeyboardInterrupt from None
-        plot_run(folder)
+            tracking.finish(summary, plot_run(folder))
         for table in result_tables(summary):
             self.ui.say(table)
         return replace(self, folder=folder, network="", _prepared=self._context, _fitted=None, _opened=None)
@@ -216,6 +222,11 @@ class Session:
         from .runs.predictor import activations, gather_images
 
         return activations(self._predictor, gather_images(images, self.ui.say), group)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of logits and probabilities."""
+        return self._predictor.classes
 
     @property
     def params(self) -> Tree:

@@ -25,6 +25,7 @@ from sgdr_jax.runs.folder import read
 from sgdr_jax.schedules import Constant, Sgdr
 
 from .helpers import Tiny, same_bits
+from .runs.trackers.test_tracking import tensorboard
 
 QUIET = NullConsole()
 FIND = Find(steps=12, start=1e-4, stop=1, lowest=0.02, epochs=3, orders=2)
@@ -280,3 +281,17 @@ def test_the_experiment_is_saved_as_a_file_that_trains(fitted: Session, tmp_path
     assert sgdr_jax.load_experiment(file) == session.experiment
     with pytest.raises(InputError, match="it is there already"):
         session.save_experiment(file)
+
+
+def test_a_run_shows_its_figures_in_a_tracker(tmp_path: Path) -> None:
+    stage = Stage("head", 16, train="head", lr=1e-2, schedule=Constant(2), augment=False)
+    session = Session(replace(EXPERIMENT, stages=(stage,)), ui=QUIET)
+    session.run(tmp_path / "run", track=["tensorboard"])
+    found, images = tensorboard(tmp_path / "run")
+    losses = [row["loss"] for row in read(tmp_path / "run").rows if row["kind"] == "train"]
+    assert [step for step, _ in found["train/loss"]] == [*range(len(losses))] and len(losses) > 4
+    np.testing.assert_allclose([loss for _, loss in found["train/loss"]], losses, rtol=1e-6)
+    assert set(images) == {"loss", "lr"}
+    with pytest.raises(InputError, match="--track is 'tensorbord'; use tensorboard, wandb, mlflow"):
+        session.run(tmp_path / "other", track=["tensorbord"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    assert not (tmp_path / "other").exists()

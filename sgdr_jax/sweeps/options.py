@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..core.validation import require
+from ..runs.trackers.tracking import TrackerName, check
 
 Keep = Literal["results", "final", "all"]
 """What the folder of a finished run keeps: numbers, answers, rows and plan; also its final networks; also its checkpoints."""
@@ -25,7 +26,10 @@ class WorkerOptions:
     """Store that several workers share: a file (SQLite), a .journal file (for NFS) or a database URL; by default DIR/store.db."""
     grace: float = 60.0
     """Seconds without a sign of life after which a worker's runs are taken over; at once where its process on this machine has ended."""
+    track: tuple[TrackerName, ...] = ()
+    """Trackers that show the figures of every run too, as for `train`; arm and seed are among the settings that they show."""
 
     def __post_init__(self) -> None:
+        check(self.track)
         require(self.pace >= 0, "--pace", self.pace, "use a number of seconds, or 0 for every cycle's end")
         require(self.grace > 0, "--grace", self.grace, "use a number of seconds above 0")

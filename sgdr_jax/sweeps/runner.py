@@ -7,7 +7,7 @@ Finished runs are skipped, and a failed run does not stop the others. Runs are e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from ..core.console import NullConsole
 from ..core.errors import Diverged, InUse, Pruned
 from ..core.experiment import Experiment
 from ..core.plan import plan
+from ..core.serialization import to_json
 from ..core.types import Dataset, Source
 from ..core.validation import require
 from ..runs import run as recipe
 from ..runs.folder import read
 from ..runs.records import RunSummary
+from ..runs.trackers.tracking import Tracking
 from ..train.context import RateLimiter, RunContext, ground, prepare
 from .local_queue import LocalQueue, Outcomes, Queue
 from .options import WorkerOptions
@@ -62,7 +64,7 @@ def work(
     if pending or searching:
         ui.say(f"{sweep.name}: {len(pending)} of {len(runs)} runs to do")
         store = options.store or (str(folder / "store.db") if searching else None)
-        worker = _Worker(folder, options, experiment_file, ui, _Shared(ui))
+        worker = _Worker(sweep.name, folder, options, experiment_file, ui, _Shared(ui))
         with _queue(pending, sweep, folder, store, options) as queue:
             worker.execute_all(pending, queue)
             if searching and isinstance(queue, SharedQueue):
@@ -111,6 +113,7 @@ class _Shared:
 class _Worker:
     """What all runs of one call of `work` have in common."""
 
+    sweep: str
     folder: Path
     options: WorkerOptions
     experiment_file: str | Path | None
@@ -160,24 +163,29 @@ class _Worker:
 
     def _execute(self, run: SweepRun, study: Study | None) -> RunSummary:
         own, keep = run_folder(self.folder, run.hash), self.options.keep
+        config = to_json(run.experiment) | {"sweep": {"arm": run.arm, "seed": run.seed}}
+        tracking = Tracking(self.options.track, own, self.sweep, config)
 
         def prepared(experiment: Experiment) -> RunContext:
-            context = self.shared.prepare(experiment)._replace(due=RateLimiter(0 if experiment.checkpoint_steps else self.options.pace))
+            due = RateLimiter(0 if experiment.checkpoint_steps else self.options.pace)
+            context = self.shared.prepare(experiment)._replace(due=due, track=tracking.row)
             if not study:
                 return context
             require("valid" in context.images, "data", experiment.data, "trials are judged by validation images, and there are none")
             return context._replace(watch=_reporter(run, context, study, own))
 
-        summary = recipe.run(
-            run.experiment,
-            own,
-            resume=True,
-            experiment_file=self.experiment_file,
-            keep_network=keep != "results",
-            ui=self.ui,
-            compile_ahead=False,
-            prepared=prepared,
-        )
+        with closing(tracking):
+            summary = recipe.run(
+                run.experiment,
+                own,
+                resume=True,
+                experiment_file=self.experiment_file,
+                keep_network=keep != "results",
+                ui=self.ui,
+                compile_ahead=False,
+                prepared=prepared,
+            )
+            tracking.finish(summary, ())
         tidy(own, keep)
         return summary
 

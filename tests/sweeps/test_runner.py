@@ -25,6 +25,7 @@ from sgdr_jax.train.context import RateLimiter
 
 from ..helpers import Tiny, compilations
 from ..jobs.workers import SEARCHED
+from ..runs.trackers.test_tracking import tensorboard
 
 DATA = Synthetic(classes=3, train=58, valid=21, test=19, side=16)
 CACHED = Stage("cached", size=16, train="head", lr=0.01, schedule=Sgdr(2), precompute=True, views=2)
@@ -233,3 +234,19 @@ def test_a_search_that_is_interrupted_goes_on_with_the_same_draws_and_the_same_n
     work(SEARCHED, tmp_path / "cut", WorkerOptions(pace=0))
     whole, cut = (read_trials(tmp_path / name, "accuracy") for name in ("whole", "cut"))
     assert [t._replace(seconds=None) for t in whole] == [t._replace(seconds=None) for t in cut]
+
+
+def test_trackers_show_every_run_with_its_arm(tmp_path, monkeypatch):
+    sweep = Sweep("s", base(CACHED), (arms({"plain": {}, "smoothed": {"label_smoothing": 0.1}}),))
+    entries = work(sweep, tmp_path / "sweep", WorkerOptions(track=("tensorboard",)))
+    assert [entry.error for entry in entries] == ["", ""]
+    for entry in entries:
+        folder = run_folder(tmp_path / "sweep", entry.run.hash)
+        found, _ = tensorboard(folder)
+        losses = [row["loss"] for row in read(folder).rows if row["kind"] == "train"]
+        assert found["train/loss"] == [(step, pytest.approx(loss, rel=1e-6)) for step, loss in enumerate(losses)] and losses
+        settings = b"".join(path.read_bytes() for path in (folder / "tensorboard").rglob("events.*"))
+        assert b"sweep.arm" in settings and entry.run.arm.encode() in settings
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"--track is 'wandb'; install its package"):
+        WorkerOptions(track=("wandb",))

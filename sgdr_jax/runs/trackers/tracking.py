@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ...core.errors import InputError
+from ...core.validation import require
 
 if TYPE_CHECKING:
     from ..records import Row
@@ -50,9 +51,7 @@ class Tracking:
     """
 
     def __init__(self, names: Sequence[TrackerName], folder: Path, name: str, config: Mapping[str, Any]) -> None:
-        for tracker in names:
-            if importlib.util.find_spec(_PACKAGES[tracker]) is None:
-                raise InputError(f"--track is {tracker!r}; install its package with: pip install 'sgdr_jax[{tracker}]'")
+        check(names)
         self._names, self._folder, self._name, self._config = names, folder, name, config
         self._clock, self._trackers = _Clock(), list[Tracker]()
 
@@ -85,6 +84,14 @@ class Tracking:
         for tracker in self._trackers:
             tracker.close()
         self._trackers = []
+
+
+def check(names: Sequence[TrackerName]) -> None:
+    """Raise InputError for names of no tracker, and for trackers whose package is not installed."""
+    for tracker in names:
+        require(tracker in _PACKAGES, "--track", tracker, f"use {', '.join(_PACKAGES)}")
+        if importlib.util.find_spec(_PACKAGES[tracker]) is None:
+            raise InputError(f"--track is {tracker!r}; install its package with: pip install 'sgdr_jax[{tracker}]'")
 
 
 def _open(name: TrackerName, folder: Path, title: str, config: Mapping[str, Any], first: int) -> Tracker:
