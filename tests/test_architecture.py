@@ -57,6 +57,7 @@ DOORS = {
 # What needs jax to import; everything else (configuration, plans, what reads run folders) works without it.
 NEEDS_JAX = """core/rng core/state augment/kernel augment/resampling augment/gather_free models/chain models/head models/layers models/cpu
     models/shifts models/winograd models/blocks models/precision models/summary models/pretrained/load
+    models/attention models/position_embedding models/tokens
     distributed/compilation_cache distributed/hosts distributed/memory distributed/mesh distributed/preemption data/loader
     evaluation/evaluate
     evaluation/grad_cam evaluation/tta train runs recipes/domain_similarity recipes/timing report/batch_preview sweeps/runner"""
@@ -80,6 +81,7 @@ ALSO_TESTS = {
     "models/test_layers": "cpu precision shifts winograd",
     "models/test_models": "base blocks chain head inverted_residual",
     "models/test_parity": "convnext densenet efficientnet efficientnet_lite mobilenet resnet vgg wide_resnet",
+    "models/test_vit": "attention position_embedding tokens",
     "models/pretrained/test_load": "torch_pickle",
     "recipes/test_auto": "timing cli/commands/new",
     "report/test_charts": "run_charts",

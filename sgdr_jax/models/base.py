@@ -13,7 +13,7 @@ from ..core.validation import require
 if TYPE_CHECKING:
     from flax import nnx
 
-    from .chain import Network
+    from .chain import Maps, Network
 
 # Tensor names in weight files, mapped to ours: of a convolution or linear layer with and without bias, and of a normalisation.
 KERNEL: Mapping[str, str] = {"weight": "kernel", "bias": "bias"}
@@ -55,6 +55,7 @@ class ChainModel(Model):
     timm: ClassVar[str] = ""  # the architecture's name in timm, where `imagenet` is not a repository of timm
     classifier: ClassVar[tuple[str, ...]]  # its name in weight files
     features: ClassVar[int]  # channels that leave the body (and `after_pool`)
+    pooling: ClassVar[str] = "avg"  # of the network's own classifier, by timm's word
     size: ClassVar[int] = 224  # side in pixels of the images that the ImageNet weights were trained with
     mean: ClassVar[tuple[float, float, float]]  # of these images (0…1), unless overridden by the config.json of the weights
     std: ClassVar[tuple[float, float, float]]
@@ -108,6 +109,13 @@ class ChainModel(Model):
     def groups(self) -> tuple[str, ...]:
         """Names of the layer groups from input to output."""
         return (*self.split(), "head")
+
+    @property
+    def maps(self) -> Maps:
+        """Where class activation maps are taken: where the body pools."""
+        from .chain import Maps
+
+        return Maps()
 
     @property
     def linear_head(self) -> bool:
@@ -166,6 +174,12 @@ class ChainModel(Model):
             f"{module}.{theirs}": (*path, ours) for module, path, leaves in (*self.tensors(), *heads) for theirs, ours in leaves.items()
         }
 
+    def new_pool(self) -> nnx.Module:
+        """Build the pooling in front of the new head, to [b, 2 · features]: maximum and mean over the image."""
+        from .head import ConcatPool
+
+        return ConcatPool(self.after_pool())
+
     def reference_head(self, classes: int) -> tuple[nnx.Module, nnx.Module]:
         """Build the pooling and the classifier that the ImageNet weights were trained with, as NNX modules."""
         from .head import AveragePool, LinearHead
@@ -182,7 +196,7 @@ class ChainModel(Model):
         import numpy as np
 
         from .chain import network
-        from .head import ConcatPool, Head
+        from .head import Head
 
         require(classes >= 1, "classes", classes, "give at least one")
         require(channels >= 1, "channels", channels, "give at least one")
@@ -193,9 +207,9 @@ class ChainModel(Model):
         if reference or self.head == "classifier":
             groups[last]["pool"], head = self.reference_head(classes)
         else:
-            groups[last]["pool"], head = ConcatPool(self.after_pool()), Head(2 * self.features, self.hidden, classes, self.dropout)
+            groups[last]["pool"], head = self.new_pool(), Head(2 * self.features, self.hidden, classes, self.dropout)
         mean, std = (np.resize(np.array(values, np.float32), inputs) for values in (self.mean, self.std))
-        return network(groups | {"head": {"": head}}, mean, std)
+        return network(groups | {"head": {"": head}}, mean, std, self.maps)
 
 
 def networks() -> dict[str, type[ChainModel]]:

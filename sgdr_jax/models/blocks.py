@@ -95,15 +95,17 @@ class Conv(nnx.Module):
 
 
 class PixelLinear(nnx.Module):
-    """Linear layer at every pixel with optional activation: a 1×1 convolution whose kernel is [inputs, outputs]."""
+    """Linear layer at every place, [..., inputs] to [..., outputs], with optional bias and activation; its kernel is [inputs, outputs]."""
 
-    def __init__(self, inputs: int, outputs: int, activation: Activation | None = None):
-        self.kernel, self.bias = nnx.Param(empty(inputs, outputs)), nnx.Param(empty(outputs))
-        self.activation = activation
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True, activation: Activation | None = None):
+        self.kernel = nnx.Param(empty(inputs, outputs))
+        if bias:
+            self.bias = nnx.Param(empty(outputs))
+        self.has_bias, self.activation = bias, activation
 
     def __call__(self, x: Array, mode: Mode) -> Array:
-        y = layers.conv(x, self.kernel[...][None, None])
-        y = y + self.bias[...].astype(y.dtype)
+        y = layers.linear(x, self.kernel[...])
+        y = y + self.bias[...].astype(y.dtype) if self.has_bias else y
         return self.activation(y) if self.activation else y
 
 

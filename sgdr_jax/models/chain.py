@@ -21,6 +21,9 @@ from .precision import full_products, precision
 
 Tree = dict[str, Any]
 
+EMBEDDINGS = ("embedding", "token", "registers", "latent")
+"""Names of parameters that are tokens, or added to tokens."""
+
 
 class Modes(NamedTuple):
     """How the groups of a network run; by default all in evaluation mode.
@@ -48,6 +51,18 @@ class Modes(NamedTuple):
 EVALUATE = Modes()
 
 
+class Maps(NamedTuple):
+    """Where class activation maps are taken.
+
+    Attributes:
+        block: name of the block whose input they are taken from; "pool" is the pooling.
+        prefix: number of tokens before those of the patches, where that input is tokens [b, prefix + side · side, c].
+    """
+
+    block: str = "pool"
+    prefix: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Network:
     """A network as pure functions. Trees are nested plain dicts whose top-level keys are the names of the groups.
@@ -58,6 +73,7 @@ class Network:
         std: likewise. A grey image is repeated over the channels by this.
         graphs: group name to the NNX graph that its trees are merged into.
         shapes: group name to its parameters and statistics as trees of shapes.
+        maps: where class activation maps are taken.
     """
 
     groups: tuple[str, ...]
@@ -65,11 +81,13 @@ class Network:
     std: np.ndarray
     graphs: Mapping[str, nnx.GraphDef]
     shapes: Mapping[str, tuple[Tree, Tree]]
+    maps: Maps
 
     def init(self, key: Array, groups: Sequence[str] | None = None) -> tuple[Tree, Tree]:
         """Initialize the parameters and statistics of all groups, or of the named ones.
 
-        Kernels are He-normal (sd² = 2 / fan-in), scales and variances 1, layer scales 1e-6, everything else 0. A kernel's values depend on
+        Kernels are He-normal (sd² = 2 / fan-in), tokens and their positions normal with sd 0.02, scales and variances 1, layer scales 1e-6,
+        everything else 0. A kernel's values depend on
         the key and the kernel's own name, not on the cuts or on other kernels. They are drawn on the host, without compiling anything, so
         this cannot be traced; `shapes` holds what jax.eval_shape would return. Source: He et al. 2015.
         """
@@ -108,7 +126,8 @@ class Network:
 
         Returns:
             Output and statistics. The output is float32 logits [b, classes] at the end of the chain, pooled float32 activations
-            [b, 2 · features] before the head, otherwise activations [b, h', w', c] in `dtype`. The statistics are `stats` with those of
+            [b, 2 · features] before the head, otherwise activations [b, h', w', c] or tokens [b, n, c] in
+            `dtype`. The statistics are `stats` with those of
             the groups in `collect` and `measure` replaced.
 
         Raises:
@@ -136,33 +155,31 @@ class Network:
                 stats[name] = nnx.to_pure_dict(nnx.state(group, nnx.BatchStat))
         return x, stats
 
-    def at_pool(self, params: Mapping[str, Tree], stats: Mapping[str, Tree]) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
-        """Return the network in two float32 parts in evaluation mode, cut where the last group of the body pools.
+    def at_maps(self, params: Mapping[str, Tree], stats: Mapping[str, Tree]) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+        """Return the network in two float32 parts in evaluation mode, cut where class activation maps are taken; see `Maps`.
 
         Returns:
-            (images 0…1 [b, h, w, channels] → activations [b, h', w', c], activations → logits [b, classes]).
+            (images 0…1 [b, h, w, channels] → activations [b, h', w', c] or tokens [b, n, c], activations → logits [b, classes]).
         """
-        name, position = self.groups[-2], len(self.groups) - 2
-        group = nnx.merge(self.graphs[name], params[name], jax.tree.map(jnp.asarray, stats[name]))
-        *blocks, pool = (getattr(group, block) for block in group.order)
-        mode = EVALUATE.of(name, position)
+        chain: list[tuple[str, Callable[[Array, Mode], Array]]] = []
+        for name in self.groups[:-1]:
+            group = nnx.merge(self.graphs[name], params[name], jax.tree.map(jnp.asarray, stats[name]))
+            chain += [(block, getattr(group, block)) for block in group.order]
+        cut = [block for block, _ in chain].index(self.maps.block)
 
-        def body(x: Array) -> Array:
-            x = self.apply(params, stats, x, stop=name)[0] if position else (x - self.mean) / self.std
+        def run(x: Array, part: Sequence[tuple[str, Callable[[Array, Mode], Array]]]) -> Array:
             with full_products():
-                for block in blocks:
-                    x = block(x, mode)
+                for _, block in part:
+                    x = block(x, Mode())
             return x
 
-        def rest(x: Array) -> Array:
-            with full_products():
-                x = pool(x, mode)
-            return self.apply(params, stats, x, start="head")[0]
-
-        return body, rest
+        return (
+            lambda x: run((x - self.mean) / self.std, chain[:cut]),
+            lambda x: self.apply(params, stats, run(x, chain[cut:]), start="head")[0],
+        )
 
 
-def network(groups: Mapping[str, Mapping[str, nnx.Module]], mean: np.ndarray, std: np.ndarray) -> Network:
+def network(groups: Mapping[str, Mapping[str, nnx.Module]], mean: np.ndarray, std: np.ndarray, maps: Maps) -> Network:
     """Build the network of these groups of modules; a group {"": module} is that module itself."""
     graphs, shapes = {}, {}
     for name, blocks in groups.items():
@@ -170,14 +187,14 @@ def network(groups: Mapping[str, Mapping[str, nnx.Module]], mean: np.ndarray, st
         graphs[name] = graph
         trees = nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
         shapes[name] = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), trees)
-    return Network(tuple(groups), mean, std, graphs, shapes)
+    return Network(tuple(groups), mean, std, graphs, shapes, maps)
 
 
 def _initial(words: list[int], path: KeyPath, shape: jax.ShapeDtypeStruct) -> np.ndarray:
     leaf = path[-1].key
-    if leaf != "kernel":
+    if leaf not in ("kernel", *EMBEDDINGS):
         return np.full(shape.shape, {"scale": 1, "var": 1, "gamma": 1e-6}.get(leaf, 0), shape.dtype)
     name = "/".join(part.key for part in path)
     rng = np.random.default_rng([*words, zlib.crc32(name.encode())])
-    fan_in = int(np.prod(shape.shape[:-1]))
-    return rng.standard_normal(shape.shape, np.float32) * np.float32(np.sqrt(2 / fan_in))
+    sd = 0.02 if leaf in EMBEDDINGS else np.sqrt(2 / np.prod(shape.shape[:-1]))
+    return rng.standard_normal(shape.shape, np.float32) * np.float32(sd)

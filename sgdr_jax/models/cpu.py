@@ -29,7 +29,7 @@ def conv(x: Array, kernel: Array, stride: int, padding: Pairs, groups: int) -> A
         return _grouped(x, kernel, stride, padding, groups)
     if kernel.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
         # 256 -> 64 channels at 56 pixels, 16 images: 7 instead of the 39 of lax's 1×1 convolution.
-        return _pointwise(x[:, ::stride, ::stride], kernel[0, 0])
+        return linear(x[:, ::stride, ::stride], kernel[0, 0])
     return _dense(x, kernel, stride, padding)
 
 
@@ -37,11 +37,12 @@ def conv(x: Array, kernel: Array, stride: int, padding: Pairs, groups: int) -> A
 
 
 @jax.custom_vjp
-def _pointwise(x: Array, kernel: Array) -> Array:
+def linear(x: Array, kernel: Array) -> Array:
+    """Multiply x [..., i] with kernel [i, o]."""
     return x @ kernel
 
 
-def _pointwise_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+def _linear_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel = saved
     # Without the barrier XLA fuses the computation of g into a transposing copy for the product below: 150 in a step.
     flat = lax.optimization_barrier(g).reshape(-1, g.shape[-1])
@@ -49,7 +50,7 @@ def _pointwise_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Ar
     return (flat @ kernel.T).reshape(x.shape), dkernel
 
 
-_pointwise.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _pointwise_backward)
+linear.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _linear_backward)
 
 
 # ---- Dense ----

@@ -77,6 +77,18 @@ def conv(x: Array, kernel: Array, stride: int = 1, padding: Padding = 0, groups:
     )
 
 
+def linear(x: Array, kernel: Array) -> Array:
+    """Multiply x [..., i] with kernel [i, o], to [..., o] in the dtype of `x`."""
+    kernel = kernel.astype(x.dtype)
+    return cpu.linear(x, kernel) if _platform() == "cpu" else x @ kernel
+
+
+def attention(query: Array, key: Array, value: Array) -> Array:
+    """Return softmax(query · key / √features) · value for queries, keys and values [b, n, heads, features]; the softmax is float32."""
+    with jax.numpy_dtype_promotion("standard"):  # it adds float32 to bfloat16
+        return jax.nn.dot_product_attention(query, key, value)
+
+
 def batch_norm_train(x: Array, scale: Array, bias: Array, eps: float, axis: str | None = None) -> tuple[Array, Array, Array]:
     """Normalise with batch statistics: (x - mean) / sqrt(var + eps) · scale + bias, over all axes but the last.
 

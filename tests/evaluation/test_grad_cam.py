@@ -19,14 +19,14 @@ CLASS = jnp.asarray(np.arange(8) % CLASSES)
 def test_the_parts_at_the_pool_are_the_network(cuts: tuple[str, ...]) -> None:
     chain = dataclasses.replace(Tiny(), cuts=cuts).build(CLASSES)
     params, stats = chain.init(jax.random.key(1))
-    body, rest = chain.at_pool(params, stats)
+    body, rest = chain.at_maps(params, stats)
     assert body(PIXELS).shape == (8, 4, 4, 5)
     np.testing.assert_array_equal(rest(body(PIXELS)), chain.apply(params, stats, PIXELS)[0])
 
 
 def test_maps_follow_the_formula() -> None:
     params, stats = host_state()
-    body, rest = network().at_pool(params, stats)
+    body, rest = network().at_maps(params, stats)
     activations = np.asarray(body(PIXELS), np.float64)
     slopes = np.zeros_like(activations)
     for i in range(8):  # one image at a time, so that no image depends on another
@@ -45,7 +45,7 @@ def test_with_a_linear_classifier_it_is_the_class_activation_map() -> None:
     chain = Tiny(head="classifier").build(CLASSES)
     params, stats = host_state()[0] | {"head": None}, host_state()[1] | {"head": {}}
     params["head"] = chain.init(jax.random.key(0))[0]["head"]
-    body, _ = chain.at_pool(params, stats)
+    body, _ = chain.at_maps(params, stats)
     (kernel,) = (leaf for leaf in jax.tree.leaves(params["head"]) if leaf.ndim == 2)
     raw = np.maximum(np.einsum("bhwk,kb->bhw", np.asarray(body(PIXELS)), np.asarray(kernel)[:, np.asarray(CLASS)]), 0)
     expected = jax.image.resize(jnp.asarray(raw / np.maximum(raw.max((1, 2), keepdims=True), 1e-12)), (8, 8, 8), "linear")

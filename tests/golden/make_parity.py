@@ -67,6 +67,13 @@ MOBILENET4_GRADIENTS = ("conv_stem.weight", "blocks.2.0.dw_start.conv.weight", "
 CONVNEXT = {"stem": "stem"} | {f"down{i}": rf"stages\.{i}\.downsample" for i in (1, 2, 3)}
 CONVNEXT |= {"block*": r"stages\.\d\.blocks\.\d+", "pool": r"head\.norm"}
 CONVNEXT_GRADIENTS = ("stem.0.weight", "stages.2.blocks.3.mlp.fc1.weight", "stages.3.blocks.1.conv_dw.weight")
+VIT = {"patch": "norm_pre", "block*": r"blocks\.\d+", "norm": "norm", "pool": "fc_norm"}
+VIT_GRADIENTS = ("patch_embed.proj.weight", "blocks.1.attn.qkv.weight", "norm.bias")
+POSITION_GRADIENTS = ("pos_embed", *VIT_GRADIENTS[1:])
+# The peer too resizes its position embeddings in every pass.
+ANY_SIZE = {"dynamic_img_size": True}
+SHALLOW = {"depth": 3}
+OUR_SHALLOW = {"depth": 3, "cuts": ("block1",)}
 
 ROWS = (
     Row("ResNet18", "timm/resnet18.a1_in1k", RESNET),
@@ -127,6 +134,37 @@ ROWS = (
     *(Row(f"ConvNeXt{size}", f"timm/convnext_{size.lower()}.fb_in1k") for size in ("Small", "Base")),
     Row("ConvNeXtV2Atto", "timm/convnextv2_atto.fcmae_ft_in1k", CONVNEXT),
     *(Row(f"ConvNeXtV2{size}", f"timm/convnextv2_{size.lower()}.fcmae_ft_in1k") for size in ("Femto", "Pico", "Nano", "Tiny", "Base")),
+    Row("ViTTiny16", "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k", VIT, {}, ANY_SIZE, POSITION_GRADIENTS),
+    Row("ViTSmall16", "timm/vit_small_patch16_224.augreg_in21k_ft_in1k", VIT, {}, {}, VIT_GRADIENTS, 224),
+    Row("ViTBase16", "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k"),
+    Row("DeiT3Small16", "timm/deit3_small_patch16_224.fb_in22k_ft_in1k"),
+    Row("DeiT3Small16", "timm/deit3_small_patch16_224.fb_in1k", VIT, OUR_SHALLOW, ANY_SIZE | SHALLOW, POSITION_GRADIENTS),
+    Row("DeiT3Base16", "timm/deit3_base_patch16_224.fb_in22k_ft_in1k"),
+    Row("CLIPViTBase16", "timm/vit_base_patch16_clip_224.laion2b_ft_in12k_in1k"),
+    Row("CLIPViTBase16", "timm/vit_base_patch16_clip_224.laion2b", VIT, OUR_SHALLOW, ANY_SIZE | SHALLOW, POSITION_GRADIENTS),
+    Row("CLIPQuickGELUViTBase16", "timm/vit_base_patch16_clip_224.openai"),
+    Row(
+        "CLIPQuickGELUViTBase16",
+        "timm/vit_base_patch16_clip_quickgelu_224.openai",
+        VIT,
+        OUR_SHALLOW,
+        ANY_SIZE | SHALLOW,
+        POSITION_GRADIENTS,
+    ),
+    Row("SigLIPViTBase16", "timm/vit_base_patch16_siglip_224.v2_webli"),
+    Row(
+        "SigLIPViTBase16",
+        "timm/vit_base_patch16_siglip_224.webli",
+        VIT | {"pool": "attn_pool"},
+        OUR_SHALLOW,
+        ANY_SIZE | SHALLOW,
+        ("pos_embed", "blocks.1.attn.qkv.weight", "attn_pool.latent"),
+    ),
+    Row("DINOv2ViTSmall14", "timm/vit_small_patch14_dinov2.lvd142m", VIT, {}, ANY_SIZE, POSITION_GRADIENTS, 56),
+    Row("DINOv2ViTBase14", "timm/vit_base_patch14_dinov2.lvd142m"),
+    Row("DINOv2RegViTSmall14", "timm/vit_small_patch14_reg4_dinov2.lvd142m", VIT, {}, ANY_SIZE, POSITION_GRADIENTS, 56),
+    Row("DINOv3ViTSmall16", "timm/vit_small_patch16_dinov3.lvd1689m", VIT, {}, {}, ("reg_token", *VIT_GRADIENTS[1:])),
+    Row("DINOv3ViTSmallPlus16", "timm/vit_small_plus_patch16_dinov3.lvd1689m", VIT, {}, {}, VIT_GRADIENTS),
 )
 
 

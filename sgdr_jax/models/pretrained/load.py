@@ -300,13 +300,15 @@ def _replaced(tree: Mapping[str, Tree], arrays: Mapping[Place, np.ndarray]) -> T
 
 def _ours(array: np.ndarray) -> np.ndarray:
     """Convert torch's layouts to ours: convolutions OIHW to HWIO, linear layers [outputs, inputs] to [inputs, outputs]."""
-    if array.ndim == 3 and array.shape[1:] == (1, 1):  # torchvision's layer scale
-        return array[:, 0, 0]
+    if array.ndim == 3:  # tokens [1, n, c] are the same in both; torchvision's layer scale is [c, 1, 1]
+        return array[:, 0, 0] if array.shape[1:] == (1, 1) else array
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
 
 
 def _torch(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Convert a shape from our layout to torch's."""
+    if len(shape) == 3:
+        return shape
     return tuple(shape[i] for i in (3, 2, 0, 1)) if len(shape) == 4 else tuple(shape)[::-1]
 
 

@@ -47,18 +47,22 @@ def timm_weights(model: ChainModel, params: Mapping[str, Any], stats: Mapping[st
     Raises:
         InputError: timm has no such architecture, or its classifier can not be that head.
     """
+    from ..head import ConcatPool
+
     name, kind = model.architecture(), type(model).__name__
     require(bool(name), "model", kind, "timm has no network with these tensors; export it to stablehlo")
     new = model.head == "new"
     fix = "timm has a layer between pooling and classifier, which its concatenated pooling does not fit; export it to stablehlo"
     require(not new or (model.after_pool() is None and not name.startswith("vgg")), "model", kind, fix)
+    fix = "timm has no pooling that joins class token and mean; export it to stablehlo"
+    require(not new or isinstance(model.new_pool(), ConcatPool), "model", kind, fix)
     leaves = _leaves(params) | _leaves(stats)
     tensors = {theirs: _torch(leaves[place]) for theirs, place in timm_names(model).items() if place in leaves}
     classifier = next(part for part in model.classifier if not part.startswith("_"))
     if not new:
         weight = tensors[f"{classifier}.weight"]
         tensors[f"{classifier}.weight"] = weight.reshape(weight.shape[0], -1)
-        return TimmWeights(tensors, classifier, "avg", (weight.shape[1], weight.shape[0]))
+        return TimmWeights(tensors, classifier, model.pooling, (weight.shape[1], weight.shape[0]))
     linear = folded_head(params["head"], stats["head"])
     inner = [classifier] if len(linear) == 1 else [f"{classifier}.{2 * i}" for i in range(len(linear))]
     for module, (kernel, bias) in zip(inner, linear, strict=True):
@@ -118,4 +122,6 @@ def _leaves(tree: Mapping[str, Any]) -> dict[Place, np.ndarray]:
 
 def _torch(array: np.ndarray) -> np.ndarray:
     """Convert our layouts to torch's: convolutions HWIO to OIHW, linear layers [inputs, outputs] to [outputs, inputs]."""
+    if array.ndim == 3:  # tokens [1, n, c] are the same in both
+        return array
     return np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T)

@@ -74,8 +74,8 @@ def example(net: Predictor) -> str:
     """Return a program that uses the files."""
     weights, name = _weights(net), _model(net).architecture()
     if len(weights.layers) == 2:
-        classes = weights.layers[-1]
-        made = f'network = timm.create_model("{name}", num_classes={classes}, global_pool="{weights.pool}")'
+        classes, sizes = weights.layers[-1], ", dynamic_img_size=True" if "pos_embed" in weights.tensors else ""
+        made = f'network = timm.create_model("{name}", num_classes={classes}, global_pool="{weights.pool}"{sizes})'
     else:
         layers = ", torch.nn.ReLU(), ".join(f"torch.nn.Linear({a}, {b})" for a, b in zip(weights.layers, weights.layers[1:], strict=False))
         made = f'network = timm.create_model("{name}", num_classes=0, global_pool="{weights.pool}")\n'
