@@ -58,8 +58,8 @@ DOORS = {
 NEEDS_JAX = """core/rng core/state augment/kernel augment/resampling augment/gather_free models/chain models/head models/layers models/cpu
     models/shifts models/winograd models/blocks models/precision models/summary models/pretrained/load
     models/attention models/position_embedding models/tokens
-    distributed/compilation_cache distributed/hosts distributed/memory distributed/mesh distributed/preemption data/loader
-    evaluation/evaluate
+    distributed/backend distributed/compilation_cache distributed/hosts distributed/memory distributed/mesh distributed/preemption
+    data/loader evaluation/evaluate
     evaluation/grad_cam evaluation/tta train runs recipes/domain_similarity recipes/timing report/batch_preview sweeps/runner"""
 # Test file to the modules that it tests besides the one whose name it bears; names without a folder lie in the same one.
 ALSO_TESTS = {

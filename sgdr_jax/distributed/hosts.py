@@ -24,6 +24,7 @@ import numpy as np
 
 from ..core.errors import InputError, Preempted
 from ..core.text import one_line
+from .backend import set_up_allocator
 from .heartbeat import BEAT_SECONDS, SILENCE_LIMIT, PeerMonitor, repeating
 
 JAX_TIMEOUT = 60
@@ -70,6 +71,7 @@ def initialize(
     Raises:
         InputError: when they cannot join, or do not have equally many devices.
     """
+    set_up_allocator()
     cluster = (cluster or (detect_cluster() if detect else "")) if coordinator is None else ""
     if (coordinator is None and not cluster) or count == 1:
         return
@@ -131,11 +133,13 @@ def is_peer_failure(error: BaseException) -> bool:
 
 def is_multi_host() -> bool:
     """Whether this process is one of several."""
+    set_up_allocator()
     return jax.process_count() > 1
 
 
 def is_leader() -> bool:
     """Whether this process is host 0, which writes logs, checkpoints and pictures."""
+    set_up_allocator()
     return jax.process_index() == 0
 
 

@@ -8,14 +8,10 @@ holds its own part.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
-import platform
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 import jax
@@ -27,7 +23,7 @@ from jaxtyping import PyTree
 
 from ..core.experiment import Parallel
 from ..core.validation import require
-from .compilation_cache import enable_compilation_cache
+from .backend import start_backend
 
 Step = Callable[..., PyTree]
 """A training step, or another function of arrays."""
@@ -268,27 +264,9 @@ def _copied(sharding: NamedSharding) -> Callable[[jax.Array], jax.Array]:
     return jax.jit(jax.numpy.copy, out_shardings=sharding)
 
 
-def keep_freed_memory() -> None:
-    """Make glibc keep freed memory for the next step instead of returning it to the system; no effect without glibc.
-
-    A training step on CPU takes gigabytes of temporary buffers, and the system clears every page before handing it out again: that was half
-    of the step's time. Call it before jax starts its threads, which otherwise have small heaps of their own. It is not for processes with a
-    GPU: they do not need it, and their many compiling threads should not contend for a single heap.
-    """
-    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        for parameter, value in ((-8, 1), (-4, 0), (-1, -1)):  # M_ARENA_MAX: one heap; M_MMAP_MAX: no mappings; M_TRIM_THRESHOLD: never
-            libc.mallopt(parameter, value)
-
-
 def devices(parallel: Parallel) -> Devices:
     """Build the mesh over the first `parallel.devices` devices (0 for all). Raises InputError when there are fewer."""
-    if not entry_points(group="jax_plugins"):  # only the CPU is available
-        keep_freed_memory()
-    enable_compilation_cache()
-    available = jax.devices()
-    if available[0].platform == "cpu":
-        keep_freed_memory()
+    available = start_backend()
     one = parallel.devices in (0, len(available)) or jax.process_count() == 1
     require(one, "parallel.devices", parallel.devices, f"with several hosts all {len(available)} devices are used; use 0, or fewer hosts")
     require(

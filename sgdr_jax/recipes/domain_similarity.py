@@ -9,6 +9,7 @@ from ..core.errors import InputError
 from ..core.types import Source
 from ..data.load import load_some
 from ..data.sampler import Sampler
+from ..distributed.backend import set_up_allocator
 from ..models.base import ChainModel
 from ..models.pretrained.load import classifier
 
@@ -27,6 +28,7 @@ def confidence(model: ChainModel, source: Source, images: int = 64, seed: int = 
     Returns:
         A probability, 0…1; None if the weights have no ImageNet classifier.
     """
+    set_up_allocator()
     try:
         network, params, stats = classifier(model)
     except InputError:

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -169,18 +168,6 @@ def test_adam_with_clipping_is_the_same_over_parts() -> None:
         state, _ = step(fresh(("head",), count, optimizer), hyper(0.1), *mesh.scatter((pooled, labels, weight)), KEY)
         results.append(jax.device_get(state.params["head"]))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *results)
-
-
-@pytest.mark.parametrize("plugins, platform, kept", [([], "cpu", ["before", "after"]), (["cuda"], "cpu", ["after"]), (["cuda"], "gpu", [])])
-def test_freed_memory_is_kept_where_the_processor_does_the_steps(monkeypatch, plugins, platform, kept) -> None:
-    """Before jax has started its threads, unless a plugin may bring other devices."""
-    calls, found = [], [SimpleNamespace(platform=platform)]
-    monkeypatch.setattr(mesh, "entry_points", lambda group: plugins)
-    monkeypatch.setattr(mesh, "keep_freed_memory", lambda: calls.append("after" if asked else "before"))
-    monkeypatch.setattr(mesh, "Mesh", lambda devices, axes: devices)
-    asked: list[bool] = []
-    monkeypatch.setattr(mesh.jax, "devices", lambda: asked.append(True) or found)
-    assert mesh.devices(Parallel()).mesh.tolist() == found and calls == kept
 
 
 def test_compiler_options_are_for_a_gpu_that_knows_them_and_give_way_to_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
