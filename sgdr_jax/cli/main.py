@@ -42,6 +42,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+    except MemoryError as error:
+        why = one_line(f"out of memory: {error}").rstrip(": ")
+        print(f"error: {why}; use fewer or smaller images, or a smaller batch", file=sys.stderr)
+        raise SystemExit(2) from None
     except BrokenPipeError:
         sys.stderr.close()
     except OSError as error:

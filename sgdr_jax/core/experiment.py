@@ -214,6 +214,9 @@ class Experiment:
     """Distribution over devices."""
     seed: int = 0
     """Root of all randomness: initial head, order, augmentation, dropout."""
+    on_divergence: Literal["stop", "halve"] = field(default="stop", kw_only=True, metadata=LATER)
+    """What follows when five updates in a row had a loss or gradients that are not finite, or a stage ends with such a validation loss:
+    the run stops, or the stage goes back to its newest checkpoint, or its beginning, and goes on at half the rates."""
 
     def __post_init__(self) -> None:
         require(bool(self.name) and "/" not in self.name, "name", self.name, "use a non-empty name without /")
@@ -234,6 +237,7 @@ class Experiment:
         often = self.checkpoint_steps
         require(often is None or often >= 1, "checkpoint_steps", often, "use 1 or more, or None")
         require(self.compute in ("auto", "float32", "bfloat16", "float64"), "compute", self.compute, "use auto, float32, bfloat16, float64")
+        require(self.on_divergence in ("stop", "halve"), "on_divergence", self.on_divergence, "use stop or halve")
         require(0 <= self.seed < 2**32, "seed", self.seed, "use an integer from 0 to 2^32 - 1")
 
     def stage_index(self, stage: int | str) -> int:

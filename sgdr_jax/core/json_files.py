@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .errors import InputError, did_you_mean
+from .validation import shown
 
 MAX_DEPTH = 100
 """Bound on the nesting of lists and objects in a file."""
@@ -106,11 +107,6 @@ def _depth(text: bytes) -> int:
     return most
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
 def _check(kind: Any, whole: bool) -> Check:
     """Return the check of a type; types that JSON data cannot have, such as those of experiment files, are checked by `isinstance`."""
     try:
@@ -158,7 +154,7 @@ _made = functools.cache(_make)
 def _plain(ok: Callable[[Any], bool], name: str) -> Check:
     def check(value: Any) -> Any:
         if not ok(value):
-            raise WrongKind(f"is {_short(value)}, not {name}")
+            raise WrongKind(f"is {shown(value, 60)}, not {name}")
         return value
 
     return check
@@ -168,7 +164,7 @@ def _number(value: Any) -> Any:
     if value is None:  # JSON has no NaN
         return math.nan
     if isinstance(value, bool) or not isinstance(value, (int, float)) or (isinstance(value, int) and abs(value) >= 1 << 63):
-        raise WrongKind(f"is {_short(value)}, not a number")
+        raise WrongKind(f"is {shown(value, 60)}, not a number")
     return value
 
 
@@ -204,13 +200,13 @@ def _union(kinds: Sequence[Any], whole: bool) -> Check:
         if deepest.path or not all(", not " in reason.args[0] for reason in meant):
             raise deepest
         wanted = dict.fromkeys(reason.args[0].rpartition(", not ")[2] for reason in meant)
-        raise WrongKind(f"is {_short(value)}, not {' or '.join(wanted)}")
+        raise WrongKind(f"is {shown(value, 60)}, not {' or '.join(wanted)}")
 
     return check
 
 
 def _not_one_of(value: object, names: Sequence[str], path: str = "") -> WrongKind:
-    error = WrongKind(f"is {_short(value)}, not {', '.join(names)}; {did_you_mean(str(value), names, 1)}".rstrip("; "), names)
+    error = WrongKind(f"is {shown(value, 60)}, not {', '.join(names)}; {did_you_mean(str(value), names, 1)}".rstrip("; "), names)
     error.path, error.value = path, value
     return error
 
@@ -230,7 +226,7 @@ def _items(base: type, kinds: Sequence[Any], whole: bool) -> Check:
 
     def check(value: Any) -> Any:
         if not isinstance(value, (list, tuple)):
-            raise WrongKind(f"is {_short(value)}, not a list")
+            raise WrongKind(f"is {shown(value, 60)}, not a list")
         if fixed and len(value) != len(each):
             raise WrongKind(f"has {len(value)} entries, not {len(each)}")
         new = []
@@ -249,7 +245,7 @@ def _entries(kinds: Sequence[Any], whole: bool) -> Check:
 
     def check(value: Any) -> Any:
         if not isinstance(value, Mapping):
-            raise WrongKind(f"is {_short(value)}, not an object")
+            raise WrongKind(f"is {shown(value, 60)}, not an object")
         new = {}
         for key, item in value.items():
             try:
@@ -276,7 +272,7 @@ def _typed_dict(kind: Any, whole: bool) -> Check:
 
     def check(value: Any) -> Any:
         if not isinstance(value, dict):
-            raise WrongKind(f"is {_short(value)}, not an object")
+            raise WrongKind(f"is {shown(value, 60)}, not an object")
         new = dict(value)
         for name, one in checks.items():
             if name in value:

@@ -11,6 +11,9 @@ from .errors import InputError
 from .types import Length, Schedule
 from .validation import require
 
+MAX_STEPS = 100_000_000
+"""Most updates of a cycle, and of all cycles of a schedule: their tables take two gigabytes."""
+
 
 @dataclass(frozen=True)
 class Steps(Length):
@@ -133,7 +136,7 @@ def whole_steps(length: float | Length, steps_per_epoch: int, what: str, times: 
     else:
         exact = exact_steps(length * times, steps_per_epoch, what)
         text = f"{length * times:g} epochs of {steps_per_epoch} steps"
-    if exact > 1e8:
+    if exact > MAX_STEPS:
         raise InputError(f"{what} is {text}, over 100 million steps; use fewer epochs or cycles")
     if not exact > 1 - 1e-5:  # 1/49 of 49 steps is below one in floating point, and so may be a length that was printed in six digits
         raise InputError(f"{what} is {text}, less than one step; use at least {1 / steps_per_epoch:g} epochs")

@@ -142,7 +142,7 @@ def plan(experiment: Experiment, train_size: int) -> Plan:
         >>> [(p.stage.name, p.start, p.steps) for p in plan(fine_tune("rings", Synthetic(), ResNet34()), 640).stages]
         [('cached head', 'head', 1), ('all', 'early', 70)]
     """
-    require(train_size >= 1, "training images", train_size, "give at least one")
+    require(1 <= train_size < 1 << 40, "training images", train_size, "give at least one, and less than a trillion")
     stages = tuple(_plan_stage(experiment, i, train_size) for i in range(len(experiment.stages)))
     if experiment.refit:
         check_unvalidated(experiment, stages, "refit trains on the validation images", patience=False)

@@ -24,7 +24,7 @@ from .optimizers import Optimizer
 from .snapshots import Snapshots
 from .solve import Solve
 from .types import LATER, Augmentation, Dataset, Length, Model, Schedule
-from .validation import require
+from .validation import require, shown
 
 type Json = bool | int | float | str | list[Json] | dict[str, Json] | None
 
@@ -128,14 +128,45 @@ def _dataclass(data: dict[str, Json], path: str) -> Any:
 
 
 def _field(kind: type, name: str, data: Json, path: str, hint: Any) -> Any:
-    """Convert the value of a field, which must be of the field's type, or the default, about which the type may be wrong."""
+    """Convert the value of a field, which must be of the field's type."""
     value = _from_json(data, path, hint)
     default = next(field.default for field in dataclasses.fields(kind) if field.name == name)
-    if value == default and type(value) is type(default):
-        return value
+    _check_kind(value, default, path, hint)
+    return value
+
+
+def _check_kind(value: Any, default: Any, path: str, hint: Any) -> None:
+    """Raise InputError unless a value is of a field's type, or the default, about which the type may be wrong."""
+    if type(value) is type(default) and (value is default or value == default):
+        return
     if checked(value, hint, path) is not value and value is None:
         raise InputError(f"{path} is None; use a number")
-    return value
+
+
+def check_kinds(value: object, path: str) -> None:
+    """Raise InputError where a field of a configuration value is of another kind than its type says; path names the value.
+
+    Experiment files are Python, which does not check types: 2.5 images or a text for a number would be noticed late, or not at all.
+    """
+    if isinstance(value, (tuple, list)):
+        for i, item in enumerate(cast(Sequence[object], value)):
+            check_kinds(item, f"{path}[{i}]")
+        return
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return
+    try:
+        hints = typing.get_type_hints(type(value))
+    except (NameError, TypeError):  # types of the user's own that are imported for type checkers alone
+        hints = {}
+    for field in dataclasses.fields(value):
+        item, where = getattr(value, field.name), f"{path}.{field.name}".removeprefix(".")
+        check_kinds(item, where)
+        _check_kind(item, field.default, where, hints.get(field.name, Any))
+        try:
+            to_json(item)
+        except TypeError as error:
+            fix = "no config can hold it; use numbers, texts, tuples, paths or dataclasses"
+            raise InputError(f"{where} is {shown(item, 60)}; {fix}") from error
 
 
 def stable_tags(data: Any) -> Any:

@@ -10,7 +10,20 @@ from .errors import InputError
 def require(ok: bool, field_name: str, value: object, fix: str) -> None:
     """Raise InputError "field is value; fix" unless `ok`."""
     if not ok:
-        raise InputError(f"{field_name} is {value!r}; {fix}")
+        raise InputError(f"{field_name} is {shown(value, 200)}; {fix}")
+
+
+def shown(value: object, most: int) -> str:
+    """Return a value as Python would write it, in at most so many characters.
+
+    >>> shown("abcdefgh", 6)
+    "'abcd…"
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # of whole numbers with thousands of digits
+        text = f"a {type(value).__name__} that cannot be shown"
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def finite(value: object) -> bool:

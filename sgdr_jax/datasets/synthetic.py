@@ -44,12 +44,15 @@ class Synthetic(Dataset):
 
     def __post_init__(self) -> None:
         require(self.classes >= 2, "data.classes", self.classes, "use at least 2")
-        require(self.side >= 4, "data.side", self.side, "use at least 4 pixels")
+        require(4 <= self.side <= 8192, "data.side", self.side, "use 4…8192 pixels")
         require(self.channels in (1, 3), "data.channels", self.channels, "use 1 or 3")
         require(self.train >= self.classes, "data.train", self.train, f"use at least one image for each of {self.classes} classes")
         require(self.valid >= 1, "data.valid", self.valid, "use at least 1")
         require(self.test >= 0, "data.test", self.test, "use 0 or more")
         require(self.seed >= 0, "data.seed", self.seed, "use 0 or more")
+        images = self.train + self.valid + self.test
+        gib = images * (4 * self.side**2 * self.channels + 8 * self.classes) / (1 << 30)
+        require(gib <= 64, "data", f"{images:,} images of {self.side} px", f"drawing them takes {gib:,.0f} GiB; use fewer or smaller ones")
 
     def open(self) -> Source:
         """Draw the pictures."""

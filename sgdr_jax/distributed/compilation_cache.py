@@ -2,12 +2,15 @@
 
 jax identifies a program by a hash of the program itself, the versions, the compiler's options, and the type of device down to the features
 of the processor, so an entry never serves a different machine. Entries are machine code: whoever can write one runs code in this process,
-hence the folder belongs to one user. jax's own variables move it (JAX_COMPILATION_CACHE_DIR; its safety and size are then the user's
-responsibility) and switch it off (JAX_ENABLE_COMPILATION_CACHE=false).
+hence the folder belongs to one user. Each entry of this folder carries a digest of its key and contents, which jax itself does not check:
+one that is damaged, or lies under another's name, is compiled again. jax's own variables move the folder (JAX_COMPILATION_CACHE_DIR; its
+safety, contents and size are then the user's responsibility) and switch it off (JAX_ENABLE_COMPILATION_CACHE=false).
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import re
 import stat
@@ -19,9 +22,13 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
+from jax._src import compilation_cache as jax_cache  # jax has no public name for what keeps the entries
+from jax._src.lru_cache import LRUCache
 
 from ..core.paths import cache_folder
 from ..core.validation import require
+
+_log = logging.getLogger(__name__)
 
 MAX_BYTES = 1 << 30
 """Maximum size of the folder in bytes; jax evicts the least recently used. The training step of a ResNet-34 takes 0.4 MB on CPU."""
@@ -105,6 +112,41 @@ def _replaceable(folder: Path) -> bool:
     return bool(facts.st_mode & stat.S_IWOTH or (facts.st_mode & stat.S_IWGRP and facts.st_gid != os.getgid()))
 
 
+class SealedCache(LRUCache):
+    """jax's cache with a SHA-256 over key and contents before the contents of every entry."""
+
+    def get(self, key: str) -> bytes | None:
+        """Return an entry; None, and remove it, if it is not what was put under this key."""
+        entry = super().get(key)
+        if entry is None or _seal(key, entry[_SEAL:]) == entry[:_SEAL]:
+            return entry and entry[_SEAL:]
+        _log.warning("the compiled program %s is damaged, or another's; it is compiled again", self.path / key)
+        with suppress(OSError):
+            os.unlink(self.path / f"{key}-cache")
+        return None
+
+    def put(self, key: str, value: bytes) -> None:
+        """Put an entry."""
+        super().put(key, _seal(key, value) + value)
+
+
+_SEAL = hashlib.sha256().digest_size
+
+
+def _seal(key: str, value: bytes) -> bytes:
+    return hashlib.sha256(key.encode() + b"\0" + value).digest()
+
+
+def _seal_entries_of(folder: str) -> None:
+    """Make jax use a `SealedCache` for a folder."""
+    plain = jax_cache.get_file_cache
+
+    def opened(path: str) -> Any:
+        return (SealedCache(path, max_size=MAX_BYTES), path) if path == folder else plain(path)
+
+    jax_cache.get_file_cache = opened
+
+
 def enable_compilation_cache(folder: Path | None = None) -> None:
     """Enable jax's compilation cache in `folder`, by default `cache_folder()/compiled`, unless the user has configured or disabled it.
 
@@ -127,6 +169,7 @@ def enable_compilation_cache(folder: Path | None = None) -> None:
     safe = safe and not any(_replaceable(parent) for parent in folder.absolute().parents)
     fix = "others can put programs there, which would run as you; remove it, or choose a folder with JAX_COMPILATION_CACHE_DIR"
     require(safe, "compilation cache", str(folder), fix)
+    _seal_entries_of(str(folder))
     jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_SECONDS)
     jax.config.update("jax_compilation_cache_dir", str(folder))

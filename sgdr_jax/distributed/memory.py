@@ -37,6 +37,11 @@ def device_memory(devices: Devices) -> DeviceMemory | None:
     return max(known, default=None)
 
 
+def exhausted(error: BaseException) -> bool:
+    """Return whether an error of jax means that the devices' memory does not suffice; reading a failed array raises it as a ValueError."""
+    return isinstance(error, (jax.errors.JaxRuntimeError, ValueError)) and "RESOURCE_EXHAUSTED" in str(error)
+
+
 def requested(message: str) -> int | None:
     """Return the bytes that a program needed according to the message of an allocation that failed; None if it does not say.
 
@@ -80,11 +85,10 @@ def one_line_if_exhausted(name: str, size: int, devices: Devices, where: str, fi
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        text = str(error)
-        if "RESOURCE_EXHAUSTED" not in text:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        if not exhausted(error):
             raise
-        known, needed = device_memory(devices), requested(text)
+        known, needed = device_memory(devices), requested(str(error))
         free = known.limit - known.used if known else None
         batch = largest_batch(size, needed, free, devices.count)
         room = f"{needed / (1 << 30):.1f} GiB more are needed" if needed else "the batch does not fit"

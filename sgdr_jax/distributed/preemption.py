@@ -1,5 +1,9 @@
 """Preemption: on SIGTERM or SIGUSR1 a run finishes the current updates, saves a checkpoint, and exits with a distinct exit code.
 
+Python runs the handler of a signal between two of its own instructions, so a compilation of a minute would delay it by that minute. After
+SIGTERM, which is often followed by SIGKILL, a thread therefore ends the process where the run has not noticed the signal in time; it goes
+on from its newest checkpoint, as after a kill. SIGUSR1 announces an end that is further away, and is waited for.
+
 A signal that is ignored when the process starts (as `nohup` does with SIGHUP) stays ignored. Of several hosts, one that receives the
 signal is enough: jax's preemption service notifies the others, and they agree on the update after which they stop.
 """
@@ -8,30 +12,43 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import cast
 
 from ..core.console import NullConsole, Tick
 from ..core.errors import Preempted
-from .hosts import is_multi_host
+from .hosts import exit_now, is_multi_host
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """Signals of Slurm (`--signal=USR1@90`), Kubernetes, `kill` and spot machines."""
 
 
+_UNNOTICED = "stopped {:g} s after the signal, within {}; the same command with --resume goes on"
+
+NOTICE_SECONDS = 8.0
+"""Seconds after SIGTERM in which a run has to notice it: within the ten that an answer may take."""
+
+
 @contextmanager
-def handle_signals(signals: Sequence[signal.Signals] = SIGNALS) -> Iterator[Callable[[], bool]]:
+def handle_signals(signals: Sequence[signal.Signals] = SIGNALS, notice: float | None = NOTICE_SECONDS) -> Iterator[Callable[[], bool]]:
     """Handle the signals while the block runs; yields a function that returns whether to stop, to be called after every span of updates.
 
     A second signal does what it did before the block: SIGTERM ends the process at once. All hosts must call the function equally often;
     it returns True after the same span on all.
+
+    Args:
+        signals: to handle.
+        notice: seconds after SIGTERM in which the function has to be called; then the process ends with exit code 75. None to wait. Of
+            several hosts, which end together, each waits.
     """
     handled = [s for s in signals if signal.getsignal(s) != signal.SIG_IGN]
     if not handled or threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    received, spans, shared = False, 0, is_multi_host()
+    received, spans, shared, noticed = False, 0, is_multi_host(), threading.Event()
 
     def receive(number: int, frame: object) -> None:
         nonlocal received
@@ -43,6 +60,8 @@ def handle_signals(signals: Sequence[signal.Signals] = SIGNALS) -> Iterator[Call
     def should_stop() -> bool:
         nonlocal spans
         if not shared:
+            if received:
+                noticed.set()
             return received
         from jax.experimental import multihost_utils
 
@@ -51,11 +70,48 @@ def handle_signals(signals: Sequence[signal.Signals] = SIGNALS) -> Iterator[Call
 
     # With several hosts jax handles SIGTERM itself; Python must not replace its handler.
     before = {s: signal.signal(s, receive) for s in handled if not (shared and s == signal.SIGTERM)}
+    patient = shared or notice is None or signal.SIGTERM not in handled
     try:
-        yield should_stop
+        with nullcontext() if patient else _ends_unnoticed(cast(float, notice), noticed):
+            yield should_stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _ends_unnoticed(seconds: float, noticed: threading.Event) -> Iterator[None]:
+    """End the process so many seconds after a SIGTERM, unless the event is set or the block has ended."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # written to at once, by the handler in C
+
+    def watch() -> None:
+        while number := os.read(reading, 1):
+            if number[0] == signal.SIGTERM:
+                if not noticed.wait(seconds):
+                    exit_now(_UNNOTICED.format(seconds, _doing()), Preempted.code)
+                return
+
+    thread = threading.Thread(target=watch, daemon=True, name="signals")
+    thread.start()
+    try:
+        yield
+    finally:
+        noticed.set()
+        signal.set_wakeup_fd(before)
+        os.close(writing)
+        thread.join()
+        os.close(reading)
+
+
+def _doing() -> str:
+    """Return what the main thread does: the innermost function of this package that it is in."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)  # pyright: ignore[reportPrivateUsage]
+    package = __name__.partition(".")[0]
+    while frame and not frame.f_globals.get("__name__", "").startswith(f"{package}."):
+        frame = frame.f_back
+    return f"{frame.f_globals['__name__']}.{frame.f_code.co_name}" if frame else "work that cannot be interrupted"
 
 
 class StoppableConsole(NullConsole):

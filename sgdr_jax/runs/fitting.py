@@ -22,7 +22,7 @@ from ..train.stage import first_state, loop_plan, open_stage
 from .folder import RunFolder, open_run, read
 from .recorder import StageRecorder
 from .records import Row, StageSummary
-from .resume import newest, restore
+from .resume import StageStart, newest, restore
 from .run import run_stage
 
 
@@ -63,7 +63,7 @@ def fit_stage(context: RunContext, plan: StagePlan, before: Fitted, ui: NullCons
         context = context._replace(experiment=experiment, due=interrupted, leave=interrupted)
         with open_run(place, to_json(experiment), config_hash(experiment)) as folder:
             try:
-                network, best = run_stage(context, plan, before.network, before.best, None, stages, folder, ui)
+                network, best = run_stage(context, plan, before.network, before.best, StageStart(), stages, folder, ui)
             except Preempted as error:
                 ui.say(f"  interrupted, {error}".replace("preempted: saved after", "stopped after"))
                 network, best = _won(context, plan, before.network, stages, folder, ui)

@@ -8,6 +8,7 @@
     images.json.gz         every image by name, class and digest; see `data_index`
     metrics.jsonl          one row per update and per validation, in the order of time; see `rows`
     finder-<stage>.json    the curve of a learning-rate finder
+    splits.json            stage name to the parts of its batches, where they did not fit the devices' memory
     launch/                logs and batch scripts of the cluster job
     summary.json           the final figures; written last, so its presence means that the run is finished
 
@@ -105,6 +106,14 @@ class RunFolder:
     def write_finder(self, stage: str, curve: Mapping[str, Any]) -> None:
         """Save the curve of a stage's learning-rate finder, the fields of `train.lr_curve.LrCurve`."""
         _write_json(self.path / f"{finder_stem(stage)}.json", dict(curve) | {"stage": stage})
+
+    def splits(self) -> dict[str, int]:
+        """Return the number of parts that the batches of a stage are split into, by its name, for stages that ran out of memory."""
+        return _read_json(self.path / "splits.json", dict[str, int]) or {}
+
+    def write_split(self, stage: str, parts: int) -> None:
+        """Save the number of parts that the batches of a stage are split into."""
+        _write_json(self.path / "splits.json", self.splits() | {stage: parts})
 
     def write_summary(self, summary: RunSummary) -> None:
         """Save the summary, which marks the run as finished."""

@@ -126,6 +126,10 @@ class StageRecorder:
         }
         if skipped:
             summary["skipped"] = skipped
+        if lowered := [row["lr_scale"] for row in rows if row["kind"] == "lowered"]:
+            summary["lr_scale"] = lowered[-1]
+        if parts := self._folder.splits().get(plan.stage.name):
+            summary["accumulate"] = parts
         return summary
 
 

@@ -66,7 +66,16 @@ class SolveRow(TypedDict):
     evaluations: int
 
 
-Row = TrainRow | EvalRow | BatchNormRow | SolveRow
+class LoweredRow(TypedDict):
+    """A stage that diverged goes on from update `step` with this share of its rates; the updates that led there have no rows."""
+
+    kind: Literal["lowered"]
+    stage: str
+    step: int
+    lr_scale: float
+
+
+Row = TrainRow | EvalRow | BatchNormRow | SolveRow | LoweredRow
 """One line of metrics.jsonl. Numbers that are not finite are null."""
 
 
@@ -74,7 +83,8 @@ class StageSummary(TypedDict):
     """One finished stage. Validation figures are those of its best cycle, or None without validation images.
 
     `kept` tells whether the stage improved on the best network so far, `cycles` after how many cycles its own best was reached, `skipped`
-    how many updates were skipped, if any.
+    how many updates were skipped, if any. `lr_scale` is the share of the rates that it went on with after it had diverged, `accumulate` the
+    number of parts that a batch was split into since it did not fit the devices' memory.
     """
 
     name: str
@@ -90,6 +100,8 @@ class StageSummary(TypedDict):
     cycles: int
     stopped: str
     skipped: NotRequired[int]
+    lr_scale: NotRequired[float]
+    accumulate: NotRequired[int]
 
 
 class SnapshotRow(TypedDict):

@@ -76,7 +76,7 @@ def describe(
         best=[best.score.accuracy, best.score.loss, best.stage, best.cycle, best.highest] if best else None,
         seconds=seconds,
         stages=finished,
-        lowered=list(progress.lowered) if math.isfinite(progress.lowered.best) else None,
+        lowered=list(progress.lowered) if progress.lowered != Lowered() else None,
         rows=list(rows),
     )
 
@@ -129,8 +129,7 @@ def newest(context: RunContext, folder: RunFolder) -> CheckpointMeta | None:
     """
     path, unlike = folder.path, ""
     for found in checkpoint.good(path / "checkpoints", config_hash(context.experiment)):
-        known = {name: found.metadata[name] for name in CheckpointMeta._fields if name in found.metadata}  # earlier versions wrote more
-        meta = CheckpointMeta(**known)
+        meta = _recorded(found)
         if meta.rows is None:
             folder.metrics.truncate_after(context.experiment.stages[meta.stage].name, meta.step)
         elif folder.metrics.holds(*meta.rows):
@@ -145,6 +144,42 @@ def newest(context: RunContext, folder: RunFolder) -> CheckpointMeta | None:
         raise InputError(f"{unlike}: rows are lost or changed; restore the file, or use another --run")
     drop_later(path, 0, 0)
     folder.metrics.truncate(0)
+    return None
+
+
+def _recorded(found: checkpoint.VerifiedCheckpoint) -> CheckpointMeta:
+    known = {name: found.metadata[name] for name in CheckpointMeta._fields if name in found.metadata}  # earlier versions wrote more
+    return CheckpointMeta(**known)
+
+
+class StageStart(NamedTuple):
+    """Where a stage begins or goes on.
+
+    Attributes:
+        checkpoint: within the stage; None for its beginning.
+        scale: share of the planned rates, for a stage that has diverged.
+    """
+
+    checkpoint: CheckpointMeta | None = None
+    scale: float = 1.0
+
+    @property
+    def lowered(self) -> Lowered:
+        """State of the rates, with the one that the checkpoint records."""
+        known = Lowered(*self.checkpoint.lowered) if self.checkpoint and self.checkpoint.lowered else Lowered()
+        return known._replace(scale=known.scale * self.scale)
+
+
+def back(context: RunContext, folder: RunFolder, stage: int, rows: int) -> CheckpointMeta | None:
+    """Go back to the newest good checkpoint within a stage; None for its beginning, when there were so many rows. Drops what came later."""
+    for found in checkpoint.good(folder.path / "checkpoints", config_hash(context.experiment)):
+        meta = _recorded(found)
+        if meta.stage == stage and meta.rows is not None and folder.metrics.holds(*meta.rows):
+            folder.metrics.truncate(meta.rows[0])
+            drop_later(folder.path, stage, meta.step)
+            return meta
+    folder.metrics.truncate(rows)
+    drop_later(folder.path, stage, 0)
     return None
 
 

@@ -9,14 +9,17 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import cast
 
+import jax
+
 from ..core.console import NullConsole
+from ..core.errors import Diverged
 from ..core.experiment import Experiment
 from ..core.plan import StagePlan, as_csv, as_text
 from ..core.serialization import config_hash, to_json
 from ..core.state import NetworkState
 from ..distributed.compilation_cache import compiled
 from ..distributed.hosts import is_leader, on_leader, require_same, run_on_all_hosts
-from ..distributed.memory import device_memory, one_line_if_exhausted
+from ..distributed.memory import device_memory, exhausted, one_line_if_exhausted
 from ..distributed.preemption import stoppable
 from ..train import batch_norm
 from ..train.context import RunContext, prepare
@@ -30,9 +33,11 @@ from .compile_ahead import ahead, rehearsals
 from .data_index import check_data, data_index, write_index
 from .folder import RunFolder, check_run, open_run, read_summary
 from .null_folder import NullRunFolder
+from .preflight import check_disk
 from .recorder import StageRecorder, data_record
 from .records import CompiledRecord, RunSummary, StageSummary
-from .resume import CheckpointMeta, check_weights, newest, restore
+from .resume import CheckpointMeta, StageStart, check_weights, newest, restore
+from .retry import LEAST_SCALE, go_back, split_plan, splits_into
 
 
 def run(
@@ -80,6 +85,7 @@ def run(
         on_leader(lambda: check_weights(folder, context.loaded.record()))
         _check_data(folder, context, ui)
     loading = time.perf_counter() - began
+    on_leader(lambda: check_disk(context, Path(folder), ui, keep_network=keep_network))
     with _open(folder, context, experiment_file, resume=resume) as opened:
         chosen, stages = run_stages(context, opened, ui, resume=resume, compile_ahead=compile_ahead)
         final = _refit(context, stages, opened, ui, experiment_file) if experiment.refit else chosen
@@ -114,10 +120,46 @@ def run_stages(
         for plan in plans:
             ready(plan.index)
             with _told_if_memory_ends(context, plan):
-                network, best = run_stage(context, plan, network, best, checkpoint, finished, folder, ui)
+                network, best = _run_persistently(context, plan, network, best, StageStart(checkpoint), finished, folder, ui)
             checkpoint = None
         ready("evaluation")
     return network, finished
+
+
+def _run_persistently(
+    context: RunContext,
+    plan: StagePlan,
+    network: NetworkState,
+    best: Best | None,
+    start: StageStart,
+    finished: list[StageSummary],
+    folder: RunFolder,
+    ui: NullConsole,
+) -> tuple[NetworkState, Best | None]:
+    """Run a stage as `run_stage`; where it diverges or runs out of memory, again from its newest checkpoint, as far as that may help."""
+    plan = split_plan(plan, on_leader(folder.splits).get(plan.stage.name, 1))
+    rows, returns = on_leader(lambda: folder.mark()[0]), 0
+    while True:
+        try:
+            return run_stage(context, plan, network, best, start, finished, folder, ui)
+        except Diverged as error:
+            if context.experiment.on_divergence == "stop":
+                raise
+            before, start = start.checkpoint, go_back(context, folder, plan.index, rows)
+            returns = returns + 1 if start.checkpoint == before else 1
+            start = start._replace(scale=0.5**returns)
+            if start.lowered.scale < LEAST_SCALE:
+                raise
+            step = start.checkpoint.step if start.checkpoint else 0
+            folder.append({"kind": "lowered", "stage": plan.stage.name, "step": step, "lr_scale": start.lowered.scale})
+            ui.say(f"  {error.args[0].partition(';')[0]}: back to update {step}, at {start.lowered.scale:g} of the rates")
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            parts = 2 * plan.stage.accumulate
+            if not exhausted(error) or not splits_into(context, plan, parts):
+                raise
+            plan, start = split_plan(plan, parts), go_back(context, folder, plan.index, rows)
+            folder.write_split(plan.stage.name, parts)
+            ui.say(f"  out of device memory: from here on the images of an update pass through the network in {parts} parts")
 
 
 def _told_if_memory_ends(context: RunContext, plan: StagePlan) -> AbstractContextManager[None]:
@@ -133,7 +175,7 @@ def run_stage(
     plan: StagePlan,
     network: NetworkState,
     best: Best | None,
-    checkpoint: CheckpointMeta | None,
+    start: StageStart,
     finished: list[StageSummary],
     folder: RunFolder,
     ui: NullConsole,
@@ -144,13 +186,15 @@ def run_stage(
         (network to go on with, best state of the run so far or None without validation images).
     """
     ui.say(f"{plan.stage.name}: {plan.steps} update{'s' * (plan.steps > 1)} at {plan.size_text} px, trains {', '.join(plan.trained)}")
+    checkpoint = start.checkpoint
     recorder = StageRecorder(context, plan, folder, finished, checkpoint.seconds if checkpoint else 0.0)
     before = stoppable(ui, context.leave)
-    copy, state, progress, first = context.programs.copy, None, StageProgress(best), 0
+    copy, state, progress, first = context.programs.copy, None, StageProgress(best, lowered=start.lowered), 0
     if checkpoint:
         like = first_state(context.programs, plan, network)
         state, best = restore(context, folder.path, checkpoint, like)
-        network, progress, first = copy(state.network(network.size)), checkpoint.progress(best), checkpoint.step
+        progress = checkpoint.progress(best)._replace(lowered=start.lowered)
+        network, first = copy(state.network(network.size)), checkpoint.step
     elif plan.stage.recalibrate:
         network, drift = batch_norm.recalibrate_for(context, plan, network, before)
         folder.append({"kind": "bn", "stage": plan.stage.name, "step": 0, "drift": drift})

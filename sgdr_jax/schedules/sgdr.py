@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..core.lengths import check_length, check_warmup, exact_steps, rising_steps, whole_steps
+from ..core.lengths import MAX_STEPS, check_length, check_warmup, exact_steps, rising_steps, whole_steps
 from ..core.types import Length, Schedule, Table
 from ..core.validation import require, whole
 from .cosine import anneal
@@ -49,7 +49,7 @@ class Sgdr(Schedule):
     """fastai07: hold peak/100 for the first twentieth of the first cycle while the cosine's clock runs; "": no."""
 
     def __post_init__(self) -> None:
-        require(whole(self.cycles) and self.cycles >= 1, "schedule.cycles", self.cycles, "use at least 1, a whole number")
+        require(whole(self.cycles) and 1 <= self.cycles <= 10_000, "schedule.cycles", self.cycles, "use a whole number, 1…10,000")
         check_length(self.cycle_len, "schedule.cycle_len")
         require(self.cycle_mult > 0, "schedule.cycle_mult", self.cycle_mult, "use a positive number")
         require(0 <= self.peak_decay <= 1, "schedule.peak_decay", self.peak_decay, "use a share in 0…1")
@@ -60,8 +60,10 @@ class Sgdr(Schedule):
 
     def lengths(self, steps_per_epoch: int) -> tuple[int, ...]:
         """Return the number of steps of each cycle. Raises InputError when a cycle is shorter than one step."""
-        factors = (self.cycle_mult**i for i in range(self.cycles))
-        return tuple(whole_steps(self.cycle_len, steps_per_epoch, f"cycle {i} of the schedule", factor) for i, factor in enumerate(factors))
+        names = (f"cycle {i} of the schedule" for i in range(self.cycles))
+        lengths = [whole_steps(self.cycle_len, steps_per_epoch, name, self.cycle_mult**i) for i, name in enumerate(names)]
+        require(sum(lengths) <= MAX_STEPS, "the schedule", f"{sum(lengths):,} steps", "use fewer epochs or cycles")
+        return tuple(lengths)
 
     def table(self, steps_per_epoch: int) -> Table:
         """Return all cycles as rows. Raises InputError when a cycle is shorter than one step."""

@@ -22,7 +22,7 @@ from typing import Any
 
 from ..core.errors import InputError, did_you_mean
 from ..core.experiment import Experiment
-from ..core.serialization import config_hash
+from ..core.serialization import check_kinds, config_hash
 from ..core.validation import require
 from .search_space import Search, short_name, value_text
 
@@ -239,6 +239,7 @@ def with_values(experiment: Experiment, values: Values) -> Experiment:
     """
     for field, value in values:
         experiment = _set(experiment, field.split("."), value, field)
+    check_kinds(experiment, "")
     return experiment
 
 

@@ -19,6 +19,7 @@ from ..data.load import Data, canvas_side, load_for
 from ..data.loader import ImageLoader, free_device_memory, image_loader
 from ..data.placement import choose_residence
 from ..distributed.hosts import all_hosts, require_same, run_on_all_hosts
+from ..distributed.self_test import check_jaxlib
 from ..models.pretrained import load
 from ..models.pretrained.load import Loaded
 from .programs import Programs, build_programs
@@ -90,6 +91,7 @@ def prepare(
     ui = ui or NullConsole()
     if like:
         return _prepare_like(experiment, like)
+    run_on_all_hosts(check_jaxlib)
     data, schedule, programs, network, loaded = run_on_all_hosts(lambda: _load(experiment, source or experiment.data.open(), ui))
     require_same("the data", data.fingerprint)
     require_same("the weights", loaded.record())

@@ -177,11 +177,11 @@ def span_of(context: RunContext, p: StagePlan) -> int:
     # On CPU a convolution that trains is many times slower within a loop.
     if jax.default_backend() == "cpu" and p.trained != ("head",):
         return 1
-    most = max(min(SPAN_BYTES // (share * _row_bytes(context, p)), MOST), 1)
+    most = max(min(SPAN_BYTES // (share * row_bytes(context, p)), MOST), 1)
     return min(most, max(map(longest, context.plan.stages)))
 
 
-def _row_bytes(context: RunContext, p: StagePlan) -> int:
+def row_bytes(context: RunContext, p: StagePlan) -> int:
     """Return the bytes of an example as a span holds it: of its stored image, or of its activations below the trained groups."""
     run, image = context.programs, context.images["train"].pixels.shape[1:]
     if not p.frozen:

@@ -1,7 +1,5 @@
 """JSON files of a kept run and sweep, each with one change: read, or refused in one line; never a traceback."""
 
-import contextlib
-import io
 import shutil
 import tarfile
 from pathlib import Path
@@ -10,12 +8,12 @@ from random import Random
 import pytest
 
 from sgdr_jax.cli.experiment_file import load_experiment
-from sgdr_jax.cli.main import main
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.report.run_plots import plot_run
 from sgdr_jax.runs.predictor import open_predictor
 from sgdr_jax.sweeps.analysis.compare import compare_arms
 from tests.chaos import mutations
+from tests.chaos.campaign import cli
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "runs"
 
@@ -28,17 +26,6 @@ def kept(tmp_path_factory) -> Path:
     shutil.copy(GOLDEN / "small.py", folder)
     load_experiment(folder / "small.py")
     return folder
-
-
-def cli(*words: str) -> None:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        try:
-            main(words)
-        except SystemExit as end:
-            errors = [line for line in out.getvalue().splitlines() if line.startswith("error: ")]
-            assert end.code == 2 and len(errors) == 1, out.getvalue()
-            raise InputError(errors[0]) from None
 
 
 def resume(kept: Path) -> None:

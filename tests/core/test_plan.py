@@ -312,3 +312,8 @@ def test_parts_of_a_batch_divide_it_and_change_nothing_else() -> None:
     assert (parts.steps, parts.steps_per_epoch, parts.images) == (whole.steps, whole.steps_per_epoch, whole.images)
     with pytest.raises(InputError, match='stage "s": accumulate is 3; use a divisor of the batch size, 8'):
         plan(experiment(stage(accumulate=3)), 60)
+
+
+def test_no_plan_for_more_images_than_there_are() -> None:
+    with pytest.raises(InputError, match=r"^training images is 9{199}…; give at least one"):
+        plan(experiment(), int("9" * 400))

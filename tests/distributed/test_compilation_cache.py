@@ -11,7 +11,7 @@ import pytest
 
 from sgdr_jax import Eval, Experiment, InputError, Stage
 from sgdr_jax.datasets import Synthetic
-from sgdr_jax.distributed.compilation_cache import MAX_BYTES, Compiled, compiled, enable_compilation_cache
+from sgdr_jax.distributed.compilation_cache import MAX_BYTES, Compiled, SealedCache, compiled, enable_compilation_cache
 from sgdr_jax.report.run_tables import summary_table
 from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Sgdr
@@ -166,3 +166,31 @@ def test_the_count_and_its_line() -> None:
     table = summary_table({"compiled": Compiled(12, 5, 3.2, names)._asdict()})
     assert "12 programs, 5 from disk; forward 2 s; update_head 1 s" in list(table.columns[-1].cells)
     assert "12 programs, 5 from disk" in list(summary_table({"compiled": Compiled(12, 5, 3.2)._asdict()}).columns[-1].cells)
+
+
+def test_swapped_and_damaged_programs_are_compiled_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = SealedCache(str(tmp_path), max_size=MAX_BYTES)
+    for key in ("a", "b", "c"):
+        cache.put(key, key.encode() * 1000)
+    a, b, c = (tmp_path / f"{key}-cache" for key in ("a", "b", "c"))
+    first, second = a.read_bytes(), b.read_bytes()
+    a.write_bytes(second)
+    b.write_bytes(second[:-1])
+    assert cache.get("a") is None and cache.get("b") is None and cache.get("c") == b"c" * 1000
+    assert "a is damaged, or another's; it is compiled again" in caplog.text and not a.exists() and c.exists()
+    cache.put("a", b"a" * 1000)
+    assert a.read_bytes() == first and cache.get("a") == b"a" * 1000
+    a.write_bytes(b"")
+    assert cache.get("a") is None and cache.get("none") is None
+
+
+@pytest.mark.slow
+def test_a_run_with_exchanged_programs_computes_the_same_bits(tmp_path: Path) -> None:
+    first = start(tmp_path, "first")
+    kept = sorted((tmp_path / "sgdr_jax" / "compiled").glob("*-cache"))
+    contents = [file.read_bytes() for file in kept]
+    for file, other in zip(kept, contents[1:] + contents[:1], strict=True):
+        file.write_bytes(other)
+    second = start(tmp_path, "second")
+    assert (second["digest"], second["test"]) == (first["digest"], first["test"])
+    assert {file: file.read_bytes() for file in kept if file.exists()} != dict(zip(kept, contents[1:] + contents[:1], strict=True))

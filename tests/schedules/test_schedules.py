@@ -476,3 +476,10 @@ def test_a_step_costs_the_same_with_any_number_of_cycles() -> None:
     cycle = {"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 1, "decay_steps": 5, "end_value": 0.0}
     theirs = [operations(optax.sgdr_schedule([cycle] * cycles)) for cycles in (1, 3, 12)]
     assert len(set(ours)) == 1 and theirs[0] < theirs[1] < theirs[2]
+
+
+def test_schedules_too_long_to_hold_are_refused() -> None:
+    with pytest.raises(InputError, match="cycles is 10001; use a whole number, 1…10,000"):
+        Sgdr(cycles=10_001)
+    with pytest.raises(InputError, match="the schedule is '900,000,000 steps'; use fewer epochs or cycles"):
+        Sgdr(cycles=9).table(100_000_000)

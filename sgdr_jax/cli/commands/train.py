@@ -109,6 +109,8 @@ class TrainCommand(ExperimentCommand):
             ui.say(f"to continue from the newest checkpoint, repeat the command with --run {folder} --resume")
             raise
         else:
+            if leave():
+                raise Preempted("stopped after the run has finished; the same command with --resume draws its pictures")
             on_leader(draw)
         finally:
             tracking.close()

@@ -129,8 +129,10 @@ def scalars(row: Mapping[str, Any]) -> dict[str, float]:
     {'train/loss': 0.5, 'lr/head': 0.1, 'train/momentum': 0.9}
     >>> scalars({"kind": "eval", "split": "valid", "stage": "all", "step": 9, "cycle": 0, "loss": 0.4, "accuracy": 0.8})
     {'valid/loss': 0.4, 'valid/accuracy': 0.8}
+    >>> scalars({"kind": "lowered", "stage": "all", "step": 9, "lr_scale": 0.5})
+    {'lowered/lr_scale': 0.5}
     """
-    place = {"train": "train", "eval": str(row.get("split", "valid")), "bn": "bn"}[row["kind"]]
+    place = str(row.get("split", "valid")) if row["kind"] == "eval" else row["kind"]
     found: dict[str, float] = {}
     for name, value in row.items():
         if name == "lr":

@@ -1,0 +1,96 @@
+"""What a run will write, compared with what is free, before it begins."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from ..core.console import NullConsole
+from ..core.paths import cache_folder
+from ..core.plan import StagePlan
+from ..core.validation import require
+from ..data.placement import format_bytes
+from ..train import optim
+from ..train.context import RunContext
+from ..train.stage import row_bytes
+from . import checkpoint
+
+_BESIDE = 4 << 20
+"""Bytes of rows, tables and pictures, ample for a short run."""
+
+
+class DiskUse(NamedTuple):
+    """Bytes that a run will have on disk at most at once.
+
+    Attributes:
+        checkpoints: those that are kept, and the one that is being saved.
+        networks: the final network, snapshots and averages of weights.
+        activations: cached activations of all stages, also if they are in the cache already.
+    """
+
+    checkpoints: int
+    networks: int
+    activations: int
+
+
+def disk_use(context: RunContext, *, keep_network: bool = True) -> DiskUse:
+    """Return what a run will take.
+
+    Args:
+        context: the run.
+        keep_network: whether the final network is saved.
+    """
+    experiment, stages = context.experiment, context.plan.stages
+    network = _bytes((context.network.params, context.network.stats))
+    slots = max((_bytes(_slots(context, p)) for p in stages), default=0)
+    snapshots = experiment.snapshots
+    kept = snapshots.last + snapshots.best + 1 + 3 if snapshots else 0  # one that is being saved, three averages
+    averages = sum(bool(p.optimizer.ema) for p in stages[-1:])
+    return DiskUse(
+        checkpoints=(1 + experiment.refit) * (checkpoint.KEEP + 1) * (2 * network + slots),
+        networks=(keep_network + kept + averages) * network,
+        activations=sum(_activation_bytes(context).values()),
+    )
+
+
+def check_disk(context: RunContext, folder: Path, ui: NullConsole, *, keep_network: bool = True) -> None:
+    """Show what a run will take on disk; raise InputError where its folder has no room for it. Activations are cached where they fit."""
+    use, place = disk_use(context, keep_network=keep_network), _existing(folder)
+    free = shutil.disk_usage(place).free
+    parts = [f"checkpoints {format_bytes(use.checkpoints)}", f"networks {format_bytes(use.networks)}"]
+    if use.activations:
+        there = shutil.disk_usage(_existing(cache_folder())).free
+        parts.append(f"cached activations {format_bytes(use.activations)} (free there: {format_bytes(there)})")
+    ui.say(f"disk: {', '.join(parts)}; free in {place}: {format_bytes(free)}")
+    needed = use.checkpoints + use.networks + _BESIDE
+    fix = f"the run needs {needed:,} bytes for checkpoints and networks; free some, or use another --run"
+    require(free >= needed, f"free space of {place}", f"{free:,} bytes", fix)
+
+
+def _existing(path: Path) -> Path:
+    """Return the lowest folder of a path that exists."""
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.is_dir())
+
+
+def _slots(context: RunContext, p: StagePlan) -> Any:
+    params = {g: context.network.params[g] for g in p.trained}
+    return jax.eval_shape(partial(optim.init, p.optimizer, p.trained), params)
+
+
+def _activation_bytes(context: RunContext) -> dict[tuple[Any, ...], int]:
+    """Return the bytes of each file of activations, by what distinguishes the files; stages may share those of held-out images."""
+    found: dict[tuple[Any, ...], int] = {}
+    for p in context.plan.stages:
+        if p.frozen and "valid" in context.images:
+            found["valid", p.start, p.size] = len(context.images["valid"]) * row_bytes(context, p)
+        if p.frozen and p.stage.precompute:
+            found["train", p.index] = max(p.copies, 1) * len(context.images["train"]) * row_bytes(context, p)
+    return found
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,165 @@
+"""A stage that diverges or does not fit into memory is tried again, with half the rates or with batches in parts."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from sgdr_jax.core.errors import Diverged, InputError
+from sgdr_jax.core.experiment import Eval, Experiment, Stage
+from sgdr_jax.datasets import Synthetic
+from sgdr_jax.runs.folder import read
+from sgdr_jax.runs.predictor import open_predictor
+from sgdr_jax.runs.run import run
+from sgdr_jax.schedules import Constant, Plateau
+from sgdr_jax.train.programs import Programs
+
+from ..helpers import experiment, killed_after, same_bits
+
+DATA = Synthetic(classes=3, train=32, valid=16, side=8)
+FULL = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 24.00GiB."
+
+
+def two(*stages: Stage, **fields: Any) -> Experiment:
+    return experiment(*stages, data=DATA, evaluate=Eval(batch_size=8, tta_views=0), checkpoint_steps=2, **fields)
+
+
+def network(folder: Path) -> Any:
+    found = open_predictor(folder)
+    return found.params, found.stats
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in read(folder).rows]
+
+
+# ---- divergence ----
+
+
+@pytest.fixture
+def diverging(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Updates from the sixth of a stage on diverge where the rate is above a limit, NaN for none."""
+    limit = {"lr": 0.06, "from": 5}
+    real = Programs.step
+
+    def step(self: Programs, *how: Any) -> Any:
+        update = real(self, *how)
+
+        def perhaps(state: Any, hyper: Any, *rest: Any) -> Any:
+            lr = (hyper if hasattr(hyper, "lr") else hyper.hyper).lr
+            if int(state.step) >= limit["from"] and float(np.max(lr)) > limit["lr"]:
+                lr *= np.float32(np.nan)
+            return update(state, hyper, *rest)
+
+        return perhaps
+
+    monkeypatch.setattr(Programs, "step", step)
+    return limit
+
+
+STAGES = (Stage("head", size=8, train="head", lr=0.01, schedule=Constant(1)), Stage("all", size=8, lr=0.1, schedule=Constant(4)))
+
+
+def test_by_default_a_run_that_diverges_stops(tmp_path: Path, diverging: dict[str, float]) -> None:
+    with pytest.raises(Diverged, match="the fifth update in a row to be skipped"):
+        run(two(*STAGES), tmp_path)
+
+
+def test_a_stage_goes_back_to_its_newest_checkpoint_at_half_the_rates(tmp_path: Path, diverging: dict[str, float]) -> None:
+    summary = run(two(*STAGES, on_divergence="halve"), tmp_path / "a")
+    found = rows(tmp_path / "a")
+    lowered = [row for row in found if row["kind"] == "lowered"]
+    assert lowered == [{"kind": "lowered", "stage": "all", "step": 4, "lr_scale": 0.5}]
+    rates = [row["lr"]["head"] for row in found if row["kind"] == "train" and row["stage"] == "all"]
+    np.testing.assert_allclose(rates, [0.1] * 4 + [0.05] * 12, rtol=1e-6)
+    assert not any("skipped" in row for row in found) and summary["stages"][1].get("lr_scale") == 0.5
+    assert "lr_scale" not in summary["stages"][0]
+
+
+@pytest.mark.parametrize("updates", [5, 8, 11])
+def test_killed_around_it_the_run_ends_with_the_same_bits(tmp_path: Path, diverging: dict[str, float], updates: int) -> None:
+    halving = two(*STAGES, on_divergence="halve")
+    run(halving, tmp_path / "whole")
+    with killed_after(updates):
+        run(halving, tmp_path / "killed")
+    run(halving, tmp_path / "killed", resume=True)
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+    assert same_bits(network(tmp_path / "killed"), network(tmp_path / "whole"))
+
+
+def test_rates_are_halved_again_and_from_the_beginning_where_there_is_no_checkpoint(tmp_path: Path, diverging: dict[str, float]) -> None:
+    diverging |= {"lr": 0.03, "from": 0}
+    run(two(*STAGES, on_divergence="halve"), tmp_path)
+    found = rows(tmp_path)
+    assert [(row["step"], row["lr_scale"]) for row in found if row["kind"] == "lowered"] == [(0, 0.25)]
+    assert sum(row["kind"] == "train" and row["stage"] == "head" for row in found) == 4  # rows of the stage before stay
+
+
+def test_halving_ends(tmp_path: Path, diverging: dict[str, float]) -> None:
+    diverging |= {"lr": 0.0, "from": 0}
+    with pytest.raises(Diverged):
+        run(two(STAGES[0], on_divergence="halve"), tmp_path)
+
+
+def test_a_plateau_goes_on_from_the_halved_rates(tmp_path: Path, diverging: dict[str, float]) -> None:
+    stage = Stage("all", size=8, lr=0.1, schedule=Plateau(6, factor=0.5, patience=0, threshold=0.9))
+    run(two(stage, on_divergence="halve"), tmp_path)
+    rates = [row["lr"]["head"] for row in rows(tmp_path) if row["kind"] == "train"]
+    assert rates[0] == pytest.approx(0.1) and all(later <= rate for rate, later in itertools.pairwise(rates))
+    assert rates[-1] < 0.05
+
+
+# ---- memory ----
+
+
+def scarce(monkeypatch: pytest.MonkeyPatch, parts: int) -> list[int]:
+    """Updates need more memory than there is unless the batch is in so many parts; returns the parts that were tried."""
+    tried, real = list[int](), Programs.step
+
+    def step(self: Programs, p: Any, *how: Any) -> Any:
+        def exhausted(*_: Any) -> Any:
+            tried.append(p.stage.accumulate)
+            raise jax.errors.JaxRuntimeError(FULL)
+
+        return real(self, p, *how) if p.stage.accumulate >= parts else exhausted
+
+    monkeypatch.setattr(Programs, "step", step)
+    return tried
+
+
+ALL = Stage("all", size=8, lr=0.05, schedule=Constant(2), bn="frozen")
+
+
+def test_a_batch_that_does_not_fit_is_split_with_the_same_gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = two(ALL)
+    run(whole, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        assert scarce(patch, 4) == []
+        summary = run(whole, tmp_path / "split")
+    assert summary["stages"][0].get("accumulate") == 4 and "accumulate" not in read(tmp_path / "whole").summary["stages"][0]
+    losses = [[row["loss"] for row in rows(tmp_path / name) if row["kind"] == "train"] for name in ("whole", "split")]
+    np.testing.assert_allclose(losses[1][0], losses[0][0], rtol=1e-5)
+    run(two(Stage(**{f: getattr(ALL, f) for f in ("name", "size", "lr", "schedule", "bn")}, accumulate=4)), tmp_path / "asked")
+    assert rows(tmp_path / "split") == rows(tmp_path / "asked")
+    assert same_bits(network(tmp_path / "split"), network(tmp_path / "asked"))
+
+
+def test_the_split_is_recorded_and_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = scarce(monkeypatch, 2)
+    with killed_after(3):
+        run(two(ALL), tmp_path)
+    assert tried == [1] and read(tmp_path).path.joinpath("splits.json").exists()
+    run(two(ALL), tmp_path, resume=True)
+    assert tried == [1]
+
+
+def test_a_batch_that_cannot_be_split_further_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = scarce(monkeypatch, 99)
+    with pytest.raises(InputError, match=r"^batch_size is 8: out of device memory in stage"):
+        run(two(ALL), tmp_path)
+    assert tried == [1]  # eight devices have an image each
