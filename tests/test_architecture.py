@@ -59,7 +59,7 @@ NEEDS_JAX = """core/rng core/state augment/kernel augment/resampling augment/gat
     models/shifts models/winograd models/blocks models/precision models/summary models/pretrained/load
     models/attention models/position_embedding models/tokens
     distributed/backend distributed/compilation_cache distributed/hosts distributed/memory distributed/mesh distributed/preemption
-    data/loader evaluation/evaluate
+    distributed/self_test data/loader evaluation/evaluate
     evaluation/grad_cam evaluation/tta train runs recipes/domain_similarity recipes/timing report/batch_preview sweeps/runner"""
 # Test file to the modules that it tests besides the one whose name it bears; names without a folder lie in the same one.
 ALSO_TESTS = {
@@ -77,7 +77,7 @@ ALSO_TESTS = {
     "data/test_image_cache": "pixels placement",
     "datasets/test_image_folder": "files",
     "datasets/test_derived_sets": "fold mix part train_and_valid",
-    "distributed/test_hosts": "preemption runs/null_folder cli/commands/train",
+    "distributed/test_hosts": "runs/null_folder cli/commands/train",
     "models/test_layers": "cpu precision shifts winograd",
     "models/test_models": "base blocks chain head inverted_residual",
     "models/test_parity": "convnext densenet efficientnet efficientnet_lite mobilenet resnet vgg wide_resnet",

@@ -90,9 +90,10 @@ def images_below(root: Path) -> tuple[list[str], list[str]]:
 
 
 def notes(root: Path, used: Iterable[str]) -> list[str]:
-    """Return a line about the files below a dataset's folder that are no part of it; none if there are none. Hidden files do not count.
+    """Return a line about the files below a dataset's folder that are no part of it; none if there are none.
 
-    As "not part of the set: 7 files (3 .tif, 3 images elsewhere, 1 without extension), such as 'cat/more/1.jpg'".
+    As "not part of the set: 7 files (3 .tif, 3 images elsewhere, 1 without extension), such as 'cat/more/1.jpg'". Hidden files count if
+    they are images, without the descriptions that macOS keeps beside them.
 
     Args:
         root: the dataset's folder.
@@ -103,18 +104,22 @@ def notes(root: Path, used: Iterable[str]) -> list[str]:
 
 
 def other_files(root: Path, used: Iterable[str]) -> str:
-    """Summarise the files below a folder that are not used and not hidden, by kind; "" for none. See `notes`."""
+    """Summarise the files below a folder that are not used, by kind; "" for none. See `notes`."""
     known, ignored, elsewhere = set(used), Counter(), []
     for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not is_hidden(name)]
+        folders[:] = [name for name in folders if name != "__MACOSX"]
         parent = os.path.relpath(folder, root).replace(os.sep, "/")
         prefix = "" if parent == "." else parent + "/"
+        hidden = prefix.startswith(".") or "/." in prefix
         for name in names:
-            if not is_hidden(name) and prefix + name not in known:
-                suffix = os.path.splitext(name)[1].lower()
+            suffix = os.path.splitext(name)[1].lower()
+            if hidden or is_hidden(name):
+                ignored["hidden images"] += suffix in EXTENSIONS and not name.startswith("._")
+            elif prefix + name not in known:
                 ignored["images elsewhere" if suffix in EXTENSIONS else suffix or "without extension"] += 1
                 if suffix in EXTENSIONS:
                     elsewhere.append(prefix + name)
+    ignored += Counter()  # without those of which there are none
     if not ignored:
         return ""
     kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(ignored.items(), key=lambda item: (-item[1], item[0])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -62,17 +63,28 @@ def shared_names(classes: Sequence[str]) -> list[str]:
 
     Example:
         >>> shared_names(["crane", "gull", "crane", "Gull"])
-        ["2 classes are named 'crane'", "the classes 'gull', 'Gull' differ in capitals, blanks or Unicode form only"]
+        ["2 classes are named 'crane'", "the classes 'gull', 'Gull' look alike, or are the same number"]
     """
     lines = [f"{count} classes are named {name!r}" for name, count in Counter(classes).items() if count > 1]
     alike: dict[str, list[str]] = {}
     for name in dict.fromkeys(classes):
         alike.setdefault(_look(name), []).append(name)
     groups = [", ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
-    return lines + [f"the classes {names} differ in capitals, blanks or Unicode form only" for names in groups]
+    return lines + [f"the classes {names} look alike, or are the same number" for names in groups]
 
 
 def _look(name: str) -> str:
-    """Return a text that is equal for names that look alike: without capitals, blanks, invisible characters and compatibility forms."""
-    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    return "".join(letter for letter in plain if not letter.isspace() and unicodedata.category(letter) != "Cf")
+    """Return a text that is equal for names that look alike, or are the same number.
+
+    Without capitals, blanks, quotes, invisible characters and compatibility forms; Greek and Cyrillic letters as the Latin ones that they
+    look like.
+    """
+    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).translate(_LATIN)
+    plain = "".join(letter for letter in plain if not letter.isspace() and unicodedata.category(letter) not in ("Cf", "Cc", "Pi", "Pf"))
+    plain = plain.strip("'\"`\u201a\u201e")
+    with contextlib.suppress(ValueError, OverflowError):
+        return repr(int(plain) if plain.lstrip("+-").isdecimal() else float(plain) + 0).removesuffix(".0")
+    return plain
+
+
+_LATIN = str.maketrans("аеорсухкмтвіјѕһԁԛԝαορντικυχ", "aeopcyxkmtbijshdqwaopvtikux")

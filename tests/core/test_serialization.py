@@ -300,6 +300,9 @@ def test_a_field_added_later_leaves_json_and_hash_as_they_were_while_it_has_its_
     assert from_json(to_json(plain) | {"multi_label": None}) == plain
 
 
+ONE = Stage("a", schedule=Sgdr(1))
+
+
 def changed(**fields: Any) -> Experiment:
     return dataclasses.replace(experiment(), **fields)
 
@@ -311,9 +314,12 @@ def changed(**fields: Any) -> Experiment:
         (changed(refit="no"), "experiment.refit is 'no', not true or false"),
         (changed(model=Tiny(hidden=np.int64(4))), "experiment.model.hidden is np.int64(4), not an integer"),
         (changed(data=Nowhere(extra=object)), "experiment.data.extra is <class 'object'>, not a path"),
-        (changed(stages=(Stage("a"), Stage("b", train=1.5))), "experiment.stages[1].train is 1.5, not an integer or a text or a list"),
+        (
+            changed(stages=(ONE, Stage("b", train=1.5, schedule=Sgdr(1)))),
+            "experiment.stages[1].train is 1.5, not an integer or a text or a list",
+        ),
         (changed(batch_size=10**5000), "experiment.batch_size is a int that cannot be shown, not an integer"),
-        (changed(stages=[Stage("a", strength=True)]), "experiment.stages[0].strength is True, not a number or a list"),
+        (changed(stages=[Stage("a", strength=True, schedule=Sgdr(1))]), "experiment.stages[0].strength is True, not a number or a list"),
     ],
 )
 def test_values_of_other_kinds_in_an_experiment_file_are_named(value: Experiment, message: str) -> None:

@@ -304,7 +304,7 @@ def test_the_split_column_may_begin_with_a_capital(tmp_path):
 def test_classes_that_look_alike_are_told(tmp_path):
     text = "id,breed,split\na,pug,train\nb,Pug,train\nc,pu\u200bg,train\nd,boxer,train\ne,pug,valid\n"
     source = dogs(tmp_path, text, tuple(f"{i}.jpg" for i in "abcde")).open()
-    assert source.notes == ("the classes 'Pug', 'pug', 'pu\\u200bg' differ in capitals, blanks or Unicode form only",)
+    assert source.notes == ("the classes 'Pug', 'pug', 'pu\\u200bg' look alike, or are the same number",)
 
 
 @pytest.mark.parametrize(

@@ -118,8 +118,18 @@ def test_what_is_not_read_is_told(tmp_path):
     picture(tmp_path / "train" / "b" / ".hidden.png")
     source = ImageFolder(str(tmp_path)).open()
     assert source.sizes == {"train": 4, "valid": 2}
-    wanted = "not part of the set: 10 files (8 images elsewhere, 1 .tif, 1 without extension), such as 'extra/x/00.png'"
+    rest = "8 images elsewhere, 1 .tif, 1 hidden images, 1 without extension"
+    wanted = f"not part of the set: 11 files ({rest}), such as 'extra/x/00.png'"
     assert source.notes == (wanted,)
+
+
+def test_hidden_copies_are_told_but_not_what_macos_writes(tmp_path):
+    tree(tmp_path, {"a": 2, "b": 2, "__MACOSX/a": 2})
+    (tmp_path / "a" / "._00.png").write_bytes(b"")
+    (tmp_path / ".DS_Store").write_bytes(b"")
+    assert ImageFolder(str(tmp_path)).open().notes == ()
+    tree(tmp_path, {".a": 2, "a/.ipynb_checkpoints": 1})
+    assert ImageFolder(str(tmp_path)).open().notes == ("not part of the set: 3 files (3 hidden images)",)
 
 
 @pytest.mark.parametrize("valid", ["valid", "val", "Validation"])
@@ -201,9 +211,10 @@ def test_every_file_is_used_or_told_or_the_set_is_refused(given_set):
             assert "\n" not in str(error)
             return
         used = {name for split in source.names.values() for name in split}
-        rest = {name for name in names - used if not any(part.startswith(".") for part in name.split("/"))}
+        hidden = {name for name in names if any(part.startswith(".") for part in name.split("/"))}
+        rest = {name for name in names - used if name not in hidden or name.lower().endswith((".png", ".jpg"))}
         told = [int(found[1]) for note in source.notes if (found := re.match(r"not part of the set: (\d+) file", note))]
         assert sum(told) == len(rest)
-        assert used <= names and not any(part.startswith(".") for name in used for part in name.split("/"))
-        if base and any(re.match("(?i)val", name) and name in used | rest and name.endswith(("png", "JPG")) for name in names):
+        assert used <= names and not used & hidden
+        if base and any(re.match("(?i)val", name) and name in (used | rest) - hidden and name.endswith(("png", "JPG")) for name in names):
             assert all(name.lower().startswith("val") for name in source.names["valid"])

@@ -1,8 +1,9 @@
 """Label arrays: counts and strata."""
 
 import numpy as np
+import pytest
 
-from sgdr_jax.datasets.labels import counts, strata
+from sgdr_jax.datasets.labels import counts, shared_names, strata
 
 
 def test_counts_of_both_kinds_of_labels():
@@ -13,3 +14,29 @@ def test_counts_of_both_kinds_of_labels():
 def test_a_stratum_is_the_class_or_the_rarest_label():
     assert strata(np.array([2, 0], np.int32)).tolist() == [2, 0]
     assert strata(np.array([[1, 1], [1, 0], [0, 0]], np.float32)).tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("cat", "Cat"),
+        ("cat", "cat "),
+        ("cat", "\u0441at"),  # a Cyrillic letter
+        ("cat", "c\u200bat"),
+        ("cat", "\uff43at"),
+        ("cat", "'cat'"),
+        ("cat", "\u201ccat\u201d"),
+        ("1", "1.0", "01", "\u0661"),
+        ("nan", "NaN"),
+    ],
+)
+def test_names_that_look_alike_or_are_the_same_number_are_told(names: tuple[str, ...]) -> None:
+    together = ", ".join(map(repr, names))
+    assert shared_names(("dog", *names, "bird")) == [f"the classes {together} look alike, or are the same number"]
+
+
+@pytest.mark.parametrize(
+    "names", [("cat", "cut"), ("1", "10"), ("9" * 5000, "9" * 5001), ("0", "o"), ("", "a"), ("inf", "nan"), ("\u0436", "x")]
+)
+def test_other_names_are_not(names: tuple[str, ...]) -> None:
+    assert shared_names(names) == []
