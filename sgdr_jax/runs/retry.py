@@ -31,6 +31,6 @@ def splits_into(context: RunContext, plan: StagePlan, parts: int) -> bool:
 def split_plan(plan: StagePlan, parts: int) -> StagePlan:
     """Return the plan of a stage whose batches pass through the network in so many parts, if not in more already.
 
-    Gradients and updates are the same, up to the order of sums; batch statistics are those of a part.
+    Gradients are the same up to the order of sums; batch statistics, where they are trained, and dropout are those of a part.
     """
     return replace(plan, stage=replace(plan.stage, accumulate=parts)) if parts > plan.stage.accumulate else plan

@@ -18,7 +18,7 @@ from ..core.plan import StagePlan, as_csv, as_text
 from ..core.serialization import config_hash, to_json
 from ..core.state import NetworkState
 from ..distributed.compilation_cache import compiled
-from ..distributed.hosts import is_leader, on_leader, require_same, run_on_all_hosts
+from ..distributed.hosts import is_leader, is_multi_host, on_leader, require_same, run_on_all_hosts
 from ..distributed.memory import device_memory, exhausted, one_line_if_exhausted
 from ..distributed.preemption import stoppable
 from ..train import batch_norm
@@ -159,13 +159,14 @@ def _run_persistently(
                 raise
             plan, start = split_plan(plan, parts), go_back(context, folder, plan.index, rows)
             folder.write_split(plan.stage.name, parts)
-            ui.say(f"  out of device memory: from here on the images of an update pass through the network in {parts} parts")
+            own = ", each with batch statistics of its own" if plan.collects else ""
+            ui.say(f"  out of device memory: from here on the images of an update pass through the network in {parts} parts{own}")
 
 
 def _told_if_memory_ends(context: RunContext, plan: StagePlan) -> AbstractContextManager[None]:
     """Raise InputError with the batch size that would fit where a stage runs out of device memory."""
     name = "batch_size" if plan.stage.batch_size is None else f'stage "{plan.stage.name}": batch_size'
-    parts = f", or Stage(accumulate={2 * plan.stage.accumulate}) for the same updates in parts"
+    parts = f", or Stage(accumulate={2 * plan.stage.accumulate}) for the same updates in parts" if is_multi_host() else ""
     where = f'stage "{plan.stage.name}" at {plan.size_text} px'
     return one_line_if_exhausted(name, plan.batch_size, context.programs.devices, where, parts)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,11 @@ def diverging(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
         update = real(self, *how)
 
         def perhaps(state: Any, hyper: Any, *rest: Any) -> Any:
-            lr = (hyper if hasattr(hyper, "lr") else hyper.hyper).lr
-            if int(state.step) >= limit["from"] and float(np.max(lr)) > limit["lr"]:
-                lr *= np.float32(np.nan)
+            span = hasattr(hyper, "hyper")
+            numbers = hyper.hyper if span else hyper
+            if int(state.step) >= limit["from"] and float(np.max(numbers.lr)) > limit["lr"]:
+                numbers = numbers._replace(lr=numbers.lr * np.float32(np.nan))
+                hyper = hyper._replace(hyper=numbers) if span else numbers
             return update(state, hyper, *rest)
 
         return perhaps
@@ -103,15 +105,14 @@ def test_rates_are_halved_again_and_from_the_beginning_where_there_is_no_checkpo
 def test_halving_ends(tmp_path: Path, diverging: dict[str, float]) -> None:
     diverging |= {"lr": 0.0, "from": 0}
     with pytest.raises(Diverged):
-        run(two(STAGES[0], on_divergence="halve"), tmp_path)
+        run(two(STAGES[1], on_divergence="halve"), tmp_path)
 
 
 def test_a_plateau_goes_on_from_the_halved_rates(tmp_path: Path, diverging: dict[str, float]) -> None:
-    stage = Stage("all", size=8, lr=0.1, schedule=Plateau(6, factor=0.5, patience=0, threshold=0.9))
+    stage = Stage("all", size=8, lr=0.1, schedule=Plateau(6, factor=0.5, patience=1, threshold=0.99))
     run(two(stage, on_divergence="halve"), tmp_path)
     rates = [row["lr"]["head"] for row in rows(tmp_path) if row["kind"] == "train"]
-    assert rates[0] == pytest.approx(0.1) and all(later <= rate for rate, later in itertools.pairwise(rates))
-    assert rates[-1] < 0.05
+    assert rates[:12] == pytest.approx([0.1] * 4 + [0.05] * 8) and rates[-1] == pytest.approx(0.0125)
 
 
 # ---- memory ----
@@ -132,34 +133,34 @@ def scarce(monkeypatch: pytest.MonkeyPatch, parts: int) -> list[int]:
     return tried
 
 
-ALL = Stage("all", size=8, lr=0.05, schedule=Constant(2), bn="frozen")
+LATE = Stage("late", size=8, train=("late",), lr=0.05, schedule=Constant(2), bn="frozen")  # neither batch statistics nor dropout
 
 
 def test_a_batch_that_does_not_fit_is_split_with_the_same_gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = two(ALL)
+    whole = two(LATE, batch_size=16)
     run(whole, tmp_path / "whole")
     with monkeypatch.context() as patch:
         assert scarce(patch, 4) == []
         summary = run(whole, tmp_path / "split")
     assert summary["stages"][0].get("accumulate") == 4 and "accumulate" not in read(tmp_path / "whole").summary["stages"][0]
-    losses = [[row["loss"] for row in rows(tmp_path / name) if row["kind"] == "train"] for name in ("whole", "split")]
-    np.testing.assert_allclose(losses[1][0], losses[0][0], rtol=1e-5)
-    run(two(Stage(**{f: getattr(ALL, f) for f in ("name", "size", "lr", "schedule", "bn")}, accumulate=4)), tmp_path / "asked")
+    run(two(replace(LATE, accumulate=4), batch_size=16), tmp_path / "asked")
     assert rows(tmp_path / "split") == rows(tmp_path / "asked")
     assert same_bits(network(tmp_path / "split"), network(tmp_path / "asked"))
+    for one, other in zip(*(jax.tree.leaves(network(tmp_path / name)) for name in ("whole", "split")), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
 
 
 def test_the_split_is_recorded_and_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = scarce(monkeypatch, 2)
     with killed_after(3):
-        run(two(ALL), tmp_path)
+        run(two(LATE), tmp_path)
     assert tried == [1] and read(tmp_path).path.joinpath("splits.json").exists()
-    run(two(ALL), tmp_path, resume=True)
+    run(two(LATE), tmp_path, resume=True)
     assert tried == [1]
 
 
 def test_a_batch_that_cannot_be_split_further_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = scarce(monkeypatch, 99)
     with pytest.raises(InputError, match=r"^batch_size is 8: out of device memory in stage"):
-        run(two(ALL), tmp_path)
-    assert tried == [1]  # eight devices have an image each
+        run(two(LATE), tmp_path)
+    assert tried == [1, 2]  # then each of four devices has one image
