@@ -34,6 +34,7 @@ CAMPAIGNS = {
     "weights": "weight files",
     "damage": "damage to checkpoints, caches, networks, rows",
     "kill": "SIGKILL",
+    "resume": "going on after each update",
     "stop": "SIGTERM",
     "full": "full disks",
 }

@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,8 +79,21 @@ class Ended(NamedTuple):
     seconds: float
 
 
-def prepare(folder: Path) -> None:
-    """Make photos and the experiment file in a folder, go there, and import what a run imports."""
+@contextlib.contextmanager
+def prepared(folder: Path) -> Iterator[None]:
+    """Make photos and experiment files in a folder, import what a run imports, and stay in the folder while the block runs."""
+    environment, place = dict(os.environ), Path.cwd()
+    _prepare(folder)
+    try:
+        yield
+    finally:
+        os.chdir(place)
+        sys.path.remove(str(folder))
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+def _prepare(folder: Path) -> None:
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -186,11 +199,12 @@ def pair(run: str, arm: Callable[[int], Callable[[], None] | None] = lambda i: N
     for i in range(2):
         words = ("--hosts.coordinator", address, "--hosts.count", "2", "--hosts.index", str(i), "--resume")
         armed, work, output = arm(i) or (lambda: None), train(name, run, *words), Path(f"output{i}")
-        outputs[start(partial(_in_turn, armed, work), output, {"XDG_CACHE_HOME": "cache"})] = output
+        outputs[start(partial(in_turn, armed, work), output, {"XDG_CACHE_HOME": "cache"})] = output
     return wait_for_all(outputs, 200)
 
 
-def _in_turn(*works: Callable[[], None]) -> None:
+def in_turn(*works: Callable[[], None]) -> None:
+    """Do several works, one after the other."""
     for work in works:
         work()
 

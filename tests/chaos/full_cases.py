@@ -22,7 +22,12 @@ OUTPUT = Path("output")
 @contextlib.contextmanager
 def opened(folder: Path) -> Iterator[Try]:
     """Open the campaign. Raises InputError where this user cannot mount a disk of its own."""
-    children.prepare(folder)
+    with children.prepared(folder):
+        yield _opened(folder)
+
+
+def _opened(folder: Path) -> Try:
+    """Return the function that tries a case, in the folder of the campaign."""
     disk = folder / "disk"
     disk.mkdir(exist_ok=True)
 
@@ -45,7 +50,7 @@ def opened(folder: Path) -> Iterator[Try]:
         finally:
             subprocess.run(["umount", "-l", str(disk)], check=False, capture_output=True)
 
-    yield attempt
+    return attempt
 
 
 def _filled(part: str, name: str, disk: Path, enlarge) -> Outcome:

@@ -23,7 +23,12 @@ CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.
 @contextlib.contextmanager
 def opened(folder: Path) -> Iterator[Try]:
     """Open the campaign."""
-    children.prepare(folder)
+    with children.prepared(folder):
+        yield _opened(folder)
+
+
+def _opened(folder: Path) -> Try:
+    """Return the function that tries a case, in the folder of the campaign."""
 
     def attempt(seed: int) -> Outcome:
         random = Random(f"kill {seed}")
@@ -33,7 +38,7 @@ def opened(folder: Path) -> Iterator[Try]:
             return _sweep(random)
         return _one(random)
 
-    yield attempt
+    return attempt
 
 
 def _one(random: Random) -> Outcome:

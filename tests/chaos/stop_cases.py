@@ -50,7 +50,12 @@ PHASES = (*BARS, *CALLS)
 @contextlib.contextmanager
 def opened(folder: Path) -> Iterator[Try]:
     """Open the campaign."""
-    children.prepare(folder)
+    with children.prepared(folder):
+        yield _opened(folder)
+
+
+def _opened(folder: Path) -> Try:
+    """Return the function that tries a case, in the folder of the campaign."""
 
     def attempt(seed: int) -> Outcome:
         random, phase = Random(f"stop {seed}"), PHASES[seed % len(PHASES)]
@@ -80,7 +85,7 @@ def opened(folder: Path) -> Iterator[Try]:
         changed = children.difference("run", name) or ("" if list(Path("run").glob("*.png")) else "no pictures")
         return Outcome(phase, "silent" if changed else "resumed", changed or f"answered after {seconds:.1f} s, exit code {ended.code}")
 
-    yield attempt
+    return attempt
 
 
 def _send() -> None:

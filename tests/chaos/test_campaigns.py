@@ -1,5 +1,7 @@
 """A few cases of each chaos campaign, and what a campaign does with its results."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,27 @@ def test_cases_end_well(name: str, few: int, tmp_path: Path, cases, tally) -> No
             found = attempt(seed)
             assert found.outcome in campaign.GOOD, f"{name} --seed {seed}: {found}"
             tally(f"{name}: {found.part}")[found.outcome] += 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "few"), [("kill", 2), ("resume", 4), ("stop", 3), ("damage", 6)])
+def test_cases_in_processes_of_their_own_end_well(name: str, few: int, tmp_path: Path) -> None:
+    """In a process that has not used a device yet, which may fork."""
+    words = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "tests.chaos.campaign",
+        name,
+        "--cases",
+        str(few),
+        "--results",
+        str(tmp_path / "chaos.csv"),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(campaign.rows(tmp_path / "chaos.csv")) == few
 
 
 def raising(error: BaseException):
