@@ -45,12 +45,14 @@ class Compiled(NamedTuple):
         loaded: number of those that were found on disk.
         seconds: spent compiling them or reading them from disk, summed over threads.
         names: name to (number, seconds) of the programs of that name.
+        longest: seconds of the longest compilation since the process began, in which nothing else is noticed.
     """
 
     programs: int = 0
     loaded: int = 0
     seconds: float = 0.0
     names: Mapping[str, tuple[int, float]] = MappingProxyType({})
+    longest: float = 0.0
 
     def record(self) -> dict[str, Any]:
         """Return the fields as they are read back from JSON."""
@@ -62,7 +64,8 @@ class Compiled(NamedTuple):
             for name, (n, s) in self.names.items()
         }
         names = {name: made for name, made in apart.items() if made[0]}
-        return Compiled(self.programs - earlier.programs, self.loaded - earlier.loaded, self.seconds - earlier.seconds, names)
+        counts = (self.programs - earlier.programs, self.loaded - earlier.loaded, self.seconds - earlier.seconds)
+        return Compiled(*counts, names, self.longest)
 
 
 _total = Compiled()
@@ -75,7 +78,8 @@ def _add(programs: int, loaded: int, seconds: float, name: str = "") -> None:
     with _lock:
         count, before = _total.names.get(name, (0, 0.0))
         names = {**_total.names, name: (count + programs, before + seconds)} if programs else _total.names
-        _total = Compiled(_total.programs + programs, _total.loaded + loaded, _total.seconds + seconds, names)
+        counts = (_total.programs + programs, _total.loaded + loaded, _total.seconds + seconds)
+        _total = Compiled(*counts, names, max(_total.longest, seconds))
 
 
 def _on_duration(event: str, duration_secs: float, **facts: object) -> None:

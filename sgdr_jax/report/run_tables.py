@@ -119,6 +119,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
             "; ".join(
                 [f"{compiled['programs']} programs, {compiled['loaded']} from disk"]
                 + [f"{name} {seconds:.0f} s" for name, (_, seconds) in slowest if seconds >= 0.5]
+                + ([f"longest {compiled.get('longest', 0):.1f} s"] if compiled.get("longest", 0) >= 0.5 else [])
             ),
         )
     if memory := summary.get("device_memory"):

@@ -114,12 +114,16 @@ class SnapshotRow(TypedDict):
 
 
 class CompiledRecord(TypedDict):
-    """What a process compiled: programs, those of them loaded from the disk, seconds spent; by name the number and the seconds."""
+    """What a process compiled: programs, those of them loaded from the disk, seconds spent; by name the number and the seconds.
+
+    `longest` are the seconds of its longest compilation, in which it notices no signal.
+    """
 
     programs: int
     loaded: int
     seconds: float
     names: NotRequired[dict[str, list[float]]]
+    longest: NotRequired[float]
 
 
 class RunSummary(TypedDict):

@@ -162,9 +162,12 @@ def test_the_count_and_its_line() -> None:
     assert sum(number for number, _ in made.names.values()) == made.programs
     assert sum(seconds for _, seconds in made.names.values()) == pytest.approx(made.seconds)
     assert "thrice" not in (compiled() - compiled()).names
+    assert made.longest >= made.names["thrice"][1] / 2 and made.longest <= compiled().seconds
     names = {"rows": (2, 0.2), "update_head": (1, 1.0), "forward": (4, 2.0)}
     table = summary_table({"compiled": Compiled(12, 5, 3.2, names)._asdict()})
     assert "12 programs, 5 from disk; forward 2 s; update_head 1 s" in list(table.columns[-1].cells)
+    table = summary_table({"compiled": Compiled(12, 5, 3.2, {}, 1.25)._asdict()})
+    assert "12 programs, 5 from disk; longest 1.2 s" in list(table.columns[-1].cells)
     assert "12 programs, 5 from disk" in list(summary_table({"compiled": Compiled(12, 5, 3.2)._asdict()}).columns[-1].cells)
 
 
