@@ -1,5 +1,6 @@
 """Networks as chains of layer groups. Describing one imports no jax; `build` does."""
 
+from .caformer import CAFormerS18
 from .convnext import (
     ConvNeXtAtto,
     ConvNeXtBase,
@@ -78,6 +79,7 @@ __all__ = [
     "VGG13BN",
     "VGG16BN",
     "VGG19BN",
+    "CAFormerS18",
     "CLIPQuickGELUViTBase16",
     "CLIPViTBase16",
     "ConvNeXtAtto",

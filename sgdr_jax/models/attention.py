@@ -22,9 +22,9 @@ class Attention(nnx.Module):
     first `prefix` are turned by their places, which requires square images. Source: Vaswani et al. 2017.
     """
 
-    def __init__(self, features: int, heads: int, *, bias: bool = True, rotary: bool = False, prefix: int = 0):
+    def __init__(self, features: int, heads: int, *, bias: bool = True, project_bias: bool = True, rotary: bool = False, prefix: int = 0):
         self.qkv = PixelLinear(features, 3 * features, bias=bias)
-        self.project = PixelLinear(features, features)
+        self.project = PixelLinear(features, features, bias=project_bias)
         self.heads, self.rotary, self.prefix = heads, rotary, prefix
 
     def __call__(self, x: Array, mode: Mode) -> Array:
@@ -41,6 +41,13 @@ class Attention(nnx.Module):
             raise ValueError(f"rotary embeddings need square images; these have {patches} patches")
         cos, sin = rotations((side, side), x.shape[-1])
         return jnp.concatenate([x[:, : self.prefix], rotated(x[:, self.prefix :], cos, sin)], axis=1)
+
+
+class ImageAttention(Attention):
+    """Self-attention of the pixels of an image [b, h, w, c]."""
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        return super().__call__(x.reshape(x.shape[0], -1, x.shape[-1]), mode).reshape(x.shape)
 
 
 class SwiGLU(nnx.Module):

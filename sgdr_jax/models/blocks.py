@@ -134,20 +134,23 @@ class ConvBN(nnx.Module):
 
 
 class LayerNorm(nnx.Module):
-    """(x - mean) / sqrt(var + eps) · scale + bias, with mean and biased variance over the channels of each pixel, in float32.
+    """(x - mean) / sqrt(var + eps) · scale + optional bias, with mean and biased variance over the channels of each pixel, in float32.
 
     Source: Ba et al. 2016.
     """
 
-    def __init__(self, features: int, eps: float):
-        self.scale, self.bias = nnx.Param(empty(features)), nnx.Param(empty(features))
-        self.eps = eps
+    def __init__(self, features: int, eps: float, *, bias: bool = True):
+        self.scale = nnx.Param(empty(features))
+        if bias:
+            self.bias = nnx.Param(empty(features))
+        self.eps, self.has_bias = eps, bias
 
     def __call__(self, x: Array, mode: Mode) -> Array:
         wide = precise(x)
         wide = wide - wide.mean(-1, keepdims=True)
         var = jnp.square(wide).mean(-1, keepdims=True)
-        return (wide * lax.rsqrt(var + self.eps) * self.scale[...] + self.bias[...]).astype(x.dtype)
+        y = wide * lax.rsqrt(var + self.eps) * self.scale[...]
+        return (y + self.bias[...] if self.has_bias else y).astype(x.dtype)
 
 
 class ResponseNorm(nnx.Module):
@@ -177,6 +180,26 @@ class LayerScale(nnx.Module):
 
     def __call__(self, x: Array, mode: Mode) -> Array:
         return x * self.gamma[...].astype(x.dtype)
+
+
+class ChannelScale(nnx.Module):
+    """x · scale, one factor per channel, initially 1: of the input of a residual block. Source: Shleifer et al. 2021."""
+
+    def __init__(self, features: int):
+        self.scale = nnx.Param(empty(features))
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        return x * self.scale[...].astype(x.dtype)
+
+
+class StarReLU(nnx.Module):
+    """scale · relu(x)² + bias with one learned scale, initially 1, and one bias. Source: Yu et al. 2024."""
+
+    def __init__(self):
+        self.scale, self.bias = nnx.Param(empty(1)), nnx.Param(empty(1))
+
+    def __call__(self, x: Array, mode: Mode) -> Array:
+        return self.scale[...].astype(x.dtype) * jnp.square(jnp.maximum(x, 0)) + self.bias[...].astype(x.dtype)
 
 
 class SqueezeExcite(nnx.Module):

@@ -90,7 +90,7 @@ def fine_tune(
         model: the network; None for EfficientNetLite0.
         size: as in `Lesson2`; None chooses it, and is 224 with given data.
         similar_to_imagenet: as in `Lesson2`; None measures it, and is True with given data.
-        budget: epochs of the last stage; None for seven.
+        budget: epochs of the last stage; None for 1 + 2 + 4.
         ui: shows the choices and their reasons; None shows nothing.
         **fields: other fields of `Experiment`, in place of these.
 

@@ -23,7 +23,7 @@ def weights(shapes: dict[str, tuple[int, ...]], gain: float = 1.0) -> dict[str, 
     tensors = {}
     for name, shape in shapes.items():
         rng = np.random.default_rng(zlib.crc32(name.encode()))
-        if name.endswith(("running_var", "gamma")):
+        if name.endswith(("running_var", "gamma", ".scale")):
             tensor = rng.uniform(0.5, 1.5, shape)
         elif name.endswith("weight") and len(shape) == 1:
             tensor = rng.uniform(0.5, 1.5, shape) * gain

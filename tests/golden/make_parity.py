@@ -66,6 +66,10 @@ EFFICIENTNET_V2_GRADIENTS = ("conv_stem.weight", "blocks.2.0.conv_exp.weight", "
 MOBILENET4_GRADIENTS = ("conv_stem.weight", "blocks.2.0.dw_start.conv.weight", "conv_head.weight")
 CONVNEXT = {"stem": "stem"} | {f"down{i}": rf"stages\.{i}\.downsample" for i in (1, 2, 3)}
 CONVNEXT |= {"block*": r"stages\.\d\.blocks\.\d+", "pool": r"head\.norm"}
+CAFORMER = {"stem": "stem"} | {f"down{i}": rf"stages\.{i}\.downsample" for i in (1, 2, 3)}
+# The blocks of attention see tokens, their stages images.
+CAFORMER |= {"block*": r"stages\.[01]\.blocks\.\d+", "block14": r"stages\.2", "block17": r"stages\.3", "pool": r"head\.fc\.norm"}
+CAFORMER_GRADIENTS = ("stages.0.blocks.1.token_mixer.act1.scale", "stages.2.blocks.4.token_mixer.qkv.weight", "head.fc.fc1.weight")
 CONVNEXT_GRADIENTS = ("stem.0.weight", "stages.2.blocks.3.mlp.fc1.weight", "stages.3.blocks.1.conv_dw.weight")
 VIT = {"patch": "norm_pre", "block*": r"blocks\.\d+", "norm": "norm", "pool": "fc_norm"}
 VIT_GRADIENTS = ("patch_embed.proj.weight", "blocks.1.attn.qkv.weight", "norm.bias")
@@ -124,6 +128,7 @@ ROWS = (
     Row("MobileNetV4Medium", "timm/mobilenetv4_conv_medium.e500_r256_in1k"),
     Row("TorchvisionMobileNetV3Small", "torchvision/mobilenet_v3_small", TV_MOBILENET3_SMALL),
     Row("TorchvisionMobileNetV3Large", "torchvision/mobilenet_v3_large"),
+    Row("CAFormerS18", "timm/caformer_s18.sail_in22k_ft_in1k", CAFORMER, gradients=CAFORMER_GRADIENTS),
     Row("ConvNeXtAtto", "timm/convnext_atto.d2_in1k"),
     Row("ConvNeXtFemto", "timm/convnext_femto.d1_in1k"),
     Row("ConvNeXtPico", "timm/convnext_pico.d1_in1k"),

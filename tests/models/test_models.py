@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 
 from sgdr_jax import models
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.models import VGG16BN, DenseNet121, EfficientNetB0, EfficientNetLite0, ResNet18, ResNet34, TfEfficientNetB0, WideResNet
+from sgdr_jax.models import (
+    VGG16BN,
+    CAFormerS18,
+    DenseNet121,
+    EfficientNetB0,
+    EfficientNetLite0,
+    ResNet18,
+    ResNet34,
+    TfEfficientNetB0,
+    WideResNet,
+)
 from sgdr_jax.models.base import ChainModel, Tensors, conv_bn
 from sgdr_jax.models.blocks import Mode
 from sgdr_jax.models.chain import Modes
@@ -271,7 +281,7 @@ def test_weights_of_the_differently_padded_timm_network_are_refused(model: type[
         model(weights=f"hf-hub:timm/{weights}")
 
 
-@pytest.mark.parametrize("model", [model for model in MODELS if issubclass(model, InvertedResiduals | ConvNeXt)])
+@pytest.mark.parametrize("model", [model for model in MODELS if issubclass(model, InvertedResiduals | ConvNeXt | CAFormerS18)])
 def test_the_late_group_has_most_of_the_body_and_the_early_one_some_blocks(model: type[ChainModel]) -> None:
     groups = model().split()
     sizes = {name: sum(leaf.size for leaf in jax.tree.leaves(shapes[0])) for name, shapes in model().build(10).shapes.items()}

@@ -30,6 +30,7 @@ def maker(name: str) -> Any:
 parity, drawn = maker("make_parity"), maker("make_models")
 # Published numbers of parameters with 1000 classes (timm's results/model_metadata-in1k.csv, torchvision's documentation).
 MILLIONS = {
+    "CAFormerS18": 26.34,
     "ConvNeXtAtto": 3.70,
     "ConvNeXtBase": 88.59,
     "ConvNeXtFemto": 5.22,
@@ -113,6 +114,7 @@ LONG = (
     "timm/densenet121.ra_in1k",
     "timm/resnext50_32x4d.a1h_in1k",
     "timm/wide_resnet50_2.racm_in1k",
+    "timm/caformer_s18.sail_in22k_ft_in1k",
     "timm/tf_efficientnetv2_b0.in1k",
     "timm/convnext_nano.in12k_ft_in1k",
 )

@@ -37,7 +37,7 @@ class NewCommand(Command):
     model: str = "EfficientNetLite0"
     """Name of the network; `sgdr-jax models` lists them."""
     budget: float | None = None
-    """Epochs of the last stage, in which everything trains; by default seven."""
+    """Epochs of the last stage, in which everything trains; by default 1 + 2 + 4."""
     minutes: float | None = None
     """Minutes that the last stage may take on this machine, in place of epochs; a few updates are timed."""
     measure: bool = True
