@@ -85,8 +85,15 @@ def linear(x: Array, kernel: Array) -> Array:
 
 def attention(query: Array, key: Array, value: Array) -> Array:
     """Return softmax(query · key / √features) · value for queries, keys and values [b, n, heads, features]; the softmax is float32."""
+    if _platform() == "cpu" and query.shape == key.shape:
+        return cpu.attention(query, key, value)
     with jax.numpy_dtype_promotion("standard"):  # it adds float32 to bfloat16
         return jax.nn.dot_product_attention(query, key, value)
+
+
+def gelu(x: Array) -> Array:
+    """Return x · Φ(x), Φ being the distribution function of the normal distribution. Source: Hendrycks and Gimpel 2016."""
+    return cpu.gelu(x) if _platform() == "cpu" else jax.nn.gelu(x, approximate=False)
 
 
 def batch_norm_train(x: Array, scale: Array, bias: Array, eps: float, axis: str | None = None) -> tuple[Array, Array, Array]:

@@ -110,11 +110,11 @@ class ViT(ChainModel):
         return Sequential({"attention": half({"heads": attention}), "mlp": half({"expand": expand, "project": PixelLinear(wide, c)})})
 
     def _activation(self) -> Callable[[Any], Any]:
-        from functools import partial
+        from jax.nn import sigmoid
 
-        from jax.nn import gelu, sigmoid
+        from .layers import gelu
 
-        return (lambda x: x * sigmoid(1.702 * x)) if self.activation == "quick_gelu" else partial(gelu, approximate=False)
+        return (lambda x: x * sigmoid(1.702 * x)) if self.activation == "quick_gelu" else gelu
 
     def new_pool(self) -> TokenPool:
         """Build the pooling for the new head: [b, 2 · features]."""

@@ -94,7 +94,10 @@ def recalibrate_for(context: RunContext, p: StagePlan, network: NetworkState, ui
     groups = p.stage.recalibrate if isinstance(p.stage.recalibrate, tuple) else None
     stats = recalibrate(context, network._replace(size=p.size), groups=groups, ui=ui)
     moved = drift(network.stats, stats)
-    ui.say("  batch statistics measured; moved by " + ", ".join(f"{g} {shift:.2f} sd" for g, (shift, _) in moved.items() if shift))
+    if groups and not moved.keys() & set(groups):
+        ui.say(f"  no batch statistics to measure: there is no batch normalisation in {', '.join(groups)}")
+    else:
+        ui.say("  batch statistics measured; moved by " + ", ".join(f"{g} {shift:.2f} sd" for g, (shift, _) in moved.items() if shift))
     return network._replace(stats=stats), moved
 
 
