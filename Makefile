@@ -17,7 +17,7 @@ help:
 	@echo "make demo    fine-tune on Fashion-MNIST from ImageNet weights, into a run folder (RUN=$(RUN))"
 	@echo "make test    run the tests (ARGS='...' goes to pytest)"
 	@echo "make test-browser  the pages in a real Chromium (as root on Debian or Ubuntu; installs chromium)"
-	@echo "make chaos   damage, stop and fuzz on purpose, CHAOS=$(CHAOS) cases of each kind"
+	@echo "make chaos   damage, kill, stop and fuzz on purpose: goes on where it ended, SECONDS=$(SECONDS) of each campaign"
 	@echo "make test-cluster  the tests that need Slurm, on a cluster of this machine (root on Debian or Ubuntu: installs slurm-wlm, munge)"
 	@echo "make test-hosts  run every option of stages and runs on two processes (many minutes)"
 	@echo "make test-onnx  run the tests that need jax2onnx (installs it into .venv, without its requirements)"
@@ -38,9 +38,14 @@ test-browser: $(INSTALLED)
 		|| { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium; }
 	@.venv/bin/python -m pytest -q -m browser tests/report $(ARGS)
 
+# Outcomes of all cases are in build/chaos.csv; full disks need root.
+SECONDS ?= 280
 CHAOS ?= 200
+CAMPAIGNS ?= words images weights damage kill resume stop full
 chaos: $(INSTALLED)
-	@CHAOS=$(CHAOS) .venv/bin/python -m pytest -n logical --dist loadfile -m "slow or not slow" tests/chaos $(ARGS)
+	@for name in $(CAMPAIGNS); do .venv/bin/python -W ignore -m tests.chaos.campaign $$name --seconds $(SECONDS); done; \
+		CHAOS=$(CHAOS) .venv/bin/python -m pytest -q -m "slow or not slow" tests/chaos/test_json_files.py $(ARGS); \
+		.venv/bin/python -m tests.chaos.campaign table
 
 test-cluster: $(INSTALLED)
 	@command -v slurmctld >/dev/null && command -v munged >/dev/null \

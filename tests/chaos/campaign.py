@@ -1,8 +1,9 @@
 """Chaos campaigns: seeded cases of one kind of trouble; each outcome is a row of a CSV file, so that a campaign goes on where it ended.
 
-    python -m tests.chaos.campaign words --cases 10000 --seconds 280      # the next part of a campaign
-    python -m tests.chaos.campaign words --seed 4711                      # one case, with its traceback
-    python -m tests.chaos.campaign table                                  # tried / survived / silent, as Markdown
+    python -m tests.chaos.campaign words --seconds 280      # the next part of a campaign
+    python -m tests.chaos.campaign words --seed 4711        # one case
+    python -m tests.chaos.campaign words --faults           # the cases again that were faults
+    python -m tests.chaos.campaign table                    # tried / survived / silent, as Markdown
 
 A case is decided by its campaign and seed alone. Its outcome is one of GOOD, or one of FAULTS.
 """
@@ -29,16 +30,16 @@ from typing import NamedTuple
 from sgdr_jax.core.errors import InputError
 
 CAMPAIGNS = {
-    "words": "configurations and command lines",
-    "images": "images of nine formats",
-    "weights": "weight files",
-    "damage": "damage to checkpoints, caches, networks, rows",
-    "kill": "SIGKILL",
-    "resume": "going on after each update",
-    "stop": "SIGTERM",
-    "full": "full disks",
+    "words": ("configurations and command lines", 10_000),
+    "images": ("images of nine formats", 6_000),
+    "weights": ("weight files", 6_000),
+    "damage": ("damage to files of runs and caches", 400),
+    "kill": ("SIGKILL", 250),
+    "resume": ("going on after each update", 8),
+    "stop": ("SIGTERM", 300),
+    "full": ("full disks", 80),
 }
-"""Name, which is also the module `tests.chaos.NAME_cases`, and what is tried."""
+"""Name, which is also the module `tests.chaos.NAME_cases`, to what is tried and the number of cases of a full campaign."""
 
 GOOD = ("accepted", "refused", "same", "told", "resumed", "tolerated")
 """accepted: and right; refused: in one line; same: the results of an undisturbed run; told: other results or made anew, and told;
@@ -212,7 +213,7 @@ def table(results: Path) -> str:
     """Return the outcomes of all campaigns as a Markdown table."""
     lines = ["| tried | cases | survived | silent | traceback, late, hangs |", "| --- | ---: | --- | ---: | ---: |"]
     found = rows(results)
-    for name, title in CAMPAIGNS.items():
+    for name, (title, _) in CAMPAIGNS.items():
         for part in dict.fromkeys(row["part"] for row in found if row["campaign"] == name):
             counts = Counter(row["outcome"] for row in found if row["campaign"] == name and row["part"] == part)
             good = ", ".join(f"{counts[word]:,} {word}" for word in GOOD if counts[word])
@@ -225,7 +226,7 @@ def main() -> None:
     """Run a part of a campaign, or print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("campaign", choices=(*CAMPAIGNS, "table"))
-    parser.add_argument("--cases", type=int, default=200, help="cases in all, of all parts together")
+    parser.add_argument("--cases", type=int, help="cases in all, of all parts together; by default those of a full campaign")
     parser.add_argument("--seconds", type=float, default=280, help="of this part")
     parser.add_argument("--seed", type=int, help="try this case alone")
     parser.add_argument("--faults", action="store_true", help="try the cases again that were faults")
@@ -239,7 +240,8 @@ def main() -> None:
     elif options.faults:
         raise SystemExit(1 if retry_faults(options.campaign, options.results) else 0)
     else:
-        faults = run_part(options.campaign, options.cases, options.seconds, options.results.absolute())
+        cases = options.cases or CAMPAIGNS[options.campaign][1]
+        faults = run_part(options.campaign, cases, options.seconds, options.results.absolute())
         raise SystemExit(1 if faults else 0)
 
 
