@@ -5,13 +5,14 @@ import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.serialization import to_json
+from sgdr_jax.runs.records import Row
 from sgdr_jax.runs.trackers.tracking import TrackerName, Tracking, flat, scalars
 
 from ...helpers import experiment
@@ -208,3 +209,23 @@ def test_a_run_passes_its_rows_on(folder: Path, place: Callable[..., Any] | None
         for row in rows():
             opened.append(row)  # type: ignore[arg-type]
     assert seen == [(row, i) for i, row in enumerate(rows())]
+
+
+def test_rows_of_every_kind_have_figures() -> None:
+    solved = {
+        "kind": "solve",
+        "stage": "a",
+        "step": 0,
+        "weight_decay": 0.5,
+        "tried": [1.0],
+        "losses": [2.0],
+        "gradient": 1e-5,
+        "evaluations": 9,
+    }
+    assert scalars(solved) == {"solve/weight_decay": 0.5, "solve/gradient": 1e-5}
+    assert scalars({"kind": "bn", "stage": "a", "step": 0, "drift": {"late": [0.1, 0.2]}}) == {
+        "drift/late/shift": 0.1,
+        "drift/late/stretch": 0.2,
+    }
+    kinds = {kind for row in get_args(Row) for kind in get_args(get_type_hints(row)["kind"])}
+    assert kinds == {"train", "eval", "bn", "solve", "lowered"}
