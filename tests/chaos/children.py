@@ -52,6 +52,9 @@ def chaos(name):
 """
 """Between them all kinds of stages: solved, cached, head, part, all, with a finder, statistics, snapshots, averages, a refit, TTA."""
 
+HANGS = 600.0
+"""Seconds after which a child counts as hanging, ample for a busy machine."""
+
 NAMES = ("solved", "cached", "found", "refit")
 
 SWEEP = """
@@ -164,7 +167,7 @@ def wait_for_all(outputs: dict[int, Path], seconds: float) -> list[Ended]:
     return [ends[number] for number in outputs]
 
 
-def run(work: Callable[[], None], output: Path, seconds: float = 120, environment: dict[str, str] | None = None) -> Ended:
+def run(work: Callable[[], None], output: Path, seconds: float = HANGS, environment: dict[str, str] | None = None) -> Ended:
     """Do work in a child, and wait for it."""
     return wait(start(work, output, environment), output, seconds)
 
@@ -200,7 +203,7 @@ def pair(run: str, arm: Callable[[int], Callable[[], None] | None] = lambda i: N
         words = ("--hosts.coordinator", address, "--hosts.count", "2", "--hosts.index", str(i), "--resume")
         armed, work, output = arm(i) or (lambda: None), train(name, run, *words), Path(f"output{i}")
         outputs[start(partial(in_turn, armed, work), output, {"XDG_CACHE_HOME": "cache"})] = output
-    return wait_for_all(outputs, 200)
+    return wait_for_all(outputs, HANGS)
 
 
 def in_turn(*works: Callable[[], None]) -> None:
@@ -262,7 +265,7 @@ def reference(name: str) -> dict[str, Any]:
     kept = Path(f"reference-{name}.json")
     if not kept.exists():
         shutil.rmtree("reference", ignore_errors=True)
-        ended = run(train(name, "reference"), Path("output"), 300, {"XDG_CACHE_HOME": "reference-cache"})
+        ended = run(train(name, "reference"), Path("output"), HANGS, {"XDG_CACHE_HOME": "reference-cache"})
         assert ended.code == 0, ended.output
         assert run(saved_results("reference", "new.json"), Path("output")).code == 0, Path("output").read_text()
         shutil.rmtree("reference-cache")

@@ -65,9 +65,9 @@ def _kept(name: str) -> None:
         return
     for path in ("run", "cache", "finished", new):
         shutil.rmtree(path, ignore_errors=True)
-    ended = children.run(lambda: (_dies_at_save(4), children.train(name, "run")()), OUTPUT, 200, ENVIRONMENT)
+    ended = children.run(lambda: (_dies_at_save(4), children.train(name, "run")()), OUTPUT, children.HANGS, ENVIRONMENT)
     assert ended.code == -9, ended.output
-    ended = children.run(children.train(name, "finished"), OUTPUT, 200, ENVIRONMENT)
+    ended = children.run(children.train(name, "finished"), OUTPUT, children.HANGS, ENVIRONMENT)
     assert ended.code == 0, ended.output
     new.mkdir()
     for path in ("run", "cache", "finished"):
@@ -123,7 +123,7 @@ def _damage(part: str, random: Random) -> str:
 
 
 def _resumed(part: str, name: str, done: str) -> Outcome:
-    ended = children.run(children.train(name, "run", "--resume"), OUTPUT, 120, ENVIRONMENT)
+    ended = children.run(children.train(name, "run", "--resume"), OUTPUT, children.HANGS, ENVIRONMENT)
     return _judged(part, done, ended, lambda: children.difference("run", name))
 
 
@@ -164,7 +164,7 @@ def _predicted(name: str) -> str:
     """Return the probabilities of all test images by the finished run, whose report is made, too."""
     words = ("predict", "photos/test", "--run", "finished", "--experiment", f"{name}.py", "--out", "predicted.csv")
     for work in (words, ("report", "finished")):
-        ended = children.run(children.command(*work), OUTPUT, 120, ENVIRONMENT)
+        ended = children.run(children.command(*work), OUTPUT, children.HANGS, ENVIRONMENT)
         if ended.code:
             raise Failed(ended)
     return Path("predicted.csv").read_text()

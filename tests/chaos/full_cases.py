@@ -65,7 +65,7 @@ def _filled(part: str, name: str, disk: Path, enlarge) -> Outcome:
         first = again = children.command("sweep", "sweep.py", "--dir", run, "--keep", "final")
     else:
         first, again = children.train(name, run), children.train(name, run, "--resume")
-    ended = children.run(first, OUTPUT, 120, environment)
+    ended = children.run(first, OUTPUT, children.HANGS, environment)
     allowed = (0,) if part in ("caches", "compiled programs") else (0, 1, 2) if part == "sweep" else (0, 2)
     if fault := children.faults(ended, allowed):
         return Outcome(part, fault, ended.output[-300:])
@@ -74,7 +74,7 @@ def _filled(part: str, name: str, disk: Path, enlarge) -> Outcome:
         return Outcome(part, "traceback", ended.output[-300:])
     enlarge()
     if ended.code:
-        ended = children.run(again, OUTPUT, 120, environment)
+        ended = children.run(again, OUTPUT, children.HANGS, environment)
         if fault := children.faults(ended, (0,)):
             return Outcome(part, fault, ended.output[-300:])
     changed = _swept_difference(run) if part == "sweep" else children.difference(run, name)
@@ -86,7 +86,7 @@ def _filled(part: str, name: str, disk: Path, enlarge) -> Outcome:
 def _sweep_reference() -> None:
     if not Path("reference-sweep").exists():
         words = ("sweep", "sweep.py", "--dir", "reference-sweep", "--keep", "final")
-        assert children.run(children.command(*words), OUTPUT, 200, {"XDG_CACHE_HOME": "cache"}).code == 0, OUTPUT.read_text()
+        assert children.run(children.command(*words), OUTPUT, children.HANGS, {"XDG_CACHE_HOME": "cache"}).code == 0, OUTPUT.read_text()
 
 
 def _swept_difference(folder: str) -> str:

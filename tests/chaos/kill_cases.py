@@ -67,7 +67,7 @@ def _killed(work: Callable[[], None], how: str, random: Random, environment: dic
         arm()
         work()
 
-    return children.run(armed, OUTPUT, 120, environment)
+    return children.run(armed, OUTPUT, children.HANGS, environment)
 
 
 def _die() -> None:
@@ -114,7 +114,7 @@ def _at_save(random: Random) -> Callable[[], None]:
 
 
 def _resumed(part: str, work: Callable[[], None], environment: dict[str, str], difference: Callable[[], str]) -> Outcome:
-    ended = children.run(work, OUTPUT, 200, environment)
+    ended = children.run(work, OUTPUT, children.HANGS, environment)
     if fault := children.faults(ended, (0,)):
         return Outcome(part, fault, ended.output[-300:])
     if changed := difference():
@@ -149,7 +149,7 @@ def _sweep(random: Random) -> Outcome:
     words = ("sweep", "sweep.py", "--dir", "swept", "--keep", "final")
     if not kept.exists():
         _clear()
-        assert children.run(children.command(*words), OUTPUT, 200, {"XDG_CACHE_HOME": "cache"}).code == 0, OUTPUT.read_text()
+        assert children.run(children.command(*words), OUTPUT, children.HANGS, {"XDG_CACHE_HOME": "cache"}).code == 0, OUTPUT.read_text()
         kept.write_text(_swept())
     _clear()
     environment = {"XDG_CACHE_HOME": "cache"}

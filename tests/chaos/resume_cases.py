@@ -78,7 +78,7 @@ def _train(name: str, processes: int, arm: Callable[[], None]) -> tuple[str, str
     """Train in one or two processes; return outcome and output of one that failed."""
     if processes == 1:
         work = partial(children.in_turn, arm, children.train(name, "run", "--resume"))
-        ends = [children.run(work, OUTPUT, 300, {"XDG_CACHE_HOME": "cache"})]
+        ends = [children.run(work, OUTPUT, children.HANGS, {"XDG_CACHE_HOME": "cache"})]
     else:
         ends = children.pair("run", lambda i: arm, name)
     return next(((fault, ended.output[-300:]) for ended in ends if (fault := children.faults(ended, (0,)))), None)

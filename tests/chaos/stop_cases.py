@@ -71,7 +71,7 @@ def _opened(folder: Path) -> Try:
             arm()
             children.train(name, "run")()
 
-        ended = children.run(work, OUTPUT, 120, environment)
+        ended = children.run(work, OUTPUT, children.HANGS, environment)
         if not SENT.exists():
             return Outcome(f"not reached: {phase}", "same" if ended.code == 0 else "traceback", ended.output[-300:])
         seconds = time.monotonic() - float(SENT.read_text())
@@ -79,7 +79,7 @@ def _opened(folder: Path) -> Try:
             return Outcome(phase, fault, ended.output[-300:])
         if seconds > LIMIT:
             return Outcome(phase, "late", f"{seconds:.1f} s")
-        again = children.run(children.train(name, "run", "--resume"), OUTPUT, 200, environment)
+        again = children.run(children.train(name, "run", "--resume"), OUTPUT, children.HANGS, environment)
         if fault := children.faults(again, (0,)):
             return Outcome(phase, fault, again.output[-300:])
         changed = children.difference("run", name) or ("" if list(Path("run").glob("*.png")) else "no pictures")
