@@ -41,7 +41,7 @@ test-browser: $(INSTALLED)
 # Outcomes of all cases are in build/chaos.csv; full disks need root.
 SECONDS ?= 280
 CHAOS ?= 200
-CAMPAIGNS ?= words images weights damage kill resume stop full
+CAMPAIGNS ?= words images weights files damage kill resume stop full
 chaos: $(INSTALLED)
 	@for name in $(CAMPAIGNS); do .venv/bin/python -W ignore -m tests.chaos.campaign $$name --seconds $(SECONDS); done; \
 		CHAOS=$(CHAOS) .venv/bin/python -m pytest -q -m "slow or not slow" tests/chaos/test_json_files.py $(ARGS); \

@@ -33,6 +33,7 @@ CAMPAIGNS = {
     "words": ("configurations and command lines", 10_000),
     "images": ("images of nine formats", 6_000),
     "weights": ("weight files", 6_000),
+    "files": ("damage to a file, read alone", 2_000),
     "damage": ("damage to files of runs and caches", 400),
     "kill": ("SIGKILL", 250),
     "resume": ("going on after each update", 8),

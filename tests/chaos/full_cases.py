@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 
 from sgdr_jax.core.errors import InputError
 
-from . import children
+from . import children, kill_cases
 from .campaign import Outcome, Try
 
 FOLDERS = ("run", "caches", "compiled programs", "sweep")
@@ -37,7 +38,13 @@ def _opened(folder: Path) -> Try:
             raise InputError("disks cannot be mounted by this user; run the campaign as root")
 
     def attempt(seed: int) -> Outcome:
-        random, part = Random(f"full {seed}"), FOLDERS[seed % len(FOLDERS)]
+        random, part = Random(f"full {seed}"), FOLDERS[seed // 4 % len(FOLDERS)]
+        if seed % 4:
+            mount(random.randrange(1, 60))
+            try:
+                return _saved_alone(seed % 4, disk, lambda: mount(1 << 16, "remount,"))
+            finally:
+                subprocess.run(["umount", "-l", str(disk)], check=False, capture_output=True)
         name = random.choice(children.NAMES)
         children.reference(name)
         if part == "sweep":
@@ -51,6 +58,74 @@ def _opened(folder: Path) -> Try:
             subprocess.run(["umount", "-l", str(disk)], check=False, capture_output=True)
 
     return attempt
+
+
+def _saved_alone(kind: int, disk: Path, enlarge: Callable[[], None]) -> Outcome:
+    """Write checkpoints, rows and files, or caches alone on a disk that fills up; then go on with more room."""
+    part, work = {1: ("checkpoints alone", _checkpoints), 2: ("rows and files alone", _files), 3: ("caches alone", _caches)}[kind]
+    Path("saves-done").unlink(missing_ok=True)
+    ended = children.run(partial(_as_command, work, str(disk)), OUTPUT)
+    if fault := children.faults(ended, (0, 2)):
+        return Outcome(part, fault, ended.output[-300:])
+    lines = [line for line in ended.output.splitlines() if line.startswith("error: ")]
+    if ended.code == 2 and (len(lines) != 1 or str(disk) not in lines[0]):
+        return Outcome(part, "traceback", ended.output[-300:])
+    enlarge()
+    again = children.run(partial(_as_command, work, str(disk)), OUTPUT)
+    if fault := children.faults(again, (0,)):
+        return Outcome(part, fault, again.output[-300:])
+    return Outcome(part, "refused" if lines else "same", lines[0] if lines else "")
+
+
+def _as_command(work: Callable[[str], None], place: str) -> None:
+    """Do work as the command line does it: errors of a full disk are one line."""
+    try:
+        work(place)
+    except (InputError, OSError) as error:
+        text = error if isinstance(error, InputError) else f"{error.strerror}: {error.filename}"
+        print(f"error: {text}")
+        raise SystemExit(2) from None
+
+
+def _checkpoints(place: str) -> None:
+    kill_cases.save_on(place)
+
+
+def _files(place: str) -> None:
+    """Append rows and replace files; what is there holds whole rows, and the old or the new content."""
+    from sgdr_jax.core.files import write_atomically
+    from sgdr_jax.runs.rows import RowFile
+
+    path, old = Path(place, "file"), b""
+    if path.exists():
+        old = path.read_bytes()
+        assert len(set(old)) <= 1 and len(old) % 3000 == 0, "a part of a file"
+    rows = RowFile(Path(place, "metrics.jsonl"))
+    assert [row["step"] for row in rows.rows()] == list(range(len(rows.rows()))), "other rows"
+    first = len(rows.rows())
+    for i in range(30):
+        write_atomically(path, bytes([65 + i % 26]) * (3000 * (1 + i % 5)))
+        rows.append({"kind": "bn", "stage": "x" * 1500, "step": first + i, "drift": {}})  # type: ignore[typeddict-item]
+    rows.close()
+
+
+def _caches(place: str) -> None:
+    """Cache activations and compiled programs; what does not fit costs time only, and what is found is what was put."""
+    import numpy as np
+
+    from sgdr_jax.distributed.compilation_cache import SealedCache
+    from sgdr_jax.train.activation_cache import cached
+
+    for i in range(8):
+        array = np.full((40, 50), i, np.float32)
+        found, _ = cached(f"key{i}", lambda array=array: array, Path(place, "activations"))
+        assert np.array_equal(found, array), "other activations"
+    programs = SealedCache(str(Path(place)), max_size=1 << 30)
+    for i in range(8):
+        program = bytes([i]) * 5000
+        with contextlib.suppress(OSError):  # which jax reports as a warning
+            programs.put(f"program{i}", program)
+        assert programs.get(f"program{i}") in (None, program), "another program"
 
 
 def _filled(part: str, name: str, disk: Path, enlarge) -> Outcome:

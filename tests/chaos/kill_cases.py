@@ -9,9 +9,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
+
+import numpy as np
 
 from . import children
 from .campaign import Outcome, Try
@@ -32,6 +35,8 @@ def _opened(folder: Path) -> Try:
 
     def attempt(seed: int) -> Outcome:
         random = Random(f"kill {seed}")
+        if seed % 2 == 0:
+            return _saves(random)
         if seed % 10 == 7:
             return _two_processes(random)
         if seed % 10 == 3:
@@ -120,6 +125,48 @@ def _resumed(part: str, work: Callable[[], None], environment: dict[str, str], d
     if changed := difference():
         return Outcome(part, "silent", changed)
     return Outcome(part, "same")
+
+
+def _saves(random: Random) -> Outcome:
+    """Kill a process that does nothing but save, some milliseconds into a save or at a change of a file.
+
+    The newest checkpoint is then the last one that was complete, or the one after it, with all its bits; and saving goes on.
+    """
+    shutil.rmtree("saves", ignore_errors=True)
+    Path("saves-done").unlink(missing_ok=True)
+    part = "in a save, not reached"
+    for _ in range(random.choice((1, 1, 2))):
+        arm = _at_save(random) if random.random() < 0.6 else _at_change(random)
+        ended = children.run(partial(children.in_turn, arm, save_on), OUTPUT)
+        if ended.code == -signal.SIGKILL:
+            part = "in a save, alone"
+        elif fault := children.faults(ended, (0,)):
+            return Outcome(part, fault, ended.output[-300:])
+    ended = children.run(save_on, OUTPUT)
+    return Outcome(part, children.faults(ended, (0,)) or "same", ended.output[-300:] if ended.code else "")
+
+
+def save_on(place: str = ".") -> None:
+    """Check the newest checkpoint, then save six more, each of which holds its number; a file has the number of the last complete one."""
+    from sgdr_jax.runs import checkpoint
+
+    folder, done = Path(place, "saves"), Path("saves-done")
+    folder.mkdir(exist_ok=True)
+    found, first = checkpoint.latest(folder, "run"), 0
+    if found:
+        first = found.metadata["step"] + 1
+        tree = checkpoint.restore(folder, found.name, _holding(0), "run")
+        assert all((leaf == first - 1).all() for leaf in tree.values()), "other bits"
+    if done.exists():
+        assert first > int(done.read_text()), f"checkpoint {done.read_text()} is lost"
+    for step in range(first, first + 6):
+        checkpoint.save(folder, checkpoint.step_name(0, step), _holding(step), {"step": step, "stage": 0}, "run")
+        done.write_text(str(step))
+        checkpoint.prune(folder)
+
+
+def _holding(step: int) -> dict[str, Any]:
+    return {f"a{i}": np.full((40, 50 + i), step, np.float32) for i in range(6)}
 
 
 def _two_processes(random: Random) -> Outcome:

@@ -12,7 +12,7 @@ from . import campaign, image_oracles
 from .images_cases import KINDS, sound
 
 
-@pytest.mark.parametrize(("name", "few"), [("words", 60), ("images", 300), ("weights", 300)])
+@pytest.mark.parametrize(("name", "few"), [("words", 60), ("images", 300), ("weights", 300), ("files", 70)])
 def test_cases_end_well(name: str, few: int, tmp_path: Path, cases, tally) -> None:
     with campaign.open_campaign(name, tmp_path) as attempt:
         for seed in range(cases(few)):

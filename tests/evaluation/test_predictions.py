@@ -69,3 +69,17 @@ def test_missing_is_none_and_damaged_is_said(tmp_path: Path) -> None:
         path_of(tmp_path, "test").write_bytes(damaged)
         with pytest.raises(InputError, match=r"examples-test\.npz is damaged .*; run its experiment again"):
             load(tmp_path, "test")
+
+
+def test_a_changed_byte_anywhere_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    kind = ExamplePredictions(np.array([0, 1, 2, 1]), np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.9, 0.8, 0.7, 0.6]))
+    path = save(tmp_path, "test", ["a", "b", "c", "d"], np.array([0, 1, 1, 1]), (kind, kind))
+    data, wanted, refused = path.read_bytes(), str(load(tmp_path, "test")), 0
+    for at in range(0, len(data), 3):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 0x41]) + data[at + 1 :])
+        try:
+            assert str(load(tmp_path, "test")) == wanted, at
+        except InputError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > len(data) / 6
