@@ -38,7 +38,7 @@ CAMPAIGNS = {
     "kill": ("SIGKILL", 250),
     "resume": ("going on after each update", 8),
     "stop": ("SIGTERM", 300),
-    "full": ("full disks", 80),
+    "full": ("full disks", 200),
 }
 """Name, which is also the module `tests.chaos.NAME_cases`, to what is tried and the number of cases of a full campaign."""
 

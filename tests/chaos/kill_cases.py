@@ -20,6 +20,8 @@ from . import children
 from .campaign import Outcome, Try
 
 OUTPUT = Path("output")
+ALONE = 150
+"""Cases that save and do not train, which take a tenth of the time; the others follow."""
 CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.utime", "os.link", "os.symlink", "shutil.rmtree")
 
 
@@ -35,7 +37,7 @@ def _opened(folder: Path) -> Try:
 
     def attempt(seed: int) -> Outcome:
         random = Random(f"kill {seed}")
-        if seed % 2 == 0:
+        if seed < ALONE:
             return _saves(random)
         if seed % 10 == 7:
             return _two_processes(random)
