@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sgdr_jax.core.errors import InputError
+from sgdr_jax.core.text import one_line
 
 CAMPAIGNS = {
     "words": ("configurations and command lines", 10_000),
@@ -82,14 +83,14 @@ class Late(BaseException):
 
 @contextlib.contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raise Late in the block after so many seconds. A block deaf to signals ends the process after ten times as many."""
+    """Raise Late in the block after so many seconds. A block deaf to signals ends the process after ten times as many, at least a minute."""
 
     def ring(*_: object) -> None:
         raise Late
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)
-    faulthandler.dump_traceback_later(10 * seconds, exit=True)
+    faulthandler.dump_traceback_later(max(10 * seconds, 60), exit=True)
     try:
         yield
     finally:
@@ -190,7 +191,7 @@ COLUMNS = ("campaign", "seed", "part", "outcome", "seconds", "detail")
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300].encode(errors="replace").decode()
+    return one_line(" ".join(text.split()))[:300].encode(errors="replace").decode()
 
 
 def _append(results: Path, name: str, seed: int, outcome: Outcome, seconds: float) -> None:
