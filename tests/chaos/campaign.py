@@ -83,7 +83,7 @@ class Late(BaseException):
 
 @contextlib.contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raise Late in the block after so many seconds. A block deaf to signals ends the process after ten times as many, at least a minute."""
+    """Raise Late in the block after so many seconds. A block deaf to signals ends the process after ten times as many, or a minute."""
 
     def ring(*_: object) -> None:
         raise Late
