@@ -10,10 +10,9 @@ from typing import Any
 
 from .. import augment, datasets, models, schedules
 from ..core.experiment import Experiment
+from ..core.expression import expression, given_fields
 from ..core.files import write_atomically
 from ..core.validation import require
-
-_WIDTH = 120
 
 
 def save_experiment(experiment: Experiment, path: str | Path) -> Path:
@@ -58,14 +57,14 @@ def experiment_source(experiment: Experiment) -> str:
     for kind in _kinds(experiment):
         homes.setdefault(_home(kind), set()).add(kind.__name__)
     imports = "\n".join(f"from {home} import {', '.join(sorted(names))}" for home, names in sorted(homes.items()))
-    return f"{imports}\n\nexperiment = {_expression(experiment, before=len('experiment = '))}\n"
+    return f"{imports}\n\nexperiment = {expression(experiment, before=len('experiment = '))}\n"
 
 
 def _kinds(value: Any) -> Iterator[type]:
     """Yield the classes that the expression of a value names."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield type(value)
-        for item in _given(value).values():
+        for item in given_fields(value).values():
             yield from _kinds(item)
     elif isinstance(value, tuple):
         for item in value:
@@ -85,38 +84,3 @@ def _home(kind: type) -> str:
     where, fix = kind.__module__, "move the class to a module of its own, and import it from there"
     require(where != "__main__" and not where.startswith("experiment_file_"), "class", f"{where}.{name}", fix)
     return where
-
-
-def _given(value: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass that differ from their defaults."""
-    fields = {}
-    for field in dataclasses.fields(value):
-        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        held = getattr(value, field.name)
-        if held != default or type(held) is not type(default):
-            fields[field.name] = held
-    return fields
-
-
-def _expression(value: Any, indent: int = 0, before: int = 0) -> str:
-    """Return the Python expression of a value in a line with this indent and `before` characters in front; over several lines if long."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        head, parts, tail = f"{type(value).__name__}(", [(f"{name}=", item) for name, item in _given(value).items()], ")"
-    elif isinstance(value, tuple):
-        head, parts, tail = "(", [("", item) for item in value], ",)" if len(value) == 1 else ")"
-    elif isinstance(value, Path):
-        return f"Path({_text(str(value))})"
-    else:
-        return _text(value) if isinstance(value, str) else repr(value)
-    one = head + ", ".join(name + _expression(item) for name, item in parts) + tail
-    if indent + before + len(one) <= _WIDTH and "\n" not in one:
-        return one
-    inner = " " * (indent + 4)
-    lines = [f"{inner}{name}{_expression(item, indent + 4, len(name))},\n" for name, item in parts]
-    return f"{head}\n{''.join(lines)}{' ' * indent}{tail.lstrip(',')}"
-
-
-def _text(value: str) -> str:
-    """Return a string in double quotes where that needs no more escapes."""
-    text = repr(value)
-    return f'"{value}"' if text == f"'{value}'" and '"' not in value else text

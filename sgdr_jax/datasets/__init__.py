@@ -7,9 +7,11 @@ from .arrays import Arrays
 from .corrected import Corrected
 from .csv_labels import CsvLabels
 from .fashion_mnist import FashionMnist
+from .file_names import FileNames
 from .fold import Fold
 from .hugging_face import HuggingFace
 from .image_folder import ImageFolder
+from .metadata_folder import MetadataFolder
 from .mix import Mix
 from .part import Part
 from .synthetic import Synthetic
@@ -21,9 +23,11 @@ __all__ = [
     "Corrected",
     "CsvLabels",
     "FashionMnist",
+    "FileNames",
     "Fold",
     "HuggingFace",
     "ImageFolder",
+    "MetadataFolder",
     "Mix",
     "Part",
     "Synthetic",

@@ -1,12 +1,16 @@
-"""Strict reading of CSV files: each row with its line; a quote that is not closed is an error instead of a cell of many lines."""
+"""Strict reading of tables, CSV files and JSON lines: each row with its line.
+
+A quote that is not closed in a CSV file is an error instead of a cell of many lines.
+"""
 
 from __future__ import annotations
 
 import csv
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..core.errors import InputError
 from ..core.validation import require
@@ -15,11 +19,15 @@ from ..core.validation import require
 _QUOTED = re.compile(r'"(?:[^"]|"")*+')
 _PLAIN = re.compile(r"[^,\r\n]*+")
 
+LIST = "\x1f"
+"""Begins the cell of a JSON list, and stands before each of its items."""
+
 
 class Record(NamedTuple):
-    """Row of a CSV file.
+    """Row of a table.
 
     Attributes:
+        file: name of the file, for messages.
         line: number of its first line, from 1.
         cells: as many as the header has, empty ones added.
         text: its lines in the file if they are several, else "".
@@ -27,64 +35,126 @@ class Record(NamedTuple):
         stray: whether a cell without quotes around it contains one.
     """
 
+    file: str
     line: int
     cells: list[str]
-    text: str
-    opened: int
-    stray: bool
+    text: str = ""
+    opened: int = 1
+    stray: bool = False
+
+    @property
+    def place(self) -> str:
+        """Place of the row for messages."""
+        return f"{self.file} line {self.line}"
 
 
 class Table(NamedTuple):
-    """CSV file.
+    """Table with a row for each image.
 
     Attributes:
         name: of the file, for messages.
         header: names of the columns, without blanks around them.
         records: rows that are not blank.
+        typed: whether the file tells lists from texts, as JSON does, so that no text holds several labels.
     """
 
     name: str
     header: list[str]
     records: list[Record]
-
-    def place(self, record: Record) -> str:
-        """Return the place of a row for messages."""
-        return f"{self.name} line {record.line}"
+    typed: bool = False
 
 
-def read_table(path: Path) -> Table:
-    """Read a CSV file in UTF-8 with a header line, a row for each image, and commas between the cells.
+def read_table(path: Path, name: str = "") -> Table:
+    """Read a table in UTF-8: a CSV file with a header line, a row for each image and commas between the cells, or JSON lines (.jsonl).
+
+    Args:
+        path: the file.
+        name: of the file, for messages; "" for that of the path.
 
     Raises:
         InputError: the file is missing or not CSV, or a row has more cells than the header; names the line.
     """
+    name = name or path.name
     require(path.is_file(), "data.labels", str(path), "there is no such file")
+    lines = path.suffix.lower() == ".jsonl"
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            records = list(_records(path.name, file))
+        with path.open(encoding="utf-8-sig", newline=None if lines else "") as file:
+            if lines:
+                return _json_table(name, file)
+            records = list(_records(name, file))
     except UnicodeDecodeError as error:
-        raise InputError(f"data.labels is {str(path)!r}; not a CSV file in UTF-8 ({error})") from error
-    first, *rest = records or [Record(1, [], "", 1, False)]
+        raise InputError(f"data.labels is {str(path)!r}; not a {'JSON' if lines else 'CSV'} file in UTF-8 ({error})") from error
+    first, *rest = records or [Record(name, 1, [])]
     header = [cell.strip() for cell in first.cells]
     rest = [record for record in rest if any(cell.strip() for cell in record.cells)]
     if first.text:
-        raise InputError(f"{path.name} line {first.opened}: a quote is not closed in the header; close it")
+        raise InputError(f"{name} line {first.opened}: a quote is not closed in the header; close it")
     require(
         len(header) >= 2 and bool(rest),
         "data.labels",
         str(path),
         "needs a header line such as id,label, then a row for each image, with commas",
     )
-    return Table(path.name, header, [_fitted(path.name, record, len(header)) for record in rest])
+    return Table(name, header, [_fitted(record, len(header)) for record in rest])
 
 
-def _fitted(name: str, record: Record, count: int) -> Record:
+def joined(tables: Sequence[Table]) -> Table:
+    """Return tables of the same columns, in any order, as one.
+
+    Raises:
+        InputError: a column is missing in one of them.
+    """
+    first, *others = tables
+    records = list(first.records)
+    for table in others:
+        if sorted(table.header) != sorted(first.header):
+            differing = ", ".join(sorted({*table.header} ^ {*first.header})) or "several of one name"
+            raise InputError(f"{table.name} has other columns than {first.name} ({differing}); give both the same columns")
+        order = [table.header.index(name) for name in first.header]
+        records += [record._replace(cells=[record.cells[i] for i in order]) for record in table.records]
+    return Table(", ".join(table.name for table in tables), first.header, records, any(table.typed for table in tables))
+
+
+def _json_table(name: str, lines: Iterable[str]) -> Table:
+    """Read an object a line: its names are the columns. Lists are cells that begin with `LIST`; what is missing or null is empty."""
+    rows: list[tuple[int, dict[str, Any]]] = []
+    for line, text in enumerate(lines, start=1):
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text, object_pairs_hook=_once)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{name} line {line}: not JSON ({error}); write one object a line") from error
+        require(isinstance(row, dict), f"{name} line {line}", text.strip()[:40], 'write an object, such as {"file_name": "a.jpg"}')
+        rows.append((line, row))
+    header = list(dict.fromkeys(key for _, row in rows for key in row))
+    fix = 'needs an object for each image, such as {"file_name": "a.jpg", "label": "cat"}'
+    require(bool(rows) and len(header) >= 2, "data.labels", name, fix)
+    return Table(name, header, [Record(name, line, [_json_cell(row.get(key)) for key in header]) for line, row in rows], typed=True)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; raises ValueError for one that has a name twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} occurs twice")
+    return found
+
+
+def _json_cell(value: object) -> str:
+    if isinstance(value, list):
+        return "".join(LIST + _json_cell(item).replace(LIST, " ") for item in value) or LIST
+    return "" if value is None else value.replace(LIST, " ") if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _fitted(record: Record, count: int) -> Record:
     """Return the row with as many cells as the header."""
     cells = record.cells
-    require(len(cells) >= 2, f"{name} line {record.line}", cells, "write an image and its labels")
+    require(len(cells) >= 2, record.place, cells, "write an image and its labels")
     if any(cell.strip() for cell in cells[count:]):
         fix = "put a cell that contains a comma in quotes, or name the column"
-        raise InputError(f"{name} line {record.line}: {len(cells)} cells, but the header has {count}; {fix}")
+        raise InputError(f"{record.place}: {len(cells)} cells, but the header has {count}; {fix}")
     return record._replace(cells=(cells + [""] * (count - len(cells)))[:count])
 
 
@@ -109,7 +179,7 @@ def _records(name: str, lines: Iterable[str]) -> Iterator[Record]:
             return
         text = "".join(taken)
         quotes = _scan(text) if '"' in text else _Quotes(0, False)
-        yield Record(start, cells, text if len(taken) > 1 else "", start + quotes.opened, quotes.stray)
+        yield Record(name, start, cells, text if len(taken) > 1 else "", start + quotes.opened, quotes.stray)
         start += len(taken)
         taken.clear()
 

@@ -7,7 +7,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -15,7 +15,27 @@ from ..core.validation import require
 from .examples import Examples
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
-"""Extensions of images, in any case. `decode` reads these formats and no others."""
+"""Extensions of images, in any case."""
+Format = Literal["tiff", "avif", "heic"]
+"""Image formats that a dataset reads if it is told to; HEIC needs the extra of that name."""
+FURTHER: dict[Format, tuple[str, ...]] = {"tiff": (".tif", ".tiff"), "avif": (".avif",), "heic": (".heic", ".heif")}
+"""Extensions of further formats. `decode` reads a format of these from files with such a name, and no others."""
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raise InputError for unknown further formats."""
+    unknown = [name for name in formats if name not in get_args(Format)]
+    require(not unknown, "data.formats", unknown, f"use some of {', '.join(get_args(Format))}; all others are read anyway")
+
+
+def extensions(formats: Sequence[Format] = ()) -> tuple[str, ...]:
+    """Return the extensions of image files, with those of further formats."""
+    return (*EXTENSIONS, *(suffix for name in formats for suffix in FURTHER[name]))
+
+
+def format_fix(suffix: str) -> str:
+    """Return how to read files with this extension, for messages; "" if that cannot be chosen."""
+    return next((f"; set data.formats to {name} to read it" for name, known in FURTHER.items() if suffix.lower() in known), "")
 
 
 class ImageFile(NamedTuple):
@@ -60,36 +80,36 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "__MACOSX"))
 
 
-def is_image(path: str | Path) -> bool:
-    """Return whether a path counts as an image by its name: a known extension, and not hidden. Reads nothing."""
+def is_image(path: str | Path, extensions: Sequence[str] = EXTENSIONS) -> bool:
+    """Return whether a path counts as an image by its name: one of these extensions, and not hidden. Reads nothing."""
     name = os.path.basename(path)
-    return not is_hidden(name) and os.path.splitext(name)[1].lower() in EXTENSIONS
+    return not is_hidden(name) and os.path.splitext(name)[1].lower() in extensions
 
 
-def images_in(path: Path, root: Path) -> list[ImageFile]:
+def images_in(path: Path, root: Path, extensions: Sequence[str] = EXTENSIONS) -> list[ImageFile]:
     """Return the image files directly in `path`, sorted by name, without hidden ones; their names are relative to `root`.
 
     A broken link counts as an (unreadable) file, so that it is not ignored in silence.
     """
     prefix = "" if path == root else path.relative_to(root).as_posix() + "/"
     with os.scandir(path) as entries:
-        images = [(entry.path, prefix + entry.name, _stat(entry)) for entry in entries if is_image(entry.name)]
+        images = [(entry.path, prefix + entry.name, _stat(entry)) for entry in entries if is_image(entry.name, extensions)]
     kinds = (stat.S_ISREG, stat.S_ISLNK)
     return sorted(ImageFile(path, name, s.st_size, s.st_mtime_ns) for path, name, s in images if any(kind(s.st_mode) for kind in kinds))
 
 
-def images_below(root: Path) -> tuple[list[str], list[str]]:
+def images_below(root: Path, extensions: Sequence[str] = EXTENSIONS) -> tuple[list[str], list[str]]:
     """Return the paths of the image files below a folder, sorted, and of hidden ones, whose own name or folder is hidden."""
     images, hidden = [], []
     for folder, _, names in os.walk(root):
         inside = any(map(is_hidden, Path(folder).relative_to(root).parts))
         for name in names:
-            if os.path.splitext(name)[1].lower() in EXTENSIONS:
+            if os.path.splitext(name)[1].lower() in extensions:
                 (hidden if inside or is_hidden(name) else images).append(str(Path(folder, name)))
     return sorted(images), sorted(hidden)
 
 
-def notes(root: Path, used: Iterable[str]) -> list[str]:
+def notes(root: Path, used: Iterable[str], extensions: Sequence[str] = EXTENSIONS) -> list[str]:
     """Return a line about the files below a dataset's folder that are no part of it; none if there are none.
 
     As "not part of the set: 7 files (3 .tif, 3 images elsewhere, 1 without extension), such as 'cat/more/1.jpg'". Hidden files count if
@@ -98,12 +118,13 @@ def notes(root: Path, used: Iterable[str]) -> list[str]:
     Args:
         root: the dataset's folder.
         used: names of the files that the dataset uses, relative to `root`.
+        extensions: of image files.
     """
-    rest = other_files(root, used)
+    rest = other_files(root, used, extensions)
     return [f"not part of the set: {rest}"] if rest else []
 
 
-def other_files(root: Path, used: Iterable[str]) -> str:
+def other_files(root: Path, used: Iterable[str], extensions: Sequence[str] = EXTENSIONS) -> str:
     """Summarise the files below a folder that are not used, by kind; "" for none. See `notes`."""
     known, ignored, elsewhere = set(used), Counter(), []
     for folder, folders, names in os.walk(root):
@@ -114,10 +135,10 @@ def other_files(root: Path, used: Iterable[str]) -> str:
         for name in names:
             suffix = os.path.splitext(name)[1].lower()
             if hidden or is_hidden(name):
-                ignored["hidden images"] += suffix in EXTENSIONS and not name.startswith("._")
+                ignored["hidden images"] += suffix in extensions and not name.startswith("._")
             elif prefix + name not in known:
-                ignored["images elsewhere" if suffix in EXTENSIONS else suffix or "without extension"] += 1
-                if suffix in EXTENSIONS:
+                ignored["images elsewhere" if suffix in extensions else suffix or "without extension"] += 1
+                if suffix in extensions:
                     elsewhere.append(prefix + name)
     ignored += Counter()  # without those of which there are none
     if not ignored:

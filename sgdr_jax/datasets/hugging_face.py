@@ -16,7 +16,7 @@ from ..core.validation import require
 from . import files
 from .examples import Examples, Item, LazyItems, make_source
 from .labels import form_notes, n_hot, one_form
-from .splits import check_fraction
+from .splits import SPLIT_OF, check_fraction
 
 if TYPE_CHECKING:
     import pyarrow
@@ -24,14 +24,13 @@ if TYPE_CHECKING:
 type Label = int | float | str | list[int | float | str] | None
 """Cell of the label column: number or name of a class, several of them, or nothing."""
 
-_SPLITS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "test": "test"}
-
 
 @dataclass(frozen=True)
 class HuggingFace(Dataset):
     """Reads a folder of parquet files, named or placed by split (`data/train-0.parquet`, `test/0.parquet`), or of `save_to_disk`.
 
-    Uses pyarrow; the `datasets` package is not needed. Read what the hub calls an imagefolder with `ImageFolder`. `Source.notes` names
+    Uses pyarrow; the `datasets` package is not needed. Read what the hub calls an imagefolder with `MetadataFolder`
+    or, without a table, with `ImageFolder`. `Source.notes` names
     the columns and files that are not used.
 
     Source: the file formats of Hugging Face `datasets`, https://huggingface.co/docs/datasets.
@@ -177,7 +176,7 @@ def _files(root: Path) -> tuple[list[tuple[str, Path]], list[str]]:
     if any((root / name).is_file() for name in ("dataset_dict.json", "state.json")):
         folders = [root] if (root / "state.json").is_file() else files.subfolders(root)
         for folder in folders:
-            split = "train" if folder == root else _SPLITS.get(folder.name)
+            split = "train" if folder == root else SPLIT_OF.get(folder.name)
             if split is None:
                 unused.append(folder.name)
                 continue
@@ -188,7 +187,7 @@ def _files(root: Path) -> tuple[list[tuple[str, Path]], list[str]]:
         if any(map(files.is_hidden, path.relative_to(root).parts)):
             continue
         words = [path.stem.split("-")[0], path.parent.name]
-        split = next((_SPLITS[word] for word in words if word in _SPLITS), "train" if path.parent == root else None)
+        split = next((SPLIT_OF[word] for word in words if word in SPLIT_OF), "train" if path.parent == root else None)
         if split:
             located.append((split, path))
         else:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ..core.errors import InputError
-from ..core.types import Dataset, Source
+from ..core.types import LATER, Dataset, Source
 from ..core.validation import require
 from . import files
 from .examples import make_source
@@ -49,9 +49,12 @@ class ImageFolder(Dataset):
     """Share of each class held out for validation, if there is no folder for it."""
     seed: int = 0
     """Seed of the held-out split."""
+    formats: tuple[files.Format, ...] = field(default=(), metadata=LATER)
+    """Image formats to read besides the common ones: tiff, avif, heic."""
 
     def __post_init__(self) -> None:
         check_fraction(self.valid_fraction)
+        files.check_formats(self.formats)
 
     def open(self) -> Source:
         """List the files.
@@ -62,13 +65,14 @@ class ImageFolder(Dataset):
         """
         root = files.existing_folder(self.root, "data.root")
         require(any(root.iterdir()), "data.root", self.root, "the folder is empty; give one with a folder per class")
-        divided = _split_folders(root)
-        splits = divided or {"train": _by_class(root, root)}
+        extensions = files.extensions(self.formats)
+        divided = _split_folders(root, extensions)
+        splits = divided or {"train": _by_class(root, root, extensions)}
         notes = _without_images(root, divided) if divided else _split_names(root, list(splits["train"]))
         forms = one_form(name for by_class in splits.values() for name in by_class)
         splits = {split: _joined(by_class, forms) for split, by_class in splits.items()}
         classes = list(splits["train"])
-        loose = sum(files.is_image(path) for path in root.iterdir())
+        loose = sum(files.is_image(path, extensions) for path in root.iterdir())
         present = f"found {classes}" + (f" and {loose:,} images in none" if loose else "")
         require(len(classes) >= 2, "data.root", self.root, f"needs a folder for each of at least two classes, {present}")
         for split, by_class in splits.items():
@@ -80,7 +84,7 @@ class ImageFolder(Dataset):
             labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(by_class.get(name, ())) for name in classes])
             examples[split] = files.examples(images, labels)
         used = itertools.chain.from_iterable(part.names for part in examples.values())
-        notes += [*form_notes(forms), *files.notes(root, used)]
+        notes += [*form_notes(forms), *files.notes(root, used, extensions)]
         return make_source(classes, examples, self.valid_fraction, self.seed, notes=notes)
 
 
@@ -112,7 +116,7 @@ def _joined(by_class: dict[str, list[files.ImageFile]], forms: dict[str, str]) -
     return joined
 
 
-def _split_folders(root: Path) -> dict[str, dict[str, list[files.ImageFile]]]:
+def _split_folders(root: Path, extensions: Sequence[str]) -> dict[str, dict[str, list[files.ImageFile]]]:
     """Return split to class to images; {} if there is no folder of training images."""
     folders = [(path.name.lower(), path) for path in files.subfolders(root)]
     names = {"train": ("train",), "valid": _VALID_NAMES, "test": ("test",)}
@@ -120,24 +124,34 @@ def _split_folders(root: Path) -> dict[str, dict[str, list[files.ImageFile]]]:
     splits = {split: [path for path in paths if files.subfolders(path)] for split, paths in named.items()}
     if not splits["train"]:
         return {}
-    loose = {path.name: sum(map(files.is_image, path.iterdir())) for path in named["valid"] if path not in splits["valid"]}
+    loose = {
+        path.name: sum(files.is_image(file, extensions) for file in path.iterdir())
+        for path in named["valid"]
+        if path not in splits["valid"]
+    }
     for name, count in loose.items():
         fix = f"it has {count:,} images in no class folder; make a folder for each class in it, or move it elsewhere to hold a share out"
         require(not count, "data.root: the validation folder", name, fix)
     for paths in splits.values():
         if len(paths) > 1:
             raise InputError(f"data.root is {str(root)!r}; it has both {' and '.join(path.name for path in paths)}, keep one of them")
-    return {split: _by_class(paths[0], root) for split, paths in splits.items() if paths}
+    return {split: _by_class(paths[0], root, extensions) for split, paths in splits.items() if paths}
 
 
-def _by_class(folder: Path, root: Path) -> dict[str, list[files.ImageFile]]:
-    by_class = {path.name: files.images_in(path, root) for path in files.subfolders(folder)}
+def _by_class(folder: Path, root: Path, extensions: Sequence[str]) -> dict[str, list[files.ImageFile]]:
+    by_class = {path.name: files.images_in(path, root, extensions) for path in files.subfolders(folder)}
     empty = [name for name, images in by_class.items() if not images]
-    fix = f"put {', '.join(files.EXTENSIONS)} files in, or remove them"
-    deeper = next((path for name in empty[:5] for path in files.images_below(folder / name)[0]), "")
+    fix = f"put {', '.join(extensions)} files in, or remove them" + _further(folder, empty)
+    deeper = next((path for name in empty[:5] for path in files.images_below(folder / name, extensions)[0]), "")
     if deeper and len(by_class) == 1 and len(files.subfolders(folder / empty[0])) > 1 and folder == root:
         fix = f"the set seems to lie inside, set data.root to {str(folder / empty[0])!r}"
     elif deeper:
         fix += f"; {Path(deeper).relative_to(root).as_posix()!r} lies deeper, move such images up"
     require(not empty, f"data.root: class folders of {str(folder)!r} without images", empty[:5], fix)
     return by_class
+
+
+def _further(folder: Path, empty: Sequence[str]) -> str:
+    """Return how to read the files of empty class folders, where a further format would do."""
+    suffixes = {path.suffix for name in empty[:5] for path in (folder / name).iterdir()}
+    return next((fix for suffix in sorted(suffixes) if (fix := files.format_fix(suffix))), "")

@@ -16,6 +16,9 @@ import numpy as np
 from ..core.validation import require
 from .labels import strata
 
+SPLIT_OF = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "test": "test"}
+"""Split that a folder or file belongs to by its name in small letters."""
+
 
 def check_fraction(value: float, field: str = "data.valid_fraction") -> None:
     """Raise InputError unless `value` is a share between 0 and 1, both excluded."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..augment import side_on
 from ..core.experiment import Eval, Experiment
+from ..core.expression import expression
 from ..core.optimizers import AdamW
 from ..core.types import Dataset, Model
 from .lesson2 import lesson2
@@ -157,12 +158,12 @@ def build(name: str, data: Dataset, model: Model, chosen: Sequence[Choice]) -> E
     )
 
 
-def file_text(name: str, root: str, model: str, chosen: list[Choice]) -> str:
+def file_text(name: str, data: Dataset, model: str, chosen: list[Choice]) -> str:
     """Return the text of an experiment file, with the reasons as comments.
 
     Args:
         name: of the experiment.
-        root: folder of images.
+        data: the images, one of `sgdr_jax.datasets`.
         model: name of a network in `sgdr_jax.models`.
         chosen: as returned by `choices`.
     """
@@ -175,12 +176,12 @@ def file_text(name: str, root: str, model: str, chosen: list[Choice]) -> str:
 
 from sgdr_jax import AdamW, Eval, Experiment, lesson2
 from sgdr_jax.augment import side_on
-from sgdr_jax.datasets import ImageFolder
+from sgdr_jax.datasets import {type(data).__name__}
 from sgdr_jax.models import {model}
 
 experiment = Experiment(
     name={name!r},
-    data=ImageFolder({root!r}),
+    data={expression(data, 4, len("data="))},
     model={model}(),
     augment=side_on(zoom=1.1),
     stages=lesson2(

@@ -12,10 +12,11 @@ import numpy as np
 from ..augment import side_on
 from ..core.console import NullConsole
 from ..core.experiment import Eval, Experiment
+from ..core.expression import expression
 from ..core.optimizers import AdamW
 from ..core.types import Dataset, Model, Source
 from ..core.validation import require
-from ..datasets import ImageFolder
+from ..datasets.detect import detect, name_of
 from ..datasets.labels import counts
 from ..models import EfficientNetLite0
 from ..models.base import ChainModel
@@ -81,21 +82,21 @@ def fine_tune(
 ) -> Experiment:
     """Return the eight steps as an experiment: photographs taken from the side, four TTA views, AdamW.
 
-    With a folder of images alone the settings are chosen by looking at them, as `sgdr-jax new` does. With data and a model they are the
-    defaults of `Lesson2`, whatever the images.
+    Without a model, or with a folder or the like alone, the settings are chosen by looking at the images, as `sgdr-jax new` does. With data
+    and a model they are the defaults of `Lesson2`, whatever the images.
 
     Args:
-        name: of the experiment; or the folder, which holds train/CLASS/* and valid/CLASS/*, or only CLASS/*.
-        data: where images and labels come from; None for the folder.
+        name: of the experiment; or where the images are: a folder of classes, a table beside images, and so on, see `datasets.detect`.
+        data: where images and labels come from; None for what lies there.
         model: the network; None for EfficientNetLite0.
-        size: as in `Lesson2`; None chooses it, and is 224 with given data.
-        similar_to_imagenet: as in `Lesson2`; None measures it, and is True with given data.
-        budget: epochs of the last stage; None for 1 + 2 + 4.
+        size: as in `Lesson2`; None chooses it, and is 224 with given data and model.
+        similar_to_imagenet: as in `Lesson2`; None measures it, and is True with given data and model.
+        budget: epochs of the last stage; None for seven.
         ui: shows the choices and their reasons; None shows nothing.
         **fields: other fields of `Experiment`, in place of these.
 
     Raises:
-        InputError: the folder is no set of images, or `data` comes without `model`.
+        InputError: there is no set of images, or it can be understood in several ways.
 
     Example:
         >>> from sgdr_jax.datasets import Synthetic
@@ -103,8 +104,7 @@ def fine_tune(
         >>> fine_tune("rings", Synthetic(), ResNet34(), size=96, batch_size=32).batch_size
         32
     """
-    if data is not None:
-        require(model is not None, "model", model, "name the network of these data, such as ResNet34()")
+    if data is not None and model is not None:
         size, similar = size or 224, similar_to_imagenet is not False
         stages = lesson2(size, similar, budget=budget)
         common = {"augment": side_on(zoom=1.1), "stages": stages, "optimizer": AdamW(clip=1.0), "evaluate": Eval(tta_views=4)}
@@ -112,21 +112,24 @@ def fine_tune(
     ui, network = ui or NullConsole(), model or EfficientNetLite0()
     require(isinstance(network, ChainModel), "model", network, "use one of sgdr_jax.models, or give data and stages too")
     assert isinstance(network, ChainModel)
-    root = Path(name).resolve()
-    data = ImageFolder(str(root))
+    title = str(name)
+    if data is None:
+        data = detect(name)
+        title = name_of(data)
     source = data.open()
-    describe(source, root, ui)
+    describe(source, data, ui)
     chosen = measure(source, network, familiar=similar_to_imagenet is None).choices(budget)
     given = {"size": size, "similar_to_imagenet": similar_to_imagenet}
     chosen = [c if given.get(c.name) is None else c._replace(value=given[c.name], reason="given") for c in chosen]
     ui.say(auto.choices_table(chosen))
-    return replace(auto.build(root.name or "photos", data, network, chosen), **fields)
+    return replace(auto.build(title, data, network, chosen), **fields)
 
 
-def describe(source: Source, root: Path, ui: NullConsole) -> None:
-    """Show the number of images and classes, and the notes of the dataset."""
+def describe(source: Source, data: Dataset, ui: NullConsole) -> None:
+    """Show what the dataset is, its number of images and classes, and its notes."""
     sizes = ", ".join(f"{n:,} {split}" for split, n in source.sizes.items())
-    ui.say(f"images of {len(source.classes)} classes in {root}: {sizes}")
+    several = ", several for an image" if source.multi_label else ""
+    ui.say(f"images of {len(source.classes)} classes{several} in {expression(data)}: {sizes}")
     for note in source.notes:
         ui.say(note)
 

@@ -104,7 +104,7 @@ def test_nonsense_is_one_line_and_no_file(tmp_path, monkeypatch, capsys, words, 
 
 
 def test_names_are_data_and_not_code() -> None:
-    text = file_text("a'\"\\", 'x"); import os; ("', "ResNet18", choices(np.array([9, 9]), 100, None))
+    text = file_text("a'\"\\", ImageFolder('x"); import os; ("'), "ResNet18", choices(np.array([9, 9]), 100, None))
     tree = ast.parse(text)
     assert sum(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(tree)) == 4
 

@@ -50,7 +50,7 @@ def photos(tmp_path: Path) -> Path:
 def test_the_file_defines_the_experiment_that_is_built(tmp_path_factory, counts, side, confidence, budget) -> None:
     chosen = auto.choices(np.array(counts), side, confidence, budget)
     file = tmp_path_factory.mktemp("files") / "photos.py"
-    file.write_text(auto.file_text("photos", "my photos", "ResNet18", chosen))
+    file.write_text(auto.file_text("photos", ImageFolder("my photos"), "ResNet18", chosen))
     assert load_experiment(file) == auto.build("photos", ImageFolder("my photos"), ResNet18(), chosen)
 
 
@@ -61,7 +61,7 @@ def test_a_folder_gives_the_experiment_that_new_writes(photos: Path, monkeypatch
     said = Said()
     made = fine_tune("photos", budget=3, ui=said)
     assert made == load_experiment(photos.parent / "photos.py") and made.data == ImageFolder(str(photos))
-    assert said.lines[0] == f"images of 2 classes in {photos}: 34 train, 8 valid" and "1 .tif" in str(said.lines[1])
+    assert said.lines[0] == f'images of 2 classes in ImageFolder(root="{photos}"): 34 train, 8 valid' and "1 .tif" in str(said.lines[1])
     assert said.lines[2].row_count == len(auto.choices(np.array([24, 10]), 40, 0.7, 3))
     main(["new", "photos", "--model", "ResNet18", "--out", "other.py"])
     other = load_experiment(photos.parent / "other.py")
@@ -80,10 +80,8 @@ def test_data_and_a_model_get_the_defaults_whatever_the_images() -> None:
     assert isinstance(made, Experiment) and (made.name, made.batch_size, made.evaluate.tta_views) == ("rings", 32, 4)
     assert [stage.size for stage in made.stages] == [96] * 2 and made.stages[-1].lr == 1e-3
     assert made == fine_tune("rings", Synthetic(), ResNet18(), size=96, similar_to_imagenet=False, batch_size=32, budget=7)
-    with pytest.raises(InputError, match="model is None; name the network"):
-        fine_tune("rings", Synthetic())
 
 
 def test_a_folder_that_is_no_set_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"data\.root"):
+    with pytest.raises(InputError, match=r"folder is .*nowhere'; there is no such file or folder"):
         fine_tune(tmp_path / "nowhere")

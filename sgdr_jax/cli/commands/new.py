@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import shlex
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,11 @@ import tyro
 
 from ...core.console import NullConsole
 from ...core.errors import did_you_mean
+from ...core.types import Dataset
 from ...core.validation import require
+from ...datasets import ImageFolder
 from ..options import Command
+from ..parsing import parse, parse_known
 
 if TYPE_CHECKING:
     from ...core.experiment import Experiment
@@ -25,13 +29,21 @@ MAX_EPOCHS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class NewCommand(Command):
-    """Write an experiment file for a folder of images, with a reason for each choice: size, batches, cache, balance, cycles."""
+    """Write an experiment file for a set of images, with a reason for each choice: size, batches, cache, balance, cycles.
+
+    The set is what lies in FOLDER; its fields are options too, such as --data.valid-fraction 0.1.
+    """
 
     section = "Experiments"
     arguments = "FOLDER"
 
-    folder: tyro.conf.Positional[Path]
-    """Folder with train/CLASS/* and valid/CLASS/*, or only CLASS/*."""
+    folder: tyro.conf.Positional[str]
+    """Folder of class folders (with train and valid above them or not), with a table of labels beside images, with metadata.csv or parquet
+    files as on the Hugging Face hub, of images whose names tell their class; a table, an .npz file, or a name of the TFDS catalogue."""
+    kind: str | None = None
+    """Dataset that reads it, such as ImageFolder or FileNames; by default the one that its files show."""
+    data: Dataset = field(default_factory=ImageFolder)
+    """The set, with the fields of its kind."""
     out: Path | None = None
     """File to write; by default the folder's name with .py, in the current folder."""
     model: str = "EfficientNetLite0"
@@ -43,9 +55,19 @@ class NewCommand(Command):
     measure: bool = True
     """Whether to measure how familiar the images are to the network's ImageNet classifier; takes some seconds, needs the weights."""
 
+    @classmethod
+    def main(cls, words: Sequence[str], prog: str, ui: NullConsole) -> None:
+        """Find out what lies in the folder, parse the options, with those of its dataset, and run the command; see `Command.main`."""
+        from ...datasets.detect import detect
+
+        named = [word for word in words if word not in ("-h", "--help")]
+        if not named:
+            parse(cls, words, prog)  # explains itself, or what is missing
+        first, _ = parse_known(cls, named, prog)
+        parse(cls, words, f"{prog} {first.folder}", replace(first, data=detect(first.folder, first.kind))).execute(ui)
+
     def execute(self, ui: NullConsole) -> None:
         """Look at the images, print the choices and their reasons, write the file; an existing file is never overwritten."""
-        from ...datasets import ImageFolder
         from ...models.base import networks
         from ...recipes import auto, measured
 
@@ -53,15 +75,15 @@ class NewCommand(Command):
         require(kind is not None, "--model", self.model, f"{did_you_mean(self.model, networks())}see sgdr-jax models")
         assert kind is not None
         out = self._check()
-        data = ImageFolder(str(self.folder.resolve()))
+        data = self.data
         source = data.open()
-        measured.describe(source, self.folder.resolve(), ui)
+        measured.describe(source, data, ui)
         facts, budget = measured.measure(source, kind(), familiar=self.measure), self.budget
         if self.minutes:
             budget = _epochs(self.minutes, auto.build(out.stem, data, kind(), facts.choices()), source, ui)
         chosen = facts.choices(budget)
         ui.say(auto.choices_table(chosen))
-        out.write_text(auto.file_text(out.stem, data.root, self.model, chosen), encoding="utf-8")
+        out.write_text(auto.file_text(out.stem, data, self.model, chosen), encoding="utf-8")
         ui.say(f"written: {out}")
         if facts.unread:
             ui.say(f"{facts.unread} of {facts.looked:,} images looked at cannot be read; sgdr-jax data {shlex.quote(str(out))} names them")
@@ -69,11 +91,13 @@ class NewCommand(Command):
 
     def _check(self) -> Path:
         """Return the file to write. Raises InputError for options with invalid values."""
+        from ...datasets.detect import name_of
+
         budget, minutes = self.budget, self.minutes
         require(budget is None or 0 < budget <= MAX_EPOCHS, "--budget", budget, f"use a positive number of epochs, at most {MAX_EPOCHS:,}")
         require(minutes is None or 0 < minutes < math.inf, "--minutes", minutes, "use a positive number of minutes")
         require(minutes is None or budget is None, "--minutes", minutes, "give epochs (--budget) or minutes, not both")
-        out = self.out or Path(f"{self.folder.resolve().name.replace(' ', '_') or 'photos'}.py")
+        out = self.out or Path(f"{name_of(self.data)}.py")
         require(out.suffix == ".py", "--out", str(out), "use a name that ends in .py")
         require(not out.exists(), "--out", str(out), "it is there already; give another name")
         require(out.absolute().parent.is_dir(), "--out", str(out), "name a file in a folder that exists")

@@ -1,0 +1,111 @@
+"""Labels that are part of the file names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import InputError
+from ..core.types import LATER, Dataset, Source
+from ..core.validation import require
+from . import files
+from .examples import make_source
+from .labels import form_notes, one_form
+from .splits import SPLIT_OF, check_fraction
+
+
+@dataclass(frozen=True)
+class FileNames(Dataset):
+    """Reads labels from file names: class ← first group of `pattern` in the name, such as cat in `cat_0001.jpg` by `^(.+)_\\d+`.
+
+    Images may lie in folders, which are part of their names: `images/cat_0001.jpg`. If the first of them are called `train`, `valid` and
+    `test`, they divide the images.
+
+    Source: `from_name_re` of fastai.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     for name in ("great_dane_1.jpg", "great_dane_2.jpg", "pug_1.jpg", "pug_2.jpg"):
+        ...         Path(root, name).touch()
+        ...     source = FileNames(root, r"^(.+)_\\d+", valid_fraction=0.5).open()
+        >>> source.classes, source.sizes
+        (('great_dane', 'pug'), {'train': 2, 'valid': 2})
+    """
+
+    root: str = "data"
+    """The folder."""
+    pattern: str = ""
+    """Regular expression, whose first group is the class; it is searched for in the name relative to the folder, with / and extension."""
+    valid_fraction: float = 0.2
+    """Share of each class held out for validation, if there is no folder for it."""
+    seed: int = 0
+    """Seed of the held-out split."""
+    formats: tuple[files.Format, ...] = field(default=(), metadata=LATER)
+    """Image formats to read besides the common ones: tiff, avif, heic."""
+
+    def __post_init__(self) -> None:
+        check_fraction(self.valid_fraction)
+        files.check_formats(self.formats)
+        try:
+            groups = re.compile(self.pattern).groups
+        except re.error as error:
+            raise InputError(f"data.pattern is {self.pattern!r}; not a regular expression ({error})") from error
+        require(not self.pattern or groups > 0, "data.pattern", self.pattern, r"put the class in parentheses, as in '^(.+)_\d+'")
+
+    def open(self) -> Source:
+        """List the files.
+
+        Raises:
+            InputError: the folder has no images, a name does not match, a class is empty, or there are fewer than two.
+        """
+        root = files.existing_folder(self.root, "data.root")
+        extensions = files.extensions(self.formats)
+        paths = files.images_below(root, extensions)[0]
+        require(bool(paths), "data.root", self.root, f"there are no images in it, only {', '.join(extensions)} count")
+        folders = sorted({Path(path).parent for path in paths})
+        images = [image for folder in folders for image in files.images_in(folder, root, extensions)]
+        fix = rf"without class folders, give a regular expression whose first group is the class of {images[0].name!r}: '^(.+)_\d+'"
+        require(bool(self.pattern), "data.pattern", self.pattern, fix)
+        splits, notes = _divided(images)
+        names = {image.name: self._class_of(image.name) for part in splits.values() for image in part}
+        unmatched = [name for name, label in names.items() if not label]
+        fix = f"{len(unmatched)} of {len(names)} names do not match, such as {unmatched[:3]}; change it, or move those files elsewhere"
+        require(not unmatched, "data.pattern", self.pattern, fix)
+        forms = one_form(names.values())
+        classes = sorted(set(forms.values()))
+        number = {name: i for i, name in enumerate(classes)}
+        examples = {
+            split: files.examples(part, np.array([number[forms[names[image.name]]] for image in part], np.int32))
+            for split, part in splits.items()
+        }
+        notes += [*form_notes(forms), *files.notes(root, names, extensions)]
+        return make_source(classes, examples, self.valid_fraction, self.seed, notes=notes)
+
+    def _class_of(self, name: str) -> str:
+        """Return the class in a name; "" if it does not match."""
+        found = re.search(self.pattern, name)
+        return (found[1] or "").strip() if found else ""
+
+
+def _divided(images: list[files.ImageFile]) -> tuple[dict[str, list[files.ImageFile]], list[str]]:
+    """Return split to images: by their first folders if one of these is called train, else all are training images.
+
+    Raises:
+        InputError: two folders are of one split.
+    """
+    firsts = {image.name: image.name.split("/")[0] if "/" in image.name else "" for image in images}
+    split_of = {folder: SPLIT_OF.get(folder.lower(), "") for folder in firsts.values()}
+    if "train" not in split_of.values():
+        taken = sorted(folder for folder, split in split_of.items() if split)
+        return {"train": images}, [f"the folder {name!r} does not divide the images, since there is no folder train" for name in taken]
+    splits: dict[str, list[files.ImageFile]] = {}
+    for split in ("train", "valid", "test"):
+        folders = sorted(folder for folder, own in split_of.items() if own == split)
+        require(len(folders) < 2, "data.root: the folders of the split " + split, folders, "keep one of them")
+        if folders:
+            splits[split] = [image for image in images if firsts[image.name] == folders[0]]
+    return splits, []

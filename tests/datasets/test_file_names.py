@@ -1,0 +1,78 @@
+"""Labels in file names: classes, splits, and names that do not match."""
+
+import re
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sgdr_jax.core.errors import InputError
+from sgdr_jax.datasets import FileNames
+
+from ..helpers import seeded
+from .pictures import picture
+
+
+def names(root: Path, *files: str, pattern: str = r"^(.+)_\d+") -> FileNames:
+    for name in files:
+        picture(root / name)
+    return FileNames(str(root), pattern, valid_fraction=0.5)
+
+
+@seeded
+@given(st.dictionaries(st.text("abXY_é ", min_size=1, max_size=6).map(str.strip).filter(bool), st.integers(2, 4), min_size=2, max_size=4))
+def test_each_image_has_the_class_that_its_name_was_made_of(counts):
+    with tempfile.TemporaryDirectory() as folder:
+        source = names(Path(folder), *(f"{name}_{i}.png" for name, n in counts.items() for i in range(n))).open()
+        assert source.classes == tuple(sorted(counts))
+        for split, part in source.names.items():
+            assert [source.classes[i] for i in source.labels[split]] == [re.sub(r"_\d+\.png$", "", name) for name in part]
+        assert sum(source.sizes.values()) == sum(counts.values())
+
+
+def test_folders_named_as_splits_divide_the_images(tmp_path):
+    files = ("train/a_1.png", "train/b_1.png", "Validation/more/a_2.png", "test/b_2.png", "stray_3.png")
+    data = names(tmp_path, *files, pattern=r"(\w)_\d\.png$")
+    source = data.open()
+    assert source.names == {"train": ("train/a_1.png", "train/b_1.png"), "valid": ("Validation/more/a_2.png",), "test": ("test/b_2.png",)}
+    assert source.notes == ("not part of the set: 1 file (1 images elsewhere), such as 'stray_3.png'",)
+    picture(tmp_path / "val" / "a_9.png")
+    with pytest.raises(InputError, match=r"folders of the split valid is \['Validation', 'val'\]; keep one of them"):
+        data.open()
+
+
+def test_a_split_without_train_is_told(tmp_path):
+    source = names(tmp_path, *(f"test/a_{i}.png" for i in range(2)), *(f"b_{i}.png" for i in range(2)), pattern=r"(\w)_\d\.png$").open()
+    assert source.classes == ("a", "b")
+    assert source.notes == ("the folder 'test' does not divide the images, since there is no folder train",)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("", r"data\.pattern is ''; without class folders, give a regular expression whose first group is the class of 'a_1\.png'"),
+        (r"^(.+)_2", r"2 of 4 names do not match, such as \['a_1\.png', 'b_1\.png'\]"),
+        (r"^(z*)", r"4 of 4 names do not match"),
+        (r"^.+_\d", r"data\.pattern is '\^\.\+_\\\\d'; put the class in parentheses"),
+        (r"^(.+_\d", "not a regular expression"),
+        (r"^[ab](_)", "at least two"),
+    ],
+)
+def test_patterns_that_give_no_classes(tmp_path, pattern, words):
+    with pytest.raises(InputError, match=words) as error:
+        names(tmp_path, "a_1.png", "a_2.png", "b_1.png", "b_2.png", pattern=pattern).open()
+    assert "\n" not in str(error.value)
+
+
+def test_further_formats_are_read_where_asked_for(tmp_path):
+    data = names(tmp_path, "a_1.png", "a_2.tif", "b_1.png", "b_2.png", "b_3.png")
+    assert "1 .tif" in data.open().notes[0] and sum(data.open().sizes.values()) == 4
+    assert sum(replace(data, formats=("tiff",)).open().sizes.values()) == 5
+    with pytest.raises(InputError, match=r"data\.formats is \['psd'\]; use some of tiff, avif, heic"):
+        replace(data, formats=("psd",))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="there are no images in it"):
+        FileNames(str(tmp_path / "empty"), "(a)").open()
