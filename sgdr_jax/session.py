@@ -192,7 +192,7 @@ class Session:
         net = self._predictor
         name = split or default_split(net)
         result = evaluate_split(net, name, tta, self.ui)
-        return Shown(result, tuple(evaluation_parts(name, result.views, result.labels, net.classes, net.temperatures)))
+        return Shown(result, tuple(evaluation_parts(name, result, net)))
 
     def predict(self, images: Images, *, tta: int | None = None, calibrated: bool = False) -> Shown[Predictions]:
         """Predict the classes of images, as `sgdr-jax predict` does.

@@ -45,7 +45,7 @@ class PredictorCommand(NetworkCommand):
     """Number of augmented views beside the plain one; by default that of the experiment, 0 for none."""
 
 
-def prediction(predictor: Predictor, probabilities: np.ndarray, disagreement: float | None) -> list[str]:
+def prediction(label: str, probabilities: np.ndarray, disagreement: float | None) -> list[str]:
     """Return the cells of an image: label, probability, disagreement of the views if there are several, probability of each class."""
     shares = [] if disagreement is None else [f"{disagreement:.3f}"]
-    return [predictor.label(probabilities), f"{probabilities.max():.4f}", *shares, *(f"{p:.6f}" for p in probabilities)]
+    return [label, f"{probabilities.max():.4f}", *shares, *(f"{p:.6f}" for p in probabilities)]

@@ -118,6 +118,9 @@ class Eval:
     """Mean of probabilities, of log-probabilities (then normalised again), or the largest probability of any view (normalised again)."""
     tta_memory: int = 1024
     """Memory in MiB for the images and predictions of all views; larger sets are evaluated in blocks."""
+    beta: float = field(default=2.0, metadata=LATER)
+    """Weight of recall against precision in F-beta, for which the threshold of multi-label predictions is fitted: 2 for classes that must
+    not be missed, 1 for balance, 0.5 for classes that must be right."""
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, "evaluate.batch_size", self.batch_size, "use 1 or more")
@@ -133,6 +136,7 @@ class Eval:
         else:
             require(w is None or 0 <= w <= 1, "evaluate.tta_weight", w, "use a share in 0…1, one weight for each view, or None")
         require(self.tta_memory >= 1, "evaluate.tta_memory", self.tta_memory, "use 1 MiB or more")
+        require(finite(self.beta) and self.beta > 0, "evaluate.beta", self.beta, "use a positive number, such as 1 or 2")
 
 
 @dataclass(frozen=True)

@@ -127,15 +127,16 @@ class ClassResult(NamedTuple):
     confused_with: tuple[int, int] | None
 
 
-def class_results(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray) -> list[ClassResult]:
-    """Compute the results of each class, in label order; a multi-label class is predicted above a probability of one half.
+def class_results(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray, threshold: float = 0.5) -> list[ClassResult]:
+    """Compute the results of each class, in label order; a multi-label class is predicted above the threshold.
 
     >>> class_results(np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8]]), np.array([0, 1, 1]))[1]
     ClassResult(images=2, predicted=1, precision=1.0, recall=0.5, f1=0.6666666666666666, average=0.55, confused_with=(0, 1))
     """
+    above = np.asarray(probabilities) > threshold
     p, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     if labels.ndim == 2:
-        return tally_classes(labels > 0.5, p > 0.5, np.where(labels > 0.5, p, 0).sum(axis=0))
+        return tally_classes(labels > 0.5, above, np.where(labels > 0.5, p, 0).sum(axis=0))
     own = np.take_along_axis(p, labels[:, None], axis=1)[:, 0]
     return tally_classes(labels, p.argmax(axis=1), np.bincount(labels, own, p.shape[1]))
 

@@ -19,6 +19,7 @@ from ..distributed.mesh import Devices
 from . import metrics, tta
 from .calibration import apply_temperature, fit_temperature, reliability
 from .metrics import CalibrationMetrics, EvalMetrics
+from .multi_label import DEFAULT_THRESHOLD, map_of
 from .predictions import ExamplePredictions
 
 
@@ -156,9 +157,10 @@ def predict_views(
     by_count = [metrics.finish(metrics.merge(sums)) for sums in zip(*(part.sums for part in parts), strict=True)]
     measures = {}
     if labels is not None:
-        measures = by_count[0] | {"ece": reliability(single, labels).error}
+        measures = by_count[0] | map_of(single, labels) | {"ece": reliability(single, labels).error}
         if views > 1:
-            measures |= {f"tta_{name}": x for name, x in (by_count[-1] | {"ece": reliability(mixed, labels).error}).items()}
+            of_all = by_count[-1] | map_of(mixed, labels) | {"ece": reliability(mixed, labels).error}
+            measures |= {f"tta_{name}": x for name, x in of_all.items()}
     return ViewPredictions(single, mixed, disagreement, cast(EvalMetrics, measures), by_count, (seconds[0], seconds[1]), views)
 
 
@@ -182,7 +184,10 @@ def calibration_results(
 
 
 def view_predictions(
-    predictions: ViewPredictions, labels: np.ndarray, temperatures: Mapping[str, float] | None = None
+    predictions: ViewPredictions,
+    labels: np.ndarray,
+    temperatures: Mapping[str, float] | None = None,
+    threshold: float = DEFAULT_THRESHOLD,
 ) -> tuple[ExamplePredictions, ...]:
     """Return the prediction for each image, by the plain view and, if there are several views, by the mixture.
 
@@ -190,12 +195,14 @@ def view_predictions(
         predictions: of the images.
         labels: of the images.
         temperatures: fitted for each kind; None for none.
+        threshold: probability above which a class of multi-label data is predicted.
     """
     multi_label, out = labels.ndim == 2, []
     for kind, p in predictions.kinds.items():
         scaled = [] if temperatures is None else [apply_temperature(p, temperatures[kind], multi_label)]
         diagrams = np.array([np.stack(reliability(each, labels)) for each in (p, *scaled)])
-        out.append(metrics.example_predictions(metrics.log_odds(p, multi_label), labels)._replace(reliability=diagrams))
+        found = metrics.example_predictions(metrics.log_odds(p, multi_label), labels)._replace(reliability=diagrams)
+        out.append(found._replace(predicted=p > threshold) if multi_label else found)
     return tuple(out)
 
 
@@ -244,4 +251,4 @@ def _mix(experiment: Experiment, logits: np.ndarray, labels: np.ndarray | None, 
 
 def logit_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Compute the metrics of logits [n, classes] for labels int [n] or float [n, classes]."""
-    return metrics.finish(metrics.sums(logits.astype(np.float64), labels, np.ones(len(labels))))
+    return metrics.finish(metrics.sums(logits.astype(np.float64), labels, np.ones(len(labels)))) | map_of(logits, labels)

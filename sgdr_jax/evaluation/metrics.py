@@ -24,21 +24,28 @@ type Array = np.ndarray | jax.Array
 TOP = 5
 """An example counts in "top5" if fewer than this many classes score above the true one."""
 MULTI_LABEL_THRESHOLD = 0.2
-"""Probability above which F2 counts a class as predicted; low, since F2 penalises a missed class more than a wrong one."""
+"""Probability above which F2 counts a class as predicted before a threshold is fitted; low, since F2 penalises a missed class more than a
+wrong one."""
 
 
 class EvalMetrics(TypedDict, total=False):
-    """Metrics of a split: of the plain view, and as "tta_…" of all test-time views mixed. Multi-label data have f2 in place of top5."""
+    """Metrics of a split: of the plain view, and as "tta_…" of all test-time views mixed. Multi-label data have f2, map, not top5.
+
+    `f2` is at the fixed threshold `MULTI_LABEL_THRESHOLD`, `map` the mean average precision; `ThresholdRecord` has what the run's own
+    threshold gives.
+    """
 
     loss: float
     accuracy: float
     top5: float
     f2: float
+    map: float
     ece: float
     tta_loss: float
     tta_accuracy: float
     tta_top5: float
     tta_f2: float
+    tta_map: float
     tta_ece: float
 
 
@@ -48,6 +55,17 @@ class CalibrationMetrics(TypedDict):
     temperature: float
     ece: float
     loss: float
+
+
+class ThresholdRecord(TypedDict):
+    """Probability above which a run predicts a class, fitted to the validation images for F-beta.
+
+    `f_beta` holds the mean F-beta over the images of each split, of the final probabilities: of all views mixed if there are several.
+    """
+
+    value: float
+    beta: float
+    f_beta: dict[str, float]
 
 
 class Mixed(NamedTuple):

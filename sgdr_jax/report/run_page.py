@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.validation import require
 from ..evaluation import predictions
+from ..evaluation.metrics import MULTI_LABEL_THRESHOLD
 from ..evaluation.predictions import ExamplePredictions, SplitPredictions
 from ..runs.folder import Run, read
 from . import mistakes
@@ -138,6 +139,7 @@ def run_html(view: RunPage, thumbnails: Mapping[int, bytes] | None = None, maps:
         headline=_headline(view),
         steps=steps,
         accuracies=_accuracy_range(steps),
+        score="mAP" if any("map" in (run.summary.get(split) or {}) for split in ("valid", "test")) else "accuracy",
         charts=progress_charts(run.rows),
         finders=[finder_chart(run.finders[name]) for name in _stage_names(run) if name in run.finders],
         split=_SPLITS.get(view.split, ""),
@@ -183,10 +185,11 @@ def _headline(view: RunPage) -> list[Figure]:
         name = _SPLITS[split].capitalize() + (" before refit" if split == "valid" and run.summary.get("refit") else "")
         value, error = _accuracy_error(found.labels, kind)
         alone = f"one view {100 * _accuracy_error(found.labels, plain)[0]:.1f} %, " if found.tta else ""
-        figures.append(Figure(f"{name} accuracy", 100 * value, 100 * error, ".1f", f"{alone}{len(found.labels):,} images"))
+        measure = "labels right" if found.labels.ndim == 2 else "accuracy"
+        figures.append(Figure(f"{name} {measure}", 100 * value, 100 * error, ".1f", f"{alone}{len(found.labels):,} images"))
         if split == view.split:
             figures.append(Figure(f"{name} log-loss", float(kind.loss.mean()), _mean_error(kind.loss), ".3f", "lower is better"))
-            figures += _f2(run, split, bool(found.tta)) + _ece(run, split, bool(found.tta))
+            figures += _multi_label(run, split, bool(found.tta)) + _ece(run, split, bool(found.tta))
     if not figures:
         best = max((step for step in _steps(view) if not math.isnan(step.accuracy)), key=lambda step: step.accuracy, default=None)
         if best:
@@ -197,10 +200,17 @@ def _headline(view: RunPage) -> list[Figure]:
     return figures
 
 
-def _f2(run: Run, split: str, tta: bool) -> list[Figure]:
-    """Return F2, which multi-label runs have."""
-    value = (run.summary.get(split) or {}).get("tta_f2" if tta else "f2")
-    return [] if value is None else [Figure("F2", value, math.nan, ".3f", "mean over images")]
+def _multi_label(run: Run, split: str, tta: bool) -> list[Figure]:
+    """Return mean average precision and F-beta, which multi-label runs have; runs of earlier versions have F2 at a fixed threshold."""
+    known, threshold, figures = run.summary.get(split) or {}, run.summary.get("threshold"), list[Figure]()
+    if (value := known.get("tta_map" if tta else "map")) is not None:
+        figures.append(Figure("Mean average precision", value, math.nan, ".3f", "mean over classes"))
+    if threshold and split in threshold["f_beta"]:
+        note = f"mean over images, threshold {threshold['value']:.3f}" + (", fitted to them" if split == "valid" else "")
+        figures.append(Figure(f"F{threshold['beta']:g}", threshold["f_beta"][split], math.nan, ".3f", note))
+    elif (value := known.get("tta_f2" if tta else "f2")) is not None:
+        figures.append(Figure("F2", value, math.nan, ".3f", f"mean over images, threshold {MULTI_LABEL_THRESHOLD:g}"))
+    return figures
 
 
 def _ece(run: Run, split: str, tta: bool) -> list[Figure]:
@@ -233,8 +243,8 @@ def _steps(view: RunPage) -> list[Step]:
             loss, accuracy = number(stage["valid_loss"]), number(stage["valid_accuracy"])
             note = ("" if stage["kept"] else "undone: not better than before") + (f" {stage['stopped']}" if stage["stopped"] else "")
         else:
-            best = max(valid_rows, key=lambda row: (row["accuracy"], -row["loss"]), default={})
-            loss, accuracy, note = number(best.get("loss")), number(best.get("accuracy")), ""
+            best = max(valid_rows, key=lambda row: (_score(row), -row["loss"]), default={})
+            loss, accuracy, note = number(best.get("loss")), number(_score(best)) if best else math.nan, ""
         seconds = max((number(row.get("seconds")) for row in part.rows), default=math.nan)
         size = sizes.get(part.stage)
         steps.append(
@@ -253,6 +263,11 @@ def _steps(view: RunPage) -> list[Step]:
     return [*steps, *_final_steps(run)]
 
 
+def _score(row: Mapping[str, Any]) -> float:
+    """Return what networks were chosen by: the accuracy, for multi-label data the mean average precision."""
+    return row.get("map", row.get("f2", row["accuracy"]))
+
+
 def _final_steps(run: Run) -> list[Step]:
     steps, times = [], run.summary.get("times", {})
     for split in ("valid", "test"):
@@ -261,6 +276,8 @@ def _final_steps(run: Run) -> list[Step]:
         for kind, each in (("plain", found.plain), ("tta", found.tta)):
             if each is not None:
                 value, error = _accuracy_error(found.labels, each)
+                if (score := (run.summary.get(split) or {}).get("map" if kind == "plain" else "tta_map")) is not None:
+                    value, error = score, math.nan
                 seconds = number(times.get(f"{kind}_{split}"))
                 name = f"{_SPLITS[split]}, {'all views' if kind == 'tta' else 'one view'}"
                 size = run.summary.get("size")

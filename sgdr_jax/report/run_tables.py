@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich import box
 from rich.table import Column, Table
 
@@ -20,8 +19,7 @@ from ..evaluation.calibration import ClassResult, class_results
 
 if TYPE_CHECKING:
     from ..core.console import NullConsole
-    from ..evaluation.evaluate import ViewPredictions
-    from ..runs.predictor import Predictions
+    from ..runs.predictor import Evaluation, Predictions, Predictor
     from ..train.lr_curve import LrCurve
 
 
@@ -87,7 +85,8 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
             "compiled": {"programs", "loaded", "seconds", "names": {name: [number, seconds]}}}; missing values stay empty. Undone stages are
             marked.
     """
-    table = _table("stage", numbers=("size", "epochs", "seconds", "loss", "accuracy"), last="")
+    score = "map" if any("map" in (summary.get(split) or {}) for split in ("valid", "test")) else "accuracy"  # multi-label data
+    table = _table("stage", numbers=("size", "epochs", "seconds", "loss", {"map": "mAP"}.get(score, score)), last="")
     for stage in summary.get("stages", ()):
         table.add_row(
             str(stage.get("name", "")),
@@ -102,9 +101,12 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     valid = "validation before refit" if summary.get("refit") else "validation"
     results = ((valid, "valid", ""), (f"{valid}, TTA", "valid", "tta_"), ("test", "test", ""), ("test, TTA", "test", "tta_"))
     for label, split, prefix in results:
-        loss, accuracy = ((summary.get(split) or {}).get(prefix + name) for name in ("loss", "accuracy"))
+        loss, accuracy = ((summary.get(split) or {}).get(prefix + name) for name in ("loss", score))
         if loss is not None or accuracy is not None:
             table.add_row(label, "", "", "", number_text(loss, ".4f"), number_text(accuracy, ".4f"), _sureness(summary, split, prefix))
+    if threshold := summary.get("threshold"):
+        scores = ", ".join(f"{split} {value:.4f}" for split, value in threshold["f_beta"].items())
+        table.add_row("threshold", "", "", "", "", f"{threshold['value']:.4f}", f"F{threshold['beta']:g}: {scores}")
     if summary.get("seconds") is not None:
         table.add_row("in all", "", "", number_text(summary["seconds"], ".0f"), "", "", "")
     if compiled := summary.get("compiled"):
@@ -228,24 +230,26 @@ def result_tables(summary: Mapping[str, Any]) -> list[Table]:
     return [*tables, snapshots_table(summary["snapshots"])] if summary.get("snapshots") else tables
 
 
-def evaluation_parts(
-    split: str, views: ViewPredictions, labels: np.ndarray, classes: Sequence[str], temperatures: Mapping[str, float]
-) -> list[Table | str]:
-    """Format the evaluation of a split: metrics, by number of views, by class, and at the temperatures that the run fitted.
+def evaluation_parts(split: str, found: Evaluation, net: Predictor) -> list[Table | str]:
+    """Format the evaluation of a split: metrics, by number of views, by class, at the threshold and temperatures that the run fitted.
 
     Args:
         split: name of the split.
-        views: its predictions.
-        labels: its labels.
-        classes: names of the classes.
-        temperatures: of the kinds of views, "plain" and "tta"; those that are missing are left out.
+        found: its predictions and labels.
+        net: the network of the run.
     """
     from ..evaluation.evaluate import calibration_results
+    from ..evaluation.multi_label import mean_f_beta
 
+    views, labels, temperatures = found.views, found.labels, net.temperatures
     parts: list[Table | str] = [f"{split} {name:<14} {value:.4f}" for name, value in views.measures.items()]
     if len(views.by_count) > 1:
         parts.append(views_table(split, views.by_count))
-    parts.append(classes_table(classes, class_results(views.probabilities, labels)))
+    if net.multi_label:
+        beta = net.experiment.evaluate.beta
+        score = mean_f_beta(views.probabilities, labels, beta, net.threshold)
+        parts.append(f"{split} {f'F{beta:g}':<14} {score:.4f}, classes predicted above {net.threshold:.4f}")
+    parts.append(classes_table(net.classes, class_results(views.probabilities, labels, net.threshold)))
     if all(kind in temperatures for kind in views.kinds):
         for kind, scaled in calibration_results(views, labels, temperatures).items():
             temperature, ece, loss = scaled["temperature"], scaled["ece"], scaled["loss"]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+import numpy as np
+
 from ..core.console import NullConsole
 from ..core.state import NetworkState
 from ..distributed.hosts import is_leader
 from ..evaluation import predictions
 from ..evaluation.evaluate import EvalExamples, calibration_results, predict_views, view_predictions
-from ..evaluation.metrics import EvalMetrics
+from ..evaluation.metrics import EvalMetrics, ThresholdRecord
+from ..evaluation.multi_label import DEFAULT_THRESHOLD, fit_threshold, mean_f_beta
 from ..train.context import RunContext
 from ..train.stage import cached_logits
 from . import ensemble
@@ -41,7 +44,8 @@ def evaluate(
     Args:
         context: the run.
         networks: held-out split to the network that is evaluated on it. After a refit the validation images belong to the first
-            training, since the final network has trained on them. Temperatures are fitted to the validation images.
+            training, since the final network has trained on them. Temperatures, and the threshold of multi-label data, are fitted to
+            the validation images.
         stages: summaries of the stages.
         folder: where predictions are saved.
         ui: progress bars.
@@ -52,6 +56,7 @@ def evaluate(
     experiment = context.experiment
     measures: dict[str, EvalMetrics] = {"valid": {}, "test": {}}
     tta, calibrations, times, temperatures = {}, {}, {"load": 0.0}, None
+    threshold: ThresholdRecord | None = None
     for split, network in networks.items():
         if split not in context.images:
             continue
@@ -64,8 +69,14 @@ def evaluate(
         if temperatures or split == "valid":
             calibrations[split] = calibration_results(views, labels, temperatures)
             temperatures = temperatures or {kind: fitted["temperature"] for kind, fitted in calibrations[split].items()}
+        if context.data.multi_label and (threshold or split == "valid"):
+            threshold = threshold or _fitted(views.probabilities, labels, experiment.evaluate.beta)
+            value, beta = threshold["value"], threshold["beta"]
+            threshold["f_beta"][split] = mean_f_beta(views.probabilities, labels, beta, value)
         if is_leader():
-            predictions.save(folder.path, split, context.data.names[split], labels, view_predictions(views, labels, temperatures))
+            decision = threshold["value"] if threshold else DEFAULT_THRESHOLD
+            found = view_predictions(views, labels, temperatures, decision)
+            predictions.save(folder.path, split, context.data.names[split], labels, found)
         times[f"plain_{split}"] = views.seconds[0] + from_cache
         if len(views.by_count) > 1:
             times[f"tta_{split}"] = views.seconds[1]
@@ -80,6 +91,13 @@ def evaluate(
         "calibration": calibrations,
         "times": times,
     }
+    if threshold:
+        summary["threshold"] = threshold
     if compared := ensemble.compare(context, folder.path, measures, ui):
         summary["snapshots"] = compared
     return summary
+
+
+def _fitted(probabilities: np.ndarray, labels: np.ndarray, beta: float) -> ThresholdRecord:
+    """Return the threshold that is the best for these images, without figures yet."""
+    return {"value": fit_threshold(probabilities, labels, beta), "beta": beta, "f_beta": {}}

@@ -34,6 +34,7 @@ from ..datasets.files import images_below, other_files
 from ..evaluation.calibration import apply_temperature
 from ..evaluation.evaluate import EvalExamples, ViewPredictions, predict_views
 from ..evaluation.grad_cam import grad_cam
+from ..evaluation.multi_label import DEFAULT_THRESHOLD
 from ..train.context import RunContext
 from ..train.programs import Programs, build_programs
 from . import checkpoint
@@ -55,6 +56,7 @@ class Predictor(NamedTuple):
         multi_label: whether an image can have several classes.
         data: fingerprint of the run's dataset; "" for runs of early versions.
         temperatures: fitted to the validation images, for the plain view ("plain") and for all views mixed ("tta").
+        threshold: probability above which a class of multi-label data is predicted, fitted to the validation images.
     """
 
     experiment: Experiment
@@ -68,16 +70,18 @@ class Predictor(NamedTuple):
     multi_label: bool
     data: str
     temperatures: Mapping[str, float]
+    threshold: float = DEFAULT_THRESHOLD
 
     def label(self, row: np.ndarray) -> str:
-        """Return the likeliest class of a row of probabilities; for multi-label data all classes above 0.5, joined by spaces."""
-        if self.multi_label:
-            return " ".join(c for c, p in zip(self.classes, row, strict=True) if p > 0.5)
-        return self.classes[int(row.argmax())]
+        """Return the likeliest class of a row of probabilities; for multi-label data all above the threshold, joined by spaces."""
+        return self._joined(row > self.threshold) if self.multi_label else self.classes[int(row.argmax())]
 
     def true_label(self, label: np.ndarray) -> str:
         """Return the name of a label (an index, or a row of zeros and ones) in the form of `label`."""
-        return self.label(label) if self.multi_label else self.classes[int(label)]
+        return self._joined(label > 0.5) if self.multi_label else self.classes[int(label)]
+
+    def _joined(self, shown: np.ndarray) -> str:
+        return " ".join(name for name, one in zip(self.classes, shown.tolist(), strict=True) if one)
 
 
 def open_predictor(folder: str | Path, name: str = "") -> Predictor:
@@ -123,6 +127,7 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
         facts["multi_label"],
         facts.get("data", ""),
         {kind: fitted["temperature"] for kind, fitted in temperatures.items()},
+        run.summary.get("threshold", {}).get("value", DEFAULT_THRESHOLD),
     )
 
 
@@ -239,9 +244,9 @@ def predict(
         return Predictions((), (), np.zeros((0, len(net.classes)), np.float32), np.zeros(0), tuple(bad))
     found, probabilities, disagreement = zip(*parts, strict=True)
     mixed, shares = np.concatenate(probabilities), np.concatenate(disagreement)
+    labels = tuple(map(net.label, mixed))  # before they are scaled, since the threshold is for probabilities as they are
     if calibrated:
         mixed = apply_temperature(mixed, temperature(net, seen.views), net.multi_label).astype(np.float32)
-    labels = tuple(map(net.label, mixed))
     return Predictions(tuple(p for part in found for p in part), labels, mixed, shares, tuple(bad), seen.views)
 
 

@@ -21,7 +21,7 @@ from ..data.summary import class_counts, find_duplicates
 from ..distributed.hosts import is_leader, run_on_all_hosts
 from ..distributed.mesh import readable
 from ..train.context import RunContext
-from ..train.model_selection import StageProgress
+from ..train.model_selection import Score, StageProgress
 from . import checkpoint, resume
 from .folder import RunFolder
 from .records import DataRecord, EvalRow, Row, StageSummary
@@ -154,5 +154,6 @@ def data_record(data: Data, most: int = 50) -> DataRecord:
 def _best_figures(evals: list[EvalRow]) -> tuple[float | None, float | None]:
     """Return loss and accuracy of the best of these validations, (None, None) of none."""
     finite = [row for row in evals if row["loss"] is not None and math.isfinite(row["loss"])]
-    best = max(finite, key=lambda row: (row["accuracy"], -row["loss"]), default=None)
-    return (best["loss"], best["accuracy"]) if best else (None, None)
+    scores = [Score.of(cast(dict[str, float], row)) for row in finite]
+    best = max(scores, key=lambda score: (score.accuracy, -score.loss), default=None)
+    return (best.loss, best.accuracy) if best else (None, None)

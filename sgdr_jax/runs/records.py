@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from ..evaluation.metrics import CalibrationMetrics, EvalMetrics
+from ..evaluation.metrics import CalibrationMetrics, EvalMetrics, ThresholdRecord
 
 
 class TrainRow(TypedDict):
@@ -26,7 +26,10 @@ class TrainRow(TypedDict):
 
 
 class EvalRow(TypedDict):
-    """The validation at the end of a cycle; `drift` holds how far each group's batch statistics have moved: [shift, stretch]."""
+    """The validation at the end of a cycle, with `top5`, or `f2` and `map` of multi-label data.
+
+    `drift` holds how far each group's batch statistics have moved: [shift, stretch].
+    """
 
     kind: Literal["eval"]
     stage: str
@@ -82,6 +85,8 @@ Row = TrainRow | EvalRow | BatchNormRow | SolveRow | LoweredRow
 class StageSummary(TypedDict):
     """One finished stage. Validation figures are those of its best cycle, or None without validation images.
 
+    `valid_accuracy` of multi-label data is the mean average precision (F2 in runs of earlier versions).
+
     `kept` tells whether the stage improved on the best network so far, `cycles` after how many cycles its own best was reached, `skipped`
     how many updates were skipped, if any. `lr_scale` is the share of the rates that it went on with after it had diverged, `accumulate` the
     number of parts that a batch was split into since it did not fit the devices' memory.
@@ -130,8 +135,9 @@ class RunSummary(TypedDict):
     """A finished run: its stages and the figures of its final network.
 
     `tta` holds the measures by number of views, `calibration` the temperature and reliability of each split, `times` the seconds spent
-    on loading and evaluation, `snapshots` the comparison of the kept networks, `compiled` what this process compiled,
-    `device_memory` the largest number of bytes that this process had in use on a device (peak) and could have used (limit).
+    on loading and evaluation, `threshold` (multi-label data with validation images) the one that predictions use, `snapshots` the
+    comparison of the kept networks, `compiled` what this process compiled, `device_memory` the largest number of bytes that this process
+    had in use on a device (peak) and could have used (limit).
     """
 
     stages: list[StageSummary]
@@ -142,6 +148,7 @@ class RunSummary(TypedDict):
     tta: dict[str, list[EvalMetrics]]
     calibration: dict[str, dict[str, CalibrationMetrics]]
     times: dict[str, float]
+    threshold: NotRequired[ThresholdRecord]
     snapshots: NotRequired[list[SnapshotRow]]
     compiled: NotRequired[CompiledRecord]
     device_memory: NotRequired[dict[str, int]]

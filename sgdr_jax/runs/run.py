@@ -222,7 +222,7 @@ def run_stage(
             state, progress = fit(state, progress, loop_plan(context, plan, progress.lr), callbacks, batches, first)
     recorder.keep_average(state)
     finished.append(on_leader(lambda: recorder.summary(progress)))
-    _say_result(finished[-1], ui)
+    _say_result(finished[-1], "mAP" if context.data.multi_label else "accuracy", ui)
     best = progress.best
     if not context.experiment.keep_best or best is None:
         return copy(state.network(plan.size)), best
@@ -232,9 +232,9 @@ def run_stage(
     return copy(best.network), best
 
 
-def _say_result(stage: StageSummary, ui: NullConsole) -> None:
+def _say_result(stage: StageSummary, score: str, ui: NullConsole) -> None:
     loss, accuracy, stopped = stage["valid_loss"], stage["valid_accuracy"], stage["stopped"]
-    result = "trained" if loss is None else f"validation loss {loss:.4f}, accuracy {accuracy:.4f}"
+    result = "trained" if loss is None else f"validation loss {loss:.4f}, {score} {accuracy:.4f}"
     skipped = f"; {n} of {stage['steps']} updates skipped" if (n := stage.get("skipped")) else ""
     ui.say(f"  {result}" + (f"; stopped: {stopped}" if stopped else "") + skipped)
 

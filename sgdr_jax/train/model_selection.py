@@ -12,7 +12,7 @@ from ..schedules.plateau import Lowered, lowered
 
 
 class Score(NamedTuple):
-    """Accuracy and loss on the validation images; for multi-label data F2 stands in for the accuracy."""
+    """Accuracy and loss on the validation images; for multi-label data mean average precision stands in for the accuracy."""
 
     accuracy: float
     loss: float
@@ -21,9 +21,10 @@ class Score(NamedTuple):
     def of(cls, row: Mapping[str, float]) -> Score:
         """Return the score of a validation row.
 
-        The share of labels that are right says little where most are absent: a network that predicts none has nearly all.
+        The share of labels that are right says little where most are absent: a network that predicts none has nearly all. Average
+        precision needs no threshold; F2 at a fixed one takes its place where no class occurs.
         """
-        return cls(row.get("f2", row["accuracy"]), row["loss"])
+        return cls(row.get("map", row.get("f2", row["accuracy"])), row["loss"])
 
     def beats(self, other: Score | None) -> bool:
         """Return whether the accuracy is higher, or equal with a lower loss.

@@ -1,6 +1,7 @@
 """The whole recipe on small data: it learns, it resumes to the same bits, its cache changes nothing, it never ends below its best."""
 
 import dataclasses
+import io
 import json
 
 import jax
@@ -9,15 +10,17 @@ import pytest
 
 from sgdr_jax import AdamW, Eval, Experiment, Find, InputError, Sgd, Snapshots, Stage, lesson2
 from sgdr_jax.augment import Flip, Lighting, side_on
-from sgdr_jax.core.console import NullConsole
+from sgdr_jax.core.console import NullConsole, plain_console
 from sgdr_jax.core.errors import Preempted
 from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.core.state import Hyper
 from sgdr_jax.datasets import Synthetic, TrainAndValid
 from sgdr_jax.evaluation import predictions
+from sgdr_jax.evaluation.multi_label import fit_threshold, mean_f_beta
+from sgdr_jax.report.run_tables import evaluation_parts, result_tables
 from sgdr_jax.runs import resume
 from sgdr_jax.runs import run as recipe
-from sgdr_jax.runs.predictor import default_split, evaluate_split, open_predictor
+from sgdr_jax.runs.predictor import default_split, evaluate_split, open_predictor, predict
 from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Constant, Plateau, Sgdr
 from sgdr_jax.train import stage as stage_module
@@ -346,11 +349,33 @@ def test_skipped_updates_are_counted_and_leave_the_rest_of_the_run(tmp_path, mon
     assert all(np.isfinite(leaf).all() for leaf in leaves(tmp_path / "run"))
 
 
+def shown(*parts: object) -> str:
+    text = io.StringIO()
+    for part in parts:
+        plain_console(text).print(part)
+    return text.getvalue()
+
+
 def test_multi_label_data_run(tmp_path):
     data = Synthetic(classes=3, train=48, valid=16, side=16, multi_label=True)
     stage = Stage("all", size=16, lr=1e-2, schedule=Constant(1))
     summary = run(small(stage, data=data), tmp_path / "run")
-    assert {"loss", "accuracy", "f2", "tta_f2"} <= summary["valid"].keys()
+    valid, (stage,) = summary["valid"], summary["stages"]
+    assert {"loss", "accuracy", "f2", "tta_f2", "map", "tta_map"} <= valid.keys()
+    assert stage["valid_accuracy"] == pytest.approx(valid["map"], abs=1e-3)  # by logits there, by probabilities in float32 here
+    net = open_predictor(tmp_path / "run")
+    evaluated = evaluate_split(net, "valid")
+    threshold = summary["threshold"]["value"]
+    p, labels = evaluated.views.probabilities, evaluated.labels
+    assert (net.threshold, summary["threshold"]["beta"]) == (threshold, 2) and threshold == fit_threshold(p, labels)
+    assert summary["threshold"]["f_beta"] == {"valid": pytest.approx(mean_f_beta(p, labels, 2.0, threshold))}
+    kept = predictions.load(tmp_path / "run", "valid")
+    assert (kept.tta.predicted == (p > threshold)).all()
+    assert [net.label(row) for row in p] == [net.true_label(row) for row in kept.tta.predicted]
+    assert f"{threshold:.4f}" in shown(*evaluation_parts("valid", evaluated, net)) and "mAP" in shown(*result_tables(summary))
+    images = [np.asarray(image) for image in data.open().items["valid"][:3]]
+    plain, scaled = (predict(net, images, calibrated=calibrated) for calibrated in (False, True))
+    assert plain.labels == scaled.labels and not np.allclose(plain.probabilities, scaled.probabilities)
 
 
 def test_scores_compare_by_accuracy_then_loss():

@@ -105,8 +105,9 @@ def test_a_plateau_lowers_the_rates_and_the_peak_rates_stay() -> None:
     assert judged([(0.5, 1.0), (0.6, 1.1)], start).lowered == Lowered()
 
 
-def test_multi_label_networks_are_judged_by_f2() -> None:
-    none = Score.of({"accuracy": 0.89, "f2": 0.1, "loss": 0.4})  # predicts no label at all
-    some = Score.of({"accuracy": 0.88, "f2": 0.6, "loss": 0.5})
+def test_multi_label_networks_are_judged_by_mean_average_precision() -> None:
+    none = Score.of({"accuracy": 0.89, "f2": 0.7, "map": 0.1, "loss": 0.4})  # the share of right labels is high without any
+    some = Score.of({"accuracy": 0.88, "f2": 0.6, "map": 0.6, "loss": 0.5})
     assert some.beats(none) and not none.beats(some)
+    assert Score.of({"accuracy": 0.89, "f2": 0.1, "loss": 0.4}) == Score(0.1, 0.4)  # of rows without a class, or of earlier versions
     assert Score.of({"accuracy": 0.9, "loss": 0.4}) == Score(0.9, 0.4)

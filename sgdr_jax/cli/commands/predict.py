@@ -47,8 +47,8 @@ class PredictCommand(PredictorCommand):
             raise InputError(f"none of the {len(paths)} files could be read as an image")
         shares = result.disagreement if result.views > 1 else [None] * len(result.paths)
         header = ["path", "label", "probability", *["disagreement"] * (result.views > 1), *predictor.classes]
-        rows = zip(result.paths, result.probabilities, shares, strict=True)
-        text = csv_text([header, *([path, *prediction(predictor, row, share)] for path, row, share in rows)])
+        rows = zip(result.paths, result.labels, result.probabilities, shares, strict=True)
+        text = csv_text([header, *([path, *prediction(label, row, share)] for path, label, row, share in rows)])
         if self.out:
             self.out.write_text(text, encoding="utf-8", errors="surrogateescape")
         else:

@@ -44,7 +44,7 @@ def write(net: Predictor, folder: Path) -> None:
         "num_features": weights.layers[0],
         "global_pool": weights.pool,
         "pretrained_cfg": pretrained,
-    }
+    } | ({"threshold": net.threshold} if net.multi_label else {})
     (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -95,6 +95,7 @@ def model_card(net: Predictor, summary: Any, to: Format, example: str, images: i
     more = f" and {len(net.classes) - 20} more" if len(net.classes) > 20 else ""
     probabilities = "sigmoid" if net.multi_label else "softmax"
     temperature = net.temperatures.get("plain")
+    decision = f" A class is predicted where its probability is above {net.threshold!r}." if net.multi_label else ""
     scaled = f" Divided by the temperature {temperature:.4f} before, they are calibrated on the validation images." if temperature else ""
     crop = "" if to == "safetensors" else " The example squeezes an image; the run cropped the centre square before it resized."
     return f"""---
@@ -105,7 +106,7 @@ tags:
 # {net.experiment.name}
 
 {model}, trained with sgdr_jax on images of {size} px, of {len(net.classes)} classes: {names}{more}; all are in `{CLASSES}`, in order.
-The {probabilities} of the logits are probabilities.{scaled}
+The {probabilities} of the logits are probabilities.{decision}{scaled}
 
 ## Results
 
