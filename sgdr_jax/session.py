@@ -202,10 +202,11 @@ class Session:
             tta: as in `evaluate`.
             calibrated: whether to scale the probabilities by the temperature that the run fitted to its validation images.
         """
+        from .datasets.files import formats_of
         from .report.run_tables import predictions_table
         from .runs.predictor import gather_images, predict
 
-        gathered = gather_images(images, self.ui.say)
+        gathered = gather_images(images, self.ui.say, formats_of(self.experiment.data))
         result = predict(self._predictor, gathered, tta, self.ui, calibrated=calibrated)
         if not result.paths:
             raise InputError(f"none of the {len(gathered)} images could be read; {result.bad[0][0]}: {result.bad[0][1]}")
@@ -219,9 +220,10 @@ class Session:
             images: as in `predict`.
             group: name of the group.
         """
+        from .datasets.files import formats_of
         from .runs.predictor import activations, gather_images
 
-        return activations(self._predictor, gather_images(images, self.ui.say), group)
+        return activations(self._predictor, gather_images(images, self.ui.say, formats_of(self.experiment.data)), group)
 
     @property
     def classes(self) -> tuple[str, ...]:

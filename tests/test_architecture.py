@@ -24,6 +24,7 @@ DOORS = {
     "orbax": "runs/checkpoint",
     "scipy": "sweeps/analysis/significance augment/mix",
     "PIL": "data/decode data/thumbnails",
+    "pillow_heif": "data/decode",
     "jinja2": "report/html",
     "simplejpeg": "data/image_integrity",
     "pyarrow": "datasets/hugging_face",

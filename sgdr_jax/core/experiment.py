@@ -7,7 +7,7 @@ dotted names; the run folder keeps it as `config.json` (see `serialization`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from .learning_rates import Decay, Find, Spread
 from .optimizers import Optimizer, Sgd
@@ -15,6 +15,9 @@ from .snapshots import Snapshots
 from .solve import Solve
 from .types import LATER, Augmentation, Dataset, Model, Schedule
 from .validation import finite, require
+
+Resize = Literal["crop", "squish", "pad"]
+"""Ways to make an image square, see `Experiment.resize`."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,9 @@ class Experiment:
     validation images chose. It takes as long again; validation figures are those of the first training."""
     canvas: int | None = None
     """Side in pixels at which images are stored; None: 1.15 times the largest stage size, and no larger than arrays already are."""
+    resize: Resize = field(default="crop", metadata=LATER)
+    """How stored images become square, for training, evaluation and prediction: the centre is cut out (crop), both sides are scaled to it
+    (squish), or the whole image is fitted into it on a black ground (pad)."""
     images: Literal["auto", "resident", "streamed", "decoded"] = "auto"
     """Where images are kept: on the devices, a share on each (resident), on the host and read batch by batch (streamed), or decoded again
     for each batch (decoded); auto: resident where they fit, else streamed, else decoded. The numbers are the same in all cases."""
@@ -237,6 +243,7 @@ class Experiment:
         require(self.budget is None or self.budget > 0, "budget", self.budget, "use a positive number of epochs, or None")
         require(finite(self.leeway) and self.leeway >= 0, "leeway", self.leeway, "use 0 or a number of standard errors, such as 1")
         require(self.canvas is None or 8 <= self.canvas <= 8192, "canvas", self.canvas, "use 8…8192 pixels, or None")
+        require(self.resize in get_args(Resize), "resize", self.resize, f"use one of {', '.join(get_args(Resize))}")
         require(0 <= self.max_bad_share <= 1, "max_bad_share", self.max_bad_share, "use a share in 0…1")
         often = self.checkpoint_steps
         require(often is None or often >= 1, "checkpoint_steps", often, "use 1 or more, or None")

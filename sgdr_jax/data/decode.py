@@ -1,7 +1,7 @@
 """Image decoding: files to square uint8 arrays, or a one-line reason for failure; in parallel and in order.
 
-Images are turned upright (EXIF) and the centre square is resized to the requested side, by area averaging when it shrinks. Damaged files
-are rejected with a reason; missing pixels are never filled in.
+Images are turned upright (EXIF) and made square, as `Experiment.resize` says, by area averaging when they shrink. Damaged files are
+rejected with a reason; missing pixels are never filled in.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.experiment import Resize
 from ..core.validation import require
 from .image_integrity import checked
 
@@ -37,6 +38,8 @@ MAX_PIXELS = 89_478_485
 """Images with more pixels are rejected before decoding. Source: Pillow's threshold for decompression bomb warnings."""
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 """Accepted formats, detected by content; the file name does not matter."""
+_FURTHER = {".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF", ".heic": "HEIF", ".heif": "HEIF"}
+"""Formats accepted from files of such a name alone, which datasets list if they are told to (`datasets.files.Format`)."""
 
 VERSION = 2
 """Part of the cache key of decoded pixels; increment it when decoding changes."""
@@ -65,16 +68,17 @@ def in_threads[T](work: Callable[[int], T], positions: Iterable[int]) -> Iterato
         pool.shutdown(cancel_futures=True)
 
 
-def attempt(item: Item, side: int, channels: int) -> np.ndarray | str:
+def attempt(item: Item, side: int, channels: int, resize: Resize = "crop") -> np.ndarray | str:
     """Decode an image to uint8 [side, side, channels]; returns a one-line reason if that fails.
 
     Args:
         item: the image.
         side: side of the result in pixels.
         channels: 1 or 3.
+        resize: see `Experiment.resize`.
     """
     try:
-        return _square(item() if callable(item) else item, side, channels)
+        return _square(item() if callable(item) else item, side, channels, resize)
     except Exception as error:  # Decoders raise almost anything on damaged files.
         from PIL import UnidentifiedImageError
 
@@ -116,7 +120,7 @@ def is_colour(item: Item) -> bool:
         item = item() if callable(item) else item
         if isinstance(item, np.ndarray):
             return item.ndim == 3 and item.shape[2] == 3
-        with _open(item) as image:
+        with _open(item, _further(item)) as image:
             return not _is_grey(image)
     except Exception:  # `attempt` reports the reason.
         return False
@@ -127,7 +131,7 @@ def is_intact(item: Item) -> bool:
     try:
         item = item() if callable(item) else item
         if not isinstance(item, np.ndarray):
-            with _open(item):
+            with _open(item, _further(item)):
                 pass
             checked(item if isinstance(item, bytes) else Path(item).read_bytes(), _decodes)
         return True
@@ -141,15 +145,27 @@ def dimensions(item: Item) -> tuple[int, int] | None:
         item = item() if callable(item) else item
         if isinstance(item, np.ndarray):
             return item.shape[1], item.shape[0]
-        with _open(item) as image:
+        with _open(item, _further(item)) as image:
             sideways = _orientation(image) in (5, 6, 7, 8)
             return (image.height, image.width) if sideways else image.size
     except Exception:  # `attempt` reports the reason.
         return None
 
 
-def _open(item: str | os.PathLike[str] | bytes) -> Image.Image:
-    """Open an image without decoding its pixels; raises ValueError if it is too large."""
+def _further(item: Encoded) -> tuple[str, ...]:
+    """Return the format that the name of a file adds to `FORMATS`, with its decoder loaded; none for others."""
+    name = "" if isinstance(item, bytes | np.ndarray) else _FURTHER.get(Path(item).suffix.lower(), "")
+    if name == "HEIF":
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    elif name:
+        from PIL import AvifImagePlugin, TiffImagePlugin  # noqa: F401
+    return (name,) if name else ()
+
+
+def _open(item: str | os.PathLike[str] | bytes, further: tuple[str, ...] = ()) -> Image.Image:
+    """Open an image without decoding its pixels; raises ValueError if it is too large, or a TIFF file that is not one common image."""
     from PIL import Image
 
     if not isinstance(item, bytes) and not os.path.isfile(item):
@@ -157,28 +173,36 @@ def _open(item: str | os.PathLike[str] | bytes) -> Image.Image:
     size = len(item) if isinstance(item, bytes) else os.path.getsize(item)
     if size > MAX_BYTES:
         raise ValueError(f"{size} bytes, above the limit of {MAX_BYTES}")
-    image = Image.open(io.BytesIO(item) if isinstance(item, bytes) else item, formats=FORMATS)
+    image = Image.open(io.BytesIO(item) if isinstance(item, bytes) else item, formats=(*FORMATS, *further))
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise ValueError(f"{image.width} x {image.height} pixels, above the limit of {MAX_PIXELS}")
+    if image.format == "TIFF":
+        pages, mode = getattr(image, "n_frames", 1), image.mode
+        if pages > 1 or mode in ("I", "F"):
+            image.close()
+            raise ValueError(f"{pages} pages in one file; save each as an image" if pages > 1 else "32 bits a pixel; save 8 or 16")
     return image
 
 
-def _square(item: Encoded, side: int, channels: int) -> np.ndarray:
-    from PIL import Image
+def _square(item: Encoded, side: int, channels: int, resize: Resize) -> np.ndarray:
+    from PIL import Image, ImageOps
 
     if isinstance(item, np.ndarray):
-        square = _fit(Image.fromarray(item[..., 0] if item.ndim == 3 and item.shape[2] == 1 else item), side)
+        square = _fit(Image.fromarray(item[..., 0] if item.ndim == 3 and item.shape[2] == 1 else item), side, resize)
     else:
-        with _open(item):  # of an acceptable size
+        further = _further(item)
+        with _open(item, further):  # of an acceptable size
             pass
         data = item if isinstance(item, bytes) else Path(item).read_bytes()
-        with _open(checked(data, _decodes)) as image:
+        with _open(checked(data, _decodes), further) as image:
             image.draft(None, (2 * side, 2 * side))  # pyright: ignore[reportArgumentType]  # JPEG: decode at reduced size if still ample.
             image.load()
-            square = _fit(_plain(image), side)
+            square = _fit(_plain(image), side, resize)
             turn = _TURNS.get(_orientation(image))
         square = square.transpose(Image.Transpose[turn]) if turn else square
+    if square.size != (side, side):
+        square = ImageOps.pad(square, (side, side))
     if channels != len(square.getbands()):
         square = square.convert("L" if channels == 1 else "RGB")
     return np.asarray(square).reshape(side, side, -1)
@@ -194,14 +218,23 @@ def _decodes(data: bytes) -> bool:
         return False
 
 
-def _fit(image: Image.Image, side: int) -> Image.Image:
-    """Crop the centre square and resizes it to `side`; shrinks by area averaging."""
-    from PIL import Image
-
+def _fit(image: Image.Image, side: int, resize: Resize) -> Image.Image:
+    """Resize an image, or its centre square, to `side`; to pad, its longer side. Shrinks by area averaging."""
+    if resize == "squish":  # one side after the other, since one may shrink and the other grow
+        return image.resize((side, image.height), _filter(image.width, side)).resize((side, side), _filter(image.height, side))
+    if resize == "pad":
+        long = max(image.size)
+        width, height = (max(round(length * side / long), 1) for length in image.size)
+        return image.resize((width, height), _filter(long, side))
     short = min(image.size)
     left, top = (image.width - short) / 2, (image.height - short) / 2
-    filter = Image.Resampling.BOX if short > side else Image.Resampling.BICUBIC
-    return image.resize((side, side), filter, box=(left, top, left + short, top + short))
+    return image.resize((side, side), _filter(short, side), box=(left, top, left + short, top + short))
+
+
+def _filter(length: int, side: int) -> Image.Resampling:
+    from PIL import Image
+
+    return Image.Resampling.BOX if length > side else Image.Resampling.BICUBIC
 
 
 def _is_grey(image: Image.Image) -> bool:

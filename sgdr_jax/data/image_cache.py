@@ -4,8 +4,8 @@
     canvas/KEY/digests       uint64 [n], of the pixels of each image (`pixels.digest`); 0 for one that cannot be read
     canvas/KEY/canvas.json   key, side, channels, the reasons of unreadable images, and the digest of the digests
 
-KEY is a hash of the images' contents and the side. KEY.part is a folder under construction: an interrupted run resumes it, and it is
-renamed when complete. The file lock KEY.lock admits one builder at a time.
+KEY is a hash of the images' contents, the side and how they are made square. KEY.part is a folder under construction: an interrupted run
+resumes it, and it is renamed when complete. The file lock KEY.lock admits one builder at a time.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
+from ..core.experiment import Resize
 from ..core.files import write_atomically
 from ..core.paths import cache_folder
 from ..core.sealed import checksum
@@ -60,9 +61,9 @@ def folder() -> Path:
     return cache_folder() / "canvas"
 
 
-def key(ids: Sequence[str], side: int, channels: int | None, version: int = decode.VERSION) -> str:
+def key(ids: Sequence[str], side: int, channels: int | None, version: int = decode.VERSION, resize: Resize = "crop") -> str:
     """Return the cache key of images at a size, twenty hex digits; `channels` None: 1 if all are grey, else 3."""
-    digest = hashlib.sha256(f"{version} {side} {channels} {len(ids)}".encode())
+    digest = hashlib.sha256(f"{version} {side} {channels} {len(ids)}{'' if resize == 'crop' else f' {resize}'}".encode())
     for text in ids:
         digest.update(b"\0" + os.fsencode(text))
     return digest.hexdigest()[:20]
@@ -76,10 +77,10 @@ def is_cached(items: EncodedImages, side: int, channels: int | None = None) -> b
 def _place(items: EncodedImages, side: int, channels: int | None) -> Path:
     """Return the folder of a canvas; requested channels may equal the native ones, which share a canvas."""
     _adopt(items, side, channels)
-    native = folder() / key(items.ids, side, None)
+    native = folder() / key(items.ids, side, None, resize=items.resize)
     if channels and (canvas := _read(native, items, side)) and canvas.pixels.shape[3] == channels:
         return native
-    return folder() / key(items.ids, side, channels)
+    return folder() / key(items.ids, side, channels, resize=items.resize)
 
 
 def _adopt(items: EncodedImages, side: int, channels: int | None) -> None:
@@ -87,7 +88,7 @@ def _adopt(items: EncodedImages, side: int, channels: int | None) -> None:
 
     Earlier versions knew images by the times of their files, and accepted damaged ones. The first set that claims such a canvas gets it.
     """
-    for deep in {None, channels} if items.earlier_ids else ():
+    for deep in {None, channels} if items.earlier_ids and items.resize == "crop" else ():
         old, new = folder() / key(items.earlier_ids, side, deep, _EARLIER), folder() / key(items.ids, side, deep)
         about = _json(old / "canvas.json") or {}
         if about.get("bad") == [] and not new.exists():
@@ -162,7 +163,7 @@ def _decoded(
     decode.ready()
 
     def work(i: int) -> int | str:
-        square = decode.attempt(lambda: items.get(i), side, channels)
+        square = decode.attempt(lambda: items.get(i), side, channels, items.resize)
         if isinstance(square, str):
             return square
         square = np.ascontiguousarray(square)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core.console import NullConsole
 from ..core.errors import InputError
-from ..core.experiment import Experiment
+from ..core.experiment import Experiment, Resize
 from ..core.machine import free_memory
 from ..core.types import Source
 from ..datasets.examples import LazyItems, fingerprint, strings_at
@@ -24,6 +24,13 @@ from .placement import Storage, choose_storage, free_disk
 
 Progress = Callable[[int, int], None]
 """Progress callback: numbers of images done and in total; called from the thread that called `load`."""
+
+
+class Canvas(NamedTuple):
+    """Form in which images are stored: their side in pixels, and how they become square, as `Experiment.resize`."""
+
+    side: int
+    resize: Resize = "crop"
 
 
 class Data(NamedTuple):
@@ -38,7 +45,7 @@ class Data(NamedTuple):
         bad: name and reason of each unreadable image, all of which were left out.
         storage: of the decoded images.
         storage_reason: storage and the reason for it, for the log.
-        fingerprint: hex digest of source, side, channels and the images left out.
+        fingerprint: hex digest of source, side, channels, how images were made square, and those left out.
         source: fingerprint of the source.
         digests: split to uint64 [n], of each image's pixels, where known.
     """
@@ -98,7 +105,7 @@ def canvas_side(canvas: int | None, largest_size: int) -> int:
 def load(
     source: Source,
     *,
-    canvas: int,
+    canvas: int | Canvas,
     channels: int | None = None,
     only: str | None = None,
     images: str = "auto",
@@ -108,12 +115,12 @@ def load(
 ) -> Data:
     """Decode the files of a source, or reuse those decoded by an earlier run; the result does not depend on either, nor on threads.
 
-    Files are decoded by `decode.attempt`. Arrays are cropped to the centre square and resized only if it is larger than the canvas;
-    training enlarges smaller ones.
+    Files are decoded by `decode.attempt`. Arrays are made square alike, but resized only if they are larger than the canvas; training
+    enlarges smaller ones.
 
     Args:
         source: an opened dataset.
-        canvas: side in pixels to store.
+        canvas: to store; a side alone to crop.
         channels: 1 or 3; None: 1 if all images are grey, else 3.
         only: the split to load; None: all.
         images: as `Experiment.images`.
@@ -124,18 +131,20 @@ def load(
     Raises:
         InputError: if more images are unreadable, or no image is left of a split or of a training class.
     """
+    canvas, resize = canvas if isinstance(canvas, Canvas) else Canvas(canvas)
     encoded = {split: items for split, items in source.items.items() if not isinstance(items, np.ndarray)}
     arrays = {split: items for split, items in source.items.items() if isinstance(items, np.ndarray)}
     if only:
         arrays = {split: items for split, items in arrays.items() if split == only}
-        if encoded and not image_cache.is_cached(_items(source, encoded)[0], canvas, channels):
+        if encoded and not image_cache.is_cached(_items(source, encoded, resize)[0], canvas, channels):
             encoded = {split: items for split, items in encoded.items() if split == only}
-    side = canvas if encoded else min(canvas, max(min(items.shape[1:3]) for items in arrays.values()))
-    pixels: dict[str, Pixels] = {split: _from_array(items, side, channels) for split, items in arrays.items()}
+    kept = min if resize == "crop" else max  # of an array's two sides
+    side = canvas if encoded else min(canvas, max(kept(items.shape[1:3]) for items in arrays.values()))
+    pixels: dict[str, Pixels] = {split: _from_array(items, side, channels, resize) for split, items in arrays.items()}
     readable = {split: np.arange(len(items)) for split, items in arrays.items()}
     digests, bad, storage, reason = {}, (), "memory", "arrays in memory"
     if encoded:
-        items, rows = _items(source, encoded)
+        items, rows = _items(source, encoded, resize)
 
         def tick(done: int, reasons: Mapping[int, str]) -> None:
             _check_bad([(items.names[i], reason) for i, reason in sorted(reasons.items())], len(items.names), max_bad_share)
@@ -166,12 +175,14 @@ def load(
         storage=storage,
         storage_reason=reason,
         source=source.fingerprint,
-        fingerprint=fingerprint([source.fingerprint, side, most_channels, tuple(name for name, _ in bad)]),
+        fingerprint=fingerprint(
+            [source.fingerprint, side, most_channels, tuple(name for name, _ in bad), *([] if resize == "crop" else [resize])]
+        ),
         digests=digests,
     )
 
 
-def load_some(source: Source, index: list[int], canvas: int, channels: int | None = None) -> Data:
+def load_some(source: Source, index: list[int], canvas: int, channels: int | None = None, resize: Resize = "crop") -> Data:
     """Decode some of the training images, as the split "some"; unreadable ones are left out and listed in `Data.bad`.
 
     A split of another name than "train" may lose all images of a class.
@@ -184,7 +195,7 @@ def load_some(source: Source, index: list[int], canvas: int, channels: int | Non
         ids={"some": [ids[i] for i in index]} if ids else source.ids,
         rates=None,
     )
-    return load(some, canvas=canvas, channels=channels, max_bad_share=1)
+    return load(some, canvas=Canvas(canvas, resize), channels=channels, max_bad_share=1)
 
 
 def load_for(experiment: Experiment, source: Source, largest_size: int, ui: NullConsole, max_bad_share: float | None = None) -> Data:
@@ -201,7 +212,7 @@ def load_for(experiment: Experiment, source: Source, largest_size: int, ui: Null
 
         return load(
             source,
-            canvas=canvas_side(experiment.canvas, largest_size),
+            canvas=Canvas(canvas_side(experiment.canvas, largest_size), experiment.resize),
             images=experiment.images,
             max_bad_share=experiment.max_bad_share if max_bad_share is None else max_bad_share,
             progress=progress,
@@ -213,7 +224,7 @@ def _with_channels(pixels: Pixels, channels: int) -> Pixels:
     return pixels if pixels.shape[3] == channels else np.repeat(pixels[:], channels, axis=3)
 
 
-def _items(source: Source, encoded: Mapping[str, Sequence[decode.Encoded]]) -> tuple[EncodedImages, dict[str, np.ndarray]]:
+def _items(source: Source, encoded: Mapping[str, Sequence[decode.Encoded]], resize: Resize) -> tuple[EncodedImages, dict[str, np.ndarray]]:
     """Return the files of all splits in an order independent of the split, and the positions of each split in it."""
     refs = [(split, i) for split, items in encoded.items() for i in range(len(items))]
     ids = [text for split in encoded for text in source.ids[split]]
@@ -229,7 +240,7 @@ def _items(source: Source, encoded: Mapping[str, Sequence[decode.Encoded]]) -> t
 
     ends = np.cumsum([len(items) for items in encoded.values()])[:-1]
     rows = dict(zip(encoded, np.split(place, ends), strict=True))
-    return EncodedImages(get, *([column[i] for i in order] for column in (names, known, ids))), rows
+    return EncodedImages(get, *([column[i] for i in order] for column in (names, known, ids)), resize=resize), rows
 
 
 def _content_ids(items: Sequence[decode.Encoded], ids: Sequence[str]) -> Sequence[str]:
@@ -260,7 +271,9 @@ def _decoded(
     return image_cache.in_memory(items, side, channels, tick, keep=storage == "memory"), storage, reason
 
 
-def decode_files(images: Sequence[decode.Encoded], canvas: int, channels: int | None = None, first: int = 0) -> DecodedFiles:
+def decode_files(
+    images: Sequence[decode.Encoded], canvas: int, channels: int | None = None, first: int = 0, resize: Resize = "crop"
+) -> DecodedFiles:
     """Decode images as `load` does, for prediction; unreadable ones are reported, not raised.
 
     Args:
@@ -268,9 +281,11 @@ def decode_files(images: Sequence[decode.Encoded], canvas: int, channels: int | 
         canvas: side of the result in pixels.
         channels: of the result; None for as many as they have.
         first: number of the first image, by which those without a file are named.
+        resize: as `Experiment.resize`.
     """
     names = [str(x) if isinstance(x, str | os.PathLike) else f"image {i}" for i, x in enumerate(images, first)]
-    decoded = image_cache.in_memory(EncodedImages(images.__getitem__, names, names), canvas, channels, lambda done, bad: None)
+    encoded = EncodedImages(images.__getitem__, names, names, resize=resize)
+    decoded = image_cache.in_memory(encoded, canvas, channels, lambda done, bad: None)
     index = np.flatnonzero(decoded.digests)
     return DecodedFiles(decoded.pixels[index], index, tuple((names[i], reason) for i, reason in sorted(decoded.bad.items())))
 
@@ -293,12 +308,12 @@ def _check_left(source: Source, labels: Mapping[str, np.ndarray]) -> None:
         raise InputError(f"no readable image is left of {', '.join(empty + gone[:5])}; repair or remove the broken ones")
 
 
-def _from_array(items: np.ndarray, side: int, channels: int | None) -> np.ndarray:
+def _from_array(items: np.ndarray, side: int, channels: int | None, resize: Resize) -> np.ndarray:
     """Convert uint8 [n, h, w] or [n, h, w, c] to [n, side, side, c]; returns a view where possible."""
     items = items if items.ndim == 4 else items[..., None]
     height, width = items.shape[1:3]
     short = min(height, width)
-    if short == side and (channels is None or channels >= items.shape[3]):
+    if short == side and (resize == "crop" or height == width) and (channels is None or channels >= items.shape[3]):
         top, left = (height - short) // 2, (width - short) // 2
         square = items[:, top : top + short, left : left + short]
         return square if channels in (None, items.shape[3]) else np.repeat(square, 3, axis=3)
@@ -306,7 +321,7 @@ def _from_array(items: np.ndarray, side: int, channels: int | None) -> np.ndarra
     out = np.empty((len(items), side, side, depth), np.uint8)
 
     def work(i: int) -> None:
-        out[i] = decode.attempt(items[i], side, depth)
+        out[i] = decode.attempt(items[i], side, depth, resize)
 
     deque(decode.in_threads(work, range(len(items))), 0)
     return out

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from ..core.errors import InputError
+from ..core.experiment import Resize
 from ..core.sealed import checksum
 from . import decode
 
@@ -35,12 +36,14 @@ class EncodedImages(NamedTuple):
         names: for messages.
         ids: change with the images' content.
         earlier_ids: as earlier versions of the package made them, from the times of files; () if they did not differ.
+        resize: how they are made square, see `Experiment.resize`.
     """
 
     get: Callable[[int], decode.Encoded]
     names: Sequence[str]
     ids: Sequence[str]
     earlier_ids: Sequence[str] = ()
+    resize: Resize = "crop"
 
 
 class Pixels(Protocol):
@@ -135,7 +138,7 @@ class StoredPixels(_RowPixels):
             self._mended |= {i: self._decode(i) for i in wrong}
 
     def _decode(self, i: int) -> np.ndarray:
-        square = decode.attempt(lambda: self._items.get(i), *self.shape[2:])
+        square = decode.attempt(lambda: self._items.get(i), self.shape[2], self.shape[3], self._items.resize)
         if isinstance(square, str) or digest(square) != self._digests[i]:
             why = square if isinstance(square, str) else "its pixels are others now"
             with contextlib.suppress(OSError):
@@ -156,7 +159,7 @@ class LazyPixels(_RowPixels):
         return super().__getitem__(index)
 
     def _read(self, i: int, row: np.ndarray) -> None:
-        square = decode.attempt(lambda: self._items.get(i), *self.shape[2:])
+        square = decode.attempt(lambda: self._items.get(i), self.shape[2], self.shape[3], self._items.resize)
         if isinstance(square, str):
             raise InputError(f"image {self._items.names[i]} could be read before but not now: {square}; restore it, or start again")
         row[...] = square

@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from ..core.experiment import Resize
 from . import decode
 
 SIDE = 112
 """Side of a thumbnail in pixels."""
 
 
-def thumbnails(items: Sequence[Any] | np.ndarray, positions: Sequence[int], side: int = SIDE) -> dict[int, bytes]:
-    """Return a JPEG image of each item (see `Source.items`) at these positions that can be read, by its position."""
+def thumbnails(items: Sequence[Any] | np.ndarray, positions: Sequence[int], side: int = SIDE, resize: Resize = "crop") -> dict[int, bytes]:
+    """Return a JPEG image of each item (see `Source.items`) at these positions that can be read, by its position, made square as told."""
     decode.ready()
     wanted = sorted(set(positions))
-    pixels = decode.in_threads(lambda i: decode.attempt(lambda: items[i], side, 3), wanted)
+    pixels = decode.in_threads(lambda i: decode.attempt(lambda: items[i], side, 3, resize), wanted)
     return {i: jpeg(square) for i, square in zip(wanted, pixels, strict=True) if not isinstance(square, str)}
 
 

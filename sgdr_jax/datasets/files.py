@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import os
 import stat
 from collections import Counter
@@ -11,6 +13,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
+from ..core.types import Dataset
 from ..core.validation import require
 from .examples import Examples
 
@@ -29,8 +32,22 @@ def check_formats(formats: Sequence[str]) -> None:
 
 
 def extensions(formats: Sequence[Format] = ()) -> tuple[str, ...]:
-    """Return the extensions of image files, with those of further formats."""
+    """Return the extensions of image files, with those of further formats. Raises InputError if a package for one is missing."""
+    there = "heic" not in formats or importlib.util.find_spec("pillow_heif") is not None
+    require(there, "data.formats", "heic", "it needs pillow-heif: pip install 'sgdr_jax[heic]'")
     return (*EXTENSIONS, *(suffix for name in formats for suffix in FURTHER[name]))
+
+
+def formats_of(data: Dataset) -> tuple[Format, ...]:
+    """Return the further formats of a dataset and of those that it is made of."""
+    inner = [value for field in dataclasses.fields(data) for value in _datasets(getattr(data, field.name))]
+    own: tuple[Format, ...] = getattr(data, "formats", ())
+    return tuple(dict.fromkeys((*own, *(name for part in inner for name in formats_of(part)))))
+
+
+def _datasets(value: object) -> list[Dataset]:
+    values = value if isinstance(value, tuple) else (value,)
+    return [item for item in values if isinstance(item, Dataset)]
 
 
 def format_fix(suffix: str) -> str:

@@ -53,7 +53,8 @@ def preview_batch(experiment: Experiment, stage: int | str = 0, count: int = 8) 
     # Twice as many, to replace unreadable ones.
     sampler = Sampler(experiment.seed, stage, source.labels["train"], experiment.balance, source.rates)
     index = sampler.order(0)[: 2 * count].tolist()
-    data, size = load_some(source, index, canvas_side(experiment.canvas, schedule.largest_size)), int(schedule.stages[stage].sizes[0])
+    side = canvas_side(experiment.canvas, schedule.largest_size)
+    data, size = load_some(source, index, side, resize=experiment.resize), int(schedule.stages[stage].sizes[0])
     images, labels = jnp.asarray(data.images["some"][:count]), data.labels["some"][:count]
     names = [_names(data.classes, label) for label in labels]
     batch_size, strength = stages[stage].batch_size or experiment.batch_size, stages[stage].strength

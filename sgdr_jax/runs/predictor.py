@@ -26,11 +26,11 @@ from ..core.state import NetworkState, Tree
 from ..core.validation import require
 from ..data import decode
 from ..data.decode import Images
-from ..data.load import decode_files, load
+from ..data.load import Canvas, decode_files, load
 from ..data.loader import free_device_memory, image_loader
 from ..data.placement import choose_residence
 from ..data.sampler import Batch
-from ..datasets.files import images_below, other_files
+from ..datasets.files import Format, extensions, images_below, other_files
 from ..evaluation.calibration import apply_temperature
 from ..evaluation.evaluate import EvalExamples, ViewPredictions, predict_views
 from ..evaluation.grad_cam import grad_cam
@@ -176,35 +176,36 @@ class Predictions(NamedTuple):
     views: int = 1
 
 
-def expand(paths: Sequence[str], say: Callable[[str], None] = lambda text: None) -> list[str]:
+def expand(paths: Sequence[str], say: Callable[[str], None] = lambda text: None, formats: Sequence[Format] = ()) -> list[str]:
     """Replace folders by the image files below them, sorted, without hidden ones; files are kept whatever their name.
 
     Args:
         paths: files and folders.
         say: called with a line for each folder that holds other files or hidden images.
+        formats: to read besides the common ones.
 
     Raises:
         InputError: a path does not exist, or a folder has no images.
     """
-    found: list[str] = []
+    found, known = list[str](), extensions(formats)
     for name in paths:
         path = Path(name)
         require(bool(name) and path.exists(), "path", name, "there is no such file or folder; name image files, or folders of them")
         if not path.is_dir():
             found.append(str(path))
             continue
-        inside, hidden = images_below(path)
+        inside, hidden = images_below(path, known)
         require(bool(inside), "path", str(path), "name a folder that holds image files")
         found += inside
-        rest = other_files(path, (Path(image).relative_to(path).as_posix() for image in inside))
+        rest = other_files(path, (Path(image).relative_to(path).as_posix() for image in inside), known)
         counts = [f"{len(hidden):,} hidden image{'s' * (len(hidden) > 1)}"] * bool(hidden) + [rest] * bool(rest)
         if counts:
             say(f"{path}: not predicted: {', '.join(counts)}")
     return found
 
 
-def gather_images(images: Images, say: Callable[[str], None] = lambda text: None) -> list[str | np.ndarray]:
-    """Return images one by one, as paths of files and arrays; `say` as in `expand`.
+def gather_images(images: Images, say: Callable[[str], None] = lambda text: None, formats: Sequence[Format] = ()) -> list[str | np.ndarray]:
+    """Return images one by one, as paths of files and arrays; `say` and `formats` as in `expand`.
 
     Raises:
         InputError: a path does not exist, a folder has no images, an array has another type or shape, or there are no images.
@@ -213,7 +214,7 @@ def gather_images(images: Images, say: Callable[[str], None] = lambda text: None
         images = list(images) if isinstance(images, np.ndarray) and images.ndim == 4 else [images]
     found: list[str | np.ndarray] = []
     for image in images:
-        found += expand([os.fspath(image)], say) if isinstance(image, str | os.PathLike) else [decode.to_array(image)]
+        found += expand([os.fspath(image)], say, formats) if isinstance(image, str | os.PathLike) else [decode.to_array(image)]
     require(bool(found), "images", "none", "name image files, or folders of them")
     return found
 
@@ -254,7 +255,7 @@ def _decoded(net: Predictor, images: Sequence[str | np.ndarray]) -> Iterator[tup
     """Decode images in blocks; yields pixels, the names of the readable images, and (name, reason) of the others."""
     block = max(net.experiment.evaluate.tta_memory * 2**20 // (net.canvas**2 * net.channels), 1)
     for start in range(0, len(images), block):
-        pixels, index, unread = decode_files(images[start : start + block], net.canvas, net.channels, start)
+        pixels, index, unread = decode_files(images[start : start + block], net.canvas, net.channels, start, net.experiment.resize)
         at = [start + i for i in index.tolist()]
         yield pixels, [x if isinstance(x := images[i], str) else f"image {i}" for i in at], unread
 
@@ -333,7 +334,13 @@ def evaluate_split(net: Predictor, split: str, views: int | None = None, ui: Nul
         ui.say(f"the data have changed since the run: other images are held out, and some of {split} may have been trained on")
     how = net.experiment
     data = load(
-        source, canvas=net.canvas, channels=net.channels, only=split, images=how.images, max_bad_share=how.max_bad_share, say=ui.say
+        source,
+        canvas=Canvas(net.canvas, how.resize),
+        channels=net.channels,
+        only=split,
+        images=how.images,
+        max_bad_share=how.max_bad_share,
+        say=ui.say,
     )
     resident, _ = choose_residence(
         how.images, -(-data.bytes // net.programs.devices.count), data.storage, device=free_device_memory(net.programs.devices)

@@ -139,7 +139,7 @@ def ground(experiment: Experiment) -> str:
     sizes = [stage.size if isinstance(stage.size, tuple) else (stage.size,) for stage in e.stages]
     side = canvas_side(e.canvas, max(max(size) for size in sizes))
     batches = sorted({e.batch_size, *(stage.batch_size or e.batch_size for stage in e.stages)})
-    facts = (e.data, e.model, e.parallel, side, e.images, e.max_bad_share, e.compute, e.evaluate.batch_size, batches)
+    facts = (e.data, e.model, e.parallel, side, e.resize, e.images, e.max_bad_share, e.compute, e.evaluate.batch_size, batches)
     return json.dumps(to_json(facts), sort_keys=True)
 
 

@@ -97,12 +97,12 @@ def test_a_signal_while_decoding_keeps_what_is_decoded(place, monkeypatch, capsy
 
     attempt, seen = decode.attempt, []
 
-    def slow(item, side, channels):
+    def slow(item, side, channels, resize):
         seen.append(time.monotonic())
         if len(seen) == 12:
             os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.02)
-        return attempt(item, side, channels)
+        return attempt(item, side, channels, resize)
 
     monkeypatch.setattr(decode, "attempt", slow)
     monkeypatch.setattr(image_cache, "_TELL_SECONDS", 0.0)

@@ -158,3 +158,66 @@ def test_broken_metadata_lose_no_image():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert one(data).shape == (16, 16, 3)
+
+
+TURNS = {3: "ROTATE_180", 6: "ROTATE_270", 8: "ROTATE_90"}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("turn", [1, 3, 6, 8])
+@pytest.mark.parametrize(("width", "height"), [(64, 20), (20, 64), (33, 33), (9, 5), (50, 1)])
+def test_squish_and_pad_show_the_whole_image(width, height, turn, channels):
+    """Against Pillow's own steps, for upright files and for those that their EXIF tag turns."""
+    picture = gradient(width, height).convert("L" if channels == 1 else "RGB")
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    data = encoded(picture, "PNG", exif=exif)
+    for way in ("squish", "pad"):
+        (square,), _, bad = decode_files([data], 16, channels, resize=way)
+        assert not bad and square.shape == (16, 16, channels)
+        if way == "squish":
+            filters = [Image.Resampling.BOX if side > 16 else Image.Resampling.BICUBIC for side in picture.size]
+            small = picture.resize((16, height), filters[0]).resize((16, 16), filters[1])
+        else:
+            long = max(picture.size)
+            size = [max(round(side * 16 / long), 1) for side in picture.size]
+            small = picture.resize(size, Image.Resampling.BOX if long > 16 else Image.Resampling.BICUBIC)
+        turned = small.transpose(Image.Transpose[TURNS[turn]]) if turn > 1 else small
+        wanted = Image.new(picture.mode, (16, 16))
+        wanted.paste(turned, tuple(round((16 - side) / 2) for side in turned.size))
+        np.testing.assert_array_equal(square, np.asarray(wanted).reshape(square.shape))
+
+
+def further(tmp_path: Path, name: str, image: Image.Image, **options) -> np.ndarray | str:
+    path = tmp_path / name
+    image.save(path, **options)
+    images, _, bad = decode_files([str(path)], 16)
+    return bad[0][1] if bad else images[0]
+
+
+@pytest.mark.parametrize(("name", "most"), [("a.tif", 0), ("a.TIFF", 0), ("a.avif", 16), ("a.heic", 16)])
+def test_further_formats_are_read_by_their_name(tmp_path, name, most):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()  # to write
+    image = gradient(16, 16)
+    kind = {"tif": "TIFF", "tiff": "TIFF", "avif": "AVIF", "heic": "HEIF"}[name.split(".")[1].lower()]
+    found = further(tmp_path, name, image, format=kind, **({"quality": 95} if most else {}))
+    np.testing.assert_allclose(found.astype(int), np.asarray(image).astype(int), atol=most)
+    data = (tmp_path / name).read_bytes()
+    assert "not an image in one of the formats" in reason(data)  # from bytes, or under another name, they stay unread
+    (tmp_path / "b.png").write_bytes(data)
+    assert "not an image in one of the formats" in reason(tmp_path / "b.png")
+    (tmp_path / name).write_bytes(data[: len(data) * 2 // 3])
+    assert decode_files([str(tmp_path / name)], 16).bad
+    (tmp_path / name).write_bytes(encoded(image, "PNG"))
+    assert not decode_files([str(tmp_path / name)], 16).bad  # the content decides, as for all others
+
+
+def test_tiff_files_that_are_more_than_an_image(tmp_path):
+    image = gradient(16, 16)
+    assert "2 pages in one file" in further(tmp_path, "a.tif", image, save_all=True, append_images=[image])
+    assert "32 bits a pixel" in further(tmp_path, "b.tif", Image.fromarray(np.ones((4, 4), np.float32)))
+    deep = further(tmp_path, "c.tif", Image.fromarray(np.full((16, 16), 65535 // 3, np.uint16)))
+    assert (deep == 85).all()
+    assert further(tmp_path, "d.tif", image.convert("CMYK")).shape == (16, 16, 3)

@@ -10,7 +10,7 @@ from PIL import Image
 from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.data import decode as decoder
-from sgdr_jax.data.load import canvas_side, load, load_for
+from sgdr_jax.data.load import Canvas, canvas_side, load, load_for
 from sgdr_jax.datasets import Arrays, ImageFolder
 
 from ..helpers import experiment
@@ -135,3 +135,33 @@ def test_what_is_not_used_is_said_before_decoding(tmp_path):
     (tmp_path / "train" / "a" / "notes.heic").write_bytes(b"")
     load_for(experiment(data=data), data.open(), 8, ui)
     assert ui.lines == ["not part of the set: 1 file (1 .heic)"]
+
+
+def test_the_way_to_make_images_square_is_part_of_what_is_kept(tmp_path):
+    root = tmp_path / "set"
+    for i in range(8):
+        path = root / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = Image.new("L", (16, 8), 200)
+        image.paste(0, (4, 0, 12, 8))  # the centre square alone is black
+        path.write_bytes(encoded(image, "PNG"))
+    source = ImageFolder(str(root)).open()
+    ways = ("crop", "squish", "pad")
+    found = {way: load(source, canvas=Canvas(8, way)) for way in ways}
+    assert len({data.fingerprint for data in found.values()}) == 3 and all("earlier" not in data.storage_reason for data in found.values())
+    assert all("earlier run" in load(source, canvas=Canvas(8, way)).storage_reason for way in ways)
+    first = {way: data.images["train"][:][0, :, :, 0] for way, data in found.items()}
+    assert (first["crop"] == 0).all()
+    assert (first["squish"] == [[200, 200, 0, 0, 0, 0, 200, 200]] * 8).all()
+    assert (first["pad"][[0, 1, 6, 7]] == 0).all() and (first["pad"][2:6] == [[200, 200, 0, 0, 0, 0, 200, 200]] * 4).all()
+    for images in ("decoded", "streamed", "resident"):
+        np.testing.assert_array_equal(load(source, canvas=Canvas(8, "pad"), images=images).images["train"][:][0, :, :, 0], first["pad"])
+
+
+@pytest.mark.parametrize(("way", "side"), [("crop", 8), ("squish", 16), ("pad", 16)])
+def test_arrays_are_made_square_alike(way, side):
+    images = np.zeros((4, 8, 16), np.uint8)
+    images[:, :, 4:12] = 90
+    found = load(Arrays.of((images, np.arange(4) % 2), (images, np.arange(4) % 2)).open(), canvas=Canvas(99, way)).images["train"][:]
+    assert found.shape == (4, side, side, 1)
+    assert found.mean() == pytest.approx({"crop": 90, "squish": 45, "pad": 22.5}[way], abs=1)

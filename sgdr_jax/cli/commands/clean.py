@@ -140,5 +140,5 @@ def _pictures(net: Predictor, rows: Sequence[SuspectRow]) -> dict[str, bytes]:
     source = net.experiment.data.open()
     for split, names in source.names.items():
         where = {i: name for i, name in enumerate(names) if name in wanted}
-        pictures |= {where[i]: jpeg for i, jpeg in thumbnails(source.items[split], list(where)).items()}
+        pictures |= {where[i]: jpeg for i, jpeg in thumbnails(source.items[split], list(where), resize=net.experiment.resize).items()}
     return pictures

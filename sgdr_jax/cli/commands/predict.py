@@ -34,12 +34,14 @@ class PredictCommand(PredictorCommand):
 
     def execute(self, ui: NullConsole) -> None:
         """Predict the images and write the table."""
+        from ...datasets.files import formats_of
         from ...runs.predictor import expand, predict
 
         check_output(self.out)
         require(bool(self.paths), "paths", "", "name image files, or folders of them")
-        paths = expand(self.paths, lambda note: print(one_line(note), file=sys.stderr))
         predictor = self.open_predictor()
+        formats = formats_of(predictor.experiment.data)
+        paths = expand(self.paths, lambda note: print(one_line(note), file=sys.stderr), formats)
         result = predict(predictor, paths, self.tta_views, ui if self.out else None, calibrated=self.calibrated)
         for path, reason in result.bad:
             print(one_line(f"left out {path}: {reason}"), file=sys.stderr)

@@ -63,7 +63,7 @@ class ReportCommand(Command):
                 view = view._replace(names=source.classes)  # which early versions did not keep
                 top = view.top_losses()
                 shown = [image.index for image in (*top, *view.least_confident())]
-                jpegs = thumbnails(source.items[view.split], [positions[i] for i in shown])
+                jpegs = thumbnails(source.items[view.split], [positions[i] for i in shown], resize=view.run.config.get("resize", "crop"))
                 pictures = {i: jpegs[positions[i]] for i in shown if positions[i] in jpegs}
                 if self.maps:
                     maps = self._maps(view, source, positions)
@@ -101,9 +101,9 @@ class ReportCommand(Command):
 
         net, items, number = open_predictor(self.run), source.items[view.split], {name: i for i, name in enumerate(view.names)}
         decode.ready()
-        asked = []
+        how, asked = net.experiment.resize, []
         for shown in view.top_losses()[: self.maps]:
-            pixels = decode.attempt(lambda: items[positions[shown.index]], net.canvas, net.channels)  # noqa: B023  # called at once
+            pixels = decode.attempt(lambda: items[positions[shown.index]], net.canvas, net.channels, how)  # noqa: B023  # called at once
             if not isinstance(pixels, str):
                 asked += [(shown.index, pixels, name) for name in dict.fromkeys((*shown.predicted[:1], *shown.true[:1]))]
         if not asked:

@@ -47,7 +47,7 @@ def sample(net: Predictor) -> np.ndarray:
         source = net.experiment.data.open()
         count = source.sizes["train"]
         index = np.unique(np.linspace(0, count - 1, min(IMAGES, count)).astype(int)).tolist()
-        found = load_some(source, index, net.canvas, net.channels).images["some"][:]
+        found = load_some(source, index, net.canvas, net.channels, net.experiment.resize).images["some"][:]
         if len(found):
             return np.asarray(found)
     except InputError:
