@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import csv
 import functools
 import io
 import os
@@ -10,14 +11,22 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from PIL import Image
 
+from sgdr_jax import load
 from sgdr_jax.cli.commands import find_command, names
 from sgdr_jax.cli.launch import TARGETS
 from sgdr_jax.cli.main import main
 from sgdr_jax.cli.options import ExperimentCommand
+from sgdr_jax.runs.folder import read
+
+from .helpers import same_bits
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -25,6 +34,10 @@ PAGES = {
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
 NOTEBOOKS = [name for name, text in PAGES.items() if "file_format: mystnb" in text]
+FEATURES = "docs/explanation/features.md"
+EXPORT = "docs/guides/export.md"
+FIRST = "docs/tutorials/notebook.md"
+SLOW = [f"docs/tutorials/{name}.md" for name in ("ablation", "cluster", "lesson2")]
 FENCE = re.compile(r"^```(\S[^\n]*)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OPTION = re.compile(r"--[a-z][\w.-]*")
 EXPERIMENT = ROOT / "experiments" / "dog_breeds.py"
@@ -115,6 +128,40 @@ def test_files_targets_and_links_exist(name: str) -> None:
             assert ((ROOT / name).parent / link).exists(), f"{name}: there is no {link}"
 
 
+def headings(page: Path) -> set[str]:
+    """Anchors of a page's headings, as the site makes them."""
+    titles = re.findall(r"^#+ (.*)$", FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def test_every_yes_of_the_feature_table_links_to_the_place_that_shows_it() -> None:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGES[FEATURES].splitlines() if line.startswith("| ")]
+    features = [row for row in rows[2:] if any(row[1:])]
+    assert len(features) > 40 and {len(row) for row in rows} == {6}
+    for name, ours, *others in features:
+        assert all(re.match(r"(yes|part|no)\b", other) for other in others), name
+        if ours not in ("no", "part"):
+            link = re.match(r"\[yes\]\(([^)#]+)#?([^)]*)\)", ours)
+            assert link, f"{name}: {ours}"
+            page = (ROOT / FEATURES).parent / link[1]
+            assert not link[2] or link[2] in headings(page), f"{name}: {ours}"
+
+
+def test_the_page_to_try_a_run_on_classifies(run_page: Callable[[str], dict[str, object]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for Gradio, which is not a requirement of the tests."""
+    run_page(EXPORT)
+    program = Path("app.py").read_text(encoding="utf-8")
+    assert len([line for line in program.splitlines() if line.strip()]) <= 20
+    made: list[Any] = []
+    stand_in = SimpleNamespace(Interface=lambda *given, **_: made.append(given), Image=dict, Label=dict)
+    monkeypatch.setitem(sys.modules, "gradio", stand_in)
+    monkeypatch.setattr(sys, "argv", ["app.py", "runs/rings"])
+    exec(compile(program, "app.py", "exec"), {"__name__": "app"})
+    ((classify, *_),) = made
+    answer = classify(Image.new("RGB", (40, 30), "red"))
+    assert list(answer) == list(load("runs/rings").classes) and sum(answer.values()) == pytest.approx(1)
+
+
 def test_readme_is_short_and_its_program_plans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert PAGES["README.md"].count("\n") <= 150
     (program,) = blocks("README.md", "python")
@@ -137,25 +184,82 @@ def show(cell: str, name: str, variables: dict[str, object]) -> None:
         assert not shown or any(shown)
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_cells_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs the cells of a page in order, as the build of the site does."""
+def run_line(line: str) -> None:
+    """Run a line of a shell block that the tests can run without a shell."""
+    program, *words = shlex.split(line, comments=True)
+    assert program in ("sgdr-jax", "cat"), f"{line}: run it here as well"
+    try:
+        main(words) if program == "sgdr-jax" else print(Path(words[0]).read_text(encoding="utf-8"))
+    except SystemExit as left:
+        assert left.code in (0, None), f"{line}: exit code {left.code}"
+
+
+def run_shell(text: str) -> None:
+    """Run the lines of a shell block."""
+    for line in filter(None, text.replace("\\\n", " ").splitlines()):
+        run_line(line)
+
+
+@pytest.fixture
+def run_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, object]]:
+    """Return a function that runs the cells of a page in order in an empty folder, as the build of the site does."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("MPLBACKEND", "agg")
-    variables: dict[str, object] = {}
-    for cell in cells(name):
-        first, _, rest = cell.partition("\n")
-        if first.startswith("%%writefile "):
-            Path(first.split()[1]).write_text(rest, encoding="utf-8")
-        elif first == "%%bash":
-            for line in filter(None, rest.replace("\\\n", " ").splitlines()):
-                program, *words = shlex.split(line)
-                assert program in ("sgdr-jax", "cat"), f"{line}: run it here as well"
-                with contextlib.suppress(SystemExit) if "--help" in words else contextlib.nullcontext():
-                    main(words) if program == "sgdr-jax" else print(Path(words[0]).read_text(encoding="utf-8"))
-        else:
-            show(cell, name, variables)
+
+    def run(name: str) -> dict[str, object]:
+        variables: dict[str, object] = {}
+        for cell in cells(name):
+            first, _, rest = cell.partition("\n")
+            if first.startswith("%%writefile "):
+                Path(first.split()[1]).write_text(rest, encoding="utf-8")
+            elif first == "%%bash":
+                run_shell(rest)
+            else:
+                show(cell, name, variables)
+        return variables
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in NOTEBOOKS if n not in (FIRST, EXPORT)]
+)
+def test_cells_run(name: str, run_page: Callable[[str], dict[str, object]]) -> None:
+    run_page(name)
+
+
+@pytest.mark.slow
+def test_fifteen_cells_and_five_commands_train_the_same_network(
+    run_page: Callable[[str], dict[str, object]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The stranger's notebook: installation, photographs, batch, finder, run, report, predict, export; then the same by commands."""
+    assert len(cells(FIRST)) == 15
+    session: Any = run_page(FIRST)["session"]
+    commands = [line for line in blocks(FIRST, "sh")[-1].splitlines() if line]
+    assert [line.split()[1] for line in commands] == ["new", "train", "report", "predict", "export"]
+    capsys.readouterr()
+    for line in commands:
+        run_line(line)
+    out = capsys.readouterr().out
+    assert "runs/again/report.html" in out and "exported: runs/again/export/stablehlo" in out
+    again = load("runs/again")
+    assert same_bits((again.params, again.stats), (session.params, session.stats))
+    rows = [[{**row, "seconds": 0} for row in read(f"runs/{name}").rows] for name in ("photos", "again")]
+    assert rows[0] == rows[1] and len(rows[0]) > 16
+    # The notebook predicts what the file of the command says, to the six digits of the file.
+    predictions = session.predict("photos/tulip").value
+    with open("predictions.csv", newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert [Path(row["path"]).name for row in table] == [Path(path).name for path in predictions.paths] and len(table) == 15
+    assert [row["label"] for row in table] == list(predictions.labels)
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("docs/")])
+def test_every_program_of_the_docs_is_a_cell(name: str) -> None:
+    """Programs that stand as text alone are not executed; those of the README and of CONTRIBUTING have tests of their own."""
+    assert not blocks(name, "python") and not blocks(name, "python3") and not blocks(name, "py")
+    assert name in NOTEBOOKS or "{code-cell}" not in PAGES[name]
 
 
 def test_recipes_for_contributors_need_one_file_one_name_and_one_test(tmp_path: Path) -> None:
