@@ -54,9 +54,8 @@ class ConvNeXt(ChainModel):
     def modules(self, channels: int) -> dict[str, nnx.Module]:
         from functools import partial
 
-        from jax.nn import gelu
-
         from .blocks import Conv, LayerNorm, LayerScale, PixelLinear, Residual, ResponseNorm, Sequential
+        from .layers import gelu
 
         conv = partial(Conv, bias=True)
         pointwise: Callable[..., nnx.Module] = PixelLinear if self.linear else partial(conv, 1)
@@ -65,7 +64,7 @@ class ConvNeXt(ChainModel):
             row: dict[str, nnx.Module] = {
                 "depthwise": conv(7, c, c, padding=3, groups=c),
                 "norm": LayerNorm(c, EPS),
-                "expand": pointwise(c, 4 * c, activation=partial(gelu, approximate=False)),
+                "expand": pointwise(c, 4 * c, activation=gelu),
             }
             row |= {"response": ResponseNorm(4 * c, EPS)} if self.v2 else {}
             row |= {"project": pointwise(4 * c, c)}
