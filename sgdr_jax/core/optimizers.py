@@ -28,7 +28,7 @@ class Optimizer:
     momentum: float = 0.9
     """Decay of the average of past gradients (b1 in Adam), 0…1, below 1."""
     weight_decay: float = field(default=0.0, kw_only=True)
-    """Decay of weight matrices and kernels; biases and normalisation are never decayed."""
+    """Decay of weight matrices and kernels; biases, normalisation, tokens and their positions are never decayed."""
     clip: float | None = field(default=None, kw_only=True)
     """Largest global norm of the gradients; None for no limit."""
     sam: float = field(default=0.0, kw_only=True)
@@ -80,7 +80,7 @@ class AdamW(Optimizer):
     eps: float = 1e-8
     """Added to the root of the second moment."""
     weight_decay: float = field(default=0.01, kw_only=True)
-    """Decay of weight matrices and kernels; biases and normalisation are never decayed."""
+    """Decay of weight matrices and kernels; biases, normalisation, tokens and their positions are never decayed."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,10 +136,13 @@ class Muon(AdamW):
 
 
 def _matrices(params: Tree) -> Tree:
-    """Mark what weight decay applies to: matrices and kernels, but no biases or normalisation (arrays of one dimension)."""
+    """Mark what weight decay applies to: matrices and kernels.
+
+    Biases, normalisation (arrays of one dimension), tokens and positions (arrays [1, n, c]) are spared.
+    """
     import jax
 
     def is_matrix(p: jax.Array) -> bool:
-        return p.ndim > 1
+        return p.ndim in (2, 4)
 
     return jax.tree.map(is_matrix, params)

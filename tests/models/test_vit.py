@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdr_jax.core.errors import InputError
+from sgdr_jax.core.optimizers import Sgd
+from sgdr_jax.core.state import Hyper
 from sgdr_jax.evaluation.grad_cam import grad_cam
 from sgdr_jax.models import (
     CLIPQuickGELUViTBase16,
@@ -27,6 +29,7 @@ from sgdr_jax.models import (
 from sgdr_jax.models.attention import Attention
 from sgdr_jax.models.blocks import Mode
 from sgdr_jax.models.position_embedding import PositionEmbedding, rotated, rotations
+from sgdr_jax.models.pretrained.save import timm_weights
 from sgdr_jax.models.vit import ViT
 
 from ..helpers import seeded
@@ -224,7 +227,25 @@ def test_the_summary_counts_attention() -> None:
     assert rows[1].macs == linear + products and rows[1].output == (197, 384) and rows[0].macs == 196 * 768 * 384
 
 
+def test_weight_decay_spares_what_timm_spares() -> None:
+    """Tokens, positions, biases, normalisation and layer scales; `no_weight_decay` of timm's Vision Transformer, and one dimension."""
+    for model in (Small(), SmallDINOv3()):
+        network, params, _ = start(model)
+        rule = Sgd(weight_decay=1.0).rule(1.0, Hyper(1.0, 0.0, 1.0, 0.0))
+        updates, _ = rule.update(jax.tree.map(jnp.zeros_like, params), rule.init(params), jax.tree.map(jnp.ones_like, params))
+        decayed = {path[-1].key for path, leaf in jax.tree_util.tree_leaves_with_path(updates) if np.any(leaf != 0)}
+        assert decayed == {"kernel"} and network.groups[-1] == "head"
+
+
 # ---- Weights ----
+
+
+def test_timm_has_no_pooling_like_the_new_head_s(images: jax.Array) -> None:
+    _, params, stats = start(Small())
+    with pytest.raises(InputError, match="model is 'Small'; timm has no pooling that joins class token and mean; export it to stablehlo"):
+        timm_weights(Small(), params, stats)
+    _, params, stats = start(Small(head="classifier"))
+    assert timm_weights(Small(head="classifier"), params, stats).pool == "token"
 
 
 @pytest.mark.parametrize("tag", ["openai", "metaclip_400m", "metaclip_2pt5b"])
