@@ -28,7 +28,7 @@ from . import gather_free, resampling
 from .affine import Border
 from .arithmetic import channel_means
 from .choice import AugMix, Slot
-from .resampling import symmetry
+from .resampling import WHOLE, Resize, symmetry
 
 _METHODS = ("matrix", "bend", "colour", "curve", "pixels", "mix")
 
@@ -57,6 +57,7 @@ def augment(
     augmentations: Sequence[Augmentation],
     size: int,
     strength: float | Float[Array, ""] | Float[Array, " augmentations"] = 1.0,
+    plain: Resize = WHOLE,
 ) -> Float[Array, "b {size} {size} c"]:
     """Augment images; example i depends on `key`, `seeds[i]` and its own pixels alone, not on the rest of the batch.
 
@@ -64,6 +65,7 @@ def augment(
     whether it applies, then its `draws`. Appending an augmentation therefore preserves the draws of the earlier ones. Geometry comes first
     (composed in order, bends of the view last), then everything else in order; adjacent colour maps are composed and their result
     clipped to 0…1. Without geometry the pixels are those of `resize`; symmetries of the square alone move them without interpolation.
+    Other geometry is relative to the part of the image that `plain` crops, and interpolates bilinearly.
     Augmentations that mix images are ignored; see `mix`.
 
     Args:
@@ -73,6 +75,7 @@ def augment(
         augmentations: the set, in order.
         size: side of the result in pixels.
         strength: scales the magnitudes, one for all augmentations or one for each; 0 is the plain image.
+        plain: how the plain image is made.
 
     Returns:
         Images in 0…1, float32.
@@ -85,7 +88,7 @@ def augment(
     mixers = [(i, step.augmentation) for i, step in enumerate(steps) if isinstance(step.augmentation, AugMix)]
     require(len(mixers) <= 1, "augment", len(mixers), "use AugMix once at most")
     if not mixers:
-        return _render(images, [part for step in steps for part in _parts(step)], size, border)
+        return _render(images, [part for step in steps for part in _parts(step)], size, border, plain)
     ((at, mixer),) = mixers
     before, mixing, after = steps[:at], steps[at], steps[at + 1 :]
     weights = mixing.where(mixing.call("weights"), jnp.eye(1, 1 + mixer.width, dtype=float))
@@ -93,7 +96,7 @@ def augment(
     for k, chain in enumerate(mixer.branches):
         parts = [part for step in before for part in _parts(step)]
         parts += [mixing._replace(augmentation=slot) for slot in chain] + [part for step in after for part in _parts(step)]
-        total = total + weights[:, k, None, None, None] * _render(images, parts, size, border)
+        total = total + weights[:, k, None, None, None] * _render(images, parts, size, border, plain)
     return total
 
 
@@ -158,9 +161,9 @@ def _parts(step: _Step) -> list[_Step]:
 # ---- how pixels are fetched ----
 
 
-def resize(images: UInt8[Array, "b S S c"], size: int) -> Float[Array, "b {size} {size} c"]:
+def resize(images: UInt8[Array, "b S S c"], size: int, plain: Resize = WHOLE) -> Float[Array, "b {size} {size} c"]:
     """Resize to `size` as `resampling.resize` does, on a TPU without gathers."""
-    return (gather_free if jax.default_backend() == "tpu" else resampling).resize(images, size)
+    return (gather_free if jax.default_backend() == "tpu" else resampling).resize(images, size, plain)
 
 
 def resample(
@@ -181,11 +184,11 @@ def resample(
 # ---- numbers to pixels ----
 
 
-def _render(images: Array, steps: list[_Step], size: int, border: Border) -> Array:
+def _render(images: Array, steps: list[_Step], size: int, border: Border, plain: Resize) -> Array:
     """Apply geometry, then colour, curves and pixels in order."""
     geometry = [step for step in steps if step.augmentation.does("matrix")]
     bends = [step for step in steps if step.augmentation.does("bend")]
-    out = _geometry(images, geometry, bends, size, border)
+    out = _geometry(images, geometry, bends, size, border, plain)
     # Without the barrier each later use of the images recomputes them.
     out = jax.lax.optimization_barrier(out)
     colours: list[_Step] = []
@@ -201,18 +204,27 @@ def _render(images: Array, steps: list[_Step], size: int, border: Border) -> Arr
     return _colours(out, colours) if colours else out
 
 
-def _geometry(images: Array, steps: list[_Step], bends: list[_Step], size: int, border: Border) -> Array:
+def _geometry(images: Array, steps: list[_Step], bends: list[_Step], size: int, border: Border, plain: Resize) -> Array:
     """Resample the images through the composed map of coordinates."""
     if bends:
         matrices = _compose(steps) if steps else jnp.broadcast_to(jnp.eye(3, dtype=float), (len(images), 3, 3))
         field = functools.reduce(jnp.add, [_bend(step, size) for step in bends])
-        return resampling.resample(images, matrices, size, _scales(steps), border, field)
+        matrices, scales = cropped(matrices, _scales(steps), plain.crop)
+        return resampling.resample(images, matrices, size, scales, border, field)
     if not steps:
-        return resize(images, size)
+        return resize(images, size, plain)
     matrices = _compose(steps)
     if all(step.augmentation.symmetry for step in steps):
-        return symmetry(resize(images, size), matrices)
-    return resample(images, matrices, size, _scales(steps), border, lambda: _reach(steps))
+        return symmetry(resize(images, size, plain), matrices)
+    matrices, scales = cropped(matrices, _scales(steps), plain.crop)
+    return resample(images, matrices, size, scales, border, lambda: _reach(steps))
+
+
+def cropped(matrices: Float[Array, "b 3 3"], scales: tuple[float, float], crop: float) -> tuple[Array, tuple[float, float]]:
+    """Return maps, and their least and largest enlargement, whose -1…1 is the share `crop` of the image's side about its centre."""
+    if crop == 1:
+        return matrices, scales
+    return jnp.asarray([crop, crop, 1.0], matrices.dtype)[:, None] * matrices, (crop * scales[0], crop * scales[1])
 
 
 def _compose(steps: list[_Step]) -> Float[Array, "b 3 3"]:

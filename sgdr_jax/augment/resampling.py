@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,22 @@ from jaxtyping import Array, Float, UInt8
 from .affine import Border
 
 MIRRORED = Border()
+
+
+class Resize(NamedTuple):
+    """How stored images become the plain view that a network sees, as in the evaluation of its published weights.
+
+    Attributes:
+        interpolation: "bilinear" (triangle filter) or "bicubic" (Keys' with a = -1/2), widened when shrinking, as Pillow has them.
+        crop: share of the side that is seen, about the centre.
+    """
+
+    interpolation: str = "bilinear"
+    crop: float = 1.0
+
+
+WHOLE = Resize()
+"""The whole image by the triangle filter."""
 
 
 # ---- symmetries ----
@@ -41,16 +58,16 @@ def symmetry(images: Float[Array, "b s s c"], matrices: Float[Array, "b 3 3"]) -
 # ---- the plain view ----
 
 
-def resize(images: UInt8[Array, "b S S c"], size: int) -> Float[Array, "b {size} {size} c"]:
-    """Resize to `size` with a triangle filter, widened when shrinking; values in 0…1, float32.
+def resize(images: UInt8[Array, "b S S c"], size: int, plain: Resize = WHOLE) -> Float[Array, "b {size} {size} c"]:
+    """Resize to `size`; values in 0…1, float32.
 
-    Equals `jax.image.resize(images / 255, …, method="linear", antialias=True)`; a canvas of `size` pixels is not
-    filtered.
+    Whole images equal `jax.image.resize(images / 255, …, method="linear" or "cubic", antialias=True)`, clipped; a canvas of `size` pixels
+    is not filtered.
     """
     canvas = images.shape[1]
-    if canvas == size:
+    if canvas == size and plain.crop == 1:
         return jnp.asarray(images, float) / 255
-    taps, weights = _filter(canvas, size)
+    taps, weights = _filter(canvas, size, plain)
     # Each pass uses only the few nonzero taps per pixel, on CPU several times faster than matrix products. The barrier keeps the first
     # pass from being recomputed for each tap of the second.
     rows = sum(w[:, None, None] * jnp.asarray(images[:, t], float) for t, w in zip(taps, weights, strict=True))
@@ -60,19 +77,29 @@ def resize(images: UInt8[Array, "b S S c"], size: int) -> Float[Array, "b {size}
     return with_layout_constraint(jnp.clip(both * (1 / 255), 0, 1), Layout((0, 1, 2, 3)))
 
 
-def triangle_filter(canvas: int, size: int) -> np.ndarray:
-    """Return the matrix float64 [size, canvas] of the triangle filter at half-pixel centres; its rows sum to 1."""
-    ratio = canvas / size
-    centres = (np.arange(size) + 0.5) * ratio - 0.5
-    dense = np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(canvas)) / max(ratio, 1))
+def filter_matrix(canvas: int, size: int, plain: Resize = WHOLE) -> np.ndarray:
+    """Return the matrix float64 [size, canvas] of the resize along one axis, with half-pixel centres; its rows sum to 1."""
+    ratio = plain.crop * canvas / size
+    centres = (np.arange(size) + 0.5) * ratio + canvas * (1 - plain.crop) / 2 - 0.5
+    distance = np.abs(centres[:, None] - np.arange(canvas)) / max(ratio, 1)
+    dense = _cubic(distance) if plain.interpolation == "bicubic" else np.maximum(0, 1 - distance)
     return dense / dense.sum(1, keepdims=True)
 
 
-def _filter(canvas: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return indices and weights [taps, size] of the triangle filter."""
-    dense = triangle_filter(canvas, size)
-    count = int((dense > 1e-9).sum(1).max())
-    taps = np.minimum((dense > 1e-9).argmax(1), canvas - count) + np.arange(count)[:, None]
+def _cubic(distance: np.ndarray) -> np.ndarray:
+    """Return Keys' cubic convolution kernel with a = -1/2. Source: Keys 1981; Pillow's and jax's bicubic filter."""
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return np.where(distance < 1, near, np.where(distance < 2, far, 0))
+
+
+def _filter(canvas: int, size: int, plain: Resize = WHOLE) -> tuple[np.ndarray, np.ndarray]:
+    """Return indices and weights [taps, size] of the filter; the taps of a pixel are neighbours."""
+    dense = filter_matrix(canvas, size, plain)
+    reach = np.abs(dense) > 1e-9
+    first, last = reach.argmax(1), canvas - 1 - reach[:, ::-1].argmax(1)
+    count = int((last - first).max()) + 1
+    taps = np.minimum(first, canvas - count) + np.arange(count)[:, None]
     return taps.astype(np.int32), dense[np.arange(size), taps].astype(np.float32)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
 
 from ..augment import Dihedral, kernel
+from ..augment.resampling import WHOLE, Resize
 from ..core.experiment import Eval
 from ..core.types import Augmentation
 from . import metrics
@@ -52,30 +53,32 @@ def view(
     augmentations: Sequence[Augmentation],
     size: int,
     kind: Literal["random", "flip", "dihedral", "five", "ten", "scales"],
+    plain: Resize = WHOLE,
 ) -> Float[Array, "b {size} {size} c"]:
     """Compute view number `v` of each image, float32 in 0…1; `v` may be traced, so one compiled function serves all views.
 
-    View 0 is `resize`. A random view of an example depends on (`key`, `v`, its id), not on its batch. Kind "flip" has view
-    1, kind "dihedral" views 1…7 by the numbers of `augment.Dihedral`; both move the pixels of view 0. Kind "five" has the four corners
-    in reading order and the centre, each a window of 7/8 of the side; "ten" has their mirror images as views 6…10; "scales" has
-    windows about the centre of 7/8, 9/8, 3/4 and 5/4 of the side.
+    View 0 is `resize`, as `plain` describes it; the side is that of its crop. A random view of an example depends on (`key`, `v`, its id),
+    not on its batch. Kind "flip" has view 1, kind "dihedral" views 1…7 by the numbers of `augment.Dihedral`; both move the pixels of view
+    0. Kind "five" has the four corners in reading order and the centre, each a window of 7/8 of the side; "ten" has their mirror images as
+    views 6…10; "scales" has windows about the centre of 7/8, 9/8, 3/4 and 5/4 of the side.
     """
     v = jnp.asarray(v, jnp.int32)
 
     def other() -> Array:
         if kind == "random":
-            return kernel.augment(images, ids, jax.random.fold_in(key, v), augmentations, size)
+            return kernel.augment(images, ids, jax.random.fold_in(key, v), augmentations, size, plain=plain)
         windows = _windows(kind)
         scales = (float(windows[:, 1, 1].min()), float(windows[:, 1, 1].max()))
         matrices = jnp.broadcast_to(jnp.asarray(windows)[v], (len(images), 3, 3))
+        matrices, scales = kernel.cropped(matrices, scales, plain.crop)
         return kernel.resample(images, matrices, size, scales)
 
     if kind not in ("flip", "dihedral"):
-        return jax.lax.cond(v == 0, lambda: kernel.resize(images, size), other)
+        return jax.lax.cond(v == 0, lambda: kernel.resize(images, size, plain), other)
     # Flip is number 1 of the eight symmetries.
     draw = (v.astype(jnp.float32) + 0.5) / 8
     matrix = Dihedral().matrix(draw[None], 1.0)
-    return kernel.symmetry(kernel.resize(images, size), jnp.broadcast_to(matrix, (len(images), 3, 3)))
+    return kernel.symmetry(kernel.resize(images, size, plain), jnp.broadcast_to(matrix, (len(images), 3, 3)))
 
 
 # ---- mixing, on the host ----

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ..core.types import Model
+from ..core.errors import did_you_mean
+from ..core.types import LATER, Model
 from ..core.validation import require
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ NORM: Mapping[str, str] = {"weight": "scale", "bias": "bias", "running_mean": "m
 
 Tensors = tuple[str, tuple[str, ...], Mapping[str, str]]
 
+TAG = re.compile(r"[a-z0-9][a-z0-9_]*", re.ASCII)
 HUB = re.compile(r"hf-hub:((?:[\w-][\w.-]*)/(?:[\w-][\w.-]*))(?:@([\w./-]+))?", re.ASCII)  # repository and revision
 
 
@@ -38,8 +40,9 @@ class ChainModel(Model):
     """
 
     weights: str | None = "imagenet"
-    """Source of the weights: "imagenet", a .safetensors or .pth file, "hf-hub:OWNER/NAME" of a timm network (optionally with @REVISION),
-    or None for random ones. Mean and std of the images come from its config.json (on the hub, or beside the file) if there is one."""
+    """Source of the weights: "imagenet", a tag of the architecture in timm (`sgdr-jax models NAME --weights` lists them), a .safetensors or
+    .pth file, "hf-hub:OWNER/NAME" of a timm network (optionally with @REVISION), or None for random ones. Mean and std of the images come
+    from its config.json (on the hub, or beside the file) if there is one, and except for "imagenet" their interpolation and crop too."""
     head: Literal["new", "classifier"] = "new"
     """"new": the concat-pool head, always with fresh weights. "classifier": average pooling and one linear layer without dropout, as the
     network was trained, with the classifier of the weight file: the data must have its classes, in its order."""
@@ -50,6 +53,10 @@ class ChainModel(Model):
     """Dropout of the head, before its hidden layer and before its last one; without a hidden layer only the second applies."""
     hidden: int = 0
     """Width of the head's hidden layer (512 in fastai); 0 for a single linear layer, which `Stage.solve` can solve."""
+
+    crop: float | None = field(default=None, kw_only=True, metadata=LATER)
+    """Share of the side, about the centre, that the network sees of a plain image, and that augmentations begin with; None: the share that
+    the evaluation of the weights used, and for "imagenet" all of it."""
 
     imagenet: ClassVar[str]  # what weights="imagenet" stands for: "hf-hub:REPOSITORY", "package:" and an installed package, or ""
     timm: ClassVar[str] = ""  # the architecture's name in timm, where `imagenet` is not a repository of timm
@@ -68,6 +75,9 @@ class ChainModel(Model):
             assert hub is not None
             if hub[1].startswith("timm/"):
                 self.check_architecture(hub[1].removeprefix("timm/"))
+        elif self.weights is not None and self.weights != "imagenet":
+            self._check_tag(self.weights)
+        require(self.crop is None or 0 < self.crop <= 1, "model.crop", self.crop, "use a share of the side in 0…1, or None")
         places = self._places()
         for cut in self.cuts:
             require(places.get(cut, 0) > 0, "model.cuts", cut, f"{type(self).__name__} can be cut at {self._choice()}")
@@ -99,6 +109,21 @@ class ChainModel(Model):
         other = next((f", or the model {name}" for name, other in networks().items() if other.architecture() == theirs), "")
         fix = f"they are of timm's {theirs}, and {kind} is timm's {ours}{why}; use weights of {ours}{other}"
         require(ours in ("", theirs), "model.weights", self.weights, fix)
+
+    def _check_tag(self, weights: str) -> None:
+        """Raise InputError for the recorded tag of another architecture, or a name of timm with the architecture in front."""
+        from .pretrained.tags import all_tags, tags
+
+        kind, (front, _, tag) = type(self).__name__, weights.partition(".")
+        if tag and TAG.fullmatch(tag) and front in all_tags() | {self.architecture(): {}}:
+            self.check_architecture(front)
+            require(False, "model.weights", weights, f'write the tag alone, "{tag}": the architecture is {kind}')
+        own = tags(self.architecture())
+        if not TAG.fullmatch(weights) or weights in own:
+            return
+        owners = [name for name, network in networks().items() if weights in tags(network.architecture())]
+        known = f"those of {kind} are {', '.join(own)}" if own else f"timm has no weights of {kind}"
+        require(not owners, "model.weights", weights, f"it is a tag of {_several(owners)}; {known}")
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -195,6 +220,7 @@ class ChainModel(Model):
         """
         import numpy as np
 
+        from ..augment.resampling import Resize
         from .chain import network
         from .head import Head
 
@@ -209,7 +235,29 @@ class ChainModel(Model):
         else:
             groups[last]["pool"], head = self.new_pool(), Head(2 * self.features, self.hidden, classes, self.dropout)
         mean, std = (np.resize(np.array(values, np.float32), inputs) for values in (self.mean, self.std))
-        return network(groups | {"head": {"": head}}, mean, std, self.maps)
+        return network(groups | {"head": {"": head}}, mean, std, self.maps, Resize(crop=self.crop or 1.0))
+
+
+def _several(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def model_named(name: str) -> ChainModel:
+    """Return the network of a class of `sgdr_jax.models` in any case, or of timm's name with or without a tag.
+
+    >>> from sgdr_jax.models import ConvNeXtTiny
+    >>> model_named("convnext_tiny.in12k_ft_in1k") == ConvNeXtTiny("in12k_ft_in1k") and model_named("convnexttiny") == ConvNeXtTiny()
+    True
+
+    Raises:
+        InputError: for an unknown network, or a tag of another one.
+    """
+    front, dot, tag = name.partition(".")
+    kinds = networks()
+    found = {kind.architecture(): kind for kind in reversed(kinds.values())} | {known.lower(): kind for known, kind in kinds.items()}
+    near = did_you_mean(front, kinds) or did_you_mean(front, [kind.architecture() for kind in kinds.values()])
+    require(front.lower() in found and front != "", "model", name, f"{near}sgdr-jax models lists the networks")
+    return found[front.lower()](weights=tag) if dot else found[front.lower()]()
 
 
 def networks() -> dict[str, type[ChainModel]]:

@@ -16,6 +16,7 @@ from jax import Array
 from jax.tree_util import KeyPath
 from jax.typing import DTypeLike
 
+from ..augment.resampling import WHOLE, Resize
 from .blocks import Mode, Sequential
 from .precision import full_products, precision
 
@@ -74,6 +75,7 @@ class Network:
         graphs: group name to the NNX graph that its trees are merged into.
         shapes: group name to its parameters and statistics as trees of shapes.
         maps: where class activation maps are taken.
+        plain: how plain images are made for it.
     """
 
     groups: tuple[str, ...]
@@ -82,6 +84,7 @@ class Network:
     graphs: Mapping[str, nnx.GraphDef]
     shapes: Mapping[str, tuple[Tree, Tree]]
     maps: Maps
+    plain: Resize = WHOLE
 
     def init(self, key: Array, groups: Sequence[str] | None = None) -> tuple[Tree, Tree]:
         """Initialize the parameters and statistics of all groups, or of the named ones.
@@ -98,9 +101,15 @@ class Network:
         )
         return params, stats
 
-    def normalised(self, mean: Sequence[float], std: Sequence[float]) -> Network:
-        """Return this network for images of another mean and sd: one value per channel of the first convolution, or fewer that repeat."""
-        return replace(self, **{k: np.resize(np.array(v, np.float32), len(self.mean)) for k, v in (("mean", mean), ("std", std))})
+    def normalised(self, mean: Sequence[float], std: Sequence[float], plain: Resize = WHOLE) -> Network:
+        """Return this network for images of another mean and sd: one value per channel of the first convolution, or fewer that repeat.
+
+        Args:
+            mean, std: of images 0…1.
+            plain: how plain images are made.
+        """
+        values = {k: np.resize(np.array(v, np.float32), len(self.mean)) for k, v in (("mean", mean), ("std", std))}
+        return replace(self, **values, plain=plain)
 
     def apply(
         self,
@@ -179,7 +188,9 @@ class Network:
         )
 
 
-def network(groups: Mapping[str, Mapping[str, nnx.Module]], mean: np.ndarray, std: np.ndarray, maps: Maps) -> Network:
+def network(
+    groups: Mapping[str, Mapping[str, nnx.Module]], mean: np.ndarray, std: np.ndarray, maps: Maps, plain: Resize = WHOLE
+) -> Network:
     """Build the network of these groups of modules; a group {"": module} is that module itself."""
     graphs, shapes = {}, {}
     for name, blocks in groups.items():
@@ -187,7 +198,7 @@ def network(groups: Mapping[str, Mapping[str, nnx.Module]], mean: np.ndarray, st
         graphs[name] = graph
         trees = nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
         shapes[name] = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), trees)
-    return Network(tuple(groups), mean, std, graphs, shapes, maps)
+    return Network(tuple(groups), mean, std, graphs, shapes, maps, plain)
 
 
 def _initial(words: list[int], path: KeyPath, shape: jax.ShapeDtypeStruct) -> np.ndarray:

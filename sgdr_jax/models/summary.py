@@ -16,6 +16,7 @@ from rich.table import Table
 from .base import ChainModel
 from .chain import Tree
 from .layers import portable
+from .pretrained.tags import RESTRICTED, sources, tags
 
 
 class BlockSummary(NamedTuple):
@@ -45,6 +46,27 @@ class ModelRow(TypedDict):
     blocks: int
     groups: str
     weights: str
+
+
+class WeightsRow(TypedDict):
+    """Published weights of a network under their tag; see `pretrained.tags.Tag`.
+
+    `megabytes` is the size of their file in float32, in 10⁶ bytes, `default` whether "imagenet" stands for them.
+    """
+
+    model: str
+    tag: str
+    default: bool
+    megabytes: float
+    classes: int
+    size: int
+    crop: float
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    top1: float | None
+    top1_size: int | None
+    license: str
 
 
 def blocks(model: ChainModel, size: int | None = None) -> tuple[BlockSummary, ...]:
@@ -99,6 +121,87 @@ def row(name: str, model: ChainModel, size: int | None = None) -> ModelRow:
         "groups": ", ".join(f"{group}: {_span(names)}" for group, names in model.split().items()),
         "weights": model.imagenet.removeprefix("hf-hub:") or "none",
     }
+
+
+def weights_rows(name: str, model: ChainModel) -> list[WeightsRow]:
+    """Return the recorded weights of a network, the most accurate on ImageNet first."""
+    known = tags(model.architecture())
+    body = _elements(model, 1) - (model.features + 1)
+    rows: list[WeightsRow] = [
+        {
+            "model": name,
+            "tag": tag,
+            "default": model.imagenet.endswith(f"/{model.architecture()}.{tag}"),
+            "megabytes": round(4e-6 * (body + (model.features + 1) * facts.classes), 1),
+            "classes": facts.classes,
+            "size": facts.size,
+            "crop": facts.crop,
+            "interpolation": facts.interpolation,
+            "mean": facts.mean,
+            "std": facts.std,
+            "top1": facts.top1,
+            "top1_size": facts.top1_size,
+            "license": facts.license,
+        }
+        for tag, facts in known.items()
+    ]
+    return sorted(rows, key=lambda row: (-(row["top1"] or 0), row["tag"]))
+
+
+def _elements(model: ChainModel, classes: int) -> int:
+    """Return the number of values in a network's weights file, with its own classifier."""
+    network = replace(model, weights=None).build(classes, reference=True)
+    return sum(leaf.size for leaf in jax.tree.leaves(dict(network.shapes)))
+
+
+def weights_table(rows: Sequence[WeightsRow]) -> tuple[Table, list[str]]:
+    """Format weights for the terminal, with lines that explain their images, licences and sources once.
+
+    Columns with the same value in every row are left to these lines.
+    """
+    pairs = sorted({(row["mean"], row["std"]) for row in rows})
+    images = {pair: _IMAGES.get(pair[0], f"kind {i}") for i, pair in enumerate(pairs, 1)}
+    filters = sorted({row["interpolation"] for row in rows})
+    columns: dict[str, list[str]] = {"model": [row["model"] for row in rows]} if len({row["model"] for row in rows}) > 1 else {}
+    columns["tag"] = [row["tag"] + " *" * row["default"] for row in rows]
+    columns["MB"] = [f"{row['megabytes']:.0f}" for row in rows]
+    columns["classes"] = [str(row["classes"] or "") for row in rows]
+    columns["px"] = [str(row["size"]) for row in rows]
+    columns["crop"] = [f"{row['crop']:g}" for row in rows]
+    columns |= {"filter": [row["interpolation"] for row in rows]} if len(filters) > 1 else {}
+    columns |= {"images": [images[row["mean"], row["std"]] for row in rows]} if len(pairs) > 1 else {}
+    columns["top-1"] = [_top1(row) for row in rows]
+    columns["licence"] = [_licence(row["license"]) for row in rows]
+    printed = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in columns:
+        number = name in ("MB", "classes", "px", "crop", "top-1")
+        printed.add_column(name, justify="right" if number else "left", no_wrap=name != "licence", overflow="fold")
+    for cells in zip(*columns.values(), strict=True):
+        printed.add_row(*cells)
+    lines = ['* what weights="imagenet" stands for; plain images are then whole and bilinear'] * any(row["default"] for row in rows)
+    lines += [f"filter: {name}" for name in filters if len(filters) == 1]
+    lines += [f"images {images[pair]}: mean {_numbers(pair[0])}, sd {_numbers(pair[1])}" for pair in pairs]
+    lines += [f"{_licence(name)}: {RESTRICTED[name]}" for name in sorted({row["license"] for row in rows}) if name in RESTRICTED]
+    lines.append(f"top-1: percent of the ImageNet-1k validation images, at @ px: {sources()['accuracies']}")
+    return printed, [*lines, f"all else: {sources()['facts']}"]
+
+
+def _top1(row: WeightsRow) -> str:
+    if row["top1"] is None:
+        return ""
+    return f"{row['top1']:.1f}" + (f" @{row['top1_size']}" if row["top1_size"] != row["size"] else "")
+
+
+def _licence(name: str) -> str:
+    return name.removesuffix("-license") or "not named"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
+
+
+_IMAGES = {(0.485, 0.456, 0.406): "imagenet", (0.5, 0.5, 0.5): "half", (0.48145466, 0.4578275, 0.40821073): "clip"}
+"""Names of the usual means of pixels."""
 
 
 def _span(names: Sequence[str]) -> str:

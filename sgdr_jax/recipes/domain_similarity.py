@@ -34,10 +34,10 @@ def confidence(model: ChainModel, source: Source, images: int = 64, seed: int = 
     except InputError:
         return None
     index = Sampler(seed, 0, source.labels["train"]).order(0)[:images].tolist()
-    pixels = load_some(source, index, model.size, channels=3).images["some"][:]
+    pixels = load_some(source, index, round(model.size / network.plain.crop), channels=3).images["some"][:]
 
     @jax.jit
     def likeliest(some: jax.Array) -> jax.Array:
-        return jax.nn.softmax(network.apply(params, stats, kernel.resize(some, model.size))[0]).max(-1)
+        return jax.nn.softmax(network.apply(params, stats, kernel.resize(some, model.size, network.plain))[0]).max(-1)
 
     return float(likeliest(pixels).mean())

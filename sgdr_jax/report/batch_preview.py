@@ -16,6 +16,7 @@ from ..core.validation import require
 from ..data.load import canvas_side, load_some
 from ..data.sampler import Sampler
 from ..evaluation import tta
+from ..models.pretrained.load import plain_view
 
 UPDATES = 4
 """Number of draws of the training augmentations to show."""
@@ -59,14 +60,14 @@ def preview_batch(experiment: Experiment, stage: int | str = 0, count: int = 8) 
     names = [_names(data.classes, label) for label in labels]
     batch_size, strength = stages[stage].batch_size or experiment.batch_size, stages[stage].strength
     first = float(strength[0] if isinstance(strength, tuple) else strength)
-    augment = experiment.augment if stages[stage].augment else ()
+    augment, plain = (experiment.augment if stages[stage].augment else ()), plain_view(experiment.model)
 
     key, place = key_for(experiment.seed, "augment", stage), jnp.arange(len(images), dtype=jnp.uint32)
-    titles, columns, captions = ["plain"], [kernel.resize(images, size)], [names]
+    titles, columns, captions = ["plain"], [kernel.resize(images, size, plain)], [names]
 
     @jax.jit
     def drawn(draw: jax.Array) -> tuple[jax.Array, jax.Array]:
-        pixels = kernel.augment(images, draw, key, augment, size, first)
+        pixels = kernel.augment(images, draw, key, augment, size, first, plain)
         return kernel.mix(pixels, draw, key, augment, first)
 
     others = np.asarray(kernel.neighbours(jnp.arange(len(images), dtype=jnp.int32)))
@@ -79,7 +80,7 @@ def preview_batch(experiment: Experiment, stage: int | str = 0, count: int = 8) 
     for v in range(1, min(tta.view_count(options, experiment.augment), UPDATES + 1)):
         titles.append(f"TTA view {v}")
         key = key_for(experiment.seed, "tta")
-        columns.append(tta.view(images, place, key, v, augmentations=experiment.augment, size=size, kind=options.tta_kind))
+        columns.append(tta.view(images, place, key, v, augmentations=experiment.augment, size=size, kind=options.tta_kind, plain=plain))
         captions.append(names)
     return BatchPreview(
         tuple(titles), np.stack([np.asarray(column) for column in columns], 1), tuple(zip(*captions, strict=True)), data.bad

@@ -32,6 +32,7 @@ def keep(context: RunContext, network: NetworkState, folder: RunFolder) -> None:
         "canvas": context.data.images["train"].shape[1],
         "multi_label": context.data.multi_label,
         **{name: getattr(context.programs.network, name).tolist() for name in ("mean", "std")},
+        **context.programs.network.plain._asdict(),
     }
     save(context, folder.path, "final", {"params": network.params, "stats": network.stats}, facts)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import augment, datasets, models, schedules  # noqa: F401  # from_json finds types that are imported
 from ..augment import kernel
+from ..augment.resampling import Resize
 from ..core.console import NullConsole
 from ..core.errors import InputError
 from ..core.experiment import Experiment
@@ -110,7 +111,9 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
         known = f"the run has kept {', '.join(there)}" if there else "the run has kept no snapshots"
         require(name in there, "network", name, f"{known}; leave it out for the final network")
         facts["size"] = _facts(place, name, key, SnapshotFacts)["size"]
-    network = experiment.model.build(len(facts["classes"]), facts["channels"]).normalised(facts["mean"], facts["std"])
+    network = experiment.model.build(len(facts["classes"]), facts["channels"]).normalised(
+        facts["mean"], facts["std"], Resize(facts.get("interpolation", "bilinear"), facts.get("crop", 1.0))
+    )
     programs = build_programs(experiment, network)
     params, stats = network.init(key_for(experiment.seed, "init"))
     found = checkpoint.restore(place, arrays, {"params": params, "stats": stats}, key)
@@ -360,7 +363,9 @@ def class_maps(net: Predictor, images: np.ndarray, classes: np.ndarray) -> np.nd
         classes: int [n], a class of each image.
     """
     params, stats = jax.tree.map(np.asarray, (net.params, net.stats))
-    maps = jax.jit(partial(grad_cam, net.programs.network))(params, stats, kernel.resize(jnp.asarray(images), net.size), classes)
+    maps = jax.jit(partial(grad_cam, net.programs.network))(
+        params, stats, kernel.resize(jnp.asarray(images), net.size, net.programs.network.plain), classes
+    )
     return np.asarray(maps)
 
 

@@ -225,7 +225,8 @@ class SnapshotFacts(TypedDict):
 class NetworkFacts(SnapshotFacts):
     """What is kept with the final network besides its arrays, in its checkpoint's metadata.
 
-    `canvas` is the side of the stored images in pixels, `data` the fingerprint of the data, `mean` and `std` those of the channels.
+    `canvas` is the side of the stored images in pixels, `data` the fingerprint of the data, `mean` and `std` those of the channels,
+    `interpolation` and `crop` those of its plain images (`augment.resampling.Resize`).
     """
 
     classes: list[str]
@@ -235,3 +236,5 @@ class NetworkFacts(SnapshotFacts):
     mean: list[float]
     std: list[float]
     data: NotRequired[str]
+    interpolation: NotRequired[str]
+    crop: NotRequired[float]

@@ -184,9 +184,9 @@ def back(context: RunContext, folder: RunFolder, stage: int, rows: int) -> Check
 
 
 def check_weights(folder: str | Path, now: Mapping[str, Any]) -> None:
-    """Raise InputError where a run began with another weights file, or with another mean and std of the images, than it would go on."""
+    """Raise InputError where a run began with another weights file, or with images of another kind, than it would go on."""
     before = read(folder).environment.get("weights", {})
-    for name in ("sha256", "mean", "std"):
+    for name in ("sha256", "mean", "std", "plain"):
         if json.dumps(before.get(name)) != json.dumps(now.get(name)):
             change = f"{name} {before.get(name)} of {before.get('origin')}, now {now.get(name)} of {now.get('origin')}"
             raise InputError(f"run folder {folder} began with other weights ({change}); give the same file, or use another --run")

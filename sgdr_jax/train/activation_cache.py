@@ -20,6 +20,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 
+from ..augment.resampling import Resize
 from ..core import sealed
 from ..core.files import keep_newest, replacing
 from ..core.paths import cache_folder
@@ -58,6 +59,8 @@ class ActivationKey:
     """Configuration of the model, for what the parameters do not show."""
     normalisation: tuple[list[float], list[float]]
     """Mean and standard deviation of the images, which come with the weights."""
+    plain: Resize
+    """How plain images are made, and of which part of an image views are."""
     start: str
     """Layer group that the activations enter."""
     size: int
@@ -73,7 +76,7 @@ class ActivationKey:
 
     def digest(self) -> str:
         """Return twenty hex digits over the key, the code that computes activations, and jax's version and backend."""
-        facts = [self.split, to_json(self.model), self.normalisation, self.start, self.size, str(self.dtype)]
+        facts = [self.split, to_json(self.model), self.normalisation, self.plain, self.start, self.size, str(self.dtype)]
         facts += [to_json(self.augmentations), self.views, list(self.draw), _code(), jax.__version__, jax.default_backend()]
         parts = (tree_digest({"images": self.images}), tree_digest(self.body), json.dumps(facts, sort_keys=True))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:20]

@@ -157,7 +157,11 @@ def by_block(model: Model, network: Network, classes: int, channels: int) -> Net
     """Return the network with each block as its own group; models that are not a chain of blocks are returned unchanged."""
     if not isinstance(model, ChainModel) or len(model.blocks) < 2:
         return network
-    return replace(model, cuts=model.blocks[1:]).build(classes, channels).normalised(network.mean.tolist(), network.std.tolist())
+    return (
+        replace(model, cuts=model.blocks[1:])
+        .build(classes, channels)
+        .normalised(network.mean.tolist(), network.std.tolist(), network.plain)
+    )
 
 
 def owners(model: Model, chain: Network) -> dict[str, str]:

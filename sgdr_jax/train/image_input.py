@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
 from jaxtyping import Array, Float, Key, UInt8, UInt32
 
 from ..augment import kernel
+from ..augment.resampling import WHOLE, Resize
 from ..core.types import Augmentation
 from ..evaluation.metrics import Mixed
 
@@ -44,13 +46,13 @@ class Traced(NamedTuple):
     plain: Callable[..., Array]
 
 
-def traced() -> Traced:
-    """Return the functions with a barrier after each, as if they were programs of their own."""
+def traced(plain: Resize) -> Traced:
+    """Return the functions for a network's `plain` images, with a barrier after each, as if they were programs of their own."""
 
     def apart(function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **static: jax.lax.optimization_barrier(function(*args, **static))
 
-    return Traced(apart(augmented), apart(mixed), apart(kernel.resize))
+    return Traced(apart(partial(augmented, plain=plain)), apart(mixed), apart(partial(kernel.resize, plain=plain)))
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,10 @@ def augmented(
     strength: Any,
     augmentations: tuple[Augmentation, ...],
     size: int,
+    plain: Resize = WHOLE,
 ) -> Float[Array, "b {size} {size} c"]:
     """Augment images, as `kernel.augment`; strength None is 1."""
-    return kernel.augment(images, draw, key, augmentations, size, 1.0 if strength is None else strength)
+    return kernel.augment(images, draw, key, augmentations, size, 1.0 if strength is None else strength, plain)
 
 
 def mixed(

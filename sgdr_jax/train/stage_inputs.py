@@ -125,6 +125,7 @@ def activations(
         body=body,
         model=context.experiment.model,
         normalisation=(run.network.mean.tolist(), run.network.std.tolist()),
+        plain=run.network.plain,
         start=p.start,
         size=p.size,
         dtype=run.dtype,

@@ -179,7 +179,7 @@ class Span:
         Returns:
             (state after them, sums of each update [length]; those after the first `rows.count` mean nothing).
         """
-        parts = traced()
+        parts = traced(self.step.network.plain)
 
         def one(state: TrainState, i: int | Array) -> tuple[TrainState, dict[str, Array]]:
             given = (rows.hyper, rows.strength, x, labels, weight)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from sgdr_jax.augment import Border, Crop, Dihedral, Flip, Rotate, Shear, Translate, Zoom, gather_free, kernel, resampling
+from sgdr_jax.augment import Border, Brightness, Crop, Dihedral, Flip, Rotate, Shear, Translate, Zoom, gather_free, kernel, resampling
 
 from .augmentations import KEY, augment, photos, resample, resize, seeds, symmetry
 
@@ -172,6 +172,36 @@ def test_resize_is_the_antialiased_triangle_filter(resize, canvas, size, channel
     assert got.dtype == jnp.float32
     want = jax.image.resize(jnp.asarray(images, jnp.float32) / 255, got.shape, "linear", antialias=True)
     np.testing.assert_allclose(got, want, atol=2e-5)
+
+
+RESIZES = [("bilinear", 0.875), ("bicubic", 1.0), ("bicubic", 0.95), ("bicubic", 0.5)]
+
+
+@pytest.mark.parametrize("interpolation, crop", RESIZES)
+@pytest.mark.parametrize("canvas, size", [(57, 32), (32, 32), (20, 48), (258, 224)])
+@pytest.mark.parametrize("made", [resampling.resize, gather_free.resize], ids=["gathers", "products"])
+def test_a_cropped_resize_is_pillows(made, canvas, size, interpolation, crop):
+    from PIL import Image
+
+    images = photos(2, canvas, 1)
+    got = made(jnp.asarray(images), size, resampling.Resize(interpolation, crop))
+    left, filter = canvas * (1 - crop) / 2, Image.Resampling[interpolation.upper()]
+    box = (left, left, canvas - left, canvas - left)
+    want = [np.asarray(Image.fromarray(image[..., 0].astype(np.float32)).resize((size, size), filter, box)) for image in images]
+    np.testing.assert_allclose(got[..., 0], np.clip(np.stack(want), 0, 255) / 255, atol=2e-5)
+
+
+def test_geometry_is_relative_to_the_crop():
+    images, plain = jnp.asarray(photos(4, 40, 3)), resampling.Resize(crop=0.75)
+    whole = kernel.augment(images, seeds(4), KEY, (Rotate(20, p=1),), 24, plain=plain)
+    (step,) = kernel._draw(seeds(4), KEY, (Rotate(20, p=1),), 1.0)
+    inner = np.diag([0.75, 0.75, 1]) @ np.asarray(step.call("matrix"), np.float64)
+    want = kernel.resample(images, jnp.asarray(inner, jnp.float32), 24, (0.75, 0.75))
+    np.testing.assert_allclose(whole, want, atol=1e-4)
+    for still in ((), (Flip(p=0),), (Brightness(p=0),)):
+        np.testing.assert_allclose(
+            kernel.augment(images, seeds(4), KEY, still, 24, plain=plain), kernel.resize(images, 24, plain), atol=1e-6
+        )
 
 
 @given(canvas=st.integers(1, 300), size=st.integers(1, 300))

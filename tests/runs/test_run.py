@@ -10,6 +10,7 @@ import pytest
 
 from sgdr_jax import AdamW, Eval, Experiment, Find, InputError, Sgd, Snapshots, Stage, lesson2
 from sgdr_jax.augment import Flip, Lighting, side_on
+from sgdr_jax.augment.resampling import Resize
 from sgdr_jax.core.console import NullConsole, plain_console
 from sgdr_jax.core.errors import Preempted
 from sgdr_jax.core.experiment import Parallel
@@ -264,6 +265,18 @@ def test_statistics_are_measured_before_the_stage_and_only_then(tmp_path):
         np.testing.assert_array_equal(a, b)
     with pytest.raises(InputError, match=r"recalibrate is .*use True, False, or names out of early, late, head"):
         run(small(dataclasses.replace(stages[1], recalibrate=("nose",))), tmp_path / "other")
+
+
+def test_the_crop_of_a_network_is_kept_with_it(tmp_path):
+    stages = (Stage("head", 16, "head", 0.1, schedule=Sgdr(1), augment=False, precompute=True), Stage("all", 16, lr=0.1, schedule=Sgdr(1)))
+    summaries = {}
+    for crop in (None, 0.5):
+        summaries[crop] = run(small(*stages, model=Tiny(crop=crop)), tmp_path / f"{crop}", ui=QUIET)
+        net = open_predictor(tmp_path / f"{crop}")
+        assert net.programs.network.plain == Resize("bilinear", crop or 1.0)
+        again = evaluate_split(net, "test").views.measures
+        assert again["plain"]["loss"] == pytest.approx(summaries[crop]["test"]["loss"], abs=1e-6)
+    assert summaries[None]["test"]["loss"] != summaries[0.5]["test"]["loss"]
 
 
 def test_a_bigger_size_follows(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sgdr_jax.augment import Flip, Rotate
+from sgdr_jax.augment.resampling import WHOLE, Resize
 from sgdr_jax.core import sealed
 from sgdr_jax.core.paths import cache_folder
 from sgdr_jax.train import activation_cache
@@ -25,6 +26,7 @@ FACTS: dict[str, Any] = {
     "body": [{"early": PARAMS["early"]}, {"early": STATS["early"]}],
     "model": Tiny(),
     "normalisation": ([0.4, 0.5, 0.6], [0.3, 0.2, 0.25]),
+    "plain": WHOLE,
     "start": "late",
     "size": 32,
     "dtype": jnp.float32,
@@ -65,6 +67,7 @@ CHANGES: dict[str, list[Any]] = {
     ],
     "model": [Tiny(cuts=()), Tiny(hidden=4)],
     "normalisation": [([0.4, 0.5, 0.5], [0.3, 0.2, 0.25]), ([0.4, 0.5, 0.6], [0.3, 0.2, 0.2])],
+    "plain": [Resize("bicubic"), Resize(crop=0.9)],
     "start": ["head"],
     "size": [33],
     "dtype": [jnp.bfloat16],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -13,16 +15,25 @@ from ...core.errors import InputError, did_you_mean
 from ...core.validation import require
 from ..options import Command, check_output
 
+if TYPE_CHECKING:
+    from ...models.base import ChainModel
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelsCommand(Command):
-    """List the networks: parameters of the body in millions, multiply-adds per image in billions, layer groups, default weights."""
+    """List the networks: parameters of the body in millions, multiply-adds per image in billions, layer groups, default weights.
+
+    With --weights, list their published weights by tag: size of the file, number of classes, images that they were trained with, accuracy,
+    licence.
+    """
 
     section = "Networks and datasets"
     arguments = "[NAME]"
 
     name: tyro.conf.Positional[str] = ""
-    """Part of a name, such as resnet; the name of a single network shows its blocks."""
+    """Part of a name, such as resnet or convnext_tiny; the name of a single network shows its blocks."""
+    weights: bool = False
+    """List published weights in place of networks."""
     size: int | None = None
     """Side of the image in pixels; by default that of the training of the network's weights."""
     csv: Path | None = None
@@ -34,21 +45,44 @@ class ModelsCommand(Command):
 
         check_output(self.csv)
         require(self.size is None or 32 <= self.size <= 4096, "--size", self.size, "use 32…4096 pixels")
-        known = {name.lower(): name for name in networks()}
-        word = self.name.lower()
-        names = [known[word]] if word in known else [name for lower, name in known.items() if word in lower]
-        if not names:
-            raise InputError(f"unknown network {self.name!r}; {did_you_mean(self.name, known.values())}see sgdr-jax models")
+        kinds = {name: kind() for name, kind in _matching(self.name, networks()).items()}
         from ...models import summary
 
-        kinds = {name: networks()[name]() for name in names}
+        if self.weights:
+            require(self.size is None, "--size", self.size, "published weights have the size of their training; leave it out")
+            rows = [row for name, kind in kinds.items() for row in summary.weights_rows(name, kind)]
+            require(bool(rows), "--weights", self.name, f"no weights of {', '.join(kinds)} are recorded; give a file as model.weights")
+            table, lines = summary.weights_table(rows)
+            ui.say(table)
+            for line in lines:
+                ui.say(line)
+            _write(self.csv, rows)
+            return
         if len(kinds) == 1:
-            rows = [block._asdict() for block in summary.blocks(kinds[names[0]], self.size)]
+            rows = [block._asdict() for kind in kinds.values() for block in summary.blocks(kind, self.size)]
         else:
             rows = [summary.row(name, kind, self.size) for name, kind in kinds.items()]
         ui.say(summary.table(rows))
-        if self.csv:
-            with self.csv.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
+        _write(self.csv, rows)
+
+
+def _matching(word: str, kinds: Mapping[str, type[ChainModel]]) -> dict[str, type[ChainModel]]:
+    """Return the networks whose name is a word, in the package or in timm, or else those whose names contain it."""
+    lower = word.lower()
+
+    def names(name: str) -> tuple[str, str]:
+        return name.lower(), kinds[name].architecture()
+
+    found = [name for name in kinds if lower in names(name)] or [name for name in kinds if any(lower in known for known in names(name))]
+    if not found:
+        near = did_you_mean(word, kinds) or did_you_mean(word, [kind.architecture() for kind in kinds.values()])
+        raise InputError(f"unknown network {word!r}; {near}see sgdr-jax models")
+    return {name: kinds[name] for name in found}
+
+
+def _write(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:
+    if path:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)

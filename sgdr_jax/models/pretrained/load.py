@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 
+from ...augment.resampling import WHOLE, Resize
 from ...core.errors import InputError
 from ...core.types import Model
-from ..base import ChainModel, networks
-from .locate import Facts, find
+from ..base import HUB, ChainModel, networks
+from .locate import Facts, find, is_tag, recorded
+from .tags import RESTRICTED, of_repository
 from .torch_pickle import is_torch, read_torch
 
 if TYPE_CHECKING:
@@ -26,7 +28,10 @@ Place = tuple[str, ...]
 
 
 class WeightsRecord(TypedDict, total=False):
-    """Entry of a run folder about the loaded weights: origin, hash, number of tensors and the fields of `Facts`; empty for random ones."""
+    """Entry of a run folder about the loaded weights, empty for random ones: origin, hash, number of tensors, the fields of `Facts`.
+
+    `license` is there for recorded weights of timm, `plain` where plain images are not the whole image by the triangle filter.
+    """
 
     origin: str
     sha256: str
@@ -37,6 +42,8 @@ class WeightsRecord(TypedDict, total=False):
     size: int | None
     crop: float | None
     interpolation: str | None
+    license: str
+    plain: dict[str, str | float]
 
 
 class Loaded(NamedTuple):
@@ -49,6 +56,7 @@ class Loaded(NamedTuple):
         origin: name of the file for people: "timm/NAME@COMMIT", or its path.
         sha256: of the file, hex.
         facts: the images that it was trained with.
+        plain: how plain images are made for it.
     """
 
     source: Path | None = None
@@ -57,13 +65,23 @@ class Loaded(NamedTuple):
     origin: str = ""
     sha256: str = ""
     facts: Facts = Facts()
+    plain: Resize = WHOLE
+
+    @property
+    def license(self) -> str | None:
+        """Short name of the licence of recorded weights of timm, "" for one that timm does not name; None for other weights."""
+        tag = of_repository(self.origin.partition("@")[0])
+        return tag.license if tag else None
 
     def record(self) -> WeightsRecord:
         """Return the entry of the run folder."""
         if not self.source:
             return {}
         facts: WeightsRecord = self.facts._asdict()  # pyright: ignore[reportAssignmentType] (its fields are those of the TypedDict)
-        return {"origin": self.origin, "sha256": self.sha256, "tensors": self.tensors, **facts}
+        record: WeightsRecord = {"origin": self.origin, "sha256": self.sha256, "tensors": self.tensors, **facts}
+        if self.license is not None:
+            record["license"] = self.license
+        return record if self.plain == WHOLE else {**record, "plain": self.plain._asdict()}
 
     def __str__(self) -> str:
         if self.source is None:
@@ -72,11 +90,13 @@ class Loaded(NamedTuple):
         facts = self.facts
         mean, std = (" ".join(f"{v:.4g}" for v in values or ()) for values in (facts.mean, facts.std))
         text += f"; images of mean {mean} and sd {std} ({facts.by})"
-        if facts.interpolation:
-            # Decoding and augmentation have their own filters, the same for every network.
-            size = f" to {facts.size} px" if facts.size else ""
-            text += f", in training resized{size} by {facts.interpolation}, here by area, then bilinear"
-        return text
+        size = f" to {facts.size} px" if facts.size else ""
+        text += f", in training resized{size} by {facts.interpolation}" if facts.interpolation else ""
+        if facts.interpolation or self.plain != WHOLE:
+            # Decoding has its own filter, the same for every network, and so has the geometry of augmentations.
+            crop = f"the middle {self.plain.crop:.4g} of the side " if self.plain.crop < 1 else ""
+            text += f", here {crop}by area, then {self.plain.interpolation}"
+        return text + (f"; they are under {RESTRICTED[self.license]}" if self.license in RESTRICTED else "")
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
@@ -161,7 +181,27 @@ def start(model: Model, classes: int, channels: int, key: jax.Array) -> tuple[Ne
         return network, params, stats, Loaded()
     params, stats, loaded = load_into(model, network, params, stats)
     mean, std = loaded.facts.mean, loaded.facts.std
-    return network.normalised(mean, std) if mean and std else network, params, stats, loaded
+    return network.normalised(mean, std, loaded.plain) if mean and std else network, params, stats, loaded
+
+
+def plain_view(model: Model, facts: Facts | None = None) -> Resize:
+    """Return how plain images are made for a model: as in the evaluation of its weights, and for "imagenet" and random ones whole.
+
+    Args:
+        model: the model.
+        facts: of its weights; None for those that are recorded of them, without looking for a file.
+    """
+    if not isinstance(model, ChainModel):
+        return WHOLE
+    weights = model.weights or "imagenet"
+    if weights == "imagenet":
+        facts = Facts()
+    elif facts is None:
+        hub = HUB.fullmatch(weights)
+        repository = f"timm/{model.architecture()}.{weights}" if is_tag(weights) else hub[1] if hub else ""
+        facts = find(model).facts if Path(weights).is_file() else recorded(repository)
+    crop = model.crop if model.crop is not None else min(facts.crop or 1.0, 1.0)
+    return Resize("bicubic" if facts.interpolation == "bicubic" else "bilinear", crop)
 
 
 def drawn_anew(model: Model, network: Network, loaded: Loaded, key: jax.Array) -> tuple[Tree, Tree]:
@@ -220,7 +260,7 @@ def load_into(model: ChainModel, network: Network, params: Mapping[str, Tree], s
     if not (facts.mean and facts.std):
         facts = facts._replace(by=f"{type(model).__name__}'s", mean=model.mean, std=model.std)
     sha256 = hashlib.sha256(weights.path.read_bytes()).hexdigest()
-    loaded = Loaded(weights.path, len(matched), () if own else classifier, weights.origin, sha256, facts)
+    loaded = Loaded(weights.path, len(matched), () if own else classifier, weights.origin, sha256, facts, plain_view(model, facts))
     return _replaced(params, arrays), _replaced(stats, arrays), loaded
 
 

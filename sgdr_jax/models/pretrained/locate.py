@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from ...core.errors import InputError, did_you_mean
 from ...core.validation import require
-from ..base import HUB, ChainModel, networks
+from ..base import HUB, TAG, ChainModel, networks
+from . import tags
 
 FILE, CONFIG = "model.safetensors", "config.json"
 
@@ -55,6 +56,10 @@ def find(model: ChainModel) -> Weights:
         InputError: when it cannot be found or fetched, or its config.json is damaged or of another architecture.
     """
     weights = model.imagenet if model.weights == "imagenet" else str(model.weights)
+    if is_tag(weights):
+        kind, architecture = type(model).__name__, model.architecture()
+        require(bool(architecture), "model.weights", weights, f"timm has no weights of {kind}; give a .safetensors or .pth file, or None")
+        weights = f"hf-hub:timm/{architecture}.{weights}"
     hub = HUB.fullmatch(weights)
     if hub:
         return _from_hub(model, hub[1], hub[2])
@@ -69,6 +74,15 @@ def find(model: ChainModel) -> Weights:
         raise InputError(f"model.weights is {weights!r}; {near}{fix}")
     config = path.with_name(CONFIG)
     return Weights(path, str(path), _facts(model, config) if config.is_file() else Facts())
+
+
+def is_tag(weights: str) -> bool:
+    """Whether weights are named by a tag: a word without dots and slashes that is no file.
+
+    >>> is_tag("fb_in22k"), is_tag("fb_in22k.safetensors")
+    (True, False)
+    """
+    return weights != "imagenet" and TAG.fullmatch(weights) is not None and not Path(weights).is_file()
 
 
 def _in_package(model: ChainModel, package: str) -> Path:
@@ -101,21 +115,40 @@ def _from_hub(model: ChainModel, repository: str, revision: str | None) -> Weigh
         ) from error
 
     try:
-        path, config = _fetch(hub, repository, revision, optional=model.weights == "imagenet")
+        path, config = _fetch(hub, repository, revision, optional=model.weights == "imagenet" or tags.of_repository(repository) is not None)
     except hub.errors.RevisionNotFoundError as error:
         raise InputError(f"model.weights is {model.weights!r}; {repository} has no revision {revision}, leave @{revision} out") from error
     except hub.errors.RepositoryNotFoundError as error:
         known = (kind.imagenet.removeprefix("hf-hub:") for kind in networks().values() if HUB.fullmatch(kind.imagenet))
-        fix = f'{did_you_mean(repository, known)}"imagenet" is {model.imagenet}'
+        fix = _known_tags(model) if is_tag(str(model.weights)) else f'{did_you_mean(repository, known)}"imagenet" is {model.imagenet}'
         raise InputError(f"model.weights is {model.weights!r}; the Hugging Face hub has no public {repository}; {fix}") from error
     except hub.errors.RemoteEntryNotFoundError as error:
         raise InputError(f"{repository} has no {FILE}; download another file of it and give its path as model.weights") from error
     except Exception as error:  # the hub's errors share no base class
         reason = next(iter(str(error).strip().splitlines()), "")
         why = f"cannot be fetched from the Hugging Face hub ({type(error).__name__}: {reason})"
-        raise InputError(f"weights of {repository} {why}; go online once, {instead}") from error
+        unknown = is_tag(str(model.weights)) and tags.of_repository(repository) is None
+        fix = f"if they exist at all ({_known_tags(model)}): " if unknown else ""
+        raise InputError(f"weights of {repository} {why}; {fix}go online once, {instead}") from error
     # The cache stores the files of a commit in a folder of its name.
-    return Weights(path, f"{repository}@{path.parent.name}", _facts(model, config) if config else Facts())
+    facts = _facts(model, config) if config else Facts() if model.weights == "imagenet" else recorded(repository)
+    return Weights(path, f"{repository}@{path.parent.name}", facts)
+
+
+def _known_tags(model: ChainModel) -> str:
+    known = tags.tags(model.architecture())
+    near = did_you_mean(str(model.weights), ["imagenet", *known])
+    return f"{near}sgdr-jax models {model.architecture()} --weights lists the {len(known)} known ones"
+
+
+def recorded(repository: str) -> Facts:
+    """Return what is recorded of a repository of timm; nothing of others.
+
+    >>> recorded("timm/convnext_tiny.fb_in1k").crop
+    0.875
+    """
+    tag = tags.of_repository(repository)
+    return Facts(tags.sources()["facts"], tag.mean, tag.std, tag.size, tag.crop, tag.interpolation) if tag else Facts()
 
 
 def _fetch(hub: Any, repository: str, revision: str | None, *, optional: bool) -> tuple[Path, Path | None]:

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from ...augment import kernel
-from ...augment.resampling import triangle_filter
+from ...augment.resampling import filter_matrix
 from ...core.errors import InputError
 from ...data.load import load_some
 from ...models.layers import portable
@@ -28,13 +28,14 @@ def portable_logits(net: Predictor) -> Callable[[Array], Array]:
     Resizing and normalisation are part of it. All arithmetic is float32, with operations that every platform has.
     """
     params, stats = jax.tree.map(np.asarray, (net.params, net.stats))
-    matrix = triangle_filter(net.canvas, net.size).astype(np.float32)
+    plain = net.programs.network.plain
+    matrix = filter_matrix(net.canvas, net.size, plain).astype(np.float32)
 
     def logits(images: Array) -> Array:
         x = images.astype(jnp.float32) / 255
-        if net.canvas != net.size:
+        if net.canvas != net.size or plain.crop != 1:
             x = jnp.einsum("yh,bhwc->bywc", matrix, x, precision="highest")
-            x = jnp.einsum("xw,bywc->byxc", matrix, x, precision="highest")
+            x = jnp.clip(jnp.einsum("xw,bywc->byxc", matrix, x, precision="highest"), 0, 1)
         with portable():
             return net.programs.network.apply(params, stats, x)[0]
 
@@ -61,7 +62,7 @@ def expected(net: Predictor, images: np.ndarray) -> np.ndarray:
 
     @jax.jit
     def logits(some: Array) -> Array:
-        return network.apply(net.params, net.stats, kernel.resize(some, net.size))[0]
+        return network.apply(net.params, net.stats, kernel.resize(some, net.size, network.plain))[0]
 
     return np.asarray(logits(images))
 

@@ -29,8 +29,8 @@ def write(net: Predictor, folder: Path) -> None:
     pretrained = {
         "input_size": list(_size(net)),
         "fixed_input_size": False,
-        "interpolation": "bilinear",
-        "crop_pct": 1.0,
+        "interpolation": network.plain.interpolation,
+        "crop_pct": network.plain.crop,
         "crop_mode": "center",
         "mean": network.mean.tolist(),
         "std": network.std.tolist(),
@@ -55,14 +55,14 @@ def read(net: Predictor, folder: Path, images: np.ndarray) -> np.ndarray:
     params, stats = network.init(jax.random.key(0))
     if model.head == "classifier":
         params, stats, _ = load_into(replace(model, weights=str(folder / FILE)), network, params, stats)
-        return np.asarray(jax.jit(lambda some: network.apply(params, stats, kernel.resize(some, net.size))[0])(images))
+        return np.asarray(jax.jit(lambda some: network.apply(params, stats, kernel.resize(some, net.size, network.plain))[0])(images))
     body = {name: array for name, array in tensors.items() if not name.startswith(f"{weights.classifier}.")}
     write_tensors(body, folder / f"body-{FILE}")
     try:
         params, stats, _ = load_into(replace(model, weights=str(folder / f"body-{FILE}")), network, params, stats)
     finally:
         (folder / f"body-{FILE}").unlink()
-    features = jax.jit(lambda some: network.apply(params, stats, kernel.resize(some, net.size), stop="head")[0])(images)
+    features = jax.jit(lambda some: network.apply(params, stats, kernel.resize(some, net.size, network.plain), stop="head")[0])(images)
     x = np.concatenate([*reversed(np.split(np.asarray(features), 2, axis=1))], axis=1)  # the mean first
     for i, module in enumerate(_modules(weights)):
         x = np.asarray(jnp.maximum(x, 0)) if i else x
@@ -72,7 +72,7 @@ def read(net: Predictor, folder: Path, images: np.ndarray) -> np.ndarray:
 
 def example(net: Predictor) -> str:
     """Return a program that uses the files."""
-    weights, name = _weights(net), _model(net).architecture()
+    weights, name, plain = _weights(net), _model(net).architecture(), net.programs.network.plain
     if len(weights.layers) == 2:
         classes, sizes = weights.layers[-1], ", dynamic_img_size=True" if "pos_embed" in weights.tensors else ""
         made = f'network = timm.create_model("{name}", num_classes={classes}, global_pool="{weights.pool}"{sizes})'
@@ -89,7 +89,7 @@ from safetensors.torch import load_file
 {made}
 network.load_state_dict(load_file("{FILE}"))
 network.eval()
-transform = {config}interpolation="bilinear", crop_pct=1.0)
+transform = {config}interpolation="{plain.interpolation}", crop_pct={plain.crop})
 with torch.inference_mode():
     logits = network(torch.stack([transform(Image.open(path).convert("RGB")) for path in paths]))'''
 

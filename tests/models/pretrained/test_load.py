@@ -19,10 +19,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from sgdr_jax.augment.resampling import WHOLE, Resize
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.models import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, ResNet18, ResNet34, ResNet50
 from sgdr_jax.models.base import ChainModel
 from sgdr_jax.models.pretrained import load as pretrained
+from sgdr_jax.models.pretrained.locate import Facts
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 FILES = ("torch_zip.pth", "torch_old.pth")
@@ -482,21 +484,37 @@ def test_the_classifier_is_kept_on_request(tmp_path: Path) -> None:
 
 
 def test_mean_and_std_of_the_config_are_the_networks_and_the_logs(tmp_path: Path) -> None:
-    said = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3], "interpolation": "bicubic", "input_size": [3, 288, 288]}
+    said = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3], "interpolation": "bicubic", "input_size": [3, 288, 288], "crop_pct": 0.9}
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnet18", "pretrained_cfg": said}))
     network, _, _, loaded = load(ResNet18(), drawn(ResNet18()), tmp_path / "x.safetensors", channels=4)
     np.testing.assert_array_equal(network.mean, np.float32([0.5, 0.4, 0.3, 0.5]))
     np.testing.assert_array_equal(network.std, np.float32([0.2, 0.25, 0.3, 0.2]))
     assert str(loaded).endswith(
         "x.safetensors, without fc.bias, fc.weight; images of mean 0.5 0.4 0.3 and sd 0.2 0.25 0.3 (its config.json), "
-        "in training resized to 288 px by bicubic, here by area, then bilinear"
+        "in training resized to 288 px by bicubic, here the middle 0.9 of the side by area, then bicubic"
     )
+    assert network.plain == loaded.plain == Resize("bicubic", 0.9)
     record = json.loads(json.dumps(loaded.record()))
-    assert record["mean"] == [0.5, 0.4, 0.3] and record["interpolation"] == "bicubic" and len(record["sha256"]) == 64
+    assert (
+        record["mean"] == [0.5, 0.4, 0.3] and record["plain"] == {"interpolation": "bicubic", "crop": 0.9} and len(record["sha256"]) == 64
+    )
     (tmp_path / "config.json").unlink()
     network, _, _, loaded = load(ResNet18(), drawn(ResNet18()), tmp_path / "x.safetensors")
     np.testing.assert_array_equal(network.mean, np.float32(ResNet18.mean))
     assert loaded.record()["std"] == ResNet18.std and "(ResNet18's)" in str(loaded)
+    assert network.plain == WHOLE and "plain" not in loaded.record()
+
+
+def test_plain_images_are_those_of_the_weights_evaluation_but_for_imagenet() -> None:
+    said = Facts("its config.json", crop=0.95, interpolation="bicubic")
+    assert pretrained.plain_view(ResNet18(), said) == WHOLE  # figures of the default weights do not depend on what can be fetched
+    assert pretrained.plain_view(ResNet18("hf-hub:me/birds"), said) == Resize("bicubic", 0.95)
+    assert pretrained.plain_view(ResNet18("hf-hub:me/birds", crop=0.5), said) == Resize("bicubic", 0.5)
+    assert pretrained.plain_view(ResNet18("hf-hub:me/birds"), said._replace(crop=1.15, interpolation="lanczos")) == WHOLE
+    assert pretrained.plain_view(ResNet18(None, crop=0.5), None) == Resize(crop=0.5) == ResNet18(None, crop=0.5).build(2).plain
+    assert pretrained.plain_view(ResNet18("a2_in1k")) == Resize("bicubic", 0.95)  # as recorded, without looking for a file
+    with pytest.raises(InputError, match=r"model.crop is 1.5; use a share"):
+        ResNet18(crop=1.5)
 
 
 def test_without_weights_the_trees_come_back(lite: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.models import EfficientNetLite0, EfficientNetLite1, ResNet18
+from sgdr_jax.models import EfficientNetLite0, EfficientNetLite1, ResNet18, WideResNet
 from sgdr_jax.models.pretrained import locate
 
 COMMIT, OTHER = "a" * 40, "b" * 40
@@ -129,8 +129,6 @@ def test_weights_that_are_not_there_are_named_with_the_nearest_that_are(file: Pa
         locate.find(EfficientNetLite1())
     with pytest.raises(InputError, match=r"model.weights is 'weights/none.pth'; use \"imagenet\", an existing"):
         locate.find(ResNet18(weights="weights/none.pth"))
-    with pytest.raises(InputError, match=r"model.weights is 'imagnet'; did you mean imagenet\? use"):
-        locate.find(ResNet18(weights="imagnet"))
     for near in (file.parent / "modle.safetensors", file.parent):
         with pytest.raises(InputError, match=f"did you mean {re.escape(str(file))}"):
             locate.find(ResNet18(weights=str(near)))
@@ -271,6 +269,36 @@ def test_without_a_connection_the_file_and_its_place_are_named(hub: Hub, monkeyp
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(InputError, match=f"pip install huggingface_hub .*{by_hand('resnet18.tv_in1k', 'v1')}"):
         locate.find(ResNet18(weights="hf-hub:timm/resnet18.tv_in1k@v1"))
+
+
+def test_a_tag_is_fetched_and_facts_that_cannot_be_are_those_recorded(hub: Hub) -> None:
+    found = locate.find(ResNet18("a1_in1k"))
+    assert found.facts == FACTS and found.origin == f"timm/resnet18.a1_in1k@{COMMIT}"
+    hub.repositories["timm/resnet18.tv_in1k"] = {COMMIT: {"model.safetensors": b"torchvision's"}}
+    facts = locate.find(ResNet18("tv_in1k")).facts
+    assert (facts.interpolation, facts.crop, facts.size, facts.mean) == ("bilinear", 0.875, 224, ResNet18.mean) and "timm" in facts.by
+
+
+def test_a_wrong_tag_is_named_with_the_nearest(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    with pytest.raises(InputError, match=r"'imagnet'; the Hugging Face hub has no public timm/resnet18.imagnet; did you mean imagenet"):
+        locate.find(ResNet18("imagnet"))
+    near = r"did you mean a1_in1k or .*\? sgdr-jax models resnet18 --weights lists the 7 known ones"
+    with pytest.raises(InputError, match=rf"has no public timm/resnet18.a1_ink; {near}"):
+        locate.find(ResNet18("a1_ink"))
+
+    def offline(url: str, timeout: float) -> None:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", offline)
+    with pytest.raises(InputError, match=rf"\); if they exist at all \({near}\): go online once, {by_hand('resnet18.a1_ink')}") as error:
+        locate.find(ResNet18("a1_ink"))
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match=rf"no route to host\); go online once, {by_hand('resnet18.gluon_in1k')}"):
+        locate.find(ResNet18("gluon_in1k"))
+    with pytest.raises(InputError, match="timm has no weights of WideResNet"):
+        locate.find(WideResNet(weights="new_tag"))
 
 
 def test_weights_whose_config_cannot_be_had_are_only_used_where_their_normalisation_is_known(
