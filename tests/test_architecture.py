@@ -66,7 +66,7 @@ NEEDS_JAX = """core/rng core/state augment/kernel augment/resampling augment/gat
 ALSO_TESTS = {
     "augment/test_augmentations": "affine arithmetic checks colour crop curves elastic erase pixels symmetries warp",
     "augment/test_kernel": "choice lighting policies presets",
-    "augment/test_resampling": "gather_free",
+    "augment/test_resampling": "gather_free plain",
     "cli/test_experiment_source": "core/expression",
     "cli/test_main": "core/console",
     "cli/commands/test_clean": "runs/out_of_fold",

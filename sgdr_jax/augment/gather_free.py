@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from .affine import Border
-from .resampling import MIRRORED, WHOLE, Resize, filter_matrix
+from .plain import WHOLE, Resize, filter_matrix
+from .resampling import MIRRORED
 
 
 def slants[T: (Array, np.ndarray)](matrix: T) -> tuple[T, T, T, T, T]:

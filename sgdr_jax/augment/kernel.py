@@ -28,7 +28,8 @@ from . import gather_free, resampling
 from .affine import Border
 from .arithmetic import channel_means
 from .choice import AugMix, Slot
-from .resampling import WHOLE, Resize, symmetry
+from .plain import WHOLE, Resize
+from .resampling import symmetry
 
 _METHODS = ("matrix", "bend", "colour", "curve", "pixels", "mix")
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
 
 from ..augment import Dihedral, kernel
-from ..augment.resampling import WHOLE, Resize
+from ..augment.plain import WHOLE, Resize
 from ..core.experiment import Eval
 from ..core.types import Augmentation
 from . import metrics

@@ -115,7 +115,7 @@ class ChainModel(Model):
         from .pretrained.tags import all_tags, tags
 
         kind, (front, _, tag) = type(self).__name__, weights.partition(".")
-        if tag and TAG.fullmatch(tag) and front in all_tags() | {self.architecture(): {}}:
+        if tag and TAG.fullmatch(tag) and front in (*all_tags(), self.architecture()):
             self.check_architecture(front)
             require(False, "model.weights", weights, f'write the tag alone, "{tag}": the architecture is {kind}')
         own = tags(self.architecture())
@@ -220,7 +220,7 @@ class ChainModel(Model):
         """
         import numpy as np
 
-        from ..augment.resampling import Resize
+        from ..augment.plain import Resize
         from .chain import network
         from .head import Head
 

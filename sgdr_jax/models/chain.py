@@ -16,7 +16,7 @@ from jax import Array
 from jax.tree_util import KeyPath
 from jax.typing import DTypeLike
 
-from ..augment.resampling import WHOLE, Resize
+from ..augment.plain import WHOLE, Resize
 from .blocks import Mode, Sequential
 from .precision import full_products, precision
 

@@ -200,7 +200,11 @@ def _numbers(values: Sequence[float]) -> str:
     return " ".join(f"{value:.4g}" for value in values)
 
 
-_IMAGES = {(0.485, 0.456, 0.406): "imagenet", (0.5, 0.5, 0.5): "half", (0.48145466, 0.4578275, 0.40821073): "clip"}
+_IMAGES: Mapping[tuple[float, ...], str] = {
+    (0.485, 0.456, 0.406): "imagenet",
+    (0.5, 0.5, 0.5): "half",
+    (0.48145466, 0.4578275, 0.40821073): "clip",
+}
 """Names of the usual means of pixels."""
 
 

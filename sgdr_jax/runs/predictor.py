@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import augment, datasets, models, schedules  # noqa: F401  # from_json finds types that are imported
 from ..augment import kernel
-from ..augment.resampling import Resize
+from ..augment.plain import Resize
 from ..core.console import NullConsole
 from ..core.errors import InputError
 from ..core.experiment import Experiment

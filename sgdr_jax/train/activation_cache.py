@@ -20,7 +20,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 
-from ..augment.resampling import Resize
+from ..augment.plain import Resize
 from ..core import sealed
 from ..core.files import keep_newest, replacing
 from ..core.paths import cache_folder

@@ -14,7 +14,7 @@ import jax
 from jaxtyping import Array, Float, Key, UInt8, UInt32
 
 from ..augment import kernel
-from ..augment.resampling import WHOLE, Resize
+from ..augment.plain import WHOLE, Resize
 from ..core.types import Augmentation
 from ..evaluation.metrics import Mixed
 

@@ -10,7 +10,7 @@ import pytest
 
 from sgdr_jax import AdamW, Eval, Experiment, Find, InputError, Sgd, Snapshots, Stage, lesson2
 from sgdr_jax.augment import Flip, Lighting, side_on
-from sgdr_jax.augment.resampling import Resize
+from sgdr_jax.augment.plain import Resize
 from sgdr_jax.core.console import NullConsole, plain_console
 from sgdr_jax.core.errors import Preempted
 from sgdr_jax.core.experiment import Parallel

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sgdr_jax.augment import Flip, Rotate
-from sgdr_jax.augment.resampling import WHOLE, Resize
+from sgdr_jax.augment.plain import WHOLE, Resize
 from sgdr_jax.core import sealed
 from sgdr_jax.core.paths import cache_folder
 from sgdr_jax.train import activation_cache

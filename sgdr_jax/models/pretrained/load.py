@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 
-from ...augment.resampling import WHOLE, Resize
+from ...augment.plain import WHOLE, Resize
 from ...core.errors import InputError
 from ...core.types import Model
 from ..base import HUB, ChainModel, networks
@@ -96,7 +96,7 @@ class Loaded(NamedTuple):
             # Decoding has its own filter, the same for every network, and so has the geometry of augmentations.
             crop = f"the middle {self.plain.crop:.4g} of the side " if self.plain.crop < 1 else ""
             text += f", here {crop}by area, then {self.plain.interpolation}"
-        return text + (f"; they are under {RESTRICTED[self.license]}" if self.license in RESTRICTED else "")
+        return text + (f"; they are under {RESTRICTED[self.license or '']}" if self.license in RESTRICTED else "")
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from ...augment import kernel
-from ...augment.resampling import filter_matrix
+from ...augment.plain import filter_matrix
 from ...core.errors import InputError
 from ...data.load import load_some
 from ...models.layers import portable

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from sgdr_jax.augment.resampling import WHOLE, Resize
+from sgdr_jax.augment.plain import WHOLE, Resize
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.models import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, ResNet18, ResNet34, ResNet50
 from sgdr_jax.models.base import ChainModel
