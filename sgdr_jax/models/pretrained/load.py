@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from ...core.types import Model
 from ..base import HUB, ChainModel, networks
 from .locate import Facts, find, is_tag, recorded
 from .tags import RESTRICTED, of_repository
-from .torch_pickle import is_torch, read_torch
+from .torch_pickle import Checkpoint, is_torch, read_torch
 
 if TYPE_CHECKING:
     import jax
@@ -30,7 +31,8 @@ Place = tuple[str, ...]
 class WeightsRecord(TypedDict, total=False):
     """Entry of a run folder about the loaded weights, empty for random ones: origin, hash, number of tensors, the fields of `Facts`.
 
-    `license` is there for recorded weights of timm, `plain` where plain images are not the whole image by the triangle filter.
+    `inside` is there where the network lies within a checkpoint or under a prefix, `license` for recorded weights of timm, `plain` where
+    plain images are not the whole image by the triangle filter.
     """
 
     origin: str
@@ -42,6 +44,7 @@ class WeightsRecord(TypedDict, total=False):
     size: int | None
     crop: float | None
     interpolation: str | None
+    inside: str
     license: str
     plain: dict[str, str | float]
 
@@ -52,7 +55,8 @@ class Loaded(NamedTuple):
     Attributes:
         source: the file, or None for random weights.
         tensors: number of tensors taken from it.
-        left_over: names of its tensors that were not taken: the classifier's.
+        left_over: names of its tensors that were not taken: the classifier's, and what lies beside the network.
+        inside: where in the file the network lies, for people; "" for a file that holds nothing else.
         origin: name of the file for people: "timm/NAME@COMMIT", or its path.
         sha256: of the file, hex.
         facts: the images that it was trained with.
@@ -66,6 +70,7 @@ class Loaded(NamedTuple):
     sha256: str = ""
     facts: Facts = Facts()
     plain: Resize = WHOLE
+    inside: str = ""
 
     @property
     def license(self) -> str | None:
@@ -79,6 +84,8 @@ class Loaded(NamedTuple):
             return {}
         facts: WeightsRecord = self.facts._asdict()  # pyright: ignore[reportAssignmentType] (its fields are those of the TypedDict)
         record: WeightsRecord = {"origin": self.origin, "sha256": self.sha256, "tensors": self.tensors, **facts}
+        if self.inside:
+            record["inside"] = self.inside
         if self.license is not None:
             record["license"] = self.license
         return record if self.plain == WHOLE else {**record, "plain": self.plain._asdict()}
@@ -86,7 +93,8 @@ class Loaded(NamedTuple):
     def __str__(self) -> str:
         if self.source is None:
             return "random weights"
-        text = f"{self.tensors} tensors of {self.origin}" + (f", without {_some(self.left_over)}" if self.left_over else "")
+        inside = f" ({self.inside})" if self.inside else ""
+        text = f"{self.tensors} tensors of {self.origin}{inside}" + (f", without {_some(self.left_over)}" if self.left_over else "")
         facts = self.facts
         mean, std = (" ".join(f"{v:.4g}" for v in values or ()) for values in (facts.mean, facts.std))
         text += f"; images of mean {mean} and sd {std} ({facts.by})"
@@ -100,12 +108,18 @@ class Loaded(NamedTuple):
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
-    """Read all tensors of a weights file by name: safetensors, or torch's .pth in its zip and its older format.
+    """Read the tensors of a weights file by name, see `read_checkpoint`."""
+    return read_checkpoint(path).tensors
 
-    The file cannot run code: the pickle in a .pth may only rebuild tensors. The arrays are read-only; bfloat16 becomes float32.
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read the tensors of a network from a weights file: safetensors, or torch's .pth in its zip and its older format.
+
+    The file cannot run code: the pickle in a .pth may only rebuild tensors, other values beside them are not built. The arrays are
+    read-only; bfloat16 becomes float32.
 
     Raises:
-        InputError: for a file that is missing, damaged, of another format, or contains anything but tensors.
+        InputError: for a file that is missing, damaged, of another format, or contains what no checkpoint needs.
     """
     path = Path(path)
     if not path.is_file():
@@ -127,7 +141,55 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # shapes that NumPy cannot hold raise errors of many kinds
         raise InputError(f"{path} is not a readable weights file ({error}); give a .safetensors or .pth file") from error
-    return {name: array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array for name, array in arrays.items()}
+    wide = {name: array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array for name, array in arrays.items()}
+    return Checkpoint(wide)
+
+
+_PREFIX = re.compile(r"(?:(?:module|_orig_mod|model|backbone)\.)*")
+"""What wrappers put in front of the names of a network: torch's DataParallel, `torch.compile`, Lightning, OpenMMLab."""
+
+
+class Named(NamedTuple):
+    """The tensors of a network without the prefix of their wrapper.
+
+    Attributes:
+        tensors: name to array.
+        prefix: that was removed.
+        beside: names of the file's other tensors.
+    """
+
+    tensors: dict[str, np.ndarray]
+    prefix: str = ""
+    beside: tuple[str, ...] = ()
+
+
+def without_prefix(path: Path, tensors: Mapping[str, np.ndarray], known: Iterable[str]) -> Named:
+    """Find the prefix (module., _orig_mod., model., backbone., or several of them) under which most of the known names lie.
+
+    Args:
+        path: of the file, for messages.
+        tensors: of the file.
+        known: names of the network's tensors, without prefix.
+
+    Raises:
+        InputError: two networks lie under two prefixes.
+    """
+    groups: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in tensors.items():
+        match = _PREFIX.match(name)
+        prefix = match[0] if match else ""
+        groups.setdefault(prefix, {})[name[len(prefix) :]] = array
+    wanted = set(known)
+    counts = {prefix: len(wanted & set(group)) for prefix, group in groups.items()}
+    best = max(counts, key=lambda prefix: (counts[prefix], prefix == ""), default="")
+    if not (counts and counts[best] and best):
+        return Named(dict(tensors))
+    equal = [prefix for prefix in counts if counts[prefix] == counts[best]]
+    if len(equal) > 1:
+        both = " and ".join(prefix or "no prefix" for prefix in equal)
+        raise InputError(f"{path} holds the network more than once, under {both}; save one of them")
+    beside = tuple(name for name in tensors if name[: len(best)] != best or name[len(best) :] not in groups[best])
+    return Named(groups[best], best, beside)
 
 
 _KINDS = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
@@ -231,9 +293,10 @@ def load_into(model: ChainModel, network: Network, params: Mapping[str, Tree], s
     """
     if model.weights is None:
         return dict(params), dict(stats), Loaded()
-    weights = find(model)
-    tensors = {name: array for name, array in read_weights(weights.path).items() if not name.endswith("num_batches_tracked")}
-    names, own = model.names(), model.head == "classifier"
+    weights, names, own = find(model), model.names(), model.head == "classifier"
+    checkpoint = read_checkpoint(weights.path)
+    named = without_prefix(weights.path, checkpoint.tensors, names)
+    tensors = {name: array for name, array in named.tensors.items() if not name.endswith("num_batches_tracked")}
     classifier = tuple(sorted(name for name in tensors if names.get(name, ("",))[0] == "head"))
     shapes = _shapes(network, own)
     if own:
@@ -260,7 +323,10 @@ def load_into(model: ChainModel, network: Network, params: Mapping[str, Tree], s
     if not (facts.mean and facts.std):
         facts = facts._replace(by=f"{type(model).__name__}'s", mean=model.mean, std=model.std)
     sha256 = hashlib.sha256(weights.path.read_bytes()).hexdigest()
-    loaded = Loaded(weights.path, len(matched), () if own else classifier, weights.origin, sha256, facts, plain_view(model, facts))
+    left_over = (*(() if own else classifier), *(name for name in named.beside if not name.endswith("num_batches_tracked")))
+    inside = ["/".join(checkpoint.inside)] * bool(checkpoint.inside) + [f"names without {named.prefix}"] * bool(named.prefix)
+    plain = plain_view(model, facts)
+    loaded = Loaded(weights.path, len(matched), left_over, weights.origin, sha256, facts, plain, ", ".join(inside))
     return _replaced(params, arrays), _replaced(stats, arrays), loaded
 
 

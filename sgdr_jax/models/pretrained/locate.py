@@ -68,7 +68,11 @@ def find(model: ChainModel) -> Weights:
         return Weights(path, path.name)
     path = Path(weights).expanduser()
     if not path.is_file():
-        beside = sorted(str(p) for p in (path if path.is_dir() else path.parent).glob("*") if p.suffix in (".safetensors", ".pth"))
+        beside = sorted(
+            str(p)
+            for p in (path if path.is_dir() else path.parent).glob("*")
+            if p.suffix in (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+        )
         near = f"did you mean {' or '.join(beside[:3])}? " if path.is_dir() and beside else did_you_mean(weights, ["imagenet", *beside])
         fix = 'use "imagenet", an existing .safetensors or .pth file, "hf-hub:OWNER/NAME" or None'
         raise InputError(f"model.weights is {weights!r}; {near}{fix}")

@@ -35,6 +35,10 @@ _PAIRS = {"SETITEM": 2, "SETITEMS": None, "DICT": None}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "TUPLE": None}
 
 
+class Inert:
+    """Stand-in for a class and its instances, of which nothing is kept and nothing is run: whatever a pickle gives them is dropped."""
+
+
 class StateDict(dict):
     """Stand-in for collections.OrderedDict, whose own state is ignored."""
 
@@ -43,7 +47,7 @@ class PickleReader:
     """Reads one pickle after the other from a stream.
 
     Attributes:
-        names: values of the global names that a pickle may use; functions among them may be called.
+        names: values of the global names that a pickle may use; functions among them may be called, `Inert` ones stay inert.
         persistent: turns a persistent id into its value.
     """
 
@@ -87,7 +91,8 @@ class PickleReader:
             stack.append(self._pop(None))
         elif name in ("APPEND", "APPENDS"):
             values = self._pop(1 if name == "APPEND" else None)
-            self._top(list).extend(values)
+            if not isinstance(stack[-1], Inert):
+                self._top(list).extend(values)
         elif name == "MEMOIZE":
             memo[len(memo)] = stack[-1]
         elif name.endswith("PUT"):
@@ -96,7 +101,7 @@ class PickleReader:
             stack.append(memo[argument])
         elif name in ("GLOBAL", "STACK_GLOBAL"):
             stack.append(self._named(argument if name == "GLOBAL" else " ".join(map(str, self._pop(2)))))
-        elif name in ("REDUCE", "BUILD", "BINPERSID"):
+        elif name in ("REDUCE", "BUILD", "BINPERSID", "NEWOBJ"):
             self._build(name)
         elif name not in ("PROTO", "FRAME"):
             raise InputError(f"its pickle contains the instruction {name}, which no tensor needs")
@@ -121,8 +126,12 @@ class PickleReader:
         return self._stack[-1]
 
     def _set(self, values: list[Any]) -> None:
+        if self._stack and isinstance(self._stack[-1], Inert):
+            return
         into = self._top(dict)
         for key, value in zip(values[::2], values[1::2], strict=True):
+            if isinstance(key, Inert):
+                continue
             # Only keys whose hash takes constant time.
             if not isinstance(key, (str, int, float, type(None))):
                 raise InputError(f"its pickle has a key of type {type(key).__name__}, which no tensor needs")
@@ -131,7 +140,8 @@ class PickleReader:
     def _named(self, text: str) -> object:
         module, _, name = text.partition(" ")
         if text not in self.names:
-            raise InputError(f"it asks for {module}.{name}, which no tensor needs; do not trust this file")
+            fix = "do not trust this file; where it was made, torch.save(model.state_dict(), FILE) writes one with tensors alone"
+            raise InputError(f"it asks for {module}.{name}, which no tensor needs; {fix}")
         return self.names[text]
 
     def _build(self, name: str) -> None:
@@ -139,11 +149,13 @@ class PickleReader:
             self._stack.append(self.persistent(*self._pop(1)))
             return
         target, value = self._pop(2)
-        if name == "BUILD":  # the state of a state dict is the versions of its modules
+        if isinstance(target, Inert):
+            self._stack.append(target)
+        elif name == "BUILD":  # the state of a state dict is the versions of its modules
             if not isinstance(target, StateDict):
                 raise InputError("its pickle sets the state of a function or class")
             self._stack.append(target)
-        elif callable(target) and isinstance(value, tuple):
+        elif name == "REDUCE" and callable(target) and isinstance(value, tuple):
             self._stack.append(target(*value))
         else:
             raise InputError("its pickle calls what is no function")

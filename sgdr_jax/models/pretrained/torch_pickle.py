@@ -2,7 +2,8 @@
 
 A .pth file is a pickle that calls functions to rebuild tensors; an ordinary unpickler would call any function that it names. Here only the
 names that tensors need are known, with inert stand-ins for them. Sizes that the file declares are checked against its actual bytes before
-anything is allocated, and tensors are read-only views of these bytes.
+anything is allocated, and tensors are read-only views of these bytes. Checkpoints of training often hold more than tensors: options,
+numbers, dates. What is listed as harmless is passed over unread.
 Format: torch/serialization.py (`_legacy_save` writes the older format, `_save` the zip format).
 """
 
@@ -12,14 +13,14 @@ import io
 import math
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
 
 from ...core.errors import InputError
-from .pickle_values import PickleReader, StateDict
+from .pickle_values import Inert, PickleReader, StateDict
 
 _OLD = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # the pickled magic number at the start of the older format
 _ZIP = b"PK\x03\x04"
@@ -87,11 +88,40 @@ def _state_dict(*args: object) -> StateDict:
     return StateDict()
 
 
+_HARMLESS: Mapping[str, str] = {
+    "argparse": "Namespace",
+    "collections": "defaultdict Counter",
+    "datetime": "datetime date time timedelta timezone",
+    "pathlib": "Path PosixPath WindowsPath PurePosixPath PureWindowsPath",
+    "pathlib._local": "Path PosixPath WindowsPath PurePosixPath PureWindowsPath",
+    "numpy": "dtype ndarray",
+    "numpy.core.multiarray": "scalar _reconstruct",
+    "numpy._core.multiarray": "scalar _reconstruct",
+    "_codecs": "encode",
+    "builtins": "set frozenset slice range complex bytearray object list dict tuple int float str bool",
+    "copyreg": "_reconstructor",
+    "torch": "device Size dtype float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool strided contiguous_format",
+    "omegaconf.dictconfig": "DictConfig",
+    "omegaconf.listconfig": "ListConfig",
+    "omegaconf.base": "ContainerMetadata Metadata",
+    "omegaconf.nodes": "AnyNode StringNode IntegerNode FloatNode BooleanNode",
+    "typing": "Any",
+    "lightning.fabric.utilities.data": "AttributeDict",
+    "lightning_fabric.utilities.data": "AttributeDict",
+    "pytorch_lightning.utilities.parsing": "AttributeDict",
+}
+"""Names of other values in checkpoints, by module. They become `Inert`, whatever they would do elsewhere."""
 _NAMES: Mapping[str, object] = {
+    f"{module} {name}": Inert()
+    for known, names in _HARMLESS.items()
+    for module in (known, {"builtins": "__builtin__", "copyreg": "copy_reg"}.get(known, known))  # as protocol 2 spells them
+    for name in names.split()
+} | {
     "collections OrderedDict": _state_dict,
     "torch._utils _rebuild_tensor_v2": _rebuild_tensor,
     "torch._utils _rebuild_parameter": lambda data, *_: data,
-} | {f"torch {name}": _Kind(name) for name in _DTYPES}
+    **{f"torch {name}": _Kind(name) for name in _DTYPES},
+}
 
 
 def _unpickle(stream: IO[bytes]) -> tuple[object, dict[str, _Storage]]:
@@ -119,30 +149,62 @@ def is_torch(path: Path) -> bool:
     return begin == _OLD or begin.startswith(_ZIP)
 
 
-def read_torch(path: Path) -> dict[str, np.ndarray]:
-    """Read all tensors of a .pth file by name, as read-only arrays, also from a mapping under "state_dict" or "model".
+class Checkpoint(NamedTuple):
+    """Tensors of a weights file.
+
+    Attributes:
+        tensors: name to array.
+        inside: keys under which they lie in the file, from the outside in.
+    """
+
+    tensors: dict[str, np.ndarray]
+    inside: tuple[str, ...] = ()
+
+
+WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model", "module")
+"""Keys under which checkpoints hold the tensors of a network; averages of the weights first, as timm's `load_checkpoint` takes them."""
+_DEEPEST = 4  # a mapping may hold itself
+
+
+def read_torch(path: Path) -> Checkpoint:
+    """Read the tensors of a network from a .pth file by name, as read-only arrays, also where it lies under `WRAPPERS`.
 
     Raises:
-        InputError: for a damaged file, or one that contains anything but tensors.
+        InputError: for a damaged file, or one that contains anything but tensors and harmless values.
     """
     try:
         with path.open("rb") as file:
             zipped = file.read(len(_ZIP)) == _ZIP
             file.seek(0)
-            tree, data = (_read_zip if zipped else _read_old)(file)
-        for key in ("state_dict", "model"):
-            if isinstance(tree, dict) and isinstance(tree.get(key), dict):
-                tree = tree[key]
-        if not (isinstance(tree, dict) and tree and all(isinstance(k, str) and isinstance(v, _Tensor) for k, v in tree.items())):
-            raise InputError("it holds something else than named tensors; save the model's state_dict()")
-        used = {tensor.storage.key: tensor.storage.length for tensor in tree.values()}
-        if sum(math.prod(tensor.shape) for tensor in tree.values()) > _SHARED * sum(used.values()):
-            raise InputError("its tensors share their numbers in an unknown way")
-        return {name: _array(tensor, data[tensor.storage.key]) for name, tensor in tree.items()}
+            tree, fetch = (_read_zip if zipped else _read_old)(file)
+            inside, named = _network(tree)
+            used = {tensor.storage.key: tensor.storage.length for tensor in named.values()}
+            if sum(math.prod(tensor.shape) for tensor in named.values()) > _SHARED * sum(used.values()):
+                raise InputError("its tensors share their numbers in an unknown way")
+            data = fetch(used)
+        return Checkpoint({name: _array(tensor, data[tensor.storage.key]) for name, tensor in named.items()}, inside)
     except InputError as error:
         raise InputError(f"{path} is refused: {error}") from error
     except Exception as error:  # damaged pickles and archives raise errors of all kinds
         raise InputError(f"{path} is not a readable weights file ({type(error).__name__}: {error}); fetch it again") from error
+
+
+def _network(tree: object) -> tuple[tuple[str, ...], dict[str, _Tensor]]:
+    """Return the keys of the mapping that holds the tensors of a network, and these by name; other values beside them are left out."""
+    inside: list[str] = []
+    while isinstance(tree, dict) and len(inside) < _DEEPEST:
+        key = next((key for key in WRAPPERS if isinstance(tree.get(key), dict) and tree[key]), None)
+        if key is None:
+            break
+        inside.append(key)
+        tree = tree[key]
+    named = {k: v for k, v in tree.items() if isinstance(k, str) and isinstance(v, _Tensor)} if isinstance(tree, dict) else {}
+    if not named:
+        raise InputError("it holds something else than named tensors; save the model's state_dict()")
+    return tuple(inside), named
+
+
+_Fetch = Callable[[Collection[str]], dict[str, bytes]]
 
 
 def _array(tensor: _Tensor, data: bytes) -> np.ndarray:
@@ -155,30 +217,30 @@ def _array(tensor: _Tensor, data: bytes) -> np.ndarray:
     return array
 
 
-def _read_zip(file: IO[bytes]) -> tuple[object, dict[str, bytes]]:
-    with zipfile.ZipFile(file) as archive:
-        members = {member.filename: member for member in archive.infolist()}
-        # torch never compresses, so the contents cannot be larger than the file.
-        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise InputError("its archive is compressed, which torch never does")
-        if sum(member.file_size for member in archive.infolist()) > file.seek(0, io.SEEK_END):
-            raise InputError("its archive declares more bytes than there are")
-        roots = [name.removesuffix("/data.pkl") for name in members if name.endswith("/data.pkl")]
-        if len(roots) != 1:
-            raise InputError("its archive is not one that torch.save makes")
-        if f"{roots[0]}/byteorder" in members and archive.read(f"{roots[0]}/byteorder") != b"little":
-            raise InputError("it was saved on a big-endian machine")
-        tree, storages = _unpickle(io.BytesIO(archive.read(f"{roots[0]}/data.pkl")))
-        data = {}
-        for key, storage in storages.items():
-            member = members.get(f"{roots[0]}/data/{key}")
-            if member is None or member.file_size != storage.bytes:
-                raise InputError(f"its storage {key} should have {storage.bytes} bytes and has {member.file_size if member else 'none'}")
-            data[key] = archive.read(member)
-        return tree, data
+def _read_zip(file: IO[bytes]) -> tuple[object, _Fetch]:
+    """Return the value of the pickle, and a function that reads storages by key while the file is open."""
+    archive = zipfile.ZipFile(file)
+    members = {member.filename: member for member in archive.infolist()}
+    # torch never compresses, so the contents cannot be larger than the file.
+    if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+        raise InputError("its archive is compressed, which torch never does")
+    if sum(member.file_size for member in archive.infolist()) > file.seek(0, io.SEEK_END):
+        raise InputError("its archive declares more bytes than there are")
+    roots = [name.removesuffix("/data.pkl") for name in members if name.endswith("/data.pkl")]
+    if len(roots) != 1:
+        raise InputError("its archive is not one that torch.save makes")
+    if f"{roots[0]}/byteorder" in members and archive.read(f"{roots[0]}/byteorder") != b"little":
+        raise InputError("it was saved on a big-endian machine")
+    tree, storages = _unpickle(io.BytesIO(archive.read(f"{roots[0]}/data.pkl")))
+    for key, storage in storages.items():
+        member = members.get(f"{roots[0]}/data/{key}")
+        if member is None or member.file_size != storage.bytes:
+            raise InputError(f"its storage {key} should have {storage.bytes} bytes and has {member.file_size if member else 'none'}")
+    return tree, lambda keys: {key: archive.read(members[f"{roots[0]}/data/{key}"]) for key in keys}
 
 
-def _read_old(file: IO[bytes]) -> tuple[object, dict[str, bytes]]:
+def _read_old(file: IO[bytes]) -> tuple[object, _Fetch]:
+    """As `_read_zip`, for the older format, in which storages follow one another."""
     file = io.BytesIO(file.read())  # in memory, reading beyond the end allocates nothing
     _unpickle(file)  # the magic number
     protocol, _ = _unpickle(file)
@@ -197,4 +259,4 @@ def _read_old(file: IO[bytes]) -> tuple[object, dict[str, bytes]]:
         data[key] = file.read(storages[key].bytes)
         if len(data[key]) != storages[key].bytes:
             raise InputError("it ends too early; fetch it again")
-    return tree, data
+    return tree, lambda keys: {key: data[key] for key in keys}

@@ -1,6 +1,8 @@
 """Weight files: what is read, what is refused, and the strict merge. Malicious files are made here, and would leave a trace if run."""
 
+import argparse
 import dataclasses
+import fractions
 import hashlib
 import io
 import json
@@ -25,6 +27,7 @@ from sgdr_jax.models import EfficientNetLite0, EfficientNetLite1, EfficientNetLi
 from sgdr_jax.models.base import ChainModel
 from sgdr_jax.models.pretrained import load as pretrained
 from sgdr_jax.models.pretrained.locate import Facts
+from sgdr_jax.models.pretrained.torch_pickle import WRAPPERS, Checkpoint
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 FILES = ("torch_zip.pth", "torch_old.pth")
@@ -129,7 +132,7 @@ def test_safetensors_are_read_and_bfloat16_widened(tmp_path: Path) -> None:
         (lambda trace: {"a": [({"b": Call(exec, f"open({str(trace)!r}, 'w')")},)]}, "exec"),
         (lambda trace: {"state_dict": {"w": Call(getattr, "x", "y")}}, "getattr"),
         (lambda trace: types.SimpleNamespace(epoch=3), "types.SimpleNamespace"),
-        (lambda trace: np.float64(3), "numpy"),
+        (lambda trace: fractions.Fraction(1, 3), "fractions.Fraction"),
     ],
 )
 @pytest.mark.parametrize("protocol", [0, 2, 4])
@@ -170,6 +173,9 @@ def test_a_pickle_that_asks_for_anything_but_tensors_is_refused_by_name(
         (b"X\x01\x00\x00\x00aQ.", "described in an unknown way"),  # a storage that is no tuple
         (b"K\x03.", "something else than named tensors"),
         (b"}.", "something else than named tensors"),
+        (b"\x80\x02}q\x00X\x05\x00\x00\x00modelh\x00s.", "something else than named tensors"),  # a mapping within itself
+        (pickle.dumps(np.float64(3)), "something else than named tensors"),
+        (pickle.dumps(argparse.Namespace(lr=1), 2), "something else than named tensors"),
         (b"}X\x01\x00\x00\x00aK\x01s.", "something else than named tensors"),
         (b"", "Error"),
     ],
@@ -311,7 +317,7 @@ def test_values_that_no_training_leaves_are_refused_by_name(
     array.flat[-1] = value
     path = tmp_path / "x.safetensors"
     path.touch()
-    monkeypatch.setattr(pretrained, "read_weights", lambda path: tensors | {name: array})
+    monkeypatch.setattr(pretrained, "read_checkpoint", lambda path: Checkpoint(tensors | {name: array}))
     with pytest.raises(InputError, match=rf"x\.safetensors: tensor {name} .*{reason}"):
         pretrained.load_into(EfficientNetLite0(weights=str(path)), network, params, stats)
 
@@ -455,6 +461,58 @@ def test_only_the_first_convolution_is_adapted(tmp_path: Path) -> None:
     for name, shape in (("layer1.0.conv1.weight", (64, 3, 3, 3)), ("conv1.weight", (64, 5, 7, 7)), ("conv1.weight", (64, 3, 5, 5))):
         with pytest.raises(InputError, match=f"1 of the wrong shape: {name} .{str(shape)[1:-1]}"):
             load(ResNet18(), tensors | {name: np.zeros(shape, np.float32)}, tmp_path / "x.safetensors", channels=4)
+
+
+# ---- Checkpoints of training ----
+
+
+@pytest.mark.parametrize("kind", ["zip", "old"])
+def test_a_checkpoint_with_options_optimizer_and_average_gives_the_tensors_of_the_average(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("something was built")
+
+    for owner, name in ((argparse.Namespace, "__init__"), (argparse.Namespace, "__setattr__"), (pickle, "loads")):
+        monkeypatch.setattr(owner, name, refuse)
+    found = pretrained.read_checkpoint(GOLDEN / f"checkpoint_{kind}.pth")
+    assert found.inside == ("model_ema",)
+    layers = [
+        f"module.{i}.{part}" for i, parts in ((0, "weight bias"), (1, "weight bias running_mean running_var")) for part in parts.split()
+    ]
+    assert set(found.tensors) == {"n_averaged", "module.1.num_batches_tracked", *layers}
+    assert found.tensors["module.0.weight"].shape == (2, 3) and (found.tensors["module.1.running_var"] == 1).all()
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_every_wrapper_is_looked_through(wrapper: str, tmp_path: Path) -> None:
+    bare = tensor_pickle()  # {"x": tensor}
+    nested = b"\x80\x02}X" + struct.pack("<I", len(wrapper)) + wrapper.encode() + bare[2:-1] + b"s."
+    found = pretrained.read_checkpoint(zipped(tmp_path / "a.pth", nested, {"0": SIX}))
+    assert found.inside == (wrapper,) and set(found.tensors) == {"x"}
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "backbone.", "module._orig_mod.", "model.backbone."])
+def test_prefixes_of_wrappers_are_removed_and_named(prefix: str, tmp_path: Path) -> None:
+    tensors = drawn(ResNet18())
+    body = {f"{prefix}{name}": array for name, array in tensors.items() if not name.startswith("fc.")}
+    beside = {"n_averaged": np.zeros(1, np.float32), "criterion.weight": np.ones(3, np.float32), "head.fc.bias": np.ones(3, np.float32)}
+    _, params, _, loaded = load(ResNet18(), body | beside, tmp_path / "x.safetensors")
+    _, wanted, _, bare = load(ResNet18(), tensors, tmp_path / "y.safetensors")
+    assert all((a == b).all() for a, b in zip(*(jax.tree.leaves(tree["early"]) for tree in (params, wanted)), strict=True))
+    assert set(loaded.left_over) == set(beside) and loaded.tensors == bare.tensors
+    assert f"x.safetensors (names without {prefix}), without" in str(loaded) and loaded.record()["inside"] == f"names without {prefix}"
+    assert bare.inside == "" and "inside" not in bare.record()
+
+
+def test_a_file_with_two_networks_is_refused(tmp_path: Path) -> None:
+    tensors = drawn(ResNet18())
+    twice = {f"{prefix}{name}": array for name, array in tensors.items() for prefix in ("model.", "module.")}
+    with pytest.raises(InputError, match=r"holds the network more than once, under model\. and module\.; save one of them"):
+        load(ResNet18(), twice, tmp_path / "x.safetensors")
+    part = {f"model.{name}": array for name, array in tensors.items() if name.startswith("layer1")}
+    with pytest.raises(InputError, match=r"missing: .*; give weights of ResNet18"):
+        load(ResNet18(), part, tmp_path / "x.safetensors")
 
 
 # ---- The classifier ----
