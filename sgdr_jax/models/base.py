@@ -119,6 +119,8 @@ class ChainModel(Model):
             self.check_architecture(front)
             require(False, "model.weights", weights, f'write the tag alone, "{tag}": the architecture is {kind}')
         own = tags(self.architecture())
+        if TAG.fullmatch(weights):
+            self.check_architecture(f"{self.architecture()}.{weights}")
         if not TAG.fullmatch(weights) or weights in own:
             return
         owners = [name for name, network in networks().items() if weights in tags(network.architecture())]

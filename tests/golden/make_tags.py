@@ -28,7 +28,7 @@ def architectures() -> list[str]:
     return sorted({kind.architecture() for kind in networks().values()} - {""})
 
 
-def row(config: Any, accuracy: dict[str, str] | None) -> dict[str, Any]:
+def row(key: str, config: Any, accuracy: dict[str, str] | None) -> dict[str, Any]:
     """Return the fields of `models.pretrained.tags.Tag`."""
     facts = {
         "license": config.license or "",
@@ -39,6 +39,7 @@ def row(config: Any, accuracy: dict[str, str] | None) -> dict[str, Any]:
         "mean": list(config.mean),
         "std": list(config.std),
     }
+    facts |= {"repository": config.hf_hub_id} if config.hf_hub_id != f"timm/{key}" else {}
     return facts | ({"top1": float(accuracy["top1"]), "top1_size": int(accuracy["img_size"])} if accuracy else {})
 
 
@@ -52,9 +53,8 @@ def main(names: list[str]) -> None:
     found = {}
     for name in names:
         configs = get_arch_pretrained_cfgs(name)
-        known = {
-            key.partition(".")[2]: row(config, accuracies.get(key)) for key, config in configs.items() if config.hf_hub_id == f"timm/{key}"
-        }
+        here = {key: config for key, config in configs.items() if config.hf_hub_id and not (config.hf_hub_filename or config.custom_load)}
+        known = {key.partition(".")[2]: row(key, config, accuracies.get(key)) for key, config in here.items()}
         found[name] = {tag: known[tag] for tag in sorted(known) if tag}
     blocks = []
     for name, known in found.items():

@@ -15,8 +15,8 @@ from ...augment.plain import WHOLE, Resize
 from ...core.errors import InputError
 from ...core.types import Model
 from ..base import HUB, ChainModel, networks
+from . import tags
 from .locate import Facts, find, is_tag, recorded
-from .tags import RESTRICTED, of_repository
 from .torch_pickle import Checkpoint, is_torch, read_torch
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ class Loaded(NamedTuple):
     @property
     def license(self) -> str | None:
         """Short name of the licence of recorded weights of timm, "" for one that timm does not name; None for other weights."""
-        tag = of_repository(self.origin.partition("@")[0])
-        return tag.license if tag else None
+        known = tags.of_repository(self.origin.partition("@")[0])
+        return known.license if known else None
 
     def record(self) -> WeightsRecord:
         """Return the entry of the run folder."""
@@ -104,7 +104,7 @@ class Loaded(NamedTuple):
             # Decoding has its own filter, the same for every network, and so has the geometry of augmentations.
             crop = f"the middle {self.plain.crop:.4g} of the side " if self.plain.crop < 1 else ""
             text += f", here {crop}by area, then {self.plain.interpolation}"
-        return text + (f"; they are under {RESTRICTED[self.license or '']}" if self.license in RESTRICTED else "")
+        return text + (f"; they are under {tags.RESTRICTED[self.license or '']}" if self.license in tags.RESTRICTED else "")
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
@@ -260,7 +260,7 @@ def plain_view(model: Model, facts: Facts | None = None) -> Resize:
         facts = Facts()
     elif facts is None:
         hub = HUB.fullmatch(weights)
-        repository = f"timm/{model.architecture()}.{weights}" if is_tag(weights) else hub[1] if hub else ""
+        repository = tags.repository(model.architecture(), weights) if is_tag(weights) else hub[1] if hub else ""
         facts = find(model).facts if Path(weights).is_file() else recorded(repository)
     crop = model.crop if model.crop is not None else min(facts.crop or 1.0, 1.0)
     return Resize("bicubic" if facts.interpolation == "bicubic" else "bilinear", crop)

@@ -59,7 +59,7 @@ def find(model: ChainModel) -> Weights:
     if is_tag(weights):
         kind, architecture = type(model).__name__, model.architecture()
         require(bool(architecture), "model.weights", weights, f"timm has no weights of {kind}; give a .safetensors or .pth file, or None")
-        weights = f"hf-hub:timm/{architecture}.{weights}"
+        weights = f"hf-hub:{tags.repository(architecture, weights)}"
     hub = HUB.fullmatch(weights)
     if hub:
         return _from_hub(model, hub[1], hub[2])

@@ -12,6 +12,7 @@ RESTRICTED: Mapping[str, str] = {
     "cc-by-nc-4.0": "CC BY-NC 4.0, which excludes commercial use",
     "dinov3-license": "Meta's DINOv3 License, which has conditions on use and redistribution",
     "fair-noncommercial-research-license": "Meta's FAIR Noncommercial Research License, which allows noncommercial research alone",
+    "apple-ascl": "Apple's Sample Code Licence, which has terms of its own",
     "apple-amlr": "Apple's AMLR licence, which allows research alone",
     "unknown": "an unknown licence",
     "": "a licence that timm does not name",
@@ -31,6 +32,7 @@ class Tag(NamedTuple):
         mean, std: of the channels, of pixels 0…1.
         top1: share of the 50,000 validation images of ImageNet-1k that timm found classified right, in percent; None if not published.
         top1_size: side in pixels at which it was measured.
+        repository: on the hub, where it is not timm/ARCHITECTURE.TAG; "" elsewhere.
     """
 
     license: str
@@ -42,6 +44,7 @@ class Tag(NamedTuple):
     std: tuple[float, ...]
     top1: float | None = None
     top1_size: int | None = None
+    repository: str = ""
 
 
 @functools.cache
@@ -75,6 +78,16 @@ def tags(architecture: str) -> Mapping[str, Tag]:
     'dinov3-license'
     """
     return all_tags().get(architecture, {})
+
+
+def repository(architecture: str, tag: str) -> str:
+    """Return the repository of a tag, recorded or not, on the Hugging Face hub.
+
+    >>> repository("resnet18", "a1_in1k")
+    'timm/resnet18.a1_in1k'
+    """
+    known = tags(architecture).get(tag)
+    return (known.repository if known else "") or f"timm/{architecture}.{tag}"
 
 
 def of_repository(repository: str) -> Tag | None:

@@ -5,7 +5,15 @@ import re
 import pytest
 
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.models import ConvNeXtTiny, ConvNeXtV2Tiny, EfficientNetLite0, ResNet18, WideResNet
+from sgdr_jax.models import (
+    CLIPQuickGELUViTBase16,
+    CLIPViTBase16,
+    ConvNeXtTiny,
+    ConvNeXtV2Tiny,
+    EfficientNetLite0,
+    ResNet18,
+    WideResNet,
+)
 from sgdr_jax.models.base import HUB, model_named, networks
 from sgdr_jax.models.pretrained import tags
 from sgdr_jax.models.pretrained.locate import is_tag
@@ -71,3 +79,11 @@ def test_a_network_is_found_by_its_class_and_by_its_name_in_timm() -> None:
     for name, near in (("convnext_tinny", "ConvNeXtTiny"), ("resnet", "ResNet"), ("", "")):
         with pytest.raises(InputError, match=re.escape(f"model is {name!r}; ") + f".*{near}.*sgdr-jax models lists"):
             model_named(name)
+
+
+def test_weights_trained_with_another_activation_are_refused_under_their_tag() -> None:
+    with pytest.raises(InputError, match="use the model CLIPQuickGELUViTBase16"):
+        CLIPViTBase16("openai")
+    assert tags.repository(CLIPQuickGELUViTBase16.architecture(), CLIPQuickGELUViTBase16("openai").weights or "") == (
+        "timm/vit_base_patch16_clip_224.openai"
+    )
