@@ -31,7 +31,7 @@ DOORS = {
     "matplotlib": "report sweeps/analysis/plots",
     "tensorflow_datasets": "datasets/tfds",
     "array_record": "datasets/tfds",
-    "safetensors": "models/pretrained/load models/pretrained/save",
+    "safetensors": "models/pretrained/read models/pretrained/save",
     "jax2onnx": "runs/export/onnx",
     "onnxruntime": "runs/export/onnx",
     "huggingface_hub": "models/pretrained/locate runs/export/hub",
@@ -61,7 +61,8 @@ NEEDS_JAX = """core/rng core/state augment/kernel augment/resampling augment/gat
     models/attention models/position_embedding models/tokens
     distributed/backend distributed/compilation_cache distributed/hosts distributed/memory distributed/mesh distributed/preemption
     distributed/self_test data/loader evaluation/evaluate
-    evaluation/grad_cam evaluation/tta train runs recipes/domain_similarity recipes/timing report/batch_preview sweeps/runner"""
+    evaluation/grad_cam evaluation/tta train runs recipes/domain_similarity recipes/probe recipes/timing
+    report/batch_preview sweeps/runner"""
 # Test file to the modules that it tests besides the one whose name it bears; names without a folder lie in the same one.
 ALSO_TESTS = {
     "augment/test_augmentations": "affine arithmetic checks colour crop curves elastic erase pixels symmetries warp",
@@ -85,8 +86,9 @@ ALSO_TESTS = {
     "models/test_models": "base blocks chain head inverted_residual",
     "models/test_parity": "convnext densenet efficientnet efficientnet_lite mobilenet resnet vgg wide_resnet",
     "models/test_vit": "attention position_embedding tokens",
-    "models/pretrained/test_load": "torch_pickle",
+    "models/pretrained/test_load": "read torch_pickle",
     "recipes/test_auto": "timing cli/commands/new",
+    "recipes/test_probe": "cli/commands/probe",
     "report/test_charts": "run_charts",
     "report/test_run_page": "html",
     "report/test_run_plots": "run_curves style",

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from .affine import Border
-from .plain import WHOLE, Resize, filter_matrix
+from .plain import WHOLE, PlainView, filter_matrix
 from .resampling import MIRRORED
 
 
@@ -36,8 +36,8 @@ def slants[T: (Array, np.ndarray)](matrix: T) -> tuple[T, T, T, T, T]:
     return p, q, m[0, 1] / p, m[1, 0] / q, swap
 
 
-def resize(images: UInt8[Array, "b S S c"], size: int, plain: Resize = WHOLE) -> Float[Array, "b {size} {size} c"]:
-    """Resize as `resampling.resize` does, by matrix products, and with the layout left to the compiler: row by row wastes a TPU's lanes."""
+def resize(images: UInt8[Array, "b S S c"], size: int, plain: PlainView = WHOLE) -> Float[Array, "b {size} {size} c"]:
+    """PlainView as `resampling.resize` does, by matrix products, and with the layout left to the compiler: row by row wastes a TPU's lanes."""
     canvas = images.shape[1]
     pixels = images.astype(float)
     if canvas != size or plain.crop != 1:

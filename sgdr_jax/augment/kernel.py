@@ -28,7 +28,7 @@ from . import gather_free, resampling
 from .affine import Border
 from .arithmetic import channel_means
 from .choice import AugMix, Slot
-from .plain import WHOLE, Resize
+from .plain import WHOLE, PlainView
 from .resampling import symmetry
 
 _METHODS = ("matrix", "bend", "colour", "curve", "pixels", "mix")
@@ -58,7 +58,7 @@ def augment(
     augmentations: Sequence[Augmentation],
     size: int,
     strength: float | Float[Array, ""] | Float[Array, " augmentations"] = 1.0,
-    plain: Resize = WHOLE,
+    plain: PlainView = WHOLE,
 ) -> Float[Array, "b {size} {size} c"]:
     """Augment images; example i depends on `key`, `seeds[i]` and its own pixels alone, not on the rest of the batch.
 
@@ -162,8 +162,8 @@ def _parts(step: _Step) -> list[_Step]:
 # ---- how pixels are fetched ----
 
 
-def resize(images: UInt8[Array, "b S S c"], size: int, plain: Resize = WHOLE) -> Float[Array, "b {size} {size} c"]:
-    """Resize to `size` as `resampling.resize` does, on a TPU without gathers."""
+def resize(images: UInt8[Array, "b S S c"], size: int, plain: PlainView = WHOLE) -> Float[Array, "b {size} {size} c"]:
+    """PlainView to `size` as `resampling.resize` does, on a TPU without gathers."""
     return (gather_free if jax.default_backend() == "tpu" else resampling).resize(images, size, plain)
 
 
@@ -185,7 +185,7 @@ def resample(
 # ---- numbers to pixels ----
 
 
-def _render(images: Array, steps: list[_Step], size: int, border: Border, plain: Resize) -> Array:
+def _render(images: Array, steps: list[_Step], size: int, border: Border, plain: PlainView) -> Array:
     """Apply geometry, then colour, curves and pixels in order."""
     geometry = [step for step in steps if step.augmentation.does("matrix")]
     bends = [step for step in steps if step.augmentation.does("bend")]
@@ -205,7 +205,7 @@ def _render(images: Array, steps: list[_Step], size: int, border: Border, plain:
     return _colours(out, colours) if colours else out
 
 
-def _geometry(images: Array, steps: list[_Step], bends: list[_Step], size: int, border: Border, plain: Resize) -> Array:
+def _geometry(images: Array, steps: list[_Step], bends: list[_Step], size: int, border: Border, plain: PlainView) -> Array:
     """Resample the images through the composed map of coordinates."""
     if bends:
         matrices = _compose(steps) if steps else jnp.broadcast_to(jnp.eye(3, dtype=float), (len(images), 3, 3))

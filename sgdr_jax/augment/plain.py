@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Resize(NamedTuple):
+class PlainView(NamedTuple):
     """How stored images become the plain view that a network sees, as in the evaluation of its published weights.
 
     Attributes:
@@ -19,11 +19,11 @@ class Resize(NamedTuple):
     crop: float = 1.0
 
 
-WHOLE = Resize()
+WHOLE = PlainView()
 """The whole image by the triangle filter."""
 
 
-def filter_matrix(canvas: int, size: int, plain: Resize = WHOLE) -> np.ndarray:
+def filter_matrix(canvas: int, size: int, plain: PlainView = WHOLE) -> np.ndarray:
     """Return the matrix float64 [size, canvas] of the resize along one axis, with half-pixel centres; its rows sum to 1."""
     ratio = plain.crop * canvas / size
     centres = (np.arange(size) + 0.5) * ratio + canvas * (1 - plain.crop) / 2 - 0.5

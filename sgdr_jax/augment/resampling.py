@@ -16,7 +16,7 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float, UInt8
 
 from .affine import Border
-from .plain import WHOLE, Resize, filter_matrix
+from .plain import WHOLE, PlainView, filter_matrix
 
 MIRRORED = Border()
 
@@ -42,8 +42,8 @@ def symmetry(images: Float[Array, "b s s c"], matrices: Float[Array, "b 3 3"]) -
 # ---- the plain view ----
 
 
-def resize(images: UInt8[Array, "b S S c"], size: int, plain: Resize = WHOLE) -> Float[Array, "b {size} {size} c"]:
-    """Resize to `size`; values in 0…1, float32.
+def resize(images: UInt8[Array, "b S S c"], size: int, plain: PlainView = WHOLE) -> Float[Array, "b {size} {size} c"]:
+    """PlainView to `size`; values in 0…1, float32.
 
     Whole images equal `jax.image.resize(images / 255, …, method="linear" or "cubic", antialias=True)`, clipped; a canvas of `size` pixels
     is not filtered.
@@ -61,7 +61,7 @@ def resize(images: UInt8[Array, "b S S c"], size: int, plain: Resize = WHOLE) ->
     return with_layout_constraint(jnp.clip(both * (1 / 255), 0, 1), Layout((0, 1, 2, 3)))
 
 
-def _filter(canvas: int, size: int, plain: Resize = WHOLE) -> tuple[np.ndarray, np.ndarray]:
+def _filter(canvas: int, size: int, plain: PlainView = WHOLE) -> tuple[np.ndarray, np.ndarray]:
     """Return indices and weights [taps, size] of the filter; the taps of a pixel are neighbours."""
     dense = filter_matrix(canvas, size, plain)
     reach = np.abs(dense) > 1e-9

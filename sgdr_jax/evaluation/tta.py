@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
 
 from ..augment import Dihedral, kernel
-from ..augment.plain import WHOLE, Resize
+from ..augment.plain import WHOLE, PlainView
 from ..core.experiment import Eval
 from ..core.types import Augmentation
 from . import metrics
@@ -53,7 +53,7 @@ def view(
     augmentations: Sequence[Augmentation],
     size: int,
     kind: Literal["random", "flip", "dihedral", "five", "ten", "scales"],
-    plain: Resize = WHOLE,
+    plain: PlainView = WHOLE,
 ) -> Float[Array, "b {size} {size} c"]:
     """Compute view number `v` of each image, float32 in 0…1; `v` may be traced, so one compiled function serves all views.
 

@@ -222,7 +222,7 @@ class ChainModel(Model):
         """
         import numpy as np
 
-        from ..augment.plain import Resize
+        from ..augment.plain import PlainView
         from .chain import network
         from .head import Head
 
@@ -237,19 +237,23 @@ class ChainModel(Model):
         else:
             groups[last]["pool"], head = self.new_pool(), Head(2 * self.features, self.hidden, classes, self.dropout)
         mean, std = (np.resize(np.array(values, np.float32), inputs) for values in (self.mean, self.std))
-        return network(groups | {"head": {"": head}}, mean, std, self.maps, Resize(crop=self.crop or 1.0))
+        return network(groups | {"head": {"": head}}, mean, std, self.maps, PlainView(crop=self.crop or 1.0))
 
 
 def _several(names: list[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def model_named(name: str) -> ChainModel:
+def model_named(name: str, field: str = "model") -> ChainModel:
     """Return the network of a class of `sgdr_jax.models` in any case, or of timm's name with or without a tag.
 
     >>> from sgdr_jax.models import ConvNeXtTiny
     >>> model_named("convnext_tiny.in12k_ft_in1k") == ConvNeXtTiny("in12k_ft_in1k") and model_named("convnexttiny") == ConvNeXtTiny()
     True
+
+    Args:
+        name: of the network.
+        field: what is said to hold the name in an error.
 
     Raises:
         InputError: for an unknown network, or a tag of another one.
@@ -258,8 +262,18 @@ def model_named(name: str) -> ChainModel:
     kinds = networks()
     found = {kind.architecture(): kind for kind in reversed(kinds.values())} | {known.lower(): kind for known, kind in kinds.items()}
     near = did_you_mean(front, kinds) or did_you_mean(front, [kind.architecture() for kind in kinds.values()])
-    require(front.lower() in found and front != "", "model", name, f"{near}sgdr-jax models lists the networks")
+    require(front.lower() in found and front != "", field, name, f"{near}sgdr-jax models lists the networks")
     return found[front.lower()](weights=tag) if dot else found[front.lower()]()
+
+
+def model_name(model: ChainModel) -> str:
+    """Return the class of a network and, unless they are the default, its weights; `model_named` finds those with a tag again.
+
+    >>> from sgdr_jax.models import ConvNeXtTiny
+    >>> model_name(ConvNeXtTiny()), model_name(ConvNeXtTiny("fb_in22k"))
+    ('ConvNeXtTiny', 'ConvNeXtTiny.fb_in22k')
+    """
+    return type(model).__name__ + ("" if model.weights == "imagenet" else f".{model.weights}")
 
 
 def networks() -> dict[str, type[ChainModel]]:

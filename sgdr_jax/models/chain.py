@@ -16,7 +16,7 @@ from jax import Array
 from jax.tree_util import KeyPath
 from jax.typing import DTypeLike
 
-from ..augment.plain import WHOLE, Resize
+from ..augment.plain import WHOLE, PlainView
 from .blocks import Mode, Sequential
 from .precision import full_products, precision
 
@@ -84,7 +84,7 @@ class Network:
     graphs: Mapping[str, nnx.GraphDef]
     shapes: Mapping[str, tuple[Tree, Tree]]
     maps: Maps
-    plain: Resize = WHOLE
+    plain: PlainView = WHOLE
 
     def init(self, key: Array, groups: Sequence[str] | None = None) -> tuple[Tree, Tree]:
         """Initialize the parameters and statistics of all groups, or of the named ones.
@@ -101,7 +101,7 @@ class Network:
         )
         return params, stats
 
-    def normalised(self, mean: Sequence[float], std: Sequence[float], plain: Resize = WHOLE) -> Network:
+    def normalised(self, mean: Sequence[float], std: Sequence[float], plain: PlainView = WHOLE) -> Network:
         """Return this network for images of another mean and sd: one value per channel of the first convolution, or fewer that repeat.
 
         Args:
@@ -189,7 +189,7 @@ class Network:
 
 
 def network(
-    groups: Mapping[str, Mapping[str, nnx.Module]], mean: np.ndarray, std: np.ndarray, maps: Maps, plain: Resize = WHOLE
+    groups: Mapping[str, Mapping[str, nnx.Module]], mean: np.ndarray, std: np.ndarray, maps: Maps, plain: PlainView = WHOLE
 ) -> Network:
     """Build the network of these groups of modules; a group {"": module} is that module itself."""
     graphs, shapes = {}, {}

@@ -158,15 +158,18 @@ def build(name: str, data: Dataset, model: Model, chosen: Sequence[Choice]) -> E
     )
 
 
-def file_text(name: str, data: Dataset, model: str, chosen: list[Choice]) -> str:
+def file_text(name: str, data: Dataset, model: str, chosen: list[Choice], weights: str = "imagenet") -> str:
     """Return the text of an experiment file, with the reasons as comments.
 
     Args:
         name: of the experiment.
         data: the images, one of `sgdr_jax.datasets`.
         model: name of a network in `sgdr_jax.models`.
-        chosen: as returned by `choices`.
+        chosen: as returned by `choices`; the reason of a choice "model" stands behind the network.
+        weights: of the network.
     """
+    options = "" if weights == "imagenet" else f"weights={weights!r}"
+    why = "".join(f"  # {choice.reason}" for choice in chosen if choice.name == "model")
 
     def lines(names: tuple[str, ...], indent: str) -> str:
         given = [choice for choice in chosen if choice.name in names and choice.value is not None]
@@ -182,7 +185,7 @@ from sgdr_jax.models import {model}
 experiment = Experiment(
     name={name!r},
     data={expression(data, 4, len("data="))},
-    model={model}(),
+    model={model}({options}),{why}
     augment=side_on(zoom=1.1),
     stages=lesson2(
 {lines(RECIPE, "        ")}

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import augment, datasets, models, schedules  # noqa: F401  # from_json finds types that are imported
 from ..augment import kernel
-from ..augment.plain import Resize
+from ..augment.plain import PlainView
 from ..core.console import NullConsole
 from ..core.errors import InputError
 from ..core.experiment import Experiment
@@ -112,7 +112,7 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
         require(name in there, "network", name, f"{known}; leave it out for the final network")
         facts["size"] = _facts(place, name, key, SnapshotFacts)["size"]
     network = experiment.model.build(len(facts["classes"]), facts["channels"]).normalised(
-        facts["mean"], facts["std"], Resize(facts.get("interpolation", "bilinear"), facts.get("crop", 1.0))
+        facts["mean"], facts["std"], PlainView(facts.get("interpolation", "bilinear"), facts.get("crop", 1.0))
     )
     programs = build_programs(experiment, network)
     params, stats = network.init(key_for(experiment.seed, "init"))

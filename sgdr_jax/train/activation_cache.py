@@ -20,7 +20,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 
-from ..augment.plain import Resize
+from ..augment.plain import PlainView
 from ..core import sealed
 from ..core.files import keep_newest, replacing
 from ..core.paths import cache_folder
@@ -59,7 +59,7 @@ class ActivationKey:
     """Configuration of the model, for what the parameters do not show."""
     normalisation: tuple[list[float], list[float]]
     """Mean and standard deviation of the images, which come with the weights."""
-    plain: Resize
+    plain: PlainView
     """How plain images are made, and of which part of an image views are."""
     start: str
     """Layer group that the activations enter."""

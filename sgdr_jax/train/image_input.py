@@ -14,7 +14,7 @@ import jax
 from jaxtyping import Array, Float, Key, UInt8, UInt32
 
 from ..augment import kernel
-from ..augment.plain import WHOLE, Resize
+from ..augment.plain import WHOLE, PlainView
 from ..core.types import Augmentation
 from ..evaluation.metrics import Mixed
 
@@ -46,7 +46,7 @@ class Traced(NamedTuple):
     plain: Callable[..., Array]
 
 
-def traced(plain: Resize) -> Traced:
+def traced(plain: PlainView) -> Traced:
     """Return the functions for a network's `plain` images, with a barrier after each, as if they were programs of their own."""
 
     def apart(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,7 +108,7 @@ def augmented(
     strength: Any,
     augmentations: tuple[Augmentation, ...],
     size: int,
-    plain: Resize = WHOLE,
+    plain: PlainView = WHOLE,
 ) -> Float[Array, "b {size} {size} c"]:
     """Augment images, as `kernel.augment`; strength None is 1."""
     return kernel.augment(images, draw, key, augmentations, size, 1.0 if strength is None else strength, plain)

@@ -71,12 +71,14 @@ class Chosen(NamedTuple):
         tried: strengths that were compared, in turn.
         losses: mean loss of the held-out images at each, without smoothing.
         start: mean of the folds' weights at the strength [1, d, k], close to those of all images.
+        folds: weights of each fold at the strength [folds, d, k].
     """
 
     weight_decay: float
     tried: list[float]
     losses: list[float]
     start: jax.Array
+    folds: jax.Array
 
 
 def choose(p: Problem, tried: tuple[float, ...], fits: jax.Array, judges: jax.Array, classes: int) -> Chosen:
@@ -91,15 +93,15 @@ def choose(p: Problem, tried: tuple[float, ...], fits: jax.Array, judges: jax.Ar
     """
     weights = jnp.zeros((len(fits), p.features.shape[1], classes), p.features.dtype)
     found: list[float] = []
-    best, start = 0, weights[:1]
+    best, start, kept = 0, weights[:1], weights
     for decay in tried:
         weights = minimise(p, fits, decay, weights, CHOOSING, MOST_CHOOSING).weights
         found.append(float(np.sum(np.asarray(readable(losses(p, judges, weights)), np.float64))))
         if found[-1] <= found[best]:
-            best, start = len(found) - 1, jnp.mean(weights, axis=0, keepdims=True)
+            best, start, kept = len(found) - 1, jnp.mean(weights, axis=0, keepdims=True), weights
         if len(found) - 1 - best >= WORSE:
             break
-    return Chosen(tried[best], list(tried[: len(found)]), found, start)
+    return Chosen(tried[best], list(tried[: len(found)]), found, start, kept)
 
 
 def solver(
@@ -135,7 +137,7 @@ def solver(
             chosen = _choose(data, solve.weight_decay)
         else:
             start = jnp.zeros((1, features.shape[1], classes), features.dtype)
-            chosen = Chosen(solve.weight_decay, [], [], start)
+            chosen = Chosen(solve.weight_decay, [], [], start, start)
         whole = rows(_shares(weight, copies)[None])
         found = minimise(data, whole, chosen.weight_decay, chosen.start, FINAL, MOST_FINAL)
         _report(chosen, found)

@@ -184,7 +184,7 @@ def test_a_cropped_resize_is_pillows(made, canvas, size, interpolation, crop):
     from PIL import Image
 
     images = photos(2, canvas, 1)
-    got = made(jnp.asarray(images), size, resampling.Resize(interpolation, crop))
+    got = made(jnp.asarray(images), size, resampling.PlainView(interpolation, crop))
     left, filter = canvas * (1 - crop) / 2, Image.Resampling[interpolation.upper()]
     box = (left, left, canvas - left, canvas - left)
     want = [np.asarray(Image.fromarray(image[..., 0].astype(np.float32)).resize((size, size), filter, box)) for image in images]
@@ -192,7 +192,7 @@ def test_a_cropped_resize_is_pillows(made, canvas, size, interpolation, crop):
 
 
 def test_geometry_is_relative_to_the_crop():
-    images, plain = jnp.asarray(photos(4, 40, 3)), resampling.Resize(crop=0.75)
+    images, plain = jnp.asarray(photos(4, 40, 3)), resampling.PlainView(crop=0.75)
     whole = kernel.augment(images, seeds(4), KEY, (Rotate(20, p=1),), 24, plain=plain)
     (step,) = kernel._draw(seeds(4), KEY, (Rotate(20, p=1),), 1.0)
     inner = np.diag([0.75, 0.75, 1]) @ np.asarray(step.call("matrix"), np.float64)

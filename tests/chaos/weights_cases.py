@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from sgdr_jax.models.pretrained.load import read_weights
+from sgdr_jax.models.pretrained.read import read_weights
 
 from . import mutations
 from .campaign import Outcome, Silent, Try, outcome_of

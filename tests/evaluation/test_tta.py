@@ -118,12 +118,12 @@ def test_windows_show_corners_centre_and_scales():
 def test_windows_lie_within_the_crop():
     images, ids = pictures()
     for kind, v in (("five", 1), ("ten", 9), ("scales", 3)):
-        got = tta.view(images, ids, KEY, v, augmentations=(), size=16, kind=kind, plain=resampling.Resize(crop=0.5))
+        got = tta.view(images, ids, KEY, v, augmentations=(), size=16, kind=kind, plain=resampling.PlainView(crop=0.5))
         inner = np.diag([0.5, 0.5, 1]).astype(np.float32) @ tta._windows(kind)[v]
         want = kernel.resample(images, jnp.broadcast_to(jnp.asarray(inner), (len(images), 3, 3)), 16, (0.25, 1.0))
         np.testing.assert_allclose(got, want, atol=1e-5)
-    flipped = tta.view(images, ids, KEY, 1, augmentations=(), size=16, kind="flip", plain=resampling.Resize("bicubic", 0.5))
-    np.testing.assert_allclose(flipped, kernel.resize(images, 16, resampling.Resize("bicubic", 0.5))[:, :, ::-1], atol=1e-6)
+    flipped = tta.view(images, ids, KEY, 1, augmentations=(), size=16, kind="flip", plain=resampling.PlainView("bicubic", 0.5))
+    np.testing.assert_allclose(flipped, kernel.resize(images, 16, resampling.PlainView("bicubic", 0.5))[:, :, ::-1], atol=1e-6)
 
 
 def test_fastai_weight_repeats_the_plain_view():

@@ -10,7 +10,7 @@ import pytest
 
 from sgdr_jax import AdamW, Eval, Experiment, Find, InputError, Sgd, Snapshots, Stage, lesson2
 from sgdr_jax.augment import Flip, Lighting, side_on
-from sgdr_jax.augment.plain import Resize
+from sgdr_jax.augment.plain import PlainView
 from sgdr_jax.core.console import NullConsole, plain_console
 from sgdr_jax.core.errors import Preempted
 from sgdr_jax.core.experiment import Parallel
@@ -273,9 +273,9 @@ def test_the_crop_of_a_network_is_kept_with_it(tmp_path):
     for crop in (None, 0.5):
         summaries[crop] = run(small(*stages, model=Tiny(crop=crop)), tmp_path / f"{crop}", ui=QUIET)
         net = open_predictor(tmp_path / f"{crop}")
-        assert net.programs.network.plain == Resize("bilinear", crop or 1.0)
+        assert net.programs.network.plain == PlainView("bilinear", crop or 1.0)
         again = evaluate_split(net, "test").views.measures
-        assert again["plain"]["loss"] == pytest.approx(summaries[crop]["test"]["loss"], abs=1e-6)
+        assert again["loss"] == pytest.approx(summaries[crop]["test"]["loss"], abs=1e-6)
     assert summaries[None]["test"]["loss"] != summaries[0.5]["test"]["loss"]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sgdr_jax.augment import Flip, Rotate
-from sgdr_jax.augment.plain import WHOLE, Resize
+from sgdr_jax.augment.plain import WHOLE, PlainView
 from sgdr_jax.core import sealed
 from sgdr_jax.core.paths import cache_folder
 from sgdr_jax.train import activation_cache
@@ -67,7 +67,7 @@ CHANGES: dict[str, list[Any]] = {
     ],
     "model": [Tiny(cuts=()), Tiny(hidden=4)],
     "normalisation": [([0.4, 0.5, 0.5], [0.3, 0.2, 0.25]), ([0.4, 0.5, 0.6], [0.3, 0.2, 0.2])],
-    "plain": [Resize("bicubic"), Resize(crop=0.9)],
+    "plain": [PlainView("bicubic"), PlainView(crop=0.9)],
     "start": ["head"],
     "size": [33],
     "dtype": [jnp.bfloat16],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import tyro
 
 from ...core.console import NullConsole
-from ...core.errors import did_you_mean
 from ...core.types import Dataset
 from ...core.validation import require
 from ...datasets import ImageFolder
@@ -22,6 +21,8 @@ from ..parsing import parse, parse_known
 if TYPE_CHECKING:
     from ...core.experiment import Experiment
     from ...core.types import Source
+    from ...models.base import ChainModel
+    from ...recipes.measured import ImageFacts
 
 MAX_EPOCHS = 10_000
 """Largest budget in epochs; larger ones are typing errors."""
@@ -47,7 +48,8 @@ class NewCommand(Command):
     out: Path | None = None
     """File to write; by default the folder's name with .py, in the current folder."""
     model: str = "EfficientNetLite0"
-    """Name of the network; `sgdr-jax models` lists them."""
+    """Name of the network, with a tag for other weights than the default: `sgdr-jax models` lists them. auto: one of a short list, by the
+    images, the machine and --minutes."""
     budget: float | None = None
     """Epochs of the last stage, in which everything trains; by default 1 + 2 + 4."""
     minutes: float | None = None
@@ -68,26 +70,49 @@ class NewCommand(Command):
 
     def execute(self, ui: NullConsole) -> None:
         """Look at the images, print the choices and their reasons, write the file; an existing file is never overwritten."""
-        from ...models.base import networks
-        from ...recipes import auto, measured
+        from ...models.base import model_name, model_named
+        from ...models.pretrained.locate import trained_size
+        from ...recipes import auto, choose_model, measured
 
-        kind = networks().get(self.model)
-        require(kind is not None, "--model", self.model, f"{did_you_mean(self.model, networks())}see sgdr-jax models")
-        assert kind is not None
+        automatic = self.model == "auto"
+        model = choose_model.SMALL if automatic else model_named(self.model, "--model")
         out = self._check()
         data = self.data
         source = data.open()
         measured.describe(source, data, ui)
-        facts, budget = measured.measure(source, kind(), familiar=self.measure), self.budget
+        facts, budget, picked = measured.measure(source, model, familiar=self.measure), self.budget, list[auto.Choice]()
+        if automatic:
+            model, reason = self._choose(facts, lambda model, facts: auto.build(out.stem, data, model, facts.choices()), source, ui)
+            picked = [auto.Choice("model", model_name(model), reason)]
+        facts = facts._replace(trained_at=trained_size(model))
         if self.minutes:
-            budget = _epochs(self.minutes, auto.build(out.stem, data, kind(), facts.choices()), source, ui)
-        chosen = facts.choices(budget)
+            budget = _epochs(self.minutes, auto.build(out.stem, data, model, facts.choices()), source, ui)
+        chosen = [*picked, *facts.choices(budget)]
         ui.say(auto.choices_table(chosen))
-        out.write_text(auto.file_text(out.stem, data, self.model, chosen), encoding="utf-8")
+        text = auto.file_text(out.stem, data, type(model).__name__, chosen, str(model.weights))
+        out.write_text(text, encoding="utf-8")
         ui.say(f"written: {out}")
         if facts.unread:
             ui.say(f"{facts.unread} of {facts.looked:,} images looked at cannot be read; sgdr-jax data {shlex.quote(str(out))} names them")
         ui.say(f"next: sgdr-jax train {shlex.quote(str(out))}")
+
+    def _choose(
+        self, facts: ImageFacts, build: Callable[[ChainModel, ImageFacts], Experiment], source: Source, ui: NullConsole
+    ) -> tuple[ChainModel, str]:
+        """Choose a network and say why; `build` makes the experiment whose updates are timed."""
+        import jax
+
+        from ...models.base import model_name
+        from ...models.pretrained.locate import trained_size, unavailable
+        from ...recipes.choose_model import choose_model
+
+        def epochs(model: ChainModel) -> float:
+            ui.say(f"timing {model_name(model)}")
+            experiment = build(model, facts._replace(trained_at=trained_size(model)))
+            return _measured_epochs(self.minutes or 0, experiment, source)[0]
+
+        accelerator = jax.default_backend() != "cpu"
+        return choose_model(int(facts.counts.sum()), facts.confidence, accelerator, unavailable, epochs if self.minutes else None)
 
     def _check(self) -> Path:
         """Return the file to write. Raises InputError for options with invalid values."""
@@ -104,13 +129,18 @@ class NewCommand(Command):
         return out
 
 
-def _epochs(minutes: float, experiment: Experiment, source: Source, ui: NullConsole) -> float:
-    """Return how many epochs of an experiment's last stage take this time on this machine."""
+def _measured_epochs(minutes: float, experiment: Experiment, source: Source) -> tuple[float, float]:
+    """Return how many epochs of an experiment's last stage take this time on this machine, and the seconds of an update."""
     from ...recipes.timing import epochs_within, update_seconds
 
     seconds = update_seconds(experiment, len(source.classes))
     sizes = source.sizes
-    epochs = epochs_within(minutes, seconds, experiment, sizes["train"], sizes["valid"])
+    return epochs_within(minutes, seconds, experiment, sizes["train"], sizes["valid"]), seconds
+
+
+def _epochs(minutes: float, experiment: Experiment, source: Source, ui: NullConsole) -> float:
+    """Return how many epochs of an experiment's last stage take this time on this machine. Raises InputError for less than one."""
+    epochs, seconds = _measured_epochs(minutes, experiment, source)
     ui.say(f"an update takes {seconds:.2g} s here: {minutes:g} minutes are {epochs:.3g} epochs" + (", refit included" * experiment.refit))
     require(epochs >= 1, "--minutes", minutes, f"one epoch takes {minutes / epochs:.2g} minutes; give more, or a smaller --model")
     require(

@@ -80,6 +80,15 @@ def find(model: ChainModel) -> Weights:
     return Weights(path, str(path), _facts(model, config) if config.is_file() else Facts())
 
 
+def unavailable(model: ChainModel) -> str:
+    """Return why a model's weights cannot be had, as part of a line; "" for weights that are here or have been fetched."""
+    try:
+        find(model)
+    except InputError as error:
+        return str(error).partition("; ")[0]
+    return ""
+
+
 def is_tag(weights: str) -> bool:
     """Whether weights are named by a tag: a word without dots and slashes that is no file.
 
@@ -143,6 +152,19 @@ def _known_tags(model: ChainModel) -> str:
     known = tags.tags(model.architecture())
     near = did_you_mean(str(model.weights), ["imagenet", *known])
     return f"{near}sgdr-jax models {model.architecture()} --weights lists the {len(known)} known ones"
+
+
+def trained_size(model: ChainModel) -> int:
+    """Return the side in pixels of the images that a model's weights were trained with, as recorded, or that of its default weights.
+
+    >>> from sgdr_jax.models import ConvNeXtTiny
+    >>> trained_size(ConvNeXtTiny()), trained_size(ConvNeXtTiny("in12k_ft_in1k_384"))
+    (224, 384)
+    """
+    weights = str(model.weights)
+    hub = HUB.fullmatch(weights)
+    known = recorded(tags.repository(model.architecture(), weights) if is_tag(weights) else hub[1] if hub else "")
+    return known.size or model.size
 
 
 def recorded(repository: str) -> Facts:

@@ -13,7 +13,8 @@ import numpy as np
 from ...augment import kernel
 from ...core.validation import require
 from ...models.base import ChainModel
-from ...models.pretrained.load import load_into, read_weights
+from ...models.pretrained.load import load_into
+from ...models.pretrained.read import read_weights
 from ...models.pretrained.save import TimmWeights, timm_weights, write_tensors
 from ..predictor import Predictor
 

@@ -21,11 +21,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from sgdr_jax.augment.plain import WHOLE, Resize
+from sgdr_jax.augment.plain import WHOLE, PlainView
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.models import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, ResNet18, ResNet34, ResNet50
 from sgdr_jax.models.base import ChainModel
 from sgdr_jax.models.pretrained import load as pretrained
+from sgdr_jax.models.pretrained import read
 from sgdr_jax.models.pretrained.locate import Facts
 from sgdr_jax.models.pretrained.torch_pickle import WRAPPERS, Checkpoint
 
@@ -94,7 +95,7 @@ FORMATS = pytest.mark.parametrize("write", [zipped, old])
 
 @pytest.mark.parametrize("name", FILES)
 def test_what_torch_saved_is_read_in_both_formats_without_torch(name: str) -> None:
-    ours, theirs = pretrained.read_weights(GOLDEN / name), np.load(GOLDEN / "torch_files.npz")
+    ours, theirs = read.read_weights(GOLDEN / name), np.load(GOLDEN / "torch_files.npz")
     assert set(ours) == set(theirs.files) and "torch" not in sys.modules
     for key in theirs.files:
         assert ours[key].dtype == theirs[key].dtype and not (ours[key].flags.writeable and key != "bfloat")
@@ -103,9 +104,9 @@ def test_what_torch_saved_is_read_in_both_formats_without_torch(name: str) -> No
 
 @FORMATS
 def test_files_made_here_are_read_so_that_refusals_below_have_their_stated_reason(write: Any, tmp_path: Path) -> None:
-    tensors = pretrained.read_weights(write(tmp_path / "a.pth", tensor_pickle(), {"0": SIX}))
+    tensors = read.read_weights(write(tmp_path / "a.pth", tensor_pickle(), {"0": SIX}))
     np.testing.assert_array_equal(tensors["x"], np.arange(6, dtype=np.float32).reshape(2, 3))
-    tensors = pretrained.read_weights(write(tmp_path / "b.pth", tensor_pickle(6, 1, (2, 2), (1, 2)), {"0": SIX}))
+    tensors = read.read_weights(write(tmp_path / "b.pth", tensor_pickle(6, 1, (2, 2), (1, 2)), {"0": SIX}))
     np.testing.assert_array_equal(tensors["x"], [[1, 3], [2, 4]])
 
 
@@ -114,10 +115,10 @@ def test_safetensors_are_read_and_bfloat16_widened(tmp_path: Path) -> None:
 
     tensors = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(3, np.float16), "c": np.arange(3).astype(ml_dtypes.bfloat16)}
     save_file(tensors, tmp_path / "x.safetensors")
-    read = pretrained.read_weights(tmp_path / "x.safetensors")
-    assert set(read) == set(tensors) and read["c"].dtype == np.float32 and read["b"].dtype == np.float16
+    found = read.read_weights(tmp_path / "x.safetensors")
+    assert set(found) == set(tensors) and found["c"].dtype == np.float32 and found["b"].dtype == np.float16
     for key, value in tensors.items():
-        np.testing.assert_array_equal(read[key], value.astype(read[key].dtype))
+        np.testing.assert_array_equal(found[key], value.astype(found[key].dtype))
 
 
 # ---- What is refused ----
@@ -142,7 +143,7 @@ def test_a_pickle_that_asks_for_anything_but_tensors_is_refused_by_name(
     trace = tmp_path / "trace"
     path = write(tmp_path / "evil.pth", pickle.dumps(make(trace), protocol))
     with pytest.raises(InputError, match=f"evil.pth is refused: it asks for .*{named}"):
-        pretrained.read_weights(path)
+        read.read_weights(path)
     assert not trace.exists()
 
 
@@ -182,7 +183,7 @@ def test_a_pickle_that_asks_for_anything_but_tensors_is_refused_by_name(
 )
 def test_odd_pickles_are_refused(write: Any, pickled: bytes, reason: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=reason):
-        pretrained.read_weights(write(tmp_path / "odd.pth", pickled))
+        read.read_weights(write(tmp_path / "odd.pth", pickled))
 
 
 @FORMATS
@@ -204,26 +205,26 @@ def test_odd_pickles_are_refused(write: Any, pickled: bytes, reason: str, tmp_pa
 )
 def test_tensors_that_do_not_fit_their_bytes_are_refused(write: Any, made: dict[str, Any], reason: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=reason):
-        pretrained.read_weights(write(tmp_path / "odd.pth", tensor_pickle(**made), {"0": SIX}))
+        read.read_weights(write(tmp_path / "odd.pth", tensor_pickle(**made), {"0": SIX}))
 
 
 def test_odd_archives_are_refused(tmp_path: Path) -> None:
     bomb = zipped(tmp_path / "bomb.pth", tensor_pickle(1 << 20, 0, (1 << 20,), (1,)), {"0": bytes(4 << 20)}, zipfile.ZIP_DEFLATED)
     assert bomb.stat().st_size < 10_000
     with pytest.raises(InputError, match="compressed"):
-        pretrained.read_weights(bomb)
+        read.read_weights(bomb)
     with pytest.raises(InputError, match="should have 24 bytes and has none"):
-        pretrained.read_weights(zipped(tmp_path / "a.pth", tensor_pickle(), {"1": SIX}))
+        read.read_weights(zipped(tmp_path / "a.pth", tensor_pickle(), {"1": SIX}))
     other = tmp_path / "b.pth"
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("word/document.xml", "<xml/>")
     with pytest.raises(InputError, match=r"not one that torch\.save makes"):
-        pretrained.read_weights(other)
+        read.read_weights(other)
     honest = zipped(tmp_path / "c.pth", tensor_pickle(), {"0": SIX}).read_bytes()
     liar = honest.replace(struct.pack("<II", 24, 24), struct.pack("<II", 1 << 30, 1 << 30))
     (tmp_path / "d.pth").write_bytes(liar)
     with pytest.raises(InputError, match="more bytes than there are"):
-        pretrained.read_weights(tmp_path / "d.pth")
+        read.read_weights(tmp_path / "d.pth")
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -232,7 +233,7 @@ def test_a_truncated_file_is_refused_wherever_it_ends(name: str, tmp_path: Path)
     for end in range(0, len(whole), 53):
         path.write_bytes(whole[:end])
         with pytest.raises(InputError, match=r"short\.pth"):
-            pretrained.read_weights(path)
+            read.read_weights(path)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -244,7 +245,7 @@ def test_a_damaged_file_is_read_or_refused_but_nothing_else_happens(name: str, t
         damaged[rng.integers(len(whole))] = rng.integers(256)
         path.write_bytes(damaged)
         try:
-            pretrained.read_weights(path)
+            read.read_weights(path)
         except InputError:
             refused += 1
     assert refused > 20
@@ -252,13 +253,13 @@ def test_a_damaged_file_is_read_or_refused_but_nothing_else_happens(name: str, t
 
 def test_missing_truncated_and_foreign_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
-        pretrained.read_weights(tmp_path / "none.pth")
+        read.read_weights(tmp_path / "none.pth")
     save_file({"a": np.zeros(100, np.float32)}, tmp_path / "x.safetensors")
     (tmp_path / "y.safetensors").write_bytes((tmp_path / "x.safetensors").read_bytes()[:200])
     (tmp_path / "z.pth").write_bytes(b"hello")
     for name in ("y.safetensors", "z.pth"):
         with pytest.raises(InputError, match="not a readable weights file"):
-            pretrained.read_weights(tmp_path / name)
+            read.read_weights(tmp_path / name)
 
 
 def test_what_safetensors_hold_beyond_numpy_is_refused_by_name(tmp_path: Path) -> None:
@@ -272,13 +273,13 @@ def test_what_safetensors_hold_beyond_numpy_is_refused_by_name(tmp_path: Path) -
         path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(end))
         return path
 
-    pretrained.read_weights(write(("a", "F32", [2, 3], 24)))
+    read.read_weights(write(("a", "F32", [2, 3], 24)))
     for kind in ("F8_E4M3", "F8_E5M2", "U64", "C64"):
         with pytest.raises(InputError, match=rf"x\.safetensors: tensor b is of type {kind}; convert it|not a readable weights file"):
-            pretrained.read_weights(write(("a", "F32", [2, 3], 24), ("b", kind, [8], 64 if "64" in kind else 8)))
+            read.read_weights(write(("a", "F32", [2, 3], 24), ("b", kind, [8], 64 if "64" in kind else 8)))
     for shape in ([0, 2**63 - 1], [2**63 - 1, 0, 7], [2**62, 2**62], [2**64], [-1]):
         with pytest.raises(InputError, match="not a readable weights file"):
-            pretrained.read_weights(write(("w", "F32", shape, 0)))
+            read.read_weights(write(("w", "F32", shape, 0)))
 
 
 @pytest.mark.parametrize(
@@ -293,7 +294,7 @@ def test_what_safetensors_hold_beyond_numpy_is_refused_by_name(tmp_path: Path) -
 def test_what_is_often_downloaded_instead_is_named(content: bytes, reason: str, name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=reason):
-        pretrained.read_weights(tmp_path / name)
+        read.read_weights(tmp_path / name)
 
 
 # ---- Into the network ----
@@ -326,7 +327,7 @@ def test_values_that_no_training_leaves_are_refused_by_name(
 def lite() -> tuple[Any, Any, Any, dict[str, np.ndarray]]:
     model = EfficientNetLite0()
     network = model.build(7)
-    return network, *network.init(jax.random.key(0)), pretrained.read_weights(pretrained.find(model).path)
+    return network, *network.init(jax.random.key(0)), read.read_weights(pretrained.find(model).path)
 
 
 def test_imagenet_weights_fill_the_body_and_leave_the_head(lite: Any) -> None:
@@ -475,7 +476,7 @@ def test_a_checkpoint_with_options_optimizer_and_average_gives_the_tensors_of_th
 
     for owner, name in ((argparse.Namespace, "__init__"), (argparse.Namespace, "__setattr__"), (pickle, "loads")):
         monkeypatch.setattr(owner, name, refuse)
-    found = pretrained.read_checkpoint(GOLDEN / f"checkpoint_{kind}.pth")
+    found = read.read_checkpoint(GOLDEN / f"checkpoint_{kind}.pth")
     assert found.inside == ("model_ema",)
     layers = [
         f"module.{i}.{part}" for i, parts in ((0, "weight bias"), (1, "weight bias running_mean running_var")) for part in parts.split()
@@ -488,7 +489,7 @@ def test_a_checkpoint_with_options_optimizer_and_average_gives_the_tensors_of_th
 def test_every_wrapper_is_looked_through(wrapper: str, tmp_path: Path) -> None:
     bare = tensor_pickle()  # {"x": tensor}
     nested = b"\x80\x02}X" + struct.pack("<I", len(wrapper)) + wrapper.encode() + bare[2:-1] + b"s."
-    found = pretrained.read_checkpoint(zipped(tmp_path / "a.pth", nested, {"0": SIX}))
+    found = read.read_checkpoint(zipped(tmp_path / "a.pth", nested, {"0": SIX}))
     assert found.inside == (wrapper,) and set(found.tensors) == {"x"}
 
 
@@ -551,7 +552,7 @@ def test_mean_and_std_of_the_config_are_the_networks_and_the_logs(tmp_path: Path
         "x.safetensors, without fc.bias, fc.weight; images of mean 0.5 0.4 0.3 and sd 0.2 0.25 0.3 (its config.json), "
         "in training resized to 288 px by bicubic, here the middle 0.9 of the side by area, then bicubic"
     )
-    assert network.plain == loaded.plain == Resize("bicubic", 0.9)
+    assert network.plain == loaded.plain == PlainView("bicubic", 0.9)
     record = json.loads(json.dumps(loaded.record()))
     assert (
         record["mean"] == [0.5, 0.4, 0.3] and record["plain"] == {"interpolation": "bicubic", "crop": 0.9} and len(record["sha256"]) == 64
@@ -566,11 +567,11 @@ def test_mean_and_std_of_the_config_are_the_networks_and_the_logs(tmp_path: Path
 def test_plain_images_are_those_of_the_weights_evaluation_but_for_imagenet() -> None:
     said = Facts("its config.json", crop=0.95, interpolation="bicubic")
     assert pretrained.plain_view(ResNet18(), said) == WHOLE  # figures of the default weights do not depend on what can be fetched
-    assert pretrained.plain_view(ResNet18("hf-hub:me/birds"), said) == Resize("bicubic", 0.95)
-    assert pretrained.plain_view(ResNet18("hf-hub:me/birds", crop=0.5), said) == Resize("bicubic", 0.5)
+    assert pretrained.plain_view(ResNet18("hf-hub:me/birds"), said) == PlainView("bicubic", 0.95)
+    assert pretrained.plain_view(ResNet18("hf-hub:me/birds", crop=0.5), said) == PlainView("bicubic", 0.5)
     assert pretrained.plain_view(ResNet18("hf-hub:me/birds"), said._replace(crop=1.15, interpolation="lanczos")) == WHOLE
-    assert pretrained.plain_view(ResNet18(None, crop=0.5), None) == Resize(crop=0.5) == ResNet18(None, crop=0.5).build(2).plain
-    assert pretrained.plain_view(ResNet18("a2_in1k")) == Resize("bicubic", 0.95)  # as recorded, without looking for a file
+    assert pretrained.plain_view(ResNet18(None, crop=0.5), None) == PlainView(crop=0.5) == ResNet18(None, crop=0.5).build(2).plain
+    assert pretrained.plain_view(ResNet18("a2_in1k")) == PlainView("bicubic", 0.95)  # as recorded, without looking for a file
     with pytest.raises(InputError, match=r"model.crop is 1.5; use a share"):
         ResNet18(crop=1.5)
 

@@ -1,0 +1,83 @@
+"""`sgdr-jax probe`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from ...core.console import NullConsole
+from ...core.validation import require
+from ..options import Command, check_output
+
+if TYPE_CHECKING:
+    from ...models.base import ChainModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeCommand(Command):
+    """Rank networks for a folder of images by cross-validated logistic regression on their frozen features, in minutes.
+
+    Nothing is trained. Features are kept in the cache of activations: a network that is named again costs seconds.
+    """
+
+    section = "Experiments"
+    arguments = "FOLDER"
+
+    folder: tyro.conf.Positional[str]
+    """Images as for `sgdr-jax new`: a folder of class folders, a table, an .npz file, a name of the TFDS catalogue. Training images alone
+    are used."""
+    kind: str | None = None
+    """Dataset that reads it, such as ImageFolder or FileNames; by default the one that its files show."""
+    models: tuple[str, ...] = ()
+    """Networks to compare: names of `sgdr-jax models`, or of timm with a tag, such as convnext_tiny.dinov3_lvd1689m. By default the short
+    list of `sgdr-jax new --model auto`, as far as its weights can be had."""
+    images: int = 2000
+    """Largest number of images to use, an even share of each class; 0 for all."""
+    size: int | None = None
+    """Side in pixels that the networks see; by default that which `sgdr-jax new` would choose for each."""
+    csv: Path | None = None
+    """File for the table, as CSV with plain numbers."""
+
+    def execute(self, ui: NullConsole) -> None:
+        """Print and write the table."""
+        from ...core.text import csv_text
+        from ...datasets import Part
+        from ...datasets.detect import detect
+        from ...models.base import model_name, model_named
+
+        check_output(self.csv)
+        require(len(set(self.models)) == len(self.models), "--models", " ".join(self.models), "name each network once")
+        require(self.images >= 0, "--images", self.images, "use a number of images, or 0 for all")
+        require(self.size is None or 8 <= self.size <= 4096, "--size", self.size, "use 8…4096 pixels")
+        models = [model_named(name) for name in self.models] or self._short_list(ui)
+        whole = detect(self.folder, self.kind)
+        total = whole.open().sizes["train"]
+        data = Part(whole, share=self.images / total) if 0 < self.images < total else whole
+        from ...recipes import probe
+
+        rows = probe.probe(data, models, ui, self.size)
+        ui.say(probe.table(rows))
+        used = data.open().sizes["train"]
+        ui.say(f"accuracy of {used:,} of {total:,} images, held out, ± standard error; behind: the best, image by image")
+        best = rows[0]
+        equal = [model_name(row.model) for row in rows[1:] if row.behind <= 2 * row.behind_error]
+        ui.say(f"best: {model_name(best.model)}" + (f"; within two standard errors of it: {', '.join(equal)}" if equal else ""))
+        if self.csv:
+            self.csv.write_text(csv_text(probe.csv_rows(rows)), encoding="utf-8")
+
+    def _short_list(self, ui: NullConsole) -> list[ChainModel]:
+        """Return the networks of the short list whose weights can be had. Raises InputError if there is none."""
+        from ...models.base import model_name
+        from ...models.pretrained.locate import unavailable
+        from ...recipes.choose_model import SHORT_LIST
+
+        reasons = {model: unavailable(model) for model in SHORT_LIST}
+        for model, reason in reasons.items():
+            if reason:
+                ui.say(f"left out {model_name(model)}: {reason}")
+        found = [model for model, reason in reasons.items() if not reason]
+        require(bool(found), "--models", "", "no weights of the short list can be had; name networks whose weights are here")
+        return found

@@ -1,0 +1,106 @@
+"""Ranking networks by regression on their features: what is held out stays unseen, the table is in order, features are reused."""
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sgdr_jax import Experiment, Stage
+from sgdr_jax.cli.main import main
+from sgdr_jax.core.console import NullConsole
+from sgdr_jax.core.errors import InputError
+from sgdr_jax.core.solve import Solve
+from sgdr_jax.datasets import Synthetic
+from sgdr_jax.models import EfficientNetLite0
+from sgdr_jax.models.base import ChainModel
+from sgdr_jax.recipes import probe
+from sgdr_jax.train.context import RunContext, prepare
+
+from ..datasets.pictures import picture
+from ..helpers import Tiny
+
+
+@pytest.fixture(scope="module")
+def context() -> RunContext:
+    stage = Stage("probe", 16, "head", augment=False, precompute=True, solve=Solve())
+    return prepare(Experiment("probe", Synthetic(classes=2, train=240, valid=4, test=4, side=16), Tiny(), (stage,)))
+
+
+def test_an_image_is_judged_by_a_head_that_has_not_seen_it(context: RunContext) -> None:
+    labels, rng = context.data.labels["train"], np.random.default_rng(0)
+    noise = rng.normal(size=(240, 200)).astype(np.float32)  # a head that has seen them tells all 240 apart
+    logits, judged, _ = probe.held_out_logits(context, noise, Solve(1e-5))
+    assert judged.all() and abs((logits.argmax(1) == labels).mean() - 0.5) < 0.11
+    noise[:, :20] += 4 * labels[:, None]
+    logits, _, _ = probe.held_out_logits(context, noise, Solve())
+    assert (logits.argmax(1) == labels).mean() > 0.97
+
+
+def test_rows_are_compared_with_the_best_image_by_image() -> None:
+    def row(correct: list[float]) -> probe.Probed:
+        values = np.array(correct)
+        return probe.Probed(Tiny(), 16, *probe._mean(values), 0.5, 0.0, 0.0, 1.0, 4, (1.0, 2.0), values)
+
+    best, other = row([1, 1, 1, 0, np.nan]), row([1, 0, 1, 0, np.nan])
+    assert best.accuracy == 0.75 and best.error == pytest.approx(0.25)  # √(3/16 · 4/3 / 4)
+    compared = probe._compared(other, best)
+    assert compared.behind == 0.25 and compared.behind_error == pytest.approx(0.25)
+    assert (probe._compared(best, best).behind, probe._compared(best, best).behind_error) == (0, 0)
+
+
+def test_a_folder_is_probed_and_its_features_are_reused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(8):
+        picture(tmp_path / "in/train" / "ab"[i % 2] / f"{i}.png", 10 * i)
+        picture(tmp_path / "in/valid" / "ab"[i % 2] / f"{i}.png", 90 + i)
+    words = ["probe", str(tmp_path / "in"), "--models", "tf_efficientnet_lite0", "--size", "32", "--csv", str(tmp_path / "out.csv")]
+    main(words)
+    first = capsys.readouterr().out
+    (row,) = csv.DictReader((tmp_path / "out.csv").read_text().splitlines())
+    assert row["network"] == "EfficientNetLite0" and row["features"] == "2560" and row["size"] == "32" and row["behind"] == "0.0"
+    assert "activations of train" in first and "found in the cache" not in first and "8 of 8 images" in first
+    main(words)
+    assert "activations of train found in the cache" in capsys.readouterr().out
+    assert next(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))["accuracy"] == row["accuracy"]
+
+
+def test_the_short_list_is_probed_as_far_as_its_weights_can_be_had(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sgdr_jax.models.pretrained import locate
+
+    def find(model: ChainModel) -> locate.Weights:
+        if model != EfficientNetLite0():
+            raise InputError(f"weights of {type(model).__name__} cannot be fetched; go online once")
+        return locate.Weights(Path("x"), "x")
+
+    monkeypatch.setattr(locate, "find", find)
+    probed: list[ChainModel] = []
+    monkeypatch.setattr(probe, "probe", lambda data, models, ui, size: probed.extend(models) or sys.exit(0))
+    for i, place in enumerate(("train/a", "train/b", "valid/a", "valid/b")):
+        picture(tmp_path / "in" / place / "0.png", 9 * i)
+    with pytest.raises(SystemExit, match="0"):
+        main(["probe", str(tmp_path / "in")])
+    assert probed == [EfficientNetLite0()]
+    assert "left out ViTSmall16: weights of ViTSmall16 cannot be fetched" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--models", "efficientnet"], "model is 'efficientnet'; did you mean EfficientNet"),
+        (["--models", "EfficientNetLite0", "EfficientNetLite0"], "name each network once"),
+        (["--size", "4"], "--size is 4"),
+        (["--images", "-1"], "--images is -1"),
+    ],
+)
+def test_wrong_options_are_refused(words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["probe", str(tmp_path), *words])
+    assert message in capsys.readouterr().err
+
+
+def test_random_weights_are_not_ranked() -> None:
+    with pytest.raises(InputError, match="random features rank nothing"):
+        probe.probe(Synthetic(), [EfficientNetLite0(weights=None)], NullConsole())
