@@ -37,7 +37,7 @@ def slants[T: (Array, np.ndarray)](matrix: T) -> tuple[T, T, T, T, T]:
 
 
 def resize(images: UInt8[Array, "b S S c"], size: int, plain: PlainView = WHOLE) -> Float[Array, "b {size} {size} c"]:
-    """PlainView as `resampling.resize` does, by matrix products, and with the layout left to the compiler: row by row wastes a TPU's lanes."""
+    """Resize as `resampling.resize` does, by matrix products, and with the layout left to the compiler: row by row wastes a TPU's lanes."""
     canvas = images.shape[1]
     pixels = images.astype(float)
     if canvas != size or plain.crop != 1:

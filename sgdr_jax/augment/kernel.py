@@ -163,7 +163,7 @@ def _parts(step: _Step) -> list[_Step]:
 
 
 def resize(images: UInt8[Array, "b S S c"], size: int, plain: PlainView = WHOLE) -> Float[Array, "b {size} {size} c"]:
-    """PlainView to `size` as `resampling.resize` does, on a TPU without gathers."""
+    """Resize to `size` as `resampling.resize` does, on a TPU without gathers."""
     return (gather_free if jax.default_backend() == "tpu" else resampling).resize(images, size, plain)
 
 

@@ -43,7 +43,7 @@ def symmetry(images: Float[Array, "b s s c"], matrices: Float[Array, "b 3 3"]) -
 
 
 def resize(images: UInt8[Array, "b S S c"], size: int, plain: PlainView = WHOLE) -> Float[Array, "b {size} {size} c"]:
-    """PlainView to `size`; values in 0…1, float32.
+    """Resize to `size`; values in 0…1, float32.
 
     Whole images equal `jax.image.resize(images / 255, …, method="linear" or "cubic", antialias=True)`, clipped; a canvas of `size` pixels
     is not filtered.

@@ -226,7 +226,7 @@ class NetworkFacts(SnapshotFacts):
     """What is kept with the final network besides its arrays, in its checkpoint's metadata.
 
     `canvas` is the side of the stored images in pixels, `data` the fingerprint of the data, `mean` and `std` those of the channels,
-    `interpolation` and `crop` those of its plain images (`augment.resampling.PlainView`).
+    `interpolation` and `crop` those of its plain images (`augment.plain.PlainView`).
     """
 
     classes: list[str]
