@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import csv
+import dataclasses
 import functools
 import io
 import os
@@ -24,6 +25,7 @@ from sgdr_jax.cli.commands import find_command, names
 from sgdr_jax.cli.launch import TARGETS
 from sgdr_jax.cli.main import main
 from sgdr_jax.cli.options import ExperimentCommand
+from sgdr_jax.datasets.detect import KINDS
 from sgdr_jax.runs.folder import read
 
 from .helpers import same_bits
@@ -85,6 +87,9 @@ def known_options(words: list[str]) -> frozenset[str]:
         return options("train", str(EXPERIMENT)) | (options("launch", *targets) if targets else frozenset())
     if command == "sweep":
         return options("sweep", str(SWEEP)) | (options("launch", "slurm") if "--launch" in words else frozenset())
+    if command == "new":
+        fields = {field.name for kind in KINDS.values() for field in dataclasses.fields(kind)}
+        return options("new") | {f"--data.{name.replace('_', '-')}" for name in fields}
     return options(command, str(EXPERIMENT)) if issubclass(find_command(command), ExperimentCommand) else options(command)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from ..core.errors import InputError, did_you_mean
+from ..core.expression import expression
 from ..core.types import Dataset
 from ..core.validation import require
 from . import files
@@ -70,11 +72,7 @@ def detect(place: str | Path, kind: str | None = None) -> Dataset:
         options = {how: data for how, data in options.items() if data in named}
     require(bool(options), "folder", text, "there are no images in it; give a folder of class folders, a table beside images, or the like")
     if len(options) > 1:
-        kinds = {type(data).__name__ for data in options.values()}
-        tables = [data for data in options.values() if isinstance(data, CsvLabels)]
-        fixes = [f"--kind {name}" for name in sorted(kinds) if sum(type(data).__name__ == name for data in options.values()) == 1]
-        fixes += [str(Path(data.root, data.labels)) for data in tables] if len(tables) > 1 else []
-        raise InputError(f"{text!r} can be read in several ways: {_ways(options)}; choose one by {' or '.join(fixes)}")
+        raise InputError(f"{text!r} can be read in several ways: {_ways(options)}; choose one by {' or '.join(_choices(options))}")
     return next(iter(options.values()))
 
 
@@ -90,6 +88,18 @@ def name_of(data: Dataset) -> str:
     else:
         name = Path(data.path).stem if isinstance(data, Arrays) else Path(str(getattr(data, "root", ""))).name
     return name.replace("/", "_").replace(" ", "_") or "photos"
+
+
+def _choices(options: dict[str, Dataset]) -> list[str]:
+    """Return how to choose one of several ways: by its kind, by the path of its table, or in Python."""
+    kinds = Counter(type(data).__name__ for data in options.values())
+    tables = Counter(str(Path(data.root, data.labels)) for data in options.values() if isinstance(data, CsvLabels))
+    choices = [f"--kind {kind}" for kind in sorted(kinds) if kinds[kind] == 1]
+    choices += [table for table in tables if len(tables) > 1 and tables[table] == 1]
+    if len(choices) < len(options) - 1:
+        example = next(data for data in options.values() if isinstance(data, CsvLabels) and tables[str(Path(data.root, data.labels))] > 1)
+        choices.append(f"data={' '.join(map(str.strip, expression(example).splitlines()))} in an experiment file")
+    return choices
 
 
 def _ways(options: dict[str, Dataset]) -> str:
@@ -219,13 +229,13 @@ def _image_columns(table: Table, index: dict[str, list[str]]) -> list[tuple[int,
     Without such a column, those that name most images, if any does for half of the rows: what is missing is then told by name.
     """
     records = table.records[:_LOOKED_AT]
-    hits: dict[tuple[int, str], int] = {}
+    hits: dict[tuple[int, str], set[str]] = {}  # distinct ones: a column of few values may happen to name some
     for column in range(len(table.header)):
         for record in records:
             cell = record.cells[column].strip()
             for found in index.get(PurePosixPath(cell).name, ()) if cell else ():
                 if found == cell or found.endswith(f"/{cell}"):
                     place = (column, found[: len(found) - len(cell)].rstrip("/") or ".")
-                    hits[place] = hits.get(place, 0) + 1
-    most = max(hits.values(), default=0)
-    return sorted(place for place, count in hits.items() if count == most) if 2 * most >= len(records) and most else []
+                    hits.setdefault(place, set()).add(found)
+    most = max(map(len, hits.values()), default=0)
+    return sorted(place for place, found in hits.items() if len(found) == most) if 2 * most >= len(records) and most else []

@@ -151,6 +151,25 @@ def data_record(data: Data, most: int = 50) -> DataRecord:
     }
 
 
+def duplicate_notes(record: DataRecord) -> list[str]:
+    """Return a line for each kind of images with the same pixels that makes figures wrong: in several splits, with different labels.
+
+    Example:
+        >>> groups = {"across_splits": 2, "across_splits_names": [["train: a.png", "test: b.png"]], "conflicting": 0}
+        >>> duplicate_notes(groups)
+        ['2 images are in several splits with the same pixels, such as train: a.png, test: b.png; sgdr-jax data lists them']
+    """
+    kinds = (
+        (record["across_splits"], "across_splits_names", "in several splits with the same pixels"),
+        (record["conflicting"], "conflicting_names", "there with the same pixels and different labels"),
+    )
+    return [
+        f"{count:,} image{'s are' if count > 1 else ' is'} {what}, such as {', '.join(record[names][0])}; sgdr-jax data lists them"
+        for count, names, what in kinds
+        if count
+    ]
+
+
 def _best_figures(evals: list[EvalRow]) -> tuple[float | None, float | None]:
     """Return loss and accuracy of the best of these validations, (None, None) of none."""
     finite = [row for row in evals if row["loss"] is not None and math.isfinite(row["loss"])]

@@ -34,7 +34,7 @@ from .data_index import check_data, data_index, write_index
 from .folder import RunFolder, check_run, open_run, read_summary
 from .null_folder import NullRunFolder
 from .preflight import check_disk
-from .recorder import StageRecorder, data_record
+from .recorder import StageRecorder, data_record, duplicate_notes
 from .records import CompiledRecord, RunSummary, StageSummary
 from .resume import CheckpointMeta, StageStart, check_weights, newest, restore
 from .retry import LEAST_SCALE, go_back, split_plan, splits_into
@@ -108,7 +108,10 @@ def run_stages(
     folder.write_plan(as_text(context.plan), as_csv(context.plan))
     folder.write_rejected(context.data.bad)
     if is_leader():
-        folder.write_data(data_record(context.data))
+        record = data_record(context.data)
+        folder.write_data(record)
+        for note in duplicate_notes(record):
+            ui.say(note)
         if not folder.resumed:
             write_index(folder.path, data_index(context.data))
     found = on_leader(lambda: newest(context, folder)) if resume else None

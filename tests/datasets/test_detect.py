@@ -112,7 +112,7 @@ def test_each_layout_is_read_by_its_kind(tmp_path: Path, lay: Lay, wanted: Datas
     [
         ((classes, arrays), r"by digits\.npz, as a folder of classes; choose one by --kind Arrays or --kind ImageFolder"),
         ((classes, parquet), r"by parquet files .*, as a folder of classes; choose one by --kind HuggingFace or --kind ImageFolder"),
-        ((kaggle, beside), r"by birds\.csv, .*, by labels\.csv; choose one by .*birds\.csv or .*labels\.csv"),
+        ((kaggle, beside), r"by birds\.csv, .*, by labels\.csv; choose one by .*labels\.csv or data=CsvLabels\(.*birds\.csv"),
     ],
     ids=lambda value: "",
 )
@@ -152,8 +152,15 @@ def test_a_table_that_names_no_image_is_no_set_but_told(tmp_path: Path) -> None:
 def test_images_in_two_places_are_refused(tmp_path: Path) -> None:
     kaggle(tmp_path)
     shutil.copytree(tmp_path / "train", tmp_path / "small")
-    with pytest.raises(InputError, match=r"images named in 'id' in 'small', by labels\.csv"):
+    wanted = r"images named in 'id' in 'small', by labels\.csv; choose one by data=CsvLabels\(.*images=\"small\"\) in an experiment file"
+    with pytest.raises(InputError, match=wanted):
         detect(tmp_path / "labels.csv")
+
+
+def test_a_column_of_few_values_that_happen_to_be_names_is_not_that_of_the_images(tmp_path: Path) -> None:
+    rows = " ".join(f"{i},{i % 2},{i % 2}" for i in range(6))
+    table(tmp_path, "labels.csv", "number,haze,water", rows, " ".join(f"{i}.png" for i in range(6)))
+    assert detect(tmp_path) == CsvLabels(str(tmp_path.resolve()), "labels.csv", ".", image_column="number")
 
 
 def test_images_that_are_missing_are_named(tmp_path: Path) -> None:

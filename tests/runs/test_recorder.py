@@ -9,7 +9,7 @@ from sgdr_jax.core.serialization import config_hash, to_json
 from sgdr_jax.data.load import load
 from sgdr_jax.datasets import Arrays
 from sgdr_jax.runs.folder import open_run, read
-from sgdr_jax.runs.recorder import data_record
+from sgdr_jax.runs.recorder import data_record, duplicate_notes
 
 from ..helpers import experiment
 
@@ -26,3 +26,13 @@ def test_the_data_of_a_run_are_recorded(tmp_path: Path) -> None:
     with open_run(tmp_path / "run", to_json(experiment()), config_hash(experiment())) as folder:
         folder.write_data(record)
     assert json.loads((tmp_path / "run" / "data.json").read_text()) == record == read(tmp_path / "run").data
+
+
+def test_images_that_several_splits_share_are_one_line_of_the_run() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 8, 8), np.uint8)
+    data = load(Arrays.of((images, np.array([0, 1, 0, 1, 0, 1])), (images[1:3], [1, 1])).open(), canvas=8)
+    across, conflicting = duplicate_notes(data_record(data))
+    assert across == "2 images are in several splits with the same pixels, such as train: train/1, valid: valid/0; sgdr-jax data lists them"
+    assert conflicting.startswith("1 image is there with the same pixels and different labels, such as train: train/2, valid: valid/1;")
+    assert duplicate_notes(data_record(load(Arrays.of((images, np.array([0, 1, 0, 1, 0, 1]))).open(), canvas=8))) == []
