@@ -152,7 +152,11 @@ def run_part(name: str, cases: int, seconds: float, results: Path) -> int:
                 break
             hung.write_text(str(seed))
             began = time.monotonic()
-            outcome = attempt(seed)
+            try:
+                outcome = attempt(seed)
+            except SystemExit:  # the part was stopped, which says nothing about the case
+                hung.unlink()
+                raise
             _append(results, name, seed, outcome, time.monotonic() - began)
             hung.unlink()
             if outcome.outcome in FAULTS:
@@ -242,6 +246,7 @@ def main() -> None:
     elif options.faults:
         raise SystemExit(1 if retry_faults(options.campaign, options.results) else 0)
     else:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         cases = options.cases or CAMPAIGNS[options.campaign][1]
         faults = run_part(options.campaign, cases, options.seconds, options.results.absolute())
         raise SystemExit(1 if faults else 0)

@@ -127,7 +127,8 @@ def start(work: Callable[[], None], output: Path, environment: dict[str, str] | 
     code = 70
     try:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        for number in (signal.SIGALRM, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
         descriptor = os.open(output, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
         for stream in (1, 2):
             os.dup2(descriptor, stream)
