@@ -121,7 +121,6 @@ EXPRESSIONS = (
 def opened(folder: Path) -> Iterator[Try]:
     """Open the campaign."""
     shutil.copy(SMALL, folder / "small.py")
-    (folder / "out").mkdir()
     sys.path.insert(0, str(folder))  # the experiment files import its network
     import small
 
