@@ -15,6 +15,7 @@ from pathlib import Path
 import harness
 
 MODELS = ("ResNet18", "ResNet50", "MobileNetV2", "EfficientNetLite0")
+MODELS += ("ConvNeXtNano", "EfficientNetV2B0", "MobileNetV4Small", "CAFormerS18")  # a ViT needs --size 224
 
 
 def repeat(work: Callable[[], object], seconds: float) -> list[float]:
