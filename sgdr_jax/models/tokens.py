@@ -51,10 +51,12 @@ class PatchEmbedding(nnx.Module):
         kernel = self.kernel[...]
         x = layers.linear(self._patches(x, grid), kernel.reshape(-1, kernel.shape[-1]))
         x = x if self.normalised else x + self.bias[...].astype(x.dtype)
-        x = jnp.concatenate([*(self._repeated(name, x) for name in self.before), x], axis=1)
-        if self.placed:
-            places = self.positions(grid)
-            x = x.at[:, x.shape[1] - places.shape[1] :].add(places.astype(x.dtype))
+        before = [self._repeated(name, x) for name in self.before]
+        places = self.positions(grid).astype(x.dtype) if self.placed else jnp.zeros((1, x.shape[1], 1), x.dtype)
+        if places.shape[1] > x.shape[1]:
+            x = jnp.concatenate([*before, x], axis=1) + places
+        else:
+            x = jnp.concatenate([*before, x + places], axis=1)
         return self.norm(x, mode) if self.normalised else x
 
     def _patches(self, x: Array, grid: tuple[int, int]) -> Array:

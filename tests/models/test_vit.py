@@ -19,6 +19,7 @@ from sgdr_jax.evaluation.grad_cam import grad_cam
 from sgdr_jax.models import (
     CLIPQuickGELUViTBase16,
     CLIPViTBase16,
+    DeiT3Small16,
     DINOv2RegViTSmall14,
     DINOv3ViTSmall16,
     SigLIPViTBase16,
@@ -62,6 +63,18 @@ class SmallDINOv3(DINOv3ViTSmall16):
 
     features: ClassVar = 64
     depth: ClassVar = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class SmallDeiT3(DeiT3Small16):
+    """Two blocks of one head, positions of the patches only."""
+
+    weights: str | None = None
+    cuts: tuple[str, ...] = ("block1",)
+
+    features: ClassVar = 64
+    depth: ClassVar = 2
+    size: ClassVar = 64
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +222,21 @@ def test_in_bfloat16_the_answers_are_nearly_the_same(images: jax.Array) -> None:
     network, params, stats = start(Small())
     exact, rough = (np.asarray(network.apply(params, stats, images, stop="head", dtype=dtype)[0]) for dtype in (jnp.float32, jnp.bfloat16))
     assert rough.dtype == np.float32 and 0 < np.abs(exact - rough).max() < 0.1 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("model", [Small(), SmallDINOv3(), SmallDeiT3()])
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_gradients_lower_for_accelerators_without_gathers(model: ViT, dtype: Any, platform: str) -> None:
+    network, params, stats = start(model)
+
+    def loss(params: Any, x: jax.Array) -> jax.Array:
+        return jnp.sum(network.apply(params, stats, x, dtype=dtype)[0])
+
+    with layers.portable(), jax.numpy_dtype_promotion("standard"):  # JAX's attention adds float32 to bfloat16
+        traced = jax.jit(jax.grad(loss)).trace(params, jax.ShapeDtypeStruct((2, 48, 48, 3), jnp.float32))
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert "dot_general" in text and "gather" not in text and "scatter" not in text
 
 
 @pytest.mark.parametrize("model", [Small(), SmallDINOv3(), Small(head="classifier")])
