@@ -75,12 +75,12 @@ def choose_model(
         epochs: measures how many epochs of the last stage fit into the time; None without a time, when CPUs get the smallest network.
     """
     models, why = candidates(images, confidence)
+    if not accelerator and epochs is None:
+        return Pick(SMALL, f"{why}, but a CPU without --minutes gets the fastest network of the short list")
     passed: list[str] = []
     for model in models[:-1]:
         name = type(model).__name__
-        if not accelerator and epochs is None:
-            passed.append(f"{name} is slow on a CPU without --minutes")
-        elif reason := unavailable(model):
+        if reason := unavailable(model):
             passed.append(f"{name}: {reason}")
         elif epochs and (count := epochs(model)) < EPOCHS:
             passed.append(f"{name} gets {count:.2g} epochs in the time, under {EPOCHS}")
