@@ -43,7 +43,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_show_tb = True
-nb_execution_timeout = 120
+nb_execution_timeout = 600  # seconds a cell; compiling a network takes minutes on a busy machine
 
 # The docstring of a field is a sentence; napoleon takes what comes before a colon in it for its type.
 _process_docstring = napoleon._process_docstring
