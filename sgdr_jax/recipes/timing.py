@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 
 import jax
+import numpy as np
 
 from ..core.console import NullConsole
 from ..core.experiment import Experiment
@@ -25,7 +26,7 @@ def update_seconds(experiment: Experiment, classes: int, updates: int = 5) -> fl
     Args:
         experiment: supplies model, batch size, stages and augmentation.
         classes: number of classes.
-        updates: number of updates to time, after a first one that compiles.
+        updates: number of updates to time, after first ones that compile.
     """
     last = experiment.stages[-1]
     side = canvas_side(experiment.canvas, max(last.size) if isinstance(last.size, tuple) else last.size)
@@ -33,12 +34,14 @@ def update_seconds(experiment: Experiment, classes: int, updates: int = 5) -> fl
     context = prepare(replace(experiment, data=data, stages=(replace(last, lr=0.0),)))
     p = context.plan.stages[0]
     stage = open_stage(context, p, context.network, NullConsole())
-    rows, state, seconds = hyper_rows(context, p, (0.0,) * len(p.trained)), stage.state, []
-    for step, batch in zip(range(1 + updates), stage_batches(context, p, 0, max(p.steps, 1 + updates)), strict=False):
+    feds = [next(stage_batches(context, p, 0, 1, with_images=False))] * stage.span
+    rows = Hyper(*(np.repeat(column[:1], len(feds), axis=0) for column in hyper_rows(context, p, (0.0,) * len(p.trained))))
+    state, seconds = stage.state, []
+    for _ in range(1 + -(-updates // len(feds))):
         start = time.perf_counter()
-        state, sums = stage.update(state, Hyper(*(column[min(step, p.steps - 1)] for column in rows)), batch)
+        state, sums = stage.updates(state, rows, feds)
         jax.block_until_ready(sums)
-        seconds.append(time.perf_counter() - start)
+        seconds.append((time.perf_counter() - start) / len(feds))
     return statistics.median(seconds[1:])
 
 

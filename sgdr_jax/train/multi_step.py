@@ -1,12 +1,13 @@
 """Several updates per dispatch: a stage cut into spans that end where the host has something to do.
 
 A span is one program, which saves the time between small updates. The same program does spans of any length up to the stage's longest,
-so there is one, and where a run is resumed or cut has no influence on its bits.
+so there is one, and where a run is resumed or cut has no influence on its bits. A short span takes the time of a long one (`steps.Span`),
+so the length is chosen to divide what lies between bounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -34,6 +35,18 @@ def bounds(section: np.ndarray, save_every: int | None = None) -> list[int]:
     steps = len(section)
     ends = {0, steps, *(np.flatnonzero(np.diff(section)) + 1).tolist(), *range(0, steps, save_every or max(steps, 1))}
     return sorted(ends)
+
+
+def span_length(between: Iterable[int], most: int) -> int:
+    """Return the length of spans, up to `most`, that takes the least time for so many updates between bounds: the longest of the best.
+
+    Each span is counted as its length plus one update for the dispatch.
+
+    >>> span_length([40, 40, 80], 32), span_length([7], 32), span_length([], 32)
+    (20, 7, 32)
+    """
+    between = tuple(between)
+    return min(range(most, 0, -1), key=lambda length: sum(-(-n // length) * (length + 1) for n in between))
 
 
 def spans(section: np.ndarray, length: int, save_every: int | None = None, first: int = 0) -> Iterator[tuple[int, int]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -24,7 +25,7 @@ from .context import RunContext
 from .image_input import ImageInput
 from .loop import LoopPlan
 from .model_selection import Leeway, SelectionRules
-from .multi_step import MOST, bounds, sections
+from .multi_step import MOST, bounds, sections, span_length
 from .programs import Programs
 from .stage_inputs import TrainBatch, activations, augmentations, hyper_rows
 from .steps import SpanRows, forward
@@ -169,16 +170,17 @@ def span_of(context: RunContext, p: StagePlan) -> int:
         if context.images["train"].resident is None or splits_pairs:  # a device has no access to the neighbour that an image is mixed with
             return 1
 
-    def longest(p: StagePlan) -> int:
-        return max(np.diff(bounds(sections(p.table.cycle, p.sizes), often)).tolist())
+    def between(p: StagePlan) -> list[int]:
+        return np.diff(bounds(sections(p.table.cycle, p.sizes), often)).tolist()
 
     if wanted := context.experiment.parallel.steps_per_execution:
-        return min(wanted, longest(p))
+        return min(wanted, max(between(p)))
     # On CPU a convolution that trains is many times slower within a loop.
     if jax.default_backend() == "cpu" and p.trained != ("head",):
         return 1
     most = max(min(SPAN_BYTES // (share * row_bytes(context, p)), MOST), 1)
-    return min(most, max(map(longest, context.plan.stages)))
+    trained = (other for other in context.plan.stages if not other.stage.solve)
+    return span_length(chain.from_iterable(map(between, trained)), most)
 
 
 def row_bytes(context: RunContext, p: StagePlan) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -67,6 +67,7 @@ class Step:
         labels: Array | metrics.Mixed,
         weight: Float[Array, " b"],
         key: Key[Array, ""],
+        wanted: bool | Array = True,
     ) -> tuple[TrainState, dict[str, Array]]:
         """Apply one update, or skip it: if the loss, a gradient or what follows from it is not finite, all but the step stays as it is.
 
@@ -77,6 +78,7 @@ class Step:
             labels: int32 [b], or float32 [b, classes] for multi-label data; `metrics.Mixed` for mixed images.
             weight: weight of each example [b]; examples of weight 0 do not count.
             key: dropout key of the stage; the step is folded in here.
+            wanted: False computes the sums and leaves the whole state as it is, the step too; boolean scalar.
 
         Returns:
             (new state, sums over the batch as in `metrics.sums`, and "skipped": 1 if nothing was applied).
@@ -108,19 +110,26 @@ class Step:
         updated, stats, opt_state, sums = jax.lax.optimization_barrier((updated, stats, opt_state, sums))
         # Reduced over all devices, so that all of them skip the same updates. A gradient that is not finite shows in what it changes.
         finite = all_finite((sums["loss"], updated, opt_state, {g: stats[g] for g in self.collects if g in stats}))
+        # One number that all selections read: without the barrier each of them computes it anew, from hundreds of arrays.
+        finite, applied = jax.lax.optimization_barrier((finite, finite & wanted))
         new, old = (updated, stats, opt_state), (trained, state.stats, state.opt_state)
-        updated, stats, opt_state = jax.tree.map(partial(jnp.where, finite), new, old)
+        updated, stats, opt_state = jax.tree.map(partial(jnp.where, applied), new, old)
         skipped = jnp.where(finite, jnp.zeros_like(sums["loss"]), jnp.ones_like(sums["loss"]))
-        return TrainState(state.step + 1, state.params | updated, stats, opt_state), sums | {"skipped": skipped}
+        return TrainState(state.step + jnp.asarray(wanted, state.step.dtype), state.params | updated, stats, opt_state), sums | {"skipped": skipped}
 
 
 def all_finite(tree: Any) -> Array:
     """Return whether all numbers of a tree are finite, a boolean scalar.
 
+    Arrays of one shape are reduced together: a reduction of each alone would be most of the kernels of a small network's update.
+
     >>> all_finite({"a": jnp.zeros(3), "b": jnp.array([1.0, jnp.nan])}).tolist()
     False
     """
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+    alike: dict[tuple[int, ...], list[Array]] = {}
+    for leaf in jax.tree.leaves(tree):
+        alike.setdefault(jnp.shape(leaf), []).append(jnp.isfinite(leaf))
+    return reduce(jnp.logical_and, (jnp.all(reduce(jnp.logical_and, leaves)) for leaves in alike.values()))
 
 
 class SpanRows(NamedTuple):
@@ -142,6 +151,8 @@ class Span:
     """Up to `length` consecutive updates as one program, with the numbers of single updates.
 
     The number of updates is an argument, so one program does a whole span, the shorter one before the end of a cycle, and a single update.
+    It always computes `length` updates and drops those after that number: a loop whose length the compiler knows takes half the time to
+    compile, and a GPU need not ask the host whether to go on. `multi_step.span_length` keeps short spans rare.
 
     Attributes:
         step: the update.
@@ -181,21 +192,15 @@ class Span:
         """
         parts = traced(self.step.network.plain)
 
-        def one(state: TrainState, i: int | Array) -> tuple[TrainState, dict[str, Array]]:
-            given = (rows.hyper, rows.strength, x, labels, weight)
-            hyper, strength, now, target, weights = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), given)
+        def one(state: TrainState, row: tuple[Any, ...]) -> tuple[TrainState, dict[str, Array]]:
+            wanted, hyper, strength, now, target, weights = row
             if self.image_input:
                 images, draw = now
                 now, target = self.image_input(parts, images, draw, target, keys["augment"], strength)
-            return self.step(state, hyper, now, target, weights, keys["dropout"])
+            return self.step(state, hyper, now, target, weights, keys["dropout"], wanted)
 
-        def body(i: Array, carried: tuple[TrainState, dict[str, Array]]) -> tuple[TrainState, dict[str, Array]]:
-            state, new = one(carried[0], i)
-            return state, jax.tree.map(lambda known, value: known.at[i].set(value), carried[1], new)
-
-        shapes = jax.eval_shape(partial(one, i=0), state)[1]
-        sums = jax.tree.map(lambda s: jnp.zeros((self.length, *s.shape), s.dtype), shapes)
-        return jax.lax.fori_loop(0, rows.count, body, (state, sums))
+        wanted = jnp.arange(self.length) < rows.count
+        return jax.lax.scan(one, state, (wanted, rows.hyper, rows.strength, x, labels, weight))
 
 
 def forward(
