@@ -110,12 +110,13 @@ class Step:
         updated, stats, opt_state, sums = jax.lax.optimization_barrier((updated, stats, opt_state, sums))
         # Reduced over all devices, so that all of them skip the same updates. A gradient that is not finite shows in what it changes.
         finite = all_finite((sums["loss"], updated, opt_state, {g: stats[g] for g in self.collects if g in stats}))
-        # One number that all selections read: without the barrier each of them computes it anew, from hundreds of arrays.
+        # A barrier again, so that no selection computes these numbers anew.
         finite, applied = jax.lax.optimization_barrier((finite, finite & wanted))
         new, old = (updated, stats, opt_state), (trained, state.stats, state.opt_state)
         updated, stats, opt_state = jax.tree.map(partial(jnp.where, applied), new, old)
         skipped = jnp.where(finite, jnp.zeros_like(sums["loss"]), jnp.ones_like(sums["loss"]))
-        return TrainState(state.step + jnp.asarray(wanted, state.step.dtype), state.params | updated, stats, opt_state), sums | {"skipped": skipped}
+        step = state.step + jnp.asarray(wanted, state.step.dtype)
+        return TrainState(step, state.params | updated, stats, opt_state), sums | {"skipped": skipped}
 
 
 def all_finite(tree: Any) -> Array:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdr_jax.train.multi_step import bounds, sections, spans
+from sgdr_jax.train.multi_step import bounds, sections, span_length, spans
 
 from ..helpers import seeded
 
@@ -43,6 +43,18 @@ def test_a_section_is_a_stretch_without_a_change(lengths: list[int], other: list
     assert len(found) == steps and found[0] == 0
     for i in range(1, steps):
         assert found[i] - found[i - 1] == any(column[i] != column[i - 1] for column in columns)
+
+
+@settings(seeded)
+@given(between=st.lists(st.integers(1, 300), min_size=1, max_size=6), most=st.integers(1, 32))
+def test_the_length_of_spans_wastes_little(between: list[int], most: int) -> None:
+    """No length takes less time, by updates that are computed and spans; what divides everything, near the largest, is taken."""
+
+    def costs(length: int) -> tuple[int, int]:
+        dispatched = [len(list(spans(cycles([n]), length))) for n in between]
+        return sum(dispatched) * (length + 1), -length
+
+    assert costs(span_length(between, most)) == min(map(costs, range(1, most + 1)))
 
 
 def test_bounds_are_ends_of_cycles_and_checkpoints() -> None:

@@ -339,6 +339,34 @@ def test_updates_as_one_program_are_one_update_after_the_other(count: int, optim
     check_one_program(count, optimizer, accumulate)
 
 
+def test_one_program_does_spans_of_every_length() -> None:
+    """Compiled once; rows after the count are not even finite, and change nothing."""
+    step, length = steps.Step(network(), AdamW(), ("head",), ("head",)), 4
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(length, 8, 2 * Tiny.features)).astype(np.float32), rng.integers(0, CLASSES, (length, 8)).astype(np.int32)
+    weight = np.ones((length, 8), np.float32)
+    rates = Hyper(*(np.stack([np.asarray(each)] * length) for each in hyper(0.1)))
+    one, span = jax.jit(step), jax.jit(steps.Span(step, length))
+    expected = fresh(("head",), 1, AdamW())
+    for count in range(1, length + 1):
+        expected, sums = one(expected, Hyper(*(r[0] for r in rates)), x[count - 1], labels[count - 1], weight[count - 1], KEY)
+        padded = np.where(np.arange(length)[:, None, None] < count, x, np.nan).astype(np.float32)
+        rows = steps.SpanRows(rates, None, np.int32(count))
+        state, found = span(fresh(("head",), 1, AdamW()), rows, padded, labels, weight, {"dropout": KEY})
+        assert same_bits(state, expected) and int(state.step) == count
+        assert same_bits(jax.tree.map(lambda each, count=count: each[count - 1], found), sums)
+    assert span._cache_size() == 1  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_arrays_of_one_shape_are_checked_together() -> None:
+    """An update of many small arrays would otherwise be mostly kernels that look at one of them."""
+    tree = {str(i): jnp.zeros(3 + i % 2) for i in range(20)}
+    assert jax.jit(steps.all_finite).lower(tree).as_text().count("stablehlo.reduce") == 2
+    assert steps.all_finite(tree)
+    for name in tree:
+        assert not steps.all_finite(tree | {name: tree[name].at[-1].set(np.inf)})
+
+
 @pytest.mark.slow
 @settings(seeded, max_examples=8)
 @given(count=st.integers(2, 20), optimizer=st.sampled_from([SGD, AdamW(ema=0.9)]), accumulate=st.sampled_from([1, 2]))
