@@ -1,4 +1,4 @@
-"""Augmentation on CPU, images/s: this package, dm_pix, fastai's batch transforms and torchvision v2, in turn, on the same cores.
+"""Augmentation, images/s: this package, dm_pix, fastai's batch transforms and torchvision v2, in turn, on the same cores.
 
     python experiments/bench/augment.py [--peers PYTHON] [--rounds 5]
 
@@ -9,7 +9,7 @@ median of the batches of the next seconds. torchvision works image by image, in 
 two threads; fastai draws contrast and brightness alone, on the batch. Adds one row per job to results/augment.csv.
 
 --peers names an interpreter that has torch, torchvision and fastai. dm_pix (with chex and toolz) is looked for in this
-interpreter's environment; without it that job is left out.
+interpreter's environment; without it that job is left out. `gpu.py` runs the jobs of this package, fastai and kornia on a card.
 """
 
 import argparse
@@ -93,7 +93,6 @@ def dm_pix(seconds):
 
 def fastai(seconds):
     """fastai's transforms of whole batches, which it merges into one warp and one change of lighting."""
-    import torch
     from torch_vision import declare_vision_operators
 
     _library = declare_vision_operators()
@@ -102,9 +101,43 @@ def fastai(seconds):
     warps = fv.aug_transforms(size=None, max_rotate=10, max_zoom=1.0, max_warp=0, max_lighting=0.2, p_affine=0.75, p_lighting=1.0)
     chain = [fv.IntToFloatTensor(), fv.RandomResizedCropGPU(SIZE, min_scale=0.35), *warps, fv.RandomErasing(p=0.5, sl=0.02, sh=0.2)]
     pipeline = fv.Pipeline(fv.setup_aug_tfms(chain), split_idx=0)
-    images = fv.TensorImage(torch.from_numpy(pictures()).permute(0, 3, 1, 2).contiguous())
+    images = fv.TensorImage(torch_pictures())
     assert pipeline(images.clone()).shape == (BATCH, 3, SIZE, SIZE)
-    measure(lambda i: pipeline(images.clone()), seconds, "fastai", "torch")
+    measure(on_torch(lambda: pipeline(images.clone())), seconds, "fastai", "torch")
+
+
+def kornia(seconds):
+    """kornia's transforms of whole batches, with draws of their own for every image."""
+    import kornia.augmentation as ka
+    import torch
+    from torch_vision import declare_vision_operators
+
+    _library = declare_vision_operators()
+    one = torch.nn.Sequential(
+        ka.RandomRotation(10.0, p=0.75),
+        ka.RandomResizedCrop((SIZE, SIZE), scale=(0.35, 1.0), p=1.0),
+        ka.RandomHorizontalFlip(p=0.5),
+        ka.ColorJitter(0.2, 0.2, 0.2, p=1.0),
+        ka.RandomErasing(scale=(0.02, 0.2), p=0.5),
+    )
+    images = torch_pictures()
+    assert one(images.float() / 255).shape == (BATCH, 3, SIZE, SIZE)
+    measure(on_torch(lambda: one(images.float() / 255)), seconds, "kornia", "torch")
+
+
+def torch_pictures():
+    """The pictures as PyTorch has them [64, 3, 256, 256], on the card if there is one."""
+    import torch
+
+    return torch.from_numpy(pictures()).permute(0, 3, 1, 2).contiguous().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def on_torch(batch):
+    """The function of `measure`: makes a batch and waits for it."""
+    import torch
+
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    return lambda i: (batch(), wait())
 
 
 def torchvision(seconds, workers=True):
@@ -149,6 +182,7 @@ JOBS = {
     "sgdr_jax": ours,
     "dm_pix": dm_pix,
     "fastai": fastai,
+    "kornia": kornia,
     "torchvision": torchvision,
     "torchvision threads": lambda seconds: torchvision(seconds, workers=False),
 }
