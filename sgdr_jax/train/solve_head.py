@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from ..core.console import NullConsole
 from ..core.plan import StagePlan
@@ -91,7 +92,10 @@ def choose(p: Problem, tried: tuple[float, ...], fits: jax.Array, judges: jax.Ar
         judges: weight of its loss [folds, n], of sum 1 over all folds.
         classes: number of classes.
     """
-    weights = jnp.zeros((len(fits), p.features.shape[1], classes), p.features.dtype)
+    where = p.features.sharding
+    place = NamedSharding(where.mesh, PartitionSpec()) if isinstance(where, NamedSharding) else None
+    # Placed as results are, or the first strength would compile a program of its own.
+    weights = jnp.zeros((len(fits), p.features.shape[1], classes), p.features.dtype, device=place)
     found: list[float] = []
     best, start, kept = 0, weights[:1], weights
     for decay in tried:

@@ -56,6 +56,7 @@ def test_a_run_ends_with_the_optimum_on_all_copies(tmp_path: Path, fields: dict[
     assert how["tried"] == list(Solve().weight_decay[: len(how["tried"])]) and how["gradient"] <= 3e-5
     assert how["weight_decay"] == how["tried"][int(np.argmin(how["losses"]))]
     assert any(f"weight decay {how['weight_decay']:g}" in line for line in ui.lines)
+    assert summary["compiled"]["names"].get("minimise", (0,))[0] <= 2  # all strengths share a program
 
     context = prepare(e)
     (p,), labels = context.plan.stages, context.data.labels["train"]
