@@ -20,6 +20,18 @@ TOLERANCE = 1e-4
 """Largest difference of a logit from that of the run's network, relative to the largest logit where that exceeds 1."""
 IMAGES = 50
 """Number of images to compare on."""
+_SQUARE = {
+    "crop": "ImageOps.fit(image, ({0}, {0}), Image.Resampling.BOX)",
+    "squish": "image.resize(({0}, {0}), Image.Resampling.BOX)",
+    "pad": "ImageOps.pad(image, ({0}, {0}), Image.Resampling.BOX)",
+}
+
+
+def stored_code(net: Predictor) -> str:
+    """Return the lines of a program that make `images`, uint8 [n, canvas, canvas, channels], of the files `paths`, as the run did."""
+    mode, grey = ("L", "[..., None]") if net.channels == 1 else ("RGB", "")
+    return f'''pictures = [ImageOps.exif_transpose(Image.open(path)).convert("{mode}") for path in paths]
+images = np.stack([np.asarray({_SQUARE[net.experiment.resize].format(net.canvas)}) for image in pictures]){grey}'''
 
 
 def portable_logits(net: Predictor) -> Callable[[Array], Array]:

@@ -14,17 +14,16 @@ import numpy as np
 
 from ...core.errors import InputError
 from ..predictor import Predictor
-from .network import portable_logits
+from .network import portable_logits, stored_code
 
 FILE = "model.onnx"
 EXAMPLE = f'''import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 network = onnxruntime.InferenceSession("{FILE}")
-pictures = [Image.open(path).convert("{{mode}}").resize(({{canvas}}, {{canvas}}), Image.Resampling.BOX) for path in paths]
-images = np.stack([np.asarray(picture) for picture in pictures])
-(logits,) = network.run(None, {{{{network.get_inputs()[0].name: images{{grey}}.astype(np.float32)}}}})  # 0…255'''
+{{stored}}
+(logits,) = network.run(None, {{{{network.get_inputs()[0].name: images.astype(np.float32)}}}})  # 0…255'''
 
 
 def write(net: Predictor, folder: Path) -> None:
@@ -60,5 +59,4 @@ def read(net: Predictor, folder: Path, images: np.ndarray) -> np.ndarray:
 
 def example(net: Predictor) -> str:
     """Return a program that uses the file."""
-    grey = "[..., None]" if net.channels == 1 else ""
-    return EXAMPLE.format(mode="L" if net.channels == 1 else "RGB", canvas=net.canvas, grey=grey)
+    return EXAMPLE.format(stored=stored_code(net))

@@ -10,17 +10,16 @@ from jax import export
 
 from ...core.errors import InputError
 from ..predictor import Predictor
-from .network import portable_logits
+from .network import portable_logits, stored_code
 
 FILE = "model.stablehlo"
 EXAMPLE = f'''import numpy as np
 from jax import export
-from PIL import Image
+from PIL import Image, ImageOps
 
 network = export.deserialize(open("{FILE}", "rb").read())
-pictures = [Image.open(path).convert("{{mode}}").resize(({{canvas}}, {{canvas}}), Image.Resampling.BOX) for path in paths]
-images = np.stack([np.asarray(picture) for picture in pictures])
-logits = network.call(images{{grey}})  # uint8 [n, {{canvas}}, {{canvas}}, {{channels}}] to float32 [n, {{classes}}]'''
+{{stored}}
+logits = network.call(images)  # uint8 [n, {{canvas}}, {{canvas}}, {{channels}}] to float32 [n, {{classes}}]'''
 
 
 def write(net: Predictor, folder: Path) -> None:
@@ -43,9 +42,8 @@ def read(net: Predictor, folder: Path, images: np.ndarray) -> np.ndarray:
 def example(net: Predictor) -> str:
     """Return a program that uses the file."""
     return EXAMPLE.format(
-        mode="L" if net.channels == 1 else "RGB",
         canvas=net.canvas,
-        grey="[..., None]" if net.channels == 1 else "",
+        stored=stored_code(net),
         channels=net.channels,
         classes=len(net.classes),
     )

@@ -19,6 +19,8 @@ from ...models.pretrained.save import TimmWeights, timm_weights, write_tensors
 from ..predictor import Predictor
 
 FILE, CONFIG = "model.safetensors", "config.json"
+CROP_MODES = {"crop": "center", "squish": "squash", "pad": "border"}
+"""timm's names of `Experiment.resize`; its border has the mean colour, ours is black."""
 
 
 def write(net: Predictor, folder: Path) -> None:
@@ -32,7 +34,7 @@ def write(net: Predictor, folder: Path) -> None:
         "fixed_input_size": False,
         "interpolation": network.plain.interpolation,
         "crop_pct": network.plain.crop,
-        "crop_mode": "center",
+        "crop_mode": CROP_MODES[net.experiment.resize],
         "mean": network.mean.tolist(),
         "std": network.std.tolist(),
         "num_classes": classes,
@@ -82,6 +84,7 @@ def example(net: Predictor) -> str:
         made = f'network = timm.create_model("{name}", num_classes=0, global_pool="{weights.pool}")\n'
         made += f"network.{weights.classifier} = torch.nn.Sequential({layers})"
     config = f"timm.data.create_transform(({', '.join(map(str, _size(net)))}), mean={_rounded(net, 'mean')}, std={_rounded(net, 'std')}, "
+    mode = "" if net.experiment.resize == "crop" else f', crop_mode="{CROP_MODES[net.experiment.resize]}"'
     return f'''import timm
 import torch
 from PIL import Image
@@ -90,7 +93,7 @@ from safetensors.torch import load_file
 {made}
 network.load_state_dict(load_file("{FILE}"))
 network.eval()
-transform = {config}interpolation="{plain.interpolation}", crop_pct={plain.crop})
+transform = {config}interpolation="{plain.interpolation}", crop_pct={plain.crop}{mode})
 with torch.inference_mode():
     logits = network(torch.stack([transform(Image.open(path).convert("RGB")) for path in paths]))'''
 

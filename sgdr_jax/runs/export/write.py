@@ -97,7 +97,8 @@ def model_card(net: Predictor, summary: Any, to: Format, example: str, images: i
     temperature = net.temperatures.get("plain")
     decision = f" A class is predicted where its probability is above {net.threshold!r}." if net.multi_label else ""
     scaled = f" Divided by the temperature {temperature:.4f} before, they are calibrated on the validation images." if temperature else ""
-    crop = "" if to == "safetensors" else " The example squeezes an image; the run cropped the centre square before it resized."
+    pads = to == "safetensors" and net.experiment.resize == "pad"
+    note = "timm pads with the mean colour, the run with black.\n\n" if pads else ""
     return f"""---
 tags:
 - image-classification
@@ -118,8 +119,6 @@ The {probabilities} of the logits are probabilities.{decision}{scaled}
 {example}
 ```
 
-{crop.strip()}
-
-On {images} images the logits of these files differ from those of the run's network by at most {apart:.1e}
+{note}On {images} images the logits of these files differ from those of the run's network by at most {apart:.1e}
 (relative to the largest logit where that exceeds 1; at most {TOLERANCE:.0e} is accepted, of {IMAGES} images).
 """

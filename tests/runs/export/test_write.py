@@ -1,5 +1,7 @@
 """Exports: the logits of the files are those of the run's network, by the programs of their model cards, without sgdr_jax."""
 
+import contextlib
+import dataclasses
 import json
 import re
 import subprocess
@@ -14,6 +16,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from sgdr_jax import Experiment, InputError, Stage
+from sgdr_jax.data.load import decode_files
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.models import ConvNeXtV2Atto, EfficientNetLite0, ResNet18
 from sgdr_jax.models.base import ChainModel
@@ -159,3 +162,35 @@ def test_onnx_runs_without_the_package_on_any_number_of_images(tmp_path: Path, m
     for n in (1, 7):
         wanted = network.expected(own, images[:n])
         assert network.difference(run_card(done.folder, images[:n]), wanted) <= 1e-4
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the short program leaves its files to Python to close
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("way", ["crop", "squish", "pad"])
+def test_the_card_prepares_images_as_the_run_did(tmp_path: Path, way: Any) -> None:
+    """Photographs that are not square, one of them turned by its EXIF tag."""
+    made = net(Tiny())
+    made = made._replace(experiment=dataclasses.replace(made.experiment, resize=way))
+    export_network(made, tmp_path, "stablehlo", tmp_path / "out")
+    rng, exif = np.random.default_rng(1), Image.Exif()
+    exif[0x0112] = 6
+    paths = [str(tmp_path / f"{i}.png") for i in range(2)]
+    Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8)).save(paths[0])
+    Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8)).save(paths[1], exif=exif)
+    (program,) = re.findall(r"```python\n(.*?)```", (tmp_path / "out" / "README.md").read_text(), re.DOTALL)
+    found: dict[str, Any] = {"paths": paths}
+    with contextlib.chdir(tmp_path / "out"):
+        exec(program, found)
+    wanted = decode_files(paths, made.canvas, made.channels, resize=way).images
+    np.testing.assert_array_equal(found["images"][0], wanted[0])
+    # The run turns an image after it has resized it, so the rounding between its two passes may differ by a level.
+    np.testing.assert_allclose(found["images"][1].astype(int), wanted[1].astype(int), atol=1)
+    assert found["logits"].shape == (2, 3)
+
+
+def test_the_card_and_the_config_have_the_threshold(tmp_path: Path) -> None:
+    made = net(ResNet18(weights=None, hidden=0))._replace(multi_label=True, threshold=0.2718)
+    export_network(made, tmp_path, "safetensors", tmp_path / "out")
+    assert "A class is predicted where its probability is above 0.2718." in (tmp_path / "out" / "README.md").read_text()
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["threshold"] == 0.2718 and config["pretrained_cfg"]["crop_mode"] == "center"
