@@ -59,6 +59,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a disk without room: full, over the quota, or over the limit of a file's size."""
 
 
+def is_full(error: Exception) -> bool:
+    """Return whether an error means a disk without room; libraries in C++ tell it in their text alone."""
+    code = getattr(error, "errno", None)
+    return code in FULL or any(os.strerror(number) in str(error) for number in FULL)
+
+
 def require_space(folder: Path, needed: int, what: str) -> None:
     """Raise InputError where the disk of a folder has no room for `needed` bytes of `what`."""
     free = shutil.disk_usage(folder).free

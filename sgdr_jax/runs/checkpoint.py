@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core.errors import InputError
-from ..core.files import flush_folder, flush_tree, require_space
+from ..core.files import flush_folder, flush_tree, is_full, require_space
 
 _log = logging.getLogger(__name__)
 _STEP = re.compile(r"stage-(\d+)-step-(\d+)")
@@ -156,9 +156,12 @@ def save(folder: str | Path, name: str, tree: Any, metadata: Mapping[str, Any] |
     require_space(folder, needed, f"checkpoint {name}")
     try:
         _save(folder, name, arrays, metadata, run)
-    except Exception:
+    except Exception as error:
         shutil.rmtree(folder / f".saving-{name}", ignore_errors=True)
         require_space(folder, needed, f"checkpoint {name}")  # Another process has filled the disk meanwhile.
+        if is_full(error):
+            fix = f"it filled up while checkpoint {name} of {needed:,} bytes was saved; free some, then repeat the command with --resume"
+            raise InputError(f"free space of {folder} is {shutil.disk_usage(folder).free:,} bytes; {fix}") from error
         raise
 
 

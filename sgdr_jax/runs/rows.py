@@ -6,6 +6,8 @@ checkpoint records.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import itertools
 import json
@@ -77,20 +79,23 @@ class RowFile:
         whole = sum(len(line) + 1 for line in lines)
         if self._path.exists() and self._path.stat().st_size > whole:
             os.truncate(self._path, whole)
-        self._count, self._digest = len(lines), _digest(lines)
-        self._file = self._path.open("ab")
+        self._count, self._size, self._digest = len(lines), whole, _digest(lines)
+        # Without a buffer, which would write a row that failed once more when the file is closed.
+        self._file = self._path.open("ab", buffering=0)
 
     def append(self, row: Row) -> None:
-        """Append one row."""
+        """Append one row. Raises OSError with the path where there is no room; the file then has the rows before it."""
         numbered = plain(row) | {_NUMBER: self._count}
         line = json.dumps(numbered, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         try:
-            self._file.write(line)
-            self._file.flush()
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file.fileno(), self._size)
             raise OSError(error.errno, error.strerror, str(self._path)) from error
         self._digest.update(line)
-        self._count += 1
+        self._count, self._size = self._count + 1, self._size + len(line)
 
     def mark(self) -> tuple[int, str]:
         """Flush all rows to the disk; return how many there are and their digest."""

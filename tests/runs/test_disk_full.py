@@ -71,3 +71,40 @@ def test_rows_without_room_are_named(tmp_path: Path):
     rows._file.close()
     with open("/dev/full", "wb", buffering=0) as rows._file, pytest.raises(OSError, match=r"No space left on device: .*rows"):
         rows.append({"kind": "bn", "stage": "a", "step": 0, "drift": {}})
+
+
+def test_a_row_that_fits_in_part_is_taken_back(tmp_path: Path, monkeypatch):
+    row = {"kind": "bn", "stage": "a", "step": 0, "drift": {}}
+    rows = RowFile(tmp_path / "rows")
+    rows.append(row)
+    whole, file = (tmp_path / "rows").read_bytes(), rows._file
+
+    class Short:
+        """A file on a disk with room for ten bytes."""
+
+        fileno = file.fileno
+
+        def write(self, line: bytes) -> int:
+            return file.write(line[:10])
+
+    rows._file = Short()
+    with pytest.raises(OSError, match=r"No space left on device: .*rows"):
+        rows.append(row)
+    assert (tmp_path / "rows").read_bytes() == whole
+    rows._file = file
+    rows.append(row)
+    assert (tmp_path / "rows").read_bytes().count(b"\n") == 2 and rows.holds(*rows.mark())
+    rows.close()
+
+
+def test_a_disk_that_fills_within_a_save_and_has_room_again_is_one_line(tmp_path: Path, monkeypatch):
+    def fails(path: Path) -> None:
+        raise ValueError("UNKNOWN: Failed writing manifest:\n No space left on device [os_error_code='28']")
+
+    monkeypatch.setattr(checkpoint, "flush_tree", fails)
+    with pytest.raises(InputError, match=r"^free space of .* bytes; it filled up while checkpoint stage-0-step-000001 of [^\n]*$"):
+        checkpoint.save(tmp_path, checkpoint.step_name(0, 1), TREE)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(checkpoint, "flush_tree", lambda path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        checkpoint.save(tmp_path, checkpoint.step_name(0, 1), TREE)
