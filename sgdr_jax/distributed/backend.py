@@ -7,13 +7,14 @@ import functools
 import platform
 import sys
 from importlib.metadata import entry_points
+from typing import Any
 
 import jax
 
 from .compilation_cache import enable_compilation_cache
 
 
-def start_backend() -> list[jax.Device]:
+def start_backend() -> list[Any]:
     """Return all devices, with the compilation cache enabled."""
     set_up_allocator()
     enable_compilation_cache()
