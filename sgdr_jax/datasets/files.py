@@ -141,8 +141,8 @@ def notes(root: Path, used: Iterable[str], extensions: Sequence[str] = EXTENSION
     return [f"not part of the set: {rest}"] if rest else []
 
 
-def other_files(root: Path, used: Iterable[str], extensions: Sequence[str] = EXTENSIONS) -> str:
-    """Summarise the files below a folder that are not used, by kind; "" for none. See `notes`."""
+def other_files(root: Path, used: Iterable[str], extensions: Sequence[str] = EXTENSIONS, *, hidden_too: bool = True) -> str:
+    """Summarise the files below a folder that are not used, by kind, perhaps with hidden images; "" for none. See `notes`."""
     known, ignored, elsewhere = set(used), Counter(), []
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name != "__MACOSX"]
@@ -152,7 +152,7 @@ def other_files(root: Path, used: Iterable[str], extensions: Sequence[str] = EXT
         for name in names:
             suffix = os.path.splitext(name)[1].lower()
             if hidden or is_hidden(name):
-                ignored["hidden images"] += suffix in extensions and not name.startswith("._")
+                ignored["hidden images"] += hidden_too and suffix in extensions and not name.startswith("._")
             elif prefix + name not in known:
                 ignored["images elsewhere" if suffix in extensions else suffix or "without extension"] += 1
                 if suffix in extensions:

@@ -200,7 +200,7 @@ def expand(paths: Sequence[str], say: Callable[[str], None] = lambda text: None,
         inside, hidden = images_below(path, known)
         require(bool(inside), "path", str(path), "name a folder that holds image files")
         found += inside
-        rest = other_files(path, (Path(image).relative_to(path).as_posix() for image in inside), known)
+        rest = other_files(path, (Path(image).relative_to(path).as_posix() for image in inside), known, hidden_too=False)
         counts = [f"{len(hidden):,} hidden image{'s' * (len(hidden) > 1)}"] * bool(hidden) + [rest] * bool(rest)
         if counts:
             say(f"{path}: not predicted: {', '.join(counts)}")

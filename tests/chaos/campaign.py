@@ -88,9 +88,9 @@ def limited(seconds: float) -> Iterator[None]:
     def ring(*_: object) -> None:
         raise Late
 
+    faulthandler.dump_traceback_later(max(10 * seconds, 60), exit=True, file=sys.__stderr__)  # sys.stderr may have been replaced
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)
-    faulthandler.dump_traceback_later(max(10 * seconds, 60), exit=True)
     try:
         yield
     finally:
