@@ -23,6 +23,8 @@ NORM: Mapping[str, str] = {"weight": "scale", "bias": "bias", "running_mean": "m
 
 Tensors = tuple[str, tuple[str, ...], Mapping[str, str]]
 
+WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+"""Ends of the names of weights files, which no tag has."""
 TAG = re.compile(r"[a-z0-9][a-z0-9_]*", re.ASCII)
 HUB = re.compile(r"hf-hub:((?:[\w-][\w.-]*)/(?:[\w-][\w.-]*))(?:@([\w./-]+))?", re.ASCII)  # repository and revision
 
@@ -114,6 +116,8 @@ class ChainModel(Model):
         """Raise InputError for the recorded tag of another architecture, or a name of timm with the architecture in front."""
         from .pretrained.tags import all_tags, tags
 
+        if weights.endswith(WEIGHT_FILES):
+            return
         kind, (front, _, tag) = type(self).__name__, weights.partition(".")
         if tag and TAG.fullmatch(tag) and front in (*all_tags(), self.architecture()):
             self.check_architecture(front)

@@ -34,8 +34,8 @@ class EfficientNet(InvertedResiduals):
     def table(self) -> tuple[Block, ...]:
         """List the blocks between stem and top.
 
-        >>> EfficientNetB0().table()[5]
-        Block(stage=3, repeat=0, kernel=3, stride=2, inputs=40, wide=240, outputs=80, squeeze=10, activation='silu')
+        >>> EfficientNetB0().table()[5]  # doctest: +ELLIPSIS
+        Block(stage=3, repeat=0, kernel=3, stride=2, inputs=40, wide=240, outputs=80, squeeze=10, activation='silu', ...)
         """
         rows: list[Block] = []
         inputs = 32 if self.lite else rounded(32 * self.width)

@@ -59,7 +59,14 @@ count = st.integers(1, 10**6)
 some_schedule = st.one_of(
     st.builds(Constant, epochs=positive),
     st.builds(
-        Sgdr, cycles=count, cycle_len=positive, cycle_mult=positive, peak_decay=share, floor=share, warmup=share, warmup_every=st.booleans()
+        Sgdr,
+        cycles=st.integers(1, 10_000),
+        cycle_len=positive,
+        cycle_mult=positive,
+        peak_decay=share,
+        floor=share,
+        warmup=share,
+        warmup_every=st.booleans(),
     ),
     st.builds(OneCycle, epochs=positive, rise=share, div=st.floats(1, 1e6), momentum=st.tuples(share, share)),
 )
@@ -127,7 +134,7 @@ def other(value: Any) -> list[Any]:
     if isinstance(value, float):
         return [value * 0.75 + 0.01, value + 1]
     if isinstance(value, str):
-        return ["", "log", "flip", "slide", "frozen", "float32", "fastai07", "classifier", "streamed", "pmap", "other"]
+        return ["", "log", "flip", "slide", "frozen", "float32", "fastai07", "classifier", "streamed", "pmap", "squish", "halve", "other"]
     if isinstance(value, Path):
         return [value / "other"]
     if value is None:
@@ -313,7 +320,7 @@ def changed(**fields: Any) -> Experiment:
         (changed(batch_size=2.5), "experiment.batch_size is 2.5, not an integer"),
         (changed(refit="no"), "experiment.refit is 'no', not true or false"),
         (changed(model=Tiny(hidden=np.int64(4))), "experiment.model.hidden is np.int64(4), not an integer"),
-        (changed(data=Nowhere(extra=object)), "experiment.data.extra is <class 'object'>, not a path"),
+        (changed(data=Nowhere(extra=object)), "experiment.data.extra is <class 'object'>, not a path or null"),
         (
             changed(stages=(ONE, Stage("b", train=1.5, schedule=Sgdr(1)))),
             "experiment.stages[1].train is 1.5, not an integer or a text or a list",

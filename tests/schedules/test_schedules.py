@@ -320,8 +320,9 @@ def test_the_ends_of_cycles_are_counts_of_steps_done() -> None:
 @pytest.mark.parametrize(
     ("kind", "fields", "named"),
     [
-        (Sgdr, {"cycles": 0}, "schedule.cycles is 0; use at least 1"),
-        (Sgdr, {"cycles": 1.5}, "schedule.cycles is 1.5; use at least 1, a whole number"),
+        (Sgdr, {"cycles": 0}, "schedule.cycles is 0; use a whole number, 1…10,000"),
+        (Sgdr, {"cycles": 10_001}, "schedule.cycles is 10001; use a whole number, 1…10,000"),
+        (Sgdr, {"cycles": 1.5}, "schedule.cycles is 1.5; use a whole number, 1…10,000"),
         (Sgdr, {"cycle_len": 0}, "schedule.cycle_len is 0"),
         (Sgdr, {"cycle_len": math.nan}, "schedule.cycle_len is nan"),
         (Sgdr, {"cycle_mult": -1}, "schedule.cycle_mult is -1"),

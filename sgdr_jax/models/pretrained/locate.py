@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ...core.errors import InputError, did_you_mean
 from ...core.validation import require
-from ..base import HUB, TAG, ChainModel, networks
+from ..base import HUB, TAG, WEIGHT_FILES, ChainModel, networks
 from . import tags
 
 FILE, CONFIG = "model.safetensors", "config.json"
@@ -68,11 +68,7 @@ def find(model: ChainModel) -> Weights:
         return Weights(path, path.name)
     path = Path(weights).expanduser()
     if not path.is_file():
-        beside = sorted(
-            str(p)
-            for p in (path if path.is_dir() else path.parent).glob("*")
-            if p.suffix in (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
-        )
+        beside = sorted(str(p) for p in (path if path.is_dir() else path.parent).glob("*") if p.suffix in WEIGHT_FILES)
         near = f"did you mean {' or '.join(beside[:3])}? " if path.is_dir() and beside else did_you_mean(weights, ["imagenet", *beside])
         fix = 'use "imagenet", an existing .safetensors or .pth file, "hf-hub:OWNER/NAME" or None'
         raise InputError(f"model.weights is {weights!r}; {near}{fix}")

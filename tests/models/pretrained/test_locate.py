@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.models import EfficientNetLite0, EfficientNetLite1, ResNet18, WideResNet
+from sgdr_jax.models import EfficientNetLite0, EfficientNetLite1, ResNet18, ResNet34, WideResNet
 from sgdr_jax.models.pretrained import locate
 
 COMMIT, OTHER = "a" * 40, "b" * 40
@@ -317,3 +317,9 @@ def test_weights_whose_config_cannot_be_had_are_only_used_where_their_normalisat
     assert locate.find(kept["timm/resnet18.a1_in1k"]).facts == locate.Facts()
     with pytest.raises(InputError, match="me/birds cannot be fetched"):
         locate.find(kept["me/birds"])
+
+
+def test_a_file_that_is_called_like_its_network_is_no_tag() -> None:
+    assert ResNet34(weights="resnet34.safetensors").weights == "resnet34.safetensors"
+    with pytest.raises(InputError, match='write the tag alone, "a1_in1k"'):
+        ResNet34(weights="resnet34.a1_in1k")
