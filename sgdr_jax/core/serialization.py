@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -51,7 +52,13 @@ def _known_types() -> dict[str, type]:
         Find,
         Solve,
     )
-    return {_tag(kind): kind for base in bases for kind in _all_subclasses(base)}
+    kinds = (kind for base in bases for kind in _all_subclasses(base))
+    return {_tag(kind): kind for kind in sorted(kinds, key=_is_current)}  # of two with one tag the current one comes last and stays
+
+
+def _is_current(kind: type) -> bool:
+    """Whether a class is the one that its module defines now, not one of an experiment file that has been loaded again since."""
+    return getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind
 
 
 def _tag(kind: type) -> str:
