@@ -133,6 +133,8 @@ def start(work: Callable[[], None], output: Path, environment: dict[str, str] | 
         for stream in (1, 2):
             os.dup2(descriptor, stream)
         os.environ |= environment or {}
+        # The parent has imported jax, which reads its variables then.
+        sys.modules["jax"].config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR"))
         try:
             work()
             code = 0
