@@ -7,7 +7,7 @@ cannot end in the time that its part has left is not begun, and one that takes l
 this machine or its Python environments lack. Rows are kept as they come, in results/gpu.csv, with machine and versions.
 
     augment   augmentation, images/s of 256 px → 224 px, beside kornia and fastai
-    heads     sixteen heads on cached activations, one after the other and as one program
+    heads     an update of sixteen heads on cached activations: one after the other, as one program, and many in one dispatch
     loop      updates of a whole run, images/s: ResNet-50 at 224 px, batch 256 (compare "networks"), and ResNet-18 at 64 px, batch 16,
               one by one and in spans
     start     from the process's start to the first update and the second: without compiled programs on disk, then with them
@@ -83,13 +83,12 @@ def _augment(torch: str | None, work: Path, small: bool) -> list[Job]:
 
 
 def _heads(torch: str | None, work: Path, small: bool) -> list[Job]:
-    updates = "32" if small else "768"
-    return [Job("heads", "sixteen heads", (sys.executable, HERE / "head.py", "--job", "--stage", "--updates", updates), seconds=35)]
+    return [Job("heads", "sixteen heads", (sys.executable, HERE / "head.py", "--job"), seconds=35)]
 
 
 def _loop(torch: str | None, work: Path, small: bool) -> list[Job]:
-    big = ("ResNet18", "32", "8", "4", "0") if small else ("ResNet50", "224", "256", "40", "0")
-    little = [("ResNet18", "32", "4", "8", span) if small else ("ResNet18", "64", "16", "1024", span) for span in ("1", "0")]
+    big = ("ResNet18", "32", "8", "8", "0") if small else ("ResNet50", "224", "256", "40", "0")
+    little = [("ResNet18", "32", "4", "16", span) if small else ("ResNet18", "64", "16", "1024", span) for span in ("1", "0")]
     names = ("whole run, large", "whole run, one by one", "whole run, spans")
     return [
         Job("loop", name, (sys.executable, HERE / "gpu.py", "--loop", *words), seconds=45)
@@ -204,6 +203,7 @@ def absent(job: Job) -> str:
 def run_job(job: Job, limit: float) -> harness.Row:
     """Runs a job alone, for at most `limit` seconds; returns its figures, with "wall" and "outcome"."""
     began, environment = time.time(), os.environ | {harness.STARTED: repr(time.time())}
+    environment["JAX_TRACEBACK_FILTERING"] = "off"  # else the last line of a failure is jax's remark on its traceback
     if job.cache:
         environment |= {"XDG_CACHE_HOME": str(job.cache), "TORCHINDUCTOR_CACHE_DIR": str(job.cache / "inductor")}
     words = [str(word) for word in job.command]

@@ -1,15 +1,13 @@
-"""Heads on cached activations: one update for sixteen heads, a whole stage of sixteen heads, a head solved instead of trained.
+"""Heads on cached activations: one update for sixteen heads, a head solved instead of trained.
 
     python experiments/bench/head.py             # --rounds 3; --adamw
-    python experiments/bench/head.py --stage     # sixteen rates of 768 updates each, one after the other and at once
     python experiments/bench/head.py --solve     # a linear head by logistic regression: 500 images × 4 views, 5,000 × 2
 
 The update is that of a head 2,560 → 512 → 10 on batches of 64, in milliseconds per head: what vectorising can gain. "turns" is one
 compiled update after the other, "vectorised" all heads as one program, "scan" many updates of one head in one dispatch, "products" the
 three matrix products of an update and nothing else: no way of doing the updates is faster than that. GF/s are those of the products.
-A stage is timed with its validation, its programs compiled by a shorter one before; a solution with its whole
-cross-validation, with and without compiling ("first"). "core s" is processor time, which other load does not lengthen. Rows go to
-results/head.csv; on a machine with an accelerator they are its own.
+A solution is timed with its whole cross-validation, with and without compiling ("first"). "core s" is processor time, which other load
+does not lengthen. Rows go to results/head.csv; on a machine with an accelerator they are its own.
 """
 
 import argparse
@@ -92,52 +90,6 @@ def job(adamw: bool) -> None:
     harness.emit(**figures, **{"GF/s": flops / figures["products ms"] / 1e6}, system=harness.system("jax", "jaxlib"))
 
 
-def stage(updates: int) -> None:
-    """Sixteen rates of a stage of so many updates, a multiple of 32, as runs train them one after the other, and as one program."""
-    from dataclasses import replace
-
-    from sgdr_jax import Experiment, Stage
-    from sgdr_jax.core.console import NullConsole
-    from sgdr_jax.datasets import Synthetic
-    from sgdr_jax.models import EfficientNetLite0
-    from sgdr_jax.schedules import Constant
-    from sgdr_jax.train.context import prepare
-    from sgdr_jax.train.fit_heads import Head, fit_heads
-    from sgdr_jax.train.loop import StageCallbacks, fit
-    from sgdr_jax.train.model_selection import StageProgress
-    from sgdr_jax.train.stage import loop_plan, open_stage
-    from sgdr_jax.train.stage_inputs import stage_batches
-
-    quiet = NullConsole()
-    data, model = Synthetic(classes=10, train=2048, valid=256, side=32), EfficientNetLite0(weights=None)
-
-    def contexts(epochs: int) -> list:
-        head = Stage("head", 32, train="head", schedule=Constant(epochs), lr=0.1, augment=False, precompute=True)
-        whole = Experiment("heads", data, model, (head,), batch_size=BATCH)
-        first = prepare(whole)
-        return [prepare(replace(whole, stages=(replace(head, lr=float(lr)),)), like=first) for lr in np.geomspace(1e-3, 0.1, HEADS)]
-
-    def in_turn(runs: list) -> None:
-        for run in runs:
-            p = run.plan.stages[0]
-            one, plan = open_stage(run, p, run.network, quiet), loop_plan(run, p, p.lr)
-            copied = run.programs.copy
-            callbacks = StageCallbacks(one.updates, one.validate, lambda s: copied(s.network(32)), lambda row: None, lambda *_: None)  # noqa: B023
-            fit(one.state, StageProgress(lr=p.lr), plan, callbacks, stage_batches(run, p, 0, p.steps))
-
-    def at_once(runs: list) -> None:
-        fit_heads([Head(run, run.network, StageProgress(lr=run.plan.stages[0].lr)) for run in runs], 0, quiet)
-
-    short, long = contexts(1), contexts(updates // 32)
-    figures = {}
-    for name, way in (("in turn", in_turn), ("at once", at_once)):
-        way(short)
-        began, spent = time.perf_counter(), time.process_time()
-        way(long)
-        figures |= {f"{name} s": time.perf_counter() - began, f"{name} core s": time.process_time() - spent}
-    harness.emit(**figures, speedup=figures["in turn s"] / figures["at once s"], system=harness.system("jax", "jaxlib"))
-
-
 def solve() -> None:
     """Logistic regression with its cross-validation on features like pooled activations: a few strong common directions, many weak ones."""
     import jax
@@ -180,16 +132,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--adamw", action="store_true")
-    parser.add_argument("--stage", action="store_true")
-    parser.add_argument("--updates", type=int, default=768, help="of each head of --stage (default: %(default)s)")
     parser.add_argument("--solve", action="store_true")
     parser.add_argument("--job", action="store_true")
     args = parser.parse_args()
     if args.job:
-        stage(args.updates) if args.stage else solve() if args.solve else job(args.adamw)
-        return
-    name = f"sixteen stages of {args.updates}" if args.stage else "solved" if args.solve else "AdamW" if args.adamw else "SGD"
-    given = [option for option in ("--adamw", "--stage", "--solve") if getattr(args, option[2:])] + ["--updates", str(args.updates)]
+        return solve() if args.solve else job(args.adamw)
+    name = "solved" if args.solve else "AdamW" if args.adamw else "SGD"
+    given = [option for option in ("--adamw", "--solve") if getattr(args, option[2:])]
     results = harness.rounds({name: (sys.executable, HERE, "--job", *given)}, args.rounds)
     harness.table(results)
     print(f"rows: {harness.save('head', results)}")

@@ -41,7 +41,7 @@ def job(model: str, training: bool, size: int, batch: int, seconds: float) -> No
     from sgdr_jax.train import optim
     from sgdr_jax.train.steps import Step, forward
 
-    mesh, dtype = devices(Parallel()), compute_dtype("auto")
+    mesh, dtype = devices(Parallel(1)), compute_dtype("auto")
     network = getattr(models, model)(weights=None, head="classifier").build(1000)
     params, stats = mesh.hold(network.init(jax.random.key(0)))
     images = jnp.asarray(np.random.default_rng(0).random((batch, size, size, 3)), jnp.float32)
@@ -49,9 +49,9 @@ def job(model: str, training: bool, size: int, batch: int, seconds: float) -> No
     if training:
         groups, sgd = network.groups, Sgd()
         step = mesh.compile_step(Step(network, sgd, groups, groups, dtype))
-        state = TrainState(jnp.int32(0), params, stats, optim.init(sgd, groups, params))
+        state = mesh.hold(TrainState(jnp.int32(0), params, stats, optim.init(sgd, groups, params)))
         hyper = Hyper(jnp.full(len(groups), 1e-3), jnp.float32(0.9), jnp.float32(0), jnp.float32(0))
-        rest = (hyper, images, jnp.arange(batch, dtype=jnp.int32) % 1000, jnp.ones(batch), jax.random.key(1))
+        rest = mesh.replicate((hyper, images, jnp.arange(batch, dtype=jnp.int32) % 1000, jnp.ones(batch), jax.random.key(1)))
 
         def work() -> None:
             nonlocal state

@@ -18,6 +18,7 @@ import harness
 
 from sgdr_jax import Eval, Experiment, Stage
 from sgdr_jax.augment import side_on
+from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.models import ResNet34
 from sgdr_jax.schedules import Constant
@@ -30,6 +31,7 @@ experiment = Experiment(
     stages=(Stage("all", size=64, lr=0.01, schedule=Constant(1)),),
     batch_size=16,
     evaluate=Eval(batch_size=16, tta_views=0),
+    parallel=Parallel(1, steps_per_execution=1),  # else both updates are one program
 )
 
 
@@ -40,17 +42,17 @@ def job(folder: str) -> None:
 
     fit, at = run.fit, []
 
-    def timed_fit(state, standing, work, **rest):
+    def timed_fit(state, progress, plan, callbacks, *rest):
         import jax
 
         def update(*words):
-            result = jax.block_until_ready(work.update(*words))
+            result = jax.block_until_ready(callbacks.update(*words))
             at.append(harness.since_start())
             if len(at) == 2:
                 raise KeyboardInterrupt
             return result
 
-        return fit(state, standing, work._replace(update=update), **rest)
+        return fit(state, progress, plan, callbacks._replace(update=update), *rest)
 
     run.fit = timed_fit
     try:

@@ -88,12 +88,29 @@ def test_ours_is_set_beside_torch(gpu) -> None:
 
 @pytest.mark.slow
 def test_it_runs_small_without_a_card(tmp_path: Path) -> None:
-    small = ["--parts", "augment", "loop", "networks", "--models", "ResNet18", "--minutes", "20", "--small", "--results", str(tmp_path)]
+    small = [
+        "--parts",
+        "augment",
+        "heads",
+        "loop",
+        "start",
+        "networks",
+        "--models",
+        "ResNet18",
+        "--minutes",
+        "20",
+        "--small",
+        "--results",
+        str(tmp_path),
+    ]
     done = subprocess.run([sys.executable, str(BENCH / "gpu.py"), *small], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = {row["name"]: row for row in written(tmp_path)}
     ours = [
         "sgdr_jax",
+        "sixteen heads",
+        "cold",
+        "warm",
         "whole run, large",
         "whole run, one by one",
         "whole run, spans",
