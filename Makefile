@@ -12,7 +12,7 @@ ifndef RUN
 RUN := runs/demo$(if $(wildcard runs/demo),-$(shell date +%Y%m%d-%H%M%S))
 endif
 
-.PHONY: help demo test chaos test-browser test-cluster test-hosts test-onnx test-postgres lint docs bench
+.PHONY: help demo test chaos test-browser test-cluster test-hosts test-huggingface test-onnx test-postgres lint docs bench
 help:
 	@echo "make demo    fine-tune on Fashion-MNIST from ImageNet weights, into a run folder (RUN=$(RUN))"
 	@echo "make test    run the tests (ARGS='...' goes to pytest)"
@@ -20,6 +20,7 @@ help:
 	@echo "make chaos   damage, kill, stop and fuzz on purpose: goes on where it ended, SECONDS=$(SECONDS) of each campaign"
 	@echo "make test-cluster  the tests that need Slurm, on a cluster of this machine (root on Debian or Ubuntu: installs slurm-wlm, munge)"
 	@echo "make test-hosts  run every option of stages and runs on two processes (many minutes)"
+	@echo "make test-huggingface  run the tests that need the package datasets (installs it into .venv)"
 	@echo "make test-onnx  run the tests that need jax2onnx (installs it into .venv, without its requirements)"
 	@echo "make test-postgres  run the tests that need PostgreSQL, on a server of this machine (as root on Debian or Ubuntu; installs postgresql)"
 	@echo "make lint    check style and types"
@@ -54,6 +55,10 @@ test-cluster: $(INSTALLED)
 
 test-hosts: $(INSTALLED)
 	@.venv/bin/python -m pytest -q -m hosts tests/distributed $(ARGS)
+
+test-huggingface: $(INSTALLED)
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[datasets]'
+	@.venv/bin/python -m pytest -q -m huggingface tests/datasets $(ARGS)
 
 # jax2onnx asks for an older orbax, which converting does not need.
 test-onnx: $(INSTALLED)

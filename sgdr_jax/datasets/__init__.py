@@ -9,6 +9,7 @@ from .csv_labels import CsvLabels
 from .fashion_mnist import FashionMnist
 from .file_names import FileNames
 from .fold import Fold
+from .hf_datasets import HfDatasets
 from .hugging_face import HuggingFace
 from .image_folder import ImageFolder
 from .metadata_folder import MetadataFolder
@@ -25,6 +26,7 @@ __all__ = [
     "FashionMnist",
     "FileNames",
     "Fold",
+    "HfDatasets",
     "HuggingFace",
     "ImageFolder",
     "MetadataFolder",

@@ -15,6 +15,7 @@ from .arrays import Arrays
 from .csv_labels import CsvLabels
 from .csv_table import Table, read_table
 from .file_names import FileNames
+from .hf_datasets import HfDatasets
 from .hugging_face import HuggingFace
 from .image_folder import ImageFolder
 from .metadata_folder import MetadataFolder, tables_of
@@ -22,7 +23,7 @@ from .splits import SPLIT_OF
 from .tfds import Tfds, prepared_folder
 
 KINDS: dict[str, type[Dataset]] = {
-    kind.__name__: kind for kind in (ImageFolder, CsvLabels, MetadataFolder, FileNames, HuggingFace, Arrays, Tfds)
+    kind.__name__: kind for kind in (ImageFolder, CsvLabels, MetadataFolder, FileNames, HuggingFace, HfDatasets, Arrays, Tfds)
 }
 """Datasets that are found by looking."""
 TFDS = "tfds:"
@@ -37,9 +38,9 @@ def detect(place: str | Path, kind: str | None = None) -> Dataset:
     Looks at names of files, at the first rows of tables, and reads no image.
 
     Args:
-        place: a folder (of class folders; with a table beside images; with `metadata.csv` or parquet files as on the Hugging Face hub; of
-            a prepared TFDS set; of images whose names tell their class), a table, an .npz file, or a name of the TFDS catalogue, which
-            "tfds:" may precede.
+        place: a folder (of class folders; with a table beside images; with `metadata.csv`, parquet files or archives as on the Hugging Face
+            hub; of a prepared TFDS set; of images whose names tell their class), a table, an .npz file, or a name of the TFDS catalogue,
+            which "tfds:" may precede.
         kind: name of the dataset class to take; None: as the files show.
 
     Raises:
@@ -65,8 +66,8 @@ def detect(place: str | Path, kind: str | None = None) -> Dataset:
     path = path.resolve()
     options = dict(_of_file(path) if path.is_file() else _of_folder(path))
     if kind:
-        if kind == "FileNames" and path.is_dir():
-            return FileNames(str(path))
+        if path.is_dir() and kind in ("FileNames", "HfDatasets"):  # which read folders that do not look like it, too
+            return KINDS[kind](**{"root": str(path)})
         named = [data for data in options.values() if type(data).__name__ == kind]
         require(bool(named), "kind", kind, f"{text!r} does not look like one; it can be read {_ways(options) or 'in no way'}")
         options = {how: data for how, data in options.items() if data in named}
@@ -151,12 +152,15 @@ def _of_folder(root: Path) -> Iterator[tuple[str, Dataset]]:
     if tables_of(root):
         yield "by its metadata", MetadataFolder(str(root))
         return
-    parquet = [path for path in root.rglob("*.parquet") if not any(map(files.is_hidden, path.relative_to(root).parts))]
+    parquet = _below(root, "*.parquet")
+    if any(path.name == "metadata.parquet" for path in parquet):
+        yield "by metadata.parquet", HfDatasets(str(root))
+        return
     if parquet:
         yield f"by parquet files ({parquet[0].relative_to(root).as_posix()})", HuggingFace(str(root))
     other = [path for path in sorted(root.iterdir()) if path.is_file() and not files.is_hidden(path.name)]
-    archives = [path for path in other if path.suffix.lower() == ".npz"]
-    for path in archives:
+    arrays = [path for path in other if path.suffix.lower() == ".npz"]
+    for path in arrays:
         yield f"by {path.name}", Arrays(str(path))
     if classes := _is_class_folder(root):
         yield "as a folder of classes", ImageFolder(str(root))
@@ -168,12 +172,19 @@ def _of_folder(root: Path) -> Iterator[tuple[str, Dataset]]:
             except InputError as error:
                 fault = fault or error
     yield from tables
-    if parquet or archives or classes or tables:
+    if parquet or arrays or classes or tables:
         return  # A table that cannot be read is no part of the set then, which its notes tell.
     if fault:
         raise fault
+    if archives := _below(root, "*.tar"):  # not beside folders of classes, which may be its contents
+        yield f"by archives ({archives[0].relative_to(root).as_posix()})", HfDatasets(str(root))
     if _has_images(root):
         yield "by file names", FileNames(str(root))
+
+
+def _below(root: Path, pattern: str) -> list[Path]:
+    """Return the files below a folder whose names match a pattern, without hidden ones."""
+    return [path for path in sorted(root.rglob(pattern)) if not any(map(files.is_hidden, path.relative_to(root).parts))]
 
 
 def _prepared(root: Path) -> Tfds:

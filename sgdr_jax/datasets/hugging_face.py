@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -14,7 +15,7 @@ from ..core.errors import InputError
 from ..core.types import LATER, Dataset, Source
 from ..core.validation import require
 from . import files
-from .examples import Examples, Item, LazyItems, make_source
+from .examples import Examples, Item, Items, LazyItems, make_source
 from .labels import form_notes, n_hot, one_form
 from .splits import SPLIT_OF, check_fraction
 
@@ -25,13 +26,22 @@ type Label = int | float | str | list[int | float | str] | None
 """Cell of the label column: number or name of a class, several of them, or nothing."""
 
 
+class Labelled(NamedTuple):
+    """Images of a split with labels as they are stored; items, names and ids as in `Examples`."""
+
+    items: Items
+    labels: list[Label]
+    names: Sequence[str]
+    ids: Sequence[str]
+
+
 @dataclass(frozen=True)
 class HuggingFace(Dataset):
     """Reads a folder of parquet files, named or placed by split (`data/train-0.parquet`, `test/0.parquet`), or of `save_to_disk`.
 
     Uses pyarrow; the `datasets` package is not needed. Read what the hub calls an imagefolder with `MetadataFolder`
-    or, without a table, with `ImageFolder`. `Source.notes` names
-    the columns and files that are not used.
+    or, without a table, with `ImageFolder`, and what needs the package with `HfDatasets`. `Source.notes` names the columns and files that
+    are not used.
 
     Source: the file formats of Hugging Face `datasets`, https://huggingface.co/docs/datasets.
 
@@ -63,33 +73,32 @@ class HuggingFace(Dataset):
         Raises:
             InputError: the folder has no such files, columns are missing, labels are invalid, or lists may be single-label or not.
         """
-        root = files.existing_folder(self.root, "data.root")
+        splits, names, notes = self._splits(files.existing_folder(self.root, "data.root"))
+        without = [split for split, part in splits.items() if any(label is None or label == -1 for label in part.labels)]
+        require("train" not in without, "data.label", self.label, "some training images have no label")
+        notes += [f"not used: the split {split}, since some of its images have no label" for split in without]
+        labels = {split: part.labels for split, part in splits.items() if split not in without}
+        numbers, names, forms = _numbered(labels, names)
+        numbers = self._in_one_kind(numbers, len(names))
+        examples = {split: Examples(part.items, numbers[split], part.names, part.ids) for split, part in splits.items() if split in numbers}
+        return make_source(names, examples, self.valid_fraction, self.seed, notes=[*notes, *form_notes(forms)])
+
+    def _splits(self, root: Path) -> tuple[dict[str, Labelled], list[str], list[str]]:
+        """Return the images of each split with their labels, the names of the classes, empty if the files do not give them, and notes."""
         tables, unused = _files(root)
         present = ", ".join(sorted({split for split, _ in tables})) or "none"
         require("train" in present.split(", "), "data.root", self.root, f"needs parquet or arrow files of a split train, found {present}")
-        raw: dict[str, tuple[_Rows, list[Label]]] = {}
+        splits: dict[str, Labelled] = {}
         names: list[str] = []
         columns: set[str] = set()
         for split in ("train", "valid", "test"):
             paths = [path for s, path in tables if s == split]
             if paths:
                 rows, labels, names, found = _read(paths, root, self.image, self.label)
-                raw[split] = rows, labels
+                splits[split] = Labelled(rows, labels, numbered_names(split, len(labels)), rows.ids)
                 columns |= found
-        columns -= {self.image, self.label}
-        notes = [f"not used: the column{'s' * (len(columns) > 1)} {', '.join(sorted(columns))}"] if columns else []
-        notes += [f"not used: {name}, whose name tells no split" for name in unused]
-        without = [split for split, (_, labels) in raw.items() if any(label is None or label == -1 for label in labels)]
-        require("train" not in without, "data.label", self.label, "some training images have no label")
-        notes += [f"not used: the split {split}, since some of its images have no label" for split in without]
-        labels = {split: labels for split, (_, labels) in raw.items() if split not in without}
-        numbers, names, forms = _numbered(labels, names)
-        numbers = self._in_one_kind(numbers, len(names))
-        examples = {
-            split: Examples(raw[split][0], part, [f"{split}/{i}" for i in range(len(part))], raw[split][0].ids)
-            for split, part in numbers.items()
-        }
-        return make_source(names, examples, self.valid_fraction, self.seed, notes=[*notes, *form_notes(forms)])
+        notes = unused_columns(columns - {self.image, self.label})
+        return splits, names, notes + [f"not used: {name}, whose name tells no split" for name in unused]
 
     def _in_one_kind(self, labels: dict[str, list[list[int]] | list[int]], classes: int) -> dict[str, np.ndarray]:
         """Return the labels of all splits as int32 [n], or as float32 [n, classes] of zeros and ones.
@@ -107,6 +116,17 @@ class HuggingFace(Dataset):
         fix = "every image has exactly one class, in a list; set data.multi_label to False if that is so, to True if it can have several"
         require(not single or self.multi_label is True, "data.label", self.label, fix)
         return {split: n_hot(part, classes) for split, part in lists.items()}
+
+
+def numbered_names(split: str, count: int) -> list[str]:
+    """Return names of the images of a split that have none of their own."""
+    return [f"{split}/{i}" for i in range(count)]
+
+
+def unused_columns(columns: Iterable[str]) -> list[str]:
+    """Return a line about columns that are not used; none if there are none."""
+    names = sorted(columns)
+    return [f"not used: the column{'s' * (len(names) > 1)} {', '.join(names)}"] if names else []
 
 
 class _RowGroup(NamedTuple):
