@@ -40,6 +40,7 @@ from .efficientnet_v2 import (
 )
 from .mobilenet import MobileNetV2, MobileNetV3Large, MobileNetV3Small, TorchvisionMobileNetV3Large, TorchvisionMobileNetV3Small
 from .mobilenet_v4 import MobileNetV4Medium, MobileNetV4Small
+from .regnet import RegNetY002, RegNetY004, RegNetY006, RegNetY008, RegNetY016, RegNetY032
 from .resnet import (
     ResNet18,
     ResNet18D,
@@ -128,6 +129,12 @@ __all__ = [
     "MobileNetV3Small",
     "MobileNetV4Medium",
     "MobileNetV4Small",
+    "RegNetY002",
+    "RegNetY004",
+    "RegNetY006",
+    "RegNetY008",
+    "RegNetY016",
+    "RegNetY032",
     "ResNeXt50_32x4d",
     "ResNeXt101_32x8d",
     "ResNeXt101_64x4d",

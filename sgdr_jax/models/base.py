@@ -77,7 +77,11 @@ class ChainModel(Model):
             assert hub is not None
             if hub[1].startswith("timm/"):
                 self.check_architecture(hub[1].removeprefix("timm/"))
-        elif self.weights is not None and self.weights != "imagenet":
+        elif self.weights == "imagenet":
+            default = type(self).weights
+            own = f"{f'{default!r}, the default' if default else 'None'}, or a file"
+            require(self.imagenet != "" or default == "imagenet", "model.weights", self.weights, f"this network has none; use {own}")
+        elif self.weights is not None:
             self._check_tag(self.weights)
         require(self.crop is None or 0 < self.crop <= 1, "model.crop", self.crop, "use a share of the side in 0…1, or None")
         places = self._places()
@@ -114,10 +118,11 @@ class ChainModel(Model):
 
     def _check_tag(self, weights: str) -> None:
         """Raise InputError for the recorded tag of another architecture, or a name of timm with the architecture in front."""
-        from .pretrained.tags import all_tags, tags
+        from .pretrained.tags import UNUSABLE, all_tags, tags
 
         if weights.endswith(WEIGHT_FILES):
             return
+        require(weights not in UNUSABLE, "model.weights", weights, UNUSABLE.get(weights, ""))
         kind, (front, _, tag) = type(self).__name__, weights.partition(".")
         if tag and TAG.fullmatch(tag) and front in (*all_tags(), self.architecture()):
             self.check_architecture(front)
@@ -147,6 +152,16 @@ class ChainModel(Model):
         from .chain import Maps
 
         return Maps()
+
+    @property
+    def batch_norm(self) -> bool:
+        """Whether the body has batch normalisation.
+
+        >>> from sgdr_jax.models import ResNet18, ViTSmall16
+        >>> ResNet18().batch_norm, ViTSmall16().batch_norm
+        (True, False)
+        """
+        return any(leaf == "var" for *_, leaf in self.names().values())
 
     @property
     def linear_head(self) -> bool:
@@ -271,13 +286,13 @@ def model_named(name: str, field: str = "model") -> ChainModel:
 
 
 def model_name(model: ChainModel) -> str:
-    """Return the class of a network and, unless they are the default, its weights; `model_named` finds those with a tag again.
+    """Return the class of a network and, unless they are its default, its weights; `model_named` finds those with a tag again.
 
     >>> from sgdr_jax.models import ConvNeXtTiny
     >>> model_name(ConvNeXtTiny()), model_name(ConvNeXtTiny("fb_in22k"))
     ('ConvNeXtTiny', 'ConvNeXtTiny.fb_in22k')
     """
-    return type(model).__name__ + ("" if model.weights == "imagenet" else f".{model.weights}")
+    return type(model).__name__ + ("" if model.weights == type(model).weights else f".{model.weights}")
 
 
 def networks() -> dict[str, type[ChainModel]]:

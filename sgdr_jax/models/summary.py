@@ -16,7 +16,7 @@ from rich.table import Table
 from .base import ChainModel
 from .chain import Tree
 from .layers import portable
-from .pretrained.tags import RESTRICTED, sources, tags
+from .pretrained.tags import RESTRICTED, repository, sources, tags
 
 
 class BlockSummary(NamedTuple):
@@ -51,7 +51,7 @@ class ModelRow(TypedDict):
 class WeightsRow(TypedDict):
     """Published weights of a network under their tag; see `pretrained.tags.Tag`.
 
-    `megabytes` is the size of their file in float32, in 10⁶ bytes, `default` whether "imagenet" stands for them.
+    `megabytes` is the size of their file in float32, in 10⁶ bytes, `default` whether the class starts from them.
     """
 
     model: str
@@ -119,7 +119,7 @@ def row(name: str, model: ChainModel, size: int | None = None) -> ModelRow:
         "features": model.features,
         "blocks": len(body),
         "groups": ", ".join(f"{group}: {_span(names)}" for group, names in model.split().items()),
-        "weights": model.imagenet.removeprefix("hf-hub:") or "none",
+        "weights": _default(model) or "none",
     }
 
 
@@ -131,7 +131,7 @@ def weights_rows(name: str, model: ChainModel) -> list[WeightsRow]:
         {
             "model": name,
             "tag": tag,
-            "default": model.imagenet.endswith(f"/{model.architecture()}.{tag}"),
+            "default": _default(model).endswith(f"/{model.architecture()}.{tag}"),
             "megabytes": round(4e-6 * (body + (model.features + 1) * facts.classes), 1),
             "classes": facts.classes,
             "size": facts.size,
@@ -146,6 +146,12 @@ def weights_rows(name: str, model: ChainModel) -> list[WeightsRow]:
         for tag, facts in known.items()
     ]
     return sorted(rows, key=lambda row: (-(row["top1"] or 0), row["tag"]))
+
+
+def _default(model: ChainModel) -> str:
+    """Return the repository of the weights that the class of a network starts from, or the package; "" for random ones."""
+    tag = type(model).weights
+    return model.imagenet.removeprefix("hf-hub:") if tag == "imagenet" else repository(model.architecture(), tag) if tag else ""
 
 
 def _elements(model: ChainModel, classes: int) -> int:
@@ -178,7 +184,8 @@ def weights_table(rows: Sequence[WeightsRow]) -> tuple[Table, list[str]]:
         printed.add_column(name, justify="right" if number else "left", no_wrap=name != "licence", overflow="fold")
     for cells in zip(*columns.values(), strict=True):
         printed.add_row(*cells)
-    lines = ['* what weights="imagenet" stands for; plain images are then whole and bilinear'] * any(row["default"] for row in rows)
+    lines = ['* the default, which weights="imagenet" stands for where there is such; plain images are then whole and bilinear']
+    lines *= any(row["default"] for row in rows)
     lines += [f"filter: {name}" for name in filters if len(filters) == 1]
     lines += [f"images {images[pair]}: mean {_numbers(pair[0])}, sd {_numbers(pair[1])}" for pair in pairs]
     lines += [f"{_licence(name)}: {RESTRICTED[name]}" for name in sorted({row["license"] for row in rows}) if name in RESTRICTED]

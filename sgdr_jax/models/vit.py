@@ -249,7 +249,10 @@ class CLIPViTBase16(ViT):
 class CLIPQuickGELUViTBase16(CLIPViTBase16):
     """CLIPViTBase16 with x · sigmoid(1.702 x) in place of GELU, as OpenAI's and MetaCLIP's weights were trained."""
 
-    imagenet: ClassVar = "hf-hub:timm/vit_base_patch16_clip_224.openai"
+    weights: str | None = "openai"
+    """Source of the weights, as in `ChainModel`; there are none of ImageNet."""
+
+    imagenet: ClassVar = ""
     timm: ClassVar = "vit_base_patch16_clip_quickgelu_224"
     activation: ClassVar = "quick_gelu"
 
@@ -258,7 +261,11 @@ class CLIPQuickGELUViTBase16(CLIPViTBase16):
 class SigLIPViTBase16(ViT):
     """Image tower of SigLIP, B/16: 92.9 million parameters in the body, trained at 224 pixels. Source: Zhai et al. 2023."""
 
-    imagenet: ClassVar = "hf-hub:timm/vit_base_patch16_siglip_224.v2_webli"
+    weights: str | None = "v2_webli"
+    """Source of the weights, as in `ChainModel`; there are none of ImageNet."""
+
+    imagenet: ClassVar = ""
+    timm: ClassVar = "vit_base_patch16_siglip_224"
     features: ClassVar = 768
     pooling: ClassVar = "map"
 
@@ -266,6 +273,9 @@ class SigLIPViTBase16(ViT):
 @dataclass(frozen=True)
 class DINOv2(ViT):
     """Base class of DINOv2, trained at 518 pixels without labels. Source: Oquab et al. 2023."""
+
+    weights: str | None = "lvd142m"
+    """Source of the weights, as in `ChainModel`; there are none of ImageNet."""
 
     mean: ClassVar = (0.485, 0.456, 0.406)
     std: ClassVar = (0.229, 0.224, 0.225)
@@ -278,7 +288,8 @@ class DINOv2(ViT):
 class DINOv2ViTSmall14(DINOv2):
     """DINOv2 S/14: 22.1 million parameters in the body."""
 
-    imagenet: ClassVar = "hf-hub:timm/vit_small_patch14_dinov2.lvd142m"
+    imagenet: ClassVar = ""
+    timm: ClassVar = "vit_small_patch14_dinov2"
     features: ClassVar = 384
 
 
@@ -286,7 +297,8 @@ class DINOv2ViTSmall14(DINOv2):
 class DINOv2ViTBase14(DINOv2):
     """DINOv2 B/14: 86.6 million parameters in the body."""
 
-    imagenet: ClassVar = "hf-hub:timm/vit_base_patch14_dinov2.lvd142m"
+    imagenet: ClassVar = ""
+    timm: ClassVar = "vit_base_patch14_dinov2"
     features: ClassVar = 768
 
 
@@ -294,7 +306,8 @@ class DINOv2ViTBase14(DINOv2):
 class DINOv2RegViTSmall14(DINOv2):
     """DINOv2 S/14 with four registers: 22.1 million parameters in the body. Source: Darcet et al. 2023."""
 
-    imagenet: ClassVar = "hf-hub:timm/vit_small_patch14_reg4_dinov2.lvd142m"
+    imagenet: ClassVar = ""
+    timm: ClassVar = "vit_small_patch14_reg4_dinov2"
     features: ClassVar = 384
     registers: ClassVar = 4
     positions: ClassVar = "patches"
@@ -306,6 +319,9 @@ class DINOv3(ViT):
 
     The licence of the weights (DINOv3 License) has terms of its own. Source: Siméoni et al. 2025.
     """
+
+    weights: str | None = "lvd1689m"
+    """Source of the weights, as in `ChainModel`; there are none of ImageNet."""
 
     mean: ClassVar = (0.485, 0.456, 0.406)
     std: ClassVar = (0.229, 0.224, 0.225)
@@ -322,7 +338,8 @@ class DINOv3(ViT):
 class DINOv3ViTSmall16(DINOv3):
     """DINOv3 S/16: 21.6 million parameters in the body."""
 
-    imagenet: ClassVar = "hf-hub:timm/vit_small_patch16_dinov3.lvd1689m"
+    imagenet: ClassVar = ""
+    timm: ClassVar = "vit_small_patch16_dinov3"
     features: ClassVar = 384
 
 
@@ -330,6 +347,7 @@ class DINOv3ViTSmall16(DINOv3):
 class DINOv3ViTSmallPlus16(DINOv3):
     """DINOv3 S+/16, with SwiGLU: 28.7 million parameters in the body."""
 
-    imagenet: ClassVar = "hf-hub:timm/vit_small_plus_patch16_dinov3.lvd1689m"
+    imagenet: ClassVar = ""
+    timm: ClassVar = "vit_small_plus_patch16_dinov3"
     features: ClassVar = 384
     activation: ClassVar = "swiglu"

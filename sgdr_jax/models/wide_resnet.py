@@ -50,7 +50,6 @@ class WideResNet(ChainModel):
     def __post_init__(self) -> None:
         require(self.depth >= 10 and self.depth % 6 == 4, "model.depth", self.depth, "use 6n + 4 for n blocks in each layer, as 16 or 28")
         require(self.widen >= 1, "model.widen", self.widen, "use a factor of at least 1")
-        require(self.weights != "imagenet", "model.weights", self.weights, "there are none for this network; use None or a file")
         super().__post_init__()
 
     @property

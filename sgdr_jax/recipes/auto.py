@@ -56,7 +56,9 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choices(counts: np.ndarray, side: int, confidence: float | None, budget: float | None = None, trained_at: int = 224) -> list[Choice]:
+def choices(
+    counts: np.ndarray, side: int, confidence: float | None, budget: float | None = None, trained_at: int = 224, batch_norm: bool = True
+) -> list[Choice]:
     """Choose size, similarity, batch size, cache, balance, batch normalisation, refit and length for a set.
 
     Args:
@@ -65,6 +67,7 @@ def choices(counts: np.ndarray, side: int, confidence: float | None, budget: flo
         confidence: mean confidence of the ImageNet classifier on some of the images, 0…1; None if not measured.
         budget: epochs of the last stage; None for seven.
         trained_at: side in pixels of the images that the network's weights were trained with.
+        batch_norm: whether the network's body has batch normalisation.
 
     Example:
         >>> values = {c.name: c.value for c in choices(np.array([300, 40]), 480, 0.7)}
@@ -79,7 +82,7 @@ def choices(counts: np.ndarray, side: int, confidence: float | None, budget: flo
         _epoch_steps(n, batch.value),
         _views(n),
         Choice("balance", 0.5 if most >= 2 * least else 0.0, f"the classes have {least:,} to {most:,} images"),
-        _bn(n),
+        _bn(n, batch_norm),
         Choice("leeway", 1.0, "standard errors of the validation accuracy within which two states count as equal"),
         _refit(n),
         *_length(budget),
@@ -117,7 +120,9 @@ def _views(n: int) -> Choice:
     return Choice("views", views, f"augmented copies in the cache: up to 4 of each image, about 10,000 in all, of {n:,} images")
 
 
-def _bn(n: int) -> Choice:
+def _bn(n: int, batch_norm: bool) -> Choice:
+    if not batch_norm:
+        return Choice("bn", None, "the network's body has no batch normalisation: nothing to estimate")
     small = n < FEW
     why = "too few" if small else "enough"
     return Choice("bn", "frozen" if small else "train", f"{n:,} images are {why} to estimate means and variances for the whole body")
@@ -158,7 +163,7 @@ def build(name: str, data: Dataset, model: Model, chosen: Sequence[Choice]) -> E
     )
 
 
-def file_text(name: str, data: Dataset, model: str, chosen: list[Choice], weights: str = "imagenet") -> str:
+def file_text(name: str, data: Dataset, model: str, chosen: list[Choice], weights: str | None = None) -> str:
     """Return the text of an experiment file, with the reasons as comments.
 
     Args:
@@ -166,9 +171,9 @@ def file_text(name: str, data: Dataset, model: str, chosen: list[Choice], weight
         data: the images, one of `sgdr_jax.datasets`.
         model: name of a network in `sgdr_jax.models`.
         chosen: as returned by `choices`; the reason of a choice "model" stands behind the network.
-        weights: of the network.
+        weights: of the network; None for its default.
     """
-    options = "" if weights == "imagenet" else f"weights={weights!r}"
+    options = f"weights={weights!r}" if weights else ""
     why = "".join(f"  # {choice.reason}" for choice in chosen if choice.name == "model")
 
     def lines(names: tuple[str, ...], indent: str) -> str:

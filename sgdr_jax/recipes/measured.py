@@ -20,6 +20,7 @@ from ..datasets.detect import detect, name_of
 from ..datasets.labels import counts
 from ..models import EfficientNetLite0
 from ..models.base import ChainModel
+from ..models.pretrained.locate import trained_size
 from . import auto
 from .lesson2 import lesson2
 
@@ -37,6 +38,7 @@ class ImageFacts(NamedTuple):
         trained_at: side in pixels of the images that the network's weights were trained with.
         unread: number of images that were looked at and cannot be read.
         looked: number of images that were looked at.
+        batch_norm: whether the network's body has batch normalisation.
     """
 
     counts: np.ndarray
@@ -45,10 +47,15 @@ class ImageFacts(NamedTuple):
     trained_at: int
     unread: int
     looked: int
+    batch_norm: bool = True
 
     def choices(self, budget: float | None = None) -> list[auto.Choice]:
         """Choose the settings; `budget` is the epochs of the last stage."""
-        return auto.choices(self.counts, self.side, self.confidence, budget, self.trained_at)
+        return auto.choices(self.counts, self.side, self.confidence, budget, self.trained_at, self.batch_norm)
+
+    def of(self, model: ChainModel) -> ImageFacts:
+        """Return the same facts for the training of another network."""
+        return self._replace(trained_at=trained_size(model), batch_norm=model.batch_norm)
 
 
 def measure(source: Source, model: ChainModel, *, familiar: bool = True) -> ImageFacts:
@@ -66,7 +73,8 @@ def measure(source: Source, model: ChainModel, *, familiar: bool = True) -> Imag
         confidence = domain_similarity.confidence(model, source)
     looked, dimensions = _dimensions(source.items["train"])
     side = int(np.median([min(size) for size in dimensions])) if dimensions else model.size
-    return ImageFacts(counts(source.labels["train"], len(source.classes)), side, confidence, model.size, looked - len(dimensions), looked)
+    labels = counts(source.labels["train"], len(source.classes))
+    return ImageFacts(labels, side, confidence, model.size, looked - len(dimensions), looked, model.batch_norm)
 
 
 def fine_tune(

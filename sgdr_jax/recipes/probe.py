@@ -18,7 +18,7 @@ from ..data.sampler import Sampler
 from ..evaluation import metrics
 from ..models.base import ChainModel, model_name
 from ..models.head import EPS
-from ..models.pretrained.locate import find, trained_size
+from ..models.pretrained.locate import find
 from ..train.context import RunContext, prepare
 from ..train.logistic_regression import problem, standardise
 from ..train.solve_head import choose, split_folds
@@ -83,7 +83,7 @@ def probe(
         require(model.weights is not None, "model.weights", None, "name networks with pretrained weights; random features rank nothing")
         find(model)
     facts = measure(data.open(), models[0], familiar=False)
-    sizes: list[int] = [size or facts._replace(trained_at=trained_size(model)).choices()[0].value for model in models]
+    sizes: list[int] = [size or facts.of(model).choices()[0].value for model in models]
     found = []
     for model, side in zip(models, sizes, strict=True):
         stage = Stage("probe", side, "head", augment=False, precompute=True, solve=solve or Solve())

@@ -39,7 +39,7 @@ def main(names: list[str]) -> None:
         listings, found[name] = {}, {}
         for full in timm.list_pretrained(name):
             if full.endswith(".fcmae"):
-                continue  # without the last normalisation, which timm leaves as it was drawn
+                continue  # an encoder without the last normalisation, which timm leaves as it was drawn
             classes = timm.models.get_pretrained_cfg(full).num_classes
             if classes not in listings:
                 with torch.device("meta"):

@@ -71,6 +71,8 @@ CAFORMER = {"stem": "stem"} | {f"down{i}": rf"stages\.{i}\.downsample" for i in 
 CAFORMER |= {"block*": r"stages\.[01]\.blocks\.\d+", "block14": r"stages\.2", "block17": r"stages\.3", "pool": r"head\.fc\.norm"}
 CAFORMER_GRADIENTS = ("stages.0.blocks.1.token_mixer.act1.scale", "stages.2.blocks.4.token_mixer.qkv.weight", "head.fc.fc1.weight")
 CONVNEXT_GRADIENTS = ("stem.0.weight", "stages.2.blocks.3.mlp.fc1.weight", "stages.3.blocks.1.conv_dw.weight")
+REGNET = {"stem": "stem"} | {f"layer{i}.block*": rf"s{i}\.b\d+" for i in (1, 2, 3, 4)}
+REGNET_GRADIENTS = ("stem.conv.weight", "s3.b2.se.fc1.weight", "s4.b1.conv2.conv.weight")
 VIT = {"patch": "norm_pre", "block*": r"blocks\.\d+", "norm": "norm", "pool": "fc_norm"}
 VIT_GRADIENTS = ("patch_embed.proj.weight", "blocks.1.attn.qkv.weight", "norm.bias")
 POSITION_GRADIENTS = ("pos_embed", *VIT_GRADIENTS[1:])
@@ -96,6 +98,12 @@ ROWS = (
     Row("ResNet50D", "timm/resnet50d.ra2_in1k", RESNET),
     Row("ResNet101D", "timm/resnet101d.ra2_in1k"),
     Row("WideResNet", "golden/wide_resnet", WIDE_RESNET, *2 * ({"depth": 16, "widen": 2},)),
+    Row("RegNetY002", "timm/regnety_002.pycls_in1k", REGNET, gradients=REGNET_GRADIENTS),
+    Row("RegNetY004", "timm/regnety_004.tv2_in1k"),
+    Row("RegNetY006", "timm/regnety_006.pycls_in1k"),
+    Row("RegNetY008", "timm/regnety_008.pycls_in1k"),
+    Row("RegNetY016", "timm/regnety_016.tv2_in1k"),
+    Row("RegNetY032", "timm/regnety_032.ra_in1k"),
     Row("VGG11BN", "timm/vgg11_bn.tv_in1k", VGG11, {"wide": (16, 4096)}, {"mlp_ratio": 1 / 256}),
     Row("VGG13BN", "timm/vgg13_bn.tv_in1k"),
     Row("VGG16BN", "timm/vgg16_bn.tv_in1k"),

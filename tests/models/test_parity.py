@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from sgdr_jax import models
-from sgdr_jax.models.base import ChainModel
+from sgdr_jax.models.base import ChainModel, networks
 from sgdr_jax.models.chain import Modes, Network
 from sgdr_jax.models.pretrained import load, save
 
@@ -70,6 +70,12 @@ MILLIONS = {
     "DenseNet161": 28.68,
     "DenseNet169": 14.15,
     "DenseNet201": 20.01,
+    "RegNetY002": 3.16,
+    "RegNetY004": 4.34,
+    "RegNetY006": 6.06,
+    "RegNetY008": 6.26,
+    "RegNetY016": 11.20,
+    "RegNetY032": 19.44,
     "ResNeXt50_32x4d": 25.03,
     "ResNeXt101_32x8d": 88.79,
     "ResNeXt101_64x4d": 83.46,
@@ -179,7 +185,7 @@ def test_mean_and_deviation_are_those_of_the_imagenet_weights() -> None:
             # timm gives the Lite networks' 127 / 255 and 128 / 255 as 0.5.
             np.testing.assert_allclose((model.mean, model.std), (golden["mean"], golden["std"]), atol=0.003)
             found.add(f"hf-hub:{row.peer}")
-    unseen = {name: getattr(getattr(models, name), "imagenet", "") for name in models.__all__}
+    unseen = {name: kind.imagenet or f"hf-hub:timm/{kind.timm}.{kind.weights}" for name, kind in networks().items() if kind.architecture()}
     assert not [name for name, where in unseen.items() if where.startswith("hf-hub:") and where not in found]
 
 

@@ -15,8 +15,10 @@ from sgdr_jax.cli import main
 from sgdr_jax.cli.experiment_file import load_experiment
 from sgdr_jax.core.plan import plan
 from sgdr_jax.datasets import ImageFolder
+from sgdr_jax.models import DINOv2ViTSmall14, ResNet18
 from sgdr_jax.recipes import timing
 from sgdr_jax.recipes.auto import FAMILIAR, FEW, MANY, REFIT, SMALLEST, STRANGE, UPDATES, choices, file_text
+from sgdr_jax.recipes.measured import ImageFacts
 from sgdr_jax.schedules import Sgdr
 
 from ..helpers import Tiny, seeded
@@ -48,6 +50,15 @@ def test_every_choice_is_within_its_bounds_and_has_a_reason(counts, side, confid
     assert found["similar_to_imagenet"] == (confidence is None or confidence >= FAMILIAR or (n < FEW and confidence >= STRANGE))
     assert found["bn"] == ("frozen" if n < FEW else "train")
     assert found.get("cycle_len") == (None if budget is None else round(budget, 3))
+
+
+def test_networks_without_batch_normalisation_have_no_statistics_to_choose_for() -> None:
+    counts = np.array([5000, 5000])
+    made = {choice.name: choice for choice in choices(counts, 100, None, batch_norm=False)}
+    assert made["bn"].value is None and "no batch normalisation" in made["bn"].reason
+    assert "bn=" not in file_text("a", ImageFolder("a"), "ViTSmall16", [*made.values()])
+    facts = ImageFacts(counts, 100, None, 224, 0, 10).of(DINOv2ViTSmall14())
+    assert (facts.trained_at, facts.batch_norm) == (518, False) and facts.of(ResNet18()).batch_norm
 
 
 def folder(root, sizes=(("a", 30), ("b'c", 12))):

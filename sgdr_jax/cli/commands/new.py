@@ -71,7 +71,6 @@ class NewCommand(Command):
     def execute(self, ui: NullConsole) -> None:
         """Look at the images, print the choices and their reasons, write the file; an existing file is never overwritten."""
         from ...models.base import model_name, model_named
-        from ...models.pretrained.locate import trained_size
         from ...recipes import auto, choose_model, measured
 
         automatic = self.model == "auto"
@@ -84,12 +83,12 @@ class NewCommand(Command):
         if automatic:
             model, reason = self._choose(facts, lambda model, facts: auto.build(out.stem, data, model, facts.choices()), source, ui)
             picked = [auto.Choice("model", model_name(model), reason)]
-        facts = facts._replace(trained_at=trained_size(model))
+        facts = facts.of(model)
         if self.minutes:
             budget = _epochs(self.minutes, auto.build(out.stem, data, model, facts.choices()), source, ui)
         chosen = [*picked, *facts.choices(budget)]
         ui.say(auto.choices_table(chosen))
-        text = auto.file_text(out.stem, data, type(model).__name__, chosen, str(model.weights))
+        text = auto.file_text(out.stem, data, type(model).__name__, chosen, None if model.weights == type(model).weights else model.weights)
         out.write_text(text, encoding="utf-8")
         ui.say(f"written: {out}")
         if facts.unread:
@@ -103,12 +102,12 @@ class NewCommand(Command):
         import jax
 
         from ...models.base import model_name
-        from ...models.pretrained.locate import trained_size, unavailable
+        from ...models.pretrained.locate import unavailable
         from ...recipes.choose_model import choose_model
 
         def epochs(model: ChainModel) -> float:
             ui.say(f"timing {model_name(model)}")
-            experiment = build(model, facts._replace(trained_at=trained_size(model)))
+            experiment = build(model, facts.of(model))
             return _measured_epochs(self.minutes or 0, experiment, source)[0]
 
         accelerator = jax.default_backend() != "cpu"

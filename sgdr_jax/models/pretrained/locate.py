@@ -129,7 +129,12 @@ def _from_hub(model: ChainModel, repository: str, revision: str | None) -> Weigh
         raise InputError(f"model.weights is {model.weights!r}; {repository} has no revision {revision}, leave @{revision} out") from error
     except hub.errors.RepositoryNotFoundError as error:
         known = (kind.imagenet.removeprefix("hf-hub:") for kind in networks().values() if HUB.fullmatch(kind.imagenet))
-        fix = _known_tags(model) if is_tag(str(model.weights)) else f'{did_you_mean(repository, known)}"imagenet" is {model.imagenet}'
+        fix = (
+            _known_tags(model)
+            if is_tag(str(model.weights))
+            else did_you_mean(repository, known)
+            + (f'"imagenet" is {model.imagenet}' if model.imagenet else f"the default is {type(model).weights!r}")
+        )
         raise InputError(f"model.weights is {model.weights!r}; the Hugging Face hub has no public {repository}; {fix}") from error
     except hub.errors.RemoteEntryNotFoundError as error:
         raise InputError(f"{repository} has no {FILE}; download another file of it and give its path as model.weights") from error
@@ -146,7 +151,7 @@ def _from_hub(model: ChainModel, repository: str, revision: str | None) -> Weigh
 
 def _known_tags(model: ChainModel) -> str:
     known = tags.tags(model.architecture())
-    near = did_you_mean(str(model.weights), ["imagenet", *known])
+    near = did_you_mean(str(model.weights), [*["imagenet"] * bool(model.imagenet), *known])
     return f"{near}sgdr-jax models {model.architecture()} --weights lists the {len(known)} known ones"
 
 

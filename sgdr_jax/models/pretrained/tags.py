@@ -19,6 +19,11 @@ RESTRICTED: Mapping[str, str] = {
 }
 """Licences that do more than ask for their text to be kept, in words. Weights do not fall under the licence of this package."""
 
+UNUSABLE: Mapping[str, str] = {
+    "fcmae": "it is the encoder of a masked autoencoder, without the network's last normalisation; fcmae_ft_in1k is fine-tuned from it",
+}
+"""Tags of timm that are no weights of the whole network, and why."""
+
 
 class Tag(NamedTuple):
     """Published weights of an architecture.

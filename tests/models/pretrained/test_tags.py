@@ -10,6 +10,7 @@ from sgdr_jax.models import (
     CLIPViTBase16,
     ConvNeXtTiny,
     ConvNeXtV2Tiny,
+    DINOv2ViTSmall14,
     EfficientNetLite0,
     ResNet18,
     WideResNet,
@@ -29,16 +30,18 @@ def test_facts_are_those_of_timm() -> None:
     assert set(tags.sources()) == {"facts", "accuracies"}
 
 
-def test_default_weights_of_timm_have_the_mean_and_std_of_their_network() -> None:
+def test_default_weights_of_timm_are_recorded_with_the_mean_and_std_of_their_network() -> None:
     checked = 0
     for kind in networks().values():
         hub = HUB.fullmatch(kind.imagenet)
-        tag = tags.of_repository(hub[1]) if hub else None
-        if tag:
+        named = hub[1] if hub else tags.repository(kind.timm, kind.weights or "") if kind.timm and not kind.imagenet else ""
+        if named:
+            tag = tags.tags(kind.architecture()).get(named.partition(".")[2])
+            assert tag is not None, named
             checked += 1
             # EfficientNet-Lite divides by 128 and subtracts 127, which timm rounds.
             assert (*tag.mean, *tag.std) == pytest.approx((*kind.mean, *kind.std), abs=0.005), kind.__name__
-    assert checked > 30
+    assert checked > 75
 
 
 def test_every_restricted_licence_is_in_words() -> None:
@@ -60,7 +63,12 @@ def test_other_names_are_no_tags(weights: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ConvNeXtTiny("fcmae"), "model.weights is 'fcmae'; it is a tag of ConvNeXtV2Atto, .*; those of ConvNeXtTiny are dinov3"),
+        (
+            lambda: ConvNeXtTiny("fcmae_ft_in1k"),
+            "model.weights is 'fcmae_ft_in1k'; it is a tag of ConvNeXtV2Atto, .*; those of ConvNeXtTiny are dinov3",
+        ),
+        (lambda: ConvNeXtV2Tiny("fcmae"), "it is the encoder of a masked autoencoder, .*; fcmae_ft_in1k is fine-tuned from it"),
+        (lambda: DINOv2ViTSmall14("imagenet"), "this network has none; use 'lvd142m', the default, or a file"),
         (lambda: ResNet18("ns_jft_in1k"), "it is a tag of TfEfficientNetB0, .*; those of ResNet18 are a1_in1k, a2_in1k"),
         (lambda: WideResNet(weights="a1_in1k"), "it is a tag of .*; timm has no weights of WideResNet"),
         (lambda: ConvNeXtTiny("convnext_tiny.fb_in1k"), 'write the tag alone, "fb_in1k": the architecture is ConvNeXtTiny'),
@@ -74,7 +82,7 @@ def test_a_tag_of_another_architecture_is_refused_in_a_line(make, message: str) 
 
 
 def test_a_network_is_found_by_its_class_and_by_its_name_in_timm() -> None:
-    assert model_named("convnextv2_tiny.fcmae") == ConvNeXtV2Tiny("fcmae")
+    assert model_named("convnextv2_tiny.fcmae_ft_in1k") == ConvNeXtV2Tiny("fcmae_ft_in1k")
     assert model_named("tf_efficientnet_lite0") == model_named("efficientnetLITE0") == EfficientNetLite0()
     for name, near in (("convnext_tinny", "ConvNeXtTiny"), ("resnet", "ResNet"), ("", "")):
         with pytest.raises(InputError, match=re.escape(f"model is {name!r}; ") + f".*{near}.*sgdr-jax models lists"):
