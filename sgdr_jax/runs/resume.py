@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -23,8 +24,8 @@ from ..train.context import RunContext
 from ..train.model_selection import Best, Score, StageProgress
 from . import checkpoint
 from .folder import METRICS, RunFolder, read
-from .records import StageSummary
-from .snapshots import drop_later
+from .records import Row, StageSummary
+from .snapshots import drop_later, lost_cycle_ends, snapshot_folder
 
 _log = logging.getLogger(__name__)
 
@@ -127,7 +128,9 @@ def newest(context: RunContext, folder: RunFolder) -> CheckpointMeta | None:
     Checkpoints that are damaged, of another run, under another's name, or that belong to other rows than metrics.jsonl has, are skipped
     with a logged warning. Raises InputError where they are good but none belongs to the rows, which cannot be made again then.
     """
-    path, unlike = folder.path, ""
+    path, unlike, rows = folder.path, "", list[Row]()
+    with contextlib.suppress(InputError):  # what is damaged may come after a good checkpoint
+        rows = folder.metrics.rows()
     for found in checkpoint.good(path / "checkpoints", config_hash(context.experiment)):
         meta = _recorded(found)
         if meta.rows is None:
@@ -139,6 +142,9 @@ def newest(context: RunContext, folder: RunFolder) -> CheckpointMeta | None:
             _log.warning("%s; falling back to the one before", unlike)
             continue
         drop_later(path, meta.stage, meta.step)
+        left = folder.metrics.rows()
+        for name in lost_cycle_ends(path, left, rows[len(left) :], context.experiment.snapshots):
+            _log.warning("snapshot %s is lost, and cannot be made again; the ensembles are without it", snapshot_folder(path) / name)
         return meta
     if unlike:
         raise InputError(f"{unlike}: rows are lost or changed; restore the file, or use another --run")

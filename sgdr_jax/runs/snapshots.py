@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..core.snapshots import Snapshots, chosen
 from ..core.state import TrainState
 from ..train import weight_ema
 from . import checkpoint
+from .records import Row
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +70,16 @@ def read_cycle_ends(run: str | Path) -> dict[str, dict[str, Any]]:
             _log.warning("%s; left out", error)
             shutil.rmtree(snapshot_folder(run) / name)
     return ends
+
+
+def lost_cycle_ends(run: str | Path, rows: Sequence[Row], later: Sequence[Row], snapshots: Snapshots) -> list[str]:
+    """Return the cycle ends that a run keeps after these rows and that are gone, though none of the later rows has taken their place."""
+
+    def kept(rows: Sequence[Row]) -> set[str]:
+        ends = [row for row in rows if row["kind"] == "eval" and row["loss"] is not None]
+        return {checkpoint.cycle_name(ends[i]["stage_index"], ends[i]["cycle"]) for i in chosen(ends, snapshots)}
+
+    return sorted(kept(rows) & kept([*rows, *later]) - set(cycle_ends(run)))
 
 
 def drop_later(run: str | Path, stage: int, step: int) -> None:

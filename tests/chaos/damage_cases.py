@@ -145,7 +145,7 @@ def _judged(part: str, done: str, ended: children.Ended, difference) -> Outcome:
     if ended.code == 2:
         return Outcome(part, "refused" if len(errors) == 1 else "traceback", f"{done}: {ended.output[-250:]}")
     if changed := difference():
-        if part == "snapshots" and "; left out" in ended.output:  # they cannot be made again
+        if part == "snapshots" and "the ensembles are without it" in ended.output:  # they cannot be made again
             return Outcome(part, "told", done)
         return Outcome(part, "silent", f"{done}: {changed}")
     return Outcome(part, "same", done)

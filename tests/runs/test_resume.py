@@ -12,6 +12,7 @@ from sgdr_jax.datasets import Synthetic
 from sgdr_jax.runs import checkpoint
 from sgdr_jax.runs.predictor import open_predictor
 from sgdr_jax.runs.run import run
+from sgdr_jax.runs.snapshots import cycle_ends
 from sgdr_jax.schedules import Constant
 
 from ..helpers import Tiny, killed_after, same_bits
@@ -199,3 +200,20 @@ def test_exchanged_snapshots_are_noticed(made, tmp_path, caplog):
     with pytest.raises(InputError, match=f"was saved as {first}"):
         open_predictor(tmp_path / "run", second)
     assert np.isfinite(open_predictor(tmp_path / "run").size)
+
+
+@pytest.mark.parametrize("change", [shutil.rmtree, lambda snapshot: (snapshot / "manifest.json").write_text("{}")], ids=["gone", "damaged"])
+def test_a_snapshot_that_is_lost_is_named_when_the_run_goes_on(folder, made, caplog, change) -> None:
+    assert cycle_ends(folder) == ("stage-0-cycle-0001", "stage-1-cycle-0000")
+    change(folder / "snapshots" / "stage-1-cycle-0000")
+    assert_resumes_to_the_same(folder, made)
+    lost = [line for line in caplog.messages if "the ensembles are without it" in line]
+    assert len(lost) == 1 and "stage-1-cycle-0000 is lost, and cannot be made again" in lost[0]
+
+
+@pytest.mark.parametrize("at", [15, 17, 19], ids=["as killed", "its place is taken", "after another stage's end"])
+def test_snapshots_whose_place_is_taken_by_later_ones_are_not_missed(made, tmp_path, caplog, at: int) -> None:
+    cut(tmp_path / "run", small(checkpoint_steps=7), at)
+    shutil.rmtree(sorted((tmp_path / "run" / "checkpoints").iterdir())[-1])  # what the run goes on from is older than its snapshots
+    run(small(checkpoint_steps=7), tmp_path / "run", resume=True)
+    assert facts(tmp_path / "run") == facts(made / "whole") and "is lost" not in caplog.text
