@@ -117,6 +117,7 @@ def _prepare(folder: Path) -> None:
     modules = ("jax", "flax.nnx", "optax", "orbax.checkpoint", "scipy.optimize", "scipy.special", "matplotlib.figure", "rich.progress")
     for name in (*modules, *(f"sgdr_jax.{name}" for name in ("runs.run", "cli.commands.train", "report.run_plots", "runs.finalize"))):
         importlib.import_module(name)
+    importlib.import_module("sgdr_jax.train.activation_cache")._code()  # kept for the life of a process; a fifth of a child's time
 
 
 def start(work: Callable[[], None], output: Path, environment: dict[str, str] | None = None) -> int:
