@@ -11,11 +11,13 @@ complete.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import re
 import shutil
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,10 +119,33 @@ def _checkpointer() -> Any:
 
     here = {jax.process_index()}  # The arrays lie in this host's memory; other hosts neither contribute nor wait.
     options = orbax.checkpoint.options.MultiprocessingOptions(primary_host=jax.process_index(), active_processes=here)
-    return orbax.checkpoint.StandardCheckpointer(multiprocessing_options=options)
+    handler = orbax.checkpoint.StandardCheckpointHandler(multiprocessing_options=options)
+    # StandardCheckpointer does the same in a thread, which would only be waited for.
+    return orbax.checkpoint.Checkpointer(handler, multiprocessing_options=options)
 
 
 # ---- writing ----
+
+
+@contextlib.contextmanager
+def _raised_only() -> Iterator[None]:
+    """Raise what fails in the block, without what orbax's threads tell of it: hundreds of lines where a disk is full."""
+    logger, hook = logging.getLogger("absl"), sys.unraisablehook
+
+    def unless_raised(record: logging.LogRecord) -> bool:
+        return record.exc_info is None
+
+    def unless_late(error: Any) -> None:
+        if str(error.exc_value) != "Event loop is closed":  # of writes that were under way when another had failed
+            hook(error)
+
+    logger.addFilter(unless_raised)
+    sys.unraisablehook = unless_late
+    try:
+        yield
+    finally:
+        logger.removeFilter(unless_raised)
+    sys.unraisablehook = hook  # not where one has failed: the others end after it
 
 
 def _digest(path: Path) -> list[Any]:
@@ -174,9 +199,8 @@ def _save(folder: Path, name: str, arrays: Mapping[str, np.ndarray], metadata: M
     (new / "metadata.json").write_text(json.dumps(facts, allow_nan=True), encoding="utf-8")
     with_data = {key: value for key, value in arrays.items() if value.size}  # orbax refuses arrays without elements
     if with_data:
-        with _checkpointer() as checkpointer:
+        with _raised_only(), _checkpointer() as checkpointer:
             checkpointer.save(new / "arrays", with_data)
-            checkpointer.wait_until_finished()
     manifest = {str(path.relative_to(new)): _digest(path) for path in _files(new)}
     (new / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     flush_tree(new)

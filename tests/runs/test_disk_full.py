@@ -2,6 +2,8 @@
 
 import errno
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -52,6 +54,26 @@ def test_a_disk_that_fills_while_saving_is_told_too(tmp_path: Path, monkeypatch)
     with pytest.raises(InputError, match="is '5 bytes'; checkpoint"):
         checkpoint.save(tmp_path, checkpoint.step_name(0, 1), TREE)
     assert not list(tmp_path.iterdir())
+
+
+WRITES = """
+import resource, sys
+import numpy as np
+from sgdr_jax.runs import checkpoint
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+for step in range(12):
+    try:
+        checkpoint.save(sys.argv[1], "x", {f"a{i}": np.random.default_rng(i).random((90, 50 + step)) for i in range(8)})
+    except Exception as error:
+        print(type(error).__name__, str(error).splitlines()[0][-60:])
+"""
+
+
+def test_what_fails_in_threads_of_orbax_is_raised_and_not_printed(tmp_path: Path):
+    """By a limit of the sizes of files, since nothing but root can make a disk."""
+    done = subprocess.run([sys.executable, "-c", WRITES, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+    assert [line.split()[0] for line in done.stdout.splitlines()] == 12 * ["InputError"], done.stdout
 
 
 def test_files_without_room_are_named(tmp_path: Path, monkeypatch):
