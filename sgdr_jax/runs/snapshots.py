@@ -13,7 +13,6 @@ from ..core.snapshots import Snapshots, chosen
 from ..core.state import TrainState
 from ..train import weight_ema
 from . import checkpoint
-from .records import Row
 
 _log = logging.getLogger(__name__)
 
@@ -72,11 +71,17 @@ def read_cycle_ends(run: str | Path) -> dict[str, dict[str, Any]]:
     return ends
 
 
-def lost_cycle_ends(run: str | Path, rows: Sequence[Row], later: Sequence[Row], snapshots: Snapshots) -> list[str]:
-    """Return the cycle ends that a run keeps after these rows and that are gone, though none of the later rows has taken their place."""
+def lost_cycle_ends(
+    run: str | Path, rows: Sequence[Mapping[str, Any]], later: Sequence[Mapping[str, Any]], snapshots: Snapshots
+) -> list[str]:
+    """Return the cycle ends that a run keeps after these rows and that are gone, though none of the later rows has taken their place.
 
-    def kept(rows: Sequence[Row]) -> set[str]:
-        ends = [row for row in rows if row["kind"] == "eval" and row["loss"] is not None]
+    Nothing vouches for the later rows, which may be damaged.
+    """
+    known = {"stage_index", "cycle", "accuracy"}
+
+    def kept(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+        ends = [row for row in rows if row.get("kind") == "eval" and row.get("loss") is not None and known <= row.keys()]
         return {checkpoint.cycle_name(ends[i]["stage_index"], ends[i]["cycle"]) for i in chosen(ends, snapshots)}
 
     return sorted(kept(rows) & kept([*rows, *later]) - set(cycle_ends(run)))
