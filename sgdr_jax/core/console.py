@@ -44,7 +44,8 @@ def plain_console(file: IO[str] | None = None) -> rich.console.Console:
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(lines(text), **options)
 
-    return Plain(file=file, highlight=False, markup=False, emoji=False)
+    # In a notebook rich would show there what is meant for the file.
+    return Plain(file=file, force_jupyter=None if file is None else False, highlight=False, markup=False, emoji=False)
 
 
 class Console(NullConsole):

@@ -25,14 +25,14 @@ DISK_SHARE = 0.9
 def format_bytes(count: float) -> str:
     """Format a number of bytes.
 
-    >>> format_bytes(3 << 29)
-    '1.5 GiB'
+    >>> format_bytes(3 << 29), format_bytes(1020 << 10)
+    ('1.5 GiB', '0.996 MiB')
     """
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 999.5:  # what three digits show without an exponent
             return f"{count:.3g} {unit}"
         count /= 1024
-    return f"{count:.3g} GiB"
+    return f"{count:.3g} TiB"
 
 
 def choose_storage(wanted: str, needed: int, *, disk: int, host: int, cached: bool) -> tuple[Storage, str]:

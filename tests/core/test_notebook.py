@@ -1,5 +1,6 @@
 """What a notebook shows: texts as they are, tables, pictures, and bars that move."""
 
+import builtins
 import sys
 from html.parser import HTMLParser
 from types import ModuleType
@@ -107,3 +108,14 @@ def test_a_bar_ends_when_its_block_fails(shown: list[str]) -> None:
     with pytest.raises(KeyboardInterrupt), NotebookConsole().bar("fit", 4):
         raise KeyboardInterrupt
     assert "progress" not in shown[0]
+
+
+def test_the_text_of_a_result_is_text_in_a_notebook_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich shows in the notebook itself, and writes nothing, what is printed to a file there."""
+
+    class ZMQInteractiveShell:
+        pass
+
+    monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
+    text = repr(Shown(None, ("three images", Table("class"))))
+    assert text.startswith("three images\n") and "class" in text
