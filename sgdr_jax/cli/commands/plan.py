@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.console import NullConsole
+from ...core.errors import InputError
 from ..options import ExperimentCommand, check_output
 
 
@@ -26,10 +27,17 @@ class PlanCommand(ExperimentCommand):
         from ...report.run_tables import plan_parts
 
         check_output(self.csv)
-        sizes = self.experiment.data.open().sizes if self.train_size is None else {"train": self.train_size}
-        planned, parts = plan_parts(self.experiment, sizes)
+        planned, parts = plan_parts(self.experiment, self._sizes())
         for part in parts:
             ui.say(part)
         if self.csv:
             self.csv.write_text(as_csv(planned), encoding="utf-8")
             ui.say(f"every update: {self.csv}")
+
+    def _sizes(self) -> dict[str, int]:
+        if self.train_size is not None:
+            return {"train": self.train_size}
+        try:
+            return self.experiment.data.open().sizes
+        except InputError as error:
+            raise InputError(f"{error}; or plan without images, for a number of them: --train-size N") from error

@@ -28,3 +28,10 @@ def test_plan_runs_without_jax(place: Path) -> None:
     code = "import sys; from sgdr_jax.cli.main import main; main(sys.argv[1:]); assert not {'jax', 'flax'} & set(sys.modules)"
     argv = (sys.executable, "-c", code, "plan", str(place / "photos.py"), "--train-size", "100")
     subprocess.run(argv, check=True, capture_output=True)
+
+
+def test_without_the_images_plan_says_how_it_needs_none(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["plan", str(place / "photos.py"), "--data.root", str(place / "nowhere")])
+    error = capsys.readouterr().err
+    assert left.value.code == 2 and "there is no such folder" in error and error.endswith("--train-size N\n") and error.count("\n") == 1
