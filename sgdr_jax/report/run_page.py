@@ -33,6 +33,7 @@ class Figure(NamedTuple):
     error: float
     form: str
     note: str
+    unit: str = ""
 
 
 class Step(NamedTuple):
@@ -186,14 +187,14 @@ def _headline(view: RunPage) -> list[Figure]:
         value, error = _accuracy_error(found.labels, kind)
         alone = f"one view {100 * _accuracy_error(found.labels, plain)[0]:.1f} %, " if found.tta else ""
         measure = "labels right" if found.labels.ndim == 2 else "accuracy"
-        figures.append(Figure(f"{name} {measure}", 100 * value, 100 * error, ".1f", f"{alone}{len(found.labels):,} images"))
+        figures.append(Figure(f"{name} {measure}", 100 * value, 100 * error, ".1f", f"{alone}{len(found.labels):,} images", "%"))
         if split == view.split:
             figures.append(Figure(f"{name} log-loss", float(kind.loss.mean()), _mean_error(kind.loss), ".3f", "lower is better"))
             figures += _multi_label(run, split, bool(found.tta)) + _ece(run, split, bool(found.tta))
     if not figures:
         best = max((step for step in _steps(view) if not math.isnan(step.accuracy)), key=lambda step: step.accuracy, default=None)
         if best:
-            figures.append(Figure("Best validation accuracy", 100 * best.accuracy, 100 * best.error, ".1f", f"in {best.name}, so far"))
+            figures.append(Figure("Best validation accuracy", 100 * best.accuracy, 100 * best.error, ".1f", f"in {best.name}, so far", "%"))
     if (seconds := run.summary.get("seconds")) is not None:
         compiled = run.summary.get("compiled", {}).get("seconds", 0.0)
         figures.append(Figure("Minutes", seconds / 60, math.nan, ".1f", f"{compiled / 60:.1f} of them compiling"))

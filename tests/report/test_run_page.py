@@ -1,6 +1,7 @@
 """The page of a run: sections for each kind of run, names shown as they are, one file of bounded size."""
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,7 @@ def test_several_labels_have_no_matrix(tmp_path: Path) -> None:
     page = parsed(run_html(read_run_page(write_run(tmp_path / "run", tuple("abcd"), multi_label=True))))
     assert "confusion" not in page.ids() and set(page.ids()) >= ALL
     assert any(text.startswith("An image can have several classes here") for text in page.texts)
+    assert re.search(r"Test labels right\s+\d\d\.\d % ±", " ".join(" ".join(page.texts).split()))
 
 
 def test_a_run_that_was_interrupted_shows_what_it_has(tmp_path: Path) -> None:
