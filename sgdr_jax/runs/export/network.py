@@ -21,17 +21,30 @@ TOLERANCE = 1e-4
 IMAGES = 50
 """Number of images to compare on."""
 _SQUARE = {
-    "crop": "ImageOps.fit(image, ({0}, {0}), Image.Resampling.BOX)",
-    "squish": "image.resize(({0}, {0}), Image.Resampling.BOX)",
-    "pad": "ImageOps.pad(image, ({0}, {0}), Image.Resampling.BOX)",
+    "crop": "ImageOps.fit(image, (side, side), method(min(image.size)))",
+    "squish": "image.resize((side, image.height), method(image.width)).resize((side, side), method(image.height))",
+    "pad": "ImageOps.pad(image, (side, side), method(max(image.size)))",
 }
 
 
 def stored_code(net: Predictor) -> str:
     """Return the lines of a program that make `images`, uint8 [n, canvas, canvas, channels], of the files `paths`, as the run did."""
     mode, grey = ("L", "[..., None]") if net.channels == 1 else ("RGB", "")
-    return f'''pictures = [ImageOps.exif_transpose(Image.open(path)).convert("{mode}") for path in paths]
-images = np.stack([np.asarray({_SQUARE[net.experiment.resize].format(net.canvas)}) for image in pictures]){grey}'''
+    return f'''side = {net.canvas}
+
+
+def method(length):
+    return Image.Resampling.BOX if length > side else Image.Resampling.BICUBIC
+
+
+def square(path):
+    image = Image.open(path)
+    image.draft(None, (2 * side, 2 * side))  # decodes large JPEG files faster
+    image = ImageOps.exif_transpose(image).convert("{mode}")
+    return {_SQUARE[net.experiment.resize]}
+
+
+images = np.stack([np.asarray(square(path)) for path in paths]){grey}'''
 
 
 def portable_logits(net: Predictor) -> Callable[[Array], Array]:

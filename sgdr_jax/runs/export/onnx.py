@@ -37,9 +37,11 @@ def write(net: Predictor, folder: Path) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about float64, which it tries
+            # jax2onnx shows a traceback for each library that only its examples need.
+            for name in ("jax2onnx", "onnx_ir"):
+                logging.getLogger(name).setLevel(logging.ERROR)
             from jax2onnx import to_onnx
 
-            logging.getLogger("onnx_ir").setLevel(logging.ERROR)
             model = to_onnx(flat, [("B", net.canvas, net.canvas, net.channels)], model_name="sgdr_jax")
     except ImportError as error:
         # Its own requirements would replace orbax by an older one; converting needs none of the others.
