@@ -145,7 +145,7 @@ def _filled(part: str, name: str, disk: Path, enlarge) -> Outcome:
     else:
         run = str(disk / "run")
     if part == "sweep":
-        first = again = children.command("sweep", "sweep.py", "--dir", run, "--keep", "final")
+        first, again = (children.command("sweep", "sweep.py", "--dir", run, "--keep", "final", *words) for words in ((), ("--retry",)))
     else:
         first, again = children.train(name, run), children.train(name, run, "--resume")
     ended = children.run(first, OUTPUT, children.HANGS, environment)

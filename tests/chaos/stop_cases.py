@@ -94,7 +94,7 @@ def _send() -> None:
 
 
 def _at_tick(title: str, random: Random) -> Callable[[], None]:
-    left = [random.choice((1, 1, 2, 3, 5))]
+    share, past = random.random(), [0.0]
 
     def arm() -> None:
         from sgdr_jax.core.console import Console
@@ -107,9 +107,9 @@ def _at_tick(title: str, random: Random) -> Callable[[], None]:
 
                 def ticked(done: int, note: str = "") -> None:
                     tick(done, note)
-                    left[0] -= name.startswith(title)
-                    if left[0] == 0:
-                        left[0] = -1
+                    before = past[0]
+                    past[0] += done / total if name.startswith(title) else 0
+                    if before <= share < past[0]:
                         _send()
 
                 yield ticked

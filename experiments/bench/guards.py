@@ -1,0 +1,118 @@
+"""What verification and guards cost: CPU seconds of all threads with and without them, in alternation.
+
+    python experiments/bench/guards.py [--pairs 25]
+
+* An update of ResNet-18 (16 images of 64 and of 128 px, all layers, SGD), checked for numbers that are not finite or not.
+* 512 cached images of 128 px read in batches of 16, their digests compared or not.
+* 64 MiB of cached activations read, their digests compared or not.
+
+Prints a table of medians and of the median difference over pairs; for images and activations the share that counts is of the training
+that reads them, so the difference is given for each of them, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+type Work = Callable[[], object]
+
+
+def row(title: str, unit: str, units: int, checked: Work, plain: Work, pairs: int) -> None:
+    """Print CPU time for each unit with and without the check, and the median of the pairs' differences."""
+
+    def spent(work: Work) -> float:
+        before = time.process_time()
+        work()
+        return (time.process_time() - before) / units
+
+    checked(), plain()
+    found = []
+    for i in range(pairs):
+        first, second = spent(plain if i % 2 else checked), spent(checked if i % 2 else plain)
+        found.append((second, first) if i % 2 else (first, second))
+    one, other = (statistics.median(pair[k] for pair in found) for k in (0, 1))
+    more = statistics.median(a - b for a, b in found)
+    figures = f"{1e6 * one:,.1f} µs checked, {1e6 * other:,.1f} µs not"
+    print(f"| {title} | {figures}, median difference {1e6 * more:,.1f} µs of each {unit} | {more / other:.1%} |", flush=True)
+
+
+def update(side: int, guarded: bool) -> Work:
+    """Return an update of ResNet-18, compiled with or without the guard."""
+    import jax
+    import jax.numpy as jnp
+
+    from sgdr_jax import Sgd
+    from sgdr_jax.core.experiment import Parallel
+    from sgdr_jax.core.state import Hyper, TrainState
+    from sgdr_jax.distributed.mesh import compute_dtype, devices
+    from sgdr_jax.models import ResNet18
+    from sgdr_jax.train import optim, steps
+
+    mesh, sgd, batch = devices(Parallel(1)), Sgd(), 16
+    network = ResNet18(weights=None, head="classifier").build(10)
+    groups = network.groups
+    params, stats = mesh.hold(network.init(jax.random.key(0)))
+    state = mesh.hold(TrainState(jnp.int32(0), params, stats, optim.init(sgd, groups, params)))
+    step = mesh.compile_step(steps.Step(network, sgd, groups, groups, compute_dtype("auto")))
+    hyper = Hyper(jnp.full(len(groups), 1e-4), jnp.float32(0.9), jnp.float32(0), jnp.float32(0))
+    images = jnp.asarray(np.random.default_rng(0).random((batch, side, side, 3)), jnp.float32)
+    rest = mesh.replicate((hyper, images, jnp.arange(batch, dtype=jnp.int32) % 10, jnp.ones(batch), jax.random.key(1)))
+
+    def work() -> None:
+        nonlocal state
+        state, _ = step(state, *rest)
+        jax.block_until_ready(state)
+
+    check = steps.all_finite if guarded else lambda tree: jnp.bool_(True)
+    with mock.patch.object(steps, "all_finite", check):
+        work()
+    return work
+
+
+def images(folder: Path, verified: bool) -> Work:
+    """Return the reading of an epoch of cached images."""
+    from sgdr_jax.data import pixels
+
+    pictures = np.random.default_rng(0).integers(0, 256, (512, 128, 128, 3), np.uint8)
+    pictures.tofile(folder / "pixels")
+    digests = np.array([pixels.digest(picture) if verified else 0 for picture in pictures], np.uint64)
+    none = pixels.EncodedImages(lambda i: b"", [""] * 512, [""] * 512)
+    stored = pixels.StoredPixels(folder / "pixels", pictures.shape, digests, none)
+    batches = np.random.default_rng(0).permutation(512).reshape(-1, 16)
+    return lambda: [stored[batch] for batch in batches]
+
+
+def activations(folder: Path, verified: bool) -> Work:
+    """Return the reading of a file of activations."""
+    from sgdr_jax.core import sealed
+
+    path, array = folder / "activations", np.random.default_rng(0).random((32_768, 512), np.float32)
+    with path.open("wb") as file:
+        sealed.write(file, "bench", array)
+    if verified:
+        return lambda: sealed.read(path, "bench")
+    return lambda: np.fromfile(path, np.float32, array.size).reshape(array.shape)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=25)
+    pairs = parser.parse_args().pairs
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for side in (64, 128):
+            row(f"an update of ResNet-18, 16 images of {side} px", "update", 1, update(side, True), update(side, False), pairs)
+        row("cached images of 128 px", "image", 512, images(folder, True), images(folder, False), pairs)
+        row("cached activations of 512 channels", "image", 32_768, activations(folder, True), activations(folder, False), pairs)
+
+
+if __name__ == "__main__":
+    main()
