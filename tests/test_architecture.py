@@ -37,7 +37,7 @@ DOORS = {
     "huggingface_hub": "models/pretrained/locate runs/export/hub",
     "tyro": "cli",
     "submitit": "cli/launch/slurm",
-    "yaml": "cli/launch/kubernetes",
+    "yaml": "cli/launch/kubernetes cli/launch/skypilot",
     "optuna": "sweeps/shared_queue sweeps/optuna_study",
     "cmaes": "sweeps/optuna_study",
     "sqlalchemy": "sweeps/shared_queue",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import runpy
 from pathlib import Path
 
 import jax
@@ -15,6 +16,8 @@ from sgdr_jax.core.plan import as_csv, plan
 from sgdr_jax.core.serialization import config_hash, from_json, to_json
 from sgdr_jax.core.state import Hyper
 from sgdr_jax.datasets import Synthetic
+from sgdr_jax.sweeps.analysis.compare import compare_arms
+from sgdr_jax.sweeps.runner import work
 from sgdr_jax.sweeps.spec import expand
 from sgdr_jax.train.context import prepare
 from sgdr_jax.train.stage import open_stage
@@ -47,6 +50,29 @@ def test_every_run_of_a_sweep_plans(file):
         assert config_hash(from_json(json.loads(json.dumps(to_json(run.experiment))))) == run.hash
 
 
+def test_the_arms_of_the_sgdr_paper_are_the_papers():
+    runs = {run.arm: plan(run.experiment, 49_000).stages[0] for run in expand(load_sweep(FILES[0].parent / "sgdr_paper.py"))}
+    each = 383  # updates of an epoch
+    ends = {name: np.round((np.array(p.table.ends) + 1) / each).astype(int).tolist() for name, p in runs.items()}
+    assert ends["T0 = 50, Tmult = 1"] == [50, 100, 150, 200] and ends["T0 = 200, Tmult = 1"] == [200]
+    assert ends["T0 = 1, Tmult = 2"] == [1, 3, 7, 15, 31, 63, 127, 255] and ends["T0 = 10, Tmult = 2"] == [10, 30, 70, 150]
+    scale = runs["default, 0.05"].table.scale
+    np.testing.assert_allclose([scale[each * epoch + 1] for epoch in (0, 59, 60, 120, 160)], [1, 1, 0.2, 0.04, 0.008], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_sweep_of_the_sgdr_paper_runs_on_a_stand_in(tmp_path):
+    base = load_experiment(FILES[0].parent / "sgdr_paper.py")
+    made = runpy.run_path(str(FILES[0].parent / "sgdr_paper.py"))["paper"](
+        dataclasses.replace(base, data=Synthetic(3, 96, valid=12, test=30, side=8), model=Tiny(), batch_size=4), epochs=10, seeds=(0, 1)
+    )
+    done = work(made, tmp_path)
+    assert [entry.state for entry in done] == ["finished"] * 14
+    found = compare_arms(tmp_path, networks=True)
+    names = [arm.name for arm in found.arms if arm.name.startswith("T0 = 10, Tmult = 2")]
+    assert any("ensemble of all" in name for name in names) and all(len(arm.runs) == 2 for arm in found.arms)
+
+
 def test_the_long_tail_gets_thinner_and_keeps_what_is_held_out():
     tail = load_sweep(FILES[0].parent / "ablations" / "balance.py").base.data
     source = dataclasses.replace(tail, data=Synthetic(4, 400, valid=40, test=40)).open()
@@ -59,6 +85,7 @@ def test_the_long_tail_gets_thinner_and_keeps_what_is_held_out():
 SHAPES = {
     "cifar10": (10, 32, 3, False),
     "cifar100": (100, 32, 3, False),
+    "sgdr_paper": (10, 32, 3, False),
     "cats_vs_dogs": (2, 48, 3, False),
     "stanford_dogs": (120, 48, 3, False),
     "oxford_flowers102": (102, 48, 3, False),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import get_args
 
 from ..core.console import Console
 from ..core.errors import InputError, Preempted, did_you_mean
 from ..core.text import one_line
+from ..distributed.signals import leave_at_once
 from .commands import find_command, names
 from .options import Section, summary
 
@@ -60,7 +62,9 @@ def _dispatch(argv: Sequence[str]) -> None:
     name, *words = argv
     if name not in names():
         raise InputError(f"unknown command {name!r}; {did_you_mean(name, names(), 1)}sgdr-jax --help lists them")
-    find_command(name).main(words, f"sgdr-jax {name}", Console())
+    command = find_command(name)
+    with leave_at_once() if command.resumable else nullcontext():
+        command.main(words, f"sgdr-jax {name}", Console())
 
 
 def _usage() -> str:

@@ -31,6 +31,8 @@ class Command:
     """Heading of --help under which the command is listed."""
     arguments: ClassVar[str] = ""
     """Positional arguments and options that must be given, as --help lists them."""
+    resumable: ClassVar[bool] = False
+    """Whether SIGTERM and SIGUSR1 end the command with exit code 75, after which the same command goes on."""
 
     @classmethod
     def main(cls, words: Sequence[str], prog: str, ui: NullConsole) -> None:

@@ -16,13 +16,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from ..core.errors import InputError, Preempted
+from ..core.errors import InputError, InUse, Preempted
 from ..core.text import one_line
 from .backend import set_up_allocator
 from .heartbeat import BEAT_SECONDS, SILENCE_LIMIT, PeerMonitor, repeating
@@ -57,6 +57,7 @@ def initialize(
     cluster: str | None = None,
     wait: int = 45,
     detect: bool = True,
+    elastic: Sequence[int] = (),
 ) -> None:
     """Join the other processes of a run, before jax is used for anything else; does nothing for a single process.
 
@@ -67,15 +68,22 @@ def initialize(
         cluster: name of a cluster that `detect_cluster` cannot see: jax asks the metadata server of a TPU slice.
         wait: seconds for all to join; then the process ends.
         detect: whether to look for a cluster where no coordinator is given.
+        elastic: batch sizes; of the processes of a Slurm job, as many run as divide all of them, and the others end here. () for all.
 
     Raises:
         InputError: when they cannot join, or do not have equally many devices.
     """
     set_up_allocator()
     cluster = (cluster or (detect_cluster() if detect else "")) if coordinator is None else ""
+    if cluster == "Slurm" and elastic:
+        started, index = int(os.environ["SLURM_NTASKS"]), int(os.environ["SLURM_PROCID"])
+        count = dividing(started, elastic)
+        if index >= count:
+            exit_now(f"process {index} is not needed: {count} of {started} divide the batches of {', '.join(map(str, elastic))}", 0)
     if (coordinator is None and not cluster) or count == 1:
         return
-    addresses: dict[str, Any] = {"coordinator_address": coordinator, "num_processes": count, "process_id": index} if coordinator else {}
+    given = {"coordinator_address": coordinator, "num_processes": count, "process_id": index}
+    addresses: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     where = f"at {coordinator}" if coordinator else f"through {cluster}"
     why = f"the hosts did not come together {where} within {wait} s; check the coordinator's address, and that all were started"
     # jax's own timeout ends the process with a dump of its stack, so this one comes before it.
@@ -92,6 +100,15 @@ def initialize(
     counts = np.bincount([device.process_index for device in jax.devices()], minlength=jax.process_count())
     if len(set(counts.tolist())) > 1:
         raise InputError(f"the hosts have {', '.join(map(str, counts))} devices; give all of them the same number")
+
+
+def dividing(count: int, batches: Sequence[int]) -> int:
+    """Return the largest number of processes, at most `count`, among which every batch can be divided.
+
+    >>> dividing(7, (64, 96)), dividing(3, (7,))
+    (4, 1)
+    """
+    return next(n for n in range(count, 0, -1) if all(batch % n == 0 for batch in batches))
 
 
 def exit_now(why: str, code: int = 2) -> None:
@@ -158,19 +175,21 @@ def gather(value: Any) -> list[Any]:
 
 
 def run_on_all_hosts[T](work: Callable[[], T]) -> T:
-    """Call `work()` on every host. When it fails on one, raises InputError on all, with the first failing host's reason."""
+    """Call `work()` on every host. When it fails on one, raises InputError (InUse) on all, with the first failing host's reason."""
     if not is_multi_host():
         return work()
-    results, reason = list[T](), None
+    results, reason, in_use = list[T](), None, False
     try:
         results.append(work())
     except (InputError, OSError) as error:
         reason = f"{error}" if isinstance(error, InputError) else f"{error.strerror}: {error.filename}"
-    reasons = gather([platform.node(), reason])
-    failures = [(i, name, reason) for i, (name, reason) in enumerate(reasons) if reason is not None]
+        in_use = isinstance(error, InUse)
+    reasons = gather([platform.node(), reason, in_use])
+    failures = [(i, *failure) for i, failure in enumerate(reasons) if failure[1] is not None]
     if failures:
-        i, name, reason = failures[0]
-        raise InputError(reason if len(failures) == len(reasons) else f"host {i} ({name}): {reason}")
+        i, name, reason, in_use = failures[0]
+        kind = InUse if in_use else InputError
+        raise kind(reason if len(failures) == len(reasons) else f"host {i} ({name}): {reason}")
     return results[0]
 
 

@@ -21,10 +21,7 @@ from typing import cast
 from ..core.console import NullConsole, Tick
 from ..core.errors import Preempted
 from .hosts import exit_now, is_multi_host
-
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""Signals of Slurm (`--signal=USR1@90`), Kubernetes, `kill` and spot machines."""
-
+from .signals import SIGNALS, handled, left_to_thread
 
 _UNNOTICED = "stopped {:g} s after the signal, within {}; the same command with --resume goes on"
 
@@ -44,15 +41,16 @@ def handle_signals(signals: Sequence[signal.Signals] = SIGNALS, notice: float | 
         notice: seconds after SIGTERM in which the function has to be called; then the process ends with exit code 75. None to wait. Of
             several hosts, which end together, each waits.
     """
-    handled = [s for s in signals if signal.getsignal(s) != signal.SIG_IGN]
-    if not handled or threading.current_thread() is not threading.main_thread():
+    caught = handled(signals)
+    if not caught:
         yield lambda: False
         return
     received, spans, shared, noticed = False, 0, is_multi_host(), threading.Event()
 
     def receive(number: int, frame: object) -> None:
         nonlocal received
-        signal.signal(number, before[signal.Signals(number)])
+        earlier = before[signal.Signals(number)]
+        signal.signal(number, signal.SIG_DFL if earlier is left_to_thread else earlier)
         if shared:
             os.kill(os.getpid(), signal.SIGTERM)  # received by jax, which notifies the other hosts
         received = True
@@ -69,8 +67,8 @@ def handle_signals(signals: Sequence[signal.Signals] = SIGNALS, notice: float | 
         return bool(multihost_utils.reached_preemption_sync_point(spans))
 
     # With several hosts jax handles SIGTERM itself; Python must not replace its handler.
-    before = {s: signal.signal(s, receive) for s in handled if not (shared and s == signal.SIGTERM)}
-    patient = shared or notice is None or signal.SIGTERM not in handled
+    before = {s: signal.signal(s, receive) for s in caught if not (shared and s == signal.SIGTERM)}
+    patient = shared or notice is None or signal.SIGTERM not in caught
     try:
         with nullcontext() if patient else _ends_unnoticed(cast(float, notice), noticed):
             yield should_stop

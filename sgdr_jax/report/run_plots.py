@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..core.console import NullConsole
 from ..core.errors import InputError
 from ..runs import folder as run_folder
 from . import style
@@ -237,14 +239,18 @@ def draw_images(titles: Sequence[str], tiles: np.ndarray, captions: Sequence[Seq
     return figure
 
 
-def plot_run(folder: str | Path) -> tuple[Path, ...]:
+def plot_run(folder: str | Path, ui: NullConsole | None = None) -> tuple[Path, ...]:
     """Plot a run into its folder: lr.png, loss.png and finder-<stage>.png, as far as it has data for them.
 
     Raises:
         InputError: if the folder is not a run folder.
     """
-    run = run_folder.read(folder)
-    drawn = [plot_lr_finder(curve, run.path / f"{run_folder.finder_stem(stage)}.png") for stage, curve in run.finders.items()]
+    run, drawn = run_folder.read(folder), list[Path]()
+    plots = [partial(plot_lr_finder, curve, run.path / f"{run_folder.finder_stem(stage)}.png") for stage, curve in run.finders.items()]
     if any(row.get("kind") == "train" for row in run.rows):
-        drawn += [plot_lr_schedule(run.rows, run.path / "lr.png"), plot_losses(run.rows, run.path / "loss.png")]
+        plots += [partial(plot_lr_schedule, run.rows, run.path / "lr.png"), partial(plot_losses, run.rows, run.path / "loss.png")]
+    with (ui or NullConsole()).bar("pictures", len(plots)) as tick:
+        for plot in plots:
+            drawn.append(plot())
+            tick(1)
     return tuple(drawn)

@@ -23,21 +23,28 @@ class Outcomes(Protocol):
         """Release a run whose folder another process uses."""
         ...
 
+    @property
+    def pause(self) -> float:
+        """Seconds between two looks at what other workers do."""
+        ...
+
 
 class Queue(Outcomes, Protocol):
     """Pending runs of a sweep; `LocalQueue` serves a single worker, `SharedQueue` several."""
 
     def take(self, runs: Sequence[SweepRun]) -> SweepRun | None:
-        """Take the first of these runs that is free; None where none is."""
+        """Take one of these runs that is free; None where none is. Neighbours share what they load and compile."""
         ...
 
-    def wait(self, runs: Sequence[SweepRun]) -> bool:
-        """Wait until one of these runs is free, and return True; return False once all are done."""
+    def left(self, runs: Sequence[SweepRun]) -> bool:
+        """Look again at what other workers do: free the runs of dead ones, and return whether any of these runs is not done."""
         ...
 
 
 class LocalQueue:
     """Queue of a single worker, which keeps nothing beyond the process."""
+
+    pause = 0.0
 
     def __init__(self, runs: Sequence[SweepRun]) -> None:
         self._free = {run.hash for run in runs}
@@ -48,7 +55,7 @@ class LocalQueue:
         self._free -= {run.hash} if run else set()
         return run
 
-    def wait(self, runs: Sequence[SweepRun]) -> bool:
+    def left(self, runs: Sequence[SweepRun]) -> bool:
         """Return whether one of these runs is free."""
         return any(run.hash in self._free for run in runs)
 

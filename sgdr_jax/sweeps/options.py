@@ -23,13 +23,18 @@ class WorkerOptions:
     pace: float = 60.0
     """Seconds of work that an interruption may cost a run: its checkpoints are at cycle ends and no closer than this; 0: at all of them."""
     store: str | None = None
-    """Store that several workers share: a file (SQLite), a .journal file (for NFS) or a database URL; by default DIR/store.db."""
+    """Store that several workers share: a .journal file, a SQLite file, the URL of a database, or grpc://HOST:PORT of Optuna's proxy in
+    front of one; by default DIR/store.journal."""
     grace: float = 60.0
     """Seconds without a sign of life after which a worker's runs are taken over; at once where its process on this machine has ended."""
+    until: float | None = None
+    """After the runs, also run the further seeds that arms need until the interval of their difference to the baseline is at most this to
+    either side, in points of accuracy; see `compare --until`."""
     track: tuple[TrackerName, ...] = ()
     """Trackers that show the figures of every run too, as for `train`; arm and seed are among the settings that they show."""
 
     def __post_init__(self) -> None:
         check(self.track)
         require(self.pace >= 0, "--pace", self.pace, "use a number of seconds, or 0 for every cycle's end")
+        require(self.until is None or self.until > 0, "--until", self.until, "use a number above 0, such as 0.5 for half a point")
         require(self.grace > 0, "--grace", self.grace, "use a number of seconds above 0")

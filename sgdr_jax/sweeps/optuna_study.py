@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -75,7 +74,6 @@ class Study:
             load_if_exists=True,
         )
         self._taken: dict[str, Trial] = {}
-        self._busy = False
         if retry:
             with lock(self._folder):
                 self._queue_again(retry=True)
@@ -87,16 +85,18 @@ class Study:
         for key in list(self._taken):
             self._tell(key, "FAIL")
 
+    @property
+    def pause(self) -> float:
+        """Seconds between two looks at what other workers do."""
+        return self._queue.pause
+
     # ---- drawing ----
 
     def take(self) -> SweepRun | None:
         """Draw a trial, abandoned ones first; None where there is none."""
-        if self._busy:
-            time.sleep(self._queue.pause)
-            self._busy = False
         with lock(self._folder):
-            self._queue_again()
-            while trial := self._ask():
+            trials = self._queue_again()
+            while trial := self._ask(trials):
                 run = self._run(trial)
                 if run and run.hash in self._taken:  # Drawn twice at once: the other result serves both when it is known.
                     self._study.tell(trial, state=_state("FAIL"))
@@ -105,19 +105,19 @@ class Study:
                     save_trial(self._folder, run)
                     self._taken[run.hash] = trial
                     return run
+                trials = self._trials()
         return None
 
-    def wait(self) -> bool:
-        """Pause and return True while trials are to be drawn or another worker has one; return False at the end."""
-        tries = self._tries()
-        if len(tries) < self.search.count or any(not _over(trial) for trial in tries.values()):
-            time.sleep(self._queue.pause)
-            return True
-        return False
+    def left(self) -> bool:
+        """Return whether trials are to be drawn or another worker has one."""
+        tries = _newest(self._trials())
+        return len(tries) < self.search.count or any(not _over(trial) for trial in tries.values())
 
-    def _ask(self) -> Trial | None:
-        """Return a try of the next trial, or None."""
-        trials = self._study.get_trials(deepcopy=False)
+    def _trials(self) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False)
+
+    def _ask(self, trials: Sequence[FrozenTrial]) -> Trial | None:
+        """Return a try of the next trial, or None; `trials` are all tries so far."""
         number = len({trial.user_attrs["trial"] for trial in trials})
         if not any(trial.state.name == "WAITING" for trial in trials):
             if number >= self.search.count:
@@ -152,21 +152,21 @@ class Study:
 
     # ---- tries of one trial ----
 
-    def _tries(self) -> dict[int, FrozenTrial]:
-        """Map the number of each trial to its newest try."""
-        return {t.user_attrs["trial"]: t for t in sorted(self._study.get_trials(deepcopy=False), key=lambda t: t.number)}
-
-    def _queue_again(self, retry: bool = False) -> None:
-        """Queue the trials of dead workers again; with `retry` the failed ones too."""
-        for trial in (t for t in self._tries().values() if t.state.name == "RUNNING"):
+    def _queue_again(self, retry: bool = False) -> list[FrozenTrial]:
+        """Queue the trials of dead workers again, with `retry` the failed ones too; return all tries."""
+        trials = self._trials()
+        for trial in (t for t in _newest(trials).values() if t.state.name == "RUNNING"):
             worker = trial.user_attrs.get("worker", "")
             if worker != self._queue.worker and worker in self._queue.dead({worker}):
                 _log.warning("worker %s of trial %s has gone", worker, trial.user_attrs["trial"])
                 self._study.tell(trial.number, state=_state("FAIL"), skip_if_finished=True)
-        for trial in self._tries().values():
-            if trial.state.name == "FAIL" and (retry or "error" not in trial.user_attrs):
-                attributes = {name: trial.user_attrs[name] for name in ("trial", "generation") if name in trial.user_attrs}
-                self._study.enqueue_trial(trial.params, user_attrs=attributes)
+                trials = []
+        trials = trials or self._trials()
+        again = [t for t in _newest(trials).values() if t.state.name == "FAIL" and (retry or "error" not in t.user_attrs)]
+        for trial in again:
+            attributes = {name: trial.user_attrs[name] for name in ("trial", "generation") if name in trial.user_attrs}
+            self._study.enqueue_trial(trial.params, user_attrs=attributes)
+        return self._trials() if again else trials
 
     # ---- outcomes ----
 
@@ -212,12 +212,16 @@ class Study:
         self._tell(run.hash, "PRUNED" if diverged else "FAIL")
 
     def give_back(self, run: SweepRun) -> None:
-        """Release a taken trial whose run folder another process uses; the next draw is then delayed."""
-        self._busy = True
+        """Release a taken trial whose run folder another process uses."""
         self._tell(run.hash, "FAIL")
 
     def _tell(self, key: str, state: str, value: float | None = None) -> None:
         self._study.tell(self._taken.pop(key).number, value, state=_state(state), skip_if_finished=True)
+
+
+def _newest(trials: Sequence[FrozenTrial]) -> dict[int, FrozenTrial]:
+    """Map the number of each trial to its newest try."""
+    return {trial.user_attrs["trial"]: trial for trial in sorted(trials, key=lambda trial: trial.number)}
 
 
 def _over(trial: FrozenTrial) -> bool:

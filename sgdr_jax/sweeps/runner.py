@@ -6,33 +6,40 @@ Finished runs are skipped, and a failed run does not stop the others. Runs are e
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..core.console import NullConsole
-from ..core.errors import Diverged, InUse, Pruned
+from ..core.errors import Diverged, InputError, InUse, Preempted, Pruned
 from ..core.experiment import Experiment
 from ..core.plan import plan
 from ..core.serialization import to_json
 from ..core.types import Dataset, Source
 from ..core.validation import require
+from ..distributed.hosts import is_leader, is_multi_host, on_leader, run_on_all_hosts
+from ..distributed.preemption import stoppable
 from ..runs import run as recipe
 from ..runs.folder import read
 from ..runs.records import RunSummary
 from ..runs.trackers.tracking import Tracking
 from ..train.context import RateLimiter, RunContext, ground, prepare
+from .analysis.sequential import added_runs
 from .local_queue import LocalQueue, Outcomes, Queue
 from .options import WorkerOptions
 from .optuna_study import Study
 from .run_status import Entry, entries, save_failure, tidy, unfinished
-from .search_space import describe_search, value_text
-from .shared_queue import SharedQueue, open_queue
+from .search_space import Search, describe_search, value_text
+from .shared_queue import SharedQueue, default_store, open_queue
 from .spec import Sweep, SweepRun, expand
-from .sweep_record import run_folder, save_sweep
+from .sweep_record import recorded_run, run_folder, run_record, save_sweep
 from .trial_records import save_confirmation_runs
+
+NAP = 0.25
+"""Seconds between two questions whether to stop, while other workers have the runs that are left."""
 
 
 def work(
@@ -43,8 +50,12 @@ def work(
     only: Sequence[int] | None = None,
     experiment_file: str | Path | None = None,
     ui: NullConsole | None = None,
+    leave: Callable[[], bool] = lambda: False,
 ) -> list[Entry]:
     """Execute the unfinished runs of a sweep, and return the status of all runs.
+
+    The processes of a multi-host worker call this together. The leading one takes runs from the queue and reports them, and all execute
+    each run together.
 
     Args:
         sweep: sweep to run.
@@ -53,37 +64,66 @@ def work(
         only: numbers of the runs to execute, without any search; None for all.
         experiment_file: file whose commit is recorded in environment.json.
         ui: progress; silent by default.
+        leave: whether to save and stop, see `preemption.handle_signals`.
 
     Raises:
         InputError: as `expand`, `save_sweep` and `open_queue`, before anything is executed.
+        Preempted: after `leave` has returned True and the state of the current run is saved.
     """
     folder, ui, runs = Path(folder), ui or NullConsole(), expand(sweep)
-    pending = unfinished(folder, runs, only, options.retry)
-    save_sweep(folder, sweep, runs)
+    pending = _pending(folder, runs, only, options)
+    run_on_all_hosts(lambda: is_leader() and save_sweep(folder, sweep, runs))
     searching = sweep.search is not None and only is None
-    if pending or searching:
+    if pending or searching or options.until:
         ui.say(f"{sweep.name}: {len(pending)} of {len(runs)} runs to do")
-        store = options.store or (str(folder / "store.db") if searching else None)
-        worker = _Worker(sweep.name, folder, options, experiment_file, ui, _Shared(ui))
+        store = options.store or (default_store(folder) if searching else None)
+        stop = _Stop(leave)
+        worker = _Worker(sweep, folder, options, experiment_file, ui, stop, _Shared(stoppable(ui, stop)))
         with _queue(pending, sweep, folder, store, options) as queue:
             worker.execute_all(pending, queue)
-            if searching and isinstance(queue, SharedQueue):
-                with Study(queue, sweep, folder, options.retry) as study:
-                    worker.search(study)
-                best = save_confirmation_runs(sweep, folder)
+            if options.until and only is None:
+                more = added_runs(sweep, folder, options.until) if is_leader() else []
+                worker.execute_all(unfinished(folder, more, retry=options.retry), queue)
+                runs += tuple(more)
+            if sweep.search and only is None:
+                with _study(queue, sweep, folder, options) as study:
+                    worker.search(sweep.search, study)
+                best = save_confirmation_runs(sweep, folder) if is_leader() else ()
                 worker.execute_all(unfinished(folder, best, retry=options.retry), queue)
                 runs += best
     return entries(folder, runs)
 
 
-@contextmanager
-def _queue(pending: Sequence[SweepRun], sweep: Sweep, folder: Path, store: str | None, options: WorkerOptions) -> Iterator[Queue]:
-    """Open the queue that the runs are taken from."""
-    if store is None:
-        yield LocalQueue(pending)
-    else:
-        with open_queue(store, folder, sweep.name, pending, grace=options.grace, retry=options.retry).alive() as queue:
-            yield queue
+def _pending(folder: Path, runs: Sequence[SweepRun], only: Sequence[int] | None, options: WorkerOptions) -> list[SweepRun]:
+    """List the runs to execute, the same on all hosts."""
+    keys = set(on_leader(lambda: [run.hash for run in unfinished(folder, runs, only, options.retry)]))
+    return [run for run in runs if run.hash in keys]
+
+
+def _queue(
+    pending: Sequence[SweepRun], sweep: Sweep, folder: Path, store: str | None, options: WorkerOptions
+) -> AbstractContextManager[Queue]:
+    """Open the queue that the runs are taken from, on the leading host."""
+    queue = run_on_all_hosts(
+        lambda: open_queue(store, folder, sweep.name, pending, grace=options.grace, retry=options.retry) if store and is_leader() else None
+    )
+    return queue.alive() if queue else nullcontext(LocalQueue(pending))
+
+
+def _study(queue: Queue, sweep: Sweep, folder: Path, options: WorkerOptions) -> AbstractContextManager[Study | None]:
+    """Open the search, on the leading host."""
+    return Study(queue, sweep, folder, options.retry) if isinstance(queue, SharedQueue) else nullcontext()
+
+
+class _Stop:
+    """Question whether to stop, which all hosts of a worker ask equally often; remembers the answer."""
+
+    def __init__(self, leave: Callable[[], bool]) -> None:
+        self._leave, self.stopping = leave, False
+
+    def __call__(self) -> bool:
+        self.stopping = self.stopping or self._leave()
+        return self.stopping
 
 
 class _Shared:
@@ -113,66 +153,121 @@ class _Shared:
 class _Worker:
     """What all runs of one call of `work` have in common."""
 
-    sweep: str
+    sweep: Sweep
     folder: Path
     options: WorkerOptions
     experiment_file: str | Path | None
     ui: NullConsole
+    stop: _Stop
     shared: _Shared
 
     def execute_all(self, runs: Sequence[SweepRun], queue: Queue) -> None:
         """Execute all free runs until none is left. Raises InputError, before any of them, where one cannot be planned."""
         groups: dict[str, list[SweepRun]] = {}
         for run in runs:
-            plan(run.experiment, self.shared.source(run.experiment.data).sizes["train"])
+            run_on_all_hosts(lambda run=run: plan(run.experiment, self.shared.source(run.experiment.data).sizes["train"]))
             groups.setdefault(ground(run.experiment), []).append(run)
-        while runs and queue.wait(runs):
-            for group in groups.values():
-                while run := queue.take(group):
-                    self._attempt(run, queue)
 
-    def search(self, study: Study) -> None:
-        """Draw trials and execute them one by one, until no worker has any left."""
-        self.ui.say(describe_search(study.search))
-        while (run := study.take()) or study.wait():
+        ordered = [run for group in groups.values() for run in group]
+        for run in self._turns(lambda: queue.take(ordered), lambda: bool(runs) and queue.left(ordered), queue.pause):
+            self._attempt(run, queue)
+
+    def search(self, search: Search, study: Study | None) -> None:
+        """Draw trials, on the leading host, and execute them one by one, until no worker has any left."""
+        self.ui.say(describe_search(search))
+        outcomes = study or LocalQueue(())
+        take, left = (study.take, study.left) if study else (lambda: None, lambda: False)
+        for run in self._turns(take, left, outcomes.pause):
+            self.ui.say(f"  {run.arm}: {', '.join(f'{name}={value_text(value)}' for name, value in run.values)}")
+            self._attempt(run, outcomes, search)
+
+    def _turns(self, take: Callable[[], SweepRun | None], left: Callable[[], bool], pause: float) -> Iterator[SweepRun]:
+        """Yield the runs to execute, the same on all hosts.
+
+        Args:
+            take: returns a free run, or None; called on the leading host, as `left`.
+            left: whether any run may become free.
+            pause: seconds to wait before the next look, while there is none.
+        """
+        due = 0.0
+
+        def turn() -> tuple[SweepRun | None, bool]:
+            nonlocal due
+            if time.monotonic() < due:
+                return None, True
+            run, more = take(), True
+            if not run and (more := left()):
+                run = take()
+            due = 0.0 if run else time.monotonic() + pause
+            return run, more
+
+        more = True
+        while more:
+            if self.stop():
+                raise Preempted("preempted between two runs; the same command goes on")
+            run, more = self._agreed(turn)
             if run:
-                self.ui.say(f"  {run.arm}: {', '.join(f'{name}={value_text(value)}' for name, value in run.values)}")
-                self._attempt(run, study, study.search.objective)
+                yield run
+            elif more:
+                time.sleep(min(NAP, pause))
 
-    def _attempt(self, run: SweepRun, outcomes: Outcomes, objective: str = "accuracy") -> None:
-        """Execute a run, and report how it ended."""
-        title, study = f"run {run.number} ({run.arm}, seed {run.seed})", outcomes if isinstance(outcomes, Study) else None
+    def _agreed(self, turn: Callable[[], tuple[SweepRun | None, bool]]) -> tuple[SweepRun | None, bool]:
+        """Return the next run and whether more may follow, as the leading host has decided."""
+        if not is_multi_host():
+            return turn()
+
+        def record() -> list[Any]:
+            run, more = turn()
+            return [run and run_record(run), more]
+
+        known, more = on_leader(record)
+        return known and recorded_run(self.sweep, known), more
+
+    def _attempt(self, run: SweepRun, outcomes: Outcomes, search: Search | None = None) -> None:
+        """Execute a run, a trial of `search` if given, and report how it ended."""
+        title, objective = f"run {run.number} ({run.arm}, seed {run.seed})", search.objective if search else "accuracy"
+        study = outcomes if isinstance(outcomes, Study) else None
         try:
-            summary = self._execute(run, study)
+            summary = self._execute(run, search, study)
+        except Preempted:
+            raise
         except Pruned as pruned:
-            assert study
-            tidy(run_folder(self.folder, run.hash), self.options.keep, ended=True)
-            study.prune(run)
+            if study:
+                tidy(run_folder(self.folder, run.hash), self.options.keep, ended=True)
+                study.prune(run)
             self.ui.say(f"  {title}: {pruned}")
         except InUse as error:
             outcomes.give_back(run)
             self.ui.say(f"  {title} is skipped: {error}")
+            time.sleep(outcomes.pause)
         except Exception as error:
-            reason = save_failure(self.folder, run, error)
-            outcomes.fail(run, reason, isinstance(error, Diverged))
-            self.ui.say(f"  {title} failed: {reason}")
+            if is_multi_host() and not isinstance(error, InputError):
+                raise  # It may be of one host: all end, and another worker takes the run.
+            if is_leader():
+                reason = save_failure(self.folder, run, error)
+                outcomes.fail(run, reason, isinstance(error, Diverged))
+                self.ui.say(f"  {title} failed: {reason}")
         else:
             value = summary["valid"].get(objective)  # None without validation images, but the queue needs a number.
             outcomes.finish(run, value or 0.0)
             self.ui.say(f"  {title}: " + ("finished" if value is None else f"validation {objective} {value:.4f}"))
 
-    def _execute(self, run: SweepRun, study: Study | None) -> RunSummary:
+    def _execute(self, run: SweepRun, search: Search | None, study: Study | None) -> RunSummary:
         own, keep = run_folder(self.folder, run.hash), self.options.keep
         config = to_json(run.experiment) | {"sweep": {"arm": run.arm, "seed": run.seed}}
-        tracking = Tracking(self.options.track, own, self.sweep, config)
+        tracking = Tracking(self.options.track, own, self.sweep.name, config)
 
         def prepared(experiment: Experiment) -> RunContext:
-            due = RateLimiter(0 if experiment.checkpoint_steps else self.options.pace)
-            context = self.shared.prepare(experiment)._replace(due=due, track=tracking.row)
-            if not study:
+            limiter = RateLimiter(0 if experiment.checkpoint_steps else self.options.pace)
+            context = self.shared.prepare(experiment)._replace(
+                due=lambda: self.stop.stopping or on_leader(limiter),  # hosts have different clocks
+                leave=self.stop,
+                track=tracking.row,
+            )
+            if not search:
                 return context
             require("valid" in context.images, "data", experiment.data, "trials are judged by validation images, and there are none")
-            return context._replace(watch=_reporter(run, context, study, own))
+            return context._replace(watch=_reporter(run, context, search.objective, study, own))
 
         with closing(tracking):
             summary = recipe.run(
@@ -185,20 +280,37 @@ class _Worker:
                 compile_ahead=False,
                 prepared=prepared,
             )
-            tracking.finish(summary, ())
-        tidy(own, keep)
+            if is_leader():
+                tracking.finish(summary, ())
+                tidy(own, keep)
         return summary
 
 
-def _reporter(run: SweepRun, context: RunContext, study: Study, folder: Path) -> Callable[[dict[str, Any]], None]:
-    """Return a function that reports a trial's cycle ends, counted over all stages; reports those of an earlier attempt at once."""
+def _reporter(run: SweepRun, context: RunContext, objective: str, study: Study | None, folder: Path) -> Callable[[dict[str, Any]], None]:
+    """Return a function that reports a trial's cycle ends, counted over all stages; reports those of an earlier attempt at once.
+
+    Only the leading host has the study; all end a trial that is pruned.
+    """
     counts = [len(p.table.ends) for p in context.plan.stages]
 
     def report(row: dict[str, Any], last: bool = False) -> None:
         end = sum(counts[: row["stage_index"]]) + row["cycle"] + 1
-        study.report(run, end, row[study.search.objective], last=last or end == sum(counts))
 
-    for row in read(folder).rows if (folder / "config.json").exists() else ():
-        if row["kind"] == "eval":
-            report(dict(row), last=True)  # Replayed from an earlier attempt: never prune on replayed values.
+        def verdict() -> str:
+            assert study
+            try:
+                study.report(run, end, row[objective], last=last or end == sum(counts))
+            except Pruned as pruned:
+                return str(pruned)
+            return ""
+
+        if reason := on_leader(verdict):
+            raise Pruned(reason)
+
+    def earlier() -> list[dict[str, Any]]:
+        rows = read(folder).rows if (folder / "config.json").exists() else ()
+        return [dict(row) for row in rows if row["kind"] == "eval"]
+
+    for row in on_leader(earlier):
+        report(row, last=True)  # Replayed from an earlier attempt: never prune on replayed values.
     return report

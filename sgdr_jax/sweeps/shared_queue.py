@@ -18,10 +18,11 @@ import hashlib
 import logging
 import os
 import platform
+import random
 import re
 import secrets
-import time
-from collections.abc import Collection, Iterator, Sequence
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -36,10 +37,18 @@ from ..runs.folder import read_summary
 from .spec import SweepRun
 from .sweep_record import run_folder
 
+MISSES = 4
+"""Runs that other workers were faster to take, after which a worker looks anew at what is free."""
+PROXY_SECONDS = 20
+"""Seconds for Optuna's gRPC proxy to answer."""
+
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
     from sqlalchemy import Connection, Engine
+
+    Tries = Mapping[str, list[FrozenTrial]]
+    """Tries of each run by its hash, oldest first."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,16 +67,27 @@ class SharedQueue:
         self._free: dict[str, int] = {}  # hash of a run to its open try, as last seen
         self._taken: dict[str, int] = {}
         self._monitor = PeerMonitor()
-        self._busy = False
+        self._position, self._random = 0, random.Random(self.worker)
 
     # ---- the queue ----
 
     def take(self, runs: Sequence[SweepRun]) -> SweepRun | None:
-        """Take the first of these runs that is free; None where none is."""
-        for run in runs:
-            if run.hash in self._free and self._claim(trial := self._free.pop(run.hash)):
-                self._taken[run.hash] = trial
+        """Take a free one of these runs, by preference the next after the last that was taken; None where none is.
+
+        Where another worker was faster, it goes on at a place drawn at random, so that workers spread over the runs.
+        """
+        free = [(i, run) for i, run in enumerate(runs) if run.hash in self._free]
+        position, misses = next((k for k, (i, _) in enumerate(free) if i >= self._position), 0), 0
+        while free:
+            i, run = free.pop(position)
+            if self._claim(trial := self._free.pop(run.hash)):
+                self._taken[run.hash], self._position = trial, i
                 return run
+            misses += 1
+            if misses % MISSES == 0:
+                self._find_free(runs, self._tries())
+                free = [(i, run) for i, run in free if run.hash in self._free]
+            position = self._random.randrange(max(len(free), 1))
         return None
 
     def finish(self, run: SweepRun, value: float) -> None:
@@ -80,29 +100,20 @@ class SharedQueue:
         self._end(run, "FAIL")
 
     def give_back(self, run: SweepRun) -> None:
-        """Release a taken run whose folder another process uses; the next look at the queue is then delayed."""
-        self._busy = True
+        """Release a taken run whose folder another process uses."""
         self._end(run, "FAIL")
 
-    def wait(self, runs: Sequence[SweepRun]) -> bool:
-        """Wait until one of these runs is free, and return True; return False once all are done. Frees the runs of dead workers."""
-        if self._busy:
-            time.sleep(self.pause)
-            self._busy = False
-        while True:
-            running = [t for trials in self._tries().values() for t in trials if t.state.name == "RUNNING"]
-            dead = self.dead({t.user_attrs.get("worker", "") for t in running} - {self.worker})
-            for trial in running:
-                if (worker := trial.user_attrs.get("worker", "")) in dead:
-                    _log.warning("worker %s of run %s has gone", worker, trial.user_attrs["number"])
-                    self._set(trial._trial_id, "FAIL")
-            self.fill(runs)
-            if self._free:
-                return True
-            tries = self._tries()
-            if not any(trial.state.name == "RUNNING" for run in runs for trial in tries.get(run.hash, ())):
-                return False
-            time.sleep(self.pause)
+    def left(self, runs: Sequence[SweepRun]) -> bool:
+        """Free the runs of dead workers, and return whether any of these runs is free or being executed."""
+        tries, freed = self._tries(), False
+        running = [t for trials in tries.values() for t in trials if t.state.name == "RUNNING"]
+        dead = self.dead({t.user_attrs.get("worker", "") for t in running} - {self.worker})
+        for trial in running:
+            if (worker := trial.user_attrs.get("worker", "")) in dead:
+                _log.warning("worker %s of run %s has gone", worker, trial.user_attrs["number"])
+                freed = self._set(trial._trial_id, "FAIL") or freed
+        tries = self.fill(runs, self._tries() if freed else tries)
+        return bool(self._free) or any(trial.state.name == "RUNNING" for run in runs for trial in tries.get(run.hash, ()))
 
     @property
     def pause(self) -> float:
@@ -111,35 +122,41 @@ class SharedQueue:
 
     # ---- tries ----
 
-    def fill(self, runs: Sequence[SweepRun], *, retry: bool = False, lost: Collection[str] = ()) -> None:
-        """Add a try for each run that is neither open nor done.
+    def fill(self, runs: Sequence[SweepRun], tries: Tries | None = None, *, retry: bool = False, lost: Collection[str] = ()) -> Tries:
+        """Add a try for each run that is neither open nor done, and return all tries.
 
         Args:
             runs: runs to execute.
+            tries: all tries, as just read.
             retry: also add those that have failed.
             lost: hashes of runs without results; they are added even if the queue has them as complete.
         """
         import optuna
 
-        wanted = {run.hash: run for run in runs}
-        with lock(self._folder):
-            tries = self._tries()
-            for key, run in wanted.items():
-                earlier = tries.get(key, [])
-                states = {trial.state.name for trial in earlier} - ({"COMPLETE"} if key in lost else set())
-                failed = bool(earlier) and "error" in earlier[-1].user_attrs and not retry
-                if not states & {"WAITING", "RUNNING", "COMPLETE"} and not failed:
-                    facts = {"run": key, "number": run.number, "arm": run.arm, "seed": run.seed}
+        def lacking(tries: Tries) -> list[SweepRun]:
+            return [run for run in {run.hash: run for run in runs}.values() if not _open_or_done(tries.get(run.hash, ()), run, retry, lost)]
+
+        tries = self._tries() if tries is None else tries
+        if lacking(tries):
+            with lock(self._folder):
+                for run in lacking(self._tries()):  # another worker may have been faster
+                    facts = {"run": run.hash, "number": run.number, "arm": run.arm, "seed": run.seed}
                     trial = optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING, user_attrs=facts)
                     self.storage.create_new_trial(self._study, trial)
+            tries = self._tries()
+        self._find_free(runs, tries)
+        return tries
+
+    def _find_free(self, runs: Sequence[SweepRun], tries: Tries) -> None:
         self._free = {}
-        for key, trials in self._tries().items():
+        for key in {run.hash for run in runs} & tries.keys():
+            trials = tries[key]
             oldest = next((trial for trial in trials if not trial.state.is_finished()), None)
-            if key in wanted and oldest and oldest.state.name == "WAITING":
+            if oldest and oldest.state.name == "WAITING":
                 done = any(trial.state.name == "COMPLETE" for trial in trials[trials.index(oldest) :])
                 self._free |= {} if done else {key: oldest._trial_id}
 
-    def _tries(self) -> dict[str, list[FrozenTrial]]:
+    def _tries(self) -> Tries:
         """Map the hash of each run to its tries, oldest first."""
         tries: dict[str, list[FrozenTrial]] = {}
         for trial in sorted(self.storage.get_all_trials(self._study, deepcopy=False), key=lambda trial: trial.number):
@@ -183,14 +200,22 @@ class SharedQueue:
             for trial in self._taken.values():
                 self._set(trial, "FAIL")
             self._taken.clear()
-            if engine := getattr(self.storage, "engine", None):
-                engine.dispose()
+            close = getattr(self.storage, "close", None) or getattr(getattr(self.storage, "engine", None), "dispose", None)
+            if close:
+                close()
 
     def _beat(self, count: int) -> None:
         try:
             self.storage.set_study_user_attr(self._study, f"beat {self.worker}", count)
         except Exception as error:  # A database that is gone for a moment must not end a run of hours.
             _log.warning("the store cannot be written (%s); trying again", " ".join(str(error).split())[:200])
+
+
+def _open_or_done(trials: Sequence[FrozenTrial], run: SweepRun, retry: bool, lost: Collection[str]) -> bool:
+    """Return whether a run with these tries needs no other one; see `SharedQueue.fill`."""
+    states = {trial.state.name for trial in trials} - ({"COMPLETE"} if run.hash in lost else set())
+    failed = bool(trials) and "error" in trials[-1].user_attrs and not retry
+    return failed or bool(states & {"WAITING", "RUNNING", "COMPLETE"})
 
 
 def _machine() -> str:
@@ -218,6 +243,12 @@ def address(store: str) -> str:
         ('sqlite:///runs/a.db', 'a.journal')
     """
     return store if "://" in store or store.endswith((".journal", ".log")) else f"sqlite:///{store}"
+
+
+def default_store(folder: Path) -> str:
+    """Return the store of a sweep's folder: a journal, or the SQLite file that earlier versions began."""
+    older = folder / "store.db"
+    return str(older if older.exists() else folder / "store.journal")
 
 
 def open_queue(store: str, folder: Path, name: str, runs: Sequence[SweepRun], *, grace: float = 60.0, retry: bool = False) -> SharedQueue:
@@ -251,7 +282,7 @@ def open_queue(store: str, folder: Path, name: str, runs: Sequence[SweepRun], *,
             if owner is None:
                 storage.set_study_user_attr(study, "sweep", own)
         except ImportError as error:
-            raise InputError(f"{shown} needs a driver ({error}); for PostgreSQL pip install 'sgdr_jax[postgres]'") from None
+            raise InputError(f"{shown} needs a driver ({error}); for PostgreSQL or grpc:// pip install 'sgdr_jax[postgres]'") from None
         except Exception as error:  # of Optuna, SQLAlchemy, or a driver
             reason = without_password(" ".join(str(error.__cause__ or error).split()))[:300]
             raise InputError(f"{shown} cannot be used: {reason}") from None
@@ -285,6 +316,8 @@ def _storage(where: str) -> BaseStorage:
         from optuna.storages.journal import JournalFileBackend
 
         return optuna.storages.JournalStorage(JournalFileBackend(where))
+    if where.startswith("grpc://"):
+        return _proxy(where)
     if where.startswith("sqlite"):
         from sqlalchemy.pool import NullPool
 
@@ -293,6 +326,24 @@ def _storage(where: str) -> BaseStorage:
         _serialise(storage.engine)
         return storage
     return optuna.storages.RDBStorage(where, engine_kwargs={"pool_pre_ping": True})
+
+
+def _proxy(where: str) -> BaseStorage:
+    """Return the client of Optuna's gRPC proxy at grpc://HOST:PORT, which answers for many workers over few connections to a database."""
+    from urllib.parse import urlsplit
+
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.storages import GrpcStorageProxy
+
+    url = urlsplit(where)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        proxy = GrpcStorageProxy(host=url.hostname or "localhost", port=url.port or 13000)
+    try:
+        proxy.wait_server_ready(PROXY_SECONDS)
+    except ConnectionError:
+        raise InputError(f"no proxy answers there within {PROXY_SECONDS} s; start one with optuna.storages.run_grpc_proxy_server") from None
+    return proxy
 
 
 def _serialise(engine: Engine) -> None:

@@ -16,8 +16,8 @@ from typing import Any, NotRequired, TypedDict
 from ..core.errors import InputError
 from ..core.files import write_atomically
 from ..core.json_files import read_json
-from ..core.serialization import first_tags, stable_tags, to_json
-from .spec import Sweep, SweepRun, baseline_name
+from ..core.serialization import first_tags, from_json, stable_tags, to_json
+from .spec import Sweep, SweepRun, baseline_name, with_values
 
 
 class RunRecord(TypedDict):
@@ -86,6 +86,13 @@ def run_record(run: SweepRun) -> RunRecord:
     """Describe a run as JSON data."""
     values = {field: to_json(value) for field, value in run.values}
     return RunRecord(number=run.number, arm=run.arm, values=values, seed=run.seed, hash=run.hash)
+
+
+def recorded_run(sweep: Sweep, record: RunRecord) -> SweepRun:
+    """Return the run of a sweep that a record describes."""
+    values = tuple((field, from_json(value)) for field, value in record["values"].items())
+    experiment = with_values(sweep.base, (*values, ("seed", record["seed"])))
+    return SweepRun(record["number"], record["arm"], values, record["seed"], experiment, record["hash"])
 
 
 def save_sweep(folder: str | Path, sweep: Sweep, runs: Sequence[SweepRun]) -> int:

@@ -3,6 +3,7 @@
 trials/HASH.json    `TrialRecord`: number and values of a trial, written when it is drawn; its run folder is runs/HASH
 pruned/HASH.json    `PrunedRecord`: at which cycle end, and with which value, it was pruned
 chosen.json         `ConfirmationRecord`: the runs of the best trial with the other seeds of the sweep
+added.json          list of `RunRecord`: runs with further seeds, which arms need for an interval as narrow as wanted
 """
 
 from __future__ import annotations
@@ -149,3 +150,16 @@ def read_confirmation_runs(folder: Path) -> list[RunRecord]:
     """Read the runs of the best trial with the other seeds; [] before it is known."""
     record = _read(folder / "chosen.json", ConfirmationRecord)
     return record["runs"] if record else []
+
+
+def save_added_runs(folder: Path, runs: Sequence[SweepRun]) -> None:
+    """Record runs with further seeds, beside those that were recorded before."""
+    known = read_added_runs(folder)
+    new = [run_record(run) for run in runs if run.hash not in {record["hash"] for record in known}]
+    if new:
+        write_atomically(folder / "added.json", json.dumps([*known, *new], ensure_ascii=False) + "\n")
+
+
+def read_added_runs(folder: Path) -> list[RunRecord]:
+    """Read the runs with further seeds; [] where there are none."""
+    return _read(folder / "added.json", list[RunRecord]) or []

@@ -21,7 +21,7 @@ class Told(NullConsole):
 
 def test_workers_that_are_refused_are_told_of(tmp_path):
     ui = Told()
-    assert run_workers(2, ["models", "--nosuch", "1"], tmp_path / "logs", lambda: 0, 3, ui) == 2
+    assert run_workers([{}, {}], ["models", "--nosuch", "1"], tmp_path / "logs", lambda: 0, 3, ui) == 2
     assert sum("has ended with code 2: error: " in line and "--nosuch" in line for line in ui.lines) == 2
 
 

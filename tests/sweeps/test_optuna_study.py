@@ -67,7 +67,7 @@ def drawn(folder, search, seeds=(0,), workers=1) -> list[float]:
             found.append(quality(run))
             done(folder, run, found[-1])
             study.finish(run, found[-1])
-    assert not any(study.wait() for study in members)
+    assert not any(study.left() for study in members)
     return found
 
 
@@ -108,7 +108,7 @@ def test_a_trial_whose_worker_dies_is_taken_over_with_the_same_values(tmp_path, 
         time.sleep(0.1)
         with caplog.at_level(logging.WARNING, "sgdr_jax.sweeps.optuna_study"):
             seen = []
-            while heir.wait():
+            while heir.left():
                 for each in draw(heir, 3):
                     seen.append(each)
                     heir.finish(each, 0.2)
@@ -132,7 +132,7 @@ def test_an_interrupted_worker_gives_back_and_failed_trials_count_once(tmp_path)
     study.finish(again[3], 0.5)
     assert [r.hash for r in draw(study, 4)] == [again[0].hash]
     study.finish(again[0], 0.5)
-    assert not draw(study, 1) and not study.wait()
+    assert not draw(study, 1) and not study.left()
     kept = Study(open_queue(str(tmp_path / "store.journal"), tmp_path, made.name, expand(made)), made, tmp_path, retry=True)
     assert [r.hash for r in draw(kept, 4)] == [again[1].hash]
 

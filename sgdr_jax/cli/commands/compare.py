@@ -35,6 +35,9 @@ class CompareCommand(Command):
     """Arm that the others are compared with; by default the sweep's baseline."""
     alpha: float = 0.05
     """Level of the tests; the intervals hold the true difference with probability 1 - alpha."""
+    until: float | None = None
+    """Also say which arms need which further seeds until the interval of their difference is at most this to either side, in points of
+    accuracy or units of the loss; `sweep --until` runs those."""
     out: Path | None = None
     """Folder for answer.html, answer.md, answer.csv and the pictures; by default the folder `answer` of the sweep."""
     results: Path | None = None
@@ -44,6 +47,7 @@ class CompareCommand(Command):
         """Check the outputs, compare the arms, print and write the answer."""
         from ...sweeps.analysis import render
         from ...sweeps.analysis.compare import compare_arms
+        from ...sweeps.analysis.sequential import sequential_notes
 
         check_output(self.results, "--results")
         out = self.out
@@ -57,7 +61,8 @@ class CompareCommand(Command):
             alpha=self.alpha,
             networks=self.networks,
         )
+        sequential = [] if self.until is None else sequential_notes(comparison, self.until)
         written = render.publish(comparison, out or self.sweep / "answer", self.results)
-        for part in render.terminal(comparison):
+        for part in (*render.terminal(comparison), *sequential):
             ui.say(part)
         ui.say(f"page, tables, pictures: {written[0].parent}" + (f"; section of {self.results}" if self.results else ""))

@@ -36,6 +36,7 @@ class LaunchCommand(Command):
     """Start `sgdr-jax train FILE` as several processes of one run, on a TARGET."""
 
     section = "Clusters"
+    resumable = True
     arguments = "TARGET FILE"
 
     @classmethod

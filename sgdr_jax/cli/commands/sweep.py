@@ -6,15 +6,15 @@ import dataclasses
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 import tyro
 
 from ...core.console import NullConsole
-from ...core.errors import InputError
+from ...core.errors import InputError, Preempted
 from ...core.plan import plan
 from ...core.validation import require
 from ...sweeps.analysis.tables import space_table, sweep_table, trials_table
@@ -22,14 +22,16 @@ from ...sweeps.local_workers import run_workers
 from ...sweeps.options import WorkerOptions
 from ...sweeps.optuna_study import Study
 from ...sweeps.run_status import Entry, entries, unfinished
-from ...sweeps.shared_queue import check_disk, open_queue
+from ...sweeps.shared_queue import check_disk, default_store, open_queue
 from ...sweeps.spec import Sweep, SweepRun, expand
 from ...sweeps.sweep_record import save_sweep
 from ...sweeps.trial_records import read_trials, save_confirmation_runs
 from ..experiment_file import load_sweep
+from ..launch.local import DEVICES, Local
 from ..launch.slurm import Slurm
 from ..options import ExperimentCommand
 from ..parsing import parse, parse_known
+from .train import Hosts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +39,11 @@ class SweepCommand(WorkerOptions, ExperimentCommand):
     """Run a sweep: an experiment along axes of its fields, or a search among them.
 
     Finished runs are skipped, interrupted ones continue, and a failed run does not stop the others. The options of the experiment change
-    the base of the sweep.
+    the base of the sweep. On SIGTERM or SIGUSR1 all workers save their state, and the command exits with 75.
     """
 
     section = "Sweeps"
+    resumable = True
 
     dir: Path | None = None
     """Folder of the sweep; by default runs/NAME."""
@@ -49,7 +52,11 @@ class SweepCommand(WorkerOptions, ExperimentCommand):
     only: str = ""
     """Numbers of the runs to execute, such as 3,7 or 0-4, without trials; by default all."""
     workers: int = 1
-    """Number of processes on this machine, or of jobs with --launch slurm; others may join with the same --store and --dir."""
+    """Number of workers on this machine, or of jobs with --launch slurm; others may join with the same --store and --dir."""
+    processes: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1
+    """Number of processes of each worker on this machine, which execute each run together; each uses one accelerator."""
+    hosts: Hosts = field(default_factory=Hosts)
+    """How the processes of a worker on several hosts find each other; each starts this same command."""
     launch: Literal["slurm"] | None = None
     """slurm: submit the workers as an array of jobs, with the options of `launch slurm`; the store is DIR/store.journal by default."""
     definition: tyro.conf.Suppress[Sweep | None] = None
@@ -76,25 +83,22 @@ class SweepCommand(WorkerOptions, ExperimentCommand):
         assert definition is not None
         task = _Task(definition, self.dir or Path("runs") / definition.name, _numbers(self.only), self, ui)
         require(self.workers >= 1, "--workers", self.workers, "use 1 or more")
+        alone = self.processes == 1 or self.slurm is None
+        require(alone, "--processes", self.processes, "use --nodes and --tasks-per-node with --launch slurm")
+        group = Local(self.processes)
         runs = expand(definition)
         if self.slurm:
             return _submit(task, self.slurm)
         if self.dry_run:
             return _explain(task, runs)
-        ui.say(f"sweep folder: {task.folder}")
+        if self.workers == 1 and self.processes > 1:
+            task.pending()
+            raise SystemExit(group.run([sys.executable, "-m", "sgdr_jax", *task.process()]))
         try:
-            done = _run_here(task) if self.workers == 1 else _run_workers(task)
-        except KeyboardInterrupt:
+            _run_here(task) if self.workers == 1 else _run_workers(task)
+        except (KeyboardInterrupt, Preempted):
             ui.say(f"to continue, repeat the command with --dir {task.folder}")
             raise
-        ui.say(sweep_table(done))
-        _show_trials(task)
-        for entry in done:
-            if entry.error:
-                ui.say(f"run {entry.run.number} ({entry.run.arm}, seed {entry.run.seed}) failed: {entry.error}")
-        ui.say(f"sweep folder: {task.folder}")
-        if any(entry.error for entry in done):
-            raise SystemExit(1)
 
 
 class _Task(NamedTuple):
@@ -120,6 +124,10 @@ class _Task(NamedTuple):
         here = ("--launch", "None") if self.command.launch else ()
         own = ("--workers", "1", *here, "--no-retry", "--store", store, "--dir", str(self.folder))
         return ("sweep", self.command.file, *self.command.words, *own)
+
+    def process(self) -> tuple[str, ...]:
+        """Return the command line of one process of this worker."""
+        return ("sweep", self.command.file, *self.command.words, "--processes", "1", "--dir", str(self.folder))
 
     def open_store(self, store: str) -> None:
         """Create the sweep's folder and its queue, so that workers only join; raise InputError for what they would reject."""
@@ -151,10 +159,9 @@ def _show_trials(task: _Task) -> None:
 
 def _submit(task: _Task, slurm: Slurm) -> None:
     """Submit the workers as an array of jobs; what they would reject is rejected before."""
-    command, store = task.command, task.command.store or str(task.folder / "store.journal")
+    command, store = task.command, task.command.store or default_store(task.folder)
     task.pending()
     check_disk(store)
-    slurm.check_single()
     line = (sys.executable, "-m", "sgdr_jax", *task.worker(store))
     submit = partial(slurm.workers, line, command.workers, task.folder, task.sweep.name, task.ui)
     if not slurm.dry_run:
@@ -164,20 +171,31 @@ def _submit(task: _Task, slurm: Slurm) -> None:
     submit()
 
 
-def _run_here(task: _Task) -> list[Entry]:
+def _run_here(task: _Task) -> None:
+    """Run the sweep in this process, or in this one together with those of other hosts."""
+    from ...distributed import hosts
+    from ...distributed.preemption import handle_signals
     from ...sweeps.runner import work
 
-    return work(task.sweep, task.folder, task.command, only=task.only, experiment_file=task.command.file, ui=task.ui)
+    command = task.command
+    hosts.initialize(**command.hosts.options([run.experiment for run in expand(task.sweep)]))
+    with hosts.exit_together(), hosts.watch_hosts(), handle_signals() as leave:
+        ui = task.ui if hosts.is_leader() else NullConsole()
+        ui.say(f"sweep folder: {task.folder}")
+        done = work(task.sweep, task.folder, command, only=task.only, experiment_file=command.file, ui=ui, leave=leave)
+    _show(task._replace(ui=ui), done)
 
 
-def _run_workers(task: _Task) -> list[Entry]:
+def _run_workers(task: _Task) -> None:
     """Run several processes; what they would reject is rejected before any of them starts."""
-    folder, workers, runs, pending = task.folder, task.command.workers, expand(task.sweep), task.pending()
+    folder, runs, pending = task.folder, expand(task.sweep), task.pending()
+    workers, each = task.command.workers, task.command.processes
+    task.ui.say(f"sweep folder: {folder}")
     search = task.sweep.search if task.searches else None
-    if not pending and not search:
+    if not pending and not search and not task.command.until:
         save_sweep(folder, task.sweep, runs)
-        return entries(folder, runs)
-    store = task.command.store or str(folder / "store.db")
+        return _show(task, entries(folder, runs))
+    store = task.command.store or default_store(folder)
     task.open_store(store)
     total = len(pending) + (search.count if search else 0)
 
@@ -185,10 +203,23 @@ def _run_workers(task: _Task) -> list[Entry]:
         trials = read_trials(folder, search.objective) if search else []
         return len(pending) - len(unfinished(folder, pending)) + sum(trial.ended for trial in trials)
 
-    lost = run_workers(workers, task.worker(store), folder / "workers", ended, total, task.ui)
+    devices = [{DEVICES: ",".join(map(str, range(i, i + each)))} if each > 1 else {} for i in range(0, workers * each, each)]
+    lost = run_workers(devices, task.worker(store), folder / "workers", ended, total, task.ui)
     left = len(unfinished(folder, pending))
     require(lost < workers or not left, "--workers", workers, f"all have ended, {left} runs are left; see above")
-    return entries(folder, (*runs, *(save_confirmation_runs(task.sweep, folder) if search else ())))
+    _show(task, entries(folder, (*runs, *(save_confirmation_runs(task.sweep, folder) if search else ()))))
+
+
+def _show(task: _Task, done: Sequence[Entry]) -> None:
+    """Print how the runs have ended; exit with 1 when one has failed."""
+    task.ui.say(sweep_table(done))
+    _show_trials(task)
+    for entry in done:
+        if entry.error:
+            task.ui.say(f"run {entry.run.number} ({entry.run.arm}, seed {entry.run.seed}) failed: {entry.error}")
+    task.ui.say(f"sweep folder: {task.folder}")
+    if any(entry.error for entry in done):
+        raise SystemExit(1)
 
 
 def _numbers(text: str) -> list[int] | None:

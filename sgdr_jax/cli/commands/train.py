@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...core.console import NullConsole
 from ...core.errors import Preempted
@@ -34,6 +34,8 @@ class Hosts:
     """Seconds to wait for the other processes at the start."""
     detect: bool = True
     """Whether to look for a cluster where no coordinator is named."""
+    elastic: bool = False
+    """Under Slurm: end the last processes at once where the batches cannot be divided among all of them."""
 
     def __post_init__(self) -> None:
         given = [self.coordinator, self.count, self.index]
@@ -45,12 +47,18 @@ class Hosts:
             require(0 <= self.index < self.count, "hosts.index", self.index, f"use 0…{self.count - 1}")
         require(self.wait >= 1, "hosts.wait", self.wait, "use 1 second or more")
 
+    def options(self, experiments: Sequence[Experiment]) -> dict[str, Any]:
+        """Return the arguments of `hosts.initialize` for processes that run these experiments."""
+        batches = {size for e in experiments for size in (e.batch_size, *(stage.batch_size or e.batch_size for stage in e.stages))}
+        return vars(self) | {"elastic": tuple(sorted(batches)) if self.elastic else ()}
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCommand(ExperimentCommand):
     """Run an experiment and record it in a run folder. On SIGTERM or SIGUSR1 it saves its state and exits with 75."""
 
     section = "Experiments"
+    resumable = True
 
     run: Path | None = None
     """The run folder; by default runs/NAME-DATE-TIME."""
@@ -79,7 +87,7 @@ class TrainCommand(ExperimentCommand):
         from ...distributed import hosts
         from ...distributed.preemption import handle_signals
 
-        hosts.initialize(**vars(self.hosts))
+        hosts.initialize(**self.hosts.options((self.experiment,)))
         with hosts.exit_together(), hosts.watch_hosts(), handle_signals() as leave:
             self._train(ui if hosts.is_leader() else NullConsole(), leave)
 
@@ -101,17 +109,16 @@ class TrainCommand(ExperimentCommand):
             return prepare(experiment, stoppable(ui, leave))._replace(leave=leave, accept_new_data=self.accept_new_data, track=tracking.row)
 
         def draw() -> None:  # the other hosts need no paths
-            tracking.finish(summary, run_plots.plot_run(folder))
+            tracking.finish(summary, run_plots.plot_run(folder, stoppable(ui, leave)))
 
         try:
             summary = run(experiment, folder, resume=self.resume, experiment_file=self.file, ui=ui, prepared=prepared)
-        except (KeyboardInterrupt, Preempted):
-            ui.say(f"to continue from the newest checkpoint, repeat the command with --run {folder} --resume")
-            raise
-        else:
             if leave():
                 raise Preempted("stopped after the run has finished; the same command with --resume draws its pictures")
             on_leader(draw)
+        except (KeyboardInterrupt, Preempted):
+            ui.say(f"to continue from the newest checkpoint, repeat the command with --run {folder} --resume")
+            raise
         finally:
             tracking.close()
         for table in result_tables(summary):

@@ -9,19 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from ...core.console import NullConsole
-from ...core.errors import InputError
+from ...core.errors import InputError, Preempted
 from ...core.validation import require
 from .job import Job, Target
 
 PORT = 8476
 HOSTS = "hosts"
+SAVING = 120
+"""Seconds for a pod that is evicted to save its state."""
 
 
 @dataclass(frozen=True)
 class Kubernetes(Target):
     """Write a Kubernetes JobSet, for kubectl apply -f FILE.
 
-    Its pods are the hosts of the run. When one fails, all are restarted, and the run continues from its newest checkpoint.
+    Its pods are the hosts of the run. When one fails, all are restarted, and the run continues from its newest checkpoint. Preemptions do
+    not count as restarts.
     """
 
     image: str = ""
@@ -31,7 +34,11 @@ class Kubernetes(Target):
     mount: str = "/runs"
     """Path of the volume in the pods; the run folder must be below it."""
     pods: int = 2
-    """Number of hosts."""
+    """Number of hosts, of each slice."""
+    slices: int = 1
+    """Number of TPU slices, which the batch is divided among."""
+    queue: str | None = None
+    """Queue of Kueue that admits the job."""
     gpus: int = 0
     """Number of GPUs per pod (nvidia.com/gpu)."""
     tpus: int = 0
@@ -54,9 +61,12 @@ class Kubernetes(Target):
         part = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
         claim = re.fullmatch(rf"{part}(\.{part})*", self.claim) and len(self.claim) <= 253
         require(bool(claim), "--claim", self.claim, "use lower-case letters, digits, - and . (RFC 1123)")
-        space = self.namespace is None or (re.fullmatch(part, self.namespace) and len(self.namespace) <= 63)
-        require(bool(space), "--namespace", self.namespace, "use lower-case letters, digits and - (RFC 1123)")
-        for name, least in (("pods", 1), ("gpus", 0), ("tpus", 0), ("restarts", 0)):
+        for name in ("namespace", "queue"):
+            value = getattr(self, name)
+            ok = value is None or (re.fullmatch(part, value) and len(value) <= 63)
+            require(bool(ok), f"--{name}", value, "use lower-case letters, digits and - (RFC 1123)")
+        require(self.slices == 1 or self.tpus > 0, "--slices", self.slices, "it is for --tpus; use --pods")
+        for name, least in (("pods", 1), ("slices", 1), ("gpus", 0), ("tpus", 0), ("restarts", 0)):
             value = getattr(self, name)
             require(value >= least, f"--{name}", value, f"use {least} or more")
         require(not (self.gpus and self.tpus), "--tpus", self.tpus, "use --gpus or --tpus, not both")
@@ -81,34 +91,55 @@ class Kubernetes(Target):
         return 0
 
     def jobset(self, job: Job) -> dict[str, Any]:
-        """Return the JobSet as data. Pod i is host i, at jobset-hosts-0-i.jobset. Source: JobSet API jobset.x-k8s.io/v1alpha2."""
+        """Return the JobSet as data. Pod i of slice j is at jobset-hosts-j-i.jobset. Source: JobSet API jobset.x-k8s.io/v1alpha2."""
         name = label(job.name)
         words = job.command(("sgdr-jax",))
         if self.pods > 1 and not self.tpus:  # TPU pods find each other by variables of GKE
             words += ["--hosts.coordinator", f"{name}-{HOSTS}-0-0.{name}:{PORT}", "--hosts.count", str(self.pods)]
             words += ["--hosts.index", "$(JOB_COMPLETION_INDEX)", "--hosts.wait", "600"]
-        limits = {"nvidia.com/gpu": self.gpus} if self.gpus else {"google.com/tpu": self.tpus} if self.tpus else {}
+        limits = {"nvidia.com/gpu": str(self.gpus)} if self.gpus else {"google.com/tpu": str(self.tpus)} if self.tpus else {}
         container: dict[str, Any] = {"name": "train", "image": self.image, "command": words, "ports": [{"containerPort": PORT}]}
         container |= {"resources": {"limits": limits}} if limits else {}
+        if self.slices > 1:
+            container["env"] = self._slice_variables(f"{name}-{HOSTS}-0-0.{name}")
         container["volumeMounts"] = [{"name": "runs", "mountPath": self.mount}]
-        pod: dict[str, Any] = {"restartPolicy": "Never", "containers": [container]}
+        pod: dict[str, Any] = {"restartPolicy": "Never", "terminationGracePeriodSeconds": SAVING, "containers": [container]}
         if self.tpus:
             gke = {"accelerator": self.tpu_kind, "topology": self.topology}
             pod["nodeSelector"] = {f"cloud.google.com/gke-tpu-{name}": value for name, value in gke.items()}
         pod["volumes"] = [{"name": "runs", "persistentVolumeClaim": {"claimName": self.claim}}]
         # A pod that fails is not replaced alone, since the others cannot continue without it: the whole set restarts.
         spec: dict[str, Any] = {"parallelism": self.pods, "completions": self.pods, "completionMode": "Indexed", "backoffLimit": 0}
+        preempted = {"containerName": "train", "operator": "In", "values": [Preempted.code]}
+        disrupted = {"type": "DisruptionTarget", "status": "True"}
+        spec["podFailurePolicy"] = {
+            "rules": [{"action": "FailJob", "onExitCodes": preempted}, {"action": "FailJob", "onPodConditions": [disrupted]}]
+        }
         spec["template"] = {"spec": pod}
+        metadata: dict[str, Any] = {"name": name} | ({"namespace": self.namespace} if self.namespace else {})
+        metadata |= {"labels": {"kueue.x-k8s.io/queue-name": self.queue}} if self.queue else {}
+        if self.slices > 1:
+            metadata["annotations"] = {"alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"}
+        free = {"name": "preempted", "action": "RestartJobSetAndIgnoreMaxRestarts", "onJobFailureReasons": ["PodFailurePolicy"]}
         return {
             "apiVersion": "jobset.x-k8s.io/v1alpha2",
             "kind": "JobSet",
-            "metadata": {"name": name} | ({"namespace": self.namespace} if self.namespace else {}),
+            "metadata": metadata,
             "spec": {
-                "failurePolicy": {"maxRestarts": self.restarts},
+                "failurePolicy": {"maxRestarts": self.restarts, "rules": [free]},
                 "network": {"enableDNSHostnames": True},
-                "replicatedJobs": [{"name": HOSTS, "replicas": 1, "template": {"spec": spec}}],
+                "replicatedJobs": [{"name": HOSTS, "replicas": self.slices, "template": {"spec": spec}}],
             },
         }
+
+    def _slice_variables(self, coordinator: str) -> list[dict[str, Any]]:
+        """Return the variables by which libtpu and jax join the slices; they take the place of those that GKE may set."""
+        index = {"fieldRef": {"fieldPath": "metadata.annotations['jobset.sigs.k8s.io/job-index']"}}
+        return [
+            {"name": "MEGASCALE_COORDINATOR_ADDRESS", "value": coordinator},
+            {"name": "MEGASCALE_NUM_SLICES", "value": str(self.slices)},
+            {"name": "MEGASCALE_SLICE_ID", "valueFrom": index},
+        ]
 
 
 def label(name: str) -> str:

@@ -16,8 +16,13 @@ from typing import IO, Annotated
 import tyro
 
 from ...core.console import NullConsole
+from ...core.errors import Preempted
 from ...core.validation import require
+from ...distributed.signals import pass_on, stopped
 from .job import Job, Target
+
+DEVICES = "JAX_LOCAL_DEVICE_IDS"
+"""Variable by which jax knows the accelerators of a process; that of this process, where it is set, names those of all."""
 
 GRACE = 20.0
 """Seconds for the other processes to end by themselves after one has failed, and to print why."""
@@ -27,7 +32,7 @@ GRACE = 20.0
 class Local(Target):
     """Start processes on this machine, each with different devices.
 
-    Their output is prefixed with their number; when one fails, all are ended.
+    Their output is prefixed with their number; when one fails, all are ended. SIGTERM and SIGUSR1 are passed on to them.
     """
 
     processes: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 2
@@ -41,12 +46,17 @@ class Local(Target):
 
     def launch(self, job: Job, ui: NullConsole) -> int:
         """Run the processes to their end and return the exit code of the first that failed, or 0."""
-        address = f"127.0.0.1:{free_port()}"
-        hosts = ["--hosts.coordinator", address, "--hosts.count", str(self.processes), "--hosts.index"]
-        own = [[*job.command(), *hosts, str(i)] if self.processes > 1 else job.command() for i in range(self.processes)]
-        ids = [",".join(str(i * self.devices + k) for k in range(self.devices)) for i in range(self.processes)]
         ui.say(f"{self.processes} processes on this machine, run folder {job.run}")
-        return side_by_side(own, [{"JAX_LOCAL_DEVICE_IDS": each} for each in ids])
+        return self.run(job.command())
+
+    def run(self, words: Sequence[str]) -> int:
+        """Run a command in all processes, each with its own devices and number; see `side_by_side`."""
+        hosts = ["--hosts.coordinator", f"127.0.0.1:{free_port()}", "--hosts.count", str(self.processes), "--hosts.index"]
+        own = [[*words, *hosts, str(i)] if self.processes > 1 else words for i in range(self.processes)]
+        given = os.environ.get(DEVICES, "")
+        ids = given.split(",") if given else [str(i) for i in range(self.processes * self.devices)]
+        each = len(ids) // self.processes
+        return side_by_side(own, [{DEVICES: ",".join(ids[i * each : (i + 1) * each])} for i in range(self.processes)])
 
 
 def free_port() -> int:
@@ -65,28 +75,30 @@ def side_by_side(commands: Sequence[Sequence[str]], environments: Sequence[Mappi
         grace: seconds for the others to end by themselves after one has failed.
 
     Returns:
-        0, or the exit code of the first that failed (128 + the signal's number if a signal ended it).
+        0, or the exit code of the first that failed (128 + the signal's number if a signal ended it); 75 after a signal to this process
+        that the processes obeyed.
     """
-    processes = [
-        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=os.environ | own)
-        for words, own in zip(commands, environments, strict=True)
-    ]
-    lock = threading.Lock()
-    readers = [threading.Thread(target=_copy, args=(i, process.stdout, lock), daemon=True) for i, process in enumerate(processes)]
-    for reader in readers:
-        reader.start()
-    try:
-        first = _first_failure(processes)
-        if first:
-            _wait(processes, grace)
-    finally:
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.wait()
+    processes, readers, lock, first = list[subprocess.Popen[str]](), list[threading.Thread](), threading.Lock(), 0
+    with pass_on(processes) as asked:
+        try:
+            for i, (words, own) in enumerate(zip(commands, environments, strict=True)):
+                process = subprocess.Popen(
+                    words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=os.environ | own
+                )
+                processes.append(process)
+                readers.append(threading.Thread(target=_copy, args=(i, process.stdout, lock), daemon=True))
+                readers[-1].start()
+            first = _first_failure(processes)
+            if first:
+                _wait(processes, grace)
+        finally:
+            for process in processes:
+                process.kill()
+            for process in processes:
+                process.wait()
     for reader in readers:
         reader.join(5)
-    return first
+    return Preempted.code if asked() and stopped(first if first <= 128 else 128 - first) else first
 
 
 def _copy(index: int, lines: IO[str] | None, lock: threading.Lock) -> None:

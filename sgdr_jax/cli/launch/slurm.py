@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -34,8 +35,8 @@ class Slurm(Target):
     continues.
     """
 
-    nodes: int = 1
-    """Number of machines."""
+    nodes: str = "1"
+    """Number of machines, or a range such as 2-8: the run goes on with as many as it gets, in each of its attempts."""
     gpus_per_node: int = 0
     """Number of GPUs per machine; each process uses one."""
     tasks_per_node: int | None = None
@@ -66,7 +67,10 @@ class Slurm(Target):
     """Only print the batch script."""
 
     def __post_init__(self) -> None:
-        for name, least in (("nodes", 1), ("gpus_per_node", 0), ("minutes", 1), ("timeouts", 0), ("warning", 1), ("parallel", 1)):
+        counts = re.fullmatch(r"(\d+)(?:-(\d+))?", self.nodes)
+        fits = counts is not None and 1 <= int(counts[1]) <= int(counts[2] or counts[1])
+        require(fits, "--nodes", self.nodes, "use 1 or more, or a range such as 2-8")
+        for name, least in (("gpus_per_node", 0), ("minutes", 1), ("timeouts", 0), ("warning", 1), ("parallel", 1)):
             value = getattr(self, name)
             require(value >= least, f"--{name.replace('_', '-')}", value, f"use {least} or more")
         for name in ("tasks_per_node", "cpus_per_task", "memory"):
@@ -79,32 +83,27 @@ class Slurm(Target):
     def launch(self, job: Job, ui: NullConsole) -> int:
         """Submit the job and print its number; with `dry_run` only print the batch script."""
         executor = self.executor(job.run / LAUNCH, job.name)
-        words = job.command()
+        words = [*job.command(), *self.elastic]
         if self.dry_run:
             print(executor._make_submission_file_text(executor._submitit_command_str, "ID"))
             print("# which runs in every process: " + " ".join(words))
             return 0
         (number,) = self.submit([words], job.run / LAUNCH, job.name)
-        ui.say(f"job {number}, {self.nodes * self.tasks} processes on {self.nodes} machines; run folder {job.run}")
+        ui.say(f"job {number}, {self.nodes} machines with {self.tasks} processes each; run folder {job.run}")
         ui.say(f"logs: {job.run / LAUNCH}/{number}_*_log.out and .err; scancel {number} ends it")
         return 0
-
-    def check_single(self) -> None:
-        """Raise InputError if a job would be more than one process."""
-        for field, value in (("nodes", self.nodes), ("gpus-per-node" if self.gpus_per_node > 1 else "tasks-per-node", self.tasks)):
-            require(value == 1, f"--{field}", value, "a worker of a sweep is one process with one GPU at most: use 1, and more --workers")
 
     def workers(self, words: Sequence[str], count: int, folder: Path, name: str, ui: NullConsole) -> None:
         """Submit workers of a sweep as one array of jobs; with `dry_run` only print the batch script.
 
         Args:
-            words: command line of each worker; it is repeated when the worker is requeued.
+            words: command line of each process of a worker; it is repeated when the worker is requeued.
             count: number of workers.
             folder: folder of the sweep, on a disk that all machines share.
             name: name in the queue.
             ui: console.
         """
-        logs = folder / LAUNCH
+        logs, words = folder / LAUNCH, [*words, *self.elastic]
         if self.dry_run:
             executor = self.executor(logs, name)
             executor.parameters["map_count"] = count  # as submitit does for an array
@@ -113,7 +112,13 @@ class Slurm(Target):
             return
         numbers = self.submit([words] * count, logs, name)
         array = numbers[0].partition("_")[0]
-        ui.say(f"job {array}, {count} workers; logs: {logs}/{array}_*_log.out and .err; scancel {array} ends them")
+        each = "" if (self.nodes, self.tasks) == ("1", 1) else f" of {self.nodes} machines with {self.tasks} processes each"
+        ui.say(f"job {array}, {count} workers{each}; logs: {logs}/{array}_*_log.out and .err; scancel {array} ends them")
+
+    @property
+    def elastic(self) -> list[str]:
+        """Words for the command where the number of machines may vary."""
+        return ["--hosts.elastic"] if "-" in self.nodes else []
 
     @property
     def tasks(self) -> int:
@@ -167,13 +172,13 @@ class Slurm(Target):
         executor = Executor(folder.absolute(), max_num_timeout=self.timeouts)
         executor.update_parameters(
             job_name=name,
-            nodes=self.nodes,
+            nodes=int(self.nodes.rpartition("-")[2]),
             ntasks_per_node=self.tasks,
             time=self.minutes,
             signal_delay_s=self.warning,
             array_parallelism=self.parallel,
             srun_args=["--kill-on-bad-exit=1"],
-            additional_parameters={"requeue": True},
+            additional_parameters={"requeue": True} | ({"nodes": self.nodes} if self.elastic else {}),  # submitit has no ranges
             **{key: value for key, value in options.items() if value is not None},
         )
         return executor

@@ -18,7 +18,7 @@ from ...core.errors import InputError
 from ...core.validation import require
 from ...evaluation import predictions
 from ..sweep_record import read_sweep
-from ..trial_records import Trial, read_confirmation_runs, read_trials
+from ..trial_records import Trial, read_added_runs, read_confirmation_runs, read_trials
 from . import significance
 from .run_results import FINAL, Origin, RunResult, by_network, images, read_origin, read_result
 from .significance import Change
@@ -174,7 +174,7 @@ def compare_arms(
     """
     folder = Path(folder)
     record = read_sweep(folder)
-    results = [read_result(folder, run) for run in (*record["runs"], *read_confirmation_runs(folder))]
+    results = [read_result(folder, run) for run in (*record["runs"], *read_confirmation_runs(folder), *read_added_runs(folder))]
     finished = [run for run in results if not run.missing]
     require(bool(finished), "finished runs", 0, f"none of the {len(results)} runs of {folder} has finished; continue with sgdr-jax sweep")
     left, own = [f"{run.arm}, seed {run.seed}: {run.missing}" for run in results if run.missing], record["baseline"]

@@ -179,6 +179,40 @@ def holm(p: Float[np.ndarray, " k"]) -> np.ndarray:
 # ---- how many seeds ----
 
 
+def pilot_seeds(std: float, pilot: int, half_width: float, level: float = 0.95) -> int:
+    """Return the number of seeds, the pilot's included, after which `pilot_half_width` is at most `half_width`: max(n0, ⌈(t·s / d)²⌉).
+
+    Args:
+        std: standard deviation s of the pilot's differences.
+        pilot: number n0 of the pilot's seeds, two or more.
+        half_width: largest distance d of either end of the interval from the mean.
+        level: coverage of the interval.
+
+    Source: Stein 1945.
+
+    Example:
+        >>> pilot_seeds(0.8, 5, 0.5)
+        20
+    """
+    return max(pilot, math.ceil((_quantile(pilot, level) * std / half_width) ** 2))
+
+
+def pilot_half_width(std: float, pilot: int, n: int, level: float = 0.95) -> float:
+    """Return the half-width t·s / √n of Stein's interval; t has n0 - 1 degrees of freedom, see `pilot_seeds`.
+
+    Its coverage is `level` for normally distributed differences if n depends on nothing but the pilot's spread.
+
+    Example:
+        >>> round(pilot_half_width(0.8, 5, 20), 3)
+        0.497
+    """
+    return _quantile(pilot, level) * std / math.sqrt(n)
+
+
+def _quantile(pilot: int, level: float) -> float:
+    return float(special.stdtrit(pilot - 1, (1 + level) / 2))
+
+
 def power(effect: float, sd: float, n: int | Int[np.ndarray, " k"], alpha: float = 0.05) -> np.ndarray:
     """Compute the power of the two-sided paired t test, from the noncentral t distribution with noncentrality effect·√n / sd.
 

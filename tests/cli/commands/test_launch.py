@@ -48,14 +48,15 @@ def test_help_names_the_targets_and_their_options(capfd: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["slrum", "x.py"], "unknown target 'slrum'; did you mean slurm? there are local, slurm, tpu, k8s"),
+        (["slrum", "x.py"], "unknown target 'slrum'; did you mean slurm? there are local, slurm, tpu, k8s, sky"),
         (["local"], "launch local needs an experiment file first"),
         (["local", "nowhere.py"], "experiment file"),
         (["local", "quick.py", "-n", "0"], "--processes is 0; use 1 or more"),
         (["local", "quick.py", "--seeed", "1"], "did you mean --seed?"),
         (["local", "quick.py", "--batch-size", "0"], "batch_size is 0"),
         (["local", "quick.py", "--run", "."], "holds quick.py but no config.json"),
-        (["slurm", "quick.py", "--nodes", "0", "--dry-run"], "--nodes is 0; use 1 or more"),
+        (["slurm", "quick.py", "--nodes", "0", "--dry-run"], "--nodes is '0'; use 1 or more"),
+        (["slurm", "quick.py", "--nodes", "8-2", "--dry-run"], "--nodes is '8-2'; use 1 or more, or a range such as 2-8"),
         (["slurm", "quick.py", "--gpus-per-node", "8", "--tasks-per-node", "2"], "use one for each of the 8 GPUs"),
         (["slurm", "quick.py"], "run this where sbatch is"),
         (["tpu", "quick.py", "--slice", "Mine"], "--slice is 'Mine'; use lower-case letters"),

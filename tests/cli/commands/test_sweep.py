@@ -50,8 +50,7 @@ def test_the_batch_script_of_a_sweep_is_an_array_of_workers(sweep_file: Path, ca
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--nodes", "2"], "--nodes is 2; a worker of a sweep is one process with one GPU at most: use 1, and more --workers"),
-        (["--gpus-per-node", "4", "--dry-run"], "--gpus-per-node is 4; a worker of a sweep is one process"),
+        (["--processes", "2"], "--processes is 2; use --nodes and --tasks-per-node with --launch slurm"),
         (["--workers", "0"], "--workers is 0; use 1 or more"),
         (["--minuts", "3"], "Unrecognized options: --minuts"),
         (["--only", "9", "--dry-run"], "--only is 9"),

@@ -1,4 +1,4 @@
-"""A Slurm cluster of this one machine, for tests: its own key, ports and folder, so that it meets no other cluster.
+"""A Slurm cluster of this one machine as two nodes, for tests: its own key, ports and folder, so that it meets no other cluster.
 
 Needs Debian's slurm-wlm and munge, and root.
 """
@@ -14,18 +14,17 @@ from pathlib import Path
 CONFIG = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={controller}
-SlurmdPort={daemon}
+SlurmctldPort={ports[0]}
 SlurmUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -36,8 +35,9 @@ JobAcctGatherType=jobacct_gather/none
 JobRequeue=1
 KillWait=5
 ReturnToService=2
-NodeName={host} NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN
-PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
+NodeName={host} NodeHostName={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 State=UNKNOWN
+NodeName={host}-b NodeHostName={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 State=UNKNOWN
+PartitionName=main Nodes={host},{host}-b Default=YES MaxTime=INFINITE State=UP
 """
 
 
@@ -46,27 +46,27 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
     """A cluster in an empty folder while the block runs; gives the environment that its commands need. Raises RuntimeError when it does
     not get ready."""
     host = socket.gethostname().partition(".")[0]
-    ports = _free_ports(2)
+    ports = _free_ports(3)
     config, key, sock = folder / "slurm.conf", folder / "munge.key", folder / "munge.socket"
-    config.write_text(CONFIG.format(host=host, folder=folder, controller=ports[0], daemon=ports[1]))
+    config.write_text(CONFIG.format(host=host, folder=folder, ports=ports))
     key.write_bytes(os.urandom(64))
     key.chmod(0o600)
-    for name in ("state", "spool"):
+    for name in ("state", f"spool-{host}", f"spool-{host}-b"):
         (folder / name).mkdir()
     environment = os.environ | {"SLURM_CONF": str(config)}
     files = [f"--{name}-file={folder}/munge.{name}" for name in ("pid", "log", "seed", "key")]
     daemons = [
         ["munged", "--foreground", "--force", f"--socket={sock}", *files],
         ["slurmctld", "-D", "-c", "-f", str(config)],
-        ["slurmd", "-D", "-c", "-f", str(config), "-N", host],
+        *(["slurmd", "-D", "-c", "-f", str(config), "-N", node] for node in (host, f"{host}-b")),
     ]
     began: list[subprocess.Popen[bytes]] = []
     try:
-        for words in daemons:
-            with (folder / f"{words[0]}.out").open("wb") as out:
+        for i, words in enumerate(daemons):
+            with (folder / f"{i}-{words[0]}.out").open("wb") as out:
                 began.append(subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, env=environment))
             _until(lambda: sock.exists(), began, folder)
-        _until(lambda: _said(["sinfo", "-h", "-o", "%T"], environment) == "idle", began, folder)
+        _until(lambda: _said(["sinfo", "-h", "-o", "%T %D"], environment) == "idle 2", began, folder)
         yield environment
     finally:
         for daemon in reversed(began):

@@ -1,9 +1,11 @@
-"""The JobSet against the fields of its schema."""
+"""The JobSet against its published schema."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -15,71 +17,8 @@ from sgdr_jax.distributed import hosts
 JOB = Job(Path("experiments/x.py"), Path("/runs/a b"), ("--seed", "1"), "Dog_breeds")
 
 
-NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
-
-
-SCHEMA: dict[str, Any] = {
-    "apiVersion!": r"jobset\.x-k8s\.io/v1alpha2",
-    "kind!": "JobSet",
-    "metadata!": {"name!": NAME, "namespace": NAME},
-    "spec!": {
-        "failurePolicy": {"maxRestarts": int, "restartStrategy": "Recreate|InPlaceRestart", "rules": list},
-        "network": {"enableDNSHostnames": bool, "subdomain": NAME, "publishNotReadyAddresses": bool},
-        "suspend": bool,
-        "ttlSecondsAfterFinished": int,
-        "replicatedJobs!": [
-            {
-                "name!": NAME,
-                "replicas": int,
-                "template!": {
-                    "spec!": {
-                        "parallelism": int,
-                        "completions": int,
-                        "completionMode": "Indexed|NonIndexed",
-                        "backoffLimit": int,
-                        "template!": {
-                            "spec!": {
-                                "restartPolicy!": "Never|OnFailure",
-                                "nodeSelector": dict,
-                                "containers!": [
-                                    {
-                                        "name!": NAME,
-                                        "image!": r"\S+",
-                                        "command": [".+"],
-                                        "ports": [{"containerPort!": int}],
-                                        "resources": {"limits": dict, "requests": dict},
-                                        "volumeMounts": [{"name!": NAME, "mountPath!": "/.*"}],
-                                    }
-                                ],
-                                "volumes": [{"name!": NAME, "persistentVolumeClaim": {"claimName!": NAME}}],
-                            }
-                        },
-                    }
-                },
-            }
-        ],
-    },
-}
-"""The fields that a JobSet may have, as far as any is written here, with ! where it must be there. Source: the OpenAPI definitions of
-jobset.x-k8s.io/v1alpha2, and those of Kubernetes' batch/v1 Job and its pods."""
-
-
-def fits(value: Any, schema: Any, at: str = "") -> None:
-    """Fails where data do not fit: a dict of fields, a list of one kind of item, a regular expression for text, or a type."""
-    if isinstance(schema, dict):
-        known = {name.rstrip("!"): kind for name, kind in schema.items()}
-        assert isinstance(value, dict) and value.keys() <= known.keys(), f"{at}: {value.keys() - known.keys()}"
-        assert {name[:-1] for name in schema if name.endswith("!")} <= value.keys(), at
-        for name, each in value.items():
-            fits(each, known[name], f"{at}.{name}")
-    elif isinstance(schema, list):
-        assert isinstance(value, list) and value, at
-        for i, each in enumerate(value):
-            fits(each, schema[0], f"{at}[{i}]")
-    elif isinstance(schema, str):
-        assert isinstance(value, str) and re.fullmatch(schema, value), f"{at}: {value!r}"
-    else:
-        assert type(value) is schema, f"{at}: {value!r}"
+SCHEMA = json.loads((Path(__file__).parents[2] / "golden" / "schemas.json").read_text())["jobset"]
+"""Schema of a JobSet; `golden/make_schemas.py` has its sources."""
 
 
 @pytest.mark.parametrize(
@@ -87,15 +26,16 @@ def fits(value: Any, schema: Any, at: str = "") -> None:
     [
         {},
         {"pods": 1},
-        {"pods": 16, "gpus": 8, "namespace": "ml"},
+        {"pods": 16, "gpus": 8, "namespace": "ml", "queue": "research"},
         {"pods": 4, "tpus": 4, "tpu_kind": "tpu-v5-lite-podslice", "topology": "4x4"},
+        {"pods": 4, "tpus": 4, "tpu_kind": "tpu-v5-lite-podslice", "topology": "4x4", "slices": 2},
     ],
 )
 def test_a_jobset_fits_its_schema_and_its_pods_find_each_other(fields: dict[str, Any], tmp_path: Path) -> None:
     target = Kubernetes(image="ghcr.io/me/sgdr:1", claim="runs", out=tmp_path / "jobset.yaml", **fields)
     assert target.launch(JOB, NullConsole()) == 0
     made = yaml.safe_load(target.out.read_text())
-    fits(made, SCHEMA)
+    jsonschema.validate(made, SCHEMA)
     job = made["spec"]["replicatedJobs"][0]
     pods, container = job["template"]["spec"], job["template"]["spec"]["template"]["spec"]["containers"][0]
     assert pods["parallelism"] == pods["completions"] == target.pods and pods["completionMode"] == "Indexed" and pods["backoffLimit"] == 0
@@ -109,15 +49,65 @@ def test_a_jobset_fits_its_schema_and_its_pods_find_each_other(fields: dict[str,
         assert words[8:] == []
     if target.tpus:  # what GKE sets for such pods is what tells the hosts apart
         assert hosts.detect_cluster({"TPU_WORKER_HOSTNAMES": "a,b"}) == "TPU"
+    assert job["replicas"] == target.slices
+    environment = {each["name"]: each for each in container.get("env", ())}
+    if target.slices > 1:
+        assert environment["MEGASCALE_NUM_SLICES"]["value"] == "2"
+        assert environment["MEGASCALE_COORDINATOR_ADDRESS"]["value"] == "dog-breeds-hosts-0-0.dog-breeds"
+        path = environment["MEGASCALE_SLICE_ID"]["valueFrom"]["fieldRef"]["fieldPath"]
+        assert path == "metadata.annotations['jobset.sigs.k8s.io/job-index']"
+        assert hosts.detect_cluster({name: "x" for name in environment}) == "TPU"
+    else:
+        assert not environment
+    labels = made["metadata"].get("labels", {})
+    assert labels.get("kueue.x-k8s.io/queue-name") == target.queue
+
+
+def test_preemptions_restart_the_set_and_do_not_count() -> None:
+    made = Kubernetes(image="i", claim="c", restarts=3).jobset(JOB)["spec"]
+    job = made["replicatedJobs"][0]["template"]["spec"]
+    codes, conditions = job["podFailurePolicy"]["rules"]
+    assert codes == {"action": "FailJob", "onExitCodes": {"containerName": "train", "operator": "In", "values": [75]}}
+    assert conditions["action"] == "FailJob" and conditions["onPodConditions"][0]["type"] == "DisruptionTarget"
+    assert job["template"]["spec"]["restartPolicy"] == "Never"  # which a podFailurePolicy demands
+    assert job["template"]["spec"]["containers"][0]["name"] == "train"
+    (rule,) = made["failurePolicy"]["rules"]
+    assert made["failurePolicy"]["maxRestarts"] == 3 and rule["action"] == "RestartJobSetAndIgnoreMaxRestarts"
+    assert rule["onJobFailureReasons"] == ["PodFailurePolicy"]  # the reason of a Job that fails by a rule of its podFailurePolicy
 
 
 def test_a_schema_that_is_not_met_is_noticed() -> None:
     made = Kubernetes(image="i", claim="c").jobset(JOB)
-    for spoil in (lambda m: m["spec"].update(replicas=1), lambda m: m["metadata"].update(name="Dog_breeds"), lambda m: m.pop("kind")):
+
+    def pod(made: Any) -> Any:
+        return made["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+
+    for spoil in (
+        lambda m: m["spec"].update(replicas=1),
+        lambda m: m["spec"]["failurePolicy"]["rules"][0].pop("name"),
+        lambda m: m["spec"]["failurePolicy"]["rules"][0].update(action="Restart"),
+        lambda m: pod(m).update(restartpolicy="Never"),
+        lambda m: pod(m)["containers"][0].update(command="sgdr-jax"),
+        lambda m: pod(m)["containers"][0]["ports"][0].update(containerPort="8476"),
+    ):
         spoiled = yaml.safe_load(yaml.safe_dump(made))
         spoil(spoiled)
-        with pytest.raises(AssertionError):
-            fits(spoiled, SCHEMA)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(spoiled, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"queue": "My queue"}, "--queue is 'My queue'; use lower-case letters"),
+        ({"slices": 2}, "--slices is 2; it is for --tpus; use --pods"),
+        ({"slices": 0}, "--slices is 0"),
+    ],
+)
+def test_bad_options_are_one_line(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        Kubernetes(image="i", claim="c", **fields)
+    assert "\n" not in str(caught.value)
 
 
 def test_chips_and_topology_must_agree() -> None:

@@ -1,0 +1,86 @@
+"""Signals: what ends a process at once, what it is given time for, and what children hear."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sgdr_jax.distributed.signals import stopped
+
+START = """
+import signal, sys, time
+from sgdr_jax.distributed import preemption, signals
+
+def wait(seconds):
+    print("ready", flush=True)
+    time.sleep(seconds)
+
+with signals.leave_at_once():
+    {}
+"""
+PHASES = {
+    "nothing has begun": ("wait(30)", 75, 0.0),
+    "it answers": (
+        """
+    with preemption.handle_signals() as leave:
+        wait(0)
+        while not leave():
+            time.sleep(0.01)
+        sys.exit(75)""",
+        75,
+        0.0,
+    ),
+    "it ends by itself": (
+        """
+    with preemption.handle_signals():
+        wait(0.3)
+time.sleep(1)
+sys.exit(3)""",
+        3,
+        0.5,
+    ),
+}
+"""What runs within `leave_at_once`, the exit code, and the fewest seconds that it takes."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_signal_ends_a_process_as_soon_as_it_has_nothing_to_save(phase, number):
+    code, ends, least = PHASES[phase]
+    process = subprocess.Popen([sys.executable, "-c", START.format(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n", process.stderr.read()
+    began = time.monotonic()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == ends, errors
+    assert least <= time.monotonic() - began < 10
+    assert ("with nothing to save" in errors) == phase.startswith("nothing")
+
+
+def test_an_ignored_signal_stays_ignored():
+    text = START.replace("with signals.leave", "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwith signals.leave").format("wait(1)")
+    process = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_children_hear_what_their_parent_hears():
+    child = "import signal, sys, time; signal.signal(signal.SIGUSR1, lambda *_: sys.exit(75)); print('ready', flush=True); time.sleep(60)"
+    parent = f"""children = []
+    with signals.pass_on(children) as arrived:
+        children += [__import__("subprocess").Popen([sys.executable, "-c", {child!r}]) for _ in range(2)]
+        codes = [child.wait() for child in children]
+        sys.exit(75 if arrived() and all(map(signals.stopped, codes)) else 1)"""
+    process = subprocess.Popen([sys.executable, "-c", START.format(parent)], stdout=subprocess.PIPE, text=True)
+    assert [process.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 75
+
+
+def test_which_codes_are_obedience():
+    assert [stopped(code) for code in (75, -signal.SIGTERM, -signal.SIGUSR1, 0, 1, 2, -signal.SIGKILL)] == [True] * 3 + [False] * 4

@@ -1,0 +1,61 @@
+"""Simulated workers of a sweep as threads of a process: python -m tests.jobs.many_workers FOLDER STORE THREADS.
+
+Each has its own view of the store, takes runs and trials until none is left, and executes one by making a file of its name, which fails
+where the file is there.
+"""
+
+import random
+import sys
+import threading
+import time
+from pathlib import Path
+
+from sgdr_jax import Sgd
+from sgdr_jax.sweeps import Categorical, LogUniform, Search, Sweep, grid
+from sgdr_jax.sweeps.optuna_study import Study
+from sgdr_jax.sweeps.shared_queue import open_queue
+from sgdr_jax.sweeps.spec import SweepRun, expand
+
+from .workers import BASE
+
+SPACE = {"stages.all.lr": LogUniform(1e-4, 0.1), "optimizer": Categorical((Sgd(0.8), Sgd(0.95)))}
+SWEEP = Sweep("many", BASE, (grid({"batch_size": tuple(range(2, 42))}),), seeds=tuple(range(10)), search=Search(SPACE, 200, "random", None))
+RUNS = expand(SWEEP)
+
+
+def execute(folder: Path, run: SweepRun) -> float:
+    (folder / "done" / run.hash).touch(exist_ok=False)
+    time.sleep(random.uniform(0, 0.02))
+    return 0.5
+
+
+def worker(folder: Path, store: str) -> None:
+    with open_queue(store, folder, SWEEP.name, RUNS, grace=120).alive() as queue:
+        while queue.left(RUNS):
+            while run := queue.take(RUNS):
+                queue.finish(run, execute(folder, run))
+            time.sleep(0.5)
+        with Study(queue, SWEEP, folder) as study:
+            while study.left():
+                while run := study.take():
+                    study.finish(run, execute(folder, run))
+                time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    folder, store, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    errors: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            worker(folder, store)
+        except BaseException as error:
+            errors.append(error)
+            raise
+
+    threads = [threading.Thread(target=guarded) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.exit(bool(errors))

@@ -1,0 +1,86 @@
+"""Sequential designs: what is needed, what is run for it, and the coverage of the interval."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from sgdr_jax import InputError
+from sgdr_jax.sweeps.analysis.compare import compare_arms
+from sgdr_jax.sweeps.analysis.sequential import MOST_SEEDS, added_runs, needs, sequential_notes
+from sgdr_jax.sweeps.analysis.significance import pilot_half_width, pilot_seeds
+from sgdr_jax.sweeps.spec import expand
+from sgdr_jax.sweeps.sweep_record import run_folder
+
+from ..results import fill
+from .three_arms import SKILL, SWEEP
+
+
+@pytest.mark.parametrize(("pilot", "until"), [(3, 1.0), (5, 0.4), (8, 0.25)])
+def test_the_interval_is_as_narrow_as_wanted_and_covers_as_often_as_it_says(pilot, until):
+    rng, covered, trials = np.random.default_rng(0), 0, 4000
+    for _ in range(trials):
+        first = rng.normal(0.7, 1.0, pilot)
+        std = float(first.std(ddof=1))
+        total = pilot_seeds(std, pilot, until)
+        half = pilot_half_width(std, pilot, total)
+        assert half <= until * (1 + 1e-12) and total >= pilot
+        mean = (first.sum() + rng.normal(0.7, 1.0, total - pilot).sum()) / total
+        covered += abs(mean - 0.7) <= half
+    assert abs(covered / trials - 0.95) < 3.5 * (0.95 * 0.05 / trials) ** 0.5, covered / trials
+
+
+def test_a_naive_interval_that_stops_when_it_is_narrow_covers_less():
+    """What the pilot is for: looking again after every seed, and stopping when the t interval is narrow, favours small spreads."""
+    from scipy import stats
+
+    rng, covered, trials = np.random.default_rng(0), 0, 1500
+    for _ in range(trials):
+        values = list(rng.normal(0.0, 1.0, 3))
+        while (half := stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5) > 1.0:
+            values.append(rng.normal())
+        covered += abs(np.mean(values)) <= half
+    assert covered / trials < 0.93
+
+
+def test_arms_get_the_seeds_that_they_need_and_are_settled_by_them(tmp_path):
+    fill(tmp_path, SWEEP, lambda run, _: SKILL[run.arm], n=400)
+    found = compare_arms(tmp_path)
+    each = {need.arm: need for need in needs(found, 1.0)}
+    assert each.keys() == {"without", "same"} and all(need.pilot == 6 == need.done for need in each.values())
+    wanted = {arm: pilot_seeds(need.std, 6, 0.01) for arm, need in each.items()}
+    assert {arm: need.seeds for arm, need in each.items()} == wanted and max(wanted.values()) > 6
+    more = added_runs(SWEEP, tmp_path, 1.0)
+    seeds = {arm: [run.seed for run in more if run.arm == arm] for arm in ("recipe", *wanted)}
+    assert {arm: len(own) for arm, own in seeds.items()} == {
+        **{arm: count - 6 for arm, count in wanted.items()},
+        "recipe": max(wanted.values()) - 6,
+    }
+    assert all(own == list(range(6, 6 + len(own))) for own in seeds.values())
+    assert len({run.hash for run in (*more, *expand(SWEEP))}) == len(more) + 18
+    rng = np.random.default_rng(1)
+    for run in more:
+        own = run_folder(tmp_path, run.hash)
+        own.mkdir(parents=True)
+        figures = {"accuracy": 0.7 + 0.02 * rng.normal(), "loss": 1.0}
+        (own / "summary.json").write_text(json.dumps({"valid": figures, "test": figures, "stages": []}))
+    again = compare_arms(tmp_path)
+    for need in needs(again, 1.0):
+        assert need.settled and need.seeds == wanted[need.arm] and need.high - need.low <= 2 * 0.01 + 1e-12
+    assert added_runs(SWEEP, tmp_path, 1.0) == more  # what the new seeds show changes nothing
+    assert sum("settled to ±1 by" in line for line in sequential_notes(again, 1.0)) == 2
+
+
+def test_what_needs_too_many_seeds_is_named_and_gets_none(tmp_path):
+    fill(tmp_path, SWEEP, lambda run, _: SKILL[run.arm], n=400)
+    lines = sequential_notes(compare_arms(tmp_path), 0.01)
+    assert sum(f"more than the {MOST_SEEDS} that are run" in line for line in lines) == 2
+    assert added_runs(SWEEP, tmp_path, 0.01) == [] and not (tmp_path / "added.json").exists()
+    with pytest.raises(InputError, match="--until is -1; use a number above 0"):
+        needs(compare_arms(tmp_path), -1)
+
+
+def test_a_single_seed_is_no_pilot(tmp_path):
+    fill(tmp_path, dataclasses.replace(SWEEP, seeds=(0,)), lambda run, _: SKILL[run.arm])
+    assert needs(compare_arms(tmp_path), 1.0) == ()
