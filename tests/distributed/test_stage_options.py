@@ -106,7 +106,10 @@ def check_same(one: Path, two: Path) -> None:
     first, second = summary(one), summary(two)
     for split in ("valid", "test"):
         assert second[split]["accuracy"] == first[split]["accuracy"]
-        assert second[split]["loss"] == pytest.approx(first[split]["loss"], rel=1e-7)
+        # Parameters and logits are float32, here up to 16: a last bit of a logit is 1e-6, and so much is the share of a loss near 0,
+        # exp(-margin), by which it changes.
+        wanted = first[split]["loss"]
+        assert second[split]["loss"] == pytest.approx(wanted, rel=1e-7 if wanted > 0.1 else 1e-6)
     rows = [[(row["name"], row["valid"]["accuracy"]) for row in found.get("snapshots", ())] for found in (first, second)]
     assert rows[0] == rows[1]
 
