@@ -146,7 +146,7 @@ class LayerNorm(nnx.Module):
         self.eps, self.has_bias = eps, bias
 
     def __call__(self, x: Array, mode: Mode) -> Array:
-        wide = precise(x)
+        wide = precise(layers.computed_once(x))
         wide = wide - wide.mean(-1, keepdims=True)
         var = jnp.square(wide).mean(-1, keepdims=True)
         y = wide * lax.rsqrt(var + self.eps) * self.scale[...]
@@ -210,6 +210,7 @@ class SqueezeExcite(nnx.Module):
         self.expand = Conv(1, squeezed, features, bias=True, activation=gate)
 
     def __call__(self, x: Array, mode: Mode) -> Array:
+        x = layers.computed_once(x)
         mean = precise(x).mean((1, 2), keepdims=True).astype(x.dtype)
         return x * self.expand(self.reduce(mean, mode), mode)
 

@@ -184,7 +184,7 @@ def weights_table(rows: Sequence[WeightsRow]) -> tuple[Table, list[str]]:
         printed.add_column(name, justify="right" if number else "left", no_wrap=name != "licence", overflow="fold")
     for cells in zip(*columns.values(), strict=True):
         printed.add_row(*cells)
-    lines = ['* the default, which weights="imagenet" stands for where there is such; plain images are then whole and bilinear']
+    lines = ['* the default; under the name "imagenet", where a network has it, plain images are whole and bilinear']
     lines *= any(row["default"] for row in rows)
     lines += [f"filter: {name}" for name in filters if len(filters) == 1]
     lines += [f"images {images[pair]}: mean {_numbers(pair[0])}, sd {_numbers(pair[1])}" for pair in pairs]

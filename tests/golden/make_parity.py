@@ -32,7 +32,7 @@ class Row(NamedTuple):
         changes: fields and constants of our class that make it smaller.
         options: arguments that make the peer as small.
         gradients: the peer's names of tensors whose gradients in training are compared: of the cross-entropy, for labels 0, 1, 2.
-        side: of the images, at most 64, or 224 for the whole photograph.
+        side: of the images, at most 64, or at least 224 for the whole photograph, repeated beyond its edge.
         gain: of the drawn scales of normalisations; below 1 for a network whose activations would grow until they magnify rounding.
     """
 
@@ -149,6 +149,8 @@ ROWS = (
     *(Row(f"ConvNeXtV2{size}", f"timm/convnextv2_{size.lower()}.fcmae_ft_in1k") for size in ("Femto", "Pico", "Nano", "Tiny", "Base")),
     Row("ViTTiny16", "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k", VIT, {}, ANY_SIZE, POSITION_GRADIENTS),
     Row("ViTSmall16", "timm/vit_small_patch16_224.augreg_in21k_ft_in1k", VIT, {}, {}, VIT_GRADIENTS, 224),
+    # Positions of 224 pixels resized to 288 in the pass.
+    Row("ViTSmall16", "timm/vit_small_patch16_224.augreg_in1k", VIT, OUR_SHALLOW, ANY_SIZE | SHALLOW, POSITION_GRADIENTS, 288),
     Row("ViTBase16", "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k"),
     Row("DeiT3Small16", "timm/deit3_small_patch16_224.fb_in22k_ft_in1k"),
     Row("DeiT3Small16", "timm/deit3_small_patch16_224.fb_in1k", VIT, OUR_SHALLOW, ANY_SIZE | SHALLOW, POSITION_GRADIENTS),
@@ -183,7 +185,9 @@ ROWS = (
 
 def images(row: Row, photo: np.ndarray, crops: np.ndarray) -> np.ndarray:
     """Images of a row, uint8 [n, side, side, 3]: the photograph, or the corners of its pieces."""
-    return photo[None] if row.side == len(photo) else crops[:, : row.side, : row.side]
+    if row.side >= len(photo):
+        return np.pad(photo, ((0, row.side - len(photo)), (0, row.side - len(photo)), (0, 0)), "wrap")[None]
+    return crops[:, : row.side, : row.side]
 
 
 def sketch(values: np.ndarray, name: str) -> np.ndarray:

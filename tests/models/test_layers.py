@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sgdr_jax.models import EfficientNetLite0, cpu, layers
+from sgdr_jax.models.blocks import LayerNorm, Mode, SqueezeExcite
 from sgdr_jax.models.chain import Modes
 
 from ..helpers import seeded
@@ -52,6 +53,21 @@ def check_against_lax(x, kernel, stride, padding, groups=1, share=2e-6, platform
         for name, ours, theirs in zip(("y", "dx", "dkernel"), found, reference, strict=True):
             difference = np.abs(np.float64(ours) - theirs).max()
             assert difference <= share * np.abs(theirs).max(), f"{name} differs by {difference} on {platform}"
+
+
+@pytest.mark.parametrize("several", ["norm", "gate"])
+def test_a_depthwise_convolution_is_computed_once_for_several_uses(several: str) -> None:
+    """Normalised over the channels, or gated by its mean: within 1.5 times the arithmetic of the convolution, not twice or three times."""
+    x, kernel = drawn(2, 16, 16, 32), drawn(7, 7, 1, 32)
+    use = {"norm": LayerNorm(32, 1e-6), "gate": SqueezeExcite(32, 8, jax.nn.relu, jax.nn.sigmoid)}[several]
+
+    def operations(f) -> float:
+        return jax.jit(f).lower(x).compile().cost_analysis()["flops"]
+
+    def convolved(x):
+        return jax.nn.relu(layers.conv(x, kernel, 1, 3, 32) + 1)
+
+    assert operations(convolved) < operations(lambda x: use(convolved(x), Mode())) < 1.5 * operations(convolved)
 
 
 @settings(seeded, max_examples=8)
