@@ -123,6 +123,7 @@ LONG = (
     "timm/caformer_s18.sail_in22k_ft_in1k",
     "timm/tf_efficientnetv2_b0.in1k",
     "timm/convnext_nano.in12k_ft_in1k",
+    "timm/regnety_002.pycls_in1k",
 )
 """Those that compile for more than ten seconds."""
 RUN = [
