@@ -80,7 +80,7 @@ class ChainModel(Model):
         elif self.weights == "imagenet":
             default = type(self).weights
             own = f"{f'{default!r}, the default' if default else 'None'}, or a file"
-            require(self.imagenet != "" or default == "imagenet", "model.weights", self.weights, f"this network has none; use {own}")
+            require(self.imagenet != "" or default == "imagenet", "model.weights", self.weights, f"there are none for this network; use {own}")
         elif self.weights is not None:
             self._check_tag(self.weights)
         require(self.crop is None or 0 < self.crop <= 1, "model.crop", self.crop, "use a share of the side in 0…1, or None")

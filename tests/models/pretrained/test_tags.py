@@ -68,7 +68,7 @@ def test_other_names_are_no_tags(weights: str) -> None:
             "model.weights is 'fcmae_ft_in1k'; it is a tag of ConvNeXtV2Atto, .*; those of ConvNeXtTiny are dinov3",
         ),
         (lambda: ConvNeXtV2Tiny("fcmae"), "it is the encoder of a masked autoencoder, .*; fcmae_ft_in1k is fine-tuned from it"),
-        (lambda: DINOv2ViTSmall14("imagenet"), "this network has none; use 'lvd142m', the default, or a file"),
+        (lambda: DINOv2ViTSmall14("imagenet"), "there are none for this network; use 'lvd142m', the default, or a file"),
         (lambda: ResNet18("ns_jft_in1k"), "it is a tag of TfEfficientNetB0, .*; those of ResNet18 are a1_in1k, a2_in1k"),
         (lambda: WideResNet(weights="a1_in1k"), "it is a tag of .*; timm has no weights of WideResNet"),
         (lambda: ConvNeXtTiny("convnext_tiny.fb_in1k"), 'write the tag alone, "fb_in1k": the architecture is ConvNeXtTiny'),
