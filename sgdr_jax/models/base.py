@@ -79,8 +79,9 @@ class ChainModel(Model):
                 self.check_architecture(hub[1].removeprefix("timm/"))
         elif self.weights == "imagenet":
             default = type(self).weights
-            own = f"{f'{default!r}, the default' if default else 'None'}, or a file"
-            require(self.imagenet != "" or default == "imagenet", "model.weights", self.weights, f"there are none for this network; use {own}")
+            own = f"{default!r}, the default" if default else "None"
+            fix = f"there are none for this network; use {own}, or a file"
+            require(self.imagenet != "" or default == "imagenet", "model.weights", self.weights, fix)
         elif self.weights is not None:
             self._check_tag(self.weights)
         require(self.crop is None or 0 < self.crop <= 1, "model.crop", self.crop, "use a share of the side in 0…1, or None")
