@@ -7,12 +7,13 @@ package. They resolve to dataclasses that are already imported, never by importi
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -161,19 +162,34 @@ def check_kinds(value: object, path: str) -> None:
         return
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return
-    try:
-        hints = typing.get_type_hints(type(value))
-    except (NameError, TypeError):  # types of the user's own that are imported for type checkers alone
-        hints = {}
+    hints = _hints(type(value))
     for field in dataclasses.fields(value):
         item, where = getattr(value, field.name), f"{path}.{field.name}".removeprefix(".")
         check_kinds(item, where)
         _check_kind(item, field.default, where, hints.get(field.name, Any))
         try:
-            to_json(item)
+            for leaf in _leaves(item):
+                to_json(leaf)
         except TypeError as error:
             fix = "no config can hold it; use numbers, texts, tuples, paths or dataclasses"
             raise InputError(f"{where} is {shown(item, 60)}; {fix}") from error
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(kind)
+    except (NameError, TypeError):  # types of the user's own that are imported for type checkers alone
+        return {}
+
+
+def _leaves(value: object) -> Iterator[object]:
+    """Iterate over what a value holds that is neither a tuple nor a dataclass, whose own fields are checked."""
+    if isinstance(value, (tuple, list)):
+        for item in cast(Sequence[object], value):
+            yield from _leaves(item)
+    elif not dataclasses.is_dataclass(value) or isinstance(value, type):
+        yield value
 
 
 def stable_tags(data: Any) -> Any:

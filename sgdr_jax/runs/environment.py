@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import importlib.metadata
 import os
 import platform
@@ -47,6 +48,7 @@ def environment(experiment_file: str | Path | None = None, devices: Sequence[str
     }
 
 
+@functools.cache
 def _cpu_model() -> str:
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -68,6 +70,7 @@ def _git_commit(folder: Path) -> str | None:
         return None
 
 
+@functools.cache
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)

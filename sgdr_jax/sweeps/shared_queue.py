@@ -289,7 +289,9 @@ def open_queue(store: str, folder: Path, name: str, runs: Sequence[SweepRun], *,
     if owner and owner["id"] != own["id"]:
         raise InputError(f"{shown} holds sweep {name} of the folder {owner['folder']}; use another --store")
     queue = SharedQueue(storage, study, folder, grace)
-    queue.fill(runs, retry=retry, lost={run.hash for run in runs if not read_summary(run_folder(folder, run.hash))})
+    tries = queue._tries()  # before the folders are read: a run that ends in between has its results first
+    complete = [run.hash for run in runs if any(trial.state.name == "COMPLETE" for trial in tries.get(run.hash, ()))]
+    queue.fill(runs, tries, retry=retry, lost={key for key in complete if not read_summary(run_folder(folder, key))})
     return queue
 
 

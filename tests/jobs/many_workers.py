@@ -1,7 +1,7 @@
 """Simulated workers of a sweep as threads of a process: python -m tests.jobs.many_workers FOLDER STORE THREADS.
 
 Each has its own view of the store, takes runs and trials until none is left, and executes one by making a file of its name, which fails
-where the file is there.
+where the file is there, and the summary without which a run counts as lost.
 """
 
 import random
@@ -15,6 +15,7 @@ from sgdr_jax.sweeps import Categorical, LogUniform, Search, Sweep, grid
 from sgdr_jax.sweeps.optuna_study import Study
 from sgdr_jax.sweeps.shared_queue import open_queue
 from sgdr_jax.sweeps.spec import SweepRun, expand
+from sgdr_jax.sweeps.sweep_record import run_folder
 
 from .workers import BASE
 
@@ -25,6 +26,9 @@ RUNS = expand(SWEEP)
 
 def execute(folder: Path, run: SweepRun) -> float:
     (folder / "done" / run.hash).touch(exist_ok=False)
+    results = run_folder(folder, run.hash)
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "summary.json").write_text('{"seconds": 0.5}')
     time.sleep(random.uniform(0, 0.02))
     return 0.5
 

@@ -16,7 +16,7 @@ import pytest
 
 from sgdr_jax import InputError
 from sgdr_jax.core.errors import without_password
-from sgdr_jax.runs.folder import read
+from sgdr_jax.runs.folder import read, read_summary
 from sgdr_jax.sweeps.shared_queue import SharedQueue, address, check_disk, open_queue
 from sgdr_jax.sweeps.spec import expand
 from sgdr_jax.sweeps.sweep_record import run_folder, save_sweep
@@ -162,6 +162,26 @@ def test_a_finished_run_whose_results_are_deleted_is_executed_again(tmp_path, ki
     assert take(second, RUNS, 9) == [RUNS[2]] and take(third, RUNS, 9) == []
     second.finish(RUNS[2], 0.5)
     assert not wait(second, RUNS) and not wait(third, RUNS)
+
+
+def test_a_run_that_finishes_while_another_worker_joins_is_not_taken_for_lost(tmp_path, monkeypatch):
+    first = join(tmp_path)
+    (run,) = take(first, RUNS, 1)
+
+    def reading(path):
+        """Read a summary just before the run finishes."""
+        found = read_summary(path)
+        if path == run_folder(tmp_path, run.hash) and run.hash in first._taken:
+            leave_results(tmp_path, run)
+            first.finish(run, 0.5)
+        return found
+
+    monkeypatch.setattr("sgdr_jax.sweeps.shared_queue.read_summary", reading)
+    second = join(tmp_path)
+    if run.hash in first._taken:  # it was not looked at, since it was not complete
+        leave_results(tmp_path, run)
+        first.finish(run, 0.5)
+    assert [trial.state.name for trial in second._tries()[run.hash]] == ["COMPLETE"]
 
 
 def test_addresses():
