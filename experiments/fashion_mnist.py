@@ -2,7 +2,7 @@
 
     sgdr-jax train experiments/fashion_mnist.py
 
-Expected: accuracy on the test images 0.9137, with TTA 0.9172 (one run, seed 0), in five to six minutes on two CPU cores.
+Expected: accuracy on the test images 0.913, with TTA 0.9166 (three seeds: 0.9172, 0.9164, 0.9161), in five minutes on two CPU cores.
 A tenth of the training images is held out; the test images choose nothing.
 """
 
