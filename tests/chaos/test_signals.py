@@ -146,10 +146,11 @@ def test_a_signal_in_any_phase_ends_the_command_at_once_and_it_goes_on(run, plac
 def started(*words: str):
     """A command as a process of its own, whose descendants must have ended when the block ends."""
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=1", "PYTHONPATH": f"{Path(__file__).parents[2]}:{Path.cwd()}"}
+    others = set(psutil.Process().children(recursive=True))  # what earlier tests of this process keep
     with Path("log").open("a") as log:
         process = subprocess.Popen([sys.executable, "-m", "sgdr_jax", *words], env=os.environ | flags, stdout=log, stderr=log)
     yield psutil.Process(process.pid), process
-    below = psutil.Process().children(recursive=True)
+    below = set(psutil.Process().children(recursive=True)) - others
     assert not [other for other in below if other.status() != psutil.STATUS_ZOMBIE], Path("log").read_text()
 
 

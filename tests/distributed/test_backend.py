@@ -53,8 +53,11 @@ def test_freed_memory_is_kept_where_the_processor_does_the_steps(monkeypatch, pl
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc_info")
 def test_the_threads_of_a_run_share_one_heap(tmp_path) -> None:
-    """A run that asks JAX for anything before the allocator is set up ends with a heap for each of its threads, here 14."""
+    """A run that asks JAX for anything before the allocator is set up ends with a heap for each of its threads, here 14.
+
+    Two may be there: the main thread's, and that of the thread that waits for signals from the command's first moment.
+    """
     (tmp_path / "tiny.py").write_text(TINY)
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     out = subprocess.run([sys.executable, "-c", HEAPS, tmp_path], env=env, capture_output=True, text=True, timeout=300, check=False)
-    assert out.returncode == 0 and out.stdout.endswith("heaps: 1\n"), out.stdout + out.stderr
+    assert out.returncode == 0 and out.stdout.endswith(("heaps: 1\n", "heaps: 2\n")), out.stdout + out.stderr
