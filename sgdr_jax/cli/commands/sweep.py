@@ -85,6 +85,10 @@ class SweepCommand(WorkerOptions, ExperimentCommand):
         require(self.workers >= 1, "--workers", self.workers, "use 1 or more")
         alone = self.processes == 1 or self.slurm is None
         require(alone, "--processes", self.processes, "use --nodes and --tasks-per-node with --launch slurm")
+        shared = self.store is not None or self.workers > 1
+        require(self.until is None or shared, "--until", self.until, "give --store too, such as DIR/store.journal, for the further runs")
+        grows = self.until is not None or definition.search is not None
+        require(self.processes == 1 or not grows, "--processes", self.processes, "use 1 with --until or a search, which add runs later")
         group = Local(self.processes)
         runs = expand(definition)
         if self.slurm:
