@@ -81,6 +81,7 @@ ALSO_TESTS = {
     "data/test_image_cache": "pixels placement",
     "datasets/test_image_folder": "files",
     "datasets/test_derived_sets": "fold mix part train_and_valid",
+    "distributed/test_allocator": "backend",
     "distributed/test_hosts": "runs/null_folder cli/commands/train",
     "models/test_layers": "cpu precision shifts winograd",
     "models/test_models": "base blocks chain head inverted_residual",

@@ -28,7 +28,7 @@ def job(adamw: bool) -> None:
 
     from sgdr_jax import AdamW, Sgd
     from sgdr_jax.core.state import Hyper, TrainState
-    from sgdr_jax.distributed.backend import keep_freed_memory
+    from sgdr_jax.distributed.allocator import keep_freed_memory
     from sgdr_jax.models import EfficientNetLite0
     from sgdr_jax.train import optim
     from sgdr_jax.train.steps import Step

@@ -24,7 +24,7 @@ import numpy as np
 
 from ..core.errors import InputError, InUse, Preempted
 from ..core.text import one_line
-from .backend import set_up_allocator
+from .allocator import set_up_allocator
 from .heartbeat import BEAT_SECONDS, SILENCE_LIMIT, PeerMonitor, repeating
 
 JAX_TIMEOUT = 60

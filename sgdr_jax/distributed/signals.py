@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from ..core.errors import Preempted
+from .allocator import set_up_allocator
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """Signals of Slurm (`--signal=USR1@90`), Kubernetes, `kill` and spot machines."""
@@ -46,6 +47,7 @@ def leave_at_once() -> Iterator[None]:
         os.close(reading)
 
     before, descriptor = {s: signal.signal(s, left_to_thread) for s in signals}, signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    set_up_allocator()  # or the thread would have a heap of its own, which others would share
     threading.Thread(target=watch, name="signals at once", daemon=True).start()
     try:
         yield

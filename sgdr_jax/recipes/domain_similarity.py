@@ -9,7 +9,7 @@ from ..core.errors import InputError
 from ..core.types import Source
 from ..data.load import load_some
 from ..data.sampler import Sampler
-from ..distributed.backend import set_up_allocator
+from ..distributed.allocator import set_up_allocator
 from ..models.base import ChainModel
 from ..models.pretrained.load import classifier
 
