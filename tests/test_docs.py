@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,15 +21,17 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sgdr_jax import load
+import sgdr_jax
+from sgdr_jax import Experiment, load
 from sgdr_jax.cli.commands import find_command, names
 from sgdr_jax.cli.launch import TARGETS
 from sgdr_jax.cli.main import main
 from sgdr_jax.cli.options import ExperimentCommand
 from sgdr_jax.datasets.detect import KINDS
+from sgdr_jax.models import ResNet18
 from sgdr_jax.runs.folder import read
 
-from .helpers import same_bits
+from .helpers import Tiny, same_bits
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -169,13 +172,35 @@ def test_the_page_to_try_a_run_on_classifies(run_page: Callable[[str], dict[str,
 
 def test_readme_is_short_and_its_program_plans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert PAGES["README.md"].count("\n") <= 150
-    (program,) = blocks("README.md", "python")
+    program, _ = blocks("README.md", "python")
     lines = [line for line in program.splitlines() if line.strip() and not line.startswith(('"""', ")"))]
     assert len(lines) <= 12
     file = tmp_path / "dog_breeds.py"
     file.write_text(program, encoding="utf-8")
     main(["plan", str(file), "--train-size", "8178"])
     assert "cached head" in capsys.readouterr().out
+
+
+def test_the_python_of_the_readme_trains_and_predicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it stands there, but with a tiny network and a few updates."""
+    monkeypatch.chdir(tmp_path)
+    for i in range(24):
+        folder = tmp_path / "DIR" / ("cats", "dogs")[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 32), (10 * i, 200 * (i % 2), 60)).save(folder / f"{i}.png")
+    shutil.copytree(tmp_path / "DIR" / "cats", tmp_path / "more")
+    chosen = sgdr_jax.fine_tune
+
+    def short(name: str) -> Experiment:
+        experiment = chosen(name, model=ResNet18(weights=None), similar_to_imagenet=True)
+        stages = tuple(replace(stage, size=16) for stage in experiment.stages)
+        return replace(experiment, model=Tiny(), stages=stages, refit=False, epoch_steps=1)
+
+    monkeypatch.setattr(sgdr_jax, "fine_tune", short)
+    _, program = blocks("README.md", "python")
+    variables: dict[str, Any] = {}
+    show(program, "README.md", variables)
+    assert len(variables["session"].predict("more").value.labels) == 12 and Path("runs/photos/report.html").exists()
 
 
 def show(cell: str, name: str, variables: dict[str, object]) -> None:
