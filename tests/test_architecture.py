@@ -58,7 +58,7 @@ DOORS = {
 # What needs jax to import; everything else (configuration, plans, what reads run folders) works without it.
 NEEDS_JAX = """core/rng core/state augment/kernel augment/resampling augment/gather_free models/chain models/head models/layers models/cpu
     models/shifts models/winograd models/blocks models/precision models/summary models/pretrained/load
-    models/attention models/position_embedding models/tokens
+    models/attention models/position_embedding models/tokens models/window_attention
     distributed/backend distributed/compilation_cache distributed/hosts distributed/memory distributed/mesh distributed/preemption
     distributed/self_test data/loader evaluation/evaluate
     evaluation/grad_cam evaluation/tta train runs recipes/domain_similarity recipes/probe recipes/timing
@@ -86,6 +86,7 @@ ALSO_TESTS = {
     "models/test_layers": "cpu precision shifts winograd",
     "models/test_models": "base blocks chain head inverted_residual",
     "models/test_parity": "convnext densenet efficientnet efficientnet_lite mobilenet resnet vgg wide_resnet",
+    "models/test_swin": "window_attention",
     "models/test_vit": "attention position_embedding tokens",
     "models/pretrained/test_load": "read torch_pickle",
     "recipes/test_auto": "timing cli/commands/new",

@@ -57,6 +57,7 @@ from .resnet import (
     WideResNet50_2,
     WideResNet101_2,
 )
+from .swin import SwinV2Tiny
 from .vgg import VGG11BN, VGG13BN, VGG16BN, VGG19BN
 from .vit import (
     CLIPQuickGELUViTBase16,
@@ -148,6 +149,7 @@ __all__ = [
     "ResNet101D",
     "ResNet152",
     "SigLIPViTBase16",
+    "SwinV2Tiny",
     "TfEfficientNetB0",
     "TfEfficientNetB1",
     "TfEfficientNetB2",

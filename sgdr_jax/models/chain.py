@@ -90,9 +90,9 @@ class Network:
         """Initialize the parameters and statistics of all groups, or of the named ones.
 
         Kernels are He-normal (sd² = 2 / fan-in), tokens and their positions normal with sd 0.02, scales and variances 1, layer scales 1e-6,
-        everything else 0. A kernel's values depend on
-        the key and the kernel's own name, not on the cuts or on other kernels. They are drawn on the host, without compiling anything, so
-        this cannot be traced; `shapes` holds what jax.eval_shape would return. Source: He et al. 2015.
+        logarithms of scales log 10, everything else 0. A kernel's values depend on the key and the kernel's own name, not on the cuts or on
+        other kernels. They are drawn on the host, without compiling anything, so this cannot be traced; `shapes` holds what jax.eval_shape
+        would return. Source: He et al. 2015.
         """
         words = np.asarray(jax.random.key_data(key)).ravel().tolist()
         params, stats = (
@@ -204,7 +204,7 @@ def network(
 def _initial(words: list[int], path: KeyPath, shape: jax.ShapeDtypeStruct) -> np.ndarray:
     leaf = path[-1].key
     if leaf not in ("kernel", *EMBEDDINGS):
-        return np.full(shape.shape, {"scale": 1, "var": 1, "gamma": 1e-6}.get(leaf, 0), shape.dtype)
+        return np.full(shape.shape, {"scale": 1, "var": 1, "gamma": 1e-6, "log_scale": np.log(10)}.get(leaf, 0), shape.dtype)
     name = "/".join(part.key for part in path)
     rng = np.random.default_rng([*words, zlib.crc32(name.encode())])
     sd = 0.02 if leaf in EMBEDDINGS else np.sqrt(2 / np.prod(shape.shape[:-1]))

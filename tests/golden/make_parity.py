@@ -34,6 +34,7 @@ class Row(NamedTuple):
         gradients: the peer's names of tensors whose gradients in training are compared: of the cross-entropy, for labels 0, 1, 2.
         side: of the images, at most 64, or at least 224 for the whole photograph, repeated beyond its edge.
         gain: of the drawn scales of normalisations; below 1 for a network whose activations would grow until they magnify rounding.
+        channels_last: whether what leaves the peer's blocks is [b, h, w, c].
     """
 
     ours: str
@@ -44,6 +45,7 @@ class Row(NamedTuple):
     gradients: tuple[str, ...] = ()
     side: int = 64
     gain: float = 1.0
+    channels_last: bool = False
 
     @property
     def file(self) -> Path:
@@ -73,6 +75,9 @@ CAFORMER_GRADIENTS = ("stages.0.blocks.1.token_mixer.act1.scale", "stages.2.bloc
 CONVNEXT_GRADIENTS = ("stem.0.weight", "stages.2.blocks.3.mlp.fc1.weight", "stages.3.blocks.1.conv_dw.weight")
 REGNET = {"stem": "stem"} | {f"layer{i}.block*": rf"s{i}\.b\d+" for i in (1, 2, 3, 4)}
 REGNET_GRADIENTS = ("stem.conv.weight", "s3.b2.se.fc1.weight", "s4.b1.conv2.conv.weight")
+SWIN = {"patch": "patch_embed"} | {f"down{i}": rf"layers\.{i}\.downsample" for i in (1, 2, 3)}
+SWIN |= {"block*": r"layers\.\d\.blocks\.\d+", "norm": "norm", "pool": r"head\.global_pool"}
+SWIN_GRADIENTS = ("layers.0.blocks.1.attn.logit_scale", "layers.2.blocks.1.attn.cpb_mlp.0.weight", "layers.3.downsample.reduction.weight")
 VIT = {"patch": "norm_pre", "block*": r"blocks\.\d+", "norm": "norm", "pool": "fc_norm"}
 VIT_GRADIENTS = ("patch_embed.proj.weight", "blocks.1.attn.qkv.weight", "norm.bias")
 POSITION_GRADIENTS = ("pos_embed", *VIT_GRADIENTS[1:])
@@ -147,6 +152,17 @@ ROWS = (
     *(Row(f"ConvNeXt{size}", f"timm/convnext_{size.lower()}.fb_in1k") for size in ("Small", "Base")),
     Row("ConvNeXtV2Atto", "timm/convnextv2_atto.fcmae_ft_in1k", CONVNEXT),
     *(Row(f"ConvNeXtV2{size}", f"timm/convnextv2_{size.lower()}.fcmae_ft_in1k") for size in ("Femto", "Pico", "Nano", "Tiny", "Base")),
+    # At 224 pixels the windows of the second and third stage are padded.
+    Row(
+        "SwinV2Tiny",
+        "timm/swinv2_tiny_window8_256.ms_in1k",
+        SWIN,
+        {"depths": (2, 2, 2, 2)},
+        {"depths": (2, 2, 2, 2), "img_size": 224, "drop_path_rate": 0},
+        SWIN_GRADIENTS,
+        224,
+        channels_last=True,
+    ),
     Row("ViTTiny16", "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k", VIT, {}, ANY_SIZE, POSITION_GRADIENTS),
     Row("ViTSmall16", "timm/vit_small_patch16_224.augreg_in21k_ft_in1k", VIT, {}, {}, VIT_GRADIENTS, 224),
     # Positions of 224 pixels resized to 288 in the pass.

@@ -22,6 +22,7 @@ from sgdr_jax.models import (
     EfficientNetLite0,
     ResNet18,
     ResNet34,
+    SwinV2Tiny,
     TfEfficientNetB0,
     WideResNet,
 )
@@ -281,7 +282,7 @@ def test_weights_of_the_differently_padded_timm_network_are_refused(model: type[
         model(weights=f"hf-hub:timm/{weights}")
 
 
-@pytest.mark.parametrize("model", [model for model in MODELS if issubclass(model, InvertedResiduals | ConvNeXt | CAFormerS18)])
+@pytest.mark.parametrize("model", [model for model in MODELS if issubclass(model, InvertedResiduals | ConvNeXt | CAFormerS18 | SwinV2Tiny)])
 def test_the_late_group_has_most_of_the_body_and_the_early_one_some_blocks(model: type[ChainModel]) -> None:
     groups = model().split()
     sizes = {name: sum(leaf.size for leaf in jax.tree.leaves(shapes[0])) for name, shapes in model().build(10).shapes.items()}

@@ -200,7 +200,7 @@ def load_into(model: ChainModel, network: Network, params: Mapping[str, Tree], s
     if own:
         _check_classes(model, weights.path, tensors, shapes)
     taken = {name: array for name, array in tensors.items() if own or name not in classifier}
-    matched = {names[name]: (name, _ours(array)) for name, array in taken.items() if name in names}
+    matched = {names[name]: (name, _ours(array, names[name][-1])) for name, array in taken.items() if name in names}
     matched = {place: (name, _adapted(array, place, shapes, model, len(network.mean))) for place, (name, array) in matched.items()}
     order = sorted(shapes, key=lambda place: (*model.blocks, "pool", "head").index(place[0]))
     wrong = [(place, matched[place][0]) for place in order if place in matched and matched[place][1].shape != shapes[place]]
@@ -302,10 +302,10 @@ def _replaced(tree: Mapping[str, Tree], arrays: Mapping[Place, np.ndarray]) -> T
     return jax.tree_util.tree_map_with_path(leaf, dict(tree))
 
 
-def _ours(array: np.ndarray) -> np.ndarray:
+def _ours(array: np.ndarray, leaf: str) -> np.ndarray:
     """Convert torch's layouts to ours: convolutions OIHW to HWIO, linear layers [outputs, inputs] to [inputs, outputs]."""
     if array.ndim == 3:  # tokens [1, n, c] are the same in both; torchvision's layer scale is [c, 1, 1]
-        return array[:, 0, 0] if array.shape[1:] == (1, 1) else array
+        return array[:, 0, 0] if leaf == "gamma" else array
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
 
 
