@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from ..core.errors import Preempted
@@ -62,26 +62,48 @@ def left_to_thread(number: int, frame: object) -> None:
     """Do nothing: the thread of `leave_at_once` ends the process, without waiting for the main thread."""
 
 
-@contextmanager
-def pass_on(processes: Sequence[subprocess.Popen[bytes]] | Sequence[subprocess.Popen[str]]) -> Iterator[Callable[[], bool]]:
-    """Pass signals on to child processes while the block runs; yields a function that returns whether any has arrived.
+class Children[T: (bytes, str)]:
+    """Child processes that hear every signal of this process, also one that arrives while they are being started.
 
-    Args:
-        processes: the children, a list that may still grow.
+    Attributes:
+        processes: the children, in the order in which they were added.
+        asked: whether a signal has arrived.
     """
-    arrived = False
 
-    def forward(number: int, frame: object) -> None:
-        nonlocal arrived
-        arrived = True
-        for process in processes:
-            with suppress(ProcessLookupError):
-                process.send_signal(number)
+    def __init__(self) -> None:
+        self.processes: list[subprocess.Popen[T]] = []
+        self._last, self._hearing = 0, set[int]()
 
-    before = {s: signal.signal(s, forward) for s in handled()}
+    @property
+    def asked(self) -> bool:
+        """Whether a signal has arrived."""
+        return self._last != 0
+
+    def add(self, process: subprocess.Popen[T]) -> None:
+        """Add a child that has just been started."""
+        self.processes.append(process)
+        if self._last and process.pid not in self._hearing:  # the signal came before the line above
+            self._send(process, self._last)
+
+    def hear(self, number: int, frame: object) -> None:
+        """Pass a signal on to all; a handler of signals."""
+        self._last = number
+        for process in self.processes:
+            self._hearing.add(process.pid)
+            self._send(process, number)
+
+    def _send(self, process: subprocess.Popen[T], number: int) -> None:
+        with suppress(ProcessLookupError):
+            process.send_signal(number)
+
+
+@contextmanager
+def pass_on[T: (bytes, str)](children: Children[T]) -> Iterator[Children[T]]:
+    """Pass signals on to child processes while the block runs; yields them."""
+    before = {s: signal.signal(s, children.hear) for s in handled()}
     descriptor = signal.set_wakeup_fd(-1) if before else None  # the children are what is left to end
     try:
-        yield lambda: arrived
+        yield children
     finally:
         if descriptor is not None:
             signal.set_wakeup_fd(descriptor)

@@ -25,11 +25,11 @@ def process() -> str:
     return f"process {os.getpid()} on {platform.node()}"
 
 
-def environment(experiment_file: str | Path | None = None, devices: Sequence[str] = (), weights: Mapping[str, Any] | None = None) -> Start:
+def environment(commit: str | None = None, devices: Sequence[str] = (), weights: Mapping[str, Any] | None = None) -> Start:
     """Return time, machine, package versions, command line, git commit and weights file of this start.
 
     Args:
-        experiment_file: its folder is asked for the git commit; None asks nothing.
+        commit: see `git_commit`.
         devices: names of the accelerators in use (this module does not import jax).
         weights: from `models.pretrained.load.Loaded.record`.
     """
@@ -44,7 +44,7 @@ def environment(experiment_file: str | Path | None = None, devices: Sequence[str
         "devices": list(devices),
         "weights": dict(weights or {}),
         "packages": {name: version for name in _PACKAGES if (version := _version(name)) is not None},
-        "commit": _git_commit(Path(experiment_file).resolve().parent) if experiment_file is not None else None,
+        "commit": commit,
     }
 
 
@@ -57,17 +57,16 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def _git_commit(folder: Path) -> str | None:
-    """Return the commit that `folder` is at, with "+changes" where tracked files differ from it; None outside git."""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(("git", "-C", str(folder), *words), capture_output=True, text=True, timeout=20, check=True)
-        return done.stdout.strip()
-
+def git_commit(file: str | Path) -> str | None:
+    """Return the commit that the folder of a file is at, with "+changes" where tracked files differ from it; None outside git."""
+    words = ("git", "-C", str(Path(file).resolve().parent), "status", "--porcelain=v2", "--branch", "--untracked-files=no")
     try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
+    facts = dict(line[2:].split(" ", 1) for line in done.stdout.splitlines() if line.startswith("# "))
+    changed = any(not line.startswith("# ") for line in done.stdout.splitlines())
+    return None if (commit := facts["branch.oid"]) == "(initial)" else commit + "+changes" * changed
 
 
 @functools.cache

@@ -186,7 +186,7 @@ def open_run(
     config_hash: str,
     *,
     resume: bool = False,
-    experiment_file: str | Path | None = None,
+    commit: str | None = None,
     devices: Sequence[str] = (),
     weights: Mapping[str, Any] | None = None,
 ) -> RunFolder:
@@ -197,7 +197,7 @@ def open_run(
         config: the experiment as JSON data.
         config_hash: hash of the experiment, for messages.
         resume: continue the run in the folder, or start one where there is none.
-        experiment_file, devices, weights: see `environment`.
+        commit, devices, weights: see `environment`.
 
     Raises:
         InputError: where the folder holds another experiment, or this one without `resume`, or other files.
@@ -213,7 +213,7 @@ def open_run(
         known = _read_environment(path)
         if not resumed:
             _write_json(path / "config.json", config)
-        starts = [*known.get("starts", ()), environment(experiment_file, devices, weights)]
+        starts = [*known.get("starts", ()), environment(commit, devices, weights)]
         _write_json(path / "environment.json", {"config_hash": config_hash, "starts": starts})
         return RunFolder(path, held, resumed=resumed)
     except BaseException:

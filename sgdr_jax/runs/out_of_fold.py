@@ -44,7 +44,7 @@ def held_out(net: Predictor, views: int | None = None, ui: NullConsole | None = 
 
 
 def out_of_fold(
-    net: Predictor, folds: int, folder: Path, views: int | None = None, ui: NullConsole | None = None, experiment_file: Path | None = None
+    net: Predictor, folds: int, folder: Path, views: int | None = None, ui: NullConsole | None = None, commit: str | None = None
 ) -> OutOfSample:
     """Predict each training and validation image with a network that was trained without its fold, as the run's experiment trains.
 
@@ -56,7 +56,7 @@ def out_of_fold(
         folder: for the run folders of the folds.
         views: augmented views besides the plain one; None as in the experiment.
         ui: progress bars.
-        experiment_file: recorded in environment.json.
+        commit: recorded in environment.json, see `environment.git_commit`.
 
     Raises:
         InputError: for fewer than two folds, or data that cannot be divided.
@@ -68,7 +68,7 @@ def out_of_fold(
         experiment = dataclasses.replace(net.experiment, data=Fold(net.experiment.data, folds, fold), refit=False)
         own = folder / f"fold-{fold + 1}-of-{folds}"
         ui.say(f"fold {fold + 1} of {folds}: {own}")
-        run(experiment, own, resume=True, experiment_file=experiment_file, ui=ui)
+        run(experiment, own, resume=True, commit=commit, ui=ui)
         parts.append(evaluate_split(open_predictor(own), "valid", views, ui))
     return _joined(parts)
 

@@ -58,14 +58,18 @@ def disk_use(context: RunContext, *, keep_network: bool = True) -> DiskUse:
 
 
 def check_disk(context: RunContext, folder: Path, ui: NullConsole, *, keep_network: bool = True) -> None:
-    """Show what a run will take on disk; raise InputError where its folder has no room for it. Activations are cached where they fit."""
+    """Raise InputError where the folder of a run has no room for it, and show what it will take (of runs that share data, once).
+
+    Activations are cached where they fit.
+    """
     use, place = disk_use(context, keep_network=keep_network), _existing(folder)
     free = shutil.disk_usage(place).free
     parts = [f"checkpoints {format_bytes(use.checkpoints)}", f"networks {format_bytes(use.networks)}"]
     if use.activations:
         there = shutil.disk_usage(_existing(cache_folder())).free
         parts.append(f"cached activations {format_bytes(use.activations)} (free there: {format_bytes(there)})")
-    ui.say(f"disk: {', '.join(parts)}; free in {place}: {format_bytes(free)}")
+    if not context.shares:
+        ui.say(f"disk: {', '.join(parts)}; free in {place}: {format_bytes(free)}")
     needed = use.checkpoints + use.networks + _BESIDE
     fix = f"the run needs {needed:,} bytes for checkpoints and networks; free some, or use another --run"
     require(free >= needed, f"free space of {place}", f"{free:,} bytes", fix)

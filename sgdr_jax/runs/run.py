@@ -45,7 +45,7 @@ def run(
     folder: str | Path,
     *,
     resume: bool = False,
-    experiment_file: str | Path | None = None,
+    commit: str | None = None,
     ui: NullConsole | None = None,
     compile_ahead: bool | None = None,
     prepared: Callable[[Experiment], RunContext] | None = None,
@@ -57,7 +57,7 @@ def run(
         experiment: what to run.
         folder: the run folder; new, or that of this experiment with `resume`.
         resume: continue from the newest good checkpoint; the figures are those of an uninterrupted run, bit for bit.
-        experiment_file: recorded in environment.json.
+        commit: recorded in environment.json, see `environment.git_commit`.
         ui: progress bars and notes; silent by default.
         compile_ahead: whether to compile the next stages while one trains; None decides by the device.
         prepared: returns the run's context in place of `train.context.prepare`, which shares data and programs among runs.
@@ -86,9 +86,9 @@ def run(
         _check_data(folder, context, ui)
     loading = time.perf_counter() - began
     on_leader(lambda: check_disk(context, Path(folder), ui, keep_network=keep_network))
-    with _open(folder, context, experiment_file, resume=resume) as opened:
+    with _open(folder, context, commit, resume=resume) as opened:
         chosen, stages = run_stages(context, opened, ui, resume=resume, compile_ahead=compile_ahead)
-        final = _refit(context, stages, opened, ui, experiment_file) if experiment.refit else chosen
+        final = _refit(context, stages, opened, ui, commit) if experiment.refit else chosen
         if keep_network:
             finalize.keep(context, final, opened)
         summary = finalize.evaluate(context, {"valid": chosen, "test": final}, stages, opened, stoppable(ui, context.leave))
@@ -242,16 +242,14 @@ def _say_result(stage: StageSummary, score: str, ui: NullConsole) -> None:
     ui.say(f"  {result}" + (f"; stopped: {stopped}" if stopped else "") + skipped)
 
 
-def _refit(
-    context: RunContext, stages: list[StageSummary], folder: RunFolder, ui: NullConsole, experiment_file: str | Path | None
-) -> NetworkState:
+def _refit(context: RunContext, stages: list[StageSummary], folder: RunFolder, ui: NullConsole, commit: str | None) -> NetworkState:
     """Train the network anew on the training and validation images, as the stages turned out best; its run folder is RUN/refit."""
     ui.say("refit: training anew on the training and validation images together, with the choices of the first training")
     settled = prepare(refit.settled(context.experiment, stages), stoppable(ui, context.leave))
     settled = settled._replace(due=context.due, leave=context.leave, accept_new_data=context.accept_new_data)
     if on_leader((folder.path / "refit" / "config.json").exists):
         _check_data(folder.path / "refit", settled, ui)
-    with _open(folder.path / "refit", settled, experiment_file, resume=True) as inner:
+    with _open(folder.path / "refit", settled, commit, resume=True) as inner:
         network, finished = run_stages(settled, inner, ui, resume=True, compile_ahead=False)
         seconds = sum(stage["seconds"] for stage in finished)
         inner.write_summary(cast(RunSummary, {"stages": finished, "size": network.size, "seconds": seconds}))
@@ -264,7 +262,7 @@ def _check_data(folder: str | Path, context: RunContext, ui: NullConsole) -> Non
         ui.say(f"going on with changed data: {change}")
 
 
-def _open(folder: str | Path, context: RunContext, experiment_file: str | Path | None, *, resume: bool) -> RunFolder:
+def _open(folder: str | Path, context: RunContext, commit: str | None, *, resume: bool) -> RunFolder:
     """Open the run folder on the leading host; the others get one that writes nothing."""
 
     def opened() -> RunFolder:
@@ -273,7 +271,7 @@ def _open(folder: str | Path, context: RunContext, experiment_file: str | Path |
         config, key = to_json(context.experiment), config_hash(context.experiment)
         devices = [str(device) for device in context.programs.devices.mesh.devices.flat]
         weights = context.loaded.record()
-        opened = open_run(folder, config, key, resume=resume, experiment_file=experiment_file, devices=devices, weights=weights)
+        opened = open_run(folder, config, key, resume=resume, commit=commit, devices=devices, weights=weights)
         opened.track = context.track
         return opened
 

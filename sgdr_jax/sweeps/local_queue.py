@@ -46,18 +46,18 @@ class LocalQueue:
 
     pause = 0.0
 
-    def __init__(self, runs: Sequence[SweepRun]) -> None:
-        self._free = {run.hash for run in runs}
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
 
     def take(self, runs: Sequence[SweepRun]) -> SweepRun | None:
         """Take the first of these runs that is free; None where none is."""
-        run = next((run for run in runs if run.hash in self._free), None)
-        self._free -= {run.hash} if run else set()
+        run = next((run for run in runs if run.hash not in self._taken), None)
+        self._taken |= {run.hash} if run else set()
         return run
 
     def left(self, runs: Sequence[SweepRun]) -> bool:
         """Return whether one of these runs is free."""
-        return any(run.hash in self._free for run in runs)
+        return any(run.hash not in self._taken for run in runs)
 
     def finish(self, run: SweepRun, value: float) -> None:
         """Do nothing: the run folder has the outcome."""

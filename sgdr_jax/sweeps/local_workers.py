@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..core.console import NullConsole
 from ..core.errors import Preempted
-from ..distributed.signals import pass_on, stopped
+from ..distributed.signals import Children, pass_on, stopped
 
 INTERVAL = 0.5
 """Seconds between two looks at the workers."""
@@ -39,11 +39,12 @@ def run_workers(
     """
     logs.mkdir(exist_ok=True)
     files = [logs / f"worker-{i}.log" for i in range(len(environments))]
-    processes, lost = list[subprocess.Popen[bytes]](), set[int]()
-    with pass_on(processes) as asked:
+    lost = set[int]()
+    with pass_on(Children[bytes]()) as children:
+        processes = children.processes
         try:
             for file, own in zip(files, environments, strict=True):
-                processes.append(_start(arguments, file, own))
+                children.add(_start(arguments, file, own))
             ui.say(f"{len(files)} workers; output: {logs}/worker-*.log")
             with ui.bar("runs", total) as tick:
                 seen = 0
@@ -53,7 +54,7 @@ def run_workers(
                     tick(now - seen)
                     seen = now
                     for i, process in enumerate(processes):
-                        if process.poll() not in (None, 0, 1) and i not in lost and not asked():
+                        if process.poll() not in (None, 0, 1) and i not in lost and not children.asked:
                             lost.add(i)
                             lines = files[i].read_text(encoding="utf-8", errors="replace").strip().splitlines()
                             ui.say(f"worker {i} has ended with code {process.returncode}: {lines[-1] if lines else 'no output'}")
@@ -64,7 +65,7 @@ def run_workers(
                     process.send_signal(signal.SIGINT)  # The worker releases its runs.
             for process in processes:
                 _wait(process)
-    if asked() and any(stopped(process.returncode) for process in processes):
+    if children.asked and any(stopped(process.returncode) for process in processes):
         raise Preempted("preempted: all workers have saved what they did; the same command goes on")
     return len(lost)
 

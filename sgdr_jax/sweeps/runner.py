@@ -48,7 +48,7 @@ def work(
     options: WorkerOptions = WorkerOptions(),  # noqa: B008 (it is frozen)
     *,
     only: Sequence[int] | None = None,
-    experiment_file: str | Path | None = None,
+    commit: str | None = None,
     ui: NullConsole | None = None,
     leave: Callable[[], bool] = lambda: False,
 ) -> list[Entry]:
@@ -62,7 +62,7 @@ def work(
         folder: folder of the sweep; created where missing.
         options: options of this worker.
         only: numbers of the runs to execute, without any search; None for all.
-        experiment_file: file whose commit is recorded in environment.json.
+        commit: recorded in each run's environment.json, see `environment.git_commit`.
         ui: progress; silent by default.
         leave: whether to save and stop, see `preemption.handle_signals`.
 
@@ -71,6 +71,7 @@ def work(
         Preempted: after `leave` has returned True and the state of the current run is saved.
     """
     folder, ui, runs = Path(folder), ui or NullConsole(), expand(sweep)
+    options.check_baseline(run.arm for run in runs)
     pending = _pending(folder, runs, only, options)
     run_on_all_hosts(lambda: is_leader() and save_sweep(folder, sweep, runs))
     searching = sweep.search is not None and only is None
@@ -78,19 +79,19 @@ def work(
         ui.say(f"{sweep.name}: {len(pending)} of {len(runs)} runs to do")
         store = options.store or (default_store(folder) if searching else None)
         stop = _Stop(leave)
-        worker = _Worker(sweep, folder, options, experiment_file, ui, stop, _Shared(stoppable(ui, stop)))
+        worker = _Worker(sweep, folder, options, commit, ui, stop, _Shared(stoppable(ui, stop)))
         with _queue(pending, sweep, folder, store, options) as queue:
             worker.execute_all(pending, queue)
-            if options.until and only is None:
-                more = added_runs(sweep, folder, options.until) if is_leader() else []
-                worker.execute_all(unfinished(folder, more, retry=options.retry), queue)
-                runs += tuple(more)
             if sweep.search and only is None:
                 with _study(queue, sweep, folder, options) as study:
                     worker.search(sweep.search, study)
-                best = save_confirmation_runs(sweep, folder) if is_leader() else ()
-                worker.execute_all(unfinished(folder, best, retry=options.retry), queue)
+                best = _agreed_runs(sweep, lambda: save_confirmation_runs(sweep, folder))
+                worker.execute_all(_pending(folder, best, None, options), queue)
                 runs += best
+            if options.until and only is None:
+                more = _agreed_runs(sweep, lambda: added_runs(sweep, folder, options))
+                worker.execute_all(_pending(folder, more, None, options), queue)
+                runs += more
     return entries(folder, runs)
 
 
@@ -100,6 +101,13 @@ def _pending(folder: Path, runs: Sequence[SweepRun], only: Sequence[int] | None,
     return [run for run in runs if run.hash in keys]
 
 
+def _agreed_runs(sweep: Sweep, runs: Callable[[], Sequence[SweepRun]]) -> tuple[SweepRun, ...]:
+    """Return the runs that the leading host finds, on all hosts: each executes them together with the others."""
+    if not is_multi_host():
+        return tuple(runs())
+    return tuple(recorded_run(sweep, record) for record in on_leader(lambda: [run_record(run) for run in runs()]))
+
+
 def _queue(
     pending: Sequence[SweepRun], sweep: Sweep, folder: Path, store: str | None, options: WorkerOptions
 ) -> AbstractContextManager[Queue]:
@@ -107,7 +115,7 @@ def _queue(
     queue = run_on_all_hosts(
         lambda: open_queue(store, folder, sweep.name, pending, grace=options.grace, retry=options.retry) if store and is_leader() else None
     )
-    return queue.alive() if queue else nullcontext(LocalQueue(pending))
+    return queue.alive() if queue else nullcontext(LocalQueue())
 
 
 def _study(queue: Queue, sweep: Sweep, folder: Path, options: WorkerOptions) -> AbstractContextManager[Study | None]:
@@ -156,7 +164,7 @@ class _Worker:
     sweep: Sweep
     folder: Path
     options: WorkerOptions
-    experiment_file: str | Path | None
+    commit: str | None
     ui: NullConsole
     stop: _Stop
     shared: _Shared
@@ -175,7 +183,7 @@ class _Worker:
     def search(self, search: Search, study: Study | None) -> None:
         """Draw trials, on the leading host, and execute them one by one, until no worker has any left."""
         self.ui.say(describe_search(search))
-        outcomes = study or LocalQueue(())
+        outcomes = study or LocalQueue()
         take, left = (study.take, study.left) if study else (lambda: None, lambda: False)
         for run in self._turns(take, left, outcomes.pause):
             self.ui.say(f"  {run.arm}: {', '.join(f'{name}={value_text(value)}' for name, value in run.values)}")
@@ -274,7 +282,7 @@ class _Worker:
                 run.experiment,
                 own,
                 resume=True,
-                experiment_file=self.experiment_file,
+                commit=self.commit,
                 keep_network=keep != "results",
                 ui=self.ui,
                 compile_ahead=False,

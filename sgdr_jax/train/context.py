@@ -41,6 +41,7 @@ class RunContext(NamedTuple):
         track: receives every row of metrics.jsonl after it is written, with a function that returns the rows before it.
         leave: whether to save and stop, asked after every span of updates (see `preemption`).
         accept_new_data: whether a resumed run may go on with other data than it began with.
+        shares: whether data and programs are those of an earlier run, which has shown what it found.
     """
 
     experiment: Experiment
@@ -55,6 +56,7 @@ class RunContext(NamedTuple):
     track: Callable[[Any, Callable[[], Sequence[Any]]], None] = lambda row, earlier: None
     leave: Callable[[], bool] = lambda: False
     accept_new_data: bool = False
+    shares: bool = False
 
 
 class RateLimiter:
@@ -148,4 +150,5 @@ def _prepare_like(experiment: Experiment, like: RunContext) -> RunContext:
     drawn = load.drawn_anew(experiment.model, like.programs.network, like.loaded, key_for(experiment.seed, "init"))
     same = experiment.seed == like.experiment.seed
     params, stats = (known if same else known | like.programs.hold(new) for known, new in zip(like.network[:2], drawn, strict=True))
-    return like._replace(experiment=experiment, plan=schedule, network=NetworkState(params, stats, schedule.largest_size))
+    network = NetworkState(params, stats, schedule.largest_size)
+    return like._replace(experiment=experiment, plan=schedule, network=network, shares=True)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from sgdr_jax.distributed import signals
 from sgdr_jax.distributed.signals import stopped
 
 START = """
@@ -72,16 +73,35 @@ def test_an_ignored_signal_stays_ignored():
 
 def test_children_hear_what_their_parent_hears():
     child = "import signal, sys, time; signal.signal(signal.SIGUSR1, lambda *_: sys.exit(75)); print('ready', flush=True); time.sleep(60)"
-    parent = f"""children = []
-    with signals.pass_on(children) as arrived:
-        children += [__import__("subprocess").Popen([sys.executable, "-c", {child!r}]) for _ in range(2)]
-        codes = [child.wait() for child in children]
-        sys.exit(75 if arrived() and all(map(signals.stopped, codes)) else 1)"""
+    parent = f"""
+    with signals.pass_on(signals.Children()) as children:
+        for _ in range(2):
+            children.add(__import__("subprocess").Popen([sys.executable, "-c", {child!r}]))
+        codes = [child.wait() for child in children.processes]
+        sys.exit(75 if children.asked and all(map(signals.stopped, codes)) else 1)"""
     process = subprocess.Popen([sys.executable, "-c", START.format(parent)], stdout=subprocess.PIPE, text=True)
     assert [process.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 75
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_child_that_is_being_started_hears_a_signal_once(before):
+    """The signal arrives before, or after, the child is known; its exit code is the number of signals that it has heard."""
+    words = "heard = []; signal.signal(signal.SIGUSR1, lambda *_: heard.append(1)); print('ready', flush=True); time.sleep(1)"
+    with signals.pass_on(signals.Children[str]()) as children:
+        child = subprocess.Popen(
+            [sys.executable, "-c", f"import signal, sys, time; {words}; sys.exit(len(heard))"], stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout.readline() == "ready\n"
+        if not before:
+            children.add(child)
+        signal.raise_signal(signal.SIGUSR1)
+        if before:
+            children.add(child)
+        assert child.wait(20) == 1 and children.asked
+        child.stdout.close()
 
 
 def test_which_codes_are_obedience():

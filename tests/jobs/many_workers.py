@@ -1,7 +1,8 @@
-"""Simulated workers of a sweep as threads of a process: python -m tests.jobs.many_workers FOLDER STORE THREADS.
+"""Simulated workers of a sweep as threads of a process: python -m tests.jobs.many_workers FOLDER STORE THREADS WORKERS.
 
 Each has its own view of the store, takes runs and trials until none is left, and executes one by making a file of its name, which fails
-where the file is there, and the summary without which a run counts as lost.
+where the file is there, and the summary without which a run counts as lost. Their first run, and their first trial, last until all WORKERS
+of all processes have one: real runs take longer than it takes the last worker to start.
 """
 
 import random
@@ -33,31 +34,43 @@ def execute(folder: Path, run: SweepRun) -> float:
     return 0.5
 
 
-def worker(folder: Path, store: str) -> None:
+def meet(folder: Path, worker: str, count: int) -> None:
+    """Wait until so many workers have come here; a second visit of a worker does not wait."""
+    folder.mkdir(exist_ok=True)
+    (folder / worker).touch()
+    deadline = time.monotonic() + 400
+    while (there := len(list(folder.iterdir()))) < count:
+        assert time.monotonic() < deadline, f"{there} of {count} workers have come to {folder.name}"
+        time.sleep(0.5)
+
+
+def worker(folder: Path, store: str, count: int) -> None:
     with open_queue(store, folder, SWEEP.name, RUNS, grace=120).alive() as queue:
         while queue.left(RUNS):
             while run := queue.take(RUNS):
+                meet(folder / "with a run", queue.worker, count)
                 queue.finish(run, execute(folder, run))
             time.sleep(0.5)
         with Study(queue, SWEEP, folder) as study:
             while study.left():
                 while run := study.take():
+                    meet(folder / "with a trial", queue.worker, count)
                     study.finish(run, execute(folder, run))
                 time.sleep(0.5)
 
 
 if __name__ == "__main__":
-    folder, store, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    folder, store, own, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     errors: list[BaseException] = []
 
     def guarded() -> None:
         try:
-            worker(folder, store)
+            worker(folder, store, count)
         except BaseException as error:
             errors.append(error)
             raise
 
-    threads = [threading.Thread(target=guarded) for _ in range(count)]
+    threads = [threading.Thread(target=guarded) for _ in range(own)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.runs import folder
+from sgdr_jax.runs.environment import git_commit
 
 CONFIG = {"type": "m:Experiment", "name": "a", "stages": [{"type": "m:Stage", "lr": 0.1}, {"type": "m:Stage", "lr": 0.2}], "seed": 0}
 
@@ -32,7 +33,7 @@ CURVE = {"lrs": [0.1], "losses": [2.0], "smoothed": [2.0], "suggestions": {}, "c
 
 def test_a_run_reads_back_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "run"
-    with folder.open_run(path, CONFIG, "abc", devices=("TFRT_CPU_0",), experiment_file=__file__) as book:
+    with folder.open_run(path, CONFIG, "abc", devices=("TFRT_CPU_0",), commit="0f") as book:
         assert not book.resumed
         book.append({"kind": "train", "stage": "head", "step": np.int64(3), "loss": np.float32(0.5), "lr": {"head": np.float32(0.25)}})
         book.append({"kind": "train", "stage": "head", "step": 4, "loss": float("nan"), "path": Path("x")})
@@ -187,14 +188,15 @@ def test_the_commit_says_when_files_were_changed(tmp_path: Path) -> None:
         identity = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
         return subprocess.run(("git", "-C", str(tmp_path), *identity, *words), check=True, capture_output=True, text=True).stdout.strip()
 
-    assert folder.environment(tmp_path / "e.py")["commit"] is None
+    assert git_commit(tmp_path / "e.py") is None
     git("init", "-q")
+    assert git_commit(tmp_path / "e.py") is None
     (tmp_path / "e.py").write_text("1")
     git("add", "e.py")
     git("commit", "-qm", "one")
-    assert folder.environment(tmp_path / "e.py")["commit"] == git("rev-parse", "HEAD")
+    assert git_commit(tmp_path / "e.py") == git("rev-parse", "HEAD")
     (tmp_path / "e.py").write_text("2")
-    assert folder.environment(tmp_path / "e.py")["commit"] == git("rev-parse", "HEAD") + "+changes"
+    assert git_commit(tmp_path / "e.py") == git("rev-parse", "HEAD") + "+changes"
 
 
 @pytest.mark.parametrize("moment", ["os.fsync", "pathlib.Path.replace"])

@@ -9,7 +9,7 @@ import numpy as np
 
 from sgdr_jax.evaluation import metrics, predictions
 from sgdr_jax.sweeps import Sweep
-from sgdr_jax.sweeps.spec import expand
+from sgdr_jax.sweeps.spec import SweepRun, expand
 from sgdr_jax.sweeps.sweep_record import run_folder, save_sweep
 
 PACKAGES = {"sgdr_jax": "0.1.0", "jax": "0.12.0.1", "flax": "0.12.12", "numpy": "2.5.5"}
@@ -49,11 +49,16 @@ def fill(
     """Makes the folder of a sweep all of whose runs have finished, but for those with numbers in `skip`."""
     runs = expand(sweep)
     save_sweep(folder, sweep, runs)
+    fill_runs(folder, [run for run in runs if run.number not in skip], skill, n=n, tta=tta, updates=updates)
+
+
+def fill_runs(
+    folder: Path, runs: Sequence[SweepRun], skill: Callable[[Any, int], float], *, n: int = 200, tta: bool = False, updates: int = 20
+) -> None:
+    """Makes the folders of finished runs of a sweep."""
     world = np.random.default_rng(0)
     truth, easy = world.integers(0, 3, n), world.normal(size=n)
     for run in runs:
-        if run.number in skip:
-            continue
         own, rng = run_folder(folder, run.hash), np.random.default_rng([run.seed, run.number])
         level = skill(run, run.seed) + 0.1 * np.random.default_rng(run.seed).normal() + 0.03 * rng.normal()
         summary: dict[str, Any] = {"valid": {}, "test": {}, "stages": []}

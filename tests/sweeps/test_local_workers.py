@@ -4,10 +4,18 @@ import json
 
 import pytest
 
+from sgdr_jax.cli.commands import sweep
 from sgdr_jax.cli.main import main
 from sgdr_jax.core.console import NullConsole
+from sgdr_jax.sweeps.analysis.sequential import added_runs
 from sgdr_jax.sweeps.local_workers import run_workers
+from sgdr_jax.sweeps.options import CompareOptions
+from sgdr_jax.sweeps.run_status import save_failure
+from sgdr_jax.sweeps.spec import expand
+from sgdr_jax.sweeps.trial_records import read_added_runs
 
+from .analysis.three_arms import SKILL, SWEEP
+from .results import fill_runs
 from .test_shared_queue import ROOT, join
 
 
@@ -37,6 +45,10 @@ def test_the_command_refuses_before_any_worker_starts(tmp_path, monkeypatch, cap
         (("--pace", "-1"), "--pace is -1.0; use a number of seconds, or 0 for every cycle's end"),
         (("--workers", "2", "--only", "9"), "--only is 9; the runs are 0…5"),
         (("--workers", "2", "--store", store), f"holds sweep shared of the folder {tmp_path / 'other'}; use another --store"),
+        (("--until", "0"), "--until is 0.0; use a number above 0, such as 0.5 for half a point"),
+        (("--measure", "loss"), "--measure is 'loss'; give --until too, which it is for, or leave it to compare"),
+        (("--until", "1", "--baseline", "nosuch"), "--baseline is 'nosuch'; the arms are lr=0.01, lr=0.03, lr=1e+30"),
+        (("--until", "1", "--baseline", "nosuch", "--workers", "2"), "--baseline is 'nosuch'; the arms are lr=0.01,"),
         (("--store", store), f"holds sweep shared of the folder {tmp_path / 'other'}; use another --store"),
     ):
         with pytest.raises(SystemExit) as ended:
@@ -44,6 +56,41 @@ def test_the_command_refuses_before_any_worker_starts(tmp_path, monkeypatch, cap
         error = capsys.readouterr().err
         assert ended.value.code == 2 and message in error and error.count("\n") == 1, error
     assert not (tmp_path / "own" / "workers").exists() and not list(tmp_path.glob("own/runs/*"))
+
+
+def test_groups_of_processes_take_searches_and_further_seeds(tmp_path, capsys):
+    for name in ("SWEEP", "SEARCHED"):
+        file = tmp_path / f"{name}.py"
+        file.write_text(f"from tests.jobs.workers import {name} as sweep\n")
+        main(["sweep", str(file), "--dir", str(tmp_path / name), "--processes", "2", "--until", "1", "--dry-run"])
+    assert "trial" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("failed", "code"), [(False, 0), (True, 1)])
+def test_runs_that_workers_have_added_are_in_table_and_exit_code(tmp_path, monkeypatch, capsys, failed, code):
+    """The workers are stand-ins that do what those of `sweep --until` do: all runs, then the further seeds."""
+    file, folder = tmp_path / "three.py", tmp_path / "sweep"
+    file.write_text("from tests.sweeps.analysis.three_arms import SWEEP as sweep\n")
+
+    def run_workers(environments, arguments, *_):
+        assert "--until" in arguments and len(environments) == 2
+        fill_runs(folder, expand(SWEEP), lambda run, _: SKILL[run.arm], n=400)
+        further = added_runs(SWEEP, folder, CompareOptions(until=1.5))
+        assert 2 < len(further) < 100
+        fill_runs(folder, further[failed:], lambda run, _: SKILL[run.arm], n=400)
+        if failed:
+            save_failure(folder, further[0], RuntimeError("no luck"))
+        return 0
+
+    monkeypatch.setattr(sweep, "run_workers", run_workers)
+    try:
+        main(["sweep", str(file), "--dir", str(folder), "--workers", "2", "--until", "1.5"])
+        ended = 0
+    except SystemExit as end:
+        ended = end.code
+    said = capsys.readouterr().out
+    assert ended == code and said.count("finished") == 18 + len(read_added_runs(folder)) - failed
+    assert ("failed: RuntimeError: no luck" in said) == failed
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import pytest
 
 from sgdr_jax import Eval, Experiment, InputError, Sgd, Snapshots, Stage
 from sgdr_jax.augment import side_on
+from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.serialization import config_hash, to_json
 from sgdr_jax.datasets import Synthetic, TrainAndValid
 from sgdr_jax.runs import run as recipe
@@ -65,6 +66,20 @@ def test_runs_that_share_data_and_programs_have_the_numbers_of_runs_alone(tmp_pa
         assert_same(read(kept), read(own))
         if run.experiment.refit:
             assert [row["loss"] for row in read(kept / "refit").rows] == [row["loss"] for row in read(own / "refit").rows]
+
+
+def test_what_runs_share_is_said_once_and_each_records_the_commit(tmp_path):
+    lines: list[str] = []
+
+    class Listening(NullConsole):
+        def say(self, text):
+            lines.append(str(text))
+
+    stage = dataclasses.replace(CACHED, schedule=Constant(1))
+    sweep = Sweep("s", base(stage, augment=()), (grid({"stages.0.lr": (0.01, 0.02), "model.hidden": (0, 4)}),))
+    work(sweep, tmp_path, commit="0f", ui=Listening())
+    assert sum(line.startswith("disk: ") for line in lines) == sum(line.startswith("images: ") for line in lines) == 2  # of each network
+    assert [read(run_folder(tmp_path, run.hash)).environment["commit"] for run in expand(sweep)] == ["0f"] * 4
 
 
 def test_more_runs_on_the_same_data_and_network_compile_nothing(tmp_path, monkeypatch):

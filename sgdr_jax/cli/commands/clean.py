@@ -52,11 +52,12 @@ class CleanCommand(PredictorCommand):
         from ...core.files import write_atomically
         from ...evaluation.confident_learning import find_suspects
         from ...report.suspects import suspect_rows, suspects_csv, suspects_html
+        from ...runs.environment import git_commit
         from ...runs.out_of_fold import held_out, out_of_fold
 
         net, folder = self.open_predictor(), self.run / "clean"
         if self.folds:
-            found = out_of_fold(net, self.folds, folder, self.tta_views, ui, self.experiment)
+            found = out_of_fold(net, self.folds, folder, self.tta_views, ui, git_commit(self.experiment) if self.experiment else None)
         else:
             found = held_out(net, self.tta_views, ui)
         suspects = find_suspects(found.probabilities, found.labels)

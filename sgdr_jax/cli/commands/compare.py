@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
 from ...core.console import NullConsole
 from ...core.validation import require
+from ...sweeps.options import CompareOptions
 from ..options import Command, check_output
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareCommand(Command):
+class CompareCommand(CompareOptions, Command):
     """Compare the arms of a sweep with its baseline, seed by seed. Intervals and tests go to tables, pictures and one HTML page."""
 
     section = "Sweeps"
@@ -22,22 +22,9 @@ class CompareCommand(Command):
 
     sweep: tyro.conf.Positional[Path]
     """The sweep's folder."""
-    split: Literal["test", "valid"] | None = None
-    """Split to compare on; by default test where the runs have it."""
-    measure: Literal["accuracy", "loss"] = "accuracy"
-    """Measure whose differences are shown."""
-    tta: bool = False
-    """Whether to compare the final figures of each run, with all test-time views mixed, or with the plain view where it has no others."""
     networks: bool = False
     """Whether the arms are the networks that each run has saved (`--snapshots.last 4` of sweep): the final one, which is the baseline, the
     last, ensembles, averages of weights."""
-    baseline: str | None = None
-    """Arm that the others are compared with; by default the sweep's baseline."""
-    alpha: float = 0.05
-    """Level of the tests; the intervals hold the true difference with probability 1 - alpha."""
-    until: float | None = None
-    """Also say which arms need which further seeds until the interval of their difference is at most this to either side, in points of
-    accuracy or units of the loss; `sweep --until` runs those."""
     out: Path | None = None
     """Folder for answer.html, answer.md, answer.csv and the pictures; by default the folder `answer` of the sweep."""
     results: Path | None = None

@@ -85,12 +85,9 @@ class SweepCommand(WorkerOptions, ExperimentCommand):
         require(self.workers >= 1, "--workers", self.workers, "use 1 or more")
         alone = self.processes == 1 or self.slurm is None
         require(alone, "--processes", self.processes, "use --nodes and --tasks-per-node with --launch slurm")
-        shared = self.store is not None or self.workers > 1
-        require(self.until is None or shared, "--until", self.until, "give --store too, such as DIR/store.journal, for the further runs")
-        grows = self.until is not None or definition.search is not None
-        require(self.processes == 1 or not grows, "--processes", self.processes, "use 1 with --until or a search, which add runs later")
         group = Local(self.processes)
         runs = expand(definition)
+        self.check_baseline(run.arm for run in runs)
         if self.slurm:
             return _submit(task, self.slurm)
         if self.dry_run:
@@ -122,6 +119,15 @@ class _Task(NamedTuple):
     def pending(self) -> list[SweepRun]:
         """List the runs to execute."""
         return unfinished(self.folder, expand(self.sweep), self.only, self.command.retry)
+
+    def added(self) -> tuple[SweepRun, ...]:
+        """List the runs that are known only after others: those of the best trial, and further seeds for --until."""
+        from ...sweeps.analysis.sequential import added_runs
+
+        if self.only is not None:
+            return ()
+        best = save_confirmation_runs(self.sweep, self.folder) if self.sweep.search else ()
+        return (*best, *added_runs(self.sweep, self.folder, self.command))
 
     def worker(self, store: str) -> tuple[str, ...]:
         """Return the command line of one worker: this one, whose last options win."""
@@ -179,6 +185,7 @@ def _run_here(task: _Task) -> None:
     """Run the sweep in this process, or in this one together with those of other hosts."""
     from ...distributed import hosts
     from ...distributed.preemption import handle_signals
+    from ...runs.environment import git_commit
     from ...sweeps.runner import work
 
     command = task.command
@@ -186,7 +193,8 @@ def _run_here(task: _Task) -> None:
     with hosts.exit_together(), hosts.watch_hosts(), handle_signals() as leave:
         ui = task.ui if hosts.is_leader() else NullConsole()
         ui.say(f"sweep folder: {task.folder}")
-        done = work(task.sweep, task.folder, command, only=task.only, experiment_file=command.file, ui=ui, leave=leave)
+        commit = hosts.on_leader(lambda: git_commit(command.file))
+        done = work(task.sweep, task.folder, command, only=task.only, commit=commit, ui=ui, leave=leave)
     _show(task._replace(ui=ui), done)
 
 
@@ -209,9 +217,10 @@ def _run_workers(task: _Task) -> None:
 
     devices = [{DEVICES: ",".join(map(str, range(i, i + each)))} if each > 1 else {} for i in range(0, workers * each, each)]
     lost = run_workers(devices, task.worker(store), folder / "workers", ended, total, task.ui)
-    left = len(unfinished(folder, pending))
+    added = task.added()
+    left = len(unfinished(folder, (*pending, *added)))
     require(lost < workers or not left, "--workers", workers, f"all have ended, {left} runs are left; see above")
-    _show(task, entries(folder, (*runs, *(save_confirmation_runs(task.sweep, folder) if search else ()))))
+    _show(task, entries(folder, (*runs, *added)))
 
 
 def _show(task: _Task, done: Sequence[Entry]) -> None:

@@ -97,12 +97,14 @@ class TrainCommand(ExperimentCommand):
         from ...distributed.preemption import stoppable
         from ...report import run_plots
         from ...report.run_tables import result_tables
+        from ...runs.environment import git_commit
         from ...runs.run import run
         from ...train.context import prepare
 
         experiment = self.experiment if self.per_device is None else self._rescale(self.per_device, ui)
         folder = Path(on_leader(lambda: str(self.run or new_run_folder(experiment.name))))
         ui.say(f"run folder: {folder}")
+        commit = on_leader(lambda: git_commit(self.file))
         tracking = Tracking(self.track, folder, experiment.name, to_json(experiment))
 
         def prepared(experiment: Experiment) -> RunContext:
@@ -112,7 +114,7 @@ class TrainCommand(ExperimentCommand):
             tracking.finish(summary, run_plots.plot_run(folder, stoppable(ui, leave)))
 
         try:
-            summary = run(experiment, folder, resume=self.resume, experiment_file=self.file, ui=ui, prepared=prepared)
+            summary = run(experiment, folder, resume=self.resume, commit=commit, ui=ui, prepared=prepared)
             if leave():
                 raise Preempted("stopped after the run has finished; the same command with --resume draws its pictures")
             on_leader(draw)

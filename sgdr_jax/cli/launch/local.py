@@ -18,7 +18,7 @@ import tyro
 from ...core.console import NullConsole
 from ...core.errors import Preempted
 from ...core.validation import require
-from ...distributed.signals import pass_on, stopped
+from ...distributed.signals import Children, pass_on, stopped
 from .job import Job, Target
 
 DEVICES = "JAX_LOCAL_DEVICE_IDS"
@@ -78,14 +78,15 @@ def side_by_side(commands: Sequence[Sequence[str]], environments: Sequence[Mappi
         0, or the exit code of the first that failed (128 + the signal's number if a signal ended it); 75 after a signal to this process
         that the processes obeyed.
     """
-    processes, readers, lock, first = list[subprocess.Popen[str]](), list[threading.Thread](), threading.Lock(), 0
-    with pass_on(processes) as asked:
+    readers, lock, first = list[threading.Thread](), threading.Lock(), 0
+    with pass_on(Children[str]()) as children:
+        processes = children.processes
         try:
             for i, (words, own) in enumerate(zip(commands, environments, strict=True)):
                 process = subprocess.Popen(
                     words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=os.environ | own
                 )
-                processes.append(process)
+                children.add(process)
                 readers.append(threading.Thread(target=_copy, args=(i, process.stdout, lock), daemon=True))
                 readers[-1].start()
             first = _first_failure(processes)
@@ -98,7 +99,7 @@ def side_by_side(commands: Sequence[Sequence[str]], environments: Sequence[Mappi
                 process.wait()
     for reader in readers:
         reader.join(5)
-    return Preempted.code if asked() and stopped(first if first <= 128 else 128 - first) else first
+    return Preempted.code if children.asked and stopped(first if first <= 128 else 128 - first) else first
 
 
 def _copy(index: int, lines: IO[str] | None, lock: threading.Lock) -> None:

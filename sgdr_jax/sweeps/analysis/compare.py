@@ -10,20 +10,19 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ...core.errors import InputError
 from ...core.validation import require
 from ...evaluation import predictions
+from ..options import Measure
 from ..sweep_record import read_sweep
 from ..trial_records import Trial, read_added_runs, read_confirmation_runs, read_trials
 from . import significance
 from .run_results import FINAL, Origin, RunResult, by_network, images, read_origin, read_result
 from .significance import Change
-
-Measure = Literal["accuracy", "loss"]
 
 
 class MeanStd(NamedTuple):

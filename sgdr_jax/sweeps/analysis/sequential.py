@@ -16,9 +16,11 @@ import numpy as np
 
 from ...core.serialization import config_hash
 from ...core.validation import require
+from ..options import CompareOptions
+from ..run_status import entries
 from ..spec import Sweep, SweepRun, expand, with_values
-from ..sweep_record import read_sweep
-from ..trial_records import save_added_runs
+from ..sweep_record import read_sweep, recorded_run
+from ..trial_records import read_confirmation_runs, save_added_runs
 from . import significance
 from .compare import Arm, Comparison, compare_arms
 
@@ -95,13 +97,29 @@ def sequential_notes(comparison: Comparison, until: float) -> list[str]:
     ]
 
 
-def added_runs(sweep: Sweep, folder: Path, until: float) -> list[SweepRun]:
-    """Record and return the runs with further seeds that arms need, and those of the baseline with the same seeds."""
-    comparison = compare_arms(folder)
-    wanted = {need.arm: need.seeds - need.pilot for need in needs(comparison, until) if need.seeds <= MOST_SEEDS}
+def added_runs(sweep: Sweep, folder: Path, options: CompareOptions) -> list[SweepRun]:
+    """Record and return the runs with further seeds that arms need, and those of the baseline with the same seeds.
+
+    The best trial of a search is an arm too, whose pilot are the seeds that took no part in the selection.
+
+    Args:
+        sweep: the sweep.
+        folder: its folder.
+        options: the comparison; there are no further runs without `until`.
+
+    Returns:
+        The runs, finished ones too; [] where none of the sweep's own has finished.
+    """
+    if options.until is None or not any(entry.summary for entry in entries(folder, expand(sweep))):
+        return []
+    comparison = compare_arms(
+        folder, baseline=options.baseline, split=options.split, measure=options.measure, tta=options.tta, alpha=options.alpha
+    )
+    wanted = {need.arm: need.seeds - need.pilot for need in needs(comparison, options.until) if need.seeds <= MOST_SEEDS}
     wanted[comparison.baseline] = max(wanted.values(), default=0)
-    values = {run.arm: run.values for run in expand(sweep)}
-    first, number = max(sweep.seeds) + 1, len(expand(sweep))
+    known = [*expand(sweep), *(recorded_run(sweep, record) for record in read_confirmation_runs(folder))]
+    values = {run.arm: run.values for run in known}
+    first, number = max(sweep.seeds) + 1, 1 + max(run.number for run in known)
     runs: list[SweepRun] = []
     for arm in values:
         for seed in range(first, first + wanted.get(arm, 0)):

@@ -6,14 +6,18 @@ import json
 import numpy as np
 import pytest
 
-from sgdr_jax import InputError
+from sgdr_jax import InputError, Sgd
+from sgdr_jax.core.serialization import config_hash
 from sgdr_jax.sweeps.analysis.compare import compare_arms
 from sgdr_jax.sweeps.analysis.sequential import MOST_SEEDS, added_runs, needs, sequential_notes
 from sgdr_jax.sweeps.analysis.significance import pilot_half_width, pilot_seeds
-from sgdr_jax.sweeps.spec import expand
+from sgdr_jax.sweeps.options import CompareOptions, WorkerOptions
+from sgdr_jax.sweeps.spec import SweepRun, expand, with_values
 from sgdr_jax.sweeps.sweep_record import run_folder
+from sgdr_jax.sweeps.trial_records import save_confirmation_runs, save_trial
 
-from ..results import fill
+from ...jobs.workers import SEARCHED
+from ..results import fill, fill_runs
 from .three_arms import SKILL, SWEEP
 
 
@@ -51,7 +55,7 @@ def test_arms_get_the_seeds_that_they_need_and_are_settled_by_them(tmp_path):
     assert each.keys() == {"without", "same"} and all(need.pilot == 6 == need.done for need in each.values())
     wanted = {arm: pilot_seeds(need.std, 6, 0.01) for arm, need in each.items()}
     assert {arm: need.seeds for arm, need in each.items()} == wanted and max(wanted.values()) > 6
-    more = added_runs(SWEEP, tmp_path, 1.0)
+    more = added_runs(SWEEP, tmp_path, CompareOptions(until=1.0))
     seeds = {arm: [run.seed for run in more if run.arm == arm] for arm in ("recipe", *wanted)}
     assert {arm: len(own) for arm, own in seeds.items()} == {
         **{arm: count - 6 for arm, count in wanted.items()},
@@ -68,7 +72,7 @@ def test_arms_get_the_seeds_that_they_need_and_are_settled_by_them(tmp_path):
     again = compare_arms(tmp_path)
     for need in needs(again, 1.0):
         assert need.settled and need.seeds == wanted[need.arm] and need.high - need.low <= 2 * 0.01 + 1e-12
-    assert added_runs(SWEEP, tmp_path, 1.0) == more  # what the new seeds show changes nothing
+    assert added_runs(SWEEP, tmp_path, CompareOptions(until=1.0)) == more  # what the new seeds show changes nothing
     assert sum("settled to ±1 by" in line for line in sequential_notes(again, 1.0)) == 2
 
 
@@ -76,7 +80,7 @@ def test_what_needs_too_many_seeds_is_named_and_gets_none(tmp_path):
     fill(tmp_path, SWEEP, lambda run, _: SKILL[run.arm], n=400)
     lines = sequential_notes(compare_arms(tmp_path), 0.01)
     assert sum(f"more than the {MOST_SEEDS} that are run" in line for line in lines) == 2
-    assert added_runs(SWEEP, tmp_path, 0.01) == [] and not (tmp_path / "added.json").exists()
+    assert added_runs(SWEEP, tmp_path, CompareOptions(until=0.01)) == [] and not (tmp_path / "added.json").exists()
     with pytest.raises(InputError, match="--until is -1; use a number above 0"):
         needs(compare_arms(tmp_path), -1)
 
@@ -84,3 +88,57 @@ def test_what_needs_too_many_seeds_is_named_and_gets_none(tmp_path):
 def test_a_single_seed_is_no_pilot(tmp_path):
     fill(tmp_path, dataclasses.replace(SWEEP, seeds=(0,)), lambda run, _: SKILL[run.arm])
     assert needs(compare_arms(tmp_path), 1.0) == ()
+
+
+def test_the_comparison_is_the_one_that_is_asked_for(tmp_path):
+    fill(tmp_path, SWEEP, lambda run, _: SKILL[run.arm], n=400, tta=True)
+    other, counts = {"split": "valid", "tta": True, "baseline": "same"}, []
+    for asked, until in (({}, 1.0), ({"measure": "loss"}, 0.03), (other, 1.0), ({"alpha": 0.01}, 1.5)):
+        options = CompareOptions(until=until, **asked)
+        found = compare_arms(tmp_path, **asked)
+        wanted = {need.arm: need.seeds - need.pilot for need in needs(found, until)}
+        wanted[found.baseline] = max(wanted.values())
+        assert 0 < max(wanted.values()) <= MOST_SEEDS
+        runs = added_runs(SWEEP, tmp_path, options)
+        assert {arm: sum(run.arm == arm for run in runs) for arm in wanted} == wanted
+        counts.append(len(runs))
+    assert len(set(counts)) == 4
+
+
+def test_the_best_trial_is_an_arm_whose_pilot_took_no_part_in_its_selection(tmp_path):
+    sweep = dataclasses.replace(SEARCHED, seeds=(0, 1, 2, 3))
+    fill(tmp_path, sweep, lambda run, _: 0.5)
+    values = (("stages.all.lr", 0.05), ("optimizer", Sgd(0.8)))
+    experiment = with_values(sweep.base, (*values, ("seed", 0)))
+    trial = SweepRun(0, "trial 0", values, 0, experiment, config_hash(experiment))
+    save_trial(tmp_path, trial)
+    fill_runs(tmp_path, [trial], lambda run, _: 0.6)
+    best = save_confirmation_runs(sweep, tmp_path)
+    assert [run.seed for run in best] == [1, 2, 3]
+    fill_runs(tmp_path, best, lambda run, _: 0.6)
+    (need,) = needs(compare_arms(tmp_path), 2.0)
+    runs = added_runs(sweep, tmp_path, CompareOptions(until=2.0))
+    assert need.arm == "best trial" and need.pilot == 3 and need.seeds > 3
+    further = [(run.arm, run.seed) for run in runs]
+    assert further == [(arm, 4 + i) for arm in ("base", "best trial") for i in range(need.seeds - 3)]
+    assert {run.values for run in runs if run.arm == "best trial"} == {trial.values}
+
+
+def test_where_nothing_has_finished_nothing_is_added(tmp_path):
+    fill(tmp_path, SWEEP, lambda run, _: SKILL[run.arm], skip=range(18))
+    assert added_runs(SWEEP, tmp_path, CompareOptions(until=1.0)) == []
+    assert added_runs(SWEEP, tmp_path, CompareOptions()) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"until": 0.0}, "--until is 0.0; use a number above 0"),
+        ({"alpha": 1.0}, "--alpha is 1.0; use a number between 0 and 1"),
+        ({"measure": "loss"}, "--measure is 'loss'; give --until too"),
+        ({"tta": True}, "--tta is True; give --until too"),
+    ],
+)
+def test_options_of_a_comparison_that_mean_nothing_are_refused(wrong, message):
+    with pytest.raises(InputError, match=message):
+        WorkerOptions(**wrong)
