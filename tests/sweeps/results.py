@@ -87,6 +87,7 @@ def fill_runs(
                 rows[-1] |= {"stage": stage, "epoch": float(epoch), "seconds": share * seconds * epoch / epochs}
         config = {"batch_size": 64, "stages": [{"name": "head", "batch_size": None}, {"name": "body", "batch_size": 32}]}
         files = {"config.json": config, "environment.json": {"config_hash": run.hash, "starts": [START]}, "summary.json": summary}
+        files["data.json"] = {"classes": ["ant", "bee", "cow"]}
         for name, content in files.items():
             (own / name).write_text(json.dumps(content))
         (own / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

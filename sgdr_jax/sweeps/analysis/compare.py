@@ -21,7 +21,8 @@ from ..options import Measure
 from ..sweep_record import read_sweep
 from ..trial_records import Trial, read_added_runs, read_confirmation_runs, read_trials
 from . import significance
-from .run_results import FINAL, Origin, RunResult, by_network, images, read_origin, read_result
+from .by_class import ClassEffect, effects
+from .run_results import FINAL, Origin, RunResult, by_network, class_names, images, read_origin, read_result
 from .significance import Change
 
 
@@ -54,6 +55,8 @@ class Paired(NamedTuple):
         mean: mean of the differences.
         low: lower end of the bootstrap interval of the mean, see `significance.interval`.
         high: upper end.
+        t_low: lower end of Student's interval of the mean, see `significance.t_interval`.
+        t_high: upper end.
         p: p value of the paired t test over seeds.
         p_holm: the same, corrected for the number of arms.
         change: McNemar's test over examples; None where the runs kept no answers.
@@ -61,6 +64,7 @@ class Paired(NamedTuple):
         needed: seeds with which the t test would settle it if the true effect and spread were these; None where none would.
         detectable: difference that the t test detects with a power of 0.8, given this spread and these seeds.
         verdict: "better", "worse" or "undecided", by `p_holm`.
+        classes: effect on each class, the largest loss first; () where the runs kept no answers.
     """
 
     differences: np.ndarray
@@ -68,6 +72,8 @@ class Paired(NamedTuple):
     mean: float
     low: float
     high: float
+    t_low: float
+    t_high: float
     p: float
     p_holm: float
     change: Change | None
@@ -75,6 +81,14 @@ class Paired(NamedTuple):
     needed: int | None
     detectable: float
     verdict: str
+    classes: tuple[ClassEffect, ...] = ()
+
+    @property
+    def intervals_differ(self) -> bool:
+        """Whether bootstrap and t interval disagree on zero, or an end by over a tenth of the t interval's length."""
+        (low, high), (t_low, t_high) = (self.low, self.high), (self.t_low, self.t_high)
+        apart = max(abs(low - t_low), abs(high - t_high)) > 0.1 * (t_high - t_low)
+        return apart or (low <= 0 <= high) != (t_low <= 0 <= t_high)
 
 
 class Arm(NamedTuple):
@@ -121,6 +135,7 @@ class Comparison(NamedTuple):
         trials: trials of the sweep's search; they are not arms, since they were run to select among.
         objective: objective of the search.
         networks: whether the arms are networks of the same runs.
+        classes: names of the classes; () where no run has kept them.
     """
 
     name: str
@@ -135,6 +150,7 @@ class Comparison(NamedTuple):
     trials: tuple[Trial, ...] = ()
     objective: str = "accuracy"
     networks: bool = False
+    classes: tuple[str, ...] = ()
 
     @property
     def scale(self) -> float:
@@ -205,6 +221,7 @@ def compare_arms(
         trials=tuple(read_trials(folder, objective)),
         objective=objective,
         networks=networks,
+        classes=class_names(finished),
     )
 
 
@@ -247,17 +264,22 @@ def _arm(name: str, runs: Sequence[RunResult], split: str, paired: Paired | None
 
 Pair = tuple[RunResult, RunResult]
 """Runs of an arm and of the baseline with the same seed."""
+Answers = tuple[int, predictions.SplitPredictions, predictions.SplitPredictions]
+"""Number of a pair, and the answers of both of its runs to the same examples."""
 
 
 def _compare_with(base: str, by_arm: dict[str, list[RunResult]], figure: Figure, alpha: float, left: list[str]) -> dict[str, Paired]:
     """Compare all arms with the baseline; append what could not be paired to `left`."""
     pairs = {name: _pairs(runs, by_arm[base], figure) for name, runs in by_arm.items() if name != base}
     reader = functools.cache(lambda folder, network: predictions.load(folder, figure.split, network))
-    changes = {name: _change(own, reader, figure.tta, left, name) for name, own in pairs.items()}
+    answers = {name: _answers(own, reader, left, name) for name, own in pairs.items()}
+    changes = {name: _change(own, len(pairs[name]), figure.tta) for name, own in answers.items()}
+    classes = effects({name: [(first, second) for _, first, second in own] for name, own in answers.items()}, figure.tta, 1 - alpha)
     for name, own in pairs.items():
         alone = {run.seed for run in by_arm[name] if not run.missing} - {run.seed for run, _ in own}
         left += [f"{name}, seed {seed}: the baseline has not finished with this seed, so there is no pair" for seed in sorted(alone)]
-    return _paired({name: own for name, own in pairs.items() if own}, changes, figure, alpha)
+    paired = _paired({name: own for name, own in pairs.items() if own}, changes, figure, alpha)
+    return {name: own._replace(classes=classes[name]) for name, own in paired.items()}
 
 
 def _pairs(runs: Sequence[RunResult], others: Sequence[RunResult], figure: Figure) -> list[Pair]:
@@ -266,11 +288,11 @@ def _pairs(runs: Sequence[RunResult], others: Sequence[RunResult], figure: Figur
     return [(run, known[run.seed]) for run in runs if not run.missing and not math.isnan(figure.of(run)) and run.seed in known]
 
 
-def _change(
-    pairs: Sequence[Pair], reader: Callable[[Path, str], predictions.SplitPredictions | None], tta: bool, left: list[str], name: str
-) -> Change | None:
-    """Apply McNemar's test over the examples that both runs of a pair have answered; None where there are none."""
-    blocks: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = {}
+def _answers(
+    pairs: Sequence[Pair], reader: Callable[[Path, str], predictions.SplitPredictions | None], left: list[str], name: str
+) -> list[Answers]:
+    """List the pairs both runs of which have answered the same examples; append the others to `left`."""
+    answers: list[Answers] = []
     for row, (run, other) in enumerate(pairs):
         try:
             first, second = reader(run.folder, run.network), reader(other.folder, other.network)
@@ -281,13 +303,21 @@ def _change(
             why = "no answers kept" if first is None or second is None else "other examples than the baseline's"
             left.append(f"{name}, seed {run.seed}, example by example: {why}")
             continue
+        answers.append((row, first, second))
+    return answers
+
+
+def _change(answers: Sequence[Answers], pairs: int, tta: bool) -> Change | None:
+    """Apply McNemar's test over the examples that both runs of a pair have answered, of so many pairs; None where there are none."""
+    blocks: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = {}
+    for row, first, second in answers:
         blocks.setdefault(first.names, []).append((row, first.correct(tta), second.correct(tta)))
     if not blocks:
         return None
     # Seeds with other examples have columns of their own; elsewhere nothing differs.
     wide = []
     for block in blocks.values():
-        both = np.zeros((2, len(pairs), len(block[0][1])), bool)
+        both = np.zeros((2, pairs, len(block[0][1])), bool)
         for row, first, second in block:
             both[:, row] = first, second
         wide.append(both)
@@ -297,12 +327,13 @@ def _change(
 def _paired(pairs: dict[str, list[Pair]], changes: dict[str, Change | None], figure: Figure, alpha: float) -> dict[str, Paired]:
     """Compare all arms that have pairs; arms with the same number of pairs share the resamples of their intervals."""
     differences = {name: np.array([figure.of(run) - figure.of(other) for run, other in own]) for name, own in pairs.items()}
-    ends, p = {}, {}
+    ends, student, p = {}, {}, {}
     for count in {len(d) for d in differences.values()}:
         group = [name for name, d in differences.items() if len(d) == count]
         columns = np.stack([differences[name] for name in group], axis=1)
         low, high = significance.interval(columns, 1 - alpha)
         ends |= {name: (float(a), float(b)) for name, a, b in zip(group, low, high, strict=True)}
+        student |= dict(zip(group, significance.t_interval(columns, 1 - alpha).T.tolist(), strict=True))
         p |= dict(zip(group, significance.paired_t(columns).tolist(), strict=True))
     by_seed = significance.holm(np.array([p[name] for name in pairs]))
     by_example = significance.holm(np.array([change.p if (change := changes[name]) else math.nan for name in pairs]))
@@ -317,6 +348,8 @@ def _paired(pairs: dict[str, list[Pair]], changes: dict[str, Change | None], fig
             mean=mean,
             low=ends[name][0],
             high=ends[name][1],
+            t_low=student[name][0],
+            t_high=student[name][1],
             p=p[name],
             p_holm=p_holm,
             change=changes[name],

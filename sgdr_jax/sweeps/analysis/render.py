@@ -18,20 +18,28 @@ from ...core.validation import require
 from ...report import html
 from ...report.charts import covering
 from . import plots
+from .by_class import ClassEffect
 from .compare import Arm, Comparison
 from .significance import most_coverage
-from .tables import comparison_header, comparison_rows, percent, trial_cells, trials_table
+from .tables import class_cells, comparison_header, comparison_rows, interval_text, percent, trial_cells, trials_table
 
 
 def notes(comparison: Comparison) -> list[str]:
     """Explain the columns and the methods, one or two sentences a line."""
     n = min((len(arm.paired.seeds) for arm in comparison.arms if arm.paired), default=0)
-    level, alpha = percent(1 - comparison.alpha), f"{comparison.alpha:g}"
+    level, alpha, scale = percent(1 - comparison.alpha), f"{comparison.alpha:g}", comparison.scale
+    digits = 2 if comparison.figure.measure == "accuracy" else 4
+    differing = [
+        f"{arm.name} {interval_text(scale * arm.paired.t_low, scale * arm.paired.t_high, digits)}"
+        for arm in comparison.arms
+        if arm.paired and arm.paired.intervals_differ
+    ]
     few = f" With {n} seeds its coverage is at most {percent(most_coverage(n))[:4].strip(' %')} %." if 2 <= n < 6 else ""
     return [
         f"Mean ± standard deviation over n seeds, on the {comparison.figure.split} images. Differences are to {comparison.baseline!r}, "
         "seed by seed.",
         f"Interval of the mean difference: {level}, expanded-percentile bootstrap over seeds (Hesterberg 2015).{few}",
+        *([f"{_DIFFERING}: {'; '.join(differing)}."] if differing else []),
         "p: paired t test over seeds (would other seeds agree?), corrected for the number of arms by Holm's method; an arm is better or "
         f"worse where it is at most {alpha}.",
         "gained / lost: answers that only the arm, or only the baseline, has right, over all seeds. p, examples: exact McNemar test in "
@@ -40,7 +48,24 @@ def notes(comparison: Comparison) -> list[str]:
         "spread, with a power of 0.8; in brackets the difference that it detects with the present seeds.",
         _NETWORKS if comparison.networks else "seconds: duration of training with validation, mean; images: shown in training, mean.",
         *([_TRIALS] if comparison.trials else []),
+        *([_CLASSES.format(level)] if _by_class(comparison) else []),
     ]
+
+
+def _by_class(comparison: Comparison) -> bool:
+    """Return whether effects on classes are known."""
+    return any(arm.paired and arm.paired.classes for arm in comparison.arms)
+
+
+_DIFFERING = (
+    "Student's interval, in brackets, disagrees with the bootstrap's on zero or by over a tenth of its length, "
+    "a sign of skewed differences, or of few"
+)
+
+_CLASSES = (
+    "By class (answer.html, classes.csv): share of the images of a class that are predicted right, of multi-label data the F1 score of the "
+    "class; mean over seeds, difference with its {} t interval, paired t test corrected for the number of classes."
+)
 
 
 _NETWORKS = (
@@ -71,7 +96,8 @@ def terminal(comparison: Comparison) -> list[Table | str]:
     colours = {"better": "green", "worse": "red"}
     for row, arm in zip(comparison_rows(comparison), comparison.arms, strict=True):
         style = colours.get(arm.paired.verdict, "") if arm.paired else "bold" * (arm.name == comparison.baseline)
-        table.add_row(*(row[i].partition(" (")[0] if titles[i] == "to settle" else row[i] for i in columns), style=style)
+        short = (row[i].partition(" (")[0] if titles[i] == "to settle" or titles[i].endswith("interval") else row[i] for i in columns)
+        table.add_row(*short, style=style)
     return [
         table,
         *([trials_table(comparison.trials, comparison.objective)] if comparison.trials else []),
@@ -88,12 +114,14 @@ def _left_out(comparison: Comparison) -> list[str]:
 
 
 def write(comparison: Comparison, folder: str | Path, drawn: Sequence[Path]) -> list[Path]:
-    """Write answer.md, answer.csv, answer.html and, of a search, trials.csv beside the pictures `drawn`; return the paths."""
+    """Write answer.md, answer.csv, answer.html, classes.csv and, of a search, trials.csv beside the pictures `drawn`; return the paths."""
     folder = Path(folder)
     texts = {"answer.md": markdown(comparison, [path.name for path in drawn]), "answer.csv": table_csv(comparison)}
     texts["answer.html"] = page(comparison, drawn)
     if comparison.trials:
         texts["trials.csv"] = trials_csv(comparison)
+    if _by_class(comparison):
+        texts["classes.csv"] = classes_csv(comparison)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     return [folder / name for name in texts]
@@ -165,7 +193,8 @@ def provenance(comparison: Comparison) -> list[tuple[str, tuple[str, ...]]]:
 def table_csv(comparison: Comparison) -> str:
     """Format the comparison as CSV with plain numbers, one row per arm; unknown figures stay empty."""
     spreads = ("accuracy", "loss", "tta_accuracy", "tta_loss", "seconds", "images")
-    paired = ["pairs", "difference", "low", "high", "p", "p_holm", "gained", "lost", "p_examples", "p_examples_holm", "verdict"]
+    paired = ["pairs", "difference", "low", "high", "t_low", "t_high", "p", "p_holm"]
+    paired += ["gained", "lost", "p_examples", "p_examples_holm", "verdict"]
     paired += ["seeds_needed", "detectable"]
     rows: list[list[object]] = []
     rows.append(["arm", "runs", *(f"{name}{end}" for name in spreads for end in ("", "_sd")), *paired])
@@ -175,10 +204,21 @@ def table_csv(comparison: Comparison) -> str:
             cells += list(getattr(arm, name)[:2])
         if p := arm.paired:
             change = list(p.change) if p.change else [None] * 3
-            cells += [len(p.seeds), p.mean, p.low, p.high, p.p, p.p_holm, *change, p.change_holm, p.verdict, p.needed, p.detectable]
+            cells += [len(p.seeds), p.mean, p.low, p.high, p.t_low, p.t_high, p.p, p.p_holm, *change, p.change_holm, p.verdict]
+            cells += [p.needed, p.detectable]
         else:
             cells += [""] * len(paired)
         rows.append(["" if x is None or (isinstance(x, float) and math.isnan(x)) else x for x in cells])
+    return csv_text(rows)
+
+
+def classes_csv(comparison: Comparison) -> str:
+    """Format the effects on classes as CSV with plain numbers, one row per arm and class; unknown figures stay empty."""
+    rows: list[list[object]] = [["arm", "class", *ClassEffect._fields]]
+    for arm in comparison.arms:
+        for effect in arm.paired.classes if arm.paired else ():
+            name = comparison.classes[effect.index] if effect.index < len(comparison.classes) else ""
+            rows.append([arm.name, name, *("" if isinstance(x, float) and math.isnan(x) else x for x in effect)])
     return csv_text(rows)
 
 
@@ -193,6 +233,10 @@ def trials_csv(comparison: Comparison) -> str:
         cells = [t.number, *values, t.value, t.state, t.cycle_ends or None, t.seconds, t.hash]
         rows.append(["" if x is None else x for x in cells])
     return csv_text(rows)
+
+
+_MOST_CLASSES = 10
+"""Classes of each arm that the page shows, those with the largest differences; classes.csv has all."""
 
 
 def page(comparison: Comparison, drawn: Sequence[Path]) -> str:
@@ -221,6 +265,7 @@ def page(comparison: Comparison, drawn: Sequence[Path]) -> str:
         left_out=comparison.left_out,
         pictures=[(_alt(path.name), html.data_uri(path.read_bytes())) for path in drawn if not path.stem.endswith("arms")],
         trials={"titles": heads, "rows": cells} if cells else None,
+        classes=dict(zip(("titles", "rows"), class_cells(comparison, _MOST_CLASSES), strict=True)) if _by_class(comparison) else None,
         notes=notes(comparison),
         origin=provenance(comparison),
     )

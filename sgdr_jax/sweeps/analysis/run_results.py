@@ -92,6 +92,11 @@ def images(run: RunResult) -> float:
         return math.nan
 
 
+def class_names(runs: Sequence[RunResult]) -> tuple[str, ...]:
+    """Return the names of the classes as the first of the runs that has kept them has it; () where none has."""
+    return next((tuple(map(str, names)) for run in runs if (names := _json(run.folder / "data.json").get("classes"))), ())
+
+
 def _json(file: Path) -> dict[str, Any]:
     """Return the data of a file; empty where it cannot be read."""
     try:

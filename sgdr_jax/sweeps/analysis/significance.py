@@ -75,6 +75,30 @@ def interval(differences: Float[np.ndarray, "n k"], level: float = 0.95, resampl
     return np.stack([lower(differences), -lower(-differences)])
 
 
+def t_interval(differences: Float[np.ndarray, "n k"], level: float = 0.95) -> np.ndarray:
+    """Compute Student's interval of the mean of each column, mean ∓ t·s / √n, which takes the differences for normally distributed.
+
+    Args:
+        differences: one row per seed; NaN where a seed has none.
+        level: coverage, 0…1.
+
+    Returns:
+        Lower and upper ends, [2, k]; NaN for fewer than two seeds.
+
+    Example:
+        >>> t_interval(np.array([[1.0], [2.0], [3.0], [4.0], [5.0]])).round(2).ravel().tolist()
+        [1.04, 4.96]
+    """
+    known = ~np.isnan(differences)
+    n = known.sum(axis=0)
+    several = n > 1
+    half, mean = np.full((2, len(n)), math.nan)
+    spread = np.nanstd(differences[:, several], axis=0, ddof=1)
+    half[several] = special.stdtrit(n[several] - 1, (1 + level) / 2) * spread / np.sqrt(n[several])
+    mean[several] = np.nanmean(differences[:, several], axis=0)
+    return np.stack([mean - half, mean + half])
+
+
 @functools.cache
 def _resamples(n: int, number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Compute how often each of n values occurs in each resample, float [r, n], and the probability of each resample, [r]."""

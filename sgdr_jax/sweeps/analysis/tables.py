@@ -125,7 +125,9 @@ def _paired(arm: Arm, comparison: Comparison) -> list[str]:
         return ["", "", "", "", "", "baseline" if arm.name == comparison.baseline else "no pairs", ""]
     scale, digits = comparison.scale, 2 if comparison.figure.measure == "accuracy" else 4
     change = paired.change
-    interval = "" if math.isnan(paired.low) else f"{scale * paired.low:+.{digits}f} … {scale * paired.high:+.{digits}f}"
+    interval = "" if math.isnan(paired.low) else interval_text(scale * paired.low, scale * paired.high, digits)
+    if paired.intervals_differ:
+        interval += f" (t: {interval_text(scale * paired.t_low, scale * paired.t_high, digits)})"
     settle = ""
     if paired.verdict == "undecided" and not math.isnan(paired.detectable):
         seeds = "> 10,000 seeds" if paired.needed is None else f"{paired.needed:,} seeds"
@@ -139,6 +141,31 @@ def _paired(arm: Arm, comparison: Comparison) -> list[str]:
         paired.verdict,
         settle,
     ]
+
+
+def interval_text(low: float, high: float, digits: int) -> str:
+    """Format an interval of a difference."""
+    return f"{low:+.{digits}f} … {high:+.{digits}f}"
+
+
+def class_cells(comparison: Comparison, most: int | None = None) -> tuple[list[str], list[list[str]]]:
+    """Format the effects on classes as titles and rows, arm by arm, the largest loss first.
+
+    Args:
+        comparison: the comparison.
+        most: classes of each arm to keep, those with the largest differences; None for all.
+    """
+    titles = ["arm", "class", "images", "baseline %", "difference (points)", f"{percent(1 - comparison.alpha)} t interval", "p"]
+    rows = []
+    for arm in comparison.arms:
+        found = arm.paired.classes if arm.paired else ()
+        kept = sorted(found, key=lambda effect: -abs(effect.mean))[:most]
+        for effect in (effect for effect in found if effect in kept):
+            interval = "" if math.isnan(effect.low) else interval_text(100 * effect.low, 100 * effect.high, 2)
+            name = comparison.classes[effect.index] if effect.index < len(comparison.classes) else str(effect.index)
+            shown = (f"{effect.examples:g}", f"{100 * effect.baseline:.2f}", f"{100 * effect.mean:+.2f}", interval, _p(effect.p_holm))
+            rows.append([arm.name, name, *shown])
+    return titles, rows
 
 
 def _mean_std_text(value: MeanStd, scale: float, digits: int) -> str:

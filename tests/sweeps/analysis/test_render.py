@@ -25,12 +25,12 @@ def test_one_run_of_each_arm_says_no_more_than_it_knows(tmp_path: Path) -> None:
     row = dict(zip(tables.comparison_header(found), tables.comparison_rows(found)[1], strict=True))
     assert "±" not in row["accuracy %"] and row["95 % interval"] == row["p"] == row["to settle"] == "" and row[""] == "undecided"
     assert row["difference (points)"] and row["p, examples"]
-    assert len(render.publish(found, tmp_path / "out")) == 6
+    assert len(render.publish(found, tmp_path / "out")) == 7
 
 
 def test_the_files_say_the_same(found: Comparison, tmp_path: Path) -> None:
     made = {path.name: path for path in render.publish(found, tmp_path / "out")}
-    assert set(made) == {"arms.png", "curves.png", "time.png", "answer.md", "answer.csv", "answer.html"}
+    assert set(made) == {"arms.png", "curves.png", "time.png", "answer.md", "answer.csv", "answer.html", "classes.csv"}
     table = list(csv.DictReader(io.StringIO(made["answer.csv"].read_text())))
     assert [row["arm"] for row in table] == ["recipe", "without", "same"]
     assert float(table[1]["difference"]) == of(found, "without").paired.mean and table[1]["verdict"] == "worse"
@@ -50,6 +50,36 @@ def test_the_files_say_the_same(found: Comparison, tmp_path: Path) -> None:
         for fact in ("sgdr-jax sweep file.py", "2 cores of Some CPU", "jax 0.12.0.1", "2026-11-25", "abc", "failed: the loss is nan"):
             assert fact in text
         assert "/somewhere" not in text
+
+
+def test_the_page_has_the_effect_on_each_class(found: Comparison, tmp_path: Path) -> None:
+    made = {path.name: path for path in render.publish(found, tmp_path / "out")}
+    table = list(csv.DictReader(io.StringIO(made["classes.csv"].read_text())))
+    assert [(row["arm"], row["class"]) for row in table] == [
+        (name, found.classes[effect.index]) for name in ("without", "same") for effect in of(found, name).paired.classes
+    ]
+    assert [float(row["mean"]) for row in table] == [x.mean for name in ("without", "same") for x in of(found, name).paired.classes]
+    page = Page(made["answer.html"].read_text("utf-8"))
+    titles, rows = tables.class_cells(found)
+    assert len(rows) == 6 and all(cell in page.texts for row in (titles, *rows) for cell in row if cell)
+    first = tables.class_cells(found, most=1)[1]
+    assert [row[0] for row in first] == ["without", "same"]
+    assert first[0][1] == found.classes[max(of(found, "without").paired.classes, key=lambda x: abs(x.mean)).index]
+    assert any(line.startswith("By class") for line in render.notes(found))
+
+
+def test_another_interval_follows_where_it_differs(found: Comparison) -> None:
+    arm = of(found, "without")
+    near = arm.paired._replace(t_low=arm.paired.low, t_high=arm.paired.high)
+    far = near._replace(t_low=arm.paired.low - 0.05, t_high=arm.paired.high + 0.05)
+    cells = {}
+    for name, paired in (("near", near), ("far", far)):
+        one = found._replace(arms=(arm._replace(paired=paired),))
+        cells[name] = dict(zip(tables.comparison_header(one), tables.comparison_rows(one)[0], strict=True))["95 % interval"]
+        assert any("Student's interval" in line for line in render.notes(one)) == (name == "far")
+        assert "(t: " not in str(render.terminal(one)[0].columns[-1]._cells)
+    both = f"{100 * (arm.paired.low - 0.05):+.2f} … {100 * (arm.paired.high + 0.05):+.2f}"
+    assert cells["far"] == f"{cells['near']} (t: {both})"
 
 
 def test_results_are_put_in_their_place(found: Comparison, tmp_path: Path) -> None:

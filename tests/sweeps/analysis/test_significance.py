@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sgdr_jax.sweeps.analysis.significance import detectable, holm, interval, mcnemar, most_coverage, paired_t, power, seeds_needed
+from sgdr_jax.sweeps.analysis.significance import (
+    detectable,
+    holm,
+    interval,
+    mcnemar,
+    most_coverage,
+    paired_t,
+    power,
+    seeds_needed,
+    t_interval,
+)
 
 from ...helpers import seeded
 
@@ -56,6 +66,17 @@ def test_the_interval_turns_with_the_signs_and_forgets_the_order(values: list[fl
     np.testing.assert_array_equal(interval(data[order], resamples=500), found)
     assert (data.min(0) - 1e-9 <= found[0]).all() and (found[1] <= data.max(0) + 1e-9).all()
     np.testing.assert_allclose(interval(data * 4 + 1, resamples=500), found * 4 + 1, atol=1e-6)
+
+
+def test_the_t_interval_is_scipys_and_leaves_out_what_is_missing() -> None:
+    data = np.random.default_rng(0).normal(size=(6, 4))
+    data[3, 1], data[:, 2] = np.nan, np.nan
+    data[0, 2], data[:, 3] = 1.0, 0.25
+    low, high = t_interval(data, 0.9)
+    for k, seeds in ((0, range(6)), (1, (0, 1, 2, 4, 5))):
+        known = stats.ttest_1samp(data[list(seeds), k], 0).confidence_interval(0.9)
+        np.testing.assert_allclose((low[k], high[k]), known, rtol=1e-12)
+    assert np.isnan((low[2], high[2])).all() and low[3] == high[3] == 0.25
 
 
 def test_the_interval_needs_two_seeds() -> None:
