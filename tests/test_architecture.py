@@ -106,10 +106,10 @@ ALSO_TESTS = {
     "sweeps/test_runner": "local_queue options run_status",
     "sweeps/analysis/test_compare": "run_results",
     "sweeps/analysis/test_render": "tables cli/commands/compare",
-    "train/test_loop": "model_selection",
+    "train/test_loop": "loss_log model_selection",
     "train/test_lr_range_test": "lr_curve",
     "train/test_solve_head": "core/solve",
-    "train/test_steps": "core/state",
+    "train/test_steps": "core/state span",
 }
 HEAVY = (
     "jax",

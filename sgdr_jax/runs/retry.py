@@ -1,11 +1,18 @@
-"""What a stage changes before it is tried again, after it diverged or ran out of device memory."""
+"""A stage that diverges or runs out of device memory is tried again from its newest checkpoint, at lower rates or in smaller parts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
+import jax
+
+from ..core.console import NullConsole
+from ..core.errors import Diverged
 from ..core.plan import StagePlan
 from ..distributed.hosts import is_multi_host, on_leader
+from ..distributed.memory import exhausted, one_line_if_exhausted
 from ..train.context import RunContext
 from .folder import RunFolder
 from .resume import CheckpointMeta, StageStart, back
@@ -14,13 +21,65 @@ LEAST_SCALE = 1e-3
 """Least share of its rates at which a stage that diverged goes on."""
 
 
-def go_back(context: RunContext, folder: RunFolder, stage: int, rows: int) -> StageStart:
+def persistently[T](
+    attempt: Callable[..., T], context: RunContext, plan: StagePlan, start: StageStart, folder: RunFolder, ui: NullConsole
+) -> T:
+    """Run a stage; where it diverges or runs out of memory, again from its newest checkpoint, as far as that may help.
+
+    Args:
+        attempt: (plan, start) → result: runs the stage once.
+        context: the run.
+        plan: the stage.
+        start: where it begins or goes on.
+        folder: the run folder; keeps what was changed.
+        ui: notes.
+
+    Raises:
+        Diverged: the rates are as low as they may get, or `on_divergence` is "stop".
+        InputError: there is not enough device memory, with the batch size that would fit.
+    """
+    plan = _split_plan(plan, on_leader(folder.splits).get(plan.stage.name, 1))
+    rows, returns = on_leader(lambda: folder.mark()[0]), 0
+    with _told_if_memory_ends(context, plan):
+        while True:
+            try:
+                return attempt(plan=plan, start=start)
+            except Diverged as error:
+                if context.experiment.on_divergence == "stop":
+                    raise
+                before, start = start.checkpoint, _go_back(context, folder, plan.index, rows)
+                returns = returns + 1 if start.checkpoint == before else 1
+                start = start._replace(scale=0.5**returns)
+                if start.lowered.scale < LEAST_SCALE:
+                    raise
+                step = start.checkpoint.step if start.checkpoint else 0
+                folder.append({"kind": "lowered", "stage": plan.stage.name, "step": step, "lr_scale": start.lowered.scale})
+                ui.say(f"  {error.args[0].partition(';')[0]}: back to update {step}, at {start.lowered.scale:g} of the rates")
+            except (jax.errors.JaxRuntimeError, ValueError) as error:
+                parts = 2 * plan.stage.accumulate
+                if not exhausted(error) or not _splits_into(context, plan, parts):
+                    raise
+                plan, start = _split_plan(plan, parts), _go_back(context, folder, plan.index, rows)
+                folder.write_split(plan.stage.name, parts)
+                own = ", each with batch statistics of its own" if plan.collects else ""
+                ui.say(f"  out of device memory: from here on the images of an update pass through the network in {parts} parts{own}")
+
+
+def _told_if_memory_ends(context: RunContext, plan: StagePlan) -> AbstractContextManager[None]:
+    """Raise InputError with the batch size that would fit where a stage runs out of device memory."""
+    name = "batch_size" if plan.stage.batch_size is None else f'stage "{plan.stage.name}": batch_size'
+    parts = f", or Stage(accumulate={2 * plan.stage.accumulate}) for the same updates in parts" if is_multi_host() else ""
+    where = f'stage "{plan.stage.name}" at {plan.size_text} px'
+    return one_line_if_exhausted(name, plan.batch_size, context.programs.devices, where, parts)
+
+
+def _go_back(context: RunContext, folder: RunFolder, stage: int, rows: int) -> StageStart:
     """Return the newest good checkpoint within a stage, or its beginning, on all hosts; see `resume.back`."""
     found = on_leader(lambda: back(context, folder, stage, rows))
     return StageStart(CheckpointMeta(*found) if found else None)
 
 
-def splits_into(context: RunContext, plan: StagePlan, parts: int) -> bool:
+def _splits_into(context: RunContext, plan: StagePlan, parts: int) -> bool:
     """Return whether the batches of a stage can be split into so many parts of the same size, each spread over all devices.
 
     Several hosts, of which one alone may run out of memory, do not split.
@@ -28,7 +87,7 @@ def splits_into(context: RunContext, plan: StagePlan, parts: int) -> bool:
     return not is_multi_host() and not plan.stage.solve and plan.batch_size % (parts * context.programs.devices.count) == 0
 
 
-def split_plan(plan: StagePlan, parts: int) -> StagePlan:
+def _split_plan(plan: StagePlan, parts: int) -> StagePlan:
     """Return the plan of a stage whose batches pass through the network in so many parts, if not in more already.
 
     Gradients are the same up to the order of sums; batch statistics, where they are trained, and dropout are those of a part.

@@ -5,21 +5,18 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import cast
 
-import jax
-
 from ..core.console import NullConsole
-from ..core.errors import Diverged
 from ..core.experiment import Experiment
 from ..core.plan import StagePlan, as_csv, as_text
 from ..core.serialization import config_hash, to_json
 from ..core.state import NetworkState
 from ..distributed.compilation_cache import compiled
-from ..distributed.hosts import is_leader, is_multi_host, on_leader, require_same, run_on_all_hosts
-from ..distributed.memory import device_memory, exhausted, one_line_if_exhausted
+from ..distributed.hosts import is_leader, on_leader, require_same, run_on_all_hosts
+from ..distributed.memory import device_memory
 from ..distributed.preemption import stoppable
 from ..train import batch_norm
 from ..train.context import RunContext, prepare
@@ -37,7 +34,7 @@ from .preflight import check_disk
 from .recorder import StageRecorder, data_record, duplicate_notes
 from .records import CompiledRecord, RunSummary, StageSummary
 from .resume import CheckpointMeta, StageStart, check_weights, newest, restore
-from .retry import LEAST_SCALE, go_back, split_plan, splits_into
+from .retry import persistently
 
 
 def run(
@@ -122,56 +119,11 @@ def run_stages(
     with ahead(rehearsals(context, plans, compile_ahead)) as ready:
         for plan in plans:
             ready(plan.index)
-            with _told_if_memory_ends(context, plan):
-                network, best = _run_persistently(context, plan, network, best, StageStart(checkpoint), finished, folder, ui)
+            attempt = partial(run_stage, context, network=network, best=best, finished=finished, folder=folder, ui=ui)
+            network, best = persistently(attempt, context, plan, StageStart(checkpoint), folder, ui)
             checkpoint = None
         ready("evaluation")
     return network, finished
-
-
-def _run_persistently(
-    context: RunContext,
-    plan: StagePlan,
-    network: NetworkState,
-    best: Best | None,
-    start: StageStart,
-    finished: list[StageSummary],
-    folder: RunFolder,
-    ui: NullConsole,
-) -> tuple[NetworkState, Best | None]:
-    """Run a stage as `run_stage`; where it diverges or runs out of memory, again from its newest checkpoint, as far as that may help."""
-    plan = split_plan(plan, on_leader(folder.splits).get(plan.stage.name, 1))
-    rows, returns = on_leader(lambda: folder.mark()[0]), 0
-    while True:
-        try:
-            return run_stage(context, plan, network, best, start, finished, folder, ui)
-        except Diverged as error:
-            if context.experiment.on_divergence == "stop":
-                raise
-            before, start = start.checkpoint, go_back(context, folder, plan.index, rows)
-            returns = returns + 1 if start.checkpoint == before else 1
-            start = start._replace(scale=0.5**returns)
-            if start.lowered.scale < LEAST_SCALE:
-                raise
-            step = start.checkpoint.step if start.checkpoint else 0
-            folder.append({"kind": "lowered", "stage": plan.stage.name, "step": step, "lr_scale": start.lowered.scale})
-            ui.say(f"  {error.args[0].partition(';')[0]}: back to update {step}, at {start.lowered.scale:g} of the rates")
-        except (jax.errors.JaxRuntimeError, ValueError) as error:
-            parts = 2 * plan.stage.accumulate
-            if not exhausted(error) or not splits_into(context, plan, parts):
-                raise
-            plan, start = split_plan(plan, parts), go_back(context, folder, plan.index, rows)
-            folder.write_split(plan.stage.name, parts)
-            own = ", each with batch statistics of its own" if plan.collects else ""
-            ui.say(f"  out of device memory: from here on the images of an update pass through the network in {parts} parts{own}")
-
-
-def _told_if_memory_ends(context: RunContext, plan: StagePlan) -> AbstractContextManager[None]:
-    """Raise InputError with the batch size that would fit where a stage runs out of device memory."""
-    name = "batch_size" if plan.stage.batch_size is None else f'stage "{plan.stage.name}": batch_size'
-    parts = f", or Stage(accumulate={2 * plan.stage.accumulate}) for the same updates in parts" if is_multi_host() else ""
-    where = f'stage "{plan.stage.name}" at {plan.size_text} px'
-    return one_line_if_exhausted(name, plan.batch_size, context.programs.devices, where, parts)
 
 
 def run_stage(

@@ -6,7 +6,6 @@ The loop follows a `LoopPlan` and acts through `StageCallbacks`; what it trains,
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -16,20 +15,13 @@ import numpy as np
 
 from ..core.errors import Diverged, Preempted
 from ..core.state import Hyper, NetworkState, TrainState
+from .loss_log import FIX, LossLog, Row
 from .model_selection import Score, SelectionRules, StageProgress, judge
 from .multi_step import spans
 
 LAG = 4
 """Updates whose sums may still be on the devices: the host reads losses this late, or a span late if that is longer, so the devices never
 wait for it."""
-
-PATIENCE = 5
-"""Updates in a row that may be skipped, since their loss or gradients are not finite; with the last of them the stage has diverged."""
-
-FIX = "use a lower lr, or gradient clipping with optimizer.clip, in another --run"
-
-Row = dict[str, Any]
-"""A row of metrics.jsonl."""
 
 
 class LoopPlan(NamedTuple):
@@ -104,10 +96,11 @@ def fit(
         (state after the last update, progress of the stage).
 
     Raises:
-        Diverged: if `PATIENCE` updates in a row were skipped, or the last validation loss is not finite and no better state is kept.
+        Diverged: if too many updates in a row were skipped (`loss_log.PATIENCE`), or the last validation loss is not finite and no better
+            state is kept.
         Preempted: after `callbacks.leave` has returned True and the state is saved.
     """
-    steps, losses, sound = len(plan.cycle), _LossLog(callbacks, max(LAG // plan.span, 1)), True
+    steps, losses, sound = len(plan.cycle), LossLog(callbacks.log, callbacks.tick, max(LAG // plan.span, 1)), True
     section = plan.cycle if plan.section is None else plan.section
     for start, count in spans(section, plan.span, plan.save_every, first):
         done, cycle = start + count, int(plan.cycle[start])
@@ -124,8 +117,9 @@ def fit(
                 callbacks.keep(state, row)
             score = Score.of(row)
             progress = judge(plan.rules, progress, score, cycle, partial(callbacks.copy_network, state), last=done == steps)
-            if error := unsound(plan, progress, row["loss"], done, last_skipped(losses.streak)):
-                raise error
+            if not sound and (done == steps or progress.stopped) and not (progress.best and plan.keeps_best):
+                skipped = f", and the last {losses.streak} updates were skipped" if losses.streak else ""
+                raise Diverged(f"the validation loss is {row['loss']} after cycle {cycle}{skipped}; {FIX}")
         leave = callbacks.leave()
         if leave or plan.saves(done):
             losses.flush()
@@ -136,60 +130,3 @@ def fit(
         if progress.stopped:
             break
     return state, progress
-
-
-def diverged(loss: float, step: int) -> Diverged:
-    """Return the error of the last of `PATIENCE` updates in a row that were skipped."""
-    of = " with gradients that are not finite" if math.isfinite(loss) else ""
-    return Diverged(f"the training loss is {loss}{of} at update {step} of the stage, the fifth update in a row to be skipped; {FIX}")
-
-
-def unsound(plan: LoopPlan, progress: StageProgress, loss: float, done: int, skipped: str = "") -> Diverged | None:
-    """Return the error of a stage that ends, after `done` updates, with a validation loss that is not finite and without a better state."""
-    ends = done == len(plan.cycle) or progress.stopped
-    if math.isfinite(loss) or not ends or (progress.best and plan.keeps_best):
-        return None
-    return Diverged(f"the validation loss is {loss} after cycle {plan.cycle[done - 1]}{skipped}; {FIX}")
-
-
-def last_skipped(streak: int) -> str:
-    """Say that the last updates were skipped, for messages; "" for none."""
-    return f", and the last {streak} updates were skipped" if streak else ""
-
-
-class _LossLog:
-    """Logs the losses of updates a few spans late, while the devices go on with later ones."""
-
-    def __init__(self, callbacks: StageCallbacks, late: int) -> None:
-        self._callbacks, self._late, self._smoothed, self._seen = callbacks, late, 0.0, 0
-        self._pending: deque[tuple[int, Hyper, Mapping[str, Any]]] = deque()
-        self.streak = 0
-        """Updates in a row that were skipped, of those logged."""
-
-    def add(self, start: int, hyper: Hyper, sums: Mapping[str, Any]) -> None:
-        """Queue the sums of a span that begins with update `start`, and log those that are old enough."""
-        self._pending.append((start, hyper, sums))
-        self.flush(self._late)
-
-    def flush(self, keep: int = 0) -> None:
-        """Log all spans but the last `keep`. Raises Diverged if `PATIENCE` updates in a row were skipped."""
-        while len(self._pending) > keep:
-            start, hyper, sums = self._pending.popleft()
-            columns = (np.atleast_1d(np.asarray(sums[name], np.float64))[: len(hyper.lr)] for name in ("loss", "weight", "skipped"))
-            losses, weights, skipped = columns
-            means = (losses / np.maximum(weights, 1)).tolist()
-            rows = zip(means, hyper.lr.tolist(), hyper.momentum.tolist(), skipped.tolist(), strict=True)
-            for step, (loss, lr, momentum, skip) in enumerate(rows, start):
-                row: Row = {"kind": "train", "step": step, "loss": loss, "lr": lr, "momentum": momentum}
-                self._log(row | {"skipped": True} if skip else row)
-
-    def _log(self, row: Row) -> None:
-        loss, step = row["loss"], row["step"]
-        self._callbacks.log(row)
-        self.streak = self.streak + 1 if "skipped" in row else 0
-        if self.streak == PATIENCE:
-            raise diverged(loss, step)
-        if not self.streak:
-            self._seen += 1
-            self._smoothed = 0.98 * self._smoothed + 0.02 * loss
-        self._callbacks.tick(step + 1, self._smoothed / (1 - 0.98 ** max(self._seen, 1)))

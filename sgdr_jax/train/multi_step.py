@@ -1,7 +1,7 @@
 """Several updates per dispatch: a stage cut into spans that end where the host has something to do.
 
 A span is one program, which saves the time between small updates. The same program does spans of any length up to the stage's longest,
-so there is one, and where a run is resumed or cut has no influence on its bits. A short span takes the time of a long one (`steps.Span`),
+so there is one, and where a run is resumed or cut has no influence on its bits. A short span takes the time of a long one (`span.Span`),
 so the length is chosen to divide what lies between bounds.
 """
 

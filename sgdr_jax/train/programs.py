@@ -31,6 +31,7 @@ from ..models.chain import Network
 from ..models.precision import precision
 from . import image_input, optim, steps
 from .image_input import ImageInput
+from .span import Span
 
 Tick = Callable[[int], None]
 """Receives the number of examples done, for progress bars."""
@@ -54,7 +55,7 @@ class Programs:
         rows: compiled (array [n, ...] as by `Devices.spread`, index [b] or [k, b]) → its rows [b, ...] or [k, b, ...].
         stack: compiled (arrays [n, ...], rows=(k, b)) → their first k · b rows [k, b, ...].
         slots: compiled (parameters of the trained groups, optimizer=, trained=) → fresh optimizer state.
-        update: (optimizer, trained, collects, accumulate, length, image input) → compiled `steps.Step`, or `steps.Span` for a length
+        update: (optimizer, trained, collects, accumulate, length, image input) → compiled `steps.Step`, or `span.Span` for a length
             above 1; equal arguments give the same program.
         rehearsing: whether programs are only compiled, see `runs.compile_ahead`.
     """
@@ -91,7 +92,7 @@ class Programs:
         return NetworkState(params, stats, network.size)
 
     def step(self, p: StagePlan, length: int = 1, image_input: ImageInput | None = None) -> Callable[..., Any]:
-        """Return the compiled update of a stage, or the `steps.Span` of up to `length` of them; donates its state."""
+        """Return the compiled update of a stage, or the `span.Span` of up to `length` of them; donates its state."""
         return self.update(optim.kind(p.optimizer), p.trained, p.collects, p.stage.accumulate, length, image_input)
 
     def predict(self, params: Tree, stats: Tree, x: jax.Array, start: str | None = None) -> jax.Array:
@@ -174,7 +175,7 @@ def build_programs(experiment: Experiment, network: Network) -> Programs:
         image_input: ImageInput | None,
     ) -> Callable[..., Any]:
         step = steps.Step(network, optimizer, trained, collects, dtype, accumulate)
-        return mesh.compile_step(steps.Span(step, length, image_input) if length > 1 else step)
+        return mesh.compile_step(Span(step, length, image_input) if length > 1 else step)
 
     return Programs(
         network=network,

@@ -27,8 +27,9 @@ from .loop import LoopPlan
 from .model_selection import Leeway, SelectionRules
 from .multi_step import MOST, bounds, sections, span_length
 from .programs import Programs
+from .span import SpanRows
 from .stage_inputs import TrainBatch, activations, augmentations, hyper_rows
-from .steps import SpanRows, forward
+from .steps import forward
 
 SPAN_BYTES = 1 << 28
 """Memory on each device that the images or activations of a span may take; a few spans are under way at once."""

@@ -21,7 +21,8 @@ from sgdr_jax.report.run_tables import summary_table
 from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Constant
 from sgdr_jax.train.programs import Programs
-from sgdr_jax.train.steps import Span, SpanRows, Step
+from sgdr_jax.train.span import Span, SpanRows
+from sgdr_jax.train.steps import Step
 
 from ..helpers import GROUPS, batch, experiment, fresh, hyper, network, on, seeded
 

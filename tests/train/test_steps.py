@@ -21,6 +21,7 @@ from sgdr_jax.schedules import Constant, Sgdr
 from sgdr_jax.train import optim, steps
 from sgdr_jax.train.loop import LoopPlan, StageCallbacks, fit
 from sgdr_jax.train.model_selection import SelectionRules, StageProgress
+from sgdr_jax.train.span import Span, SpanRows
 
 from ..helpers import CLASSES, GROUPS, SGD, Tiny, batch, compilations, fresh, host_state, hyper, network, on, program, same_bits, seeded
 
@@ -326,8 +327,8 @@ def check_one_program(count: int, optimizer: Any, accumulate: int) -> None:
             state, sums = one(state, Hyper(*(r[i] for r in rates)), x[i], labels[i], weight[i], KEY)
             rows.append(sums)
         longer = jax.tree.map(lambda a: np.concatenate([a, a[:1], a[:1]]), (rates, x, labels, weight))  # two rows of padding
-        given = (steps.SpanRows(longer[0], None, np.int32(count)), *longer[1:], {"dropout": KEY})
-        state_after, found = jax.jit(steps.Span(step, count + 2))(start, *given)
+        given = (SpanRows(longer[0], None, np.int32(count)), *longer[1:], {"dropout": KEY})
+        state_after, found = jax.jit(Span(step, count + 2))(start, *given)
         found = {name: sums[:count] for name, sums in found.items()}
         expected = jax.tree.map(lambda *values: np.stack(values), *rows)
         assert found["loss"].dtype == np.float64 and int(state_after.step) == count
@@ -346,12 +347,12 @@ def test_one_program_does_spans_of_every_length() -> None:
     x, labels = rng.normal(size=(length, 8, 2 * Tiny.features)).astype(np.float32), rng.integers(0, CLASSES, (length, 8)).astype(np.int32)
     weight = np.ones((length, 8), np.float32)
     rates = Hyper(*(np.stack([np.asarray(each)] * length) for each in hyper(0.1)))
-    one, span = jax.jit(step), jax.jit(steps.Span(step, length))
+    one, span = jax.jit(step), jax.jit(Span(step, length))
     expected = fresh(("head",), 1, AdamW())
     for count in range(1, length + 1):
         expected, sums = one(expected, Hyper(*(r[0] for r in rates)), x[count - 1], labels[count - 1], weight[count - 1], KEY)
         padded = np.where(np.arange(length)[:, None, None] < count, x, np.nan).astype(np.float32)
-        rows = steps.SpanRows(rates, None, np.int32(count))
+        rows = SpanRows(rates, None, np.int32(count))
         state, found = span(fresh(("head",), 1, AdamW()), rows, padded, labels, weight, {"dropout": KEY})
         assert same_bits(state, expected) and int(state.step) == count
         assert same_bits(jax.tree.map(lambda each, count=count: each[count - 1], found), sums)
@@ -432,8 +433,8 @@ def test_updates_as_one_program_are_shared_by_devices(parallel: Parallel) -> Non
     assert same_bits(x, cached[index]) and x.addressable_shards[0].data.shape[:2] == (3, 2)
     given = Hyper(np.array([[0.1], [0.02], [0.2]], np.float32), *(np.full(3, value, np.float32) for value in (0.9, 0, 0.1)))
     placed = mesh.scatter((labels, weight), axis=1)
-    rows = steps.SpanRows(given, None, np.int32(3))
-    state, sums = mesh.compile_step(steps.Span(step, 3))(mesh.hold(fresh(("head",))), rows, x, *placed, {"dropout": KEY})
+    rows = SpanRows(given, None, np.int32(3))
+    state, sums = mesh.compile_step(Span(step, 3))(mesh.hold(fresh(("head",))), rows, x, *placed, {"dropout": KEY})
     one, expected = mesh.compile_step(step), mesh.hold(fresh(("head",)))
     for i in range(3):
         data = mesh.scatter((cached[index[i]], labels[i], weight[i]))
