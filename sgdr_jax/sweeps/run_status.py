@@ -107,5 +107,11 @@ def save_failure(folder: Path, run: SweepRun, error: Exception) -> str:
     return text
 
 
+def forget_failures(folder: Path, runs: Sequence[SweepRun]) -> None:
+    """Delete the records of why these runs have failed, so that workers execute them again."""
+    for run in runs:
+        _failure_file(folder, run.hash).unlink(missing_ok=True)
+
+
 def _failure_file(folder: Path, key: str) -> Path:
     return folder / "failed" / f"{key}.json"

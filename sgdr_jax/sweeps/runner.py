@@ -85,13 +85,9 @@ def work(
             if sweep.search and only is None:
                 with _study(queue, sweep, folder, options) as study:
                     worker.search(sweep.search, study)
-                best = _agreed_runs(sweep, lambda: save_confirmation_runs(sweep, folder))
-                worker.execute_all(_pending(folder, best, None, options), queue)
-                runs += best
+                runs += _further(worker, queue, lambda: save_confirmation_runs(sweep, folder))
             if options.until and only is None:
-                more = _agreed_runs(sweep, lambda: added_runs(sweep, folder, options))
-                worker.execute_all(_pending(folder, more, None, options), queue)
-                runs += more
+                runs += _further(worker, queue, lambda: added_runs(sweep, folder, options))
     return entries(folder, runs)
 
 
@@ -99,6 +95,16 @@ def _pending(folder: Path, runs: Sequence[SweepRun], only: Sequence[int] | None,
     """List the runs to execute, the same on all hosts."""
     keys = set(on_leader(lambda: [run.hash for run in unfinished(folder, runs, only, options.retry)]))
     return [run for run in runs if run.hash in keys]
+
+
+def _further(worker: _Worker, queue: Queue, find: Callable[[], Sequence[SweepRun]]) -> tuple[SweepRun, ...]:
+    """Execute runs that are known only after others, as the leading host finds them, and return them."""
+    runs = _agreed_runs(worker.sweep, find)
+    pending = _pending(worker.folder, runs, None, worker.options)
+    if isinstance(queue, SharedQueue):
+        queue.fill(pending, retry=worker.options.retry)
+    worker.execute_all(pending, queue)
+    return runs
 
 
 def _agreed_runs(sweep: Sweep, runs: Callable[[], Sequence[SweepRun]]) -> tuple[SweepRun, ...]:

@@ -19,7 +19,7 @@ from ..core.serialization import from_json
 from .run_status import read_status
 from .search_space import Search, short_name, value_text
 from .spec import Sweep, SweepRun, confirmation_runs
-from .sweep_record import RunRecord, run_record
+from .sweep_record import RunRecord, recorded_run, run_record
 
 
 class TrialRecord(RunRecord):
@@ -150,6 +150,11 @@ def read_confirmation_runs(folder: Path) -> list[RunRecord]:
     """Read the runs of the best trial with the other seeds; [] before it is known."""
     record = _read(folder / "chosen.json", ConfirmationRecord)
     return record["runs"] if record else []
+
+
+def recorded_runs(sweep: Sweep, folder: Path) -> list[SweepRun]:
+    """Return the recorded runs beside those that the sweep lists: those of the best trial, and those with further seeds."""
+    return [recorded_run(sweep, record) for record in (*read_confirmation_runs(folder), *read_added_runs(folder))]
 
 
 def save_added_runs(folder: Path, runs: Sequence[SweepRun]) -> None:

@@ -1,22 +1,32 @@
 """Workers as processes of this machine: what they are refused, and a sweep by two of them."""
 
+import dataclasses
 import json
+import shutil
 
 import pytest
 
 from sgdr_jax.cli.commands import sweep
 from sgdr_jax.cli.main import main
 from sgdr_jax.core.console import NullConsole
+from sgdr_jax.runs.folder import read_summary
+from sgdr_jax.sweeps import runner
 from sgdr_jax.sweeps.analysis.sequential import added_runs
 from sgdr_jax.sweeps.local_workers import run_workers
-from sgdr_jax.sweeps.options import CompareOptions
+from sgdr_jax.sweeps.options import CompareOptions, WorkerOptions
 from sgdr_jax.sweeps.run_status import save_failure
+from sgdr_jax.sweeps.shared_queue import open_queue
 from sgdr_jax.sweeps.spec import expand
-from sgdr_jax.sweeps.trial_records import read_added_runs
+from sgdr_jax.sweeps.sweep_record import run_folder
+from sgdr_jax.sweeps.trial_records import read_added_runs, recorded_runs
 
+from ..jobs.workers import BASE
 from .analysis.three_arms import SKILL, SWEEP
 from .results import fill_runs
 from .test_shared_queue import ROOT, join
+
+OPENED = dataclasses.replace(SWEEP, base=BASE)
+"""Three arms with data that exist."""
 
 
 class Told(NullConsole):
@@ -91,6 +101,39 @@ def test_runs_that_workers_have_added_are_in_table_and_exit_code(tmp_path, monke
     said = capsys.readouterr().out
     assert ended == code and said.count("finished") == 18 + len(read_added_runs(folder)) - failed
     assert ("failed: RuntimeError: no luck" in said) == failed
+
+
+def test_workers_try_again_what_has_failed(tmp_path, monkeypatch, capsys):
+    """The worker is this process, with stand-ins for runs."""
+    file, folder = tmp_path / "three.py", tmp_path / "sweep"
+    file.write_text("from tests.sweeps.test_local_workers import OPENED as sweep\n")
+    skill, executed = (lambda run, _: SKILL[run.arm]), []
+
+    def run(experiment, own, **_):
+        (one,) = [r for r in (*expand(OPENED), *recorded_runs(OPENED, folder)) if run_folder(folder, r.hash) == own]
+        executed.append(one.hash)
+        fill_runs(folder, [one], skill, n=400)
+        return read_summary(own)
+
+    def run_workers(environments, arguments, *_):
+        runner.work(OPENED, folder, WorkerOptions(until=1.5, store=arguments[arguments.index("--store") + 1]))
+        return 0
+
+    monkeypatch.setattr(sweep, "run_workers", run_workers)
+    monkeypatch.setattr(runner.recipe, "run", run)
+    words = ["sweep", str(file), "--dir", str(folder), "--workers", "2", "--until", "1.5"]
+    main(words)
+    failed = expand(OPENED)[4], recorded_runs(OPENED, folder)[-1]
+    with open_queue(str(folder / "store.journal"), folder, OPENED.name, ()).alive() as queue:
+        for one in failed:
+            shutil.rmtree(run_folder(folder, one.hash))
+            queue.fill([one], lost=[one.hash])
+            queue.fail(queue.take([one]), save_failure(folder, one, RuntimeError("no luck")))
+    with pytest.raises(SystemExit, match="1"):
+        main(words)
+    assert capsys.readouterr().out.count("no luck") == 2 and [executed.count(one.hash) for one in failed] == [1, 1]
+    main([*words, "--retry"])
+    assert [executed.count(one.hash) for one in failed] == [2, 2]
 
 
 @pytest.mark.slow

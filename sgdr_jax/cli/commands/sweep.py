@@ -21,11 +21,11 @@ from ...sweeps.analysis.tables import space_table, sweep_table, trials_table
 from ...sweeps.local_workers import run_workers
 from ...sweeps.options import WorkerOptions
 from ...sweeps.optuna_study import Study
-from ...sweeps.run_status import Entry, entries, unfinished
+from ...sweeps.run_status import Entry, entries, forget_failures, unfinished
 from ...sweeps.shared_queue import check_disk, default_store, open_queue
 from ...sweeps.spec import Sweep, SweepRun, expand
 from ...sweeps.sweep_record import save_sweep
-from ...sweeps.trial_records import read_trials, save_confirmation_runs
+from ...sweeps.trial_records import read_trials, recorded_runs, save_confirmation_runs
 from ..experiment_file import load_sweep
 from ..launch.local import DEVICES, Local
 from ..launch.slurm import Slurm
@@ -143,10 +143,13 @@ class _Task(NamedTuple):
         """Create the sweep's folder and its queue, so that workers only join; raise InputError for what they would reject."""
         options = self.command
         pending = self.pending()
+        if options.retry and self.only is None:
+            pending += unfinished(self.folder, recorded_runs(self.sweep, self.folder), retry=True)
         save_sweep(self.folder, self.sweep, expand(self.sweep))
         with open_queue(store, self.folder, self.sweep.name, pending, grace=options.grace, retry=options.retry).alive() as queue:
             if self.sweep.search and options.retry:
                 Study(queue, self.sweep, self.folder, retry=True)
+        forget_failures(self.folder, pending if options.retry else ())
 
 
 def _explain(task: _Task, runs: Sequence[SweepRun]) -> None:
