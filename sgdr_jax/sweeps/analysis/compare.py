@@ -22,7 +22,7 @@ from ..sweep_record import read_sweep
 from ..trial_records import Trial, read_added_runs, read_confirmation_runs, read_trials
 from . import significance
 from .by_class import ClassEffect, effects
-from .run_results import FINAL, Origin, RunResult, by_network, class_names, images, read_origin, read_result
+from .run_results import FINAL, Origin, RunResult, by_network, class_names, images, origin, read_result
 from .significance import Change
 
 
@@ -217,7 +217,7 @@ def compare_arms(
         baseline=base,
         arms=tuple(_arm(name, runs, figure.split, paired.get(name)) for name, runs in by_arm.items()),
         left_out=tuple(left),
-        origin=read_origin(list(dict.fromkeys(run.folder for run in finished))),
+        origin=origin(finished),
         trials=tuple(read_trials(folder, objective)),
         objective=objective,
         networks=networks,

@@ -30,6 +30,7 @@ class RunResult(NamedTuple):
         values: fields that the arm sets, with their values as JSON data.
         missing: why it does not count, or "".
         summary: summary of the finished run, else empty; its figures are those of the network.
+        environment: content of environment.json; empty where it cannot be read.
         network: which network answers: "" for the final one, else a name as in the summary's "snapshots".
     """
 
@@ -39,6 +40,7 @@ class RunResult(NamedTuple):
     values: dict[str, object]
     missing: str
     summary: dict[str, Any]
+    environment: dict[str, Any]
     network: str = ""
 
     def value(self, split: str, measure: str, tta: bool) -> float:
@@ -56,16 +58,17 @@ class RunResult(NamedTuple):
 def read_result(folder: Path, run: RunRecord) -> RunResult:
     """Read a run of the sweep, finished or not."""
     own, reason, summary = run_folder(folder, run["hash"]), "", {}
+    environment = _json(own / "environment.json")
     try:
         status = read_status(folder, run["hash"])
-        summary, config = status.summary, _json(own / "environment.json").get("config_hash", run["hash"])
+        summary, config = status.summary, environment.get("config_hash", run["hash"])
         if summary and config != run["hash"]:
             summary, reason = {}, f"its folder {own} holds a run of config {config}; restore the names of the folders"
         elif not summary:
             reason = f"failed: {status.error}" if status.error else "begun, not finished" if status.begun else "not run yet"
     except InputError as error:
         reason = str(error)
-    return RunResult(own, run["arm"], run["seed"], run["values"], reason, summary)
+    return RunResult(own, run["arm"], run["seed"], run["values"], reason, summary, environment)
 
 
 def by_network(run: RunResult) -> list[RunResult]:
@@ -115,9 +118,9 @@ class Origin(NamedTuple):
     dates: tuple[str, ...]
 
 
-def read_origin(folders: Sequence[Path]) -> Origin:
-    """Read commands, machines, versions, commits and dates of runs."""
-    facts = [fact for folder in folders if (fact := _facts(folder))]
+def origin(runs: Sequence[RunResult]) -> Origin:
+    """Return commands, machines, versions, commits and dates of runs."""
+    facts = [fact for run in {run.folder: run for run in runs}.values() if (fact := _facts(run.environment))]
     command, machine, versions, commit, dates = zip(*facts, strict=True) if facts else ((),) * 5
     first_and_last = tuple(dict.fromkeys(sorted(dates)[i] for i in (0, -1))) if dates else ()
     return Origin(_common(command), _common(machine), _common(versions), _common(commit), first_and_last)
@@ -129,10 +132,10 @@ def _common(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(counts, key=lambda value: (-counts[value], value)))
 
 
-def _facts(folder: Path) -> tuple[str, str, str, str, str] | None:
+def _facts(environment: dict[str, Any]) -> tuple[str, str, str, str, str] | None:
     """Return command, machine, versions, commit and date of a run's last start; None where they are unknown."""
     try:
-        start = _json(folder / "environment.json")["starts"][-1]
+        start = environment["starts"][-1]
         packages = start["packages"]
         versions = [f"{name} {packages[name]}" for name in ("sgdr_jax", "jax", "flax", "numpy") if name in packages]
         return (
