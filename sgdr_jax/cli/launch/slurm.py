@@ -169,16 +169,18 @@ class Slurm(Target):
         options = {"partition": self.partition, "account": self.account, "qos": self.qos, "constraint": self.constraint}
         options |= {"cpus_per_task": self.cpus_per_task, "gpus_per_node": self.gpus_per_node or None, "setup": list(self.setup) or None}
         options |= {"mem": f"{self.memory}GB" if self.memory else None}
+        # Of a range of nodes Slurm gives at most as many as there are tasks, and counts those of the fewest nodes: `srun` starts the tasks.
+        options |= {"ntasks_per_node": None if self.elastic else self.tasks}
+        ranges = {"nodes": self.nodes, "mincpus": self.tasks * (self.cpus_per_task or 1)} if self.elastic else {}
         executor = Executor(folder.absolute(), max_num_timeout=self.timeouts)
         executor.update_parameters(
             job_name=name,
             nodes=int(self.nodes.rpartition("-")[2]),
-            ntasks_per_node=self.tasks,
             time=self.minutes,
             signal_delay_s=self.warning,
             array_parallelism=self.parallel,
-            srun_args=["--kill-on-bad-exit=1"],
-            additional_parameters={"requeue": True} | ({"nodes": self.nodes} if self.elastic else {}),  # submitit has no ranges
+            srun_args=["--kill-on-bad-exit=1", *([f"--ntasks-per-node={self.tasks}"] if self.elastic else [])],
+            additional_parameters={"requeue": True} | ranges,  # submitit has no ranges
             **{key: value for key, value in options.items() if value is not None},
         )
         return executor

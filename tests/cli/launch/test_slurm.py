@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import submitit  # noqa: F401 (it sets up logging anew, which inside a test would close what pytest captures with)
@@ -64,3 +65,18 @@ def test_several_commands_are_one_array(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert Slurm(parallel=2).submit([["a"], ["b"], ["c"]], tmp_path / "logs", "sweep") == ["7_0", "7_1", "7_2"]
     assert "#SBATCH --array=0-2%2" in (tmp_path / "script").read_text()
+
+
+def test_of_a_range_of_nodes_srun_starts_the_tasks() -> None:
+    """Slurm 22.05 gives a job as many nodes as it has tasks, and counts --ntasks-per-node for the fewest nodes of a range."""
+
+    def script(**options: Any) -> set[str]:
+        executor = Slurm(gpus_per_node=4, cpus_per_task=3, **options).executor(Path("logs"), "name")
+        return set(executor._make_submission_file_text(executor._submitit_command_str, "ID").split())
+
+    several, range_ = script(nodes="2"), script(nodes="2-8")
+    assert {"--nodes=2", "--ntasks-per-node=4"} <= several and not any("mincpus" in word for word in several)
+    assert {"--nodes=2-8", "--mincpus=12", "--cpus-per-task=3", "--gpus-per-node=4", "--ntasks-per-node=4"} <= range_
+    executor = Slurm(nodes="2-8", gpus_per_node=4).executor(Path("logs"), "name")
+    text = executor._make_submission_file_text(executor._submitit_command_str, "ID")
+    assert "#SBATCH --ntasks-per-node" not in text and text.splitlines()[-1].startswith("srun") and "--ntasks-per-node=4" in text
