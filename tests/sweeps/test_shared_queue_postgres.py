@@ -59,7 +59,11 @@ def test_two_hundred_workers_on_the_proxy_lose_and_double_nothing(tmp_path, url)
         words = [sys.executable, "-m", "tests.jobs.many_workers", str(tmp_path), store, "50", "200"]
         root = Path(__file__).parents[2]
         processes = [subprocess.Popen(words, cwd=root, env=os.environ | {"JAX_PLATFORMS": "cpu"}) for _ in range(4)]
-        assert [process.wait(550) for process in processes] == [0, 0, 0, 0]
+        try:
+            assert [process.wait(550) for process in processes] == [0, 0, 0, 0]
+        finally:
+            for process in processes:
+                process.kill()
         with open_queue(store, tmp_path, many_workers.SWEEP.name, many_workers.RUNS).alive() as look:
             tries = look._tries()
             study = look.storage.get_study_id_from_name(f"{many_workers.SWEEP.name} search")
