@@ -116,6 +116,22 @@ def test_grouped_convolution_is_laxs(groups, inputs, outputs):
     check_against_lax(drawn(2, 7, 8, inputs), drawn(3, 3, inputs // groups, outputs, seed=1), 1, 1, groups, share)
 
 
+@pytest.mark.parametrize("groups, inputs, outputs", [(13, 104, 104), (5, 40, 80), (3, 72, 72), (2, 16, 8)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("side", [4, 9])
+def test_groups_that_fill_no_whole_blocks_are_laxs(groups, inputs, outputs, stride, side):
+    """As in a RegNet: 13 groups of 8 channels are three blocks of four, or less, and one more."""
+    share = 3e-5 if side == 9 and stride == 1 else 2e-6
+    check_against_lax(drawn(2, side, side, inputs), drawn(3, 3, inputs // groups, outputs, seed=1), stride, 1, groups, share)
+
+
+def test_many_groups_are_few_convolutions_and_one_product_for_all_kernels():
+    """Each block of groups compiled by itself takes a RegNet minutes: 55 groups of 8 channels are 14 blocks."""
+    x, kernel = drawn(1, 4, 4, 440), drawn(3, 3, 8, 440, seed=1)
+    program = jax.make_jaxpr(jax.grad(lambda *a: jnp.sum(layers.conv(*a, padding=1, groups=55)), (0, 1)))(x, kernel)
+    assert str(program).count("conv_general_dilated[") <= 2 * 14 and str(program).count("dot_general[") <= 2
+
+
 @pytest.mark.parametrize("platform, convolutions", [("cpu", 0), ("gpu", 3), ("tpu", 3)])
 def test_only_a_cpu_sums_shifted_images(platform, convolutions):
     """Elsewhere a depthwise convolution and its two gradients are lax's: three operations."""
