@@ -226,10 +226,10 @@ def _grouped(x: Array, kernel: Array, stride: int, padding: Pairs, groups: int) 
     return _uneven(x, kernel, stride, padding, groups)
 
 
-def _blocks(conv: Callable[..., Array], x: Array, kernel: Array, stride: int, padding: Pairs, groups: int) -> Array:
-    """Convolve runs of groups, as equal as can be, with a dense kernel each."""
+def _blocks(conv: Callable[..., Array], x: Array, kernel: Array, stride: int, padding: Pairs, groups: int, *, width: int = BLOCK) -> Array:
+    """Convolve runs of groups of at most this many channels, as equal as can be, with a dense kernel each."""
     inputs, outputs = kernel.shape[2], kernel.shape[3] // groups
-    parts = -(-groups // max(BLOCK // inputs, 1))
+    parts = -(-groups // max(width // inputs, 1))
     edges, done = [groups * i // parts for i in range(parts + 1)], []
     for first, last in pairwise(edges):
         run = kernel[..., first * outputs : last * outputs].reshape(*kernel.shape[:3], last - first, outputs)
@@ -245,7 +245,12 @@ def _uneven(x: Array, kernel: Array, stride: int, padding: Pairs, groups: int) -
 
     55 groups of 8 channels at 4 pixels: 4 instead of 40 s to compile, and 18 instead of 19 a pass, both by processor time.
     """
-    return _blocks(_dense_forward, x, kernel, stride, padding, groups)
+    return _blocks(_dense_forward, x, kernel, stride, padding, groups, width=_width(groups * kernel.shape[2]))
+
+
+def _width(channels: int) -> int:
+    """Return the width of blocks: of many channels twice as wide, so that there are fewer to compile."""
+    return BLOCK if channels <= 256 else 2 * BLOCK
 
 
 def _uneven_backward(stride: int, padding: Pairs, groups: int, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
@@ -253,9 +258,9 @@ def _uneven_backward(stride: int, padding: Pairs, groups: int, saved: tuple[Arra
     if stride == 1:  # see _dense_backward
         rows, columns = ((k - 1 - a, k - 1 - b) for k, (a, b) in zip(kernel.shape[:2], padding, strict=True))
         turned = kernel[::-1, ::-1].reshape(*kernel.shape[:3], groups, -1).transpose(0, 1, 4, 3, 2)
-        dx = _blocks(_dense_forward, g, turned.reshape(*turned.shape[:3], -1), 1, (rows, columns), groups)
+        dx = _blocks(_dense_forward, g, turned.reshape(*turned.shape[:3], -1), 1, (rows, columns), groups, width=_width(g.shape[-1]))
     else:
-        (dx,) = jax.linear_transpose(lambda x: _blocks(_lax, x, kernel, stride, padding, groups), x)(g)
+        (dx,) = jax.linear_transpose(lambda x: _blocks(_lax, x, kernel, stride, padding, groups, width=_width(x.shape[-1])), x)(g)
     return dx, _uneven_dkernel(x, g, kernel, stride, padding, groups)
 
 
@@ -270,14 +275,12 @@ def _uneven_dkernel(x: Array, g: Array, kernel: Array, stride: int, padding: Pai
         return jnp.moveaxis(a.reshape(*a.shape[:3], blocks, merged * channels), 3, 0)
 
     dense = jnp.zeros((*kernel.shape[:2], merged * inputs, merged * outputs), kernel.dtype)
-    each = lax.map(lambda block: _dense_dkernel(*block, dense, stride, padding), (cut(x, inputs), cut(g, outputs)))
+    each = lax.map(lambda block: _dense_dkernel(block[0], block[1], dense, stride, padding), (cut(x, inputs), cut(g, outputs)))
     each = each.reshape(blocks, *kernel.shape[:2], merged, inputs, merged, outputs)
     return jnp.einsum("bhwgigo->hwibgo", each).reshape(*kernel.shape[:3], -1)[..., : kernel.shape[3]]
 
 
-_uneven.defvjp(
-    lambda x, kernel, stride, padding, groups: (_blocks(_dense_forward, x, kernel, stride, padding, groups), (x, kernel)), _uneven_backward
-)
+_uneven.defvjp(lambda x, kernel, stride, padding, groups: (_uneven(x, kernel, stride, padding, groups), (x, kernel)), _uneven_backward)
 
 
 # ---- Depthwise ----
