@@ -12,14 +12,17 @@ examples-<split>-<network>.npz holds those of a network other than the final one
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from numpy.lib.format import read_array
 
 from ..core.errors import InputError
 from ..core.files import replacing
@@ -71,6 +74,10 @@ class SplitPredictions(NamedTuple):
         return equal if equal.ndim == 1 else equal.all(axis=1)
 
 
+_ANSWERS = ("names.npy", "labels.npy", "predicted.npy")
+"""Ends of the names of the arrays that say which answers are right."""
+
+
 def path_of(folder: str | Path, split: str, network: str = "") -> Path:
     """Return the path of the predictions for a split in a run folder; `network` names one other than the final network.
 
@@ -106,8 +113,14 @@ def save(
     return path
 
 
-def load(folder: str | Path, split: str, network: str = "") -> SplitPredictions | None:
+def load(folder: str | Path, split: str, network: str = "", *, measures: bool = True) -> SplitPredictions | None:
     """Load the predictions for a split; return None if there is no such file.
+
+    Args:
+        folder: the run folder.
+        split: name of the split.
+        network: name of a network other than the final one.
+        measures: load losses, confidences and reliabilities too; without them there are none, and it takes half as long.
 
     Raises:
         InputError: if the file is damaged.
@@ -116,20 +129,21 @@ def load(folder: str | Path, split: str, network: str = "") -> SplitPredictions 
     if not path.exists():
         return None
     try:
-        # NumPy would leave the file of a damaged archive open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        plain, tta = (_kind(arrays, prefix) if f"{prefix}loss" in arrays else None for prefix in ("", "tta_"))
+        with zipfile.ZipFile(path) as archive:  # np.load would read each array in many small pieces
+            files = [name for name in archive.namelist() if measures or name.endswith(_ANSWERS)]
+            arrays = {name.removesuffix(".npy"): read_array(io.BytesIO(archive.read(name)), allow_pickle=False) for name in files}
+        plain, tta = (_kind(arrays, prefix, measures) if f"{prefix}predicted" in arrays else None for prefix in ("", "tta_"))
         assert plain is not None
         return SplitPredictions(arrays["names"].tobytes().hex(), arrays["labels"], plain, tta)
     except Exception as error:  # zipfile, zlib and NumPy raise errors of many kinds
         raise InputError(f"{path} is damaged ({error or 'incomplete'}); run its experiment again") from error
 
 
-def _kind(arrays: Mapping[str, np.ndarray], prefix: str) -> ExamplePredictions:
+def _kind(arrays: Mapping[str, np.ndarray], prefix: str, measures: bool) -> ExamplePredictions:
     """Return the predictions of the plain view (prefix "") or of all views ("tta_"). Raises KeyError where they are incomplete."""
     optional = (arrays.get(f"{prefix}{name}") for name in ("confidence", "reliability"))
-    return ExamplePredictions(arrays[f"{prefix}predicted"], arrays[f"{prefix}loss"], *optional)
+    loss = arrays[f"{prefix}loss"] if measures else np.empty(0, np.float32)
+    return ExamplePredictions(arrays[f"{prefix}predicted"], loss, *optional)
 
 
 def names_digest(names: Sequence[str]) -> str:

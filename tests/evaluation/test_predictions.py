@@ -61,6 +61,16 @@ def test_ten_thousand_images_take_little(tmp_path: Path) -> None:
     assert save(tmp_path, "small", [str(i) for i in range(100)], labels, (plain, plain)).stat().st_size < 5_000
 
 
+def test_answers_alone_are_loaded_without_measures(tmp_path: Path) -> None:
+    labels, plain = answers(50, 3, 0)
+    save(tmp_path, "test", list(map(str, range(50))), labels, (plain, answers(50, 3, 1)[1]))
+    whole, alone = load(tmp_path, "test"), load(tmp_path, "test", measures=False)
+    assert whole is not None and alone is not None and alone.tta is not None and alone.names == whole.names
+    for tta in (False, True):
+        np.testing.assert_array_equal(alone.correct(tta), whole.correct(tta))
+    assert alone.plain.loss.size == alone.tta.loss.size == 0 and alone.plain.confidence is None
+
+
 def test_missing_is_none_and_damaged_is_said(tmp_path: Path) -> None:
     assert load(tmp_path, "test") is None
     labels, plain = answers(50, 3, 0)

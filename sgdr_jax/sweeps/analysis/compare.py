@@ -271,7 +271,7 @@ Answers = tuple[int, predictions.SplitPredictions, predictions.SplitPredictions]
 def _compare_with(base: str, by_arm: dict[str, list[RunResult]], figure: Figure, alpha: float, left: list[str]) -> dict[str, Paired]:
     """Compare all arms with the baseline; append what could not be paired to `left`."""
     pairs = {name: _pairs(runs, by_arm[base], figure) for name, runs in by_arm.items() if name != base}
-    reader = functools.cache(lambda folder, network: predictions.load(folder, figure.split, network))
+    reader = functools.cache(lambda folder, network: predictions.load(folder, figure.split, network, measures=False))
     answers = {name: _answers(own, reader, left, name) for name, own in pairs.items()}
     changes = {name: _change(own, len(pairs[name]), figure.tta) for name, own in answers.items()}
     classes = effects({name: [(first, second) for _, first, second in own] for name, own in answers.items()}, figure.tta, 1 - alpha)
