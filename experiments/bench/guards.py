@@ -2,7 +2,8 @@
 
     python experiments/bench/guards.py [--pairs 25]
 
-* An update of ResNet-18 (16 images of 64 and of 128 px, all layers, SGD), checked for numbers that are not finite or not.
+* An update of ResNet-18 and of EfficientNet-Lite0 (16 images of 64, 96 and 128 px, all layers, SGD), applied only if it is finite, or
+  in any case.
 * 512 cached images of 128 px read in batches of 16, their digests compared or not.
 * 64 MiB of cached activations read, their digests compared or not.
 
@@ -44,20 +45,19 @@ def row(title: str, unit: str, units: int, checked: Work, plain: Work, pairs: in
     print(f"| {title} | {figures}, median difference {1e6 * more:,.1f} µs of each {unit} | {more / other:.1%} |", flush=True)
 
 
-def update(side: int, guarded: bool) -> Work:
-    """Return an update of ResNet-18, compiled with or without the guard."""
+def update(name: str, side: int, guarded: bool) -> Work:
+    """Return an update of a network, compiled with or without the guard."""
     import jax
     import jax.numpy as jnp
 
-    from sgdr_jax import Sgd
+    from sgdr_jax import Sgd, models
     from sgdr_jax.core.experiment import Parallel
     from sgdr_jax.core.state import Hyper, TrainState
     from sgdr_jax.distributed.mesh import compute_dtype, devices
-    from sgdr_jax.models import ResNet18
-    from sgdr_jax.train import optim, steps
+    from sgdr_jax.train import guard, optim, steps
 
     mesh, sgd, batch = devices(Parallel(1)), Sgd(), 16
-    network = ResNet18(weights=None, head="classifier").build(10)
+    network = getattr(models, name)(weights=None, head="classifier").build(10)
     groups = network.groups
     params, stats = mesh.hold(network.init(jax.random.key(0)))
     state = mesh.hold(TrainState(jnp.int32(0), params, stats, optim.init(sgd, groups, params)))
@@ -71,8 +71,10 @@ def update(side: int, guarded: bool) -> Work:
         state, _ = step(state, *rest)
         jax.block_until_ready(state)
 
-    check = steps.all_finite if guarded else lambda tree: jnp.bool_(True)
-    with mock.patch.object(steps, "all_finite", check):
+    def applied(rule, grads, stats, before, loss, wanted):
+        return guard.Trained(*rule(grads, before.opt_state, before.params), stats), jnp.bool_(True)
+
+    with mock.patch.object(steps, "apply_if_finite", guard.apply_if_finite if guarded else applied):
         work()
     return work
 
@@ -108,8 +110,10 @@ def main() -> None:
     pairs = parser.parse_args().pairs
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        for side in (64, 128):
-            row(f"an update of ResNet-18, 16 images of {side} px", "update", 1, update(side, True), update(side, False), pairs)
+        for name in ("ResNet18", "EfficientNetLite0"):
+            for side in (64, 96, 128):
+                both = update(name, side, True), update(name, side, False)
+                row(f"an update of {name}, 16 images of {side} px", "update", 1, *both, pairs)
         row("cached images of 128 px", "image", 512, images(folder, True), images(folder, False), pairs)
         row("cached activations of 512 channels", "image", 32_768, activations(folder, True), activations(folder, False), pairs)
 

@@ -10,7 +10,7 @@ prefix serves head training, the activation cache and evaluation.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -22,6 +22,7 @@ from ..core.state import Hyper, TrainState, Tree
 from ..evaluation import metrics
 from ..models.chain import Modes, Network
 from . import optim
+from .guard import Trained, apply_if_finite
 
 
 @dataclass(frozen=True)
@@ -103,32 +104,15 @@ class Step:
             added, stats = metrics.sums(logits, ys, ws, hyper.label_smoothing), stats | changed
             grads, sums = (new, added) if grads is None else jax.tree.map(jnp.add, (grads, sums), (new, added))
         grads, sums = self.total((grads, sums))
-        updated, opt_state = optim.update(self.optimizer, self.trained, hyper, grads, state.opt_state, trained)
         # The barrier keeps what follows out of the arithmetic before it, whose roundings depend on what it is compiled with.
-        updated, stats, opt_state, sums = jax.lax.optimization_barrier((updated, stats, opt_state, sums))
-        # Reduced over all devices, so that all of them skip the same updates. A gradient that is not finite shows in what it changes.
-        finite = all_finite((sums["loss"], updated, opt_state, {g: stats[g] for g in self.collects if g in stats}))
-        # A barrier again, so that no selection computes these numbers anew.
-        finite, applied = jax.lax.optimization_barrier((finite, finite & wanted))
-        new, old = (updated, stats, opt_state), (trained, state.stats, state.opt_state)
-        updated, stats, opt_state = jax.tree.map(partial(jnp.where, applied), new, old)
+        sums = jax.lax.optimization_barrier(sums)
+        rule = partial(optim.update, self.optimizer, self.trained, hyper)
+        before, changed = ({g: tree[g] for g in self.collects if g in tree} for tree in (state.stats, stats))
+        # Gradients, sums and statistics are those of all devices, so that all of them skip the same updates.
+        after, finite = apply_if_finite(rule, grads, changed, Trained(trained, state.opt_state, before), sums["loss"], wanted)
         skipped = jnp.where(finite, jnp.zeros_like(sums["loss"]), jnp.ones_like(sums["loss"]))
         step = state.step + jnp.asarray(wanted, state.step.dtype)
-        return TrainState(step, state.params | updated, stats, opt_state), sums | {"skipped": skipped}
-
-
-def all_finite(tree: Any) -> Array:
-    """Return whether all numbers of a tree are finite, a boolean scalar.
-
-    Arrays of one shape are reduced together: a reduction of each alone would be most of the kernels of a small network's update.
-
-    >>> all_finite({"a": jnp.zeros(3), "b": jnp.array([1.0, jnp.nan])}).tolist()
-    False
-    """
-    alike: dict[tuple[int, ...], list[Array]] = {}
-    for leaf in jax.tree.leaves(tree):
-        alike.setdefault(jnp.shape(leaf), []).append(jnp.isfinite(leaf))
-    return reduce(jnp.logical_and, (jnp.all(reduce(jnp.logical_and, leaves)) for leaves in alike.values()))
+        return TrainState(step, state.params | after.params, state.stats | after.stats, after.opt_state), sums | {"skipped": skipped}
 
 
 def forward(

@@ -359,15 +359,6 @@ def test_one_program_does_spans_of_every_length() -> None:
     assert span._cache_size() == 1  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_arrays_of_one_shape_are_checked_together() -> None:
-    """An update of many small arrays would otherwise be mostly kernels that look at one of them."""
-    tree = {str(i): jnp.zeros(3 + i % 2) for i in range(20)}
-    assert jax.jit(steps.all_finite).lower(tree).as_text().count("stablehlo.reduce") == 2
-    assert steps.all_finite(tree)
-    for name in tree:
-        assert not steps.all_finite(tree | {name: tree[name].at[-1].set(np.inf)})
-
-
 @pytest.mark.slow
 @settings(seeded, max_examples=8)
 @given(count=st.integers(2, 20), optimizer=st.sampled_from([SGD, AdamW(ema=0.9)]), accumulate=st.sampled_from([1, 2]))
