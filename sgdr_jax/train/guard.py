@@ -57,7 +57,7 @@ def apply_if_finite(rule: Rule, grads: Tree, stats: Tree, before: Trained, loss:
     return jax.tree.map(partial(jnp.where, applied), after, before), finite
 
 
-LARGE = 1 << 16
+LARGE = 1 << 18
 """Numbers from which on an array is overwritten within a branch on a CPU; for smaller ones the branch costs more than it saves."""
 
 
