@@ -182,6 +182,10 @@ def load(
     )
 
 
+SOME = "some"
+"""Name of the split of `load_some`."""
+
+
 def load_some(source: Source, index: list[int], canvas: int, channels: int | None = None, resize: Resize = "crop") -> Data:
     """Decode some of the training images, as the split "some"; unreadable ones are left out and listed in `Data.bad`.
 
@@ -189,10 +193,10 @@ def load_some(source: Source, index: list[int], canvas: int, channels: int | Non
     """
     items, names, ids = source.items["train"], source.names["train"], source.ids.get("train")
     some = source._replace(
-        labels={"some": source.labels["train"][index]},
-        items={"some": items[index] if isinstance(items, np.ndarray) else [items[i] for i in index]},
-        names={"some": [names[i] for i in index]},
-        ids={"some": [ids[i] for i in index]} if ids else source.ids,
+        labels={SOME: source.labels["train"][index]},
+        items={SOME: items[index] if isinstance(items, np.ndarray) else [items[i] for i in index]},
+        names={SOME: [names[i] for i in index]},
+        ids={SOME: [ids[i] for i in index]} if ids else source.ids,
         rates=None,
     )
     return load(some, canvas=Canvas(canvas, resize), channels=channels, max_bad_share=1)
@@ -299,7 +303,7 @@ def _check_bad(bad: list[tuple[str, str]], total: int, most: float) -> None:
 
 
 def _check_left(source: Source, labels: Mapping[str, np.ndarray]) -> None:
-    empty = [f"split {split!r}" for split, left in labels.items() if not len(left)]
+    empty = ["the training images" if split == SOME else f"split {split!r}" for split, left in labels.items() if not len(left)]
     gone = []
     if "train" in labels:
         before, after = (counts(part["train"], len(source.classes)) for part in (source.labels, labels))

@@ -68,7 +68,10 @@ class FileNames(Dataset):
         require(bool(paths), "data.root", self.root, f"there are no images in it, only {', '.join(extensions)} count")
         folders = sorted({Path(path).parent for path in paths})
         images = [image for folder in folders for image in files.images_in(folder, root, extensions)]
-        fix = rf"without class folders, give a regular expression whose first group is the class of {images[0].name!r}: '^(.+)_\d+'"
+        tops = {image.name.rpartition("/")[0] for image in images}
+        single = tops.pop() if len(tops) == 1 else ""
+        lead = f"all images lie in the folder {single!r}: add one for each other class, or" if single else "without class folders,"
+        fix = rf"{lead} give a regular expression whose first group is the class of {images[0].name!r}: '^(.+)_\d+'"
         require(bool(self.pattern), "data.pattern", self.pattern, fix)
         splits, notes = _divided(images)
         names = {image.name: self._class_of(image.name) for part in splits.values() for image in part}

@@ -112,7 +112,8 @@ def _batch_size(n: int) -> Choice:
 def _epoch_steps(n: int, batch_size: int) -> Choice:
     updates = math.ceil(n / batch_size)
     few = updates < UPDATES
-    return Choice("epoch_steps", UPDATES if few else None, f"one pass over the images has {updates} updates" + ("" if few else ": enough"))
+    reason = f"one pass over the images has {updates} update{'s' * (updates != 1)}"
+    return Choice("epoch_steps", UPDATES if few else None, reason + ("" if few else ": enough"))
 
 
 def _views(n: int) -> Choice:

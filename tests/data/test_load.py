@@ -10,7 +10,7 @@ from PIL import Image
 from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.data import decode as decoder
-from sgdr_jax.data.load import Canvas, canvas_side, load, load_for
+from sgdr_jax.data.load import Canvas, canvas_side, load, load_for, load_some
 from sgdr_jax.datasets import Arrays, ImageFolder
 
 from ..helpers import experiment
@@ -74,6 +74,12 @@ def test_one_bad_image_of_twenty_is_too_many_by_default_and_none_left_is_an_erro
         load(folder(tmp_path / "valid", 24, broken=tuple(range(0, 24, 4))).open(), canvas=8, max_bad_share=1)
     with pytest.raises(InputError, match="no readable image is left of class 'b'"):
         load(folder(tmp_path / "class", 24, broken=(2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23)).open(), canvas=8, max_bad_share=1)
+
+
+def test_a_sample_without_a_readable_image_is_named_for_people(tmp_path):
+    source = folder(tmp_path, 24, broken=tuple(range(24))).open()
+    with pytest.raises(InputError, match="no readable image is left of the training images; repair"):
+        load_some(source, [0, 1, 2], canvas=8)
 
 
 def test_load_changes_the_fingerprint_with_what_it_makes(tmp_path):

@@ -232,7 +232,7 @@ def test_new_writes_what_was_found_with_the_fields_given(tmp_path: Path, monkeyp
     out = " ".join(capsys.readouterr().out.split())
     assert "images of 2 classes in CsvLabels(" in out and "next: sgdr-jax train dogs.py" in out
     for words, wanted in (
-        (["new", "pets", "--no-measure"], "data.pattern is ''; without class folders"),
+        (["new", "pets", "--no-measure"], "data.pattern is ''; all images lie in the folder 'images': add one"),
         (["new", "dogs", "--data.patern", "x"], "Unrecognized"),
         (["new", "dogs", "--data.label-columns", "bred"], "data.label_columns is 'bred'; did you mean breed?"),
         (["new"], ""),

@@ -67,6 +67,11 @@ def test_patterns_that_give_no_classes(tmp_path, pattern, words):
     assert "\n" not in str(error.value)
 
 
+def test_a_single_class_folder_is_told(tmp_path):
+    with pytest.raises(InputError, match="all images lie in the folder 'cats': add one for each other class, or give a"):
+        names(tmp_path, "cats/a_1.png", "cats/a_2.png", pattern="").open()
+
+
 def test_further_formats_are_read_where_asked_for(tmp_path):
     data = names(tmp_path, "a_1.png", "a_2.tif", "b_1.png", "b_2.png", "b_3.png")
     assert "1 .tif" in data.open().notes[0] and sum(data.open().sizes.values()) == 4
