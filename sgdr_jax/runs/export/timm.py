@@ -47,7 +47,9 @@ def write(net: Predictor, folder: Path) -> None:
         "num_features": weights.layers[0],
         "global_pool": weights.pool,
         "pretrained_cfg": pretrained,
-    } | ({"threshold": net.threshold} if net.multi_label else {})
+    }
+    config |= {"model_args": options} if (options := _options(net, weights)) else {}
+    config |= {"threshold": net.threshold} if net.multi_label else {}
     (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -76,12 +78,13 @@ def read(net: Predictor, folder: Path, images: np.ndarray) -> np.ndarray:
 def example(net: Predictor) -> str:
     """Return a program that uses the files."""
     weights, name, plain = _weights(net), _model(net).architecture(), net.programs.network.plain
+    sizes = "".join(f", {key}={value}" for key, value in _options(net, weights).items())
     if len(weights.layers) == 2:
-        classes, sizes = weights.layers[-1], ", dynamic_img_size=True" if "pos_embed" in weights.tensors else ""
+        classes = weights.layers[-1]
         made = f'network = timm.create_model("{name}", num_classes={classes}, global_pool="{weights.pool}"{sizes})'
     else:
         layers = ", torch.nn.ReLU(), ".join(f"torch.nn.Linear({a}, {b})" for a, b in zip(weights.layers, weights.layers[1:], strict=False))
-        made = f'network = timm.create_model("{name}", num_classes=0, global_pool="{weights.pool}")\n'
+        made = f'network = timm.create_model("{name}", num_classes=0, global_pool="{weights.pool}"{sizes})\n'
         made += f"network.{weights.classifier} = torch.nn.Sequential({layers})"
     config = f"timm.data.create_transform(({', '.join(map(str, _size(net)))}), mean={_rounded(net, 'mean')}, std={_rounded(net, 'std')}, "
     mode = "" if net.experiment.resize == "crop" else f', crop_mode="{CROP_MODES[net.experiment.resize]}"'
@@ -96,6 +99,14 @@ network.eval()
 transform = {config}interpolation="{plain.interpolation}", crop_pct={plain.crop}{mode})
 with torch.inference_mode():
     logits = network(torch.stack([transform(Image.open(path).convert("RGB")) for path in paths]))'''
+
+
+def _options(net: Predictor, weights: TimmWeights) -> dict[str, int | bool]:
+    """Return what `timm.create_model` must be told so that a network that is made for one size of images takes ours."""
+    if "pos_embed" in weights.tensors:
+        return {"dynamic_img_size": True}
+    # Windows of a SwinV2 depend on the size.
+    return {"img_size": net.size} if any(name.endswith(".logit_scale") for name in weights.tensors) else {}
 
 
 def _size(net: Predictor) -> tuple[int, int, int]:

@@ -18,10 +18,10 @@ from safetensors.numpy import load_file
 from sgdr_jax import Experiment, InputError, Stage
 from sgdr_jax.data.load import decode_files
 from sgdr_jax.datasets import Synthetic
-from sgdr_jax.models import ConvNeXtV2Atto, EfficientNetLite0, ResNet18
+from sgdr_jax.models import ConvNeXtV2Atto, EfficientNetLite0, ResNet18, SwinV2Tiny, ViTTiny16
 from sgdr_jax.models.base import ChainModel
 from sgdr_jax.models.pretrained.save import folded_head, timm_names
-from sgdr_jax.runs.export import network, stablehlo
+from sgdr_jax.runs.export import network, stablehlo, timm
 from sgdr_jax.runs.export.write import export_network
 from sgdr_jax.runs.predictor import Predictor, predictor_of
 from sgdr_jax.schedules import Sgdr
@@ -102,6 +102,22 @@ def test_safetensors_have_timm_s_names_and_the_networks_logits(tmp_path: Path, m
         assert "network.fc = torch.nn.Sequential(torch.nn.Linear(1024, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))" in card
     else:
         assert tensors["fc.weight"].shape == (3, 1024) and 'num_classes=3, global_pool="catavgmax"' in card
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        (SwinV2Tiny(weights=None), {"img_size": 32}, 'global_pool="catavgmax", img_size=32)'),
+        (SwinV2Tiny(weights=None, hidden=6), {"img_size": 32}, 'num_classes=0, global_pool="catavgmax", img_size=32)'),
+        (ViTTiny16(weights=None, head="classifier"), {"dynamic_img_size": True}, "dynamic_img_size=True)"),
+        (ResNet18(weights=None), None, 'global_pool="catavgmax")'),
+    ],
+)
+def test_timm_is_told_the_size_where_a_network_is_made_for_one(tmp_path: Path, model: ChainModel, options: Any, words: str) -> None:
+    made = net(model, size=32)
+    timm.write(made, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text()).get("model_args") == options
+    assert words in timm.example(made)
 
 
 def test_the_folded_head_is_the_head(tmp_path: Path) -> None:
