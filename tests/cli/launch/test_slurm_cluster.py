@@ -148,9 +148,14 @@ def test_a_preempted_run_goes_on_and_ends_as_one_left_alone(slurm: dict[str, str
     assert ours["valid"] == alone["valid"] and ours["test"] == alone["test"]
 
 
-def test_an_elastic_run_goes_on_with_the_nodes_that_are_left(slurm: dict[str, str], tmp_path: Path) -> None:
+def test_an_elastic_run_goes_on_with_the_nodes_that_are_left(
+    slurm: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float64: where a gradient is rounding alone, as of what comes before a normalisation, AdamW makes a full step of it."""
     file, run = tmp_path / "preempted.py", tmp_path / "run"
-    file.write_text(EXPERIMENT)
+    file.write_text(EXPERIMENT.replace("batch_size=16,", 'batch_size=16, compute="float64",', 1))
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    monkeypatch.setenv("JAX_NUMPY_DTYPE_PROMOTION", "standard")
     text = launch("slurm", file, run, "--nodes", "1-2", "--minutes", "30")
     found = re.search(r"job (\d+), 1-2 machines with 1 processes each", text)
     assert found, text
@@ -170,7 +175,7 @@ def test_an_elastic_run_goes_on_with_the_nodes_that_are_left(slurm: dict[str, st
     launch("local", file, tmp_path / "alone", "-n", "1")
     ours, alone = rows(run), rows(tmp_path / "alone")
     assert [(row["stage"], row["step"], row["kind"]) for row in ours] == [(row["stage"], row["step"], row["kind"]) for row in alone]
-    np.testing.assert_allclose([row["loss"] for row in ours], [row["loss"] for row in alone], rtol=1e-5)
+    np.testing.assert_allclose([row["loss"] for row in ours], [row["loss"] for row in alone], rtol=1e-9)
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
