@@ -146,12 +146,12 @@ def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch):
     work(sweep, tmp_path / "whole")
     real, ends = recipe.run_stage, []
 
-    def fragile(context, p, *rest):
-        if p.index == 1:
-            ends.append(p)
+    def fragile(context, plan, **rest):
+        if plan.index == 1:
+            ends.append(plan)
             if len(ends) == 2:
                 raise KeyboardInterrupt
-        return real(context, p, *rest)
+        return real(context, plan, **rest)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(recipe, "run_stage", fragile)
