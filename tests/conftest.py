@@ -5,6 +5,7 @@ compiled no other compiles again.
 """
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 
 # The scripts that made the golden files need torch.
 collect_ignore = ["golden"]
+
+# A shell starts what it leaves in the background deaf to Ctrl-C, which some tests press.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # jax reads these when it is imported and when its first device is made, so they are set before any test module is.
 os.environ["JAX_PLATFORMS"] = "cpu"

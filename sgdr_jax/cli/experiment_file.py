@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING
 
 from ..core.errors import InputError
@@ -29,6 +31,13 @@ def load_sweep(path: str | Path) -> Sweep:
     return _load(path, "sweep", Sweep)
 
 
+class _Uncached(SourceFileLoader):
+    """Compiles a file each time: Python would take the bytecode it kept for that of any source of the same size and second."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _load[T](path: str | Path, name: str, kind: type[T]) -> T:
     """Run the file and return its variable `name`, which must be of a type.
 
@@ -37,8 +46,8 @@ def _load[T](path: str | Path, name: str, kind: type[T]) -> T:
     path = Path(path)
     require(path.is_file(), f"{name} file", str(path), f"there is no such file; give the path of a Python file that defines `{name}`")
     module_name = "experiment_file_" + "".join(c if c.isalnum() else "_" for c in path.stem)
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    require(spec is not None and spec.loader is not None, f"{name} file", str(path), "give a file that ends in .py")
+    require(path.suffix == ".py", f"{name} file", str(path), "give a file that ends in .py")
+    spec = importlib.util.spec_from_file_location(module_name, path, loader=_Uncached(module_name, str(path.absolute())))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module  # dataclasses defined in the file look their module up

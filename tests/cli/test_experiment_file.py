@@ -1,5 +1,7 @@
 """Experiment files: what they must define, and errors of one line for what they do instead."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,15 @@ def test_values_of_other_kinds_are_named(tmp_path: Path) -> None:
     file.write_text(text + "experiment = Experiment('x', Synthetic(), ResNet18(), (Stage('a', schedule=Sgdr(1)),), seed=1.5)")
     with pytest.raises(InputError, match=r"^experiment\.seed is 1\.5, not an integer$"):
         load_experiment(file)
+
+
+def test_a_file_changed_within_a_second_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a script does that writes one experiment after the other; with Python's own bytecode the second would be the first."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file, text = tmp_path / "a.py", (Path(__file__).parents[2] / "experiments" / "cifar10.py").read_text()
+    seeds = []
+    for seed in (3, 4):
+        file.write_text(text + f"\nfrom dataclasses import replace\nexperiment = replace(experiment, seed={seed})\n")
+        os.utime(file, (1_000_000_000, 1_000_000_000))
+        seeds.append(load_experiment(file).seed)
+    assert seeds == [3, 4] and [path.name for path in tmp_path.iterdir()] == ["a.py"]
