@@ -103,10 +103,10 @@ def to_array(image: Image.Image | np.ndarray) -> np.ndarray:
     """
     from PIL import Image
 
+    from .square import upright
+
     if isinstance(image, Image.Image):
-        turn = _TURNS.get(_orientation(image))
-        image = _plain(image)
-        return np.asarray(image.transpose(Image.Transpose[turn]) if turn else image)
+        return np.asarray(upright(image))
     pixels = np.asarray(image)
     require(pixels.dtype == np.uint8, "image", f"an array of {pixels.dtype}", "give uint8, 0…255")
     good = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3))
@@ -116,12 +116,14 @@ def to_array(image: Image.Image | np.ndarray) -> np.ndarray:
 
 def is_colour(item: Item) -> bool:
     """Return whether an image has colour, from its header; False if it cannot be read."""
+    from .square import is_grey
+
     try:
         item = item() if callable(item) else item
         if isinstance(item, np.ndarray):
             return item.ndim == 3 and item.shape[2] == 3
         with _open(item, _further(item)) as image:
-            return not _is_grey(image)
+            return not is_grey(image)
     except Exception:  # `attempt` reports the reason.
         return False
 
@@ -141,12 +143,14 @@ def is_intact(item: Item) -> bool:
 
 def dimensions(item: Item) -> tuple[int, int] | None:
     """Return width and height of the upright image, from its header; None if it cannot be read."""
+    from .square import orientation
+
     try:
         item = item() if callable(item) else item
         if isinstance(item, np.ndarray):
             return item.shape[1], item.shape[0]
         with _open(item, _further(item)) as image:
-            sideways = _orientation(image) in (5, 6, 7, 8)
+            sideways = orientation(image) in (5, 6, 7, 8)
             return (image.height, image.width) if sideways else image.size
     except Exception:  # `attempt` reports the reason.
         return None
@@ -186,26 +190,19 @@ def _open(item: str | os.PathLike[str] | bytes, further: tuple[str, ...] = ()) -
 
 
 def _square(item: Encoded, side: int, channels: int, resize: Resize) -> np.ndarray:
-    from PIL import Image, ImageOps
+    from PIL import Image
+
+    from .square import square
 
     if isinstance(item, np.ndarray):
-        square = _fit(Image.fromarray(item[..., 0] if item.ndim == 3 and item.shape[2] == 1 else item), side, resize)
-    else:
-        further = _further(item)
-        with _open(item, further):  # of an acceptable size
-            pass
-        data = item if isinstance(item, bytes) else Path(item).read_bytes()
-        with _open(checked(data, _decodes), further) as image:
-            image.draft(None, (2 * side, 2 * side))  # pyright: ignore[reportArgumentType]  # JPEG: decode at reduced size if still ample.
-            image.load()
-            square = _fit(_plain(image), side, resize)
-            turn = _TURNS.get(_orientation(image))
-        square = square.transpose(Image.Transpose[turn]) if turn else square
-    if square.size != (side, side):
-        square = ImageOps.pad(square, (side, side))
-    if channels != len(square.getbands()):
-        square = square.convert("L" if channels == 1 else "RGB")
-    return np.asarray(square).reshape(side, side, -1)
+        image = Image.fromarray(item[..., 0] if item.ndim == 3 and item.shape[2] == 1 else item)
+        return square(image, side, channels, resize)
+    further = _further(item)
+    with _open(item, further):  # of an acceptable size
+        pass
+    data = item if isinstance(item, bytes) else Path(item).read_bytes()
+    with _open(checked(data, _decodes), further) as image:
+        return square(image, side, channels, resize)
 
 
 def _decodes(data: bytes) -> bool:
@@ -216,65 +213,3 @@ def _decodes(data: bytes) -> bool:
         return True
     except Exception:
         return False
-
-
-def _fit(image: Image.Image, side: int, resize: Resize) -> Image.Image:
-    """Resize an image, or its centre square, to `side`; to pad, its longer side. Shrinks by area averaging."""
-    if resize == "squish":  # one side after the other, since one may shrink and the other grow
-        return image.resize((side, image.height), _filter(image.width, side)).resize((side, side), _filter(image.height, side))
-    if resize == "pad":
-        long = max(image.size)
-        width, height = (max(round(length * side / long), 1) for length in image.size)
-        return image.resize((width, height), _filter(long, side))
-    short = min(image.size)
-    left, top = (image.width - short) / 2, (image.height - short) / 2
-    return image.resize((side, side), _filter(short, side), box=(left, top, left + short, top + short))
-
-
-def _filter(length: int, side: int) -> Image.Resampling:
-    from PIL import Image
-
-    return Image.Resampling.BOX if length > side else Image.Resampling.BICUBIC
-
-
-def _is_grey(image: Image.Image) -> bool:
-    return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
-
-
-def _plain(image: Image.Image) -> Image.Image:
-    """Convert an image to mode L (if grey) or RGB: scales 16 bits to 8, composes transparency over white, resolves palettes and inks."""
-    from PIL import Image
-
-    if image.mode.startswith("I"):
-        deep = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return Image.fromarray(((deep * 255 + 32767) // 65535).astype(np.uint8))
-    grey = _is_grey(image)
-    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("L" if grey else "RGB")
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of an image, 1 if there is none or its metadata are broken, which does not affect the pixels.
-
-    That of a PNG is read from the chunks before the pixels unless they are loaded: its own `getexif` would decode them.
-    """
-    from PIL import Image
-
-    try:
-        return Image.Image.getexif(image).get(0x0112, 1)
-    except Exception:
-        return 1
-
-
-_TURNS = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
-"""EXIF orientation to the transposition that turns the image upright."""

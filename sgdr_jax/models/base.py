@@ -65,6 +65,8 @@ class ChainModel(Model):
     classifier: ClassVar[tuple[str, ...]]  # its name in weight files
     features: ClassVar[int]  # channels that leave the body (and `after_pool`)
     pooling: ClassVar[str] = "avg"  # of the network's own classifier, by timm's word
+    # Last parts of the names of tensors in weight files that hold no weights: counters, and constants that torch keeps as buffers.
+    buffers: ClassVar[tuple[str, ...]] = ("num_batches_tracked",)
     size: ClassVar[int] = 224  # side in pixels of the images that the ImageNet weights were trained with
     mean: ClassVar[tuple[float, float, float]]  # of these images (0…1), unless overridden by the config.json of the weights
     std: ClassVar[tuple[float, float, float]]
@@ -108,6 +110,15 @@ class ChainModel(Model):
         """
         hub = HUB.fullmatch(cls.imagenet)
         return cls.timm or (hub[1].removeprefix("timm/").partition(".")[0] if hub and hub[1].startswith("timm/") else "")
+
+    def timm_options(self, size: int) -> dict[str, int | bool]:
+        """Return what `timm.create_model` must be given so that its network takes images of `size` pixels.
+
+        >>> from sgdr_jax.models import ResNet18, SwinV2Tiny
+        >>> ResNet18().timm_options(96), SwinV2Tiny().timm_options(96)
+        ({}, {'img_size': 96})
+        """
+        return {}
 
     def check_architecture(self, name: str) -> None:
         """Raise InputError for weights of another timm architecture (NAME or NAME.TAG), which may fit but compute something else."""

@@ -33,6 +33,8 @@ class SwinV2Tiny(ChainModel):
 
     imagenet: ClassVar = "hf-hub:timm/swinv2_tiny_window8_256.ms_in1k"
     classifier: ClassVar = ("head.fc",)
+    # Constants of one image size, which older versions of timm saved. Source: `checkpoint_filter_fn` of timm 1.0.31.
+    buffers: ClassVar = (*ChainModel.buffers, "attn_mask", "relative_position_index", "relative_coords_table")
     features: ClassVar = 768
     size: ClassVar = 256
     mean: ClassVar = (0.485, 0.456, 0.406)
@@ -50,6 +52,10 @@ class SwinV2Tiny(ChainModel):
     @property
     def blocks(self) -> tuple[str, ...]:
         return (*(name for i, names in enumerate(self.stages()) for name in (f"down{i}" if i else "patch", *names)), "norm")
+
+    def timm_options(self, size: int) -> dict[str, int | bool]:
+        """Return what timm needs for a size; see ChainModel.timm_options. Its windows are cut when the network is made."""
+        return {"img_size": size}
 
     def modules(self, channels: int) -> dict[str, nnx.Module]:
         from .blocks import Conv, LayerNorm, PixelLinear, Residual, Sequential

@@ -95,6 +95,10 @@ class ViT(ChainModel):
         modules |= {f"block{i}": self._block() for i in range(self.depth)}
         return modules | {"norm": LayerNorm(c, self.eps)}
 
+    def timm_options(self, size: int) -> dict[str, int | bool]:
+        """Return what timm needs for a size; see ChainModel.timm_options. It resizes learned positions only if asked to."""
+        return {} if self.positions == "rotary" else {"dynamic_img_size": True}
+
     def _block(self) -> nnx.Module:
         """Build a transformer block: attention, then two linear layers on every token, each of them residual."""
         from .attention import Attention, SwiGLU

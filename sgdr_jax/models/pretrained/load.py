@@ -194,7 +194,7 @@ def load_into(model: ChainModel, network: Network, params: Mapping[str, Tree], s
     weights, names, own = find(model), model.names(), model.head == "classifier"
     checkpoint = read_checkpoint(weights.path)
     named = without_prefix(weights.path, checkpoint.tensors, names)
-    tensors = {name: array for name, array in named.tensors.items() if not name.endswith("num_batches_tracked")}
+    tensors = {name: array for name, array in named.tensors.items() if not _is_buffer(model, name)}
     classifier = tuple(sorted(name for name in tensors if names.get(name, ("",))[0] == "head"))
     shapes = _shapes(network, own)
     if own:
@@ -221,7 +221,7 @@ def load_into(model: ChainModel, network: Network, params: Mapping[str, Tree], s
     if not (facts.mean and facts.std):
         facts = facts._replace(by=f"{type(model).__name__}'s", mean=model.mean, std=model.std)
     sha256 = hashlib.sha256(weights.path.read_bytes()).hexdigest()
-    left_over = (*(() if own else classifier), *(name for name in named.beside if not name.endswith("num_batches_tracked")))
+    left_over = (*(() if own else classifier), *(name for name in named.beside if not _is_buffer(model, name)))
     inside = ["/".join(checkpoint.inside)] * bool(checkpoint.inside) + [f"names without {named.prefix}"] * bool(named.prefix)
     plain = plain_view(model, facts)
     loaded = Loaded(weights.path, len(matched), left_over, weights.origin, sha256, facts, plain, ", ".join(inside))
@@ -249,7 +249,7 @@ def looks_like(shapes: Mapping[str, tuple[int, ...]]) -> str:
         model = network(weights=None)
         names = model.names()
         matched = {names[name]: shape for name, shape in shapes.items() if name in names and names[name][0] != "head"}
-        unknown = sum(name not in names and not name.endswith("num_batches_tracked") for name in shapes)
+        unknown = sum(name not in names and not _is_buffer(model, name) for name in shapes)
         total = len({place for place in names.values() if place[0] != "head"}) + unknown
         if len(matched) / total >= most:  # only then is it worth building
             ours = _shapes(model.build(1), False)
@@ -257,6 +257,10 @@ def looks_like(shapes: Mapping[str, tuple[int, ...]]) -> str:
             if score > most or (score == most and not best):
                 best, most = kind, score
     return best
+
+
+def _is_buffer(model: ChainModel, name: str) -> bool:
+    return name.rpartition(".")[2] in model.buffers
 
 
 def _shapes(network: Network, head: bool) -> dict[Place, tuple[int, ...]]:

@@ -20,31 +20,13 @@ TOLERANCE = 1e-4
 """Largest difference of a logit from that of the run's network, relative to the largest logit where that exceeds 1."""
 IMAGES = 50
 """Number of images to compare on."""
-_SQUARE = {
-    "crop": "ImageOps.fit(image, (side, side), method(min(image.size)))",
-    "squish": "image.resize((side, image.height), method(image.width)).resize((side, side), method(image.height))",
-    "pad": "ImageOps.pad(image, (side, side), method(max(image.size)))",
-}
+READER = "images.py"
+"""Copy of `data.square`, with which the programs of model cards read image files as the run did."""
 
 
 def stored_code(net: Predictor) -> str:
-    """Return the lines of a program that make `images`, uint8 [n, canvas, canvas, channels], of the files `paths`, as the run did."""
-    mode, grey = ("L", "[..., None]") if net.channels == 1 else ("RGB", "")
-    return f'''side = {net.canvas}
-
-
-def method(length):
-    return Image.Resampling.BOX if length > side else Image.Resampling.BICUBIC
-
-
-def square(path):
-    image = Image.open(path)
-    image.draft(None, (2 * side, 2 * side))  # decodes large JPEG files faster
-    image = ImageOps.exif_transpose(image).convert("{mode}")
-    return {_SQUARE[net.experiment.resize]}
-
-
-images = np.stack([np.asarray(square(path)) for path in paths]){grey}'''
+    """Return the expression of a model card for `images`: uint8 [n, canvas, canvas, channels] of the files `paths`."""
+    return f'np.stack([square(Image.open(path), {net.canvas}, {net.channels}, "{net.experiment.resize}") for path in paths])'
 
 
 def portable_logits(net: Predictor) -> Callable[[Array], Array]:

@@ -19,10 +19,11 @@ from .network import portable_logits, stored_code
 FILE = "model.onnx"
 EXAMPLE = f'''import numpy as np
 import onnxruntime
-from PIL import Image, ImageOps
+from images import square  # the file beside this one
+from PIL import Image
 
 network = onnxruntime.InferenceSession("{FILE}")
-{{stored}}
+images = {{stored}}
 (logits,) = network.run(None, {{{{network.get_inputs()[0].name: images.astype(np.float32)}}}})  # 0…255'''
 
 

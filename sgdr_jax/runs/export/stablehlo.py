@@ -14,11 +14,12 @@ from .network import portable_logits, stored_code
 
 FILE = "model.stablehlo"
 EXAMPLE = f'''import numpy as np
+from images import square  # the file beside this one
 from jax import export
-from PIL import Image, ImageOps
+from PIL import Image
 
 network = export.deserialize(open("{FILE}", "rb").read())
-{{stored}}
+images = {{stored}}
 logits = network.call(images)  # uint8 [n, {{canvas}}, {{canvas}}, {{channels}}] to float32 [n, {{classes}}]'''
 
 

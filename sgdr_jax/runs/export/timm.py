@@ -48,7 +48,7 @@ def write(net: Predictor, folder: Path) -> None:
         "global_pool": weights.pool,
         "pretrained_cfg": pretrained,
     }
-    config |= {"model_args": options} if (options := _options(net, weights)) else {}
+    config |= {"model_args": options} if (options := _model(net).timm_options(net.size)) else {}
     config |= {"threshold": net.threshold} if net.multi_label else {}
     (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -78,7 +78,7 @@ def read(net: Predictor, folder: Path, images: np.ndarray) -> np.ndarray:
 def example(net: Predictor) -> str:
     """Return a program that uses the files."""
     weights, name, plain = _weights(net), _model(net).architecture(), net.programs.network.plain
-    sizes = "".join(f", {key}={value}" for key, value in _options(net, weights).items())
+    sizes = "".join(f", {key}={value}" for key, value in _model(net).timm_options(net.size).items())
     if len(weights.layers) == 2:
         classes = weights.layers[-1]
         made = f'network = timm.create_model("{name}", num_classes={classes}, global_pool="{weights.pool}"{sizes})'
@@ -87,26 +87,20 @@ def example(net: Predictor) -> str:
         made = f'network = timm.create_model("{name}", num_classes=0, global_pool="{weights.pool}"{sizes})\n'
         made += f"network.{weights.classifier} = torch.nn.Sequential({layers})"
     config = f"timm.data.create_transform(({', '.join(map(str, _size(net)))}), mean={_rounded(net, 'mean')}, std={_rounded(net, 'std')}, "
-    mode = "" if net.experiment.resize == "crop" else f', crop_mode="{CROP_MODES[net.experiment.resize]}"'
+    square = "" if net.experiment.resize == "crop" else f', crop_mode="{CROP_MODES[net.experiment.resize]}"'
+    mode = '.convert("L").convert("RGB")' if net.channels == 1 else '.convert("RGB")'
     return f'''import timm
 import torch
+from images import upright  # the file beside this one
 from PIL import Image
 from safetensors.torch import load_file
 
 {made}
 network.load_state_dict(load_file("{FILE}"))
 network.eval()
-transform = {config}interpolation="{plain.interpolation}", crop_pct={plain.crop}{mode})
+transform = {config}interpolation="{plain.interpolation}", crop_pct={plain.crop}{square})
 with torch.inference_mode():
-    logits = network(torch.stack([transform(Image.open(path).convert("RGB")) for path in paths]))'''
-
-
-def _options(net: Predictor, weights: TimmWeights) -> dict[str, int | bool]:
-    """Return what `timm.create_model` must be told so that a network that is made for one size of images takes ours."""
-    if "pos_embed" in weights.tensors:
-        return {"dynamic_img_size": True}
-    # Windows of a SwinV2 depend on the size.
-    return {"img_size": net.size} if any(name.endswith(".logit_scale") for name in weights.tensors) else {}
+    logits = network(torch.stack([transform(upright(Image.open(path)){mode}) for path in paths]))'''
 
 
 def _size(net: Predictor) -> tuple[int, int, int]:

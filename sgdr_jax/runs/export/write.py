@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import tempfile
@@ -10,10 +11,11 @@ from typing import Any, Literal, NamedTuple
 
 from ...core.errors import InputError
 from ...core.validation import require
+from ...data import square
 from ..folder import read_summary
 from ..predictor import Predictor
 from . import hub, onnx, stablehlo, timm
-from .network import IMAGES, TOLERANCE, difference, expected, sample
+from .network import IMAGES, READER, TOLERANCE, difference, expected, sample
 
 Format = Literal["stablehlo", "safetensors", "onnx"]
 """Formats of an export."""
@@ -74,6 +76,7 @@ def export_network(net: Predictor, run: str | Path, to: Format, out: str | Path 
         if apart > TOLERANCE:
             raise InputError(f"the logits of the {to} file differ by {apart:.1e}, above {TOLERANCE:.0e}; it was not given out")
         (part / CLASSES).write_text(json.dumps(list(net.classes), ensure_ascii=False) + "\n", encoding="utf-8", errors="surrogateescape")
+        (part / READER).write_text(inspect.getsource(square), encoding="utf-8")
         text = model_card(net, read_summary(run), to, form.example(net), len(images), apart)
         (part / CARD).write_text(text, encoding="utf-8", errors="surrogateescape")
         shutil.move(part, folder)

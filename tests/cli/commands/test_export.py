@@ -33,6 +33,6 @@ def test_a_run_is_exported_with_its_figures(
         offline.setattr(constants, "HF_HUB_OFFLINE", True)
         kept = str(tmp_path / "kept")
         told = fails("export", run_folder, "--to", "stablehlo", "--out", kept, "--push", "me/rings")
-    assert told.rstrip().endswith(f"the export is in {kept}; later, run: hf upload me/rings {kept}") and len([*Path(kept).iterdir()]) == 3
+    assert told.rstrip().endswith(f"the export is in {kept}; later, run: hf upload me/rings {kept}") and len([*Path(kept).iterdir()]) == 4
     done = sgdr_jax.Session(session.experiment, folder=run_folder, ui=NullConsole()).export("stablehlo", tmp_path / "again")
-    assert done.value.files == ("README.md", "classes.json", "model.stablehlo") and "differ by at most" in repr(done)
+    assert done.value.files == ("README.md", "classes.json", "images.py", "model.stablehlo") and "differ by at most" in repr(done)

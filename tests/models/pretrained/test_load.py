@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 
 from sgdr_jax.augment.plain import WHOLE, PlainView
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.models import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, ResNet18, ResNet34, ResNet50
+from sgdr_jax.models import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, ResNet18, ResNet34, ResNet50, SwinV2Tiny
 from sgdr_jax.models.base import ChainModel
 from sgdr_jax.models.pretrained import load as pretrained
 from sgdr_jax.models.pretrained import read
@@ -32,6 +32,7 @@ from sgdr_jax.models.pretrained.torch_pickle import WRAPPERS, Checkpoint
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 FILES = ("torch_zip.pth", "torch_old.pth")
+SMALL_SWIN = type("SwinV2Small", (SwinV2Tiny,), {"depths": (1, 2), "width": 32, "features": 64})
 MAGIC = 0x1950A86A20F9469CFC6C
 
 
@@ -425,6 +426,30 @@ def test_a_nearly_fitting_file_is_recognised_and_a_foreign_one_is_not() -> None:
     assert pretrained.looks_like(few) == "ResNet18"
     assert pretrained.looks_like({name: (*shape, 1) for name, shape in shapes.items()}) == ""
     assert pretrained.looks_like(dict(list(shapes.items())[:50])) == "" == pretrained.looks_like({})
+
+
+# ---- Buffers ----
+
+
+def test_buffers_that_timm_leaves_out_are_no_weights_and_like_names_are_refused(tmp_path: Path) -> None:
+    """Published files of SwinV2 that older versions of timm wrote hold masks and tables of positions for one size of images."""
+    tensors = drawn(small := SMALL_SWIN(weights=None, cuts=("down1",)))
+    block = "layers.0.blocks.1"
+    kept = {
+        f"{block}.attn_mask": np.zeros((4, 64, 64), np.float32),
+        f"{block}.attn.relative_position_index": np.zeros((64, 64), np.int64),
+        f"{block}.attn.relative_coords_table": np.zeros((1, 15, 15, 2), np.float32),
+    }
+    *trees, loaded = load(small, tensors, tmp_path / "without.safetensors")[1:]
+    *same, found = load(small, tensors | kept, tmp_path / "with.safetensors")[1:]
+    assert jax.tree.all(jax.tree.map(np.array_equal, trees, same))
+    assert (found.tensors, found.left_over) == (loaded.tensors, loaded.left_over) and not any(name in kept for name in found.left_over)
+    assert pretrained.looks_like({name: array.shape for name, array in (drawn(SwinV2Tiny()) | kept).items()}) == "SwinV2Tiny"
+    for name in (f"{block}.attn_masks", f"{block}.attn_mask.weight", f"{block}.attn.index"):
+        with pytest.raises(InputError, match=f"1 left over: {name};"):
+            load(small, tensors | {name: np.zeros(3, np.float32)}, tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match=r"1 left over: layer1\.0\.attn_mask;"):
+        load(ResNet18(), drawn(ResNet18()) | {"layer1.0.attn_mask": np.zeros(3, np.float32)}, tmp_path / "x.safetensors")
 
 
 # ---- The first convolution ----

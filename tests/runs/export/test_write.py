@@ -66,7 +66,7 @@ np.save("logits.npy", logits)
 def test_stablehlo_runs_without_the_package_on_any_number_of_images(tmp_path: Path, channels: int, canvas: int) -> None:
     tiny = net(Tiny(hidden=6), channels=channels, canvas=canvas)
     done = export_network(tiny, tmp_path, "stablehlo")
-    assert done.folder == tmp_path / "export" / "stablehlo" and done.files == ("README.md", "classes.json", "model.stablehlo")
+    assert done.folder == tmp_path / "export" / "stablehlo" and done.files == ("README.md", "classes.json", "images.py", "model.stablehlo")
     assert done.images == 50 and done.difference <= 1e-5
     images = network.sample(tiny)
     for n in (1, 7):
@@ -184,26 +184,32 @@ def test_onnx_runs_without_the_package_on_any_number_of_images(tmp_path: Path, m
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the short program leaves its files to Python to close
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("way", ["crop", "squish", "pad"])
-def test_the_card_prepares_images_as_the_run_did(tmp_path: Path, way: Any) -> None:
-    """Photographs that are not square, turned by an EXIF tag, smaller than the run stores in one side or both, or much larger."""
+def test_the_card_reads_images_as_the_run_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Any) -> None:
+    """Photographs that are not square, turned by an EXIF tag, smaller than the run stores or much larger, transparent or of 16 bits."""
     made = net(Tiny())
     made = made._replace(experiment=dataclasses.replace(made.experiment, resize=way))
     export_network(made, tmp_path, "stablehlo", tmp_path / "out")
     rng, exif = np.random.default_rng(1), Image.Exif()
     exif[0x0112] = 6
-    shapes = {"turned.png": (40, 60), "plain.png": (40, 60), "small.png": (9, 12), "flat.png": (12, 40), "large.jpg": (240, 360)}
-    paths = [str(tmp_path / name) for name in shapes]
-    for path, shape in zip(paths, shapes.values(), strict=True):
-        Image.fromarray(rng.integers(0, 256, (*shape, 3), np.uint8)).save(path, exif=exif if path == paths[0] else Image.Exif())
+    shapes: dict[str, tuple[int, ...]] = {"turned.png": (40, 60, 3), "plain.png": (40, 60, 3), "small.png": (9, 12, 3)}
+    shapes |= {"flat.png": (12, 40, 3), "large.jpg": (240, 360, 3), "clear.png": (30, 50, 4)}
+    paths = [str(tmp_path / name) for name in (*shapes, "deep.png")]
+    for path, shape in zip(paths, shapes.values(), strict=False):
+        Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(path, exif=exif if path == paths[0] else Image.Exif())
+    Image.fromarray(rng.integers(0, 65536, (30, 50), np.uint16)).save(paths[-1])
     (program,) = re.findall(r"```python\n(.*?)```", (tmp_path / "out" / "README.md").read_text(), re.DOTALL)
     found: dict[str, Any] = {"paths": paths}
+    monkeypatch.syspath_prepend(tmp_path / "out")
+    monkeypatch.delitem(sys.modules, "images", raising=False)
     with contextlib.chdir(tmp_path / "out"):
         exec(program, found)
-    wanted = decode_files(paths, made.canvas, made.channels, resize=way).images
-    np.testing.assert_array_equal(found["images"][1:], wanted[1:])
-    # The run turns an image after it has resized it, so the rounding between its two passes may differ by a level.
-    np.testing.assert_allclose(found["images"][0].astype(int), wanted[0].astype(int), atol=1)
-    assert found["logits"].shape == (5, 3)
+    np.testing.assert_array_equal(found["images"], decode_files(paths, made.canvas, made.channels, resize=way).images)
+    assert found["logits"].shape == (7, 3)
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(3, '.convert("RGB")'), (1, '.convert("L").convert("RGB")')])
+def test_timm_is_given_upright_images(channels: int, mode: str) -> None:
+    assert f"transform(upright(Image.open(path)){mode})" in timm.example(net(ResNet18(weights=None), channels=channels))
 
 
 def test_the_card_and_the_config_have_the_threshold(tmp_path: Path) -> None:

@@ -1,0 +1,94 @@
+"""From an opened image of Pillow to upright, square pixels. Needs Pillow and NumPy alone, so that exported networks carry this file."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageOps
+
+
+def square(image: Image.Image, side: int, channels: int, resize: str) -> np.ndarray:
+    """Return an image upright and square as uint8 [side, side, channels].
+
+    It is turned as its EXIF orientation says, transparency becomes white, 16 bits become 8. It shrinks by area averaging.
+
+    Args:
+        image: opened, its pixels not necessarily loaded.
+        side: side of the result in pixels.
+        channels: 1 (grey) or 3.
+        resize: "crop" (the centre is cut out), "squish" (both sides are scaled) or "pad" (the whole image, on a black ground).
+    """
+    image.draft(None, (2 * side, 2 * side))  # pyright: ignore[reportArgumentType]  # JPEG: decode at reduced size if still ample.
+    image.load()
+    squared = _turned(_fit(_plain(image), side, resize), orientation(image))
+    if squared.size != (side, side):
+        squared = ImageOps.pad(squared, (side, side))
+    if channels != len(squared.getbands()):
+        squared = squared.convert("L" if channels == 1 else "RGB")
+    return np.asarray(squared).reshape(side, side, -1)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Return an image turned as its EXIF orientation says, in mode L or RGB; transparency becomes white, 16 bits become 8."""
+    return _turned(_plain(image), orientation(image))
+
+
+def _fit(image: Image.Image, side: int, resize: str) -> Image.Image:
+    """Resize an image, or its centre square, to `side`; to pad, its longer side. Shrinks by area averaging."""
+    if resize == "squish":  # one side after the other, since one may shrink and the other grow
+        return image.resize((side, image.height), _filter(image.width, side)).resize((side, side), _filter(image.height, side))
+    if resize == "pad":
+        long = max(image.size)
+        width, height = (max(round(length * side / long), 1) for length in image.size)
+        return image.resize((width, height), _filter(long, side))
+    short = min(image.size)
+    left, top = (image.width - short) / 2, (image.height - short) / 2
+    return image.resize((side, side), _filter(short, side), box=(left, top, left + short, top + short))
+
+
+def _filter(length: int, side: int) -> Image.Resampling:
+    return Image.Resampling.BOX if length > side else Image.Resampling.BICUBIC
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Return whether an image has no colour."""
+    return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Convert an image to mode L (if grey) or RGB: scales 16 bits to 8, composes transparency over white, resolves palettes and inks."""
+    if image.mode.startswith("I"):
+        deep = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return Image.fromarray(((deep * 255 + 32767) // 65535).astype(np.uint8))
+    grey = is_grey(image)
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L" if grey else "RGB")
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    turn = _TURNS.get(orientation)
+    return image.transpose(turn) if turn is not None else image
+
+
+def orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of an image, 1 if there is none or its metadata are broken, which does not affect the pixels.
+
+    That of a PNG is read from the chunks before the pixels unless they are loaded: its own `getexif` would decode them.
+    """
+    try:
+        return Image.Image.getexif(image).get(0x0112, 1)
+    except Exception:
+        return 1
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation to the transposition that turns the image upright."""
