@@ -212,75 +212,43 @@ def _patches_sum(x: Array, g: Array, kernel: Array, stride: int, padding: Pairs)
 
 # ---- Groups ----
 
-BLOCK = 32  # input channels of one dense convolution that replaces several groups
-
-
-def _grouped(x: Array, kernel: Array, stride: int, padding: Pairs, groups: int) -> Array:
-    """Convolve neighbouring groups as one dense convolution whose kernel is zero between them: wasted products, but long rows of them.
-
-    32 groups of 4 channels at 32 pixels: 13 instead of lax's 43, and 29 instead of its 7,800 for the gradients.
-    """
-    merged = max(BLOCK // kernel.shape[2], 1)
-    if groups % merged == 0 and merged * kernel.shape[2] >= BLOCK:  # ResNeXt
-        return _blocks(_dense, x, kernel, stride, padding, groups)
-    return _uneven(x, kernel, stride, padding, groups)
-
-
-def _blocks(conv: Callable[..., Array], x: Array, kernel: Array, stride: int, padding: Pairs, groups: int, *, width: int = BLOCK) -> Array:
-    """Convolve runs of groups of at most this many channels, as equal as can be, with a dense kernel each."""
-    inputs, outputs = kernel.shape[2], kernel.shape[3] // groups
-    parts = -(-groups // max(width // inputs, 1))
-    edges, done = [groups * i // parts for i in range(parts + 1)], []
-    for first, last in pairwise(edges):
-        run = kernel[..., first * outputs : last * outputs].reshape(*kernel.shape[:3], last - first, outputs)
-        dense = run[:, :, None] * jnp.eye(last - first, dtype=kernel.dtype)[:, None, :, None]
-        dense = dense.reshape(*kernel.shape[:2], (last - first) * inputs, (last - first) * outputs)
-        done.append(conv(x[..., first * inputs : last * inputs], dense, stride, padding))
-    return jnp.concatenate(done, -1)
+BLOCK = 16  # channels of a dense convolution that replaces several groups: a vector of the processor
+MOST = 32  # such convolutions, each of which is compiled by itself
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _uneven(x: Array, kernel: Array, stride: int, padding: Pairs, groups: int) -> Array:
-    """Do what `_blocks` does, with gradients that are soon compiled.
+def _grouped(x: Array, kernel: Array, stride: int, padding: Pairs, groups: int) -> Array:
+    """Convolve runs of neighbouring groups as one dense convolution each, whose kernel is zero between groups.
 
-    55 groups of 8 channels at 4 pixels: 4 instead of 40 s to compile, and 18 instead of 19 a pass, both by processor time.
+    32 groups of 4 channels at 32 pixels: 13 instead of lax's 43, and 29 instead of its 7,800 for the gradients.
     """
-    return _blocks(_dense_forward, x, kernel, stride, padding, groups, width=_width(groups * kernel.shape[2]))
+    return jnp.concatenate([conv(x[..., a], kernel[..., b]) for a, b, conv in _runs(kernel, stride, padding, groups)], -1)
 
 
-def _width(channels: int) -> int:
-    """Return the width of blocks: of many channels twice as wide, so that there are fewer to compile."""
-    return BLOCK if channels <= 256 else 2 * BLOCK
-
-
-def _uneven_backward(stride: int, padding: Pairs, groups: int, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+def _grouped_backward(stride: int, padding: Pairs, groups: int, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    if stride == 1:  # see _dense_backward
-        rows, columns = ((k - 1 - a, k - 1 - b) for k, (a, b) in zip(kernel.shape[:2], padding, strict=True))
-        turned = kernel[::-1, ::-1].reshape(*kernel.shape[:3], groups, -1).transpose(0, 1, 4, 3, 2)
-        dx = _blocks(_dense_forward, g, turned.reshape(*turned.shape[:3], -1), 1, (rows, columns), groups, width=_width(g.shape[-1]))
-    else:
-        (dx,) = jax.linear_transpose(lambda x: _blocks(_lax, x, kernel, stride, padding, groups, width=_width(x.shape[-1])), x)(g)
-    return dx, _uneven_dkernel(x, g, kernel, stride, padding, groups)
+    # Joined once: what jax derives for a slice of channels adds its gradient to zeros for all of them.
+    parts = [jax.vjp(conv, x[..., a], kernel[..., b])[1](g[..., b]) for a, b, conv in _runs(kernel, stride, padding, groups)]
+    return jnp.concatenate([dx for dx, _ in parts], -1), jnp.concatenate([dkernel for _, dkernel in parts], -1)
 
 
-def _uneven_dkernel(x: Array, g: Array, kernel: Array, stride: int, padding: Pairs, groups: int) -> Array:
-    """Compute the gradients of dense kernels in a loop over blocks of equal width, the last one padded; keep those of the groups."""
+_grouped.defvjp(lambda x, kernel, stride, padding, groups: (_grouped(x, kernel, stride, padding, groups), (x, kernel)), _grouped_backward)
+
+
+def _runs(kernel: Array, stride: int, padding: Pairs, groups: int) -> list[tuple[slice, slice, Callable[[Array, Array], Array]]]:
+    """Cut the groups into runs, as equal as can be; return the input and output channels of each, and its convolution."""
     inputs, outputs = kernel.shape[2], kernel.shape[3] // groups
-    merged = max(BLOCK // inputs, 1)
-    blocks = -(-groups // merged)
+    each = max(BLOCK // inputs, -(-groups // MOST), 1)
+    parts = -(-groups // each)
+    edges = [groups * i // parts for i in range(parts + 1)]
 
-    def cut(a: Array, channels: int) -> Array:
-        a = jnp.pad(a, ((0, 0), (0, 0), (0, 0), (0, (blocks * merged - groups) * channels)))
-        return jnp.moveaxis(a.reshape(*a.shape[:3], blocks, merged * channels), 3, 0)
+    def conv(x: Array, kernel: Array) -> Array:
+        length = kernel.shape[3] // outputs
+        run = kernel.reshape(*kernel.shape[:3], length, outputs)
+        dense = run[:, :, None] * jnp.eye(length, dtype=kernel.dtype)[:, None, :, None]
+        return _lax(x, dense.reshape(*kernel.shape[:2], length * inputs, -1), stride, padding)
 
-    dense = jnp.zeros((*kernel.shape[:2], merged * inputs, merged * outputs), kernel.dtype)
-    each = lax.map(lambda block: _dense_dkernel(block[0], block[1], dense, stride, padding), (cut(x, inputs), cut(g, outputs)))
-    each = each.reshape(blocks, *kernel.shape[:2], merged, inputs, merged, outputs)
-    return jnp.einsum("bhwgigo->hwibgo", each).reshape(*kernel.shape[:3], -1)[..., : kernel.shape[3]]
-
-
-_uneven.defvjp(lambda x, kernel, stride, padding, groups: (_uneven(x, kernel, stride, padding, groups), (x, kernel)), _uneven_backward)
+    return [(slice(a * inputs, b * inputs), slice(a * outputs, b * outputs), conv) for a, b in pairwise(edges)]
 
 
 # ---- Depthwise ----
