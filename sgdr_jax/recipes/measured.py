@@ -36,7 +36,7 @@ class ImageFacts(NamedTuple):
         side: median length of the shorter side, in pixels.
         confidence: mean confidence of the network's ImageNet classifier on some of the images, 0…1; None if not measured.
         trained_at: side in pixels of the images that the network's weights were trained with.
-        unread: number of images that were looked at and cannot be read.
+        unread: names of the images that were looked at and cannot be read.
         looked: number of images that were looked at.
         batch_norm: whether the network's body has batch normalisation.
     """
@@ -45,9 +45,17 @@ class ImageFacts(NamedTuple):
     side: int
     confidence: float | None
     trained_at: int
-    unread: int
+    unread: tuple[str, ...]
     looked: int
     batch_norm: bool = True
+
+    def warning(self, most: int = 3) -> str:
+        """Return what to say about images that cannot be read, with the names of at most `most`; "" if there are none."""
+        if not self.unread:
+            return ""
+        names = ", ".join(self.unread[:most]) + (", …" if len(self.unread) > most else "")
+        fix = "repair or remove them, or raise max_bad_share, the share that a run leaves out"
+        return f"{len(self.unread):,} of {self.looked:,} images looked at cannot be read; {fix} ({names})"
 
     def choices(self, budget: float | None = None) -> list[auto.Choice]:
         """Choose the settings; `budget` is the epochs of the last stage."""
@@ -71,10 +79,10 @@ def measure(source: Source, model: ChainModel, *, familiar: bool = True) -> Imag
         from . import domain_similarity
 
         confidence = domain_similarity.confidence(model, source)
-    looked, dimensions = _dimensions(source.items["train"])
+    looked, dimensions, unread = _dimensions(source.items["train"], source.names["train"])
     side = int(np.median([min(size) for size in dimensions])) if dimensions else model.size
     labels = counts(source.labels["train"], len(source.classes))
-    return ImageFacts(labels, side, confidence, model.size, looked - len(dimensions), looked, model.batch_norm)
+    return ImageFacts(labels, side, confidence, model.size, unread, looked, model.batch_norm)
 
 
 def fine_tune(
@@ -126,10 +134,13 @@ def fine_tune(
         title = name_of(data)
     source = data.open()
     describe(source, data, ui)
-    chosen = measure(source, network, familiar=similar_to_imagenet is None).choices(budget)
+    facts = measure(source, network, familiar=similar_to_imagenet is None)
+    chosen = facts.choices(budget)
     given = {"size": size, "similar_to_imagenet": similar_to_imagenet}
     chosen = [c if given.get(c.name) is None else c._replace(value=given[c.name], reason="given") for c in chosen]
     ui.say(auto.choices_table(chosen))
+    if warning := facts.warning():
+        ui.say(warning)
     return replace(auto.build(title, data, network, chosen), **fields)
 
 
@@ -142,16 +153,20 @@ def describe(source: Source, data: Dataset, ui: NullConsole) -> None:
         ui.say(note)
 
 
-def _dimensions(items: Sequence[Item] | np.ndarray, most: int = 1000) -> tuple[int, list[tuple[int, int]]]:
+def _dimensions(
+    items: Sequence[Item] | np.ndarray, names: Sequence[str], most: int = 1000
+) -> tuple[int, list[tuple[int, int]], tuple[str, ...]]:
     """Read the dimensions of at most `most` images, evenly spread.
 
     Returns:
-        (number of images looked at, width and height of those that can be read).
+        (number of images looked at, width and height of those that can be read, names of the others).
     """
     from ..data import decode
 
     decode.ready()
     n = len(items)
     index = np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)).tolist()
-    dimensions = decode.in_threads(lambda i: decode.dimensions(items[i]), index)
-    return len(index), [size for size in dimensions if size]
+    # A file that was cut short has a good header.
+    found = list(decode.in_threads(lambda i: decode.dimensions(items[i]) if decode.is_intact(items[i]) else None, index))
+    unread = tuple(names[i] for i, size in zip(index, found, strict=True) if not size)
+    return len(index), [size for size in found if size], unread

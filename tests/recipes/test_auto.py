@@ -57,7 +57,7 @@ def test_networks_without_batch_normalisation_have_no_statistics_to_choose_for()
     made = {choice.name: choice for choice in choices(counts, 100, None, batch_norm=False)}
     assert made["bn"].value is None and "no batch normalisation" in made["bn"].reason
     assert "bn=" not in file_text("a", ImageFolder("a"), "ViTSmall16", [*made.values()])
-    facts = ImageFacts(counts, 100, None, 224, 0, 10).of(DINOv2ViTSmall14())
+    facts = ImageFacts(counts, 100, None, 224, (), 10).of(DINOv2ViTSmall14())
     assert (facts.trained_at, facts.batch_norm) == (518, False) and facts.of(ResNet18()).batch_norm
 
 

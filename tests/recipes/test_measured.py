@@ -68,6 +68,21 @@ def test_a_folder_gives_the_experiment_that_new_writes(photos: Path, monkeypatch
     assert replace(fine_tune(photos, model=ResNet18()), name="other") == other and other.model == ResNet18() and other != made
 
 
+def test_files_cut_short_are_named_before_a_run_refuses_them(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their headers are good. A run of 42 images leaves out none by default, and says so when it has decoded all of them."""
+    source = ImageFolder(str(photos)).open()
+    names = source.names["train"][:4]
+    for name in names:
+        (photos / name).write_bytes((photos / name).read_bytes()[:-20])
+    said = Said()
+    fine_tune(photos, similar_to_imagenet=True, ui=said)
+    fix = "repair or remove them, or raise max_bad_share, the share that a run leaves out"
+    wanted = f"4 of 34 images looked at cannot be read; {fix} ({', '.join(names[:3])}, …)"
+    assert said.lines[-1] == wanted
+    main(["new", str(photos), "--out", str(photos.parent / "other.py"), "--no-measure"])
+    assert wanted in " ".join(capsys.readouterr().out.split())
+
+
 def test_what_is_given_is_not_chosen(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(domain_similarity, "confidence", lambda *_: pytest.fail("it is given, and was measured"))
     made = fine_tune(photos, size=96, similar_to_imagenet=False, seed=5, batch_size=8)

@@ -91,8 +91,8 @@ class NewCommand(Command):
         text = auto.file_text(out.stem, data, type(model).__name__, chosen, None if model.weights == type(model).weights else model.weights)
         out.write_text(text, encoding="utf-8")
         ui.say(f"written: {out}")
-        if facts.unread:
-            ui.say(f"{facts.unread} of {facts.looked:,} images looked at cannot be read; sgdr-jax data {shlex.quote(str(out))} names them")
+        if warning := facts.warning():
+            ui.say(warning)
         ui.say(f"next: sgdr-jax train {shlex.quote(str(out))}")
 
     def _choose(
