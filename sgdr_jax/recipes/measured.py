@@ -165,7 +165,7 @@ def _dimensions(
 
     decode.ready()
     n = len(items)
-    index = np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)).tolist()
+    index: list[int] = np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)).tolist()
     # A file that was cut short has a good header.
     found = list(decode.in_threads(lambda i: decode.dimensions(items[i]) if decode.is_intact(items[i]) else None, index))
     unread = tuple(names[i] for i, size in zip(index, found, strict=True) if not size)
