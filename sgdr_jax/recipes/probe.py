@@ -87,7 +87,8 @@ def probe(
     found = []
     for model, side in zip(models, sizes, strict=True):
         stage = Stage("probe", side, "head", augment=False, precompute=True, solve=solve or Solve())
-        experiment = Experiment(type(model).__name__, data, model, (stage,), canvas=round(1.15 * max(sizes)))
+        name, canvas = type(model).__name__, round(1.15 * max(sizes))
+        experiment = Experiment(name, data, model, (stage,), canvas=canvas, max_bad_share=1.0)  # what is left out is named
         ui.say(f"{model_name(model)}:")
         found.append(_probed(experiment, ui))
     best = max(found, key=lambda row: row.accuracy)

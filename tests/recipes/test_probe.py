@@ -65,6 +65,18 @@ def test_a_folder_is_probed_and_its_features_are_reused(tmp_path: Path, capsys: 
     assert next(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))["accuracy"] == row["accuracy"]
 
 
+def test_a_file_that_cannot_be_read_is_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is trained, and there is no option to accept it with."""
+    for i in range(9):
+        picture(tmp_path / "in/train" / "ab"[i % 2] / f"{i}.png", 10 * i)
+        picture(tmp_path / "in/valid" / "ab"[i % 2] / f"{i}.png", 90 + i)
+    cut = tmp_path / "in/train/a/8.png"
+    cut.write_bytes(cut.read_bytes()[:-20])
+    main(["probe", str(tmp_path / "in"), "--models", "EfficientNetLite0", "--size", "32"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "left out train/a/8.png: " in out and "accuracy of 8 of 9 images" in out
+
+
 def test_the_short_list_is_probed_as_far_as_its_weights_can_be_had(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

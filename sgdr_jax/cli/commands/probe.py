@@ -60,8 +60,7 @@ class ProbeCommand(Command):
 
         rows = probe.probe(data, models, ui, self.size)
         ui.say(probe.table(rows))
-        used = data.open().sizes["train"]
-        ui.say(f"accuracy of {used:,} of {total:,} images, held out, ± standard error; behind: the best, image by image")
+        ui.say(f"accuracy of {len(rows[0].correct):,} of {total:,} images, held out, ± standard error; behind: the best, image by image")
         best = rows[0]
         equal = [model_name(row.model) for row in rows[1:] if row.behind <= 2 * row.behind_error]
         ui.say(f"best: {model_name(best.model)}" + (f"; within two standard errors of it: {', '.join(equal)}" if equal else ""))
