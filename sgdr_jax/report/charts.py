@@ -135,9 +135,9 @@ def thinned(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> l
     return kept
 
 
-def covering(label: str, values: Sequence[float], margin: float = 0.06) -> Axis:
-    """Return an axis over the finite values with a margin of this share on both sides."""
+def covering(label: str, values: Sequence[float], margin: float = 0.06, within: tuple[float, float] = (-math.inf, math.inf)) -> Axis:
+    """Return an axis over the finite values with a margin of this share on both sides, as far as it is within the bounds."""
     finite = [v for v in values if math.isfinite(v)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
     room = margin * (high - low or abs(high) or 1)
-    return Axis(label, low - room, high + room)
+    return Axis(label, max(low - room, within[0]), min(high + room, within[1]))

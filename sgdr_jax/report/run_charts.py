@@ -16,6 +16,10 @@ _GROUP_STYLES = ("group-last", "group-2", "group-3", "group-4")
 """Styles of the layer groups from the last to the first; further ones have the last style."""
 
 
+SHARES = (0.0, 1.0)
+"""Bounds of an accuracy."""
+
+
 def progress_charts(rows: Sequence[Row]) -> list[Chart]:
     """Draw losses and validation accuracy over epochs, and learning rates over updates, stage after stage."""
     charts = []
@@ -36,7 +40,7 @@ def progress_charts(rows: Sequence[Row]) -> list[Chart]:
         low, high = limits(seen) or (0.0, 1.0)
         charts.append(Chart("Loss", x, Axis("loss", low, high), losses, spans))
         if any(map(math.isfinite, scored)):
-            charts.append(Chart("Validation accuracy", x, covering("accuracy", scored, 0.12), accuracies, spans))
+            charts.append(Chart("Validation accuracy", x, covering("accuracy", scored, 0.12, SHARES), accuracies, spans))
     return [*charts, *_rate_charts(rows)]
 
 
@@ -94,8 +98,8 @@ def views_chart(by_count: Sequence[EvalMetrics], error: float) -> Chart:
     """Draw the accuracy over the number of test-time views; `error` is its standard error."""
     values = [row.get("accuracy", math.nan) for row in by_count]
     counts = range(1, len(values) + 1)
-    band = [(count, value + sign * error) for sign in (-1, 1) for count, value in zip(counts, values, strict=True)]
+    band = [(count, float(np.clip(value + sign * error, *SHARES))) for sign in (-1, 1) for count, value in zip(counts, values, strict=True)]
     edges = [Series("faint train", band[: len(values)]), Series("faint train", band[len(values) :], "± standard error")]
-    y = covering("accuracy", [value for _, value in band])
+    y = covering("accuracy", [value for _, value in band], within=SHARES)
     line = Series("valid", list(zip(counts, values, strict=True)), "mixture of the views", True)
     return Chart("Accuracy by number of views", Axis("views", 0.8, len(values) + 0.2), y, [*edges, line])

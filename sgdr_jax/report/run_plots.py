@@ -158,6 +158,9 @@ def draw_losses(rows: Iterable[Row]) -> Axes:
     for lower in below:
         _divide(lower, parts)
         lower.margins(y=0.25)
+        bounds = lower.get_ylim()
+        lower.set_yticks([tick for tick in lower.get_yticks() if 0 <= tick <= 1])
+        lower.set_ylim(*bounds)
         lower.set_ylabel("accuracy")
     (below or [axes])[-1].set_xlabel("epoch")
     return axes

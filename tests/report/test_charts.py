@@ -87,3 +87,11 @@ def test_views_have_their_error() -> None:
         [(1, 0.55), (2, pytest.approx(0.65))],
         [(1, 0.5), (2, 0.6)],
     ]
+
+
+def test_no_axis_of_accuracies_goes_beyond_all_and_none() -> None:
+    rows = [row | {"accuracy": 1.0} if "accuracy" in row else row for row in example()]
+    _, accuracy, _ = progress_charts(rows)
+    perfect, hopeless = (views_chart([{"accuracy": value}] * 2, 0.05) for value in (1.0, 0.0))
+    assert accuracy.y.high == perfect.y.high == 1 and hopeless.y.low == 0
+    assert {y for chart in (perfect, hopeless) for series in chart.series for _, y in series.points} == {0, 0.05, 0.95, 1}

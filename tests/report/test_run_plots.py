@@ -115,6 +115,13 @@ def test_losses_are_drawn_with_their_running_mean(tmp_path: Path, drawn: list[An
     assert verticals(accuracies) == [2]
 
 
+def test_no_tick_is_above_all_images(tmp_path: Path, drawn: list[Any]) -> None:
+    run_plots.plot_losses([row | {"accuracy": 1.0} if "accuracy" in row else row for row in example()], tmp_path / "loss.png")
+    ((_, accuracies),) = drawn
+    low, high = accuracies.get_ylim()
+    assert low < 1 < high and max(accuracies.get_yticks()) == 1
+
+
 def test_a_loss_that_is_not_finite_is_a_gap(tmp_path: Path, drawn: list[Any]) -> None:
     run_plots.plot_losses([train("a", step, {}, loss=None if step > 1 else 1.0) for step in range(4)], tmp_path / "loss.png")
     ((axes,),) = drawn
