@@ -43,15 +43,16 @@ def main():
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+
+    def wait():
         if gpu:
             torch.cuda.synchronize()
 
     began = time.perf_counter()
     work()
+    wait()
     first = time.perf_counter() - began
-    for _ in range(3):
-        work()
-    times = repeat(work, options.seconds)
+    times = repeat(work, wait, options.seconds, 10 if gpu else 1)[1:]
     dtype = "bfloat16" if gpu else "float32"
     case = f"{options.name} {'training' if options.training else 'inference'}, {options.size} px, batch {options.batch}, {dtype}"
     harness.emit(system=harness.system("torch", "timm"), images_per_s=options.batch / statistics.median(times), first_s=first, case=case)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import reduce
 from typing import NamedTuple
 
@@ -12,9 +12,8 @@ from flax import nnx
 from jax import Array, lax
 
 from . import layers
+from .layers import Activation
 from .precision import precise
-
-Activation = Callable[[Array], Array]
 
 
 class Mode(NamedTuple):
@@ -51,17 +50,13 @@ class BatchNorm(nnx.Module):
         self.eps, self.momentum, self.activation = eps, momentum, activation
 
     def __call__(self, x: Array, mode: Mode) -> Array:
-        y = self._normalise(x, mode)
-        return self.activation(y) if self.activation else y
-
-    def _normalise(self, x: Array, mode: Mode) -> Array:
         scale, bias, mean, var = self.scale[...], self.bias[...], self.mean[...], self.var[...]
         if mode.measure:
             for stored, measured in zip((self.mean, self.var), layers.moments(x), strict=True):
                 stored.set_value(measured)  # pyright: ignore[reportArgumentType] (changes shape)
         if not mode.collect:
-            return layers.batch_norm_apply(x, scale, bias, mean, var, self.eps)
-        y, batch_mean, batch_var = layers.batch_norm_train(x, scale, bias, self.eps, mode.axis)
+            return layers.batch_norm_apply(x, scale, bias, mean, var, self.eps, self.activation)
+        y, batch_mean, batch_var = layers.batch_norm_train(x, scale, bias, self.eps, mode.axis, self.activation)
         count = x.size // x.shape[-1] * (1 if mode.axis is None else lax.axis_size(mode.axis))
         self.mean[...] = self.momentum * mean + (1 - self.momentum) * batch_mean
         self.var[...] = self.momentum * var + (1 - self.momentum) * (count / max(count - 1, 1)) * batch_var
@@ -90,8 +85,7 @@ class Conv(nnx.Module):
 
     def __call__(self, x: Array, mode: Mode) -> Array:
         y = layers.conv(x, self.kernel[...], self.stride, self.padding, self.groups)
-        y = y + self.bias[...].astype(y.dtype) if self.has_bias else y
-        return self.activation(y) if self.activation else y
+        return layers.activated(y, self.bias[...] if self.has_bias else None, self.activation)
 
 
 class PixelLinear(nnx.Module):
@@ -105,8 +99,7 @@ class PixelLinear(nnx.Module):
 
     def __call__(self, x: Array, mode: Mode) -> Array:
         y = layers.linear(x, self.kernel[...])
-        y = y + self.bias[...].astype(y.dtype) if self.has_bias else y
-        return self.activation(y) if self.activation else y
+        return layers.activated(y, self.bias[...] if self.has_bias else None, self.activation)
 
 
 class ConvBN(nnx.Module):
@@ -125,12 +118,11 @@ class ConvBN(nnx.Module):
         activation: Activation | None = None,
     ):
         self.kernel = nnx.Param(empty(size, size, inputs // groups, outputs))
-        self.bn = BatchNorm(outputs, eps)
-        self.stride, self.padding, self.groups, self.activation = stride, padding, groups, activation
+        self.bn = BatchNorm(outputs, eps, activation=activation)
+        self.stride, self.padding, self.groups = stride, padding, groups
 
     def __call__(self, x: Array, mode: Mode) -> Array:
-        y = self.bn(layers.conv(x, self.kernel[...], self.stride, self.padding, self.groups), mode)
-        return self.activation(y) if self.activation else y
+        return self.bn(layers.conv(x, self.kernel[...], self.stride, self.padding, self.groups), mode)
 
 
 class LayerNorm(nnx.Module):
@@ -146,11 +138,7 @@ class LayerNorm(nnx.Module):
         self.eps, self.has_bias = eps, bias
 
     def __call__(self, x: Array, mode: Mode) -> Array:
-        wide = precise(layers.computed_once(x))
-        wide = wide - wide.mean(-1, keepdims=True)
-        var = jnp.square(wide).mean(-1, keepdims=True)
-        y = wide * lax.rsqrt(var + self.eps) * self.scale[...]
-        return (y + self.bias[...] if self.has_bias else y).astype(x.dtype)
+        return layers.layer_norm(x, self.scale[...], self.bias[...] if self.has_bias else None, self.eps)
 
 
 class ResponseNorm(nnx.Module):

@@ -92,12 +92,11 @@ class InvertedResiduals(ChainModel):
         return ("stem", *(f"block{i}" for i in range(len(self.table()))), "top")
 
     def modules(self, channels: int) -> dict[str, nnx.Module]:
-        from jax import nn
-
         from .blocks import ConvBN, Residual, Sequential, SqueezeExcite
+        from .layers import activation as activation_of
 
         def conv(size: int, inputs: int, outputs: int, activation: str = "", stride: int = 1, groups: int = 1) -> ConvBN:
-            padding, act = "SAME" if self.same else size // 2, getattr(nn, activation) if activation else None
+            padding, act = "SAME" if self.same else size // 2, activation_of(activation) if activation else None
             return ConvBN(size, inputs, outputs, eps=self.eps, stride=stride, padding=padding, groups=groups, activation=act)
 
         def block(row: Block) -> Sequential:
@@ -107,7 +106,7 @@ class InvertedResiduals(ChainModel):
                 "start": lambda: conv(row.start, row.inputs, row.inputs, "", 1 if row.kernel else row.stride, row.inputs),
                 "expand": lambda: conv(1, row.inputs, row.wide, row.activation),
                 "depthwise": lambda: conv(row.kernel, row.wide, row.wide, row.activation, row.stride, row.wide),
-                "squeeze": lambda: SqueezeExcite(row.wide, row.squeeze, *(getattr(nn, name) for name in self.excitation)),
+                "squeeze": lambda: SqueezeExcite(row.wide, row.squeeze, *(activation_of(name) for name in self.excitation)),
                 "project": lambda: conv(1, row.wide, row.outputs),
             }
             units = {name: make[name]() for name in row.units}
