@@ -133,13 +133,12 @@ def test_many_groups_are_at_most_32_convolutions_and_their_gradients(groups, run
 
 @pytest.mark.parametrize("platform, convolutions", [("cpu", 0), ("gpu", 3), ("tpu", 3)])
 def test_only_a_cpu_sums_shifted_images(platform, convolutions):
-    """Elsewhere a depthwise convolution and its two gradients are lax's: three operations."""
+    """Elsewhere a depthwise convolution and its two gradients are lax's: three operations. (A card of NVIDIA has kernels for them.)"""
     x, kernel = drawn(2, 6, 6, 4), drawn(3, 3, 1, 4, seed=1)
     with platform_of_convolutions(platform):
-        program = jax.make_jaxpr(jax.value_and_grad(lambda x, kernel: jnp.sum(layers.conv(x, kernel, 2, "SAME", 4) ** 2), (0, 1)))(
-            x, kernel
-        )
-    assert sum(e.primitive.name == "conv_general_dilated" for e in equations(program.jaxpr)) == convolutions
+        gradients = jax.value_and_grad(lambda x, kernel: jnp.sum(layers.conv(x, kernel, 2, "SAME", 4) ** 2), (0, 1))
+        program = jax.jit(gradients).lower(x, kernel).as_text()
+    assert program.count("stablehlo.convolution") == convolutions
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
