@@ -1,5 +1,7 @@
 """What a GPU computes in another form, on a CPU in float32, against the form of every other platform: values, statistics and gradients."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,3 +78,22 @@ def test_products_of_a_depthwise_gradient_are_full_float32():
     padding = ((1, 1), (1, 1))
     text = str(jax.make_jaxpr(jax.grad(lambda x, kernel: gpu.depthwise(x, kernel, 1, padding).sum(), (0, 1)))(x, kernel))
     assert text.count("conv_general_dilated") == text.count("precision=(Precision.HIGHEST") >= 3
+
+
+def test_normalisation_and_activation_of_a_batch_on_two_devices():
+    """Statistics are those of the whole batch; gradients of scale and bias are sums over the parts."""
+    x, scale, bias, g = 3 * drawn(4, 5, 5, 6), drawn(6, seed=1), drawn(6, seed=2), drawn(4, 5, 5, 6, seed=3)
+
+    def gradients(x, g, axis=None):
+        y, pull = jax.vjp(lambda *a: layers.batch_norm_train(*a, 1e-5, axis, jax.nn.silu)[0], x, scale, bias)
+        dx, *rest = pull(g)
+        return (y, dx), rest if axis is None else jax.lax.psum(rest, axis)
+
+    split, whole = jax.P("batch"), jax.P()
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("batch",))
+    with platform_of_convolutions("gpu"):
+        parts = jax.shard_map(
+            partial(gradients, axis="batch"), mesh=mesh, in_specs=(split, split), out_specs=((split, split), whole), check_vma=False
+        )
+        for ours, theirs in zip(jax.tree.leaves(parts(x, g)), jax.tree.leaves(gradients(x, g)), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-6 * np.abs(theirs).max())
