@@ -160,7 +160,6 @@ class Session:
         from .runs.trackers.tracking import Tracking
 
         folder = Path(folder or new_run_folder(self.experiment.name))
-        self.ui.say(f"run folder: {folder}")
         tracking = Tracking(track, folder, self.experiment.name, to_json(self.experiment))
         with closing(tracking), handle_signals((signal.SIGINT,)) as interrupted:
 

@@ -117,21 +117,28 @@ def _replaceable(folder: Path) -> bool:
 
 
 class SealedCache(LRUCache):
-    """jax's cache with a SHA-256 over key and contents before the contents of every entry."""
+    """jax's cache with a SHA-256 over key and contents before the contents of every entry.
+
+    Entries have names of their own, so that jax itself, which writes them without, can use the same folder.
+    """
 
     def get(self, key: str) -> bytes | None:
         """Return an entry; None, and remove it, if it is not what was put under this key."""
-        entry = super().get(key)
+        entry = super().get(_sealed(key))
         if entry is None or _seal(key, entry[_SEAL:]) == entry[:_SEAL]:
             return entry and entry[_SEAL:]
         _log.warning("the compiled program %s is damaged, or another's; it is compiled again", self.path / key)
         with suppress(OSError):
-            os.unlink(self.path / f"{key}-cache")
+            os.unlink(self.path / f"{_sealed(key)}-cache")
         return None
 
     def put(self, key: str, value: bytes) -> None:
         """Put an entry."""
-        super().put(key, _seal(key, value) + value)
+        super().put(_sealed(key), _seal(key, value) + value)
+
+
+def _sealed(key: str) -> str:
+    return f"{key}-sealed"
 
 
 _SEAL = hashlib.sha256().digest_size

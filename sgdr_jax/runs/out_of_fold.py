@@ -67,7 +67,7 @@ def out_of_fold(
     for fold in range(folds):
         experiment = dataclasses.replace(net.experiment, data=Fold(net.experiment.data, folds, fold), refit=False)
         own = folder / f"fold-{fold + 1}-of-{folds}"
-        ui.say(f"fold {fold + 1} of {folds}: {own}")
+        ui.say(f"fold {fold + 1} of {folds}")
         run(experiment, own, resume=True, commit=commit, ui=ui)
         parts.append(evaluate_split(open_predictor(own), "valid", views, ui))
     return _joined(parts)

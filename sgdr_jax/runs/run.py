@@ -84,6 +84,7 @@ def run(
     loading = time.perf_counter() - began
     on_leader(lambda: check_disk(context, Path(folder), ui, keep_network=keep_network))
     with _open(folder, context, commit, resume=resume) as opened:
+        ui.say(f"run folder: {folder}")
         chosen, stages = run_stages(context, opened, ui, resume=resume, compile_ahead=compile_ahead)
         final = _refit(context, stages, opened, ui, commit) if experiment.refit else chosen
         if keep_network:

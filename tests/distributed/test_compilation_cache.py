@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from jax._src.lru_cache import LRUCache
 
 from sgdr_jax import Eval, Experiment, InputError, Stage
 from sgdr_jax.datasets import Synthetic
@@ -175,7 +176,7 @@ def test_swapped_and_damaged_programs_are_compiled_again(tmp_path: Path, caplog:
     cache = SealedCache(str(tmp_path), max_size=MAX_BYTES)
     for key in ("a", "b", "c"):
         cache.put(key, key.encode() * 1000)
-    a, b, c = (tmp_path / f"{key}-cache" for key in ("a", "b", "c"))
+    a, b, c = (tmp_path / f"{key}-sealed-cache" for key in ("a", "b", "c"))
     first, second = a.read_bytes(), b.read_bytes()
     a.write_bytes(second)
     b.write_bytes(second[:-1])
@@ -185,6 +186,15 @@ def test_swapped_and_damaged_programs_are_compiled_again(tmp_path: Path, caplog:
     assert a.read_bytes() == first and cache.get("a") == b"a" * 1000
     a.write_bytes(b"")
     assert cache.get("a") is None and cache.get("none") is None
+
+
+def test_programs_without_a_digest_in_the_same_folder_are_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """jax itself writes them, and so did versions of this package that still share the folder."""
+    plain, sealed = LRUCache(str(tmp_path), max_size=MAX_BYTES), SealedCache(str(tmp_path), max_size=MAX_BYTES)
+    plain.put("a", b"plain")
+    assert sealed.get("a") is None
+    sealed.put("a", b"sealed")
+    assert (plain.get("a"), sealed.get("a")) == (b"plain", b"sealed") and not caplog.text
 
 
 @pytest.mark.slow

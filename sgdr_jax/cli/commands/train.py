@@ -103,7 +103,6 @@ class TrainCommand(ExperimentCommand):
 
         experiment = self.experiment if self.per_device is None else self._rescale(self.per_device, ui)
         folder = Path(on_leader(lambda: str(self.run or new_run_folder(experiment.name))))
-        ui.say(f"run folder: {folder}")
         commit = on_leader(lambda: git_commit(self.file))
         tracking = Tracking(self.track, folder, experiment.name, to_json(experiment))
 

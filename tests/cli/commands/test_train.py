@@ -33,6 +33,15 @@ def test_trackers_receive_every_row_and_the_pictures(run_folder: Path) -> None:
     assert {name: (run_folder / f"{name}.png").read_bytes() for name in images} == images and {"loss", "lr"} < set(images)
 
 
+def test_a_run_folder_is_announced_when_it_exists(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, run = place / "photos.py", tmp_path / "run"
+    for words in (["--data.root", str(tmp_path / "missing")], ["--model.weights", str(tmp_path / "missing.pth")]):
+        with pytest.raises(SystemExit):
+            main(["train", str(file), "--run", str(run), *words])
+        printed = capsys.readouterr()
+        assert printed.err.startswith("error: ") and "run folder" not in printed.out and not run.exists()
+
+
 def test_bad_data_stop_before_anything_is_written(place: Path, tmp_path: Path, fails: Fails) -> None:
     file, run = place / "photos.py", tmp_path / "run"
     empty = tmp_path / "empty"
