@@ -6,6 +6,7 @@ Figures in comments are milliseconds on an H200 in bfloat16 with jax 0.11.2.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from functools import partial
 
@@ -117,7 +118,8 @@ def _has_kernels(x: Array) -> bool:
 @functools.cache
 def _capability() -> float:
     """Return the compute capability of the cards, 0 where they are not NVIDIA's or jax has no Triton back end."""
-    return float(getattr(jax.local_devices()[0], "compute_capability", 0)) if pallas_depthwise.triton else 0
+    known = re.fullmatch(r"\d+\.\d+", str(getattr(jax.local_devices()[0], "compute_capability", "")))  # AMD's are such as gfx942
+    return float(known[0]) if known and pallas_depthwise.triton else 0
 
 
 # ---- Activations ----

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..core.console import NullConsole
 from ..core.experiment import Experiment
-from ..core.plan import Plan, check_unvalidated, plan
+from ..core.plan import Plan, StagePlan, check_unvalidated, plan
 from ..core.rng import key_for
 from ..core.serialization import to_json
 from ..core.state import NetworkState
@@ -42,6 +42,8 @@ class RunContext(NamedTuple):
         leave: whether to save and stop, asked after every span of updates (see `preemption`).
         accept_new_data: whether a resumed run may go on with other data than it began with.
         shares: whether data and programs are those of an earlier run, which has shown what it found.
+        span_stages: stages whose spans of updates have one length, so that they share programs: all of this training and, with `refit`, all
+            of the one on all images.
     """
 
     experiment: Experiment
@@ -57,6 +59,7 @@ class RunContext(NamedTuple):
     leave: Callable[[], bool] = lambda: False
     accept_new_data: bool = False
     shares: bool = False
+    span_stages: tuple[StagePlan, ...] = ()
 
 
 class RateLimiter:
@@ -105,7 +108,8 @@ def prepare(
     if (count := programs.devices.count) > 1:
         ui.say(f"{count} devices, {experiment.batch_size // count} of the {experiment.batch_size} images of a batch on each")
     feeds = {split: image_loader(pixels, programs.devices, resident) for split, pixels in data.images.items()}
-    return RunContext(experiment, data, schedule, programs, feeds, network, loaded)
+    spans = _span_stages(experiment, schedule, data)
+    return RunContext(experiment, data, schedule, programs, feeds, network, loaded, span_stages=spans)
 
 
 def _load(experiment: Experiment, source: Source, ui: NullConsole) -> tuple[Data, Plan, Programs, NetworkState, Loaded]:
@@ -124,6 +128,12 @@ def _load(experiment: Experiment, source: Source, ui: NullConsole) -> tuple[Data
             fix = "use a larger batch_size" + (", or a smaller accumulate" if p.batch_size > 1 else "")
             ui.say(f"{p.stage.name}: batch statistics of a single image make all images look the same to the head; {fix}")
     return data, schedule, build_programs(experiment, chain), NetworkState(params, stats, schedule.largest_size), loaded
+
+
+def _span_stages(experiment: Experiment, schedule: Plan, data: Data) -> tuple[StagePlan, ...]:
+    """Return the stages of a training and of its refit, which is planned as if all stages were kept whole."""
+    images = sum(len(data.labels[split]) for split in ("train", "valid") if split in data.labels)
+    return (*schedule.stages, *(plan(experiment, images).stages if experiment.refit else ()))
 
 
 def _planned(experiment: Experiment, train_size: int, validated: bool) -> Plan:
@@ -151,4 +161,5 @@ def _prepare_like(experiment: Experiment, like: RunContext) -> RunContext:
     same = experiment.seed == like.experiment.seed
     params, stats = (known if same else known | like.programs.hold(new) for known, new in zip(like.network[:2], drawn, strict=True))
     network = NetworkState(params, stats, schedule.largest_size)
-    return like._replace(experiment=experiment, plan=schedule, network=network, shares=True)
+    spans = _span_stages(experiment, schedule, like.data)
+    return like._replace(experiment=experiment, plan=schedule, network=network, shares=True, span_stages=spans)

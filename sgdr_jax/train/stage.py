@@ -160,7 +160,7 @@ def _padded(rows: np.ndarray, length: int) -> np.ndarray:
 def span_of(context: RunContext, p: StagePlan) -> int:
     """Return the largest number of updates per dispatch of a stage, see `Parallel.steps_per_execution`.
 
-    Stages have the same one where possible, so that those that train the same groups share a program.
+    Stages have the same one where possible, so that those that train the same groups share a program, a refit's among them.
     """
     if p.stage.solve:
         return 1
@@ -180,7 +180,7 @@ def span_of(context: RunContext, p: StagePlan) -> int:
     if jax.default_backend() == "cpu" and p.trained != ("head",):
         return 1
     most = max(min(SPAN_BYTES // (share * row_bytes(context, p)), MOST), 1)
-    trained = (other for other in context.plan.stages if not other.stage.solve)
+    trained = (other for other in context.span_stages if not other.stage.solve)
     return span_length(chain.from_iterable(map(between, trained)), most)
 
 

@@ -91,3 +91,10 @@ def test_kernels_lower_for_cuda_without_a_card(side, size, stride):
         for function, arrays, calls in ((forward, (x, kernel), 1), (backward, (x, kernel, g), 2)):
             text = jax.jit(function).trace(*arrays).lower(lowering_platforms=("cuda",)).as_text()
             assert text.count("triton") >= calls
+
+
+@pytest.mark.parametrize(("capability", "known"), [("9.0", 9.0), ("7.5", 7.5), ("gfx942", 0), (None, 0)])
+def test_kernels_are_for_cards_of_nvidia(capability, known, monkeypatch):
+    device = type("Device", (), {} if capability is None else {"compute_capability": capability})()
+    monkeypatch.setattr(gpu.jax, "local_devices", lambda: [device])
+    assert gpu._capability.__wrapped__() == known

@@ -474,6 +474,14 @@ def test_a_refit_trains_the_kept_stages_on_every_image_at_the_rates_that_were_fo
     )
 
 
+def test_a_refit_shares_the_programs_of_the_first_training(tmp_path):
+    """Its epochs have 5 updates instead of 4: spans of both are as long, and nothing is compiled or loaded twice."""
+    head = Stage("head", size=16, train="head", lr=0.1, schedule=Sgdr(2), precompute=True, augment=False)
+    summary = run(small(head, refit=True), tmp_path / "run")
+    names = {name: count for name, (count, _) in summary["compiled"]["names"].items()}
+    assert names["update_head"] == 1 and names["slots"] == 1
+
+
 def test_an_interrupted_refit_ends_with_the_same_network(tmp_path, monkeypatch):
     made = small(Stage("all", size=16, lr=1e-2, schedule=Sgdr(2)), refit=True)
     run(made, tmp_path / "whole")
