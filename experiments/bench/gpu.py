@@ -38,7 +38,14 @@ import networks
 HERE = Path(__file__).resolve().parent
 PARTS = {"augment": 0.08, "heads": 0.06, "loop": 0.14, "start": 0.06, "job": 0.22, "networks": 0.44}
 """Parts in their order, and the share of the time that each begins with."""
-MODELS = {"EfficientNetLite0": 256, "ConvNeXtTiny": 128, "ResNet50": 256, "EfficientNetB0": 256, "MobileNetV3Large": 256}
+MODELS = {
+    "EfficientNetLite0": 256,
+    "ConvNeXtTiny": 128,
+    "ResNet50": 256,
+    "ViTSmall16": 256,
+    "MobileNetV3Large": 256,
+    "EfficientNetB0": 256,
+}
 """Networks and their batches, in the order in which they are measured."""
 BEGIN, END = 0.7, 3.0
 """Shares of what a job takes by experience: with less time left it is not begun, after more it is ended."""
