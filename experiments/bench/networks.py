@@ -20,15 +20,15 @@ MODELS += ("ConvNeXtNano", "EfficientNetV2B0", "MobileNetV4Small", "CAFormerS18"
 
 
 def repeat(work: Callable[[], object], wait: Callable[[], object], seconds: float, burst: int) -> list[float]:
-    """Seconds of each repetition, for this long, and at least five times `burst` of them, after each of which it waits for the device."""
+    """Seconds of a repetition in each of at least five bursts, after which it waits for the device; the first burst is left out."""
     times: list[float] = []
-    while sum(times) * burst < seconds or len(times) < 5:
+    while sum(times) * burst < seconds or len(times) < 6:
         began = time.perf_counter()
         for _ in range(burst):
             work()
         wait()
         times.append((time.perf_counter() - began) / burst)
-    return times
+    return times[1:]
 
 
 def job(model: str, training: bool, size: int, batch: int, seconds: float) -> None:
@@ -75,7 +75,7 @@ def job(model: str, training: bool, size: int, batch: int, seconds: float) -> No
     work()
     wait()
     compiled = time.perf_counter() - began
-    times = repeat(work, wait, seconds, 1 if jax.default_backend() == "cpu" else 10)[1:]
+    times = repeat(work, wait, seconds, 1 if jax.default_backend() == "cpu" else 10)
     harness.emit(
         system=harness.system("jax"),
         images_per_s=batch / statistics.median(times),

@@ -52,7 +52,7 @@ def main():
     work()
     wait()
     first = time.perf_counter() - began
-    times = repeat(work, wait, options.seconds, 10 if gpu else 1)[1:]
+    times = repeat(work, wait, options.seconds, 10 if gpu else 1)
     dtype = "bfloat16" if gpu else "float32"
     case = f"{options.name} {'training' if options.training else 'inference'}, {options.size} px, batch {options.batch}, {dtype}"
     harness.emit(system=harness.system("torch", "timm"), images_per_s=options.batch / statistics.median(times), first_s=first, case=case)

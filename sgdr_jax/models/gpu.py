@@ -5,16 +5,15 @@ Figures in comments are milliseconds on an H200 in bfloat16 with jax 0.11.2.
 
 from __future__ import annotations
 
-import functools
-import re
+import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from . import pallas_depthwise
 from .precision import full_products, precise
 from .shifts import Pairs
 
@@ -25,7 +24,7 @@ def recomputed[**P](function: Callable[P, Array]) -> Callable[P, Array]:
 
 
 def anew(*arrays: Array) -> tuple[Array, ...]:
-    """Return the arrays such that on a GPU what is computed from them is not what was computed from them before, kept in memory."""
+    """Return the arrays, from which a GPU computes again what it has computed before, instead of keeping it in memory."""
     return lax.optimization_barrier(arrays) if jax.default_backend() == "gpu" else arrays
 
 
@@ -55,10 +54,10 @@ def depthwise(x: Array, kernel: Array, stride: int, padding: Pairs) -> Array:
     0.19, 0.19 and 0.15, 0.15; with stride 2 and 96 channels 0.29, 0.90 and 0.25, 0.27; 5×5 taps, 240 channels, 28 pixels 0.21, 0.21 and
     0.17, 0.19. To compile them takes XLA 2 s for each shape, and the gradient of the kernel 4 to 7, ours 0.5 and 1.
     """
-    if not _has_kernels(x):
+    height, width = ((n + sum(pair) - k) // stride + 1 for n, pair, k in zip(x.shape[1:3], padding, kernel.shape[:2], strict=True))
+    if not (kernels := _kernels(x, (x.shape[0], height, width, x.shape[3]))):
         return _lax(x, kernel, stride, padding)
-    geometry, size = _geometry(kernel, stride, padding), _size(x, kernel, stride, padding)
-    return pallas_depthwise.gather(x, kernel[:, :, 0], geometry, size, _tile(size[1]))
+    return kernels.gather(x, kernel[:, :, 0], _geometry(kernels, kernel, stride, padding), (height, width), _tile(kernels, width))
 
 
 def _depthwise_backward(stride: int, padding: Pairs, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
@@ -70,16 +69,17 @@ depthwise.defvjp(lambda x, kernel, stride, padding: (depthwise(x, kernel, stride
 
 
 def _dx(x: Array, kernel: Array, g: Array, stride: int, padding: Pairs) -> Array:
-    if not _has_kernels(x):
+    if not (kernels := _kernels(x, g.shape)):
         return jax.vjp(lambda x: _lax(x, kernel, stride, padding), x)[1](g)[0]
-    geometry = _geometry(kernel, stride, padding)._replace(transposed=True)
-    return pallas_depthwise.gather(g, kernel[:, :, 0], geometry, (x.shape[1], x.shape[2]), _tile(-(-x.shape[2] // stride)))
+    geometry = _geometry(kernels, kernel, stride, padding)._replace(transposed=True)
+    return kernels.gather(g, kernel[:, :, 0], geometry, (x.shape[1], x.shape[2]), _tile(kernels, -(-x.shape[2] // stride)))
 
 
 def _dkernel(x: Array, kernel: Array, g: Array, stride: int, padding: Pairs) -> Array:
-    if _has_kernels(x) and kernel.shape[0] * kernel.shape[1] <= 25:  # 7×7 taps: 0.71 instead of cuDNN's 0.22
-        geometry, tile = _geometry(kernel, stride, padding), pallas_depthwise.Tile(4, 8, 32, 4)
-        return pallas_depthwise.kernel_gradient(x, g, geometry, tile, programs=1056)[:, :, None].astype(kernel.dtype)
+    taps = kernel.shape[0] * kernel.shape[1]
+    if taps <= 25 and (kernels := _kernels(x, g.shape)):  # 7×7 taps: 0.71 instead of cuDNN's 0.22
+        geometry, tile = _geometry(kernels, kernel, stride, padding), kernels.Tile(4, 8, 32, 4)
+        return kernels.kernel_gradient(x, g, geometry, tile, programs=1056)[:, :, None].astype(kernel.dtype)
     if stride == 1 and any(n <= k for n, k in zip(g.shape[1:3], kernel.shape[:2], strict=True)):
         # XLA takes this gradient for a convolution of one large image: 2.05 for 128 images of 7 × 7 pixels, 768 channels and 7 × 7 taps;
         # with zeros around them 0.11.
@@ -95,31 +95,30 @@ def _lax(x: Array, kernel: Array, stride: int, padding: Pairs) -> Array:
         )
 
 
-def _geometry(kernel: Array, stride: int, padding: Pairs) -> pallas_depthwise.Geometry:
-    return pallas_depthwise.Geometry((kernel.shape[0], kernel.shape[1]), (padding[0][0], padding[1][0]), stride)
+def _kernels(x: Array, outputs: tuple[int, ...]) -> Any:
+    """Return the module `pallas_depthwise` where it is used, else None: on NVIDIA's Ampere or later, where XLA distributes no program.
+
+    XLA cannot split a kernel over devices; it need not where there is one device, and within shard_map and pmap.
+    """
+    alone = jax.device_count() == 1 or jax.sharding.get_abstract_mesh().manual_axes
+    fits = all(0 < math.prod(shape) < 1 << 31 for shape in (x.shape, outputs))  # offsets are int32
+    if not alone or not fits or x.dtype.itemsize > 4:
+        return None
+    try:
+        from . import pallas_depthwise  # Pallas takes 0.1 s to import
+
+        return pallas_depthwise if pallas_depthwise.triton.get_gpu_info().compute_capability >= 80 else None
+    except (ImportError, ValueError):  # no Triton back end, or none for this card
+        return None
 
 
-def _size(x: Array, kernel: Array, stride: int, padding: Pairs) -> tuple[int, int]:
-    height, width = ((n + sum(pair) - k) // stride + 1 for n, pair, k in zip(x.shape[1:3], padding, kernel.shape[:2], strict=True))
-    return height, width
+def _geometry(kernels: Any, kernel: Array, stride: int, padding: Pairs) -> Any:
+    return kernels.Geometry((kernel.shape[0], kernel.shape[1]), (padding[0][0], padding[1][0]), stride)
 
 
-def _tile(width: int) -> pallas_depthwise.Tile:
+def _tile(kernels: Any, width: int) -> Any:
     columns = 8 if width <= 8 else 16
-    return pallas_depthwise.Tile(7, columns, 32, columns // 8)
-
-
-def _has_kernels(x: Array) -> bool:
-    """Return whether our kernels are used: on NVIDIA's Ampere or later, in programs that XLA need not distribute over several devices."""
-    alone = jax.device_count() == 1 or bool(jax.sharding.get_abstract_mesh().manual_axes)
-    return alone and x.dtype.itemsize <= 4 and x.size < 1 << 31 and _capability() >= 8
-
-
-@functools.cache
-def _capability() -> float:
-    """Return the compute capability of the cards, 0 where they are not NVIDIA's or jax has no Triton back end."""
-    known = re.fullmatch(r"\d+\.\d+", str(getattr(jax.local_devices()[0], "compute_capability", "")))  # AMD's are such as gfx942
-    return float(known[0]) if known and pallas_depthwise.triton else 0
+    return kernels.Tile(7, columns, 32, columns // 8)
 
 
 # ---- Activations ----

@@ -92,8 +92,13 @@ class InvertedResiduals(ChainModel):
         return ("stem", *(f"block{i}" for i in range(len(self.table()))), "top")
 
     def modules(self, channels: int) -> dict[str, nnx.Module]:
+        from jax import nn
+
+        from . import layers
         from .blocks import ConvBN, Residual, Sequential, SqueezeExcite
-        from .layers import activation as activation_of
+
+        def activation_of(name: str) -> layers.Activation:
+            return getattr(layers, name, None) or getattr(nn, name)
 
         def conv(size: int, inputs: int, outputs: int, activation: str = "", stride: int = 1, groups: int = 1) -> ConvBN:
             padding, act = "SAME" if self.same else size // 2, activation_of(activation) if activation else None

@@ -85,9 +85,8 @@ class MobileNetV3(InvertedResiduals):
 
     def after_pool(self) -> nnx.Module | None:
         """Return the hidden layer between pooling and the ImageNet classifier; in timm it is a convolution."""
-        from jax.nn import hard_swish
-
         from .blocks import Conv
+        from .layers import hard_swish
 
         return Conv(1, self.top, self.features, bias=True, activation=hard_swish)
 
@@ -158,9 +157,8 @@ class TorchvisionMobileNetV3(MobileNetV3):
 
     def after_pool(self) -> nnx.Module | None:
         """Return the hidden layer between pooling and the ImageNet classifier."""
-        from jax.nn import hard_swish
-
         from .blocks import PixelLinear
+        from .layers import hard_swish
 
         return PixelLinear(self.top, self.features, activation=hard_swish)
 

@@ -15,13 +15,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.experimental import pallas as pl
-
-try:
-    from jax.experimental.pallas import triton
-except ImportError:
-    triton: Any = None
+from jax.experimental.pallas import triton
 
 
 class Tile(NamedTuple):
@@ -87,8 +84,8 @@ class _Reader:
 def _gather_kernel(x: Any, kernel: Any, y: Any, *, geometry: Geometry, tile: Tile, inputs: tuple[int, ...]) -> None:
     _, height, width, channels = y.shape
     taps_down, taps_across = geometry.kernel
-    channel = (pl.program_id(0) * tile.channels + jnp.arange(tile.channels))[None, :]
-    u = (pl.program_id(1) * tile.columns + jnp.arange(tile.columns))[:, None]
+    channel = (pl.program_id(0) * tile.channels + jnp.arange(tile.channels, dtype=jnp.int32))[None, :]
+    u = (pl.program_id(1) * tile.columns + jnp.arange(tile.columns, dtype=jnp.int32))[:, None]
     blocks = pl.cdiv(height, tile.rows * geometry.step_out)
     image, top = pl.program_id(2) // blocks, pl.program_id(2) % blocks * tile.rows
     reader = _Reader(x, inputs, u, channel, geometry.step_in)
@@ -116,7 +113,7 @@ def _gather_kernel(x: Any, kernel: Any, y: Any, *, geometry: Geometry, tile: Til
             shift = geometry.before[1] - j if geometry.transposed else j - geometry.before[1]
             return tuple(add(shift, [(0, j)], dict(zip(outputs, sums, strict=True))).values())
 
-        sums = dict(zip(outputs, lax.fori_loop(0, taps_across, tap, tuple(sums.values())), strict=True))
+        sums = dict(zip(outputs, lax.fori_loop(np.int32(0), np.int32(taps_across), tap, tuple(sums.values())), strict=True))
     else:
         for shift, met in geometry.meetings(1, geometry.step_out).items():
             sums = add(shift, met, sums)
@@ -145,7 +142,7 @@ def _kernel_gradient(x: Any, g: Any, partials: Any, *, geometry: Geometry, tile:
     """Sum x · g of the taps of some columns over `each` tiles of images, rows and columns."""
     inputs, outputs = shapes
     images, height, width, channels = outputs
-    channel = (pl.program_id(0) * tile.channels + jnp.arange(tile.channels))[None, :]
+    channel = (pl.program_id(0) * tile.channels + jnp.arange(tile.channels, dtype=jnp.int32))[None, :]
     across, down = pl.cdiv(width, tile.columns), pl.cdiv(height, tile.rows)
     rows, start = geometry.meetings(0, tile.rows), pl.program_id(1) * each
     last = (down - 1) * tile.rows * geometry.stride
@@ -153,7 +150,7 @@ def _kernel_gradient(x: Any, g: Any, partials: Any, *, geometry: Geometry, tile:
     def add(index: Array, sums: tuple[Array, ...]) -> tuple[Array, ...]:
         index = start + index
         image, top, u = index // (across * down), index // across % down * tile.rows, index % across * tile.columns
-        u = (u + jnp.arange(tile.columns))[:, None]
+        u = (u + jnp.arange(tile.columns, dtype=jnp.int32))[:, None]
         place, mask = _Reader(g, outputs, u, channel, 1).columns(0)
         slopes = _Reader(g, outputs, u, channel, 1)
         real = place, mask & (image < images)  # the last program runs past the last image
@@ -169,7 +166,7 @@ def _kernel_gradient(x: Any, g: Any, partials: Any, *, geometry: Geometry, tile:
         return tuple(totals)
 
     zero = jnp.zeros((tile.columns, tile.channels), jnp.float32)
-    sums = lax.fori_loop(0, each, add, (zero,) * (geometry.kernel[0] * len(taps)))
+    sums = lax.fori_loop(np.int32(0), np.int32(each), add, (zero,) * (geometry.kernel[0] * len(taps)))
     channel = channel[0]
     for tap, total in enumerate(sums):
         triton.store(partials.at[pl.program_id(1), tap, channel], jnp.sum(total, 0), mask=channel < channels)

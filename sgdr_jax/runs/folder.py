@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 from ..core.errors import InputError, InUse
 from ..core.files import flush_folder, write_atomically
 from ..core.json_files import read_json
+from ..core.sealed import checksum
 from ..core.serialization import stable_tags
 from ..core.text import tsv_rows, tsv_text
 from .environment import environment
@@ -105,7 +106,8 @@ class RunFolder:
 
     def write_finder(self, stage: str, curve: Mapping[str, Any]) -> None:
         """Save the curve of a stage's learning-rate finder, the fields of `train.lr_curve.LrCurve`."""
-        _write_json(self.path / f"{finder_stem(stage)}.json", dict(curve) | {"stage": stage})
+        written = plain(dict(curve) | {"stage": stage})
+        _write_json(self.path / f"{finder_stem(stage)}.json", written | {"digest": _digest(written)})
 
     def splits(self) -> dict[str, int]:
         """Return the number of parts that the batches of a stage are split into, by its name, for stages that ran out of memory."""
@@ -286,7 +288,15 @@ def _read_finder(path: Path) -> FinderCurve | None:
         lengths = {len(curve.get(name, ())) for name in names}
         if len(lengths) != 1 or 0 in lengths or not all(1e-30 < rate < 1e30 for rate in rates):
             raise InputError(f"{path} cannot be read (its lists differ in length, or a rate is not positive); restore or delete it")
+        digest = curve.pop("digest", None)  # earlier versions wrote none
+        if digest not in (None, _digest(curve)):
+            raise InputError(f"{path} is not what was written (its digest differs); restore or delete it")
     return curve
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """Return the digest of JSON data, which is that of the data read again."""
+    return f"{checksum(json.dumps(content, sort_keys=True).encode()):016x}"
 
 
 def _read_rejected(path: Path) -> tuple[tuple[str, str], ...]:

@@ -198,7 +198,7 @@ class Environment(TypedDict, total=False):
 
 
 class FinderCurve(TypedDict):
-    """Content of finder-STAGE.json: the stage and the fields of `train.lr_curve.LrCurve`, some of which earlier versions lacked."""
+    """Content of finder-STAGE.json: the stage, the fields of `train.lr_curve.LrCurve` and a digest; some are missing in early versions."""
 
     stage: str
     lrs: list[float]
@@ -213,6 +213,7 @@ class FinderCurve(TypedDict):
     high: NotRequired[list[float]]
     orders: NotRequired[int]
     ratio: NotRequired[float]
+    digest: NotRequired[str]
     falls: NotRequired[list[tuple[float, float]]]
 
 

@@ -1,5 +1,7 @@
 """What a GPU computes in another form, on a CPU in float32, against the form of every other platform: values, statistics and gradients."""
 
+import subprocess
+import sys
 from functools import partial
 
 import jax
@@ -59,9 +61,19 @@ def test_activations_with_shorter_slopes_are_those_of_jax(name):
     ours, theirs = getattr(gpu, name), getattr(jax.nn, name)
     np.testing.assert_allclose(ours(x), theirs(x), rtol=2e-6, atol=2e-6)
     np.testing.assert_allclose(*(jax.vmap(jax.grad(f))(x) for f in (ours, theirs)), rtol=2e-6, atol=2e-6)
-    with platform_of_convolutions("gpu"):
-        assert layers.activation(name) is getattr(gpu, name)
-    assert layers.activation(name) is getattr(jax.nn, name)
+
+
+def test_no_network_starts_a_backend_when_it_is_built():
+    """Else jax.distributed could not be initialised after it."""
+    code = """
+from jax._src import xla_bridge
+from sgdr_jax import models
+for name in ("MobileNetV2", "MobileNetV3Small", "ConvNeXtAtto", "ViTTiny16", "RegNetY002"):
+    getattr(models, name)(weights=None).build(10)
+assert not xla_bridge.backends_are_initialized()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_gradient_keeps_the_input_of_an_activation_alone():

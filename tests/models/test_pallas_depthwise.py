@@ -1,5 +1,8 @@
 """The kernels for depthwise convolutions against lax in float32, interpreted on a CPU: values, both gradients, and where they apply."""
 
+from functools import partial
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,11 +61,10 @@ def test_the_choice_of_kernels_is_lax_with_its_gradients(side, channels, size, s
     x, kernel = drawn(2, side, side, channels), drawn(size, size, 1, channels, seed=1)
     y, pull = reference(x, kernel[:, :, 0], stride, padding)
     g = drawn(*y.shape, seed=2)
-    for kernels in (True, False):
-        monkeypatch.setattr(gpu, "_has_kernels", lambda x, kernels=kernels: kernels)
-        for name in ("gather", "kernel_gradient"):
-            original = getattr(pallas_depthwise, name)
-            monkeypatch.setattr(pallas_depthwise, name, lambda *a, original=original, **k: original(*a, **k | {"interpret": True}))
+    for name in ("gather", "kernel_gradient"):
+        monkeypatch.setattr(pallas_depthwise, name, partial(getattr(pallas_depthwise, name), interpret=True))
+    for kernels in (pallas_depthwise, None):
+        monkeypatch.setattr(gpu, "_kernels", lambda *_, kernels=kernels: kernels)
         found, back = jax.vjp(lambda x, kernel: gpu.depthwise(x, kernel, stride, pairs), x, kernel)
         dx, dkernel = back(g)
         for ours, theirs in zip((found, dx, dkernel[:, :, 0]), (y, *pull(g)), strict=True):
@@ -70,8 +72,9 @@ def test_the_choice_of_kernels_is_lax_with_its_gradients(side, channels, size, s
 
 
 @pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("x64", [False, True])
 @pytest.mark.parametrize(("side", "size", "stride"), [(14, 3, 1), (14, 5, 2), (7, 7, 1)])
-def test_kernels_lower_for_cuda_without_a_card(side, size, stride):
+def test_kernels_lower_for_cuda_without_a_card(side, size, stride, x64):
     """As far as a machine without one can tell: to Triton's language, in the dtype of the arrays, for an H200."""
     device = jax.sharding.AbstractDevice(device_kind="NVIDIA H200", num_cores=132, platform="gpu")
     shape, small = (4, side, side, 32), -(-side // stride)
@@ -87,14 +90,33 @@ def test_kernels_lower_for_cuda_without_a_card(side, size, stride):
         dx = pallas_depthwise.gather(g, kernel, geometry._replace(transposed=True), (side, side), pallas_depthwise.Tile(7, 8, 32, 1))
         return dx, pallas_depthwise.kernel_gradient(x, g, geometry, pallas_depthwise.Tile(4, 8, 32, 4), programs=64)
 
-    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), (), abstract_device=device)):
+    with jax.enable_x64(x64), jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), (), abstract_device=device)):
         for function, arrays, calls in ((forward, (x, kernel), 1), (backward, (x, kernel, g), 2)):
             text = jax.jit(function).trace(*arrays).lower(lowering_platforms=("cuda",)).as_text()
             assert text.count("triton") >= calls
 
 
-@pytest.mark.parametrize(("capability", "known"), [("9.0", 9.0), ("7.5", 7.5), ("gfx942", 0), (None, 0)])
-def test_kernels_are_for_cards_of_nvidia(capability, known, monkeypatch):
-    device = type("Device", (), {} if capability is None else {"compute_capability": capability})()
-    monkeypatch.setattr(gpu.jax, "local_devices", lambda: [device])
-    assert gpu._capability.__wrapped__() == known
+@pytest.mark.parametrize(
+    ("found", "shape", "dtype", "used"),
+    [
+        (90, (2, 8, 8, 4), jnp.bfloat16, True),
+        (75, (2, 8, 8, 4), jnp.bfloat16, False),  # Turing
+        (0, (2, 8, 8, 4), jnp.bfloat16, False),  # AMD
+        (ValueError("unknown card"), (2, 8, 8, 4), jnp.bfloat16, False),
+        (90, (0, 8, 8, 4), jnp.bfloat16, False),
+        (90, (1 << 20, 64, 64, 4), jnp.bfloat16, False),
+        (90, (2, 8, 8, 4), np.float64, False),
+    ],
+)
+def test_where_kernels_are_used(found, shape, dtype, used, monkeypatch):
+    def info():
+        if isinstance(found, Exception):
+            raise found
+        return SimpleNamespace(compute_capability=found)
+
+    monkeypatch.setattr(pallas_depthwise.triton, "get_gpu_info", info)
+    monkeypatch.setattr(gpu.jax, "device_count", lambda: 1)
+    x = SimpleNamespace(shape=shape, dtype=np.dtype(dtype))
+    assert (gpu._kernels(x, shape) is not None) == used
+    monkeypatch.setattr(gpu.jax, "device_count", lambda: 2)
+    assert gpu._kernels(x, shape) is None  # and XLA would have to distribute it

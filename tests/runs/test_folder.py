@@ -55,6 +55,21 @@ def test_a_run_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert run.environment["python"] == sys.version.split()[0]
 
 
+def test_a_changed_number_in_the_curve_of_a_finder_is_noticed(tmp_path: Path) -> None:
+    """Any digit of it that another could replace, in a file that stays valid JSON; a file without a digest is of an earlier version."""
+    with folder.open_run(tmp_path / "r", CONFIG, "hash") as book:
+        book.write_finder("all", CURVE | {"lrs": [0.125, 0.25], "losses": [2.5, 1.5], "smoothed": [2.5, 1.5]})
+    path = tmp_path / "r" / "finder-all.json"
+    text = path.read_text()
+    digits = [i for i in range(text.index('"lrs"'), text.index('"chosen"')) if text[i] in "125"]
+    for i in digits:
+        path.write_text(text[:i] + "3" + text[i + 1 :])
+        with pytest.raises(InputError, match="is not what was written"):
+            folder.read(tmp_path / "r")
+    path.write_text(json.dumps({name: value for name, value in json.loads(text).items() if name != "digest"}))
+    assert folder.read(tmp_path / "r").finders["all"]["losses"] == [2.5, 1.5]
+
+
 def test_stage_names_never_share_a_finder_file(tmp_path: Path) -> None:
     names = ("a b", "a-b", "a/b", "a%2Fb", "é", "..")
     with folder.open_run(tmp_path / "r", CONFIG, "abc") as book:
