@@ -288,8 +288,8 @@ def _read_finder(path: Path) -> FinderCurve | None:
         lengths = {len(curve.get(name, ())) for name in names}
         if len(lengths) != 1 or 0 in lengths or not all(1e-30 < rate < 1e30 for rate in rates):
             raise InputError(f"{path} cannot be read (its lists differ in length, or a rate is not positive); restore or delete it")
-        digest = curve.pop("digest", None)  # earlier versions wrote none
-        if digest not in (None, _digest(curve)):
+        written: dict[str, Any] = json.loads(path.read_text("utf-8"))  # whole numbers are floats in the curve
+        if curve.pop("digest", None) not in (None, _digest({name: written[name] for name in written if name != "digest"})):
             raise InputError(f"{path} is not what was written (its digest differs); restore or delete it")
     return curve
 

@@ -58,16 +58,17 @@ def test_a_run_reads_back_as_it_was_written(tmp_path: Path) -> None:
 def test_a_changed_number_in_the_curve_of_a_finder_is_noticed(tmp_path: Path) -> None:
     """Any digit of it that another could replace, in a file that stays valid JSON; a file without a digest is of an earlier version."""
     with folder.open_run(tmp_path / "r", CONFIG, "hash") as book:
-        book.write_finder("all", CURVE | {"lrs": [0.125, 0.25], "losses": [2.5, 1.5], "smoothed": [2.5, 1.5]})
+        book.write_finder("all", CURVE | {"lrs": [0.125, 0.25], "losses": [2.5, 1], "smoothed": [2.5, 1.5]})
     path = tmp_path / "r" / "finder-all.json"
     text = path.read_text()
+    assert folder.read(tmp_path / "r").finders["all"]["losses"] == [2.5, 1]
     digits = [i for i in range(text.index('"lrs"'), text.index('"chosen"')) if text[i] in "125"]
     for i in digits:
         path.write_text(text[:i] + "3" + text[i + 1 :])
         with pytest.raises(InputError, match="is not what was written"):
             folder.read(tmp_path / "r")
     path.write_text(json.dumps({name: value for name, value in json.loads(text).items() if name != "digest"}))
-    assert folder.read(tmp_path / "r").finders["all"]["losses"] == [2.5, 1.5]
+    assert folder.read(tmp_path / "r").finders["all"]["losses"] == [2.5, 1]
 
 
 def test_stage_names_never_share_a_finder_file(tmp_path: Path) -> None:
