@@ -32,7 +32,7 @@ Step = Callable[..., PyTree]
 AXIS = "batch"
 """Name of the mesh's only axis."""
 
-CHEAP = {"xla_gpu_experimental_enable_fusion_autotuner": False, "xla_gpu_enable_triton_gemm": False, "xla_gpu_autotune_level": 2}
+FAST_COMPILATION = {"xla_gpu_experimental_enable_fusion_autotuner": False, "xla_gpu_enable_triton_gemm": False, "xla_gpu_autotune_level": 2}
 """Options of XLA with which programs for a GPU compile faster; see `_compiler_options`."""
 
 SHARD_FROM = 1 << 16
@@ -205,7 +205,7 @@ def _compiler_options(platform: str) -> dict[str, bool | int] | None:
     if platform != "gpu":
         return None
     found: dict[str, bool | int] = {}
-    for option, value in CHEAP.items():
+    for option, value in FAST_COMPILATION.items():
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # an unknown option, which would end the process as a flag
             if option not in os.environ.get("XLA_FLAGS", ""):
                 jax.jit(lambda: jax.numpy.zeros(()), compiler_options={option: value}).lower().compile()

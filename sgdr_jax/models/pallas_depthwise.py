@@ -138,8 +138,8 @@ def gather(x: Array, kernel: Array, geometry: Geometry, size: tuple[int, int], t
     )(x.reshape(-1), kernel.astype(jnp.float32).reshape(-1))
 
 
-def _kernel_gradient(x: Any, g: Any, partials: Any, *, geometry: Geometry, tile: Tile, each: int, shapes: Any, taps: range) -> None:
-    """Sum x · g of the taps of some columns over `each` tiles of images, rows and columns."""
+def _kernel_gradient(x: Any, g: Any, partials: Any, *, geometry: Geometry, tile: Tile, each: int, shapes: Any) -> None:
+    """Sum x · g of every tap over `each` tiles of images, rows and columns."""
     inputs, outputs = shapes
     images, height, width, channels = outputs
     channel = (pl.program_id(0) * tile.channels + jnp.arange(tile.channels, dtype=jnp.int32))[None, :]
@@ -151,29 +151,29 @@ def _kernel_gradient(x: Any, g: Any, partials: Any, *, geometry: Geometry, tile:
         index = start + index
         image, top, u = index // (across * down), index // across % down * tile.rows, index % across * tile.columns
         u = (u + jnp.arange(tile.columns, dtype=jnp.int32))[:, None]
-        place, mask = _Reader(g, outputs, u, channel, 1).columns(0)
-        slopes = _Reader(g, outputs, u, channel, 1)
+        gradients = _Reader(g, outputs, u, channel, 1)
+        place, mask = gradients.columns(0)
         real = place, mask & (image < images)  # the last program runs past the last image
-        slopes = [slopes.load(real, image, top + o, known=height % tile.rows == 0) for o in range(tile.rows)]
+        slopes = [gradients.load(real, image, top + o, known=height % tile.rows == 0) for o in range(tile.rows)]
         reader, image = _Reader(x, inputs, u, channel, geometry.stride), jnp.minimum(image, images - 1)
         totals = list(sums)
-        for n, j in enumerate(taps):
+        for j in range(geometry.kernel[1]):
             shifted = reader.columns(j - geometry.before[1])
             for t, met in rows.items():
                 loaded = reader.load(shifted, image, top * geometry.stride + t, known=t >= 0 and last + t < inputs[1])
                 for o, i in met:
-                    totals[i * len(taps) + n] += loaded * slopes[o]
+                    totals[i * geometry.kernel[1] + j] += loaded * slopes[o]
         return tuple(totals)
 
     zero = jnp.zeros((tile.columns, tile.channels), jnp.float32)
-    sums = lax.fori_loop(np.int32(0), np.int32(each), add, (zero,) * (geometry.kernel[0] * len(taps)))
+    sums = lax.fori_loop(np.int32(0), np.int32(each), add, (zero,) * (geometry.kernel[0] * geometry.kernel[1]))
     channel = channel[0]
     for tap, total in enumerate(sums):
         triton.store(partials.at[pl.program_id(1), tap, channel], jnp.sum(total, 0), mask=channel < channels)
 
 
-@partial(jax.jit, static_argnames=("geometry", "tile", "programs", "splits", "interpret"))
-def kernel_gradient(x: Array, g: Array, geometry: Geometry, tile: Tile, programs: int, splits: int = 1, interpret: bool = False) -> Array:
+@partial(jax.jit, static_argnames=("geometry", "tile", "programs", "interpret"))
+def kernel_gradient(x: Array, g: Array, geometry: Geometry, tile: Tile, programs: int, interpret: bool = False) -> Array:
     """Compute the gradient [kh, kw, c] of a convolution's kernel from its input and its output's gradient, by about as many programs."""
     channels, (down, across) = x.shape[3], geometry.kernel
     blocks = pl.cdiv(channels, tile.channels)
@@ -181,16 +181,12 @@ def kernel_gradient(x: Array, g: Array, geometry: Geometry, tile: Tile, programs
     each = pl.cdiv(tiles, max(programs // blocks, 1))
     chunks = pl.cdiv(tiles, each)
 
-    def some(taps: range) -> Array:
-        partials = pl.pallas_call(
-            partial(_kernel_gradient, geometry=geometry, tile=tile, each=each, shapes=(x.shape, g.shape), taps=taps),
-            out_shape=jax.ShapeDtypeStruct((chunks, down * len(taps), channels), jnp.float32),
-            grid=(blocks, chunks),
-            compiler_params=triton.CompilerParams(num_warps=tile.warps, num_stages=1),
-            interpret=interpret,
-            name="depthwise_kernel_gradient",
-        )(x.reshape(-1), g.reshape(-1))
-        return partials.sum(0).reshape(down, len(taps), channels)
-
-    width = pl.cdiv(across, splits)
-    return jnp.concatenate([some(range(first, min(first + width, across))) for first in range(0, across, width)], 1)
+    partials = pl.pallas_call(
+        partial(_kernel_gradient, geometry=geometry, tile=tile, each=each, shapes=(x.shape, g.shape)),
+        out_shape=jax.ShapeDtypeStruct((chunks, down * across, channels), jnp.float32),
+        grid=(blocks, chunks),
+        compiler_params=triton.CompilerParams(num_warps=tile.warps, num_stages=1),
+        interpret=interpret,
+        name="depthwise_kernel_gradient",
+    )(x.reshape(-1), g.reshape(-1))
+    return partials.sum(0).reshape(down, across, channels)

@@ -171,7 +171,7 @@ def test_adam_with_clipping_is_the_same_over_parts() -> None:
 
 
 def test_compiler_options_are_for_a_gpu_that_knows_them_and_give_way_to_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    options, option = mesh.CHEAP, "xla_gpu_experimental_enable_fusion_autotuner"
+    options, option = mesh.FAST_COMPILATION, "xla_gpu_experimental_enable_fusion_autotuner"
     monkeypatch.setattr(mesh, "_compiler_options", mesh._compiler_options.__wrapped__)
     monkeypatch.delenv("XLA_FLAGS")
     assert mesh._compiler_options("cpu") is None and on(1).compiler_options is None
