@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import logging
 import re
@@ -179,10 +180,11 @@ def save(folder: str | Path, name: str, tree: Any, metadata: Mapping[str, Any] |
         prune(folder, keep=1)
     # Before it writes: orbax reports a full disk as hundreds of lines from several threads.
     require_space(folder, needed, f"checkpoint {name}")
+    new = folder / f".saving-{name}-{next(_SAVES)}"
     try:
-        _save(folder, name, arrays, metadata, run)
+        _save(folder, name, new, arrays, metadata, run)
     except Exception as error:
-        shutil.rmtree(folder / f".saving-{name}", ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
         require_space(folder, needed, f"checkpoint {name}")  # Another process has filled the disk meanwhile.
         if is_full(error):
             fix = f"it filled up while checkpoint {name} of {needed:,} bytes was saved; free some, then repeat the command with --resume"
@@ -190,10 +192,15 @@ def save(folder: str | Path, name: str, tree: Any, metadata: Mapping[str, Any] |
         raise
 
 
-def _save(folder: Path, name: str, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any] | None, run: str) -> None:
-    new, old = folder / f".saving-{name}", folder / f".old-{name}"
+_SAVES = itertools.count()
+"""Numbers the saves of this process: threads of one that failed may still write into its folder while the next one saves."""
+
+
+def _save(folder: Path, name: str, new: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any] | None, run: str) -> None:
+    old = folder / f".old-{name}"
     _settle(folder)
-    shutil.rmtree(new, ignore_errors=True)
+    for left in folder.glob(f".saving-{name}-*"):
+        shutil.rmtree(left, ignore_errors=True)
     new.mkdir(parents=True)
     facts = {"name": name, "run": run, "arrays": {key: _spec(value) for key, value in arrays.items()}, "metadata": dict(metadata or {})}
     (new / "metadata.json").write_text(json.dumps(facts, allow_nan=True), encoding="utf-8")
@@ -235,7 +242,7 @@ def prune(folder: str | Path, keep: int = KEEP, named: Collection[str] = ()) -> 
             shutil.rmtree(gone, ignore_errors=True)
             (folder / name).rename(gone)  # A kill while deleting then leaves no half checkpoint.
     for path in folder.glob(".saving-*"):
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 # ---- reading ----
