@@ -22,7 +22,7 @@ DOORS = {
     "optax": "core/optimizers train/optim",
     "flax": "models",
     "orbax": "runs/checkpoint",
-    "scipy": "sweeps/analysis/significance augment/mix",
+    "scipy": "augment/mix evaluation/intervals sweeps/analysis/significance",
     "PIL": "data/decode data/square data/thumbnails",
     "pillow_heif": "data/decode",
     "jinja2": "report/html",

@@ -16,6 +16,7 @@ from ..core.types import Dataset
 from ..core.validation import require
 from ..data.sampler import Sampler
 from ..evaluation import metrics
+from ..evaluation.intervals import Interval, limits_text, right_interval
 from ..models.base import ChainModel, model_name
 from ..models.head import EPS
 from ..models.pretrained.locate import find
@@ -37,7 +38,7 @@ class Probed(NamedTuple):
         size: side in pixels of the images that it saw.
         accuracy: share of the images classified right by the head of the other folds, 0…1; of multi-label data the share of right
             decisions.
-        error: standard error of it over the images.
+        interval: of it, at 95 %.
         loss: mean cross-entropy of the same images.
         behind: accuracy of the best network minus this one's, over the same images.
         behind_error: standard error of that difference, of pairs.
@@ -50,7 +51,7 @@ class Probed(NamedTuple):
     model: ChainModel
     size: int
     accuracy: float
-    error: float
+    interval: Interval
     loss: float
     behind: float
     behind_error: float
@@ -108,10 +109,9 @@ def _probed(experiment: Experiment, ui: NullConsole) -> Probed:
     correct = np.where(judged, right, np.nan)
     loss = float(metrics.losses(logits[judged], labels[judged]).mean())
     seconds = (middle - start, time.perf_counter() - middle)
-    mean, error = _mean(correct)
     model = experiment.model
     assert isinstance(model, ChainModel)
-    return Probed(model, p.size, mean, error, loss, 0.0, 0.0, decay, features.shape[1], seconds, correct)
+    return Probed(model, p.size, *_accuracy(correct), loss, 0.0, 0.0, decay, features.shape[1], seconds, correct)
 
 
 def held_out_logits(context: RunContext, features: np.ndarray, solve: Solve) -> tuple[np.ndarray, np.ndarray, float]:
@@ -141,15 +141,16 @@ def held_out_logits(context: RunContext, features: np.ndarray, solve: Solve) -> 
     return logits, folds.judges.any(0), chosen.weight_decay
 
 
-def _mean(values: np.ndarray) -> tuple[float, float]:
-    """Return the mean of the numbers that are no NaN, and its standard error."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else float("nan")
+def _accuracy(correct: np.ndarray) -> tuple[float, Interval]:
+    """Return the accuracy of the images that were judged, those that are no NaN, and its interval."""
+    known = correct[~np.isnan(correct)]
+    return float(known.mean()), right_interval(known)
 
 
 def _compared(row: Probed, best: Probed) -> Probed:
-    behind, error = _mean(best.correct - row.correct)
-    return row._replace(behind=behind, behind_error=error)
+    pairs = (best.correct - row.correct)[~np.isnan(row.correct)]
+    error = float(pairs.std(ddof=1) / np.sqrt(len(pairs))) if len(pairs) > 1 else float("nan")
+    return row._replace(behind=float(pairs.mean()), behind_error=error)
 
 
 def table(rows: Sequence[Probed]) -> Table:
@@ -162,13 +163,16 @@ def table(rows: Sequence[Probed]) -> Table:
         printed.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
     for row in rows:
         behind = f"{100 * row.behind:.1f} ± {100 * row.behind_error:.1f}" if row.behind_error else ""
-        cells = [f"{100 * row.accuracy:.1f} ± {100 * row.error:.1f}", behind, f"{row.loss:.3f}", f"{row.features:,}"]
+        cells = [f"{100 * row.accuracy:.1f}{limits_text(row.interval, scale=100)}", behind, f"{row.loss:.3f}", f"{row.features:,}"]
         printed.add_row(model_name(row.model), str(row.size), *cells, f"{row.seconds[0]:.0f} + {row.seconds[1]:.0f}")
     return printed
 
 
 def csv_rows(rows: Sequence[Probed]) -> list[list[object]]:
     """Return the ranking as rows of a CSV file, names first."""
-    fields = ("size", "accuracy", "error", "loss", "behind", "behind_error", "weight_decay", "features")
-    head: list[list[object]] = [["network", *fields, "feature_seconds", "solve_seconds"]]
-    return head + [[model_name(row.model), *(getattr(row, field) for field in fields), *row.seconds] for row in rows]
+    fields = ("loss", "behind", "behind_error", "weight_decay", "features")
+    head: list[list[object]] = [["network", "size", "accuracy", "low", "high", *fields, "feature_seconds", "solve_seconds"]]
+    return head + [
+        [model_name(row.model), row.size, row.accuracy, *row.interval, *(getattr(row, field) for field in fields), *row.seconds]
+        for row in rows
+    ]

@@ -8,6 +8,8 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from ..evaluation.intervals import limits_text
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -36,7 +38,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("sgdr_jax.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"num": number_text, "duration": duration, "pretty": pretty}
+    environment.filters |= {"num": number_text, "limits": limits_text, "duration": duration, "pretty": pretty}
     return environment
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..evaluation.intervals import Interval
 from ..evaluation.metrics import EvalMetrics
 from .charts import Axis, Chart, Series, Span, covering
 from .run_curves import Row, by_stage, finder_limits, limits, number, points, rates, restarts, running_mean, split_rows
@@ -94,12 +95,12 @@ def reliability_chart(diagrams: np.ndarray) -> Chart:
     return Chart("Reliability", Axis("predicted probability", 0, 1), Axis("share that is correct", 0, 1), series, square=True)
 
 
-def views_chart(by_count: Sequence[EvalMetrics], error: float) -> Chart:
-    """Draw the accuracy over the number of test-time views; `error` is its standard error."""
+def views_chart(by_count: Sequence[EvalMetrics], intervals: Sequence[Interval]) -> Chart:
+    """Draw the accuracy over the number of test-time views, with its interval for each."""
     values = [row.get("accuracy", math.nan) for row in by_count]
     counts = range(1, len(values) + 1)
-    band = [(count, float(np.clip(value + sign * error, *SHARES))) for sign in (-1, 1) for count, value in zip(counts, values, strict=True)]
-    edges = [Series("faint train", band[: len(values)]), Series("faint train", band[len(values) :], "± standard error")]
-    y = covering("accuracy", [value for _, value in band], within=SHARES)
+    low, high = np.clip(np.array(intervals).T, *SHARES).tolist()
+    edges = [Series("faint train", list(zip(counts, end, strict=True)), label) for end, label in ((low, ""), (high, "95 % interval"))]
+    y = covering("accuracy", [*low, *values, *high], within=SHARES)
     line = Series("valid", list(zip(counts, values, strict=True)), "mixture of the views", True)
     return Chart("Accuracy by number of views", Axis("views", 0.8, len(values) + 0.2), y, [*edges, line])

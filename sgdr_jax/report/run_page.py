@@ -11,7 +11,8 @@ import numpy as np
 
 from ..core.validation import require
 from ..evaluation import predictions
-from ..evaluation.metrics import MULTI_LABEL_THRESHOLD
+from ..evaluation.intervals import UNKNOWN, Interval, loss_interval, right_interval, share_interval
+from ..evaluation.metrics import MULTI_LABEL_THRESHOLD, EvalMetrics
 from ..evaluation.predictions import ExamplePredictions, SplitPredictions
 from ..runs.folder import Run, read
 from . import mistakes
@@ -26,11 +27,11 @@ _SPLITS = {"test": "test", "valid": "validation", "train": "training"}
 
 
 class Figure(NamedTuple):
-    """A figure with its standard error, NaN if unknown, and a note."""
+    """A figure with its 95 % interval, and a note."""
 
     label: str
     value: float
-    error: float
+    interval: Interval
     form: str
     note: str
     unit: str = ""
@@ -46,7 +47,7 @@ class Step(NamedTuple):
     seconds: float
     loss: float
     accuracy: float
-    error: float
+    interval: Interval
     note: str
 
 
@@ -165,15 +166,10 @@ def run_html(view: RunPage, thumbnails: Mapping[int, bytes] | None = None, maps:
 # ---- figures ----
 
 
-def _accuracy_error(labels: np.ndarray, found: ExamplePredictions) -> tuple[float, float]:
-    """Return the accuracy and its standard error; for multi-label data of the share of an image's classes that are right."""
+def _accuracy(labels: np.ndarray, found: ExamplePredictions) -> tuple[float, Interval]:
+    """Return the accuracy and its interval; for multi-label data of the share of an image's classes that are right."""
     right = (found.predicted == labels).reshape(len(labels), -1).mean(axis=1)
-    return float(right.mean()), _mean_error(right)
-
-
-def _mean_error(values: np.ndarray) -> float:
-    """Return the standard error of a mean: sd / √n."""
-    return float(values.std() / math.sqrt(len(values)))
+    return float(right.mean()), right_interval(right)
 
 
 def _headline(view: RunPage) -> list[Figure]:
@@ -184,20 +180,20 @@ def _headline(view: RunPage) -> list[Figure]:
             continue
         kind, plain = found.tta or found.plain, found.plain
         name = _SPLITS[split].capitalize() + (" before refit" if split == "valid" and run.summary.get("refit") else "")
-        value, error = _accuracy_error(found.labels, kind)
-        alone = f"one view {100 * _accuracy_error(found.labels, plain)[0]:.1f} %, " if found.tta else ""
+        value, interval = _accuracy(found.labels, kind)
+        alone = f"one view {100 * _accuracy(found.labels, plain)[0]:.1f} %, " if found.tta else ""
         measure = "labels right" if found.labels.ndim == 2 else "accuracy"
-        figures.append(Figure(f"{name} {measure}", 100 * value, 100 * error, ".1f", f"{alone}{len(found.labels):,} images", "%"))
+        figures.append(Figure(f"{name} {measure}", value, interval, ".1f", f"{alone}{len(found.labels):,} images", "%"))
         if split == view.split:
-            figures.append(Figure(f"{name} log-loss", float(kind.loss.mean()), _mean_error(kind.loss), ".3f", "lower is better"))
+            figures.append(Figure(f"{name} log-loss", float(kind.loss.mean()), loss_interval(kind.loss), ".3f", "lower is better"))
             figures += _multi_label(run, split, bool(found.tta)) + _ece(run, split, bool(found.tta))
     if not figures:
         best = max((step for step in _steps(view) if not math.isnan(step.accuracy)), key=lambda step: step.accuracy, default=None)
         if best:
-            figures.append(Figure("Best validation accuracy", 100 * best.accuracy, 100 * best.error, ".1f", f"in {best.name}, so far", "%"))
+            figures.append(Figure("Best validation accuracy", best.accuracy, best.interval, ".1f", f"in {best.name}, so far", "%"))
     if (seconds := run.summary.get("seconds")) is not None:
         compiled = run.summary.get("compiled", {}).get("seconds", 0.0)
-        figures.append(Figure("Minutes", seconds / 60, math.nan, ".1f", f"{compiled / 60:.1f} of them compiling"))
+        figures.append(Figure("Minutes", seconds / 60, UNKNOWN, ".1f", f"{compiled / 60:.1f} of them compiling"))
     return figures
 
 
@@ -205,12 +201,12 @@ def _multi_label(run: Run, split: str, tta: bool) -> list[Figure]:
     """Return mean average precision and F-beta, which multi-label runs have; runs of earlier versions have F2 at a fixed threshold."""
     known, threshold, figures = run.summary.get(split) or {}, run.summary.get("threshold"), list[Figure]()
     if (value := known.get("tta_map" if tta else "map")) is not None:
-        figures.append(Figure("Mean average precision", value, math.nan, ".3f", "mean over classes"))
+        figures.append(Figure("Mean average precision", value, UNKNOWN, ".3f", "mean over classes"))
     if threshold and split in threshold["f_beta"]:
         note = f"mean over images, threshold {threshold['value']:.3f}" + (", fitted to them" if split == "valid" else "")
-        figures.append(Figure(f"F{threshold['beta']:g}", threshold["f_beta"][split], math.nan, ".3f", note))
+        figures.append(Figure(f"F{threshold['beta']:g}", threshold["f_beta"][split], UNKNOWN, ".3f", note))
     elif (value := known.get("tta_f2" if tta else "f2")) is not None:
-        figures.append(Figure("F2", value, math.nan, ".3f", f"mean over images, threshold {MULTI_LABEL_THRESHOLD:g}"))
+        figures.append(Figure("F2", value, UNKNOWN, ".3f", f"mean over images, threshold {MULTI_LABEL_THRESHOLD:g}"))
     return figures
 
 
@@ -220,7 +216,7 @@ def _ece(run: Run, split: str, tta: bool) -> list[Figure]:
     if before is None:
         return []
     note = f"{after['ece']:.3f} at temperature {after['temperature']:.2f}" if after else "no temperature fitted"
-    return [Figure("Calibration error", before, math.nan, ".3f", note)]
+    return [Figure("Calibration error", before, UNKNOWN, ".3f", note)]
 
 
 def _steps(view: RunPage) -> list[Step]:
@@ -230,10 +226,6 @@ def _steps(view: RunPage) -> list[Step]:
     if valid is None and (kept := predictions.load(run.path, "valid")):
         valid = len(kept.labels)
     n = 0 if view.multi_label or (run.data and run.data["multi_label"]) else valid or 0
-
-    def error(accuracy: float) -> float:
-        return math.sqrt(accuracy * (1 - accuracy) / n) if n else math.nan
-
     steps = []
     summaries = {stage["name"]: stage for stage in run.summary.get("stages", ())}
     sizes = {stage["name"]: stage.get("size") for stage in run.config.get("stages", ())}
@@ -257,7 +249,7 @@ def _steps(view: RunPage) -> list[Step]:
                 number(stage["seconds"]) if stage else seconds,
                 loss,
                 accuracy,
-                error(accuracy),
+                share_interval(accuracy, n),
                 note.strip(),
             )
         )
@@ -276,19 +268,19 @@ def _final_steps(run: Run) -> list[Step]:
             continue
         for kind, each in (("plain", found.plain), ("tta", found.tta)):
             if each is not None:
-                value, error = _accuracy_error(found.labels, each)
+                value, interval = _accuracy(found.labels, each)
                 if (score := (run.summary.get(split) or {}).get("map" if kind == "plain" else "tta_map")) is not None:
-                    value, error = score, math.nan
+                    value, interval = score, UNKNOWN
                 seconds = number(times.get(f"{kind}_{split}"))
                 name = f"{_SPLITS[split]}, {'all views' if kind == 'tta' else 'one view'}"
                 size = run.summary.get("size")
-                steps.append(Step(name, size, math.nan, None, seconds, float(each.loss.mean()), value, error, "final network"))
+                steps.append(Step(name, size, math.nan, None, seconds, float(each.loss.mean()), value, interval, "final network"))
     return steps
 
 
 def _accuracy_range(steps: Sequence[Step]) -> tuple[float, float]:
-    """Return the range of accuracies with their errors, for the dots in the table."""
-    ends = [step.accuracy + sign * np.nan_to_num(step.error) for step in steps for sign in (-1, 1) if not math.isnan(step.accuracy)]
+    """Return the range of accuracies with their intervals, for the dots in the table."""
+    ends = [end for step in steps for end in (step.accuracy, *step.interval) if not math.isnan(end)]
     low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
     return float(low), float(max(high, low + 1e-6))
 
@@ -316,7 +308,6 @@ def _calibration(view: RunPage) -> dict[str, Any]:
     run, shown = view.run, view.shown
     fitted = (run.summary.get("calibration") or {}).get(view.split, {})
     by_count = (run.summary.get("tta") or {}).get(view.split) or []
-    error = _accuracy_error(view.predictions.labels, view.predictions.plain)[1] if view.predictions else math.nan
     return {
         "reliability": None if shown is None or shown.reliability is None else reliability_chart(shown.reliability),
         "temperatures": [
@@ -327,9 +318,20 @@ def _calibration(view: RunPage) -> dict[str, Any]:
             )
             for kind, each in fitted.items()
         ],
-        "views_chart": views_chart(by_count, error) if len(by_count) > 1 else None,
+        "views_chart": views_chart(by_count, _view_intervals(view, by_count)) if len(by_count) > 1 else None,
         "by_count": [(i + 1, row) for i, row in enumerate(by_count) if i < 10 or i == len(by_count) - 1],
     }
+
+
+def _view_intervals(view: RunPage, by_count: Sequence[EvalMetrics]) -> list[Interval]:
+    """Return the interval of the accuracy of one view, two, …; of multi-label data as far from it as that of one view is."""
+    values = [row.get("accuracy", math.nan) for row in by_count]
+    if view.predictions is None:
+        return [UNKNOWN] * len(values)
+    if not view.multi_label:
+        return [share_interval(value, len(view.predictions.labels)) for value in values]
+    mean, (low, high) = _accuracy(view.predictions.labels, view.predictions.plain)
+    return [Interval(value + low - mean, value + high - mean) for value in values]
 
 
 def _stage_names(run: Run) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich import console
 
 from sgdr_jax import Experiment, Stage
 from sgdr_jax.cli.main import main
@@ -13,6 +14,7 @@ from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.solve import Solve
 from sgdr_jax.datasets import Synthetic
+from sgdr_jax.evaluation.intervals import share_interval
 from sgdr_jax.models import EfficientNetLite0
 from sgdr_jax.models.base import ChainModel
 from sgdr_jax.recipes import probe
@@ -41,13 +43,31 @@ def test_an_image_is_judged_by_a_head_that_has_not_seen_it(context: RunContext) 
 def test_rows_are_compared_with_the_best_image_by_image() -> None:
     def row(correct: list[float]) -> probe.Probed:
         values = np.array(correct)
-        return probe.Probed(Tiny(), 16, *probe._mean(values), 0.5, 0.0, 0.0, 1.0, 4, (1.0, 2.0), values)
+        return probe.Probed(Tiny(), 16, *probe._accuracy(values), 0.5, 0.0, 0.0, 1.0, 4, (1.0, 2.0), values)
 
     best, other = row([1, 1, 1, 0, np.nan]), row([1, 0, 1, 0, np.nan])
-    assert best.accuracy == 0.75 and best.error == pytest.approx(0.25)  # √(3/16 · 4/3 / 4)
+    assert best.accuracy == 0.75 and best.interval == share_interval(0.75, 4)
     compared = probe._compared(other, best)
-    assert compared.behind == 0.25 and compared.behind_error == pytest.approx(0.25)
+    assert compared.behind == 0.25 and compared.behind_error == pytest.approx(0.25)  # √(3/16 · 4/3 / 4)
     assert (probe._compared(best, best).behind, probe._compared(best, best).behind_error) == (0, 0)
+
+
+def test_all_right_of_few_images_is_shown_with_what_it_leaves_open(capsys: pytest.CaptureFixture[str]) -> None:
+    values = np.array([1.0] * 16 + [np.nan])
+    row = probe.Probed(Tiny(), 16, *probe._accuracy(values), 0.5, 0.0, 0.0, 1.0, 4, (1.0, 2.0), values)
+    console.Console().print(probe.table([row]))
+    assert "100.0 (80.6–100.0)" in capsys.readouterr().out
+    head, figures = probe.csv_rows([row])
+    assert dict(zip(head, figures, strict=True)).items() >= {"accuracy": 1.0, "low": share_interval(1.0, 16).low, "high": 1.0}.items()
+
+
+def test_images_that_could_not_be_judged_are_not_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A class with a single image has none to learn from while that one is held out."""
+    for i, name in enumerate("aaaabbbbc"):
+        picture(tmp_path / "in/train" / name / f"{i}.png", 10 * i)
+        picture(tmp_path / "in/valid" / name / f"{i}.png", 90 + i)
+    main(["probe", str(tmp_path / "in"), "--models", "EfficientNetLite0", "--size", "32"])
+    assert "accuracy of 8 of 9 images" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_folder_is_probed_and_its_features_are_reused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

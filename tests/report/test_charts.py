@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sgdr_jax.evaluation.intervals import Interval, share_interval
+from sgdr_jax.evaluation.metrics import EvalMetrics
 from sgdr_jax.report.charts import MOST_POINTS, Axis, Chart, Series, covering, thinned
 from sgdr_jax.report.run_charts import finder_chart, progress_charts, reliability_chart, views_chart
 
@@ -80,18 +82,16 @@ def test_reliability_leaves_empty_bins_out(count: int) -> None:
     assert len(chart.series) == 1 + count and chart.series[1].points == [(0.2, 0.5), (0.9, 1.0)]
 
 
-def test_views_have_their_error() -> None:
-    chart = views_chart([{"accuracy": 0.5}, {"accuracy": 0.6}], 0.05)
-    assert [s.points for s in chart.series] == [
-        [(1, 0.45), (2, pytest.approx(0.55))],
-        [(1, 0.55), (2, pytest.approx(0.65))],
-        [(1, 0.5), (2, 0.6)],
-    ]
+def test_views_have_their_intervals() -> None:
+    by_count: list[EvalMetrics] = [{"accuracy": 0.5}, {"accuracy": 0.6}]
+    chart = views_chart(by_count, [Interval(0.4, 0.6), Interval(0.5, 0.7)])
+    assert [s.points for s in chart.series] == [[(1, 0.4), (2, 0.5)], [(1, 0.6), (2, 0.7)], [(1, 0.5), (2, 0.6)]]
+    assert chart.series[1].label == "95 % interval"
 
 
 def test_no_axis_of_accuracies_goes_beyond_all_and_none() -> None:
     rows = [row | {"accuracy": 1.0} if "accuracy" in row else row for row in example()]
     _, accuracy, _ = progress_charts(rows)
-    perfect, hopeless = (views_chart([{"accuracy": value}] * 2, 0.05) for value in (1.0, 0.0))
+    perfect, hopeless = (views_chart([{"accuracy": value}] * 2, [share_interval(value, 16)] * 2) for value in (1.0, 0.0))
     assert accuracy.y.high == perfect.y.high == 1 and hopeless.y.low == 0
-    assert {y for chart in (perfect, hopeless) for series in chart.series for _, y in series.points} == {0, 0.05, 0.95, 1}
+    assert {round(y, 3) for chart in (perfect, hopeless) for series in chart.series for _, y in series.points} == {0, 0.194, 0.806, 1}

@@ -1,11 +1,11 @@
 """The page of a run: sections for each kind of run, names shown as they are, one file of bounded size."""
 
-import math
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.evaluation import predictions
@@ -40,16 +40,18 @@ def test_a_finished_run_has_every_section(tmp_path: Path, names: tuple[str, ...]
     ]
 
 
-def test_the_headline_has_the_figures_and_their_standard_errors(tmp_path: Path) -> None:
+def test_the_headline_has_the_figures_and_their_intervals(tmp_path: Path) -> None:
     view = read_run_page(write_run(tmp_path / "run"))
     found = predictions.load(tmp_path / "run", "test")
     assert found is not None and found.tta is not None
     right = found.tta.predicted == found.labels
     p, loss = right.mean(), found.tta.loss
     text = " ".join(parsed(run_html(view)).texts)
-    assert f"Test accuracy {100 * p:.1f} % ± {100 * math.sqrt(p * (1 - p) / 60):.1f}" in " ".join(text.split())
-    assert f"Test log-loss {loss.mean():.3f} ± {loss.std() / math.sqrt(60):.3f}" in " ".join(text.split())
-    assert "50.00 ± 10.00" in text and "70.00 ± 9.17" in text  # stages: √(p(1 - p) / 25)
+    low, high = stats.binomtest(int(right.sum()), 60).proportion_ci(0.95, "wilson")
+    assert f"Test accuracy {100 * p:.1f} % ({100 * low:.1f}–{100 * high:.1f})" in " ".join(text.split())
+    low, high = stats.t.interval(0.95, 59, loss.mean(), stats.sem(loss))
+    assert f"Test log-loss {loss.mean():.3f} ({low:.3f}–{high:.3f})" in " ".join(text.split())
+    assert "50.0 (31.8–68.2)" in text and "70.0 (50.4–84.3)" in text  # stages: Wilson's of 25 images
     assert "undone: not better than before" in text and "1 min 10 s" in text
 
 
@@ -77,14 +79,24 @@ def test_several_labels_have_no_matrix(tmp_path: Path) -> None:
     page = parsed(run_html(read_run_page(write_run(tmp_path / "run", tuple("abcd"), multi_label=True))))
     assert "confusion" not in page.ids() and set(page.ids()) >= ALL
     assert any(text.startswith("An image can have several classes here") for text in page.texts)
-    assert re.search(r"Test labels right\s+\d\d\.\d % ±", " ".join(" ".join(page.texts).split()))
+    assert re.search(r"Test labels right\s+\d\d\.\d % \(\d\d\.\d–\d\d\.\d\)", " ".join(" ".join(page.texts).split()))
+
+
+def test_all_images_right_does_not_mean_that_all_images_are_right(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", n=16)
+    found = predictions.load(folder, "test")
+    assert found is not None
+    perfect = found.plain._replace(predicted=found.labels)
+    predictions.save(folder, "test", [str(i) for i in range(16)], found.labels, (perfect, perfect))
+    text = " ".join(" ".join(parsed(run_html(read_run_page(folder))).texts).split())
+    assert "Test accuracy 100.0 % (80.6–100.0)" in text and "100.0 (80.6–100.0)" in text and "±" not in text
 
 
 def test_a_run_that_was_interrupted_shows_what_it_has(tmp_path: Path) -> None:
     page = parsed(run_html(read_run_page(write_run(tmp_path / "run", finished=False))))
     assert {"steps", "curves", "data", "origin"} <= set(page.ids()) and "mistakes" not in page.ids()
     text = " ".join(page.texts)
-    assert "This run has not finished" in text and "50.00 ± 10.00" in text and "in head, so far" in text
+    assert "This run has not finished" in text and "50.0 % (31.8–68.2)" in text and "in head, so far" in text
 
 
 def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ class ProbeCommand(Command):
 
     def execute(self, ui: NullConsole) -> None:
         """Print and write the table."""
+        import numpy as np
+
         from ...core.text import csv_text
         from ...datasets import Part
         from ...datasets.detect import detect
@@ -60,8 +62,10 @@ class ProbeCommand(Command):
 
         rows = probe.probe(data, models, ui, self.size)
         ui.say(probe.table(rows))
-        ui.say(f"accuracy of {len(rows[0].correct):,} of {total:,} images, held out, ± standard error; behind: the best, image by image")
-        best = rows[0]
+        best, judged = rows[0], np.count_nonzero(~np.isnan(rows[0].correct))
+        ui.say(
+            f"accuracy of {judged:,} of {total:,} images, held out, with its 95 % interval; behind: the best, image by image, ± standard error"
+        )
         equal = [model_name(row.model) for row in rows[1:] if row.behind <= 2 * row.behind_error]
         ui.say(f"best: {model_name(best.model)}" + (f"; within two standard errors of it: {', '.join(equal)}" if equal else ""))
         if self.csv:
