@@ -92,6 +92,6 @@ def test_views_have_their_intervals() -> None:
 def test_no_axis_of_accuracies_goes_beyond_all_and_none() -> None:
     rows = [row | {"accuracy": 1.0} if "accuracy" in row else row for row in example()]
     _, accuracy, _ = progress_charts(rows)
-    perfect, hopeless = (views_chart([{"accuracy": value}] * 2, [share_interval(value, 16)] * 2) for value in (1.0, 0.0))
+    perfect, hopeless = (views_chart([EvalMetrics(accuracy=value)] * 2, [share_interval(value, 16)] * 2) for value in (1.0, 0.0))
     assert accuracy.y.high == perfect.y.high == 1 and hopeless.y.low == 0
     assert {round(y, 3) for chart in (perfect, hopeless) for series in chart.series for _, y in series.points} == {0, 0.194, 0.806, 1}

@@ -63,9 +63,8 @@ class ProbeCommand(Command):
         rows = probe.probe(data, models, ui, self.size)
         ui.say(probe.table(rows))
         best, judged = rows[0], np.count_nonzero(~np.isnan(rows[0].correct))
-        ui.say(
-            f"accuracy of {judged:,} of {total:,} images, held out, with its 95 % interval; behind: the best, image by image, ± standard error"
-        )
+        ui.say(f"accuracy of {judged:,} of {total:,} images, held out, and its 95 % interval")
+        ui.say("behind: the best, image by image, ± one standard error")
         equal = [model_name(row.model) for row in rows[1:] if row.behind <= 2 * row.behind_error]
         ui.say(f"best: {model_name(best.model)}" + (f"; within two standard errors of it: {', '.join(equal)}" if equal else ""))
         if self.csv:
