@@ -22,17 +22,17 @@ type Array = np.ndarray | jax.Array
 """An array on the host or on the device, also a tracer."""
 
 TOP = 5
-"""An example counts in "top5" if fewer than this many classes score above the true one."""
+"""An example counts in "top5", a measure of data with more classes than this, if fewer than this many score above the true one."""
 MULTI_LABEL_THRESHOLD = 0.2
 """Probability above which F2 counts a class as predicted before a threshold is fitted; low, since F2 penalises a missed class more than a
 wrong one."""
 
 
 class EvalMetrics(TypedDict, total=False):
-    """Metrics of a split: of the plain view, and as "tta_…" of all test-time views mixed. Multi-label data have f2, map, not top5.
+    """Metrics of a split: of the plain view, and as "tta_…" of all test-time views mixed.
 
-    `f2` is at the fixed threshold `MULTI_LABEL_THRESHOLD`, `map` the mean average precision; `ThresholdRecord` has what the run's own
-    threshold gives.
+    Data of more than `TOP` classes have top5, multi-label data f2 and map in place of it. `f2` is at the fixed threshold
+    `MULTI_LABEL_THRESHOLD`, `map` the mean average precision; `ThresholdRecord` has what the run's own threshold gives.
     """
 
     loss: float
@@ -158,8 +158,8 @@ def sums(logits: Array, labels: Array | Mixed, weight: Array, label_smoothing: A
         label_smoothing: as in `losses`; 0 for evaluation.
 
     Returns:
-        "weight", "loss", "correct", and "top5" or, for multi-label data, "f2" (threshold 0.2), each a scalar in the precision of the
-        logits. "correct" counts examples whose highest logit is the true class; for multi-label data it sums the share of an
+        "weight", "loss", "correct", and "top5" if k > `TOP` or, for multi-label data, "f2" (threshold 0.2), each a scalar in the precision
+        of the logits. "correct" counts examples whose highest logit is the true class; for multi-label data it sums the share of an
         example's classes predicted correctly at a threshold of one half.
     """
     xp, values = logits.__array_namespace__(), _values(logits, labels, label_smoothing)
@@ -180,7 +180,8 @@ def _values(logits: Array, labels: Array | Mixed, label_smoothing: Array | float
     else:
         rank = _ranks(logits, labels)
         values["correct"] = (rank < 1).astype(logits.dtype)
-        values["top5"] = (rank < TOP).astype(logits.dtype)
+        if logits.shape[1] > TOP:
+            values["top5"] = (rank < TOP).astype(logits.dtype)
     return values
 
 

@@ -26,7 +26,7 @@ class TrainRow(TypedDict):
 
 
 class EvalRow(TypedDict):
-    """The validation at the end of a cycle, with `top5`, or `f2` and `map` of multi-label data.
+    """The validation at the end of a cycle, with `top5` of more than five classes, or `f2` and `map` of multi-label data.
 
     `drift` holds how far each group's batch statistics have moved: [shift, stretch].
     """

@@ -76,6 +76,13 @@ def test_top1_is_argmax_and_top5_is_the_sorted_first_five() -> None:
     assert result["top5"] == pytest.approx((order[:, :5] == labels[:, None]).any(1).mean(), abs=1e-7)
 
 
+@pytest.mark.parametrize("k", [2, 5, 6])
+def test_the_first_five_of_five_classes_are_no_measure(k: int) -> None:
+    """It would be 1, whatever the network."""
+    result = metrics.sums(*batch(2, 20, k), np.ones(20, np.float32))
+    assert ("top5" in result) == (k > 5)
+
+
 def test_a_network_that_says_nothing_or_nan_is_not_right() -> None:
     labels = np.array([3, 2, 1, 0], np.int32)
     weight = np.ones(4, np.float32)

@@ -52,9 +52,10 @@ def small():
 
 
 def numbers(data):
-    """The data without clocks and paths."""
+    """The data without clocks and paths, and without top5, which is 1 of the archive's few classes and no longer reported for them."""
+    left = ("seconds", "compiled", "compilation", "loading", "top5", "tta_top5")
     if isinstance(data, dict):
-        return {k: numbers(v) for k, v in data.items() if k not in ("seconds", "compiled", "compilation", "loading")}
+        return {k: numbers(v) for k, v in data.items() if k not in left}
     return [numbers(item) for item in data] if isinstance(data, list) else data
 
 
@@ -112,10 +113,11 @@ def test_every_first_tag_has_a_stable_name_that_is_written_today():
 def test_a_kept_run_opens_and_evaluates_to_the_same_numbers(kept):
     load_experiment(SMALL)
     before = read(kept / "run").summary
+    figures = numbers(before["test"])
     assert config_hash(small()) == json.loads((kept / "run" / "environment.json").read_text())["config_hash"]
     assert run(small(), kept / "run", resume=True) == before  # it has finished
     measures = evaluate_split(open_predictor(kept / "run"), "test").views.measures
-    np.testing.assert_allclose([measures[k] for k in before["test"]], list(before["test"].values()), rtol=1e-5)
+    np.testing.assert_allclose([measures[k] for k in figures], list(figures.values()), rtol=1e-5)
 
 
 def test_a_kept_run_has_a_page(kept):
