@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ..core.errors import did_you_mean
+from ..core.errors import InputError, did_you_mean
 from ..core.types import LATER, Model
 from ..core.validation import require
 
@@ -275,16 +275,18 @@ def _several(names: list[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def model_named(name: str, field: str = "model") -> ChainModel:
-    """Return the network of a class of `sgdr_jax.models` in any case, or of timm's name with or without a tag.
+def model_named(name: str, option: str) -> ChainModel:
+    """Return the network of a class of `sgdr_jax.models` in any case, or of timm's name; behind a dot a tag or a file of weights.
 
     >>> from sgdr_jax.models import ConvNeXtTiny
-    >>> model_named("convnext_tiny.in12k_ft_in1k") == ConvNeXtTiny("in12k_ft_in1k") and model_named("convnexttiny") == ConvNeXtTiny()
+    >>> model_named("convnext_tiny.in12k_ft_in1k", "--model") == ConvNeXtTiny("in12k_ft_in1k")
+    True
+    >>> model_named("convnexttiny", "--model") == ConvNeXtTiny()
     True
 
     Args:
         name: of the network.
-        field: what is said to hold the name in an error.
+        option: that it was given by, to be named in an error.
 
     Raises:
         InputError: for an unknown network, or a tag of another one.
@@ -293,12 +295,15 @@ def model_named(name: str, field: str = "model") -> ChainModel:
     kinds = networks()
     found = {kind.architecture(): kind for kind in reversed(kinds.values())} | {known.lower(): kind for known, kind in kinds.items()}
     near = did_you_mean(front, kinds) or did_you_mean(front, [kind.architecture() for kind in kinds.values()])
-    require(front.lower() in found and front != "", field, name, f"{near}sgdr-jax models lists the networks")
-    return found[front.lower()](weights=tag) if dot else found[front.lower()]()
+    require(front.lower() in found and front != "", option, name, f"{near}sgdr-jax models lists the networks")
+    try:
+        return found[front.lower()](weights=tag) if dot else found[front.lower()]()
+    except InputError as error:  # "model.weights is TAG; FIX", a field that the command does not have
+        raise InputError(f"{option} is {name!r}; {str(error).partition('; ')[2]}") from error
 
 
 def model_name(model: ChainModel) -> str:
-    """Return the class of a network and, unless they are its default, its weights; `model_named` finds those with a tag again.
+    """Return the class of a network and, unless they are its default, its weights; `model_named` finds them again.
 
     >>> from sgdr_jax.models import ConvNeXtTiny
     >>> model_name(ConvNeXtTiny()), model_name(ConvNeXtTiny("fb_in22k"))

@@ -82,7 +82,7 @@ def probe(
     """
     for model in models:
         require(model.weights is not None, "model.weights", None, "name networks with pretrained weights; random features rank nothing")
-        find(model)
+        find(model, "--models")
     facts = measure(data.open(), models[0], familiar=False)
     sizes: list[int] = [size or facts.of(model).choices()[0].value for model in models]
     found = []

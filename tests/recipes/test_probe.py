@@ -16,7 +16,7 @@ from sgdr_jax.core.solve import Solve
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.evaluation.intervals import share_interval
 from sgdr_jax.models import EfficientNetLite0
-from sgdr_jax.models.base import ChainModel
+from sgdr_jax.models.base import ChainModel, model_named
 from sgdr_jax.recipes import probe
 from sgdr_jax.train.context import RunContext, prepare
 
@@ -102,7 +102,7 @@ def test_the_short_list_is_probed_as_far_as_its_weights_can_be_had(
 ) -> None:
     from sgdr_jax.models.pretrained import locate
 
-    def find(model: ChainModel) -> locate.Weights:
+    def find(model: ChainModel, option: str = "") -> locate.Weights:
         if model != EfficientNetLite0():
             raise InputError(f"weights of {type(model).__name__} cannot be fetched; go online once")
         return locate.Weights(Path("x"), "x")
@@ -121,7 +121,8 @@ def test_the_short_list_is_probed_as_far_as_its_weights_can_be_had(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--models", "efficientnet"], "model is 'efficientnet'; did you mean EfficientNet"),
+        (["--models", "efficientnet"], "--models is 'efficientnet'; did you mean EfficientNet"),
+        (["--models", "ConvNeXtTiny.fcmae_ft_in1k"], "--models is 'ConvNeXtTiny.fcmae_ft_in1k'; it is a tag of ConvNeXtV2Atto"),
         (["--models", "EfficientNetLite0", "EfficientNetLite0"], "name each network once"),
         (["--size", "4"], "--size is 4"),
         (["--images", "-1"], "--images is -1"),
@@ -131,6 +132,33 @@ def test_wrong_options_are_refused(words: list[str], message: str, tmp_path: Pat
     with pytest.raises(SystemExit, match="2"):
         main(["probe", str(tmp_path), *words])
     assert message in capsys.readouterr().err
+
+
+def test_weights_that_cannot_be_fetched_can_be_named_as_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command has no field model.weights."""
+    import huggingface_hub.errors  # noqa: F401  # which a download imports
+
+    from sgdr_jax.models.pretrained import locate
+
+    def fetch(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(locate, "_fetch", fetch)
+    for i, place in enumerate(("train/a", "train/b", "valid/a", "valid/b")):
+        picture(tmp_path / "in" / place / "0.png", 9 * i)
+    with pytest.raises(SystemExit, match="2"):
+        main(["probe", "in", "--models", "ResNet34"])
+    error = capsys.readouterr().err
+    name = "ResNet34.weights/resnet34.a1_in1k/model.safetensors"
+    assert error.endswith(f"into weights/resnet34.a1_in1k, and name {name} in --models\n") and "model.weights" not in error
+    Path("weights/resnet34.a1_in1k").mkdir(parents=True)
+    (tmp_path / name.removeprefix("ResNet34.")).touch()
+    with pytest.raises(InputError, match=f"^--models is '{name}x'; did you mean {name.removeprefix('ResNet34.')}"):
+        locate.find(model_named(name + "x", "--models"), "--models")
+    assert locate.find(model_named(name, "--models"), "--models").path == Path(name.removeprefix("ResNet34."))
 
 
 def test_random_weights_are_not_ranked() -> None:

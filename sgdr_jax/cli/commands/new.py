@@ -48,8 +48,8 @@ class NewCommand(Command):
     out: Path | None = None
     """File to write; by default the folder's name with .py, in the current folder."""
     model: str = "EfficientNetLite0"
-    """Name of the network, with a tag for other weights than the default: `sgdr-jax models` lists them. auto: one of a short list, by the
-    images, the machine and --minutes."""
+    """Name of the network, behind a dot a tag or a file of other weights than the default: `sgdr-jax models` lists them. auto: one of a
+    short list, by the images, the machine and --minutes."""
     budget: float | None = None
     """Epochs of the last stage, in which everything trains; by default 1 + 2 + 4."""
     minutes: float | None = None

@@ -32,8 +32,9 @@ class ProbeCommand(Command):
     kind: str | None = None
     """Dataset that reads it, such as ImageFolder or FileNames; by default the one that its files show."""
     models: tuple[str, ...] = ()
-    """Networks to compare: names of `sgdr-jax models`, or of timm with a tag, such as convnext_tiny.dinov3_lvd1689m. By default the short
-    list of `sgdr-jax new --model auto`, as far as its weights can be had."""
+    """Networks to compare: names of `sgdr-jax models`, or of timm, behind a dot a tag or a file of other weights than the default, as in
+    convnext_tiny.dinov3_lvd1689m and ResNet34.FOLDER/model.safetensors. By default the short list of `sgdr-jax new --model auto`, as far
+    as its weights can be had."""
     images: int = 2000
     """Largest number of images to use, an even share of each class; 0 for all."""
     size: int | None = None
@@ -54,7 +55,7 @@ class ProbeCommand(Command):
         require(len(set(self.models)) == len(self.models), "--models", " ".join(self.models), "name each network once")
         require(self.images >= 0, "--images", self.images, "use a number of images, or 0 for all")
         require(self.size is None or 8 <= self.size <= 4096, "--size", self.size, "use 8…4096 pixels")
-        models = [model_named(name) for name in self.models] or self._short_list(ui)
+        models = [model_named(name, "--models") for name in self.models] or self._short_list(ui)
         whole = detect(self.folder, self.kind)
         total = whole.open().sizes["train"]
         data = Part(whole, share=self.images / total) if 0 < self.images < total else whole

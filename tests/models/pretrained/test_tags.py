@@ -82,11 +82,11 @@ def test_a_tag_of_another_architecture_is_refused_in_a_line(make, message: str) 
 
 
 def test_a_network_is_found_by_its_class_and_by_its_name_in_timm() -> None:
-    assert model_named("convnextv2_tiny.fcmae_ft_in1k") == ConvNeXtV2Tiny("fcmae_ft_in1k")
-    assert model_named("tf_efficientnet_lite0") == model_named("efficientnetLITE0") == EfficientNetLite0()
+    assert model_named("convnextv2_tiny.fcmae_ft_in1k", "--model") == ConvNeXtV2Tiny("fcmae_ft_in1k")
+    assert model_named("tf_efficientnet_lite0", "--model") == model_named("efficientnetLITE0", "--model") == EfficientNetLite0()
     for name, near in (("convnext_tinny", "ConvNeXtTiny"), ("resnet", "ResNet"), ("", "")):
-        with pytest.raises(InputError, match=re.escape(f"model is {name!r}; ") + f".*{near}.*sgdr-jax models lists"):
-            model_named(name)
+        with pytest.raises(InputError, match=re.escape(f"--model is {name!r}; ") + f".*{near}.*sgdr-jax models lists"):
+            model_named(name, "--model")
 
 
 def test_weights_trained_with_another_activation_are_refused_under_their_tag() -> None:
