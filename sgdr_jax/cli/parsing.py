@@ -74,6 +74,9 @@ def _one_line(framed: str) -> str:
     wrong = re.sub(r"^Error parsing [\w.]+: ", "", wrong).partition(" Argument helptext:")[0]
     if value := re.match(r"Error parsing (\S+): no type matching (.+) could be instantiated from (\[.*?\])\. Got errors:", wrong):
         return f"{value[1]} is {value[3]}; use {value[2]}"
+    if choice := re.match(r"invalid choice (.+) for argument '(\S+)'\. Expected one of \((.+)\)\.", wrong):
+        *others, last = re.findall(r"'([^']*)'", choice[3])
+        return f"{choice[2]} is {choice[1]}; use {', '.join(others)}{' or ' if others else ''}{last}"
     if re.search(r"options: .*\b(True|False)\b", wrong):
         return f"{wrong}; a switch takes no value: --NAME or --no-NAME"
     if names:
@@ -105,7 +108,7 @@ class _ValueOrObject:
         for field in spec.fields:
             plain, objects = _split_union(field.type)
             if plain is None or not objects:
-                fields.append(field)
+                fields.append(_optional(field, plain))
             elif not isinstance(field.default, objects):
                 fields.append(replace(field, type=plain))
             else:
@@ -131,6 +134,23 @@ def _value_of(field: StructFieldSpec, plain: Any, name: str) -> StructFieldSpec:
     spec = replace(spec, is_instance=lambda _: True, str_from_instance=lambda _: [])
     option = Annotated[Any, spec, tyro.conf.arg(name=field.name)]
     return StructFieldSpec(name, cast(type, option), _NOT_GIVEN, field.helptext)
+
+
+def _optional(field: StructFieldSpec, plain: Any) -> StructFieldSpec:
+    """Leave None out of the values that --help and errors list where it is the default: then it is what not to give the option means."""
+    if field.default is not None or type(None) not in get_args(plain):
+        return field
+    rest = reduce(or_, [kind for kind in get_args(plain) if kind is not type(None)])
+    inner = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(rest, set()))
+    if not isinstance(inner, PrimitiveConstructorSpec) or inner.nargs != 1:
+        return field
+    spec = replace(
+        inner,
+        instance_from_str=lambda words: None if words == ["None"] else inner.instance_from_str(words),
+        is_instance=lambda value: value is None or inner.is_instance(value),
+        str_from_instance=lambda value: ["None"] if value is None else inner.str_from_instance(value),
+    )
+    return replace(field, type=cast(type, Annotated[Any, spec]))
 
 
 def _split_union(hint: Any) -> tuple[Any, tuple[type, ...]]:

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -48,6 +49,30 @@ class Rates:
     """Rate."""
     steps: int = 1
     """Number of steps."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Options that are not set unless they are given."""
+
+    split: Literal["train", "valid", "test"] | None = None
+    """Split."""
+    out: Path | None = None
+    """File."""
+    most: int | None = 3
+    """Number, or None for all."""
+
+
+def test_not_given_is_no_choice_and_choices_have_their_order(capsys: pytest.CaptureFixture[str]) -> None:
+    for value in ("tes", "None"):
+        with pytest.raises(InputError, match=f"^--split is '{value}'; use train, valid or test$"):
+            parsing.parse(Choice, ["--split", value], "prog")
+    with pytest.raises(SystemExit, match="0"):
+        parsing.parse(Choice, ["--help"], "prog")
+    text = capsys.readouterr().out
+    assert "--split {train,valid,test}" in text and "--out PATH" in text and "--most {None}|INT" in text
+    assert parsing.parse(Choice, [], "prog") == Choice() == parsing.parse(Choice, ["--out", "None"], "prog")
+    assert parsing.parse(Choice, ["--split", "test", "--out", "x", "--most", "None"], "prog") == Choice("test", Path("x"), None)
 
 
 @pytest.mark.parametrize("default", [Find(), 0.5, (0.1, 0.2), None])
