@@ -2,8 +2,8 @@
 
     python experiments/bench/guards.py [--pairs 25]
 
-* An update of ResNet-18 and of EfficientNet-Lite0 (16 images of 64, 96 and 128 px, all layers, SGD), applied only if it is finite, or
-  in any case.
+* What an optimizer does in an update of ResNet-18 and of EfficientNet-Lite0 (all layers, SGD, and AdamW with clipping), applied only if
+  it is finite, or in any case; as a share of whole updates of 16 images of 64, 96 and 128 px.
 * 512 cached images of 128 px read in batches of 16, their digests compared or not.
 * 64 MiB of cached activations read, their digests compared or not.
 
@@ -18,23 +18,35 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from unittest import mock
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+
+from sgdr_jax import AdamW, Sgd, models
+from sgdr_jax.core import sealed
+from sgdr_jax.core.experiment import Parallel
+from sgdr_jax.core.optimizers import Optimizer
+from sgdr_jax.core.state import Hyper, TrainState, Tree
+from sgdr_jax.data import pixels
+from sgdr_jax.distributed.mesh import compute_dtype, devices
+from sgdr_jax.train import guard, optim, steps
 
 type Work = Callable[[], object]
 
 
-def row(title: str, unit: str, units: int, checked: Work, plain: Work, pairs: int) -> None:
-    """Print CPU time for each unit with and without the check, and the median of the pairs' differences."""
+def row(title: str, unit: str, units: int, checked: Work, plain: Work, pairs: int, of: float | None = None) -> None:
+    """Print CPU time for each unit with and without the check, the median of the pairs' differences, and its share of `of` or the rest."""
 
     def spent(work: Work) -> float:
         before = time.process_time()
         work()
         return (time.process_time() - before) / units
 
-    checked(), plain()
+    checked()
+    plain()
     found = []
     for i in range(pairs):
         first, second = spent(plain if i % 2 else checked), spent(checked if i % 2 else plain)
@@ -42,47 +54,57 @@ def row(title: str, unit: str, units: int, checked: Work, plain: Work, pairs: in
     one, other = (statistics.median(pair[k] for pair in found) for k in (0, 1))
     more = statistics.median(a - b for a, b in found)
     figures = f"{1e6 * one:,.1f} µs checked, {1e6 * other:,.1f} µs not"
-    print(f"| {title} | {figures}, median difference {1e6 * more:,.1f} µs of each {unit} | {more / other:.1%} |", flush=True)
+    share = f"{more / (of or other):.1%}" + (f" of {1e3 * of:.0f} ms" if of else "")
+    print(f"| {title} | {figures}, median difference {1e6 * more:,.1f} µs of each {unit} | {share} |", flush=True)
 
 
-def update(name: str, side: int, guarded: bool) -> Work:
-    """Return an update of a network, compiled with or without the guard."""
-    import jax
-    import jax.numpy as jnp
+def updates(name: str, optimizer: Optimizer, pairs: int) -> None:
+    """Print what the guard adds to what an optimizer does, by itself, as a share of whole updates of several sizes.
 
-    from sgdr_jax import Sgd, models
-    from sgdr_jax.core.experiment import Parallel
-    from sgdr_jax.core.state import Hyper, TrainState
-    from sgdr_jax.distributed.mesh import compute_dtype, devices
-    from sgdr_jax.train import guard, optim, steps
-
-    mesh, sgd, batch = devices(Parallel(1)), Sgd(), 16
+    Whole updates scatter by more than the guard takes.
+    """
+    mesh, batch = devices(Parallel(1)), 16
     network = getattr(models, name)(weights=None, head="classifier").build(10)
     groups = network.groups
     params, stats = mesh.hold(network.init(jax.random.key(0)))
-    state = mesh.hold(TrainState(jnp.int32(0), params, stats, optim.init(sgd, groups, params)))
-    step = mesh.compile_step(steps.Step(network, sgd, groups, groups, compute_dtype("auto")))
-    hyper = Hyper(jnp.full(len(groups), 1e-4), jnp.float32(0.9), jnp.float32(0), jnp.float32(0))
-    images = jnp.asarray(np.random.default_rng(0).random((batch, side, side, 3)), jnp.float32)
-    rest = mesh.replicate((hyper, images, jnp.arange(batch, dtype=jnp.int32) % 10, jnp.ones(batch), jax.random.key(1)))
+    hyper = mesh.replicate(Hyper(jnp.full(len(groups), 1e-4), jnp.float32(0.9), jnp.float32(0), jnp.float32(0)))
 
-    def work() -> None:
-        nonlocal state
-        state, _ = step(state, *rest)
-        jax.block_until_ready(state)
+    def work(guarded: bool) -> Work:
+        def update(before: guard.Trained, grads: Tree, stats: Tree, hyper: Hyper) -> guard.Trained:
+            norm = optim.global_norm(grads)
+            update = partial(optim.update, optimizer, groups, hyper, grads, norm=norm)
+            if guarded:
+                return guard.apply_if_finite(update, stats, before, norm, True, guard.is_moderate(norm, hyper))[0]
+            return guard.Trained(*update(before.opt_state, before.params), stats)
 
-    def applied(rule, grads, stats, before, loss, wanted):
-        return guard.Trained(*rule(grads, before.opt_state, before.params), stats), jnp.bool_(True)
+        compiled = jax.jit(update, donate_argnums=0)
+        before = guard.Trained(*jax.tree.map(jnp.array, (params, optim.init(optimizer, groups, params), stats)))
 
-    with mock.patch.object(steps, "apply_if_finite", guard.apply_if_finite if guarded else applied):
-        work()
-    return work
+        def work() -> None:
+            nonlocal before
+            before = jax.block_until_ready(compiled(before, params, stats, hyper))
+
+        return work
+
+    whole = {}
+    for side in (64, 96, 128):
+        state = mesh.hold(TrainState(jnp.int32(0), *jax.tree.map(jnp.array, (params, stats, optim.init(optimizer, groups, params)))))
+        step = mesh.compile_step(steps.Step(network, optimizer, groups, groups, compute_dtype("auto")))
+        images = jnp.asarray(np.random.default_rng(0).random((batch, side, side, 3)), jnp.float32)
+        rest = mesh.replicate((images, jnp.arange(batch, dtype=jnp.int32) % 10, jnp.ones(batch), jax.random.key(1)))
+        times = []
+        for _ in range(9):
+            start = time.process_time()
+            state, _ = jax.block_until_ready(step(state, hyper, *rest))
+            times.append(time.process_time() - start)
+        whole[side] = statistics.median(times[1:])  # the first compiles
+    checked, plain = work(True), work(False)
+    for side, seconds in whole.items():
+        row(f"an update of {name} by {optimizer}, 16 images of {side} px", "update", 1, checked, plain, pairs, seconds)
 
 
 def images(folder: Path, verified: bool) -> Work:
     """Return the reading of an epoch of cached images."""
-    from sgdr_jax.data import pixels
-
     pictures = np.random.default_rng(0).integers(0, 256, (512, 128, 128, 3), np.uint8)
     pictures.tofile(folder / "pixels")
     digests = np.array([pixels.digest(picture) if verified else 0 for picture in pictures], np.uint64)
@@ -94,8 +116,6 @@ def images(folder: Path, verified: bool) -> Work:
 
 def activations(folder: Path, verified: bool) -> Work:
     """Return the reading of a file of activations."""
-    from sgdr_jax.core import sealed
-
     path, array = folder / "activations", np.random.default_rng(0).random((32_768, 512), np.float32)
     with path.open("wb") as file:
         sealed.write(file, "bench", array)
@@ -111,9 +131,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         for name in ("ResNet18", "EfficientNetLite0"):
-            for side in (64, 96, 128):
-                both = update(name, side, True), update(name, side, False)
-                row(f"an update of {name}, 16 images of {side} px", "update", 1, *both, pairs)
+            for optimizer in (Sgd(), AdamW(clip=1.0)):
+                updates(name, optimizer, pairs)
         row("cached images of 128 px", "image", 512, images(folder, True), images(folder, False), pairs)
         row("cached activations of 512 channels", "image", 32_768, activations(folder, True), activations(folder, False), pairs)
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from ..core.state import Tree
+from ..core.state import Hyper, Tree
 
 
 class Trained(NamedTuple):
@@ -31,98 +30,62 @@ class Trained(NamedTuple):
     stats: Tree
 
 
-type Rule = Callable[[Tree, Any, Tree], tuple[Tree, Any]]
+type Update = Callable[[Any, Tree], tuple[Tree, Any]]
 
 
-def apply_if_finite(rule: Rule, grads: Tree, stats: Tree, before: Trained, loss: Array, wanted: bool | Array) -> tuple[Trained, Array]:
+def apply_if_finite(
+    update: Update, stats: Tree, before: Trained, loss: Array, wanted: bool | Array, known: Array | None = None
+) -> tuple[Trained, Array]:
     """Apply an update if the loss and all that it leads to are finite; otherwise return `before`, bit for bit.
 
     Args:
-        rule: the optimizer's (gradients, slots, parameters) → (parameters, slots).
-        grads: gradients of the trained groups, the same on all devices.
+        update: the optimizer's (slots, parameters) → (parameters, slots), the same on all devices.
         stats: statistics after the update.
         before: parameters, slots and statistics before it.
         loss: of the batch, a scalar.
         wanted: False returns `before` in any case.
+        known: whether parameters and slots will be finite, a boolean scalar; None to compute them, look at each number, and select, which
+            takes three times the memory traffic.
 
     Returns:
         (parameters, slots and statistics after it, whether all of it was finite), the latter a boolean scalar.
     """
-    if jax.default_backend() == "cpu" and not _multiplies(rule, grads, before):
-        return _apply_in_place(rule, grads, stats, before, loss, wanted)
-    # The barrier keeps what follows out of the arithmetic before it, whose roundings depend on what it is compiled with.
-    loss, after = lax.optimization_barrier((loss, Trained(*rule(grads, before.opt_state, before.params), stats)))
-    finite = all_finite((loss, after))
-    # A barrier again, so that no selection computes these numbers anew.
+
+    def after() -> Trained:
+        return Trained(*update(before.opt_state, before.params), stats)
+
+    # The barriers keep numbers from being computed anew where they are needed, with the roundings of what they are compiled with.
+    if known is None:
+        new = lax.optimization_barrier(after())
+        finite = all_finite((loss, new))
+    else:
+        new, finite = None, known & all_finite((loss, stats))
     finite, applied = lax.optimization_barrier((finite, finite & wanted))
-    return jax.tree.map(partial(jnp.where, applied), after, before), finite
+    if new is None and jax.default_backend() == "cpu":
+        # Overwrites the old numbers; of a selection XLA makes copies. A GPU would wait for the host at a branch.
+        return lax.cond(applied, after, lambda: before), finite
+    return jax.tree.map(partial(jnp.where, applied), after() if new is None else new, before), finite
 
 
-def _multiplies(rule: Rule, grads: Tree, before: Trained) -> bool:
-    """Return whether the rule multiplies matrices, as Muon's does: that takes too long to be done twice."""
-    return "dot_general" in str(jax.make_jaxpr(rule)(grads, before.opt_state, before.params))
+def is_moderate(norm: Array, hyper: Hyper) -> Array:
+    """Return whether gradients and rates are so moderate that a bounded rule (`optim.is_bounded`) leads to finite numbers.
 
+    So they are where |g| ≤ 1e12, lr ≤ 1e6, wd ≤ 1e6, lr · wd ≤ 2 and momentum ≤ 1 - 1e-6: averages of gradients stay below 1e18, a step
+    below 1e30, which is a hundred-millionth of the largest number, and weight decay does not enlarge.
 
-LARGE = 1 << 14
-"""Numbers from which on an array is overwritten within a branch on a CPU. Smaller ones are too few to matter, and keep their roundings."""
+    Args:
+        norm: of the gradients of all groups, a scalar.
+        hyper: numbers of the update.
 
-
-def _apply_in_place(rule: Rule, grads: Tree, stats: Tree, before: Trained, loss: Array, wanted: bool | Array) -> tuple[Trained, Array]:
-    """Compute large arrays twice: to be looked at, which writes next to nothing, and within a branch that overwrites the old ones.
-
-    To keep the old ones until the new ones have been looked at, and select among them, takes three times the memory traffic. A GPU would
-    wait for the host at a branch.
+    Returns:
+        A boolean scalar.
     """
-    grads = jax.tree.map(lambda leaf: lax.optimization_barrier(leaf) if leaf.size >= LARGE else leaf, grads)
-    after = Trained(*rule(grads, before.opt_state, before.params), stats)
-    # The barriers are those of `apply_if_finite`.
-    loss, small = lax.optimization_barrier((loss, _by_size(after)[0]))
-    finite = _all_finite_at_once(loss, small, after)
-    finite, applied = lax.optimization_barrier((finite, finite & wanted))
-    old, old_large = _by_size(before)
-    small = jax.tree.map(partial(jnp.where, applied), small, old)
-    large = lax.cond(applied, lambda: _by_size(Trained(*rule(grads, before.opt_state, before.params), stats))[1], lambda: old_large)
-    return jax.tree.unflatten(jax.tree.structure(before), [large.get(i, small.get(i)) for i in range(len(small) + len(large))]), finite
-
-
-def _by_size(tree: Trained) -> tuple[dict[int, Array], dict[int, Array]]:
-    """Return the small and the large arrays of a tree, by their places."""
-    leaves = dict(enumerate(jax.tree.leaves(tree)))
-    large = {i: leaf for i, leaf in leaves.items() if leaf.size >= LARGE}
-    return {i: leaf for i, leaf in leaves.items() if i not in large}, large
-
-
-def _all_finite_at_once(loss: Array, small: dict[int, Array], after: Trained) -> Array:
-    """Return whether all small arrays are finite, and all large ones in the time that a CPU takes to read each of their numbers once.
-
-    A parameter and its slots follow from the same numbers, so one kernel looks at all of them. XLA would write a mark for each number, and
-    reduce the marks one by one; folded by nine they are reduced as vectors, while they are made.
-    """
-    params, alike = Counter(leaf.shape for leaf in jax.tree.leaves(after.params)), dict[tuple[int, ...], list[Array]]()
-    for leaf in jax.tree.leaves(after):
-        if leaf.size >= LARGE and jnp.issubdtype(leaf.dtype, jnp.floating):
-            alike.setdefault(leaf.shape, []).append(_is_finite(leaf))
-    # Slots come in the order of the parameters; were it another, this would only take longer.
-    sets = [leaves[i::n] for shape, leaves in alike.items() for n in (params[shape] or len(leaves),) for i in range(n)]
-    return reduce(jnp.logical_and, (_folded(reduce(jnp.logical_and, marks)) for marks in sets), all_finite((loss, small)))
-
-
-MARKS = 1 << 12
-"""Marks that are few enough to be reduced one by one."""
-
-
-def _folded(marks: Array) -> Array:
-    """Return whether all of many marks are set, folding them by nine or less."""
-    marks = jnp.ravel(marks)
-    while marks.size > MARKS and (folds := next((n for n in range(9, 1, -1) if marks.size % n == 0), 0)):
-        marks = lax.optimization_barrier(jnp.all(marks.reshape(folds, -1), axis=0))  # without it XLA would reduce all at once
-    return jnp.all(marks)
+    lr, decay = jnp.max(hyper.lr), hyper.weight_decay
+    return (norm <= 1e12) & (lr <= 1e6) & (decay <= 1e6) & (lr * decay <= 2) & (hyper.momentum <= 1 - 1e-6)
 
 
 def all_finite(tree: Any) -> Array:
-    """Return whether all numbers of a tree are finite and below half of the largest number of their dtype, a boolean scalar.
-
-    So they are finite, too, where they are computed again with other roundings.
+    """Return whether all numbers of a tree are finite, a boolean scalar.
 
     Arrays of one shape are reduced together: a reduction of each alone would be most of the kernels of a small network's update.
 
@@ -132,9 +95,5 @@ def all_finite(tree: Any) -> Array:
     alike: dict[tuple[int, ...], list[Array]] = {}
     for leaf in jax.tree.leaves(tree):
         if jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            alike.setdefault(jnp.shape(leaf), []).append(_is_finite(leaf))
+            alike.setdefault(jnp.shape(leaf), []).append(jnp.isfinite(leaf))
     return reduce(jnp.logical_and, (jnp.all(reduce(jnp.logical_and, leaves)) for leaves in alike.values()))
-
-
-def _is_finite(leaf: Array) -> Array:
-    return jnp.abs(leaf) < jnp.finfo(jnp.result_type(leaf)).max / 2

@@ -13,7 +13,8 @@ from ..core.errors import Diverged
 from ..core.state import Hyper
 
 PATIENCE = 5
-"""Updates in a row that may be skipped, since their loss or gradients are not finite; with the last of them the stage has diverged."""
+"""Updates in a row that may be skipped, as their loss is not finite, or gradients or rates out of range; with the last of them the stage
+has diverged."""
 
 FIX = "use a lower lr, or gradient clipping with optimizer.clip, in another --run"
 
@@ -52,7 +53,7 @@ class LossLog:
         self._log(row)
         self.streak = self.streak + 1 if "skipped" in row else 0
         if self.streak == PATIENCE:
-            of = " with gradients that are not finite" if math.isfinite(loss) else ""
+            of = " with gradients or rates out of range" if math.isfinite(loss) else ""
             raise Diverged(f"the training loss is {loss}{of} at update {step} of the stage, the fifth update in a row to be skipped; {FIX}")
         if not self.streak:
             self._seen += 1

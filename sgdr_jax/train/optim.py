@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import optax  # pyright: ignore[reportMissingTypeStubs]
 
-from ..core.optimizers import Optimizer
+from ..core.optimizers import AdamW, Optimizer, Sgd
 from ..core.state import Hyper, Tree
 from . import weight_ema
 from .weight_ema import Averaged
@@ -29,7 +29,7 @@ def kind(optimizer: Optimizer) -> Optimizer:
     return replace(optimizer, momentum=0.9, weight_decay=0.0)
 
 
-def transformation(optimizer: Optimizer, trained: tuple[str, ...], hyper: Hyper) -> optax.GradientTransformation:
+def transformation(optimizer: Optimizer, trained: tuple[str, ...], hyper: Hyper, norm: jax.Array | float) -> optax.GradientTransformation:
     """Build the update rule of all trained groups, each with its own rate out of `hyper.lr`, after clipping over all of them.
 
     It is built inside the traced step, so rates, momentum and weight decay may be traced values and never recompile; the structure
@@ -39,33 +39,64 @@ def transformation(optimizer: Optimizer, trained: tuple[str, ...], hyper: Hyper)
         optimizer: its momentum and weight decay are taken from `hyper` instead.
         trained: names of the groups that train; the top level of the gradients.
         hyper: numbers of this update, `lr` [len(trained)].
+        norm: `global_norm` of the gradients, a scalar.
     """
     groups = optax.multi_transform({g: optimizer.rule(hyper.lr[i], hyper) for i, g in enumerate(trained)}, {g: g for g in trained})
-    return optax.chain(optax.clip_by_global_norm(optimizer.clip), groups) if optimizer.clip else groups
+    if not (most := optimizer.clip):
+        return groups
+
+    def clip(grads: Any, params: Any) -> Any:
+        """Do as `optax.clip_by_global_norm`, which takes the norm by itself."""
+        return jax.tree.map(lambda g: jnp.where(norm < most, g, g / norm * most), grads)
+
+    return optax.chain(optax.stateless(clip), groups)
+
+
+def global_norm(grads: Tree) -> jax.Array:
+    """Return the Euclidean norm of the gradients of all groups, a scalar."""
+    return optax.tree.norm(grads)
+
+
+def is_bounded(optimizer: Optimizer) -> bool:
+    """Return whether moderate gradients (`guard.is_moderate`) lead to finite parameters and slots, step by step.
+
+    It is known of SGD, whose step is at most lr · |g| / (1 - momentum), and AdamW, at most lr · |g| / eps; not of a subclass with a rule of
+    its own, nor of rules that divide by norms.
+    """
+    adam = not isinstance(optimizer, AdamW) or (optimizer.eps >= 1e-12 and optimizer.b2 <= 1 - 1e-6)
+    return type(optimizer).rule in (Sgd.rule, AdamW.rule) and adam
 
 
 def init(optimizer: Optimizer, trained: tuple[str, ...], params: Tree) -> optax.OptState:
     """Return fresh slots for the trained groups of `params`; frozen groups have none."""
     zeros, params = Hyper([0.0] * len(trained), 0.0, 0.0, 0.0), {g: params[g] for g in trained}
-    slots = transformation(optimizer, trained, zeros).init(params)
+    slots = transformation(optimizer, trained, zeros, 0.0).init(params)
     return weight_ema.init(slots, params) if optimizer.ema else slots
 
 
 def update(
-    optimizer: Optimizer, trained: tuple[str, ...], hyper: Hyper, grads: Tree, opt_state: optax.OptState, params: Tree
+    optimizer: Optimizer,
+    trained: tuple[str, ...],
+    hyper: Hyper,
+    grads: Tree,
+    opt_state: optax.OptState,
+    params: Tree,
+    norm: jax.Array | None = None,
 ) -> tuple[Tree, optax.OptState]:
     """Apply one update to the trained groups.
 
     Args:
         grads, params: trees over the trained groups.
         opt_state: from `init` or the previous update.
+        norm: `global_norm(grads)` where it is known.
 
     Returns:
         (new parameters of the trained groups, new optimizer state).
     """
     slots = opt_state.slots if isinstance(opt_state, Averaged) else opt_state
+    norm = global_norm(grads) if norm is None else norm
     with jax.numpy_dtype_promotion("standard"):  # optax raises Adam's b1, here a float32 array, to an integer power
-        updates, slots = transformation(optimizer, trained, hyper).update(grads, slots, params)
+        updates, slots = transformation(optimizer, trained, hyper, norm).update(grads, slots, params)
     params = cast(Tree, optax.apply_updates(params, updates))
     return params, weight_ema.update(optimizer.ema, opt_state, slots, params) if isinstance(opt_state, Averaged) else slots
 

@@ -22,7 +22,7 @@ from ..core.state import Hyper, TrainState, Tree
 from ..evaluation import metrics
 from ..models.chain import Modes, Network
 from . import optim
-from .guard import Trained, apply_if_finite
+from .guard import Trained, apply_if_finite, is_moderate
 
 
 @dataclass(frozen=True)
@@ -104,12 +104,14 @@ class Step:
             added, stats = metrics.sums(logits, ys, ws, hyper.label_smoothing), stats | changed
             grads, sums = (new, added) if grads is None else jax.tree.map(jnp.add, (grads, sums), (new, added))
         grads, sums = self.total((grads, sums))
-        # The barrier keeps what follows out of the arithmetic before it, whose roundings depend on what it is compiled with.
-        sums = jax.lax.optimization_barrier(sums)
-        rule = partial(optim.update, self.optimizer, self.trained, hyper)
         before, changed = ({g: tree[g] for g in self.collects if g in tree} for tree in (state.stats, stats))
+        # The barrier keeps what follows out of the arithmetic before it, whose roundings depend on what it is compiled with.
+        grads, sums, changed = jax.lax.optimization_barrier((grads, sums, changed))
+        norm = optim.global_norm(grads)
+        update = partial(optim.update, self.optimizer, self.trained, hyper, grads, norm=norm)
+        known = is_moderate(norm, hyper) if optim.is_bounded(self.optimizer) else None
         # Gradients, sums and statistics are those of all devices, so that all of them skip the same updates.
-        after, finite = apply_if_finite(rule, grads, changed, Trained(trained, state.opt_state, before), sums["loss"], wanted)
+        after, finite = apply_if_finite(update, changed, Trained(trained, state.opt_state, before), sums["loss"], wanted, known)
         skipped = jnp.where(finite, jnp.zeros_like(sums["loss"]), jnp.ones_like(sums["loss"]))
         step = state.step + jnp.asarray(wanted, state.step.dtype)
         return TrainState(step, state.params | after.params, state.stats | after.stats, after.opt_state), sums | {"skipped": skipped}

@@ -296,9 +296,10 @@ def test_it_stops_at_a_cycle_end_when_it_overfits(tmp_path):
     assert done["epochs"] < 8 and "validation loss" in done["stopped"]
 
 
-def test_a_loss_that_is_not_finite_names_the_update(tmp_path):
-    stage = Stage("all", size=16, lr=1e30, schedule=Constant(2), augment=False)
-    with pytest.raises(InputError, match=r"training loss is (nan|inf) at update \d+"):
+@pytest.mark.parametrize(("lr", "said"), [(1e6, "(nan|inf)"), (1e30, r"[\d.]+ with gradients or rates out of range")], ids=str)
+def test_a_loss_or_a_rate_that_is_not_usable_names_the_update(tmp_path, lr, said):
+    stage = Stage("all", size=16, lr=lr, schedule=Constant(2), augment=False)
+    with pytest.raises(InputError, match=rf"training loss is {said} at update \d+"):
         run(small(stage, optimizer=Sgd()), tmp_path / "run")
 
 

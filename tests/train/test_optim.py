@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -140,6 +141,16 @@ def test_the_norm_that_is_clipped_is_that_of_all_groups_together() -> None:
     assert moved == pytest.approx(0.25, rel=1e-5)
 
 
+@pytest.mark.parametrize("size", [0.1, 10.0])
+def test_clipping_by_a_known_norm_is_that_of_optax_bit_for_bit(size: float) -> None:
+    grads = jax.tree.map(lambda leaf: leaf * np.float32(size), tree(1))
+    (expected, _), known = optax.clip_by_global_norm(1.5).update(grads, optax.EmptyState()), optim.global_norm(grads)
+    params, h = jax.tree.map(np.zeros_like, grads), Hyper(np.ones(2, np.float32), *3 * [np.float32(0)])
+    for norm in (None, known):
+        new, _ = optim.update(Sgd(0.0, clip=1.5), TRAINED, h, grads, optim.init(Sgd(0.0, clip=1.5), TRAINED, params), params, norm)
+        assert same_bits(jax.tree.map(np.negative, new), expected)
+
+
 @pytest.mark.parametrize("optimizer", [Sgd(clip=1.0), AdamW()], ids=str)
 def test_frozen_groups_have_no_slots(optimizer: Any) -> None:
     params = {"early": {"kernel": np.zeros((7, 11), np.float32)}} | tree(0)
@@ -153,8 +164,9 @@ def test_other_numbers_compile_nothing() -> None:
     params, grads = tree(0), tree(1)
     step = jax.jit(partial(optim.update, AdamW(), TRAINED))
     first, second = rows(0, 0.1, 0.9)[0], rows(1, 0.7, 0.8)[0]
+    state = optim.init(AdamW(), TRAINED, params)  # compiles programs of its own in a fresh process
     with compilations() as compiled:
-        params, state = step(first, grads, optim.init(AdamW(), TRAINED, params), params)
+        params, state = step(first, grads, state, params)
     assert len(compiled) == 1  # Otherwise the count below means nothing.
     with compilations() as compiled:
         step(second, grads, state, params)
