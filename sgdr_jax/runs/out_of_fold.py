@@ -11,8 +11,10 @@ import numpy as np
 
 from ..core.console import NullConsole
 from ..core.errors import InputError
+from ..core.types import Source
 from ..core.validation import require
 from ..datasets import Fold
+from ..datasets.labels import counts
 from .predictor import Evaluation, Predictor, evaluate_split, open_predictor
 from .run import run
 
@@ -39,7 +41,11 @@ def held_out(net: Predictor, views: int | None = None, ui: NullConsole | None = 
     splits = [split for split in ("valid", "test") if split in net.experiment.data.open().labels]
     splits = [split for split in splits if not (net.experiment.refit and split == "valid")]
     if not splits:
-        raise InputError("all images were trained on, since the run was refitted; use --folds 5, or a run with --no-refit")
+        fix = "use --folds 5, which trains five networks and judges each image by the one that has not seen it"
+        if not net.experiment.refit:
+            raise InputError(f"there are no validation or test images, and the network has trained on all others; {fix}")
+        why = "the run was refitted, so its network has trained on the validation images too, and there are no test images"
+        raise InputError(f"{why}; {fix}, or train anew with --no-refit")
     return _joined([evaluate_split(net, split, views, ui) for split in splits])
 
 
@@ -63,14 +69,29 @@ def out_of_fold(
     """
     ui = ui or NullConsole()
     require(folds >= 2, "--folds", folds, "use 2 or more, or 0 for held-out images only")
-    parts = [evaluate_split(net, "test", views, ui)] if "test" in net.experiment.data.open().labels else []
-    for fold in range(folds):
-        experiment = dataclasses.replace(net.experiment, data=Fold(net.experiment.data, folds, fold), refit=False)
+    source = net.experiment.data.open()
+    _check_singles(source, folds)
+    divided = [Fold(net.experiment.data, folds, fold) for fold in range(folds)]
+    for data in divided:
+        data.open()  # what cannot be divided is refused here rather than after some trainings
+    parts = [evaluate_split(net, "test", views, ui)] if "test" in source.labels else []
+    for fold, data in enumerate(divided):
+        experiment = dataclasses.replace(net.experiment, data=data, refit=False)
         own = folder / f"fold-{fold + 1}-of-{folds}"
         ui.say(f"fold {fold + 1} of {folds}")
         run(experiment, own, resume=True, commit=commit, ui=ui)
         parts.append(evaluate_split(open_predictor(own), "valid", views, ui))
     return _joined(parts)
+
+
+def _check_singles(source: Source, folds: int) -> None:
+    """Raise InputError for classes with one training or validation image; those of multi-label data need none."""
+    labels = [source.labels[split] for split in ("train", "valid") if split in source.labels]
+    if source.multi_label:
+        return
+    single = [name for name, count in zip(source.classes, counts(np.concatenate(labels), len(source.classes)), strict=True) if count == 1]
+    fix = "has a single image, and no network can learn it while that is held out; give it another"
+    require(not single, "--folds", folds, f"{', '.join(map(repr, single[:3]))} {fix}")
 
 
 def _joined(parts: Sequence[Evaluation]) -> OutOfSample:

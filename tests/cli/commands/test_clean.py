@@ -4,18 +4,24 @@ import csv
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sgdr_jax.cli.experiment_file import load_experiment
 from sgdr_jax.cli.main import main
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.serialization import from_json
-from sgdr_jax.datasets import Corrected
+from sgdr_jax.core.types import Dataset
+from sgdr_jax.datasets import Corrected, ImageFolder
 from sgdr_jax.runs.folder import read
 from sgdr_jax.runs.out_of_fold import held_out, out_of_fold
 from sgdr_jax.runs.predictor import open_predictor
 
+from ...datasets.pictures import picture
+from ...helpers import experiment as small
 from ...report.run_folders import Page, check_self_contained
 
 
@@ -57,6 +63,35 @@ def test_bad_input_is_one_line(run_folder: Path, tmp_path: Path, fails: Callable
     assert "--folds is 1" in fails("clean", run_folder, "--folds", "1")
     assert "--out is" in fails("clean", run_folder, "--out", tmp_path / "x.py")
     assert "name the experiment file to write" in fails("clean", run_folder, "--apply", tmp_path / "x.csv")
+
+
+def net_on(data: Dataset, *, refit: bool) -> Any:
+    """What `held_out` and `out_of_fold` read of a network before they use it."""
+    return SimpleNamespace(experiment=dataclasses.replace(small(), data=data, refit=refit))
+
+
+def test_what_has_trained_on_all_images_judges_none(tmp_path: Path) -> None:
+    for i, name in enumerate("aabb"):
+        picture(tmp_path / "in" / name / f"{i}.png", i)
+    with pytest.raises(InputError, match=r"^the run was refitted, .* no test images; use --folds 5, .* or train anew with --no-refit$"):
+        held_out(net_on(ImageFolder(str(tmp_path / "in")), refit=True))
+
+
+@pytest.mark.parametrize(
+    ("names", "folds", "message"),
+    [
+        ("aaaabbbbc", 3, "--folds is 3; 'c' has a single image, and no network can learn it while that is held out; give it another"),
+        ("aabb", 5, "data.folds is 5; there are 4 images; use fewer folds"),
+    ],
+)
+def test_folds_that_cannot_be_are_refused_before_the_first_training(
+    names: str, folds: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sgdr_jax.runs.out_of_fold.run", lambda *_, **__: pytest.fail("a network was trained"))
+    for i, name in enumerate(names):
+        picture(tmp_path / "in" / name / f"{i}.png", i)
+    with pytest.raises(InputError, match=message):
+        out_of_fold(net_on(ImageFolder(str(tmp_path / "in")), refit=True), folds, tmp_path)
 
 
 @pytest.mark.slow
