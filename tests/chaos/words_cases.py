@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 from unittest import mock
 
-from tyro._parsers import ParserSpecification  # tyro has no public name for what it keeps of a type
+from tyro._parsers import ParserSpecification  # tyro.cli and tyro.extras.get_parser, which are public, describe a type anew each time
 
 from sgdr_jax.cli import options
 from sgdr_jax.cli.experiment_file import load_experiment
