@@ -69,6 +69,8 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
         _until(lambda: _said(["sinfo", "-h", "-o", "%T %D"], environment) == "idle 2", began, folder)
         yield environment
     finally:
+        if all(daemon.poll() is None for daemon in began):
+            _end_jobs(environment)
         for daemon in reversed(began):
             daemon.terminate()
         for daemon in reversed(began):
@@ -76,6 +78,14 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
                 daemon.wait(20)
             except subprocess.TimeoutExpired:
                 daemon.kill()
+
+
+def _end_jobs(environment: dict[str, str]) -> None:
+    """Cancel all jobs and wait until their steps have ended: steps outlive the daemons, which can so be started anew."""
+    subprocess.run(["scancel", "--user", "root"], env=environment, timeout=30)
+    end = time.monotonic() + 30  # after KillWait seconds they are killed
+    while _said(["squeue", "-h"], environment) and time.monotonic() < end:
+        time.sleep(0.2)
 
 
 def _said(words: list[str], environment: dict[str, str]) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from sgdr_jax.cli.launch import Slurm
@@ -233,3 +234,22 @@ def test_what_slurm_refuses_is_one_line(slurm: dict[str, str], tmp_path: Path) -
     with pytest.raises(InputError, match=r"Slurm rejects the job: .*partition"):
         Slurm(partition="nowhere").submit([["true"]], tmp_path, "x")
     assert os.environ["SLURM_CONF"] == slurm["SLURM_CONF"]
+
+
+def test_a_cluster_leaves_nothing_behind(tmp_path: Path) -> None:
+    def steps() -> set[psutil.Process]:
+        alive = (process for process in psutil.process_iter(["name", "status"]) if process.info["status"] != psutil.STATUS_ZOMBIE)
+        return {process for process in alive if process.info["name"].startswith(("slurmstepd", "srun", "sleep"))}
+
+    folder, before = Path(tempfile.mkdtemp(prefix="slurm-")), steps()
+    with cluster(folder) as environment:
+        words = ["sbatch", "--wrap", f"srun sh -c 'touch {tmp_path}/begun; exec sleep 600'"]
+        subprocess.run(words, env=environment, cwd=tmp_path, check=True, capture_output=True)
+        end = time.monotonic() + 60
+        while not (tmp_path / "begun").exists():
+            assert time.monotonic() < end, (tmp_path / "slurm-1.out").read_text()
+            time.sleep(0.1)
+        begun = steps() - before
+        assert len(begun) >= 4  # two steps, the command that has begun the second one, and its task
+    assert not steps() & begun
+    shutil.rmtree(folder)
