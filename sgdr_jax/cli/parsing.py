@@ -75,7 +75,7 @@ def _one_line(framed: str) -> str:
     if value := re.match(r"Error parsing (\S+): no type matching (.+) could be instantiated from (\[.*?\])\. Got errors:", wrong):
         return f"{value[1]} is {value[3]}; use {value[2]}"
     if choice := re.match(r"invalid choice (.+) for argument '(\S+)'\. Expected one of \((.+)\)\.", wrong):
-        *others, last = re.findall(r"'([^']*)'", choice[3])
+        *others, last = (value for value in re.findall(r"'([^']*)'", choice[3]) if value != "None")
         return f"{choice[2]} is {choice[1]}; use {', '.join(others)}{' or ' if others else ''}{last}"
     if re.search(r"options: .*\b(True|False)\b", wrong):
         return f"{wrong}; a switch takes no value: --NAME or --no-NAME"
@@ -149,6 +149,7 @@ def _optional(field: StructFieldSpec, plain: Any) -> StructFieldSpec:
         instance_from_str=lambda words: None if words == ["None"] else inner.instance_from_str(words),
         is_instance=lambda value: value is None or inner.is_instance(value),
         str_from_instance=lambda value: ["None"] if value is None else inner.str_from_instance(value),
+        choices=(*inner.choices, "None") if inner.choices else None,  # not named, but accepted, as of every other option
     )
     return replace(field, type=cast(type, Annotated[Any, spec]))
 

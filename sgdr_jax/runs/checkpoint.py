@@ -180,11 +180,10 @@ def save(folder: str | Path, name: str, tree: Any, metadata: Mapping[str, Any] |
         prune(folder, keep=1)
     # Before it writes: orbax reports a full disk as hundreds of lines from several threads.
     require_space(folder, needed, f"checkpoint {name}")
-    new = folder / f".saving-{name}-{next(_SAVES)}"
     try:
-        _save(folder, name, new, arrays, metadata, run)
+        _save(folder, name, arrays, metadata, run)
     except Exception as error:
-        shutil.rmtree(new, ignore_errors=True)
+        _remove_unfinished(folder, name)
         require_space(folder, needed, f"checkpoint {name}")  # Another process has filled the disk meanwhile.
         if is_full(error):
             fix = f"it filled up while checkpoint {name} of {needed:,} bytes was saved; free some, then repeat the command with --resume"
@@ -196,11 +195,15 @@ _SAVES = itertools.count()
 """Numbers the saves of this process: threads of one that failed may still write into its folder while the next one saves."""
 
 
-def _save(folder: Path, name: str, new: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any] | None, run: str) -> None:
-    old = folder / f".old-{name}"
-    _settle(folder)
+def _remove_unfinished(folder: Path, name: str) -> None:
     for left in folder.glob(f".saving-{name}-*"):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def _save(folder: Path, name: str, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any] | None, run: str) -> None:
+    new, old = folder / f".saving-{name}-{next(_SAVES)}", folder / f".old-{name}"
+    _settle(folder)
+    _remove_unfinished(folder, name)
     new.mkdir(parents=True)
     facts = {"name": name, "run": run, "arrays": {key: _spec(value) for key, value in arrays.items()}, "metadata": dict(metadata or {})}
     (new / "metadata.json").write_text(json.dumps(facts, allow_nan=True), encoding="utf-8")

@@ -96,8 +96,8 @@ def fit(
         (state after the last update, progress of the stage).
 
     Raises:
-        Diverged: if too many updates in a row were skipped (`loss_log.PATIENCE`), or the last validation loss is not finite and no better
-            state is kept.
+        Diverged: if too many updates in a row (`loss_log.PATIENCE`), or all of the stage, were skipped, or the last validation loss is
+            not finite and no better state is kept.
         Preempted: after `callbacks.leave` has returned True and the state is saved.
     """
     steps, losses, sound = len(plan.cycle), LossLog(callbacks.log, callbacks.tick, max(LAG // plan.span, 1)), True
@@ -110,6 +110,8 @@ def fit(
         losses.add(start, hyper, sums)
         if plan.ends_cycle(done) and callbacks.validate:
             losses.flush()
+            if losses.streak >= steps:
+                raise Diverged(f"all {steps} updates of the stage were skipped, as their loss, gradients or rates are out of range; {FIX}")
             row: Row = {"kind": "eval", "step": done, "cycle": cycle, "split": "valid", **callbacks.validate(state)}
             callbacks.log(row)
             sound = math.isfinite(row["loss"])
