@@ -25,6 +25,15 @@ def one_line(text: object) -> str:
     return str(text).translate(_CONTROL)
 
 
+def several(names: Sequence[str], most: int = 3) -> str:
+    """Join names, at most so many of them.
+
+    >>> several(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def lines(text: str) -> str:
     r"""Return text for a terminal, with its line breaks and tabs; other control characters as escapes.
 

@@ -46,6 +46,8 @@ def right_interval(right: Float[np.ndarray, " n"]) -> Interval:
     how they vary; Wilson's interval is then too wide rather than too narrow, as no numbers in 0…1 vary more than zeros and ones.
     """
     right = np.asarray(right, np.float64)
+    if not right.size:
+        return UNKNOWN
     if np.isin(right, (0, 1)).all() or np.ptp(right) == 0:
         return share_interval(float(right.mean()), len(right))
     low, high = _student(right)
@@ -53,14 +55,14 @@ def right_interval(right: Float[np.ndarray, " n"]) -> Interval:
 
 
 def loss_interval(losses: Float[np.ndarray, " n"]) -> Interval:
-    """Return Student's interval of the mean of losses, not below 0; unknown for fewer than two."""
+    """Return Student's interval of the mean of losses, not below 0; unknown for fewer than two, or where all are alike."""
     low, high = _student(np.asarray(losses, np.float64))
     return Interval(max(0.0, low) if math.isfinite(low) else math.nan, high)
 
 
 def _student(values: Float[np.ndarray, " n"]) -> Interval:
     n = len(values)
-    if n < 2:
+    if n < 2 or not np.isfinite(values).all() or np.ptp(values) == 0:
         return UNKNOWN
     mean, half = values.mean(), special.stdtrit(n - 1, (1 + LEVEL) / 2) * values.std(ddof=1) / math.sqrt(n)
     return Interval(float(mean - half), float(mean + half))

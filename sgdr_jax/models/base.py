@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..core.errors import InputError, did_you_mean
+from ..core.text import several
 from ..core.types import LATER, Model
 from ..core.validation import require
 
@@ -146,7 +147,7 @@ class ChainModel(Model):
             return
         owners = [name for name, network in networks().items() if weights in tags(network.architecture())]
         known = f"those of {kind} are {', '.join(own)}" if own else f"timm has no weights of {kind}"
-        require(not owners, "model.weights", weights, f"it is a tag of {_several(owners)}; {known}")
+        require(not owners, "model.weights", weights, f"it is a tag of {several(owners)}; {known}")
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -269,10 +270,6 @@ class ChainModel(Model):
             groups[last]["pool"], head = self.new_pool(), Head(2 * self.features, self.hidden, classes, self.dropout)
         mean, std = (np.resize(np.array(values, np.float32), inputs) for values in (self.mean, self.std))
         return network(groups | {"head": {"": head}}, mean, std, self.maps, PlainView(crop=self.crop or 1.0))
-
-
-def _several(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def model_named(name: str, option: str) -> ChainModel:

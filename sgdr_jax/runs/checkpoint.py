@@ -12,6 +12,7 @@ complete.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import itertools
 import json
@@ -196,7 +197,7 @@ _SAVES = itertools.count()
 
 
 def _remove_unfinished(folder: Path, name: str) -> None:
-    for left in folder.glob(f".saving-{name}-*"):
+    for left in folder.glob(f".saving-{glob.escape(name)}-*"):
         shutil.rmtree(left, ignore_errors=True)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.console import NullConsole
 from ..core.errors import InputError
+from ..core.text import several
 from ..core.types import Source
 from ..core.validation import require
 from ..datasets import Fold
@@ -89,9 +90,11 @@ def _check_singles(source: Source, folds: int) -> None:
     labels = [source.labels[split] for split in ("train", "valid") if split in source.labels]
     if source.multi_label:
         return
-    single = [name for name, count in zip(source.classes, counts(np.concatenate(labels), len(source.classes)), strict=True) if count == 1]
-    fix = "has a single image, and no network can learn it while that is held out; give it another"
-    require(not single, "--folds", folds, f"{', '.join(map(repr, single[:3]))} {fix}")
+    single = [
+        repr(name) for name, count in zip(source.classes, counts(np.concatenate(labels), len(source.classes)), strict=True) if count == 1
+    ]
+    fix = "with a single image, which no network can learn while it is held out; give each another"
+    require(not single, "--folds", folds, f"there are classes {fix}: {several(single)}")
 
 
 def _joined(parts: Sequence[Evaluation]) -> OutOfSample:

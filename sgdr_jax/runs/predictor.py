@@ -107,7 +107,9 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
     arrays, place, temperatures = "final", run.path, run.summary.get("calibration", {}).get("valid", {})
     if name:
         arrays, place, temperatures = name, run.path / "snapshots", {}  # fitted for the final network alone
-        there = sorted(path.name for path in place.iterdir() if path.name != "ema") if place.is_dir() else []
+        there = (
+            sorted(path.name for path in place.iterdir() if path.name != "ema" and not path.name.startswith(".")) if place.is_dir() else []
+        )
         known = f"the run has kept {', '.join(there)}" if there else "the run has kept no snapshots"
         require(name in there, "network", name, f"{known}; leave it out for the final network")
         facts["size"] = _facts(place, name, key, SnapshotFacts)["size"]

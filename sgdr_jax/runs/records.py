@@ -10,7 +10,7 @@ from ..evaluation.metrics import CalibrationMetrics, EvalMetrics, ThresholdRecor
 class TrainRow(TypedDict):
     """One update. `step` counts the updates of the stage before it, `epoch` is `step` in epochs of the schedule.
 
-    `skipped` is there if nothing was applied, since the loss, a gradient or what would follow from it was not finite.
+    `skipped` is there if nothing was applied, since the loss, a gradient or what would follow from it was not finite, or a rate too large.
     """
 
     kind: Literal["train"]

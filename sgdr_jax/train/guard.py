@@ -1,4 +1,4 @@
-"""The guard of an update: what is not finite is not applied."""
+"""The guard of an update: what is not finite, or may not be, is not applied."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownLambdaType=false
 # jax types its functions of trees only in part.
@@ -67,21 +67,25 @@ def apply_if_finite(
     return jax.tree.map(partial(jnp.where, applied), after() if new is None else new, before), finite
 
 
-def is_moderate(norm: Array, hyper: Hyper) -> Array:
+def is_moderate(norm: Array, hyper: Hyper, clip: float | None = None) -> Array:
     """Return whether gradients and rates are so moderate that a bounded rule (`optim.is_bounded`) leads to finite numbers.
 
-    So they are where |g| ≤ 1e12, lr ≤ 1e6, wd ≤ 1e6, lr · wd ≤ 2 and momentum ≤ 1 - 1e-6: averages of gradients stay below 1e18, a step
-    below 1e30, which is a hundred-millionth of the largest number, and weight decay does not enlarge.
+    So they are where |g| ≤ 1e12 after clipping, lr ≤ 1e6, wd ≤ 1e6, lr · wd ≤ 1 and momentum < 1 in its dtype: averages of gradients stay
+    below 1e20 and a step below 1e34, a ten-thousandth of the largest number. Weight decay at a constant rate does not enlarge; under
+    Nesterov's momentum it would from lr · wd = 4/3 on. At rates that leap it may, over hundreds of updates; the next loss then is not
+    finite.
 
     Args:
         norm: of the gradients of all groups, a scalar.
         hyper: numbers of the update.
+        clip: norm to which larger gradients are shortened, or None.
 
     Returns:
         A boolean scalar.
     """
     lr, decay = jnp.max(hyper.lr), hyper.weight_decay
-    return (norm <= 1e12) & (lr <= 1e6) & (decay <= 1e6) & (lr * decay <= 2) & (hyper.momentum <= 1 - 1e-6)
+    most = float(jnp.finfo(norm.dtype).max) if clip and clip <= 1e12 else 1e12  # what is clipped must have a norm all the same
+    return (norm <= most) & (lr <= 1e6) & (decay <= 1e6) & (lr * decay <= 1) & (hyper.momentum < 1)
 
 
 def all_finite(tree: Any) -> Array:

@@ -60,10 +60,10 @@ def global_norm(grads: Tree) -> jax.Array:
 def is_bounded(optimizer: Optimizer) -> bool:
     """Return whether moderate gradients (`guard.is_moderate`) lead to finite parameters and slots, step by step.
 
-    It is known of SGD, whose step is at most lr · |g| / (1 - momentum), and AdamW, at most lr · |g| / eps; not of a subclass with a rule of
-    its own, nor of rules that divide by norms.
+    It is known of SGD, whose step is at most lr · |g| / (1 - momentum), and of AdamW, at most 1 / eps times that; not of a subclass with a
+    rule of its own, nor of rules that divide by norms.
     """
-    adam = not isinstance(optimizer, AdamW) or (optimizer.eps >= 1e-12 and optimizer.b2 <= 1 - 1e-6)
+    adam = not isinstance(optimizer, AdamW) or (optimizer.eps >= 1e-8 and optimizer.b2 <= 1 - 1e-6)
     return type(optimizer).rule in (Sgd.rule, AdamW.rule) and adam
 
 

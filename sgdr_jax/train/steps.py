@@ -68,7 +68,7 @@ class Step:
         key: Key[Array, ""],
         wanted: bool | Array = True,
     ) -> tuple[TrainState, dict[str, Array]]:
-        """Apply one update, or skip it: if the loss, a gradient or what follows from it is not finite, all but the step stays as it is.
+        """Apply one update, or skip it: if the loss, a gradient or what follows is not finite (`guard`), all but the step stays as it is.
 
         Args:
             state: state before the update.
@@ -109,7 +109,7 @@ class Step:
         grads, sums, changed = jax.lax.optimization_barrier((grads, sums, changed))
         norm = optim.global_norm(grads)
         update = partial(optim.update, self.optimizer, self.trained, hyper, grads, norm=norm)
-        known = is_moderate(norm, hyper) if optim.is_bounded(self.optimizer) else None
+        known = is_moderate(norm, hyper, self.optimizer.clip) if optim.is_bounded(self.optimizer) else None
         # Gradients, sums and statistics are those of all devices, so that all of them skip the same updates.
         after, finite = apply_if_finite(update, changed, Trained(trained, state.opt_state, before), sums["loss"], wanted, known)
         skipped = jnp.where(finite, jnp.zeros_like(sums["loss"]), jnp.ones_like(sums["loss"]))

@@ -17,7 +17,7 @@ def test_a_share_of_images_has_wilsons_interval(right: int, n: int) -> None:
 
 
 def test_no_images_have_no_interval() -> None:
-    assert all(math.isnan(limit) for limit in share_interval(math.nan, 0))
+    assert all(math.isnan(limit) for limit in (*share_interval(math.nan, 0), *right_interval(np.zeros(0))))
 
 
 def test_shares_of_right_decisions_have_students_interval() -> None:
@@ -31,7 +31,8 @@ def test_shares_of_right_decisions_have_students_interval() -> None:
 def test_a_loss_has_students_interval_and_is_not_below_zero() -> None:
     values = np.array([0.1, 0.2, 0.4])
     assert loss_interval(values) == pytest.approx((0.0, stats.t.interval(0.95, 2, values.mean(), stats.sem(values))[1]), rel=1e-12)
-    assert all(math.isnan(limit) for limit in loss_interval(values[:1]))
+    for none in (values[:1], np.ones(3), np.array([1.0, np.inf]), values[:0]):  # identical losses do not show how they vary
+        assert all(math.isnan(limit) for limit in loss_interval(none))
 
 
 def test_limits_are_printed_in_brackets_and_left_out_where_they_are_unknown() -> None:

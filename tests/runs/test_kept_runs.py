@@ -9,7 +9,9 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import jax
 import numpy as np
+import orbax.checkpoint
 import pytest
 
 from sgdr_jax.cli.experiment_file import load_experiment, load_sweep
@@ -21,6 +23,8 @@ from sgdr_jax.core.serialization import config_hash, first_tags, from_json, stab
 from sgdr_jax.data import decode
 from sgdr_jax.data.load import load_for
 from sgdr_jax.datasets import ImageFolder
+from sgdr_jax.runs import checkpoint, resume
+from sgdr_jax.runs import run as recipe
 from sgdr_jax.runs.folder import environment, read
 from sgdr_jax.runs.predictor import evaluate_split, open_predictor
 from sgdr_jax.runs.run import run
@@ -41,11 +45,15 @@ HASHES = json.loads((GOLDEN / "hashes.json").read_text())
 @pytest.fixture
 def kept(tmp_path, monkeypatch) -> Path:
     """The archive's folders: run, cut (the same run, killed in its second stage), sweep, photos, cache."""
-    with tarfile.open(GOLDEN / "runs" / "runs.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    shutil.copy(SMALL, tmp_path)
+    unpack(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def unpack(folder: Path) -> None:
+    with tarfile.open(GOLDEN / "runs" / "runs.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    shutil.copy(SMALL, folder)
 
 
 def small():
@@ -81,7 +89,10 @@ def check_bits(name: str, rows: list) -> None:
 
 
 def machine() -> str:
-    return f"{environment(None, (), None)['cpu']}, jaxlib {importlib.metadata.version('jaxlib')}"
+    """Processor, its widest vectors, which its name may leave open, and jaxlib: what roundings depend on."""
+    flags = set(Path("/proc/cpuinfo").read_text().split()) if Path("/proc/cpuinfo").exists() else set()
+    widest = next((name for name in ("avx512f", "avx2") if name in flags), "")
+    return f"{environment(None, (), None)['cpu']} {widest}, jaxlib {importlib.metadata.version('jaxlib')}"
 
 
 def digest(data) -> str:
@@ -105,6 +116,11 @@ def assert_near(now, before) -> None:
 
 def rows(folder):
     return [numbers(row) for row in read(folder).rows]
+
+
+def arrays_of(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint as orbax alone reads them."""
+    return orbax.checkpoint.Checkpointer(orbax.checkpoint.PyTreeCheckpointHandler()).restore(path / "arrays")
 
 
 @pytest.mark.parametrize("file", HASHES)
@@ -145,11 +161,25 @@ def test_a_kept_run_has_a_page(kept):
     assert page.count("img") and not any(text.startswith("class ") for text in page.texts)  # the data name the classes
 
 
-def test_a_kept_run_that_was_killed_goes_on_to_the_same_numbers(kept):
+def test_a_kept_run_that_was_killed_goes_on_to_the_same_numbers(kept, monkeypatch):
     before = read(kept / "run")
     assert len(read(kept / "cut").rows) < len(before.rows)
+    restored = []
+
+    def restore(context, folder, meta, like):
+        found = resume.restore(context, folder, meta, like)
+        restored.append((checkpoint.step_name(meta.stage, meta.step), jax.tree.map(np.array, found)))  # a copy: buffers are donated
+        return found
+
+    kept_arrays = {path.name: arrays_of(path) for path in (kept / "cut" / "checkpoints").iterdir()}
+    monkeypatch.setattr(recipe, "restore", restore)
     summary = run(small(), kept / "cut", resume=True)
+    ((name, (state, best)),) = restored
+    own = {"state": state._asdict(), "best": {"params": best.network.params, "stats": best.network.stats}}
+    found = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(own)}
+    assert found.keys() == kept_arrays[name].keys() and all(np.array_equal(found[key], kept_arrays[name][key]) for key in found)
     check_near(rows(kept / "cut"), rows(kept / "run"))
+    check_bits("resumed", [*rows(kept / "cut"), numbers(summary["test"])])
     assert numbers(summary["test"]).keys() == numbers(before.summary["test"]).keys()
 
 

@@ -114,9 +114,9 @@ class Reciprocal(Sgd):
 
 
 def test_rules_whose_steps_have_no_bound_are_looked_at() -> None:
-    bounded = [SGD, Sgd(nesterov=True, clip=1.0, ema=0.9, sam=0.1), AdamW(), AdamW(eps=1e-12)]
+    bounded = [SGD, Sgd(nesterov=True, clip=1.0, ema=0.9, sam=0.1), AdamW(), AdamW(eps=1e-6)]
     assert all(map(is_bounded, bounded))
-    assert not any(map(is_bounded, [Lamb(), Muon(), Reciprocal(), AdamW(eps=1e-20), AdamW(b2=1 - 1e-8), Optimizer()]))
+    assert not any(map(is_bounded, [Lamb(), Muon(), Reciprocal(), AdamW(eps=1e-9), AdamW(b2=1 - 1e-8), Optimizer()]))
     state, step = fresh(GROUPS, 1, Reciprocal()), on(1).compile_step(steps.Step(network(), Reciprocal(), GROUPS, ()))
     images, labels, weight = batch(1)
     _, sums = step(state, hyper(0.1, 0.1, 0.1), images, labels, 0 * weight, KEY)
@@ -124,14 +124,12 @@ def test_rules_whose_steps_have_no_bound_are_looked_at() -> None:
 
 
 EXTREMES = st.sampled_from([0.0, 1e-38, 1e-20, 1e-12, 1e-3, 1.0, 1e3, 1e6, 1e12])
-MOMENTA = st.sampled_from([0.0, 0.5, 0.9, 0.99, 0.99999, 1 - 1e-6])
+MOMENTA = st.sampled_from([0.0, 0.5, 0.9, 0.99, 0.99999, 1 - 6e-8])
 
 
 @settings(seeded, max_examples=60)
 @given(
-    optimizer=st.sampled_from(
-        [Sgd(), Sgd(nesterov=True), AdamW(), AdamW(eps=1e-12, b2=0.0), AdamW(b2=1 - 1e-6), Sgd(clip=1e6), AdamW(ema=0.9)]
-    ),
+    optimizer=st.sampled_from([Sgd(), Sgd(nesterov=True), AdamW(), AdamW(b2=0.0), AdamW(b2=1 - 1e-6), Sgd(clip=1e6), AdamW(ema=0.9)]),
     numbers=st.lists(st.tuples(EXTREMES, EXTREMES, MOMENTA, st.lists(EXTREMES, min_size=4, max_size=4)), min_size=1, max_size=12),
 )
 def test_moderate_gradients_and_rates_lead_to_finite_numbers(optimizer: Any, numbers: list[Any]) -> None:
@@ -140,7 +138,7 @@ def test_moderate_gradients_and_rates_lead_to_finite_numbers(optimizer: Any, num
     slots, step = optim.init(optimizer, ("g",), params), partial(optim.update, optimizer, ("g",))
     step = jax.jit(step)
     for lr, decay, momentum, gradient in numbers:
-        given = hyper(min(lr, 1e6), momentum=momentum, weight_decay=min(decay, 1e6, 2 / max(lr, 1e-6)))
+        given = hyper(min(lr, 1e6), momentum=momentum, weight_decay=min(decay, 1e6, 0.999 / max(lr, 1e-6)))
         grads = {
             "g": {
                 "kernel": jnp.float32(gradient).reshape(2, 2) / 4 * jnp.float32([[1, -1], [1, 1]]),
@@ -150,6 +148,36 @@ def test_moderate_gradients_and_rates_lead_to_finite_numbers(optimizer: Any, num
         assert guard.is_moderate(optim.global_norm(grads), given)
         params, slots = step(given, grads, slots, params)
         assert all_finite((params, slots)), (given, gradient)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9, 0.99])
+def test_weight_decay_does_not_enlarge_as_far_as_it_is_moderate(nesterov: bool, momentum: float) -> None:
+    """SGD's passes through the momentum; with Nesterov's, weights would be infinite after a hundred updates of lr · wd = 2."""
+    step = jax.jit(partial(optim.update, Sgd(nesterov=nesterov), ("g",)))
+
+    def largest(decay: float) -> float:
+        params = {"g": {"kernel": jnp.ones((2, 2))}}
+        slots, none = optim.init(Sgd(), ("g",), params), jax.tree.map(jnp.zeros_like, params)
+        for _ in range(400):
+            params, slots = step(hyper(0.1, momentum=momentum, weight_decay=decay), none, slots, params)
+        return float(jnp.max(jnp.abs(params["g"]["kernel"])))
+
+    given = hyper(0.1, momentum=momentum, weight_decay=10.0)
+    assert guard.is_moderate(jnp.float32(0), given) and largest(10.0) <= 1
+    assert not guard.is_moderate(jnp.float32(0), given._replace(weight_decay=np.float32(10.1)))
+    assert not nesterov or momentum < 0.9 or not largest(20.0) < 1e30
+
+
+def test_gradients_that_are_clipped_may_be_large_but_have_a_norm() -> None:
+    given = hyper(0.1)
+    assert not guard.is_moderate(jnp.float32(1e13), given) and guard.is_moderate(jnp.float32(1e13), given, 1.0)
+    assert not guard.is_moderate(jnp.float32(1e13), given, 1e14)
+    assert not any(guard.is_moderate(jnp.float32(norm), given, 1.0) for norm in (np.inf, np.nan))
+    params, grads = {"g": {"kernel": jnp.ones((2, 2))}}, {"g": {"kernel": jnp.full((2, 2), 1e18)}}
+    assert guard.is_moderate(optim.global_norm(grads), given, 1.0)
+    after = optim.update(Sgd(clip=1.0), ("g",), given, grads, optim.init(Sgd(clip=1.0), ("g",), params), params)
+    np.testing.assert_allclose(after[0]["g"]["kernel"], 0.95, rtol=1e-6)
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, 3e38])
@@ -162,7 +190,7 @@ def test_numbers_that_are_not_moderate_are_refused(place: str, number: float) ->
     else:
         given = given._replace(**{place: np.float32([0.1, number] if place == "lr" else number)})
         assert not guard.is_moderate(norm, given)
-    assert not guard.is_moderate(norm, hyper(3.0, weight_decay=1.0)) and not guard.is_moderate(norm, hyper(0.1, momentum=1.0))
+    assert not guard.is_moderate(norm, hyper(1.5, weight_decay=1.0)) and not guard.is_moderate(norm, hyper(0.1, momentum=1.0))
 
 
 def test_a_norm_is_taken_once() -> None:

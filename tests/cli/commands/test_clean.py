@@ -80,7 +80,11 @@ def test_what_has_trained_on_all_images_judges_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "folds", "message"),
     [
-        ("aaaabbbbc", 3, "--folds is 3; 'c' has a single image, and no network can learn it while that is held out; give it another"),
+        (
+            "aaaabbbbc",
+            3,
+            "--folds is 3; there are classes with a single image, which no network can learn while it is held out; give each another: 'c'",
+        ),
         ("aabb", 5, "data.folds is 5; there are 4 images; use fewer folds"),
     ],
 )

@@ -7,7 +7,6 @@ are not what they would be now.
 import dataclasses
 import json
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -16,14 +15,16 @@ from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.runs.run import run
 from sgdr_jax.sweeps.spec import expand
 
-from ...runs.test_kept_runs import ARM, SMALL, digest, machine, rows, small
+from ...runs.test_kept_runs import ARM, SMALL, digest, machine, numbers, rows, small, unpack
 
-with tempfile.TemporaryDirectory() as folder:
-    shutil.copy(SMALL, folder)
+with tempfile.TemporaryDirectory() as place:
+    folder = Path(place)
+    unpack(folder)
     os.chdir(folder)
     arm = dataclasses.replace(expand(load_sweep(SMALL))[ARM].experiment, parallel=Parallel(devices=1))
-    bits = {}
-    for name, experiment in {"recipe": small(), "arm": arm}.items():
-        run(experiment, Path(folder, name))
-        bits[name] = digest(rows(Path(folder, name)))
+    run(small(), folder / "recipe")
+    run(arm, folder / "arm")
+    summary = run(small(), folder / "cut", resume=True)
+    bits = {name: digest(rows(folder / name)) for name in ("recipe", "arm")}
+    bits["resumed"] = digest([*rows(folder / "cut"), numbers(summary["test"])])
 Path(__file__).with_name("bits.json").write_text(json.dumps({machine(): bits}, indent=1) + "\n")
