@@ -75,7 +75,8 @@ def _one_line(framed: str) -> str:
     if value := re.match(r"Error parsing (\S+): no type matching (.+) could be instantiated from (\[.*?\])\. Got errors:", wrong):
         return f"{value[1]} is {value[3]}; use {value[2]}"
     if choice := re.match(r"invalid choice (.+) for argument '(\S+)'\. Expected one of \((.+)\)\.", wrong):
-        *others, last = (value for value in re.findall(r"'([^']*)'", choice[3]) if value != "None")
+        values = re.findall(r"'([^']*)'", choice[3])
+        *others, last = [value for value in values if value != "None"] or values
         return f"{choice[2]} is {choice[1]}; use {', '.join(others)}{' or ' if others else ''}{last}"
     if re.search(r"options: .*\b(True|False)\b", wrong):
         return f"{wrong}; a switch takes no value: --NAME or --no-NAME"

@@ -63,6 +63,27 @@ class Choice:
     """Number, or None for all."""
 
 
+@dataclass(frozen=True)
+class Nothing:
+    """Options of which one is an object or nothing, and another has values that need no quotes."""
+
+    find: Find | None = None
+    """Finder."""
+    level: Literal[1, 2] = 1
+    """Level."""
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [(["--find", "adamw"], "--find is 'adamw'; use None"), (["--level", "3"], "--level is '3'; use 1 or 2")],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_wrong_choice_is_one_line_also_where_none_is_the_only_value(words: list[str], line: str) -> None:
+    with pytest.raises(InputError) as error:
+        parsing.parse(Nothing, words, "prog")
+    assert str(error.value) == line
+
+
 def test_not_given_is_no_choice_and_choices_have_their_order(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match=r"^--split is 'tes'; use train, valid or test$"):
         parsing.parse(Choice, ["--split", "tes"], "prog")
