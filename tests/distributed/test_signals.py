@@ -72,7 +72,11 @@ def test_an_ignored_signal_stays_ignored():
 
 
 def test_children_hear_what_their_parent_hears():
-    child = "import signal, sys, time; signal.signal(signal.SIGUSR1, lambda *_: sys.exit(75)); print('ready', flush=True); time.sleep(60)"
+    # one write for a line: under PYTHONUNBUFFERED a print of "ready" is two, between which the other child may write
+    child = (
+        "import signal, sys, time; signal.signal(signal.SIGUSR1, lambda *_: sys.exit(75)); "
+        "print('ready\\n', end='', flush=True); time.sleep(60)"
+    )
     parent = f"""
     with signals.pass_on(signals.Children()) as children:
         for _ in range(2):
