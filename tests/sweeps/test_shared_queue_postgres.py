@@ -24,8 +24,9 @@ from .test_shared_queue import RUNS, SWEEP, one_killed
 pytestmark = pytest.mark.postgres
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def url():
+    """An empty database for each test: a store keeps the folder of a sweep's name, and refuses another."""
     with postgres.server() as address:
         yield address
 
