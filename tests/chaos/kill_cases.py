@@ -163,7 +163,8 @@ def save_on(place: str = ".") -> None:
         assert first > int(done.read_text()), f"checkpoint {done.read_text()} is lost"
     for step in range(first, first + 6):
         checkpoint.save(folder, checkpoint.step_name(0, step), _holding(step), {"step": step, "stage": 0}, "run")
-        done.write_text(str(step))
+        Path("saves-done.new").write_text(str(step))
+        Path("saves-done.new").replace(done)  # killed within a plain write, it would leave an empty file
         checkpoint.prune(folder)
 
 
