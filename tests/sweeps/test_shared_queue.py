@@ -238,7 +238,7 @@ def ended(worker: subprocess.Popen, log: Path) -> None:
 def kill_one(folder: Path, workers: list[subprocess.Popen]) -> tuple[int, Path]:
     """Kills the worker that has written the first checkpoint of a second stage, within its run; gives its process and the run's folder."""
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and any([worker.poll() is None for worker in workers]):
+    while time.monotonic() < deadline and any(worker.poll() is None for worker in workers):
         time.sleep(0.01)
         for checkpoint in folder.glob("runs/*/checkpoints/stage-1-step-*"):
             run = checkpoint.parents[1]
