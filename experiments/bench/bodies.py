@@ -5,7 +5,7 @@
     python experiments/bench/recipes.py --table --results experiments/bench/results/bodies.csv --reference "solved"
 
 A training of seven epochs takes a second on a GPU here, since all sets share one compiled program for each kind of batch statistics:
-their images lie in arrays of one length, and classes that a set does not have are masked in the loss. Ten updates are one program.
+their images lie in arrays of one length, and classes that a set does not have are masked in the loss. Ten updates are one program there.
 Several processes on one card (--shard) share it best under NVIDIA's MPS. The head is solved (logistic regression on cached augmented
 copies, penalty by the held-out images) or trained as the recipe of old did (30 epochs); test images choose nothing. Rows are kept as
 they come: an interrupted bench goes on with what is missing. "CELLS" is what is compared; its names are the recipes of the table.
@@ -44,7 +44,8 @@ from sgdr_jax.schedules import Sgdr
 from sgdr_jax.train import optim
 
 CLASSES, IMAGES, COPIES, CHUNK, EVAL, VIEWS = 64, 4608, 18432, 10, 250, 3
-"""Shapes that all sets share: classes, training images, cached copies; updates of a program, images of an evaluation step, TTA views."""
+"""Shapes that sets share: classes, training images, cached copies (on a CPU less where fewer do); updates of a program, images of an
+evaluation step, TTA views."""
 SETS = (
     "clipart",
     "emoji",
@@ -89,6 +90,7 @@ class Cell(NamedTuple):
         warmup: share of the first cycle.
         head: "solved" or "trained".
         smoothing: of the labels.
+        opened: the first layer group that is trained; those before it stay as they are.
     """
 
     rate: float | None = None
@@ -98,6 +100,7 @@ class Cell(NamedTuple):
     warmup: float = 0.1
     head: str = "solved"
     smoothing: float = 0.0
+    opened: str = "early"
 
     @property
     def name(self) -> str:
@@ -105,6 +108,7 @@ class Cell(NamedTuple):
         if self.rate is None:
             return self.head
         extra = f", smoothing {self.smoothing:g}" if self.smoothing else ""
+        extra += f", from {self.opened}" if self.opened != "early" else ""
         lengths = "+".join(f"{self.cycles[1] * (self.cycles[2] if len(self.cycles) > 2 else 1) ** i:g}" for i in range(int(self.cycles[0])))
         return f"{self.head}, {self.rate:g}, ratio {self.ratio:g}, {self.statistics}, {lengths} epochs, warm-up {self.warmup:g}{extra}"
 
@@ -116,6 +120,7 @@ CELLS = (
     *(Cell(rate, cycles=(3, 1, 2), warmup=0.5) for rate in (3e-4, 1e-3)),
     *(Cell(rate, cycles=(1, 15)) for rate in (3e-4, 5e-4)),
     Cell(5e-4, smoothing=0.1),
+    *(Cell(rate, opened="late") for rate in (3e-4, 5e-4, 1e-3, 2e-3)),
     Cell(3e-3, statistics="trained", cycles=(3, 1, 2), warmup=0, head="trained"),  # the plain recipe
     Cell(1e-4, 1.85, "trained", (1, 20), head="trained"),  # AutoMM's rates, by layer groups
 )
@@ -141,27 +146,26 @@ def losses(logits: jax.Array, labels: jax.Array, smoothing: jax.Array | float, c
 
 @functools.cache
 def updates(kind: str, statistics: str, start: str, size: int) -> Any:
-    """Compiled `CHUNK` updates in a row: of everything from images, or of the head from cached copies (start="head")."""
+    """Compiled updates in a row of the groups from `start` on: of the head from cached copies, of others from images."""
     chain = network(kind)[0]
-    trained = chain.groups if start == "early" else ("head",)
+    trained = chain.groups[chain.groups.index(start) :]
     collects = tuple(group for group in STATISTICS[statistics] if group in trained)
 
     def one(fixed: tuple[Any, ...], state: TrainState, given: Any) -> tuple[TrainState, jax.Array]:
-        source, labels, key, augment, classes = fixed
+        (frozen, stored), source, labels, key, augment, classes = fixed
         hyper, index, draw, weight = given
         x = source[draw] if start == "head" else kernel.augment(source[index], draw, augment, AUGMENT, size)
         modes = Modes(train=trained, collect=collects, key=jax.random.fold_in(key, state.step))
 
         def loss(part: Any) -> tuple[jax.Array, Any]:
-            tree = state.params | part
-            logits, stats = chain.apply(tree, state.stats, x, start=start if start == "head" else None, modes=modes, dtype=DTYPE)
+            tree, stats = frozen | part, stored | state.stats
+            logits, stats = chain.apply(tree, stats, x, start=start if start == "head" else None, modes=modes, dtype=DTYPE)
             each = losses(logits, labels[index % len(labels)], hyper.label_smoothing, classes)
-            return jnp.sum(each * weight) / jnp.maximum(weight.sum(), 1), stats
+            return jnp.sum(each * weight) / jnp.maximum(weight.sum(), 1), {group: stats[group] for group in state.stats}
 
-        part = {group: state.params[group] for group in trained}
-        (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(part)
-        part, slots = optim.update(OPTIMIZER, trained, hyper, grads, state.opt_state, part)
-        return TrainState(state.step + 1, state.params | part, state.stats | stats, slots), value
+        (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+        params, slots = optim.update(OPTIMIZER, trained, hyper, grads, state.opt_state, state.params)
+        return TrainState(state.step + 1, params, stats, slots), value
 
     return jax.jit(lambda state, rows, *fixed: jax.lax.scan(functools.partial(one, fixed), state, rows))
 
@@ -272,20 +276,23 @@ class Task:
         """Train from a network by a cell; stage 0 of the seed is the head's, 1 the body's."""
         params, stats = net
         schedule = Sgdr(*cell.cycles, warmup=cell.warmup).table(self.epoch)  # pyright: ignore[reportArgumentType]
-        groups = ("head",) if start == "head" else tuple(params)
+        groups = network(kind)[0].groups
+        before, groups = groups[: groups.index(start)], groups[groups.index(start) :]
         assert cell.rate is not None
         rates = schedule.scale[:, None] * cell.rate / cell.ratio ** np.arange(len(groups))[::-1]
         at = 0 if start == "head" else 1
         order = Sampler(self.seed, at, self.labels["train"]).batches(self.batch, len(rates), 0, self.copies if start == "head" else 0)
         kept = {group: params[group] for group in groups}
         state = TrainState(jnp.int32(0), kept, {group: stats[group] for group in groups}, optim.init(OPTIMIZER, groups, params))
+        frozen = {group: params[group] for group in before}, {group: stats[group] for group in before}
         keys = key_for(self.seed, "dropout", at), key_for(self.seed, "augment", at), jnp.int32(self.classes)
         rows, batches = rates.astype(np.float32), list(order)
-        for i in range(0, len(rows) - len(rows) % CHUNK, CHUNK):
-            index, draw, weight = (np.stack(x) for x in zip(*batches[i : i + CHUNK], strict=True))
-            numbers = (np.full(CHUNK, value, np.float32) for value in (0.9, 0.01, cell.smoothing))
-            given = (Hyper(rows[i : i + CHUNK], *numbers), index, draw.astype(np.int32 if start == "head" else np.uint32), weight)
-            state, _ = updates(kind, cell.statistics, start, self.size)(state, given, source, self.train[1], *keys)
+        chunk = 1 if jax.default_backend() == "cpu" and start != "head" else CHUNK  # convolutions take many times longer in a loop there
+        for i in range(0, len(rows) - len(rows) % CHUNK, chunk):
+            index, draw, weight = (np.stack(x) for x in zip(*batches[i : i + chunk], strict=True))
+            numbers = (np.full(chunk, value, np.float32) for value in (0.9, 0.01, cell.smoothing))
+            given = (Hyper(rows[i : i + chunk], *numbers), index, draw.astype(np.int32 if start == "head" else np.uint32), weight)
+            state, _ = updates(kind, cell.statistics, start, self.size)(state, given, frozen, source, self.train[1], *keys)
         return params | state.params, stats | state.stats
 
     def head(self, kind: str) -> tuple[Any, Any]:
@@ -296,14 +303,15 @@ class Task:
         fresh = chain.init(key_for(self.seed, "init"), ["head"])
         net = jax.device_put((params | fresh[0], stats | fresh[1]))
         copies = np.concatenate([self.over("train", kind, "copies", net, v * self.n) for v in range(self.copies)])
+        most = COPIES if jax.default_backend() != "cpu" else 1 << (len(copies) - 1).bit_length()
         if kind == "trained":
             cell = Cell(5e-3, statistics="trained", cycles=(4, 2, 2), warmup=0)
-            self.heads[kind] = self.fit(kind, net, cell, "head", jax.device_put(padded(copies, COPIES)))
+            self.heads[kind] = self.fit(kind, net, cell, "head", jax.device_put(padded(copies, most)))
             return self.heads[kind]
         mean, var = copies.mean(0), copies.var(0) + 1e-5
         x, held_out = ((a - mean) / np.sqrt(var) for a in (copies, self.over("valid", kind, "features", net)))
-        y, weight = padded(np.tile(self.labels["train"], self.copies), COPIES), padded(np.ones(len(x), np.float32), COPIES)
-        kernels, biases = map(np.asarray, solutions(padded(x, COPIES), y, weight, jnp.int32(self.classes)))
+        y, weight = padded(np.tile(self.labels["train"], self.copies), most), padded(np.ones(len(x), np.float32), most)
+        kernels, biases = map(np.asarray, solutions(padded(x, most), y, weight, jnp.int32(self.classes)))
         logits = [(held_out @ k + b)[:, : self.classes] for k, b in zip(kernels, biases, strict=True)]
         best = int(
             np.argmin([np.mean(losses(jnp.asarray(padded(z.T, CLASSES).T), self.labels["valid"], 0.0, self.classes)) for z in logits])
@@ -316,7 +324,7 @@ class Task:
     def run(self, cell: Cell) -> dict[str, float]:
         """Figures of a cell."""
         net = self.head(cell.head)
-        return self.figures(cell.head, self.fit(cell.head, net, cell, "early", self.train[0]) if cell.rate else net)
+        return self.figures(cell.head, self.fit(cell.head, net, cell, cell.opened, self.train[0]) if cell.rate else net)
 
 
 # ---- command line ----

@@ -66,6 +66,9 @@ class Lesson2:
     """Epochs of its first cycle."""
     cycle_mult: float = 2
     """Length of each of its cycles relative to the one before."""
+    train: int | str | tuple[str, ...] = "all"
+    """What the last stage trains, as in `Stage.train`. 1 leaves the first layer group as it came with the weights: its activations are the
+    largest, so this is half the work."""
     warmup: float = 0.1
     """Linear warm-up at the beginning of an unfrozen stage, as a share of its first cycle: Adam's first steps are full-sized wherever the
     gradient points."""
@@ -86,8 +89,9 @@ class Lesson2:
         """
         lr = self.lr or (3e-4 if self.similar_to_imagenet else 1e-3)
         everything = Stage(
-            "all",
+            "all" if self.train == "all" else "unfrozen",
             self.size,
+            train=self.train,
             lr=replace(lr, ratio=self.ratio) if isinstance(lr, Find) else lr if self.ratio == 1 else Decay(lr, 1 / self.ratio),
             schedule=self._last_schedule(),
             bn=self.bn,

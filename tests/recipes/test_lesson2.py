@@ -51,6 +51,12 @@ def test_lesson2_passes_its_options_on() -> None:
     assert lesson2(64, ratio=4)[-1].lr == Decay(3e-4, 0.25)
 
 
+@pytest.mark.parametrize("train", ["all", 1, ("late", "head")])
+def test_the_last_stage_trains_what_it_is_told_to(train) -> None:
+    last = lesson2(64, train=train)[-1]
+    assert (last.train, last.name) == (train, "all" if train == "all" else "unfrozen")
+
+
 @seeded
 @given(st.floats(1.5, 60), st.integers(1, 5), st.sampled_from([0.5, 1, 1.5, 2, 3]))
 def test_cycles_fill_the_budget(budget, cycles, mult):

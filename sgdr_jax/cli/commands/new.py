@@ -51,7 +51,7 @@ class NewCommand(Command):
     """Name of the network, behind a dot a tag or a file of other weights than the default: `sgdr-jax models` lists them. auto: one of a
     short list, by the images, the machine and --minutes."""
     budget: float | None = None
-    """Epochs of the last stage, in which everything trains; by default 1 + 2 + 4."""
+    """Epochs of the last stage, in which the body trains; by default seven."""
     minutes: float | None = None
     """Minutes that the last stage may take on this machine, in place of epochs; a few updates are timed."""
     measure: bool = True
