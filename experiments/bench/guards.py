@@ -3,7 +3,7 @@
     python experiments/bench/guards.py [--pairs 25]
 
 * What an optimizer does in an update of ResNet-18 and of EfficientNet-Lite0 (all layers, SGD, and AdamW with clipping), applied only if
-  it is finite, or in any case; as a share of whole updates of 16 images of 64, 96 and 128 px.
+  it is finite, or in any case, in eight times as many pairs; as a share of whole updates of 16 images of 64, 96 and 128 px.
 * 512 cached images of 128 px read in batches of 16, their digests compared or not.
 * 64 MiB of cached activations read, their digests compared or not.
 
@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,13 +33,21 @@ from sgdr_jax.core.optimizers import Optimizer
 from sgdr_jax.core.state import Hyper, TrainState, Tree
 from sgdr_jax.data import pixels
 from sgdr_jax.distributed.mesh import compute_dtype, devices
-from sgdr_jax.train import guard, optim, steps
+from sgdr_jax.train import guard, optim, reductions, steps
 
 type Work = Callable[[], object]
 
 
-def row(title: str, unit: str, units: int, checked: Work, plain: Work, pairs: int, of: float | None = None) -> None:
-    """Print CPU time for each unit with and without the check, the median of the pairs' differences, and its share of `of` or the rest."""
+class Cost(NamedTuple):
+    """CPU seconds of a unit with the check, without it, and the median difference of pairs."""
+
+    checked: float
+    plain: float
+    more: float
+
+
+def cost(units: int, checked: Work, plain: Work, pairs: int) -> Cost:
+    """Measure both in alternation."""
 
     def spent(work: Work) -> float:
         before = time.process_time()
@@ -52,10 +61,14 @@ def row(title: str, unit: str, units: int, checked: Work, plain: Work, pairs: in
         first, second = spent(plain if i % 2 else checked), spent(checked if i % 2 else plain)
         found.append((second, first) if i % 2 else (first, second))
     one, other = (statistics.median(pair[k] for pair in found) for k in (0, 1))
-    more = statistics.median(a - b for a, b in found)
-    figures = f"{1e6 * one:,.1f} µs checked, {1e6 * other:,.1f} µs not"
-    share = f"{more / (of or other):.1%}" + (f" of {1e3 * of:.0f} ms" if of else "")
-    print(f"| {title} | {figures}, median difference {1e6 * more:,.1f} µs of each {unit} | {share} |", flush=True)
+    return Cost(one, other, statistics.median(a - b for a, b in found))
+
+
+def row(title: str, unit: str, of: Cost, whole: float | None = None) -> None:
+    """Print a cost and its share of `whole` seconds, or of the unit without the check."""
+    figures = f"{1e6 * of.checked:,.1f} µs checked, {1e6 * of.plain:,.1f} µs not"
+    share = f"{of.more / (whole or of.plain):.1%}" + (f" of {1e3 * whole:.0f} ms" if whole else "")
+    print(f"| {title} | {figures}, median difference {1e6 * of.more:,.1f} µs of each {unit} | {share} |", flush=True)
 
 
 def updates(name: str, optimizer: Optimizer, pairs: int) -> None:
@@ -71,7 +84,7 @@ def updates(name: str, optimizer: Optimizer, pairs: int) -> None:
 
     def work(guarded: bool) -> Work:
         def update(before: guard.Trained, grads: Tree, stats: Tree, hyper: Hyper) -> guard.Trained:
-            norm = optim.global_norm(grads)
+            norm = reductions.global_norm(grads)
             update = partial(optim.update, optimizer, groups, hyper, grads, norm=norm)
             if guarded:
                 return guard.apply_if_finite(update, stats, before, norm, True, guard.is_moderate(norm, hyper))[0]
@@ -98,9 +111,9 @@ def updates(name: str, optimizer: Optimizer, pairs: int) -> None:
             state, _ = jax.block_until_ready(step(state, hyper, *rest))
             times.append(time.process_time() - start)
         whole[side] = statistics.median(times[1:])  # the first compiles
-    checked, plain = work(True), work(False)
+    found = cost(1, work(True), work(False), 8 * pairs)  # an update is short, and its times scatter
     for side, seconds in whole.items():
-        row(f"an update of {name} by {optimizer}, 16 images of {side} px", "update", 1, checked, plain, pairs, seconds)
+        row(f"an update of {name} by {optimizer}, 16 images of {side} px", "update", found, seconds)
 
 
 def images(folder: Path, verified: bool) -> Work:
@@ -133,8 +146,8 @@ def main() -> None:
         for name in ("ResNet18", "EfficientNetLite0"):
             for optimizer in (Sgd(), AdamW(clip=1.0)):
                 updates(name, optimizer, pairs)
-        row("cached images of 128 px", "image", 512, images(folder, True), images(folder, False), pairs)
-        row("cached activations of 512 channels", "image", 32_768, activations(folder, True), activations(folder, False), pairs)
+        row("cached images of 128 px", "image", cost(512, images(folder, True), images(folder, False), pairs))
+        row("cached activations of 512 channels", "image", cost(32_768, activations(folder, True), activations(folder, False), pairs))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial, reduce
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from ..core.state import Hyper, Tree
+from .reductions import all_finite
 
 
 class Trained(NamedTuple):
@@ -86,18 +87,3 @@ def is_moderate(norm: Array, hyper: Hyper, clip: float | None = None) -> Array:
     lr, decay = jnp.max(hyper.lr), hyper.weight_decay
     most = float(jnp.finfo(norm.dtype).max) if clip and clip <= 1e12 else 1e12  # what is clipped must have a norm all the same
     return (norm <= most) & (lr <= 1e6) & (decay <= 1e6) & (lr * decay <= 1) & (hyper.momentum < 1)
-
-
-def all_finite(tree: Any) -> Array:
-    """Return whether all numbers of a tree are finite, a boolean scalar.
-
-    Arrays of one shape are reduced together: a reduction of each alone would be most of the kernels of a small network's update.
-
-    >>> all_finite({"a": jnp.zeros(3), "b": jnp.array([1.0, jnp.nan])}).tolist()
-    False
-    """
-    alike: dict[tuple[int, ...], list[Array]] = {}
-    for leaf in jax.tree.leaves(tree):
-        if jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            alike.setdefault(jnp.shape(leaf), []).append(jnp.isfinite(leaf))
-    return reduce(jnp.logical_and, (jnp.all(reduce(jnp.logical_and, leaves)) for leaves in alike.values()))

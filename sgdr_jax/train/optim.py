@@ -15,6 +15,7 @@ import optax  # pyright: ignore[reportMissingTypeStubs]
 from ..core.optimizers import AdamW, Optimizer, Sgd
 from ..core.state import Hyper, Tree
 from . import weight_ema
+from .reductions import global_norm
 from .weight_ema import Averaged
 
 
@@ -50,11 +51,6 @@ def transformation(optimizer: Optimizer, trained: tuple[str, ...], hyper: Hyper,
         return jax.tree.map(lambda g: jnp.where(norm < most, g, g / norm * most), grads)
 
     return optax.chain(optax.stateless(clip), groups)
-
-
-def global_norm(grads: Tree) -> jax.Array:
-    """Return the Euclidean norm of the gradients of all groups, a scalar."""
-    return optax.tree.norm(grads)
 
 
 def is_bounded(optimizer: Optimizer) -> bool:
@@ -106,5 +102,5 @@ def sharpest(radius: float, grads: Tree, params: Tree) -> Tree:
 
     Source: Foret et al. 2021.
     """
-    norm = jnp.sqrt(sum(jnp.sum(g * g) for g in jax.tree.leaves(grads)))
-    return jax.tree.map(lambda p, g: p + radius * g / jnp.maximum(norm, 1e-12), params, grads)
+    norm = jnp.maximum(global_norm(grads), 1e-12)
+    return jax.tree.map(lambda p, g: p + radius * g / norm, params, grads)

@@ -23,6 +23,7 @@ from ..evaluation import metrics
 from ..models.chain import Modes, Network
 from . import optim
 from .guard import Trained, apply_if_finite, is_moderate
+from .reductions import global_norm
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Step:
         before, changed = ({g: tree[g] for g in self.collects if g in tree} for tree in (state.stats, stats))
         # The barrier keeps what follows out of the arithmetic before it, whose roundings depend on what it is compiled with.
         grads, sums, changed = jax.lax.optimization_barrier((grads, sums, changed))
-        norm = optim.global_norm(grads)
+        norm = global_norm(grads)
         update = partial(optim.update, self.optimizer, self.trained, hyper, grads, norm=norm)
         known = is_moderate(norm, hyper, self.optimizer.clip) if optim.is_bounded(self.optimizer) else None
         # Gradients, sums and statistics are those of all devices, so that all of them skip the same updates.
