@@ -4,8 +4,8 @@
 
 Expected: accuracy on the test images 0.913 to 0.916, with TTA 0.915 to 0.919, in four to five minutes on two CPU cores: seeds 0, 1 and 2
 give 0.9129, 0.9156 and 0.9155, with TTA 0.9149, 0.9155 and 0.9192, on an AMD EPYC. Other processors round differently, which moves a seed
-by up to 0.003. The first layer group stays as it came with the weights: with the whole network trained the same three gave 0.9106, 0.9170
-and 0.9148 with TTA, 0.003 less at the same roundings, and an update took 1.6 times as long.
+by 0.003 and more. The first layer group stays as it came with the weights; with the whole network trained the same seeds gave 0.9106,
+0.9170 and 0.9148 with TTA, 0.003 less at the same roundings, and an update took 1.6 times as long.
 A tenth of the training images is held out; the test images choose nothing.
 """
 

@@ -25,8 +25,9 @@ class Lesson2:
 
     Steps 1–3, stage "cached head": computes the activations of the frozen body once on augmented images and solves the linear head on
     them, which has one optimum, or trains it. Step 4, stage "head": trains the head on fresh augmentation. Steps 5–8, stage "all", or
-    "unfrozen" where `train` names less: unfreezes, at one rate for all layer groups or each earlier group `ratio` times slower than the
-    next, and trains in cosine cycles, with warm restarts between them if there are several. `gradual` adds a stage between steps 4 and 5.
+    "unfrozen" where `train` names less: trains what it unfreezes, at one rate for all layer groups or each earlier group `ratio` times
+    slower than the next, in cosine cycles, with warm restarts between them if there are several. `gradual` adds a stage between steps 4
+    and 5.
 
     A head that has learned its images by heart leaves gradients that are noise, along which the first updates move the whole body; one
     that is solved, with the penalty that cross-validation chooses, does not. Rates, ratio, cycles and statistics are those that

@@ -148,6 +148,8 @@ def test_clipping_by_a_known_norm_is_that_of_optax_bit_for_bit(size: float) -> N
     params, h = jax.tree.map(np.zeros_like, grads), Hyper(np.ones(2, np.float32), *3 * [np.float32(0)])
     new, _ = optim.update(Sgd(0.0, clip=1.5), TRAINED, h, grads, optim.init(Sgd(0.0, clip=1.5), TRAINED, params), params, known)
     assert same_bits(jax.tree.map(np.negative, new), expected)
+    new, _ = optim.update(Sgd(0.0, clip=1.5), TRAINED, h, grads, optim.init(Sgd(0.0, clip=1.5), TRAINED, params), params)  # by its own norm
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), jax.tree.map(np.negative, new), expected)
 
 
 @pytest.mark.parametrize("optimizer", [Sgd(clip=1.0), AdamW()], ids=str)
