@@ -129,25 +129,27 @@ def _checkpointer() -> Any:
 # ---- writing ----
 
 
+def _unless_raised(record: logging.LogRecord) -> bool:
+    """Keep a log record unless it tells of what orbax raises as well."""
+    return "orbax" not in record.getMessage() if record.name == "asyncio" else record.exc_info is None
+
+
 @contextlib.contextmanager
 def _raised_only() -> Iterator[None]:
-    """Raise what fails in the block, without what orbax's threads tell of it: hundreds of lines where a disk is full."""
-    logger, hook = logging.getLogger("absl"), sys.unraisablehook
-
-    def unless_raised(record: logging.LogRecord) -> bool:
-        return record.exc_info is None
+    """Raise what fails in the block, without what orbax's threads and tasks tell of it: hundreds of lines where a disk is full."""
+    loggers, hook = [logging.getLogger(name) for name in ("absl", "asyncio")], sys.unraisablehook
 
     def unless_late(error: Any) -> None:
         if str(error.exc_value) != "Event loop is closed":  # of writes that were under way when another had failed
             hook(error)
 
-    logger.addFilter(unless_raised)
+    for logger in loggers:
+        logger.addFilter(_unless_raised)
     sys.unraisablehook = unless_late
-    try:
-        yield
-    finally:
-        logger.removeFilter(unless_raised)
-    sys.unraisablehook = hook  # not where one has failed: the others end after it
+    yield
+    for logger in loggers:  # not where one write has failed: the others end, and their tasks are collected, after it
+        logger.removeFilter(_unless_raised)
+    sys.unraisablehook = hook
 
 
 def _digest(path: Path) -> list[Any]:

@@ -1,6 +1,9 @@
 """A full disk: one line with path and bytes, the older state kept, and room made before giving up."""
 
+import asyncio
 import errno
+import gc
+import logging
 import shutil
 import subprocess
 import sys
@@ -74,6 +77,36 @@ def test_what_fails_in_threads_of_orbax_is_raised_and_not_printed(tmp_path: Path
     done = subprocess.run([sys.executable, "-c", WRITES, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == ""
     assert [line.split()[0] for line in done.stdout.splitlines()] == 12 * ["InputError"], done.stdout
+
+
+def test_a_write_that_fails_after_another_is_not_told_and_others_are(caplog):
+    async def fails() -> None:
+        raise OSError("full")
+
+    async def forgets(name: str) -> None:
+        task = asyncio.create_task(fails(), name=name)
+        await asyncio.sleep(0)
+        del task
+
+    def collected(name: str) -> list[str]:
+        caplog.clear()
+        asyncio.run(forgets(name))
+        gc.collect()
+        return [record.getMessage().split("name=")[1].split("'")[1] for record in caplog.records]
+
+    logger, hook = logging.getLogger("asyncio"), sys.unraisablehook
+    assert collected("orbax") == ["orbax"]
+    with checkpoint._raised_only():
+        assert collected("orbax") == [] and collected("another") == ["another"]
+    assert collected("orbax") == ["orbax"] and sys.unraisablehook is hook
+    try:
+        with pytest.raises(ValueError, match="first"), checkpoint._raised_only():
+            raise ValueError("first")
+        assert collected("orbax") == [] and collected("another") == ["another"]
+    finally:
+        logger.removeFilter(checkpoint._unless_raised)
+        logging.getLogger("absl").removeFilter(checkpoint._unless_raised)
+        sys.unraisablehook = hook
 
 
 def test_files_without_room_are_named(tmp_path: Path, monkeypatch):
