@@ -19,7 +19,7 @@ experiment = Experiment(
     data=FashionMnist(train_per_class=500, valid_fraction=0.1),
     model=EfficientNetLite0(),
     augment=side_on(zoom=1.1),
-    stages=lesson2(size=96, similar_to_imagenet=False, train=1, bn="train"),
+    stages=lesson2(size=96, similar_to_imagenet=False, views=1, train=1, bn="train"),
     optimizer=AdamW(clip=1.0),
     evaluate=Eval(batch_size=64, tta_views=1, tta_kind="flip", tta_weight=None),
     batch_size=32,

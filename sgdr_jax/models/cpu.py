@@ -22,6 +22,7 @@ from .precision import precision
 from .shifts import Pairs
 
 CACHE = 12 << 20  # bytes of patches that fit in the cache during a matrix product
+SLICE = 2 * 224 * 224 * 3 * 4  # bytes of images whose activations, the largest of which have ten times as many, fit in the cache
 
 
 def conv(x: Array, kernel: Array, stride: int, padding: Pairs, groups: int) -> Array:
@@ -34,6 +35,33 @@ def conv(x: Array, kernel: Array, stride: int, padding: Pairs, groups: int) -> A
         # 256 -> 64 channels at 56 pixels, 16 images: 7 instead of the 39 of lax's 1×1 convolution.
         return linear(x[:, ::stride, ::stride], kernel[0, 0])
     return _dense(x, kernel, stride, padding)
+
+
+# ---- Batches ----
+
+
+def in_slices(function: Callable[[Array], Array], x: Array, least: int) -> Array:
+    """Apply a function of examples x [b, ...] to `least` or more of them at a time, to as many as fit in the cache: no gradient.
+
+    Prediction for 32 images, by a group at a time, on a Zen 4 of two cores: EfficientNet-Lite0 at 96, 128 and 224 pixels 58, 85 and 219
+    instead of 76, 143 and 349; MobileNetV3-Large at 224 172 instead of 266, ViT-S/16 1,600 instead of 1,970, ResNet-50 1,630 instead of
+    1,790; ResNet-18 at 128 as before.
+    """
+    lanes = math.gcd(x.shape[0], jax.device_count())  # see _depthwise_dkernel
+    each = x.shape[0] // lanes
+    most = max(SLICE // (math.prod(x.shape[1:]) * x.dtype.itemsize), least)
+    size = max(n for n in range(1, each + 1) if each % n == 0 and n <= most)
+    if size == each or 2 * size < most:  # of few divisors: slices much smaller than they might be are slow
+        return function(x)
+    slices = x.reshape(lanes, -1, size, *x.shape[1:])
+
+    def one(index: Array) -> Array:
+        part = lax.dynamic_index_in_dim(slices, index, 1, keepdims=False)
+        y = function(part.reshape(-1, *x.shape[1:]))
+        return y.reshape(lanes, size, *y.shape[1:])
+
+    y = jnp.moveaxis(lax.map(one, jnp.arange(slices.shape[1])), 0, 1)
+    return y.reshape(-1, *y.shape[3:])
 
 
 # ---- 1×1 ----

@@ -81,6 +81,11 @@ def conv(x: Array, kernel: Array, stride: int = 1, padding: Padding = 0, groups:
     )
 
 
+def in_slices(function: Callable[[Array], Array], x: Array, least: int) -> Array:
+    """Apply a function whose rows depend on those of x [b, ...] alone; on a CPU to slices of at least `least` rows, one after the other."""
+    return cpu.in_slices(function, x, least) if _platform() == "cpu" else function(x)
+
+
 def linear(x: Array, kernel: Array) -> Array:
     """Multiply x [..., i] with kernel [i, o], to [..., o] in the dtype of `x`."""
     kernel = kernel.astype(x.dtype)

@@ -9,6 +9,7 @@ prefix serves head training, the activation cache and evaluation.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ from ..core.optimizers import Optimizer
 from ..core.state import Hyper, TrainState, Tree
 from ..evaluation import metrics
 from ..models.chain import Modes, Network
+from ..models.layers import in_slices
 from . import optim
 from .guard import Trained, apply_if_finite, is_moderate
 from .reductions import global_norm
@@ -130,4 +132,9 @@ def forward(
     Returns:
         Activations [b, ...] at `stop`, or float32 logits [b, classes].
     """
-    return network.apply(params, stats, x, start=start, stop=stop, dtype=dtype)[0]
+    groups = network.groups[network.groups.index(start) if start else 0 : network.groups.index(stop) if stop else None]
+    for name, after in itertools.pairwise((*groups, stop)):
+        run = partial(network.apply, params, stats, start=name, stop=after, dtype=dtype)
+        # Activations of images have many times their bytes, those of later groups hardly more than their inputs.
+        x = in_slices(lambda x, run=run: run(x)[0], x, 2 if name == network.groups[0] else 8)
+    return x

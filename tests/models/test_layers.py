@@ -254,3 +254,45 @@ def equations(jaxpr):
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):
                 yield from equations(inner)
+
+
+# ---- Slices of a batch ----
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.integers(1, 48), side=st.integers(1, 8), least=st.sampled_from([1, 2, 8]), limit=st.integers(0, 4000))
+def test_slices_of_a_batch_are_the_batch(rows, side, least, limit):
+    """Bit for bit, in slices that are neither larger than what fits nor, where the batch can be cut evenly, half as large."""
+    seen = []
+
+    def function(x):
+        seen.append(len(x))
+        return jnp.sin(x).sum(2)
+
+    x = drawn(rows, side, 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "SLICE", limit)
+        patch.setattr(cpu.jax, "device_count", lambda: 1)
+        np.testing.assert_array_equal(jax.jit(lambda x: layers.in_slices(function, x, least))(x), jax.jit(function)(x))
+    fits, size = max(limit // (side * 3 * 4), least), seen[0]
+    assert size == rows or (rows % size == 0 and size <= fits <= 2 * size)
+    if fits < rows and rows % fits == 0:
+        assert size == fits
+    with platform_of_convolutions("gpu"):
+        layers.in_slices(function, x, least)
+    assert seen[-1] == rows
+
+
+def test_slices_of_a_batch_stay_on_the_devices_of_their_images(monkeypatch):
+    monkeypatch.setattr(cpu, "SLICE", 0)
+    mesh = Mesh(np.asarray(jax.devices()), ("batch",))
+    split = NamedSharding(mesh, PartitionSpec("batch"))
+    x = drawn(16, 6, 6, 4)
+
+    def function(x):
+        return layers.in_slices(lambda x: jnp.tanh(x).sum((1, 2)), x, 2)
+
+    program = jax.jit(function, in_shardings=split, out_shardings=split).lower(x).compile()
+    text = program.as_text()
+    assert mesh.size == 4 and "while" in text and "all-gather" not in text and "all-to-all" not in text and "permute" not in text
+    np.testing.assert_array_equal(program(jax.device_put(x, split)), jnp.tanh(x).sum((1, 2)))

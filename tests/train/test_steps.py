@@ -16,6 +16,7 @@ from sgdr_jax.core.optimizers import AdamW, Sgd
 from sgdr_jax.core.state import Hyper, NetworkState, TrainState
 from sgdr_jax.data.loader import row_gather
 from sgdr_jax.distributed.mesh import compute_dtype, devices
+from sgdr_jax.models import cpu
 from sgdr_jax.models.chain import Modes
 from sgdr_jax.schedules import Constant, Sgdr
 from sgdr_jax.train import optim, steps
@@ -42,6 +43,19 @@ def whole_loss(params: Any, stats: Any, images: Any, labels: Any, weight: Any, k
 
 
 REFERENCE = jax.jit(jax.value_and_grad(whole_loss, has_aux=True), static_argnums=(6, 7))
+
+
+@pytest.mark.parametrize(("start", "stop"), [(None, None), (None, "late"), ("late", "head"), ("head", None), ("late", "late")])
+def test_prediction_in_slices_is_that_of_the_whole_batch(start: str | None, stop: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    params, stats = host_state()
+    x = jnp.asarray(np.random.default_rng(0).random((32, 8, 8, 3)), jnp.float32)
+    x = network().apply(params, stats, x, stop=start)[0] if start else x
+    monkeypatch.setattr(cpu, "SLICE", 0)
+    monkeypatch.setattr(cpu.jax, "device_count", lambda: 1)
+    sliced = jax.jit(lambda x: steps.forward(network(), params, stats, x, start=start, stop=stop, dtype=jnp.float32))
+    assert ("while" in sliced.lower(x).as_text()) == (start != stop or start is None)
+    whole = jax.jit(lambda x: network().apply(params, stats, x, start=start, stop=stop)[0])(x)
+    np.testing.assert_allclose(sliced(x), whole, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
