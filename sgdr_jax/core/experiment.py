@@ -189,7 +189,7 @@ class Experiment:
     class_weights: float = 0.0
     """Weighting of the loss: 0: every training image counts the same, 1: every class does; an alternative to `balance`."""
     epoch_steps: int = 1
-    """Least number of updates per epoch; an epoch of the schedules repeats a small set."""
+    """Least number of updates per epoch: an epoch of the schedules goes on through a small set until it has as many."""
     budget: float | None = None
     """Largest number of epochs of all stages together; longer plans are rejected. Lengths can be shares of it (`schedules.Share`)."""
     evaluate: Eval = Eval()

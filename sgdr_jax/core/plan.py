@@ -33,8 +33,6 @@ class StagePlan:
     """All layer groups of the model, from input to output."""
     trained: tuple[str, ...]
     """The groups that train, in the same order."""
-    passes: int
-    """Passes over the training set per epoch of the schedule."""
     steps_per_epoch: int
     """Updates per epoch of the schedule."""
     batch_size: int
@@ -167,29 +165,31 @@ def _plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePla
     if stage.lr is None and (before is None or trained_groups(before, groups) != trained):
         raise InputError(f'stage "{stage.name}": lr is None, but the stage before does not train the same groups; give rates, or Find()')
     batches = math.ceil(train_size / batch_size)
-    passes = math.ceil(experiment.epoch_steps / batches)
-    steps_per_epoch = passes * batches
+    steps_per_epoch = max(experiment.epoch_steps, batches)
+
+    def images(steps: int) -> int:
+        passes, rest = divmod(steps, batches)
+        return passes * train_size + min(rest * batch_size, train_size)
+
     try:
-        table = in_steps(stage.schedule, Clock(steps_per_epoch, passes * train_size, experiment.budget)).table(steps_per_epoch)
+        table = in_steps(stage.schedule, Clock(steps_per_epoch, images(steps_per_epoch), experiment.budget)).table(steps_per_epoch)
         _check_columns(table, trained)
     except InputError as error:
         raise InputError(f'stage "{stage.name}": {error}') from error
     if isinstance(stage.lr, Find):
         finder_steps(stage.lr, steps_per_epoch, f'stage "{stage.name}": lr')
     steps = len(table.scale)
-    full, rest = divmod(steps, batches)
     return StagePlan(
         stage=stage,
         index=index,
         groups=groups,
         trained=trained,
-        passes=passes,
         steps_per_epoch=steps_per_epoch,
         batch_size=batch_size,
         table=table,
         lr=peak_lrs(stage, trained),
         sizes=_sizes(stage, steps, steps_per_epoch),
-        images=full * train_size + min(rest * batch_size, train_size),
+        images=images(steps),
         optimizer=stage.optimizer or experiment.optimizer,
     )
 
@@ -205,7 +205,6 @@ def _plan_solved(model: Model, stage: Stage, index: int, trained: tuple[str, ...
         index=index,
         groups=model.groups,
         trained=trained,
-        passes=1,
         steps_per_epoch=1,
         batch_size=train_size,
         table=Table(np.ones(1), np.zeros(1, np.int32)),
