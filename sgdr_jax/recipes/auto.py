@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -34,12 +34,15 @@ MANY = 20_000
 """Training images from which batches of 64 leave enough updates."""
 UPDATES = 20
 """Least number of updates per epoch: a smaller set is repeated."""
-RECIPE = ("size", "similar_to_imagenet", "views", "bn", "cycle_len")
+RECIPE = ("size", "similar_to_imagenet", "views", "cycles", "bn", "cycle_len")
 """Choices that are settings of `lesson2`."""
 REST = ("batch_size", "epoch_steps", "balance", "leeway", "refit")
 """Choices that are fields of the experiment."""
 REFIT = 5_000
 """Training images from which a second training, on the validation images too, is not worth its time."""
+
+type Quality = Literal["fast", "good", "best"]
+"""How much time the images are worth: "fast" solves the head alone, "good" trains the body too, "best" a network chosen for the images."""
 
 
 class Choice(NamedTuple):
@@ -57,7 +60,13 @@ class Choice(NamedTuple):
 
 
 def choices(
-    counts: np.ndarray, side: int, confidence: float | None, budget: float | None = None, trained_at: int = 224, batch_norm: bool = True
+    counts: np.ndarray,
+    side: int,
+    confidence: float | None,
+    budget: float | None = None,
+    trained_at: int = 224,
+    batch_norm: bool = True,
+    quality: Quality = "good",
 ) -> list[Choice]:
     """Choose size, similarity, batch size, cache, balance, batch normalisation, refit and length for a set.
 
@@ -68,6 +77,7 @@ def choices(
         budget: epochs of the last stage; None for seven.
         trained_at: side in pixels of the images that the network's weights were trained with.
         batch_norm: whether the network's body has batch normalisation.
+        quality: "fast" leaves out the body and what is chosen for it; the others differ in the network, which is not chosen here.
 
     Example:
         >>> values = {c.name: c.value for c in choices(np.array([300, 40]), 480, 0.7)}
@@ -75,13 +85,18 @@ def choices(
         (224, True, 32, 'frozen')
     """
     n, most, least = int(counts.sum()), int(counts.max()), int(counts.min())
+    size, views, batch = _size(side, trained_at), _views(n), _batch_size(n)
+    balance = Choice("balance", 0.5 if most >= 2 * least else 0.0, f"the classes have {least:,} to {most:,} images")
+    if quality == "fast":
+        head = Choice("cycles", 0, "the head alone: a trained body takes most of the time for some points more")
+        return [size, views, head, balance, _refit(n)]
     return [
-        _size(side, trained_at),
+        size,
         _similar(confidence, n),
-        batch := _batch_size(n),
+        batch,
         _epoch_steps(n, batch.value),
-        _views(n),
-        Choice("balance", 0.5 if most >= 2 * least else 0.0, f"the classes have {least:,} to {most:,} images"),
+        views,
+        balance,
         _bn(n, batch_norm),
         Choice("leeway", 1.0, "standard errors of the validation accuracy within which two states count as equal"),
         _refit(n),

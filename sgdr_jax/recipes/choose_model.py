@@ -1,30 +1,26 @@
-"""Chooses a network for a set of images and a machine from a short list, with the reason: `sgdr-jax new --model auto`.
+"""Chooses a network for a set of images from a short list: the one whose frozen features classify them best, `sgdr-jax new --quality best`.
 
-What is known: fine-tuning 500 networks of timm on pets (like ImageNet) and satellite images (unlike it), ConvNeXt was best on the former,
-small ViTs and Swins on the latter, within five epochs (Capelle & Howard, "Finding the New ResNet18", wandb.ai 2022). With few images per
-class attention fell behind convolutions, and ConvNeXt-Tiny was the best small network on most natural sets (Jeevan & Sethi 2024, arXiv
-2406.05612). On two CPU cores ConvNeXt-Tiny trains 24 images/s at 128 px, EfficientNet-Lite0 143 (experiments/bench/results). Beyond these
-the size of the set decides nothing here. `sgdr-jax probe` compares networks on the images themselves.
+Which network suits depends on the images: fine-tuning 500 networks of timm, ConvNeXt was best on pets (like ImageNet), small ViTs and Swins
+on satellite images (unlike it; Capelle & Howard, "Finding the New ResNet18", wandb.ai 2022), ConvNeXt-Tiny on most natural sets with few
+images per class (Jeevan & Sethi 2024, arXiv 2406.05612). So these are asked, by what the recipe's first stage would reach with each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from ..core.console import NullConsole
+from ..core.types import Dataset
 from ..models import ConvNeXtNano, ConvNeXtTiny, EfficientNetLite0, ViTSmall16
-from ..models.base import ChainModel
-from .auto import FAMILIAR
+from ..models.base import ChainModel, model_name
+from ..models.pretrained.locate import unavailable
+from . import probe
 
-FEW = 1_000
-"""Training images below which attention is not chosen: the satellite images on which small ViTs were best were 1,000."""
 EPOCHS = 5
-"""Least number of epochs that a network has to get in the time given; the comparison above had five."""
-SMALL = EfficientNetLite0()
-"""The network for machines without accelerator."""
-TINY, NANO, ATTENTION = ConvNeXtTiny("in12k_ft_in1k"), ConvNeXtNano("in12k_ft_in1k"), ViTSmall16()
-SHORT_LIST: tuple[ChainModel, ...] = (SMALL, NANO, TINY, ATTENTION)
-"""All candidates, the fastest first."""
+"""Least number of epochs that a network has to get in the time given; the comparison of 500 had five."""
+SHORT_LIST: tuple[ChainModel, ...] = (EfficientNetLite0(), ConvNeXtNano("in12k_ft_in1k"), ConvNeXtTiny("in12k_ft_in1k"), ViTSmall16())
+"""All candidates, the fastest first. On two CPU cores ConvNeXt-Tiny trains 24 images/s at 128 px, EfficientNet-Lite0 143."""
 
 
 class Pick(NamedTuple):
@@ -39,51 +35,33 @@ class Pick(NamedTuple):
     reason: str
 
 
-def candidates(images: int, confidence: float | None) -> tuple[tuple[ChainModel, ...], str]:
-    """Return the networks to try, the preferred one first, and why it is that.
-
-    Args:
-        images: number of training images.
-        confidence: of EfficientNet-Lite0's ImageNet classifier on some of them, see `domain_similarity`; None if not measured.
-
-    >>> [type(model).__name__ for model in candidates(5000, 0.2)[0]]
-    ['ViTSmall16', 'ConvNeXtNano', 'EfficientNetLite0']
-    """
-    if confidence is None:
-        return (TINY, NANO, SMALL), "likeness to ImageNet not measured; ConvNeXt was best on images like it"
-    if confidence >= FAMILIAR:
-        return (TINY, NANO, SMALL), f"ImageNet classifier's confidence {confidence:.2f}: like ImageNet, where ConvNeXt was best"
-    unlike = f"ImageNet classifier's confidence {confidence:.2f}: unlike ImageNet"
-    if images >= FEW:
-        return (ATTENTION, NANO, SMALL), f"{unlike}, where small ViTs were best"
-    return (TINY, NANO, SMALL), f"{unlike}, but {images:,} images are few for attention"
-
-
 def choose_model(
-    images: int,
-    confidence: float | None,
-    accelerator: bool,
-    unavailable: Callable[[ChainModel], str],
-    epochs: Callable[[ChainModel], float] | None = None,
+    data: Dataset, ui: NullConsole, epochs: Callable[[ChainModel], float] | None = None, models: Sequence[ChainModel] = SHORT_LIST
 ) -> Pick:
-    """Choose the first candidate whose weights can be had and which the machine trains in time; the last one is always taken.
+    """Choose the candidate that `probe` ranks first on at most `probe.IMAGES` of the training images.
+
+    Candidates whose weights cannot be had, or which the machine does not train in time, are passed over; if none is left, the first is
+    chosen.
 
     Args:
-        images, confidence: as in `candidates`.
-        accelerator: whether there is a GPU or TPU.
-        unavailable: tells why weights cannot be had; "" for weights that can.
-        epochs: measures how many epochs of the last stage fit into the time; None without a time, when CPUs get the smallest network.
+        data: the images.
+        ui: shows the ranking.
+        epochs: measures how many epochs of the last stage fit into the time; None without a time.
+        models: the candidates, the fastest first.
     """
-    models, why = candidates(images, confidence)
-    if not accelerator and epochs is None:
-        return Pick(SMALL, f"{why}, but a CPU without --minutes gets the fastest network of the short list")
-    passed: list[str] = []
-    for model in models[:-1]:
-        name = type(model).__name__
+    found, passed = list[ChainModel](), list[str]()
+    for model in models:
         if reason := unavailable(model):
-            passed.append(f"{name}: {reason}")
+            passed.append(f"{model_name(model)}: {reason}")
         elif epochs and (count := epochs(model)) < EPOCHS:
-            passed.append(f"{name} gets {count:.2g} epochs in the time, under {EPOCHS}")
+            passed.append(f"{model_name(model)} gets {count:.2g} epochs in the time, under {EPOCHS}")
         else:
-            return Pick(model, "; ".join([why, *passed]))
-    return Pick(models[-1], "; ".join([why, *passed]))
+            found.append(model)
+    if len(found) < 2:
+        return Pick((found or models)[0], "; ".join([f"of the {len(models)} of the short list it alone is left", *passed]))
+    rows = probe.probe(probe.at_most(data, probe.IMAGES), found, ui)
+    ui.say(probe.table(rows))
+    best, second = rows[:2]
+    ahead = f"{100 * second.behind:.1f} points more than on those of {model_name(second.model)}"
+    why = f"a linear head on its frozen features tells {100 * best.accuracy:.1f} % of the images right, {ahead}"
+    return Pick(best.model, "; ".join([why, *passed]))

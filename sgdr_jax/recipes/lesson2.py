@@ -62,7 +62,8 @@ class Lesson2:
     """Schedule of a stage that trains all but the first layer group before everything is unfrozen; None for no such stage. The activations
     of the first group are the largest, so this is also the cheaper half of the work."""
     cycles: int = 1
-    """Cycles of the last stage. Three of 1, 2 and 4 epochs, the lesson's own, were as good or a little behind one of seven."""
+    """Cycles of the last stage; 0 leaves it out, and the body as it came with the weights. Three of 1, 2 and 4 epochs, the lesson's own,
+    were as good or a little behind one of seven."""
     cycle_len: float = 7
     """Epochs of its first cycle."""
     cycle_mult: float = 2
@@ -86,26 +87,32 @@ class Lesson2:
         """Return the stages in order, ready for `Experiment.stages`; append a stage with a larger size to go on.
 
         Raises:
-            InputError: the budget is spent before the last stage.
+            InputError: the budget is spent before the last stage, or there is none.
         """
         lr = self.lr or (3e-4 if self.similar_to_imagenet else 1e-3)
-        everything = Stage(
-            "all" if self.train == "all" else "unfrozen",
+        stages = [self._cached_head()]
+        if self.head_cycles:
+            schedule = Sgdr(self.head_cycles, warmup=self.warmup)
+            stages.append(Stage("head", self.size, train="head", lr=lr, schedule=schedule, optimizer=self.optimizer))
+        if self.gradual:
+            stages.append(self._body("gradual", 1, lr, self.gradual))
+        if self.cycles:
+            stages.append(self._body("all" if self.train == "all" else "unfrozen", self.train, lr, self._last_schedule()))
+        else:
+            require(self.budget is None, "budget", self.budget, "with cycles=0 there is no last stage that could take it; leave it out")
+        return tuple(stages)
+
+    def _body(self, name: str, train: int | str | tuple[str, ...], lr: float | Find, schedule: Schedule) -> Stage:
+        return Stage(
+            name,
             self.size,
-            train=self.train,
+            train=train,
             lr=replace(lr, ratio=self.ratio) if isinstance(lr, Find) else lr if self.ratio == 1 else Decay(lr, 1 / self.ratio),
-            schedule=self._last_schedule(),
+            schedule=schedule,
             bn=self.bn,
             patience=self.patience,
             optimizer=self.optimizer,
         )
-        between: list[Stage] = []
-        if self.head_cycles:
-            schedule = Sgdr(self.head_cycles, warmup=self.warmup)
-            between.append(Stage("head", self.size, train="head", lr=lr, schedule=schedule, optimizer=self.optimizer))
-        if self.gradual:
-            between.append(replace(everything, name="gradual", train=1, schedule=self.gradual))
-        return (self._cached_head(), *between, everything)
 
     def _cached_head(self) -> Stage:
         augmented = self.views > 0

@@ -57,9 +57,9 @@ class ImageFacts(NamedTuple):
         fix = "repair or remove them, or raise max_bad_share, the share that a run leaves out"
         return f"{len(self.unread):,} of {self.looked:,} images looked at cannot be read; {fix} ({names})"
 
-    def choices(self, budget: float | None = None) -> list[auto.Choice]:
+    def choices(self, budget: float | None = None, quality: auto.Quality = "good") -> list[auto.Choice]:
         """Choose the settings; `budget` is the epochs of the last stage."""
-        return auto.choices(self.counts, self.side, self.confidence, budget, self.trained_at, self.batch_norm)
+        return auto.choices(self.counts, self.side, self.confidence, budget, self.trained_at, self.batch_norm, quality)
 
     def of(self, model: ChainModel) -> ImageFacts:
         """Return the same facts for the training of another network."""
@@ -93,6 +93,7 @@ def fine_tune(
     similar_to_imagenet: bool | None = None,
     *,
     budget: float | None = None,
+    quality: auto.Quality = "good",
     ui: NullConsole | None = None,
     **fields: Any,
 ) -> Experiment:
@@ -108,11 +109,13 @@ def fine_tune(
         size: as in `Lesson2`; None chooses it, and is 224 with given data and model.
         similar_to_imagenet: as in `Lesson2`; None measures it, and is True with given data and model.
         budget: epochs of the last stage; None for seven.
+        quality: "fast" for the head alone, "good" to train the body too, "best" to train the body of the network, of a short list, whose
+            frozen features classify the images best.
         ui: shows the choices and their reasons; None shows nothing.
         **fields: other fields of `Experiment`, in place of these.
 
     Raises:
-        InputError: there is no set of images, or it can be understood in several ways.
+        InputError: there is no set of images, or it can be understood in several ways; "best" and a model, or "fast" and a budget.
 
     Example:
         >>> from sgdr_jax.datasets import Synthetic
@@ -120,9 +123,13 @@ def fine_tune(
         >>> fine_tune("rings", Synthetic(), ResNet34(), size=96, batch_size=32).batch_size
         32
     """
+    fast, best = quality == "fast", quality == "best"
+    require(fast or best or quality == "good", "quality", quality, 'use "fast", "good" or "best"')
+    require(model is None or not best, "model", model, 'quality="best" chooses the network; leave one of them out')
+    require(budget is None or not fast, "budget", budget, 'quality="fast" trains no body that could take it; leave one of them out')
     if data is not None and model is not None:
         size, similar = size or 224, similar_to_imagenet is not False
-        stages = lesson2(size, similar, budget=budget)
+        stages = lesson2(size, similar, budget=budget, cycles=0 if fast else 1)
         common = {"augment": side_on(zoom=1.1), "stages": stages, "optimizer": AdamW(clip=1.0), "evaluate": Eval(tta_views=4)}
         return Experiment(**{"name": str(name), "data": data, "model": model} | common | fields)
     ui, network = ui or NullConsole(), model or EfficientNetLite0()
@@ -134,8 +141,13 @@ def fine_tune(
         title = name_of(data)
     source = data.open()
     describe(source, data, ui)
-    facts = measure(source, network, familiar=similar_to_imagenet is None)
-    chosen = facts.choices(budget)
+    facts = measure(source, network, familiar=similar_to_imagenet is None and not fast)
+    if best:
+        from .choose_model import choose_model
+
+        network = choose_model(data, ui).model
+        facts = facts.of(network)
+    chosen = facts.choices(budget, quality)
     given = {"size": size, "similar_to_imagenet": similar_to_imagenet}
     chosen = [c if given.get(c.name) is None else c._replace(value=given[c.name], reason="given") for c in chosen]
     ui.say(auto.choices_table(chosen))

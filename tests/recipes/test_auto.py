@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sgdr_jax import Experiment, Stage
+from sgdr_jax import Experiment, InputError, Stage, fine_tune, lesson2
 from sgdr_jax.augment import side_on
 from sgdr_jax.cli import main
 from sgdr_jax.cli.experiment_file import load_experiment
 from sgdr_jax.core.plan import plan
 from sgdr_jax.datasets import ImageFolder
 from sgdr_jax.models import DINOv2ViTSmall14, ResNet18
-from sgdr_jax.recipes import timing
+from sgdr_jax.recipes import domain_similarity, timing
 from sgdr_jax.recipes.auto import FAMILIAR, FEW, MANY, REFIT, SMALLEST, STRANGE, UPDATES, choices, file_text
 from sgdr_jax.recipes.measured import ImageFacts
 from sgdr_jax.schedules import Sgdr
@@ -61,6 +61,14 @@ def test_networks_without_batch_normalisation_have_no_statistics_to_choose_for()
     assert (facts.trained_at, facts.batch_norm) == (518, False) and facts.of(ResNet18()).batch_norm
 
 
+@seeded
+@given(st.lists(st.integers(1, 100_000), min_size=2, max_size=9), st.integers(1, 5000), st.sampled_from([160, 224]))
+def test_the_head_alone_is_chosen_for_as_in_the_whole_recipe(counts, side, trained_at) -> None:
+    fast, good = (values(np.array(counts), side, 0.5, None, trained_at, quality=quality) for quality in ("fast", "good"))
+    assert fast.pop("cycles") == 0 and fast.items() <= good.items()
+    assert not {"bn", "similar_to_imagenet", "epoch_steps", "cycle_len"} & fast.keys()
+
+
 def folder(root, sizes=(("a", 30), ("b'c", 12))):
     rng = np.random.default_rng(0)
     for name, n in sizes:
@@ -91,6 +99,20 @@ def test_the_file_says_what_was_chosen_and_plans(tmp_path, monkeypatch, capsys) 
     assert stopped.value.code == 2 and made.read_bytes() == before and "it is there already" in capsys.readouterr().err
 
 
+def test_fast_is_the_head_alone(tmp_path, monkeypatch) -> None:
+    root = folder(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(domain_similarity, "confidence", None)  # what the body would need is not measured
+    main.main(["new", str(root), "--quality", "fast"])
+    made = load_experiment(tmp_path / "photos.py")
+    assert [(stage.name, stage.precompute, stage.views) for stage in made.stages] == [("cached head", True, 4)]
+    assert made == fine_tune(root, quality="fast") and (made.balance, made.refit) == (0.5, True)
+    assert [p.steps for p in plan(made, 34).stages] == [1]
+    assert fine_tune("x", ImageFolder("photos"), ResNet18(), 64, quality="fast").stages == lesson2(64, cycles=0)
+    with pytest.raises(InputError, match=r'budget is 2; quality="fast" trains no body'):
+        fine_tune(root, quality="fast", budget=2)
+
+
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
@@ -100,6 +122,8 @@ def test_the_file_says_what_was_chosen_and_plans(tmp_path, monkeypatch, capsys) 
         (["--minutes", "inf"], "--minutes is inf; use a positive number of minutes"),
         (["--minutes", "0"], "--minutes is 0.0; use a positive number of minutes"),
         (["--minutes", "1", "--budget", "2"], "--minutes is 1.0; give epochs (--budget) or minutes, not both"),
+        (["--quality", "fast", "--budget", "2"], "--budget is 2.0; --quality fast trains no body that could take it; leave it out"),
+        (["--quality", "fast", "--minutes", "2"], "--minutes is 2.0; --quality fast trains no body that could take it; leave it out"),
         (["--out", "a.txt"], "use a name that ends in .py"),
         (["--out", "nowhere/a.py"], "name a file in a folder that exists"),
     ],

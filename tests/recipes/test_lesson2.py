@@ -57,6 +57,13 @@ def test_the_last_stage_trains_what_it_is_told_to(train) -> None:
     assert (last.train, last.name) == (train, "all" if train == "all" else "unfrozen")
 
 
+def test_without_cycles_there_is_no_last_stage() -> None:
+    assert lesson2(64, cycles=0) == lesson2(64)[:1]
+    assert lesson2(64, cycles=0, head_cycles=1, gradual=Sgdr(2)) == lesson2(64, head_cycles=1, gradual=Sgdr(2))[:3]
+    with pytest.raises(InputError, match=r"budget is 3; with cycles=0 there is no last stage"):
+        lesson2(64, cycles=0, budget=3)
+
+
 @seeded
 @given(st.floats(1.5, 60), st.integers(1, 5), st.sampled_from([0.5, 1, 1.5, 2, 3]))
 def test_cycles_fill_the_budget(budget, cycles, mult):

@@ -15,6 +15,7 @@ from ...core.console import NullConsole
 from ...core.types import Dataset
 from ...core.validation import require
 from ...datasets import ImageFolder
+from ...recipes.auto import Quality
 from ..options import Command
 from ..parsing import parse, parse_known
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from ...core.experiment import Experiment
     from ...core.types import Source
     from ...models.base import ChainModel
-    from ...recipes.measured import ImageFacts
 
 MAX_EPOCHS = 10_000
 """Largest budget in epochs; larger ones are typing errors."""
@@ -47,9 +47,12 @@ class NewCommand(Command):
     """The set, with the fields of its kind."""
     out: Path | None = None
     """File to write; by default the folder's name with .py, in the current folder."""
-    model: str = "EfficientNetLite0"
-    """Name of the network, behind a dot a tag or a file of other weights than the default: `sgdr-jax models` lists them. auto: one of a
-    short list, by the images, the machine and --minutes."""
+    quality: Quality = "good"
+    """How much time the images are worth. fast: the head alone, solved on the frozen body's features in one go; good: the body is trained,
+    too; best: so is one of larger networks, the one whose frozen features classify the images best, of those that train in --minutes."""
+    model: str | None = None
+    """Name of the network, behind a dot a tag or a file of other weights than the default: `sgdr-jax models` lists them. By default
+    EfficientNetLite0, or what --quality best finds."""
     budget: float | None = None
     """Epochs of the last stage, in which the body trains; by default seven."""
     minutes: float | None = None
@@ -71,22 +74,22 @@ class NewCommand(Command):
     def execute(self, ui: NullConsole) -> None:
         """Look at the images, print the choices and their reasons, write the file; an existing file is never overwritten."""
         from ...models.base import model_name, model_named
-        from ...recipes import auto, choose_model, measured
+        from ...recipes import auto, measured
 
-        automatic = self.model == "auto"
-        model = choose_model.SMALL if automatic else model_named(self.model, "--model")
         out = self._check()
+        model = model_named(self.model or "EfficientNetLite0", "--model")
         data = self.data
         source = data.open()
         measured.describe(source, data, ui)
-        facts, budget, picked = measured.measure(source, model, familiar=self.measure), self.budget, list[auto.Choice]()
-        if automatic:
-            model, reason = self._choose(facts, lambda model, facts: auto.build(out.stem, data, model, facts.choices()), source, ui)
+        facts = measured.measure(source, model, familiar=self.measure and self.quality != "fast")
+        budget, picked = self.budget, list[auto.Choice]()
+        if self.quality == "best":
+            model, reason = self._choose(lambda model: auto.build(out.stem, data, model, facts.of(model).choices()), source, ui)
             picked = [auto.Choice("model", model_name(model), reason)]
-        facts = facts.of(model)
+            facts = facts.of(model)
         if self.minutes:
             budget = _epochs(self.minutes, auto.build(out.stem, data, model, facts.choices()), source, ui)
-        chosen = [*picked, *facts.choices(budget)]
+        chosen = [*picked, *facts.choices(budget, self.quality)]
         ui.say(auto.choices_table(chosen))
         text = auto.file_text(out.stem, data, type(model).__name__, chosen, None if model.weights == type(model).weights else model.weights)
         out.write_text(text, encoding="utf-8")
@@ -95,23 +98,16 @@ class NewCommand(Command):
             ui.say(warning)
         ui.say(f"next: sgdr-jax train {shlex.quote(str(out))}")
 
-    def _choose(
-        self, facts: ImageFacts, build: Callable[[ChainModel, ImageFacts], Experiment], source: Source, ui: NullConsole
-    ) -> tuple[ChainModel, str]:
+    def _choose(self, build: Callable[[ChainModel], Experiment], source: Source, ui: NullConsole) -> tuple[ChainModel, str]:
         """Choose a network and say why; `build` makes the experiment whose updates are timed."""
-        import jax
-
         from ...models.base import model_name
-        from ...models.pretrained.locate import unavailable
         from ...recipes.choose_model import choose_model
 
         def epochs(model: ChainModel) -> float:
             ui.say(f"timing {model_name(model)}")
-            experiment = build(model, facts.of(model))
-            return _measured_epochs(self.minutes or 0, experiment, source)[0]
+            return _measured_epochs(self.minutes or 0, build(model), source)[0]
 
-        accelerator = jax.default_backend() != "cpu"
-        return choose_model(int(facts.counts.sum()), facts.confidence, accelerator, unavailable, epochs if self.minutes else None)
+        return choose_model(self.data, ui, epochs if self.minutes else None)
 
     def _check(self) -> Path:
         """Return the file to write. Raises InputError for options with invalid values."""
@@ -121,6 +117,9 @@ class NewCommand(Command):
         require(budget is None or 0 < budget <= MAX_EPOCHS, "--budget", budget, f"use a positive number of epochs, at most {MAX_EPOCHS:,}")
         require(minutes is None or 0 < minutes < math.inf, "--minutes", minutes, "use a positive number of minutes")
         require(minutes is None or budget is None, "--minutes", minutes, "give epochs (--budget) or minutes, not both")
+        for name, value in (("--budget", budget), ("--minutes", minutes)):
+            require(value is None or self.quality != "fast", name, value, "--quality fast trains no body that could take it; leave it out")
+        require(self.model is None or self.quality != "best", "--model", self.model, "--quality best chooses one; leave one of them out")
         out = self.out or Path(f"{name_of(self.data)}.py")
         require(out.suffix == ".py", "--out", str(out), "use a name that ends in .py")
         require(not out.exists(), "--out", str(out), "it is there already; give another name")

@@ -33,8 +33,8 @@ class ProbeCommand(Command):
     """Dataset that reads it, such as ImageFolder or FileNames; by default the one that its files show."""
     models: tuple[str, ...] = ()
     """Networks to compare: names of `sgdr-jax models`, or of timm, behind a dot a tag or a file of other weights than the default, as in
-    convnext_tiny.dinov3_lvd1689m and ResNet34.FOLDER/model.safetensors. By default the short list of `sgdr-jax new --model auto`, as far
-    as its weights can be had."""
+    convnext_tiny.dinov3_lvd1689m and ResNet34.FOLDER/model.safetensors. By default the short list of `sgdr-jax new --quality best`,
+    as far as its weights can be had."""
     images: int = 2000
     """Largest number of images to use, an even share of each class; 0 for all."""
     size: int | None = None
@@ -47,7 +47,6 @@ class ProbeCommand(Command):
         import numpy as np
 
         from ...core.text import csv_text
-        from ...datasets import Part
         from ...datasets.detect import detect
         from ...models.base import model_name, model_named
 
@@ -56,12 +55,11 @@ class ProbeCommand(Command):
         require(self.images >= 0, "--images", self.images, "use a number of images, or 0 for all")
         require(self.size is None or 8 <= self.size <= 4096, "--size", self.size, "use 8…4096 pixels")
         models = [model_named(name, "--models") for name in self.models] or self._short_list(ui)
-        whole = detect(self.folder, self.kind)
-        total = whole.open().sizes["train"]
-        data = Part(whole, share=self.images / total) if 0 < self.images < total else whole
+        data = detect(self.folder, self.kind)
+        total = data.open().sizes["train"]
         from ...recipes import probe
 
-        rows = probe.probe(data, models, ui, self.size)
+        rows = probe.probe(probe.at_most(data, self.images), models, ui, self.size)
         ui.say(probe.table(rows))
         best, judged = rows[0], np.count_nonzero(~np.isnan(rows[0].correct))
         ui.say(f"accuracy of {judged:,} of {total:,} images, held out, and its 95 % interval")
