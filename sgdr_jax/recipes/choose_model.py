@@ -35,33 +35,41 @@ class Pick(NamedTuple):
     reason: str
 
 
+def available(ui: NullConsole, models: Sequence[ChainModel] = SHORT_LIST) -> list[ChainModel]:
+    """Return the candidates whose weights can be had; says of the others why not."""
+    found = list[ChainModel]()
+    for model in models:
+        if reason := unavailable(model):
+            ui.say(f"left out {model_name(model)}: {reason}")
+        else:
+            found.append(model)
+    return found
+
+
 def choose_model(
     data: Dataset, ui: NullConsole, epochs: Callable[[ChainModel], float] | None = None, models: Sequence[ChainModel] = SHORT_LIST
 ) -> Pick:
     """Choose the candidate that `probe` ranks first on at most `probe.IMAGES` of the training images.
 
-    Candidates whose weights cannot be had, or which the machine does not train in time, are passed over; if none is left, the first is
-    chosen.
+    Candidates whose weights cannot be had, or which the machine does not train in time, are left out; if none remains, the first is chosen.
 
     Args:
         data: the images.
-        ui: shows the ranking.
+        ui: shows the ranking, and what is left out.
         epochs: measures how many epochs of the last stage fit into the time; None without a time.
         models: the candidates, the fastest first.
     """
-    found, passed = list[ChainModel](), list[str]()
-    for model in models:
-        if reason := unavailable(model):
-            passed.append(f"{model_name(model)}: {reason}")
-        elif epochs and (count := epochs(model)) < EPOCHS:
-            passed.append(f"{model_name(model)} gets {count:.2g} epochs in the time, under {EPOCHS}")
+    found = list[ChainModel]()
+    for model in available(ui, models):
+        if epochs and (count := epochs(model)) < EPOCHS:
+            ui.say(f"left out {model_name(model)}: it gets {count:.2g} epochs in the time, under {EPOCHS}")
         else:
             found.append(model)
     if len(found) < 2:
-        return Pick((found or models)[0], "; ".join([f"of the {len(models)} of the short list it alone is left", *passed]))
+        which = "has weights that can be had" + f" and gets {EPOCHS} epochs in the time" * bool(epochs)
+        return Pick(found[0], f"it alone of a short list {which}") if found else Pick(models[0], f"none of a short list {which}")
     rows = probe.probe(probe.at_most(data, probe.IMAGES), found, ui)
     ui.say(probe.table(rows))
     best, second = rows[:2]
     ahead = f"{100 * second.behind:.1f} points more than on those of {model_name(second.model)}"
-    why = f"a linear head on its frozen features tells {100 * best.accuracy:.1f} % of the images right, {ahead}"
-    return Pick(best.model, "; ".join([why, *passed]))
+    return Pick(best.model, f"a linear head on its frozen features tells {100 * best.accuracy:.1f} % of the images right, {ahead}")

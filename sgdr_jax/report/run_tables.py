@@ -16,6 +16,7 @@ from ..data.load import canvas_side, load_for
 from ..data.placement import forecast
 from ..data.summary import DatasetSummary, summarize
 from ..evaluation.calibration import ClassResult, class_results
+from ..evaluation.intervals import limits_text, share_interval
 
 if TYPE_CHECKING:
     from ..core.console import NullConsole
@@ -74,61 +75,73 @@ def plan_table(stages: Sequence[Mapping[str, str]]) -> Table:
     return table
 
 
-def summary_table(summary: Mapping[str, Any]) -> Table:
-    """Format the results of a run: one row per stage (validation images), then the final metrics.
+def stages_table(summary: Mapping[str, Any]) -> Table:
+    """Format what each stage of a run brought: figures of the validation images, with their 95 % intervals.
 
     Args:
-        summary: {"stages": [{"name", "size", "epochs", "steps", "seconds", "train_loss", "valid_loss", "valid_accuracy", "lr": […],
-            "kept": bool}], "valid": {"loss", "accuracy"}, "test": {"loss", "accuracy", "ece", "tta_loss", …} or {},
-            "refit": bool, whether the test figures are those of a second training,
-            "calibration": {split: {"plain": {"temperature", "ece"}, "tta": …}}, "seconds": float,
-            "compiled": {"programs", "loaded", "seconds", "names": {name: [number, seconds]}}}; missing values stay empty. Undone stages are
-            marked.
+        summary: {"stages": [{"name", "size", "epochs", "seconds", "valid_loss", "valid_accuracy", "kept": bool}],
+            "images": {"valid": number of images}, "valid": {…}}; missing values stay empty. Undone stages are marked.
     """
-    score = "map" if any("map" in (summary.get(split) or {}) for split in ("valid", "test")) else "accuracy"  # multi-label data
-    table = _table("stage", numbers=("size", "epochs", "seconds", "loss", {"map": "mAP"}.get(score, score)), last="")
+    score, name = _score(summary)
+    table = _table("stage", numbers=("size", "epochs", "seconds", "loss", name), last="")
     for stage in summary.get("stages", ()):
+        accuracy = stage.get("valid_accuracy")
         table.add_row(
             str(stage.get("name", "")),
             number_text(stage.get("size"), "d"),
             number_text(stage.get("epochs"), ".4g"),
             number_text(stage.get("seconds"), ".0f"),
             number_text(stage.get("valid_loss"), ".4f"),
-            number_text(stage.get("valid_accuracy"), ".4f"),
+            number_text(accuracy, ".4f") + _limits(summary, "valid", score, accuracy),
             "" if stage.get("kept", True) else "undone",
         )
-    table.add_section()
-    valid = "validation before refit" if summary.get("refit") else "validation"
-    results = ((valid, "valid", ""), (f"{valid}, TTA", "valid", "tta_"), ("test", "test", ""), ("test, TTA", "test", "tta_"))
+    return table
+
+
+def figures_table(summary: Mapping[str, Any]) -> Table:
+    """Format the figures of a run's final network, with 95 % intervals, and its calibration before and after scaling by a temperature T.
+
+    Args:
+        summary: {"valid": {"loss", "accuracy"}, "test": {"loss", "accuracy", "ece", "tta_loss", …} or {},
+            "images": {split: number of images}, "calibration": {split: {"plain": {"temperature", "ece"}, "tta": …}}}; missing values stay
+            empty.
+    """
+    score, name = _score(summary)
+    table = _table("network", numbers=("loss", name, "ECE", "scaled", "T"))
+    results = (("validation", "valid", ""), ("validation, TTA", "valid", "tta_"), ("test", "test", ""), ("test, TTA", "test", "tta_"))
     for label, split, prefix in results:
-        loss, accuracy = ((summary.get(split) or {}).get(prefix + name) for name in ("loss", score))
-        if loss is not None or accuracy is not None:
-            table.add_row(label, "", "", "", number_text(loss, ".4f"), number_text(accuracy, ".4f"), _sureness(summary, split, prefix))
+        loss, value, error = ((summary.get(split) or {}).get(prefix + key) for key in ("loss", score, "ece"))
+        if loss is not None or value is not None:
+            scaled = (summary.get("calibration") or {}).get(split, {}).get("tta" if prefix else "plain") or {}
+            figures = number_text(loss, ".4f"), number_text(value, ".4f") + _limits(summary, split, score, value)
+            sure = (number_text(x, form) for x, form in ((error, ".3f"), (scaled.get("ece"), ".3f"), (scaled.get("temperature"), ".2f")))
+            table.add_row(label, *figures, *sure)
+    return table
+
+
+def run_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Format what tables of a run do not say: its threshold for several labels, time, compiled programs, memory.
+
+    Args:
+        summary: {"refit": bool, whether the test figures are those of a second training, "seconds": float,
+            "compiled": {"programs", "loaded", "seconds", "names": {name: [number, seconds]}}, "device_memory": {"peak", "limit"},
+            "threshold": {"value", "beta", "f_beta": {split: value}}}, each of which may be missing.
+    """
+    lines = ["validation: before the refit, which trains on its images too"] if summary.get("refit") else []
     if threshold := summary.get("threshold"):
         scores = ", ".join(f"{split} {value:.4f}" for split, value in threshold["f_beta"].items())
-        table.add_row("threshold", "", "", "", "", f"{threshold['value']:.4f}", f"F{threshold['beta']:g}: {scores}")
+        lines.append(f"threshold {threshold['value']:.4f}, F{threshold['beta']:g}: {scores}")
     if summary.get("seconds") is not None:
-        table.add_row("in all", "", "", number_text(summary["seconds"], ".0f"), "", "", "")
+        lines.append(f"in all {summary['seconds']:.0f} s")
     if compiled := summary.get("compiled"):
         slowest = sorted(compiled.get("names", {}).items(), key=lambda item: -item[1][1])[:3]
-        table.add_row(
-            "compiling",
-            "",
-            "",
-            number_text(compiled["seconds"], ".0f"),
-            "",
-            "",
-            "; ".join(
-                [f"{compiled['programs']} programs, {compiled['loaded']} from disk"]
-                + [f"{name} {seconds:.0f} s" for name, (_, seconds) in slowest if seconds >= 0.5]
-                + ([f"longest {compiled.get('longest', 0):.1f} s"] if compiled.get("longest", 0) >= 0.5 else [])
-            ),
-        )
+        parts = [f"compiling {compiled['seconds']:.0f} s: {compiled['programs']} programs, {compiled['loaded']} from disk"]
+        parts += [f"{name} {seconds:.0f} s" for name, (_, seconds) in slowest if seconds >= 0.5]
+        parts += [f"longest {compiled.get('longest', 0):.1f} s"] if compiled.get("longest", 0) >= 0.5 else []
+        lines.append("; ".join(parts))
     if memory := summary.get("device_memory"):
-        table.add_row(
-            "device memory", "", "", "", "", "", f"{memory['peak'] / (1 << 30):.1f} of {memory['limit'] / (1 << 30):.1f} GiB at most"
-        )
-    return table
+        lines.append(f"device memory {memory['peak'] / (1 << 30):.1f} of {memory['limit'] / (1 << 30):.1f} GiB at most")
+    return lines
 
 
 def snapshots_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -146,12 +159,16 @@ def snapshots_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _sureness(summary: Mapping[str, Any], split: str, prefix: str) -> str:
-    """Format the calibration error of a result, before and after temperature scaling."""
-    error = (summary.get(split) or {}).get(prefix + "ece")
-    scaled = (summary.get("calibration") or {}).get(split, {}).get("tta" if prefix else "plain")
-    then = f", {scaled['ece']:.3f} at temperature {scaled['temperature']:.2f}" if scaled else ""
-    return "" if error is None else f"ECE {error:.3f}{then}"
+def _score(summary: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the measure that a run is judged by, and its name for people."""
+    several = any("map" in (summary.get(split) or {}) for split in ("valid", "test"))
+    return ("map", "mAP") if several else ("accuracy", "accuracy")
+
+
+def _limits(summary: Mapping[str, Any], split: str, score: str, value: float | None) -> str:
+    """Format the 95 % interval of an accuracy; empty for other measures, or if the number of images is not known."""
+    images = (summary.get("images") or {}).get(split)
+    return limits_text(share_interval(value, images), ".3f") if images and value is not None and score == "accuracy" else ""
 
 
 def classes_table(classes: Sequence[str], rows: Sequence[ClassResult], most: int = 20) -> Table:
@@ -224,10 +241,11 @@ def data_parts(experiment: Experiment, ui: NullConsole) -> tuple[DatasetSummary,
     return summary, dataset_tables(summary, source.classes)
 
 
-def result_tables(summary: Mapping[str, Any]) -> list[Table]:
-    """Format all results of a finished run: its stages and figures, metrics by number of views, snapshots."""
-    tables = [summary_table(summary), *(views_table(split, rows) for split, rows in summary.get("tta", {}).items())]
-    return [*tables, snapshots_table(summary["snapshots"])] if summary.get("snapshots") else tables
+def result_tables(summary: Mapping[str, Any]) -> list[Table | str]:
+    """Format all results of a finished run: its stages, figures and costs, metrics by number of views, snapshots."""
+    parts = [stages_table(summary), figures_table(summary), *run_lines(summary)]
+    parts += [views_table(split, rows) for split, rows in summary.get("tta", {}).items()]
+    return [*parts, snapshots_table(summary["snapshots"])] if summary.get("snapshots") else parts
 
 
 def evaluation_parts(split: str, found: Evaluation, net: Predictor) -> list[Table | str]:

@@ -86,6 +86,7 @@ def evaluate(
         "stages": stages,
         "size": networks["test"].size,
         "refit": experiment.refit,
+        "images": {split: len(context.images[split]) for split in networks if split in context.images},
         "valid": measures["valid"],
         "test": measures["test"],
         "tta": tta,

@@ -134,15 +134,16 @@ class CompiledRecord(TypedDict):
 class RunSummary(TypedDict):
     """A finished run: its stages and the figures of its final network.
 
-    `tta` holds the measures by number of views, `calibration` the temperature and reliability of each split, `times` the seconds spent
-    on loading and evaluation, `threshold` (multi-label data with validation images) the one that predictions use, `snapshots` the
-    comparison of the kept networks, `compiled` what this process compiled, `device_memory` the largest number of bytes that this process
-    had in use on a device (peak) and could have used (limit).
+    `images` holds the number of images of each split that was evaluated, `tta` the measures by number of views, `calibration` the
+    temperature and reliability of each split, `times` the seconds spent on loading and evaluation, `threshold` (multi-label data with
+    validation images) the one that predictions use, `snapshots` the comparison of the kept networks, `compiled` what this process compiled,
+    `device_memory` the largest number of bytes that this process had in use on a device (peak) and could have used (limit).
     """
 
     stages: list[StageSummary]
     size: int
     refit: bool
+    images: NotRequired[dict[str, int]]
     valid: EvalMetrics
     test: EvalMetrics
     tta: dict[str, list[EvalMetrics]]

@@ -17,7 +17,7 @@ from sgdr_jax.datasets import Synthetic
 from sgdr_jax.distributed import memory
 from sgdr_jax.distributed.memory import DeviceMemory, device_memory, largest_batch, one_line_if_exhausted, requested
 from sgdr_jax.distributed.mesh import devices
-from sgdr_jax.report.run_tables import summary_table
+from sgdr_jax.report.run_tables import run_lines
 from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Constant
 from sgdr_jax.train.programs import Programs
@@ -121,4 +121,4 @@ def test_the_summary_has_the_peak_where_devices_report_it(tmp_path: Path, monkey
     monkeypatch.setattr("sgdr_jax.runs.run.device_memory", lambda devices: DeviceMemory(3 * GIB, GIB, 8 * GIB))
     summary = run(small, tmp_path / "gpu")
     assert summary.get("device_memory") == {"peak": 3 * GIB, "limit": 8 * GIB}
-    assert "3.0 of 8.0 GiB at most" in list(summary_table(summary).columns[-1].cells)
+    assert "device memory 3.0 of 8.0 GiB at most" in run_lines(summary)

@@ -8,31 +8,57 @@ from rich.console import Console
 
 from sgdr_jax.data.summary import DatasetSummary
 from sgdr_jax.evaluation.calibration import class_results
+from sgdr_jax.evaluation.intervals import share_interval
 from sgdr_jax.report import run_tables
 
 
-def printed(summary: dict[str, Any]) -> list[list[str]]:
-    console = Console(file=io.StringIO(), width=100)
-    console.print(run_tables.summary_table(summary))
+def printed(*parts: Any, width: int = 80) -> list[list[str]]:
+    console = Console(file=io.StringIO(), width=width)
+    for part in parts:
+        console.print(part)
     return [line.split() for line in console.file.getvalue().splitlines() if line.strip()]
 
 
-def test_the_table_of_a_summary() -> None:
-    stages = [
-        {"name": "head", "size": 96, "epochs": 1.0, "seconds": 10.4, "valid_loss": 0.5, "valid_accuracy": 0.8, "kept": True},
-        {"name": "all", "size": 128, "epochs": 2.5, "seconds": 60.0, "valid_loss": 0.61234, "valid_accuracy": 0.75, "kept": False},
-    ]
-    test = {"loss": 0.4, "accuracy": 0.81, "tta_loss": 0.3, "tta_accuracy": 0.82}
-    lines = printed({"stages": stages, "valid": {"loss": 0.5, "accuracy": 0.8}, "test": test, "seconds": 71.0})
+STAGES = [
+    {"name": "head", "size": 96, "epochs": 1.0, "seconds": 10.4, "valid_loss": 0.5, "valid_accuracy": 0.8, "kept": True},
+    {"name": "all", "size": 128, "epochs": 2.5, "seconds": 60.0, "valid_loss": 0.61234, "valid_accuracy": 0.75, "kept": False},
+]
+
+
+def test_the_table_of_the_stages_says_how_sure_each_figure_is() -> None:
+    lines = printed(run_tables.stages_table({"stages": STAGES, "images": {"valid": 20}}))
     assert lines[0] == ["stage", "size", "epochs", "seconds", "loss", "accuracy"]
-    assert lines[2:4] == [["head", "96", "1", "10", "0.5000", "0.8000"], ["all", "128", "2.5", "60", "0.6123", "0.7500", "undone"]]
-    rest = [["validation", "0.5000", "0.8000"], ["test", "0.4000", "0.8100"], ["test,", "TTA", "0.3000", "0.8200"], ["in", "all", "71"]]
-    assert lines[4:] == rest
+    low, high = share_interval(0.75, 20)
+    assert lines[2] == ["head", "96", "1", "10", "0.5000", "0.8000", "(0.584–0.919)"]
+    assert lines[3] == ["all", "128", "2.5", "60", "0.6123", "0.7500", f"({low:.3f}–{high:.3f})", "undone"]
+    assert printed(run_tables.stages_table({"stages": STAGES}))[2][-1] == "0.8000"  # a run of before the number was kept
+    several = printed(run_tables.stages_table({"stages": STAGES, "images": {"valid": 20}, "valid": {"map": 0.9}}))
+    assert several[0][-1] == "mAP" and several[2][-1] == "0.8000"
 
 
-def test_the_table_of_little() -> None:
-    assert len(printed({"stages": [{"name": "head"}], "test": {}})) == 3
-    assert len(printed({})) == 2
+def test_the_table_of_the_final_network() -> None:
+    test = {"loss": 0.4, "accuracy": 0.81, "ece": 0.1, "tta_loss": 0.3, "tta_accuracy": 0.82}
+    scaled = {"test": {"plain": {"temperature": 1.5, "ece": 0.05}}}
+    summary = {"valid": {"loss": 0.5, "accuracy": 0.8}, "test": test, "images": {"test": 10_000}, "calibration": scaled}
+    lines = printed(run_tables.figures_table(summary))
+    assert lines[0] == ["network", "loss", "accuracy", "ECE", "scaled", "T"]
+    assert lines[2:4] == [
+        ["validation", "0.5000", "0.8000"],
+        ["test", "0.4000", "0.8100", "(0.802–0.818)", "0.100", "0.050", "1.50"],
+    ]
+    assert lines[4] == ["test,", "TTA", "0.3000", "0.8200", "(0.812–0.827)"]
+
+
+def test_lines_say_what_the_run_took() -> None:
+    threshold = {"value": 0.31, "beta": 2.0, "f_beta": {"valid": 0.9, "test": 0.8}}
+    lines = run_tables.run_lines({"refit": True, "seconds": 71.4, "threshold": threshold})
+    assert lines[1:] == ["threshold 0.3100, F2: valid 0.9000, test 0.8000", "in all 71 s"]
+    assert lines[0].startswith("validation: before the refit") and run_tables.run_lines({"refit": False}) == []
+
+
+def test_the_tables_of_little() -> None:
+    assert len(printed(run_tables.stages_table({"stages": [{"name": "head"}], "test": {}}))) == 3
+    assert len(printed(*run_tables.result_tables({}))) == 4  # two heads with their rules
 
 
 def test_the_table_of_a_plan() -> None:

@@ -71,14 +71,8 @@ class ProbeCommand(Command):
 
     def _short_list(self, ui: NullConsole) -> list[ChainModel]:
         """Return the networks of the short list whose weights can be had. Raises InputError if there is none."""
-        from ...models.base import model_name
-        from ...models.pretrained.locate import unavailable
-        from ...recipes.choose_model import SHORT_LIST
+        from ...recipes.choose_model import available
 
-        reasons = {model: unavailable(model) for model in SHORT_LIST}
-        for model, reason in reasons.items():
-            if reason:
-                ui.say(f"left out {model_name(model)}: {reason}")
-        found = [model for model, reason in reasons.items() if not reason]
+        found = available(ui)
         require(bool(found), "--models", "", "no weights of the short list can be had; name networks whose weights are here")
         return found
