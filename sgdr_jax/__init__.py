@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from .core.plan import plan
     from .core.snapshots import Snapshots
     from .core.solve import Solve
+    from .recipes.fine_tune import fine_tune
     from .recipes.lesson2 import Lesson2, lesson2
-    from .recipes.measured import fine_tune
     from .runs.run import run
     from .schedules import Sgdr
     from .session import Session, load
@@ -67,7 +67,7 @@ _MODULES = {
     "core.solve": "Solve",
     "schedules": "Sgdr",
     "recipes.lesson2": "Lesson2 lesson2",
-    "recipes.measured": "fine_tune",
+    "recipes.fine_tune": "fine_tune",
     "runs.run": "run",
     "cli.experiment_file": "load_experiment",
     "session": "Session load",

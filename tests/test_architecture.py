@@ -91,6 +91,7 @@ ALSO_TESTS = {
     "models/test_vit": "attention position_embedding tokens",
     "models/pretrained/test_load": "read torch_pickle",
     "recipes/test_auto": "timing cli/commands/new",
+    "recipes/test_fine_tune": "measured",
     "recipes/test_probe": "cli/commands/probe",
     "report/test_charts": "run_charts",
     "report/test_run_page": "html",

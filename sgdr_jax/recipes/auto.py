@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -41,9 +41,6 @@ REST = ("batch_size", "epoch_steps", "balance", "leeway", "refit")
 REFIT = 5_000
 """Training images from which a second training, on the validation images too, is not worth its time."""
 
-type Quality = Literal["fast", "good", "best"]
-"""How much time the images are worth: "fast" solves the head alone, "good" trains the body too, "best" a network chosen for the images."""
-
 
 class Choice(NamedTuple):
     """Value chosen for one setting.
@@ -66,7 +63,6 @@ def choices(
     budget: float | None = None,
     trained_at: int = 224,
     batch_norm: bool = True,
-    quality: Quality = "good",
 ) -> list[Choice]:
     """Choose size, similarity, batch size, cache, balance, batch normalisation, refit and length for a set.
 
@@ -74,10 +70,9 @@ def choices(
         counts: number of training images of each class, [classes], each at least 1.
         side: median length of the images' shorter side, in pixels.
         confidence: mean confidence of the ImageNet classifier on some of the images, 0…1; None if not measured.
-        budget: epochs of the last stage; None for seven.
+        budget: epochs of the last stage; None for seven, 0 for the head alone, without what is chosen for the body.
         trained_at: side in pixels of the images that the network's weights were trained with.
         batch_norm: whether the network's body has batch normalisation.
-        quality: "fast" leaves out the body and what is chosen for it; the others differ in the network, which is not chosen here.
 
     Example:
         >>> values = {c.name: c.value for c in choices(np.array([300, 40]), 480, 0.7)}
@@ -87,7 +82,7 @@ def choices(
     n, most, least = int(counts.sum()), int(counts.max()), int(counts.min())
     size, views, batch = _size(side, trained_at), _views(n), _batch_size(n)
     balance = Choice("balance", 0.5 if most >= 2 * least else 0.0, f"the classes have {least:,} to {most:,} images")
-    if quality == "fast":
+    if budget == 0:
         head = Choice("cycles", 0, "the head alone: a trained body takes most of the time for some points more")
         return [size, views, head, balance, _refit(n)]
     return [

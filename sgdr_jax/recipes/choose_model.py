@@ -15,7 +15,6 @@ from ..core.types import Dataset
 from ..models import ConvNeXtNano, ConvNeXtTiny, EfficientNetLite0, ViTSmall16
 from ..models.base import ChainModel, model_name
 from ..models.pretrained.locate import unavailable
-from . import probe
 
 EPOCHS = 5
 """Least number of epochs that a network has to get in the time given; the comparison of 500 had five."""
@@ -68,6 +67,8 @@ def choose_model(
     if len(found) < 2:
         which = "has weights that can be had" + f" and gets {EPOCHS} epochs in the time" * bool(epochs)
         return Pick(found[0], f"it alone of a short list {which}") if found else Pick(models[0], f"none of a short list {which}")
+    from . import probe
+
     rows = probe.probe(probe.at_most(data, probe.IMAGES), found, ui)
     ui.say(probe.table(rows))
     best, second = rows[:2]

@@ -1,28 +1,17 @@
-"""Experiments whose settings are chosen by looking at the images."""
+"""Looks at a set of images: the properties that decide the settings of the recipe."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..augment import side_on
-from ..core.console import NullConsole
-from ..core.experiment import Eval, Experiment
-from ..core.expression import expression
-from ..core.optimizers import AdamW
-from ..core.types import Dataset, Model, Source
-from ..core.validation import require
-from ..datasets.detect import detect, name_of
+from ..core.types import Source
 from ..datasets.labels import counts
-from ..models import EfficientNetLite0
 from ..models.base import ChainModel
 from ..models.pretrained.locate import trained_size
 from . import auto
-from .lesson2 import lesson2
 
 if TYPE_CHECKING:
     from ..data.decode import Item
@@ -57,9 +46,9 @@ class ImageFacts(NamedTuple):
         fix = "repair or remove them, or raise max_bad_share, the share that a run leaves out"
         return f"{len(self.unread):,} of {self.looked:,} images looked at cannot be read; {fix} ({names})"
 
-    def choices(self, budget: float | None = None, quality: auto.Quality = "good") -> list[auto.Choice]:
+    def choices(self, budget: float | None = None) -> list[auto.Choice]:
         """Choose the settings; `budget` is the epochs of the last stage."""
-        return auto.choices(self.counts, self.side, self.confidence, budget, self.trained_at, self.batch_norm, quality)
+        return auto.choices(self.counts, self.side, self.confidence, budget, self.trained_at, self.batch_norm)
 
     def of(self, model: ChainModel) -> ImageFacts:
         """Return the same facts for the training of another network."""
@@ -83,86 +72,6 @@ def measure(source: Source, model: ChainModel, *, familiar: bool = True) -> Imag
     side = int(np.median([min(size) for size in dimensions])) if dimensions else model.size
     labels = counts(source.labels["train"], len(source.classes))
     return ImageFacts(labels, side, confidence, model.size, unread, looked, model.batch_norm)
-
-
-def fine_tune(
-    name: str | Path,
-    data: Dataset | None = None,
-    model: Model | None = None,
-    size: int | None = None,
-    similar_to_imagenet: bool | None = None,
-    *,
-    budget: float | None = None,
-    quality: auto.Quality = "good",
-    ui: NullConsole | None = None,
-    **fields: Any,
-) -> Experiment:
-    """Return the eight steps as an experiment: photographs taken from the side, four TTA views, AdamW.
-
-    Without a model, or with a folder or the like alone, the settings are chosen by looking at the images, as `sgdr-jax new` does. With data
-    and a model they are the defaults of `Lesson2`, whatever the images.
-
-    Args:
-        name: of the experiment; or where the images are: a folder of classes, a table beside images, and so on, see `datasets.detect`.
-        data: where images and labels come from; None for what lies there.
-        model: the network; None for EfficientNetLite0.
-        size: as in `Lesson2`; None chooses it, and is 224 with given data and model.
-        similar_to_imagenet: as in `Lesson2`; None measures it, and is True with given data and model.
-        budget: epochs of the last stage; None for seven.
-        quality: "fast" for the head alone, "good" to train the body too, "best" to train the body of the network, of a short list, whose
-            frozen features classify the images best.
-        ui: shows the choices and their reasons; None shows nothing.
-        **fields: other fields of `Experiment`, in place of these.
-
-    Raises:
-        InputError: there is no set of images, or it can be understood in several ways; "best" and a model, or "fast" and a budget.
-
-    Example:
-        >>> from sgdr_jax.datasets import Synthetic
-        >>> from sgdr_jax.models import ResNet34
-        >>> fine_tune("rings", Synthetic(), ResNet34(), size=96, batch_size=32).batch_size
-        32
-    """
-    fast, best = quality == "fast", quality == "best"
-    require(fast or best or quality == "good", "quality", quality, 'use "fast", "good" or "best"')
-    require(model is None or not best, "model", model, 'quality="best" chooses the network; leave one of them out')
-    require(budget is None or not fast, "budget", budget, 'quality="fast" trains no body that could take it; leave one of them out')
-    if data is not None and model is not None:
-        size, similar = size or 224, similar_to_imagenet is not False
-        stages = lesson2(size, similar, budget=budget, cycles=0 if fast else 1)
-        common = {"augment": side_on(zoom=1.1), "stages": stages, "optimizer": AdamW(clip=1.0), "evaluate": Eval(tta_views=4)}
-        return Experiment(**{"name": str(name), "data": data, "model": model} | common | fields)
-    ui, network = ui or NullConsole(), model or EfficientNetLite0()
-    require(isinstance(network, ChainModel), "model", network, "use one of sgdr_jax.models, or give data and stages too")
-    assert isinstance(network, ChainModel)
-    title = str(name)
-    if data is None:
-        data = detect(name)
-        title = name_of(data)
-    source = data.open()
-    describe(source, data, ui)
-    facts = measure(source, network, familiar=similar_to_imagenet is None and not fast)
-    if best:
-        from .choose_model import choose_model
-
-        network = choose_model(data, ui).model
-        facts = facts.of(network)
-    chosen = facts.choices(budget, quality)
-    given = {"size": size, "similar_to_imagenet": similar_to_imagenet}
-    chosen = [c if given.get(c.name) is None else c._replace(value=given[c.name], reason="given") for c in chosen]
-    ui.say(auto.choices_table(chosen))
-    if warning := facts.warning():
-        ui.say(warning)
-    return replace(auto.build(title, data, network, chosen), **fields)
-
-
-def describe(source: Source, data: Dataset, ui: NullConsole) -> None:
-    """Show what the dataset is, its number of images and classes, and its notes."""
-    sizes = ", ".join(f"{n:,} {split}" for split, n in source.sizes.items())
-    several = ", several for an image" if source.multi_label else ""
-    ui.say(f"images of {len(source.classes)} classes{several} in {expression(data)}: {sizes}")
-    for note in source.notes:
-        ui.say(note)
 
 
 def _dimensions(

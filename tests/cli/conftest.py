@@ -65,7 +65,7 @@ experiment = Experiment(
     ),
     optimizer=AdamW(),
     batch_size=8,
-    epoch_steps=6,
+    epoch_steps=10,
     evaluate=Eval(batch_size=8, tta_views=1),
 )
 '''

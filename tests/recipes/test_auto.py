@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sgdr_jax import Experiment, InputError, Stage, fine_tune, lesson2
+from sgdr_jax import Experiment, Stage, fine_tune, lesson2
 from sgdr_jax.augment import side_on
 from sgdr_jax.cli import main
 from sgdr_jax.cli.experiment_file import load_experiment
@@ -64,7 +64,7 @@ def test_networks_without_batch_normalisation_have_no_statistics_to_choose_for()
 @seeded
 @given(st.lists(st.integers(1, 100_000), min_size=2, max_size=9), st.integers(1, 5000), st.sampled_from([160, 224]))
 def test_the_head_alone_is_chosen_for_as_in_the_whole_recipe(counts, side, trained_at) -> None:
-    fast, good = (values(np.array(counts), side, 0.5, None, trained_at, quality=quality) for quality in ("fast", "good"))
+    fast, good = (values(np.array(counts), side, 0.5, budget, trained_at) for budget in (0, None))
     assert fast.pop("cycles") == 0 and fast.items() <= good.items()
     assert not {"bn", "similar_to_imagenet", "epoch_steps", "cycle_len"} & fast.keys()
 
@@ -106,11 +106,9 @@ def test_fast_is_the_head_alone(tmp_path, monkeypatch) -> None:
     main.main(["new", str(root), "--quality", "fast"])
     made = load_experiment(tmp_path / "photos.py")
     assert [(stage.name, stage.precompute, stage.views) for stage in made.stages] == [("cached head", True, 4)]
-    assert made == fine_tune(root, quality="fast") and (made.balance, made.refit) == (0.5, True)
+    assert made == fine_tune(root, budget=0) and (made.balance, made.refit) == (0.5, True)
     assert [p.steps for p in plan(made, 34).stages] == [1]
-    assert fine_tune("x", ImageFolder("photos"), ResNet18(), 64, quality="fast").stages == lesson2(64, cycles=0)
-    with pytest.raises(InputError, match=r'budget is 2; quality="fast" trains no body'):
-        fine_tune(root, quality="fast", budget=2)
+    assert fine_tune("x", ImageFolder("photos"), ResNet18(), 64, budget=0).stages == lesson2(64, cycles=0)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from sgdr_jax.cli.experiment_file import load_experiment
 from sgdr_jax.cli.main import main
 from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.types import Dataset
-from sgdr_jax.datasets import ImageFolder, Synthetic
+from sgdr_jax.datasets import Synthetic
 from sgdr_jax.evaluation.intervals import share_interval
 from sgdr_jax.models import ConvNeXtNano, ConvNeXtTiny, EfficientNetLite0, ViTSmall16
 from sgdr_jax.models.base import ChainModel
@@ -20,7 +20,6 @@ from sgdr_jax.models.pretrained import locate
 from sgdr_jax.recipes import choose_model, probe, timing
 
 from ..datasets.pictures import picture
-from ..helpers import Tiny
 
 TINY, NANO = ConvNeXtTiny("in12k_ft_in1k"), ConvNeXtNano("in12k_ft_in1k")
 RIGHT = {"EfficientNetLite0": 0.75, "ConvNeXtNano": 0.875, "ConvNeXtTiny": 0.8125, "ViTSmall16": 0.5}
@@ -132,7 +131,7 @@ def test_the_file_names_network_weights_and_reason(photos: Path, asked: list[lis
     ast.parse(text)
     main(["new", "photos", "--quality", "best", "--no-measure", "--out", "b.py"])
     made = load_experiment(photos.parent / "b.py")
-    assert made.model == NANO and made == replace(fine_tune("photos", quality="best", similar_to_imagenet=True), name="b")
+    assert made.model == NANO and made == replace(fine_tune("photos", model="best", similar_to_imagenet=True), name="b")
     main(["new", "photos", "--model", "convnext_tiny.dinov3_lvd1689m", "--no-measure", "--out", "c.py"])
     assert load_experiment(photos.parent / "c.py").model == ConvNeXtTiny("dinov3_lvd1689m") and len(asked) == 3
 
@@ -143,9 +142,3 @@ def test_a_network_is_chosen_or_given(photos: Path, capsys: pytest.CaptureFixtur
     assert stopped.value.code == 2
     assert "--model is 'ResNet18'; --quality best chooses one; leave one of them out" in capsys.readouterr().err
     assert not (photos.parent / "photos.py").exists()
-    with pytest.raises(InputError, match=r'quality="best" chooses the network; leave one of them out'):
-        fine_tune("photos", model=EfficientNetLite0(), quality="best")
-    with pytest.raises(InputError, match=r'quality is .*finest.*; use "fast", "good" or "best"'):
-        fine_tune("photos", quality="finest")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(InputError, match=r'quality="best" chooses'):
-        fine_tune("x", ImageFolder("photos"), Tiny(), quality="best")

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -15,7 +15,6 @@ from ...core.console import NullConsole
 from ...core.types import Dataset
 from ...core.validation import require
 from ...datasets import ImageFolder
-from ...recipes.auto import Quality
 from ..options import Command
 from ..parsing import parse, parse_known
 
@@ -47,7 +46,7 @@ class NewCommand(Command):
     """The set, with the fields of its kind."""
     out: Path | None = None
     """File to write; by default the folder's name with .py, in the current folder."""
-    quality: Quality = "good"
+    quality: Literal["fast", "good", "best"] = "good"
     """How much time the images are worth. fast: the head alone, solved on the frozen body's features in one go; good: the body is trained,
     too; best: so is one of larger networks, the one whose frozen features classify the images best, of those that train in --minutes."""
     model: str | None = None
@@ -75,21 +74,22 @@ class NewCommand(Command):
         """Look at the images, print the choices and their reasons, write the file; an existing file is never overwritten."""
         from ...models.base import model_name, model_named
         from ...recipes import auto, measured
+        from ...recipes.fine_tune import describe
 
         out = self._check()
         model = model_named(self.model or "EfficientNetLite0", "--model")
         data = self.data
         source = data.open()
-        measured.describe(source, data, ui)
+        describe(source, data, ui)
         facts = measured.measure(source, model, familiar=self.measure and self.quality != "fast")
-        budget, picked = self.budget, list[auto.Choice]()
+        budget, picked = 0 if self.quality == "fast" else self.budget, list[auto.Choice]()
         if self.quality == "best":
             model, reason = self._choose(lambda model: auto.build(out.stem, data, model, facts.of(model).choices()), source, ui)
             picked = [auto.Choice("model", model_name(model), reason)]
             facts = facts.of(model)
         if self.minutes:
             budget = _epochs(self.minutes, auto.build(out.stem, data, model, facts.choices()), source, ui)
-        chosen = [*picked, *facts.choices(budget, self.quality)]
+        chosen = [*picked, *facts.choices(budget)]
         ui.say(auto.choices_table(chosen))
         text = auto.file_text(out.stem, data, type(model).__name__, chosen, None if model.weights == type(model).weights else model.weights)
         out.write_text(text, encoding="utf-8")

@@ -1,0 +1,94 @@
+"""The eight-step recipe for a set of images as one call, its settings chosen by looking at them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ..augment import side_on
+from ..core.console import NullConsole
+from ..core.experiment import Eval, Experiment
+from ..core.expression import expression
+from ..core.optimizers import AdamW
+from ..core.types import Dataset, Model, Source
+from ..core.validation import require
+from ..datasets.detect import detect, name_of
+from ..models import EfficientNetLite0
+from ..models.base import ChainModel
+from . import auto
+from .lesson2 import lesson2
+from .measured import measure
+
+
+def fine_tune(
+    name: str | Path,
+    data: Dataset | None = None,
+    model: Model | Literal["best"] | None = None,
+    size: int | None = None,
+    similar_to_imagenet: bool | None = None,
+    *,
+    budget: float | None = None,
+    ui: NullConsole | None = None,
+    **fields: Any,
+) -> Experiment:
+    """Return the eight steps as an experiment: photographs taken from the side, four TTA views, AdamW.
+
+    Without a model, or with a folder or the like alone, the settings are chosen by looking at the images, as `sgdr-jax new` does. With data
+    and a model they are the defaults of `Lesson2`, whatever the images.
+
+    Args:
+        name: of the experiment; or where the images are: a folder of classes, a table beside images, and so on, see `datasets.detect`.
+        data: where images and labels come from; None for what lies there.
+        model: the network; None for EfficientNetLite0, "best" for the one of a short list whose frozen features classify the images best.
+        size: as in `Lesson2`; None chooses it, and is 224 with given data and model.
+        similar_to_imagenet: as in `Lesson2`; None measures it, and is True with given data and model.
+        budget: epochs of the last stage, in which the body trains; None for seven, 0 for the head alone.
+        ui: shows the choices and their reasons; None shows nothing.
+        **fields: other fields of `Experiment`, in place of these.
+
+    Raises:
+        InputError: there is no set of images, or it can be understood in several ways.
+
+    Example:
+        >>> from sgdr_jax.datasets import Synthetic
+        >>> from sgdr_jax.models import ResNet34
+        >>> fine_tune("rings", Synthetic(), ResNet34(), size=96, batch_size=32).batch_size
+        32
+    """
+    if data is not None and model is not None and model != "best":
+        size, similar = size or 224, similar_to_imagenet is not False
+        stages = lesson2(size, similar, budget=budget or None, cycles=0 if budget == 0 else 1)
+        common = {"augment": side_on(zoom=1.1), "stages": stages, "optimizer": AdamW(clip=1.0), "evaluate": Eval(tta_views=4)}
+        return Experiment(**{"name": str(name), "data": data, "model": model} | common | fields)
+    ui, network = ui or NullConsole(), EfficientNetLite0() if model in (None, "best") else model
+    require(isinstance(network, ChainModel), "model", network, "use one of sgdr_jax.models, or give data and stages too")
+    assert isinstance(network, ChainModel)
+    title = str(name)
+    if data is None:
+        data = detect(name)
+        title = name_of(data)
+    source = data.open()
+    describe(source, data, ui)
+    facts = measure(source, network, familiar=similar_to_imagenet is None and budget != 0)
+    if model == "best":
+        from .choose_model import choose_model
+
+        network = choose_model(data, ui).model
+        facts = facts.of(network)
+    chosen = facts.choices(budget)
+    given = {"size": size, "similar_to_imagenet": similar_to_imagenet}
+    chosen = [c if given.get(c.name) is None else c._replace(value=given[c.name], reason="given") for c in chosen]
+    ui.say(auto.choices_table(chosen))
+    if warning := facts.warning():
+        ui.say(warning)
+    return replace(auto.build(title, data, network, chosen), **fields)
+
+
+def describe(source: Source, data: Dataset, ui: NullConsole) -> None:
+    """Show what the dataset is, its number of images and classes, and its notes."""
+    sizes = ", ".join(f"{n:,} {split}" for split, n in source.sizes.items())
+    several = ", several for an image" if source.multi_label else ""
+    ui.say(f"images of {len(source.classes)} classes{several} in {expression(data)}: {sizes}")
+    for note in source.notes:
+        ui.say(note)
