@@ -45,13 +45,13 @@ images). Made by `experiments/bench/recipe_vs_fastai.py --table`, every run's ro
 
 
 def epochs(images: int) -> int:
-    """Passes over the training images in the recipe's last stage, of seven epochs of at least 20 updates of 32 images.
+    """Passes over the training images, rounded up, in the recipe's last stage, of seven epochs of at least 20 updates of 32 images.
 
     >>> epochs(100), epochs(230), epochs(5000)
-    (49, 28, 7)
+    (47, 24, 7)
     """
     updates = math.ceil(0.8 * images / 32)  # of one pass; a fifth is held out
-    return 7 * math.ceil(20 / updates)
+    return math.ceil(7 * max(20 / updates, 1))
 
 
 def command(system: str, folder: Path, seed: int, options: argparse.Namespace, temporary: str) -> list[str]:

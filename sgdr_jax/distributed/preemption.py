@@ -33,6 +33,8 @@ NOTICE_SECONDS = 8.0
 def handle_signals(signals: Sequence[signal.Signals] = SIGNALS, notice: float | None = NOTICE_SECONDS) -> Iterator[Callable[[], bool]]:
     """Handle the signals while the block runs; yields a function that returns whether to stop, to be called after every span of updates.
 
+    Several hosts call it around what precedes the updates of a stage, too, so that they need not compile them first.
+
     A second signal does what it did before the block: SIGTERM ends the process at once. All hosts must call the function equally often;
     it returns True after the same span on all.
 

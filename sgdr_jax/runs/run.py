@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import cast
 
 from ..core.console import NullConsole
+from ..core.errors import Preempted
 from ..core.experiment import Experiment
 from ..core.plan import StagePlan, as_csv, as_text
 from ..core.serialization import config_hash, to_json
 from ..core.state import NetworkState
 from ..distributed.compilation_cache import compiled
-from ..distributed.hosts import is_leader, on_leader, require_same, run_on_all_hosts
+from ..distributed.hosts import is_leader, is_multi_host, on_leader, require_same, run_on_all_hosts
 from ..distributed.memory import device_memory
 from ..distributed.preemption import stoppable
 from ..train import batch_norm
@@ -142,6 +143,7 @@ def run_stage(
     Returns:
         (network to go on with, best state of the run so far or None without validation images).
     """
+    _stop_together(context, plan)
     ui.say(f"{plan.stage.name}: {plan.steps} update{'s' * (plan.steps > 1)} at {plan.size_text} px, trains {', '.join(plan.trained)}")
     checkpoint = start.checkpoint
     recorder = StageRecorder(context, plan, folder, finished, checkpoint.seconds if checkpoint else 0.0)
@@ -156,11 +158,13 @@ def run_stage(
         network, drift = batch_norm.recalibrate_for(context, plan, network, before)
         folder.append({"kind": "bn", "stage": plan.stage.name, "step": 0, "drift": drift})
     stage = open_stage(context, plan, network, before, recorder.log)
+    _stop_together(context, plan)
     if not checkpoint:
         lr, curve = choose_lr(context, plan, stage, finished[-1]["lr"] if finished else (), before)
         progress = progress._replace(lr=lr)
         if curve:
             folder.write_finder(plan.stage.name, dataclasses.asdict(curve))
+    _stop_together(context, plan)
     state = state or stage.state
     if first < plan.steps and not progress.stopped:
         with ui.bar(plan.stage.name, plan.steps - first) as tick:
@@ -186,6 +190,12 @@ def run_stage(
         verdict = "clearly worse" if context.experiment.leeway else "not better"
         ui.say(f"  {verdict} than stage {context.experiment.stages[best.stage].name!r} on the validation images: undone")
     return copy(best.network), best
+
+
+def _stop_together(context: RunContext, plan: StagePlan) -> None:
+    """Raise Preempted on several hosts that are to stop, which have to ask at the same points: bars tell them nothing (`stoppable`)."""
+    if is_multi_host() and context.leave():
+        raise Preempted(f"stopped before the updates of stage {plan.stage.name!r}; the same command with --resume goes on")
 
 
 def _say_result(stage: StageSummary, score: str, ui: NullConsole) -> None:

@@ -160,8 +160,9 @@ STARTERS = {
     "launch local -n 2": ("launch", "local", "exp.py", "-n", "2", "--run"),
 }
 MOMENTS = ("start", "images.json.gz", "finder-*.json", "checkpoints/stage-0*", "checkpoints/stage-1*")
-"""Files of a run whose first sight is the moment of the signal. Processes that train together answer between two spans of updates only, so
-theirs leave out the checkpoint after which the finder and the largest program are compiled."""
+"""Files of a run whose first sight is the moment of the signal. Processes that train together answer between two spans of updates, and
+before a stage, its rates and its first update, so theirs leave out the checkpoint after which the finder and the largest program are
+compiled."""
 
 
 def seen_at(folder: str, moment: str) -> bool:

@@ -515,6 +515,20 @@ def test_a_refit_makes_room_when_it_is_told_to(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_several_hosts_stop_together_before_the_updates_of_a_stage(tmp_path, monkeypatch, at):
+    """Before the stage, its rates and its first update, which is compiled: no bar stops them there, as it would a single one."""
+    made, asked = small(Stage("all", size=16, lr=1e-2, schedule=Sgdr())), iter(range(100))
+    monkeypatch.setattr(recipe, "is_multi_host", lambda: True)
+    with pytest.raises(Preempted, match="stopped before the updates of stage 'all'; the same command with --resume goes on"):
+        run(made, tmp_path / "cut", prepared=lambda e: prepare(e)._replace(leave=lambda: next(asked) == at))
+    assert next(asked) == at + 1
+    run(made, tmp_path / "cut", resume=True)
+    run(made, tmp_path / "whole")
+    for a, b in zip(leaves(tmp_path / "whole"), leaves(tmp_path / "cut"), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_without_validation_images_everything_trains_and_nothing_is_fitted_to_the_test_images(tmp_path):
     data = TrainAndValid(DATA)
     summary = run(small(Stage("all", size=16, lr=1e-2, schedule=Sgdr(2)), data=data), tmp_path / "run")
