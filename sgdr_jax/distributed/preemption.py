@@ -5,7 +5,8 @@ SIGTERM, which is often followed by SIGKILL, a thread therefore ends the process
 on from its newest checkpoint, as after a kill. SIGUSR1 announces an end that is further away, and is waited for.
 
 A signal that is ignored when the process starts (as `nohup` does with SIGHUP) stays ignored. Of several hosts, one that receives the
-signal is enough: jax's preemption service notifies the others, and they agree on the update after which they stop.
+signal is enough: jax's preemption service notifies the others, and they agree on the update after which they stop,
+or to stop before those of a stage.
 """
 
 from __future__ import annotations
