@@ -19,6 +19,7 @@ import datetime
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -98,9 +99,16 @@ def pending(jobs: Sequence[Job], rows: Sequence[dict[str, str]], retry: bool = F
 
 
 def start_worker(cores: Any) -> None:
-    """Keep a worker on its share of the cores, before jax counts them."""
+    """Keep a worker on its share of the cores, before jax counts them; it ends with the bench, even one that is killed."""
+    threading.Thread(target=end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     if cores is not None:
         os.sched_setaffinity(0, cores.get())
+
+
+def end_with(parent: Any) -> None:
+    """End this process when its parent has ended: a run that nobody waits for would slow whatever is measured next."""
+    parent.join()
+    os._exit(1)
 
 
 def attempt(job: Job, folder: Path, fixed: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import importlib
 import math
+import select
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,6 +69,30 @@ def test_a_failure_is_a_row(bench, tmp_path: Path) -> None:
     recipes = bench("recipes")
     found = recipes.attempt(recipes.Job("plain", "no such set", 64, 0), tmp_path, {})
     assert found["name"] == "plain" and "no such set" in found["error"] and "accuracy" not in found
+
+
+def test_workers_end_with_a_bench_that_is_killed(tmp_path: Path) -> None:
+    """They hold the pipe that the bench wrote to; it closes when the last of them has ended."""
+    script = tmp_path / "bench.py"
+    script.write_text(
+        f"""
+import multiprocessing, os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+sys.path.insert(0, {str(BENCH)!r})
+import recipes
+if __name__ == "__main__":
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), recipes.start_worker, (None,)) as pool:
+        pool.submit(os.getpid).result()
+        pool.submit(time.sleep, 600)
+        print("started", flush=True)
+        time.sleep(600)
+"""
+    )
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "started\n"
+        process.kill()
+        readable, _, _ = select.select([process.stdout], [], [], 60)
+        assert readable and process.stdout.read() == ""
 
 
 # ---- the table ----
