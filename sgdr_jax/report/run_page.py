@@ -193,7 +193,8 @@ def _headline(view: RunPage) -> list[Figure]:
             figures.append(Figure("Best validation accuracy", best.accuracy, best.interval, ".1f", f"in {best.name}, so far", "%"))
     if (seconds := run.summary.get("seconds")) is not None:
         compiled = run.summary.get("compiled", {}).get("seconds", 0.0)
-        figures.append(Figure("Minutes", seconds / 60, UNKNOWN, ".1f", f"{compiled / 60:.1f} of them compiling"))
+        since = "since it was resumed, " * bool(run.summary.get("resumed"))
+        figures.append(Figure("Minutes", seconds / 60, UNKNOWN, ".1f", f"{since}{compiled / 60:.1f} of them compiling"))
     return figures
 
 

@@ -124,6 +124,7 @@ def run_lines(summary: Mapping[str, Any]) -> list[str]:
 
     Args:
         summary: {"refit": bool, whether the test figures are those of a second training, "seconds": float,
+            "resumed": bool, whether these are of a later process than the run's first,
             "compiled": {"programs", "loaded", "seconds", "names": {name: [number, seconds]}}, "device_memory": {"peak", "limit"},
             "threshold": {"value", "beta", "f_beta": {split: value}}}, each of which may be missing.
     """
@@ -132,7 +133,8 @@ def run_lines(summary: Mapping[str, Any]) -> list[str]:
         scores = ", ".join(f"{split} {value:.4f}" for split, value in threshold["f_beta"].items())
         lines.append(f"threshold {threshold['value']:.4f}, F{threshold['beta']:g}: {scores}")
     if summary.get("seconds") is not None:
-        lines.append(f"in all {summary['seconds']:.0f} s")
+        seconds = f"{summary['seconds']:.0f} s"
+        lines.append(f"{seconds} since the run was resumed" if summary.get("resumed") else f"in all {seconds}")
     if compiled := summary.get("compiled"):
         slowest = sorted(compiled.get("names", {}).items(), key=lambda item: -item[1][1])[:3]
         parts = [f"compiling {compiled['seconds']:.0f} s: {compiled['programs']} programs, {compiled['loaded']} from disk"]

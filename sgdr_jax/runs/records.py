@@ -137,7 +137,8 @@ class RunSummary(TypedDict):
     `images` holds the number of images of each split that was evaluated, `tta` the measures by number of views, `calibration` the
     temperature and reliability of each split, `times` the seconds spent on loading and evaluation, `threshold` (multi-label data with
     validation images) the one that predictions use, `snapshots` the comparison of the kept networks, `compiled` what this process compiled,
-    `device_memory` the largest number of bytes that this process had in use on a device (peak) and could have used (limit).
+    `device_memory` the largest number of bytes that this process had in use on a device (peak) and could have used (limit), `seconds` the
+    time of this process, which `resumed` says was not the run's first.
     """
 
     stages: list[StageSummary]
@@ -154,6 +155,7 @@ class RunSummary(TypedDict):
     compiled: NotRequired[CompiledRecord]
     device_memory: NotRequired[dict[str, int]]
     seconds: NotRequired[float]
+    resumed: NotRequired[bool]
 
 
 class DataRecord(TypedDict):

@@ -96,6 +96,8 @@ def run(
         if memory := device_memory(context.programs.devices):
             summary["device_memory"] = {"peak": memory.peak, "limit": memory.limit}
         summary["seconds"] = time.perf_counter() - began
+        if opened.resumed:
+            summary["resumed"] = True
         opened.write_summary(summary)
     return summary
 

@@ -258,7 +258,7 @@ def digest(arrays: dict[str, np.ndarray]) -> str:
 
 
 def _timeless(value: Any) -> Any:
-    gone = ("seconds", "times", "compiled", "device_memory")
+    gone = ("seconds", "resumed", "times", "compiled", "device_memory")
     if isinstance(value, dict):
         return {key: _timeless(item) for key, item in value.items() if key not in gone}
     return [_timeless(item) for item in value] if isinstance(value, list) else value

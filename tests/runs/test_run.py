@@ -132,6 +132,7 @@ def test_a_killed_run_resumes_to_the_same_bits(finished, tmp_path, at):
     summary = run(experiment, tmp_path / "run", resume=True)
     folder, whole = finished
     assert summary["test"] == whole["test"] and summary["valid"] == whole["valid"]
+    assert "resumed" in summary and "resumed" not in whole  # its seconds are not all
     assert rows(tmp_path / "run") == rows(folder)
     for a, b in zip(leaves(tmp_path / "run"), leaves(folder), strict=True):
         np.testing.assert_array_equal(a, b)
