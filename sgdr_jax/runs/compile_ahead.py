@@ -20,7 +20,6 @@ from jax.sharding import NamedSharding
 from ..core.console import NullConsole
 from ..core.plan import StagePlan
 from ..core.state import Hyper
-from ..data.decode import cores
 from ..data.loader import ImageLoader
 from ..data.sampler import Batch, eval_batches
 from ..distributed.hosts import is_multi_host
@@ -131,11 +130,10 @@ def rehearsals(context: RunContext, plans: Sequence[StagePlan], wanted: bool | N
     Args:
         context: the run.
         plans: the stages that are left.
-        wanted: None compiles ahead unless several hosts would have to agree, or the device is the only core, which compiles as well. Where
-            there are more it is worth its while on a CPU too: the compiler keeps one of them busy, and so do many steps of a solved head.
+        wanted: None compiles ahead unless the device is the processor that compiles, or several hosts would have to agree.
     """
     if wanted is None:
-        wanted = not is_multi_host() and (jax.default_backend() != "cpu" or cores() > 1)
+        wanted = jax.default_backend() != "cpu" and not is_multi_host()
     if not wanted:
         return {}
     stages = {plan.index: partial(rehearse, context, plan) for plan in plans[1:]}

@@ -13,7 +13,6 @@ from sgdr_jax.core.experiment import Eval, Stage
 from sgdr_jax.core.state import Hyper
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.distributed.compilation_cache import compiled
-from sgdr_jax.runs import compile_ahead
 from sgdr_jax.runs.compile_ahead import ahead, rehearse, rehearse_evaluation
 from sgdr_jax.runs.predictor import open_predictor
 from sgdr_jax.runs.run import run
@@ -74,15 +73,6 @@ def test_a_rehearsed_evaluation_has_nothing_left_to_compile(tmp_path: Path) -> N
             logits = view_logits(context.programs, context.experiment, context.network._replace(size=24), ids, v)
             context.programs.map(logits, len(images), images)
     assert (compiled() - before).programs == 0
-
-
-@pytest.mark.parametrize(("cores", "hosts", "ahead"), [(1, False, False), (2, False, True), (2, True, False)])
-def test_a_cpu_compiles_ahead_where_a_core_is_left_for_it(monkeypatch: pytest.MonkeyPatch, cores: int, hosts: bool, ahead: bool) -> None:
-    monkeypatch.setattr(compile_ahead, "cores", lambda: cores)
-    monkeypatch.setattr(compile_ahead, "is_multi_host", lambda: hosts)
-    context = prepare(experiment())
-    tasks = compile_ahead.rehearsals(context, context.plan.stages, None)
-    assert list(tasks) == ([*range(1, len(context.plan.stages)), "evaluation"] if ahead else [])
 
 
 def test_a_run_compiled_ahead_ends_with_the_same_bits_and_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
