@@ -58,7 +58,7 @@ def diverging(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
                 hyper = hyper._replace(hyper=numbers) if span else numbers
             return update(state, hyper, *rest)
 
-        vars(perhaps)["lower"] = update.lower  # compiles ahead
+        vars(perhaps)["lower"] = update.lower  # by which later stages are compiled ahead on a GPU
         return perhaps
 
     monkeypatch.setattr(Programs, "step", step)
