@@ -235,19 +235,30 @@ class Task:
         self.classes, self.seed, self.size, self.batch = len(loaded.classes), seed, size, batch
         random = np.random.default_rng(seed)
         for split, n in (("train", int(cut)), ("valid", int(cut) // 4)) if cut else ():
-            self._keep(split, np.concatenate([random.permutation(at)[: n // self.classes] for at in self._by_class(split)]))
+            self.keep(split, np.concatenate([random.permutation(at)[: n // self.classes] for at in self._by_class(split)]))
         if len(self.labels["test"]) > 2000:
-            self._keep("test", np.random.default_rng(0).permutation(len(self.labels["test"]))[:2000])
+            self.keep("test", np.random.default_rng(0).permutation(len(self.labels["test"]))[:2000])
+        self.penalty: int | None = None
+        self._count()
+
+    def _count(self) -> None:
         self.n = len(self.labels["train"])
         self.copies = int(np.clip(10_000 // self.n, 1, 4))
-        self.epoch = max(round(max(20, self.n / batch) / CHUNK), 1) * CHUNK
+        self.epoch = max(round(max(20, self.n / self.batch) / CHUNK), 1) * CHUNK
         self.train = jax.device_put(padded(self.images["train"], IMAGES)), jax.device_put(padded(self.labels["train"], IMAGES))
         self.heads: dict[str, tuple[Any, Any]] = {}
+
+    def join(self) -> None:
+        """Add the held-out images to the training images; the penalty that they have chosen for the head stays."""
+        for arrays in (self.images, self.labels):
+            arrays["train"] = np.concatenate([arrays["train"], arrays["valid"]])
+        self._count()
 
     def _by_class(self, split: str) -> Iterator[np.ndarray]:
         return (np.flatnonzero(self.labels[split] == label) for label in range(self.classes))
 
-    def _keep(self, split: str, index: np.ndarray) -> None:
+    def keep(self, split: str, index: np.ndarray) -> None:
+        """Keep these images of a split."""
         self.images[split], self.labels[split] = self.images[split][index], self.labels[split][index]
 
     def over(self, split: str, kind: str, what: str, net: tuple[Any, Any], first: int = 0, v: int = 0) -> np.ndarray:
@@ -272,15 +283,15 @@ class Task:
         test = {"accuracy": score(plain, self.labels["test"])[0], "tta_accuracy": score(plain / 4 + views * 3 / 4, self.labels["test"])[0]}
         return {"valid_accuracy": accuracy, "valid_loss": loss} | test
 
-    def fit(self, kind: str, net: tuple[Any, Any], cell: Cell, start: str, source: jax.Array) -> tuple[Any, Any]:
-        """Train from a network by a cell; stage 0 of the seed is the head's, 1 the body's."""
+    def fit(self, kind: str, net: tuple[Any, Any], cell: Cell, start: str, source: jax.Array, at: int | None = None) -> tuple[Any, Any]:
+        """Train from a network by a cell as stage `at` of the seed, which is 0 for the head and 1 for the body unless given."""
         params, stats = net
         schedule = Sgdr(*cell.cycles, warmup=cell.warmup).table(self.epoch)  # pyright: ignore[reportArgumentType]
         groups = network(kind)[0].groups
         before, groups = groups[: groups.index(start)], groups[groups.index(start) :]
         assert cell.rate is not None
         rates = schedule.scale[:, None] * cell.rate / cell.ratio ** np.arange(len(groups))[::-1]
-        at = 0 if start == "head" else 1
+        at = (0 if start == "head" else 1) if at is None else at
         order = Sampler(self.seed, at, self.labels["train"]).batches(self.batch, len(rates), 0, self.copies if start == "head" else 0)
         kept = {group: params[group] for group in groups}
         state = TrainState(jnp.int32(0), kept, {group: stats[group] for group in groups}, optim.init(OPTIMIZER, groups, params))
@@ -313,9 +324,10 @@ class Task:
         y, weight = padded(np.tile(self.labels["train"], self.copies), most), padded(np.ones(len(x), np.float32), most)
         kernels, biases = map(np.asarray, solutions(padded(x, most), y, weight, jnp.int32(self.classes)))
         logits = [(held_out @ k + b)[:, : self.classes] for k, b in zip(kernels, biases, strict=True)]
-        best = int(
-            np.argmin([np.mean(losses(jnp.asarray(padded(z.T, CLASSES).T), self.labels["valid"], 0.0, self.classes)) for z in logits])
-        )
+        if self.penalty is None:
+            padded_logits = (jnp.asarray(padded(z.T, CLASSES).T) for z in logits)
+            self.penalty = int(np.argmin([np.mean(losses(z, self.labels["valid"], 0.0, self.classes)) for z in padded_logits]))
+        best = self.penalty
         head = net[0]["head"] | {"linear2": {"kernel": jnp.asarray(kernels[best]), "bias": jnp.asarray(biases[best])}}
         norm = net[1]["head"] | {"bn2": {"mean": jnp.asarray(mean), "var": jnp.asarray(var)}}
         self.heads[kind] = net[0] | {"head": head}, net[1] | {"head": norm}
