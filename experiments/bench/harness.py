@@ -96,7 +96,8 @@ def _cell(first: Sequence[Row], rows: Sequence[Row], figure: str) -> str:
 def machine() -> str:
     """Processor and number of its cores that this process may use, and NVIDIA accelerators where there are any."""
     model = next((line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
-    parts = [f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores of {model}"]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parts = [f"{cores} core{'s' * (cores != 1)} of {model}"]
     try:
         query = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
         parts += subprocess.run(query, capture_output=True, text=True, check=True).stdout.split("\n")
