@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128, help="pixels")
     parser.add_argument("--batch", type=int, default=32, help="images of an update")
     parser.add_argument("--rate", type=float, default=RATE, help="peak, of all groups")
-    parser.add_argument("--epochs", type=int, nargs="+", default=[2], help="of the cycles on all images")
+    parser.add_argument("--epochs", type=int, nargs="*", default=[2], help="of the cycles on all images")
     parser.add_argument("--shares", type=float, nargs="+", default=[1], help="peak rates of these cycles over --rate")
     parser.add_argument("--test", type=int, default=600, help="test images at most")
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="run every N-th job, from the I-th")
