@@ -35,20 +35,26 @@ class Way(NamedTuple):
     """A use of the held-out images.
 
     Attributes:
-        epochs: of a cycle on all images; 0 for none.
+        epochs: of a cycle on all images, or of the training anew; 0 for none, or seven.
         share: its peak rate over that of the training before.
         mean: whether the network is halfway between those before and after.
         anew: whether all is trained anew.
     """
 
-    epochs: int = 0
+    epochs: float = 0
     share: float = 1
     mean: bool = False
     anew: bool = False
 
     def name(self, rate: float) -> str:
         """Name in the table."""
-        way = f"cycle of {self.epochs}" if self.epochs else "anew" if self.anew else "held out"
+        way = (
+            "anew" + f" for {self.epochs:g} epochs" * bool(self.epochs)
+            if self.anew
+            else f"cycle of {self.epochs:g}"
+            if self.epochs
+            else "held out"
+        )
         way += f", {self.share:.2g} of the rate" if self.share != 1 else ""
         return way + ", mean" * self.mean + (f", {rate:g}" if rate != RATE else "")
 
@@ -56,16 +62,19 @@ class Way(NamedTuple):
 def networks(task: Task, rate: float, ways: list[Way]) -> Iterator[tuple[Way, tuple[Any, Any]]]:
     """Yield the network of each way."""
     cell = Cell(rate)
-    before = task.fit("solved", task.head("solved"), cell, "early", task.train[0])
+    head = task.head("solved")  # its penalty is the one that the held-out images choose
+    before = head if all(way.anew for way in ways) else task.fit("solved", head, cell, "early", task.train[0])
     if Way() in ways:
         yield Way(), before
     task.join()
-    for (epochs, share), group in groupby(sorted(way for way in ways if way.epochs), lambda way: way[:2]):
+    for (epochs, share), group in groupby(sorted(way for way in ways if way.epochs and not way.anew), lambda way: way[:2]):
         after = task.fit("solved", before, cell._replace(cycles=(1, epochs), rate=rate * share), "early", task.train[0], 2)
         for way in group:
             yield way, jax.tree.map(lambda x, y: (x + y) / 2, before, after) if way.mean else after
-    if Way(anew=True) in ways:
-        yield Way(anew=True), task.fit("solved", task.head("solved"), cell, "early", task.train[0])
+    for way in ways:
+        if way.anew:
+            longer = cell._replace(cycles=(1, way.epochs or 7))
+            yield way, task.fit("solved", task.head("solved"), longer, "early", task.train[0])
 
 
 def main() -> None:
@@ -77,6 +86,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32, help="images of an update")
     parser.add_argument("--rate", type=float, default=RATE, help="peak, of all groups")
     parser.add_argument("--epochs", type=int, nargs="*", default=[2], help="of the cycles on all images")
+    parser.add_argument("--anew", type=float, nargs="*", default=[0], metavar="EPOCHS", help="of the training anew; 0: seven")
     parser.add_argument("--shares", type=float, nargs="+", default=[1], help="peak rates of these cycles over --rate")
     parser.add_argument("--test", type=int, default=600, help="test images at most")
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="run every N-th job, from the I-th")
@@ -85,12 +95,13 @@ def main() -> None:
     bodies.EVAL = 64  # small sets fill no more
     part, parts = map(int, options.shard.split("/"))
     facts = (datetime.date.today().isoformat(), harness.machine(), harness.system("jax", "sgdr_jax"))
+    anew = [Way(epochs, anew=True) for epochs in options.anew]
     cycles = [Way(epochs, share, mean) for epochs in options.epochs for share in options.shares for mean in (False, True)]
     for name, seed in [(name, seed) for seed in options.seeds for name in options.sets][part::parts]:
         known = list(csv.reader(options.results.open(encoding="utf-8"))) if options.results.exists() else []
         key = [name, str(options.size), str(options.batch), str(seed)]
         done = {row[3] for row in known if row[4:8] == key}
-        ways = [way for way in (Way(), *cycles, Way(anew=True)) if way.name(options.rate) not in done]
+        ways = [way for way in (Way(), *cycles, *anew) if way.name(options.rate) not in done]
         if not ways:
             continue
         task = Task(options.folder, name, seed, options.size, options.batch)
