@@ -26,7 +26,8 @@ import numpy as np
 from bodies import Cell, Task
 
 SETS = ("photos", "stamps", "emoji", "icons", "clipart", "fashion10", "digits")
-RATE = 3e-4
+RATE, EPOCHS = 3e-4, 7
+"""Of the training that holds images out."""
 TABLE = Path(__file__).parent / "results" / "refits.csv"
 COLUMNS = ("date", "machine", "versions", "name", "set", "size", "batch", "seed", "accuracy", "tta_accuracy")
 
@@ -35,7 +36,7 @@ class Way(NamedTuple):
     """A use of the held-out images.
 
     Attributes:
-        epochs: of a cycle on all images, or of the training anew; 0 for none, or seven.
+        epochs: of a cycle on all images, or of the training anew; 0: the held-out images are left out.
         share: its peak rate over that of the training before.
         mean: whether the network is halfway between those before and after.
         anew: whether all is trained anew.
@@ -47,21 +48,18 @@ class Way(NamedTuple):
     anew: bool = False
 
     def name(self, rate: float) -> str:
-        """Name in the table."""
-        way = (
-            "anew" + f" for {self.epochs:g} epochs" * bool(self.epochs)
-            if self.anew
-            else f"cycle of {self.epochs:g}"
-            if self.epochs
-            else "held out"
-        )
-        way += f", {self.share:.2g} of the rate" if self.share != 1 else ""
+        """Return the name in the table."""
+        if self.anew:
+            way = "anew" if self.epochs == EPOCHS else f"anew for {self.epochs:g} epochs"
+        else:
+            way = f"cycle of {self.epochs:g}" if self.epochs else "held out"
+        way += f", {self.share:g} of the rate" if self.share != 1 else ""
         return way + ", mean" * self.mean + (f", {rate:g}" if rate != RATE else "")
 
 
 def networks(task: Task, rate: float, ways: list[Way]) -> Iterator[tuple[Way, tuple[Any, Any]]]:
     """Yield the network of each way."""
-    cell = Cell(rate)
+    cell = Cell(rate, cycles=(1, EPOCHS))
     head = task.head("solved")  # its penalty is the one that the held-out images choose
     before = head if all(way.anew for way in ways) else task.fit("solved", head, cell, "early", task.train[0])
     if Way() in ways:
@@ -73,8 +71,7 @@ def networks(task: Task, rate: float, ways: list[Way]) -> Iterator[tuple[Way, tu
             yield way, jax.tree.map(lambda x, y: (x + y) / 2, before, after) if way.mean else after
     for way in ways:
         if way.anew:
-            longer = cell._replace(cycles=(1, way.epochs or 7))
-            yield way, task.fit("solved", task.head("solved"), longer, "early", task.train[0])
+            yield way, task.fit("solved", task.head("solved"), cell._replace(cycles=(1, way.epochs)), "early", task.train[0])
 
 
 def main() -> None:
@@ -85,8 +82,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128, help="pixels")
     parser.add_argument("--batch", type=int, default=32, help="images of an update")
     parser.add_argument("--rate", type=float, default=RATE, help="peak, of all groups")
-    parser.add_argument("--epochs", type=int, nargs="*", default=[2], help="of the cycles on all images")
-    parser.add_argument("--anew", type=float, nargs="*", default=[0], metavar="EPOCHS", help="of the training anew; 0: seven")
+    parser.add_argument("--epochs", type=float, nargs="*", default=[2], help="of the cycles on all images")
+    parser.add_argument("--anew", type=float, nargs="*", default=[EPOCHS], metavar="EPOCHS", help="of trainings anew")
     parser.add_argument("--shares", type=float, nargs="+", default=[1], help="peak rates of these cycles over --rate")
     parser.add_argument("--test", type=int, default=600, help="test images at most")
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="run every N-th job, from the I-th")
@@ -114,10 +111,8 @@ def main() -> None:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerows([] if file.tell() else [COLUMNS])
                 writer.writerow([*facts, way.name(options.rate), *key, *(f"{found[column]:.5f}" for column in COLUMNS[8:])])
-            print(
-                f"{name}, seed {seed}, {way.name(options.rate)}: {found['tta_accuracy']:.4f}, {time.perf_counter() - began:.0f} s",
-                flush=True,
-            )
+            seconds = time.perf_counter() - began
+            print(f"{name}, seed {seed}, {way.name(options.rate)}: {found['tta_accuracy']:.4f} after {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
