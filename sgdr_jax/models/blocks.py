@@ -49,13 +49,19 @@ class BatchNorm(nnx.Module):
         self.mean, self.var = nnx.BatchStat(empty(features)), nnx.BatchStat(empty(features))
         self.eps, self.momentum, self.activation = eps, momentum, activation
 
+    def stored(self) -> tuple[Array, Array]:
+        """Return factor and shift [c], float32, of normalisation by the stored statistics: (x - mean) / sqrt(var + eps) · scale + bias."""
+        factor = lax.rsqrt(self.var[...] + self.eps) * self.scale[...]
+        return factor, self.bias[...] - self.mean[...] * factor
+
     def __call__(self, x: Array, mode: Mode) -> Array:
         scale, bias, mean, var = self.scale[...], self.bias[...], self.mean[...], self.var[...]
+        factor, shift = self.stored()  # before statistics that are measured take their place
         if mode.measure:
             for stored, measured in zip((self.mean, self.var), layers.moments(x), strict=True):
                 stored.set_value(measured)  # pyright: ignore[reportArgumentType] (changes shape)
         if not mode.collect:
-            return layers.batch_norm_apply(x, scale, bias, mean, var, self.eps, self.activation)
+            return layers.affine(x, factor, shift, self.activation)
         y, batch_mean, batch_var = layers.batch_norm_train(x, scale, bias, self.eps, mode.axis, self.activation)
         count = x.size // x.shape[-1] * (1 if mode.axis is None else lax.axis_size(mode.axis))
         self.mean[...] = self.momentum * mean + (1 - self.momentum) * batch_mean
@@ -103,7 +109,12 @@ class PixelLinear(nnx.Module):
 
 
 class ConvBN(nnx.Module):
-    """Convolution without bias, batch normalisation and optional activation."""
+    """Convolution without bias, batch normalisation and optional activation.
+
+    Normalising by stored statistics multiplies the kernel: the gradient of the factor is then a sum over the kernel's gradient, where that
+    of a factor on the outputs is a sum over all outputs, which have to be kept for it. Not in bfloat16, in which the kernel's gradient is
+    rounded before that sum.
+    """
 
     def __init__(
         self,
@@ -122,7 +133,11 @@ class ConvBN(nnx.Module):
         self.stride, self.padding, self.groups = stride, padding, groups
 
     def __call__(self, x: Array, mode: Mode) -> Array:
-        return self.bn(layers.conv(x, self.kernel[...], self.stride, self.padding, self.groups), mode)
+        if mode.collect or mode.measure or x.dtype == jnp.bfloat16:
+            return self.bn(layers.conv(x, self.kernel[...], self.stride, self.padding, self.groups), mode)
+        factor, shift = self.bn.stored()
+        y = layers.conv(x, self.kernel[...] * factor, self.stride, self.padding, self.groups)
+        return layers.affine(y, None, shift, self.bn.activation)
 
 
 class LayerNorm(nnx.Module):

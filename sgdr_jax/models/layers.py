@@ -130,7 +130,8 @@ _gelu.defvjp(lambda x: (_gelu(x), (x,)), _gelu_backward)
 
 def relu6(x: Array) -> Array:
     """Return min(max(x, 0), 6)."""
-    return gpu.relu6(x) if _platform() == "gpu" else jax.nn.relu6(x)
+    platform = _platform()
+    return gpu.relu6(x) if platform == "gpu" else cpu.clip(x, 6) if platform == "cpu" else jax.nn.relu6(x)
 
 
 def hard_swish(x: Array) -> Array:
@@ -189,14 +190,12 @@ def batch_norm_train(
     return activated(y, activation=activation), mean, var
 
 
-def batch_norm_apply(
-    x: Array, scale: Array, bias: Array, mean: Array, var: Array, eps: float, activation: Activation | None = None
-) -> Array:
-    """Normalise with given float32 statistics [c]: (x - mean) / sqrt(var + eps) · scale + bias, in the dtype of `x`; then an activation."""
-    factor = lax.rsqrt(var + eps) * scale
+def affine(x: Array, factor: Array | None, shift: Array, activation: Activation | None = None) -> Array:
+    """Return activation(x · factor + shift) for x [..., c], factor and shift float32 [c], in the dtype of `x`."""
     if _platform() == "gpu":
-        return gpu.activated(x, bias - mean * factor, activation, factor)
-    return activated((precise(x) * factor + (bias - mean * factor)).astype(x.dtype), activation=activation)
+        return gpu.activated(x, shift, activation, factor)
+    wide = precise(x)
+    return activated((wide + shift if factor is None else wide * factor + shift).astype(x.dtype), activation=activation)
 
 
 def moments(x: Array) -> tuple[Array, Array]:

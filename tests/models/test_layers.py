@@ -1,17 +1,19 @@
 """The convolutions of a CPU against what they stand for: lax's convolution and its gradients, batch normalisation in NumPy float64."""
 
 from contextlib import contextmanager
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sgdr_jax.models import EfficientNetLite0, cpu, layers
-from sgdr_jax.models.blocks import LayerNorm, Mode, SqueezeExcite
+from sgdr_jax.models.blocks import BatchNorm, ConvBN, LayerNorm, Mode, SqueezeExcite
 from sgdr_jax.models.chain import Modes
 
 from ..helpers import seeded
@@ -218,11 +220,52 @@ def test_batch_norm_train_has_the_gradients_of_the_formula():
         np.testing.assert_allclose(grad, exact, rtol=2e-4, atol=2e-4)
 
 
-def test_batch_norm_apply_uses_the_given_statistics():
+def test_normalisation_by_stored_statistics_is_the_formula():
     x, scale, bias, mean = drawn(2, 3, 3, 4), drawn(4, seed=1), drawn(4, seed=2), drawn(4, seed=3)
     var = drawn(4, seed=4) ** 2 + 0.1
+    graph, *_ = nnx.split(BatchNorm(4, 1e-3), nnx.Param, nnx.BatchStat)
+    ours = nnx.merge(graph, {"scale": scale, "bias": bias}, {"mean": mean, "var": var})(x, Mode())
     exact = (np.float64(x) - mean) / np.sqrt(np.float64(var) + 1e-3) * scale + bias
-    np.testing.assert_allclose(layers.batch_norm_apply(x, scale, bias, mean, var, 1e-3), exact, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(ours, exact, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_stored_statistics_in_the_kernel_are_those_on_its_outputs(groups):
+    with jax.enable_x64(True):
+        module = ConvBN(3, 4, 8, eps=1e-3, padding=1, groups=groups, activation=layers.relu6)
+        graph, params, stats = nnx.split(module, nnx.Param, nnx.BatchStat)
+        params, stats = (nnx.to_pure_dict(tree) for tree in (params, stats))
+        params = {"kernel": drawn(3, 3, 4 // groups, 8), "bn": {"scale": drawn(8, seed=1), "bias": 3 + drawn(8, seed=2)}}
+        stats = {"bn": {"mean": drawn(8, seed=3), "var": drawn(8, seed=4) ** 2 + 0.1}}
+        params, stats = jax.tree.map(jnp.float64, (params, stats))
+        x, slope = jnp.float64(drawn(2, 5, 5, 4, seed=5)), jnp.float64(drawn(2, 5, 5, 8, seed=6))
+
+        def folded(params, x):
+            return jnp.sum(nnx.merge(graph, params, stats)(x, Mode()) * slope)
+
+        def plain(params, x):
+            norm, (mean, var) = params["bn"], (stats["bn"][name] for name in ("mean", "var"))
+            y = layers.conv(x, params["kernel"], padding=1, groups=groups)
+            y = (y - mean) / jnp.sqrt(var + 1e-3) * norm["scale"] + norm["bias"]
+            return jnp.sum(jnp.clip(y, 0, 6) * slope)
+
+        ours, exact = (jax.value_and_grad(f, (0, 1))(params, x) for f in (folded, plain))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11), ours, exact)
+
+
+def test_an_update_of_stored_statistics_keeps_one_array_of_a_convolutions_outputs():
+    """Besides the input: normalisation and activation are computed from what the next layer reads."""
+    module = ConvBN(1, 2, 3, eps=1e-3, activation=layers.relu6)
+    graph, params, stats = nnx.split(module, nnx.Param, nnx.BatchStat)
+    _, pull = jax.vjp(lambda params, x: nnx.merge(graph, params, stats)(x, Mode()), params, jnp.ones((2, 5, 5, 2)))
+    assert sum(leaf.shape[:3] == (2, 5, 5) and leaf.shape[3:] == (3,) for leaf in jax.tree.leaves(pull)) == 1
+
+
+def test_clip_is_relu6_with_slope_0_at_its_corners():
+    x = jnp.linspace(-8, 8, 1001) + 1e-3
+    np.testing.assert_array_equal(cpu.clip(x, 6), jax.nn.relu6(x))
+    np.testing.assert_array_equal(*(jax.vmap(jax.grad(f))(x) for f in (partial(cpu.clip, most=6.0), jax.nn.relu6)))
+    np.testing.assert_array_equal(jax.vmap(jax.grad(partial(cpu.clip, most=6.0)))(jnp.array([0.0, 6.0])), [0, 0])
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
