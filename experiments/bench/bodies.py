@@ -91,6 +91,7 @@ class Cell(NamedTuple):
         head: "solved" or "trained".
         smoothing: of the labels.
         opened: the first layer group that is trained; those before it stay as they are.
+        cut: block at which the group "late" begins; "" for the network's own.
     """
 
     rate: float | None = None
@@ -101,6 +102,12 @@ class Cell(NamedTuple):
     head: str = "solved"
     smoothing: float = 0.0
     opened: str = "early"
+    cut: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The network that it trains, as in `network`."""
+        return f"{self.head}@{self.cut}" if self.cut else self.head
 
     @property
     def name(self) -> str:
@@ -108,7 +115,7 @@ class Cell(NamedTuple):
         if self.rate is None:
             return self.head
         extra = f", smoothing {self.smoothing:g}" if self.smoothing else ""
-        extra += f", from {self.opened}" if self.opened != "early" else ""
+        extra += f", from {self.cut or self.opened}" if self.opened != "early" else ""
         lengths = "+".join(f"{self.cycles[1] * (self.cycles[2] if len(self.cycles) > 2 else 1) ** i:g}" for i in range(int(self.cycles[0])))
         return f"{self.head}, {self.rate:g}, ratio {self.ratio:g}, {self.statistics}, {lengths} epochs, warm-up {self.warmup:g}{extra}"
 
@@ -123,6 +130,7 @@ CELLS = (
     *(Cell(rate, opened="late") for rate in (3e-4, 5e-4, 1e-3, 2e-3)),
     Cell(3e-3, statistics="trained", cycles=(3, 1, 2), warmup=0, head="trained"),  # the plain recipe
     Cell(1e-4, 1.85, "trained", (1, 20), head="trained"),  # AutoMM's rates, by layer groups
+    *(Cell(rate, opened="late", cut="block2") for rate in (3e-4, 1e-3)),
 )
 
 
@@ -131,8 +139,10 @@ CELLS = (
 
 @functools.cache
 def network(kind: str) -> tuple[Network, Any, Any]:
-    """The network with a head of `CLASSES` classes, linear to be solved or with a hidden layer to be trained."""
-    chain, params, stats, _ = load.start(EfficientNetLite0(hidden=0 if kind == "solved" else 512), CLASSES, 3, key_for(0, "init"))
+    """The network with a head of `CLASSES` classes, linear to be "solved" or with a hidden layer to be "trained"; "@" and where to cut."""
+    head, _, cut = kind.partition("@")
+    model = EfficientNetLite0(hidden=0 if head == "solved" else 512, cuts=(cut,) if cut else EfficientNetLite0.cuts)
+    chain, params, stats, _ = load.start(model, CLASSES, 3, key_for(0, "init"))
     return chain, params, stats
 
 
@@ -315,7 +325,7 @@ class Task:
         net = jax.device_put((params | fresh[0], stats | fresh[1]))
         copies = np.concatenate([self.over("train", kind, "copies", net, v * self.n) for v in range(self.copies)])
         most = COPIES if jax.default_backend() != "cpu" else 1 << (len(copies) - 1).bit_length()
-        if kind == "trained":
+        if kind.startswith("trained"):
             cell = Cell(5e-3, statistics="trained", cycles=(4, 2, 2), warmup=0)
             self.heads[kind] = self.fit(kind, net, cell, "head", jax.device_put(padded(copies, most)))
             return self.heads[kind]
@@ -335,8 +345,8 @@ class Task:
 
     def run(self, cell: Cell) -> dict[str, float]:
         """Figures of a cell."""
-        net = self.head(cell.head)
-        return self.figures(cell.head, self.fit(cell.head, net, cell, cell.opened, self.train[0]) if cell.rate else net)
+        kind, net = cell.kind, self.head(cell.kind)
+        return self.figures(kind, self.fit(kind, net, cell, cell.opened, self.train[0]) if cell.rate else net)
 
 
 # ---- command line ----
