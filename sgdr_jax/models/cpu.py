@@ -99,7 +99,7 @@ def clip(x: Array, most: float) -> Array:
 
 def _clip_forward(x: Array, most: float) -> tuple[Array, tuple[Array]]:
     # Without the barrier XLA keeps x for the gradient and computes the result again.
-    y = lax.optimization_barrier(jnp.clip(x, 0, most))
+    y = lax.optimization_barrier(clip(x, most))
     return y, (y,)
 
 

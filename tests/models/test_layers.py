@@ -233,8 +233,7 @@ def test_normalisation_by_stored_statistics_is_the_formula():
 def test_stored_statistics_in_the_kernel_are_those_on_its_outputs(groups):
     with jax.enable_x64(True):
         module = ConvBN(3, 4, 8, eps=1e-3, padding=1, groups=groups, activation=layers.relu6)
-        graph, params, stats = nnx.split(module, nnx.Param, nnx.BatchStat)
-        params, stats = (nnx.to_pure_dict(tree) for tree in (params, stats))
+        graph, *_ = nnx.split(module, nnx.Param, nnx.BatchStat)
         params = {"kernel": drawn(3, 3, 4 // groups, 8), "bn": {"scale": drawn(8, seed=1), "bias": 3 + drawn(8, seed=2)}}
         stats = {"bn": {"mean": drawn(8, seed=3), "var": drawn(8, seed=4) ** 2 + 0.1}}
         params, stats = jax.tree.map(jnp.float64, (params, stats))
@@ -251,6 +250,15 @@ def test_stored_statistics_in_the_kernel_are_those_on_its_outputs(groups):
 
         ours, exact = (jax.value_and_grad(f, (0, 1))(params, x) for f in (folded, plain))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11), ours, exact)
+
+
+def test_bfloat16_kernels_are_not_multiplied():
+    module = ConvBN(1, 4, 8, eps=1e-3, activation=layers.relu6)
+    graph, *_ = nnx.split(module, nnx.Param, nnx.BatchStat)
+    params = {"kernel": drawn(1, 1, 4, 8), "bn": {"scale": drawn(8, seed=1), "bias": drawn(8, seed=2)}}
+    module = nnx.merge(graph, params, {"bn": {"mean": drawn(8, seed=3), "var": drawn(8, seed=4) ** 2 + 0.1}})
+    x = drawn(2, 5, 5, 4, seed=5).astype(jnp.bfloat16)
+    np.testing.assert_array_equal(module(x, Mode()), module.bn(layers.conv(x, params["kernel"]), Mode()))
 
 
 def test_an_update_of_stored_statistics_keeps_one_array_of_a_convolutions_outputs():
