@@ -63,6 +63,7 @@ def choices(
     budget: float | None = None,
     trained_at: int = 224,
     batch_norm: bool = True,
+    pretrained: bool = True,
 ) -> list[Choice]:
     """Choose size, similarity, batch size, cache, balance, batch normalisation, refit and length for a set.
 
@@ -73,6 +74,7 @@ def choices(
         budget: epochs of the last stage; None for seven, 0 for the head alone, without what is chosen for the body.
         trained_at: side in pixels of the images that the network's weights were trained with.
         batch_norm: whether the network's body has batch normalisation.
+        pretrained: whether the network comes with weights; otherwise it is random.
 
     Example:
         >>> values = {c.name: c.value for c in choices(np.array([300, 40]), 480, 0.7)}
@@ -87,12 +89,12 @@ def choices(
         return [size, views, head, balance, _refit(n)]
     return [
         size,
-        _similar(confidence, n),
+        _similar(confidence, n, pretrained),
         batch,
         _epoch_steps(n, batch.value),
         views,
         balance,
-        _bn(n, batch_norm),
+        _bn(n, batch_norm, pretrained),
         Choice("leeway", 1.0, "standard errors of the validation accuracy within which two states count as equal"),
         _refit(n),
         *_length(budget),
@@ -101,11 +103,13 @@ def choices(
 
 def _size(side: int, trained_at: int) -> Choice:
     size = min(max(32 * math.ceil(side / 32), SMALLEST), trained_at)
-    reasons = {trained_at: f"the network was trained at {trained_at}", SMALLEST: "smaller images gain by being enlarged to it"}
+    reasons = {trained_at: f"the network's own size is {trained_at}", SMALLEST: "smaller images gain by being enlarged to it"}
     return Choice("size", size, f"the images' shorter side has {side} px; {reasons.get(size, 'more would only enlarge them')}")
 
 
-def _similar(confidence: float | None, n: int) -> Choice:
+def _similar(confidence: float | None, n: int, pretrained: bool) -> Choice:
+    if not pretrained:
+        return Choice("similar_to_imagenet", False, "the network is random: all its layers have to learn")
     if confidence is None:
         return Choice("similar_to_imagenet", True, "not measured")
     like, few = confidence >= FAMILIAR, n < FEW and confidence >= STRANGE
@@ -131,9 +135,11 @@ def _views(n: int) -> Choice:
     return Choice("views", views, f"augmented copies in the cache: up to 4 of each image, about 10,000 in all, of {n:,} images")
 
 
-def _bn(n: int, batch_norm: bool) -> Choice:
+def _bn(n: int, batch_norm: bool, pretrained: bool) -> Choice:
     if not batch_norm:
         return Choice("bn", None, "the network's body has no batch normalisation: nothing to estimate")
+    if not pretrained:
+        return Choice("bn", "train", "the network is random: it has no statistics worth keeping")
     small = n < FEW
     why = "too few" if small else "enough"
     return Choice("bn", "frozen" if small else "train", f"{n:,} images are {why} to estimate means and variances for the whole body")

@@ -20,14 +20,16 @@ def confidence(model: ChainModel, source: Source, images: int = 64, seed: int = 
     The images are resized to the size that the network was trained with: on smaller ones it is as confident on noise as on photographs.
 
     Args:
-        model: the network, with its weights.
+        model: the network.
         source: the opened dataset.
         images: number of images to sample.
         seed: of the sample.
 
     Returns:
-        A probability, 0…1; None if the weights have no ImageNet classifier.
+        A probability, 0…1; None if the weights have no ImageNet classifier, or there are none.
     """
+    if model.weights is None:
+        return None
     set_up_allocator()
     try:
         network, params, stats = classifier(model)

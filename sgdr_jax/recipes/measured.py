@@ -28,6 +28,7 @@ class ImageFacts(NamedTuple):
         unread: names of the images that were looked at and cannot be read.
         looked: number of images that were looked at.
         batch_norm: whether the network's body has batch normalisation.
+        pretrained: whether the network comes with weights; otherwise it is random.
     """
 
     counts: np.ndarray
@@ -37,6 +38,7 @@ class ImageFacts(NamedTuple):
     unread: tuple[str, ...]
     looked: int
     batch_norm: bool = True
+    pretrained: bool = True
 
     def warning(self, most: int = 3) -> str:
         """Return what to say about images that cannot be read, with the names of at most `most`; "" if there are none."""
@@ -48,11 +50,11 @@ class ImageFacts(NamedTuple):
 
     def choices(self, budget: float | None = None) -> list[auto.Choice]:
         """Choose the settings; `budget` is the epochs of the last stage."""
-        return auto.choices(self.counts, self.side, self.confidence, budget, self.trained_at, self.batch_norm)
+        return auto.choices(self.counts, self.side, self.confidence, budget, self.trained_at, self.batch_norm, self.pretrained)
 
     def of(self, model: ChainModel) -> ImageFacts:
         """Return the same facts for the training of another network."""
-        return self._replace(trained_at=trained_size(model), batch_norm=model.batch_norm)
+        return self._replace(trained_at=trained_size(model), batch_norm=model.batch_norm, pretrained=model.weights is not None)
 
 
 def measure(source: Source, model: ChainModel, *, familiar: bool = True) -> ImageFacts:
@@ -71,7 +73,7 @@ def measure(source: Source, model: ChainModel, *, familiar: bool = True) -> Imag
     looked, dimensions, unread = _dimensions(source.items["train"], source.names["train"])
     side = int(np.median([min(size) for size in dimensions])) if dimensions else model.size
     labels = counts(source.labels["train"], len(source.classes))
-    return ImageFacts(labels, side, confidence, model.size, unread, looked, model.batch_norm)
+    return ImageFacts(labels, side, confidence, model.size, unread, looked, model.batch_norm, model.weights is not None)
 
 
 def _dimensions(

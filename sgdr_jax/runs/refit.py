@@ -15,7 +15,8 @@ def settled(experiment: Experiment, stages: Sequence[StageSummary]) -> Experimen
     """Return the experiment on the training and validation images together, as its first training turned out best.
 
     It has the stages that were kept, each at its given or found rates, up to the cycle whose network was kept. Lengths stay in epochs,
-    which are more updates with more images. A solved head is solved again, its strength chosen anew.
+    which with more images are more updates unless `epoch_steps` fixes their number. A solved head is solved again, its strength chosen
+    anew.
 
     Args:
         experiment: the experiment of the first training.

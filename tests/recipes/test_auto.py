@@ -52,6 +52,18 @@ def test_every_choice_is_within_its_bounds_and_has_a_reason(counts, side, confid
     assert found.get("cycle_len") == (None if budget is None else round(budget, 3))
 
 
+@pytest.mark.parametrize("count", [20, 2000, 30_000])
+def test_a_random_network_trains_every_layer_and_has_no_statistics_worth_keeping(count) -> None:
+    """It has none of ImageNet's classes either: its confidence, 0.99 on any image, was taken for that of a classifier."""
+    made = {choice.name: choice for choice in choices(np.array([count, count]), 100, None, pretrained=False)}
+    for name, value in (("similar_to_imagenet", False), ("bn", "train")):
+        assert made[name].value == value and "the network is random" in made[name].reason
+    facts = ImageFacts(np.array([count, count]), 100, None, 224, (), 10)
+    assert facts.of(ResNet18()).choices() == facts.choices() and facts.of(ResNet18(weights=None)).choices() == [*made.values()]
+    without = choices(np.array([count, count]), 100, None, batch_norm=False, pretrained=False)
+    assert [choice.value for choice in without if choice.name == "bn"] == [None]
+
+
 def test_networks_without_batch_normalisation_have_no_statistics_to_choose_for() -> None:
     counts = np.array([5000, 5000])
     made = {choice.name: choice for choice in choices(counts, 100, None, batch_norm=False)}
