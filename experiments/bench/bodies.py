@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sgdr_jax.augment import kernel, side_on
+from sgdr_jax.augment import Crop, Erase, Flip, Lighting, Rotate, Warp, Zoom, kernel, side_on, trivial_augment
 from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.experiment import Experiment, Stage
 from sgdr_jax.core.optimizers import AdamW
@@ -35,6 +35,7 @@ from sgdr_jax.core.state import Hyper, TrainState
 from sgdr_jax.data.load import load_for
 from sgdr_jax.data.sampler import Sampler
 from sgdr_jax.datasets import ImageFolder
+from sgdr_jax.distributed.allocator import set_up_allocator
 from sgdr_jax.distributed.mesh import compute_dtype
 from sgdr_jax.evaluation import tta
 from sgdr_jax.models import EfficientNetLite0
@@ -43,7 +44,7 @@ from sgdr_jax.models.pretrained import load
 from sgdr_jax.schedules import Sgdr
 from sgdr_jax.train import optim
 
-CLASSES, IMAGES, COPIES, CHUNK, EVAL, VIEWS = 64, 4608, 18432, 10, 250, 3
+CLASSES, IMAGES, COPIES, CHUNK, EVAL, VIEWS = 64, 5120, 18432, 10, 250, 3
 """Shapes that sets share: classes, training images, cached copies (on a CPU less where fewer do); updates of a program, images of an
 evaluation step, TTA views."""
 SETS = (
@@ -60,7 +61,16 @@ SETS = (
     "stamps",
 )
 PENALTIES = np.array([1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1], np.float32)
-AUGMENT, OPTIMIZER, DTYPE = side_on(zoom=1.1), AdamW(clip=1.0), compute_dtype("auto")
+AUGMENT, OPTIMIZER = side_on(zoom=1.1), AdamW(clip=1.0)
+AUGMENTS = {
+    "": AUGMENT,
+    "none": (),
+    "crops": (Crop((0.35, 1.0)), Flip(), Lighting(p=1.0)),
+    "fastai": (Flip(), Rotate(10.0), Zoom(1.1), Warp(0.2), Lighting(0.1, 0.25)),
+    "erased": (*AUGMENT, Erase()),
+    "TrivialAugment": (*trivial_augment(), Flip()),
+}
+"""What the images of the body's updates go through; the head's cached copies and the test-time views keep `AUGMENT`."""
 STATISTICS = {"frozen": ("head",), "late": ("late", "head"), "trained": ("early", "late", "head")}
 TABLE = Path(__file__).parent / "results" / "bodies.csv"
 COLUMNS = (
@@ -92,6 +102,7 @@ class Cell(NamedTuple):
         smoothing: of the labels.
         opened: the first layer group that is trained; those before it stay as they are.
         cut: block at which the group "late" begins; "" for the network's own.
+        augment: of `AUGMENTS`.
     """
 
     rate: float | None = None
@@ -103,6 +114,7 @@ class Cell(NamedTuple):
     smoothing: float = 0.0
     opened: str = "early"
     cut: str = ""
+    augment: str = ""
 
     @property
     def kind(self) -> str:
@@ -116,6 +128,7 @@ class Cell(NamedTuple):
             return self.head
         extra = f", smoothing {self.smoothing:g}" if self.smoothing else ""
         extra += f", from {self.cut or self.opened}" if self.opened != "early" else ""
+        extra += f", {self.augment}" if self.augment else ""
         lengths = "+".join(f"{self.cycles[1] * (self.cycles[2] if len(self.cycles) > 2 else 1) ** i:g}" for i in range(int(self.cycles[0])))
         return f"{self.head}, {self.rate:g}, ratio {self.ratio:g}, {self.statistics}, {lengths} epochs, warm-up {self.warmup:g}{extra}"
 
@@ -131,6 +144,7 @@ CELLS = (
     Cell(3e-3, statistics="trained", cycles=(3, 1, 2), warmup=0, head="trained"),  # the plain recipe
     Cell(1e-4, 1.85, "trained", (1, 20), head="trained"),  # AutoMM's rates, by layer groups
     *(Cell(rate, opened="late", cut="block2") for rate in (3e-4, 1e-3)),
+    *(Cell(3e-4, augment=augment) for augment in AUGMENTS if augment),
 )
 
 
@@ -155,21 +169,21 @@ def losses(logits: jax.Array, labels: jax.Array, smoothing: jax.Array | float, c
 
 
 @functools.cache
-def updates(kind: str, statistics: str, start: str, size: int) -> Any:
+def updates(kind: str, statistics: str, start: str, size: int, augment: str = "") -> Any:
     """Compiled updates in a row of the groups from `start` on: of the head from cached copies, of others from images."""
     chain = network(kind)[0]
     trained = chain.groups[chain.groups.index(start) :]
     collects = tuple(group for group in STATISTICS[statistics] if group in trained)
 
     def one(fixed: tuple[Any, ...], state: TrainState, given: Any) -> tuple[TrainState, jax.Array]:
-        (frozen, stored), source, labels, key, augment, classes = fixed
+        (frozen, stored), source, labels, key, draws, classes = fixed
         hyper, index, draw, weight = given
-        x = source[draw] if start == "head" else kernel.augment(source[index], draw, augment, AUGMENT, size)
+        x = source[draw] if start == "head" else kernel.augment(source[index], draw, draws, AUGMENTS[augment], size)
         modes = Modes(train=trained, collect=collects, key=jax.random.fold_in(key, state.step))
 
         def loss(part: Any) -> tuple[jax.Array, Any]:
             tree, stats = frozen | part, stored | state.stats
-            logits, stats = chain.apply(tree, stats, x, start=start if start == "head" else None, modes=modes, dtype=DTYPE)
+            logits, stats = chain.apply(tree, stats, x, start=start if start == "head" else None, modes=modes, dtype=compute_dtype("auto"))
             each = losses(logits, labels[index % len(labels)], hyper.label_smoothing, classes)
             return jnp.sum(each * weight) / jnp.maximum(weight.sum(), 1), {group: stats[group] for group in state.stats}
 
@@ -191,7 +205,7 @@ def forward(kind: str, what: str, size: int) -> Any:
         else:
             x = kernel.augment(images, ids, key, AUGMENT, size) if what == "copies" else kernel.resize(images, size)
         stop = "head" if what in ("copies", "features") else None
-        return chain.apply(params, stats, x, stop=stop, dtype=DTYPE)[0].astype(jnp.float32)
+        return chain.apply(params, stats, x, stop=stop, dtype=compute_dtype("auto"))[0].astype(jnp.float32)
 
     return jax.jit(run)
 
@@ -313,7 +327,7 @@ class Task:
             index, draw, weight = (np.stack(x) for x in zip(*batches[i : i + chunk], strict=True))
             numbers = (np.full(chunk, value, np.float32) for value in (0.9, 0.01, cell.smoothing))
             given = (Hyper(rows[i : i + chunk], *numbers), index, draw.astype(np.int32 if start == "head" else np.uint32), weight)
-            state, _ = updates(kind, cell.statistics, start, self.size)(state, given, frozen, source, self.train[1], *keys)
+            state, _ = updates(kind, cell.statistics, start, self.size, cell.augment)(state, given, frozen, source, self.train[1], *keys)
         return params | state.params, stats | state.stats
 
     def head(self, kind: str) -> tuple[Any, Any]:
@@ -363,6 +377,7 @@ def main() -> None:
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="run every N-th job, from the I-th")
     parser.add_argument("--results", type=Path, default=TABLE, metavar="CSV")
     options = parser.parse_args()
+    set_up_allocator()
     part, parts = map(int, options.shard.split("/"))
     cells = [CELLS[i] for i in options.cells] if options.cells else CELLS
     facts = (datetime.date.today().isoformat(), harness.machine(), harness.system("jax", "sgdr_jax"))
