@@ -169,7 +169,7 @@ def losses(logits: jax.Array, labels: jax.Array, smoothing: jax.Array | float, c
 
 
 @functools.cache
-def updates(kind: str, statistics: str, start: str, size: int, augment: str = "") -> Any:
+def updates(kind: str, statistics: str, start: str, size: int, augment: str) -> Any:
     """Compiled updates in a row of the groups from `start` on: of the head from cached copies, of others from images."""
     chain = network(kind)[0]
     trained = chain.groups[chain.groups.index(start) :]

@@ -28,8 +28,6 @@ def confidence(model: ChainModel, source: Source, images: int = 64, seed: int = 
     Returns:
         A probability, 0…1; None if the weights have no ImageNet classifier, or there are none.
     """
-    if model.weights is None:
-        return None
     set_up_allocator()
     try:
         network, params, stats = classifier(model)

@@ -73,7 +73,7 @@ def measure(source: Source, model: ChainModel, *, familiar: bool = True) -> Imag
     looked, dimensions, unread = _dimensions(source.items["train"], source.names["train"])
     side = int(np.median([min(size) for size in dimensions])) if dimensions else model.size
     labels = counts(source.labels["train"], len(source.classes))
-    return ImageFacts(labels, side, confidence, model.size, unread, looked, model.batch_norm, model.weights is not None)
+    return ImageFacts(labels, side, confidence, model.size, unread, looked).of(model)
 
 
 def _dimensions(

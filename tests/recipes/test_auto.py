@@ -15,10 +15,10 @@ from sgdr_jax.cli import main
 from sgdr_jax.cli.experiment_file import load_experiment
 from sgdr_jax.core.plan import plan
 from sgdr_jax.datasets import ImageFolder
-from sgdr_jax.models import DINOv2ViTSmall14, ResNet18
+from sgdr_jax.models import ConvNeXtTiny, DINOv2ViTSmall14, EfficientNetLite0, ResNet18
 from sgdr_jax.recipes import domain_similarity, timing
 from sgdr_jax.recipes.auto import FAMILIAR, FEW, MANY, REFIT, SMALLEST, STRANGE, UPDATES, choices, file_text
-from sgdr_jax.recipes.measured import ImageFacts
+from sgdr_jax.recipes.measured import ImageFacts, measure
 from sgdr_jax.schedules import Sgdr
 
 from ..helpers import Tiny, seeded
@@ -62,6 +62,14 @@ def test_a_random_network_trains_every_layer_and_has_no_statistics_worth_keeping
     assert facts.of(ResNet18()).choices() == facts.choices() and facts.of(ResNet18(weights=None)).choices() == [*made.values()]
     without = choices(np.array([count, count]), 100, None, batch_norm=False, pretrained=False)
     assert [choice.value for choice in without if choice.name == "bn"] == [None]
+
+
+@pytest.mark.parametrize("model", [ResNet18(weights=None), ConvNeXtTiny("in12k_ft_in1k_384")])
+def test_a_set_is_measured_for_the_network_that_will_train(tmp_path, model) -> None:
+    """Weights of 384 px were measured as if they were of 224, unless another network had been measured first."""
+    source = ImageFolder(str(folder(tmp_path / "photos"))).open()
+    found, other = (measure(source, network, familiar=False) for network in (model, EfficientNetLite0()))
+    assert found[1:] == other.of(model)[1:] != other[1:] and found.choices() == other.of(model).choices()
 
 
 def test_networks_without_batch_normalisation_have_no_statistics_to_choose_for() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from ...augment.plain import WHOLE, PlainView
 from ...core.errors import InputError
 from ...core.types import Model
+from ...core.validation import require
 from ..base import HUB, ChainModel, networks
 from . import tags
 from .locate import Facts, find, is_tag, recorded
@@ -232,10 +233,11 @@ def classifier(model: ChainModel) -> tuple[Network, Tree, Tree]:
     """Build the network as it was trained on ImageNet, with its own 1000-class head, and return it with parameters and statistics.
 
     Raises:
-        InputError: as `load_into`, and where the file has no classifier of 1000 classes.
+        InputError: as `load_into`, and where the file has no classifier of 1000 classes, or the network has no weights.
     """
     import jax
 
+    require(model.weights is not None, "model.weights", None, "name weights with a classifier; those of a random network mean nothing")
     return start(replace(model, head="classifier"), 1000, 3, jax.random.key(0))[:3]
 
 
