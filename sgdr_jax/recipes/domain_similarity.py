@@ -12,12 +12,13 @@ from ..data.sampler import Sampler
 from ..distributed.allocator import set_up_allocator
 from ..models.base import ChainModel
 from ..models.pretrained.load import classifier
+from ..models.pretrained.locate import trained_size
 
 
 def confidence(model: ChainModel, source: Source, images: int = 64, seed: int = 0) -> float | None:
     """Return the mean probability of the likeliest ImageNet class over some training images.
 
-    The images are resized to the size that the network was trained with: on smaller ones it is as confident on noise as on photographs.
+    The images are resized to the size that the weights were trained with: on smaller ones it is as confident on noise as on photographs.
 
     Args:
         model: the network.
@@ -34,10 +35,11 @@ def confidence(model: ChainModel, source: Source, images: int = 64, seed: int = 
     except InputError:
         return None
     index = Sampler(seed, 0, source.labels["train"]).order(0)[:images].tolist()
-    pixels = load_some(source, index, round(model.size / network.plain.crop), channels=3).images["some"][:]
+    size = trained_size(model)
+    pixels = load_some(source, index, round(size / network.plain.crop), channels=3).images["some"][:]
 
     @jax.jit
     def likeliest(some: jax.Array) -> jax.Array:
-        return jax.nn.softmax(network.apply(params, stats, kernel.resize(some, model.size, network.plain))[0]).max(-1)
+        return jax.nn.softmax(network.apply(params, stats, kernel.resize(some, size, network.plain))[0]).max(-1)
 
     return float(likeliest(pixels).mean())

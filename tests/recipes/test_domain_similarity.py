@@ -1,12 +1,16 @@
 """How sure an ImageNet classifier is of photographs, and of drawings: the measure behind `similar_to_imagenet`."""
 
+from types import SimpleNamespace
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import skimage.data
 from PIL import Image, ImageDraw
 
 from sgdr_jax.datasets import ImageFolder
-from sgdr_jax.models import EfficientNetLite0, ResNet18
+from sgdr_jax.models import ConvNeXtTiny, EfficientNetLite0, ResNet18
+from sgdr_jax.recipes import domain_similarity
 from sgdr_jax.recipes.auto import FAMILIAR
 from sgdr_jax.recipes.domain_similarity import confidence
 
@@ -38,3 +42,17 @@ def test_without_a_weight_file_nothing_is_measured(tmp_path) -> None:
     source = folder(tmp_path / "few", [Image.fromarray(np.zeros((9, 9, 3), np.uint8))] * 3)
     assert confidence(ResNet18(weights=str(tmp_path / "none.safetensors")), source) is None
     assert confidence(ResNet18(weights=None), source) is None
+
+
+@pytest.mark.parametrize("model", [ConvNeXtTiny(), ConvNeXtTiny("in12k_ft_in1k_384")])
+def test_images_have_the_size_of_the_weights(model, tmp_path, monkeypatch) -> None:
+    """The fake classifier's confidence tells the side of the images that it is given."""
+
+    def apply(params, stats, x):
+        assert x.shape[1] == x.shape[2]
+        return jnp.tile(jnp.asarray([x.shape[1] / 100, 0, 0], jnp.float32), (len(x), 1)), None
+
+    plain = model.build(3).plain
+    monkeypatch.setattr(domain_similarity, "classifier", lambda _: (SimpleNamespace(plain=plain, apply=apply), {}, {}))
+    e = np.exp(384 / 100 if "384" in model.weights else 224 / 100)
+    assert confidence(model, folder(tmp_path, [drawing(0)] * 2)) == pytest.approx(e / (e + 2), abs=1e-6)
