@@ -46,8 +46,9 @@ def find_lr(context: RunContext, p: StagePlan, stage: StageRun, find: Find, ui: 
         def update(state: TrainState, lrs: np.ndarray, feds: Sequence[TrainBatch]) -> tuple[TrainState, list[float]]:
             lr = (lrs[:, None] * shares).astype(np.float32)
             state, sums = stage.updates(state, Hyper(lr, *(np.repeat(x, len(feds)) for x in rest)), feds)
-            loss, weight = (np.atleast_1d(np.asarray(sums[name], np.float64)) for name in ("loss", "weight"))
-            return state, (loss / np.maximum(weight, 1)).tolist()
+            loss, weight, skipped = (np.atleast_1d(np.asarray(sums[name], np.float64)) for name in ("loss", "weight", "skipped"))
+            # The guard left that update out: at its rate the network would have diverged, where the loss would look flat from here on.
+            return state, np.where(skipped > 0, np.inf, loss / np.maximum(weight, 1)).tolist()
 
         def spans(order: int) -> Iterator[Sequence[TrainBatch]]:
             batches = stage_batches(context, p, 0, steps, order, with_images=False)

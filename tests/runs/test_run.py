@@ -233,6 +233,15 @@ def test_the_finder_leaves_the_state_as_it_was():
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(stage.state), before)
 
 
+@pytest.mark.parametrize("optimizer", [AdamW(weight_decay=4.0), AdamW(weight_decay=40.0), Sgd(weight_decay=4.0)])
+def test_the_finder_ends_where_the_guard_applies_no_update(optimizer):
+    """From lr · wd = 1 on nothing is updated, so the loss is flat: not a stretch of good rates."""
+    find = Find(start=1e-3, stop=10, steps=16, epochs=4, orders=2)
+    curve = find_lr(*one_stage(Stage("s", size=16, lr=find, schedule=Constant(1), optimizer=optimizer)), find, QUIET)
+    step = 10 ** (4 / 15)
+    assert len(curve.lrs) > 2 and curve.lrs[-1] <= step / optimizer.weight_decay * (1 + 1e-6)
+
+
 def test_another_rate_or_schedule_compiles_nothing():
     context, p, stage = one_stage(Stage("s", size=16, lr=0.01, schedule=Sgdr(2)))
     rows, batches = hyper_rows(context, p, (0.01,) * 3), list(stage_batches(context, p, 0, p.steps))
