@@ -200,7 +200,8 @@ class Experiment:
     """Whether to undo a stage that ends below the best state so far on the validation images by more than `leeway`."""
     leeway: float = 0.0
     """Standard errors by which the validation accuracy of a later state may lie below the highest so far and still replace the best: of
-    states that a few validation images cannot distinguish, the longest trained. 0: only a better state replaces it."""
+    states that a few validation images cannot distinguish, the longest trained. An error is at least one image. 0: only a better state
+    replaces it."""
     refit: bool = False
     """Whether to train the final network again on the training and validation images together, with the rates, stages and cycles that the
     validation images chose. It takes as long again; validation figures are those of the first training."""

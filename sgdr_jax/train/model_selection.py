@@ -52,10 +52,11 @@ class Best(NamedTuple):
 
 
 class Leeway(NamedTuple):
-    """Distance below the highest accuracy within which a later state is still the best: `errors` standard errors, √(a (1 - a) / n).
+    """Distance below the highest accuracy a within which a later state is still the best: `errors` · √(max(a (1 - a), 1 / n) / n).
 
     Among states that n validation images cannot tell apart, the one that was trained longest is the best. With 0 errors a later state
-    must be better. Source: the one-standard-error rule of Breiman et al. 1984.
+    must be better. Source: the one-standard-error rule of Breiman et al. 1984; its error is 0 where all images are right, so one image
+    is the least.
     """
 
     errors: float = 0.0
@@ -63,7 +64,9 @@ class Leeway(NamedTuple):
 
     def allows(self, score: Score, highest: float) -> bool:
         """Return whether a score lies within the leeway of the highest accuracy; never if its loss is not finite."""
-        return math.isfinite(score.loss) and score.accuracy >= highest - self.errors * math.sqrt(highest * (1 - highest) / self.n)
+        error = math.sqrt(max(highest * (1 - highest), 1 / self.n) / self.n)
+        # Accuracies are quotients in float32: 14 of 15 is one image below 15 of 15.
+        return math.isfinite(score.loss) and score.accuracy >= highest - self.errors * error - 1e-6
 
 
 class SelectionRules(NamedTuple):

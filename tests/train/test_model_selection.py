@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sgdr_jax.core.state import NetworkState
@@ -72,6 +73,16 @@ def test_with_leeway_the_last_state_within_the_error_is_the_best(scores: Any, er
     best = judged(scores, leeway=Leeway(errors, 100)).best
     assert best is not None and best.cycle == cycle and best.highest == max(a for a, loss in scores if math.isfinite(loss))
     assert best.score == scores[cycle]
+
+
+@pytest.mark.parametrize("n", [1, 3, 7, 10, 11, 15, 44, 100, 333, 2000])
+def test_one_image_decides_nothing(n: int) -> None:
+    """The standard error of all right, or of none, is 0, and that of 1 of 2 images less than one image."""
+    right = [float(np.float32(k) / np.float32(n)) for k in range(n + 1)]
+    for k in {1, n // 2, n - 1, n} - {0}:
+        assert Leeway(1, n).allows(Score(right[k - 1], 1.0), right[k])
+    assert n < 5 or not Leeway(1, n).allows(Score(right[n - 2], 1.0), 1.0)
+    assert Leeway(2, n).allows(Score(right[max(n - 2, 0)], 1.0), 1.0) and Leeway(1, n).allows(Score(1.0, 1.0), 1.0 + 1e-7)
 
 
 @pytest.mark.parametrize(
