@@ -17,7 +17,7 @@ from ..core.validation import require
 from . import files
 from .examples import Examples, Item, Items, LazyItems, make_source
 from .labels import form_notes, n_hot, one_form
-from .splits import SPLIT_OF, check_fraction
+from .splits import SPLIT_OF, check_fraction, split_in
 
 if TYPE_CHECKING:
     import pyarrow
@@ -94,7 +94,8 @@ class HuggingFace(Dataset):
         for split in ("train", "valid", "test"):
             paths = [path for s, path in tables if s == split]
             if paths:
-                rows, labels, names, found = _read(paths, root, self.image, self.label)
+                rows, labels, own, found = _read(paths, root, self.image, self.label)
+                names = _agreed(names, own, split)
                 splits[split] = Labelled(rows, labels, numbered_names(split, len(labels)), rows.ids)
                 columns |= found
         notes = unused_columns(columns - {self.image, self.label})
@@ -196,19 +197,19 @@ def _files(root: Path) -> tuple[list[tuple[str, Path]], list[str]]:
     if any((root / name).is_file() for name in ("dataset_dict.json", "state.json")):
         folders = [root] if (root / "state.json").is_file() else files.subfolders(root)
         for folder in folders:
-            split = "train" if folder == root else SPLIT_OF.get(folder.name)
+            split = "train" if folder == root else SPLIT_OF.get(folder.name.lower())
             if split is None:
                 unused.append(folder.name)
                 continue
             state = _json(folder / "state.json")
             located += [(split, folder / Path(str(part["filename"])).name) for part in state.get("_data_files", ())]
         return located, unused
-    for path in sorted(root.rglob("*.parquet")):
-        if any(map(files.is_hidden, path.relative_to(root).parts)):
-            continue
-        words = [path.stem.split("-")[0], path.parent.name]
-        split = next((SPLIT_OF[word] for word in words if word in SPLIT_OF), "train" if path.parent == root else None)
-        if split:
+    paths = [path for path in sorted(root.rglob("*.parquet")) if not any(map(files.is_hidden, path.relative_to(root).parts))]
+    splits = [split_in(path.stem) or split_in(path.parent.name if path.parent != root else "") for path in paths]
+    # Files that tell no split are the training images, unless others are.
+    rest = None if "train" in splits else "train"
+    for path, split in zip(paths, splits, strict=True):
+        if split := split or (rest if path.parent == root else None):
             located.append((split, path))
         else:
             unused.append(path.relative_to(root).as_posix())
@@ -246,8 +247,18 @@ def _read(paths: list[Path], root: Path, image: str, label: str) -> tuple[_Rows,
         columns |= set(schema.names)
         labels += column.to_pylist()
         groups += [_RowGroup(path, number, rows, path.stat().st_ctime_ns) for number, rows in enumerate(sizes) if rows]
-        names = names or _names(schema.metadata, label)
+        names = _agreed(names, _names(schema.metadata, label), path.name)
     return _Rows(groups, image, root), labels, names, columns
+
+
+def _agreed(names: list[str], own: list[str], of: str) -> list[str]:
+    """Return the names of the classes so far or, if there are none, those `of` a file or split.
+
+    Raises:
+        InputError: they differ, so that a number does not mean one class.
+    """
+    require(not names or not own or own == names, f"data: the names of the classes of {of}", own[:5], f"those before it are {names[:5]}")
+    return names or own
 
 
 def _names(metadata: dict[bytes, bytes] | None, label: str) -> list[str]:

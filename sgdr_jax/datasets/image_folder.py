@@ -15,20 +15,17 @@ from ..core.validation import require
 from . import files
 from .examples import make_source
 from .labels import form_notes, one_form
-from .splits import check_fraction
-
-_VALID_NAMES = ("valid", "val", "validation")
-_SPLIT_NAMES = {"train", "training", *_VALID_NAMES, "test", "testing"}
+from .splits import SPLIT_OF, check_fraction
 
 
 @dataclass(frozen=True)
 class ImageFolder(Dataset):
     """Reads images from one folder per class: `root/train/CLASS/*`, with `root/valid` and `root/test` beside it, or `root/CLASS/*`.
 
-    Split folders may be named in small letters or capitals, the validation folder also `val` or `validation`. Without one, a share of
-    each class is held out of the training images. A `test` folder without class folders holds unlabelled images and is left to
-    `predict`. Hidden files are ignored; `Source.notes` tells of other files that are not used. Folder names that differ in their Unicode
-    form only are one class.
+    Split folders may be named in small letters or capitals, also `training`, `val`, `validation`, `dev` or `testing`. Without a
+    validation folder, a share of each class is held out of the training images. A `test` folder without class folders holds unlabelled
+    images and is left to `predict`. Hidden files are ignored; `Source.notes` tells of other files that are not used. Folder names that
+    differ in their Unicode form only are one class.
 
     Source: the layout of `ImageClassifierData.from_paths` of fastai 0.7 and of `ImageFolder` of torchvision.
 
@@ -94,7 +91,7 @@ def _split_names(root: Path, classes: list[str]) -> list[str]:
     Raises:
         InputError: several are, so that splits without class folders are more likely meant.
     """
-    taken = [name for name in classes if name.lower() in _SPLIT_NAMES]
+    taken = [name for name in classes if name.lower() in SPLIT_OF]
     fix = "they hold images but no class folders; make a folder for each class in them, or rename them if they are classes"
     require(len(taken) < 2, f"data.root is {str(root)!r}: the list of folders named as splits", taken, fix)
     return [f"the folder {name!r} is taken for a class, since no folder train holds class folders" for name in taken]
@@ -102,7 +99,7 @@ def _split_names(root: Path, classes: list[str]) -> list[str]:
 
 def _without_images(root: Path, splits: Mapping[str, object]) -> list[str]:
     """Return a line about a validation folder that gives the set no images."""
-    names = [path.name for path in files.subfolders(root) if path.name.lower() in _VALID_NAMES]
+    names = [path.name for path in files.subfolders(root) if SPLIT_OF.get(path.name.lower()) == "valid"]
     if not names or "valid" in splits:
         return []
     return [f"no images in class folders of {names[0]!r}, so a share of the training images is held out"]
@@ -118,9 +115,8 @@ def _joined(by_class: dict[str, list[files.ImageFile]], forms: dict[str, str]) -
 
 def _split_folders(root: Path, extensions: Sequence[str]) -> dict[str, dict[str, list[files.ImageFile]]]:
     """Return split to class to images; {} if there is no folder of training images."""
-    folders = [(path.name.lower(), path) for path in files.subfolders(root)]
-    names = {"train": ("train",), "valid": _VALID_NAMES, "test": ("test",)}
-    named = {split: [path for name, path in folders if name in known] for split, known in names.items()}
+    folders = [(SPLIT_OF.get(path.name.lower()), path) for path in files.subfolders(root)]
+    named = {split: [path for own, path in folders if own == split] for split in ("train", "valid", "test")}
     splits = {split: [path for path in paths if files.subfolders(path)] for split, paths in named.items()}
     if not splits["train"]:
         return {}

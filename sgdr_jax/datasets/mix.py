@@ -71,7 +71,7 @@ class Mix(Dataset):
         part = examples_of(source, split)
         if source.multi_label:
             labels = np.zeros((len(part.labels), classes), np.float32)
-            labels[:, own] = part.labels
+            np.maximum.at(labels, (slice(None), own), part.labels)  # two of its own classes may have one name
         else:
             labels = own[part.labels].astype(np.int32)
         names, ids = ([f"{number}/{text}" for text in column] for column in (part.names, part.ids))

@@ -47,7 +47,14 @@ class Part(Dataset):
         rank, stratum = ranks(train.names, train.labels, self.seed, "part")
         most = np.array([math.ceil(self.share * n - 1e-9) for n in np.bincount(stratum)])
         limit = most if self.per_class is None else np.minimum(most, self.per_class)
-        where = np.flatnonzero(rank < limit[stratum])
+        kept = rank < limit[stratum]
+        if source.multi_label:
+            # The only images of a class may be counted with rarer ones. The first of them are in larger parts too.
+            order = np.argsort(rank if self.per_class is not None else rank / np.bincount(stratum)[stratum], kind="stable")
+            for having in train.labels[order].T > 0:
+                if having.any() and not kept[order][having].any():
+                    kept[order[having][0]] = True
+        where = np.flatnonzero(kept)
         examples = {split: examples_of(source, split) for split in source.labels} | {"train": train.at(where)}
         rates = None if source.rates is None else source.rates[where] * len(where) / source.rates[where].sum()
         return make_source(source.classes, examples, None, self.seed, rates, source.notes)

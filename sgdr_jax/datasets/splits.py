@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,8 +17,27 @@ import numpy as np
 from ..core.validation import require
 from .labels import strata
 
-SPLIT_OF = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "test": "test"}
+SPLIT_OF = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "validation": "valid",
+    "val": "valid",
+    "dev": "valid",
+    "test": "test",
+    "testing": "test",
+}
 """Split that a folder or file belongs to by its name in small letters."""
+
+
+def split_in(name: str) -> str | None:
+    """Return the split that a word of a name tells, in small letters or capitals; None if none does, or several tell different ones.
+
+    >>> split_in("birds_Train-00000-of-00002"), split_in("test0"), split_in("latest"), split_in("train_vs_test")
+    ('train', 'test', None, None)
+    """
+    found = {SPLIT_OF[word] for word in re.findall("[a-z]+", name.lower()) if word in SPLIT_OF}
+    return found.pop() if len(found) == 1 else None
 
 
 def check_fraction(value: float, field: str = "data.valid_fraction") -> None:

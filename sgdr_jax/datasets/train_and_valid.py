@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from ..core.errors import InputError
 from ..core.types import Dataset, Source
+from ..core.validation import require
 from .examples import examples_of, join, make_source
 from .image_folder import ImageFolder
+from .mix import Mix
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,20 @@ class TrainAndValid(Dataset):
         """Open the other dataset and join the two splits.
 
         Raises:
-            InputError: the other dataset is a mixture with rates.
+            InputError: the other dataset is a part of a mixture with rates.
         """
         source = self.data.open()
-        if source.rates is not None:
-            raise InputError("data: TrainAndValid of a mixture is not supported; mix such sets instead, Mix((TrainAndValid(a), …))")
+        check_joinable(self.data, source, "data")
+        if source.rates is not None and isinstance(self.data, Mix):
+            # Each set keeps its share of an epoch; joined afterwards, held-out images would have none.
+            return replace(self.data, sets=tuple(map(TrainAndValid, self.data.sets))).open()
         examples = {"train": join([examples_of(source, split) for split in ("train", "valid") if split in source.labels])}
         if "test" in source.labels:
             examples["test"] = examples_of(source, "test")
         return make_source(source.classes, examples, None, 0, notes=source.notes)
+
+
+def check_joinable(data: Dataset, source: Source, field: str) -> None:
+    """Raise InputError naming `field` where the validation images cannot be joined, as they have no rates: in a part of a mixture."""
+    fix = "its validation images have no share of an epoch; leave them out, or mix sets that are joined, Mix((TrainAndValid(a), …), …)"
+    require(source.rates is None or isinstance(data, Mix), field, type(data).__name__, fix)

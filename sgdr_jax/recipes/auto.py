@@ -64,24 +64,26 @@ def choices(
     trained_at: int = 224,
     batch_norm: bool = True,
     pretrained: bool = True,
+    images: int | None = None,
 ) -> list[Choice]:
     """Choose size, similarity, batch size, cache, balance, batch normalisation, refit and length for a set.
 
     Args:
-        counts: number of training images of each class, [classes], each at least 1.
+        counts: number of training images of each class, [classes], each at least 1; an image with several classes counts in each.
         side: median length of the images' shorter side, in pixels.
         confidence: mean confidence of the ImageNet classifier on some of the images, 0…1; None if not measured.
         budget: epochs of the last stage; None for seven, 0 for the head alone, without what is chosen for the body.
         trained_at: side in pixels of the images that the network's weights were trained with.
         batch_norm: whether the network's body has batch normalisation.
         pretrained: whether the network comes with weights; otherwise it is random.
+        images: number of training images; None for the sum of `counts`, which is that of images with one class each.
 
     Example:
         >>> values = {c.name: c.value for c in choices(np.array([300, 40]), 480, 0.7)}
         >>> values["size"], values["similar_to_imagenet"], values["batch_size"], values["bn"]
         (224, True, 32, 'frozen')
     """
-    n, most, least = int(counts.sum()), int(counts.max()), int(counts.min())
+    n, most, least = int(counts.sum()) if images is None else images, int(counts.max()), int(counts.min())
     size, views, batch = _size(side, trained_at), _views(n), _batch_size(n)
     balance = Choice("balance", 0.5 if most >= 2 * least else 0.0, f"the classes have {least:,} to {most:,} images")
     if budget == 0:

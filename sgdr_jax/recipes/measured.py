@@ -29,6 +29,7 @@ class ImageFacts(NamedTuple):
         looked: number of images that were looked at.
         batch_norm: whether the network's body has batch normalisation.
         pretrained: whether the network comes with weights; otherwise it is random.
+        images: number of training images; None for the sum of `counts`.
     """
 
     counts: np.ndarray
@@ -39,6 +40,7 @@ class ImageFacts(NamedTuple):
     looked: int
     batch_norm: bool = True
     pretrained: bool = True
+    images: int | None = None
 
     def warning(self, most: int = 3) -> str:
         """Return what to say about images that cannot be read, with the names of at most `most`; "" if there are none."""
@@ -50,7 +52,8 @@ class ImageFacts(NamedTuple):
 
     def choices(self, budget: float | None = None) -> list[auto.Choice]:
         """Choose the settings; `budget` is the epochs of the last stage."""
-        return auto.choices(self.counts, self.side, self.confidence, budget, self.trained_at, self.batch_norm, self.pretrained)
+        facts = self.trained_at, self.batch_norm, self.pretrained, self.images
+        return auto.choices(self.counts, self.side, self.confidence, budget, *facts)
 
     def of(self, model: ChainModel) -> ImageFacts:
         """Return the same facts for the training of another network."""
@@ -73,7 +76,7 @@ def measure(source: Source, model: ChainModel, *, familiar: bool = True) -> Imag
     looked, dimensions, unread = _dimensions(source.items["train"], source.names["train"])
     side = int(np.median([min(size) for size in dimensions])) if dimensions else model.size
     labels = counts(source.labels["train"], len(source.classes))
-    return ImageFacts(labels, side, confidence, model.size, unread, looked).of(model)
+    return ImageFacts(labels, side, confidence, model.size, unread, looked, images=source.sizes["train"]).of(model)
 
 
 def _dimensions(

@@ -18,6 +18,7 @@ from ..core.validation import require
 from ..data.load import Data, canvas_side, load_for
 from ..data.loader import ImageLoader, free_device_memory, image_loader
 from ..data.placement import choose_residence
+from ..datasets.train_and_valid import check_joinable
 from ..distributed.hosts import all_hosts, require_same, run_on_all_hosts
 from ..distributed.self_test import check_jaxlib
 from ..models.pretrained import load
@@ -115,6 +116,8 @@ def prepare(
 def _load(experiment: Experiment, source: Source, ui: NullConsole) -> tuple[Data, Plan, Programs, NetworkState, Loaded]:
     """Do the part of `prepare` that a host does, and may fail in, alone."""
     schedule = _planned(experiment, source.sizes["train"], "valid" in source.labels)
+    if experiment.refit:
+        check_joinable(experiment.data, source, "data, with refit,")
     data = load_for(experiment, source, schedule.largest_size, ui)
     for name, reason in data.bad[:10]:
         ui.say(f"left out {name}: {reason}")

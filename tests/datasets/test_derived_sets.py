@@ -98,8 +98,8 @@ def test_train_and_valid_holds_nothing_out_and_leaves_the_test_images(several):
     inner = TrainAndValid(numbers(40, several))
     assert "valid" not in Part(inner, 0.5).open().labels and "valid" not in Mix((inner, inner)).open().labels
     assert Fold(inner, 2).open().sizes["valid"] == Fold(numbers(40, several), 2).open().sizes["valid"]
-    with pytest.raises(InputError, match=r"TrainAndValid of a mixture is not supported; mix such sets instead"):
-        TrainAndValid(Mix((Synthetic(), Synthetic(seed=1)), (1.0, 2.0))).open()
+    with pytest.raises(InputError, match=r"its validation images have no share of an epoch"):
+        TrainAndValid(Part(Mix((Synthetic(), Synthetic(seed=1)), (1.0, 2.0)), 0.5)).open()
 
 
 def test_fold_errors():
@@ -152,6 +152,40 @@ def test_weights_in_the_loss_do_what_balance_does_by_drawing(labels, evenness, f
         assert (weights * (1 if rates is None else rates)).mean() == pytest.approx(1, rel=1e-5)
         drawn = np.mean([np.bincount(Sampler(0, 0, labels, evenness, rates).order(e), minlength=len(mass)).sum() for e in range(3)])
         assert drawn == len(labels)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_weighted_mixture_with_its_validation_images_keeps_the_shares_of_its_sets(several):
+    """A run trained whole before it refused to train again on all images of it."""
+    mix = Mix((numbers(20, several), numbers(40, several)), (1.0, 3.0))
+    source, joined = mix.open(), TrainAndValid(mix).open()
+    assert joined.sizes == {"train": source.sizes["train"] + source.sizes["valid"]}
+    for made in (source, joined):
+        first = np.array([name.startswith("0/") for name in made.names["train"]])
+        assert made.rates is not None and made.rates.sum() == pytest.approx(len(first))
+        assert made.rates[first].sum() == pytest.approx(len(first) / 4)
+
+
+def test_a_set_in_a_mixture_may_have_two_classes_of_one_name():
+    images = np.zeros((3, 6, 6, 3), np.uint8)
+    twice = Arrays.of((images, np.eye(3)), (images, np.eye(3)), classes=["crane", "gull", "crane"], multi_label=True)
+    source = Mix((twice,)).open()
+    assert source.classes == ("crane", "gull") and source.labels["train"].tolist() == [[1, 0], [0, 1], [1, 0]]
+
+
+@seeded
+@given(st.integers(0, 500), st.integers(4, 30), st.integers(2, 6), st.booleans(), st.integers(1, 3))
+def test_a_part_keeps_every_class_of_images_with_several(seed, n, classes, few, count):
+    """The only image of a class may be counted with a rarer one."""
+    table = np.random.default_rng(seed).random((n, classes)) < 0.4
+    table = table[:, table.any(0)]
+    if table.shape[1] < 2:
+        return
+    images = np.arange(n, dtype=np.uint8)[:, None, None].repeat(4, 1).repeat(4, 2)
+    whole = Arrays.of((images, table.astype(float)), (images, table.astype(float)), multi_label=True)
+    sizes = ({"per_class": count}, {"per_class": count + 1}) if few else ({"share": count / 10}, {"share": count / 8})
+    small, large = (Part(whole, seed=seed, **size).open() for size in sizes)
+    assert small.labels["train"].any(0).all() and set(levels(small)) <= set(levels(large))
 
 
 def test_mixture_errors():

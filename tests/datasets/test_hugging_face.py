@@ -173,6 +173,46 @@ def test_columns_files_and_splits_that_are_not_used_are_told(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("files", "splits"),
+    [
+        (("train", "Test"), ("train", "test")),
+        (("birds_train", "birds_test"), ("train", "test")),
+        (("birds-train-00000-of-00001", "birds-TEST-00000-of-00001"), ("train", "test")),
+        (("train", "test_0"), ("train", "test")),
+        (("training", "testing"), ("train", "test")),
+        (("train", "holdout"), ("train", None)),
+        (("train", "train_vs_test"), ("train", None)),
+        (("birds", "test"), ("train", "test")),
+        (("part0", "part1"), ("train", "train")),
+    ],
+)
+def test_a_word_of_a_file_tells_its_split(tmp_path, files, splits):
+    """Whatever was not called exactly `test` became training images, without a word."""
+    for i, name in enumerate(files):
+        pq.write_table(table(range(12 * i, 12 * i + 12), [0, 1, 2] * 4, CAT), tmp_path / f"{name}.parquet")
+    source = HuggingFace(str(tmp_path), valid_fraction=0.25).open()
+    assert source.sizes.get("test", 0) == 12 * splits.count("test")
+    assert source.sizes["train"] + source.sizes["valid"] == 12 * splits.count("train")
+    assert source.notes == tuple(f"not used: {n}.parquet, whose name tells no split" for n, s in zip(files, splits, strict=True) if not s)
+
+
+def test_all_splits_have_the_classes_of_train(tmp_path):
+    """Those of the last split were taken for all."""
+
+    def written(root, **names):
+        root.mkdir()
+        for split, own in names.items():
+            features = own and {"label": {"names": own, "_type": "ClassLabel"}}
+            pq.write_table(table(range(12), [0, 1] * 6, features), root / f"{split}.parquet")
+        return HuggingFace(str(root))
+
+    assert written(tmp_path / "bare", train=["cat", "dog"], test=None).open().classes == ("cat", "dog")
+    assert written(tmp_path / "late", train=None, test=["cat", "dog"]).open().classes == ("cat", "dog")
+    with pytest.raises(InputError, match=r"names of the classes of test is \['dog', 'cat'\]; those before it are \['cat', 'dog'\]"):
+        written(tmp_path / "turned", train=["cat", "dog"], test=["dog", "cat"]).open()
+
+
 def test_names_in_two_unicode_forms_are_one(tmp_path):
     data = vectors(tmp_path, ["caf\u00e9", "x", "cafe\u0301"] * 4)
     source = data.open()

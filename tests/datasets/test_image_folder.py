@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.datasets import ImageFolder
+from sgdr_jax.datasets import FileNames, ImageFolder
 
 from ..helpers import seeded
 from .pictures import picture, tree
@@ -146,6 +146,15 @@ def test_folders_named_as_splits_are_classes_only_if_nothing_else_is_meant(tmp_p
         root = tree(tmp_path / "-".join(names), dict.fromkeys(names, 3))
         with pytest.raises(InputError, match="no class folders"):
             ImageFolder(str(root)).open()
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "test"), [("training", "dev", "testing"), ("Train", "VAL", "Test"), ("TRAINING", "validation", "test")]
+)
+def test_split_folders_have_several_names(tmp_path, train, valid, test):
+    root = tree(tmp_path, {f"{split}/{name}": n for split, n in ((train, 3), (valid, 2), (test, 1)) for name in "ab"})
+    assert ImageFolder(str(root)).open().sizes == {"train": 6, "valid": 4, "test": 2}
+    assert FileNames(str(root), r"([ab])/").open().sizes == {"train": 6, "valid": 4, "test": 2}
 
 
 def test_images_one_folder_deeper_are_named(tmp_path):

@@ -14,7 +14,7 @@ from sgdr_jax.augment import side_on
 from sgdr_jax.cli import main
 from sgdr_jax.cli.experiment_file import load_experiment
 from sgdr_jax.core.plan import plan
-from sgdr_jax.datasets import ImageFolder
+from sgdr_jax.datasets import Arrays, ImageFolder
 from sgdr_jax.models import ConvNeXtTiny, DINOv2ViTSmall14, EfficientNetLite0, ResNet18
 from sgdr_jax.recipes import domain_similarity, timing
 from sgdr_jax.recipes.auto import FAMILIAR, FEW, MANY, REFIT, SMALLEST, STRANGE, UPDATES, choices, file_text
@@ -50,6 +50,17 @@ def test_every_choice_is_within_its_bounds_and_has_a_reason(counts, side, confid
     assert found["similar_to_imagenet"] == (confidence is None or confidence >= FAMILIAR or (n < FEW and confidence >= STRANGE))
     assert found["bn"] == ("frozen" if n < FEW else "train")
     assert found.get("cycle_len") == (None if budget is None else round(budget, 3))
+
+
+def test_images_with_several_classes_are_counted_once() -> None:
+    """The labels were counted: 3,646 "images" of 559."""
+    images, labels = np.zeros((40, 8, 8), np.uint8), np.ones((40, 5), np.float32)
+    labels[0, 1:] = 0
+    source = Arrays.of((images, labels), (images[:4], labels[:4]), multi_label=True).open()
+    made = measure(source, EfficientNetLite0(), familiar=False).choices()
+    alike = choices(np.array([20, 20]), 8, None)
+    for name in ("batch_size", "epoch_steps", "views", "bn", "refit"):
+        assert [choice for choice in made if choice.name == name] == [choice for choice in alike if choice.name == name]
 
 
 @pytest.mark.parametrize("count", [20, 2000, 30_000])
