@@ -234,6 +234,9 @@ class Experiment:
         require(len(self.stages) > 0, "stages", self.stages, "give at least one Stage")
         names = [stage.name for stage in self.stages]
         require(len(set(names)) == len(names), "stages", names, "give every stage a name of its own")
+        for method, fix in (("mix", "use MixUp or CutMix once, not both"), ("weights", "use AugMix once at most")):
+            several = [type(a).__name__ for a in self.augment if a.does(method)]
+            require(len(several) <= 1, "augment", several, fix)
         require(self.batch_size >= 1, "batch_size", self.batch_size, "use 1 or more")
         require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "use a share in 0…1, below 1")
         require(0 <= self.balance <= 1, "balance", self.balance, "use a number in 0…1")

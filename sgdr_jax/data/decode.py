@@ -99,13 +99,15 @@ def to_array(image: Image.Image | np.ndarray) -> np.ndarray:
     """Convert an image in memory to uint8 [h, w] or [h, w, c]: one of Pillow upright and without transparency, an array as it is.
 
     Raises:
-        InputError: for arrays of another type or shape.
+        InputError: for arrays of another type or shape, and for images of 32 bits.
     """
     from PIL import Image
 
     from .square import upright
 
     if isinstance(image, Image.Image):
+        fix = "convert it to 8 or 16 bits: nothing tells what is white in it"
+        require(image.mode not in ("I", "F"), "image", f"of mode {image.mode} of Pillow, 32 bits", fix)
         return np.asarray(upright(image))
     pixels = np.asarray(image)
     require(pixels.dtype == np.uint8, "image", f"an array of {pixels.dtype}", "give uint8, 0…255")
@@ -150,7 +152,7 @@ def dimensions(item: Item) -> tuple[int, int] | None:
         if isinstance(item, np.ndarray):
             return item.shape[1], item.shape[0]
         with _open(item, _further(item)) as image:
-            sideways = orientation(image) in (5, 6, 7, 8)
+            sideways = image.format != "TIFF" and orientation(image) in (5, 6, 7, 8)  # Pillow's TIFF reader has turned its size
             return (image.height, image.width) if sideways else image.size
     except Exception:  # `attempt` reports the reason.
         return None

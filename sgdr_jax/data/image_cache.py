@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -240,7 +240,10 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 
 def _read(place: Path, items: EncodedImages, side: int) -> DecodedImages | None:
-    """Open a complete canvas; return None if there is none. Canvases of earlier versions have no key and no digest of their digests."""
+    """Open a complete canvas; return None if there is none, or an image that could not be read when it was made can be read now.
+
+    Canvases of earlier versions have no key and no digest of their digests.
+    """
     about = _json(place / "canvas.json") or {}
     try:
         n, shape = about["images"], (about["images"], side, side, about["channels"])
@@ -251,13 +254,18 @@ def _read(place: Path, items: EncodedImages, side: int) -> DecodedImages | None:
         total = checksum(digests.data.cast("B"))
         if about.get("key", place.name) != place.name or about.get("digests", total) != total:
             return None
-        if sorted(bad) != np.flatnonzero(digests == 0).tolist():
+        if sorted(bad) != np.flatnonzero(digests == 0).tolist() or _mended(items, bad, side, about["channels"]):
             return None
         with contextlib.suppress(OSError):  # owned by another user
             os.utime(place / "canvas.json")  # The least recently used are evicted first.
         return DecodedImages(StoredPixels(place / "pixels", shape, digests, items), digests, bad, True)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _mended(items: EncodedImages, bad: Iterable[int], side: int, channels: int) -> bool:
+    """Return whether one of these images can be read after all: a failing disk or full memory passes, a decoder may be installed."""
+    return any(isinstance(got, int) for got in _decoded(items, list(bad), side, channels, lambda *_: None))
 
 
 @contextlib.contextmanager

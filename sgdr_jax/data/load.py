@@ -194,7 +194,7 @@ def load_some(source: Source, index: list[int], canvas: int, channels: int | Non
     items, names, ids = source.items["train"], source.names["train"], source.ids.get("train")
     some = source._replace(
         labels={SOME: source.labels["train"][index]},
-        items={SOME: items[index] if isinstance(items, np.ndarray) else [items[i] for i in index]},
+        items={SOME: [items[i] for i in index] if isinstance(items, list | tuple) else items[np.array(index, np.int64)]},
         names={SOME: [names[i] for i in index]},
         ids={SOME: [ids[i] for i in index]} if ids else source.ids,
         rates=None,

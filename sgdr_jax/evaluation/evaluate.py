@@ -120,6 +120,7 @@ def predict_views(
     ui: NullConsole,
     title: str,
     plain: np.ndarray | None = None,
+    threshold: float = DEFAULT_THRESHOLD,
 ) -> ViewPredictions:
     """Predict images from all views, in blocks whose predictions fit `Eval.tta_memory`.
 
@@ -131,6 +132,7 @@ def predict_views(
         ui: shows a progress bar.
         title: of the progress bar.
         plain: logits of the plain view [n, classes], if known.
+        threshold: probability above which a class of multi-label data is predicted; decides the disagreement of the views alone.
     """
     evaluate, n, labels = experiment.evaluate, len(examples.images), examples.labels
     views = tta.view_count(evaluate, experiment.augment)
@@ -152,7 +154,8 @@ def predict_views(
                 return result
 
             stacked = np.stack([logits(v) for v in range(views)])
-            parts.append(_mix(experiment, stacked, None if labels is None else labels[first : first + count], examples.multi_label))
+            some = None if labels is None else labels[first : first + count]
+            parts.append(_mix(experiment, stacked, some, threshold if examples.multi_label else None))
     single, mixed, disagreement = (np.concatenate(column) for column in list(zip(*parts, strict=True))[:3])
     by_count = [metrics.finish(metrics.merge(sums)) for sums in zip(*(part.sums for part in parts), strict=True)]
     measures = {}
@@ -237,16 +240,17 @@ class _Mixture(NamedTuple):
     sums: list[dict[str, metrics.Array]]
 
 
-def _mix(experiment: Experiment, logits: np.ndarray, labels: np.ndarray | None, multi_label: bool) -> _Mixture:
-    """Mix the views of logits [views, n, classes]."""
-    options = experiment.evaluate
+def _mix(experiment: Experiment, logits: np.ndarray, labels: np.ndarray | None, threshold: float | None) -> _Mixture:
+    """Mix the views of logits [views, n, classes]; `threshold` is that of multi-label data, None for others."""
+    options, multi_label = experiment.evaluate, threshold is not None
     mixed = tta.mix_prefixes(logits, weight=options.tta_weight, mean=options.tta_mean, multi_label=multi_label)
     sums = []
     if labels is not None:
         weight = np.ones(len(labels))
         sums = [metrics.sums(logits[0].astype(np.float64), labels, weight)]
         sums += [metrics.sums(metrics.log_odds(p, multi_label), labels, weight) for p in mixed[1:]]
-    return _Mixture(mixed[0].astype(np.float32), mixed[-1].astype(np.float32), tta.disagreement(logits, mixed[-1], multi_label), sums)
+    differ = tta.disagreement(logits, mixed[-1], threshold)
+    return _Mixture(mixed[0].astype(np.float32), mixed[-1].astype(np.float32), differ, sums)
 
 
 def logit_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -135,15 +135,20 @@ def mix_views(
 
 
 def disagreement(
-    logits: Float[np.ndarray, "v b k"], probabilities: Float[np.ndarray, "b k"], multi_label: bool = False
+    logits: Float[np.ndarray, "v b k"], probabilities: Float[np.ndarray, "b k"], threshold: float | None = None
 ) -> Float[np.ndarray, " b"]:
     """Compute the share of views, 0…1, whose class differs from that of the mixture; of decisions for multi-label data.
+
+    Args:
+        logits: of the views.
+        probabilities: of the mixture.
+        threshold: probability above which a class of multi-label data is predicted; None for one class for each image.
 
     >>> disagreement(np.array([[[1.0, 0.0]], [[0.0, 1.0]]]), np.array([[0.6, 0.4]]))
     array([0.5])
     """
-    if multi_label:
-        return ((logits > 0) != (probabilities > 0.5)).mean((0, 2))
+    if threshold is not None:
+        return ((metrics.squash(logits, True) > threshold) != (probabilities > threshold)).mean((0, 2))
     return (logits.argmax(-1) != probabilities.argmax(-1)).mean(0)
 
 

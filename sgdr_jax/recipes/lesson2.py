@@ -89,7 +89,7 @@ class Lesson2:
         Raises:
             InputError: the budget is spent before the last stage, or there is none.
         """
-        lr = self.lr or (3e-4 if self.similar_to_imagenet else 1e-3)
+        lr = (3e-4 if self.similar_to_imagenet else 1e-3) if self.lr is None else self.lr
         stages = [self._cached_head()]
         if self.head_cycles:
             schedule = Sgdr(self.head_cycles, warmup=self.warmup)

@@ -92,7 +92,12 @@ def _dimensions(
     decode.ready()
     n = len(items)
     index: list[int] = np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)).tolist()
+
     # A file that was cut short has a good header.
-    found = list(decode.in_threads(lambda i: decode.dimensions(items[i]) if decode.is_intact(items[i]) else None, index))
+    def look(i: int) -> tuple[int, int] | None:
+        # A lazy item may be of a kind that is read only here, and fail as others do.
+        return decode.dimensions(lambda: items[i]) if decode.is_intact(lambda: items[i]) else None
+
+    found = list(decode.in_threads(look, index))
     unread = tuple(names[i] for i, size in zip(index, found, strict=True) if not size)
     return len(index), [size for size in found if size], unread

@@ -42,6 +42,8 @@ def _save(axes: Axes, path: str | Path) -> Path:
 
 def _legend(axes: Axes) -> None:
     handles, _ = axes.get_legend_handles_labels()
+    if not handles:
+        return
     axes.legend(
         loc="lower right", bbox_to_anchor=(1, 1.06), ncols=len(handles), frameon=False, fontsize=9, borderaxespad=0, handlelength=1.6
     )

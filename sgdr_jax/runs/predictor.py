@@ -336,7 +336,10 @@ def evaluate_split(net: Predictor, split: str, views: int | None = None, ui: Nul
     require(not (net.experiment.refit and split == "valid"), "split", split, fix)
     require(tuple(source.classes) == net.classes, "data", list(source.classes), f"the run was trained on {list(net.classes)}")
     if net.data not in ("", source.fingerprint):
-        ui.say(f"the data have changed since the run: other images are held out, and some of {split} may have been trained on")
+        ui.say(
+            "files of the data are not those of the run (their times count): if names or labels have changed, other images are held out, "
+            f"and some of {split} may have been trained on"
+        )
     how = net.experiment
     data = load(
         source,
@@ -375,4 +378,5 @@ def _views(net: Predictor, examples: EvalExamples, views: int | None, ui: NullCo
     experiment = net.experiment
     if views is not None:
         experiment = dataclasses.replace(experiment, evaluate=dataclasses.replace(experiment.evaluate, tta_views=views))
-    return predict_views(net.programs, experiment, NetworkState(net.params, net.stats, net.size), examples, ui, title)
+    network = NetworkState(net.params, net.stats, net.size)
+    return predict_views(net.programs, experiment, network, examples, ui, title, threshold=net.threshold)

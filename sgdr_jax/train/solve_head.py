@@ -16,7 +16,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ..core.console import NullConsole
 from ..core.plan import StagePlan
 from ..core.state import TrainState, Tree
-from ..core.validation import require
 from ..data.sampler import Sampler, example_weights, expected_draws
 from ..datasets.labels import counts, strata
 from ..distributed.mesh import readable
@@ -156,8 +155,10 @@ def solver(
         drawn = expected_draws(labels, experiment.balance, context.data.rates)
         weight = drawn * example_weights(labels, experiment.class_weights, context.data.rates)
         folds = split_folds(labels, solve.folds, Sampler(experiment.seed, p.index, labels).order(0))
-        fix = "no class has two images, so none can be held out; give one solve.weight_decay"
-        require(bool(folds.judges.any()), f'stage "{p.stage.name}": solve', solve, fix)
+        if not folds.judges.any():
+            middle, start = tried[len(tried) // 2], jnp.zeros((1, data.features.shape[1], classes), data.features.dtype)
+            ui.say(f"  no class has two training images to compare weight decays by: {middle:g}, the middle of those to try")
+            return Chosen(middle, [], [], start, start)
         judges = folds.judges * weight
         fits = np.stack([_shares(fit * weight, copies) for fit in folds.fits])
         return choose(data, tried, rows(fits), rows(judges / judges.sum() / copies), classes)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from sgdr_jax.augment import AugMix, CutMix, MixUp, Rotate
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.experiment import Eval, Experiment, Parallel, Stage
 from sgdr_jax.core.learning_rates import Decay, Find, Spread
@@ -22,6 +23,7 @@ def test_require_names_field_value_and_fix() -> None:
 
 
 nan, inf = float("nan"), float("inf")
+MIXTURE = AugMix((Rotate(),))
 STAGE = {"name": "a", "schedule": Sgdr()}
 
 
@@ -72,6 +74,8 @@ STAGE = {"name": "a", "schedule": Sgdr()}
         (Parallel, {"devices": -1}, "parallel.devices is -1;"),
         (experiment, {"name": ""}, "name is '';"),
         (experiment, {"name": "a/b"}, "name is 'a/b';"),
+        (experiment, {"augment": (MixUp(), CutMix())}, "augment is ['MixUp', 'CutMix']; use MixUp or CutMix once, not both"),
+        (experiment, {"augment": (MIXTURE, MIXTURE)}, "augment is ['AugMix', 'AugMix']; use AugMix once at most"),
         (experiment, {"batch_size": 0}, "batch_size is 0;"),
         (experiment, {"label_smoothing": 1}, "label_smoothing is 1;"),
         (experiment, {"balance": 1.5}, "balance is 1.5;"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.data import decode as decoder
 from sgdr_jax.data.load import decode_files
 
@@ -72,6 +73,26 @@ def test_exif_orientation(orientation):
     np.testing.assert_allclose(one(data).astype(int), one(upright).astype(int), atol=1)
     if orientation > 1:
         assert np.abs(one(data).astype(int) - one(encoded(image, "PNG"))).max() > 50
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_dimensions_are_those_of_the_upright_image(tmp_path, kind, orientation):
+    """Pillow turns the size of a TIFF file by itself, and of no other."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"x.{kind.lower()}"
+    gradient(48, 32).save(path, kind, exif=exif)
+    assert decoder.dimensions(str(path)) == ImageOps.exif_transpose(Image.open(path)).size == ((32, 48) if orientation > 4 else (48, 32))
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_images_in_memory_of_32_bits_are_refused(mode):
+    """They were taken for 16 bits, so that 0…1 or 0…255 became black."""
+    with pytest.raises(InputError, match=f"mode {mode} of Pillow, 32 bits'; convert it to 8 or 16 bits"):
+        decoder.to_array(gradient(9, 8).convert("L").convert(mode))
+    deep = Image.fromarray(np.full((8, 9), 65535, np.uint16))
+    assert decoder.to_array(deep).min() == 255
 
 
 def test_large_jpeg_is_decoded_small_without_harm():

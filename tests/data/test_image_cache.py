@@ -54,7 +54,7 @@ def test_it_is_decoded_once_and_found_again():
     files[7] = b"broken"
     first = on_disk(items(files), 8, None, nothing)
     again = on_disk(items(files, calls), 8, None, nothing)
-    assert (first.cached, again.cached, calls) == (False, True, [])
+    assert (first.cached, again.cached, calls) == (False, True, [7])  # perhaps it can be read now
     wanted = in_memory(items(files), 8, 3, nothing)
     good = np.delete(np.arange(40), 7)
     for made in (first, again):
@@ -272,6 +272,24 @@ def test_too_many_bad_images_stop_it_and_a_repaired_one_is_decoded_then():
     with pytest.raises(InputError):
         on_disk(items([*files[:7], b"broken"])._replace(ids=ids), 8, 3, refuse)
     assert on_disk(items(files), 8, 3, refuse).bad == {}
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), MemoryError(), ImportError("no decoder")])
+def test_a_failure_that_passes_leaves_no_image_out_for_ever(error):
+    """The reason was kept with the canvas: each later run left the image out."""
+    files, failing = photos(6), [3]
+
+    def get(i: int) -> bytes:
+        if i in failing:
+            raise error
+        return files[i]
+
+    own = items(files)._replace(get=get)
+    assert set(on_disk(own, 8, None, nothing).bad) == {3} == set(on_disk(own, 8, None, nothing).bad)
+    failing.clear()
+    after = on_disk(own, 8, None, nothing)
+    assert after.bad == {} and not after.cached and on_disk(own, 8, None, nothing).cached
+    np.testing.assert_array_equal(after.pixels[:], in_memory(items(files), 8, None, nothing).pixels)
 
 
 def test_room_is_made_by_what_went_unused_for_longest(monkeypatch):

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.data.load import load
+from sgdr_jax.data.load import load, load_some
 from sgdr_jax.datasets import HuggingFace
+from sgdr_jax.models import ResNet18
+from sgdr_jax.recipes.measured import measure
 
 CAT = {"label": {"names": ["cat", "dog", "eel"], "_type": "ClassLabel"}}
 SEVERAL = {"label": {"feature": CAT["label"], "_type": "Sequence"}}
@@ -116,6 +118,11 @@ def test_a_table_cannot_name_a_file_elsewhere(tmp_path):
     pq.write_table(pa.table({"image": rows, "label": [0, 1] * 3}), tmp_path / "set/train.parquet")
     with pytest.raises(InputError, match="names a file outside its folder"):
         load(HuggingFace(str(tmp_path / "set")).open(), canvas=8)
+    # What looks at the images before a run leaves the telling to it.
+    source = HuggingFace(str(tmp_path / "set")).open()
+    assert measure(source, ResNet18(), familiar=False).unread == tuple(f"train/{i}" for i in range(4))
+    with pytest.raises(InputError, match="no readable image is left"):
+        load_some(source, [0, 1], 16)
 
 
 def vectors(root: Path, rows: list[list[float]], features=None, **fields) -> HuggingFace:

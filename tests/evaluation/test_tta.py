@@ -94,7 +94,10 @@ def test_disagreement_is_the_share_of_views_that_differ():
     z = np.eye(3)[[[0, 1], [0, 2], [1, 1], [0, 1]]]  # 4 views of two images
     np.testing.assert_allclose(tta.disagreement(z, np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]])), [0.25, 0.25])
     decisions = np.array([[[1.0, -1.0]], [[1.0, 1.0]]])
-    np.testing.assert_allclose(tta.disagreement(decisions, np.array([[0.9, 0.4]]), multi_label=True), [0.25])
+    np.testing.assert_allclose(tta.disagreement(decisions, np.array([[0.9, 0.4]]), 0.5), [0.25])
+    views = np.array([[[0.30, 0.1]], [[0.55, 0.35]], [[0.30, 0.1]]])
+    for threshold, share in ((0.2, 1 / 6), (0.5, 1 / 6), (0.05, 0.0), (0.32, 1 / 2)):
+        np.testing.assert_allclose(tta.disagreement(np.log(views / (1 - views)), np.array([[0.36, 0.16]]), threshold), [share])
 
 
 def test_windows_show_corners_centre_and_scales():

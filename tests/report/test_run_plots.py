@@ -187,3 +187,19 @@ def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
 def test_matplotlib_is_imported_only_to_draw() -> None:
     code = "import sys; import sgdr_jax.report.run_plots; print([m for m in ('matplotlib', 'jax') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_a_solved_head_alone_has_no_rates_to_name(tmp_path: Path, drawn: list[Any]) -> None:
+    """Matplotlib complained of a legend without entries at each end of a run with `budget=0`."""
+    row = {
+        "kind": "train",
+        "step": 0,
+        "loss": 0.1,
+        "lr": {"head": 0.0},
+        "momentum": 0.0,
+        "stage": "cached head",
+        "stage_index": 0,
+        "epoch": 0.0,
+    }
+    run_plots.plot_lr_schedule([row], tmp_path / "lr.png")
+    assert drawn[0][0].get_legend() is None

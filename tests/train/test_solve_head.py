@@ -13,7 +13,7 @@ from sgdr_jax.core.errors import Preempted
 from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.core.plan import as_csv, as_text, plan
 from sgdr_jax.core.serialization import config_hash, from_json, to_json
-from sgdr_jax.datasets import Synthetic
+from sgdr_jax.datasets import Arrays, Synthetic
 from sgdr_jax.evaluation import metrics
 from sgdr_jax.runs.folder import read
 from sgdr_jax.runs.predictor import open_predictor
@@ -138,11 +138,6 @@ def test_folds_of_images_with_several_labels() -> None:
     assert folds.judges.any(0).sum() == 39
 
 
-def test_one_image_per_class_cannot_be_compared(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r'stage "cached head": solve.*give one solve.weight_decay'):
-        run(experiment(data=Synthetic(classes=3, train=3, valid=4, side=8)), tmp_path / "run")
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -178,6 +173,15 @@ def test_plan_and_config() -> None:
     assert from_json(to_json(e)) == e
     trained = Stage("a", train="head", lr=Find(), schedule=Sgdr(2))
     assert "solve" not in to_json(trained) and config_hash(experiment(trained)) != config_hash(e)
+
+
+def test_one_image_of_each_class_is_enough(tmp_path: Path) -> None:
+    """`sgdr-jax new` wrote a file for two images of each class whose training stopped, as one of them was held out."""
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
+    data = Arrays.of((images[:2], [0, 1]), (images[2:], [0, 1]))
+    summary = run(experiment(data=data), tmp_path)
+    (row,) = (row for row in read(tmp_path).rows if row["kind"] == "solve")
+    assert row["weight_decay"] in Solve().weight_decay and row["tried"] == [] and np.isfinite(summary["valid"]["loss"])
 
 
 @pytest.mark.parametrize("fields", [{"weight_decay": 0.0}, {"weight_decay": ()}, {"weight_decay": (0.1, 1.0)}, {"folds": 1}])
