@@ -98,8 +98,8 @@ def _choices(options: dict[str, Dataset]) -> list[str]:
     choices = [f"--kind {kind}" for kind in sorted(kinds) if kinds[kind] == 1]
     choices += [table for table in tables if len(tables) > 1 and tables[table] == 1]
     if len(choices) < len(options) - 1:
-        example = next(data for data in options.values() if isinstance(data, CsvLabels) and tables[str(Path(data.root, data.labels))] > 1)
-        choices.append(f"data={' '.join(map(str.strip, expression(example).splitlines()))} in an experiment file")
+        alike = [data for data in options.values() if isinstance(data, CsvLabels) and tables[str(Path(data.root, data.labels))] > 1]
+        choices += [f"data={' '.join(map(str.strip, expression(data).splitlines()))} in an experiment file" for data in alike]
     return choices
 
 
@@ -201,7 +201,7 @@ def _prepared(root: Path) -> Tfds:
 def _is_class_folder(root: Path) -> bool:
     """Return whether there are images in several folders, directly or within a folder train; one alone may hold the whole set."""
     folders = files.subfolders(root)
-    train = [path for path in folders if path.name.lower() == "train"]
+    train = [path for path in folders if SPLIT_OF.get(path.name.lower()) == "train"]
     if train and files.subfolders(train[0]):
         return any(map(_has_images, files.subfolders(train[0])))
     places = [path for path in folders if SPLIT_OF.get(path.name.lower()) is None and _has_images(path)]
@@ -243,7 +243,7 @@ def _image_columns(table: Table, index: dict[str, list[str]]) -> list[tuple[int,
     hits: dict[tuple[int, str], set[str]] = {}  # distinct ones: a column of few values may happen to name some
     for column in range(len(table.header)):
         for record in records:
-            cell = record.cells[column].strip()
+            cell = record.cells[column].strip().removeprefix("./")
             for found in index.get(PurePosixPath(cell).name, ()) if cell else ():
                 if found == cell or found.endswith(f"/{cell}"):
                     place = (column, found[: len(found) - len(cell)].rstrip("/") or ".")

@@ -71,7 +71,8 @@ class FileNames(Dataset):
         tops = {image.name.rpartition("/")[0] for image in images}
         single = tops.pop() if len(tops) == 1 else ""
         lead = f"all images lie in the folder {single!r}: add one for each other class, or" if single else "without class folders,"
-        fix = rf"{lead} give a regular expression whose first group is the class of {images[0].name!r}: '^(.+)_\d+'"
+        start = "([^/]+)" if "/" in images[0].name else "^(.+)"
+        fix = rf"{lead} give a regular expression whose first group is the class of {images[0].name!r}: '{start}_\d+'"
         require(bool(self.pattern), "data.pattern", self.pattern, fix)
         splits, notes = _divided(images)
         names = {image.name: self._class_of(image.name) for part in splits.values() for image in part}

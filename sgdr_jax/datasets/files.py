@@ -7,7 +7,7 @@ import importlib.util
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -115,10 +115,30 @@ def images_in(path: Path, root: Path, extensions: Sequence[str] = EXTENSIONS) ->
     return sorted(ImageFile(path, name, s.st_size, s.st_mtime_ns) for path, name, s in images if any(kind(s.st_mode) for kind in kinds))
 
 
+def walk(root: str | Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield what `os.walk` does, through links to folders too, except where one leads back to a folder that it lies in."""
+    inside = {str(root): {_identity(root)}}
+    for folder, folders, names in os.walk(root, followlinks=True):
+        above = inside.pop(folder, set())
+        found = {name: _identity(os.path.join(folder, name)) for name in folders}
+        folders[:] = [name for name, identity in found.items() if identity not in above]
+        inside |= {os.path.join(folder, name): above | {found[name]} for name in folders}
+        yield folder, folders, names
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """Return what tells a folder from any other, by whichever path; None if it is gone."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def images_below(root: Path, extensions: Sequence[str] = EXTENSIONS) -> tuple[list[str], list[str]]:
     """Return the paths of the image files below a folder, sorted, and of hidden ones, whose own name or folder is hidden."""
     images, hidden = [], []
-    for folder, _, names in os.walk(root):
+    for folder, _, names in walk(root):
         inside = any(map(is_hidden, Path(folder).relative_to(root).parts))
         for name in names:
             if os.path.splitext(name)[1].lower() in extensions:
@@ -144,7 +164,7 @@ def notes(root: Path, used: Iterable[str], extensions: Sequence[str] = EXTENSION
 def other_files(root: Path, used: Iterable[str], extensions: Sequence[str] = EXTENSIONS, *, hidden_too: bool = True) -> str:
     """Summarise the files below a folder that are not used, by kind, perhaps with hidden images; "" for none. See `notes`."""
     known, ignored, elsewhere = set(used), Counter(), []
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in walk(root):
         folders[:] = [name for name in folders if name != "__MACOSX"]
         parent = os.path.relpath(folder, root).replace(os.sep, "/")
         prefix = "" if parent == "." else parent + "/"

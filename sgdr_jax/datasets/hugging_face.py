@@ -170,13 +170,13 @@ class _Rows(LazyItems):
         group, row = self._place(position)
         cell = _table(group, self._column)[self._column][row].as_py()
         if isinstance(cell, dict):
-            if cell.get("bytes") is None:
-                place = (self._root / str(cell.get("path"))).resolve()
-                if not place.is_relative_to(self._root.resolve()):
-                    raise ValueError("the table names a file outside its folder instead of holding the image")
-                return str(place)
-            cell = cell["bytes"]
-        return cell
+            cell = cell["path"] if cell.get("bytes") is None else cell["bytes"]
+        if isinstance(cell, bytes):
+            return cell
+        place = (self._root / str(cell)).resolve()
+        if not place.is_relative_to(self._root.resolve()):
+            raise ValueError("the table names a file outside its folder instead of holding the image")
+        return str(place)
 
 
 @functools.lru_cache(maxsize=16)

@@ -90,7 +90,7 @@ def rows_of(table: Table, options: Options) -> Rows:
         classes = ()
         shown, multi_label = _cell_labels(table, columns.labels[0], options)
     rows = [
-        Row(record, record.cells[columns.image].strip(), tuple(sorted(labels)), _split(table, record, columns.split))
+        Row(record, record.cells[columns.image].strip().removeprefix("./"), tuple(sorted(labels)), _split(table, record, columns.split))
         for record, labels in zip(table.records, shown, strict=True)
     ]
     if not columns.hot and not table.typed and options.multi_label is None and options.separator == " " and multi_label:

@@ -125,7 +125,7 @@ def _unread(name: str, folder: Path, extensions: Sequence[str]) -> str:
     if ".." in path.parts or PurePosixPath(name).is_absolute() or not path.parent.is_dir():
         return ""
     found = path if path.is_file() else next((other for other in sorted(path.parent.iterdir()) if other.stem == path.name), None)
-    if not found:
+    if not found or found.suffix.lower() in extensions:
         return ""
     kinds = ", ".join(extensions)
     reason = f"({found.name} is there, but {found.suffix or 'a file without extension'} is not read, only {kinds}"

@@ -78,6 +78,19 @@ def test_csv_errors(tmp_path, text, words):
     assert "\n" not in str(error.value)
 
 
+def test_names_may_begin_with_the_folder_itself(tmp_path):
+    """Of `./0.jpg` the error said that .jpg is not read, only .jpg."""
+    for i in range(4):
+        picture(tmp_path / f"{i}.jpg")
+    (tmp_path / "labels.csv").write_text("image,label\n" + "".join(f"./{i}.jpg,{'ab'[i % 2]}\n" for i in range(4)))
+    data = CsvLabels(str(tmp_path), images=".", valid_fraction=0.5)
+    assert data.open().sizes == {"train": 2, "valid": 2}
+    (tmp_path / "labels.csv").write_text("image,label\nx/../0.jpg,a\n1.jpg,b\n")
+    with pytest.raises(InputError, match="1 of 2 images in the CSV file are not in") as error:
+        data.open()
+    assert "is not read" not in str(error.value)
+
+
 def test_csv_file_errors(tmp_path):
     data = dogs(tmp_path, "id,breed\na,x\nb,y\n")
     with pytest.raises(InputError, match=r"data.split_column is 'fold'"):

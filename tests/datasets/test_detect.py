@@ -34,6 +34,14 @@ def divided(root: Path) -> None:
     tree(root, {"train/cat": 2, "train/dog": 2, "valid/cat": 1, "valid/dog": 1})
 
 
+def long_names(root: Path) -> None:
+    tree(root, {"training/cat": 2, "training/dog": 2, "testing/cat": 1, "testing/dog": 1})
+
+
+def dotted(root: Path) -> None:
+    table(root, "labels.csv", "id,breed", "./a.jpg,x ./b.jpg,y ./c.jpg,x ./d.jpg,y", "a.jpg b.jpg c.jpg d.jpg")
+
+
 def kaggle(root: Path) -> None:
     table(root, "labels.csv", "id,breed", "a,x b,y c,x d,y", "train/a.jpg train/b.jpg train/c.jpg train/d.jpg")
 
@@ -79,6 +87,8 @@ def loose(root: Path) -> None:
     [
         (classes, ImageFolder("."), ("cat", "dog")),
         (divided, ImageFolder("."), ("cat", "dog")),
+        (long_names, ImageFolder("."), ("cat", "dog")),
+        (dotted, CsvLabels(".", images="."), ("x", "y")),
         (kaggle, CsvLabels("."), ("x", "y")),
         (beside, CsvLabels(".", "birds.csv", ".", image_column="image"), "number, species"),
         (lines, CsvLabels(".", "set.jsonl", ".", image_column="path"), ("x", "y")),
@@ -155,6 +165,14 @@ def test_images_in_two_places_are_refused(tmp_path: Path) -> None:
     wanted = r"images named in 'id' in 'small', by labels\.csv; choose one by data=CsvLabels\(.*images=\"small\"\) in an experiment file"
     with pytest.raises(InputError, match=wanted):
         detect(tmp_path / "labels.csv")
+
+
+def test_each_of_several_columns_that_name_images_is_offered(tmp_path: Path) -> None:
+    """As pandas writes a table with its index; only the reading by the index was offered."""
+    table(tmp_path, "labels.csv", ",id,label", "0,0.jpg,x 1,1.jpg,y 2,2.jpg,x", "0.jpg 1.jpg 2.jpg")
+    with pytest.raises(InputError, match=r'choose one by .*image_column="id"\) in an experiment file') as error:
+        detect(tmp_path)
+    assert str(error.value).count("in an experiment file") == 2
 
 
 def test_a_column_of_few_values_that_happen_to_be_names_is_not_that_of_the_images(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.datasets import FileNames
+from sgdr_jax.runs.predictor import expand
 
 from ..helpers import seeded
 from .pictures import picture
@@ -70,6 +71,25 @@ def test_patterns_that_give_no_classes(tmp_path, pattern, words):
 def test_a_single_class_folder_is_told(tmp_path):
     with pytest.raises(InputError, match="all images lie in the folder 'cats': add one for each other class, or give a"):
         names(tmp_path, "cats/a_1.png", "cats/a_2.png", pattern="").open()
+
+
+def test_a_pattern_is_proposed_that_fits_the_name(tmp_path):
+    """In folders the proposed pattern took them for a part of the class."""
+    for files, words in ((("x_1.png", "y_1.png"), r"'\^\(\.\+\)_"), (("train/x_1.png", "test/x_2.png"), r"'\(\[\^/\]\+\)_")):
+        with pytest.raises(InputError, match=words):
+            names(tmp_path / files[0][0], *files, pattern="").open()
+
+
+def test_links_to_folders_are_followed_except_in_circles(tmp_path):
+    """A validation folder that was a link was ignored, and another one drawn."""
+    made = [f"{split}/{name}_{i}.png" for split in ("set/train", "elsewhere") for name in "ab" for i in range(3)]
+    names(tmp_path, *made)
+    (tmp_path / "set" / "valid").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "train" / "again").symlink_to(tmp_path / "set")
+    (tmp_path / "set" / "train" / "self").symlink_to(".")
+    source = FileNames(str(tmp_path / "set"), r"([ab])_").open()
+    assert source.sizes == {"train": 6, "valid": 6} and source.notes == ()
+    assert expand([str(tmp_path / "set")]) == sorted(str(tmp_path / "set" / name) for name in source.names["train"] + source.names["valid"])
 
 
 def test_further_formats_are_read_where_asked_for(tmp_path):

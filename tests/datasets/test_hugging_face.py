@@ -111,9 +111,22 @@ def test_errors_name_the_field(tmp_path):
         data.open()
 
 
-def test_a_table_cannot_name_a_file_elsewhere(tmp_path):
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_table_may_name_files_of_its_folder(tmp_path, bare):
+    for i in range(6):
+        Image.new("L", (9, 8), 40 * i).save(tmp_path / f"{i}.png")
+    rows = [f"{i}.png" if bare else {"bytes": None, "path": f"{i}.png"} for i in range(6)]
+    pq.write_table(pa.table({"image": rows, "label": [0, 1] * 3}), tmp_path / "train.parquet")
+    data = load(HuggingFace(str(tmp_path)).open(), canvas=8)
+    assert sorted(int(x[0, 0, 0]) for split in data.images.values() for x in split[:]) == [40 * i for i in range(6)]
+
+
+@pytest.mark.parametrize("bare", [False, True])
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_table_cannot_name_a_file_elsewhere(tmp_path, bare, absolute):
     (tmp_path / "secret.png").write_bytes(b"")
-    rows = [{"bytes": None, "path": "../secret.png"}] * 6
+    name = str(tmp_path / "secret.png") if absolute else "../secret.png"
+    rows = [name if bare else {"bytes": None, "path": name}] * 6
     (tmp_path / "set").mkdir()
     pq.write_table(pa.table({"image": rows, "label": [0, 1] * 3}), tmp_path / "set/train.parquet")
     with pytest.raises(InputError, match="names a file outside its folder"):
