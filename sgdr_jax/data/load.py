@@ -15,7 +15,7 @@ from ..core.errors import InputError
 from ..core.experiment import Experiment, Resize
 from ..core.machine import free_memory
 from ..core.types import Source
-from ..datasets.examples import LazyItems, fingerprint, strings_at
+from ..datasets.examples import LazyItems, fingerprint, items_at, strings_at
 from ..datasets.labels import counts
 from . import decode, image_cache
 from .contents import content_ids
@@ -194,7 +194,7 @@ def load_some(source: Source, index: list[int], canvas: int, channels: int | Non
     items, names, ids = source.items["train"], source.names["train"], source.ids.get("train")
     some = source._replace(
         labels={SOME: source.labels["train"][index]},
-        items={SOME: [items[i] for i in index] if isinstance(items, list | tuple) else items[np.array(index, np.int64)]},
+        items={SOME: items_at(items, np.array(index, np.int64))},
         names={SOME: [names[i] for i in index]},
         ids={SOME: [ids[i] for i in index]} if ids else source.ids,
         rates=None,

@@ -33,7 +33,7 @@ class Examples(NamedTuple):
 
     def at(self, where: np.ndarray) -> Examples:
         """Return the examples at these positions."""
-        return Examples(_items_at(self.items, where), self.labels[where], strings_at(self.names, where), strings_at(self.ids, where))
+        return Examples(items_at(self.items, where), self.labels[where], strings_at(self.names, where), strings_at(self.ids, where))
 
 
 class LazyItems(Sequence[Item], abc.ABC):
@@ -90,7 +90,7 @@ def strings_at(column: Sequence[str], where: np.ndarray) -> tuple[str, ...]:
     return tuple(column[int(i)] for i in where)
 
 
-def _items_at(items: Items, where: np.ndarray) -> Items:
+def items_at(items: Items, where: np.ndarray) -> Items:
     """Return the items at positions `where`: a tuple for a list or tuple, else the result of indexing with the positions."""
     if isinstance(items, list | tuple):
         return tuple(items[int(i)] for i in where)

@@ -71,7 +71,8 @@ class Mix(Dataset):
         part = examples_of(source, split)
         if source.multi_label:
             labels = np.zeros((len(part.labels), classes), np.float32)
-            np.maximum.at(labels, (slice(None), own), part.labels)  # two of its own classes may have one name
+            for to, column in zip(own, part.labels.T, strict=True):  # two of its own classes may have one name
+                labels[:, to] = np.maximum(labels[:, to], column)
         else:
             labels = own[part.labels].astype(np.int32)
         names, ids = ([f"{number}/{text}" for text in column] for column in (part.names, part.ids))

@@ -14,7 +14,7 @@ from ..models.pretrained.locate import trained_size
 from . import auto
 
 if TYPE_CHECKING:
-    from ..data.decode import Item
+    from ..data.decode import Encoded, Item
 
 
 class ImageFacts(NamedTuple):
@@ -94,9 +94,13 @@ def _dimensions(
     index: list[int] = np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)).tolist()
 
     # A file that was cut short has a good header.
+    def read(i: int) -> Encoded:
+        item: Item = items[i]
+        return item() if callable(item) else item
+
     def look(i: int) -> tuple[int, int] | None:
-        # A lazy item may be of a kind that is read only here, and fail as others do.
-        return decode.dimensions(lambda: items[i]) if decode.is_intact(lambda: items[i]) else None
+        # Lazy items are read inside of what catches any failure.
+        return decode.dimensions(lambda: read(i)) if decode.is_intact(lambda: read(i)) else None
 
     found = list(decode.in_threads(look, index))
     unread = tuple(names[i] for i, size in zip(index, found, strict=True) if not size)
