@@ -9,8 +9,8 @@ from typing import NamedTuple
 from ..core.errors import InputError, did_you_mean
 from ..core.validation import require
 from .csv_table import LIST, Record, Table
+from .splits import SPLIT_OF
 
-_SPLITS = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
 _IS_VALID = "is_valid"
 _MARKS_VALID = {_IS_VALID, "is_val", "valid", "val", "validation"}
 _TRUTH = {"true": "valid", "1": "valid", "1.0": "valid", "false": "train", "0": "train", "0.0": "train"}
@@ -217,8 +217,8 @@ def _split(table: Table, record: Record, column: int | None) -> str:
     if column is None:
         return "train"
     name, value = table.header[column], record.cells[column].strip().lower()
-    known = _SPLITS | _TRUTH if name.lower() in _MARKS_VALID else _SPLITS
-    options = [*_SPLITS, *(["true", "false"] if known is not _SPLITS else [])]
+    known = SPLIT_OF | _TRUTH if name.lower() in _MARKS_VALID else SPLIT_OF
+    options = [*SPLIT_OF, *(["true", "false"] if known is not SPLIT_OF else [])]
     require(value in known, f"{record.place}: {name}", value, f"use one of {', '.join(options)}")
     return known[value]
 

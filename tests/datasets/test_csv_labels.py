@@ -37,7 +37,7 @@ def test_csv_single_label(tmp_path):
 
 
 def test_csv_multi_label_and_split_column(tmp_path):
-    source = dogs(tmp_path, "id,tags,split\na,x y,train\nb,,val\nc,z,train\nd,y,test\n").open()
+    source = dogs(tmp_path, "id,tags,split\na,x y,train\nb,,dev\nc,z,Training\nd,y,testing\n").open()
     assert source.classes == ("x", "y", "z")
     assert source.multi_label
     assert source.labels["train"].tolist() == [[1, 1, 0], [0, 0, 1]]
@@ -64,7 +64,7 @@ def test_csv_separator_and_subfolders(tmp_path):
         ("id,breed\na,x\nb,\n", "labels.csv line 3: 'b' has no label"),
         ("id,breed\na,x\nb\n", "labels.csv line 3 is .*write an image and its labels"),
         ("id,breed\na,x\na.jpg,y\n", r"labels.csv line 3: 'a.jpg' is listed more than once, first in line 2"),
-        ("id,breed,split\na,x,train\nb,y,dev\n", "line 3: split is 'dev'"),
+        ("id,breed,split\na,x,train\nb,y,holdout\n", "line 3: split is 'holdout'"),
         ("id,breed,split\na,x,valid\nb,y,test\n", "rows marked train is 0"),
         ("id,breed,split\na,x,train\nb,y,valid\n", r"without a training image is \['y'\]"),
         ("id,breed\na,x\nb,x\n", "at least two"),
