@@ -99,6 +99,15 @@ def test_no_method_changes_a_session(fresh: Session) -> None:
         two.experiment = EXPERIMENT  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_a_stage_takes_the_rates_of_the_one_before_it_and_of_no_other(fresh: Session) -> None:
+    """Those of whatever had been fitted last were taken, a solved head's 0 among them; without any there was a traceback."""
+    more = Stage("more", size=16, lr=None, schedule=Constant(1))
+    with pytest.raises(InputError, match="stage \"more\": lr is None; it takes the rates of stage 'all', which has not been trained"):
+        fresh.fit(more)
+    with pytest.raises(InputError, match="which has not been trained; train that first, or give rates"):
+        fresh.fit(0).fit(more)
+
+
 def test_a_further_stage_becomes_part_of_the_experiment(fitted: Session, tmp_path: Path) -> None:
     more = Stage("more", size=16, lr=None, schedule=Constant(1))
     session = fitted.fit(more)

@@ -123,16 +123,16 @@ class Muon(AdamW):
     def rule(self, lr: jax.Array, hyper: Hyper) -> optax.GradientTransformation:
         import optax.contrib
 
-        return optax.contrib.muon(
+        steps = optax.contrib.muon(
             lr,
             ns_steps=self.iterations,
             beta=hyper.momentum,
-            weight_decay=hyper.weight_decay,
-            weight_decay_mask=_matrices,
+            eps=self.eps,
             adam_b1=hyper.momentum,
             adam_b2=self.b2,
-            adam_weight_decay=hyper.weight_decay,
         )
+        # optax's own decay has no mask where Muon does not apply.
+        return optax.chain(steps, optax.add_decayed_weights(-lr * hyper.weight_decay, _matrices))
 
 
 def _matrices(params: Tree) -> Tree:

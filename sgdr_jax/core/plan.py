@@ -188,7 +188,7 @@ def _plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePla
         batch_size=batch_size,
         table=table,
         lr=peak_lrs(stage, trained),
-        sizes=_sizes(stage, steps, steps_per_epoch),
+        sizes=_sizes(stage, table.whole or steps, steps_per_epoch)[:steps],
         images=images(steps),
         optimizer=stage.optimizer or experiment.optimizer,
     )

@@ -47,6 +47,7 @@ class Table(NamedTuple):
         momentum: float64 [steps], or None for the optimizer's own momentum.
         weight_decay: float64 [steps], as a share of the optimizer's weight decay, or None for all of it.
         plateau: rule that lowers the rates of all later rows, or None.
+        whole: number of steps of the schedule that these are the first of, whose course sizes and strengths follow; None: these are all.
     """
 
     scale: np.ndarray
@@ -54,6 +55,7 @@ class Table(NamedTuple):
     momentum: np.ndarray | None = None
     weight_decay: np.ndarray | None = None
     plateau: Reduction | None = None
+    whole: int | None = None
 
     @property
     def ends(self) -> tuple[int, ...]:

@@ -260,8 +260,9 @@ def evaluation_parts(split: str, found: Evaluation, net: Predictor) -> list[Tabl
     """
     from ..evaluation.evaluate import calibration_results
     from ..evaluation.multi_label import mean_f_beta
+    from ..runs.predictor import fitted_temperatures
 
-    views, labels, temperatures = found.views, found.labels, net.temperatures
+    views, labels, temperatures = found.views, found.labels, fitted_temperatures(net, found.views.views)
     parts: list[Table | str] = [f"{split} {name:<14} {value:.4f}" for name, value in views.measures.items()]
     if len(views.by_count) > 1:
         parts.append(views_table(split, views.by_count))

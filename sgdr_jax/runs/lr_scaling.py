@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Literal
 
 from ..core.experiment import Experiment, Stage
-from ..core.learning_rates import Spread
+from ..core.learning_rates import Decay, Spread
 from ..core.validation import require
 
 Rule = Literal["linear", "sqrt", "none"]
@@ -53,4 +53,6 @@ def _rates(lr: object, times: float) -> object:
         return tuple(rate * times for rate in lr)
     if isinstance(lr, Spread):
         return Spread(lr.lo * times, lr.hi * times)
+    if isinstance(lr, Decay):
+        return replace(lr, lr=lr.lr * times)
     return lr * times if isinstance(lr, int | float) else lr

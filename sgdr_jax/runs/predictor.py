@@ -32,6 +32,7 @@ from ..data.loader import free_device_memory, image_loader
 from ..data.placement import choose_residence
 from ..data.sampler import Batch
 from ..datasets.files import Format, extensions, images_below, other_files
+from ..evaluation import tta
 from ..evaluation.calibration import apply_temperature
 from ..evaluation.evaluate import EvalExamples, ViewPredictions, predict_views
 from ..evaluation.grad_cam import grad_cam
@@ -295,10 +296,15 @@ def activations(net: Predictor, images: Sequence[str | np.ndarray], group: str) 
     return np.concatenate(parts)
 
 
+def fitted_temperatures(net: Predictor, views: int) -> dict[str, float]:
+    """Return the temperatures that the run fitted: for the plain view, and for all views mixed if it mixed as many."""
+    own = tta.view_count(net.experiment.evaluate, net.experiment.augment)
+    return {kind: value for kind, value in net.temperatures.items() if kind == "plain" or views == own}
+
+
 def temperature(net: Predictor, views: int) -> float:
     """Return the temperature that the run fitted for this number of views. Raises InputError where it fitted none."""
-    kind = "tta" if views > 1 else "plain"
-    found = net.temperatures.get(kind)
+    found = fitted_temperatures(net, views).get("tta" if views > 1 else "plain")
     require(found is not None, "--calibrated", True, f"the run fitted no temperature for {views} views; leave it out, or train anew")
     assert found is not None
     return found

@@ -80,7 +80,7 @@ class StageRecorder:
     def keep(self, state: TrainState, row: dict[str, Any]) -> None:
         """Keep the network at the end of a cycle, where the experiment asks for snapshots."""
         if wanted := self._context.experiment.snapshots:
-            facts = {"stage": self._plan.index, "size": self._plan.size} | {k: row[k] for k in ("cycle", "step", "accuracy", "loss")}
+            facts = {"stage": self._plan.index, "size": self._plan.size} | {k: row[k] for k in ("cycle", "step")} | Score.of(row)._asdict()
             whole = jax.tree.map(readable, state._replace(opt_state=None))
             self._on_leader(partial(save_cycle_end, self._folder.path, whole, facts, wanted, self._key))
 
@@ -115,6 +115,7 @@ class StageRecorder:
             "size": plan.size,
             "epochs": len(losses) / plan.steps_per_epoch,
             "steps": len(losses),
+            "images": round(plan.images * len(losses) / plan.steps),
             "seconds": self.seconds,
             "train_loss": float(np.mean(known)) if known else math.nan,
             "valid_loss": loss,

@@ -88,8 +88,9 @@ class StageSummary(TypedDict):
     `valid_accuracy` of multi-label data is the mean average precision (F2 in runs of earlier versions).
 
     `kept` tells whether the stage improved on the best network so far, `cycles` after how many cycles its own best was reached, `skipped`
-    how many updates were skipped, if any. `lr_scale` is the share of the rates that it went on with after it had diverged, `accumulate` the
-    number of parts that a batch was split into since it did not fit the devices' memory.
+    how many updates were skipped, if any, `images` how many were shown, repeated ones each time (not in runs of earlier versions).
+    `lr_scale` is the share of the rates that it went on with after it had diverged, `accumulate` the number of parts that a batch was
+    split into since it did not fit the devices' memory.
     """
 
     name: str
@@ -104,6 +105,7 @@ class StageSummary(TypedDict):
     kept: bool
     cycles: int
     stopped: str
+    images: NotRequired[int]
     skipped: NotRequired[int]
     lr_scale: NotRequired[float]
     accumulate: NotRequired[int]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -15,6 +15,7 @@ from ..core.experiment import Experiment
 from ..core.plan import StagePlan, as_csv, as_text
 from ..core.serialization import config_hash, to_json
 from ..core.state import NetworkState
+from ..core.validation import require
 from ..distributed.compilation_cache import compiled
 from ..distributed.hosts import is_leader, is_multi_host, on_leader, require_same, run_on_all_hosts
 from ..distributed.memory import device_memory
@@ -162,7 +163,7 @@ def run_stage(
     stage = open_stage(context, plan, network, before, recorder.log)
     _stop_together(context, plan)
     if not checkpoint:
-        lr, curve = choose_lr(context, plan, stage, finished[-1]["lr"] if finished else (), before)
+        lr, curve = choose_lr(context, plan, stage, _lr_before(context, plan, finished), before)
         progress = progress._replace(lr=lr)
         if curve:
             folder.write_finder(plan.stage.name, dataclasses.asdict(curve))
@@ -192,6 +193,21 @@ def run_stage(
         verdict = "clearly worse" if context.experiment.leeway else "not better"
         ui.say(f"  {verdict} than stage {context.experiment.stages[best.stage].name!r} on the validation images: undone")
     return copy(best.network), best
+
+
+def _lr_before(context: RunContext, plan: StagePlan, finished: Sequence[StageSummary]) -> Sequence[float]:
+    """Return the rates of the stage before, which one with `lr=None` takes over; () for others.
+
+    Raises:
+        InputError: that stage has not been trained, as may be in a session.
+    """
+    if plan.stage.lr is not None:
+        return ()
+    name = context.experiment.stages[plan.index - 1].name
+    rates = [stage["lr"] for stage in finished if stage["name"] == name]
+    fix = f"it takes the rates of stage {name!r}, which has not been trained; train that first, or give rates"
+    require(bool(rates), f'stage "{plan.stage.name}": lr', None, fix)
+    return rates[-1]
 
 
 def _stop_together(context: RunContext, plan: StagePlan) -> None:

@@ -12,6 +12,7 @@ from ..core.optimizers import Optimizer
 from ..core.snapshots import Snapshots, chosen
 from ..core.state import TrainState
 from ..train import weight_ema
+from ..train.model_selection import Score
 from . import checkpoint
 
 _log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def save_cycle_end(run: str | Path, state: TrainState, facts: Mapping[str, Any],
     Args:
         run: the run folder.
         state: the state at the end of the cycle.
-        facts: "stage" and "cycle" by number, "step" updates done in the stage, "size", "accuracy", "loss".
+        facts: "stage" and "cycle" by number, "step" updates done in the stage, "size", "accuracy" and "loss" as of a `Score`.
         snapshots: which to keep; nothing is saved where it asks for none.
         key: identifies the run, see `checkpoint.save`.
     """
@@ -82,7 +83,8 @@ def lost_cycle_ends(
 
     def kept(rows: Sequence[Mapping[str, Any]]) -> set[str]:
         ends = [row for row in rows if row.get("kind") == "eval" and row.get("loss") is not None and known <= row.keys()]
-        return {checkpoint.cycle_name(ends[i]["stage_index"], ends[i]["cycle"]) for i in chosen(ends, snapshots)}
+        kept = chosen([Score.of(row)._asdict() for row in ends], snapshots)
+        return {checkpoint.cycle_name(ends[i]["stage_index"], ends[i]["cycle"]) for i in kept}
 
     return sorted(kept(rows) & kept([*rows, *later]) - set(cycle_ends(run)))
 

@@ -40,6 +40,10 @@ class Combined(Schedule):
             ok = len(self.momentum) == 2 and all(0 <= m < 1 for m in self.momentum)
             require(ok, "schedule.momentum", self.momentum, "use two numbers in 0…1, below 1")
 
+    def after(self, table: Table) -> float:
+        """Return where the schedule of the rates ends."""
+        return self.rate.after(table)
+
     def table(self, steps_per_epoch: int) -> Table:
         """Return all schedules as columns of one `Table`.
 

@@ -38,5 +38,13 @@ class FirstCycles(Schedule):
             return None if rows is None else rows[:steps]
 
         return table._replace(
-            scale=table.scale[:steps], cycle=table.cycle[:steps], momentum=first(table.momentum), weight_decay=first(table.weight_decay)
+            scale=table.scale[:steps],
+            cycle=table.cycle[:steps],
+            momentum=first(table.momentum),
+            weight_decay=first(table.weight_decay),
+            whole=table.whole or len(table.cycle),
         )
+
+    def after(self, table: Table) -> float:
+        """Return where the other schedule ends if all its cycles are kept, else the last scale."""
+        return self.schedule.after(table) if table.whole in (None, len(table.cycle)) else super().after(table)

@@ -166,5 +166,6 @@ def save_added_runs(folder: Path, runs: Sequence[SweepRun]) -> None:
 
 
 def read_added_runs(folder: Path) -> list[RunRecord]:
-    """Read the runs with further seeds; [] where there are none."""
-    return _read(folder / "added.json", list[RunRecord]) or []
+    """Read the runs with further seeds; [] where there are none. Those of a best trial that is the best no longer are left out."""
+    best = {run["arm"]: run["values"] for run in read_confirmation_runs(folder)}
+    return [run for run in _read(folder / "added.json", list[RunRecord]) or [] if run["values"] == best.get(run["arm"], run["values"])]

@@ -84,7 +84,8 @@ def stage_curves(
     lr = p.stage.lr
     find = lr if isinstance(lr, Find) else Find()
     if not isinstance(lr, Find):
-        ui.say(f"{p.stage.name} has given rates, {lr}: train uses those; this is what Find() would choose")
+        what = "takes the rates of the stage before" if lr is None else f"has given rates, {lr}"
+        ui.say(f"{p.stage.name} {what}: train uses those; this is what Find() would choose")
     find = dataclasses.replace(find, rule=rule or find.rule)
     stage = open_stage(context, p, network, ui)
     groups = p.trained if each and len(p.trained) > 1 else ()

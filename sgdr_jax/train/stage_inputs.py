@@ -52,12 +52,16 @@ class TrainBatch(NamedTuple):
 
 
 def strength_at(p: StagePlan, step: int) -> np.float32 | None:
-    """Return the strength of the augmentations at an update: None for 1, or a value between the first and the last."""
+    """Return the strength of the augmentations at an update: None for 1, or a value between the first and the last.
+
+    After the last update, where only the finder goes, it stays.
+    """
     ends = p.stage.strength
     if ends == 1:
         return None
     first, last = ends if isinstance(ends, tuple) else (ends, ends)
-    return np.float32(first + (last - first) / max(p.steps - 1, 1) * step)
+    share = min(step, p.steps - 1) / max((p.table.whole or p.steps) - 1, 1)
+    return np.float32(first + (last - first) * share)
 
 
 def stage_batches(

@@ -18,9 +18,10 @@ from sgdr_jax.evaluation import metrics, predictions
 from sgdr_jax.evaluation.evaluate import EvalExamples, predict_views
 from sgdr_jax.runs import checkpoint, recorder
 from sgdr_jax.runs.ensemble import average, forward_selection, greedy_average
+from sgdr_jax.runs.folder import read
 from sgdr_jax.runs.predictor import evaluate_split, open_predictor
 from sgdr_jax.runs.run import run
-from sgdr_jax.runs.snapshots import cycle_ends, read_cycle_ends, save_cycle_end, snapshot_folder
+from sgdr_jax.runs.snapshots import cycle_ends, lost_cycle_ends, read_cycle_ends, save_cycle_end, snapshot_folder
 from sgdr_jax.schedules import Sgdr
 from sgdr_jax.train import batch_norm
 from sgdr_jax.train.context import prepare
@@ -243,3 +244,27 @@ def test_a_damaged_snapshot_is_left_out(tmp_path, caplog):
     save_cycle_end(tmp_path, TrainState(np.int32(1), {"a": np.zeros(2)}, {}, None), facts, Snapshots(last=2))
     (next((snapshot_folder(tmp_path) / cycle_ends(tmp_path)[0]).glob("*.json"))).write_text("{}")
     assert read_cycle_ends(tmp_path) == {} and "left out" in caplog.text
+
+
+def test_the_best_cycle_ends_of_images_with_several_classes_are_those_by_average_precision(tmp_path, monkeypatch):
+    """The share of right labels is high for a network that predicts none, and decided which ones to keep."""
+    said = []
+    monkeypatch.setattr(recorder, "save_cycle_end", lambda path, state, facts, *rest: said.append(facts))
+    made = {
+        "name": "several",
+        "data": Synthetic(classes=3, train=32, valid=16, side=8, multi_label=True),
+        "model": Tiny(),
+        "batch_size": 16,
+    }
+    stage = Stage("all", size=8, lr=1e-2, schedule=Sgdr(3), augment=False)
+    run(Experiment(**made, stages=(stage,), snapshots=Snapshots(best=1), evaluate=Eval(tta_views=0)), tmp_path)
+    ends = [row for row in read(tmp_path).rows if row["kind"] == "eval"]
+    assert [facts["accuracy"] for facts in said] == [row["map"] for row in ends] != [row["accuracy"] for row in ends]
+    rows = [
+        {"kind": "eval", "stage_index": 0, "cycle": i, "loss": 1.0, "accuracy": a, "map": m}
+        for i, (a, m) in enumerate([(0.9, 0.1), (0.8, 0.7)])
+    ]
+    assert lost_cycle_ends(tmp_path, [*rows, {**rows[0], "cycle": 2}], [], Snapshots(best=1)) == [
+        "stage-0-cycle-0001",
+        "stage-0-cycle-0002",
+    ]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sgdr_jax.cli.main import main
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.experiment import Stage
-from sgdr_jax.core.learning_rates import Find, Spread
+from sgdr_jax.core.learning_rates import Decay, Find, Spread
 from sgdr_jax.runs.lr_scaling import growth, rescaled
 from sgdr_jax.schedules import Constant
 
@@ -23,8 +23,8 @@ def stages(*rates: object) -> tuple[Stage, ...]:
 
 
 def test_given_rates_grow_and_found_ones_do_not() -> None:
-    grown = rescaled(experiment(*stages(0.5, (0.25, 0.5), Spread(1e-3, 1e-2), Find(), None), batch_size=8), 32)
-    assert [s.lr for s in grown.stages] == [2.0, (1.0, 2.0), Spread(4e-3, 4e-2), Find(), None]
+    grown = rescaled(experiment(*stages(0.5, (0.25, 0.5), Spread(1e-3, 1e-2), Find(), None, Decay(0.1, 0.5)), batch_size=8), 32)
+    assert [s.lr for s in grown.stages] == [2.0, (1.0, 2.0), Spread(4e-3, 4e-2), Find(), None, Decay(0.4, 0.5)]
     assert grown.batch_size == 32
 
 

@@ -14,6 +14,7 @@ from sgdr_jax.augment.plain import PlainView
 from sgdr_jax.core.console import NullConsole, plain_console
 from sgdr_jax.core.errors import Preempted
 from sgdr_jax.core.experiment import Parallel
+from sgdr_jax.core.plan import plan
 from sgdr_jax.core.state import Hyper
 from sgdr_jax.datasets import Synthetic, TrainAndValid
 from sgdr_jax.evaluation import predictions
@@ -22,6 +23,7 @@ from sgdr_jax.report.run_tables import evaluation_parts, result_tables
 from sgdr_jax.runs import resume
 from sgdr_jax.runs import run as recipe
 from sgdr_jax.runs.predictor import default_split, evaluate_split, open_predictor, predict
+from sgdr_jax.runs.refit import settled
 from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Constant, Plateau, Sgdr
 from sgdr_jax.train import stage as stage_module
@@ -29,7 +31,7 @@ from sgdr_jax.train.context import prepare
 from sgdr_jax.train.find_lr import find_lr
 from sgdr_jax.train.model_selection import Score
 from sgdr_jax.train.stage import open_stage
-from sgdr_jax.train.stage_inputs import hyper_rows, stage_batches
+from sgdr_jax.train.stage_inputs import hyper_rows, stage_batches, strength_at
 
 from ..helpers import Killed, Tiny, compilations, killed_after
 
@@ -483,6 +485,18 @@ def test_a_refit_trains_the_kept_stages_on_every_image_at_the_rates_that_were_fo
     assert (
         default_split(net) == "test" and default_split(net._replace(experiment=dataclasses.replace(net.experiment, refit=False))) == "valid"
     )
+
+
+def test_a_refit_goes_through_sizes_and_strengths_as_the_first_training_did(tmp_path):
+    """It divided them anew over the cycles that were kept, and failed after all the training where these were too short."""
+    grows = Stage("all", size=(8, 16, 24), lr=1e-2, schedule=Sgdr(3), strength=(0.0, 1.0))
+    chosen = {"kept": True, "lr": (0.01,) * 3, "cycles": 1}
+    again = plan(settled(small(grows, refit=True), [chosen]), 64).stages[0]
+    whole = plan(small(grows), 64).stages[0]
+    assert again.sizes.tolist() == whole.sizes[: again.steps].tolist() and again.size == 8
+    for step in range(again.steps + 3):
+        assert strength_at(again, step) == strength_at(whole, min(step, again.steps - 1))
+    assert strength_at(whole, whole.steps - 1) == strength_at(whole, whole.steps + 40) == 1
 
 
 def test_a_refit_shares_the_programs_of_the_first_training(tmp_path):

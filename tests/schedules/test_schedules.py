@@ -463,6 +463,9 @@ def test_the_first_cycles_are_those_of_the_whole_row_for_row(cycles: int, kept: 
     assert part.ends == table.ends[:kept]
     for a, b in zip(part[:4], table[:4], strict=True):
         np.testing.assert_array_equal(a, b[: part.ends[-1]])  # pyright: ignore[reportOptionalSubscript]
+    assert part.whole == len(table.cycle) and FirstCycles(FirstCycles(whole, kept + 1), kept).table(steps_per_epoch) is not None
+    for same in (FirstCycles(whole, 99), Combined(whole), FirstCycles(Combined(whole), 99)):
+        assert same.after(same.table(steps_per_epoch)) == whole.after(table)
     assert FirstCycles(Plateau(2), 1).table(3).plateau == Plateau(2).rule and FirstCycles(Constant(3), 2).table(3).momentum is None
 
 

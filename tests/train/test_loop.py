@@ -248,6 +248,20 @@ def test_gradients_that_are_not_finite_are_told() -> None:
         fit("state", StageProgress(), plan, callbacks, iter(range(9)))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("validated", [False, True])
+def test_a_stage_without_a_single_update_has_diverged_however_few_they_are(validated: bool) -> None:
+    """Without validation images fewer than five skipped updates counted as a training."""
+    callbacks = StageCallbacks(
+        update=lambda state, hyper, items: (state, {"loss": math.inf, "weight": 1.0, "skipped": 1.0}),
+        validate=(lambda state: pytest.fail("validated")) if validated else None,
+        copy_network=lambda state: pytest.fail("copied"),
+        log=lambda row: None,
+        save=lambda state, progress: pytest.fail("saved"),
+    )
+    with pytest.raises(Diverged, match="all 4 updates of the stage were skipped"):
+        fit("state", StageProgress(), LoopPlan(numbers(4), np.zeros(4, int), SelectionRules(0)), callbacks, iter(range(4)))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_validation_loss_that_is_not_finite_is_never_the_best_and_saves_nothing(bad: float) -> None:
     run = Run(scores=((0.5, 1.0), (0.9, bad), (0.4, 2.0)))

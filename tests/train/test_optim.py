@@ -196,6 +196,27 @@ def test_lamb_scales_each_array_of_adamw_to_the_norm_of_its_weights() -> None:
         np.testing.assert_allclose(new[name], expected, rtol=2e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [AdamW, Lamb, Muon])
+def test_weight_decay_spares_all_but_matrices_and_kernels(kind: type[AdamW]) -> None:
+    """Without a gradient nothing else moves; optax's Muon let its Adam decay biases, scales, tokens and positions."""
+    params = {g: {"b": np.ones(3), "w": np.ones((3, 3)), "k": np.ones((3, 3, 2, 2)), "tokens": np.ones((1, 4, 3))} for g in TRAINED}
+    grads = jax.tree.map(np.zeros_like, params)
+    h = Hyper(np.array([0.1, 0.2], np.float32), np.float32(0.9), np.float32(0.5), np.float32(0))
+    for (group, name), new in flat(fast(kind(), params, [grads], [h])).items():
+        if kind is not Lamb or name in ("b", "tokens"):
+            decay = 0.5 * h.lr[TRAINED.index(group)] * (name in "wk")
+            np.testing.assert_allclose(new, 1 - decay, rtol=1e-6)
+        else:
+            assert (new < 1).all()
+
+
+@pytest.mark.parametrize("kind", [AdamW, Lamb, Muon])
+def test_eps_matters(kind: type[AdamW]) -> None:
+    params, grads, h = tree(0), tree(1), rows(3, 0.1, 0.9)[0]
+    small, large = (flat(fast(kind(eps=eps), params, [grads], [h])) for eps in (1e-8, 10.0))
+    assert all(np.abs(small[name] - large[name]).max() > 1e-4 for name in small)
+
+
 def test_muon_moves_matrices_along_orthogonal_directions_and_the_rest_as_nadam_does() -> None:
     params, grads = tree(0), tree(1)
     h = Hyper(np.array([0.1, 0.1], np.float32), np.float32(0.9), np.float32(0), np.float32(0))

@@ -239,11 +239,14 @@ def _show(task: _Task, done: Sequence[Entry]) -> None:
 
 
 def _numbers(text: str) -> list[int] | None:
-    """Parse "3,7" or "0-4" to numbers; None for none."""
+    """Parse "3,7" or "0-4" to numbers; None for an empty text."""
+    if not text:
+        return None
     numbers: list[int] = []
     for part in filter(None, text.split(",")):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
         if not match:
             raise InputError(f"--only is {text!r}; give numbers of runs, such as 3,7 or 0-4")
         numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
-    return numbers or None
+    require(bool(numbers), "--only", text, "that names no run; give numbers such as 3,7 or 0-4")
+    return numbers

@@ -79,6 +79,8 @@ class TrainCommand(ExperimentCommand):
 
     def __post_init__(self) -> None:
         require(self.resume or not self.accept_new_data, "--accept-new-data", True, "it is for --resume; leave it out")
+        fix = "it is for --per-device; leave it out, or give that too"
+        require(self.per_device is not None or self.lr_rule == "linear", "--lr-rule", self.lr_rule, fix)
         require(self.per_device is None or self.per_device >= 1, "--per-device", self.per_device, "use 1 or more")
 
     def execute(self, ui: NullConsole) -> None:

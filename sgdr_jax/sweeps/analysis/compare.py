@@ -18,7 +18,7 @@ from ...core.errors import InputError
 from ...core.validation import require
 from ...evaluation import predictions
 from ..options import Measure
-from ..sweep_record import read_sweep
+from ..sweep_record import RunRecord, read_sweep
 from ..trial_records import Trial, read_added_runs, read_confirmation_runs, read_trials
 from . import significance
 from .by_class import ClassEffect, effects
@@ -189,7 +189,7 @@ def compare_arms(
     """
     folder = Path(folder)
     record = read_sweep(folder)
-    results = [read_result(folder, run) for run in (*record["runs"], *read_confirmation_runs(folder), *read_added_runs(folder))]
+    results = [read_result(folder, run) for run in _records(record["runs"], folder)]
     finished = [run for run in results if not run.missing]
     require(bool(finished), "finished runs", 0, f"none of the {len(results)} runs of {folder} has finished; continue with sgdr-jax sweep")
     left, own = [f"{run.arm}, seed {run.seed}: {run.missing}" for run in results if run.missing], record["baseline"]
@@ -223,6 +223,14 @@ def compare_arms(
         networks=networks,
         classes=class_names(finished),
     )
+
+
+def _records(own: Sequence[RunRecord], folder: Path) -> list[RunRecord]:
+    """Return the recorded runs of all kinds, each once: seeds that were added may be the sweep's own by now."""
+    found: dict[tuple[str, str], RunRecord] = {}
+    for run in (*own, *read_confirmation_runs(folder), *read_added_runs(folder)):
+        found.setdefault((run["arm"], run["hash"]), run)
+    return list(found.values())
 
 
 def _networks(finished: Sequence[RunResult], left: list[str], several: bool) -> list[RunResult]:

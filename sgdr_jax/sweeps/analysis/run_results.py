@@ -86,11 +86,14 @@ def by_network(run: RunResult) -> list[RunResult]:
 
 
 def images(run: RunResult) -> float:
-    """Count the images shown in training: updates times images per update, over all stages. NaN where unknown."""
+    """Count the images shown in training, over all stages. NaN where unknown.
+
+    Of runs of earlier versions: updates times images per update, which is not right for solved heads and padded batches.
+    """
     config = _json(run.folder / "config.json")
     try:
         sizes = {stage["name"]: stage.get("batch_size") or config["batch_size"] for stage in config["stages"]}
-        return float(sum(stage["steps"] * sizes[stage["name"]] for stage in run.summary["stages"]))
+        return float(sum(stage.get("images", stage["steps"] * sizes[stage["name"]]) for stage in run.summary["stages"]))
     except (KeyError, TypeError):
         return math.nan
 

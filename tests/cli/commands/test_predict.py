@@ -41,6 +41,9 @@ def test_the_temperature_of_the_run_scales_probabilities(
         out.append(next(csv.DictReader(capsys.readouterr().out.splitlines())))
     raw, then = (np.array([float(row[c]) for c in ("blue", "green", "red")]) for row in out)
     np.testing.assert_allclose(then, np.sqrt(raw) / np.sqrt(raw).sum(), atol=2e-5)
+    assert "fitted no temperature for 4 views" in fails("predict", photo, "--run", warm, "--calibrated", "--tta-views", "3")
+    main(["eval", str(run_folder), "--tta-views", "3"])
+    assert "at the temperature" not in capsys.readouterr().out  # which was fitted for more views
     old = copied(run_folder, place / "old", calibration={})  # as an earlier version left it
     assert "fitted no temperature" in fails("predict", photo, "--run", old, "--calibrated")
 

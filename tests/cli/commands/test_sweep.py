@@ -54,6 +54,8 @@ def test_the_batch_script_of_a_sweep_is_an_array_of_workers(sweep_file: Path, ca
         (["--workers", "0"], "--workers is 0; use 1 or more"),
         (["--minuts", "3"], "Unrecognized options: --minuts"),
         (["--only", "9", "--dry-run"], "--only is 9"),
+        (["--only", "3-1", "--dry-run"], "--only is '3-1'; that names no run; give numbers such as 3,7 or 0-4"),
+        (["--only", ",", "--dry-run"], "--only is ','; that names no run"),
         ([], "run this where sbatch is"),
     ],
 )

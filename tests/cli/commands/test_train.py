@@ -92,6 +92,11 @@ def test_a_run_folder_of_another_config_is_refused(place: Path, run_folder: Path
     assert state() == before
 
 
+def test_a_rule_for_rates_needs_what_it_is_for(place: Path, tmp_path: Path, fails: Fails) -> None:
+    argv = ("train", place / "photos.py", "--data.root", place / "data", "--run", tmp_path / "run")
+    assert "--lr-rule is 'sqrt'; it is for --per-device; leave it out, or give that too" in fails(*argv, "--lr-rule", "sqrt")
+
+
 def test_weights_that_do_not_exist_are_met_with_the_nearest(place: Path, tmp_path: Path, fails: Fails) -> None:
     argv = ("train", Path("experiments/folder.py"), "--data.root", place / "data", "--run", tmp_path / "run")
     assert "did you mean imagenet?" in fails(*argv, "--model.weights", "imagnet")

@@ -200,7 +200,7 @@ def test_curves_run_through_the_stages(found: Comparison) -> None:
     head, body = (stage["seconds"] for stage in run.summary["stages"])
     np.testing.assert_allclose(drawn.seconds, [head, head + body / 3, head + 2 * body / 3, head + body])
     assert run.seconds == pytest.approx(head + body)
-    assert of(found, "recipe").images.mean == 10 * 64 + 30 * 32
+    assert of(found, "recipe").images.mean == 10 * 64 + 30 * 32  # of a run that has not counted them
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ from sgdr_jax.sweeps.analysis.sequential import MOST_SEEDS, added_runs, needs, s
 from sgdr_jax.sweeps.analysis.significance import pilot_half_width, pilot_seeds
 from sgdr_jax.sweeps.options import CompareOptions, WorkerOptions
 from sgdr_jax.sweeps.spec import SweepRun, expand, with_values
-from sgdr_jax.sweeps.sweep_record import run_folder
-from sgdr_jax.sweeps.trial_records import save_confirmation_runs, save_trial
+from sgdr_jax.sweeps.sweep_record import run_folder, save_sweep
+from sgdr_jax.sweeps.trial_records import save_added_runs, save_confirmation_runs, save_trial
 
 from ...jobs.workers import SEARCHED
 from ..results import fill, fill_runs
@@ -76,6 +76,22 @@ def test_arms_get_the_seeds_that_they_need_and_are_settled_by_them(tmp_path):
     assert sum("settled to ±1 by" in line for line in sequential_notes(again, 1.0)) == 2
 
 
+def test_seeds_that_were_added_before_they_were_the_sweeps_own_count_once(tmp_path):
+    """A run was counted twice, as two pairs: narrower intervals and smaller p than its figures give."""
+    few = dataclasses.replace(SWEEP, seeds=(0, 1, 2))
+    fill(tmp_path, few, lambda run, _: SKILL[run.arm])
+    further = [dataclasses.replace(run, number=run.number + 20) for run in expand(SWEEP) if run.seed in (3, 4)]
+    save_added_runs(tmp_path, further)
+    fill_runs(tmp_path, further, lambda run, _: SKILL[run.arm])
+    before = compare_arms(tmp_path)
+    more = dataclasses.replace(SWEEP, seeds=(0, 1, 2, 3))
+    save_sweep(tmp_path, more, expand(more))
+    after = compare_arms(tmp_path)
+    for found in (before, after):
+        assert [arm.paired.seeds for arm in found.arms if arm.paired] == [(0, 1, 2, 3, 4)] * 2
+    assert [arm.paired.p for arm in after.arms if arm.paired] == pytest.approx([arm.paired.p for arm in before.arms if arm.paired])
+
+
 def test_what_needs_too_many_seeds_is_named_and_gets_none(tmp_path):
     fill(tmp_path, SWEEP, lambda run, _: SKILL[run.arm], n=400)
     lines = sequential_notes(compare_arms(tmp_path), 0.01)
@@ -122,6 +138,16 @@ def test_the_best_trial_is_an_arm_whose_pilot_took_no_part_in_its_selection(tmp_
     further = [(run.arm, run.seed) for run in runs]
     assert further == [(arm, 4 + i) for arm in ("base", "best trial") for i in range(need.seeds - 3)]
     assert {run.values for run in runs if run.arm == "best trial"} == {trial.values}
+    # The search goes on and finds a better one: what was added for the old one belongs to it alone.
+    other = (("stages.all.lr", 0.02), ("optimizer", Sgd(0.8)))
+    experiment = with_values(sweep.base, (*other, ("seed", 0)))
+    better = SweepRun(1, "trial 1", other, 0, experiment, config_hash(experiment))
+    save_trial(tmp_path, better)
+    fill_runs(tmp_path, [better], lambda run, _: 0.9)
+    fill_runs(tmp_path, runs, lambda run, _: 0.6)
+    fill_runs(tmp_path, save_confirmation_runs(sweep, tmp_path), lambda run, _: 0.9)
+    (paired,) = (arm.paired for arm in compare_arms(tmp_path).arms if arm.name == "best trial")
+    assert paired is not None and paired.seeds == (1, 2, 3)
 
 
 def test_where_nothing_has_finished_nothing_is_added(tmp_path):
