@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from PIL import Image
@@ -29,6 +29,7 @@ from sgdr_jax.cli.main import main
 from sgdr_jax.cli.options import ExperimentCommand
 from sgdr_jax.datasets.detect import KINDS
 from sgdr_jax.models import ResNet18
+from sgdr_jax.runs import records
 from sgdr_jax.runs.folder import read
 
 from .helpers import Tiny, same_bits
@@ -283,6 +284,15 @@ def test_fifteen_cells_and_five_commands_train_the_same_network(
         table = list(csv.DictReader(file))
     assert [Path(row["path"]).name for row in table] == [Path(path).name for path in predictions.paths] and len(table) == 15
     assert [row["label"] for row in table] == list(predictions.labels)
+
+
+def test_the_reference_of_the_run_folder_names_every_field_of_its_records() -> None:
+    rows, summary = (part.split("\n## ")[0] for part in PAGES["docs/reference/run_folder.md"].split("\n## ")[1:3])
+    for row in get_args(records.Row):
+        (kind,) = get_args(get_type_hints(row)["kind"])
+        (line,) = (line for line in rows.splitlines() if line.startswith(f"| `{kind}` |"))
+        assert [field for field in row.__annotations__ if field != "kind" and f"`{field}`" not in line] == [], kind
+    assert [field for field in records.RunSummary.__annotations__ if f"`{field}`" not in summary] == []
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("docs/")])
