@@ -11,7 +11,7 @@ import tyro
 
 from ...core.console import NullConsole
 from ...core.validation import require
-from ..options import check_output
+from ..options import check_output, write_output
 from ..predictions import PredictorCommand
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class CleanCommand(PredictorCommand):
             names=_lines(drop),
             labels=_lines(labels),
         )
-        self.out.write_text(text, "utf-8")
+        write_output(self.out, text)
         sizes = ", ".join(f"{n:,} of {before[split]:,} {split}" for split, n in after.items())
         ui.say(f"written: {self.out}: {len(labels):,} labels changed, {len(drop):,} images left out ({sizes} images remain)")
 

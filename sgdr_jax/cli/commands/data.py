@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.console import NullConsole
-from ..options import ExperimentCommand, check_output
+from ..options import ExperimentCommand, check_output, write_output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,4 +27,4 @@ class DataCommand(ExperimentCommand):
         for part in parts:
             ui.say(part)
         if self.rejected:
-            self.rejected.write_text("".join(f"{name}\t{why}\n" for name, why in summary.unreadable), "utf-8", "surrogateescape")
+            write_output(self.rejected, "".join(f"{name}\t{why}\n" for name, why in summary.unreadable))

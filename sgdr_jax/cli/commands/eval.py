@@ -10,7 +10,7 @@ import tyro
 
 from ...core.console import NullConsole
 from ...core.text import csv_text
-from ..options import check_output
+from ..options import check_output, write_output
 from ..predictions import PredictorCommand, prediction
 
 
@@ -49,12 +49,12 @@ class EvalCommand(PredictorCommand):
             rows = [
                 [name, *(f"{getattr(row, field):.6g}" for field in names)] for name, row in zip(predictor.classes, classes, strict=True)
             ]
-            self.classes.write_text(csv_text([["class", *names], *rows]), "utf-8", "surrogateescape")
+            write_output(self.classes, csv_text([["class", *names], *rows]))
             ui.say(f"classes: {self.classes}")
         if self.out:
             true = [predictor.true_label(label) for label in result.labels]
             images = zip(result.names, true, views.probabilities, views.disagreement, strict=True)
             rows = [[name, label, *prediction(predictor.label(row), row, share)] for name, label, row, share in images]
             header = ["name", "true", "label", "probability", "disagreement", *predictor.classes]
-            self.out.write_text(csv_text([header, *rows]), "utf-8", "surrogateescape")
+            write_output(self.out, csv_text([header, *rows]))
             ui.say(f"predictions: {self.out}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,9 @@ import tyro
 
 from ...core.console import NullConsole
 from ...core.errors import InputError, did_you_mean
+from ...core.text import csv_text
 from ...core.validation import require
-from ..options import Command, check_output
+from ..options import Command, check_output, write_output
 
 if TYPE_CHECKING:
     from ...models.base import ChainModel
@@ -82,7 +82,4 @@ def _matching(word: str, kinds: Mapping[str, type[ChainModel]]) -> dict[str, typ
 
 def _write(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:
     if path:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_output(path, csv_text([list(rows[0]), *(list(row.values()) for row in rows)]))

@@ -15,7 +15,7 @@ from ...core.console import NullConsole
 from ...core.types import Dataset
 from ...core.validation import require
 from ...datasets import ImageFolder
-from ..options import Command
+from ..options import Command, write_output
 from ..parsing import parse, parse_known
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class NewCommand(Command):
         chosen = [*picked, *facts.choices(budget)]
         ui.say(auto.choices_table(chosen))
         text = auto.file_text(out.stem, data, type(model).__name__, chosen, None if model.weights == type(model).weights else model.weights)
-        out.write_text(text, encoding="utf-8")
+        write_output(out, text)
         ui.say(f"written: {out}")
         if warning := facts.warning():
             ui.say(warning)

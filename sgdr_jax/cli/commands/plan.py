@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...core.console import NullConsole
 from ...core.errors import InputError
-from ..options import ExperimentCommand, check_output
+from ..options import ExperimentCommand, check_output, write_output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class PlanCommand(ExperimentCommand):
         for part in parts:
             ui.say(part)
         if self.csv:
-            self.csv.write_text(as_csv(planned), encoding="utf-8")
+            write_output(self.csv, as_csv(planned))
             ui.say(f"every update: {self.csv}")
 
     def _sizes(self) -> dict[str, int]:

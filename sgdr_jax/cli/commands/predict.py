@@ -12,7 +12,7 @@ from ...core.console import NullConsole
 from ...core.errors import InputError
 from ...core.text import csv_text, one_line
 from ...core.validation import require
-from ..options import check_output
+from ..options import check_output, write_output
 from ..predictions import PredictorCommand, prediction
 
 
@@ -52,6 +52,6 @@ class PredictCommand(PredictorCommand):
         rows = zip(result.paths, result.labels, result.probabilities, shares, strict=True)
         text = csv_text([header, *([path, *prediction(label, row, share)] for path, label, row, share in rows)])
         if self.out:
-            self.out.write_text(text, encoding="utf-8", errors="surrogateescape")
+            write_output(self.out, text)
         else:
             sys.stdout.write(text)

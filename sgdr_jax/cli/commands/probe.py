@@ -10,7 +10,7 @@ import tyro
 
 from ...core.console import NullConsole
 from ...core.validation import require
-from ..options import Command, check_output
+from ..options import Command, check_output, write_output
 
 if TYPE_CHECKING:
     from ...models.base import ChainModel
@@ -67,7 +67,7 @@ class ProbeCommand(Command):
         equal = [model_name(row.model) for row in rows[1:] if row.behind <= 2 * row.behind_error]
         ui.say(f"best: {model_name(best.model)}" + (f"; within two standard errors of it: {', '.join(equal)}" if equal else ""))
         if self.csv:
-            self.csv.write_text(csv_text(probe.csv_rows(rows)), encoding="utf-8")
+            write_output(self.csv, csv_text(probe.csv_rows(rows)))
 
     def _short_list(self, ui: NullConsole) -> list[ChainModel]:
         """Return the networks of the short list whose weights can be had. Raises InputError if there is none."""

@@ -11,6 +11,7 @@ from typing import Any
 from ...core.console import NullConsole
 from ...core.errors import InputError, Preempted
 from ...core.validation import require
+from ..options import write_output
 from .job import Job, Target
 
 PORT = 8476
@@ -85,7 +86,7 @@ class Kubernetes(Target):
         except ImportError as error:
             raise InputError("writing a JobSet needs PyYAML: pip install 'sgdr_jax[cluster]'") from error
         require(job.run.is_relative_to(self.mount), "--run", str(job.run), f"use a folder below {self.mount}, which all pods mount")
-        self.out.write_text(yaml.safe_dump(self.jobset(job), sort_keys=False, width=200), encoding="utf-8")
+        write_output(self.out, yaml.safe_dump(self.jobset(job), sort_keys=False, width=200))
         logs = f"kubectl logs -f -l jobset.sigs.k8s.io/jobset-name={label(job.name)}"
         ui.say(f"JobSet: {self.out}; kubectl apply -f {self.out} starts it, {logs} shows its logs")
         return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...core.console import NullConsole
 from ...core.validation import require
+from ..options import write_output
 from .job import Job, Target
 
 GCLOUD = "gcloud compute tpus tpu-vm"
@@ -45,7 +46,7 @@ class Tpu(Target):
 
     def launch(self, job: Job, ui: NullConsole) -> int:
         """Write the script."""
-        self.out.write_text(self.script(job), encoding="utf-8")
+        write_output(self.out, self.script(job))
         self.out.chmod(0o755)
         ui.say(f"script: {self.out}; run it where gcloud is logged in")
         return 0
