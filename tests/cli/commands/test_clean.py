@@ -62,6 +62,7 @@ def test_suspects_and_the_experiment_without_them(place: Path, run_folder: Path,
 def test_bad_input_is_one_line(run_folder: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     assert "--folds is 1" in fails("clean", run_folder, "--folds", "1")
     assert "--out is" in fails("clean", run_folder, "--out", tmp_path / "x.py")
+    assert "--folds is 3; it looks for suspects" in fails("clean", run_folder, "--apply", tmp_path / "x.csv", "--folds", "3")
     assert "name the experiment file to write" in fails("clean", run_folder, "--apply", tmp_path / "x.csv")
 
 
