@@ -35,14 +35,14 @@ def test_eval_writes_predictions_and_what_each_view_brings(place: Path, run_fold
 
 def test_changed_data_are_noticed_and_any_file_name_is_written(place: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["eval", str(run_folder), "--tta-views", "0"])
-    assert "the data have changed" not in capsys.readouterr().out
+    assert "files of the data are not those of the run" not in capsys.readouterr().out
     odd = place / "data/valid/red" / os.fsdecode(b"b\xe4d.png")
     odd.write_bytes((place / "data/valid/red/0.png").read_bytes())
     try:
         main(["eval", str(run_folder), "--tta-views", "0", "--out", str(place / "eval.csv")])
     finally:
         odd.unlink()
-    assert "the data have changed" in capsys.readouterr().out.replace("\n", " ")
+    assert "files of the data are not those of the run" in capsys.readouterr().out.replace("\n", " ")
     assert b"b\xe4d.png" in (place / "eval.csv").read_bytes()
 
 
