@@ -43,9 +43,8 @@ class CleanCommand(PredictorCommand):
         """Write the suspects, or the experiment of the decisions."""
         require(self.folds == 0 or self.folds >= 2, "--folds", self.folds, "use 2 or more, or 0 for held-out images only")
         if self.apply:
-            require(
-                not self.folds, "--folds", self.folds, "it looks for suspects, and --apply takes decisions about those found; leave one out"
-            )
+            fix = "it looks for suspects, and --apply takes decisions about those found; leave one out"
+            require(not self.folds, "--folds", self.folds, fix)
             self._apply(self.apply, ui)
         else:
             require(self.out is None, "--out", str(self.out), "it is the experiment of --apply; suspects are written to RUN/clean")
