@@ -88,7 +88,7 @@ class StageSummary(TypedDict):
     `valid_accuracy` of multi-label data is the mean average precision (F2 in runs of earlier versions).
 
     `kept` tells whether the stage improved on the best network so far, `cycles` after how many cycles its own best was reached, `skipped`
-    how many updates were skipped, if any, `images` how many were shown, repeated ones each time (not in runs of earlier versions).
+    how many updates were skipped, if any, `images` how many were shown, repeated ones each time (in proportion, if it stopped early).
     `lr_scale` is the share of the rates that it went on with after it had diverged, `accumulate` the number of parts that a batch was
     split into since it did not fit the devices' memory.
     """

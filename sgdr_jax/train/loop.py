@@ -108,13 +108,13 @@ def fit(
         hyper = hyper._replace(lr=np.float32(progress.lowered.scale) * hyper.lr)
         state, sums = callbacks.update(state, hyper, list(islice(batches, count)))
         losses.add(start, hyper, sums)
-        validates = plan.ends_cycle(done) and callbacks.validate is not None
-        if validates or done == steps:
+        validate = callbacks.validate if plan.ends_cycle(done) else None
+        if validate or done == steps:
             losses.flush()
             if losses.streak >= steps:
                 raise Diverged(f"all {steps} updates of the stage were skipped, as their loss, gradients or rates are out of range; {FIX}")
-        if validates and callbacks.validate:
-            row: Row = {"kind": "eval", "step": done, "cycle": cycle, "split": "valid", **callbacks.validate(state)}
+        if validate:
+            row: Row = {"kind": "eval", "step": done, "cycle": cycle, "split": "valid", **validate(state)}
             callbacks.log(row)
             sound = math.isfinite(row["loss"])
             if sound:
