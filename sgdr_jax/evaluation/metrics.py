@@ -8,7 +8,7 @@ mixture of two such labels if images were mixed (MixUp, CutMix): losses and metr
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -47,6 +47,26 @@ class EvalMetrics(TypedDict, total=False):
     tta_f2: float
     tta_map: float
     tta_ece: float
+
+
+def judged_by(figures: Mapping[str, Any]) -> str:
+    """Return the name of the measure that networks are compared by: accuracy, or for multi-label data the mean average precision.
+
+    The share of labels that are right says little where most are absent: a network that predicts none has nearly all. Average precision
+    needs no threshold; F2 at a fixed one takes its place where no class occurs.
+
+    Args:
+        figures: as in `EvalMetrics`.
+
+    Example:
+        >>> judged_by({"loss": 0.2, "accuracy": 0.93, "f2": 0.61, "map": 0.72})
+        'map'
+    """
+    return next((name for name in ("map", "f2") if name in figures), "accuracy")
+
+
+SCORE_NAMES = {"accuracy": "accuracy", "map": "mAP", "f2": "F2"}
+"""Names for people of what `judged_by` returns."""
 
 
 class CalibrationMetrics(TypedDict):

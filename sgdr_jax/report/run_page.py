@@ -12,7 +12,7 @@ import numpy as np
 from ..core.validation import require
 from ..evaluation import predictions
 from ..evaluation.intervals import UNKNOWN, Interval, loss_interval, right_interval, share_interval
-from ..evaluation.metrics import MULTI_LABEL_THRESHOLD, EvalMetrics
+from ..evaluation.metrics import MULTI_LABEL_THRESHOLD, SCORE_NAMES, EvalMetrics, judged_by
 from ..evaluation.predictions import ExamplePredictions, SplitPredictions
 from ..runs.folder import Run, read
 from . import mistakes
@@ -141,7 +141,7 @@ def run_html(view: RunPage, thumbnails: Mapping[int, bytes] | None = None, maps:
         headline=_headline(view),
         steps=steps,
         accuracies=_accuracy_range(steps),
-        score="mAP" if any("map" in (run.summary.get(split) or {}) for split in ("valid", "test")) else "accuracy",
+        score=SCORE_NAMES[judged_by(run.summary.get("valid") or run.summary.get("test") or {})],
         charts=progress_charts(run.rows),
         finders=[finder_chart(run.finders[name]) for name in _stage_names(run) if name in run.finders],
         split=_SPLITS.get(view.split, ""),
@@ -237,8 +237,8 @@ def _steps(view: RunPage) -> list[Step]:
             loss, accuracy = number(stage["valid_loss"]), number(stage["valid_accuracy"])
             note = ("" if stage["kept"] else "undone: not better than before") + (f" {stage['stopped']}" if stage["stopped"] else "")
         else:
-            best = max(valid_rows, key=lambda row: (_score(row), -row["loss"]), default={})
-            loss, accuracy, note = number(best.get("loss")), number(_score(best)) if best else math.nan, ""
+            best = max(valid_rows, key=lambda row: (row[judged_by(row)], -row["loss"]), default={})
+            loss, accuracy, note = number(best.get("loss")), number(best[judged_by(best)]) if best else math.nan, ""
         seconds = max((number(row.get("seconds")) for row in part.rows), default=math.nan)
         size = sizes.get(part.stage)
         steps.append(
@@ -255,11 +255,6 @@ def _steps(view: RunPage) -> list[Step]:
             )
         )
     return [*steps, *_final_steps(run)]
-
-
-def _score(row: Mapping[str, Any]) -> float:
-    """Return what networks were chosen by: the accuracy, for multi-label data the mean average precision."""
-    return row.get("map", row.get("f2", row["accuracy"]))
 
 
 def _final_steps(run: Run) -> list[Step]:

@@ -17,6 +17,7 @@ from ..data.placement import forecast
 from ..data.summary import DatasetSummary, summarize
 from ..evaluation.calibration import ClassResult, class_results
 from ..evaluation.intervals import limits_text, share_interval
+from ..evaluation.metrics import SCORE_NAMES, judged_by
 
 if TYPE_CHECKING:
     from ..core.console import NullConsole
@@ -150,10 +151,11 @@ def snapshots_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Format the metrics of a run's snapshots and their ensembles; see `ensemble.compare` for the rows."""
     table = Table("network", "of", box=box.SIMPLE_HEAD)
     splits = [split for split in ("valid", "test") if split in rows[0]]
-    columns = [(split, prefix + name) for split in splits for prefix in ("", "tta_") for name in ("accuracy", "loss", "ece")]
-    columns = [(split, name) for split, name in columns if name in (rows[0].get(split) or {})]
+    columns = [(s, prefix + name) for s in splits for prefix in ("", "tta_") for name in (judged_by(rows[0][s]), "loss", "ece")]
+    columns = [(split, name) for split, name in columns if name in rows[0][split]]
     for split, name in columns:
-        table.add_column(f"{split}\n{name.replace('tta_', 'TTA ')}", justify="right")
+        title = SCORE_NAMES.get(name.removeprefix("tta_"), name.removeprefix("tta_"))
+        table.add_column(f"{split}\n{'TTA ' * name.startswith('tta_')}{title}", justify="right")
     for row in rows:
         table.add_row(
             row["name"], str(len(row["members"]) or ""), *(number_text((row.get(split) or {}).get(name), ".4f") for split, name in columns)
@@ -163,8 +165,8 @@ def snapshots_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def _score(summary: Mapping[str, Any]) -> tuple[str, str]:
     """Return the measure that a run is judged by, and its name for people."""
-    several = any("map" in (summary.get(split) or {}) for split in ("valid", "test"))
-    return ("map", "mAP") if several else ("accuracy", "accuracy")
+    score = judged_by(summary.get("valid") or summary.get("test") or {})
+    return score, SCORE_NAMES[score]
 
 
 def _limits(summary: Mapping[str, Any], split: str, score: str, value: float | None) -> str:

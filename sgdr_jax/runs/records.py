@@ -40,6 +40,9 @@ class EvalRow(TypedDict):
     split: str
     loss: float
     accuracy: float
+    top5: NotRequired[float]
+    f2: NotRequired[float]
+    map: NotRequired[float]
     drift: NotRequired[dict[str, list[float]]]
     seconds: float
 

@@ -14,19 +14,21 @@ from .records import StageSummary
 def settled(experiment: Experiment, stages: Sequence[StageSummary]) -> Experiment:
     """Return the experiment on the training and validation images together, as its first training turned out best.
 
-    It has the stages that were kept, each at its given or found rates, up to the cycle whose network was kept. Lengths stay in epochs,
-    which with more images are more updates unless `epoch_steps` fixes their number. A solved head is solved again, its strength chosen
-    anew.
+    It has the stages that were kept, each at its given or found rates, times the share at which one that diverged went on
+    (`on_divergence`), up to the cycle whose network was kept. Lengths stay in epochs, which with more images are more updates unless
+    `epoch_steps` fixes their number. A solved head is solved again, its strength chosen anew.
 
     Args:
         experiment: the experiment of the first training.
         stages: summaries of its stages.
     """
     kept = [
-        stage
-        if stage.solve
-        else replace(stage, lr=tuple(summary["lr"]), schedule=FirstCycles(stage.schedule, summary["cycles"]), patience=None)
+        stage if stage.solve else replace(stage, lr=_rates(summary), schedule=FirstCycles(stage.schedule, summary["cycles"]), patience=None)
         for stage, summary in zip(experiment.stages, stages, strict=True)
         if summary["kept"] or not experiment.keep_best
     ]
     return replace(experiment, data=TrainAndValid(experiment.data), stages=tuple(kept), keep_best=False, refit=False)
+
+
+def _rates(stage: StageSummary) -> tuple[float, ...]:
+    return tuple(stage.get("lr_scale", 1.0) * rate for rate in stage["lr"])

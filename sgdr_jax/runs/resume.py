@@ -170,6 +170,11 @@ class StageStart(NamedTuple):
     scale: float = 1.0
 
     @property
+    def step(self) -> int:
+        """Updates of the stage that are done."""
+        return self.checkpoint.step if self.checkpoint else 0
+
+    @property
     def lowered(self) -> Lowered:
         """State of the rates, with the one that the checkpoint records."""
         known = Lowered(*self.checkpoint.lowered) if self.checkpoint and self.checkpoint.lowered else Lowered()

@@ -39,27 +39,26 @@ def persistently[T](
         InputError: there is not enough device memory, with the batch size that would fit.
     """
     plan = _split_plan(plan, on_leader(folder.splits).get(plan.stage.name, 1))
-    rows, returns = on_leader(lambda: folder.mark()[0]), 0
+    rows = on_leader(lambda: folder.mark()[0])
     with _told_if_memory_ends(context, plan):
         while True:
+            if start.scale < 1:
+                folder.append({"kind": "lowered", "stage": plan.stage.name, "step": start.step, "lr_scale": start.lowered.scale})
             try:
                 return attempt(plan=plan, start=start)
             except Diverged as error:
                 if context.experiment.on_divergence == "stop":
                     raise
-                before, start = start.checkpoint, _go_back(context, folder, plan.index, rows)
-                returns = returns + 1 if start.checkpoint == before else 1
-                start = start._replace(scale=0.5**returns)
+                start = _go_back(context, folder, plan, rows, start)
+                start = start._replace(scale=start.scale / 2)
                 if start.lowered.scale < LEAST_SCALE:
                     raise
-                step = start.checkpoint.step if start.checkpoint else 0
-                folder.append({"kind": "lowered", "stage": plan.stage.name, "step": step, "lr_scale": start.lowered.scale})
-                ui.say(f"  {error.args[0].partition(';')[0]}: back to update {step}, at {start.lowered.scale:g} of the rates")
+                ui.say(f"  {error.args[0].partition(';')[0]}: back to update {start.step}, at {start.lowered.scale:g} of the rates")
             except (jax.errors.JaxRuntimeError, ValueError) as error:
                 parts = 2 * plan.stage.accumulate
                 if not exhausted(error) or not _splits_into(context, plan, parts):
                     raise
-                plan, start = _split_plan(plan, parts), _go_back(context, folder, plan.index, rows)
+                plan, start = _split_plan(plan, parts), _go_back(context, folder, plan, rows, start)
                 folder.write_split(plan.stage.name, parts)
                 own = ", each with batch statistics of its own" if plan.collects else ""
                 ui.say(f"  out of device memory: from here on the images of an update pass through the network in {parts} parts{own}")
@@ -73,10 +72,14 @@ def _told_if_memory_ends(context: RunContext, plan: StagePlan) -> AbstractContex
     return one_line_if_exhausted(name, plan.batch_size, context.programs.devices, where, parts)
 
 
-def _go_back(context: RunContext, folder: RunFolder, stage: int, rows: int) -> StageStart:
-    """Return the newest good checkpoint within a stage, or its beginning, on all hosts; see `resume.back`."""
-    found = on_leader(lambda: back(context, folder, stage, rows))
-    return StageStart(CheckpointMeta(*found) if found else None)
+def _go_back(context: RunContext, folder: RunFolder, plan: StagePlan, rows: int, start: StageStart) -> StageStart:
+    """Return the newest good checkpoint within a stage, or its beginning, on all hosts; see `resume.back`.
+
+    Where that is the one that it started from, so is the share of the rates, which no checkpoint records yet.
+    """
+    found = on_leader(lambda: back(context, folder, plan.index, rows))
+    checkpoint = CheckpointMeta(*found) if found else None
+    return start if checkpoint == start.checkpoint else StageStart(checkpoint)
 
 
 def _splits_into(context: RunContext, plan: StagePlan, parts: int) -> bool:

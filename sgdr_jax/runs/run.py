@@ -156,7 +156,7 @@ def run_stage(
         like = first_state(context.programs, plan, network)
         state, best = restore(context, folder.path, checkpoint, like)
         progress = checkpoint.progress(best)._replace(lowered=start.lowered)
-        network, first = copy(state.network(network.size)), checkpoint.step
+        network, first = copy(state.network(network.size)), start.step
     elif plan.stage.recalibrate:
         network, drift = batch_norm.recalibrate_for(context, plan, network, before)
         folder.append({"kind": "bn", "stage": plan.stage.name, "step": 0, "drift": drift})

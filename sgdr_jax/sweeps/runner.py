@@ -36,7 +36,7 @@ from .search_space import Search, describe_search, value_text
 from .shared_queue import SharedQueue, default_store, open_queue
 from .spec import Sweep, SweepRun, expand
 from .sweep_record import recorded_run, run_folder, run_record, save_sweep
-from .trial_records import save_confirmation_runs
+from .trial_records import result, save_confirmation_runs
 
 NAP = 0.25
 """Seconds between two questions whether to stop, while other workers have the runs that are left."""
@@ -262,9 +262,9 @@ class _Worker:
                 outcomes.fail(run, reason, isinstance(error, Diverged))
                 self.ui.say(f"  {title} failed: {reason}")
         else:
-            value = summary["valid"].get(objective)  # None without validation images, but the queue needs a number.
+            value, measure = result(summary["valid"], objective)  # None without validation images, but the queue needs a number.
             outcomes.finish(run, value or 0.0)
-            self.ui.say(f"  {title}: " + ("finished" if value is None else f"validation {objective} {value:.4f}"))
+            self.ui.say(f"  {title}: " + ("finished" if value is None else f"validation {measure} {value:.4f}"))
 
     def _execute(self, run: SweepRun, search: Search | None, study: Study | None) -> RunSummary:
         own, keep = run_folder(self.folder, run.hash), self.options.keep
@@ -313,7 +313,9 @@ def _reporter(run: SweepRun, context: RunContext, objective: str, study: Study |
         def verdict() -> str:
             assert study
             try:
-                study.report(run, end, row[objective], last=last or end == sum(counts))
+                value, _ = result(row, objective)
+                assert value is not None
+                study.report(run, end, value, last=last or end == sum(counts))
             except Pruned as pruned:
                 return str(pruned)
             return ""

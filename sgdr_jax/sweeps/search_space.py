@@ -188,7 +188,8 @@ class Search:
     pruner: Pruner | None = Median()
     """Rule that stops trials early; None for none."""
     objective: Literal["accuracy", "loss"] = "accuracy"
-    """Objective on the validation images: highest accuracy or lowest loss. Test images select nothing."""
+    """Objective on the validation images: highest accuracy (mean average precision of multi-label data) or lowest loss. Test images
+    select nothing."""
     startup: int = 10
     """Number of random trials before tpe uses their results."""
     seed: int = 0

@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from ..core.files import write_atomically
 from ..core.json_files import read_json
 from ..core.serialization import from_json
+from ..evaluation.metrics import SCORE_NAMES, judged_by
 from .run_status import read_status
 from .search_space import Search, short_name, value_text
 from .spec import Sweep, SweepRun, confirmation_runs
@@ -53,6 +54,7 @@ class Trial(NamedTuple):
         hash: hash of its run.
         state: "finished", "pruned", "failed", "begun", or "" before that.
         value: objective of the finished run, or where it was pruned; None where there is none.
+        measure: what it is: "accuracy", "mAP" or "loss"; see `Search.objective`.
         cycle_ends: cycle ends that it reached where it was pruned, else 0.
         seconds: duration of the finished run, or None.
         error: why it failed, or "".
@@ -64,6 +66,7 @@ class Trial(NamedTuple):
     hash: str
     state: str
     value: float | None
+    measure: str
     cycle_ends: int
     seconds: float | None
     error: str
@@ -111,17 +114,25 @@ def read_trials(folder: Path, objective: str) -> list[Trial]:
 def _trial(folder: Path, record: TrialRecord, objective: str) -> Trial:
     status = read_status(folder, record["hash"])
     pruned = None if status.summary else _read(folder / "pruned" / f"{record['hash']}.json", PrunedRecord)
+    value, measure = result(status.summary.get("valid", {}), objective)
     return Trial(
         number=record["number"],
         values=record["values"],
         shown=record["shown"],
         hash=record["hash"],
         state="pruned" if pruned else status.state,
-        value=pruned["value"] if pruned else status.summary["valid"].get(objective) if status.summary else None,
+        value=pruned["value"] if pruned else value,
+        measure=measure,
         cycle_ends=pruned["cycle_ends"] if pruned else 0,
         seconds=status.summary.get("seconds"),
         error="" if pruned else status.error,
     )
+
+
+def result(figures: Mapping[str, Any], objective: str) -> tuple[float | None, str]:
+    """Return the objective among the figures of validation images, None without, and what it is called; see `Search.objective`."""
+    measure = judged_by(figures) if objective == "accuracy" else objective
+    return figures.get(measure), SCORE_NAMES.get(measure, measure)
 
 
 def best_trial(search: Search, trials: Sequence[Trial]) -> Trial | None:

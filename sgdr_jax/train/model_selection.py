@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ..core.state import NetworkState
 from ..core.types import Reduction
+from ..evaluation.metrics import judged_by
 from ..schedules.plateau import Lowered, lowered
 
 
@@ -19,12 +20,8 @@ class Score(NamedTuple):
 
     @classmethod
     def of(cls, row: Mapping[str, float]) -> Score:
-        """Return the score of a validation row.
-
-        The share of labels that are right says little where most are absent: a network that predicts none has nearly all. Average
-        precision needs no threshold; F2 at a fixed one takes its place where no class occurs.
-        """
-        return cls(row.get("map", row.get("f2", row["accuracy"])), row["loss"])
+        """Return the score of a validation row; see `metrics.judged_by`."""
+        return cls(row[judged_by(row)], row["loss"])
 
     def beats(self, other: Score | None) -> bool:
         """Return whether the accuracy is higher, or equal with a lower loss.

@@ -116,6 +116,12 @@ def test_a_plateau_goes_on_from_the_halved_rates(tmp_path: Path, diverging: dict
     assert rates[:12] == pytest.approx([0.1] * 4 + [0.05] * 8) and rates[-1] == pytest.approx(0.0125)
 
 
+def test_a_refit_trains_at_the_halved_rates(tmp_path: Path, diverging: dict[str, float]) -> None:
+    run(two(*STAGES, on_divergence="halve", refit=True), tmp_path)
+    found = [row for row in rows(tmp_path / "refit") if row["kind"] == "train" and row["stage"] == "all"]
+    np.testing.assert_allclose([row["lr"]["head"] for row in found], 0.05, rtol=1e-6)
+
+
 # ---- memory ----
 
 
@@ -158,6 +164,31 @@ def test_the_split_is_recorded_and_used_again(tmp_path: Path, monkeypatch: pytes
     assert tried == [1] and read(tmp_path).path.joinpath("splits.json").exists()
     run(two(LATE), tmp_path, resume=True)
     assert tried == [1]
+
+
+def test_halved_rates_stay_where_memory_ends_before_the_next_checkpoint(
+    tmp_path: Path, diverging: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The share was forgotten, so that the stage diverged once more and went on at a quarter."""
+    real = Programs.step
+
+    def step(self: Programs, p: Any, *how: Any) -> Any:
+        update = real(self, p, *how)
+
+        def perhaps(state: Any, hyper: Any, *rest: Any) -> Any:
+            rate = float(np.max((hyper.hyper if hasattr(hyper, "hyper") else hyper).lr))
+            if p.stage.accumulate == 1 and 0.04 < rate < 0.06:
+                raise jax.errors.JaxRuntimeError(FULL)
+            return update(state, hyper, *rest)
+
+        vars(perhaps)["lower"] = vars(update).get("lower")
+        return perhaps
+
+    monkeypatch.setattr(Programs, "step", step)
+    summary = run(two(*STAGES, on_divergence="halve"), tmp_path)
+    assert summary["stages"][1].get("accumulate") == 2 and summary["stages"][1].get("lr_scale") == 0.5
+    lowered = [row for row in rows(tmp_path) if row["kind"] == "lowered"]
+    assert lowered == [{"kind": "lowered", "stage": "all", "step": 4, "lr_scale": 0.5}]
 
 
 def test_a_batch_that_cannot_be_split_further_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 
+import numpy as np
 import pytest
 
 from sgdr_jax import Eval, Experiment, InputError, Sgd, Snapshots, Stage
@@ -15,7 +16,10 @@ from sgdr_jax.runs.folder import open_run, read
 from sgdr_jax.runs.predictor import open_predictor
 from sgdr_jax.schedules import Constant, Sgdr
 from sgdr_jax.sweeps import Categorical, LogUniform, Median, Search, Sweep, arms, grid, runner
+from sgdr_jax.sweeps.analysis import plots, render
 from sgdr_jax.sweeps.analysis.compare import compare_arms
+from sgdr_jax.sweeps.analysis.run_results import learning_curve
+from sgdr_jax.sweeps.analysis.tables import comparison_header
 from sgdr_jax.sweeps.options import WorkerOptions
 from sgdr_jax.sweeps.optuna_study import Study
 from sgdr_jax.sweeps.runner import work
@@ -229,6 +233,35 @@ def test_a_search_runs_its_trials_ends_some_and_compares_the_best_with_the_base(
     more = dataclasses.replace(made, search=dataclasses.replace(made.search, trials=11))
     work(more, tmp_path / "a")
     assert read_trials(tmp_path / "a", "accuracy")[:10] == found and len(read_trials(tmp_path / "a", "accuracy")) == 11
+
+
+def test_searches_and_comparisons_of_multi_label_data_are_by_mean_average_precision(tmp_path, monkeypatch):
+    """They were by the share of right labels, of which a network that predicts none has most; cycle ends were not even alike."""
+    reported = list[float]()
+    monkeypatch.setattr(Study, "report", lambda self, run, end, value, last=False: reported.append(value))
+    data = Synthetic(classes=4, train=64, valid=32, test=32, side=16, multi_label=True)
+    search = Search({"stages.0.lr": LogUniform(1e-3, 1e-1)}, 3, "random", pruner=None)
+    lines: list[str] = []
+
+    class Listening(NullConsole):
+        def say(self, text):
+            lines.append(str(text))
+
+    sweep = Sweep("labels", base(dataclasses.replace(ALL, schedule=Constant(1), lr=0.01), data=data), seeds=(0, 1), search=search)
+    work(sweep, tmp_path, ui=Listening())
+    trials = read_trials(tmp_path, "accuracy")
+    summaries = [read(run_folder(tmp_path, trial.hash)).summary["valid"] for trial in trials]
+    assert [trial.value for trial in trials] == [summary["map"] for summary in summaries] != [x["accuracy"] for x in summaries]
+    assert {trial.measure for trial in trials} == {"mAP"} and len(reported) == 3
+    assert reported == pytest.approx([trial.value for trial in trials], abs=1e-6)
+    assert sum("validation mAP 0." in line for line in lines) == 6  # the base, the trials and the best of them
+    found = compare_arms(tmp_path)
+    for arm in found.arms:
+        assert arm.accuracy.mean == pytest.approx(np.mean([run.summary["test"]["map"] for run in arm.runs]))
+        for run in arm.runs:
+            assert learning_curve(run).accuracy == pytest.approx([read(run.folder).summary["stages"][0]["valid_accuracy"]])
+    assert "mAP %" in comparison_header(found) and "mAP on the test images" in plots.title(found)
+    assert "| trial | lr | validation mAP |" in render.markdown(found) and ",mAP,mAP_sd," in render.table_csv(found)
 
 
 def test_a_search_that_is_interrupted_goes_on_with_the_same_draws_and_the_same_numbers(tmp_path, monkeypatch):

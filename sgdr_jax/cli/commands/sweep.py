@@ -167,7 +167,7 @@ def _explain(task: _Task, runs: Sequence[SweepRun]) -> None:
 
 def _show_trials(task: _Task) -> None:
     if (search := task.sweep.search) and (trials := read_trials(task.folder, search.objective)):
-        task.ui.say(trials_table(trials, search.objective))
+        task.ui.say(trials_table(trials))
 
 
 def _submit(task: _Task, slurm: Slurm) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from ...core.errors import InputError
 from ...core.validation import require
 from ...evaluation import predictions
+from ...evaluation.metrics import SCORE_NAMES, judged_by
 from ..options import Measure
 from ..sweep_record import RunRecord, read_sweep
 from ..trial_records import Trial, read_added_runs, read_confirmation_runs, read_trials
@@ -35,7 +36,7 @@ class MeanStd(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """What is compared: a measure ("accuracy" or "loss") of a split ("valid" or "test"); with `tta` of all views mixed."""
+    """What is compared: a measure ("accuracy" or "loss", see `RunResult.value`) of a split ("valid" or "test"); with `tta` of all views."""
 
     split: str
     measure: Measure
@@ -98,7 +99,7 @@ class Arm(NamedTuple):
         name: name of the arm.
         values: fields that it sets, with their values as JSON data.
         runs: finished runs.
-        accuracy: accuracy of the plain view.
+        accuracy: accuracy of the plain view, of multi-label data mean average precision.
         loss: loss of the plain view.
         tta_accuracy: accuracy of all views mixed; n = 0 where there is one view.
         tta_loss: loss of all views mixed.
@@ -133,7 +134,7 @@ class Comparison(NamedTuple):
         left_out: one line for each run that does not count, and for each pair that could not be made.
         origin: how and where the runs were made.
         trials: trials of the sweep's search; they are not arms, since they were run to select among.
-        objective: objective of the search.
+        score: what accuracies are called: "accuracy", or "mAP" of multi-label data.
         networks: whether the arms are networks of the same runs.
         classes: names of the classes; () where no run has kept them.
     """
@@ -148,7 +149,7 @@ class Comparison(NamedTuple):
     left_out: tuple[str, ...]
     origin: Origin
     trials: tuple[Trial, ...] = ()
-    objective: str = "accuracy"
+    score: str = "accuracy"
     networks: bool = False
     classes: tuple[str, ...] = ()
 
@@ -219,7 +220,7 @@ def compare_arms(
         left_out=tuple(left),
         origin=origin(finished),
         trials=tuple(read_trials(folder, objective)),
-        objective=objective,
+        score=SCORE_NAMES[judged_by(next((x for run in finished if (x := run.summary.get(figure.split))), {}))],
         networks=networks,
         classes=class_names(finished),
     )

@@ -49,7 +49,7 @@ def colour(arm: Arm, baseline: str) -> str:
 
 def title(comparison: Comparison) -> str:
     """Return what the differences are of."""
-    what = f"{'accuracy' if comparison.figure.measure == 'accuracy' else 'log-loss'} on the {comparison.figure.split} images"
+    what = f"{comparison.score if comparison.figure.measure == 'accuracy' else 'log-loss'} on the {comparison.figure.split} images"
     return what + (", all views" if comparison.figure.tta else "") + (" (%)" if comparison.figure.measure == "accuracy" else "")
 
 
@@ -155,7 +155,7 @@ def plot_curves(comparison: Comparison, curves: dict[str, list[LearningCurve]], 
         axes.margins(x=0.02)
     by_epoch.set_xlabel("epochs")
     by_second.set_xlabel("seconds of training")
-    by_epoch.set_ylabel("validation accuracy (%)")
+    by_epoch.set_ylabel(f"validation {comparison.score} (%)")
     _label_points(by_second, ends)
     missing = len([arm for arm in comparison.arms if curves[arm.name]]) - len(shown)
     figure.suptitle(

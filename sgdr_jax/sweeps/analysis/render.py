@@ -21,7 +21,7 @@ from . import plots
 from .by_class import ClassEffect
 from .compare import Arm, Comparison
 from .significance import most_coverage
-from .tables import class_cells, comparison_header, comparison_rows, interval_text, percent, trial_cells, trials_table
+from .tables import class_cells, comparison_header, comparison_rows, interval_text, measure_of, percent, trial_cells, trials_table
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -80,7 +80,7 @@ _TRIALS = (
 )
 
 
-_TO_PRINT = ("arm", "n", "accuracy %", "TTA %", "log-loss", "p", "", "to settle", "seconds")
+_TO_PRINT = ("arm", "n", "accuracy %", "mAP %", "F2 %", "TTA %", "log-loss", "p", "", "to settle", "seconds")
 """Titles of the columns, besides the difference and its interval, that fit into a terminal; the files have all."""
 
 
@@ -89,7 +89,7 @@ def terminal(comparison: Comparison) -> list[Table | str]:
     table = Table(box=box.SIMPLE_HEAD, title=f"{comparison.name}: {len(comparison.arms)} arms", title_justify="left", title_style="bold")
     titles = comparison_header(comparison)
     columns = [i for i, t in enumerate(titles) if t in _TO_PRINT or t.startswith("difference") or t.endswith("interval")]
-    columns = [i for i in columns if titles[i] != ("log-loss" if comparison.figure.measure == "accuracy" else "accuracy %")]
+    columns = [i for i in columns if titles[i] != ("log-loss" if comparison.figure.measure == "accuracy" else f"{comparison.score} %")]
     for i in columns:
         left, width = titles[i] in ("arm", "", "to settle"), 14 if titles[i] == "arm" else None
         table.add_column(titles[i], justify="left" if left else "right", min_width=width, no_wrap=not titles[i])
@@ -100,7 +100,7 @@ def terminal(comparison: Comparison) -> list[Table | str]:
         table.add_row(*short, style=style)
     return [
         table,
-        *([trials_table(comparison.trials, comparison.objective)] if comparison.trials else []),
+        *([trials_table(comparison.trials)] if comparison.trials else []),
         *_left_out(comparison),
         *notes(comparison),
     ]
@@ -159,7 +159,7 @@ def markdown(comparison: Comparison, pictures: Sequence[str] = ()) -> str:
     for name in pictures:
         lines += [f"![{_alt(name)}]({quote(name)})", ""]
     if comparison.trials:
-        heads, cells = trial_cells(comparison.trials, comparison.objective)
+        heads, cells = trial_cells(comparison.trials)
         lines += [_row(heads), _row(["--:"] * len(heads)), *map(_row, cells), ""]
     if comparison.left_out:
         lines += ["Left out:", "", *(f"* {as_markdown(line)}" for line in comparison.left_out), ""]
@@ -197,7 +197,9 @@ def table_csv(comparison: Comparison) -> str:
     paired += ["gained", "lost", "p_examples", "p_examples_holm", "verdict"]
     paired += ["seeds_needed", "detectable"]
     rows: list[list[object]] = []
-    rows.append(["arm", "runs", *(f"{name}{end}" for name in spreads for end in ("", "_sd")), *paired])
+    rows.append(
+        ["arm", "runs", *(f"{name.replace('accuracy', comparison.score)}{end}" for name in spreads for end in ("", "_sd")), *paired]
+    )
     for arm in comparison.arms:
         cells: list[object] = [arm.name, len(arm.runs)]
         for name in spreads:
@@ -226,7 +228,7 @@ def trials_csv(comparison: Comparison) -> str:
     """Format the trials of the search as CSV with plain numbers, in the order in which they were drawn."""
     fields = list(dict.fromkeys(field for trial in comparison.trials for field in trial.values))
     rows: list[list[object]] = []
-    rows.append(["trial", *fields, comparison.objective, "state", "cycle_ends", "seconds", "hash"])
+    rows.append(["trial", *fields, measure_of(comparison.trials), "state", "cycle_ends", "seconds", "hash"])
     for t in comparison.trials:
         given = (t.values.get(field, "") for field in fields)
         values = (value if isinstance(value, int | float | str) else json.dumps(value) for value in given)
@@ -243,7 +245,7 @@ def page(comparison: Comparison, drawn: Sequence[Path]) -> str:
     """Format the comparison as one HTML page that contains its pictures; that of the arms is drawn in the table."""
     arms = [_arm_track(comparison, arm) for arm in comparison.arms]
     ends = [x for arm in arms if arm["difference"] is not None for x in (arm["difference"], arm["low"], arm["high"])]
-    heads, cells = trial_cells(comparison.trials, comparison.objective) if comparison.trials else ([], [])
+    heads, cells = trial_cells(comparison.trials) if comparison.trials else ([], [])
     base = next((arm["mean"] for arm in arms if arm["name"] == comparison.baseline), math.nan)
     seeds = covering("", [value for arm in arms for value in arm["seeds"]])
     return html.page(

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...core.errors import InputError
 from ...core.json_files import parse_json, read_json
+from ...evaluation.metrics import judged_by
 from ...runs.records import EvalRow
 from ..run_status import read_status
 from ..sweep_record import RunRecord, run_folder
@@ -44,8 +45,12 @@ class RunResult(NamedTuple):
     network: str = ""
 
     def value(self, split: str, measure: str, tta: bool) -> float:
-        """Return a final figure, with `tta` that of all views mixed where there are several; NaN where the run has none."""
+        """Return a final figure, with `tta` that of all views mixed where there are several; NaN where the run has none.
+
+        The accuracy of multi-label data is the mean average precision; see `metrics.judged_by`.
+        """
         figures = self.summary.get(split) or {}
+        measure = judged_by(figures) if measure == "accuracy" else measure
         mixed = figures.get(f"tta_{measure}") if tta else None
         return number(figures.get(measure) if mixed is None else mixed)
 
@@ -153,7 +158,7 @@ def _facts(environment: dict[str, Any]) -> tuple[str, str, str, str, str] | None
 
 
 class LearningCurve(NamedTuple):
-    """Validation accuracy of one run at its cycle ends, over all stages: epochs and seconds since the first update, accuracy."""
+    """Validation accuracy (see `metrics.judged_by`) of one run at its cycle ends, over epochs and seconds since the first update."""
 
     epochs: np.ndarray
     seconds: np.ndarray
@@ -172,11 +177,9 @@ def learning_curve(run: RunResult) -> LearningCurve:
     for stage in run.summary.get("stages", ()):
         starts[stage["name"]] = (epochs, seconds)
         epochs, seconds = epochs + number(stage.get("epochs")), seconds + number(stage.get("seconds"))
-    points = [
-        (starts[row["stage"]][0] + row["epoch"], starts[row["stage"]][1] + row["seconds"], row["accuracy"])
-        for row in rows
-        if row.get("stage") in starts and {"epoch", "seconds", "accuracy"} <= row.keys() and not math.isnan(row["accuracy"])
-    ]
+    known = [row for row in rows if row.get("stage") in starts and {"epoch", "seconds", "accuracy"} <= row.keys()]
+    points = [(starts[row["stage"]][0] + row["epoch"], starts[row["stage"]][1] + row["seconds"], row[judged_by(row)]) for row in known]
+    points = [point for point in points if not math.isnan(point[-1])]
     return LearningCurve(*np.array(points, float).reshape(-1, 3).T)
 
 

@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 
 from ...core.plan import Plan
+from ...evaluation.metrics import SCORE_NAMES, judged_by
 from ...report.run_tables import number_text
 from ..run_status import Entry
 from ..search_space import Search, describe_search, value_text
@@ -26,7 +27,8 @@ def sweep_table(entries: Sequence[Entry], plans: Sequence[Plan] = ()) -> Table:
     """
     table = Table("run", "arm", "seed", "hash", "state", box=box.SIMPLE_HEAD)
     table.columns[3].no_wrap = True
-    columns = ("updates", "images", "seconds") if plans else ("loss", "accuracy", "seconds")
+    score = judged_by(next((valid for e in entries if (valid := e.summary.get("valid"))), {}))
+    columns = ("updates", "images", "seconds") if plans else ("loss", SCORE_NAMES[score], "seconds")
     for name in columns:
         table.add_column(name, justify="right")
     images = [sum(stage.images for stage in p.stages) for p in plans]
@@ -42,7 +44,7 @@ def sweep_table(entries: Sequence[Entry], plans: Sequence[Plan] = ()) -> Table:
                 about if seconds is None else f"{seconds:.0f}",
             ]
         else:
-            figures = [number_text(valid.get("loss"), ".4f"), number_text(valid.get("accuracy"), ".4f"), number_text(seconds, ".0f")]
+            figures = [number_text(valid.get("loss"), ".4f"), number_text(valid.get(score), ".4f"), number_text(seconds, ".0f")]
         table.add_row(str(run.number), run.arm, str(run.seed), run.hash, entry.state, *figures)
     if plans:
         table.add_section()
@@ -59,9 +61,9 @@ def space_table(search: Search) -> Table:
     return table
 
 
-def trials_table(trials: Sequence[Trial], objective: str, most: int = 20) -> Table:
+def trials_table(trials: Sequence[Trial], most: int = 20) -> Table:
     """Tabulate the trials of a search, the best first, at most `most` of them."""
-    titles, rows = trial_cells(trials, objective)
+    titles, rows = trial_cells(trials)
     states = ", ".join(f"{n} {state or 'not begun'}" for state, n in Counter(trial.state for trial in trials).items())
     table = Table(box=box.SIMPLE_HEAD, title=f"{len(trials)} trials: {states}", title_justify="left", title_style="")
     for name in titles:
@@ -71,15 +73,16 @@ def trials_table(trials: Sequence[Trial], objective: str, most: int = 20) -> Tab
     return table
 
 
-def trial_cells(trials: Sequence[Trial], objective: str) -> tuple[list[str], list[list[str]]]:
+def trial_cells(trials: Sequence[Trial]) -> tuple[list[str], list[list[str]]]:
     """Format the trials as titles and rows: the finished ones first, the best on top, then the others by how far they came."""
     fields = list(dict.fromkeys(field for trial in trials for field in trial.shown))
-    sign = 1 if objective == "loss" else -1
+    measure = measure_of(trials)
+    sign = 1 if measure == "loss" else -1
 
     def rank(trial: Trial) -> tuple[bool, int, bool, float, int]:
         return trial.state != "finished", -trial.cycle_ends, trial.value is None, sign * (trial.value or 0.0), trial.number
 
-    titles = ["trial", *fields, f"validation {objective}", "", "seconds"]
+    titles = ["trial", *fields, f"validation {measure}", "", "seconds"]
     rows = [
         [
             str(trial.number),
@@ -93,12 +96,18 @@ def trial_cells(trials: Sequence[Trial], objective: str) -> tuple[list[str], lis
     return titles, rows
 
 
+def measure_of(trials: Sequence[Trial]) -> str:
+    """Return what the values of trials are; that the data are multi-label shows in the finished ones."""
+    measures = [trial.measure for trial in sorted(trials, key=lambda trial: trial.state != "finished")]
+    return measures[0] if measures else "accuracy"
+
+
 def comparison_header(comparison: Comparison) -> list[str]:
     """Return the titles of the columns of `comparison_rows`."""
     views = ["TTA %"] if any(arm.tta_accuracy.n for arm in comparison.arms) else []
     unit = "points" if comparison.figure.measure == "accuracy" else "log-loss"
     tests = [f"difference ({unit})", f"{percent(1 - comparison.alpha)} interval", "p", "gained / lost", "p, examples", "", "to settle"]
-    return ["arm", "n", "accuracy %", *views, "log-loss", *tests, *([] if comparison.networks else ["seconds", "images"])]
+    return ["arm", "n", f"{comparison.score} %", *views, "log-loss", *tests, *([] if comparison.networks else ["seconds", "images"])]
 
 
 def comparison_rows(comparison: Comparison) -> list[list[str]]:
