@@ -7,8 +7,11 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.files import write_atomically
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backend_bases import RendererBase
     from matplotlib.figure import Figure
 
 # Okabe & Ito 2008: colours distinguishable by the colour-blind, without the yellow, which is too faint for lines on white.
@@ -25,9 +28,16 @@ def figure(width: float, height: float, dpi: int = 150) -> Figure:
 @functools.cache
 def _figure_type() -> type[Figure]:
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
     class ShownFigure(Figure):
-        """Figure that tells a notebook its picture."""
+        """Figure that tells a notebook its picture, and draws names with dollar signs as they are."""
+
+        def draw(self, renderer: RendererBase) -> None:
+            for text in self.findobj(Text):
+                assert isinstance(text, Text)
+                text.set_parse_math(text.get_text().startswith("$\\mathdefault"))  # as the ticks of a logarithmic axis
+            super().draw(renderer)
 
         def _repr_png_(self) -> bytes:
             picture = io.BytesIO()
@@ -49,6 +59,8 @@ def quiet(axes: Axes, grid: str = "y") -> Axes:
 
 def save(drawn: Figure, path: str | Path) -> Path:
     """Write a figure and return the path; equal figures give equal bytes, since no software version is embedded."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    drawn.savefig(path, metadata={"Software": None} if str(path).endswith(".png") else None)
-    return Path(path)
+    path, content = Path(path), io.BytesIO()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawn.savefig(content, format=path.suffix[1:], metadata={"Software": None} if path.suffix == ".png" else None)
+    write_atomically(path.resolve(), content.getvalue())
+    return path

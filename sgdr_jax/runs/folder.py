@@ -145,15 +145,15 @@ def lock(path: Path) -> FileLock:
     return file
 
 
-def _differences(old: Any, new: Any, where: str = "") -> list[str]:
-    """Return where two configs differ, as "stages[1].lr: 0.1 → 0.2"."""
+def differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """Return where two configs, as JSON data, differ, as "stages[1].lr: 0.1 → 0.2"."""
     if isinstance(old, dict) and isinstance(new, dict):
         pairs = [(f"{where}.{key}".lstrip("."), old.get(key), new.get(key)) for key in {**old, **new}]
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = [(f"{where}[{i}]", *pair) for i, pair in enumerate(zip(old, new, strict=True))]
     else:
         return [] if old == new and type(old) is type(new) else [f"{where}: {_short(old)} → {_short(new)}"]
-    return [line for name, a, b in pairs for line in _differences(a, b, name)]
+    return [line for name, a, b in pairs for line in differences(a, b, name)]
 
 
 def _short(value: Any) -> str:
@@ -175,7 +175,7 @@ def check_run(path: str | Path, config: Any, config_hash: str, *, resume: bool =
         return False
     known = _read_environment(path)
     # Devices and hosts may change: N of them go on with what M began.
-    changes = _differences(stable_tags(old) | {"parallel": 0}, plain(config) | {"parallel": 0})
+    changes = differences(stable_tags(old) | {"parallel": 0}, plain(config) | {"parallel": 0})
     _check_same(path, known.get("config_hash", "(unknown)"), config_hash, changes)
     if not resume:
         raise InputError(f"run folder {path} already holds this run; add --resume to go on with it, or use another --run")

@@ -16,6 +16,11 @@ Keep = Literal["results", "final", "all"]
 """What the folder of a finished run keeps: numbers, answers, rows and plan; also its final networks; also its checkpoints."""
 
 
+def check_alpha(alpha: float) -> None:
+    """Raise InputError for a level of the tests that is none."""
+    require(1e-6 <= alpha < 1, "--alpha", alpha, "use a number from 0.000001 to below 1, such as 0.05")
+
+
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions:
     """How the arms of a sweep are compared: by `compare`, and by `sweep --until` to know which runs are lacking."""
@@ -35,8 +40,9 @@ class CompareOptions:
     `compare` names the further seeds that each arm needs for it, `sweep` runs them after the others."""
 
     def __post_init__(self) -> None:
-        require(0 < self.alpha < 1, "--alpha", self.alpha, "use a number between 0 and 1, such as 0.05")
-        require(self.until is None or self.until > 0, "--until", self.until, "use a number above 0, such as 0.5 for half a point")
+        check_alpha(self.alpha)
+        wide = self.until is None or self.until >= 1e-6
+        require(wide, "--until", self.until, "use a number of a millionth or more, such as 0.5 for half a point")
 
     def check_baseline(self, arms: Iterable[str]) -> None:
         """Raise InputError for a baseline that is none of these arms."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -39,7 +39,7 @@ from .search_space import (
 )
 from .shared_queue import SharedQueue, lock
 from .spec import Sweep, SweepRun, trial_run
-from .trial_records import save_pruned, save_trial
+from .trial_records import read_trials, save_pruned, save_trial
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -74,9 +74,8 @@ class Study:
             load_if_exists=True,
         )
         self._taken: dict[str, Trial] = {}
-        if retry:
-            with lock(self._folder):
-                self._queue_again(retry=True)
+        with lock(self._folder):
+            self._queue_again(retry=retry, lost=self._lost())
 
     def __enter__(self) -> Self:
         return self
@@ -108,10 +107,10 @@ class Study:
                 trials = self._trials()
         return None
 
-    def left(self) -> bool:
-        """Return whether trials are to be drawn or another worker has one."""
+    def left(self) -> int:
+        """Count the trials that are to be drawn or executed, or are being executed."""
         tries = _newest(self._trials())
-        return len(tries) < self.search.count or any(not _over(trial) for trial in tries.values())
+        return max(self.search.count - len(tries), 0) + sum(not _over(trial) for trial in tries.values())
 
     def _trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
@@ -152,8 +151,15 @@ class Study:
 
     # ---- tries of one trial ----
 
-    def _queue_again(self, retry: bool = False) -> list[FrozenTrial]:
-        """Queue the trials of dead workers again, with `retry` the failed ones too; return all tries."""
+    def _lost(self) -> set[int]:
+        """Return the trials that have ended, but whose results were deleted."""
+        over = {
+            number for number, trial in _newest(self._trials()).items() if _over(trial)
+        }  # before the folders are read: see `open_queue`
+        return {t.number for t in read_trials(self._folder, self.search.objective) if t.number in over and t.state in ("", "begun")}
+
+    def _queue_again(self, retry: bool = False, lost: Collection[int] = ()) -> list[FrozenTrial]:
+        """Queue the trials of dead workers and the `lost` ones again, with `retry` the failed ones too; return all tries."""
         trials = self._trials()
         for trial in (t for t in _newest(trials).values() if t.state.name == "RUNNING"):
             worker = trial.user_attrs.get("worker", "")
@@ -162,8 +168,9 @@ class Study:
                 self._study.tell(trial.number, state=_state("FAIL"), skip_if_finished=True)
                 trials = []
         trials = trials or self._trials()
-        again = [t for t in _newest(trials).values() if t.state.name == "FAIL" and (retry or "error" not in t.user_attrs)]
-        for trial in again:
+        again = {n: t for n, t in _newest(trials).items() if t.state.name == "FAIL" and (retry or "error" not in t.user_attrs)}
+        again |= {number: trial for number, trial in _newest(trials).items() if number in lost}
+        for trial in again.values():
             attributes = {name: trial.user_attrs[name] for name in ("trial", "generation") if name in trial.user_attrs}
             self._study.enqueue_trial(trial.params, user_attrs=attributes)
         return self._trials() if again else trials

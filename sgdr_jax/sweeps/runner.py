@@ -6,6 +6,7 @@ Finished runs are skipped, and a failed run does not stop the others. Runs are e
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -34,7 +35,7 @@ from .optuna_study import Study
 from .run_status import Entry, entries, save_failure, tidy, unfinished
 from .search_space import Search, describe_search, value_text
 from .shared_queue import SharedQueue, default_store, open_queue
-from .spec import Sweep, SweepRun, expand
+from .spec import Sweep, SweepRun, all_arms, expand
 from .sweep_record import recorded_run, run_folder, run_record, save_sweep
 from .trial_records import result, save_confirmation_runs
 
@@ -71,7 +72,7 @@ def work(
         Preempted: after `leave` has returned True and the state of the current run is saved.
     """
     folder, ui, runs = Path(folder), ui or NullConsole(), expand(sweep)
-    options.check_baseline(run.arm for run in runs)
+    options.check_baseline(all_arms(sweep, runs))
     pending = _pending(folder, runs, only, options)
     run_on_all_hosts(lambda: is_leader() and save_sweep(folder, sweep, runs))
     searching = sweep.search is not None and only is None
@@ -145,14 +146,15 @@ class _Shared:
 
     def __init__(self, ui: NullConsole) -> None:
         self._ui = ui
-        self._sources: dict[Dataset, Source] = {}
+        self._sources: dict[str, Source] = {}
         self._ground, self._first = "", None
 
     def source(self, data: Dataset) -> Source:
         """Open a dataset, once."""
-        if data not in self._sources:
-            self._sources[data] = data.open()
-        return self._sources[data]
+        key = json.dumps(to_json(data), sort_keys=True)  # A dataset of one's own may not be hashable.
+        if key not in self._sources:
+            self._sources[key] = data.open()
+        return self._sources[key]
 
     def prepare(self, experiment: Experiment) -> RunContext:
         """Prepare a run; see `train.context.prepare`."""
@@ -190,7 +192,7 @@ class _Worker:
         """Draw trials, on the leading host, and execute them one by one, until no worker has any left."""
         self.ui.say(describe_search(search))
         outcomes = study or LocalQueue()
-        take, left = (study.take, study.left) if study else (lambda: None, lambda: False)
+        take, left = (study.take, lambda: study.left() > 0) if study else (lambda: None, lambda: False)
         for run in self._turns(take, left, outcomes.pause):
             self.ui.say(f"  {run.arm}: {', '.join(f'{name}={value_text(value)}' for name, value in run.values)}")
             self._attempt(run, outcomes, search)

@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..core.validation import require
+from ..core.validation import require, whole
 
 
 @dataclass(frozen=True)
@@ -199,12 +199,13 @@ class Search:
         good = isinstance(self.space, Mapping) and bool(self.space)
         require(good, "search.space", self.space, 'give fields and their domains, such as {"stages.0.lr": LogUniform(1e-4, 1e-1)}')
         for field, domain in self.space.items():
+            require(isinstance(field, str), "search.space", field, "name fields by text, such as stages.0.lr")
             require(isinstance(domain, Domain), f"search.space[{field!r}]", domain, "use one of LogUniform, Uniform, Integer, Categorical")
         samplers = ("tpe", "cmaes", "random", "grid")
         require(self.sampler in samplers, "search.sampler", self.sampler, f"use one of {', '.join(samplers)}")
         require(self.objective in ("accuracy", "loss"), "search.objective", self.objective, "use accuracy or loss")
         require(self.pruner is None or isinstance(self.pruner, Pruner), "search.pruner", self.pruner, "use Median(), Halving() or None")
-        require(self.startup >= 1, "search.startup", self.startup, "use 1 or more")
+        require(whole(self.startup) and self.startup >= 1, "search.startup", self.startup, "use 1 or more, a whole number")
         if self.sampler == "grid":
             endless = [field for field, domain in self.space.items() if not domain.points]
             require(
@@ -218,13 +219,15 @@ class Search:
             require(not choices, "search.sampler", "cmaes", f"{', '.join(choices)} is not a number: use tpe")
             require(len(self.space) > 1, "search.sampler", "cmaes", "it needs two or more fields: use tpe")
         given = self.trials is not None or self.sampler == "grid"
-        require(given and (self.trials is None or self.trials >= 1), "search.trials", self.trials, "use 1 or more")
+        good = given and (self.trials is None or (whole(self.trials) and self.trials >= 1))
+        require(good, "search.trials", self.trials, "use 1 or more, a whole number")
+        require(whole(self.seed) and self.seed >= 0, "search.seed", self.seed, "use 0 or more, a whole number")
 
     @property
     def count(self) -> int:
         """Number of trials in total."""
-        whole = math.prod(len(domain.points) for domain in self.space.values()) if self.sampler == "grid" else None
-        return min(x for x in (self.trials, whole) if x is not None)
+        grid = math.prod(len(domain.points) for domain in self.space.values()) if self.sampler == "grid" else None
+        return min(x for x in (self.trials, grid) if x is not None)
 
 
 def grid_values(search: Search, number: int) -> dict[str, object]:

@@ -15,6 +15,7 @@ Run folders are the results; the storage holds only who does what. Workers share
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import platform
@@ -24,6 +25,7 @@ import secrets
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -33,9 +35,8 @@ from ..core.errors import InputError, without_password
 from ..core.machine import file_system, process_exists
 from ..core.validation import require
 from ..distributed.heartbeat import PeerMonitor, repeating
-from ..runs.folder import read_summary
+from .run_status import read_status
 from .spec import SweepRun
-from .sweep_record import run_folder
 
 MISSES = 4
 """Runs that other workers were faster to take, after which a worker looks anew at what is free."""
@@ -44,6 +45,7 @@ PROXY_SECONDS = 20
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
+    from optuna.storages.journal import BaseJournalBackend
     from optuna.trial import FrozenTrial
     from sqlalchemy import Connection, Engine
 
@@ -96,7 +98,10 @@ class SharedQueue:
 
     def fail(self, run: SweepRun, error: str, diverged: bool = False) -> None:
         """Record that a taken run has failed and is not to be executed again."""
-        self.storage.set_trial_user_attr(self._taken[run.hash], "error", error[:1000])
+        import optuna
+
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):  # Others took this worker for dead.
+            self.storage.set_trial_user_attr(self._taken[run.hash], "error", error[:1000])
         self._end(run, "FAIL")
 
     def give_back(self, run: SweepRun) -> None:
@@ -129,7 +134,7 @@ class SharedQueue:
             runs: runs to execute.
             tries: all tries, as just read.
             retry: also add those that have failed.
-            lost: hashes of runs without results; they are added even if the queue has them as complete.
+            lost: hashes of runs without results; they are added even if the queue has them as complete or failed.
         """
         import optuna
 
@@ -214,7 +219,7 @@ class SharedQueue:
 def _open_or_done(trials: Sequence[FrozenTrial], run: SweepRun, retry: bool, lost: Collection[str]) -> bool:
     """Return whether a run with these tries needs no other one; see `SharedQueue.fill`."""
     states = {trial.state.name for trial in trials} - ({"COMPLETE"} if run.hash in lost else set())
-    failed = bool(trials) and "error" in trials[-1].user_attrs and not retry
+    failed = bool(trials) and "error" in trials[-1].user_attrs and not retry and run.hash not in lost
     return failed or bool(states & {"WAITING", "RUNNING", "COMPLETE"})
 
 
@@ -290,8 +295,9 @@ def open_queue(store: str, folder: Path, name: str, runs: Sequence[SweepRun], *,
         raise InputError(f"{shown} holds sweep {name} of the folder {owner['folder']}; use another --store")
     queue = SharedQueue(storage, study, folder, grace)
     tries = queue._tries()  # before the folders are read: a run that ends in between has its results first
-    complete = [run.hash for run in runs if any(trial.state.name == "COMPLETE" for trial in tries.get(run.hash, ()))]
-    queue.fill(runs, tries, retry=retry, lost={key for key in complete if not read_summary(run_folder(folder, key))})
+    over = [run.hash for run in runs if any(t.state.name == "COMPLETE" or "error" in t.user_attrs for t in tries.get(run.hash, ()))]
+    kept = ("finished",) if retry else ("finished", "failed")
+    queue.fill(runs, tries, retry=retry, lost={key for key in over if read_status(folder, key).state not in kept})
     return queue
 
 
@@ -315,9 +321,7 @@ def _storage(where: str) -> BaseStorage:
     import optuna
 
     if "://" not in where:
-        from optuna.storages.journal import JournalFileBackend
-
-        return optuna.storages.JournalStorage(JournalFileBackend(where))
+        return optuna.storages.JournalStorage(_journal(where))
     if where.startswith("grpc://"):
         return _proxy(where)
     if where.startswith("sqlite"):
@@ -328,6 +332,49 @@ def _storage(where: str) -> BaseStorage:
         _serialise(storage.engine)
         return storage
     return optuna.storages.RDBStorage(where, engine_kwargs={"pool_pre_ping": True})
+
+
+def _journal(where: str) -> BaseJournalBackend:
+    """Return Optuna's journal, of which a full disk or a killed writer leaves whole lines only, so that the sweep can go on.
+
+    Optuna appends to the piece of a line that such a writer has left, after which no one can read the file.
+    """
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+    class WholeLines(JournalFileBackend):
+        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+            lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+            own.acquire()
+            try:
+                with Path(where).open("r+b", buffering=0) as file:
+                    size = _whole_lines(file)
+                    file.truncate(size)
+                    file.seek(size)
+                    try:
+                        while lines:
+                            lines = lines[file.write(lines) :]
+                        os.fsync(file.fileno())
+                    except OSError as error:
+                        file.truncate(size)
+                        reason = f"cannot be written ({error.strerror})"
+                        raise InputError(f"--store {where} {reason}; make room, then repeat the command") from None
+            finally:
+                own.release()
+
+    own = JournalFileSymlinkLock(where)
+    return WholeLines(where, own)
+
+
+def _whole_lines(file: RawIOBase) -> int:
+    """Return the number of bytes up to the last line's end."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(end - 4096, 0)
+        file.seek(start)
+        if (found := (file.read(end - start) or b"").rfind(b"\n")) >= 0:
+            return start + found + 1
+        end = start
+    return 0
 
 
 def _proxy(where: str) -> BaseStorage:

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +26,14 @@ from ..core.errors import InputError, did_you_mean
 from ..core.experiment import Experiment
 from ..core.serialization import check_kinds, config_hash
 from ..core.validation import require
-from .search_space import Search, short_name, value_text
+from .search_space import Domain, NumericDomain, Search, short_name, value_text
 
 Values = tuple[tuple[str, object], ...]
 """Pairs of a field's dotted name and its value, in order."""
+
+
+BEST = "best trial"
+"""Name of the arm of a search's best trial."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,8 @@ def arms(named: Mapping[str, Mapping[str, object]]) -> Axis:
         >>> [point.name for point in arms({"recipe": {}, "no augmentation": {"augment": ()}}).points]
         ['recipe', 'no augmentation']
     """
-    require(bool(named) and all(named), "arms", list(named), "give at least one arm, each with a name")
+    good = bool(named) and all(isinstance(name, str) and name for name in named)
+    require(good, "arms", list(named), "give at least one arm, each with a name, a text")
     return Axis(tuple(Point(tuple(values.items()), name) for name, values in named.items()))
 
 
@@ -100,6 +107,7 @@ def chain(*axes: Axis) -> Axis:
 def _check_lists(values: Mapping[str, Sequence[object]]) -> None:
     require(bool(values), "axis", values, "name at least one field")
     for name, choices in values.items():
+        require(isinstance(name, str), "axis", name, "name fields by text, such as stages.0.lr")
         require(isinstance(choices, (tuple, list)) and len(choices) > 0, name, choices, "give a tuple of one value or more")
 
 
@@ -123,7 +131,12 @@ class Sweep:
     """Trials beside the arms, run with the first seed; the best trial is repeated with the other seeds, as one more arm."""
 
     def __post_init__(self) -> None:
-        require(bool(self.name) and "/" not in self.name, "sweep.name", self.name, "use a non-empty name without /")
+        require(
+            isinstance(self.name, str) and bool(self.name) and "/" not in self.name,
+            "sweep.name",
+            self.name,
+            "use a non-empty name without /",
+        )
         require(
             isinstance(self.seeds, tuple) and bool(self.seeds), "sweep.seeds", self.seeds, "give a tuple of at least one, such as (0, 1, 2)"
         )
@@ -131,6 +144,9 @@ class Sweep:
         require(axes, "sweep.axes", self.axes, "give a tuple of axes, such as (grid(...),)")
         require(self.search is None or isinstance(self.search, Search), "sweep.search", self.search, "use Search(...), or None")
         require(len(set(self.seeds)) == len(self.seeds), "sweep.seeds", self.seeds, "give each seed once")
+        for name in ("baseline", "question"):
+            value = getattr(self, name)
+            require(isinstance(value, str), f"sweep.{name}", value, "give a text")
 
 
 @dataclass(frozen=True)
@@ -182,18 +198,44 @@ def expand(sweep: Sweep) -> tuple[SweepRun, ...]:
             if (owner := owners.setdefault(key, name)) != name:
                 raise InputError(f"arms {owner!r} and {name!r} are the same experiment ({key}); remove one of them")
             runs.append(SweepRun(len(runs), name, values, seed, experiment, key))
+        if found := _overwritten(sweep.base, values):
+            raise InputError(f"arm {name!r}: {found}")
     return tuple(runs)
 
 
 def _check_space(sweep: Sweep) -> None:
     """Raise InputError for a space with fields that the base lacks, or with values that it rejects."""
-    for field, domain in sweep.search.space.items() if sweep.search else ():
+    space = sweep.search.space if sweep.search else {}
+    for field, domain in space.items():
         require(field != "seed", "search.space", field, "set the seeds with Sweep.seeds; trials use the first")
         try:
-            for value in domain.ends:
+            for value in (*domain.ends, *_between(domain)):
                 with_values(sweep.base, ((field, value),))
         except InputError as error:
             raise InputError(f"search.space: {error}") from error
+    for end in (0, -1):
+        found = ""
+        with suppress(InputError):  # These values do not go together; others may.
+            found = _overwritten(sweep.base, tuple((field, domain.ends[end]) for field, domain in space.items()))
+        if found:
+            raise InputError(f"search.space: {found}")
+
+
+def _between(domain: Domain) -> tuple[float, ...]:
+    """Return a number between the ends of a domain of infinitely many; one that is not whole."""
+    return (domain.low + (domain.high - domain.low) / math.pi,) if isinstance(domain, NumericDomain) and not domain.points else ()
+
+
+def _overwritten(base: Experiment, values: Values) -> str:
+    """Name a field that has an effect alone, but none beside the ones after it, which contain its own; "" where there is none."""
+    for i, (field, _) in enumerate(values):
+        words = field.split(".")
+        later = [other for other, _ in values[i + 1 :] if len(parts := other.split(".")) <= len(words) and parts[0] == words[0]]
+        if not later or with_values(base, values[i : i + 1]) == base:
+            continue
+        if with_values(base, (*values[:i], *values[i + 1 :])) == with_values(base, values):
+            return f"{field} has no effect before {later[-1]}, which sets it anew; put it last, or leave one out"
+    return ""
 
 
 def trial_run(sweep: Sweep, number: int, values: Values) -> SweepRun:
@@ -209,7 +251,12 @@ def trial_run(sweep: Sweep, number: int, values: Values) -> SweepRun:
 def confirmation_runs(sweep: Sweep, values: Values) -> tuple[SweepRun, ...]:
     """List the runs of the best trial's values with the seeds that took no part in its selection, as an arm beside the others."""
     experiments = (with_values(sweep.base, (*values, ("seed", seed))) for seed in sweep.seeds[1:])
-    return tuple(SweepRun(i, "best trial", values, e.seed, e, config_hash(e)) for i, e in enumerate(experiments, len(expand(sweep))))
+    return tuple(SweepRun(i, BEST, values, e.seed, e, config_hash(e)) for i, e in enumerate(experiments, len(expand(sweep))))
+
+
+def all_arms(sweep: Sweep, runs: Sequence[SweepRun]) -> list[str]:
+    """List the names of the arms of these runs, and of the best trial of a search."""
+    return [*dict.fromkeys(run.arm for run in runs), *([BEST] if sweep.search else [])]
 
 
 def baseline_name(sweep: Sweep) -> str:
@@ -265,7 +312,7 @@ def _set(owner: Any, words: list[str], value: object, field: str) -> Any:
 def _set_item(items: tuple[object, ...], words: list[str], value: object, field: str) -> tuple[object, ...]:
     """Return `items` with one of them changed, which is named by its position or by its own name."""
     names = [getattr(item, "name", "") for item in items]
-    i = int(words[0]) if words[0].isdigit() else names.index(words[0]) if words[0] in names else -1
+    i = int(words[0]) if words[0].isdecimal() else names.index(words[0]) if words[0] in names else -1
     offered = ", ".join(f"{k} ({name})" if name else str(k) for k, name in enumerate(names)) or "none"
     require(0 <= i < len(items), "field", field, f"there is no {words[0]}: there are {offered}")
     return (*items[:i], _set(items[i], words[1:], value, field) if words[1:] else value, *items[i + 1 :])

@@ -17,6 +17,7 @@ from ..core.errors import InputError
 from ..core.files import write_atomically
 from ..core.json_files import read_json
 from ..core.serialization import first_tags, from_json, stable_tags, to_json
+from ..runs.folder import differences
 from .spec import Sweep, SweepRun, baseline_name, with_values
 
 
@@ -132,11 +133,14 @@ def _check_same_sweep(folder: Path, old: SweepRecord, new: SweepRecord) -> None:
 
 
 def _check_same_search(folder: Path, old: SweepRecord, new: SweepRecord) -> None:
-    """Raise InputError for another search than that of the folder's trials; their number and the pruner may change."""
+    """Raise InputError for another search than that of the folder's trials, or another base; their number and the pruner may change."""
     was, wanted = old.get("search") or {}, new.get("search") or {}
     for name in was:
         if name not in ("trials", "pruner") and wanted.get(name) != was[name]:
             raise InputError(f"sweep folder {folder} has a search with another {name}; use another --dir")
+    same = {"seed": 0, "parallel": 0}  # Trials have the first seed; devices and hosts may change.
+    if was and (other := differences(old["base"] | same, new["base"] | same)):
+        raise InputError(f"sweep folder {folder} has trials of another base: {'; '.join(other[:3])}; use another --dir")
     if was and old["seeds"][:1] != new["seeds"][:1]:
         raise InputError(f"sweep folder {folder} has trials with seed {old['seeds'][0]}, now the first is {new['seeds'][0]}; keep it first")
 

@@ -9,8 +9,9 @@ import pytest
 from sgdr_jax.cli.commands import sweep
 from sgdr_jax.cli.main import main
 from sgdr_jax.core.console import NullConsole
+from sgdr_jax.datasets import Synthetic
 from sgdr_jax.runs.folder import read_summary
-from sgdr_jax.sweeps import runner
+from sgdr_jax.sweeps import LogUniform, Search, Sweep, local_workers, runner
 from sgdr_jax.sweeps.analysis.sequential import added_runs
 from sgdr_jax.sweeps.local_workers import run_workers
 from sgdr_jax.sweeps.options import CompareOptions, WorkerOptions
@@ -29,6 +30,22 @@ OPENED = dataclasses.replace(SWEEP, base=BASE)
 """Three arms with data that exist."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Missing(Synthetic):
+    """Data with a fault of its own, and a field that no dict takes for a key."""
+
+    parts: list[str] = dataclasses.field(default_factory=list)
+
+    def open(self):
+        if self.parts:
+            return super().open()
+        raise KeyError("no such thing")
+
+
+BROKEN = Sweep("broken", dataclasses.replace(BASE, data=Missing()))
+HOT = Sweep("hot", BASE, search=Search({"stages.*.lr": LogUniform(1e28, 1e30)}, 2, "random", None))
+
+
 class Told(NullConsole):
     def __init__(self):
         self.lines = []
@@ -43,6 +60,64 @@ def test_workers_that_are_refused_are_told_of(tmp_path):
     assert sum("has ended with code 2: error: " in line and "--nosuch" in line for line in ui.lines) == 2
 
 
+def test_workers_have_gpus_of_their_own_or_share_their_memory(tmp_path, monkeypatch):
+    """Each would have taken all of them, and three quarters of the memory."""
+    monkeypatch.setattr(local_workers, "GPUS", tmp_path)
+    for name in ("CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS", local_workers.MEMORY):
+        monkeypatch.delenv(name, raising=False)
+    assert local_workers.gpu_shares(3) == [{}] * 3
+    for i in range(2):
+        (tmp_path / f"0000:0{i}:00.0").mkdir()
+    assert local_workers.gpu_shares(2) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
+    shares = [("0", "0.450"), ("1", "0.450"), ("0", "0.450")]
+    assert [(own["CUDA_VISIBLE_DEVICES"], own[local_workers.MEMORY]) for own in local_workers.gpu_shares(3)] == shares
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-8a")
+    assert [own["CUDA_VISIBLE_DEVICES"] for own in local_workers.gpu_shares(2)] == ["3", "GPU-8a"]
+    for name, value in (("JAX_PLATFORMS", "cpu"), ("CUDA_VISIBLE_DEVICES", "")):
+        monkeypatch.setenv(name, value)
+        assert local_workers.gpu_shares(2) == [{}, {}]
+
+
+def test_workers_that_crash_or_leave_trials_are_no_success(tmp_path, monkeypatch, capsys):
+    """A traceback ends with 1, as a run that failed does, and trials that were left counted as done: the command ended with 0."""
+    ui = Told()
+    file = tmp_path / "broken.py"
+    file.write_text("from tests.sweeps.test_local_workers import BROKEN as sweep\n")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    words = ["sweep", str(file), "--dir", str(tmp_path / "a"), "--store", str(tmp_path / "a.journal")]
+    assert run_workers([{}], words, tmp_path / "logs", lambda: 0, 1, ui) == 1
+    assert any("worker 0 has ended with code 1: KeyError: 'no such thing'" in line for line in ui.lines)
+    file.write_text("from tests.jobs.workers import SEARCHED as sweep\n")
+    monkeypatch.setattr(sweep, "run_workers", lambda *_: 2)
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", str(file), "--dir", str(tmp_path / "b"), "--workers", "2"])
+    left = f"--workers is 2; 2 of them were lost, 2 runs and 6 trials are left; see {tmp_path / 'b' / 'workers'}\n"
+    assert ended.value.code == 2 and capsys.readouterr().err.endswith(left)
+
+
+def test_a_search_of_which_no_trial_has_finished_is_no_success(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "hot.py"
+    file.write_text("from tests.sweeps.test_local_workers import HOT as sweep\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", str(file), "--dir", str(tmp_path / "a")])
+    assert ended.value.code == 1 and "no trial has finished: " in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--seed", "7"), "--seed is 7; the seeds of all arms are 0, 1: change Sweep.seeds in the file"),
+        (("--stages.0.lr", "0.3"), "stages[0].lr: 0.01 → 0.3: no run changes, since every arm sets this; change the axes in the file"),
+    ],
+)
+def test_options_that_change_no_run_are_refused(tmp_path, capsys, words, message):
+    file = tmp_path / "shared.py"
+    file.write_text("from tests.jobs.workers import SWEEP as sweep\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", str(file), "--dir", str(tmp_path / "a"), "--dry-run", *words])
+    assert ended.value.code == 2 and message in capsys.readouterr().err
+
+
 def test_the_command_refuses_before_any_worker_starts(tmp_path, monkeypatch, capsys):
     file = tmp_path / "shared.py"
     file.write_text("from tests.jobs.workers import SWEEP as sweep\n")
@@ -55,7 +130,9 @@ def test_the_command_refuses_before_any_worker_starts(tmp_path, monkeypatch, cap
         (("--pace", "-1"), "--pace is -1.0; use a number of seconds, or 0 for every cycle's end"),
         (("--workers", "2", "--only", "9"), "--only is 9; the runs are 0…5"),
         (("--workers", "2", "--store", store), f"holds sweep shared of the folder {tmp_path / 'other'}; use another --store"),
-        (("--until", "0"), "--until is 0.0; use a number above 0, such as 0.5 for half a point"),
+        (("--until", "0"), "--until is 0.0; use a number of a millionth or more, such as 0.5 for half a point"),
+        (("--until", "1e-300"), "--until is 1e-300; use a number of a millionth or more"),
+        (("--until", "1", "--alpha", "1e-300"), "--alpha is 1e-300; use a number from 0.000001 to below 1"),
         (("--measure", "loss"), "--measure is 'loss'; give --until too, which it is for, or leave it to compare"),
         (("--until", "1", "--baseline", "nosuch"), "--baseline is 'nosuch'; the arms are lr=0.01, lr=0.03, lr=1e+30"),
         (("--until", "1", "--baseline", "nosuch", "--workers", "2"), "--baseline is 'nosuch'; the arms are lr=0.01,"),

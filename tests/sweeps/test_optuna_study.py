@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import time
 
 import numpy as np
@@ -13,6 +14,7 @@ from sgdr_jax.schedules import Sgdr
 from sgdr_jax.sweeps import Categorical, Halving, Integer, LogUniform, Median, Search, Sweep, Uniform
 from sgdr_jax.sweeps import runner as working
 from sgdr_jax.sweeps.optuna_study import Study
+from sgdr_jax.sweeps.run_status import save_failure
 from sgdr_jax.sweeps.search_space import Domain
 from sgdr_jax.sweeps.shared_queue import SharedQueue, open_queue
 from sgdr_jax.sweeps.spec import expand
@@ -127,14 +129,30 @@ def test_an_interrupted_worker_gives_back_and_failed_trials_count_once(tmp_path)
     again = draw(study, 4)
     assert [r.hash for r in again[:2]] == [r.hash for r in held] and len(again) == 4
     study.give_back(again[0])
-    study.fail(again[1], "no disk")
-    study.fail(again[2], "the loss is nan", diverged=True)
+    for run, error in ((again[1], "no disk"), (again[2], "the loss is nan")):
+        save_failure(tmp_path, run, ValueError(error))
+        study.fail(run, error, diverged=run is again[2])
+    done(tmp_path, again[3], 0.5)
     study.finish(again[3], 0.5)
     assert [r.hash for r in draw(study, 4)] == [again[0].hash]
+    done(tmp_path, again[0], 0.5)
     study.finish(again[0], 0.5)
     assert not draw(study, 1) and not study.left()
     kept = Study(open_queue(str(tmp_path / "store.journal"), tmp_path, made.name, expand(made)), made, tmp_path, retry=True)
     assert [r.hash for r in draw(kept, 4)] == [again[1].hash]
+
+
+def test_trials_whose_folders_were_deleted_are_executed_again(tmp_path):
+    """The best trial waited for them without a word."""
+    made = sweep(Search(RATES, 3, pruner=None), seeds=(0, 1))
+    ((_, study),) = doors(tmp_path, made)
+    runs = draw(study, 3)
+    for run in runs:
+        done(tmp_path, run, 0.5)
+        study.finish(run, 0.5)
+    shutil.rmtree(run_folder(tmp_path, runs[1].hash))
+    ((_, study),) = doors(tmp_path, made)
+    assert study.left() == 1 and [run.hash for run in draw(study, 3)] == [runs[1].hash]
 
 
 @pytest.mark.parametrize("objective, sign", [("accuracy", 1), ("loss", -1)])

@@ -1,13 +1,16 @@
 """Search spaces: what is accepted, the unit interval, grids, what the command prints of them."""
 
+import dataclasses
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgdr_jax import InputError
+from sgdr_jax import InputError, Sgd
 from sgdr_jax.cli.main import main
 from sgdr_jax.schedules import Sgdr
-from sgdr_jax.sweeps import Categorical, Integer, LogUniform, Search, Uniform
+from sgdr_jax.sweeps import Categorical, Integer, LogUniform, Search, Uniform, arms
 from sgdr_jax.sweeps.search_space import from_unit, grid_values, to_unit
 from sgdr_jax.sweeps.spec import expand
 
@@ -35,6 +38,10 @@ from .test_optuna_study import RATES, sweep
         (lambda: expand(sweep(Search({"stages.heat.lr": Uniform(0, 1)}, 3))), r"search.space: .*there is no heat: there are 0 \(head\)"),
         (lambda: expand(sweep(Search({"batchsize": Integer(1, 3)}, 3))), "search.space: .*did you mean batch_size"),
         (lambda: expand(sweep(Search({"batch_size": Integer(0, 3)}, 3))), "search.space: batch_size is 0; use 1 or more"),
+        (lambda: Search(RATES, 2.5), "search.trials is 2.5; use 1 or more, a whole number"),
+        (lambda: Search(RATES, 3, seed=-1), "search.seed is -1; use 0 or more, a whole number"),
+        (lambda: Search({5: Uniform(0, 1)}, 3), "search.space is 5; name fields by text"),
+        (lambda: expand(sweep(Search({"batch_size": LogUniform(8, 16)}, 3))), r"search.space: batch_size is 10.5.*, not an integer"),
         (lambda: expand(sweep(Search({"seed": Integer(0, 3)}, 3))), "search.space is 'seed'; set the seeds with Sweep.seeds"),
     ],
 )  # fmt: skip
@@ -42,6 +49,27 @@ def test_what_is_refused(make, message):
     with pytest.raises(InputError, match=message) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"stages.0.lr": Uniform(0.1, 0.2), "stages.head.lr": Uniform(0.1, 0.2)}, "stages.0.lr has no effect before stages.head.lr"),
+        ({"stages.0.lr": Uniform(0.2, 0.3), "stages.*.lr": Uniform(0.2, 0.3)}, "stages.0.lr has no effect before stages.*.lr"),
+        (
+            {"optimizer.momentum": Uniform(0.5, 0.8), "optimizer": Categorical((Sgd(0.8), Sgd(0.95)))},
+            "optimizer.momentum has no effect before optimizer",
+        ),
+    ],
+)
+def test_fields_that_later_ones_set_anew_are_refused(space, message):
+    """Trials were shown with values that had not run."""
+    with pytest.raises(InputError, match=f"^search.space: {re.escape(message)}, which sets it anew; put it last, or leave one out"):
+        expand(sweep(Search(space, 3)))
+    axis = arms({"recipe": {}, "odd": {field: domain.ends[1] for field, domain in space.items()}})
+    with pytest.raises(InputError, match=f"^arm 'odd': {re.escape(message)}, "):
+        expand(dataclasses.replace(sweep(None), axes=(axis,)))
+    expand(dataclasses.replace(sweep(None), axes=(arms({"odd": {"optimizer": Sgd(0.8), "optimizer.weight_decay": 0.1}}),)))
 
 
 def domains():

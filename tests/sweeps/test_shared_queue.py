@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import pytest
 
 from sgdr_jax import InputError
 from sgdr_jax.core.errors import without_password
-from sgdr_jax.runs.folder import read, read_summary
+from sgdr_jax.runs.folder import read
+from sgdr_jax.sweeps.run_status import forget_failures, read_status, save_failure
 from sgdr_jax.sweeps.shared_queue import SharedQueue, address, check_disk, open_queue
 from sgdr_jax.sweeps.spec import expand
 from sgdr_jax.sweeps.sweep_record import run_folder, save_sweep
@@ -67,11 +69,51 @@ def test_each_run_is_taken_by_one_worker(tmp_path, kind):
         for run in runs:
             leave_results(tmp_path, run)
             store.finish(run, 0.5)
+    save_failure(tmp_path, failed, ValueError("too hot"))
     second.fail(failed, "too hot")
     assert not wait(first, RUNS) and not wait(second, RUNS)
     assert take(join(tmp_path, kind), RUNS, 9) == []
     again = join(tmp_path, kind, retry=True)
     assert take(again, RUNS, 9) == [failed]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_whose_failure_was_deleted_is_executed_again(tmp_path, kind):
+    first = join(tmp_path, kind)
+    (run, other) = take(first, RUNS, 2)
+    for each in (run, other):
+        save_failure(tmp_path, each, ValueError("too hot"))
+        first.fail(each, "too hot")
+    forget_failures(tmp_path, [run])
+    assert [r.number for r in take(join(tmp_path, kind), RUNS[:2], 2)] == [run.number]
+
+
+def test_a_run_that_fails_after_its_worker_was_given_up_ends_no_other(tmp_path):
+    slow, heir = join(tmp_path, grace=0.2), join(tmp_path, grace=0.2)
+    (run,) = take(slow, RUNS, 1)
+    while not take(heir, [run], 1):
+        heir.left([run])
+        time.sleep(0.05)
+    slow.fail(run, "too hot")
+
+
+def test_a_full_disk_leaves_a_journal_of_whole_lines(tmp_path):
+    """What Optuna had written of a line stayed, the next worker wrote behind it, and no one could read the file again."""
+    queue, file = join(tmp_path, "store.journal"), tmp_path / "store.journal"
+    size, limits = file.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"^--store .*store.journal cannot be written \(File too large\); make room, then repeat"):
+            take(queue, RUNS, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert file.stat().st_size == size
+    with file.open("ab") as torn:
+        torn.write(b'{"op_code": 4, "worker')  # of a worker that was killed
+    assert [run.number for run in take(join(tmp_path, "store.journal"), RUNS, 2)] == [0, 1]
+    assert all(json.loads(line) for line in file.read_text().splitlines())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -168,15 +210,15 @@ def test_a_run_that_finishes_while_another_worker_joins_is_not_taken_for_lost(tm
     first = join(tmp_path)
     (run,) = take(first, RUNS, 1)
 
-    def reading(path):
-        """Read a summary just before the run finishes."""
-        found = read_summary(path)
-        if path == run_folder(tmp_path, run.hash) and run.hash in first._taken:
+    def reading(folder, key):
+        """Read a run's status just before it finishes."""
+        found = read_status(folder, key)
+        if key == run.hash in first._taken:
             leave_results(tmp_path, run)
             first.finish(run, 0.5)
         return found
 
-    monkeypatch.setattr("sgdr_jax.sweeps.shared_queue.read_summary", reading)
+    monkeypatch.setattr("sgdr_jax.sweeps.shared_queue.read_status", reading)
     second = join(tmp_path)
     if run.hash in first._taken:  # it was not looked at, since it was not complete
         leave_results(tmp_path, run)

@@ -1,5 +1,6 @@
 """sweep.json: a folder keeps a sweep, lets it grow and refuses another."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from sgdr_jax import AdamW, InputError, Sgd
 from sgdr_jax.core.serialization import from_json
 from sgdr_jax.sweeps import Integer, Search, grid
-from sgdr_jax.sweeps.spec import expand
+from sgdr_jax.sweeps.spec import expand, with_values
 from sgdr_jax.sweeps.sweep_record import read_sweep, save_sweep
 
 from .test_optuna_study import RATES
@@ -57,5 +58,12 @@ def test_another_search_is_refused_and_more_trials_are_not(tmp_path):
         with pytest.raises(InputError, match=message):
             save_sweep(tmp_path, other, expand(other))
     assert (tmp_path / "sweep.json").read_bytes() == before
+    # An axis along which every arm sets the field keeps all runs what they are, but no trial.
+    along = dataclasses.replace(made, axes=(grid({"stages.0.schedule.cycles": (1, 2)}),))
+    save_sweep(tmp_path / "axis", along, expand(along))
+    moved = dataclasses.replace(along, base=with_values(along.base, (("stages.0.schedule.cycles", 4),)))
+    assert [run.hash for run in expand(moved)] == [run.hash for run in expand(along)]
+    with pytest.raises(InputError, match=r"has trials of another base: stages\[0\].schedule.cycles: 3 → 4; use another --dir"):
+        save_sweep(tmp_path / "axis", moved, expand(moved))
     more = searching(Search(RATES, 40, pruner=None), (0, 1, 2))
     assert save_sweep(tmp_path, more, expand(more)) == 1

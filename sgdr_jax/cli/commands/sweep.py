@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,17 +17,20 @@ import tyro
 
 from ...core.console import NullConsole
 from ...core.errors import InputError, Preempted
-from ...core.plan import plan
+from ...core.experiment import Experiment
+from ...core.plan import Plan, plan
+from ...core.serialization import to_json
 from ...core.validation import require
+from ...runs.folder import differences
 from ...sweeps.analysis.tables import space_table, sweep_table, trials_table
-from ...sweeps.local_workers import run_workers
+from ...sweeps.local_workers import LAST_LINE, gpu_shares, run_workers
 from ...sweeps.options import WorkerOptions
 from ...sweeps.optuna_study import Study
 from ...sweeps.run_status import Entry, entries, forget_failures, unfinished
 from ...sweeps.shared_queue import check_disk, default_store, open_queue
-from ...sweeps.spec import Sweep, SweepRun, expand
+from ...sweeps.spec import Sweep, SweepRun, all_arms, expand
 from ...sweeps.sweep_record import save_sweep
-from ...sweeps.trial_records import read_trials, recorded_runs, save_confirmation_runs
+from ...sweeps.trial_records import best_trial, read_trials, recorded_runs, save_confirmation_runs
 from ..experiment_file import load_sweep
 from ..launch.local import DEVICES, Local
 from ..launch.slurm import Slurm
@@ -74,7 +79,9 @@ class SweepCommand(WorkerOptions, ExperimentCommand):
         if parse_known(cls, words, prog, default)[0].launch:
             slurm, words = parse_known(Slurm, words, f"{prog} --launch slurm")
         command = parse(cls, words, prog, default)
-        definition = dataclasses.replace(definition, base=command.experiment)
+        changed = dataclasses.replace(definition, base=command.experiment)
+        _check_effect(definition, changed)
+        definition = changed
         return dataclasses.replace(command, definition=definition, slurm=slurm, words=tuple(words))
 
     def execute(self, ui: NullConsole) -> None:
@@ -87,7 +94,7 @@ class SweepCommand(WorkerOptions, ExperimentCommand):
         require(alone, "--processes", self.processes, "use --nodes and --tasks-per-node with --launch slurm")
         group = Local(self.processes)
         runs = expand(definition)
-        self.check_baseline(run.arm for run in runs)
+        self.check_baseline(all_arms(definition, runs))
         if self.slurm:
             return _submit(task, self.slurm)
         if self.dry_run:
@@ -100,6 +107,16 @@ class SweepCommand(WorkerOptions, ExperimentCommand):
         except (KeyboardInterrupt, Preempted):
             ui.say(f"to continue, repeat the command with --dir {task.folder}")
             raise
+
+
+def _check_effect(before: Sweep, now: Sweep) -> None:
+    """Raise InputError for options of the experiment that change no run, since all arms set what they set."""
+    seeds = f"the seeds of all arms are {', '.join(map(str, now.seeds))}: change Sweep.seeds in the file"
+    require(now.base.seed == before.base.seed, "--seed", now.base.seed, seeds)
+    same = {"parallel": 0}
+    changes = differences(to_json(before.base) | same, to_json(now.base) | same)
+    if changes and not now.search and [run.hash for run in expand(before)] == [run.hash for run in expand(now)]:
+        raise InputError(f"{'; '.join(changes)}: no run changes, since every arm sets this; change the axes in the file")
 
 
 class _Task(NamedTuple):
@@ -139,6 +156,11 @@ class _Task(NamedTuple):
         """Return the command line of one process of this worker."""
         return ("sweep", self.command.file, *self.command.words, "--processes", "1", "--dir", str(self.folder))
 
+    def trials_left(self, store: str) -> int:
+        """Count the trials that have not ended."""
+        with open_queue(store, self.folder, self.sweep.name, (), grace=self.command.grace).alive() as queue:
+            return Study(queue, self.sweep, self.folder).left()
+
     def open_store(self, store: str) -> None:
         """Create the sweep's folder and its queue, so that workers only join; raise InputError for what they would reject."""
         options = self.command
@@ -155,11 +177,17 @@ class _Task(NamedTuple):
 def _explain(task: _Task, runs: Sequence[SweepRun]) -> None:
     """Print the runs and the search space with estimates of their cost."""
     base, search, ui = task.sweep.base, task.sweep.search, task.ui
-    sizes = {data: data.open().sizes["train"] for data in dict.fromkeys(run.experiment.data for run in runs)}
-    ui.say(sweep_table(entries(task.folder, runs), [plan(run.experiment, sizes[run.experiment.data]) for run in runs]))
+    sizes: dict[str, int] = {}
+
+    def planned(experiment: Experiment) -> Plan:
+        key = json.dumps(to_json(experiment.data), sort_keys=True)  # as in `runner`
+        sizes[key] = sizes.get(key) or experiment.data.open().sizes["train"]
+        return plan(experiment, sizes[key])
+
+    ui.say(sweep_table(entries(task.folder, runs), [planned(run.experiment) for run in runs]))
     if search:
         ui.say(space_table(search))
-        images = sum(stage.images for stage in plan(base, sizes[base.data]).stages)
+        images = sum(stage.images for stage in planned(base).stages)
         ui.say(f"a trial like the base shows {images:,} images, all trials {search.count * images:,}, less what is pruned")
         ui.say(f"the best trial is then run with {len(task.sweep.seeds) - 1} other seeds, beside the arms")
         _show_trials(task)
@@ -218,11 +246,14 @@ def _run_workers(task: _Task) -> None:
         trials = read_trials(folder, search.objective) if search else []
         return len(pending) - len(unfinished(folder, pending)) + sum(trial.ended for trial in trials)
 
-    devices = [{DEVICES: ",".join(map(str, range(i, i + each)))} if each > 1 else {} for i in range(0, workers * each, each)]
+    groups = [{DEVICES: ",".join(map(str, range(i, i + each)))} for i in range(0, workers * each, each)]
+    devices = groups if each > 1 else gpu_shares(workers)
     lost = run_workers(devices, task.worker(store), folder / "workers", ended, total, task.ui)
     added = task.added()
     left = len(unfinished(folder, (*pending, *added)))
-    require(lost < workers or not left, "--workers", workers, f"all have ended, {left} runs are left; see above")
+    trials = task.trials_left(store) if search else 0
+    what = f"{left} runs and {trials} trials" if search else f"{left} runs"
+    require(not left and not trials, "--workers", workers, f"{lost} of them were lost, {what} are left; see {folder / 'workers'}")
     _show(task, entries(folder, (*runs, *added)))
 
 
@@ -233,8 +264,17 @@ def _show(task: _Task, done: Sequence[Entry]) -> None:
     for entry in done:
         if entry.error:
             task.ui.say(f"run {entry.run.number} ({entry.run.arm}, seed {entry.run.seed}) failed: {entry.error}")
-    task.ui.say(f"sweep folder: {task.folder}")
-    if any(entry.error for entry in done):
+    failed = any(entry.error for entry in done)
+    if (
+        task.searches
+        and task.sweep.search
+        and not best_trial(task.sweep.search, trials := read_trials(task.folder, task.sweep.search.objective))
+    ):
+        reason = Counter(trial.error for trial in trials if trial.error).most_common(1)
+        task.ui.say(f"no trial has finished{f': {reason[0][0]}' if reason else ', see above'}")
+        failed = True
+    task.ui.say(f"{LAST_LINE}{task.folder}")
+    if failed:
         raise SystemExit(1)
 
 

@@ -144,10 +144,11 @@ class Kubernetes(Target):
 
 
 def label(name: str) -> str:
-    """Convert a name to a label of RFC 1123, short enough for the names of the pods that begin with it.
+    """Convert a name to a label of RFC 1035, as jobs need it, short enough for the names of the pods that begin with it.
 
     Example:
-        >>> label("Dog_breeds 2")
-        'dog-breeds-2'
+        >>> label("Dog_breeds 2"), label("2024 dogs")
+        ('dog-breeds-2', 'run-2024-dogs')
     """
-    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:40].strip("-") or "run"
+    words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return (words if words[:1].isalpha() else f"run-{words}")[:40].strip("-")

@@ -73,6 +73,7 @@ class Slurm(Target):
         for name, least in (("gpus_per_node", 0), ("minutes", 1), ("timeouts", 0), ("warning", 1), ("parallel", 1)):
             value = getattr(self, name)
             require(value >= least, f"--{name.replace('_', '-')}", value, f"use {least} or more")
+        require(self.warning < 60 * self.minutes, "--warning", self.warning, f"use less than the {self.minutes} minutes of the job")
         for name in ("tasks_per_node", "cpus_per_task", "memory"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"--{name.replace('_', '-')}", value, "use 1 or more")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...core.console import NullConsole
@@ -52,7 +52,12 @@ class Tpu(Target):
         return 0
 
     def script(self, job: Job) -> str:
-        """Return the script."""
+        """Return the script. Raises InputError for paths that the slice would not have."""
+        inside = job.file.resolve().is_relative_to(self.source.resolve())
+        require(inside, "--source", str(self.source), f"name a folder that contains {job.file}; it is copied to every host")
+        job = replace(job, file=job.file.resolve().relative_to(self.source.resolve()))
+        below = not job.run.is_absolute() and ".." not in job.run.parts
+        require(below, "--run", str(job.run), "use a relative path without ..; the run is written below work/ on the slice, then fetched")
         where = f"{shlex.quote(self.slice)} --zone {shlex.quote(self.zone)}"
         # No environment variable identifies a slice; jax asks the metadata server.
         train = shlex.join([*job.command((".venv/bin/sgdr-jax",)), "--hosts.cluster", "TPU"])

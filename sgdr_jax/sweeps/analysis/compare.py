@@ -18,12 +18,12 @@ from ...core.errors import InputError
 from ...core.validation import require
 from ...evaluation import predictions
 from ...evaluation.metrics import SCORE_NAMES, judged_by
-from ..options import Measure
+from ..options import Measure, check_alpha
 from ..sweep_record import RunRecord, read_sweep
 from ..trial_records import Trial, read_added_runs, read_confirmation_runs, read_trials
 from . import significance
 from .by_class import ClassEffect, effects
-from .run_results import FINAL, Origin, RunResult, by_network, class_names, images, origin, read_result
+from .run_results import FINAL, Origin, RunResult, by_network, class_names, images, origin, read_result, same_data, training_images
 from .significance import Change
 
 
@@ -200,7 +200,7 @@ def compare_arms(
     names = list(dict.fromkeys(run.arm for run in results))
     base = own if baseline is None else baseline
     require(base in names, "--baseline", base, f"the arms are {', '.join(names)}")
-    require(0 < alpha < 1, "--alpha", alpha, "use a number between 0 and 1, such as 0.05")
+    check_alpha(alpha)
     figure = Figure(split or ("test" if any(run.summary.get("test") for run in finished) else "valid"), measure, tta)
     require(figure.split in ("valid", "test"), "--split", figure.split, "use valid or test")
     without = [run for run in finished if math.isnan(figure.of(run))]
@@ -280,12 +280,17 @@ Answers = tuple[int, predictions.SplitPredictions, predictions.SplitPredictions]
 def _compare_with(base: str, by_arm: dict[str, list[RunResult]], figure: Figure, alpha: float, left: list[str]) -> dict[str, Paired]:
     """Compare all arms with the baseline; append what could not be paired to `left`."""
     pairs = {name: _pairs(runs, by_arm[base], figure) for name, runs in by_arm.items() if name != base}
+    digests = {run.folder: training_images(run) for own in pairs.values() for pair in own for run in pair}
+    for name, own in pairs.items():
+        others = {run.seed for run, other in own if digests[run.folder] != digests[other.folder] and same_data(run, other)}
+        left += [f"{name}, seed {seed}: trained on other images than the baseline, so there is no pair" for seed in sorted(others)]
+        pairs[name] = [pair for pair in own if pair[0].seed not in others]
     reader = functools.cache(lambda folder, network: predictions.load(folder, figure.split, network, measures=False))
     answers = {name: _answers(own, reader, left, name) for name, own in pairs.items()}
     changes = {name: _change(own, len(pairs[name]), figure.tta) for name, own in answers.items()}
     classes = effects({name: [(first, second) for _, first, second in own] for name, own in answers.items()}, figure.tta, 1 - alpha)
-    for name, own in pairs.items():
-        alone = {run.seed for run in by_arm[name] if not run.missing} - {run.seed for run, _ in own}
+    for name in pairs:
+        alone = {run.seed for run in by_arm[name] if not run.missing} - {run.seed for run in by_arm[base] if not run.missing}
         left += [f"{name}, seed {seed}: the baseline has not finished with this seed, so there is no pair" for seed in sorted(alone)]
     paired = _paired({name: own for name, own in pairs.items() if own}, changes, figure, alpha)
     return {name: own._replace(classes=classes[name]) for name, own in paired.items()}

@@ -12,6 +12,8 @@ from urllib.parse import quote
 from rich import box
 from rich.table import Table
 
+from ...core.errors import InputError
+from ...core.files import write_atomically
 from ...core.text import csv_text
 from ...core.text import markdown as as_markdown
 from ...core.validation import require
@@ -123,7 +125,7 @@ def write(comparison: Comparison, folder: str | Path, drawn: Sequence[Path]) -> 
     if _by_class(comparison):
         texts["classes.csv"] = classes_csv(comparison)
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write_atomically((folder / name).resolve(), text)
     return [folder / name for name in texts]
 
 
@@ -136,15 +138,23 @@ def publish(comparison: Comparison, folder: str | Path, results: Path | None = N
         results: a RESULTS.md whose section of the sweep is also written; its pictures go into the folder of the same name beside it, in
             lower case.
     """
+    old = _read(results) if results and results.exists() else ""
+    put(old, comparison, ())  # A file that cannot take the section is refused before anything is written.
     written = plots.draw_all(comparison, folder)
     written += write(comparison, folder, written)
     if results is not None:
         beside = results.with_suffix("").name.lower()
         drawn = plots.draw_all(comparison, results.parent / beside, f"{comparison.name}-")
-        old = results.read_text(encoding="utf-8") if results.exists() else ""
-        results.write_text(put(old, comparison, [f"{beside}/{path.name}" for path in drawn]), encoding="utf-8")
+        write_atomically(results.resolve(), put(old, comparison, [f"{beside}/{path.name}" for path in drawn]))
         written += [*drawn, results]
     return written
+
+
+def _read(results: Path) -> str:
+    try:
+        return results.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"--results is {results}, which is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
 
 
 def markdown(comparison: Comparison, pictures: Sequence[str] = ()) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,6 +15,7 @@ import numpy as np
 from ...core.errors import InputError
 from ...core.json_files import parse_json, read_json
 from ...evaluation.metrics import judged_by
+from ...runs.data_index import read_index
 from ...runs.records import EvalRow
 from ..run_status import read_status
 from ..sweep_record import RunRecord, run_folder
@@ -101,6 +104,23 @@ def images(run: RunResult) -> float:
         return float(sum(stage.get("images", stage["steps"] * sizes[stage["name"]]) for stage in run.summary["stages"]))
     except (KeyError, TypeError):
         return math.nan
+
+
+def training_images(run: RunResult) -> str:
+    """Return a digest of the names and classes of the training images that a run has recorded; "" where it has not."""
+    try:
+        index = read_index(run.folder)
+    except InputError:
+        return ""
+    if index is None:
+        return ""
+    seen = [index["classes"], sorted(zip(index["names"].get("train", ()), index["labels"].get("train", ()), strict=True))]
+    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
+
+
+def same_data(run: RunResult, other: RunResult) -> bool:
+    """Return whether the experiments of two runs name the same data; an arm may set other data."""
+    return _json(run.folder / "config.json").get("data") == _json(other.folder / "config.json").get("data")
 
 
 def class_names(runs: Sequence[RunResult]) -> tuple[str, ...]:

@@ -4,8 +4,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sgdr_jax.cli.launch import Job, Tpu
 from sgdr_jax.core.console import NullConsole
+from sgdr_jax.core.errors import InputError
 
 
 def test_the_tpu_script_makes_installs_trains_fetches_and_deletes(tmp_path: Path) -> None:
@@ -29,5 +32,18 @@ def test_the_tpu_script_makes_installs_trains_fetches_and_deletes(tmp_path: Path
     train = "cd work && .venv/bin/sgdr-jax train x.py --seed 1 --run 'runs/a b' --resume --hosts.cluster TPU"
     assert first[5].endswith(f"|--worker=all|--command|{train}|")
     assert "|mine:work/runs/a b|runs|" in first[6]
+    assert target.script(Job(Path("experiments/x.py").resolve(), Path("a"), (), "x")).count("train experiments/x.py --run a") == 1
     (tmp_path / "there").touch()
     assert [line.split("|")[3] for line in calls()] == ["describe", "ssh", "scp", "ssh", "ssh", "scp", "delete"]
+
+
+def test_paths_that_the_slice_would_not_have_are_refused(tmp_path: Path) -> None:
+    """The script trained, failed to fetch the run, and left the slice running."""
+    inner = Tpu(source=tmp_path, out=tmp_path / "start.sh")
+    assert "sgdr-jax train x.py" in inner.script(Job(tmp_path / "x.py", Path("a"), (), "x"))
+    with pytest.raises(InputError, match=r"^--source is .*: name a folder that contains other/x.py|^--source is '.*; name a folder"):
+        inner.script(Job(Path("other/x.py"), Path("a"), (), "x"))
+    for run in ("/data/runs/a", "../a"):
+        with pytest.raises(InputError, match=f"^--run is '{run}'.*relative path"):
+            inner.launch(Job(tmp_path / "x.py", Path(run), (), "x"), NullConsole())
+    assert not inner.out.exists()

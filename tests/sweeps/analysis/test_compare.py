@@ -4,13 +4,16 @@ import json
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from sgdr_jax.core import files
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.evaluation import predictions
+from sgdr_jax.runs.data_index import write_index
 from sgdr_jax.sweeps import Sweep, grid
 from sgdr_jax.sweeps.analysis import plots, render
 from sgdr_jax.sweeps.analysis.compare import Comparison, compare_arms
@@ -57,6 +60,44 @@ def test_the_answers_to_the_examples_are_compared(found: Comparison) -> None:
     assert [change.gained, change.lost] == total and change.p < 0.001
     # Each net difference is in the accuracies too.
     assert (change.gained - change.lost) / 400 / 4 == pytest.approx(of(found, "without").paired.mean)
+
+
+def test_runs_on_other_training_images_make_no_pair(tmp_path: Path) -> None:
+    """A folder that grew in the middle of a sweep showed as +47 points for the arm that ran later."""
+    fill(tmp_path, SWEEP, lambda run, _: SKILL[run.arm])
+    index = {"classes": ["a", "b"], "names": {"train": ["a/0", "b/0"]}, "labels": {"train": [[0], [1]]}, "digests": {"train": ["0", "1"]}}
+    grown = index | {"names": {"train": ["a/0", "b/0", "b/1"]}, "labels": {"train": [[0], [1], [1]]}, "digests": {"train": ["0", "1", "2"]}}
+    for run in expand(SWEEP):
+        write_index(run_folder(tmp_path, run.hash), grown if run.arm == "without" and run.seed < 2 else index)
+    found = compare_arms(tmp_path)
+    assert of(found, "without").paired.seeds == (2, 3, 4, 5) and of(found, "same").paired.seeds == (0, 1, 2, 3, 4, 5)
+    assert found.left_out == tuple(f"without, seed {s}: trained on other images than the baseline, so there is no pair" for s in (0, 1))
+    config = run_folder(tmp_path, expand(SWEEP)[6].hash) / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"data": "other"}))
+    assert of(compare_arms(tmp_path), "without").paired.seeds == (0, 2, 3, 4, 5)  # an arm that asks for other data
+
+
+def test_results_stay_whole_or_are_refused_before_anything_is_written(found: Comparison, tmp_path: Path) -> None:
+    results, out = tmp_path / "RESULTS.md", tmp_path / "out"
+    results.write_bytes("# Ergebnisse für alle\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"^--results is .*RESULTS.md, which is not UTF-8 \(.* at byte 14\); save it as UTF-8"):
+        render.publish(found, out, results)
+    assert not out.exists()
+    results.write_text("# Results\n\nwords\n")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="full"):
+        patch.setattr(files, "replacing", full)
+        render.publish(found, tmp_path, results)
+    assert results.read_text() == "# Results\n\nwords\n"
+
+
+def full(path: Path) -> Any:
+    raise OSError(f"{path}: the disk is full")
+
+
+def test_names_with_dollar_signs_are_drawn_as_they_are(found: Comparison, tmp_path: Path) -> None:
+    """Two of them are mathematics to matplotlib: an error after the sweep has run, or a formula in silence."""
+    odd = found._replace(arms=tuple(arm._replace(name=f"${arm.name} \\foo_$") for arm in found.arms), baseline="$recipe \\foo_$")
+    assert len(plots.draw_all(odd, tmp_path)) == 3
 
 
 def test_what_is_not_finished_is_named(found: Comparison, folder: Path) -> None:
@@ -174,7 +215,7 @@ def test_the_networks_of_each_run_can_be_the_arms(tmp_path: Path) -> None:
 def test_bad_input_is_one_line(folder: Path, tmp_path: Path) -> None:
     for wrong, text in (
         ({"baseline": "recipes"}, "--baseline is 'recipes'; the arms are recipe, without, same"),
-        ({"alpha": 1.5}, "--alpha is 1.5; use a number between 0 and 1"),
+        ({"alpha": 1.5}, "--alpha is 1.5; use a number from 0.000001 to below 1"),
         ({"split": "train"}, "--split is 'train'; use valid or test"),
     ):
         with pytest.raises(InputError, match=re.escape(text)):
