@@ -57,7 +57,7 @@ class Session:
     """Shows notes and progress bars; `core.console.NullConsole()` shows nothing."""
     _prepared: RunContext | None = field(default=None, kw_only=True, repr=False, compare=False)
     _fitted: Fitted | None = field(default=None, kw_only=True, repr=False, compare=False)
-    _opened: Predictor | None = field(default=None, kw_only=True, repr=False, compare=False)
+    _opened: tuple[Path, str, Predictor] | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require(isinstance(self.experiment, Experiment), "experiment", self.experiment, "give an Experiment, such as fine_tune(FOLDER)")
@@ -255,17 +255,19 @@ class Session:
         Of a run it also makes the page that `sgdr-jax report` makes.
         """
         from .cli.commands.report import ReportCommand
+        from .report.run_curves import score_of
         from .report.run_plots import draw_losses, draw_lr_finder, draw_lr_schedule
         from .report.run_tables import result_tables
         from .runs.folder import read
 
         if self.folder:
-            ReportCommand(run=self.folder).execute(self.ui)
+            ReportCommand(run=self.folder, data=self.experiment.data).execute(self.ui)
             recorded = read(self.folder)
             summary, rows, finders = recorded.summary, recorded.rows, recorded.finders
         else:
             fitted = self._trained()
-            summary, rows, finders = {"stages": list(fitted.stages)}, fitted.rows, fitted.finders
+            rows, finders = fitted.rows, fitted.finders
+            summary = {"stages": list(fitted.stages), "score": score_of(rows)}
         axes = [draw_losses(rows), draw_lr_schedule(rows), *(draw_lr_finder(curve) for curve in finders.values())]
         return Shown(summary, (*result_tables(summary), *(a.get_figure(root=True) for a in axes)))
 
@@ -279,7 +281,7 @@ class Session:
         """
         from .runs.export.write import export_network
 
-        done = export_network(self._predictor, self.folder or Path(), to, out, push)
+        done = export_network(self._predictor, self.folder, to, out, push)
         return Shown(done, done.lines())
 
     def save_experiment(self, path: str | Path) -> Path:
@@ -324,11 +326,15 @@ class Session:
 
     @cached_property
     def _predictor(self) -> Predictor:
+        from .core.serialization import config_hash
         from .runs.predictor import open_predictor, predictor_of
 
-        if self._opened:
-            return self._opened
-        return open_predictor(self.folder, self.network) if self.folder else predictor_of(self._context, self._trained().network)
+        if not self.folder:
+            return predictor_of(self._context, self._trained().network)
+        known = self._opened and self._opened[:2] == (self.folder, self.network)
+        net = self._opened[2] if self._opened and known else open_predictor(self.folder, self.network)
+        same = config_hash(net.experiment) == config_hash(self.experiment)  # whose data may be in memory only
+        return net._replace(experiment=self.experiment) if same else net
 
 
 def load(folder: str | Path, network: str = "") -> Session:
@@ -347,4 +353,4 @@ def load(folder: str | Path, network: str = "") -> Session:
     from .runs.predictor import open_predictor
 
     net = open_predictor(folder, network)
-    return Session(net.experiment, folder=Path(folder), network=network, _opened=net)
+    return Session(net.experiment, folder=Path(folder), network=network, _opened=(Path(folder), network, net))

@@ -18,9 +18,11 @@ from sgdr_jax.cli.main import main
 from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.core.notebook import Shown
-from sgdr_jax.datasets import Synthetic
+from sgdr_jax.core.snapshots import Snapshots
+from sgdr_jax.datasets import Arrays, Synthetic
 from sgdr_jax.report.run_tables import plan_parts
 from sgdr_jax.runs import fitting, run
+from sgdr_jax.runs.export import write
 from sgdr_jax.runs.folder import read
 from sgdr_jax.schedules import Constant, Sgdr
 
@@ -305,3 +307,55 @@ def test_a_run_shows_its_figures_in_a_tracker(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--track is 'tensorbord'; use tensorboard, wandb, mlflow"):
         session.run(tmp_path / "other", track=["tensorbord"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     assert not (tmp_path / "other").exists()
+
+
+def test_a_run_on_arrays_is_evaluated_and_shown_with_them(tmp_path: Path) -> None:
+    """The data were opened from config.json, which arrays in memory are not in."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 255, (30, 16, 16, 3), np.uint8), np.arange(30) % 2
+    data = Arrays.of((images[:20], labels[:20]), (images[20:], labels[20:]))
+    said = Said()
+    session = Session(replace(EXPERIMENT, data=data, stages=STAGES[1:2], augment=()), ui=said)
+    session = replace(session, experiment=replace(session.experiment, stages=(Stage("head", 16, "head", lr=0.1, schedule=Sgdr(1)),)))
+    ran = session.run(tmp_path / "run")
+    assert ran.evaluate().value.views.measures["accuracy"] == read(tmp_path / "run").summary["valid"]["accuracy"]
+    ran.report()
+    assert not any("cannot be opened" in line for line in said.lines)
+
+
+def test_another_network_of_a_run_is_the_one_that_answers(tmp_path: Path) -> None:
+    kept = replace(EXPERIMENT, stages=STAGES[2:], snapshots=Snapshots(last=1))
+    Session(replace(kept, stages=(replace(kept.stages[0], lr=0.3),)), ui=QUIET).run(tmp_path / "run")
+    loaded = sgdr_jax.load(tmp_path / "run")
+    name = next(path.name for path in sorted((tmp_path / "run" / "snapshots").iterdir()) if path.name.startswith("stage"))
+    other = replace(loaded, network=name)
+    assert same_bits(network(other), network(sgdr_jax.load(tmp_path / "run", name)))
+    assert other._predictor.name == name and loaded._predictor.name == ""
+
+
+def test_figures_of_a_card_are_those_of_its_network(ran: Session, fitted: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session without a run read summary.json of the current folder, a snapshot had the final network's."""
+    assert ran.folder
+    monkeypatch.chdir(ran.folder)
+
+    def card(session: Session, out: str) -> str:
+        session.export("stablehlo", tmp_path / out)
+        return (tmp_path / out / "README.md").read_text()
+
+    assert "no figures of this network" in card(fitted, "fitted") and f"| {summary(ran, 'valid'):.4f} |" in card(ran, "ran")
+    odd = ran._predictor._replace(name="stage-0", classes=("<b>x", "*y*", "z"))
+    rows = [{"name": "best (stage-0)", "members": ["stage-0"], "test": {"accuracy": 0.125, "map": 0.375, "loss": 2.0}}]
+    monkeypatch.setattr(write, "read_summary", lambda _: {"valid": {"accuracy": 1.0, "loss": 0.0}, "snapshots": rows})
+    write.export_network(odd, ran.folder, "stablehlo", tmp_path / "odd")
+    text = (tmp_path / "odd" / "README.md").read_text()
+    assert "| images | mAP | loss |" in text and "| test | 0.3750 | 2.0000 |" in text and "| 1.0000 |" not in text
+    assert "<b>" not in text and "*y*" not in text.replace(r"\*y\*", "")
+    refitted = odd._replace(name="", experiment=replace(odd.experiment, refit=True))
+    write.export_network(refitted, ran.folder, "stablehlo", tmp_path / "refit")
+    assert "| valid, before the refit | 1.0000 | 0.0000 |" in (tmp_path / "refit" / "README.md").read_text()
+    with pytest.raises(InputError, match=r"--out is '.*README.md/x'; .*README.md is a file; give another folder"):
+        ran.export("stablehlo", tmp_path / "ran" / "README.md" / "x")
+
+
+def summary(session: Session, split: str) -> float:
+    return read(session.folder or "").summary[split]["accuracy"]  # type: ignore[literal-required]

@@ -34,7 +34,7 @@ MANY = 20_000
 """Training images from which batches of 64 leave enough updates."""
 UPDATES = 20
 """Least number of updates per epoch: a smaller set is repeated."""
-RECIPE = ("size", "similar_to_imagenet", "views", "cycles", "bn", "cycle_len")
+RECIPE = ("size", "similar_to_imagenet", "views", "cycles", "train", "bn", "cycle_len")
 """Choices that are settings of `lesson2`."""
 REST = ("batch_size", "epoch_steps", "balance", "leeway", "refit")
 """Choices that are fields of the experiment."""
@@ -65,8 +65,10 @@ def choices(
     batch_norm: bool = True,
     pretrained: bool = True,
     images: int | None = None,
+    groups: int = 3,
+    whole: bool = False,
 ) -> list[Choice]:
-    """Choose size, similarity, batch size, cache, balance, batch normalisation, refit and length for a set.
+    """Choose size, similarity, batch size, cache, balance, trained groups, batch normalisation, refit and length for a set.
 
     Args:
         counts: number of training images of each class, [classes], each at least 1; an image with several classes counts in each.
@@ -77,6 +79,8 @@ def choices(
         batch_norm: whether the network's body has batch normalisation.
         pretrained: whether the network comes with weights; otherwise it is random.
         images: number of training images; None for the sum of `counts`, which is that of images with one class each.
+        groups: number of the network's layer groups.
+        whole: whether all of them train even where images are few.
 
     Example:
         >>> values = {c.name: c.value for c in choices(np.array([300, 40]), 480, 0.7)}
@@ -96,6 +100,7 @@ def choices(
         _epoch_steps(n, batch.value),
         views,
         balance,
+        *([] if whole or not pretrained or groups < 3 else _train(n, batch.value)),
         _bn(n, batch_norm, pretrained),
         Choice("leeway", 1.0, "standard errors of the validation accuracy within which two states count as equal"),
         _refit(n),
@@ -130,6 +135,12 @@ def _epoch_steps(n: int, batch_size: int) -> Choice:
     few = updates < UPDATES
     reason = f"one pass over the images has {updates} update{'s' * (updates != 1)}"
     return Choice("epoch_steps", UPDATES if few else None, reason + ("" if few else ": enough"))
+
+
+def _train(n: int, batch_size: int) -> list[Choice]:
+    few = math.ceil(n / batch_size) < UPDATES
+    why = f"of {n:,} images its first layer group learns little (0.4 ± 0.5 points), and most of an update's time is spent on it"
+    return [Choice("train", 1, why)] if few else []
 
 
 def _views(n: int) -> Choice:

@@ -40,7 +40,8 @@ def fine_tune(
     Args:
         name: of the experiment; or where the images are: a folder of classes, a table beside images, and so on, see `datasets.detect`.
         data: where images and labels come from; None for what lies there.
-        model: the network; None for EfficientNetLite0, "best" for the one of a short list whose frozen features classify the images best.
+        model: the network; None for EfficientNetLite0, "best" for the one of a short list whose frozen features classify the images best,
+            all of whose layer groups train.
         size: as in `Lesson2`; None chooses it, and is 224 with given data and model.
         similar_to_imagenet: as in `Lesson2`; None measures it, and is True with given data and model.
         budget: epochs of the last stage, in which the body trains; None for seven, 0 for the head alone.
@@ -76,7 +77,7 @@ def fine_tune(
 
         network = choose_model(data, ui).model
         facts = facts.of(network)
-    chosen = facts.choices(budget)
+    chosen = facts.choices(budget, whole=model == "best")
     given = {"size": size, "similar_to_imagenet": similar_to_imagenet}
     chosen = [c if given.get(c.name) is None else c._replace(value=given[c.name], reason="given") for c in chosen]
     ui.say(auto.choices_table(chosen))

@@ -30,6 +30,7 @@ class ImageFacts(NamedTuple):
         batch_norm: whether the network's body has batch normalisation.
         pretrained: whether the network comes with weights; otherwise it is random.
         images: number of training images; None for the sum of `counts`.
+        groups: number of the network's layer groups.
     """
 
     counts: np.ndarray
@@ -41,6 +42,7 @@ class ImageFacts(NamedTuple):
     batch_norm: bool = True
     pretrained: bool = True
     images: int | None = None
+    groups: int = 3
 
     def warning(self, most: int = 3) -> str:
         """Return what to say about images that cannot be read, with the names of at most `most`; "" if there are none."""
@@ -50,14 +52,15 @@ class ImageFacts(NamedTuple):
         fix = "repair or remove them, or raise max_bad_share, the share that a run leaves out"
         return f"{len(self.unread):,} of {self.looked:,} images looked at cannot be read; {fix} ({names})"
 
-    def choices(self, budget: float | None = None) -> list[auto.Choice]:
-        """Choose the settings; `budget` is the epochs of the last stage."""
-        facts = self.trained_at, self.batch_norm, self.pretrained, self.images
-        return auto.choices(self.counts, self.side, self.confidence, budget, *facts)
+    def choices(self, budget: float | None = None, *, whole: bool = False) -> list[auto.Choice]:
+        """Choose the settings; `budget` is the epochs of the last stage, and with `whole` all layer groups train there."""
+        facts = self.trained_at, self.batch_norm, self.pretrained, self.images, self.groups
+        return auto.choices(self.counts, self.side, self.confidence, budget, *facts, whole)
 
     def of(self, model: ChainModel) -> ImageFacts:
         """Return the same facts for the training of another network."""
-        return self._replace(trained_at=trained_size(model), batch_norm=model.batch_norm, pretrained=model.weights is not None)
+        known = {"batch_norm": model.batch_norm, "pretrained": model.weights is not None, "groups": len(model.groups)}
+        return self._replace(trained_at=trained_size(model), **known)
 
 
 def measure(source: Source, model: ChainModel, *, familiar: bool = True) -> ImageFacts:

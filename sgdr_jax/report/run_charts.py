@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.intervals import Interval
-from ..evaluation.metrics import EvalMetrics
+from ..evaluation.metrics import SCORE_NAMES, EvalMetrics
 from .charts import Axis, Chart, Series, Span, covering
-from .run_curves import Row, by_stage, finder_limits, limits, number, points, rates, restarts, running_mean, split_rows
+from .run_curves import Row, by_stage, finder_limits, limits, number, points, rates, restarts, running_mean, score_of, split_rows
 
 _GROUP_STYLES = ("group-last", "group-2", "group-3", "group-4")
 """Styles of the layer groups from the last to the first; further ones have the last style."""
@@ -22,11 +22,11 @@ SHARES = (0.0, 1.0)
 
 
 def progress_charts(rows: Sequence[Row]) -> list[Chart]:
-    """Draw losses and validation accuracy over epochs, and learning rates over updates, stage after stage."""
+    """Draw losses and validation accuracy, or what stands for it, over epochs, and learning rates over updates, stage after stage."""
     charts = []
     if parts := by_stage((row for row in rows if "loss" in row), "epoch"):
         spans, x = _spans(parts), Axis("epoch", 0, max(part.end for part in parts) or 1)
-        losses, accuracies, seen, scored = [], [], list[float](), list[float]()
+        losses, scores, seen, scored, score = [], [], list[float](), list[float](), score_of(rows)
         for part in parts:
             train, valid = split_rows(part)
             at, raw = points(part, train, "loss")
@@ -34,14 +34,15 @@ def progress_charts(rows: Sequence[Row]) -> list[Chart]:
             losses.append(Series("train faint", list(zip(at, raw, strict=True))))
             losses.append(Series("train", list(zip(at, mean, strict=True)), "training" if first else ""))
             seen += [*mean, *sorted(y for y in raw if math.isfinite(y))[: max(len(raw) * 49 // 50, 1)]]
-            for values, out, name in ((seen, losses, "loss"), (scored, accuracies, "accuracy")):
+            for values, out, name in ((seen, losses, "loss"), (scored, scores, score)):
                 at, y = points(part, valid, name)
                 values += y
                 out.append(Series("valid", list(zip(at, y, strict=True)), "validation" if first and name == "loss" else "", True))
         low, high = limits(seen) or (0.0, 1.0)
         charts.append(Chart("Loss", x, Axis("loss", low, high), losses, spans))
         if any(map(math.isfinite, scored)):
-            charts.append(Chart("Validation accuracy", x, covering("accuracy", scored, 0.12, SHARES), accuracies, spans))
+            name = SCORE_NAMES[score]
+            charts.append(Chart(f"Validation {name}", x, covering(name, scored, 0.12, SHARES), scores, spans))
     return [*charts, *_rate_charts(rows)]
 
 

@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..evaluation.metrics import judged_by
+
 Row = Mapping[str, Any]
 
 
@@ -25,13 +27,19 @@ def number(value: Any) -> float:
 
 
 def by_stage(rows: Iterable[Row], measure: str) -> list[StageRows]:
-    """Group rows by stage in order of appearance, laid end to end; the axis counts `measure` ("step" or "epoch") within a stage."""
-    stages: dict[str, list[Row]] = {}
+    """Group rows by stage in order of appearance, laid end to end; the axis counts `measure` ("step" or "epoch") within a stage.
+
+    A stage that a session has trained twice, one time after the other or not, is two of them.
+    """
+    stages: list[tuple[str, list[Row]]] = []
     for row in rows:
         if row.get("stage") is not None and row.get(measure) is not None:
-            stages.setdefault(str(row["stage"]), []).append(row)
+            name = str(row["stage"])
+            if not stages or stages[-1][0] != name or row[measure] < stages[-1][1][-1][measure]:
+                stages.append((name, []))
+            stages[-1][1].append(row)
     parts, start = [], 0.0
-    for stage, own in stages.items():
+    for stage, own in stages:
         # A training row precedes its update, so a stage with no other rows is one step longer than its last row.
         length = max(row[measure] + (measure == "step" and row.get("kind", "train") == "train") for row in own)
         parts.append(StageRows(stage, own, start, start + length))
@@ -66,6 +74,11 @@ def split_rows(part: StageRows) -> tuple[list[Row], list[Row]]:
     """Return the training rows of a stage, and the validation rows."""
     train = [row for row in part.rows if row.get("kind") == "train"]
     return train, [row for row in part.rows if row.get("kind") == "eval" and row.get("split", "valid") == "valid"]
+
+
+def score_of(rows: Iterable[Row]) -> str:
+    """Return what validation is judged by; see `metrics.judged_by`."""
+    return judged_by(next((row for row in rows if row.get("kind") == "eval"), {}))
 
 
 def running_mean(values: Sequence[float]) -> list[float]:

@@ -18,7 +18,7 @@ from ..runs.folder import Run, read
 from . import mistakes
 from .html import data_uri, page
 from .run_charts import finder_chart, progress_charts, reliability_chart, views_chart
-from .run_curves import by_stage, number, split_rows
+from .run_curves import by_stage, number, score_of, split_rows
 
 MOST_CLASS_LINES = 1000
 """Most lines of the table of classes; of more those with the lowest F1 are shown."""
@@ -141,7 +141,7 @@ def run_html(view: RunPage, thumbnails: Mapping[int, bytes] | None = None, maps:
         headline=_headline(view),
         steps=steps,
         accuracies=_accuracy_range(steps),
-        score=SCORE_NAMES[judged_by(run.summary.get("valid") or run.summary.get("test") or {})],
+        score=_score_name(run),
         charts=progress_charts(run.rows),
         finders=[finder_chart(run.finders[name]) for name in _stage_names(run) if name in run.finders],
         split=_SPLITS.get(view.split, ""),
@@ -164,6 +164,12 @@ def run_html(view: RunPage, thumbnails: Mapping[int, bytes] | None = None, maps:
 
 
 # ---- figures ----
+
+
+def _score_name(run: Run) -> str:
+    """Return what the scores of validation are called, which an unfinished run has in its rows alone."""
+    known = run.summary.get("valid") or run.summary.get("test")
+    return SCORE_NAMES[judged_by(known) if known else score_of(run.rows)]
 
 
 def _accuracy(labels: np.ndarray, found: ExamplePredictions) -> tuple[float, Interval]:
@@ -190,7 +196,9 @@ def _headline(view: RunPage) -> list[Figure]:
     if not figures:
         best = max((step for step in _steps(view) if not math.isnan(step.accuracy)), key=lambda step: step.accuracy, default=None)
         if best:
-            figures.append(Figure("Best validation accuracy", best.accuracy, best.interval, ".1f", f"in {best.name}, so far", "%"))
+            figures.append(
+                Figure(f"Best validation {_score_name(run)}", best.accuracy, best.interval, ".1f", f"in {best.name}, so far", "%")
+            )
     if (seconds := run.summary.get("seconds")) is not None:
         compiled = run.summary.get("compiled", {}).get("seconds", 0.0)
         since = "since it was resumed, " * bool(run.summary.get("resumed"))

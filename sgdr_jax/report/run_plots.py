@@ -12,9 +12,10 @@ import numpy as np
 
 from ..core.console import NullConsole
 from ..core.errors import InputError
+from ..evaluation.metrics import SCORE_NAMES
 from ..runs import folder as run_folder
 from . import style
-from .run_curves import Row, StageRows, by_stage, finder_limits, limits, number, points, rates, restarts, running_mean, split_rows
+from .run_curves import Row, StageRows, by_stage, finder_limits, limits, number, points, rates, restarts, running_mean, score_of, split_rows
 from .style import COLOURS as _COLOURS
 from .style import GREY as _GREY
 
@@ -123,18 +124,19 @@ def plot_lr_schedule(rows: Iterable[Row], path: str | Path, log: bool | None = N
 
 
 def draw_losses(rows: Iterable[Row]) -> Axes:
-    """Draw training and validation loss over epochs, stage after stage, and the validation accuracy below.
+    """Draw training and validation loss over epochs, stage after stage, and the validation accuracy, or what stands for it, below.
 
     The training loss of each update is faint, its running mean strong: a debiased exponential mean over about a twentieth of the stage (5
-    to 50 updates), restarted in each stage. The last accuracy of each stage is annotated.
+    to 50 updates), restarted in each stage. The last score of each stage is annotated.
 
     Raises:
         InputError: if no row has a loss.
     """
-    parts = by_stage((row for row in rows if "loss" in row), "epoch")
+    rows = list(rows)
+    parts, score = by_stage((row for row in rows if "loss" in row), "epoch"), score_of(rows)
     if not parts:
         raise InputError("there are no losses to show; name a run that has trained at least one step")
-    scored = any(row.get("accuracy") is not None for part in parts for row in part.rows)
+    scored = any(row.get(score) is not None for part in parts for row in part.rows)
     axes, *below = _axes(8, 3.4, 1.8) if scored else _axes(8, 4)
     seen: list[float] = []
     for part in parts:
@@ -148,7 +150,7 @@ def draw_losses(rows: Iterable[Row]) -> Axes:
         axes.plot(x, y, label="validation" if part is parts[0] else None, **_VALID)
         seen += y
         for lower in below:
-            x, y = points(part, valid, "accuracy")
+            x, y = points(part, valid, score)
             lower.plot(x, y, **_VALID)
             if y and math.isfinite(y[-1]):
                 at = {"xytext": (-7, 2), "textcoords": "offset points", "ha": "right", "va": "bottom", "fontsize": 9, "color": "#444444"}
@@ -163,7 +165,7 @@ def draw_losses(rows: Iterable[Row]) -> Axes:
         bounds = lower.get_ylim()
         lower.set_yticks([tick for tick in lower.get_yticks() if 0 <= tick <= 1])
         lower.set_ylim(*bounds)
-        lower.set_ylabel("accuracy")
+        lower.set_ylabel(SCORE_NAMES[score])
     (below or [axes])[-1].set_xlabel("epoch")
     return axes
 

@@ -148,24 +148,22 @@ def run_lines(summary: Mapping[str, Any]) -> list[str]:
 
 
 def snapshots_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Format the metrics of a run's snapshots and their ensembles; see `ensemble.compare` for the rows."""
-    table = Table("network", "of", box=box.SIMPLE_HEAD)
+    """Format score and loss, of all views where there are several, of a run's snapshots and ensembles; rows as of `ensemble.compare`."""
     splits = [split for split in ("valid", "test") if split in rows[0]]
-    columns = [(s, prefix + name) for s in splits for prefix in ("", "tta_") for name in (judged_by(rows[0][s]), "loss", "ece")]
-    columns = [(split, name) for split, name in columns if name in rows[0][split]]
-    for split, name in columns:
-        title = SCORE_NAMES.get(name.removeprefix("tta_"), name.removeprefix("tta_"))
-        table.add_column(f"{split}\n{'TTA ' * name.startswith('tta_')}{title}", justify="right")
+    score = judged_by(rows[0][splits[0]]) if splits else "accuracy"
+    views = [prefix for prefix in ("", "tta_") if any(f"{prefix}loss" in rows[0][split] for split in splits)]
+    columns = [(split, prefix + name) for split in splits for prefix in views[-1:] for name in (score, "loss")]
+    titles = [f"{split} {SCORE_NAMES.get(name.removeprefix('tta_'), 'loss')}" for split, name in columns]
+    table = _table("network, all views" if len(views) > 1 else "network", numbers=("of", *titles))
     for row in rows:
-        table.add_row(
-            row["name"], str(len(row["members"]) or ""), *(number_text((row.get(split) or {}).get(name), ".4f") for split, name in columns)
-        )
+        figures = (number_text((row.get(split) or {}).get(name), ".4f") for split, name in columns)
+        table.add_row(row["name"], str(len(row["members"]) or ""), *figures)
     return table
 
 
 def _score(summary: Mapping[str, Any]) -> tuple[str, str]:
     """Return the measure that a run is judged by, and its name for people."""
-    score = judged_by(summary.get("valid") or summary.get("test") or {})
+    score = summary.get("score") or judged_by(summary.get("valid") or summary.get("test") or {})
     return score, SCORE_NAMES[score]
 
 

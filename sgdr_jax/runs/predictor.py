@@ -59,6 +59,7 @@ class Predictor(NamedTuple):
         data: fingerprint of the run's dataset; "" for runs of early versions.
         temperatures: fitted to the validation images, for the plain view ("plain") and for all views mixed ("tta").
         threshold: probability above which a class of multi-label data is predicted, fitted to the validation images.
+        name: of a snapshot or an average of weights; "" for the final network.
     """
 
     experiment: Experiment
@@ -73,6 +74,7 @@ class Predictor(NamedTuple):
     data: str
     temperatures: Mapping[str, float]
     threshold: float = DEFAULT_THRESHOLD
+    name: str = ""
 
     def label(self, row: np.ndarray) -> str:
         """Return the likeliest class of a row of probabilities; for multi-label data all above the threshold, joined by spaces."""
@@ -134,6 +136,7 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
         facts.get("data", ""),
         {kind: fitted["temperature"] for kind, fitted in temperatures.items()},
         run.summary.get("threshold", {}).get("value", DEFAULT_THRESHOLD),
+        name,
     )
 
 
@@ -366,7 +369,9 @@ def evaluate_split(net: Predictor, split: str, views: int | None = None, ui: Nul
 
 
 def class_maps(net: Predictor, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Return where each image raises the score of a class, float32 0…1 [n, size, size]; see `grad_cam`.
+    """Return where each image raises the score of a class, float32 0…1 [n, side, side] over the whole images; see `grad_cam`.
+
+    What lies outside of a network's central crop (`PlainView.crop`) is zero.
 
     Args:
         net: the network.
@@ -374,10 +379,12 @@ def class_maps(net: Predictor, images: np.ndarray, classes: np.ndarray) -> np.nd
         classes: int [n], a class of each image.
     """
     params, stats = jax.tree.map(np.asarray, (net.params, net.stats))
-    maps = jax.jit(partial(grad_cam, net.programs.network))(
-        params, stats, kernel.resize(jnp.asarray(images), net.size, net.programs.network.plain), classes
-    )
-    return np.asarray(maps)
+    plain = net.programs.network.plain
+    seen = kernel.resize(jnp.asarray(images), net.size, plain)
+    maps = np.asarray(jax.jit(partial(grad_cam, net.programs.network))(params, stats, seen, classes))
+    side = max(round(net.size / plain.crop), net.size)
+    before = (side - net.size) // 2
+    return np.pad(maps, ((0, 0), *[(before, side - net.size - before)] * 2))
 
 
 def _views(net: Predictor, examples: EvalExamples, views: int | None, ui: NullConsole, title: str) -> ViewPredictions:

@@ -23,7 +23,7 @@ def group_labels(params: Any, groups: Mapping[str, Sequence[str]]) -> Any:
         A tree of the structure of `params` with the name of a group at each leaf.
 
     Raises:
-        InputError: a leaf lies in no group, or a place holds no leaf.
+        InputError: a leaf lies in no group, a place holds no leaf, or lies in two groups.
 
     Example:
         >>> params = {"stem": {"w": 1.0}, "blocks": {"0": {"w": 2.0}, "1": {"w": 3.0}}, "head": {"b": 4.0, "w": 5.0}}
@@ -32,7 +32,11 @@ def group_labels(params: Any, groups: Mapping[str, Sequence[str]]) -> Any:
     """
     import jax
 
-    places = {place: name for name, held in groups.items() for place in held}
+    places: dict[str, str] = {}
+    for name, held in groups.items():
+        for place in held:
+            owner = places.setdefault(place, name)
+            require(owner == name, "groups", list(groups), f"{place or 'everything'!r} lies in {owner} and in {name}; leave one out")
     used: set[str] = set()
 
     def label(path: tuple[Any, ...], _: Any) -> str:

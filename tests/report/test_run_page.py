@@ -99,6 +99,15 @@ def test_a_run_that_was_interrupted_shows_what_it_has(tmp_path: Path) -> None:
     assert "This run has not finished" in text and "50.0 % (31.8–68.2)" in text and "in head, so far" in text
 
 
+def test_an_unfinished_run_of_several_labels_is_judged_by_map(tmp_path: Path) -> None:
+    """The page showed mean average precision and called it accuracy."""
+    run = write_run(tmp_path / "run", finished=False)
+    rows = (run / "metrics.jsonl").read_text().replace('"accuracy": 0.5', '"accuracy": 0.5, "map": 0.75')
+    (run / "metrics.jsonl").write_text(rows)
+    text = " ".join(parsed(run_html(read_run_page(run))).texts)
+    assert "Best validation mAP" in text and "75.0 %" in text and "mAP %" in text and "alidation accuracy" not in text
+
+
 def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", finished=False)
     for name in ("metrics.jsonl", "data.json", "environment.json", "rejected.tsv", "finder-all.json"):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.report import run_plots
+from sgdr_jax.report import run_plots, style
+from sgdr_jax.report.run_curves import by_stage
 from sgdr_jax.runs import folder
 
 
@@ -203,3 +204,22 @@ def test_a_solved_head_alone_has_no_rates_to_name(tmp_path: Path, drawn: list[An
     }
     run_plots.plot_lr_schedule([row], tmp_path / "lr.png")
     assert drawn[0][0].get_legend() is None
+
+
+def test_a_stage_that_was_trained_twice_is_drawn_twice() -> None:
+    """Both passes lay over one another, joined by a line from the end back to the beginning."""
+    rows = [{"kind": "train", "stage": "head", "step": i, "epoch": i / 2, "loss": 1.0} for _ in range(2) for i in range(4)]
+    ends = [{"kind": "eval", "stage": "head", "step": 4, "epoch": 2.0, "loss": 1.0}]
+    parts = by_stage([*rows[:4], *ends, *rows[4:], *ends], "epoch")
+    assert [(part.stage, part.start, part.end, len(part.rows)) for part in parts] == [("head", 0, 2, 5), ("head", 2, 4, 5)]
+    assert [part.stage for part in by_stage([*rows[:4], rows[0] | {"stage": "all"}, *rows[4:]], "step")] == ["head", "all", "head"]
+
+
+def test_names_with_dollar_signs_are_no_mathematics_and_ticks_are(tmp_path: Path) -> None:
+    figure = style.figure(2, 2)
+    axes = figure.subplots()
+    axes.set_xscale("log")
+    axes.set_xlim(1e-3, 1)
+    axes.set_title("$he$ad \\foo_$")
+    style.save(figure, tmp_path / "a.png")
+    assert not axes.title.get_parse_math() and any(tick.get_parse_math() for tick in axes.get_xticklabels())

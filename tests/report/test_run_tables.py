@@ -70,6 +70,21 @@ def test_the_table_of_a_plan() -> None:
     assert run_tables.plan_table([]).row_count == 0
 
 
+def test_the_table_of_snapshots_fits_into_eighty_columns() -> None:
+    """Its numbers were cut to "0…" in pipes and log files."""
+    figures = {"accuracy": 0.91235, "map": 0.71235, "loss": 11.1234, "ece": 0.1}
+    figures |= {f"tta_{name}": value + 0.01 for name, value in figures.items()}
+    rows = [
+        {"name": name, "members": ["a"] * n, "valid": figures, "test": figures} for name, n in (("final network", 0), ("ensemble of 3", 3))
+    ]
+    lines = printed(run_tables.snapshots_table(rows))
+    assert lines[0] == ["network,", "all", "views", "of", "valid", "mAP", "valid", "loss", "test", "mAP", "test", "loss"]
+    assert lines[-1] == ["ensemble", "of", "3", "3", "0.7224", "11.1334", "0.7224", "11.1334"]
+    text = io.StringIO()
+    Console(file=text, width=80).print(run_tables.snapshots_table(rows))
+    assert "…" not in text.getvalue() and text.getvalue().count("11.1334") == 4
+
+
 def test_tables_of_eighty_columns_cut_no_class_name() -> None:
     names = ["Staffordshire_bullterrier_and_other_dogs_of_its_kind", "Pembroke", "soft-coated wheaten terrier of Ireland"]
     rng = np.random.default_rng(0)

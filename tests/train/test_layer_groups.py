@@ -31,5 +31,7 @@ def test_wrong_places_and_names_are_told() -> None:
         group_labels(PARAMS, {"head": ("head",)})
     with pytest.raises(InputError, match=r"groups is \['blocks\.3'\]; no parameters lie there"):
         group_labels(PARAMS, {"all": ("",), "more": ("blocks.3",)})
+    with pytest.raises(InputError, match=r"groups is \['early', 'late'\]; 'stem' lies in early and in late; leave one out"):
+        group_labels(PARAMS, {"early": ("stem",), "late": ("stem", "")})
     with pytest.raises(InputError, match=r"trained is \('body',\); the groups are all"):
         trained_mask(group_labels(PARAMS, {"all": ("",)}), ("body",))

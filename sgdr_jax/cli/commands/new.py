@@ -47,8 +47,9 @@ class NewCommand(Command):
     out: Path | None = None
     """File to write; by default the folder's name with .py, in the current folder."""
     quality: Literal["fast", "good", "best"] = "good"
-    """How much time the images are worth. fast: solves the head alone, on features of the frozen body; good: trains the body too; best: as
-    good, with the network of a short list whose frozen features classify the images best, of those that train in --minutes."""
+    """How much time the images are worth. fast: solves the head alone, on features of the frozen body; good: trains the body too, of small
+    sets without its first layer group; best: trains all of the network of a short list whose frozen features classify the images best, of
+    those that train in --minutes."""
     model: str | None = None
     """Name of the network, behind a dot a tag or a file of other weights than the default: `sgdr-jax models` lists them. By default
     EfficientNetLite0, or what --quality best finds."""
@@ -82,14 +83,14 @@ class NewCommand(Command):
         source = data.open()
         describe(source, data, ui)
         facts = measured.measure(source, model, familiar=self.measure and self.quality != "fast")
-        budget, picked = 0 if self.quality == "fast" else self.budget, list[auto.Choice]()
+        budget, picked, whole = 0 if self.quality == "fast" else self.budget, list[auto.Choice](), self.quality == "best"
         if self.quality == "best":
-            model, reason = self._choose(lambda model: auto.build(out.stem, data, model, facts.of(model).choices()), source, ui)
+            model, reason = self._choose(lambda model: auto.build(out.stem, data, model, facts.of(model).choices(whole=whole)), source, ui)
             picked = [auto.Choice("model", model_name(model), reason)]
             facts = facts.of(model)
         if self.minutes:
-            budget = _epochs(self.minutes, auto.build(out.stem, data, model, facts.choices()), source, ui)
-        chosen = [*picked, *facts.choices(budget)]
+            budget = _epochs(self.minutes, auto.build(out.stem, data, model, facts.choices(whole=whole)), source, ui)
+        chosen = [*picked, *facts.choices(budget, whole=whole)]
         ui.say(auto.choices_table(chosen))
         text = auto.file_text(out.stem, data, type(model).__name__, chosen, None if model.weights == type(model).weights else model.weights)
         write_output(out, text)

@@ -12,6 +12,7 @@ import tyro
 
 from ...core.console import NullConsole
 from ...core.errors import InputError
+from ...core.types import Dataset
 from ...core.validation import require
 from ..experiment_file import load_experiment
 from ..options import Command, check_output
@@ -42,6 +43,8 @@ class ReportCommand(Command):
     """Whether to open the page in the browser."""
     experiment: Path | None = None
     """Experiment file of the run; needed only if it defines its own model, dataset or the like."""
+    data: tyro.conf.Suppress[Dataset | None] = None
+    """Data of the run, where a session has them in memory."""
 
     def execute(self, ui: NullConsole) -> None:
         """Read the run folder and the images to show, and write the page."""
@@ -87,7 +90,7 @@ class ReportCommand(Command):
         if self.experiment:
             load_experiment(self.experiment)  # for the classes that it defines
         try:
-            return from_json(view.run.config).data.open(), ""
+            return (self.data or from_json(view.run.config).data).open(), ""
         except InputError as error:
             return None, f"Images are shown by their numbers, since the data cannot be opened: {error}"
 

@@ -233,7 +233,7 @@ def _facts(model: ChainModel, path: Path) -> Facts:
     model.check_architecture(config["architecture"])
     changed = config.get("model_args") or {}
     check(isinstance(changed, dict), "model_args", changed, "restore the file")
-    changed = sorted(set(changed) - _HARMLESS)
+    changed = sorted(set(changed) - _HARMLESS - model.timm_options(model.size).keys())
     check(not changed, "model_args", changed, f"{type(model).__name__} is the plain {config['architecture']}; use weights of that")
     said = config.get("pretrained_cfg", config)  # older files have it all on one level
     check(isinstance(said, dict), "pretrained_cfg", said, "restore the file")

@@ -50,7 +50,7 @@ def write(net: Predictor, folder: Path) -> None:
     }
     config |= {"model_args": options} if (options := _model(net).timm_options(net.size)) else {}
     config |= {"threshold": net.threshold} if net.multi_label else {}
-    (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="surrogateescape")
 
 
 def read(net: Predictor, folder: Path, images: np.ndarray) -> np.ndarray:

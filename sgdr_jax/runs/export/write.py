@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from ...core.errors import InputError
+from ...core.text import markdown
 from ...core.validation import require
 from ...data import square
+from ...evaluation.metrics import SCORE_NAMES, EvalMetrics, judged_by
 from ..folder import read_summary
 from ..predictor import Predictor
 from . import hub, onnx, stablehlo, timm
@@ -47,14 +51,14 @@ class Exported(NamedTuple):
         return (compared, f"exported: {self.folder} ({', '.join(self.files)})", *pushed)
 
 
-def export_network(net: Predictor, run: str | Path, to: Format, out: str | Path | None = None, push: str | None = None) -> Exported:
+def export_network(net: Predictor, run: str | Path | None, to: Format, out: str | Path | None = None, push: str | None = None) -> Exported:
     """Export a network with its class names and a model card, and upload them to the Hugging Face hub if asked to.
 
     Args:
         net: the network.
-        run: its run folder.
+        run: its run folder; None for a network that no run has recorded.
         to: format of the files.
-        out: folder for the files, which must not exist; None for RUN/export/FORMAT.
+        out: folder for the files, which must not exist; None for RUN/export/FORMAT, or export/FORMAT without a run.
         push: repository OWNER/NAME to upload the folder to; None for none.
 
     Raises:
@@ -64,8 +68,10 @@ def export_network(net: Predictor, run: str | Path, to: Format, out: str | Path 
     if push is not None:
         hub.check(push)
     require(to in _FORMATS, "--to", to, f"use one of {', '.join(_FORMATS)}")
-    form, folder = _FORMATS[to], Path(out or Path(run) / "export" / to)
+    form, folder = _FORMATS[to], Path(out or Path(run or "") / "export" / to)
     require(not folder.exists(), "--out", str(folder), "it is there already; give another folder, or remove it")
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    require(above.is_dir(), "--out", str(folder), f"{above} is a file; give another folder")
     images = sample(net)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
@@ -77,24 +83,31 @@ def export_network(net: Predictor, run: str | Path, to: Format, out: str | Path 
             raise InputError(f"the logits of the {to} file differ by {apart:.1e}, above {TOLERANCE:.0e}; it was not given out")
         (part / CLASSES).write_text(json.dumps(list(net.classes), ensure_ascii=False) + "\n", encoding="utf-8", errors="surrogateescape")
         (part / READER).write_text(inspect.getsource(square), encoding="utf-8")
-        text = model_card(net, read_summary(run), to, form.example(net), len(images), apart)
+        text = model_card(net, _figures(net, run), to, form.example(net), len(images), apart)
         (part / CARD).write_text(text, encoding="utf-8", errors="surrogateescape")
         shutil.move(part, folder)
     files = tuple(sorted(path.name for path in folder.iterdir()))
     return Exported(folder, files, len(images), apart, hub.push(folder, push) if push else "")
 
 
-def model_card(net: Predictor, summary: Any, to: Format, example: str, images: int, apart: float) -> str:
+def _figures(net: Predictor, run: str | Path | None) -> dict[str, EvalMetrics]:
+    """Return the figures that a run has recorded of a network, by the names of their images; {} for none."""
+    summary = (read_summary(run) if run else None) or {}
+    if net.name:
+        summary = next((row for row in summary.get("snapshots", ()) if row["name"] == net.name or row["members"] == [net.name]), {})
+    names = {"valid": "valid, before the refit" if net.experiment.refit and not net.name else "valid", "test": "test"}
+    return {name: figures for split, name in names.items() if (figures := summary.get(split)) and "accuracy" in figures}
+
+
+def model_card(net: Predictor, figures: Mapping[str, EvalMetrics], to: Format, example: str, images: int, apart: float) -> str:
     """Return the model card: what the network is, its figures, how to use the files, and how they were checked."""
     model, size = type(net.experiment.model).__name__, net.size
     library = "library_name: timm\n" if to == "safetensors" else ""
-    rows = [
-        f"| {split} | {figures['accuracy']:.4f} | {figures['loss']:.4f} |"
-        for split in ("valid", "test")
-        if (figures := (summary or {}).get(split)) and "accuracy" in figures
-    ]
-    table = "\n".join(["| images | accuracy | loss |", "| --- | --- | --- |", *rows]) if rows else "The run has recorded no figures."
-    names = ", ".join(json.dumps(name, ensure_ascii=False) for name in net.classes[:20])
+    score = judged_by(next(iter(figures.values()), {}))
+    rows = [f"| {name} | {found[score]:.4f} | {found.get('loss', math.nan):.4f} |" for name, found in figures.items()]
+    head = [f"| images | {SCORE_NAMES[score]} | loss |", "| --- | --- | --- |"]
+    table = "\n".join([*head, *rows]) if rows else "The run has recorded no figures of this network."
+    names = ", ".join(markdown(json.dumps(name, ensure_ascii=False)) for name in net.classes[:20])
     more = f" and {len(net.classes) - 20} more" if len(net.classes) > 20 else ""
     probabilities = "sigmoid" if net.multi_label else "softmax"
     temperature = net.temperatures.get("plain")
@@ -107,7 +120,7 @@ tags:
 - image-classification
 {library}---
 
-# {net.experiment.name}
+# {markdown(net.experiment.name)}
 
 {model}, trained with sgdr_jax on images of {size} px, of {len(net.classes)} classes: {names}{more}; all are in `{CLASSES}`, in order.
 The {probabilities} of the logits are probabilities.{decision}{scaled}

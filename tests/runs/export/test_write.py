@@ -23,7 +23,7 @@ from sgdr_jax.models.base import ChainModel
 from sgdr_jax.models.pretrained.save import folded_head, timm_names
 from sgdr_jax.runs.export import network, stablehlo, timm
 from sgdr_jax.runs.export.write import export_network
-from sgdr_jax.runs.predictor import Predictor, predictor_of
+from sgdr_jax.runs.predictor import Predictor, class_maps, predictor_of
 from sgdr_jax.schedules import Sgdr
 from sgdr_jax.train.context import prepare
 
@@ -118,6 +118,18 @@ def test_timm_is_told_the_size_where_a_network_is_made_for_one(tmp_path: Path, m
     timm.write(made, tmp_path)
     assert json.loads((tmp_path / "config.json").read_text()).get("model_args") == options
     assert words in timm.example(made)
+    images = network.sample(made)[:2]
+    np.testing.assert_allclose(timm.read(made, tmp_path, images), network.expected(made, images), rtol=1e-3, atol=1e-3)
+
+
+def test_names_that_are_no_text_are_written_and_maps_lie_where_the_network_looked(tmp_path: Path) -> None:
+    made = net(ResNet18(weights=None, crop=0.5), size=32)
+    timm.write(made._replace(classes=("a", "b\udcff", "c")), tmp_path)
+    assert b"b\xff" in (tmp_path / "config.json").read_bytes()
+    images = network.sample(made)[:2]
+    maps = class_maps(made, images, np.array([0, 1]))
+    assert maps.shape == (2, 64, 64) and maps[:, 16:48, 16:48].max() > 0
+    assert maps[:, 16:48, 16:48].sum() == pytest.approx(maps.sum())  # it sees the middle half of each side
 
 
 def test_the_folded_head_is_the_head(tmp_path: Path) -> None:
