@@ -17,6 +17,8 @@ _TRUTH = {"true": "valid", "1": "valid", "1.0": "valid", "false": "train", "0": 
 _MARKS_SPLIT = _MARKS_VALID | {"split", "is_train", "is_test", "train", "test"}
 # A column of zeros and ones with one of these names holds the names of two classes.
 _MARKS_LABEL = {"label", "labels", "class", "classes", "target", "targets", "category", "categories", "tag", "tags", "y"}
+_NONE = ("nan", "null", "n/a", "#n/a", "<na>")
+"""What programs write for a cell without content."""
 _ZERO_ONE = ({"0", "1", "0.0", "1.0"}, {"false", "true"})
 
 
@@ -88,7 +90,10 @@ def rows_of(table: Table, options: Options) -> Rows:
             notes.append(f"{table.name}: {several} of {len(shown)} rows have several of these columns or none, so the task is multi-label")
     else:
         classes = ()
+        if not table.typed and options.multi_label is None and options.separator == " ":
+            _check_separators(table, columns.labels[0])
         shown, multi_label = _cell_labels(table, columns.labels[0], options)
+        notes += _missing(table, columns.labels[0])
     rows = [
         Row(record, record.cells[columns.image].strip().removeprefix("./"), tuple(sorted(labels)), _split(table, record, columns.split))
         for record, labels in zip(table.records, shown, strict=True)
@@ -312,6 +317,29 @@ def _unused(table: Table, columns: _Columns) -> list[str]:
     names = [table.header[i] for i in columns.labels]
     labels = f"the columns {', '.join(names)}" if columns.hot else f"the column {names[0]!r}"
     return [f"{table.name}: labels are read from {labels}; not used: the column{'s' * (len(rest) > 1)} {', '.join(rest)}"]
+
+
+def _check_separators(table: Table, column: int) -> None:
+    """Refuse cells such as "dog,cat" whose parts, between commas or the like, all recur in other cells.
+
+    Raises:
+        InputError: names the first such row.
+    """
+    cells = {record.cells[column].strip(): record for record in reversed(table.records)}  # the first of each
+    for separator in ",;|":
+        parts = {cell: {part.strip() for part in cell.split(separator)} - {""} for cell in cells}
+        recurrence = Counter(part for found in parts.values() for part in found)
+        several = [cell for cell in reversed(cells) if len(parts[cell]) > 1]
+        if several and all(recurrence[part] > 1 for cell in several for part in parts[cell]):
+            fix = f"set data.separator to {separator!r} if they are several, data.multi_label to False if a cell is one"
+            raise InputError(f"{cells[several[0]].place}: {several[0]!r} may be one label or {len(parts[several[0]])}; {fix}")
+
+
+def _missing(table: Table, column: int) -> list[str]:
+    """Return a line about labels that programs write for none; none if there are none."""
+    found = [label for record in table.records if (label := record.cells[column].strip()).casefold() in _NONE]
+    rows = f"{len(found)} of {len(table.records)} rows"
+    return [f"{table.name}: {rows} have the label {found[0]!r}, which is a class here; leave them out if it means none"] if found else []
 
 
 def _check_words(table: Table, rows: Sequence[Row], column: int) -> list[str]:

@@ -270,6 +270,27 @@ def test_a_label_with_a_space_does_not_make_the_task_multi_label_in_silence(tmp_
         assert set(table(replace(data, separator="").open()).values()) == set(labels)
 
 
+@pytest.mark.parametrize("separator", [",", ";", "|"])
+def test_cells_with_other_separators_are_one_label_or_several_and_never_in_silence(tmp_path, separator):
+    """ "dog,cat" became a class of its own."""
+    files = tuple(f"{name}.jpg" for name in "abcdefgh")
+    cells = (f"dog{separator}cat", "dog", f"cat{separator} dog", "cat")
+    data = dogs(tmp_path, "id,tags\n" + "".join(f'{name},"{cell}"\n' for name, cell in zip("abcdefgh", 2 * cells, strict=True)), files)
+    with pytest.raises(InputError, match=rf"line 2: 'dog\{separator}cat' may be one label or 2; set data.separator to '\{separator}'"):
+        data.open()
+    source = replace(data, separator=separator).open()
+    assert source.multi_label and source.classes == ("cat", "dog")
+    assert len(replace(data, multi_label=False).open().classes) == 4
+    names = "".join(f'{name},"Smith{separator}{"John" if name in "abcd" else "Jane"}"\n' for name in "abcdefgh")
+    assert len(dogs(tmp_path, "id,tags\n" + names, files).open().classes) == 2
+
+
+def test_labels_that_mean_none_to_a_program_are_told(tmp_path):
+    source = dogs(tmp_path, "id,tags\na,x\nb,NaN\nc,x\nd,NaN\n").open()
+    assert source.classes == ("NaN", "x")
+    assert source.notes == ("labels.csv: 2 of 4 rows have the label 'NaN', which is a class here; leave them out if it means none",)
+
+
 def test_labels_that_recombine_are_several_and_one_line_says_so(tmp_path):
     source = dogs(tmp_path, "id,tags\na,x y\nb,x\nc,y z\nd,z x\n").open()
     assert source.multi_label and source.classes == ("x", "y", "z")
