@@ -214,10 +214,7 @@ def _check_space(sweep: Sweep) -> None:
         except InputError as error:
             raise InputError(f"search.space: {error}") from error
     for end in (0, -1):
-        found = ""
-        with suppress(InputError):  # These values do not go together; others may.
-            found = _overwritten(sweep.base, tuple((field, domain.ends[end]) for field, domain in space.items()))
-        if found:
+        if found := _overwritten(sweep.base, tuple((field, domain.ends[end]) for field, domain in space.items())):
             raise InputError(f"search.space: {found}")
 
 
@@ -231,10 +228,10 @@ def _overwritten(base: Experiment, values: Values) -> str:
     for i, (field, _) in enumerate(values):
         words = field.split(".")
         later = [other for other, _ in values[i + 1 :] if len(parts := other.split(".")) <= len(words) and parts[0] == words[0]]
-        if not later or with_values(base, values[i : i + 1]) == base:
-            continue
-        if with_values(base, (*values[:i], *values[i + 1 :])) == with_values(base, values):
-            return f"{field} has no effect before {later[-1]}, which sets it anew; put it last, or leave one out"
+        with suppress(InputError):  # Some values are only valid together.
+            alone = with_values(base, values[i : i + 1]) if later else base
+            if alone != base and with_values(base, (*values[:i], *values[i + 1 :])) == with_values(base, values):
+                return f"{field} has no effect before {later[-1]}, which sets it anew; put it last, or leave one out"
     return ""
 
 

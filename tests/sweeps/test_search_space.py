@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgdr_jax import InputError, Sgd
+from sgdr_jax.augment import side_on
 from sgdr_jax.cli.main import main
 from sgdr_jax.schedules import Sgdr
 from sgdr_jax.sweeps import Categorical, Integer, LogUniform, Search, Uniform, arms
@@ -15,7 +16,7 @@ from sgdr_jax.sweeps.search_space import from_unit, grid_values, to_unit
 from sgdr_jax.sweeps.spec import expand
 
 from ..helpers import seeded
-from .test_optuna_study import RATES, sweep
+from .test_optuna_study import BASE, RATES, sweep
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,10 @@ def test_fields_that_later_ones_set_anew_are_refused(space, message):
     axis = arms({"recipe": {}, "odd": {field: domain.ends[1] for field, domain in space.items()}})
     with pytest.raises(InputError, match=f"^arm 'odd': {re.escape(message)}, "):
         expand(dataclasses.replace(sweep(None), axes=(axis,)))
-    expand(dataclasses.replace(sweep(None), axes=(arms({"odd": {"optimizer": Sgd(0.8), "optimizer.weight_decay": 0.1}}),)))
+    fine = {"optimizer": Sgd(0.8), "optimizer.weight_decay": 0.1}
+    alone_invalid = {"stages.head.precompute": True, "stages.head.augment": False}
+    odd = dataclasses.replace(BASE, augment=side_on())
+    expand(dataclasses.replace(sweep(None), base=odd, axes=(arms({"fine": fine, "cached": dict(reversed(alone_invalid.items()))}),)))
 
 
 def domains():
