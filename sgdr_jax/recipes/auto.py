@@ -56,16 +56,29 @@ class Choice(NamedTuple):
     reason: str
 
 
+class NetworkTraits(NamedTuple):
+    """Properties of a network that decide the settings of the recipe.
+
+    Attributes:
+        trained_at: side in pixels of the images that its weights were trained with.
+        batch_norm: whether its body has batch normalisation.
+        pretrained: whether it comes with weights; otherwise it is random.
+        groups: number of its layer groups.
+    """
+
+    trained_at: int = 224
+    batch_norm: bool = True
+    pretrained: bool = True
+    groups: int = 3
+
+
 def choices(
     counts: np.ndarray,
     side: int,
     confidence: float | None,
     budget: float | None = None,
-    trained_at: int = 224,
-    batch_norm: bool = True,
-    pretrained: bool = True,
+    network: NetworkTraits = NetworkTraits(),  # noqa: B008 (it is a tuple)
     images: int | None = None,
-    groups: int = 3,
     whole: bool = False,
 ) -> list[Choice]:
     """Choose size, similarity, batch size, cache, balance, trained groups, batch normalisation, refit and length for a set.
@@ -75,12 +88,9 @@ def choices(
         side: median length of the images' shorter side, in pixels.
         confidence: mean confidence of the ImageNet classifier on some of the images, 0…1; None if not measured.
         budget: epochs of the last stage; None for seven, 0 for the head alone, without what is chosen for the body.
-        trained_at: side in pixels of the images that the network's weights were trained with.
-        batch_norm: whether the network's body has batch normalisation.
-        pretrained: whether the network comes with weights; otherwise it is random.
+        network: that is to be trained.
         images: number of training images; None for the sum of `counts`, which is that of images with one class each.
-        groups: number of the network's layer groups.
-        whole: whether all of them train even where images are few.
+        whole: whether all layer groups train even where images are few.
 
     Example:
         >>> values = {c.name: c.value for c in choices(np.array([300, 40]), 480, 0.7)}
@@ -88,20 +98,20 @@ def choices(
         (224, True, 32, 'frozen')
     """
     n, most, least = int(counts.sum()) if images is None else images, int(counts.max()), int(counts.min())
-    size, views, batch = _size(side, trained_at), _views(n), _batch_size(n)
+    size, views, batch = _size(side, network.trained_at), _views(n), _batch_size(n)
     balance = Choice("balance", 0.5 if most >= 2 * least else 0.0, f"the classes have {least:,} to {most:,} images")
     if budget == 0:
         head = Choice("cycles", 0, "the head alone: a trained body takes most of the time for some points more")
         return [size, views, head, balance, _refit(n)]
     return [
         size,
-        _similar(confidence, n, pretrained),
+        _similar(confidence, n, network.pretrained),
         batch,
         _epoch_steps(n, batch.value),
         views,
         balance,
-        *([] if whole or not pretrained or groups < 3 else _train(n, batch.value)),
-        _bn(n, batch_norm, pretrained),
+        *([] if whole or not network.pretrained or network.groups < 3 else _train(n, batch.value)),
+        _bn(n, network.batch_norm, network.pretrained),
         Choice("leeway", 1.0, "standard errors of the validation accuracy within which two states count as equal"),
         _refit(n),
         *_length(budget),

@@ -24,25 +24,19 @@ class ImageFacts(NamedTuple):
         counts: number of training images of each class, [classes].
         side: median length of the shorter side, in pixels.
         confidence: mean confidence of the network's ImageNet classifier on some of the images, 0…1; None if not measured.
-        trained_at: side in pixels of the images that the network's weights were trained with.
         unread: names of the images that were looked at and cannot be read.
         looked: number of images that were looked at.
-        batch_norm: whether the network's body has batch normalisation.
-        pretrained: whether the network comes with weights; otherwise it is random.
+        network: that is to be trained.
         images: number of training images; None for the sum of `counts`.
-        groups: number of the network's layer groups.
     """
 
     counts: np.ndarray
     side: int
     confidence: float | None
-    trained_at: int
     unread: tuple[str, ...]
     looked: int
-    batch_norm: bool = True
-    pretrained: bool = True
+    network: auto.NetworkTraits = auto.NetworkTraits()
     images: int | None = None
-    groups: int = 3
 
     def warning(self, most: int = 3) -> str:
         """Return what to say about images that cannot be read, with the names of at most `most`; "" if there are none."""
@@ -54,13 +48,12 @@ class ImageFacts(NamedTuple):
 
     def choices(self, budget: float | None = None, *, whole: bool = False) -> list[auto.Choice]:
         """Choose the settings; `budget` is the epochs of the last stage, and with `whole` all layer groups train there."""
-        facts = self.trained_at, self.batch_norm, self.pretrained, self.images, self.groups
-        return auto.choices(self.counts, self.side, self.confidence, budget, *facts, whole)
+        return auto.choices(self.counts, self.side, self.confidence, budget, self.network, self.images, whole)
 
     def of(self, model: ChainModel) -> ImageFacts:
         """Return the same facts for the training of another network."""
-        known = {"batch_norm": model.batch_norm, "pretrained": model.weights is not None, "groups": len(model.groups)}
-        return self._replace(trained_at=trained_size(model), **known)
+        traits = auto.NetworkTraits(trained_size(model), model.batch_norm, model.weights is not None, len(model.groups))
+        return self._replace(network=traits)
 
 
 def measure(source: Source, model: ChainModel, *, familiar: bool = True) -> ImageFacts:
@@ -79,7 +72,7 @@ def measure(source: Source, model: ChainModel, *, familiar: bool = True) -> Imag
     looked, dimensions, unread = _dimensions(source.items["train"], source.names["train"])
     side = int(np.median([min(size) for size in dimensions])) if dimensions else model.size
     labels = counts(source.labels["train"], len(source.classes))
-    return ImageFacts(labels, side, confidence, model.size, unread, looked, images=source.sizes["train"]).of(model)
+    return ImageFacts(labels, side, confidence, unread, looked, images=source.sizes["train"]).of(model)
 
 
 def _dimensions(

@@ -15,39 +15,32 @@ Run folders are the results; the storage holds only who does what. Workers share
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import platform
 import random
-import re
 import secrets
-import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from io import RawIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from filelock import FileLock
 
 from ..core.errors import InputError, without_password
-from ..core.machine import file_system, process_exists
+from ..core.machine import process_exists
 from ..core.validation import require
 from ..distributed.heartbeat import PeerMonitor, repeating
+from .optuna_storage import address, check_disk, open_storage
 from .run_status import read_status
 from .spec import SweepRun
 
 MISSES = 4
 """Runs that other workers were faster to take, after which a worker looks anew at what is free."""
-PROXY_SECONDS = 20
-"""Seconds for Optuna's gRPC proxy to answer."""
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
-    from optuna.storages.journal import BaseJournalBackend
     from optuna.trial import FrozenTrial
-    from sqlalchemy import Connection, Engine
 
     Tries = Mapping[str, list[FrozenTrial]]
     """Tries of each run by its hash, oldest first."""
@@ -240,16 +233,6 @@ def _ended(worker: str) -> bool:
 # ---- opening ----
 
 
-def address(store: str) -> str:
-    """Return what Optuna opens: a database URL, the path of a journal (.journal or .log), or else the URL of a SQLite file.
-
-    Example:
-        >>> address("runs/a.db"), address("a.journal")
-        ('sqlite:///runs/a.db', 'a.journal')
-    """
-    return store if "://" in store or store.endswith((".journal", ".log")) else f"sqlite:///{store}"
-
-
 def default_store(folder: Path) -> str:
     """Return the store of a sweep's folder: a journal, or the SQLite file that earlier versions began."""
     older = folder / "store.db"
@@ -280,7 +263,7 @@ def open_queue(store: str, folder: Path, name: str, runs: Sequence[SweepRun], *,
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with lock(folder):
         try:
-            storage = _storage(address(store))
+            storage = open_storage(address(store))
             study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)._study_id
             owner = storage.get_study_user_attrs(study).get("sweep")
             own = {"id": _identity(folder), "folder": str(folder.resolve())}
@@ -299,120 +282,6 @@ def open_queue(store: str, folder: Path, name: str, runs: Sequence[SweepRun], *,
     kept = ("finished",) if retry else ("finished", "failed")
     queue.fill(runs, tries, retry=retry, lost={key for key in over if read_status(folder, key).state not in kept})
     return queue
-
-
-NETWORKED = re.compile(r"nfs|cifs|smb|lustre|gpfs|beegfs|afs|ceph|gluster|panfs|wekafs|fuse\.(sshfs|s3fs|gcsfuse|juicefs)")
-"""Beginnings of the names of file systems that several machines may mount."""
-
-
-def check_disk(store: str) -> None:
-    """Raise InputError for a SQLite file on a network file system, where its locks are not reliable.
-
-    Source: SQLite's FAQ.
-    """
-    where = address(store)
-    kind = file_system(Path(where.removeprefix("sqlite:///"))) if where.startswith("sqlite:///") else ""
-    if NETWORKED.match(kind):
-        journal = Path(where.removeprefix("sqlite:///")).with_suffix(".journal")
-        raise InputError(f"--store {where} is SQLite on {kind}, which does not lock; use --store {journal}, or the URL of a database")
-
-
-def _storage(where: str) -> BaseStorage:
-    import optuna
-
-    if "://" not in where:
-        return optuna.storages.JournalStorage(_journal(where))
-    if where.startswith("grpc://"):
-        return _proxy(where)
-    if where.startswith("sqlite"):
-        from sqlalchemy.pool import NullPool
-
-        # A connection for each transaction, so that none is left open.
-        storage = optuna.storages.RDBStorage(where, engine_kwargs={"connect_args": {"timeout": 60}, "poolclass": NullPool})
-        _serialise(storage.engine)
-        return storage
-    return optuna.storages.RDBStorage(where, engine_kwargs={"pool_pre_ping": True})
-
-
-def _journal(where: str) -> BaseJournalBackend:
-    """Return Optuna's journal, of which a full disk or a killed writer leaves whole lines only, so that the sweep can go on.
-
-    Optuna appends to the piece of a line that such a writer has left, after which no one can read the file.
-    """
-    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-
-    class WholeLines(JournalFileBackend):
-        def append_logs(self, logs: list[dict[str, Any]]) -> None:
-            lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
-            own.acquire()
-            try:
-                with Path(where).open("r+b", buffering=0) as file:
-                    size = _whole_lines(file)
-                    file.truncate(size)
-                    file.seek(size)
-                    try:
-                        while lines:
-                            lines = lines[file.write(lines) :]
-                        os.fsync(file.fileno())
-                    except OSError as error:
-                        file.truncate(size)
-                        reason = f"cannot be written ({error.strerror})"
-                        raise InputError(f"--store {where} {reason}; make room, then repeat the command") from None
-            finally:
-                own.release()
-
-    own = JournalFileSymlinkLock(where)
-    return WholeLines(where, own)
-
-
-def _whole_lines(file: RawIOBase) -> int:
-    """Return the number of bytes up to the last line's end."""
-    end = file.seek(0, os.SEEK_END)
-    while end:
-        start = max(end - 4096, 0)
-        file.seek(start)
-        if (found := (file.read(end - start) or b"").rfind(b"\n")) >= 0:
-            return start + found + 1
-        end = start
-    return 0
-
-
-def _proxy(where: str) -> BaseStorage:
-    """Return the client of Optuna's gRPC proxy at grpc://HOST:PORT, which answers for many workers over few connections to a database."""
-    from urllib.parse import urlsplit
-
-    from optuna.exceptions import ExperimentalWarning
-    from optuna.storages import GrpcStorageProxy
-
-    url = urlsplit(where)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        proxy = GrpcStorageProxy(host=url.hostname or "localhost", port=url.port or 13000)
-    try:
-        proxy.wait_server_ready(PROXY_SECONDS)
-    except ConnectionError:
-        raise InputError(f"no proxy answers there within {PROXY_SECONDS} s; start one with optuna.storages.run_grpc_proxy_server") from None
-    return proxy
-
-
-def _serialise(engine: Engine) -> None:
-    """Make SQLite's transactions begin by taking the lock.
-
-    Python's driver begins one at the first write only, so that two workers could both read that a try is waiting before either takes it.
-
-    Source: SQLAlchemy's notes on pysqlite.
-    """
-    from sqlalchemy import event
-
-    @event.listens_for(engine, "connect")
-    def connect(connection: Any, _: object) -> None:
-        connection.isolation_level = None
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    engine.dispose()  # closes the connections that were opened before
 
 
 def _identity(folder: Path) -> str:

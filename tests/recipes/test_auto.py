@@ -17,7 +17,7 @@ from sgdr_jax.core.plan import plan
 from sgdr_jax.datasets import Arrays, ImageFolder
 from sgdr_jax.models import ConvNeXtTiny, DINOv2ViTSmall14, EfficientNetLite0, ResNet18
 from sgdr_jax.recipes import domain_similarity, timing
-from sgdr_jax.recipes.auto import FAMILIAR, FEW, MANY, REFIT, SMALLEST, STRANGE, UPDATES, choices, file_text
+from sgdr_jax.recipes.auto import FAMILIAR, FEW, MANY, REFIT, SMALLEST, STRANGE, UPDATES, NetworkTraits, choices, file_text
 from sgdr_jax.recipes.measured import ImageFacts, measure
 from sgdr_jax.schedules import Sgdr
 
@@ -37,7 +37,7 @@ def values(*args, **named):
     st.sampled_from([160, 224, 300]),
 )
 def test_every_choice_is_within_its_bounds_and_has_a_reason(counts, side, confidence, budget, trained_at) -> None:
-    made = choices(np.array(counts), side, confidence, budget, trained_at)
+    made = choices(np.array(counts), side, confidence, budget, NetworkTraits(trained_at))
     assert all(choice.reason for choice in made) and len({choice.name for choice in made}) == len(made)
     found, n = {choice.name: choice.value for choice in made}, sum(counts)
     assert SMALLEST <= found["size"] <= trained_at and (found["size"] >= side or found["size"] == trained_at)
@@ -56,9 +56,9 @@ def test_every_choice_is_within_its_bounds_and_has_a_reason(counts, side, confid
 def test_the_first_layer_group_of_a_small_set_stays_unless_all_are_asked_for_or_nothing_would_be_left() -> None:
     counts = np.array([40, 40])
     assert "train=1,  # of 80 images" in file_text("a", ImageFolder("a"), "ResNet18", choices(counts, 100, None))
-    for without in ({"whole": True}, {"groups": 2}, {"pretrained": False}):
+    for without in ({"whole": True}, {"network": NetworkTraits(groups=2)}, {"network": NetworkTraits(pretrained=False)}):
         assert "train" not in values(counts, 100, None, **without)
-    facts = ImageFacts(counts, 100, None, 224, (), 10)
+    facts = ImageFacts(counts, 100, None, (), 10)
     assert "train" in {choice.name for choice in facts.of(ResNet18()).choices()}
     assert "train" not in {choice.name for choice in facts.of(ResNet18(cuts=())).choices()}
 
@@ -77,12 +77,12 @@ def test_images_with_several_classes_are_counted_once() -> None:
 @pytest.mark.parametrize("count", [20, 2000, 30_000])
 def test_a_random_network_trains_every_layer_and_has_no_statistics_worth_keeping(count) -> None:
     """It has none of ImageNet's classes either: its confidence, 0.99 on any image, was taken for that of a classifier."""
-    made = {choice.name: choice for choice in choices(np.array([count, count]), 100, None, pretrained=False)}
+    made = {choice.name: choice for choice in choices(np.array([count, count]), 100, None, network=NetworkTraits(pretrained=False))}
     for name, value in (("similar_to_imagenet", False), ("bn", "train")):
         assert made[name].value == value and "the network is random" in made[name].reason
-    facts = ImageFacts(np.array([count, count]), 100, None, 224, (), 10)
+    facts = ImageFacts(np.array([count, count]), 100, None, (), 10)
     assert facts.of(ResNet18()).choices() == facts.choices() and facts.of(ResNet18(weights=None)).choices() == [*made.values()]
-    without = choices(np.array([count, count]), 100, None, batch_norm=False, pretrained=False)
+    without = choices(np.array([count, count]), 100, None, network=NetworkTraits(batch_norm=False, pretrained=False))
     assert [choice.value for choice in without if choice.name == "bn"] == [None]
 
 
@@ -96,17 +96,17 @@ def test_a_set_is_measured_for_the_network_that_will_train(tmp_path, model) -> N
 
 def test_networks_without_batch_normalisation_have_no_statistics_to_choose_for() -> None:
     counts = np.array([5000, 5000])
-    made = {choice.name: choice for choice in choices(counts, 100, None, batch_norm=False)}
+    made = {choice.name: choice for choice in choices(counts, 100, None, network=NetworkTraits(batch_norm=False))}
     assert made["bn"].value is None and "no batch normalisation" in made["bn"].reason
     assert "bn=" not in file_text("a", ImageFolder("a"), "ViTSmall16", [*made.values()])
-    facts = ImageFacts(counts, 100, None, 224, (), 10).of(DINOv2ViTSmall14())
-    assert (facts.trained_at, facts.batch_norm) == (518, False) and facts.of(ResNet18()).batch_norm
+    facts = ImageFacts(counts, 100, None, (), 10).of(DINOv2ViTSmall14())
+    assert facts.network[:2] == (518, False) and facts.of(ResNet18()).network.batch_norm
 
 
 @seeded
 @given(st.lists(st.integers(1, 100_000), min_size=2, max_size=9), st.integers(1, 5000), st.sampled_from([160, 224]))
 def test_the_head_alone_is_chosen_for_as_in_the_whole_recipe(counts, side, trained_at) -> None:
-    fast, good = (values(np.array(counts), side, 0.5, budget, trained_at) for budget in (0, None))
+    fast, good = (values(np.array(counts), side, 0.5, budget, NetworkTraits(trained_at)) for budget in (0, None))
     assert fast.pop("cycles") == 0 and fast.items() <= good.items()
     assert not {"bn", "similar_to_imagenet", "epoch_steps", "cycle_len"} & fast.keys()
 

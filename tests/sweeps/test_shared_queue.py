@@ -2,24 +2,20 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-import psutil
 import pytest
 
 from sgdr_jax import InputError
-from sgdr_jax.core.errors import without_password
 from sgdr_jax.runs.folder import read
 from sgdr_jax.sweeps.run_status import forget_failures, read_status, save_failure
-from sgdr_jax.sweeps.shared_queue import SharedQueue, address, check_disk, open_queue
+from sgdr_jax.sweeps.shared_queue import SharedQueue, open_queue
 from sgdr_jax.sweeps.spec import expand
 from sgdr_jax.sweeps.sweep_record import run_folder, save_sweep
 
@@ -95,25 +91,6 @@ def test_a_run_that_fails_after_its_worker_was_given_up_ends_no_other(tmp_path):
         heir.left([run])
         time.sleep(0.05)
     slow.fail(run, "too hot")
-
-
-def test_a_full_disk_leaves_a_journal_of_whole_lines(tmp_path):
-    """What Optuna had written of a line stayed, the next worker wrote behind it, and no one could read the file again."""
-    queue, file = join(tmp_path, "store.journal"), tmp_path / "store.journal"
-    size, limits = file.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))
-    try:
-        with pytest.raises(InputError, match=r"^--store .*store.journal cannot be written \(File too large\); make room, then repeat"):
-            take(queue, RUNS, 1)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, ignored)
-    assert file.stat().st_size == size
-    with file.open("ab") as torn:
-        torn.write(b'{"op_code": 4, "worker')  # of a worker that was killed
-    assert [run.number for run in take(join(tmp_path, "store.journal"), RUNS, 2)] == [0, 1]
-    assert all(json.loads(line) for line in file.read_text().splitlines())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -226,11 +203,6 @@ def test_a_run_that_finishes_while_another_worker_joins_is_not_taken_for_lost(tm
     assert [trial.state.name for trial in second._tries()[run.hash]] == ["COMPLETE"]
 
 
-def test_addresses():
-    assert address("postgresql://a/b") == "postgresql://a/b" and address("x/y") == "sqlite:///x/y"
-    assert without_password("--store mysql://me:p@ss:x@h/b here") == "--store mysql://me:***@h/b here"
-
-
 def test_bad_stores_are_refused_in_one_line(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
@@ -320,15 +292,3 @@ def one_killed(tmp_path: Path, store: str) -> None:
 @pytest.mark.slow
 def test_one_of_two_workers_on_sqlite_is_killed(tmp_path):
     one_killed(tmp_path, str(tmp_path / "shared.db"))
-
-
-def test_sqlite_is_refused_on_a_network_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    mounts = [
-        SimpleNamespace(mountpoint=point, fstype=kind) for point, kind in (("/", "ext4"), ("/home", "nfs4"), ("/home/me/own disk", "xfs"))
-    ]
-    monkeypatch.setattr(psutil, "disk_partitions", lambda all: mounts)
-    message = "--store sqlite:////home/me/a.db is SQLite on nfs4, which does not lock; use --store /home/me/a.journal, or the URL"
-    with pytest.raises(InputError, match=message):
-        check_disk("/home/me/a.db")
-    for fine in ("/home/me/a.journal", "postgresql://me@host/base", "/x/a.db", "sqlite:////home/me/own disk/a.db"):
-        check_disk(fine)

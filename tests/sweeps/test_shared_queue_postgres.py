@@ -80,7 +80,7 @@ def test_two_hundred_workers_on_the_proxy_lose_and_double_nothing(tmp_path, url)
 
 
 def test_a_proxy_that_does_not_answer_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("sgdr_jax.sweeps.shared_queue.PROXY_SECONDS", 1)
+    monkeypatch.setattr("sgdr_jax.sweeps.optuna_storage.PROXY_SECONDS", 1)
     save_sweep(tmp_path, SWEEP, RUNS)
     with pytest.raises(
         InputError, match=r"--store grpc://127.0.0.1:\d+ cannot be used: no proxy answers there within 1 s; start"

@@ -25,9 +25,10 @@ from ...runs.folder import differences
 from ...sweeps.analysis.tables import space_table, sweep_table, trials_table
 from ...sweeps.local_workers import LAST_LINE, gpu_shares, run_workers
 from ...sweeps.options import WorkerOptions
+from ...sweeps.optuna_storage import check_disk
 from ...sweeps.optuna_study import Study
 from ...sweeps.run_status import Entry, entries, forget_failures, unfinished
-from ...sweeps.shared_queue import check_disk, default_store, open_queue
+from ...sweeps.shared_queue import default_store, open_queue
 from ...sweeps.spec import Sweep, SweepRun, all_arms, expand
 from ...sweeps.sweep_record import save_sweep
 from ...sweeps.trial_records import best_trial, read_trials, recorded_runs, save_confirmation_runs
