@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
+
 from ..core.console import NullConsole
 from ..core.experiment import Experiment
 from ..core.plan import Plan, StagePlan, check_unvalidated, plan
 from ..core.rng import key_for
 from ..core.serialization import to_json
-from ..core.state import NetworkState
+from ..core.state import NetworkState, Tree
 from ..core.types import Source
 from ..core.validation import require
 from ..data.load import Data, canvas_side, load_for
@@ -126,11 +128,24 @@ def _load(experiment: Experiment, source: Source, ui: NullConsole) -> tuple[Data
         schedule = plan(experiment, len(data.labels["train"]))
     chain, params, stats, loaded = load.start(experiment.model, len(data.classes), data.channels, key_for(experiment.seed, "init"))
     ui.say(f"{type(experiment.model).__name__}: {loaded}")
+    for note in _random_notes(schedule, stats) if loaded.source is None else ():
+        ui.say(f"  {note}")
     for p in schedule.stages:
         if p.collects and p.batch_size == p.stage.accumulate:
             fix = "use a larger batch_size" + (", or a smaller accumulate" if p.batch_size > 1 else "")
             ui.say(f"{p.stage.name}: batch statistics of a single image make all images look the same to the head; {fix}")
     return data, schedule, build_programs(experiment, chain), NetworkState(params, stats, schedule.largest_size), loaded
+
+
+def _random_notes(schedule: Plan, stats: Tree) -> list[str]:
+    """Return what stays random of a network without weights: layer groups, and batch statistics of those that train."""
+    trained = {group for p in schedule.stages for group in p.trained}
+    collected = {group for p in schedule.stages for group in p.collects}
+    alone = [group for group in stats if group not in trained]
+    frozen = [group for group in stats if group in trained - collected and jax.tree.leaves(stats[group])]
+    notes = [f'{", ".join(alone)}: random, and no stage trains it; give weights, or use train="all"'] if alone else []
+    fix = 'from no images, and no stage collects them; give weights, or use bn="train"'
+    return notes + ([f"batch statistics of {', '.join(frozen)}: {fix}"] if frozen else [])
 
 
 def _span_stages(experiment: Experiment, schedule: Plan, data: Data) -> tuple[StagePlan, ...]:

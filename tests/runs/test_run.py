@@ -590,3 +590,28 @@ def test_a_batch_of_one_with_batch_statistics_is_told(capsys) -> None:
     wanted = "only: batch statistics of a single image make all images look the same to the head; use a larger batch_size"
     assert said(batch_size=4) == [] and said(batch_size=1) == [wanted]
     assert said(batch_size=4, accumulate=4) == [wanted + ", or a smaller accumulate"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "notes"),
+    [
+        (Stage("all", size=8, lr=0.1, schedule=Sgdr(1)), []),
+        (Stage("all", size=8, lr=0.1, schedule=Sgdr(1), bn="frozen"), ["batch statistics of early, late: from no images"]),
+        (Stage("late", size=8, train=1, lr=0.1, schedule=Sgdr(1)), ["early: random, and no stage trains it; give weights, or use"]),
+        (
+            Stage("late", size=8, train=1, lr=0.1, schedule=Sgdr(1), bn="frozen"),
+            ["early: random, and no stage trains it", "batch statistics of late: from no images, and no stage collects them"],
+        ),
+    ],
+)
+def test_what_stays_random_of_a_network_without_weights_is_told(stage, notes):
+    """As when a file that was chosen for a pretrained network is given `--model.weights None`."""
+    lines: list[str] = []
+
+    class Listening(NullConsole):
+        def say(self, text):
+            lines.append(str(text))
+
+    prepare(small(stage), Listening())
+    found = [line.strip() for line in lines if "random, and" in line or "from no images" in line]
+    assert len(found) == len(notes) and all(line.startswith(note) for line, note in zip(found, notes, strict=True)), found
