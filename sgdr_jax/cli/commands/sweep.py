@@ -82,8 +82,7 @@ class SweepCommand(WorkerOptions, ExperimentCommand):
         command = parse(cls, words, prog, default)
         changed = dataclasses.replace(definition, base=command.experiment)
         _check_effect(definition, changed)
-        definition = changed
-        return dataclasses.replace(command, definition=definition, slurm=slurm, words=tuple(words))
+        return dataclasses.replace(command, definition=changed, slurm=slurm, words=tuple(words))
 
     def execute(self, ui: NullConsole) -> None:
         """Run the sweep, or print what it would do; exit with 1 when a run has failed."""
@@ -265,12 +264,8 @@ def _show(task: _Task, done: Sequence[Entry]) -> None:
     for entry in done:
         if entry.error:
             task.ui.say(f"run {entry.run.number} ({entry.run.arm}, seed {entry.run.seed}) failed: {entry.error}")
-    failed = any(entry.error for entry in done)
-    if (
-        task.searches
-        and task.sweep.search
-        and not best_trial(task.sweep.search, trials := read_trials(task.folder, task.sweep.search.objective))
-    ):
+    failed, search = any(entry.error for entry in done), task.sweep.search
+    if search and task.searches and not best_trial(search, trials := read_trials(task.folder, search.objective)):
         reason = Counter(trial.error for trial in trials if trial.error).most_common(1)
         task.ui.say(f"no trial has finished{f': {reason[0][0]}' if reason else ', see above'}")
         failed = True
