@@ -50,15 +50,16 @@ def test_every_choice_is_within_its_bounds_and_has_a_reason(counts, side, confid
     assert found["similar_to_imagenet"] == (confidence is None or confidence >= FAMILIAR or (n < FEW and confidence >= STRANGE))
     assert found["bn"] == ("frozen" if n < FEW else "train")
     assert found.get("cycle_len") == (None if budget is None else round(budget, 3))
-    assert found.get("train") == (1 if found["epoch_steps"] else None)
+    assert found.get("train") == (1 if found["epoch_steps"] and confidence is not None and confidence < FAMILIAR else None)
 
 
-def test_the_first_layer_group_of_a_small_set_stays_unless_all_are_asked_for_or_nothing_would_be_left() -> None:
+def test_the_first_layer_group_of_a_small_set_stays_unless_it_has_photographs_or_nothing_would_be_left() -> None:
     counts = np.array([40, 40])
-    assert "train=1,  # of 80 images" in file_text("a", ImageFolder("a"), "ResNet18", choices(counts, 100, None))
+    assert "train=1,  # of 80 images" in file_text("a", ImageFolder("a"), "ResNet18", choices(counts, 100, 0.3))
     for without in ({"whole": True}, {"network": NetworkTraits(groups=2)}, {"network": NetworkTraits(pretrained=False)}):
-        assert "train" not in values(counts, 100, None, **without)
-    facts = ImageFacts(counts, 100, None, (), 10)
+        assert "train" not in values(counts, 100, 0.3, **without)
+    assert "train" not in values(counts, 100, 0.45) and "train" not in values(counts, 100, None)
+    facts = ImageFacts(counts, 100, 0.3, (), 10)
     assert "train" in {choice.name for choice in facts.of(ResNet18()).choices()}
     assert "train" not in {choice.name for choice in facts.of(ResNet18(cuts=())).choices()}
 
