@@ -159,8 +159,8 @@ def test_where_nothing_has_finished_nothing_is_added(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"until": 0.0}, "--until is 0.0; use a number above 0"),
-        ({"alpha": 1.0}, "--alpha is 1.0; use a number between 0 and 1"),
+        ({"until": 0.0}, "--until is 0.0; use a number of a millionth or more"),
+        ({"alpha": 1.0}, "--alpha is 1.0; use a number from 0.000001 to below 1"),
         ({"measure": "loss"}, "--measure is 'loss'; give --until too"),
         ({"tta": True}, "--tta is True; give --until too"),
     ],
