@@ -261,7 +261,7 @@ class Session:
         from .runs.folder import read
 
         if self.folder:
-            ReportCommand(run=self.folder, data=self.experiment.data).execute(self.ui)
+            ReportCommand(run=self.folder, data=self._predictor.experiment.data).execute(self.ui)
             recorded = read(self.folder)
             summary, rows, finders = recorded.summary, recorded.rows, recorded.finders
         else:

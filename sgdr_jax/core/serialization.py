@@ -215,6 +215,11 @@ def _retagged(data: Json, names: Mapping[str, str]) -> Json:
     return [_retagged(item, names) for item in data] if isinstance(data, list) else data
 
 
+def key_text(value: Any) -> str:
+    """Return a text that is equal for equal settings, such as experiments or datasets; those of one's own may not be hashable."""
+    return json.dumps(to_json(value), sort_keys=True)
+
+
 def config_hash(experiment: Experiment) -> str:
     """Return twelve hex digits that change with any field of the experiment except `parallel`, which does not change its numbers."""
     return hashlib.sha256(json.dumps(first_tags(to_json(experiment)) | {"parallel": None}, sort_keys=True).encode()).hexdigest()[:12]

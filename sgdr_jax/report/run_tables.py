@@ -81,7 +81,8 @@ def stages_table(summary: Mapping[str, Any]) -> Table:
 
     Args:
         summary: {"stages": [{"name", "size", "epochs", "seconds", "valid_loss", "valid_accuracy", "kept": bool}],
-            "images": {"valid": number of images}, "valid": {…}}; missing values stay empty. Undone stages are marked.
+            "images": {"valid": number of images}, "valid": {…}, "score": what `metrics.judged_by` returns, where neither "valid" nor "test"
+            tells it}; missing values stay empty. Undone stages are marked.
     """
     score, name = _score(summary)
     table = _table("stage", numbers=("size", "epochs", "seconds", "loss", name), last="")

@@ -153,9 +153,8 @@ class Study:
 
     def _lost(self) -> set[int]:
         """Return the trials that have ended, but whose results were deleted."""
-        over = {
-            number for number, trial in _newest(self._trials()).items() if _over(trial)
-        }  # before the folders are read: see `open_queue`
+        # Before the folders are read: a trial that ends in between has its results first.
+        over = {number for number, trial in _newest(self._trials()).items() if _over(trial)}
         return {t.number for t in read_trials(self._folder, self.search.objective) if t.number in over and t.state in ("", "begun")}
 
     def _queue_again(self, retry: bool = False, lost: Collection[int] = ()) -> list[FrozenTrial]:

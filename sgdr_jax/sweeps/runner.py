@@ -6,7 +6,6 @@ Finished runs are skipped, and a failed run does not stop the others. Runs are e
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -18,7 +17,7 @@ from ..core.console import NullConsole
 from ..core.errors import Diverged, InputError, InUse, Preempted, Pruned
 from ..core.experiment import Experiment
 from ..core.plan import plan
-from ..core.serialization import to_json
+from ..core.serialization import key_text, to_json
 from ..core.types import Dataset, Source
 from ..core.validation import require
 from ..distributed.hosts import is_leader, is_multi_host, on_leader, run_on_all_hosts
@@ -37,7 +36,7 @@ from .search_space import Search, describe_search, value_text
 from .shared_queue import SharedQueue, default_store, open_queue
 from .spec import Sweep, SweepRun, all_arms, expand
 from .sweep_record import recorded_run, run_folder, run_record, save_sweep
-from .trial_records import result, save_confirmation_runs
+from .trial_records import objective_value, save_confirmation_runs
 
 NAP = 0.25
 """Seconds between two questions whether to stop, while other workers have the runs that are left."""
@@ -151,7 +150,7 @@ class _Shared:
 
     def source(self, data: Dataset) -> Source:
         """Open a dataset, once."""
-        key = json.dumps(to_json(data), sort_keys=True)  # A dataset of one's own may not be hashable.
+        key = key_text(data)
         if key not in self._sources:
             self._sources[key] = data.open()
         return self._sources[key]
@@ -264,7 +263,7 @@ class _Worker:
                 outcomes.fail(run, reason, isinstance(error, Diverged))
                 self.ui.say(f"  {title} failed: {reason}")
         else:
-            value, measure = result(summary["valid"], objective)  # None without validation images, but the queue needs a number.
+            value, measure = objective_value(summary["valid"], objective)  # None without validation images, but the queue needs a number.
             outcomes.finish(run, value or 0.0)
             self.ui.say(f"  {title}: " + ("finished" if value is None else f"validation {measure} {value:.4f}"))
 
@@ -315,7 +314,7 @@ def _reporter(run: SweepRun, context: RunContext, objective: str, study: Study |
         def verdict() -> str:
             assert study
             try:
-                value, _ = result(row, objective)
+                value, _ = objective_value(row, objective)
                 assert value is not None
                 study.report(run, end, value, last=last or end == sum(counts))
             except Pruned as pruned:

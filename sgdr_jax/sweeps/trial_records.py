@@ -114,7 +114,7 @@ def read_trials(folder: Path, objective: str) -> list[Trial]:
 def _trial(folder: Path, record: TrialRecord, objective: str) -> Trial:
     status = read_status(folder, record["hash"])
     pruned = None if status.summary else _read(folder / "pruned" / f"{record['hash']}.json", PrunedRecord)
-    value, measure = result(status.summary.get("valid", {}), objective)
+    value, measure = objective_value(status.summary.get("valid", {}), objective)
     return Trial(
         number=record["number"],
         values=record["values"],
@@ -129,7 +129,7 @@ def _trial(folder: Path, record: TrialRecord, objective: str) -> Trial:
     )
 
 
-def result(figures: Mapping[str, Any], objective: str) -> tuple[float | None, str]:
+def objective_value(figures: Mapping[str, Any], objective: str) -> tuple[float | None, str]:
     """Return the objective among the figures of validation images, None without, and what it is called; see `Search.objective`."""
     measure = judged_by(figures) if objective == "accuracy" else objective
     return figures.get(measure), SCORE_NAMES.get(measure, measure)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from ..core.console import NullConsole
 from ..core.experiment import Experiment
 from ..core.plan import Plan, StagePlan, check_unvalidated, plan
 from ..core.rng import key_for
-from ..core.serialization import to_json
+from ..core.serialization import key_text
 from ..core.state import NetworkState, Tree
 from ..core.types import Source
 from ..core.validation import require
@@ -170,7 +169,7 @@ def ground(experiment: Experiment) -> str:
     side = canvas_side(e.canvas, max(max(size) for size in sizes))
     batches = sorted({e.batch_size, *(stage.batch_size or e.batch_size for stage in e.stages)})
     facts = (e.data, e.model, e.parallel, side, e.resize, e.images, e.max_bad_share, e.compute, e.evaluate.batch_size, batches)
-    return json.dumps(to_json(facts), sort_keys=True)
+    return key_text(facts)
 
 
 def _prepare_like(experiment: Experiment, like: RunContext) -> RunContext:

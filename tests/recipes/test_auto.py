@@ -55,7 +55,7 @@ def test_every_choice_is_within_its_bounds_and_has_a_reason(counts, side, confid
 
 def test_the_first_layer_group_of_a_small_set_stays_unless_it_has_photographs_or_nothing_would_be_left() -> None:
     counts = np.array([40, 40])
-    assert "train=1,  # of 80 images" in file_text("a", ImageFolder("a"), "ResNet18", choices(counts, 100, 0.3))
+    assert "train=1,  # 80 images that are no photographs" in file_text("a", ImageFolder("a"), "ResNet18", choices(counts, 100, 0.3))
     for without in ({"whole": True}, {"network": NetworkTraits(groups=2)}, {"network": NetworkTraits(pretrained=False)}):
         assert "train" not in values(counts, 100, 0.3, **without)
     assert "train" not in values(counts, 100, 0.45) and "train" not in values(counts, 100, None)

@@ -47,8 +47,8 @@ class NewCommand(Command):
     out: Path | None = None
     """File to write; by default the folder's name with .py, in the current folder."""
     quality: Literal["fast", "good", "best"] = "good"
-    """How much time the images are worth. fast: solves the head alone, on features of the frozen body; good: trains the body too, for few
-    images that are no photographs without its first layer group; best: trains all of the network, of a short list, whose frozen features
+    """How much time the images are worth. fast: solves the head alone, on features of the frozen body; good: trains the body too (few
+    images that are no photographs: without its first layer group); best: trains all of the network, of a short list, whose frozen features
     classify the images best, of those that train in --minutes."""
     model: str | None = None
     """Name of the network, behind a dot a tag or a file of other weights than the default: `sgdr-jax models` lists them. By default

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import sys
 from collections import Counter
@@ -19,7 +18,7 @@ from ...core.console import NullConsole
 from ...core.errors import InputError, Preempted
 from ...core.experiment import Experiment
 from ...core.plan import Plan, plan
-from ...core.serialization import to_json
+from ...core.serialization import key_text, to_json
 from ...core.validation import require
 from ...runs.folder import differences
 from ...sweeps.analysis.tables import space_table, sweep_table, trials_table
@@ -180,7 +179,7 @@ def _explain(task: _Task, runs: Sequence[SweepRun]) -> None:
     sizes: dict[str, int] = {}
 
     def planned(experiment: Experiment) -> Plan:
-        key = json.dumps(to_json(experiment.data), sort_keys=True)  # as in `runner`
+        key = key_text(experiment.data)
         sizes[key] = sizes.get(key) or experiment.data.open().sizes["train"]
         return plan(experiment, sizes[key])
 

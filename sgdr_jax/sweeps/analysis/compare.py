@@ -23,7 +23,7 @@ from ..sweep_record import RunRecord, read_sweep
 from ..trial_records import Trial, read_added_runs, read_confirmation_runs, read_trials
 from . import significance
 from .by_class import ClassEffect, effects
-from .run_results import FINAL, Origin, RunResult, by_network, class_names, images, origin, read_result, same_data, training_images
+from .run_results import FINAL, Origin, RunResult, by_network, class_names, images, origin, read_result, same_training_images
 from .significance import Change
 
 
@@ -280,9 +280,8 @@ Answers = tuple[int, predictions.SplitPredictions, predictions.SplitPredictions]
 def _compare_with(base: str, by_arm: dict[str, list[RunResult]], figure: Figure, alpha: float, left: list[str]) -> dict[str, Paired]:
     """Compare all arms with the baseline; append what could not be paired to `left`."""
     pairs = {name: _pairs(runs, by_arm[base], figure) for name, runs in by_arm.items() if name != base}
-    digests = {run.folder: training_images(run) for own in pairs.values() for pair in own for run in pair}
     for name, own in pairs.items():
-        others = {run.seed for run, other in own if digests[run.folder] != digests[other.folder] and same_data(run, other)}
+        others = {run.seed for run, other in own if not same_training_images(run, other)}
         left += [f"{name}, seed {seed}: trained on other images than the baseline, so there is no pair" for seed in sorted(others)]
         pairs[name] = [pair for pair in own if pair[0].seed not in others]
     reader = functools.cache(lambda folder, network: predictions.load(folder, figure.split, network, measures=False))

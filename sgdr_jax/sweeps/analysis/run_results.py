@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 from ...core.errors import InputError
 from ...core.json_files import parse_json, read_json
 from ...evaluation.metrics import judged_by
-from ...runs.data_index import read_index
+from ...runs.data_index import FILE, read_index
 from ...runs.records import EvalRow
 from ..run_status import read_status
 from ..sweep_record import RunRecord, run_folder
@@ -106,21 +105,25 @@ def images(run: RunResult) -> float:
         return math.nan
 
 
-def training_images(run: RunResult) -> str:
-    """Return a digest of the names and classes of the training images that a run has recorded; "" where it has not."""
-    try:
-        index = read_index(run.folder)
-    except InputError:
-        return ""
-    if index is None:
-        return ""
-    seen = [index["classes"], sorted(zip(index["names"].get("train", ()), index["labels"].get("train", ()), strict=True))]
-    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
+def same_training_images(run: RunResult, other: RunResult) -> bool:
+    """Return whether two runs have trained on images of the same names and classes, as far as they have recorded it.
+
+    True where they were to have different ones, since an arm may set other data.
+    """
+    files = [each.folder / FILE for each in (run, other)]
+    if not all(file.exists() for file in files) or files[0].read_bytes() == files[1].read_bytes():
+        return True
+    one, two = (_json(each.folder / "config.json").get("data") for each in (run, other))
+    own, others = _training_images(run.folder), _training_images(other.folder)
+    return one != two or own is None or others is None or own == others
 
 
-def same_data(run: RunResult, other: RunResult) -> bool:
-    """Return whether the experiments of two runs name the same data; an arm may set other data."""
-    return _json(run.folder / "config.json").get("data") == _json(other.folder / "config.json").get("data")
+def _training_images(folder: Path) -> tuple[list[str], list[tuple[str, list[int]]]] | None:
+    """Return the names of the classes, and names and classes of the training images; None where they cannot be read."""
+    with contextlib.suppress(InputError):
+        if index := read_index(folder):
+            return index["classes"], sorted(zip(index["names"]["train"], index["labels"]["train"], strict=True))
+    return None
 
 
 def class_names(runs: Sequence[RunResult]) -> tuple[str, ...]:
