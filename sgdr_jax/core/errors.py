@@ -49,6 +49,10 @@ class InUse(InputError):
     """Another process uses the run folder."""
 
 
+class ImagesChanged(InputError):
+    """The images are not those that the other runs of a sweep have."""
+
+
 class Diverged(InputError):
     """The training loss is not finite."""
 

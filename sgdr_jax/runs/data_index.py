@@ -64,10 +64,15 @@ def read_index(folder: str | Path) -> DataIndex | None:
         raise InputError(f"{path} cannot be read ({error}); restore it, or use another --run") from error
 
 
-def changes(before: DataIndex, now: DataIndex) -> list[str]:
+def changes(before: DataIndex, now: DataIndex, pixels: bool = True) -> list[str]:
     """Describe how the images of a run differ from those that it began with, as "2 images replaced ('cat/1.jpg', …)"; [] if not at all.
 
     Images whose name is new and whose pixels are those of one that is gone have been moved.
+
+    Args:
+        before: the images that it began with.
+        now: those of today.
+        pixels: whether the pixels must be the same, which they are not where images are stored in another size.
     """
     if before["classes"] != now["classes"]:
         return [f"the classes were {before['classes']} and are {now['classes']}"]
@@ -80,7 +85,7 @@ def changes(before: DataIndex, now: DataIndex) -> list[str]:
     kinds: Mapping[str, Iterable[str]] = {
         "added": (name for name in added if name not in origins),
         "removed or unreadable now": (name for name in removed if name not in left),
-        "replaced": (name for name in common if old[name][2] != new[name][2]),
+        "replaced": (name for name in common if pixels and old[name][2] != new[name][2]),
         "moved or renamed": (f"{origin} → {name}" for name, origin in origins.items()),
         "of another class": (name for name in common if old[name][1] != new[name][1]),
         "of another split": (name for name in common if old[name][0] != new[name][0]),

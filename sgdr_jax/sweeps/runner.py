@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.console import NullConsole
-from ..core.errors import Diverged, InputError, InUse, Preempted, Pruned
+from ..core.errors import Diverged, ImagesChanged, InputError, InUse, Preempted, Pruned
 from ..core.experiment import Experiment
 from ..core.plan import plan
 from ..core.serialization import key_text, to_json
@@ -32,6 +32,7 @@ from .local_queue import LocalQueue, Outcomes, Queue
 from .options import WorkerOptions
 from .optuna_study import Study
 from .run_status import Entry, entries, save_failure, tidy, unfinished
+from .same_images import images_changed
 from .search_space import Search, describe_search, value_text
 from .shared_queue import SharedQueue, default_store, open_queue
 from .spec import Sweep, SweepRun, all_arms, expand
@@ -79,7 +80,7 @@ def work(
         ui.say(f"{sweep.name}: {len(pending)} of {len(runs)} runs to do")
         store = options.store or (default_store(folder) if searching else None)
         stop = _Stop(leave)
-        worker = _Worker(sweep, folder, options, commit, ui, stop, _Shared(stoppable(ui, stop)))
+        worker = _Worker(sweep, folder, options, commit, ui, stop, _Shared(stoppable(ui, stop), folder))
         with _queue(pending, sweep, folder, store, options) as queue:
             worker.execute_all(pending, queue)
             if sweep.search and only is None:
@@ -143,8 +144,8 @@ class _Stop:
 class _Shared:
     """Opened datasets, and the first of consecutive runs with the same `ground`, whose data and programs the others use."""
 
-    def __init__(self, ui: NullConsole) -> None:
-        self._ui = ui
+    def __init__(self, ui: NullConsole, folder: Path) -> None:
+        self._ui, self._folder = ui, folder
         self._sources: dict[str, Source] = {}
         self._ground, self._first = "", None
 
@@ -156,10 +157,12 @@ class _Shared:
         return self._sources[key]
 
     def prepare(self, experiment: Experiment) -> RunContext:
-        """Prepare a run; see `train.context.prepare`."""
+        """Prepare a run; see `train.context.prepare`. Raises ImagesChanged for other images than those of earlier runs of the sweep."""
         if (key := ground(experiment)) != self._ground:
             self._ground, self._first = key, None  # Memory is freed before the next images are loaded.
         context = prepare(experiment, self._ui, self._first, self.source(experiment.data))
+        if not self._first and (changed := on_leader(lambda: images_changed(self._folder, experiment.data, context.data))):
+            raise ImagesChanged(f"the images are not those of the runs in {self._folder}: {changed}; restore them, or use another --dir")
         self._first = self._first or context
         return context
 
@@ -245,6 +248,9 @@ class _Worker:
         try:
             summary = self._execute(run, search, study)
         except Preempted:
+            raise
+        except ImagesChanged:
+            outcomes.give_back(run)
             raise
         except Pruned as pruned:
             if study:

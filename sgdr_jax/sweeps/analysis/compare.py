@@ -19,11 +19,12 @@ from ...core.validation import require
 from ...evaluation import predictions
 from ...evaluation.metrics import SCORE_NAMES, judged_by
 from ..options import Measure, check_alpha
+from ..same_images import same_training_images
 from ..sweep_record import RunRecord, read_sweep
 from ..trial_records import Trial, read_added_runs, read_confirmation_runs, read_trials
 from . import significance
 from .by_class import ClassEffect, effects
-from .run_results import FINAL, Origin, RunResult, by_network, class_names, images, origin, read_result, same_training_images
+from .run_results import FINAL, Origin, RunResult, by_network, class_names, images, origin, read_result
 from .significance import Change
 
 
@@ -281,7 +282,7 @@ def _compare_with(base: str, by_arm: dict[str, list[RunResult]], figure: Figure,
     """Compare all arms with the baseline; append what could not be paired to `left`."""
     pairs = {name: _pairs(runs, by_arm[base], figure) for name, runs in by_arm.items() if name != base}
     for name, own in pairs.items():
-        others = {run.seed for run, other in own if not same_training_images(run, other)}
+        others = {run.seed for run, other in own if not same_training_images(run.folder, other.folder)}
         left += [f"{name}, seed {seed}: trained on other images than the baseline, so there is no pair" for seed in sorted(others)]
         pairs[name] = [pair for pair in own if pair[0].seed not in others]
     reader = functools.cache(lambda folder, network: predictions.load(folder, figure.split, network, measures=False))

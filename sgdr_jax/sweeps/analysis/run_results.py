@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,7 +13,6 @@ import numpy as np
 from ...core.errors import InputError
 from ...core.json_files import parse_json, read_json
 from ...evaluation.metrics import judged_by
-from ...runs.data_index import FILE, read_index
 from ...runs.records import EvalRow
 from ..run_status import read_status
 from ..sweep_record import RunRecord, run_folder
@@ -103,27 +101,6 @@ def images(run: RunResult) -> float:
         return float(sum(stage.get("images", stage["steps"] * sizes[stage["name"]]) for stage in run.summary["stages"]))
     except (KeyError, TypeError):
         return math.nan
-
-
-def same_training_images(run: RunResult, other: RunResult) -> bool:
-    """Return whether two runs have trained on images of the same names and classes, as far as they have recorded it.
-
-    True where they were to have different ones, since an arm may set other data.
-    """
-    files = [each.folder / FILE for each in (run, other)]
-    if not all(file.exists() for file in files) or files[0].read_bytes() == files[1].read_bytes():
-        return True
-    one, two = (_json(each.folder / "config.json").get("data") for each in (run, other))
-    own, others = _training_images(run.folder), _training_images(other.folder)
-    return one != two or own is None or others is None or own == others
-
-
-def _training_images(folder: Path) -> tuple[list[str], list[tuple[str, list[int]]]] | None:
-    """Return the names of the classes, and names and classes of the training images; None where they cannot be read."""
-    with contextlib.suppress(InputError):
-        if index := read_index(folder):
-            return index["classes"], sorted(zip(index["names"]["train"], index["labels"]["train"], strict=True))
-    return None
 
 
 def class_names(runs: Sequence[RunResult]) -> tuple[str, ...]:
