@@ -313,13 +313,20 @@ def _moving(step: _Step) -> list[_Moving]:
 
 
 def _corners(step: _Step) -> list[np.ndarray]:
-    """Return the matrices of all extreme draws of one step, at the extreme strengths."""
+    """Return the matrices of all extreme draws of one step, at the extreme strengths, and of draws between where they are few.
+
+    A crop is largest between its extreme aspects, where it is a square.
+    """
     moving = _moving(step)
     strengths = (step.s,) if isinstance(step.s, int | float) else (0.0, 1.0)
     always = step.augmentation is moving[0] and moving[0].p >= 1
     matrices = [] if always else [np.eye(3)]
     for a in moving:
-        for *u, s in itertools.product(*[(0.0, 1 - 2**-24)] * a.draws, strengths):
+        ends: list[Sequence[float]] = [(0.0, 1 - 2**-24)] * a.draws
+        grids = [ends]
+        if a.draws <= 4:
+            grids += [[*ends[:i], np.linspace(0, 1 - 2**-24, 17).tolist(), *ends[i + 1 :]] for i in range(a.draws)]
+        for *u, s in itertools.chain.from_iterable(itertools.product(*grid, strengths) for grid in grids):
             matrix = a.matrix(np.asarray(u, np.float64), s)
             matrices.append(matrix / matrix[2, 2])
     return matrices

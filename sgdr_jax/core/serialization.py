@@ -25,6 +25,7 @@ from .learning_rates import Decay, Find, Spread
 from .optimizers import Optimizer
 from .snapshots import Snapshots
 from .solve import Solve
+from .text import is_unicode
 from .types import LATER, Augmentation, Dataset, Length, Model, Schedule
 from .validation import require, shown
 
@@ -72,8 +73,11 @@ def _tag(kind: type) -> str:
 def to_json(value: object) -> Any:
     """Convert a configuration value to JSON data.
 
-    Dataclasses become {"type": tag, field: …} without `LATER` fields that have their default, tuples lists, paths strings. Raises
-    TypeError for anything else that JSON does not have.
+    Dataclasses become {"type": tag, field: …} without `LATER` fields that have their default, tuples lists, paths strings.
+
+    Raises:
+        InputError: a text is a name of a file that is not UTF-8.
+        TypeError: a value is none that JSON has.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         values = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if not _left_out(value, f)}
@@ -81,8 +85,10 @@ def to_json(value: object) -> Any:
     if isinstance(value, (tuple, list)):
         return [to_json(item) for item in cast(Sequence[object], value)]
     if isinstance(value, Path):
-        return str(value)
+        return to_json(str(value))
     if value is None or isinstance(value, (bool, int, float, str)):
+        if isinstance(value, str) and not is_unicode(value):
+            raise InputError(f"{value!r} is not UTF-8, so no run could record it; rename the file or folder")
         return value
     raise TypeError(f"{value!r} cannot be part of a config")
 

@@ -34,6 +34,19 @@ def several(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def is_unicode(text: str) -> bool:
+    """Return whether a text can be written as UTF-8, which the name of a file or folder need not be on Linux.
+
+    >>> is_unicode("Ä"), is_unicode("\\udcc4")
+    (True, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def lines(text: str) -> str:
     r"""Return text for a terminal, with its line breaks and tabs; other control characters as escapes.
 

@@ -30,6 +30,7 @@ from ..core.paths import cache_folder
 from ..core.sealed import checksum
 from . import decode
 from .pixels import EncodedImages, LazyPixels, Pixels, StoredPixels, digest
+from .placement import DISK_SHARE
 
 _SAVE_SECONDS = 0.5
 _TELL_SECONDS = 1.0
@@ -148,7 +149,7 @@ def in_memory(items: EncodedImages, side: int, channels: int | None, tick: Tick,
         if i + 1 == n or (i + 1) % 64 == 0 or time.monotonic() - told > _TELL_SECONDS:
             tick(i + 1, bad)
             told = time.monotonic()
-    return DecodedImages(pixels if keep else LazyPixels(items, side, deep), digests, bad, False)
+    return DecodedImages(pixels if keep else LazyPixels(items, side, deep, digests), digests, bad, False)
 
 
 def _channels(items: EncodedImages) -> int:
@@ -305,18 +306,34 @@ def _locked(path: Path, wait: Callable[[str], None]) -> Iterator[None]:
         lock.release()
 
 
+def begun(items: EncodedImages, side: int, channels: int | None) -> int:
+    """Return the bytes on disk of the unfinished canvas of these images, which a run would go on with; 0 without one."""
+    return _size(_place(items, side, channels).with_suffix(".part"))
+
+
 def make_room(needed: int) -> None:
-    """Evict the least recently used canvases until the disk has room for `needed` bytes plus a tenth.
+    """Evict the least recently used canvases until a new one of `needed` bytes may be stored; none if all together would not make room.
 
     Runs that have one open can still read it. Unfinished ones are removed after a week.
     """
     canvases = []
     for about in folder().glob("*/canvas.json"):
         with contextlib.suppress(OSError):
-            canvases.append((about.stat().st_mtime, about.parent))
-    for used, place in sorted(canvases):
-        if place.suffix == ".part" and time.time() - used < 7 * 86400:
-            continue
-        if shutil.disk_usage(folder()).free >= needed * 1.1:
+            used = about.stat().st_mtime
+            if about.parent.suffix != ".part" or time.time() - used >= 7 * 86400:
+                canvases.append((used, about.parent))
+    if not canvases or needed > DISK_SHARE * (shutil.disk_usage(folder()).free + sum(_size(place) for _, place in canvases)):
+        return
+    for _, place in sorted(canvases):
+        if needed <= DISK_SHARE * shutil.disk_usage(folder()).free:
             return
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _size(place: Path) -> int:
+    """Return the bytes that the files of a canvas take on disk."""
+    size = 0
+    for name in ("pixels", "digests"):
+        with contextlib.suppress(OSError):
+            size += (place / name).stat().st_blocks * 512
+    return size

@@ -78,11 +78,7 @@ def _png(data: bytes) -> bytes:
     _need(numbers and numbers == list(range(first, first + len(numbers))), "damaged: the pixels are not in consecutive chunks")
     width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, chunks[0][1] + 8)
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1)
-    passes = (
-        ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-        if interlaced
-        else ((0, 0, 1, 1),)
-    )
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
     sides = [(-((x - width) // dx), -((y - height) // dy)) for x, y, dx, dy in passes]
     size = sum(h * (1 + (w * bits + 7) // 8) for w, h in sides if w > 0)
     stream = zlib.decompressobj()

@@ -124,7 +124,7 @@ def load(
         channels: 1 or 3; None: 1 if all images are grey, else 3.
         only: the split to load; None: all.
         images: as `Experiment.images`.
-        max_bad_share: share of image files that may be unreadable, 0…1; such files are left out and listed in `Data.bad`.
+        max_bad_share: share of all image files that may be unreadable, 0…1; such files are left out and listed in `Data.bad`.
         progress: progress callback for image files.
         say: called with messages about waiting.
 
@@ -145,9 +145,11 @@ def load(
     digests, bad, storage, reason = {}, (), "memory", "arrays in memory"
     if encoded:
         items, rows = _items(source, encoded, resize)
+        wanted = {int(i) for split, positions in rows.items() if only in (None, split) for i in positions}
+        total = sum(len(items) for items in source.items.values() if not isinstance(items, np.ndarray))
 
         def tick(done: int, reasons: Mapping[int, str]) -> None:
-            _check_bad([(items.names[i], reason) for i, reason in sorted(reasons.items())], len(items.names), max_bad_share)
+            _check_bad([(items.names[i], reason) for i, reason in sorted(reasons.items()) if i in wanted], total, max_bad_share)
             if progress is not None:
                 progress(done, len(items.names))
 
@@ -157,7 +159,6 @@ def load(
             readable[split] = np.flatnonzero(decoded.digests[positions])
             positions = positions[readable[split]]
             pixels[split], digests[split] = PixelSubset(decoded.pixels, positions), decoded.digests[positions]
-        wanted = {int(i) for positions in rows.values() for i in positions}
         bad = tuple(sorted((items.names[i], why) for i, why in decoded.bad.items() if i in wanted))
 
     most_channels = max(part.shape[3] for part in pixels.values())
@@ -263,8 +264,9 @@ def _decoded(
     cached = image_cache.is_cached(items, side, channels)
     disk = free_disk(image_cache.folder())
     if not cached and disk and wanted != "decoded":
-        image_cache.make_room(needed)
-        disk = free_disk(image_cache.folder())
+        begun = image_cache.begun(items, side, channels)
+        image_cache.make_room(needed - begun)
+        disk = free_disk(image_cache.folder()) + begun
     storage, reason = choose_storage(wanted, needed, disk=disk, host=free_memory(), cached=cached)
     if storage == "disk":
         try:

@@ -148,11 +148,18 @@ class StoredPixels(_RowPixels):
 
 
 class LazyPixels(_RowPixels):
-    """Images decoded on each access; all were decoded once before, so they are known to be readable."""
+    """Images decoded on each access; all were decoded once before, so they are known to be readable.
 
-    def __init__(self, items: EncodedImages, side: int, channels: int) -> None:
+    Args:
+        items: where the images come from.
+        side: in pixels.
+        channels: 1 or 3.
+        digests: uint64 [n], of each image as first decoded; 0 for images that cannot be read. Raises InputError where it is another now.
+    """
+
+    def __init__(self, items: EncodedImages, side: int, channels: int, digests: np.ndarray) -> None:
         super().__init__((len(items.names), side, side, channels))
-        self._items = items
+        self._items, self._digests = items, digests
 
     def __getitem__(self, index: Index) -> np.ndarray:
         decode.ready()
@@ -162,6 +169,8 @@ class LazyPixels(_RowPixels):
         square = decode.attempt(lambda: self._items.get(i), self.shape[2], self.shape[3], self._items.resize)
         if isinstance(square, str):
             raise InputError(f"image {self._items.names[i]} could be read before but not now: {square}; restore it, or start again")
+        if self._digests[i] and digest(square) != self._digests[i]:
+            raise InputError(f"image {self._items.names[i]} has other pixels than when the run began; restore it, or start again")
         row[...] = square
 
 

@@ -69,10 +69,10 @@ def expected_counts(labels: np.ndarray, balance: float, rates: np.ndarray | None
 
 
 def example_weights(labels: np.ndarray, evenness: float, rates: np.ndarray | None = None) -> np.ndarray:
-    """Return loss weights that balance classes as `Sampler.balance` does by drawing; float32 [n] with mean 1.
+    """Return loss weights that balance classes as `Sampler.balance` does by drawing; float32 [n].
 
-    An example of class c has weight (1 - evenness) + evenness · n / (C n_c): 0 weighs all examples alike, 1 all classes. With several
-    labels the rarest one decides.
+    Their mean over the examples that an epoch shows is 1. An example of class c has weight (1 - evenness) + evenness · n / (C n_c): 0
+    weighs all examples alike, 1 all classes. With several labels the rarest one decides.
 
     >>> example_weights(np.array([0, 0, 0, 1]), 1.0).tolist()
     [0.6666666865348816, 0.6666666865348816, 0.6666666865348816, 2.0]

@@ -160,6 +160,8 @@ def _checked(split: str, images: np.ndarray, labels: np.ndarray) -> tuple[np.nda
     require(shaped, f"x_{split}", f"{images.dtype}{list(images.shape)}", "use uint8 [n, h, w] or [n, h, w, 1 or 3], values 0…255")
     kind = labels.dtype.kind
     plain = labels.ndim == 1 and kind in "iu" and bool((labels >= 0).all())
+    if plain and int(labels.max(initial=0)) > 2**31 - 1:
+        raise InputError(f"y_{split} has the label {labels.max()}; number the classes from 0")
     n_hot = labels.ndim == 2 and kind in "iufb" and bool(np.isin(labels, (0, 1)).all())
     require(plain or n_hot, f"y_{split}", f"{labels.dtype}{list(labels.shape)}", "use integers from 0 [n], or zeros and ones [n, classes]")
     require(len(labels) == len(images), f"y_{split}: the length", len(labels), f"x_{split} has {len(images)} images")
@@ -167,4 +169,9 @@ def _checked(split: str, images: np.ndarray, labels: np.ndarray) -> tuple[np.nda
 
 
 def _numbers(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[str]:
-    return [str(i) for i in range(max(labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1 for _, labels in pairs.values()))]
+    """Return the numbers of the classes as names. Raises InputError for a label so large that most classes before it have no image."""
+    count = max(labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1 for _, labels in pairs.values())
+    images = sum(len(labels) for _, labels in pairs.values())
+    if count > images and all(labels.ndim == 1 for _, labels in pairs.values()):
+        raise InputError(f"the largest label is {count - 1} with {images} images; number the classes from 0 without gaps")
+    return [str(i) for i in range(count)]

@@ -58,13 +58,14 @@ def detect(place: str | Path, kind: str | None = None) -> Dataset:
     known = f"{did_you_mean(kind or '', KINDS)}use one of {', '.join(KINDS)}"
     require(kind is None or kind in KINDS, "kind", kind, known)
     text = str(place)
+    require(bool(text.strip()), "folder", text, "it is empty; name a folder, a table, an .npz file or a set of the TFDS catalogue")
     path = Path(text).expanduser()
     if text.startswith(TFDS) or not path.exists():
         return _of_catalogue(text)
     if not text.startswith((".", "/", "~")) and _is_prepared(text):
         raise InputError(f"{text!r} is a folder here and a prepared set of the TFDS catalogue; write ./{text} or {TFDS}{text}")
     path = path.resolve()
-    options = dict(_of_file(path) if path.is_file() else _of_folder(path))
+    options = dict(_of_file(path) if path.is_file() else _of_folder(path, strict=not kind))
     if kind:
         if path.is_dir() and kind in ("FileNames", "HfDatasets"):  # which read folders that do not look like it, too
             return KINDS[kind](**{"root": str(path)})
@@ -92,11 +93,12 @@ def name_of(data: Dataset) -> str:
 
 
 def _choices(options: dict[str, Dataset]) -> list[str]:
-    """Return how to choose one of several ways: by its kind, by the path of its table, or in Python."""
+    """Return how to choose one of several ways: by its kind, by the path of its table or arrays, or in Python."""
     kinds = Counter(type(data).__name__ for data in options.values())
     tables = Counter(str(Path(data.root, data.labels)) for data in options.values() if isinstance(data, CsvLabels))
     choices = [f"--kind {kind}" for kind in sorted(kinds) if kinds[kind] == 1]
     choices += [table for table in tables if len(tables) > 1 and tables[table] == 1]
+    choices += [data.path for data in options.values() if isinstance(data, Arrays) and kinds["Arrays"] > 1]
     if len(choices) < len(options) - 1:
         alike = [data for data in options.values() if isinstance(data, CsvLabels) and tables[str(Path(data.root, data.labels))] > 1]
         choices += [f"data={' '.join(map(str.strip, expression(data).splitlines()))} in an experiment file" for data in alike]
@@ -113,6 +115,7 @@ def _of_catalogue(text: str) -> Dataset:
     bare, _, version = name.partition(":")
     data = Tfds(bare, version or None)
     fix = "there is no such file or folder"
+    require(bool(bare), "folder", text, f"write the name of a set of the TFDS catalogue after {TFDS}")
     require(text.startswith(TFDS) or not (text.startswith((".", "/", "~")) or PurePosixPath(name).suffix), "folder", text, fix)
     try:
         prepared_folder(bare, version=version or None)
@@ -141,8 +144,8 @@ def _of_file(path: Path) -> Iterator[tuple[str, Dataset]]:
         yield from found
 
 
-def _of_folder(root: Path) -> Iterator[tuple[str, Dataset]]:
-    """Yield the ways in which a folder can be read, with their datasets."""
+def _of_folder(root: Path, strict: bool) -> Iterator[tuple[str, Dataset]]:
+    """Yield the ways in which a folder can be read, with their datasets; `strict` refuses tables that name images in another spelling."""
     if (root / "features.json").is_file() and (root / "dataset_info.json").is_file():
         yield "as a prepared TFDS set", _prepared(root)
         return
@@ -172,6 +175,9 @@ def _of_folder(root: Path) -> Iterator[tuple[str, Dataset]]:
             except InputError as error:
                 fault = fault or error
     yield from tables
+    for path in other if strict and not tables else ():
+        if path.suffix.lower() in _TABLES:
+            _check_spelling(path)
     if parquet or arrays or classes or tables:
         return  # A table that cannot be read is no part of the set then, which its notes tell.
     if fault:
@@ -222,6 +228,25 @@ def _of_table(path: Path) -> Iterator[tuple[str, Dataset]]:
         image = "" if column == 0 and len(table.header) == 2 and not table.typed else name
         how = f"by {path.name}" + f", images named in {name!r} in {folder!r}" * bool(image or folder != "train")
         yield how, CsvLabels(str(root), path.name, folder, image_column=image)
+
+
+def _check_spelling(path: Path) -> None:
+    """Raise InputError for a table whose cells name images of its folder but for their folder, slashes or case."""
+    try:
+        table = read_table(path)
+    except InputError:
+        return  # What cannot be read as a table names nothing.
+    endings = files.extensions((*files.FURTHER,))
+    index = {name.casefold(): found[0] for name, found in _index(path.parent).items() if name.casefold().endswith(endings)}
+    records = table.records[:_LOOKED_AT]
+    for column, header in enumerate(table.header):
+        cells = [(record.place, record.cells[column].strip()) for record in records]
+        places = [index.get(PurePosixPath(cell.replace("\\", "/")).name.casefold()) for _, cell in cells]
+        near = [(*cell, found) for cell, found in zip(cells, places, strict=True) if found]
+        if near and 2 * len(near) >= len(records):
+            place, cell, found = near[0]
+            fix = "write it so, or take the folder without the table by --kind"
+            raise InputError(f"{place}: the image {cell!r} in column {header!r} is not there by that name, but {found!r} is; {fix}")
 
 
 def _index(root: Path) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from typing import NamedTuple, Self, cast, overload
 import numpy as np
 
 from ..core.errors import InputError
+from ..core.text import is_unicode
 from ..core.types import Source
 from ..core.validation import require
 from .labels import shared_names
@@ -157,11 +158,14 @@ def make_source(
         notes: see `Source.notes`; names that several classes share are added.
 
     Raises:
-        InputError: there are fewer than two classes, a class has no training example, or the training set is too small to divide.
+        InputError: there are fewer than two classes, a name of one is not UTF-8, a class has no training example, or the training set is
+            too small to divide.
     """
     splits = dict(examples)
     train = splits["train"]
     require(len(classes) >= 2, "data: the list of classes", list(classes), "a classifier needs at least two")
+    foreign = [name for name in classes if not is_unicode(name)]
+    require(not foreign, "data: names of classes", foreign[:5], "they are not UTF-8, so no run could record them; rename them")
     if "valid" not in splits and valid_fraction is not None:
         held_out = hold_out(train.names, train.labels, valid_fraction, seed)
         if not held_out.any():

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..core.errors import InputError
+from ..core.text import several
 from ..core.types import Dataset, Source
 from ..core.validation import require
 from .examples import examples_of, join, make_source
 from .image_folder import ImageFolder
+from .labels import counts
 from .splits import ranks
 
 
@@ -46,7 +48,7 @@ class Fold(Dataset):
         """Open the other dataset and divide it.
 
         Raises:
-            InputError: the other dataset is a mixture with rates, or has fewer images than folds.
+            InputError: the other dataset is a mixture with rates, has fewer images than folds, or a class has all its images in the fold.
         """
         source = self.data.open()
         if source.rates is not None:
@@ -58,6 +60,9 @@ class Fold(Dataset):
         number = (rank + (np.cumsum(sizes) - sizes)[stratum]) % self.folds
         examples = {"train": pool.at(np.flatnonzero(number != self.fold)), "valid": pool.at(np.flatnonzero(number == self.fold))}
         require(len(examples["valid"].names) > 0, "data.folds", self.folds, f"there are {len(pool.names)} images; use fewer folds")
+        left, there = (counts(labels, len(source.classes)) for labels in (examples["train"].labels, pool.labels))
+        lost = several([repr(name) for name, n, of in zip(source.classes, left, there, strict=True) if of and not n])
+        require(not lost, "data.folds", self.folds, f"without fold {self.fold} no image is left to learn {lost} from; give each another")
         if "test" in source.labels:
             examples["test"] = examples_of(source, "test")
         return make_source(source.classes, examples, None, self.seed, notes=source.notes)

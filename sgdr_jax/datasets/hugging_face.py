@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,7 @@ class HuggingFace(Dataset):
             InputError: the folder has no such files, columns are missing, labels are invalid, or lists may be single-label or not.
         """
         splits, names, notes = self._splits(files.existing_folder(self.root, "data.root"))
+        splits = {split: part._replace(labels=[self._label(label) for label in part.labels]) for split, part in splits.items()}
         without = [split for split, part in splits.items() if any(label is None or label == -1 for label in part.labels)]
         require("train" not in without, "data.label", self.label, "some training images have no label")
         notes += [f"not used: the split {split}, since some of its images have no label" for split in without]
@@ -82,6 +84,15 @@ class HuggingFace(Dataset):
         numbers = self._in_one_kind(numbers, len(names))
         examples = {split: Examples(part.items, numbers[split], part.names, part.ids) for split, part in splits.items() if split in numbers}
         return make_source(names, examples, self.valid_fraction, self.seed, notes=[*notes, *form_notes(forms)])
+
+    def _label(self, label: Any) -> Label:
+        """Return a label as number, text or list of these; None for NaN and empty texts. Raises InputError for a list with one of them."""
+        if isinstance(label, list):
+            found = [self._label(value) for value in label]
+            require(None not in found, "data.label", self.label, f"the list {label} has an entry that is missing; leave it out")
+            return found
+        label = label.decode(errors="backslashreplace") if isinstance(label, bytes) else label
+        return None if label == "" or label != label else label
 
     def _splits(self, root: Path) -> tuple[dict[str, Labelled], list[str], list[str]]:
         """Return the images of each split with their labels, the names of the classes, empty if the files do not give them, and notes."""
@@ -156,8 +167,9 @@ class _Rows(LazyItems):
 
     @property
     def files(self) -> list[str]:
-        """The files of the row groups."""
-        return sorted({str(group.path) for group in self._groups})
+        """The files of the row groups, and the image files that they name."""
+        named = {str(self._root / name) for group in self._groups for name in _image_files(group, self._column)}
+        return sorted({str(group.path) for group in self._groups} | set(filter(os.path.isfile, named)))
 
     def _place(self, position: int) -> tuple[_RowGroup, int]:
         """Return the row group of a position, and the row within it."""
@@ -189,6 +201,24 @@ def _table(group: _RowGroup, column: str) -> pyarrow.Table:
         return pyarrow.ipc.open_stream(pyarrow.memory_map(str(group.path))).read_all().select([column])
     with pyarrow.parquet.ParquetFile(group.path) as file:
         return file.read_row_group(group.number, columns=[column])
+
+
+def _image_files(group: _RowGroup, column: str) -> list[str]:
+    """Return the paths in the cells of a row group, which may be names that are left over; the images are not read."""
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    if group.path.suffix == ".arrow":
+        table = _table(group, column)
+    else:
+        with pyarrow.parquet.ParquetFile(group.path) as file:
+            struct = pyarrow.types.is_struct(file.schema_arrow.field(column).type)
+            text = file.schema_arrow.field(column).type in (pyarrow.string(), pyarrow.large_string())
+            table = file.read_row_group(group.number, columns=[f"{column}.path"] if struct else [column] if text else [])
+    cells = table[column] if column in table.schema.names else pyarrow.nulls(0)
+    if pyarrow.types.is_struct(cells.type):
+        cells = pyarrow.compute.struct_field(cells, "path") if cells.type.get_field_index("path") >= 0 else pyarrow.nulls(0)
+    return list(filter(None, cells.to_pylist())) if cells.type in (pyarrow.string(), pyarrow.large_string()) else []
 
 
 def _files(root: Path) -> tuple[list[tuple[str, Path]], list[str]]:

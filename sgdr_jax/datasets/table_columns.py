@@ -158,8 +158,10 @@ def _hot_columns(table: Table, split: int | None, options: Options) -> list[int]
     if not columns and not decided:
         _check_shares(table, split)
     names = [table.header[i] for i in columns]
-    if len(columns) < 2 or not options.separator or len(set(names)) < len(names) or options.multi_label is False:
+    if len(columns) < 2 or not options.separator or options.multi_label is False:
         return []
+    twice = next((name for name in names if names.count(name) > 1), None)
+    require(twice is None, f"{table.name}: the name of two columns", twice, "each is that of a class; rename one")
     return columns if options.multi_label else _one_each(table, columns)
 
 

@@ -85,7 +85,8 @@ def _image_files(rows: Sequence[Row], folder: Path, header: str, extensions: Seq
     if any(row.image not in listed for row in rows):
         for name, found in listed.items():
             composed.setdefault(normal_form(name), []).extend(found)
-    matches = [listed.get(row.image) or composed.get(normal_form(row.image), []) for row in rows]
+    exact = {image.name: [image] for found in listed.values() for image in found}
+    matches = [exact.get(row.image) or listed.get(row.image) or composed.get(normal_form(row.image), []) for row in rows]
     missing = [row.image for row, found in zip(rows, matches, strict=True) if not found]
     if missing:
         names = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "") + _unread(missing[0], folder, extensions)

@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -52,9 +52,9 @@ class Tfds(Dataset):
     train: str = "train"
     """Split to train on, or a slice such as "train[:80%]"."""
     valid: str | None = None
-    """Split to validate on; None: "validation" if it exists, else a share of train is held out."""
+    """Split to validate on; None: "validation" if it exists and train has none of it, else a share of train is held out."""
     test: str | None = None
-    """Split to test on; None: "test" if it exists and has labels."""
+    """Split to test on; None: "test" if it exists, has labels, and train and valid have none of it."""
     image: str = "image"
     """Feature with the image."""
     label: str = "label"
@@ -71,7 +71,8 @@ class Tfds(Dataset):
         """Read all labels.
 
         Raises:
-            InputError: the dataset is not prepared (the command that prepares it is named), or lacks a split, feature or label.
+            InputError: the dataset is not prepared (the command that prepares it is named), lacks a split, feature or label, or the given
+                splits share images.
         """
         builder = open_builder(prepared_folder(self.name, self.data_dir, self.version))
         features = builder.info.features
@@ -80,22 +81,30 @@ class Tfds(Dataset):
         label = features[self.label]
         classes = getattr(label, "names", ())  # A sequence of class labels has the names of its inner feature.
         require(bool(classes), "data.label", self.label, f"it is {label}; a class label is needed")
-        wanted = {
-            "train": self.train,
-            "valid": self.valid or _present(builder, "validation"),
-            "test": self.test or _present(builder, "test"),
-        }
-        examples, notes = {}, _unused(self.name, builder, {self.image, self.label}, [spec for spec in wanted.values() if spec])
+        wanted = self._wanted(builder.info)
+        examples, notes = {}, _unused(self.name, builder, {self.image, self.label}, list(wanted.values()))
         for split, spec in wanted.items():
-            if spec:
-                items, labels = read_split(builder, spec, self.image, self.label)
-                unlabelled = bool((labels < 0).any())
-                require(not unlabelled or (split == "test" and not self.test), f"data.{split}", spec, "some of its images have no label")
-                if unlabelled:
-                    notes.append(f"{self.name}: not used: the split {spec}, since some of its images have no label")
-                else:
-                    examples[split] = numbered(split, items, labels, f"{_identity(builder.info)} {spec}")
+            items, labels = read_split(builder, spec, self.image, self.label)
+            unlabelled = bool((labels < 0).any())
+            require(not unlabelled or (split == "test" and not self.test), f"data.{split}", spec, "some of its images have no label")
+            if unlabelled:
+                notes.append(f"{self.name}: not used: the split {spec}, since some of its images have no label")
+            else:
+                examples[split] = numbered(split, items, labels, f"{_identity(builder.info)} {spec}")
         return make_source(list(classes), examples, self.valid_fraction, self.seed, notes=notes)
+
+    def _wanted(self, info: DatasetInfo) -> dict[str, str]:
+        """Return what to train, validate and test on; a split that is not given is used if those before it have none of its images."""
+        wanted = {"train": self.train}
+        for split, given, usual in (("valid", self.valid, "validation"), ("test", self.test, "test")):
+            spec = given or (usual if usual in info.splits else "")
+            shared = {other: _shared(info, spec, taken) for other, taken in wanted.items()} if spec else {}
+            for other, count in shared.items():
+                fix = f"{count} of its images are in data.{other}, {wanted[other]!r}, too; give slices that share none"
+                require(not given or not count, f"data.{split}", spec, fix)
+            if spec and not any(shared.values()):
+                wanted[split] = spec
+        return wanted
 
 
 class _Records(Protocol):
@@ -123,9 +132,8 @@ class _TfRecords:
     def __init__(self, info: DatasetInfo, split: str, decoders: Mapping[str, Decoder] | None) -> None:
         self._info, self._decoders = info, decoders
         self._records: list[tuple[str, int, int]] = []
-        for part in info.splits[split].file_instructions:
-            count = part.examples_in_shard if part.take in (-1, None) else part.take
-            self._records += itertools.islice(_positions(part.filename), part.skip, part.skip + count)
+        for part in _parts(info, split):
+            self._records += itertools.islice(_positions(part.filename), part.skip, _end(part))
 
     def __len__(self) -> int:
         return len(self._records)
@@ -240,13 +248,11 @@ def read_split(builder: Any, split: str, image: str = "image", label: str = "lab
     feature, shape = info.features[label], info.features[image].shape
     small = None not in shape and max(shape[:2]) <= _SMALL
     decoders = None if small else {image: tensorflow_datasets.decode.SkipDecoding()}
-    try:
-        if info.as_proto.file_format == "array_record":
-            records = builder.as_data_source(split, decoders=decoders)
-        else:
-            records = _TfRecords(info, split, decoders)
-    except (ValueError, KeyError) as error:
-        raise InputError(f"{info.full_name} has no split {split!r}; it has {', '.join(info.splits)}") from error
+    _parts(info, split)
+    if info.as_proto.file_format == "array_record":
+        records = builder.as_data_source(split, decoders=decoders)
+    else:
+        records = _TfRecords(info, split, decoders)
     key = fingerprint([_identity(info), split, image, label])
     images, labels = _cached(cache_folder() / "tfds" / f"{key[:20]}.npz", lambda: _read(records, image, label, shape if small else None))
     items = images if small else _Encoded(records, image)
@@ -288,8 +294,23 @@ def _cached(path: Path, compute: Callable[[], tuple[np.ndarray, np.ndarray]]) ->
     return images, labels
 
 
-def _present(builder: Any, split: str) -> str | None:
-    return split if split in builder.info.splits else None
+def _shared(info: DatasetInfo, one: str, other: str) -> int:
+    """Count the images that two splits or slices have in common. Raises InputError if there is no such split."""
+    parts = [(a, b) for a in _parts(info, one) for b in _parts(info, other) if a.filename == b.filename]
+    return sum(max(min(_end(a), _end(b)) - max(a.skip, b.skip), 0) for a, b in parts)
+
+
+def _parts(info: DatasetInfo, split: str) -> Sequence[Any]:
+    """Return the parts of files that a split or slice consists of. Raises InputError if there is no such split."""
+    try:
+        return info.splits[split].file_instructions
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{info.full_name} has no split {split!r}; it has {', '.join(info.splits)}") from error
+
+
+def _end(part: Any) -> int:
+    """Return the number of the first example of a file after those of a part."""
+    return part.examples_in_shard if part.take in (-1, None) else part.skip + part.take
 
 
 def _unused(name: str, builder: Any, features: set[str], specs: list[str]) -> list[str]:

@@ -11,11 +11,8 @@ import numpy as np
 
 from ..core.console import NullConsole
 from ..core.errors import InputError
-from ..core.text import several
-from ..core.types import Source
 from ..core.validation import require
 from ..datasets import Fold
-from ..datasets.labels import counts
 from .predictor import Evaluation, Predictor, evaluate_split, open_predictor
 from .run import run
 
@@ -71,7 +68,6 @@ def out_of_fold(
     ui = ui or NullConsole()
     require(folds >= 2, "--folds", folds, "use 2 or more, or 0 for held-out images only")
     source = net.experiment.data.open()
-    _check_singles(source, folds)
     divided = [Fold(net.experiment.data, folds, fold) for fold in range(folds)]
     for data in divided:
         data.open()  # what cannot be divided is refused here rather than after some trainings
@@ -83,18 +79,6 @@ def out_of_fold(
         run(experiment, own, resume=True, commit=commit, ui=ui)
         parts.append(evaluate_split(open_predictor(own), "valid", views, ui))
     return _joined(parts)
-
-
-def _check_singles(source: Source, folds: int) -> None:
-    """Raise InputError for classes with one training or validation image; those of multi-label data need none."""
-    labels = [source.labels[split] for split in ("train", "valid") if split in source.labels]
-    if source.multi_label:
-        return
-    single = [
-        repr(name) for name, count in zip(source.classes, counts(np.concatenate(labels), len(source.classes)), strict=True) if count == 1
-    ]
-    fix = "with a single image, which no network can learn while it is held out; give each another"
-    require(not single, "--folds", folds, f"there are classes {fix}: {several(single)}")
 
 
 def _joined(parts: Sequence[Evaluation]) -> OutOfSample:

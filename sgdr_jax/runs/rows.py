@@ -26,7 +26,10 @@ _NUMBER = "row"
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON data: NumPy and jax arrays become lists and numbers, numbers that are not finite None."""
+    """Return a value as JSON data: NumPy and jax arrays become lists and numbers, numbers that are not finite None.
+
+    Bytes of names that are not UTF-8 are written as in Python: "\\udcff".
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -35,7 +38,9 @@ def plain(value: Any) -> Any:
         return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return str(value) if isinstance(value, Path) else value
+    if isinstance(value, (str, Path)):
+        return str(value).encode(errors="backslashreplace").decode()
+    return value
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -1,5 +1,7 @@
 """Pixels under maps of coordinates: the resampling, the plain resize and the symmetries, against SciPy and jax.image."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from scipy import ndimage
 
 from sgdr_jax.augment import Border, Brightness, Crop, Dihedral, Flip, Rotate, Shear, Translate, Zoom, gather_free, kernel, resampling
 
-from .augmentations import KEY, augment, photos, resample, resize, seeds, symmetry
+from .augmentations import GEOMETRY, KEY, augment, photos, resample, resize, seeds, symmetry
 
 # ---- the one resampling ----
 
@@ -223,3 +225,13 @@ def test_resize_of_the_canvas_itself_changes_nothing_and_white_stays_white():
     white = jnp.full((1, 13, 13, 1), 255, jnp.uint8)
     for size in (5, 29):
         np.testing.assert_allclose(resize(white, size=size), 1, atol=2e-7)
+
+
+@pytest.mark.parametrize("a", [*GEOMETRY, Crop((0.5, 1), (0.25, 4)), Crop((0.9, 1), (0.4, 2))], ids=str)
+def test_the_bounds_of_the_enlargement_hold_for_all_draws(a):
+    """A crop is largest as a square, between its extreme aspects: with too small a bound images alias as they shrink."""
+    low, high = kernel._scales(kernel._draw(seeds(1), KEY, (a,), 1.0))
+    for u in np.random.default_rng(0).random((500, a.draws)):
+        matrix = a.matrix(u, 1.0)
+        scale = math.sqrt(abs(np.linalg.det((matrix / matrix[2, 2])[:2, :2])))
+        assert low * 0.999 <= scale <= high * 1.001

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -352,3 +353,8 @@ def test_fields_of_unknown_types_are_taken_if_a_config_can_hold_them() -> None:
     check_kinds(Odd(given=3), "data")
     with pytest.raises(InputError, match=r"^data\.held is \{1\}; no config can hold it"):
         check_kinds(Odd(held={1}), "data")
+
+
+def test_names_that_are_not_utf8_are_refused_before_a_run_would_write_them() -> None:
+    with pytest.raises(InputError, match=r"udcff.* is not UTF-8, so no run could record it; rename the file or folder"):
+        to_json(Nowhere(root=Path(os.fsdecode(b"photos\xff"))))

@@ -300,11 +300,41 @@ def test_room_is_made_by_what_went_unused_for_longest(monkeypatch):
         os.utime(places[n] / "canvas.json", (1000 + age, 1000 + age))
     held = on_disk(items(photos(3)), 8, 3, nothing)
     os.utime(places[3] / "canvas.json", (1001, 1001))
-    free = iter([0, 0, 10**9, 10**9])
+    free = iter([0, 0, 0, 10**9])
     monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda _: type("", (), {"free": next(free)}))
     image_cache.make_room(100)
     assert [n for n, p in places.items() if p.is_dir()] == [5]
     np.testing.assert_array_equal(held.pixels[:], in_memory(items(photos(3)), 8, 3, nothing).pixels)  # open, so still there
+
+
+def test_nothing_is_evicted_for_images_that_would_not_fit_all_the_same(monkeypatch):
+    on_disk(items(photos(3)), 8, 3, nothing)
+    monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda _: type("", (), {"free": 1000}))
+    image_cache.make_room(10**9)
+    assert on_disk(items(photos(3)), 8, 3, nothing).cached
+
+
+def test_an_interrupted_canvas_needs_no_room_for_a_second_one(monkeypatch):
+    files = items(photos(40))
+    assert image_cache.begun(files, 32, 3) == 0
+
+    def interrupted(done, bad):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        on_disk(files, 32, 3, interrupted)
+    assert image_cache.begun(files, 32, 3) >= 40 * 32 * 32 * 3
+    on_disk(files, 32, 3, nothing)
+    assert image_cache.begun(files, 32, 3) == 0
+
+
+def test_images_that_change_during_a_run_that_stores_none_are_refused():
+    files = photos(4)
+    pixels = in_memory(items(files), 8, 3, nothing, keep=False).pixels
+    pixels[:]
+    files[2] = photos(5)[4]
+    with pytest.raises(InputError, match=r"image 2.png has other pixels than when the run began; restore it, or start again"):
+        pixels[np.array([2])]
 
 
 def test_kinds_of_pixels_are_indexed_alike():

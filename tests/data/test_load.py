@@ -76,6 +76,22 @@ def test_one_bad_image_of_twenty_is_too_many_by_default_and_none_left_is_an_erro
         load(folder(tmp_path / "class", 24, broken=(2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23)).open(), canvas=8, max_bad_share=1)
 
 
+def test_a_split_loads_alike_with_and_without_a_cache_of_all(tmp_path, monkeypatch):
+    """An `eval` of a run was refused once the cache was gone: one of 6 images is a larger share than one of 24."""
+    source = folder(tmp_path / "set", broken=(0, 5, 9)).open()
+    found = []
+    for cached in (False, True):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / str(cached)))
+        if cached:
+            load(source, canvas=8, max_bad_share=0.13)
+        found.append(load(source, canvas=8, only="valid", max_bad_share=0.13))
+        with pytest.raises(InputError, match="1 of 24 images cannot be read"):
+            load(source, canvas=8, only="valid")
+    alone, of_all = found
+    assert alone.bad == of_all.bad == (("valid/a/00.png", alone.bad[0][1]),) and alone.fingerprint == of_all.fingerprint
+    np.testing.assert_array_equal(alone.images["valid"][:], of_all.images["valid"][:])
+
+
 def test_a_sample_without_a_readable_image_is_named_for_people(tmp_path):
     source = folder(tmp_path, 24, broken=tuple(range(24))).open()
     with pytest.raises(InputError, match="no readable image is left of the training images; repair"):

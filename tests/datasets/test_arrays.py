@@ -54,6 +54,12 @@ def test_arrays_in_memory_compare_by_content_and_survive_the_command_line():
         ((np.zeros((4, 6, 6), np.uint8), [0.5, 1, 0, 1]), "integers from 0"),
         ((np.zeros((4, 6, 6), np.uint8), [0, 2, 0, 2]), r"without a training image is \['1'\]"),
         ((np.zeros((4, 6, 6), np.uint8), [0, 0, 0, 0]), "at least two"),
+        (
+            (np.zeros((4, 6, 6), np.uint8), [0, 1, 0, 400_000_000]),
+            "the largest label is 400000000 with 4 images; number the classes from 0",
+        ),
+        ((np.zeros((4, 6, 6), np.uint8), [0, 1, 0, 2**32 + 1]), "y_train has the label 4294967297; number the classes from 0"),
+        ((np.zeros((4, 6, 6), np.uint8), np.array([0, 1, 0, 2**63], np.uint64)), "y_train has the label 9223372036854775808"),
     ],
 )
 def test_array_errors(pair, words):

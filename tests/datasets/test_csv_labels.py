@@ -402,3 +402,15 @@ def test_every_column_is_used_or_told_or_the_set_is_refused(columns, random):
         for position, name in enumerate(names):
             shown = name or f"number {position + 2}"
             assert name in used or shown in told, (shown, source.notes, source.classes)
+
+
+def test_an_exact_name_wins_over_one_without_extension(tmp_path):
+    data = dogs(tmp_path, "id,label\na.jpg,x\nb.jpg,y\nc.jpg,x\nd.jpg,y\n", ("a.jpg", "a.jpg.png", "b.jpg", "c.jpg", "d.jpg"))
+    source = data.open()
+    assert sorted(name for names in source.names.values() for name in names) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+
+
+def test_two_columns_of_one_class_are_refused(tmp_path):
+    """Of three columns for two classes only the first became labels, "0" and "1"."""
+    with pytest.raises(InputError, match=r"labels.csv: the name of two columns is 'cat'; each is that of a class; rename one"):
+        dogs(tmp_path, "id,cat,dog,cat\na,1,0,0\nb,0,1,0\nc,1,0,1\nd,0,1,0\n").open()

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgdr_jax.core.errors import InputError
+from sgdr_jax.core.types import Dataset
 from sgdr_jax.data.load import load
 from sgdr_jax.data.sampler import Sampler, example_weights, expected_counts
 from sgdr_jax.datasets import Arrays, Fold, ImageFolder, Mix, Part, Synthetic, TrainAndValid
@@ -107,6 +108,21 @@ def test_fold_errors():
         Fold(numbers(9), 3, 3)
     with pytest.raises(InputError, match=r"data\.folds is 1"):
         Fold(numbers(9), 1)
+    labels = np.array([[1, 0, 0]] * 3 + [[0, 1, 0]] * 3 + [[1, 1, 1]], np.float32)  # class 2 has one image
+    of = Arrays.of((np.zeros((7, 6, 6), np.uint8), labels), multi_label=True)
+    refused = [fold for fold in range(3) if _refusal(Fold(of, 3, fold))]
+    assert len(refused) == 1
+    assert _refusal(Fold(of, 3, refused[0])) == (
+        f"data.folds is 3; without fold {refused[0]} no image is left to learn '2' from; give each another"
+    )
+
+
+def _refusal(data: Dataset) -> str:
+    try:
+        data.open()
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def test_a_mixture_joins_classes_by_name_and_keeps_kinds_of_items(tmp_path):

@@ -159,6 +159,30 @@ def test_a_table_that_names_no_image_is_no_set_but_told(tmp_path: Path) -> None:
         detect(tmp_path)
 
 
+@pytest.mark.parametrize("folders", [True, False])
+@pytest.mark.parametrize("cell", ["p{0}\\{1}.jpg", "p{0}/{1}.JPG", "/home/ada/set/p{0}/{1}.jpg", "set/p{0}/{1}.jpg"])
+def test_a_table_that_names_images_in_another_spelling_is_refused(tmp_path: Path, cell: str, folders: bool) -> None:
+    """Folders of batches were taken for classes, as the labels of a table from Windows named no image."""
+    places = [(i % 2 if folders else 0, i) for i in range(6)]
+    for folder, i in places:
+        picture(tmp_path / "train" / f"p{folder}" / f"{i}.jpg")
+    rows = [f"{cell.format(*place)},{'xy'[place[1] % 3 == 0]}\n" for place in places]
+    (tmp_path / "labels.csv").write_text("image,label\n" + "".join(rows))
+    with pytest.raises(InputError) as error:
+        detect(tmp_path)
+    words = f"labels.csv line 2: the image {cell.format(0, 0)!r} in column 'image' is not there by that name, but 'train/p0/0.jpg' is;"
+    assert words in str(error.value)
+    assert detect(tmp_path, "FileNames" if not folders else "ImageFolder") is not None
+
+
+def test_several_files_of_arrays_are_named_as_choices(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        np.savez(tmp_path / f"{name}.npz", x_train=np.zeros((2, 4, 4), np.uint8), y_train=[0, 1])
+    with pytest.raises(InputError, match=r"choose one by \S*one.npz or \S*two.npz"):
+        detect(tmp_path)
+    assert detect(tmp_path / "one.npz") == Arrays(str(tmp_path / "one.npz"))
+
+
 def test_images_in_two_places_are_refused(tmp_path: Path) -> None:
     kaggle(tmp_path)
     shutil.copytree(tmp_path / "train", tmp_path / "small")
@@ -201,6 +225,8 @@ def test_images_that_are_missing_are_named(tmp_path: Path) -> None:
         ("tfds:pets", None, r"pets is not prepared in .*; run once: sgdr-jax prepare pets"),
         (".", "Folder", r"kind is 'Folder'; did you mean ImageFolder"),
         (".", None, "there are no images in it"),
+        ("", None, "folder is ''; it is empty; name a folder"),
+        ("tfds:", None, "folder is 'tfds:'; write the name of a set of the TFDS catalogue after tfds:"),
     ],
 )
 def test_nothing_there(tmp_path: Path, monkeypatch, place: str, kind: str | None, words: str) -> None:

@@ -248,3 +248,57 @@ def test_hidden_copies_are_not_read(tmp_path):
         pq.write_table(table(range(12), [i % 3 for i in range(12)], CAT), tmp_path / place)
     (tmp_path / "data/._train-00000-of-00002.parquet").write_bytes(b"of macOS")
     assert data.open().fingerprint == before.fingerprint
+
+
+@pytest.mark.parametrize("kind", ["parquet", "text", "arrow"])
+def test_changed_files_that_the_cells_name_are_decoded_anew(tmp_path, kind):
+    root = tmp_path / "set"
+    (root / "img").mkdir(parents=True)
+
+    def draw(level):
+        for i in range(8):
+            Image.new("RGB", (9, 8), (level + i,) * 3).save(root / "img" / f"{i}.png")
+
+    names = [f"img/{i}.png" for i in range(8)]
+    made = pa.table({"image": names if kind == "text" else [{"bytes": None, "path": name} for name in names], "label": [0, 1] * 4})
+    if kind == "arrow":
+        (root / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data.arrow"}]}))
+        with pa.OSFile(str(root / "data.arrow"), "wb") as file, pa.ipc.new_stream(file, made.schema) as writer:
+            writer.write_table(made)
+    else:
+        pq.write_table(made, root / "train.parquet")
+
+    def levels():
+        loaded = load(HuggingFace(str(root)).open(), canvas=8)
+        return sorted(int(image[0, 0, 0]) for split in ("train", "valid") for image in loaded.images[split][:])
+
+    draw(10)
+    assert levels() == levels() == list(range(10, 18))
+    draw(200)
+    assert levels() == list(range(200, 208))
+    (root / "img" / "3.png").unlink()
+    with pytest.raises(InputError, match=r"1 of 8 images cannot be read"):
+        levels()
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        ([b"a", b"b"] * 4, ("a", "b")),
+        ([0.0, 1.0] * 4, ("0.0", "1.0")),
+    ],
+)
+def test_labels_of_bytes_and_numbers_are_named_as_they_are_written(tmp_path, labels, classes):
+    pq.write_table(table(range(8), labels), tmp_path / "train.parquet")
+    assert HuggingFace(str(tmp_path)).open().classes == classes
+
+
+@pytest.mark.parametrize("labels", [[0.0, 1.0, float("nan"), 1.0], ["a", "b", "", "b"], ["a", "b", None, "a"]])
+def test_labels_that_are_missing_are_no_class(tmp_path, labels):
+    """NaN and empty texts had become classes."""
+    pq.write_table(table(range(8), labels * 2), tmp_path / "train.parquet")
+    with pytest.raises(InputError, match=r"data.label is 'label'; some training images have no label"):
+        HuggingFace(str(tmp_path)).open()
+    pq.write_table(table(range(4), [[0, None], [1], [0], [1]]), tmp_path / "train.parquet")
+    with pytest.raises(InputError, match=r"the list \[0, None\] has an entry that is missing"):
+        HuggingFace(str(tmp_path)).open()

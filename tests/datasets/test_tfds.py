@@ -63,6 +63,37 @@ def test_tfds_of_varied_sizes_stays_encoded(tmp_path):
         replace(data, valid="dev").open()
 
 
+@pytest.mark.parametrize(
+    ("splits", "sizes"),
+    [
+        ({"train": "train+validation"}, (21, 4)),
+        ({"train": "train+validation[:1]"}, (13, 4)),
+        ({"train": "all"}, (25, 0)),
+        ({"train": "train+test"}, (25, 0)),
+        ({"valid": "test[:2]"}, (14, 0)),
+        ({"train": "train[:50%]", "valid": "train[50%:]"}, (12, 4)),
+    ],
+)
+def test_a_split_that_was_not_asked_for_has_no_image_of_the_others(tmp_path, splits, sizes):
+    folder = prepared(tmp_path, "pets", {"train": 12, "validation": 9, "test": 4}, (None, None, 3))
+    found = Tfds("pets", data_dir=str(folder), **splits).open().sizes
+    assert (found["train"] + found["valid"], found.get("test", 0)) == sizes
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ({"train": "train[:80%]", "valid": "train[70%:]"}, r"data.valid is 'train\[70%:\]'; 2 of its images are in data.train"),
+        ({"train": "all", "test": "test"}, "data.test is 'test'; 4 of its images are in data.train, 'all', too; give slices"),
+        ({"valid": "test", "test": "test[3:]"}, "data.test is .*; 1 of its images are in data.valid"),
+    ],
+)
+def test_splits_that_share_images_are_refused(tmp_path, splits, message):
+    folder = prepared(tmp_path, "pets", {"train": 12, "test": 4}, (None, None, 3))
+    with pytest.raises(InputError, match=message):
+        Tfds("pets", data_dir=str(folder), **splits).open()
+
+
 def test_tfds_small_images_are_arrays_and_several_labels_n_hot(tmp_path):
     source = Tfds("tiny", data_dir=str(prepared(tmp_path, "tiny", {"train": 6, "validation": 3}, (8, 8, 1), several=True))).open()
     assert source.items["train"].shape == (6, 8, 8, 1)
@@ -151,4 +182,4 @@ def test_splits_that_are_not_used_are_told(tmp_path):
     data = Tfds("more", data_dir=str(prepared(tmp_path, "more", {"train": 12, "test": 5, "extra": 3}, (None, None, 3))))
     assert data.open().notes == ("more: not used: the split extra",)
     assert replace(data, train="train[:50%]+extra", valid="train[50%:]").open().notes == ()
-    assert replace(data, test="train[:10%]").open().notes == ("more: not used: the splits extra, test",)
+    assert replace(data, train="train[10%:]", test="train[:10%]").open().notes == ("more: not used: the splits extra, test",)

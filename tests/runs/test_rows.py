@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.runs.rows import RowFile, read_rows
+from sgdr_jax.runs.rows import RowFile, plain, read_rows
 
 from ..helpers import seeded
 
@@ -100,3 +100,8 @@ def test_a_mark_is_flushed_to_the_disk(tmp_path, monkeypatch):
     file.mark()
     file.close()
     assert flushed
+
+
+def test_bytes_of_names_are_written_as_escapes():
+    """A command line may have any bytes, which environment.json could not hold."""
+    assert plain({"command": ["train", "bad\udcff.py"]}) == {"command": ["train", "bad\\udcff.py"]}

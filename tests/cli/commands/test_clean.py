@@ -84,7 +84,7 @@ def test_what_has_trained_on_all_images_judges_none(tmp_path: Path) -> None:
         (
             "aaaabbbbc",
             3,
-            "--folds is 3; there are classes with a single image, which no network can learn while it is held out; give each another: 'c'",
+            "data.folds is 3; without fold 2 no image is left to learn 'c' from; give each another",
         ),
         ("aabb", 5, "data.folds is 5; there are 4 images; use fewer folds"),
     ],
