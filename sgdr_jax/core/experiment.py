@@ -144,7 +144,7 @@ class Eval:
 
 @dataclass(frozen=True)
 class Parallel:
-    """Distribution of the work over devices. It does not change a run's numbers, and a run may resume with another."""
+    """Distribution of the work over devices. It changes a run's numbers by no more than roundings, and a run may resume with another."""
 
     devices: int = 0
     """Number of devices to use; 0 for all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,6 +36,8 @@ def expression(value: Any, indent: int = 0, before: int = 0) -> str:
         head, parts, tail = "(", [("", item) for item in items], ",)" if len(items) == 1 else ")"
     elif isinstance(value, Path):
         return f"Path({_text(str(value))})"
+    elif isinstance(value, float):
+        return float.__repr__(value) if math.isfinite(value) else f'float("{float(value)}")'
     else:
         return _text(value) if isinstance(value, str) else repr(value)
     one = head + ", ".join(name + expression(item) for name, item in parts) + tail

@@ -7,6 +7,7 @@ import errno
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
@@ -95,10 +96,15 @@ def flush_tree(path: Path) -> None:
 
 
 def keep_newest(folder: Path, limit: int) -> None:
-    """Remove the files of a folder that were changed longest ago until the rest fits into `limit` bytes."""
+    """Remove the files of a folder that were changed longest ago until the rest fits into `limit` bytes; none that is still written.
+
+    A file above the limit goes alone. Hidden files are parts that are being written, or have been left behind if they are a day old.
+    """
     files = [(status.st_mtime, status.st_size, file) for file in folder.glob("*") if (status := file.stat())]
+    files = [(changed, size, file) for changed, size, file in files if file.name[0] != "." or time.time() - changed > 86_400]
     total = 0
     for _, size, file in sorted(files, reverse=True):
-        total += size
-        if total > limit:
+        if total + size > limit:
             file.unlink(missing_ok=True)
+        else:
+            total += size

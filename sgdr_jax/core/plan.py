@@ -144,10 +144,11 @@ def plan(experiment: Experiment, train_size: int) -> Plan:
     stages = tuple(_plan_stage(experiment, i, train_size) for i in range(len(experiment.stages)))
     if experiment.refit:
         check_unvalidated(experiment, stages, "refit trains on the validation images", patience=False)
-    budget, epochs = experiment.budget, sum(p.epochs for p in stages)
-    rounding = sum(0.5 / p.steps_per_epoch for p in stages) + 1e-9
+    fitted = [p for p in stages if not p.stage.solve]
+    budget, epochs = experiment.budget, sum(p.epochs for p in fitted)
+    rounding = sum(0.5 / p.steps_per_epoch for p in fitted) + 1e-9
     if budget is not None and epochs > budget + rounding:
-        parts = " + ".join(f"{p.epochs:g} ({p.stage.name})" for p in stages)
+        parts = " + ".join(f"{p.epochs:g} ({p.stage.name})" for p in fitted)
         raise InputError(f"budget is {budget:g} epochs, but the stages take {epochs:g}: {parts}; shorten their schedules, or raise it")
     return Plan(stages, train_size)
 
@@ -159,7 +160,10 @@ def _plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePla
     if stage.lr is None and before is not None and before.solve:
         raise InputError(f'stage "{stage.name}": lr is None, but the stage before is solved and has no rates; give rates, or Find()')
     batch_size = stage.batch_size or experiment.batch_size
-    _check_stage(stage, groups, trained, batch_size)
+    _check_stage(stage, groups, trained, batch_size, train_size)
+    least, sizes = experiment.model.smallest, stage.size if isinstance(stage.size, tuple) else (stage.size,)
+    fix = f"{type(experiment.model).__name__} takes images of {least} pixels or more"
+    require(min(sizes) >= least, f'stage "{stage.name}": size', stage.size, fix)
     if stage.solve:
         return _plan_solved(experiment.model, stage, index, trained, train_size)
     if stage.lr is None and (before is None or trained_groups(before, groups) != trained):
@@ -215,8 +219,8 @@ def _plan_solved(model: Model, stage: Stage, index: int, trained: tuple[str, ...
     )
 
 
-def _check_stage(stage: Stage, groups: tuple[str, ...], trained: tuple[str, ...], batch_size: int) -> None:
-    """Raise InputError if a stage contradicts the model's layer groups or the batch size."""
+def _check_stage(stage: Stage, groups: tuple[str, ...], trained: tuple[str, ...], batch_size: int, train_size: int) -> None:
+    """Raise InputError if a stage contradicts the model's layer groups, the batch size or the number of images."""
     field = f'stage "{stage.name}": '
     if stage.precompute and trained[0] == groups[0]:
         raise InputError(
@@ -229,6 +233,8 @@ def _check_stage(stage: Stage, groups: tuple[str, ...], trained: tuple[str, ...]
     divisor = f"use a divisor of the batch size, {batch_size}"
     require(batch_size % stage.repeats == 0, f"{field}repeats", stage.repeats, divisor)
     require(batch_size % stage.accumulate == 0, f"{field}accumulate", stage.accumulate, divisor)
+    most = 2**32 // train_size
+    require(stage.views <= most, f"{field}views", stage.views, f"with {train_size:,} images use at most {most:,}")
 
 
 def _check_columns(table: Table, trained: tuple[str, ...]) -> None:
@@ -317,9 +323,11 @@ def ratios(find: Find, trained: tuple[str, ...]) -> tuple[float, ...]:
 def finder_steps(find: Find, steps_per_epoch: int, where: str) -> int:
     """Return the updates per order of a finder: `Find.steps` within `Find.epochs`. Raises InputError if these are under eight."""
     steps = min(find.steps, int(find.epochs * steps_per_epoch + 1e-9))
+    often = "" if steps_per_epoch >= 20 else "go through the images more often per epoch (epoch_steps=20), "
+    longer = math.ceil(100 * 8 / steps_per_epoch) / 100
     fix = (
-        f"the finder has {steps} updates in {find.epochs:g} epochs of {steps_per_epoch}, and needs 8; go through the images more often per "
-        f"epoch (epoch_steps={max(20, steps_per_epoch)}), let it go on for longer (lr.epochs={-(-8 // steps_per_epoch)}), or give rates"
+        f"the finder has {steps} updates in {find.epochs:g} epochs of {steps_per_epoch}, and needs 8; "
+        f"{often}let it go on for longer (lr=Find(epochs={longer:g})), or give rates"
     )
     require(steps >= 8, where, "Find", fix)
     return steps

@@ -206,6 +206,8 @@ class Model:
     Configuration needs no jax, so that a plan can be made without it; `build` returns the network that computes.
     """
 
+    smallest: ClassVar[int] = 1  # least side in pixels of the images that the network can take
+
     @property
     def groups(self) -> tuple[str, ...]:
         """Names of the layer groups from input to output."""

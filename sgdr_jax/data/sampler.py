@@ -166,7 +166,8 @@ def steps_per_epoch(n: int, batch_size: int) -> int:
 def repeated(batches: Iterator[Batch], times: int, first_step: int = 0) -> Iterator[Batch]:
     """Yield batches that hold every image `times` times, each copy with its own draw; each given batch yields `times` of them.
 
-    The copies of an image are as far apart as possible, since neighbours may be mixed.
+    The copies of an image are as far apart as possible, since neighbours may be mixed. Padding is shared among them; one that would be all
+    padding shows the images that fill it.
 
     Args:
         batches: from number first_step // times on, of a size divisible by `times`.
@@ -175,15 +176,16 @@ def repeated(batches: Iterator[Batch], times: int, first_step: int = 0) -> Itera
 
     >>> given = iter([Batch(np.array([5, 6, 7, 8]), np.arange(4), np.ones(4))])
     >>> [batch.index.tolist() for batch in repeated(given, 2)]
-    [[5, 6, 5, 6], [7, 8, 7, 8]]
+    [[5, 7, 5, 7], [6, 8, 6, 8]]
     """
     step = first_step
     for batch in batches:
         size = len(batch.index)
         for part in range(step % times, times):
-            rows = slice(part * size // times, (part + 1) * size // times)
             draw = (step * size + np.arange(size)) % 2**32
-            yield Batch(np.tile(batch.index[rows], times), draw.astype(np.uint32), np.tile(batch.weight[rows], times))
+            weight = batch.weight[part::times]
+            weight = weight if weight.any() else np.ones_like(weight)
+            yield Batch(np.tile(batch.index[part::times], times), draw.astype(np.uint32), np.tile(weight, times))
             step += 1
 
 

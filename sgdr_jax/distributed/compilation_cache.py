@@ -177,9 +177,11 @@ def enable_compilation_cache(folder: Path | None = None) -> None:
     except OSError:  # no home or a full or read-only disk: the next run compiles again
         return
     safe = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    safe = safe and not any(_replaceable(parent) for parent in folder.absolute().parents)
-    fix = "others can put programs there, which would run as you; remove it, or choose a folder with JAX_COMPILATION_CACHE_DIR"
-    require(safe, "compilation cache", str(folder), fix)
+    fix = "others can put programs there, which would run as you"
+    require(safe, "compilation cache", str(folder), f"{fix}; remove it, or choose a folder with JAX_COMPILATION_CACHE_DIR")
+    parent = next((parent for parent in folder.absolute().parents if _replaceable(parent)), None)
+    own = f"{fix}, by way of {parent}; chmod go-w {parent}, or choose a folder with JAX_COMPILATION_CACHE_DIR"
+    require(parent is None, "compilation cache", str(folder), own)
     _seal_entries_of(str(folder))
     jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_SECONDS)

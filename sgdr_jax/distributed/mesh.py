@@ -25,6 +25,7 @@ from jaxtyping import PyTree
 from ..core.experiment import Parallel
 from ..core.validation import require
 from .backend import start_backend
+from .hosts import dividing
 
 Step = Callable[..., PyTree]
 """A training step, or another function of arrays."""
@@ -177,12 +178,8 @@ class Devices:
     def check_batch(self, name: str, size: int) -> None:
         """Raise InputError unless `size` images can be split evenly."""
         near = max(size // self.count, 1) * self.count
-        require(
-            size % self.count == 0,
-            name,
-            size,
-            f"use a multiple of the {self.count} devices, such as {near}, or fewer devices with --parallel.devices",
-        )
+        fewer = "" if jax.process_count() > 1 else ", or fewer devices with --parallel.devices"
+        require(size % self.count == 0, name, size, f"use a multiple of the {self.count} devices, such as {near}{fewer}")
 
 
 def _named(function: Step, name: str) -> Step:
@@ -278,6 +275,12 @@ def devices(parallel: Parallel) -> Devices:
         parallel.devices <= len(available), "parallel.devices", parallel.devices, f"there are {len(available)}: {available[0].platform}"
     )
     return Devices(Mesh(np.array(available[: parallel.devices or len(available)]), (AXIS,)), parallel.backend, parallel.sharded)
+
+
+def devices_for(batch_size: int) -> int:
+    """Return on how many of the devices here batches can be spread, as `Parallel.devices`: 0 for all, which several hosts need."""
+    count = len(start_backend())
+    return 0 if jax.process_count() > 1 else dividing(count, (batch_size,))
 
 
 def compute_dtype(compute: str) -> np.dtype:

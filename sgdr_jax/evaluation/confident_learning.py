@@ -53,18 +53,6 @@ def confident_classes(probabilities: Float[np.ndarray, "n k"], labels: Int[np.nd
     return np.where(reached.max(axis=1) >= 0, reached.argmax(axis=1), -1)
 
 
-def confident_joint(probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, "k k"]:
-    """Count the images of each label (row) that are confidently of each class (column).
-
-    >>> confident_joint(np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]), np.array([0, 0, 1]))
-    array([[1, 1],
-           [0, 1]])
-    """
-    k, confident = probabilities.shape[1], confident_classes(probabilities, labels)
-    known = confident >= 0
-    return np.bincount(labels[known] * k + confident[known], minlength=k * k).reshape(k, k)
-
-
 def find_suspects(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray) -> list[Suspect]:
     """Return the suspects, the most suspicious first.
 

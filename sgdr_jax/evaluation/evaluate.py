@@ -33,7 +33,7 @@ class EvalPrograms(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """SplitPredictions per evaluation step."""
+        """Examples per evaluation step."""
         ...
 
     @property
@@ -89,8 +89,8 @@ class ViewPredictions(NamedTuple):
     """Predictions from the views of a set of images, mixed as `Experiment.evaluate` specifies.
 
     Attributes:
-        plain: probabilities from the plain view, float32 [n, classes].
-        probabilities: of the mixture, float32 [n, classes].
+        plain: probabilities from the plain view [n, classes], float32, or float64 for multi-label data.
+        probabilities: of the mixture, likewise.
         disagreement: share of an image's views whose class differs from that of the mixture, [n]; see `tta.disagreement`.
         measures: of the plain view and, as "tta_…", of the mixture if there are several views; {} without labels.
         by_count: metrics of the first view, of the first two mixed, …; [] without labels.
@@ -250,7 +250,8 @@ def _mix(experiment: Experiment, logits: np.ndarray, labels: np.ndarray | None, 
         sums = [metrics.sums(logits[0].astype(np.float64), labels, weight)]
         sums += [metrics.sums(metrics.log_odds(p, multi_label), labels, weight) for p in mixed[1:]]
     differ = tta.disagreement(logits, mixed[-1], threshold)
-    return _Mixture(mixed[0].astype(np.float32), mixed[-1].astype(np.float32), differ, sums)
+    kind = np.float64 if multi_label else np.float32  # of several labels 1 - p matters as much as p
+    return _Mixture(mixed[0].astype(kind), mixed[-1].astype(kind), differ, sums)
 
 
 def logit_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -6,7 +6,6 @@ the example. Weights and mean of the mixture are explicit; see `Eval`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -150,15 +149,3 @@ def disagreement(
     if threshold is not None:
         return ((metrics.squash(logits, True) > threshold) != (probabilities > threshold)).mean((0, 2))
     return (logits.argmax(-1) != probabilities.argmax(-1)).mean(0)
-
-
-def fastai07_weight(views: int) -> float:
-    """Return the weight of the plain view in fastai 0.7's TTA with `views` augmented ones, where it is repeated ceil(views / 4) times.
-
-    r / (r + n) with r = ceil(n / 4): 1/5 for the default n = 4; 1 without augmented views.
-
-    >>> fastai07_weight(4), fastai07_weight(5)
-    (0.2, 0.2857142857142857)
-    """
-    plain = math.ceil(views / 4)
-    return plain / (plain + views) if views else 1.0

@@ -33,6 +33,7 @@ class ConvNeXt(ChainModel):
     classifier: ClassVar = ("head.fc", "classifier.2")  # timm, torchvision
     mean: ClassVar = (0.485, 0.456, 0.406)
     std: ClassVar = (0.229, 0.224, 0.225)
+    smallest: ClassVar = 32
     depths: ClassVar[tuple[int, int, int, int]]  # blocks in each stage
     width: ClassVar[int]  # channels of the first stage; each later one has twice as many
     linear: ClassVar[bool] = True  # whether weight files store the 1×1 convolutions as linear layers

@@ -86,6 +86,8 @@ class EfficientNetLite3(EfficientNetLite):
     """Blocks (block0 … block23, top) at which a new layer group begins."""
 
     imagenet: ClassVar = "hf-hub:timm/tf_efficientnet_lite3.in1k"
+    mean: ClassVar = (0.5, 0.5, 0.5)
+    std: ClassVar = (0.5, 0.5, 0.5)
     size: ClassVar = 300
     width: ClassVar = 1.2
     depth: ClassVar = 1.4
@@ -99,6 +101,8 @@ class EfficientNetLite4(EfficientNetLite):
     """Blocks (block0 … block29, top) at which a new layer group begins."""
 
     imagenet: ClassVar = "hf-hub:timm/tf_efficientnet_lite4.in1k"
+    mean: ClassVar = (0.5, 0.5, 0.5)
+    std: ClassVar = (0.5, 0.5, 0.5)
     size: ClassVar = 380
     width: ClassVar = 1.4
     depth: ClassVar = 1.8

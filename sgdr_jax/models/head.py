@@ -43,7 +43,10 @@ class AveragePool(nnx.Module):
         self.then = then
 
     def __call__(self, x: Array, mode: Mode) -> Array:
-        return _flat(precise(x).mean((1, 2), keepdims=True), self.then, mode)
+        # jaxlib 0.12.0.1 on CPU returns values that are not finite, or 1e36, where it fuses this mean with rounded activations before it.
+        rounded = x.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
+        x = jax.lax.optimization_barrier(precise(x)) if rounded else precise(x)
+        return _flat(x.mean((1, 2), keepdims=True), self.then, mode)
 
 
 def _flat(x: Array, then: Module | None, mode: Mode) -> Array:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from ..core.validation import require
 from .base import KERNEL, NORM, ChainModel, Tensors
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class VGG(ChainModel):
     features: ClassVar = 512
     mean: ClassVar = (0.485, 0.456, 0.406)
     std: ClassVar = (0.229, 0.224, 0.225)
+    smallest: ClassVar = 32
     depths: ClassVar[tuple[int, int, int, int, int]]  # convolutions in each layer
     wide: ClassVar[tuple[int, int]] = (4096, 4096)  # of the reference head
 
@@ -57,6 +59,12 @@ class VGG(ChainModel):
                 pool = {"pool": MaxPool(2, 0)} if i == depth - 1 else {}
                 modules[f"layer{layer}.block{i}"], channels = Sequential(row | pool), outputs
         return modules
+
+    def timm_options(self, size: int) -> dict[str, int | bool]:
+        """Return what timm needs for a size; see ChainModel.timm_options. Its classifier averages what ours pools, from 8×8 cells on."""
+        alike = self.head == "new" or size < 256
+        require(alike, "size", size, "timm's classifier computes something else from 256 pixels on; export to stablehlo or onnx")
+        return {}
 
     def reference_head(self, classes: int) -> tuple[nnx.Module, nnx.Module]:
         from .head import GridPool, WideHead

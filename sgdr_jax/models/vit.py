@@ -48,6 +48,7 @@ class ViT(ChainModel):
     mean: ClassVar = (0.5, 0.5, 0.5)
     std: ClassVar = (0.5, 0.5, 0.5)
     patch: ClassVar[int] = 16  # side of a patch in pixels
+    smallest: ClassVar = 16
     depth: ClassVar[int] = 12  # blocks
     eps: ClassVar[float] = 1e-6  # of the layer normalisations
     activation: ClassVar[Literal["gelu", "quick_gelu", "swiglu"]] = "gelu"
@@ -97,6 +98,8 @@ class ViT(ChainModel):
 
     def timm_options(self, size: int) -> dict[str, int | bool]:
         """Return what timm needs for a size; see ChainModel.timm_options. It resizes learned positions only if asked to."""
+        fix = f"timm's network takes multiples of {self.patch} pixels alone; export to stablehlo or onnx"
+        require(size % self.patch == 0, "size", size, fix)
         return {} if self.positions == "rotary" else {"dynamic_img_size": True}
 
     def _block(self) -> nnx.Module:
@@ -284,6 +287,7 @@ class DINOv2(ViT):
     mean: ClassVar = (0.485, 0.456, 0.406)
     std: ClassVar = (0.229, 0.224, 0.225)
     patch: ClassVar = 14
+    smallest: ClassVar = 14
     size: ClassVar = 518
     scaled: ClassVar = True
 

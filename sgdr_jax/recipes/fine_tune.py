@@ -58,7 +58,7 @@ def fine_tune(
         32
     """
     if data is not None and model is not None and model != "best":
-        size, similar = size or 224, similar_to_imagenet is not False
+        size, similar = 224 if size is None else size, similar_to_imagenet is not False
         stages = lesson2(size, similar, budget=budget or None, cycles=0 if budget == 0 else 1)
         common = {"augment": side_on(zoom=1.1), "stages": stages, "optimizer": AdamW(clip=1.0), "evaluate": Eval(tta_views=4)}
         return Experiment(**{"name": str(name), "data": data, "model": model} | common | fields)

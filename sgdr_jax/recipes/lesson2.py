@@ -12,7 +12,7 @@ from ..core.learning_rates import Decay, Find
 from ..core.optimizers import Optimizer
 from ..core.solve import Solve
 from ..core.types import Schedule
-from ..core.validation import require
+from ..core.validation import finite, require
 from ..schedules import Sgdr
 
 HEAD = Find("valley", steps=100, orders=3, epochs=10)
@@ -82,6 +82,9 @@ class Lesson2:
     """Cycle ends in a row without improvement after which the last stage stops; None runs all cycles."""
     optimizer: Optimizer | None = None
     """Overrides the experiment's optimizer."""
+
+    def __post_init__(self) -> None:
+        require(finite(self.ratio) and self.ratio >= 1, "ratio", self.ratio, "use 1 for one rate, or more")
 
     def stages(self) -> tuple[Stage, ...]:
         """Return the stages in order, ready for `Experiment.stages`; append a stage with a larger size to go on.

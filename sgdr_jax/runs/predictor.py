@@ -32,6 +32,7 @@ from ..data.loader import free_device_memory, image_loader
 from ..data.placement import choose_residence
 from ..data.sampler import Batch
 from ..datasets.files import Format, extensions, images_below, other_files
+from ..distributed.mesh import devices_for
 from ..evaluation import tta
 from ..evaluation.calibration import apply_temperature
 from ..evaluation.evaluate import EvalExamples, ViewPredictions, predict_views
@@ -119,7 +120,9 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
     network = experiment.model.build(len(facts["classes"]), facts["channels"]).normalised(
         facts["mean"], facts["std"], PlainView(facts.get("interpolation", "bilinear"), facts.get("crop", 1.0))
     )
-    programs = build_programs(experiment, network)
+    # The machine may have other devices than that of the training; batches are those of the experiment.
+    here = dataclasses.replace(experiment.parallel, devices=devices_for(experiment.evaluate.batch_size))
+    programs = build_programs(dataclasses.replace(experiment, parallel=here), network)
     params, stats = network.init(key_for(experiment.seed, "init"))
     found = checkpoint.restore(place, arrays, {"params": params, "stats": stats}, key)
     params, stats = programs.devices.hold((found["params"], found["stats"]))
@@ -135,7 +138,7 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
         facts["multi_label"],
         facts.get("data", ""),
         {kind: fitted["temperature"] for kind, fitted in temperatures.items()},
-        run.summary.get("threshold", {}).get("value", DEFAULT_THRESHOLD),
+        DEFAULT_THRESHOLD if name else run.summary.get("threshold", {}).get("value", DEFAULT_THRESHOLD),  # fitted likewise
         name,
     )
 

@@ -23,12 +23,15 @@ def settled(experiment: Experiment, stages: Sequence[StageSummary]) -> Experimen
         stages: summaries of its stages.
     """
     kept = [
-        stage if stage.solve else replace(stage, lr=_rates(summary), schedule=FirstCycles(stage.schedule, summary["cycles"]), patience=None)
+        stage
+        if stage.solve
+        else replace(stage, lr=final_rates(summary), schedule=FirstCycles(stage.schedule, summary["cycles"]), patience=None)
         for stage, summary in zip(experiment.stages, stages, strict=True)
         if summary["kept"] or not experiment.keep_best
     ]
     return replace(experiment, data=TrainAndValid(experiment.data), stages=tuple(kept), keep_best=False, refit=False)
 
 
-def _rates(stage: StageSummary) -> tuple[float, ...]:
+def final_rates(stage: StageSummary) -> tuple[float, ...]:
+    """Return the peak rates of a stage as it ended with them: lower than it began with where it diverged and went back."""
     return tuple(stage.get("lr_scale", 1.0) * rate for rate in stage["lr"])

@@ -204,7 +204,7 @@ def _lr_before(context: RunContext, plan: StagePlan, finished: Sequence[StageSum
     if plan.stage.lr is not None:
         return ()
     name = context.experiment.stages[plan.index - 1].name
-    rates = [stage["lr"] for stage in finished if stage["name"] == name]
+    rates = [refit.final_rates(stage) for stage in finished if stage["name"] == name]
     fix = f"it takes the rates of stage {name!r}, which has not been trained; train that first, or give rates"
     require(bool(rates), f'stage "{plan.stage.name}": lr', None, fix)
     return rates[-1]

@@ -24,7 +24,7 @@ from ..distributed.hosts import all_hosts, require_same, run_on_all_hosts
 from ..distributed.self_test import check_jaxlib
 from ..models.pretrained import load
 from ..models.pretrained.load import Loaded
-from .programs import Programs, build_programs
+from .programs import Programs, build_programs, check_batches
 
 
 class RunContext(NamedTuple):
@@ -38,7 +38,7 @@ class RunContext(NamedTuple):
         images: split name to its images, resident or streamed.
         network: the network before the first stage: pretrained body, fresh head.
         loaded: origin of the weights.
-        due: whether a checkpoint is due, asked at each cycle's end (see `RateLimiter`).
+        due: whether a checkpoint is due, asked wherever one may be saved (see `RateLimiter`).
         watch: receives the validation row of each cycle, before its checkpoint; raises `Pruned` to end the run.
         track: receives every row of metrics.jsonl after it is written, with a function that returns the rows before it.
         leave: whether to save and stop, asked after every span of updates (see `preemption`).
@@ -154,8 +154,9 @@ def _span_stages(experiment: Experiment, schedule: Plan, data: Data) -> tuple[St
 
 
 def _planned(experiment: Experiment, train_size: int, validated: bool) -> Plan:
-    """Plan the experiment; refuse what needs validation images if there are none."""
+    """Plan the experiment; refuse batches that do not fit the devices, and what needs validation images if there are none."""
     schedule = plan(experiment, train_size)
+    check_batches(experiment, schedule)
     if not validated:
         require(not experiment.refit, "refit", True, "there are no validation images that could choose anything; use False")
         check_unvalidated(experiment, schedule.stages, "there are no validation images")

@@ -14,6 +14,7 @@ from ..core.plan import StagePlan, finder_steps, ratios
 from ..core.state import Hyper, NetworkState, TrainState
 from ..core.validation import require
 from . import lr_range_test
+from .batch_norm import recalibrate_for
 from .context import RunContext
 from .lr_curve import LrCurve, best_ratio, read_orders
 from .stage import StageRun, open_stage
@@ -37,18 +38,19 @@ def find_lr(context: RunContext, p: StagePlan, stage: StageRun, find: Find, ui: 
     steps = finder_steps(find, p.steps_per_epoch, f'stage "{p.stage.name}": lr')
     find = dataclasses.replace(find, steps=steps)
     orders = find.orders or (6 if p.stage.precompute else 2)
-    rest = [np.float32(x) for x in (p.optimizer.momentum, p.optimizer.weight_decay, context.experiment.label_smoothing)]
+    kind = np.dtype(context.programs.precision)
+    rest = [kind.type(x) for x in (p.optimizer.momentum, p.optimizer.weight_decay, context.experiment.label_smoothing)]
 
     def curve(ratio: float, tick: Callable[[int], None]) -> LrCurve:
         one = dataclasses.replace(find, ratio=ratio)
         shares = np.array([float(g == group) for g in p.trained]) if group else np.asarray(ratios(one, p.trained))
 
         def update(state: TrainState, lrs: np.ndarray, feds: Sequence[TrainBatch]) -> tuple[TrainState, list[float]]:
-            lr = (lrs[:, None] * shares).astype(np.float32)
+            lr = (lrs[:, None] * shares).astype(kind)
             state, sums = stage.updates(state, Hyper(lr, *(np.repeat(x, len(feds)) for x in rest)), feds)
             loss, weight, skipped = (np.atleast_1d(np.asarray(sums[name], np.float64)) for name in ("loss", "weight", "skipped"))
             # The guard left that update out: at its rate the network would have diverged, where the loss would look flat from here on.
-            return state, np.where(skipped > 0, np.inf, loss / np.maximum(weight, 1)).tolist()
+            return state, np.where(skipped > 0, np.inf, loss / np.where(weight > 0, weight, 1)).tolist()
 
         def spans(order: int) -> Iterator[Sequence[TrainBatch]]:
             batches = stage_batches(context, p, 0, steps, order, with_images=False)
@@ -87,6 +89,8 @@ def stage_curves(
         what = "takes the rates of the stage before" if lr is None else f"has given rates, {lr}"
         ui.say(f"{p.stage.name} {what}: train uses those; this is what Find() would choose")
     find = dataclasses.replace(find, rule=rule or find.rule)
+    if p.stage.recalibrate:
+        network, _ = recalibrate_for(context, p, network, ui)
     stage = open_stage(context, p, network, ui)
     groups = p.trained if each and len(p.trained) > 1 else ()
     return {group: find_lr(context, p, stage, find, ui, group) for group in ("", *groups)}

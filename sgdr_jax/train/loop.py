@@ -66,7 +66,7 @@ class StageCallbacks(NamedTuple):
         save: (state, progress) keeps a checkpoint.
         tick: receives (updates done, smoothed loss).
         keep: receives (state, validation row) at each cycle's end, before `save`.
-        leave: whether to save and stop, asked after each span.
+        leave: whether to save and stop, asked after each span; what follows a skipped update is awaited.
     """
 
     update: Callable[[TrainState, Hyper, Sequence[Any]], tuple[TrainState, Mapping[str, Any]]]
@@ -127,6 +127,7 @@ def fit(
         leave = callbacks.leave()
         if leave or plan.saves(done):
             losses.flush()
+            leave = leave and not losses.streak  # A resumed run would count skipped updates anew: at most four more are made first.
             if leave or (sound and not losses.streak):  # not of a state that may have diverged, which a resumed run would not leave
                 callbacks.save(state, progress)
         if leave:

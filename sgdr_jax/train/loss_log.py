@@ -42,7 +42,7 @@ class LossLog:
             start, hyper, sums = self._pending.popleft()
             columns = (np.atleast_1d(np.asarray(sums[name], np.float64))[: len(hyper.lr)] for name in ("loss", "weight", "skipped"))
             losses, weights, skipped = columns
-            means = (losses / np.maximum(weights, 1)).tolist()
+            means = (losses / np.where(weights > 0, weights, 1)).tolist()
             rows = zip(means, hyper.lr.tolist(), hyper.momentum.tolist(), skipped.tolist(), strict=True)
             for step, (loss, lr, momentum, skip) in enumerate(rows, start):
                 row: Row = {"kind": "train", "step": step, "loss": loss, "lr": lr, "momentum": momentum}

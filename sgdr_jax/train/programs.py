@@ -20,8 +20,9 @@ from jax.sharding import NamedSharding
 from ..augment import kernel
 from ..core.experiment import Experiment
 from ..core.optimizers import Optimizer
-from ..core.plan import StagePlan
+from ..core.plan import Plan, StagePlan
 from ..core.state import NetworkState, Tree
+from ..core.validation import require
 from ..data.loader import ImageLoader, row_gather
 from ..data.sampler import Batch, eval_batches
 from ..distributed.memory import one_line_if_exhausted
@@ -149,14 +150,20 @@ class Programs:
             return np.concatenate([np.asarray(rows)[:k] for rows, k in zip(out, done, strict=True)])
 
 
+def check_batches(experiment: Experiment, schedule: Plan) -> None:
+    """Raise InputError unless the batches of all stages, and the parts that they pass through the network in, fit the devices."""
+    mesh = devices(experiment.parallel)
+    for p in (p for p in schedule.stages if not p.stage.solve):
+        field, parts = f'stage "{p.stage.name}": ', p.stage.accumulate
+        mesh.check_batch(f"{field}batch_size" if p.stage.batch_size else "batch_size", p.batch_size)
+        share = p.batch_size // mesh.count
+        require(share % parts == 0, f"{field}accumulate", parts, f"use a divisor of the {share} images that each device has of a batch")
+
+
 def build_programs(experiment: Experiment, network: Network) -> Programs:
-    """Build the programs of an experiment. Raises InputError if a batch size does not fit the devices."""
+    """Build the programs of an experiment. Raises InputError if the batches of its evaluation do not fit the devices."""
     mesh = devices(experiment.parallel)
     mesh.check_batch("evaluate.batch_size", experiment.evaluate.batch_size)
-    for name, size in [("batch_size", experiment.batch_size)] + [
-        (f'stage "{s.name}": batch_size', s.batch_size) for s in experiment.stages if s.batch_size
-    ]:
-        mesh.check_batch(name, size)
     dtype = compute_dtype(experiment.compute)
 
     def slots(params: Tree, optimizer: Optimizer, trained: tuple[str, ...]) -> Any:

@@ -100,7 +100,7 @@ def choose(p: Problem, tried: tuple[float, ...], fits: jax.Array, judges: jax.Ar
     for decay in tried:
         weights = minimise(p, fits, decay, weights, CHOOSING, MOST_CHOOSING).weights
         found.append(float(np.sum(np.asarray(readable(losses(p, judges, weights)), np.float64))))
-        if found[-1] <= found[best]:
+        if len(found) == 1 or found[-1] < found[best]:
             best, start, kept = len(found) - 1, jnp.mean(weights, axis=0, keepdims=True), weights
         if len(found) - 1 - best >= WORSE:
             break
@@ -169,7 +169,7 @@ def solver(
             {"kind": "solve", "step": 0, "weight_decay": chosen.weight_decay, "tried": chosen.tried, "losses": chosen.losses}
             | {"gradient": gradient, "evaluations": int(found.evaluations)}
         )
-        among = f", of {len(chosen.tried)} by {solve.folds}-fold loss {min(chosen.losses):.4f}" if chosen.tried else ""
+        among = f", of {len(chosen.tried)} by {len(chosen.folds)}-fold loss {min(chosen.losses):.4f}" if chosen.tried else ""
         ui.say(f"  solved with weight decay {chosen.weight_decay:g}{among}")
         if gradient > 1e-3:
             ui.say(f"  the solution is not exact: the gradient is {gradient:.1e} of the first; a higher solve.weight_decay helps")

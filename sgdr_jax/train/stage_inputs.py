@@ -70,7 +70,7 @@ def stage_batches(
     """Yield the training batches of updates first … stop - 1 of a stage, with their images unless activations are cached.
 
     Args:
-        order: selects the order of the images: 0 for training, others for the learning-rate finder.
+        order: number of the order of the images: 0 is that of the training, and the first of the learning-rate finder's.
         with_images: False leaves resident images where they are, for `StageRun.updates` to fetch.
     """
     times = p.stage.repeats

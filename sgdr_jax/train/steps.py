@@ -85,7 +85,8 @@ class Step:
         Returns:
             (new state, sums over the batch as in `metrics.sums`, and "skipped": 1 if nothing was applied).
         """
-        batch, whole = (x, labels, weight), jnp.maximum(self.total(jnp.sum(weight)), 1)
+        batch, whole = (x, labels, weight), self.total(jnp.sum(weight))
+        whole = jnp.where(whole > 0, whole, 1)
 
         def loss(trained: Tree, stats: Tree, x: Array, labels: Any, weight: Array, key: Array) -> tuple[Array, tuple[Array, Tree]]:
             """Return a part's share of the batch's mean loss, its logits, and the statistics after it."""

@@ -14,6 +14,7 @@ from sgdr_jax.core.errors import InputError
 from sgdr_jax.data.sampler import Sampler, repeated
 from sgdr_jax.evaluation import metrics
 
+from ..helpers import seeded
 from .augmentations import KEY, augment, mix, photos, seeds
 
 
@@ -102,6 +103,18 @@ def test_accuracy_of_a_mixture_counts_each_label_by_its_share():
 
 
 # ---- repeated augmentation ----
+
+
+@seeded
+@given(st.integers(1, 60), st.sampled_from([(8, 2), (8, 8), (32, 4), (6, 3)]))
+def test_no_repeated_batch_is_all_padding(n, sizes):
+    """Updates without an image logged a loss of 0 and made the finder's curve fall."""
+    batch_size, times = sizes
+    per_epoch = -(-n // batch_size)
+    batches = list(repeated(Sampler(3, 0, np.zeros(n, np.int32)).batches(batch_size, 2 * per_epoch), times))
+    assert len(batches) == 2 * per_epoch * times and all(batch.weight.sum() >= times for batch in batches)
+    shown = {int(i) for batch in batches[: per_epoch * times] for i, w in zip(batch.index, batch.weight, strict=True) if w}
+    assert shown == set(range(n))
 
 
 @pytest.mark.parametrize("first", [0, 1, 5])

@@ -1,14 +1,16 @@
 """Experiments as files: what is written is what is loaded."""
 
 import dataclasses
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import sgdr_jax
-from sgdr_jax import Experiment, Sgdr, Stage, augment, datasets, models, schedules
+from sgdr_jax import Experiment, Find, Sgdr, Stage, augment, datasets, models, schedules
 from sgdr_jax.cli.experiment_file import load_experiment
 from sgdr_jax.cli.experiment_source import experiment_source, save_experiment
 from sgdr_jax.core.errors import InputError
@@ -86,3 +88,10 @@ def test_classes_of_a_module_are_imported_from_it_and_those_of_a_notebook_refuse
     for file, message in [("a.txt", r"ends in \.py"), ("nowhere/a.py", "a folder that exists")]:
         with pytest.raises(InputError, match=message):
             save_experiment(RINGS, tmp_path / file)
+
+
+@pytest.mark.parametrize("rate", [np.float64(0.01), math.inf])
+def test_numbers_of_numpy_and_infinity_are_written_as_python_reads_them(rate: float, tmp_path: Path) -> None:
+    find = Find(highest=rate) if rate == math.inf else rate
+    experiment = dataclasses.replace(RINGS, stages=(Stage("all", lr=find, schedule=Sgdr()),))
+    assert loaded(experiment, tmp_path / "a.py") == experiment

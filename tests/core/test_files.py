@@ -1,11 +1,12 @@
 """core/files: atomic replacement of files."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from sgdr_jax.core.files import replacing, write_atomically
+from sgdr_jax.core.files import keep_newest, replacing, write_atomically
 
 
 @pytest.mark.parametrize(("content", "expected"), [("ä\n", "ä\n".encode()), (b"\xff", b"\xff"), ("", b"")])
@@ -59,3 +60,13 @@ def test_a_folder_that_cannot_be_flushed_is_no_error(tmp_path: Path, monkeypatch
     monkeypatch.setattr(os, "fsync", refuse_folders)
     write_atomically(tmp_path / "a", "new")
     assert (tmp_path / "a").read_text() == "new"
+
+
+def test_a_file_above_the_limit_costs_no_other_and_what_is_written_now_stays(tmp_path: Path) -> None:
+    """One large set of activations had emptied the cache, itself included."""
+    sizes = {"big": 20, "new": 3, "middle": 3, ".x.npy.part": 50, "old": 3, "oldest": 3, ".left.part": 1}  # newest first
+    for age, (name, size) in enumerate(sizes.items()):
+        (tmp_path / name).write_bytes(b"x" * size)
+        os.utime(tmp_path / name, (time.time() - age * 20_000,) * 2)
+    keep_newest(tmp_path, 9)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".x.npy.part", "middle", "new", "old"]

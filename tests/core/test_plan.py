@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgdr_jax import AdamW, Decay, Find, InputError, Sgd, Spread, Stage
+from sgdr_jax import AdamW, Decay, Find, InputError, Sgd, Spread, Stage, lesson2
 from sgdr_jax.core.plan import as_csv, describe, peak_lrs, plan, ratios, trained_groups
 from sgdr_jax.data.sampler import Sampler
 from sgdr_jax.schedules import Combined, Constant, Cosine, Images, OneCycle, Plateau, Sgdr, Share, Steps
@@ -248,12 +248,21 @@ def test_lengths_are_measured_with_the_stages_own_clock() -> None:
     assert [p.steps for p in made.stages] == [7, 6, 30, 10]
 
 
+def test_more_copies_than_there_are_numbers_for_are_refused() -> None:
+    with pytest.raises(InputError, match='stage "s": views is 1000000000; with 640 images use at most 6,710,886'):
+        plan(experiment(stage(views=10**9)), 640)
+
+
 def test_stages_that_are_longer_than_the_budget_are_refused() -> None:
     two = (stage(name="a", schedule=Sgdr(2, 1, 2)), stage(name="b", schedule=Cosine(Share(0.5))))
     with pytest.raises(InputError) as error:
         plan(experiment(*two, budget=5), 160)
     assert str(error.value) == ("budget is 5 epochs, but the stages take 5.5: 3 (a) + 2.5 (b); shorten their schedules, or raise it")
     assert sum(p.epochs for p in plan(experiment(*two, budget=6), 160).stages) == 6
+    for n in (64, 640):  # A solved head takes none of it.
+        assert [p.steps for p in plan(experiment(*lesson2(16, budget=7), budget=7), n).stages] == [1, 7 * n // 8]
+        with pytest.raises(InputError, match=r"budget is 6.9 epochs, but the stages take 7: 7 \(all\)"):
+            plan(experiment(*lesson2(16, budget=7), budget=6.9), 640)
     thirds = [stage(name=str(i), schedule=Constant(Share(1 / 3))) for i in range(3)]
     assert [p.steps for p in plan(experiment(*thirds, budget=2), 88).stages] == [7, 7, 7]  # 22 updates: rounding is not refused
 
@@ -296,7 +305,7 @@ def test_a_finder_with_too_little_data_is_refused(size: int, fields: dict[str, A
         plan(made, size)
         return
     with pytest.raises(
-        InputError, match=r'stage "s": lr is .Find.; the finder has 7 updates in .* and needs 8; .*epoch_steps=20.*lr.epochs='
+        InputError, match=r'stage "s": lr is .Find.; the finder has 7 updates in .* and needs 8; .*epoch_steps=20.*lr=Find.epochs='
     ):
         plan(made, size)
     plan(dataclasses.replace(made, epoch_steps=20), size)

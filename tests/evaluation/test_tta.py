@@ -129,13 +129,13 @@ def test_windows_lie_within_the_crop():
     np.testing.assert_allclose(flipped, kernel.resize(images, 16, resampling.PlainView("bicubic", 0.5))[:, :, ::-1], atol=1e-6)
 
 
-def test_fastai_weight_repeats_the_plain_view():
+def test_a_weight_repeats_the_plain_view_as_fastai_0_7_did():
     z = np.random.default_rng(0).normal(0, 2, (8, 3, 4))
     for n in (1, 4, 5, 7):
         repeated = np.concatenate([np.repeat(z[:1], -(-n // 4), 0), z[1 : n + 1]])
-        got = tta.mix_views(jnp.asarray(z[: n + 1], jnp.float32), weight=tta.fastai07_weight(n))
+        weight = -(-n // 4) / (-(-n // 4) + n)
+        got = tta.mix_views(jnp.asarray(z[: n + 1], jnp.float32), weight=weight)
         np.testing.assert_allclose(got, soft(repeated, False).mean(0), atol=1e-6)
-    assert tta.fastai07_weight(0) == 1
 
 
 @pytest.mark.parametrize("kind", ["random", "flip", "five"])

@@ -1,7 +1,9 @@
 """Networks: real weights on a photograph, and the rules of groups, statistics and dropout on a tiny chain; parity is in test_parity.py."""
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,8 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgdr_jax import models
+from sgdr_jax import Experiment, Sgdr, Stage, models
 from sgdr_jax.core.errors import InputError
+from sgdr_jax.core.plan import plan
+from sgdr_jax.datasets import Synthetic
 from sgdr_jax.models import (
     VGG16BN,
     CAFormerS18,
@@ -26,7 +30,7 @@ from sgdr_jax.models import (
     TfEfficientNetB0,
     WideResNet,
 )
-from sgdr_jax.models.base import ChainModel, Tensors, conv_bn
+from sgdr_jax.models.base import ChainModel, Tensors, conv_bn, networks
 from sgdr_jax.models.blocks import Mode
 from sgdr_jax.models.chain import Modes
 from sgdr_jax.models.convnext import ConvNeXt
@@ -471,3 +475,30 @@ def test_initial_values(tiny: Any) -> None:
     bn = params["early"]["stem"]["conv1"]["bn"]
     assert np.all(bn["scale"] == 1) and np.all(bn["bias"] == 0)
     assert np.all(stats["head"]["bn1"]["mean"] == 0) and np.all(stats["head"]["bn1"]["var"] == 1)
+
+
+@pytest.mark.parametrize("name", ["ConvNeXtAtto", "DenseNet121", "VGG11BN", "ViTTiny16", "DINOv2ViTSmall14"])
+def test_images_that_are_too_small_for_a_network_are_refused_by_the_plan(name: str) -> None:
+    """Digits of 28 px ended in a traceback, at the first update."""
+    model = networks()[name](weights=None)
+    stage = Stage("s", size=model.smallest, lr=0.1, schedule=Sgdr(1))
+    plan(Experiment("e", Synthetic(), model, (stage,)), 64)
+    x = jax.ShapeDtypeStruct((1, model.smallest, model.smallest, 3), jnp.float32)
+    network = model.build(2)
+    trees = tuple({group: both[i] for group, both in network.shapes.items()} for i in range(2))
+    assert jax.eval_shape(lambda p, s, x: network.apply(p, s, x)[0], *trees, x).shape == (1, 2)
+    small = dataclasses.replace(stage, size=(model.smallest - 1, 64))
+    with pytest.raises(InputError, match=f'stage "s": size is .*{name} takes images of {model.smallest} pixels or more'):
+        plan(Experiment("e", Synthetic(), model, (small,)), 64)
+    with pytest.raises((ZeroDivisionError, ValueError, TypeError, IndexError)):
+        tiny = jax.ShapeDtypeStruct((1, model.smallest - 1, model.smallest - 1, 3), jnp.float32)
+        jax.eval_shape(lambda p, s, x: network.apply(p, s, x)[0], *trees, tiny)
+
+
+def test_rounded_activations_are_averaged_as_they_are() -> None:
+    """jaxlib 0.12.0.1 on CPU gave values that are not finite, or 1e36."""
+    network = WideResNet(depth=10, widen=1, weights=None).build(3)
+    trees = network.init(jax.random.key(0))
+    x = jnp.asarray(np.random.default_rng(0).random((4, 32, 32, 3)), jnp.float32)
+    rounded, exact = (np.asarray(jax.jit(partial(network.apply, dtype=kind))(*trees, x)[0]) for kind in (jnp.bfloat16, jnp.float32))
+    np.testing.assert_allclose(rounded, exact, atol=0.05 * np.abs(exact).max())

@@ -85,3 +85,9 @@ def test_a_lesson_with_a_budget_takes_it_all_and_refuses_what_does_not_fit():
     assert sum(p.epochs for p in made.stages if not p.stage.precompute) == pytest.approx(12, abs=0.02)
     with pytest.raises(InputError, match=r"budget is 2; the stages before the last take 3 epochs"):
         lesson2(16, budget=2, head_cycles=1, gradual=Sgdr(2))
+
+
+@pytest.mark.parametrize("ratio", [0, 0.5, float("nan")])
+def test_a_ratio_below_one_is_refused_by_its_name(ratio: float) -> None:
+    with pytest.raises(InputError, match=r"^ratio is .*; use 1 for one rate, or more"):
+        lesson2(96, ratio=ratio)

@@ -459,6 +459,22 @@ def test_the_finder_tries_groups_alone_and_several_ratios():
     assert all(lr[0] == lr[2] == 0 < lr[1] for lr in seen)
 
 
+def test_the_finder_sees_the_statistics_that_a_stage_measures_first():
+    """On statistics of other images it found a rate 150 times from that of the training."""
+    from sgdr_jax.train.batch_norm import recalibrate
+    from sgdr_jax.train.find_lr import stage_curves
+
+    find = Find(steps=10, epochs=3, orders=1)
+    context, p, _ = one_stage(Stage("s", size=16, lr=find, schedule=Constant(1), bn="frozen", recalibrate=True))
+    measured = context.network._replace(stats=recalibrate(context, context.network._replace(size=16)))
+    plain = dataclasses.replace(p, stage=dataclasses.replace(p.stage, recalibrate=False))
+    found, wanted, other = (
+        stage_curves(context, stage, network, QUIET)[""].losses
+        for stage, network in ((p, context.network), (plain, measured), (plain, context.network))
+    )
+    assert np.array_equal(found, wanted) and not np.array_equal(found, other)
+
+
 # ---- once more on every image ----
 
 

@@ -354,6 +354,7 @@ def test_the_ends_of_cycles_are_counts_of_steps_done() -> None:
         (OneCycle, {"div": 0.5}, "schedule.div is 0.5"),
         (OneCycle, {"div_final": 0}, "schedule.div_final is 0"),
         (OneCycle, {"momentum": (0.9, 1.0)}, "schedule.momentum is (0.9, 1.0)"),
+        (OneCycle, {"momentum": (0.9,)}, "schedule.momentum is (0.9,)"),
         (StepDecay, {"at": (2.0, 1.0)}, "schedule.at is (2.0, 1.0); use rising epochs between 0 and 3"),
         (StepDecay, {"at": (3.0,)}, "schedule.at is (3.0,)"),
         (StepDecay, {"factor": 2}, "schedule.factor is 2"),

@@ -12,6 +12,7 @@ import pytest
 from sgdr_jax.augment import Flip, Rotate
 from sgdr_jax.augment.plain import WHOLE, PlainView
 from sgdr_jax.core import sealed
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.paths import cache_folder
 from sgdr_jax.train import activation_cache
 from sgdr_jax.train.activation_cache import ActivationKey, cached, code_only, tree_digest
@@ -229,3 +230,13 @@ def test_the_cache_is_under_the_users_cache_folder(tmp_path: Path, monkeypatch: 
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/someone")
     assert cache_folder() == Path("/home/someone/.cache/sgdr_jax")
+
+
+def test_without_a_home_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", none)
+    with pytest.raises(InputError, match="HOME is not set, and this user has no home; set it, or XDG_CACHE_HOME"):
+        cache_folder()

@@ -386,6 +386,22 @@ def test_a_run_that_is_told_to_go_saves_and_leaves(span: int, at: int) -> None:
         assert run.rows + rest.rows == whole.rows and run.spans + rest.spans == whole.spans
 
 
+def test_a_run_that_is_told_to_go_among_skipped_updates_waits_for_one_that_is_not() -> None:
+    """Saved among them and resumed, it counted anew: five skipped in a row ended the run only where nobody stopped it."""
+    kept: list[Any] = []
+
+    def losses(step: int) -> float:
+        return math.nan if step in (3, 4, 5) else 1.0
+
+    with pytest.raises(Preempted, match="saved after update 7 of 15"):
+        Run(losses=losses, leave=lambda: int(kept[0].state.params[0]) >= 4, kept=kept)
+    assert list(kept[0].saved) == [7]
+    kept.clear()
+    with pytest.raises(Diverged):
+        Run(losses=lambda step: math.nan if step > 2 else 1.0, leave=lambda: int(kept[0].state.params[0]) >= 4, kept=kept)
+    assert not kept[0].saved
+
+
 def test_spans_are_as_long_as_they_may_be() -> None:
     run = Run(span=3, save_every=8)  # cycles end at 7, 10 and 15
     assert run.spans == [(0, 3), (3, 3), (6, 1), (7, 1), (8, 2), (10, 3), (13, 2)]

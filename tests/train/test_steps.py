@@ -1,5 +1,6 @@
 """The compiled update: its gradient, what it must leave alone, what it must not recompile, and that devices do not change it."""
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -11,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.core.experiment import Parallel
+from sgdr_jax.core.experiment import Parallel, Stage
 from sgdr_jax.core.optimizers import AdamW, Sgd
+from sgdr_jax.core.plan import plan
 from sgdr_jax.core.state import Hyper, NetworkState, TrainState
 from sgdr_jax.data.loader import row_gather
 from sgdr_jax.distributed.mesh import compute_dtype, devices
@@ -22,9 +24,26 @@ from sgdr_jax.schedules import Constant, Sgdr
 from sgdr_jax.train import optim, steps
 from sgdr_jax.train.loop import LoopPlan, StageCallbacks, fit
 from sgdr_jax.train.model_selection import SelectionRules, StageProgress
+from sgdr_jax.train.programs import check_batches
 from sgdr_jax.train.span import Span, SpanRows
 
-from ..helpers import CLASSES, GROUPS, SGD, Tiny, batch, compilations, fresh, host_state, hyper, network, on, program, same_bits, seeded
+from ..helpers import (
+    CLASSES,
+    GROUPS,
+    SGD,
+    Tiny,
+    batch,
+    compilations,
+    experiment,
+    fresh,
+    host_state,
+    hyper,
+    network,
+    on,
+    program,
+    same_bits,
+    seeded,
+)
 
 KEY = jax.random.key(7)
 
@@ -143,6 +162,19 @@ def test_examples_of_weight_0_do_not_count() -> None:
     assert not same_bits(first[0].params["head"], counted[0].params["head"])
     state, sums = run(fresh(trained), hyper(0.1), x, labels, np.zeros(8, np.float32), KEY)
     assert same_bits(state.params, fresh(trained).params) and float(sums["weight"]) == float(sums["loss"]) == 0
+
+
+@pytest.mark.parametrize("scale", [0.01, 3.0])
+def test_the_loss_is_a_mean_whatever_the_sum_of_the_weights(scale: float) -> None:
+    """Class weights that summed to less than 1, in a last batch of one image, had halved its loss and its gradient."""
+    images, labels, weight = batch()
+    x = inputs(("head",), images)
+    (one, sums), (two, scaled) = (
+        program(("head",), ())(fresh(("head",)), hyper(0.1), x, labels, w.astype(np.float32), KEY) for w in (weight, weight * scale)
+    )
+    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    assert float(scaled["loss"]) == pytest.approx(float(sums["loss"]) * scale, rel=1e-5)
 
 
 def test_dropout_is_new_at_every_step_and_the_same_again() -> None:
@@ -275,6 +307,19 @@ def test_a_batch_that_cannot_be_split_evenly_is_refused(size: int, near: int) ->
     on(1).check_batch("batch_size", size)
     with pytest.raises(InputError, match=f"^batch_size is {size}; use a multiple of the 4 devices, such as {near}, or fewer devices"):
         on(4).check_batch("batch_size", size)
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate", "share"), [(8, 4, 2), (24, 4, 6), (8, 8, 2)])
+def test_parts_that_the_devices_cannot_share_are_refused(batch_size: int, accumulate: int, share: int) -> None:
+    """With four devices parts of 6 images were of one and of two, which gave other numbers, and parts of none a traceback."""
+    stage = Stage("s", size=16, train="head", lr=0.1, schedule=Sgdr(1), accumulate=accumulate)
+    e = experiment(stage, batch_size=batch_size, parallel=Parallel(devices=4))
+    with pytest.raises(
+        InputError, match=f'stage "s": accumulate is {accumulate}; use a divisor of the {share} images that each device has'
+    ):
+        check_batches(e, plan(e, 48))
+    one = dataclasses.replace(e, parallel=Parallel(devices=1))
+    check_batches(one, plan(one, 48))
 
 
 def test_rows_of_a_compiled_map_are_split_over_the_devices() -> None:

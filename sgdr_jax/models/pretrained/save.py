@@ -10,10 +10,8 @@ import numpy as np
 
 from ...core.validation import require
 from ..base import ChainModel
+from ..head import EPS
 from .load import Place
-
-EPS = 1e-5
-"""Epsilon of the head's batch normalisation."""
 
 
 class TimmWeights(NamedTuple):

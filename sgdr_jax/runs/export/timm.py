@@ -25,7 +25,7 @@ CROP_MODES = {"crop": "center", "squish": "squash", "pad": "border"}
 
 def write(net: Predictor, folder: Path) -> None:
     """Write the tensors and the config. Raises InputError if timm cannot represent the network."""
-    weights = _weights(net)
+    weights, options = _weights(net), _model(net).timm_options(net.size)
     write_tensors(weights.tensors, folder / FILE)
     network = net.programs.network
     classes = len(net.classes)
@@ -48,7 +48,7 @@ def write(net: Predictor, folder: Path) -> None:
         "global_pool": weights.pool,
         "pretrained_cfg": pretrained,
     }
-    config |= {"model_args": options} if (options := _model(net).timm_options(net.size)) else {}
+    config |= {"model_args": options} if options else {}
     config |= {"threshold": net.threshold} if net.multi_label else {}
     (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="surrogateescape")
 

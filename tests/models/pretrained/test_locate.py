@@ -12,8 +12,18 @@ from typing import Any
 import pytest
 
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.models import EfficientNetLite0, EfficientNetLite1, ResNet18, ResNet34, WideResNet
+from sgdr_jax.models import (
+    EfficientNetLite0,
+    EfficientNetLite1,
+    ResNet18,
+    ResNet34,
+    TorchvisionMobileNetV3Large,
+    TorchvisionMobileNetV3Small,
+    WideResNet,
+)
+from sgdr_jax.models.base import ChainModel
 from sgdr_jax.models.pretrained import locate
+from sgdr_jax.models.pretrained.load import plain_view
 
 COMMIT, OTHER = "a" * 40, "b" * 40
 SAID = {
@@ -69,6 +79,9 @@ def test_a_config_of_something_else_says_nothing(foreign: str, file: Path) -> No
         ({"mean": [0.5, 0.5, float("nan")]}, "mean"),
         ({"mean": [0.5, 0.5, True]}, "mean"),
         ({"mean": "half"}, "mean"),
+        ({"mean": 0.5}, r"mean is 0.5; give one or three numbers in 0…1, of pixels in 0…1"),
+        ({"mean": [127, 127, 127], "std": [50, 50, 50]}, r"mean is \[127, 127, 127\]; give one or three numbers in 0…1"),
+        ({"pretrained_cfg": {"mean": [0.5]}}, r"mean is \[0.5\]; give std too"),
         ({"std": [0.5, 0, 0.5]}, "std is .*above 0"),
         ({"std": [0.5, float("inf"), 0.5]}, "std"),
         ({"input_size": [224, 224]}, "input_size"),
@@ -95,8 +108,33 @@ def test_a_damaged_config_is_refused(text: bytes, file: Path) -> None:
 
 
 def test_harmless_arguments_and_missing_facts_are_no_obstacle(file: Path) -> None:
-    (file.parent / "config.json").write_text(json.dumps({"architecture": "resnet18", "model_args": {"drop_rate": 0.2}, "mean": [0.5]}))
-    assert locate.find(ResNet18(weights=str(file))).facts == locate.Facts("its config.json", (0.5,))
+    (file.parent / "config.json").write_text(json.dumps({"architecture": "resnet18", "model_args": {"drop_rate": 0.2}, "crop_pct": 0.9}))
+    assert locate.find(ResNet18(weights=str(file))).facts == locate.Facts("its config.json", crop=0.9)
+
+
+def test_what_lies_beside_a_file_is_known_before_it_is_loaded(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`show-batch` showed whole images where the run sees the middle of them, as "~" was not followed."""
+    monkeypatch.setenv("HOME", str(file.parent))
+    (file.parent / "config.json").write_text(json.dumps(SAID))
+    model = ResNet18(weights=f"~/{file.name}")
+    assert locate.known_facts(model) == locate.find(model).facts and locate.trained_size(model) == SAID["pretrained_cfg"]["input_size"][1]
+    assert plain_view(model) == plain_view(model, locate.find(model).facts)
+
+
+@pytest.mark.parametrize("kind", [TorchvisionMobileNetV3Small, TorchvisionMobileNetV3Large])
+def test_the_file_that_default_weights_lie_in_is_named_with_its_address(kind: type[ChainModel], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        InputError, match=rf"there is no file {kind.imagenet} here; put https://download.pytorch.org/models/{kind.imagenet}"
+    ):
+        locate.find(kind())
+
+
+def test_packages_without_weights_are_told_from_those_that_are_missing() -> None:
+    with pytest.raises(InputError, match=r'is "package:numpy"; the package has no .pth file; name another'):
+        locate.find(ResNet18(weights="package:numpy"))
+    with pytest.raises(InputError, match=r"is \W?package:\W?; give package:NAME"):
+        locate.find(ResNet18(weights="package:"))
 
 
 # ---- Architectures ----

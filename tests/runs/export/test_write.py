@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from sgdr_jax import Experiment, InputError, Stage
 from sgdr_jax.data.load import decode_files
 from sgdr_jax.datasets import Synthetic
-from sgdr_jax.models import ConvNeXtV2Atto, EfficientNetLite0, ResNet18, SwinV2Tiny, ViTTiny16
+from sgdr_jax.models import VGG11BN, ConvNeXtV2Atto, EfficientNetLite0, ResNet18, SwinV2Tiny, ViTTiny16
 from sgdr_jax.models.base import ChainModel
 from sgdr_jax.models.pretrained.save import folded_head, timm_names
 from sgdr_jax.runs.export import network, stablehlo, timm
@@ -120,6 +120,20 @@ def test_timm_is_told_the_size_where_a_network_is_made_for_one(tmp_path: Path, m
     assert words in timm.example(made)
     images = network.sample(made)[:2]
     np.testing.assert_allclose(timm.read(made, tmp_path, images), network.expected(made, images), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "words"),
+    [
+        (ViTTiny16(weights=None, head="classifier"), 40, "size is 40; timm's network takes multiples of 16 pixels alone; export to stablehlo or onnx"),
+        (VGG11BN(weights=None, head="classifier"), 256, "size is 256; timm's classifier computes something else from 256 pixels on"),
+    ],
+)
+def test_sizes_for_which_timm_has_another_network_are_refused(tmp_path: Path, model: ChainModel, size: int, words: str) -> None:
+    """The programs of such exports failed, or gave other logits, which our own reading of the files cannot show."""
+    with pytest.raises(InputError, match=words):
+        timm.write(net(model, size=size), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_names_that_are_no_text_are_written_and_maps_lie_where_the_network_looked(tmp_path: Path) -> None:
