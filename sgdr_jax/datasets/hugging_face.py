@@ -90,7 +90,7 @@ class HuggingFace(Dataset):
         if isinstance(label, list):
             found = [self._label(value) for value in label]
             require(None not in found, "data.label", self.label, f"the list {label} has an entry that is missing; leave it out")
-            return found
+            return cast(Label, found)
         label = label.decode(errors="backslashreplace") if isinstance(label, bytes) else label
         return None if label == "" or label != label else label
 
@@ -205,7 +205,7 @@ def _table(group: _RowGroup, column: str) -> pyarrow.Table:
 
 def _image_files(group: _RowGroup, column: str) -> list[str]:
     """Return the paths in the cells of a row group, which may be names that are left over; the images are not read."""
-    import pyarrow.compute
+    import pyarrow
     import pyarrow.parquet
 
     if group.path.suffix == ".arrow":
@@ -217,7 +217,7 @@ def _image_files(group: _RowGroup, column: str) -> list[str]:
             table = file.read_row_group(group.number, columns=[f"{column}.path"] if struct else [column] if text else [])
     cells = table[column] if column in table.schema.names else pyarrow.nulls(0)
     if pyarrow.types.is_struct(cells.type):
-        cells = pyarrow.compute.struct_field(cells, "path") if cells.type.get_field_index("path") >= 0 else pyarrow.nulls(0)
+        cells = cells.combine_chunks().field("path") if cells.type.get_field_index("path") >= 0 else pyarrow.nulls(0)
     return list(filter(None, cells.to_pylist())) if cells.type in (pyarrow.string(), pyarrow.large_string()) else []
 
 
