@@ -187,7 +187,8 @@ class Experiment:
     balance: float = 0.0
     """Oversampling of rare classes: 0: none, 1: all classes equally often; an epoch keeps its length."""
     class_weights: float = 0.0
-    """Weighting of the loss: 0: every training image counts the same, 1: every class does; an alternative to `balance`."""
+    """Weighting of the loss: 0: every training image counts the same, 1: every class does; an alternative to `balance`. The loss of a
+    batch is its weighted mean, as in PyTorch, so a class that is in few of the batches has less than its share of the updates."""
     epoch_steps: int = 1
     """Least number of updates per epoch: an epoch of the schedules goes on through a small set until it has as many."""
     budget: float | None = None

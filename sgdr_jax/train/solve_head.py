@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ..core.console import NullConsole
 from ..core.plan import StagePlan
 from ..core.state import TrainState, Tree
+from ..core.validation import require
 from ..data.sampler import Sampler, example_weights, expected_draws
 from ..datasets.labels import counts, strata
 from ..distributed.mesh import readable
@@ -143,12 +145,15 @@ def solver(
             chosen = Chosen(solve.weight_decay, [], [], start, start)
         whole = rows(_shares(weight, copies)[None])
         found = minimise(data, whole, chosen.weight_decay, chosen.start, FINAL, MOST_FINAL)
+        loss = float(losses(data, whole, found.weights, data.label_smoothing)[0])
+        fix = "the layers before the head give values that are not finite; use compute=float32, or other weights"
+        require(math.isfinite(loss), f'stage "{p.stage.name}": the loss of the solved head', loss, fix)
         _report(chosen, found)
         params, stats = as_head(found.weights[0], mean, var)
         state = context.programs.devices.hold(
             TrainState(state.step + 1, state.params | {"head": params}, state.stats | {"head": stats}, state.opt_state)
         )
-        return state, {"loss": float(losses(data, whole, found.weights, data.label_smoothing)[0]), "weight": 1.0, "skipped": 0.0}
+        return state, {"loss": loss, "weight": 1.0, "skipped": 0.0}
 
     def _choose(data: Problem, tried: tuple[float, ...]) -> Chosen:
         assert solve is not None

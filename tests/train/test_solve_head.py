@@ -20,7 +20,7 @@ from sgdr_jax.runs.predictor import open_predictor
 from sgdr_jax.runs.run import run
 from sgdr_jax.train.context import prepare
 from sgdr_jax.train.find_lr import stage_curves
-from sgdr_jax.train.solve_head import split_folds
+from sgdr_jax.train.solve_head import solver, split_folds
 from sgdr_jax.train.stage_inputs import activations
 
 from ..helpers import Tiny, same_bits
@@ -188,6 +188,15 @@ def test_one_image_of_each_class_is_enough(tmp_path: Path) -> None:
 def test_settings_are_checked(fields: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="solve"):
         Solve(**fields)
+
+
+def test_activations_that_are_not_finite_are_refused() -> None:
+    context = prepare(experiment())
+    p = context.plan.stages[0]
+    cached = context.programs.devices.spread(np.full((2 * len(context.data.labels["train"]), 4), np.nan, np.float32))
+    solve = solver(context, p, cached, lambda row: None, NullConsole())
+    with pytest.raises(InputError, match=r'stage ".*": the loss of the solved head is nan; the layers before the head give values'):
+        solve(None)
 
 
 def test_the_finder_has_nothing_to_find() -> None:
