@@ -10,8 +10,10 @@ import numpy as np
 
 from ...core.validation import require
 from ..base import ChainModel
-from ..head import EPS
 from .load import Place
+
+EPS = 1e-5
+"""Epsilon of the head's batch normalisation, `head.EPS`, whose module needs jax."""
 
 
 class TimmWeights(NamedTuple):
