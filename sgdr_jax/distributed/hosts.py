@@ -41,7 +41,8 @@ def detect_cluster(environment: dict[str, str] | None = None) -> str:
     """
     env = dict(os.environ) if environment is None else environment
     if "SLURM_STEP_NODELIST" in env and "SLURM_PROCID" in env:
-        return "Slurm" if int(env.get("SLURM_NTASKS", 1)) > 1 else ""
+        # In the interactive step of an allocation the number of tasks is that of the whole job.
+        return "Slurm" if int(env.get("SLURM_STEP_NUM_TASKS", env.get("SLURM_NTASKS", 1))) > 1 else ""
     if int(env.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
         return "Open MPI"
     if "," in env.get("TPU_WORKER_HOSTNAMES", "") or "MEGASCALE_COORDINATOR_ADDRESS" in env:

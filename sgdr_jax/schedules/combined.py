@@ -37,7 +37,8 @@ class Combined(Schedule):
 
     def __post_init__(self) -> None:
         if self.momentum is not None:
-            ok = len(self.momentum) == 2 and all(0 <= m < 1 for m in self.momentum)
+            ok = isinstance(self.momentum, tuple | list) and len(self.momentum) == 2  # pyright: ignore[reportUnnecessaryIsInstance]
+            ok = ok and all(0 <= m < 1 for m in self.momentum)
             require(ok, "schedule.momentum", self.momentum, "use two numbers in 0…1, below 1")
 
     def after(self, table: Table) -> float:

@@ -40,7 +40,8 @@ class OneCycle(Schedule):
         require(0 <= self.rise < 1, "schedule.rise", self.rise, "use a share in 0…1, below 1")
         require(self.div >= 1, "schedule.div", self.div, "use at least 1")
         require(self.div_final >= 1, "schedule.div_final", self.div_final, "use at least 1")
-        ok = len(self.momentum) == 2 and all(0 <= m < 1 for m in self.momentum)
+        ok = isinstance(self.momentum, tuple | list) and len(self.momentum) == 2  # pyright: ignore[reportUnnecessaryIsInstance]
+        ok = ok and all(0 <= m < 1 for m in self.momentum)
         require(ok, "schedule.momentum", self.momentum, "use two numbers in 0…1, below 1")
 
     def table(self, steps_per_epoch: int) -> Table:

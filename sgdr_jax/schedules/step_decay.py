@@ -32,6 +32,8 @@ class StepDecay(Schedule):
 
     def __post_init__(self) -> None:
         check_length(self.epochs, "schedule.epochs")
+        several = isinstance(self.at, tuple | list)  # pyright: ignore[reportUnnecessaryIsInstance]  # experiment files are not type-checked
+        require(several, "schedule.at", self.at, "use a tuple of epochs, such as (1.0, 2.0)")
         if not any(isinstance(x, Length) for x in (self.epochs, *self.at)):
             self._check_order([float(a) for a in self.at], float(self.epochs))  # pyright: ignore[reportArgumentType]
         require(0 <= self.factor <= 1, "schedule.factor", self.factor, "use a number in 0…1")

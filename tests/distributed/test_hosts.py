@@ -276,6 +276,7 @@ def test_a_run_that_is_told_to_make_room_saves_and_goes_on(file: Path, tmp_path:
         ({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "2"}, ""),
         ({"SLURM_STEP_NODELIST": "n1", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, ""),
         ({"SLURM_STEP_NODELIST": "n1", "SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, "Slurm"),
+        ({"SLURM_STEP_NODELIST": "n1", "SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "1"}, ""),  # of `salloc`
         ({"OMPI_COMM_WORLD_SIZE": "1"}, ""),
         ({"OMPI_COMM_WORLD_SIZE": "4"}, "Open MPI"),
         ({"TPU_WORKER_HOSTNAMES": "localhost"}, ""),
