@@ -29,6 +29,7 @@ def expression(value: Any, indent: int = 0, before: int = 0) -> str:
         >>> expression(Sgdr(cycles=3))
         'Sgdr(cycles=3)'
     """
+    value = value.item() if type(value).__module__ == "numpy" and hasattr(value, "item") else value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         head, parts, tail = f"{type(value).__name__}(", [(f"{name}=", item) for name, item in given_fields(value).items()], ")"
     elif isinstance(value, tuple):
@@ -37,7 +38,7 @@ def expression(value: Any, indent: int = 0, before: int = 0) -> str:
     elif isinstance(value, Path):
         return f"Path({_text(str(value))})"
     elif isinstance(value, float):
-        return float.__repr__(value) if math.isfinite(value) else f'float("{float(value)}")'
+        return repr(value) if math.isfinite(value) else f'float("{value}")'
     else:
         return _text(value) if isinstance(value, str) else repr(value)
     one = head + ", ".join(name + expression(item) for name, item in parts) + tail

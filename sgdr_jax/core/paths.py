@@ -10,7 +10,17 @@ from .errors import InputError
 
 def cache_folder() -> Path:
     """Return the folder of caches: `$XDG_CACHE_HOME/sgdr_jax`, by default `~/.cache/sgdr_jax`. Raises InputError without a home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or expanded("~/.cache")) / "sgdr_jax"
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with the user's home in place of "~". Raises InputError without a home.
+
+    >>> expanded("photos").name
+    'photos'
+    """
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sgdr_jax"
+        return Path(path).expanduser()
     except RuntimeError as error:
-        raise InputError("HOME is not set, and this user has no home; set it, or XDG_CACHE_HOME to a folder for caches") from error
+        fix = "there is no such user" if str(path)[1:2] not in ("", "/") else "set HOME, and XDG_CACHE_HOME for caches elsewhere"
+        raise InputError(f"{str(path)!r} has no home; {fix}") from error

@@ -306,28 +306,35 @@ def _locked(path: Path, wait: Callable[[str], None]) -> Iterator[None]:
         lock.release()
 
 
-def begun(items: EncodedImages, side: int, channels: int | None) -> int:
-    """Return the bytes on disk of the unfinished canvas of these images, which a run would go on with; 0 without one."""
-    return _size(_place(items, side, channels).with_suffix(".part"))
+def make_room(items: EncodedImages, side: int, channels: int | None, needed: int) -> int:
+    """Evict the least recently used canvases until that of these images may be stored; none if all together would not make room.
 
+    Runs that have one open can still read it. Unfinished ones of other images are removed after a week.
 
-def make_room(needed: int) -> None:
-    """Evict the least recently used canvases until a new one of `needed` bytes may be stored; none if all together would not make room.
+    Args:
+        items: the images.
+        side: in pixels.
+        channels: as in `on_disk`.
+        needed: bytes of the whole canvas.
 
-    Runs that have one open can still read it. Unfinished ones are removed after a week.
+    Returns:
+        The bytes that an unfinished canvas of these images, which is gone on with, takes already.
     """
-    canvases = []
+    own = _place(items, side, channels).with_suffix(".part")
+    begun, canvases = min(_size(own), needed), []
     for about in folder().glob("*/canvas.json"):
         with contextlib.suppress(OSError):
             used = about.stat().st_mtime
-            if about.parent.suffix != ".part" or time.time() - used >= 7 * 86400:
+            if about.parent != own and (about.parent.suffix != ".part" or time.time() - used >= 7 * 86400):
                 canvases.append((used, about.parent))
-    if not canvases or needed > DISK_SHARE * (shutil.disk_usage(folder()).free + sum(_size(place) for _, place in canvases)):
-        return
+    freed = sum(_size(place) for _, place in canvases)
+    if not canvases or needed - begun > DISK_SHARE * (shutil.disk_usage(folder()).free + freed):
+        return begun
     for _, place in sorted(canvases):
-        if needed <= DISK_SHARE * shutil.disk_usage(folder()).free:
-            return
+        if needed - begun <= DISK_SHARE * shutil.disk_usage(folder()).free:
+            break
         shutil.rmtree(place, ignore_errors=True)
+    return begun
 
 
 def _size(place: Path) -> int:

@@ -251,7 +251,8 @@ def _items(source: Source, encoded: Mapping[str, Sequence[decode.Encoded]], resi
 def _content_ids(items: Sequence[decode.Encoded], ids: Sequence[str]) -> Sequence[str]:
     """Return ids that change with the contents of the files that hold the items, whatever their names, sizes and times."""
     if isinstance(items, LazyItems):
-        together = fingerprint(content_ids(items.files))[:16] if items.files else ""
+        found = items.files
+        together = fingerprint(content_ids(found))[:16] if found else ""
         return [f"{text} {together}" for text in ids] if together else ids
     files = [item for item in items if isinstance(item, str | os.PathLike)]
     return content_ids(files, decode.MAX_BYTES) if len(files) == len(items) else ids
@@ -262,12 +263,11 @@ def _decoded(
 ) -> tuple[image_cache.DecodedImages, Storage, str]:
     needed = len(items.names) * side * side * (channels or 3)
     cached = image_cache.is_cached(items, side, channels)
-    disk = free_disk(image_cache.folder())
+    disk, begun = free_disk(image_cache.folder()), 0
     if not cached and disk and wanted != "decoded":
-        begun = image_cache.begun(items, side, channels)
-        image_cache.make_room(needed - begun)
-        disk = free_disk(image_cache.folder()) + begun
-    storage, reason = choose_storage(wanted, needed, disk=disk, host=free_memory(), cached=cached)
+        begun = image_cache.make_room(items, side, channels, needed)
+        disk = free_disk(image_cache.folder())
+    storage, reason = choose_storage(wanted, needed, disk=disk, host=free_memory(), cached=cached, begun=begun)
     if storage == "disk":
         try:
             return image_cache.on_disk(items, side, channels, tick, say), storage, reason

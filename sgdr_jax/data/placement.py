@@ -35,7 +35,7 @@ def format_bytes(count: float) -> str:
     return f"{count:.3g} TiB"
 
 
-def choose_storage(wanted: str, needed: int, *, disk: int, host: int, cached: bool) -> tuple[Storage, str]:
+def choose_storage(wanted: str, needed: int, *, disk: int, host: int, cached: bool, begun: int = 0) -> tuple[Storage, str]:
     """Choose the storage of decoded images; return it with the reason.
 
     Args:
@@ -44,6 +44,7 @@ def choose_storage(wanted: str, needed: int, *, disk: int, host: int, cached: bo
         disk: bytes free on the disk of the cache.
         host: bytes free in the host's memory.
         cached: whether a cache file exists.
+        begun: bytes that an unfinished one takes already.
 
     Raises:
         InputError: if storage was requested and there is no room.
@@ -52,7 +53,7 @@ def choose_storage(wanted: str, needed: int, *, disk: int, host: int, cached: bo
         return "nothing", "decoded for each batch, as asked"
     if cached:
         return "disk", "decoded by an earlier run"
-    if needed <= DISK_SHARE * disk:
+    if needed - begun <= DISK_SHARE * disk:
         return "disk", f"decoded once to {format_bytes(needed)} on disk"
     if needed <= HOST_SHARE * host:
         return "memory", f"decoded once to {format_bytes(needed)} in memory, the disk of the cache has {format_bytes(disk)} free"

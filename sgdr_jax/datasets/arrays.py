@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import InputError
+from ..core.paths import expanded
 from ..core.types import LATER, Dataset, Source
 from ..core.validation import require
 from .examples import fingerprint, make_source, numbered
@@ -145,7 +146,7 @@ class Arrays(Dataset):
 def _read(path: str) -> dict[str, np.ndarray]:
     if path.startswith("memory:"):
         raise InputError(f"data.path is {path!r}; those arrays were in memory only; save them with np.savez and use Arrays(file)")
-    file = Path(path).expanduser()
+    file = expanded(path)
     require(file.is_file(), "data.path", path, "there is no such file")
     try:
         with file.open("rb") as stream:

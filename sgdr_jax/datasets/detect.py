@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from ..core.errors import InputError, did_you_mean
 from ..core.expression import expression
+from ..core.paths import expanded
 from ..core.types import Dataset
 from ..core.validation import require
 from . import files
@@ -59,7 +60,7 @@ def detect(place: str | Path, kind: str | None = None) -> Dataset:
     require(kind is None or kind in KINDS, "kind", kind, known)
     text = str(place)
     require(bool(text.strip()), "folder", text, "it is empty; name a folder, a table, an .npz file or a set of the TFDS catalogue")
-    path = Path(text).expanduser()
+    path = expanded(text)
     if text.startswith(TFDS) or not path.exists():
         return _of_catalogue(text)
     if not text.startswith((".", "/", "~")) and _is_prepared(text):
@@ -177,7 +178,7 @@ def _of_folder(root: Path, strict: bool) -> Iterator[tuple[str, Dataset]]:
     yield from tables
     for path in other if strict and not tables else ():
         if path.suffix.lower() in _TABLES:
-            _check_spelling(path)
+            _check_spelling(path, classes)
     if parquet or arrays or classes or tables:
         return  # A table that cannot be read is no part of the set then, which its notes tell.
     if fault:
@@ -230,8 +231,11 @@ def _of_table(path: Path) -> Iterator[tuple[str, Dataset]]:
         yield how, CsvLabels(str(root), path.name, folder, image_column=image)
 
 
-def _check_spelling(path: Path) -> None:
-    """Raise InputError for a table whose cells name images of its folder but for their folder, slashes or case."""
+def _check_spelling(path: Path, classes: bool) -> None:
+    """Raise InputError for a table whose cells name images of its folder but for their folder, slashes or case.
+
+    Beside class folders a table of addresses, or of paths that end as those in the class folders do, tells about the images.
+    """
     try:
         table = read_table(path)
     except InputError:
@@ -242,10 +246,11 @@ def _check_spelling(path: Path) -> None:
     for column, header in enumerate(table.header):
         cells = [(record.place, record.cells[column].strip()) for record in records]
         places = [index.get(PurePosixPath(cell.replace("\\", "/")).name.casefold()) for _, cell in cells]
-        near = [(*cell, found) for cell, found in zip(cells, places, strict=True) if found]
+        near = [(*cell, found) for cell, found in zip(cells, places, strict=True) if found and "://" not in cell[1]]
+        near = [(place, cell, found) for place, cell, found in near if not (classes and cell.endswith(f"/{found}"))]
         if near and 2 * len(near) >= len(records):
             place, cell, found = near[0]
-            fix = "write it so, or take the folder without the table by --kind"
+            fix = "write it so, or take the folder without the table by --kind, in Python by a dataset of that kind"
             raise InputError(f"{place}: the image {cell!r} in column {header!r} is not there by that name, but {found!r} is; {fix}")
 
 

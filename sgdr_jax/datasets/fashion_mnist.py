@@ -21,7 +21,7 @@ import numpy as np
 
 from ..core.errors import InputError
 from ..core.files import write_atomically
-from ..core.paths import cache_folder
+from ..core.paths import cache_folder, expanded
 from ..core.types import Dataset, Source
 from ..core.validation import require
 from . import tfds
@@ -117,7 +117,7 @@ def _load(root: str | None) -> Raw:
 
 def _cache(root: str | None) -> Path:
     """Return the folder of the four files after a download."""
-    return (Path(root).expanduser() if root else cache_folder()) / "fashion-mnist"
+    return (expanded(root) if root else cache_folder()) / "fashion-mnist"
 
 
 def _from_tfds(root: str | None) -> Raw:
@@ -150,7 +150,7 @@ def _tfds_order(split: str, count: int) -> list[int]:
 
 
 def _from_files(root: str | None) -> Raw:
-    places = [Path(root).expanduser(), _cache(root)] if root else [_SYSTEM, _cache(root)]
+    places = [expanded(root), _cache(root)] if root else [_SYSTEM, _cache(root)]
     reasons = []
     for place in places:
         try:
@@ -184,7 +184,7 @@ def _download_tfds(root: str | None) -> Raw:
     installed = importlib.util.find_spec("tensorflow") is not None
     require(installed, "tensorflow", "missing", "preparing the set needs it, pip install 'sgdr_jax[prepare]'")
     # A separate process can have a time limit and keeps TensorFlow out of this one.
-    place = "" if root is None else f"data_dir={str(Path(root).expanduser())!r}, "
+    place = "" if root is None else f"data_dir={str(expanded(root))!r}, "
     program = f"import tensorflow_datasets as t; t.builder('fashion_mnist', {place}file_format='array_record').download_and_prepare()"
     _run([sys.executable, "-c", program])
     return _from_tfds(root)

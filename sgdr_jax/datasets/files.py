@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
+from ..core.paths import expanded
 from ..core.types import Dataset
 from ..core.validation import require
 from .examples import Examples
@@ -76,7 +77,7 @@ def examples(images: Sequence[ImageFile], labels: np.ndarray) -> Examples:
 
 def existing_folder(path: str | Path, field: str) -> Path:
     """Return `path` with ~ expanded. Raises InputError naming `field` unless it is a folder."""
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     require(not folder.is_file(), field, str(path), "that is a file; give the folder that holds the images")
     require(folder.is_dir(), field, str(path), "there is no such folder; give the folder that holds the images")
     return folder

@@ -168,8 +168,10 @@ class _Rows(LazyItems):
     @property
     def files(self) -> list[str]:
         """The files of the row groups, and the image files that they name."""
-        named = {str(self._root / name) for group in self._groups for name in _image_files(group, self._column)}
-        return sorted({str(group.path) for group in self._groups} | set(filter(os.path.isfile, named)))
+        root = os.path.abspath(self._root)
+        named = {os.path.normpath(os.path.join(root, name)) for group in self._groups for name in _image_files(group, self._column)}
+        inside = {name for name in named if name.startswith(root + os.sep) and os.path.isfile(name)}
+        return sorted({str(group.path) for group in self._groups} | inside)
 
     def _place(self, position: int) -> tuple[_RowGroup, int]:
         """Return the row group of a position, and the row within it."""
@@ -204,21 +206,31 @@ def _table(group: _RowGroup, column: str) -> pyarrow.Table:
 
 
 def _image_files(group: _RowGroup, column: str) -> list[str]:
-    """Return the paths in the cells of a row group, which may be names that are left over; the images are not read."""
+    """Return the paths in those cells of a row group that do not hold the image itself; the images are not read."""
     import pyarrow
     import pyarrow.parquet
+
+    def texts(cells: pyarrow.Array) -> list[str]:
+        if pyarrow.types.is_struct(cells.type):
+            within = [cells.type.get_field_index(name) for name in ("bytes", "path")]
+            path = cells.field(within[1]) if within[1] >= 0 else pyarrow.nulls(len(cells))
+            cells = path.filter(cells.field(within[0]).is_null()) if within[0] >= 0 else path
+        kind = cells.type.value_type if pyarrow.types.is_dictionary(cells.type) else cells.type
+        text = pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind) or pyarrow.types.is_string_view(kind)
+        return list(filter(None, cells.to_pylist())) if text else []
 
     if group.path.suffix == ".arrow":
         table = _table(group, column)
     else:
         with pyarrow.parquet.ParquetFile(group.path) as file:
-            struct = pyarrow.types.is_struct(file.schema_arrow.field(column).type)
-            text = file.schema_arrow.field(column).type in (pyarrow.string(), pyarrow.large_string())
-            table = file.read_row_group(group.number, columns=[f"{column}.path"] if struct else [column] if text else [])
-    cells = table[column] if column in table.schema.names else pyarrow.nulls(0)
-    if pyarrow.types.is_struct(cells.type):
-        cells = cells.combine_chunks().field("path") if cells.type.get_field_index("path") >= 0 else pyarrow.nulls(0)
-    return list(filter(None, cells.to_pylist())) if cells.type in (pyarrow.string(), pyarrow.large_string()) else []
+            kind, facts = file.schema_arrow.field(column).type, file.metadata.row_group(group.number)
+            parts = {part.path_in_schema: part.statistics for part in map(facts.column, range(facts.num_columns))}
+            images = parts.get(f"{column}.bytes")
+            if pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind) or (images and images.null_count == 0):
+                return []
+            table = file.read_row_group(group.number, columns=[f"{column}.path" if pyarrow.types.is_struct(kind) else column])
+    chunks = table[column].chunks if column in table.schema.names else []
+    return [text for chunk in chunks for text in texts(chunk)]
 
 
 def _files(root: Path) -> tuple[list[tuple[str, Path]], list[str]]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core.errors import InputError
 from ..core.files import replacing
-from ..core.paths import cache_folder
+from ..core.paths import cache_folder, expanded
 from ..core.types import Dataset, Source
 from ..core.validation import require
 from .examples import Item, Items, LazyItems, fingerprint, make_source, numbered
@@ -207,7 +207,7 @@ def prepare(name: str, data_dir: str | None = None) -> Path:
 
 
 def _root(data_dir: str | None) -> Path:
-    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return expanded(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
 def open_builder(folder: Path) -> Any:

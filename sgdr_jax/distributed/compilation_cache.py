@@ -180,7 +180,8 @@ def enable_compilation_cache(folder: Path | None = None) -> None:
     fix = "others can put programs there, which would run as you"
     require(safe, "compilation cache", str(folder), f"{fix}; remove it, or choose a folder with JAX_COMPILATION_CACHE_DIR")
     parent = next((parent for parent in folder.absolute().parents if _replaceable(parent)), None)
-    own = f"{fix}, by way of {parent}; chmod go-w {parent}, or choose a folder with JAX_COMPILATION_CACHE_DIR"
+    mend = f"chmod go-w {parent}, or " if parent and parent.stat().st_uid == os.getuid() else ""
+    own = f"{fix}, by way of {parent}; {mend}choose a folder with JAX_COMPILATION_CACHE_DIR"
     require(parent is None, "compilation cache", str(folder), own)
     _seal_entries_of(str(folder))
     jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)

@@ -23,7 +23,7 @@ class OutOfSample(NamedTuple):
     Attributes:
         names: of n images.
         labels: int [n], or float [n, classes] for multi-label data.
-        probabilities: float32 [n, classes], of all test-time views mixed.
+        probabilities: float32 [n, classes], or float64 for multi-label data, of all test-time views mixed.
     """
 
     names: tuple[str, ...]

@@ -174,7 +174,7 @@ class Predictions(NamedTuple):
     Attributes:
         paths: files that could be read; "image N" for the image at position N that came without a file.
         labels: likeliest class of each; see `Predictor.label`.
-        probabilities: float32 [n, classes].
+        probabilities: float32 [n, classes], or float64 for multi-label data.
         disagreement: share of an image's views that predict another class than their mixture, [n].
         bad: (path, reason) of the images that could not be read.
         views: number of views mixed.
@@ -259,7 +259,7 @@ def predict(
     mixed, shares = np.concatenate(probabilities), np.concatenate(disagreement)
     labels = tuple(map(net.label, mixed))  # before they are scaled, since the threshold is for probabilities as they are
     if calibrated:
-        mixed = apply_temperature(mixed, temperature(net, seen.views), net.multi_label).astype(np.float32)
+        mixed = apply_temperature(mixed, temperature(net, seen.views), net.multi_label).astype(mixed.dtype)
     return Predictions(tuple(p for part in found for p in part), labels, mixed, shares, tuple(bad), seen.views)
 
 

@@ -14,6 +14,7 @@ from sgdr_jax import Experiment, Find, Sgdr, Stage, augment, datasets, models, s
 from sgdr_jax.cli.experiment_file import load_experiment
 from sgdr_jax.cli.experiment_source import experiment_source, save_experiment
 from sgdr_jax.core.errors import InputError
+from sgdr_jax.core.expression import expression
 
 from ..helpers import Nowhere, Tiny, seeded
 from ..test_conventions import ARGUMENTS
@@ -95,3 +96,4 @@ def test_numbers_of_numpy_and_infinity_are_written_as_python_reads_them(rate: fl
     find = Find(highest=rate) if rate == math.inf else rate
     experiment = dataclasses.replace(RINGS, stages=(Stage("all", lr=find, schedule=Sgdr()),))
     assert loaded(experiment, tmp_path / "a.py") == experiment
+    assert [expression(x) for x in (np.int64(3), np.float32(0.5), np.bool_(True))] == ["3", "0.5", "True"]

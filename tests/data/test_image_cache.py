@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,8 +19,10 @@ from PIL import Image
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.data import decode, image_cache
 from sgdr_jax.data.image_cache import in_memory, on_disk
+from sgdr_jax.data.load import load
 from sgdr_jax.data.pixels import EncodedImages, LazyPixels, PixelSubset, StoredPixels, digest
 from sgdr_jax.data.placement import choose_residence, choose_storage
+from sgdr_jax.datasets import ImageFolder
 
 from ..helpers import seeded
 from .test_decode import encoded
@@ -302,7 +305,7 @@ def test_room_is_made_by_what_went_unused_for_longest(monkeypatch):
     os.utime(places[3] / "canvas.json", (1001, 1001))
     free = iter([0, 0, 0, 10**9])
     monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda _: type("", (), {"free": next(free)}))
-    image_cache.make_room(100)
+    image_cache.make_room(items(photos(6)), 8, 3, 100)
     assert [n for n, p in places.items() if p.is_dir()] == [5]
     np.testing.assert_array_equal(held.pixels[:], in_memory(items(photos(3)), 8, 3, nothing).pixels)  # open, so still there
 
@@ -310,22 +313,32 @@ def test_room_is_made_by_what_went_unused_for_longest(monkeypatch):
 def test_nothing_is_evicted_for_images_that_would_not_fit_all_the_same(monkeypatch):
     on_disk(items(photos(3)), 8, 3, nothing)
     monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda _: type("", (), {"free": 1000}))
-    image_cache.make_room(10**9)
+    image_cache.make_room(items(photos(4)), 8, 3, 10**9)
     assert on_disk(items(photos(3)), 8, 3, nothing).cached
 
 
-def test_an_interrupted_canvas_needs_no_room_for_a_second_one(monkeypatch):
-    files = items(photos(40))
-    assert image_cache.begun(files, 32, 3) == 0
+def test_an_interrupted_canvas_needs_no_room_for_a_second_one(tmp_path, monkeypatch):
+    """It is gone on with where the disk has room for what is left alone, and others are evicted for no more than that."""
+    rng = np.random.default_rng(1)
+    for i in range(20):
+        (tmp_path / "set" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (128, 128, 3), np.uint8)).save(tmp_path / "set" / "ab"[i % 2] / f"{i}.png")
+    on_disk(items(photos(3)), 8, 3, nothing)
+    source = ImageFolder(str(tmp_path / "set")).open()
 
-    def interrupted(done, bad):
+    def interrupted(done, total):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        on_disk(files, 32, 3, interrupted)
-    assert image_cache.begun(files, 32, 3) >= 40 * 32 * 32 * 3
-    on_disk(files, 32, 3, nothing)
-    assert image_cache.begun(files, 32, 3) == 0
+        load(source, canvas=128, progress=interrupted)
+    for about in image_cache.folder().glob("*.part/canvas.json"):
+        os.utime(about, (1000, 1000))  # weeks old
+    monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda _: type("", (), {"free": 50_000})())
+    data = load(source, canvas=128)
+    assert data.storage == "disk" and not list(image_cache.folder().glob("*.part"))
+    assert on_disk(items(photos(3)), 8, 3, nothing).cached
+    shutil.rmtree(next(p for p in image_cache.folder().iterdir() if p.is_dir() and (p / "pixels").stat().st_size > 900_000))
+    assert load(source, canvas=128).storage == "memory"
 
 
 def test_images_that_change_during_a_run_that_stores_none_are_refused():

@@ -175,6 +175,15 @@ def test_a_table_that_names_images_in_another_spelling_is_refused(tmp_path: Path
     assert detect(tmp_path, "FileNames" if not folders else "ImageFolder") is not None
 
 
+@pytest.mark.parametrize("cell", ["https://flickr.com/1/cat{}.jpg", "photos/cat/cat{}.jpg", "/data/photos/cat/cat{}.jpg"])
+def test_tables_about_the_images_of_class_folders_are_no_obstacle(tmp_path: Path, cell: str) -> None:
+    tree(tmp_path, {"dog": 2})
+    for i in range(4):
+        picture(tmp_path / "cat" / f"cat{i}.jpg")
+    (tmp_path / "notes.csv").write_text("title,place\n" + "".join(f"t{i},{cell.format(i)}\n" for i in range(4)))
+    assert detect(tmp_path) == ImageFolder(str(tmp_path))
+
+
 def test_several_files_of_arrays_are_named_as_choices(tmp_path: Path) -> None:
     for name in ("one", "two"):
         np.savez(tmp_path / f"{name}.npz", x_train=np.zeros((2, 4, 4), np.uint8), y_train=[0, 1])

@@ -250,7 +250,7 @@ def test_hidden_copies_are_not_read(tmp_path):
     assert data.open().fingerprint == before.fingerprint
 
 
-@pytest.mark.parametrize("kind", ["parquet", "text", "arrow"])
+@pytest.mark.parametrize("kind", ["parquet", "text", "category", "arrow"])
 def test_changed_files_that_the_cells_name_are_decoded_anew(tmp_path, kind):
     root = tmp_path / "set"
     (root / "img").mkdir(parents=True)
@@ -260,7 +260,10 @@ def test_changed_files_that_the_cells_name_are_decoded_anew(tmp_path, kind):
             Image.new("RGB", (9, 8), (level + i,) * 3).save(root / "img" / f"{i}.png")
 
     names = [f"img/{i}.png" for i in range(8)]
-    made = pa.table({"image": names if kind == "text" else [{"bytes": None, "path": name} for name in names], "label": [0, 1] * 4})
+    cells = names if kind in ("text", "category") else [{"bytes": None, "path": name} for name in names]
+    made = pa.table({"image": cells, "label": [0, 1] * 4})
+    if kind == "category":
+        made = made.set_column(0, "image", made["image"].dictionary_encode())
     if kind == "arrow":
         (root / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data.arrow"}]}))
         with pa.OSFile(str(root / "data.arrow"), "wb") as file, pa.ipc.new_stream(file, made.schema) as writer:
@@ -302,3 +305,21 @@ def test_labels_that_are_missing_are_no_class(tmp_path, labels):
     pq.write_table(table(range(4), [[0, None], [1], [0], [1]]), tmp_path / "train.parquet")
     with pytest.raises(InputError, match=r"the list \[0, None\] has an entry that is missing"):
         HuggingFace(str(tmp_path)).open()
+
+
+@pytest.mark.parametrize("kind", ["hub", "on_disk"])
+def test_names_that_are_left_over_beside_the_images_are_no_files_of_the_set(tmp_path, kind):
+    """Each of a million such names was looked for on the disk at every start."""
+    data = on_disk(tmp_path / "set") if kind == "on_disk" else hub(tmp_path / "set")
+    for level in range(24):
+        Image.new("L", (9, 8), 7).save(tmp_path / "set" / f"{level}.png")
+    found = data.open().items["train"].files
+    assert found and all(name.endswith((".parquet", ".arrow")) for name in found)
+
+
+def test_files_outside_the_folder_are_none_of_the_set(tmp_path):
+    Image.new("L", (9, 8), 7).save(tmp_path / "x.png")
+    (tmp_path / "set").mkdir()
+    names = [str(tmp_path / "x.png"), "../x.png"] * 2
+    pq.write_table(pa.table({"image": names, "label": [0, 1] * 2}), tmp_path / "set" / "train.parquet")
+    assert HuggingFace(str(tmp_path / "set"), valid_fraction=0.5).open().items["train"].files == [str(tmp_path / "set/train.parquet")]

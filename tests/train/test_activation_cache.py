@@ -13,7 +13,7 @@ from sgdr_jax.augment import Flip, Rotate
 from sgdr_jax.augment.plain import WHOLE, PlainView
 from sgdr_jax.core import sealed
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.core.paths import cache_folder
+from sgdr_jax.core.paths import cache_folder, expanded
 from sgdr_jax.train import activation_cache
 from sgdr_jax.train.activation_cache import ActivationKey, cached, code_only, tree_digest
 
@@ -232,11 +232,13 @@ def test_the_cache_is_under_the_users_cache_folder(tmp_path: Path, monkeypatch: 
     assert cache_folder() == Path("/home/someone/.cache/sgdr_jax")
 
 
-def test_without_a_home_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none() -> Path:
+def test_without_a_home_the_variables_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(path: Path) -> Path:
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(Path, "home", none)
-    with pytest.raises(InputError, match="HOME is not set, and this user has no home; set it, or XDG_CACHE_HOME"):
+    monkeypatch.setattr(Path, "expanduser", none)
+    with pytest.raises(InputError, match=r"'~/\.cache' has no home; set HOME, and XDG_CACHE_HOME for caches elsewhere"):
         cache_folder()
+    with pytest.raises(InputError, match="'~nobody-here/x' has no home; there is no such user"):
+        expanded("~nobody-here/x")

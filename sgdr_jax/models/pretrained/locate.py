@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...core.errors import InputError, did_you_mean
+from ...core.paths import expanded
 from ...core.validation import require
 from ..base import HUB, TAG, WEIGHT_FILES, ChainModel, model_name, networks
 from . import tags
@@ -69,7 +71,7 @@ def find(model: ChainModel, option: str = "") -> Weights:
     if weights.startswith("package:"):
         path = _in_package(model, weights.removeprefix("package:"))
         return Weights(path, path.name)
-    path = Path(weights).expanduser()
+    path = expanded(weights)
     if not path.is_file():
         beside = sorted(str(p) for p in (path if path.is_dir() else path.parent).glob("*") if p.suffix in WEIGHT_FILES)
         near = f"did you mean {' or '.join(beside[:3])}? " if path.is_dir() and beside else did_you_mean(weights, ["imagenet", *beside])
@@ -184,12 +186,14 @@ def trained_size(model: ChainModel) -> int:
 
 
 def known_facts(model: ChainModel) -> Facts:
-    """Return what is recorded of a model's weights or, of others than timm's, is beside their file, which is fetched if need be."""
+    """Return what is recorded of a model's weights or, of others than timm's, is beside their file, fetched if it can be."""
     weights = str(model.weights)
     hub = HUB.fullmatch(weights)
     repository = tags.repository(model.architecture(), weights) if is_tag(weights) else hub[1] if hub else ""
-    there = Path(weights).expanduser().is_file() or (hub is not None and tags.of_repository(repository) is None)
-    return find(model).facts if there else recorded(repository)
+    if hub is not None and tags.of_repository(repository) is None:
+        with contextlib.suppress(InputError):  # Without a connection nothing is known.
+            return find(model).facts
+    return find(model).facts if expanded(weights).is_file() else recorded(repository)
 
 
 def recorded(repository: str) -> Facts:
