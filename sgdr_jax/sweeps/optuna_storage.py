@@ -93,7 +93,9 @@ def _journal(where: str) -> BaseJournalBackend:
             finally:
                 own.release()
 
-    own = JournalFileSymlinkLock(where)
+    # The lock is a link to the file, by whose time others see that its holder is gone. From the lock's own folder a relative path leads
+    # nowhere, and they would ask for ever, without a pause.
+    own = JournalFileSymlinkLock(os.path.abspath(where))
     return WholeLines(where, own)
 
 

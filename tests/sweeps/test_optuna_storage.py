@@ -3,14 +3,16 @@
 import json
 import resource
 import signal
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import psutil
 import pytest
 
 from sgdr_jax import InputError
 from sgdr_jax.core.errors import without_password
-from sgdr_jax.sweeps.optuna_storage import address, check_disk
+from sgdr_jax.sweeps.optuna_storage import address, check_disk, open_storage
 
 from .test_shared_queue import RUNS, join, take
 
@@ -32,6 +34,19 @@ def test_a_full_disk_leaves_a_journal_of_whole_lines(tmp_path):
         torn.write(b'{"op_code": 4, "worker')  # of a worker that was killed
     assert [run.number for run in take(join(tmp_path, "store.journal"), RUNS, 2)] == [0, 1]
     assert all(json.loads(line) for line in file.read_text().splitlines())
+
+
+def test_the_lock_of_a_killed_worker_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a relative --dir the others asked for it for ever, each with all of a core."""
+    monkeypatch.chdir(tmp_path)
+    Path("d").mkdir()
+    journal = cast(Any, open_storage("d/store.journal"))._backend
+    journal._lock.acquire()  # and dies
+    assert Path("d/store.journal.lock").is_symlink() and Path("d/store.journal.lock").exists()
+    other = cast(Any, open_storage("d/store.journal"))._backend
+    other._lock.grace_period = 0.2
+    other.append_logs([{"op_code": 0, "study_name": "s", "directions": [1], "worker_id": "w"}])
+    assert not Path("d/store.journal.lock").is_symlink() and len(Path("d/store.journal").read_bytes().splitlines()) == 1
 
 
 def test_addresses():
