@@ -160,10 +160,7 @@ def _plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePla
     if stage.lr is None and before is not None and before.solve:
         raise InputError(f'stage "{stage.name}": lr is None, but the stage before is solved and has no rates; give rates, or Find()')
     batch_size = stage.batch_size or experiment.batch_size
-    _check_stage(stage, groups, trained, batch_size, train_size)
-    least, sizes = experiment.model.smallest, stage.size if isinstance(stage.size, tuple) else (stage.size,)
-    fix = f"{type(experiment.model).__name__} takes images of {least} pixels or more"
-    require(min(sizes) >= least, f'stage "{stage.name}": size', stage.size, fix)
+    _check_stage(stage, experiment.model, trained, batch_size, train_size)
     if stage.solve:
         return _plan_solved(experiment.model, stage, index, trained, train_size)
     if stage.lr is None and (before is None or trained_groups(before, groups) != trained):
@@ -219,9 +216,9 @@ def _plan_solved(model: Model, stage: Stage, index: int, trained: tuple[str, ...
     )
 
 
-def _check_stage(stage: Stage, groups: tuple[str, ...], trained: tuple[str, ...], batch_size: int, train_size: int) -> None:
-    """Raise InputError if a stage contradicts the model's layer groups, the batch size or the number of images."""
-    field = f'stage "{stage.name}": '
+def _check_stage(stage: Stage, model: Model, trained: tuple[str, ...], batch_size: int, train_size: int) -> None:
+    """Raise InputError if a stage contradicts the model, the batch size or the number of images."""
+    field, groups = f'stage "{stage.name}": ', model.groups
     if stage.precompute and trained[0] == groups[0]:
         raise InputError(
             f"{field}precompute is True but the first layer group, {groups[0]}, trains, so nothing is fixed to be cached; "
@@ -233,6 +230,8 @@ def _check_stage(stage: Stage, groups: tuple[str, ...], trained: tuple[str, ...]
     divisor = f"use a divisor of the batch size, {batch_size}"
     require(batch_size % stage.repeats == 0, f"{field}repeats", stage.repeats, divisor)
     require(batch_size % stage.accumulate == 0, f"{field}accumulate", stage.accumulate, divisor)
+    least = min(stage.size) if isinstance(stage.size, tuple) else stage.size
+    require(least >= model.smallest, f"{field}size", stage.size, f"{type(model).__name__} takes images of {model.smallest} pixels or more")
     most = 2**32 // train_size
     require(stage.views <= most, f"{field}views", stage.views, f"with {train_size:,} images use at most {most:,}")
 

@@ -150,11 +150,13 @@ class StoredPixels(_RowPixels):
 class LazyPixels(_RowPixels):
     """Images decoded on each access; all were decoded once before, so they are known to be readable.
 
+    Reading one that has changed since raises InputError.
+
     Args:
         items: where the images come from.
         side: in pixels.
         channels: 1 or 3.
-        digests: uint64 [n], of each image as first decoded; 0 for images that cannot be read. Raises InputError where it is another now.
+        digests: uint64 [n], of each image as first decoded; 0 for images that cannot be read.
     """
 
     def __init__(self, items: EncodedImages, side: int, channels: int, digests: np.ndarray) -> None:

@@ -72,14 +72,14 @@ def find(model: ChainModel, option: str = "") -> Weights:
         path = _in_package(model, weights.removeprefix("package:"))
         return Weights(path, path.name)
     path = expanded(weights)
+    if not path.is_file() and model.weights == "imagenet":  # of a class whose default weights are a file of torchvision
+        fix = f"there is no file {weights} here; put https://download.pytorch.org/models/{weights} here, or give its path"
+        require(False, *_given(model, option), fix)
     if not path.is_file():
         beside = sorted(str(p) for p in (path if path.is_dir() else path.parent).glob("*") if p.suffix in WEIGHT_FILES)
         near = f"did you mean {' or '.join(beside[:3])}? " if path.is_dir() and beside else did_you_mean(weights, ["imagenet", *beside])
         file = 'an existing .safetensors or .pth file, "hf-hub:OWNER/NAME" or'
         fix = f"use {file} the network's name alone" if option else f'use "imagenet", {file} None'
-        if model.weights == "imagenet":  # of a class whose default weights are a file of torchvision
-            fix = f"there is no file {weights} here; put https://download.pytorch.org/models/{weights} here, or give its path"
-            near = ""
         require(False, *_given(model, option), near + fix)
     config = path.with_name(CONFIG)
     return Weights(path, str(path), _facts(model, config) if config.is_file() else Facts())

@@ -46,7 +46,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     except InputError:
         raise
     except Exception as error:  # shapes that NumPy cannot hold raise errors of many kinds
-        raise InputError(f"{path} cannot be read ({error}): cut off, damaged, or no such file; remove it and fetch it again") from error
+        raise InputError(f"{path} cannot be read ({error}): it is cut off, damaged, or of another format; fetch it again") from error
     wide = {name: array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array for name, array in arrays.items()}
     return Checkpoint(wide)
 
