@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.experiment import Experiment, Parallel, Stage
 from sgdr_jax.core.optimizers import Optimizer, Sgd
 from sgdr_jax.core.state import Hyper, TrainState
@@ -32,6 +33,16 @@ GROUPS = ("early", "late", "head")
 CLASSES = 3
 SIDE = 8
 SGD = Sgd()
+
+
+class Said(NullConsole):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: object) -> None:
+        self.lines.append(str(text))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from sgdr_jax.runs.export import write
 from sgdr_jax.runs.folder import read
 from sgdr_jax.schedules import Constant, Sgdr
 
-from .helpers import Tiny, same_bits
+from .helpers import Said, Tiny, same_bits
 from .runs.trackers.test_tracking import tensorboard
 
 QUIET = NullConsole()
@@ -46,16 +46,6 @@ EXPERIMENT = Experiment(
     batch_size=16,
     evaluate=Eval(batch_size=16, tta_views=2),
 )
-
-
-class Said(NullConsole):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: object) -> None:
-        self.lines.append(str(text))
 
 
 def network(session: Session) -> Any:

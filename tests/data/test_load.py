@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.data import decode as decoder
 from sgdr_jax.data.load import Canvas, canvas_side, load, load_for, load_some
 from sgdr_jax.datasets import Arrays, ImageFolder
 
-from ..helpers import experiment
+from ..helpers import Said, experiment
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -143,13 +142,6 @@ def test_links_that_lead_nowhere_are_named(tmp_path):
 
 
 def test_what_is_not_used_is_said_before_decoding(tmp_path):
-    class Said(NullConsole):
-        def __init__(self) -> None:
-            self.lines: list[str] = []
-
-        def say(self, text: object) -> None:
-            self.lines.append(str(text))
-
     data = folder(tmp_path)
     ui = Said()
     load_for(experiment(data=data), data.open(), 8, ui)

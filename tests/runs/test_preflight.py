@@ -22,19 +22,9 @@ from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Constant
 from sgdr_jax.train.context import prepare
 
-from ..helpers import experiment
+from ..helpers import Said, experiment
 
 Usage = namedtuple("Usage", "total used free")
-
-
-class Lines(NullConsole):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.lines = list[str]()
-
-    def say(self, text: object) -> None:
-        self.lines.append(str(text))
 
 
 def small(**fields: Any) -> Experiment:
@@ -66,7 +56,7 @@ def test_the_estimate_is_what_a_run_takes(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_it_is_told_before_the_run_begins(tmp_path: Path) -> None:
-    ui = Lines()
+    ui = Said()
     run(small(), tmp_path / "run", ui=ui)
     (place,) = [i for i, line in enumerate(ui.lines) if line.startswith("disk: ")]
     assert ui.lines[place].startswith("disk: checkpoints ") and f"; free in {tmp_path}: " in ui.lines[place]

@@ -8,7 +8,6 @@ import pytest
 
 from sgdr_jax.cli.commands import sweep
 from sgdr_jax.cli.main import main
-from sgdr_jax.core.console import NullConsole
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.runs.folder import read_summary
 from sgdr_jax.sweeps import LogUniform, Search, Sweep, local_workers, runner
@@ -21,6 +20,7 @@ from sgdr_jax.sweeps.spec import expand
 from sgdr_jax.sweeps.sweep_record import run_folder
 from sgdr_jax.sweeps.trial_records import read_added_runs, recorded_runs
 
+from ..helpers import Said
 from ..jobs.workers import BASE
 from .analysis.three_arms import SKILL, SWEEP
 from .results import fill_runs
@@ -46,16 +46,8 @@ BROKEN = Sweep("broken", dataclasses.replace(BASE, data=Missing()))
 HOT = Sweep("hot", BASE, search=Search({"stages.*.lr": LogUniform(1e28, 1e30)}, 2, "random", None))
 
 
-class Told(NullConsole):
-    def __init__(self):
-        self.lines = []
-
-    def say(self, text):
-        self.lines.append(str(text))
-
-
 def test_workers_that_are_refused_are_told_of(tmp_path):
-    ui = Told()
+    ui = Said()
     assert run_workers([{}, {}], ["models", "--nosuch", "1"], tmp_path / "logs", lambda: 0, 3, ui) == 2
     assert sum("has ended with code 2: error: " in line and "--nosuch" in line for line in ui.lines) == 2
 
@@ -80,7 +72,7 @@ def test_workers_have_gpus_of_their_own_or_share_their_memory(tmp_path, monkeypa
 
 def test_workers_that_crash_or_leave_trials_are_no_success(tmp_path, monkeypatch, capsys):
     """A traceback ends with 1, as a run that failed does, and trials that were left counted as done: the command ended with 0."""
-    ui = Told()
+    ui = Said()
     file = tmp_path / "broken.py"
     file.write_text("from tests.sweeps.test_local_workers import BROKEN as sweep\n")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -23,7 +23,7 @@ from sgdr_jax.train.find_lr import stage_curves
 from sgdr_jax.train.solve_head import solver, split_folds
 from sgdr_jax.train.stage_inputs import activations
 
-from ..helpers import Tiny, same_bits
+from ..helpers import Said, Tiny, same_bits
 from .test_logistic_regression import objective, standardised
 
 HEAD = Stage("cached head", 8, train="head", precompute=True, views=2, solve=Solve(folds=3))
@@ -33,14 +33,6 @@ BODY = Stage("body", 8, train=1, lr=0.001, schedule=Sgdr(2), augment=False)
 def experiment(*stages: Stage, **fields: Any) -> Experiment:
     common = {"name": "solved", "data": Synthetic(classes=3, train=60, valid=20, test=10, side=8), "model": Tiny(), "augment": (Flip(),)}
     return Experiment(**common | {"batch_size": 8, "evaluate": Eval(tta_views=0)} | fields, stages=stages or (HEAD,))
-
-
-class Said(NullConsole):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 UNEVEN = Synthetic(classes=3, train=11, valid=20, test=10, side=8)  # 4, 4 and 3 images

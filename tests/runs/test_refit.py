@@ -1,0 +1,52 @@
+"""The training on all images: what it says when it goes worse than the one that the held-out images judged."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgdr_jax.core.experiment import Experiment, Stage
+from sgdr_jax.datasets import Synthetic
+from sgdr_jax.runs import refit
+from sgdr_jax.runs.run import run
+from sgdr_jax.schedules import Constant
+
+from ..helpers import Said, experiment
+
+
+def summaries(**losses: float) -> Any:
+    return [{"name": name, "train_loss": loss} for name, loss in losses.items()]
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "told"),
+    [
+        *[(0.2, 0.237, False), (0.008, 0.036, False), (0.0, 0.1, False), (0.0, 0.11, True), (0.022, 0.34, True), (1.0, 2.2, True)],
+        *[(0.1, math.nan, True), (0.1, math.inf, True), (math.nan, math.nan, True), (2.0, 0.1, False)],
+    ],
+)
+def test_a_much_higher_training_loss_is_a_doubt(first: float, again: float, told: bool) -> None:
+    found = refit.doubts(summaries(head=0.5, all=first), summaries(all=again))
+    assert len(found) == told and all(f"stage 'all' ended at a training loss of {again:.3f}" in line for line in found)
+
+
+def test_a_refit_that_goes_worse_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage("all", size=8, lr=0.01, schedule=Constant(4))
+    small = experiment(stage, data=Synthetic(classes=3, train=32, valid=16, side=8), refit=True)
+    fine, worse = Said(), Said()
+    run(small, tmp_path / "fine", ui=fine)
+    settled = refit.settled
+
+    def violent(*args: Any) -> Experiment:
+        found = settled(*args)
+        return replace(found, stages=tuple(replace(stage, lr=3.0) for stage in found.stages))
+
+    monkeypatch.setattr(refit, "settled", violent)
+    run(small, tmp_path / "worse", ui=worse)
+    assert not [line for line in fine.lines if "refit of stage" in line]
+    (line,) = [line for line in worse.lines if "refit of stage" in line]
+    assert "the first training at" in line and "--no-refit" in line
