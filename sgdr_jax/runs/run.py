@@ -235,7 +235,7 @@ def _refit(context: RunContext, stages: list[StageSummary], folder: RunFolder, u
         network, finished = run_stages(settled, inner, ui, resume=True, compile_ahead=False)
         seconds = sum(stage["seconds"] for stage in finished)
         inner.write_summary(cast(RunSummary, {"stages": finished, "size": network.size, "seconds": seconds}))
-    for doubt in refit.doubts(stages, finished):
+    for doubt in refit.doubts(settled.experiment, finished, stages):
         ui.say(f"  {doubt}")
     return network
 

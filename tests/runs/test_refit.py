@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sgdr_jax.core.experiment import Experiment, Stage
+from sgdr_jax.core.solve import Solve
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.runs import refit
 from sgdr_jax.runs.run import run
@@ -30,7 +31,11 @@ def summaries(**losses: float) -> Any:
     ],
 )
 def test_a_much_higher_training_loss_is_a_doubt(first: float, again: float, told: bool) -> None:
-    found = refit.doubts(summaries(head=0.5, all=first), summaries(all=again))
+    head, body = (
+        Stage("head", size=8, train="head", solve=Solve(), precompute=True, views=2),
+        Stage("all", size=8, lr=0.01, schedule=Constant(4)),
+    )
+    found = refit.doubts(experiment(head, body), summaries(head=9.0, all=again), summaries(head=0.5, middle=0.1, all=first))
     assert len(found) == told and all(f"stage 'all' ended at a training loss of {again:.3f}" in line for line in found)
 
 
