@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import sys
 import traceback
 from importlib.machinery import SourceFileLoader
@@ -44,6 +45,10 @@ def _load[T](path: str | Path, name: str, kind: type[T]) -> T:
     The file is code that the user chose to run; nothing else in the package runs code that it is given.
     """
     path = Path(path)
+    if path.is_dir():
+        run = (path / "config.json").is_file() or (path / "sweep.json").is_file()
+        fix = "give the Python file that it was made from" if run else f"`sgdr-jax new {shlex.quote(str(path))}` writes one for its images"
+        require(False, f"{name} file", str(path), f"it is a folder{' of results' * run}; {fix}")
     require(path.is_file(), f"{name} file", str(path), f"there is no such file; give the path of a Python file that defines `{name}`")
     module_name = "experiment_file_" + "".join(c if c.isalnum() else "_" for c in path.stem)
     require(path.suffix == ".py", f"{name} file", str(path), "give a file that ends in .py")

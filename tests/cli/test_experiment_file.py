@@ -48,6 +48,17 @@ def test_a_missing_file_and_one_of_another_kind_are_rejected(tmp_path: Path) -> 
         load_experiment(tmp_path / "x.txt")
 
 
+def test_a_folder_is_told_what_makes_a_file_of_it(tmp_path: Path) -> None:
+    images, run = tmp_path / "my photos", tmp_path / "run"
+    images.mkdir()
+    run.mkdir()
+    (run / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"experiment file is '.*my photos'; it is a folder; `sgdr-jax new '.*my photos'` writes one"):
+        load_experiment(images)
+    with pytest.raises(InputError, match=r"experiment file is '.*run'; it is a folder of results; give the Python file"):
+        load_experiment(run)
+
+
 def test_values_of_other_kinds_are_named(tmp_path: Path) -> None:
     file = tmp_path / "x.py"
     text = "from sgdr_jax import *\nfrom sgdr_jax.datasets import Synthetic\nfrom sgdr_jax.models import ResNet18\n"

@@ -288,6 +288,11 @@ def test_cosine_is_the_formula_after_a_linear_rise(epochs: int, steps_per_epoch:
     assert table.ends == tuple(range(steps_per_epoch, n + 1, steps_per_epoch))
 
 
+def test_a_cosine_by_default_is_one_cycle_of_sgdr() -> None:
+    np.testing.assert_array_equal(Cosine(3).table(5).scale, Sgdr(1, 3).table(5).scale)
+    assert Cosine().table(5).scale.tolist() == Sgdr().table(5).scale.tolist()
+
+
 def test_one_cycle_is_two_cosines_and_the_momentum_goes_the_other_way() -> None:
     table = OneCycle(2, rise=0.25, div=25, div_final=1e5, momentum=(0.95, 0.85)).table(20)
 
