@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.lengths import Clock, in_steps, rising_steps, whole_steps
-from sgdr_jax.core.types import Schedule, Table
+from sgdr_jax.core.types import Reduction, Schedule, Table
 from sgdr_jax.schedules import Combined, Constant, Cosine, FirstCycles, Images, OneCycle, Plateau, Polynomial, Sgdr, Share, StepDecay, Steps
 from sgdr_jax.schedules.plateau import Lowered, lowered
 
@@ -288,6 +288,23 @@ def test_cosine_is_the_formula_after_a_linear_rise(epochs: int, steps_per_epoch:
     assert table.ends == tuple(range(steps_per_epoch, n + 1, steps_per_epoch))
 
 
+@seeded
+@given(st.integers(1, 4), st.integers(1, 40), st.floats(0, 0.99))
+def test_a_warm_up_shortens_what_follows(epochs: int, steps_per_epoch: int, warmup: float) -> None:
+    n = epochs * steps_per_epoch
+    rise = int(warmup * n + 1e-9)
+    rest = {Polynomial: 0.2 + 0.8 * (1 - np.arange(n - rise) / (n - rise)) ** 3, Plateau: np.ones(n - rise)}
+    for schedule in (Polynomial(epochs, 3, floor=0.2, warmup=warmup), Plateau(epochs, floor=0.2, warmup=warmup)):
+        table = schedule.table(steps_per_epoch)
+        np.testing.assert_allclose(table.scale, [*(np.arange(rise) / max(rise, 1)), *rest[type(schedule)]], rtol=0, atol=1e-15)
+        assert table.ends == tuple(range(steps_per_epoch, n + 1, steps_per_epoch))
+
+
+def test_a_plateau_by_default_is_a_tenth_after_three_epochs() -> None:
+    assert Plateau().rule == Reduction(factor=0.1, patience=2, threshold=1e-4, cooldown=0, floor=0.0)
+    assert Plateau().epochs == 10 and Plateau().warmup == 0
+
+
 def test_a_cosine_by_default_is_one_cycle_of_sgdr() -> None:
     np.testing.assert_array_equal(Cosine(3).table(5).scale, Sgdr(1, 3).table(5).scale)
     assert Cosine().table(5).scale.tolist() == Sgdr().table(5).scale.tolist()
@@ -365,6 +382,7 @@ def test_the_ends_of_cycles_are_counts_of_steps_done() -> None:
         (StepDecay, {"at": 1.0}, "schedule.at is 1.0; use a tuple of epochs, such as (1.0, 2.0)"),
         (StepDecay, {"at": (2.0, 1.0)}, "schedule.at is (2.0, 1.0); use rising epochs between 0 and 3"),
         (StepDecay, {"at": (3.0,)}, "schedule.at is (3.0,)"),
+        (StepDecay, {"at": (0.0, 1.0)}, "schedule.at is (0.0, 1.0)"),
         (StepDecay, {"factor": 2}, "schedule.factor is 2"),
     ],
 )
@@ -372,6 +390,24 @@ def test_impossible_schedules_are_refused_by_field_value_and_fix(kind: Any, fiel
     with pytest.raises(InputError) as error:
         kind(**fields)
     assert str(error.value).startswith(named) and "; use" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (Sgdr, {"cycles": 1, "peak_decay": 1, "floor": 1, "warmup": 0}),
+        (Cosine, {"floor": 1, "warmup": 0}),
+        (Polynomial, {"floor": 1, "power": 1e-3}),
+        (Plateau, {"factor": 0, "patience": 0, "threshold": 0, "cooldown": 0, "floor": 1}),
+        (OneCycle, {"rise": 0, "div": 1, "div_final": 1, "momentum": (0, 0)}),
+        (StepDecay, {"factor": 1}),
+        (StepDecay, {"factor": 0}),
+        (FirstCycles, {"cycles": 1}),
+    ],
+)
+def test_the_ends_of_each_range_are_allowed(kind: Any, fields: dict[str, Any]) -> None:
+    scale = kind(**fields).table(6).scale
+    assert scale.max() == 1 and scale.min() >= 0
 
 
 @seeded
