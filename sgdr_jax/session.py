@@ -1,4 +1,4 @@
-"""The notebook's face of the package: an experiment, and the functions that the command line calls for it, as methods."""
+"""Notebook interface: an experiment, with the functions behind the command line as methods."""
 
 from __future__ import annotations
 
@@ -122,13 +122,19 @@ class Session:
         """Train one stage from the network so far, and return the session with the network that it leaves.
 
         Stages in order give the numbers of `run`. Interrupted (Ctrl-C, the stop button), the stage ends after the current update and the
-        better of the network then and the best before is kept; a second interrupt discards it.
+        better of the network then and the best before is kept; a second interrupt discards it, as does one before the first update.
 
         Args:
             stage: index or name of a stage of the experiment, or another stage, which is added to it.
+
+        Raises:
+            InputError: the network is that of a run with `refit`, which has trained on the validation images.
         """
         from .runs.fitting import fit_stage
 
+        refitted = bool(self.folder and self._predictor.experiment.refit and not self.network)
+        fix = "the run's network has trained on the validation images too, which cannot judge another stage; run with refit=False first"
+        require(not refitted, "refit", refitted, fix)
         session = self
         if isinstance(stage, Stage):
             experiment = replace(self.experiment, stages=(*self.experiment.stages, stage))
@@ -299,25 +305,21 @@ class Session:
     @cached_property
     def _context(self) -> RunContext:
         """The experiment with its data and programs, shared with the session that this one was made from where they fit."""
-        from .train.context import ground, prepare
+        from .train.context import prepare, sharing_key
 
         like = self._prepared
         if like and like.experiment == self.experiment:
             return like
-        return prepare(self.experiment, self.ui, like if like and ground(like.experiment) == ground(self.experiment) else None)
+        return prepare(self.experiment, self.ui, like if like and sharing_key(like.experiment) == sharing_key(self.experiment) else None)
 
     @property
     def _state(self) -> Fitted:
         """The network to train on: of the stages fitted, of the run, or the one before the first stage."""
-        from .core.state import NetworkState
-        from .runs.fitting import Fitted
+        from .runs.fitting import Fitted, of_run
 
         if self._fitted:
             return self._fitted
-        if self.folder:
-            net = self._predictor
-            return Fitted(NetworkState(net.params, net.stats, net.size))
-        return Fitted(self._context.network)
+        return of_run(Path(self.folder), self._predictor) if self.folder else Fitted(self._context.network)
 
     def _trained(self) -> Fitted:
         if not (self._fitted and self._fitted.stages):

@@ -18,6 +18,7 @@ from sgdr_jax.core.experiment import Experiment, Parallel, Stage
 from sgdr_jax.core.optimizers import Optimizer, Sgd
 from sgdr_jax.core.state import Hyper, TrainState
 from sgdr_jax.core.types import Dataset
+from sgdr_jax.data.sampler import expected_draws
 from sgdr_jax.distributed.mesh import Devices, devices
 from sgdr_jax.models.base import ChainModel
 from sgdr_jax.models.chain import Network
@@ -43,6 +44,12 @@ class Said(NullConsole):
 
     def say(self, text: object) -> None:
         self.lines.append(str(text))
+
+
+def expected_counts(labels: np.ndarray, balance: float, rates: np.ndarray | None = None) -> np.ndarray:
+    """The average number of examples of each class in an epoch of `Sampler`; each counts for all its labels."""
+    draws = expected_draws(labels, balance, rates)
+    return np.bincount(labels, draws) if labels.ndim == 1 else draws @ labels.astype(np.float64)
 
 
 @dataclass(frozen=True)

@@ -211,6 +211,41 @@ def test_training_goes_on_from_a_finished_run(ran: Session) -> None:
     assert same_bits(network(session)[0]["early"], network(ran)[0]["early"]) and not same_bits(network(session), network(ran))
 
 
+def test_a_finished_run_goes_on_as_fitted_stages_do(ran: Session, fitted: Session) -> None:
+    """A stage after a run knew no rates of the one before, and was never undone."""
+    assert ran._state.best and fitted._state.best
+    assert ran._state.best._replace(network=None) == fitted._state.best._replace(network=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    more, worse = Stage("more", 16, lr=None, schedule=Constant(1)), Stage("worse", 16, lr=10.0, schedule=Constant(1))
+    assert same_bits(network(ran.fit(more)), network(fitted.fit(more)))
+    undone = ran.fit(worse)
+    assert same_bits(network(undone), network(ran)) and not undone._state.stages[-1]["kept"] and len(undone._state.stages) == 4
+
+
+def test_a_network_that_saw_the_validation_images_trains_no_further(tmp_path: Path) -> None:
+    """They judged stages fitted after a refit, and `evaluate` showed figures of training images as those of validation."""
+    stage = Stage("head", 16, "head", lr=0.1, schedule=Sgdr(1))
+    ran = Session(replace(EXPERIMENT, stages=(stage,), refit=True), ui=QUIET).run(tmp_path / "run")
+    for session in (ran, replace(sgdr_jax.load(tmp_path / "run"), ui=QUIET)):
+        with pytest.raises(InputError, match="refit is True; the run's network has trained on the validation images too"):
+            session.fit(replace(stage, name="more"))
+    assert not Session(ran.experiment, ui=QUIET).fit("head")._state.stages[0]["stopped"]  # stage by stage nothing is refitted
+
+
+def test_an_interrupt_before_the_first_update_is_one(fresh: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no network to keep: it ended in an assertion."""
+    real = NullConsole.bar
+
+    def bar(self: Any, title: str, total: int) -> Any:
+        if title.startswith("find lr"):
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(self, title, total)
+
+    monkeypatch.setattr(NullConsole, "bar", bar)
+    with pytest.raises(KeyboardInterrupt):
+        fresh.fit(0)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_session_without_a_network_says_what_to_do(fresh: Session, tmp_path: Path) -> None:
     for ask in (lambda: fresh.params, lambda: fresh.evaluate("valid"), fresh.report):
         with pytest.raises(InputError, match="no trained network; call fit"):
@@ -229,7 +264,7 @@ def test_an_interrupt_keeps_what_was_won(fresh: Session, monkeypatch: pytest.Mon
     session = Session(replace(EXPERIMENT, stages=(stage,), parallel=Parallel(steps_per_execution=1)), ui=said)
     real, done = fitting.run_stage, 0
 
-    def interrupting(context: Any, *rest: Any) -> Any:
+    def interrupting(context: Any, **rest: Any) -> Any:
         def leave() -> bool:
             nonlocal done
             done += 1
@@ -237,7 +272,7 @@ def test_an_interrupt_keeps_what_was_won(fresh: Session, monkeypatch: pytest.Mon
                 os.kill(os.getpid(), signal.SIGINT)
             return context.leave()
 
-        return real(context._replace(leave=leave), *rest)
+        return real(context._replace(leave=leave), **rest)
 
     monkeypatch.setattr(fitting, "run_stage", interrupting)
     monkeypatch.setattr(run, "stoppable", lambda ui, _: ui)  # bars ask as well, as often as they happen to tick: count the updates alone

@@ -36,7 +36,7 @@ class NullConsole:
 
 
 def plain_console(file: IO[str] | None = None) -> rich.console.Console:
-    """Return a console of rich that shows texts as they are, in tables too: names are no markup and no control characters."""
+    """Return a rich console that prints text literally, in tables too: no markup, no control characters."""
     from rich.console import Console
     from rich.text import Text
 

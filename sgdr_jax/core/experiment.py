@@ -13,7 +13,7 @@ from .learning_rates import Decay, Find, Spread
 from .optimizers import Optimizer, Sgd
 from .snapshots import Snapshots
 from .solve import Solve
-from .types import LATER, Augmentation, Dataset, Model, Schedule
+from .types import OMIT_DEFAULT, Augmentation, Dataset, Model, Schedule
 from .validation import finite, require
 
 Resize = Literal["crop", "squish", "pad"]
@@ -62,7 +62,7 @@ class Stage:
     accumulate: int = 1
     """Number of parts in which the images of an update pass through the network in turn, to save memory. An update is still one batch:
     schedules, epochs and logs do not change. Batch statistics are those of a part."""
-    solve: Solve | None = field(default=None, kw_only=True, metadata=LATER)
+    solve: Solve | None = field(default=None, kw_only=True, metadata=OMIT_DEFAULT)
     """Solve the linear head (`hidden=0`) on cached activations by logistic regression instead of training it: one update with all images,
     without schedule or learning rate."""
 
@@ -121,7 +121,7 @@ class Eval:
     """Mean of probabilities, of log-probabilities (then normalised again), or the largest probability of any view (normalised again)."""
     tta_memory: int = 1024
     """Memory in MiB for the images and predictions of all views; larger sets are evaluated in blocks."""
-    beta: float = field(default=2.0, metadata=LATER)
+    beta: float = field(default=2.0, metadata=OMIT_DEFAULT)
     """Weight of recall against precision in F-beta, for which the threshold of multi-label predictions is fitted: 2 for classes that must
     not be missed, 1 for balance, 0.5 for classes that must be right."""
 
@@ -208,7 +208,7 @@ class Experiment:
     validation images chose. It takes as long again; validation figures are those of the first training."""
     canvas: int | None = None
     """Side in pixels at which images are stored; None: 1.15 times the largest stage size, and no larger than arrays already are."""
-    resize: Resize = field(default="crop", metadata=LATER)
+    resize: Resize = field(default="crop", metadata=OMIT_DEFAULT)
     """How stored images become square, for training, evaluation and prediction: the centre is cut out (crop), both sides are scaled to it
     (squish), or the whole image is fitted into it on a black ground (pad)."""
     images: Literal["auto", "resident", "streamed", "decoded"] = "auto"
@@ -226,7 +226,7 @@ class Experiment:
     """Distribution over devices."""
     seed: int = 0
     """Root of all randomness: initial head, order, augmentation, dropout."""
-    on_divergence: Literal["stop", "halve"] = field(default="stop", kw_only=True, metadata=LATER)
+    on_divergence: Literal["stop", "halve"] = field(default="stop", kw_only=True, metadata=OMIT_DEFAULT)
     """What follows when five updates in a row had a loss or gradients that are not finite, or a stage ends with such a validation loss:
     the run stops, or the stage goes back to its newest checkpoint, or its beginning, and goes on at half the rates."""
 

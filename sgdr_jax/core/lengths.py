@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
+import numpy as np
+
 from .errors import InputError
 from .types import Length, Schedule
 from .validation import require
@@ -159,6 +161,31 @@ def rising_steps(warmup: float | Length, steps: int, steps_per_epoch: int, what:
     if rise >= steps:
         raise InputError(f"{what} is {warmup}, {rise} of the {steps} steps; use less, so that the peak is reached")
     return rise
+
+
+def linear_warmup(steps: int) -> np.ndarray:
+    """Return 0, 1/n, … (n - 1)/n for n `steps`, float64 [steps]; 1 would follow.
+
+    >>> linear_warmup(4).tolist(), linear_warmup(0).tolist()
+    ([0.0, 0.25, 0.5, 0.75], [])
+    """
+    return np.arange(steps) / max(steps, 1)
+
+
+def epoch_cycles(steps: int, steps_per_epoch: int) -> np.ndarray:
+    """Return the cycle of each step where every epoch is one, int32 [steps].
+
+    >>> epoch_cycles(5, 2).tolist()
+    [0, 0, 1, 1, 2]
+    """
+    return (np.arange(steps) // steps_per_epoch).astype(np.int32)
+
+
+def check_momentum(momentum: tuple[float, float]) -> None:
+    """Raise InputError unless `momentum` is a pair of numbers in 0…1, below 1."""
+    ok = isinstance(momentum, tuple | list) and len(momentum) == 2  # pyright: ignore[reportUnnecessaryIsInstance]
+    ok = ok and all(0 <= m < 1 for m in momentum)
+    require(ok, "schedule.momentum", momentum, "use two numbers in 0…1, below 1")
 
 
 def check_warmup(warmup: float | Length) -> None:

@@ -29,5 +29,5 @@ def file_system(path: Path) -> str:
 
 
 def process_exists(number: int) -> bool:
-    """Return whether a process with this number runs."""
+    """Return whether a process with this id exists."""
     return psutil.pid_exists(number)

@@ -25,7 +25,7 @@ _TAIL = 24
 
 
 class Damaged(ValueError):
-    """A file that is not what was written; the message tells what of it."""
+    """A file that differs from what was written; the message names the damaged part."""
 
 
 def checksum(data: bytes | memoryview) -> int:

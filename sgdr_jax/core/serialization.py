@@ -26,7 +26,7 @@ from .optimizers import Optimizer
 from .snapshots import Snapshots
 from .solve import Solve
 from .text import is_unicode
-from .types import LATER, Augmentation, Dataset, Length, Model, Schedule
+from .types import OMIT_DEFAULT, Augmentation, Dataset, Length, Model, Schedule
 from .validation import require, shown
 
 type Json = bool | int | float | str | list[Json] | dict[str, Json] | None
@@ -73,11 +73,11 @@ def _tag(kind: type) -> str:
 def to_json(value: object) -> Any:
     """Convert a configuration value to JSON data.
 
-    Dataclasses become {"type": tag, field: …} without `LATER` fields that have their default, tuples lists, paths strings.
+    Dataclasses become {"type": tag, field: …} without `OMIT_DEFAULT` fields that have their default, tuples lists, paths strings.
 
     Raises:
         InputError: a text is a name of a file that is not UTF-8.
-        TypeError: a value is none that JSON has.
+        TypeError: a value has no JSON form.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         values = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if not _left_out(value, f)}
@@ -94,7 +94,7 @@ def to_json(value: object) -> Any:
 
 
 def _left_out(value: object, field: dataclasses.Field[Any]) -> bool:
-    return field.metadata == LATER and getattr(value, field.name) == field.default
+    return field.metadata == OMIT_DEFAULT and getattr(value, field.name) == field.default
 
 
 def from_json(data: Any) -> Any:
@@ -222,7 +222,7 @@ def _retagged(data: Json, names: Mapping[str, str]) -> Json:
 
 
 def key_text(value: Any) -> str:
-    """Return a text that is equal for equal settings, such as experiments or datasets; those of one's own may not be hashable."""
+    """Return a text that is equal for equal settings, such as experiments or datasets; user-defined ones may not be hashable."""
     return json.dumps(to_json(value), sort_keys=True)
 
 

@@ -26,7 +26,7 @@ def one_line(text: object) -> str:
 
 
 def several(names: Sequence[str], most: int = 3) -> str:
-    """Join names, at most so many of them.
+    """Join the first `most` names and count the rest.
 
     >>> several(["a", "b", "c", "d", "e"])
     'a, b, c and 2 more'

@@ -185,7 +185,7 @@ class Source(NamedTuple):
         return {split: len(labels) for split, labels in self.labels.items()}
 
 
-LATER: Mapping[str, str] = {"json": "without default"}
+OMIT_DEFAULT: Mapping[str, str] = {"json": "without default"}
 """Metadata of dataclass fields that were added to a kind after experiments with it had been run: `to_json` leaves them out while they
 have their default, so that the hashes of those experiments stay."""
 

@@ -14,7 +14,7 @@ def require(ok: bool, field_name: str, value: object, fix: str) -> None:
 
 
 def shown(value: object, most: int) -> str:
-    """Return a value as Python would write it, in at most so many characters.
+    """Return the repr of a value, cut to `most` characters.
 
     >>> shown("abcdefgh", 6)
     "'abcd…"

@@ -1,7 +1,7 @@
-"""Digests of the contents of files, which names, sizes and times do not tell: archives are unpacked with times of their own making.
+"""Digests of file contents. Names, sizes and times do not identify contents: unpacking an archive may set any times.
 
-A file is read once. It is known again by its device, inode, size and both times of change, of which no program can set the last, as long
-as it was not changed within the seconds before it was read. `contents/KEY.npy` in the cache folder has a row for each file of a set.
+A file is read once, and recognised later by device, inode, size, mtime and ctime (which no program can set), unless it changed within the
+seconds before it was read. `contents/KEY.npy` in the cache folder has a row for each file of a set.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _key(paths: Sequence[str | os.PathLike[str]]) -> str:
 
 
 def _known(place: Path, count: int) -> np.ndarray:
-    """Return what earlier runs know: device, inode, size, times of change, digest, time of reading of each file; zeros where nothing."""
+    """Return the recorded rows, uint64 [count, 7]: device, inode, size, mtime, ctime, digest, time of reading; zeros where unknown."""
     with contextlib.suppress(OSError, sealed.Damaged):
         rows = sealed.read(place, place.stem)
         if rows.shape == (count, 7) and rows.dtype == np.uint64:

@@ -88,7 +88,7 @@ def attempt(item: Item, side: int, channels: int, resize: Resize = "crop") -> np
 
 
 def ready() -> None:
-    """Load the decoders and silences their warnings about broken metadata, which do not affect the pixels."""
+    """Load the decoders and silence their warnings about broken metadata, which do not affect the pixels."""
     from PIL import Image, WebPImagePlugin  # noqa: F401  (the other formats are loaded by preinit)
 
     Image.preinit()

@@ -48,24 +48,14 @@ def _cells(labels: np.ndarray, balance: float, rates: np.ndarray | None) -> tupl
 def expected_draws(labels: np.ndarray, balance: float, rates: np.ndarray | None = None) -> np.ndarray:
     """Return how often, on average, an epoch of `Sampler` draws each example; float64 [n] with sum n.
 
+    A class of frequency f, of C classes that occur, is drawn n ((1 - balance) f + balance / C) times. An example with several labels is
+    drawn by its rarest.
+
     >>> expected_draws(np.array([0, 0, 1, 1]), 0.5).tolist(), expected_draws(np.array([0, 0, 0, 1]), 1.0).round(3).tolist()
     ([1.0, 1.0, 1.0, 1.0], [0.667, 0.667, 0.667, 2.0])
     """
     cell, sizes, expected = _cells(labels, balance, rates)
     return (expected / sizes)[cell]
-
-
-def expected_counts(labels: np.ndarray, balance: float, rates: np.ndarray | None = None) -> np.ndarray:
-    """Return the average number of examples of each class in an epoch of `Sampler`; float64 [classes], up to the largest in `labels`.
-
-    Single-label: n ((1 - balance) f + balance / C), for class frequencies f and C classes that occur. Multi-label: examples are drawn
-    in that way by their rarest label, and each counts for all its labels.
-
-    >>> expected_counts(np.array([0, 0, 0, 1]), 1.0)
-    array([2., 2.])
-    """
-    weights = expected_draws(labels, balance, rates)
-    return np.bincount(labels, weights) if labels.ndim == 1 else weights @ labels.astype(np.float64)
 
 
 def example_weights(labels: np.ndarray, evenness: float, rates: np.ndarray | None = None) -> np.ndarray:

@@ -16,7 +16,7 @@ SIDE = 112
 
 
 def thumbnails(items: Sequence[Any] | np.ndarray, positions: Sequence[int], side: int = SIDE, resize: Resize = "crop") -> dict[int, bytes]:
-    """Return a JPEG image of each item (see `Source.items`) at these positions that can be read, by its position, made square as told."""
+    """Return each readable item (see `Source.items`) at these positions as a square JPEG, by position; `resize` as in `Experiment`."""
     decode.ready()
     wanted = sorted(set(positions))
     pixels = decode.in_threads(lambda i: decode.attempt(lambda: items[i], side, 3, resize), wanted)

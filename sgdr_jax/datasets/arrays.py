@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..core.errors import InputError
 from ..core.paths import expanded
-from ..core.types import LATER, Dataset, Source
+from ..core.types import OMIT_DEFAULT, Dataset, Source
 from ..core.validation import require
 from .examples import fingerprint, make_source, numbered
 from .labels import n_hot
@@ -63,7 +63,7 @@ class Arrays(Dataset):
     """Share of each class held out for validation, if there is no x_valid."""
     seed: int = 0
     """Seed of the held-out split."""
-    multi_label: bool | None = field(default=None, metadata=LATER)
+    multi_label: bool | None = field(default=None, metadata=OMIT_DEFAULT)
     """True: an image can have several classes; False: it has one, and labels [n, classes] are one-hot; None: as the labels show."""
 
     def __post_init__(self) -> None:

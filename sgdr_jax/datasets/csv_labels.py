@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..core.types import LATER, Dataset, Source
+from ..core.types import OMIT_DEFAULT, Dataset, Source
 from . import files
 from .csv_table import read_table
 from .examples import make_source
@@ -58,14 +58,14 @@ class CsvLabels(Dataset):
     """Share of each class held out for validation, if no row is marked valid."""
     seed: int = 0
     """Seed of the held-out split."""
-    multi_label: bool | None = field(default=None, metadata=LATER)
+    multi_label: bool | None = field(default=None, metadata=OMIT_DEFAULT)
     """True: an image can have several labels; False: each cell of the second column is one label; None: as the rows show."""
-    image_column: str = field(default="", metadata=LATER)
+    image_column: str = field(default="", metadata=OMIT_DEFAULT)
     """Column that names the images; empty: the first."""
-    label_columns: tuple[str, ...] = field(default=(), metadata=LATER)
+    label_columns: tuple[str, ...] = field(default=(), metadata=OMIT_DEFAULT)
     """Column with the labels, or several that hold zeros and ones, one for each class; none: the second column, or those of zeros and ones
     from there on; with `image_column` the only other one, that with a name such as label, or all others if each holds zeros and ones."""
-    formats: tuple[files.Format, ...] = field(default=(), metadata=LATER)
+    formats: tuple[files.Format, ...] = field(default=(), metadata=OMIT_DEFAULT)
     """Image formats to read besides the common ones: tiff, avif, heic."""
 
     def __post_init__(self) -> None:

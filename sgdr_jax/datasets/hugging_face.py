@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from ..core.errors import InputError
-from ..core.types import LATER, Dataset, Source
+from ..core.types import OMIT_DEFAULT, Dataset, Source
 from ..core.validation import require
 from . import files
 from .examples import Examples, Item, Items, LazyItems, make_source
@@ -62,7 +62,7 @@ class HuggingFace(Dataset):
     """Share of each class held out for validation, if there is no split for it."""
     seed: int = 0
     """Seed of the held-out split."""
-    multi_label: bool | None = field(default=None, metadata=LATER)
+    multi_label: bool | None = field(default=None, metadata=OMIT_DEFAULT)
     """True: an image can have several classes; False: it has one; None: as the labels show, lists of one class each are refused."""
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import InputError
-from ..core.types import LATER, Dataset, Source
+from ..core.types import OMIT_DEFAULT, Dataset, Source
 from ..core.validation import require
 from . import files
 from .examples import make_source
@@ -46,7 +46,7 @@ class ImageFolder(Dataset):
     """Share of each class held out for validation, if there is no folder for it."""
     seed: int = 0
     """Seed of the held-out split."""
-    formats: tuple[files.Format, ...] = field(default=(), metadata=LATER)
+    formats: tuple[files.Format, ...] = field(default=(), metadata=OMIT_DEFAULT)
     """Image formats to read besides the common ones: tiff, avif, heic."""
 
     def __post_init__(self) -> None:

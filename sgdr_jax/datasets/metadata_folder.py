@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.errors import InputError
-from ..core.types import LATER, Dataset, Source
+from ..core.types import OMIT_DEFAULT, Dataset, Source
 from ..core.validation import require
 from . import files
 from .csv_table import Table, joined, read_table
@@ -57,7 +57,7 @@ class MetadataFolder(Dataset):
     """Seed of the held-out split."""
     multi_label: bool | None = None
     """True: an image can have several labels; False: it has one; None: as the rows show."""
-    formats: tuple[files.Format, ...] = field(default=(), metadata=LATER)
+    formats: tuple[files.Format, ...] = field(default=(), metadata=OMIT_DEFAULT)
     """Image formats to read besides the common ones: tiff, avif, heic."""
 
     def __post_init__(self) -> None:

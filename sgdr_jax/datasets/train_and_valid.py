@@ -34,7 +34,7 @@ class TrainAndValid(Dataset):
             InputError: the other dataset is a part of a mixture with rates.
         """
         source = self.data.open()
-        check_joinable(self.data, source, "data")
+        check_joinable(self.data, source.rates is not None, "data")
         if source.rates is not None and isinstance(self.data, Mix):
             # Each set keeps its share of an epoch; joined afterwards, held-out images would have none.
             return replace(self.data, sets=tuple(map(TrainAndValid, self.data.sets))).open()
@@ -44,7 +44,7 @@ class TrainAndValid(Dataset):
         return make_source(source.classes, examples, None, 0, notes=source.notes)
 
 
-def check_joinable(data: Dataset, source: Source, field: str) -> None:
-    """Raise InputError naming `field` where the validation images cannot be joined, as they have no rates: in a part of a mixture."""
+def check_joinable(data: Dataset, rated: bool, field: str) -> None:
+    """Raise InputError naming `field` where the validation images cannot be joined: in a part of a mixture, where images are `rated`."""
     fix = "its validation images have no share of an epoch; leave them out, or mix sets that are joined, Mix((TrainAndValid(a), …), …)"
-    require(source.rates is None or isinstance(data, Mix), field, type(data).__name__, fix)
+    require(not rated or isinstance(data, Mix), field, type(data).__name__, fix)

@@ -82,7 +82,7 @@ def handle_signals(signals: Sequence[signal.Signals] = SIGNALS, notice: float | 
 
 @contextmanager
 def _ends_unnoticed(seconds: float, noticed: threading.Event) -> Iterator[None]:
-    """End the process so many seconds after a SIGTERM, unless the event is set or the block has ended."""
+    """End the process `seconds` after a SIGTERM, unless the event is set or the block has ended."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # written to at once, by the handler in C

@@ -76,7 +76,7 @@ def apply_temperature(probabilities: Float[np.ndarray, "n k"], temperature: floa
 def fit_temperature(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray) -> float:
     """Fit the temperature with the lowest loss on these labels; 1 if it lies outside `MIN_TEMPERATURE`…`MAX_TEMPERATURE`.
 
-    If every image is classified correctly the loss decreases monotonically with the temperature, and no temperature can be fitted.
+    If every image is classified correctly, the loss keeps falling as the temperature goes to 0, so none can be fitted.
 
     The loss is convex in 1/T, and the root of its slope is found by bisection. The slope is Σ_n ⟨z⟩ - z_true over images,
     with ⟨z⟩ the mean of z = log p under softmax(z / T).

@@ -139,7 +139,7 @@ def predict_views(
     ids = np.arange(n, dtype=np.uint32) if examples.ids is None else examples.ids
     parts: list[_Mixture] = []
     seconds = [0.0, 0.0]
-    with ui.bar(title, n * views) as tick:
+    with ui.bar(title, n * (views - (plain is not None))) as tick:
         # Logits, their probabilities and the mixtures are float64; a block is a positive number of whole batches.
         block = max(evaluate.tta_memory * 2**20 // (3 * 8 * views * examples.classes) // programs.batch_size, 1) * programs.batch_size
         for first in range(0, n, block):

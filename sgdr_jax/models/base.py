@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..core.errors import InputError, did_you_mean
 from ..core.text import several
-from ..core.types import LATER, Model
+from ..core.types import OMIT_DEFAULT, Model
 from ..core.validation import require
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class ChainModel(Model):
     hidden: int = 0
     """Width of the head's hidden layer (512 in fastai); 0 for a single linear layer, which `Stage.solve` can solve."""
 
-    crop: float | None = field(default=None, kw_only=True, metadata=LATER)
+    crop: float | None = field(default=None, kw_only=True, metadata=OMIT_DEFAULT)
     """Share of the side, about the centre, that the network sees of a plain image, and that augmentations begin with; None: the share that
     the evaluation of the weights used, and for "imagenet" all of it."""
 

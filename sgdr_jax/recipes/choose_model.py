@@ -35,7 +35,7 @@ class Pick(NamedTuple):
 
 
 def available(ui: NullConsole, models: Sequence[ChainModel] = SHORT_LIST) -> list[ChainModel]:
-    """Return the candidates whose weights can be had; says of the others why not."""
+    """Return the candidates whose weights are available; reports why the others are not."""
     found = list[ChainModel]()
     for model in models:
         if reason := unavailable(model):
@@ -50,7 +50,7 @@ def choose_model(
 ) -> Pick:
     """Choose the candidate that `probe` ranks first on at most `probe.IMAGES` of the training images.
 
-    Candidates whose weights cannot be had, or which the machine does not train in time, are left out; if none remains, the first is chosen.
+    Candidates without available weights, or which the machine does not train in time, are left out; if none remains, the first is chosen.
 
     Args:
         data: the images.
@@ -65,12 +65,14 @@ def choose_model(
         else:
             found.append(model)
     if len(found) < 2:
-        which = "has weights that can be had" + f" and gets {EPOCHS} epochs in the time" * bool(epochs)
-        return Pick(found[0], f"it alone of a short list {which}") if found else Pick(models[0], f"none of a short list {which}")
+        which = "has weights available" + f" and gets {EPOCHS} epochs in the time" * bool(epochs)
+        if found:
+            return Pick(found[0], f"the only network of a short list that {which}")
+        return Pick(models[0], f"no network of a short list {which}")
     from . import probe
 
     rows = probe.probe(probe.at_most(data, probe.IMAGES), found, ui)
     ui.say(probe.table(rows))
     best, second = rows[:2]
     ahead = f"{100 * second.behind:.1f} points more than on those of {model_name(second.model)}"
-    return Pick(best.model, f"a linear head on its frozen features tells {100 * best.accuracy:.1f} % of the images right, {ahead}")
+    return Pick(best.model, f"a linear head on its frozen features classifies {100 * best.accuracy:.1f} % of the images correctly, {ahead}")

@@ -29,7 +29,7 @@ class Lesson2:
     slower than the next, in cosine cycles, with warm restarts between them if there are several. `gradual` adds a stage between steps 4
     and 5.
 
-    A head that has learned its images by heart leaves gradients that are noise, along which the first updates move the whole body; one
+    A head that has memorised its images leaves gradients that are noise, along which the first updates move the whole body; one
     that is solved, with the penalty that cross-validation chooses, does not. Rates, ratio, cycles and statistics are those that
     `experiments/bench/bodies.py` found best on eleven sets; `lr=Find()` lets the finder choose, `cycles=3, cycle_len=1` restarts as the
     lesson did.
@@ -51,7 +51,7 @@ class Lesson2:
     """Peak learning rate of the head in steps 4–8, or the finder that chooses it, whose ratio is replaced; None: 3e-4 for images like
     ImageNet's, 1e-3 for others."""
     ratio: float = 1.0
-    """Rate of each layer group over that of the one before. The lesson's 10 and 3 were behind 1 by a point and more."""
+    """Ratio of a layer group's rate to that of the group before it. The lesson's 10 and 3 scored a point or more below 1."""
     cached: Schedule | None = None
     """Schedule of the head on cached activations, at a found rate; None: it is solved, which needs a linear one (`hidden=0`)."""
     views: int = 2

@@ -1,4 +1,4 @@
-"""Looks at a set of images: the properties that decide the settings of the recipe."""
+"""Measures the properties of a set of images that decide the recipe's settings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..core.text import several
 from ..core.types import Source
 from ..datasets.labels import counts
 from ..models.base import ChainModel
@@ -28,6 +29,7 @@ class ImageFacts(NamedTuple):
         looked: number of images that were looked at.
         network: that is to be trained.
         images: number of training images; None for the sum of `counts`.
+        validated: whether there are validation images.
     """
 
     counts: np.ndarray
@@ -37,18 +39,19 @@ class ImageFacts(NamedTuple):
     looked: int
     network: auto.NetworkTraits = auto.NetworkTraits()
     images: int | None = None
+    validated: bool = True
 
-    def warning(self, most: int = 3) -> str:
-        """Return what to say about images that cannot be read, with the names of at most `most`; "" if there are none."""
+    def warning(self) -> str:
+        """Return what to say about images that cannot be read, with the names of some; "" if there are none."""
         if not self.unread:
             return ""
-        names = ", ".join(self.unread[:most]) + (", …" if len(self.unread) > most else "")
         fix = "repair or remove them, or raise max_bad_share, the share that a run leaves out"
-        return f"{len(self.unread):,} of {self.looked:,} images looked at cannot be read; {fix} ({names})"
+        return f"{len(self.unread):,} of {self.looked:,} images looked at cannot be read; {fix} ({several(self.unread)})"
 
     def choices(self, budget: float | None = None, *, whole: bool = False) -> list[auto.Choice]:
         """Choose the settings; `budget` is the epochs of the last stage, and with `whole` all layer groups train there."""
-        return auto.choices(self.counts, self.side, self.confidence, budget, self.network, self.images, whole)
+        chosen = auto.choices(self.counts, self.side, self.confidence, budget, self.network, self.images, whole)
+        return [choice for choice in chosen if self.validated or choice.name not in ("leeway", "refit")]
 
     def of(self, model: ChainModel) -> ImageFacts:
         """Return the same facts for the training of another network."""
@@ -72,7 +75,8 @@ def measure(source: Source, model: ChainModel, *, familiar: bool = True) -> Imag
     looked, dimensions, unread = _dimensions(source.items["train"], source.names["train"])
     side = int(np.median([min(size) for size in dimensions])) if dimensions else model.size
     labels = counts(source.labels["train"], len(source.classes))
-    return ImageFacts(labels, side, confidence, unread, looked, images=source.sizes["train"]).of(model)
+    n, validated = source.sizes["train"], "valid" in source.labels
+    return ImageFacts(labels, side, confidence, unread, looked, images=n, validated=validated).of(model)
 
 
 def _dimensions(

@@ -152,7 +152,7 @@ def held_out_logits(context: RunContext, features: np.ndarray, solve: Solve) -> 
 
 
 def _accuracy(correct: np.ndarray) -> tuple[float, Interval]:
-    """Return the accuracy of the images that were judged, those that are no NaN, and its interval."""
+    """Return accuracy and interval over the judged images, those that are not NaN."""
     known = correct[~np.isnan(correct)]
     return float(known.mean()), right_interval(known)
 

@@ -34,14 +34,14 @@ def update_seconds(experiment: Experiment, classes: int, updates: int = 5) -> fl
     context = prepare(replace(experiment, data=data, stages=(replace(last, lr=0.0),)))
     p = context.plan.stages[0]
     stage = open_stage(context, p, context.network, NullConsole())
-    feds = [next(stage_batches(context, p, 0, 1, with_images=False))] * stage.span
-    rows = Hyper(*(np.repeat(column[:1], len(feds), axis=0) for column in hyper_rows(context, p, (0.0,) * len(p.trained))))
+    batches = [next(stage_batches(context, p, 0, 1, with_images=False))] * stage.span
+    rows = Hyper(*(np.repeat(column[:1], len(batches), axis=0) for column in hyper_rows(context, p, (0.0,) * len(p.trained))))
     state, seconds = stage.state, []
-    for _ in range(1 + -(-updates // len(feds))):
+    for _ in range(1 + -(-updates // len(batches))):
         start = time.perf_counter()
-        state, sums = stage.updates(state, rows, feds)
+        state, sums = stage.updates(state, rows, batches)
         jax.block_until_ready(sums)
-        seconds.append((time.perf_counter() - start) / len(feds))
+        seconds.append((time.perf_counter() - start) / len(batches))
     return statistics.median(seconds[1:])
 
 

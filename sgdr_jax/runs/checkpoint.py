@@ -54,7 +54,7 @@ class VerifiedCheckpoint(NamedTuple):
 
 
 def step_name(stage: int, step: int) -> str:
-    """Return the name of the checkpoint after `step` updates of stage `stage`; `latest` and `prune` order by both.
+    """Return the name of the checkpoint after `step` updates of stage `stage`; `good` and `prune` order by both.
 
     >>> step_name(2, 140)
     'stage-2-step-000140'
@@ -285,11 +285,6 @@ def _position(metadata: Mapping[str, Any]) -> str:
     if "cycle" in metadata:
         return cycle_name(metadata["stage"], metadata["cycle"])
     return step_name(metadata["stage"], metadata["step"]) if "step" in metadata and "stage" in metadata else ""
-
-
-def latest(folder: str | Path, run: str = "") -> VerifiedCheckpoint | None:
-    """Find the newest good step checkpoint, or None; see `good`."""
-    return next(good(folder, run), None)
 
 
 def good(folder: str | Path, run: str = "") -> Iterator[VerifiedCheckpoint]:

@@ -106,9 +106,9 @@ def rehearse(context: RunContext, p: StagePlan) -> None:
     shapes = _shapes(context)
     stage = open_stage(shapes, p, shapes.network, NullConsole())
     hyper = hyper_rows(shapes, p, (0.0,) * len(p.trained))
-    (fed,) = stage_batches(shapes, p, 0, 1, with_images=False)
+    (train_batch,) = stage_batches(shapes, p, 0, 1, with_images=False)
     for size in dict.fromkeys([] if p.stage.solve else p.sizes.tolist()):
-        stage.updates(stage.state, Hyper(*(rows[:1] for rows in hyper)), [fed._replace(size=size)])
+        stage.updates(stage.state, Hyper(*(rows[:1] for rows in hyper)), [train_batch._replace(size=size)])
     if stage.validate:
         stage.validate(stage.state)
 

@@ -52,7 +52,7 @@ def evaluate(
         ui: progress bars.
 
     Returns:
-        The summary, without what only the whole run knows: loading and total seconds, compilations.
+        The summary, without loading time, total seconds and compilations, which `run` adds.
     """
     experiment = context.experiment
     measures: dict[str, EvalMetrics] = {"valid": {}, "test": {}}

@@ -7,7 +7,8 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 from ..core.console import NullConsole
 from ..core.errors import Preempted
@@ -20,9 +21,11 @@ from ..train.context import RunContext
 from ..train.model_selection import Best, Score, judge
 from ..train.stage import first_state, loop_plan, open_stage
 from .folder import RunFolder, open_run, read
+from .predictor import Predictor
 from .recorder import StageRecorder
 from .records import Row, StageSummary
 from .resume import StageStart, newest, restore
+from .retry import persistently
 from .run import run_stage
 
 
@@ -48,7 +51,7 @@ def fit_stage(context: RunContext, plan: StagePlan, before: Fitted, ui: NullCons
     """Train one stage with the numbers that it has within a run, and keep nothing on disk.
 
     After an interrupt (Ctrl-C, the notebook's stop button) the current update is finished, the network is validated as at a cycle's end,
-    and the better of it and the best state before is kept; a second interrupt raises KeyboardInterrupt.
+    and the better of it and the best state before is kept; a second interrupt, or one before the first update, raises KeyboardInterrupt.
 
     Args:
         context: the run.
@@ -58,26 +61,47 @@ def fit_stage(context: RunContext, plan: StagePlan, before: Fitted, ui: NullCons
     """
     stages = list(before.stages)
     with tempfile.TemporaryDirectory() as place, handle_signals((signal.SIGINT,)) as interrupted:
-        # A state is saved only to be read again after an interrupt; snapshots would be thrown away.
+        # A state is saved to be read again after an interrupt; snapshots would be thrown away.
         experiment = replace(context.experiment, snapshots=Snapshots())
-        context = context._replace(experiment=experiment, due=interrupted, leave=interrupted)
+        # One that may diverge and go back saves at every cycle's end, as a run does.
+        due = interrupted if experiment.on_divergence == "stop" else lambda: True
+        context = context._replace(experiment=experiment, due=due, leave=interrupted)
         with open_run(place, to_json(experiment), config_hash(experiment)) as folder:
+            attempt = partial(run_stage, context, network=before.network, best=before.best, finished=stages, folder=folder, ui=ui)
             try:
-                network, best = run_stage(context, plan, before.network, before.best, StageStart(), stages, folder, ui)
+                network, best = persistently(attempt, context, plan, StageStart(), folder, ui)
             except Preempted as error:
                 ui.say(f"  interrupted, {error}".replace("preempted: saved after", "stopped after"))
-                network, best = _won(context, plan, before.network, stages, folder, ui)
+                network, best = _interrupted(context, plan, before.network, stages, folder, ui)
         recorded = read(place)
-    finders = {name: curve for name, curve in recorded.finders.items()}
-    return Fitted(network, best, tuple(stages), (*before.rows, *recorded.rows), dict(before.finders) | finders)
+    return Fitted(network, best, tuple(stages), (*before.rows, *recorded.rows), dict(before.finders) | dict(recorded.finders))
 
 
-def _won(
+def of_run(folder: Path, net: Predictor) -> Fitted:
+    """Return the network of a finished run with what the run recorded, as if its stages had been fitted one by one.
+
+    Args:
+        folder: the run folder.
+        net: its final network, or one of its snapshots, with which no best state is known.
+    """
+    recorded, network = read(folder), NetworkState(net.params, net.stats, net.size)
+    stages = tuple(recorded.summary["stages"]) if recorded.summary else ()
+    scores = [Score.of(cast(dict[str, float], row)) for row in recorded.rows if row["kind"] == "eval" and row["loss"] is not None]
+    kept, best = [i for i, stage in enumerate(stages) if stage["kept"]], None
+    if net.experiment.keep_best and not net.name and scores and kept:
+        last = stages[kept[-1]]
+        score = Score(cast(float, last["valid_accuracy"]), cast(float, last["valid_loss"]))
+        best = Best(score, network, kept[-1], last["cycles"] - 1, max(score.accuracy for score in scores))
+    return Fitted(network, best, stages, tuple(recorded.rows), recorded.finders)
+
+
+def _interrupted(
     context: RunContext, plan: StagePlan, network: NetworkState, stages: list[StageSummary], folder: RunFolder, ui: NullConsole
 ) -> tuple[NetworkState, Best | None]:
-    """Return the network that an interrupted stage has won, with the best state, and append the stage's summary to `stages`."""
+    """Return the network that an interrupted stage leaves, with the best state, and append the stage's summary to `stages`."""
     meta = newest(context, folder)
-    assert meta is not None  # saved by the loop before it raised Preempted
+    if meta is None:  # before the first update: in the finder, or while activations were cached
+        raise KeyboardInterrupt
     state, best = restore(context, folder.path, meta, first_state(context.programs, plan, network))
     progress, current = meta.progress(best), context.programs.copy(state.network(plan.size))
     recorder = StageRecorder(context, plan, folder, stages, meta.seconds)
@@ -86,11 +110,7 @@ def _won(
         cycle = int(plan.table.cycle[meta.step - 1])
         row = {"kind": "eval", "step": meta.step, "cycle": cycle, "split": "valid", **stage.validate(state)}
         recorder.log(row)
-        progress = judge(follow.rules, progress, Score.of(row), cycle, partial(_same, current), last=True)
+        progress = judge(follow.rules, progress, Score.of(row), cycle, lambda: current, last=True)
     stages.append(recorder.summary(progress._replace(stopped="interrupted")))
     best = progress.best
     return (best.network if best and context.experiment.keep_best else current), best
-
-
-def _same(network: NetworkState) -> NetworkState:
-    return network

@@ -249,8 +249,8 @@ def predict(
         if len(pixels):
             # Drawn by its pixels, an image's views do not depend on the other images.
             ids = np.array([zlib.crc32(image.tobytes()) for image in pixels], np.uint32)
-            feed = image_loader(pixels, net.programs.devices, resident=False)
-            examples = EvalExamples(feed, len(net.classes), multi_label=net.multi_label, ids=ids)
+            loader = image_loader(pixels, net.programs.devices, resident=False)
+            examples = EvalExamples(loader, len(net.classes), multi_label=net.multi_label, ids=ids)
             seen = _views(net, examples, views, ui, "predicting")
             parts.append((names, seen.probabilities, seen.disagreement))
     if seen is None:
@@ -292,13 +292,13 @@ def activations(net: Predictor, images: Sequence[str | np.ndarray], group: str) 
     for pixels, _, unread in _decoded(net, images):
         for name, reason in unread:
             raise InputError(f"{name} cannot be read: {reason}; leave it out")
-        feed = image_loader(pixels, net.programs.devices, resident=False)
+        loader = image_loader(pixels, net.programs.devices, resident=False)
 
         def rows(_: Batch, x: jax.Array) -> jax.Array:
             plain = net.programs.plain(x, size=net.size)
             return plain if group == groups[0] else net.programs.forward(net.params, net.stats, plain, start=None, stop=group)
 
-        parts.append(net.programs.map(rows, len(pixels), feed))
+        parts.append(net.programs.map(rows, len(pixels), loader))
     return np.concatenate(parts)
 
 
@@ -365,8 +365,8 @@ def evaluate_split(net: Predictor, split: str, views: int | None = None, ui: Nul
     resident, _ = choose_residence(
         how.images, -(-data.bytes // net.programs.devices.count), data.storage, device=free_device_memory(net.programs.devices)
     )
-    feed = image_loader(data.images[split], net.programs.devices, resident)
-    examples = EvalExamples(feed, len(net.classes), data.labels[split], net.multi_label)
+    loader = image_loader(data.images[split], net.programs.devices, resident)
+    examples = EvalExamples(loader, len(net.classes), data.labels[split], net.multi_label)
     seen = _views(net, examples, views, ui, f"evaluating {split}")
     return Evaluation(seen, data.names[split], data.labels[split])
 

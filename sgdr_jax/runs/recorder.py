@@ -106,8 +106,9 @@ class StageRecorder:
         evals = [row for row in rows if row["kind"] == "eval"]
         if not losses or (progress.best and not evals):
             raise InputError(f"run folder {path} has lost its rows of stage {plan.stage.name!r} in metrics.jsonl; use another --run")
-        best = progress.best if progress.best and progress.best.stage == plan.index else None
-        loss, accuracy = _best_figures(evals) if best is None else (best.score.loss, best.score.accuracy)
+        keeps_best = self._context.experiment.keep_best
+        best = progress.best if keeps_best and progress.best and progress.best.stage == plan.index else None
+        loss, accuracy = (best.score.loss, best.score.accuracy) if best else _best_figures(evals if keeps_best else evals[-1:])
         last_cycle = int(plan.table.cycle[min(len(losses), plan.steps) - 1])
         known = [loss for loss in losses[-plan.steps_per_epoch :] if loss is not None]
         summary: StageSummary = {
@@ -121,8 +122,8 @@ class StageRecorder:
             "valid_loss": loss,
             "valid_accuracy": accuracy,
             "lr": list(progress.lr),
-            "kept": best is not None or not evals,
-            "cycles": 1 + (best.cycle if best and self._context.experiment.keep_best else last_cycle),
+            "kept": best is not None or not evals or not keeps_best,
+            "cycles": 1 + (best.cycle if best else last_cycle),
             "stopped": progress.stopped,
         }
         if skipped:
@@ -158,14 +159,14 @@ def duplicate_notes(record: DataRecord) -> list[str]:
     Example:
         >>> groups = {"across_splits": 2, "across_splits_names": [["train: a.png", "test: b.png"]], "conflicting": 0}
         >>> duplicate_notes(groups)
-        ['2 images are in several splits with the same pixels, such as train: a.png, test: b.png; sgdr-jax data lists them']
+        ['2 images occur in several splits, such as train: a.png, test: b.png; sgdr-jax data lists them']
     """
     kinds = (
-        (record["across_splits"], "across_splits_names", "in several splits with the same pixels"),
-        (record["conflicting"], "conflicting_names", "there with the same pixels and different labels"),
+        (record["across_splits"], "across_splits_names", "in several splits"),
+        (record["conflicting"], "conflicting_names", "more than once with different labels"),
     )
     return [
-        f"{count:,} image{'s are' if count > 1 else ' is'} {what}, such as {', '.join(record[names][0])}; sgdr-jax data lists them"
+        f"{count:,} image{'s occur' if count > 1 else ' occurs'} {what}, such as {', '.join(record[names][0])}; sgdr-jax data lists them"
         for count, names, what in kinds
         if count
     ]

@@ -86,12 +86,13 @@ Row = TrainRow | EvalRow | BatchNormRow | SolveRow | LoweredRow
 
 
 class StageSummary(TypedDict):
-    """One finished stage. Validation figures are those of its best cycle, or None without validation images.
+    """One finished stage. Validation figures are those of its best cycle (without `keep_best` its last), None without validation images.
 
     `valid_accuracy` of multi-label data is the mean average precision (F2 in runs of earlier versions).
 
-    `kept` tells whether the stage improved on the best network so far, `cycles` after how many cycles its own best was reached, `skipped`
-    how many updates were skipped, if any, `images` how many were shown, repeated ones each time (in proportion, if it stopped early).
+    `kept` tells whether the stage improved on the best network so far (always true without `keep_best`), `cycles` after how many cycles
+    its own best was reached, `skipped` how many updates were skipped, if any, `images` how many were shown, repeated ones each time (in
+    proportion, if it stopped early).
     `lr_scale` is the share of the rates that it went on with after it had diverged, `accumulate` the number of parts that a batch was
     split into since it did not fit the devices' memory.
     """

@@ -182,7 +182,7 @@ class StageStart(NamedTuple):
 
 
 def back(context: RunContext, folder: RunFolder, stage: int, rows: int) -> CheckpointMeta | None:
-    """Go back to the newest good checkpoint within a stage; None for its beginning, when there were so many rows. Drops what came later."""
+    """Go back to the newest good checkpoint in a stage; None for its beginning, when the file had `rows` rows. Drops what came later."""
     for found in checkpoint.good(folder.path / "checkpoints", config_hash(context.experiment)):
         meta = _recorded(found)
         if meta.stage == stage and meta.rows is not None and folder.metrics.holds(*meta.rows):

@@ -83,7 +83,7 @@ def _go_back(context: RunContext, folder: RunFolder, plan: StagePlan, rows: int,
 
 
 def _splits_into(context: RunContext, plan: StagePlan, parts: int) -> bool:
-    """Return whether the batches of a stage can be split into so many parts of the same size, each spread over all devices.
+    """Return whether a stage's batches split into `parts` equal parts, each spread over all devices.
 
     Several hosts, of which one alone may run out of memory, do not split.
     """
@@ -91,7 +91,7 @@ def _splits_into(context: RunContext, plan: StagePlan, parts: int) -> bool:
 
 
 def _split_plan(plan: StagePlan, parts: int) -> StagePlan:
-    """Return the plan of a stage whose batches pass through the network in so many parts, if not in more already.
+    """Return the plan of a stage whose batches pass through the network in at least `parts` parts.
 
     Gradients are the same up to the order of sums; batch statistics, where they are trained, and dropout are those of a part.
     """

@@ -153,8 +153,7 @@ def run_stage(
     before = stoppable(ui, context.leave)
     copy, state, progress, first = context.programs.copy, None, StageProgress(best, lowered=start.lowered), 0
     if checkpoint:
-        like = first_state(context.programs, plan, network)
-        state, best = restore(context, folder.path, checkpoint, like)
+        state, best = restore(context, folder.path, checkpoint, first_state(context.programs, plan, network))
         progress = checkpoint.progress(best)._replace(lowered=start.lowered)
         network, first = copy(state.network(network.size)), start.step
     elif plan.stage.recalibrate:
@@ -169,6 +168,7 @@ def run_stage(
             folder.write_finder(plan.stage.name, dataclasses.asdict(curve))
     _stop_together(context, plan)
     state = state or stage.state
+    stage = stage._replace(state=state)  # After a resume its own fresh state would take memory throughout.
     if first < plan.steps and not progress.stopped:
         with ui.bar(plan.stage.name, plan.steps - first) as tick:
             callbacks = StageCallbacks(
@@ -211,7 +211,7 @@ def _lr_before(context: RunContext, plan: StagePlan, finished: Sequence[StageSum
 
 
 def _stop_together(context: RunContext, plan: StagePlan) -> None:
-    """Raise Preempted on several hosts that are to stop, which have to ask at the same points: bars tell them nothing (`stoppable`)."""
+    """Raise Preempted if a run on several hosts is to stop. All must ask at the same points, so bars do not stop them (`stoppable`)."""
     if is_multi_host() and context.leave():
         raise Preempted(f"stopped before the updates of stage {plan.stage.name!r}; the same command with --resume goes on")
 

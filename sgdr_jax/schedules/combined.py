@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..core.errors import InputError
+from ..core.lengths import check_momentum
 from ..core.types import Schedule, Table
-from ..core.validation import require
 from .constant import Constant
 
 
@@ -37,9 +37,7 @@ class Combined(Schedule):
 
     def __post_init__(self) -> None:
         if self.momentum is not None:
-            ok = isinstance(self.momentum, tuple | list) and len(self.momentum) == 2  # pyright: ignore[reportUnnecessaryIsInstance]
-            ok = ok and all(0 <= m < 1 for m in self.momentum)
-            require(ok, "schedule.momentum", self.momentum, "use two numbers in 0…1, below 1")
+            check_momentum(self.momentum)
 
     def after(self, table: Table) -> float:
         """Return where the schedule of the rates ends."""

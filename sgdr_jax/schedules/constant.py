@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.lengths import check_length, whole_steps
+from ..core.lengths import check_length, epoch_cycles, whole_steps
 from ..core.types import Length, Schedule, Table
 
 
@@ -30,4 +30,4 @@ class Constant(Schedule):
     def table(self, steps_per_epoch: int) -> Table:
         """Return rows at scale 1. Raises InputError when shorter than one step."""
         steps = whole_steps(self.epochs, steps_per_epoch, "schedule.epochs")
-        return Table(np.ones(steps), (np.arange(steps) // steps_per_epoch).astype(np.int32))
+        return Table(np.ones(steps), epoch_cycles(steps, steps_per_epoch))

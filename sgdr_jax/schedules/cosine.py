@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.lengths import check_length, check_warmup, rising_steps, whole_steps
+from ..core.lengths import check_length, check_warmup, epoch_cycles, linear_warmup, rising_steps, whole_steps
 from ..core.types import Length, Schedule, Table
 from ..core.validation import require
 
@@ -51,5 +51,5 @@ class Cosine(Schedule):
         """Return warm-up and cosine as rows. Raises InputError when shorter than one step."""
         steps = whole_steps(self.epochs, steps_per_epoch, "schedule.epochs")
         rise = rising_steps(self.warmup, steps, steps_per_epoch, "schedule.warmup")
-        scale = np.concatenate([np.arange(rise) / max(rise, 1), anneal(steps - rise, 1.0, self.floor)])
-        return Table(scale, (np.arange(steps) // steps_per_epoch).astype(np.int32))
+        scale = np.concatenate([linear_warmup(rise), anneal(steps - rise, 1.0, self.floor)])
+        return Table(scale, epoch_cycles(steps, steps_per_epoch))

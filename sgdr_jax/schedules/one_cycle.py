@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.lengths import check_length, rising_steps, whole_steps
+from ..core.lengths import check_length, check_momentum, rising_steps, whole_steps
 from ..core.types import Length, Schedule, Table
 from ..core.validation import require
 from .cosine import anneal
@@ -40,9 +40,7 @@ class OneCycle(Schedule):
         require(0 <= self.rise < 1, "schedule.rise", self.rise, "use a share in 0…1, below 1")
         require(self.div >= 1, "schedule.div", self.div, "use at least 1")
         require(self.div_final >= 1, "schedule.div_final", self.div_final, "use at least 1")
-        ok = isinstance(self.momentum, tuple | list) and len(self.momentum) == 2  # pyright: ignore[reportUnnecessaryIsInstance]
-        ok = ok and all(0 <= m < 1 for m in self.momentum)
-        require(ok, "schedule.momentum", self.momentum, "use two numbers in 0…1, below 1")
+        check_momentum(self.momentum)
 
     def table(self, steps_per_epoch: int) -> Table:
         """Return rate and momentum as rows. Raises InputError when shorter than one step."""

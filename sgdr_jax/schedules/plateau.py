@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.lengths import check_length, check_warmup, rising_steps, whole_steps
+from ..core.lengths import check_length, check_warmup, epoch_cycles, linear_warmup, rising_steps, whole_steps
 from ..core.types import Length, Reduction, Schedule, Table
 from ..core.validation import require
 
@@ -92,5 +92,5 @@ class Plateau(Schedule):
         """Return warm-up and rows at scale 1, with the rule that lowers them. Raises InputError when shorter than one step."""
         steps = whole_steps(self.epochs, steps_per_epoch, "schedule.epochs")
         rise = rising_steps(self.warmup, steps, steps_per_epoch, "schedule.warmup")
-        scale = np.concatenate([np.arange(rise) / max(rise, 1), np.ones(steps - rise)])
-        return Table(scale, (np.arange(steps) // steps_per_epoch).astype(np.int32), plateau=self.rule)
+        scale = np.concatenate([linear_warmup(rise), np.ones(steps - rise)])
+        return Table(scale, epoch_cycles(steps, steps_per_epoch), plateau=self.rule)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.lengths import check_length, check_warmup, rising_steps, whole_steps
+from ..core.lengths import check_length, check_warmup, epoch_cycles, linear_warmup, rising_steps, whole_steps
 from ..core.types import Length, Schedule, Table
 from ..core.validation import require
 
@@ -44,5 +44,5 @@ class Polynomial(Schedule):
         steps = whole_steps(self.epochs, steps_per_epoch, "schedule.epochs")
         rise = rising_steps(self.warmup, steps, steps_per_epoch, "schedule.warmup")
         left = 1 - np.arange(steps - rise) / (steps - rise)
-        scale = np.concatenate([np.arange(rise) / max(rise, 1), self.floor + (1 - self.floor) * left**self.power])
-        return Table(scale, (np.arange(steps) // steps_per_epoch).astype(np.int32))
+        scale = np.concatenate([linear_warmup(rise), self.floor + (1 - self.floor) * left**self.power])
+        return Table(scale, epoch_cycles(steps, steps_per_epoch))

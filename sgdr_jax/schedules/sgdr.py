@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..core.lengths import MAX_STEPS, check_length, check_warmup, exact_steps, rising_steps, whole_steps
+from ..core.lengths import MAX_STEPS, check_length, check_warmup, exact_steps, linear_warmup, rising_steps, whole_steps
 from ..core.types import Length, Schedule, Table
 from ..core.validation import require, whole
 from .cosine import anneal
@@ -18,9 +18,10 @@ from .cosine import anneal
 class Sgdr(Schedule):
     """Cosine annealing with warm restarts: scale(t) = floor + ½ (peak_i - floor) (1 + cos(π t / n_i)), t = 0 … n_i - 1.
 
-    Cycle i has n_i = round(steps_per_epoch · cycle_len · cycle_mult^i) steps and the peak peak_i = peak_decay^i. Each cycle starts at
-    exactly its peak, and the cosine would reach the floor one step after the cycle's last. Lengths are computed once, as integers:
-    finding the cycle of a step with a logarithm, as timm, torch, Keras and fastai 2 do, restarts at the wrong step for some multipliers.
+    Cycle i has n_i = round(steps_per_epoch · cycle_len · cycle_mult^i) steps and the peak peak_i = peak_decay^i. Without
+    warm-up each cycle starts at exactly its peak; the cosine would reach the floor one step after the cycle's last. Lengths are computed
+    once, as integers: finding the cycle of a step with a logarithm, as timm, torch, Keras and fastai 2 do, restarts at the wrong step for
+    some multipliers.
 
     Source: Loshchilov & Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017; fastai 0.7's `fit`.
 
@@ -77,7 +78,7 @@ class Sgdr(Schedule):
     def _cycle(self, i: int, steps: int, steps_per_epoch: int) -> np.ndarray:
         peak, warms = self.peak_decay**i, self.warmup_every or i == 0
         rise = rising_steps(self.warmup, steps, steps_per_epoch, "schedule.warmup") if warms else 0
-        return np.concatenate([self.floor + (peak - self.floor) * np.arange(rise) / max(rise, 1), anneal(steps - rise, peak, self.floor)])
+        return np.concatenate([self.floor + (peak - self.floor) * linear_warmup(rise), anneal(steps - rise, peak, self.floor)])
 
     def after(self, table: Table) -> float:
         """Return the floor: after the last cycle the rates stay there."""

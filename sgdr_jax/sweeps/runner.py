@@ -1,7 +1,7 @@
 """Executes the pending runs of a sweep, optionally sharing them with other workers.
 
 Finished runs are skipped, and a failed run does not stop the others. Runs are executed one after the other; consecutive ones with the same
-`ground` share opened data, images on the devices and compiled programs.
+`sharing_key` share opened data, images on the devices and compiled programs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..runs import run as recipe
 from ..runs.folder import read
 from ..runs.records import RunSummary
 from ..runs.trackers.tracking import Tracking
-from ..train.context import RateLimiter, RunContext, ground, prepare
+from ..train.context import RateLimiter, RunContext, prepare, sharing_key
 from .analysis.sequential import added_runs
 from .local_queue import LocalQueue, Outcomes, Queue
 from .options import WorkerOptions
@@ -142,12 +142,12 @@ class _Stop:
 
 
 class _Shared:
-    """Opened datasets, and the first of consecutive runs with the same `ground`, whose data and programs the others use."""
+    """Opened datasets, and the first of consecutive runs with the same `sharing_key`, whose data and programs the others use."""
 
     def __init__(self, ui: NullConsole, folder: Path) -> None:
         self._ui, self._folder = ui, folder
         self._sources: dict[str, Source] = {}
-        self._ground, self._first = "", None
+        self._key, self._first = "", None
 
     def source(self, data: Dataset) -> Source:
         """Open a dataset, once."""
@@ -158,8 +158,8 @@ class _Shared:
 
     def prepare(self, experiment: Experiment) -> RunContext:
         """Prepare a run; see `train.context.prepare`. Raises ImagesChanged for other images than those of earlier runs of the sweep."""
-        if (key := ground(experiment)) != self._ground:
-            self._ground, self._first = key, None  # Memory is freed before the next images are loaded.
+        if (key := sharing_key(experiment)) != self._key:
+            self._key, self._first = key, None  # Memory is freed before the next images are loaded.
         context = prepare(experiment, self._ui, self._first, self.source(experiment.data))
         if not self._first and (changed := on_leader(lambda: images_changed(self._folder, experiment.data, context.data))):
             raise ImagesChanged(f"the images are not those of the runs in {self._folder}: {changed}; restore them, or use another --dir")
@@ -184,7 +184,7 @@ class _Worker:
         groups: dict[str, list[SweepRun]] = {}
         for run in runs:
             run_on_all_hosts(lambda run=run: plan(run.experiment, self.shared.source(run.experiment.data).sizes["train"]))
-            groups.setdefault(ground(run.experiment), []).append(run)
+            groups.setdefault(sharing_key(run.experiment), []).append(run)
 
         ordered = [run for group in groups.values() for run in group]
         for run in self._turns(lambda: queue.take(ordered), lambda: bool(runs) and queue.left(ordered), queue.pause):

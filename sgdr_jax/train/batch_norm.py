@@ -192,16 +192,14 @@ def drift(before: Tree, after: Tree) -> Drift:
     """
     found: Drift = {}
     for group in before:
-        old, new = (np.concatenate([np.ravel(x).astype(np.float64) for x in _kind(tree[group], "var")] or [[]]) for tree in (before, after))
-        was, now = (
-            np.concatenate([np.ravel(x).astype(np.float64) for x in _kind(tree[group], "mean")] or [[]]) for tree in (before, after)
-        )
+        (was, old), (now, new) = ([_column(tree[group], leaf) for leaf in ("mean", "var")] for tree in (before, after))
         if len(old):
             shift, stretch = (now - was) / np.sqrt(old + DEAD), np.log((new + DEAD) / (old + DEAD)) / 2
             found[group] = [float(np.sqrt(np.mean(np.square(x)))) for x in (shift, stretch)]
     return found
 
 
-def _kind(stats: Tree, leaf: str) -> list[np.ndarray]:
-    """Return all arrays named `leaf`."""
-    return [np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(stats) if path[-1].key == leaf]
+def _column(stats: Tree, leaf: str) -> np.ndarray:
+    """Return the values of all arrays named `leaf`, float64 [channels]."""
+    found = [np.ravel(x).astype(np.float64) for path, x in jax.tree_util.tree_leaves_with_path(stats) if path[-1].key == leaf]
+    return np.concatenate(found) if found else np.empty(0)

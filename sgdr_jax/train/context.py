@@ -89,7 +89,7 @@ def prepare(
     Args:
         experiment: the experiment.
         ui: shows what was found.
-        like: context of an experiment with the same `ground`, whose data, programs and arrays are shared.
+        like: context of an experiment with the same `sharing_key`, whose data, programs and arrays are shared.
         source: data of the experiment, if already open.
 
     Raises:
@@ -109,16 +109,14 @@ def prepare(
     ui.say(f"images: {sum(data.sizes.values()):,} of {data.images['train'].shape[1]} px; {data.storage_reason}; {why}")
     if (count := programs.devices.count) > 1:
         ui.say(f"{count} devices, {experiment.batch_size // count} of the {experiment.batch_size} images of a batch on each")
-    feeds = {split: image_loader(pixels, programs.devices, resident) for split, pixels in data.images.items()}
+    loaders = {split: image_loader(pixels, programs.devices, resident) for split, pixels in data.images.items()}
     spans = _span_stages(experiment, schedule, data)
-    return RunContext(experiment, data, schedule, programs, feeds, network, loaded, span_stages=spans)
+    return RunContext(experiment, data, schedule, programs, loaders, network, loaded, span_stages=spans)
 
 
 def _load(experiment: Experiment, source: Source, ui: NullConsole) -> tuple[Data, Plan, Programs, NetworkState, Loaded]:
-    """Do the part of `prepare` that a host does, and may fail in, alone."""
-    schedule = _planned(experiment, source.sizes["train"], "valid" in source.labels)
-    if experiment.refit:
-        check_joinable(experiment.data, source, "data, with refit,")
+    """Do the per-host part of `prepare`, which may fail on one host alone."""
+    schedule = _planned(experiment, source.sizes["train"], "valid" in source.labels, rated=source.rates is not None)
     data = load_for(experiment, source, schedule.largest_size, ui)
     for name, reason in data.bad[:10]:
         ui.say(f"left out {name}: {reason}")
@@ -153,17 +151,19 @@ def _span_stages(experiment: Experiment, schedule: Plan, data: Data) -> tuple[St
     return (*schedule.stages, *(plan(experiment, images).stages if experiment.refit else ()))
 
 
-def _planned(experiment: Experiment, train_size: int, validated: bool) -> Plan:
-    """Plan the experiment; refuse batches that do not fit the devices, and what needs validation images if there are none."""
+def _planned(experiment: Experiment, train_size: int, validated: bool, *, rated: bool) -> Plan:
+    """Plan the experiment; refuse batches that do not fit the devices, and what needs validation images, or to join them, if it cannot."""
     schedule = plan(experiment, train_size)
     check_batches(experiment, schedule)
     if not validated:
         require(not experiment.refit, "refit", True, "there are no validation images that could choose anything; use False")
         check_unvalidated(experiment, schedule.stages, "there are no validation images")
+    if experiment.refit:
+        check_joinable(experiment.data, rated, "data, with refit,")
     return schedule
 
 
-def ground(experiment: Experiment) -> str:
+def sharing_key(experiment: Experiment) -> str:
     """Return a text that is equal for experiments which may share data and programs; see `prepare`."""
     e = experiment
     sizes = [stage.size if isinstance(stage.size, tuple) else (stage.size,) for stage in e.stages]
@@ -174,10 +174,11 @@ def ground(experiment: Experiment) -> str:
 
 
 def _prepare_like(experiment: Experiment, like: RunContext) -> RunContext:
-    schedule = _planned(experiment, len(like.data.labels["train"]), "valid" in like.images)
-    drawn = load.drawn_anew(experiment.model, like.programs.network, like.loaded, key_for(experiment.seed, "init"))
-    same = experiment.seed == like.experiment.seed
-    params, stats = (known if same else known | like.programs.hold(new) for known, new in zip(like.network[:2], drawn, strict=True))
+    schedule = _planned(experiment, len(like.data.labels["train"]), "valid" in like.images, rated=like.data.rates is not None)
+    params, stats, _ = like.network
+    if experiment.seed != like.experiment.seed:
+        drawn = load.drawn_anew(experiment.model, like.programs.network, like.loaded, key_for(experiment.seed, "init"))
+        params, stats = (known | like.programs.hold(new) for known, new in zip((params, stats), drawn, strict=True))
     network = NetworkState(params, stats, schedule.largest_size)
     spans = _span_stages(experiment, schedule, like.data)
     return like._replace(experiment=experiment, plan=schedule, network=network, shares=True, span_stages=spans)

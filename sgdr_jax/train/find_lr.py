@@ -45,16 +45,16 @@ def find_lr(context: RunContext, p: StagePlan, stage: StageRun, find: Find, ui: 
         one = dataclasses.replace(find, ratio=ratio)
         shares = np.array([float(g == group) for g in p.trained]) if group else np.asarray(ratios(one, p.trained))
 
-        def update(state: TrainState, lrs: np.ndarray, feds: Sequence[TrainBatch]) -> tuple[TrainState, list[float]]:
+        def update(state: TrainState, lrs: np.ndarray, batches: Sequence[TrainBatch]) -> tuple[TrainState, list[float]]:
             lr = (lrs[:, None] * shares).astype(kind)
-            state, sums = stage.updates(state, Hyper(lr, *(np.repeat(x, len(feds)) for x in rest)), feds)
+            state, sums = stage.updates(state, Hyper(lr, *(np.repeat(x, len(batches)) for x in rest)), batches)
             loss, weight, skipped = (np.atleast_1d(np.asarray(sums[name], np.float64)) for name in ("loss", "weight", "skipped"))
             # The guard left that update out: at its rate the network would have diverged, where the loss would look flat from here on.
             return state, np.where(skipped > 0, np.inf, loss / np.where(weight > 0, weight, 1)).tolist()
 
         def spans(order: int) -> Iterator[Sequence[TrainBatch]]:
             batches = stage_batches(context, p, 0, steps, order, with_images=False)
-            for _, of_a_size in groupby(batches, lambda fed: fed.size):
+            for _, of_a_size in groupby(batches, lambda b: b.size):
                 yield from batched(of_a_size, stage.span)
 
         losses = [

@@ -1,4 +1,4 @@
-"""The guard of an update: what is not finite, or may not be, is not applied."""
+"""Guard of an update: skips it unless the loss, the gradients and everything computed from them are finite."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownLambdaType=false
 # jax types its functions of trees only in part.
@@ -71,7 +71,7 @@ def apply_if_finite(
 def is_moderate(norm: Array, hyper: Hyper, clip: float | None = None) -> Array:
     """Return whether gradients and rates are so moderate that a bounded rule (`optim.is_bounded`) leads to finite numbers.
 
-    So they are where |g| ≤ 1e12 after clipping, lr ≤ 1e6, wd ≤ 1e6, lr · wd ≤ 1 and momentum < 1 in its dtype: averages of gradients stay
+    This holds if |g| ≤ 1e12 after clipping, lr ≤ 1e6, wd ≤ 1e6, lr · wd ≤ 1 and momentum < 1 in its dtype: averages of gradients stay
     below 1e20 and a step below 1e34, a ten-thousandth of the largest number. Weight decay at a constant rate does not enlarge; under
     Nesterov's momentum it would from lr · wd = 4/3 on. At rates that leap it may, over hundreds of updates; the next loss then is not
     finite.

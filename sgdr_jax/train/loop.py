@@ -20,8 +20,7 @@ from .model_selection import Score, SelectionRules, StageProgress, judge
 from .multi_step import spans
 
 LAG = 4
-"""Updates whose sums may still be on the devices: the host reads losses this late, or a span late if that is longer, so the devices never
-wait for it."""
+"""Updates in flight: the host reads losses this many updates late, or one span late if that is longer, so the devices never wait for it."""
 
 
 class LoopPlan(NamedTuple):

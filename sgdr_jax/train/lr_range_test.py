@@ -22,8 +22,8 @@ def sweep(
 ) -> list[float]:
     """Test one order of the images: raise the rate with every update until the loss diverges or the rates are used up.
 
-    The loss diverges if it is not finite, or if its smoothed value exceeds both 1 and 4 times its lowest. The other updates of that span
-    are done, but their losses are not looked at.
+    The loss diverges if it is not finite, or if its smoothed value exceeds both 1 and 4 times its lowest. Later updates of the
+    same span still run, but their losses are ignored.
 
     Args:
         update: (state, rates of the last group [n], n batches) → (new state, mean loss of each batch before its update [n or more]).

@@ -53,7 +53,7 @@ class Leeway(NamedTuple):
 
     Among states that n validation images cannot tell apart, the one that was trained longest is the best. With 0 errors a later state
     must be better. Source: the one-standard-error rule of Breiman et al. 1984; its error is 0 where all images are right, so one image
-    is the least.
+    is the least. For multi-label data it is applied to mean average precision, for which it is a scale, not an error.
     """
 
     errors: float = 0.0

@@ -38,7 +38,7 @@ def bounds(section: np.ndarray, save_every: int | None = None) -> list[int]:
 
 
 def span_length(between: Iterable[int], most: int) -> int:
-    """Return the length of spans, up to `most`, that takes the least time for so many updates between bounds: the longest of the best.
+    """Return the span length, up to `most`, of the lowest total cost for these numbers of updates between bounds, the longest of equals.
 
     Each span is counted as its length plus one update for the dispatch.
 

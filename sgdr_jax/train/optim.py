@@ -19,12 +19,12 @@ from .reductions import global_norm
 from .weight_ema import Averaged
 
 
-def kind(optimizer: Optimizer) -> Optimizer:
+def without_hyper(optimizer: Optimizer) -> Optimizer:
     """Return the optimizer without the numbers that come with each update: optimizers of one kind share their compiled programs.
 
     Example:
         >>> from sgdr_jax.core.optimizers import Sgd
-        >>> kind(Sgd(momentum=0.8, weight_decay=0.1)) == kind(Sgd())
+        >>> without_hyper(Sgd(momentum=0.8, weight_decay=0.1)) == without_hyper(Sgd())
         True
     """
     return replace(optimizer, momentum=0.9, weight_decay=0.0)
@@ -97,7 +97,7 @@ def update(
     return params, weight_ema.update(optimizer.ema, opt_state, slots, params) if isinstance(opt_state, Averaged) else slots
 
 
-def sharpest(radius: float, grads: Tree, params: Tree) -> Tree:
+def sam_perturbed(radius: float, grads: Tree, params: Tree) -> Tree:
     """Return the point of highest loss, to first order, within a radius: p + r · g / |g|, with the norm over all groups.
 
     Source: Foret et al. 2021.

@@ -94,7 +94,7 @@ class Programs:
 
     def step(self, p: StagePlan, length: int = 1, image_input: ImageInput | None = None) -> Callable[..., Any]:
         """Return the compiled update of a stage, or the `span.Span` of up to `length` of them; donates its state."""
-        return self.update(optim.kind(p.optimizer), p.trained, p.collects, p.stage.accumulate, length, image_input)
+        return self.update(optim.without_hyper(p.optimizer), p.trained, p.collects, p.stage.accumulate, length, image_input)
 
     def predict(self, params: Tree, stats: Tree, x: jax.Array, start: str | None = None) -> jax.Array:
         """Return logits [b, classes] from the input of group `start`; the body runs in the same program that caches activations."""

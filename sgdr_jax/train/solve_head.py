@@ -26,7 +26,7 @@ from .context import RunContext
 from .logistic_regression import Minimum, Problem, losses, minimise, problem, standardise
 
 CHOOSING, FINAL = 3e-3, 3e-5
-"""Relative gradient norms at which a minimum is taken for one: to compare strengths, and of the head itself."""
+"""Relative gradient norms at which minimisation stops: to compare strengths, and for the head itself."""
 MOST_CHOOSING, MOST_FINAL = 60, 1_000
 """Largest numbers of passes over the activations for them."""
 WORSE = 2
@@ -118,8 +118,8 @@ def solver(
         context: the run.
         p: the stage.
         cached: its activations, as by `Devices.spread`.
-        log: receives what was compared, chosen and reached.
-        ui: told the choice.
+        log: receives a row with the strengths compared, the one chosen and the gradient reached.
+        ui: shows the choice.
     """
     solve, experiment, labels = p.stage.solve, context.experiment, context.data.labels["train"]
     assert solve is not None
@@ -139,7 +139,7 @@ def solver(
         per_row = rows(labels) if labels.ndim == 1 else rows(labels.T).T
         data = problem(features, per_row, experiment.label_smoothing, rows(_shares(drawn, copies)), classes)
         if isinstance(solve.weight_decay, tuple):
-            chosen = _choose(data, solve.weight_decay)
+            chosen = _choose(data, solve.weight_decay, weight)
         else:
             start = jnp.zeros((1, features.shape[1], classes), features.dtype)
             chosen = Chosen(solve.weight_decay, [], [], start, start)
@@ -155,10 +155,8 @@ def solver(
         )
         return state, {"loss": loss, "weight": 1.0, "skipped": 0.0}
 
-    def _choose(data: Problem, tried: tuple[float, ...]) -> Chosen:
+    def _choose(data: Problem, tried: tuple[float, ...], weight: np.ndarray) -> Chosen:
         assert solve is not None
-        drawn = expected_draws(labels, experiment.balance, context.data.rates)
-        weight = drawn * example_weights(labels, experiment.class_weights, context.data.rates)
         folds = split_folds(labels, solve.folds, Sampler(experiment.seed, p.index, labels).order(0))
         if not folds.judges.any():
             middle, start = tried[len(tried) // 2], jnp.zeros((1, data.features.shape[1], classes), data.features.dtype)

@@ -66,7 +66,7 @@ class StageRun(NamedTuple):
 
 def first_state(run: Programs, p: StagePlan, network: NetworkState) -> TrainState:
     """Return the state before the first update of a stage: the network with a fresh optimizer."""
-    slots = run.slots({g: network.params[g] for g in p.trained}, optimizer=optim.kind(p.optimizer), trained=p.trained)
+    slots = run.slots({g: network.params[g] for g in p.trained}, optimizer=optim.without_hyper(p.optimizer), trained=p.trained)
     return TrainState(jax.numpy.int32(0), network.params, network.stats, slots)
 
 
@@ -95,41 +95,41 @@ def open_stage(
     def from_cache(batch: Batch, axis: int = 0) -> jax.Array:
         return run.rows(cached, run.devices.scatter(batch.draw if copies else batch.index, axis))
 
-    def from_images(fed: TrainBatch, target: Any) -> tuple[jax.Array, Any]:
-        index, draw = cast(tuple[jax.Array, jax.Array], run.devices.scatter((fed.batch.index, fed.batch.draw)))
-        images = run.rows(resident, index) if fed.images is None else fed.images
-        x, target = ImageInput(augment, fed.size)(run, images, draw, target, keys["augment"], fed.strength)
+    def from_images(train_batch: TrainBatch, target: Any) -> tuple[jax.Array, Any]:
+        index, draw = cast(tuple[jax.Array, jax.Array], run.devices.scatter((train_batch.batch.index, train_batch.batch.draw)))
+        images = run.rows(resident, index) if train_batch.images is None else train_batch.images
+        x, target = ImageInput(augment, train_batch.size)(run, images, draw, target, keys["augment"], train_batch.strength)
         return run.forward(*frozen, x, start=None, stop=p.start) if p.frozen else x, target
 
-    def alone(state: TrainState, hyper: Hyper, fed: TrainBatch) -> tuple[TrainState, dict[str, Any]]:
-        weight, target = counted(fed.batch)
-        x, target = from_images(fed, target) if cached is None else (from_cache(fed.batch), target)
+    def alone(state: TrainState, hyper: Hyper, train_batch: TrainBatch) -> tuple[TrainState, dict[str, Any]]:
+        weight, target = counted(train_batch.batch)
+        x, target = from_images(train_batch, target) if cached is None else (from_cache(train_batch.batch), target)
         return run.step(p)(state, hyper, x, target, weight, keys["dropout"])
 
-    def from_frozen(feds: Sequence[TrainBatch]) -> tuple[jax.Array, Any]:
-        made = [from_images(fed, counted(fed.batch)[1]) for fed in feds]
+    def from_frozen(batches: Sequence[TrainBatch]) -> tuple[jax.Array, Any]:
+        made = [from_images(b, counted(b.batch)[1]) for b in batches]
         return run.stack([*made, *[made[-1]] * (span - len(made))], rows=(span, p.batch_size))
 
-    def updates(state: TrainState, hyper: Hyper, feds: Sequence[TrainBatch]) -> tuple[TrainState, dict[str, Any]]:
+    def updates(state: TrainState, hyper: Hyper, batches: Sequence[TrainBatch]) -> tuple[TrainState, dict[str, Any]]:
         if span == 1:
-            (fed,) = feds
-            return alone(state, Hyper(*(rows[0] for rows in hyper)), fed)
-        batch = Batch(*(_padded(np.stack(column), span) for column in zip(*(fed.batch for fed in feds), strict=True)))
+            (train_batch,) = batches
+            return alone(state, Hyper(*(rows[0] for rows in hyper)), train_batch)
+        batch = Batch(*(_padded(np.stack(column), span) for column in zip(*(b.batch for b in batches), strict=True)))
         hyper = Hyper(*(_padded(rows, span) for rows in hyper))
         strength, make, (weight, target) = None, None, counted(batch, axis=1)
         if cached is not None:
             x = from_cache(batch, axis=1)
         elif p.frozen:
-            x, target = from_frozen(feds)
+            x, target = from_frozen(batches)
         else:
-            make, given = ImageInput(augment, feds[0].size), [fed.strength for fed in feds]
+            make, given = ImageInput(augment, batches[0].size), [b.strength for b in batches]
             strength = None if given[0] is None else _padded(np.array(given, np.float32), span)
             index, draw = run.devices.scatter((batch.index, batch.draw), axis=1)
             x = run.rows(resident, index), draw
-        return run.step(p, span, make)(state, SpanRows(hyper, strength, np.int32(len(feds))), x, target, weight, keys)
+        return run.step(p, span, make)(state, SpanRows(hyper, strength, np.int32(len(batches))), x, target, weight, keys)
 
-    def update(state: TrainState, hyper: Hyper, fed: TrainBatch) -> tuple[TrainState, dict[str, Any]]:
-        state, sums = updates(state, Hyper(*(np.asarray(row)[None] for row in hyper)), [fed])
+    def update(state: TrainState, hyper: Hyper, train_batch: TrainBatch) -> tuple[TrainState, dict[str, Any]]:
+        state, sums = updates(state, Hyper(*(np.asarray(row)[None] for row in hyper)), [train_batch])
         return state, sums if span == 1 else {name: each[0] for name, each in sums.items()}
 
     moving = [g for g in p.collects if g != "head"]  # how far their statistics are from those that the weights came with

@@ -81,7 +81,7 @@ def stage_batches(
     loader = context.images["train"]
     bare = p.stage.precompute or not (with_images or loader.resident is None)
     fed = ((batch, None) for batch in batches) if bare else loader.batches(batches)
-    for step, (batch, images) in enumerate(fed, first):
+    for step, (batch, images) in zip(range(first, stop), fed, strict=False):  # `repeated` may go on beyond the stop
         yield TrainBatch(batch, images, int(p.sizes[min(step, p.steps - 1)]), strength_at(p, step))
 
 

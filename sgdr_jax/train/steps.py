@@ -104,7 +104,7 @@ class Step:
             part = (stats, xs, ys, ws, jax.random.fold_in(key, i) if i else key)
             new, (logits, changed) = gradient(trained, *part)
             if radius := self.optimizer.sam:
-                new, _ = gradient(optim.sharpest(radius, self.total(new), trained), *part)
+                new, _ = gradient(optim.sam_perturbed(radius, self.total(new), trained), *part)
             added, stats = metrics.sums(logits, ys, ws, hyper.label_smoothing), stats | changed
             grads, sums = (new, added) if grads is None else jax.tree.map(jnp.add, (grads, sums), (new, added))
         grads, sums = self.total((grads, sums))

@@ -103,7 +103,7 @@ def _checkpoints(sound: Path) -> Callable[[Path], str]:
         checkpoint.save(sound / "checkpoints", name, tree, {"stage": 0, "step": step, "seconds": 1.5}, RUN)
 
     def read(place: Path) -> str:
-        found = checkpoint.latest(place, RUN)
+        found = next(checkpoint.good(place, RUN), None)
         if found is None:
             return "told"
         restored = checkpoint.restore(place, found.name, TREE, RUN)

@@ -154,7 +154,7 @@ def save_on(place: str = ".") -> None:
 
     folder, done = Path(place, "saves"), Path("saves-done")
     folder.mkdir(exist_ok=True)
-    found, first = checkpoint.latest(folder, "run"), 0
+    found, first = next(checkpoint.good(folder, "run"), None), 0
     if found:
         first = found.metadata["step"] + 1
         tree = checkpoint.restore(folder, found.name, _holding(0), "run")

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.data.sampler import Sampler, eval_batches, expected_counts, steps_per_epoch
+from sgdr_jax.data.sampler import Sampler, eval_batches, steps_per_epoch
+
+from ..helpers import expected_counts
 
 # ---- orders ----
 

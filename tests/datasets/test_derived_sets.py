@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.types import Dataset
 from sgdr_jax.data.load import load
-from sgdr_jax.data.sampler import Sampler, example_weights, expected_counts
+from sgdr_jax.data.sampler import Sampler, example_weights
 from sgdr_jax.datasets import Arrays, Fold, ImageFolder, Mix, Part, Synthetic, TrainAndValid
 from sgdr_jax.datasets.examples import Joined
 
 from ..data.test_load import folder
-from ..helpers import seeded
+from ..helpers import expected_counts, seeded
 
 
 def numbers(n: int, several: bool = False) -> Arrays:

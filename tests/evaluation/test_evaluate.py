@@ -1,6 +1,7 @@
 """Whole sets predicted from all views: in blocks or at once, resident or from the host, the same numbers."""
 
 import dataclasses
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -76,6 +77,26 @@ def test_blocks_change_nothing(run):
             before, after = (Reliability(*diagram).error for diagram in each.reliability)
             assert (before, after) == (reliability(p, LABELS).error, fitted[kind]["ece"])
             np.testing.assert_allclose(each.confidence, p.max(axis=1), rtol=1e-6)
+
+
+def test_the_bar_is_full_in_the_end(run):
+    """It stopped at two thirds where the plain logits were known: they take no work."""
+    asked, state = (
+        experiment(evaluate=HOW, augment=side_on(), parallel=Parallel(devices=1)),
+        NetworkState(*run.devices.replicate(host_state()), 8),
+    )
+    examples = EvalExamples(image_loader(IMAGES, run.devices, False), CLASSES, LABELS)
+
+    class Counting(NullConsole):
+        @contextmanager
+        def bar(self, title, total):
+            ticks = []
+            yield lambda n, note="": ticks.append(n)
+            assert sum(ticks) == total
+
+    whole = predict_views(run, asked, state, examples, Counting(), "")
+    plain = np.log(np.maximum(whole.plain, 1e-30))
+    assert predict_views(run, asked, state, examples, Counting(), "", plain).views == 3
 
 
 def test_images_without_labels_have_no_measures(run):

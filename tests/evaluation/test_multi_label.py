@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sgdr_jax.evaluation.metrics import f_beta
@@ -52,6 +52,7 @@ def tables(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 @seeded
+@example((np.array([[0.5]] * 2 + [[0.6]] * 3), np.array([[1.0]] * 2 + [[0.0]] * 3, np.float32)), 2.0, np.float64)  # most have no class
 @given(tables(), st.sampled_from([0.5, 1.0, 2.0]), st.sampled_from([np.float32, np.float64]))
 def test_no_other_threshold_is_better(table, beta, dtype) -> None:
     p, labels = table[0].astype(dtype), table[1]
@@ -62,6 +63,12 @@ def test_no_other_threshold_is_better(table, beta, dtype) -> None:
     assert best >= max(others) - 1e-6
     higher = [t for t in np.unique(p).tolist() if t >= threshold and not ((p > threshold) == (p > t)).all()]
     assert all(mean_f_beta(p, labels, beta, t) < best + 1e-9 for t in higher)
+
+
+def test_by_default_recall_counts_twice() -> None:
+    p, labels = np.array([[0.25, 0.1, 0.15, 0.0], [0.05, 0.35, 0.2, 0.3]]), np.array([[1.0, 0, 0, 0], [1, 0, 1, 1]])
+    assert fit_threshold(p, labels) == fit_threshold(p, labels, 2.0) == pytest.approx(0.175)
+    assert fit_threshold(p, labels, 3.0) == pytest.approx(0.025)
 
 
 def test_the_threshold_lies_between_its_neighbours_however_close() -> None:

@@ -1,6 +1,7 @@
 """What is chosen for a folder of images, and the file that it is written into."""
 
 import ast
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,12 +15,13 @@ from sgdr_jax.augment import side_on
 from sgdr_jax.cli import main
 from sgdr_jax.cli.experiment_file import load_experiment
 from sgdr_jax.core.plan import plan
-from sgdr_jax.datasets import Arrays, ImageFolder
+from sgdr_jax.datasets import Arrays, ImageFolder, TrainAndValid
 from sgdr_jax.models import ConvNeXtTiny, DINOv2ViTSmall14, EfficientNetLite0, ResNet18
 from sgdr_jax.recipes import domain_similarity, timing
-from sgdr_jax.recipes.auto import FAMILIAR, FEW, MANY, REFIT, SMALLEST, STRANGE, UPDATES, NetworkTraits, choices, file_text
+from sgdr_jax.recipes.auto import FAMILIAR, FEW, MANY, REFIT, SMALLEST, STRANGE, UPDATES, NetworkTraits, build, choices, file_text
 from sgdr_jax.recipes.measured import ImageFacts, measure
 from sgdr_jax.schedules import Sgdr
+from sgdr_jax.train.context import prepare
 
 from ..helpers import Tiny, seeded
 
@@ -55,7 +57,7 @@ def test_every_choice_is_within_its_bounds_and_has_a_reason(counts, side, confid
 
 def test_the_first_layer_group_of_a_small_set_stays_unless_it_has_photographs_or_nothing_would_be_left() -> None:
     counts = np.array([40, 40])
-    assert "train=1,  # 80 images that are no photographs" in file_text("a", ImageFolder("a"), "ResNet18", choices(counts, 100, 0.3))
+    assert "train=1,  # 80 images that are not photographs" in file_text("a", ImageFolder("a"), "ResNet18", choices(counts, 100, 0.3))
     for without in ({"whole": True}, {"network": NetworkTraits(groups=2)}, {"network": NetworkTraits(pretrained=False)}):
         assert "train" not in values(counts, 100, 0.3, **without)
     assert "train" not in values(counts, 100, 0.45) and "train" not in values(counts, 100, None)
@@ -73,6 +75,19 @@ def test_images_with_several_classes_are_counted_once() -> None:
     alike = choices(np.array([20, 20]), 8, None)
     for name in ("batch_size", "epoch_steps", "views", "bn", "refit"):
         assert [choice for choice in made if choice.name == name] == [choice for choice in alike if choice.name == name]
+
+
+def test_without_validation_images_nothing_is_chosen_that_needs_them() -> None:
+    """`refit` was, and the run refused it."""
+    arrays = Arrays.of((np.zeros((40, 8, 8), np.uint8), np.arange(40) % 2), (np.zeros((4, 8, 8), np.uint8), np.arange(4) % 2))
+    made = {}
+    for data in (arrays, TrainAndValid(arrays)):
+        chosen = measure(data.open(), EfficientNetLite0(), familiar=False).choices()
+        made[type(data).__name__] = {choice.name for choice in chosen}
+        experiment = build("x", data, EfficientNetLite0(weights=None), chosen)
+        prepare(replace(experiment, model=Tiny()))
+        assert experiment.refit == (data is arrays)
+    assert made["Arrays"] - made["TrainAndValid"] == {"leeway", "refit"} and made["TrainAndValid"] < made["Arrays"]
 
 
 @pytest.mark.parametrize("count", [20, 2000, 30_000])

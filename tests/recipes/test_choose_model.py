@@ -48,7 +48,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 def test_the_images_decide(asked: list[list[str]]) -> None:
     picked = choose_model.choose_model(Synthetic(train=64), NullConsole())
     assert picked.model == NANO and asked == [["EfficientNetLite0", "ConvNeXtNano", "ConvNeXtTiny", "ViTSmall16", "64"]]
-    told = "tells 87.5 % of the images right, 6.2 points more than on those of ConvNeXtTiny.in12k_ft_in1k"
+    told = "classifies 87.5 % of the images correctly, 6.2 points more than on those of ConvNeXtTiny.in12k_ft_in1k"
     assert picked.reason == f"a linear head on its frozen features {told}"
     assert choose_model.choose_model(Synthetic(classes=2, train=5000), NullConsole()).model == NANO and asked[1][-1] == "2000"
 
@@ -74,7 +74,7 @@ def test_what_the_machine_does_not_train_in_time_is_left_out(asked: list[list[st
     ]
     nothing = choose_model.choose_model(Synthetic(), NullConsole(), lambda model: 1.0)
     assert nothing.model == EfficientNetLite0() and len(asked) == 1
-    assert nothing.reason == "none of a short list has weights that can be had and gets 5 epochs in the time"
+    assert nothing.reason == "no network of a short list has weights available and gets 5 epochs in the time"
 
 
 def test_weights_that_cannot_be_had_are_left_out_before_anything_is_timed(asked: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_weights_that_cannot_be_had_are_left_out_before_anything_is_timed(asked:
     why = "weights of timm/x cannot be fetched from the hub (ConnectionError: none)"
     assert picked.model == TINY and said.lines == [f"left out ConvNeXtNano.in12k_ft_in1k: {why}"]
     alone = choose_model.choose_model(Synthetic(), said, models=(ViTSmall16(), NANO))
-    assert alone == (ViTSmall16(), "it alone of a short list has weights that can be had")
+    assert alone == (ViTSmall16(), "the only network of a short list that has weights available")
 
 
 def test_candidates_are_ranked_on_the_images_themselves() -> None:
@@ -127,7 +127,7 @@ def test_the_file_names_network_weights_and_reason(photos: Path, asked: list[lis
     experiment = load_experiment(photos.parent / "photos.py")
     assert experiment.model == NANO
     text = (photos.parent / "photos.py").read_text()
-    assert "model=ConvNeXtNano(weights='in12k_ft_in1k'),  # a linear head on its frozen features tells 87.5 %" in text
+    assert "model=ConvNeXtNano(weights='in12k_ft_in1k'),  # a linear head on its frozen features classifies 87.5 %" in text
     ast.parse(text)
     main(["new", "photos", "--quality", "best", "--no-measure", "--out", "b.py"])
     made = load_experiment(photos.parent / "b.py")

@@ -115,7 +115,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_any_damage_falls_back_to_the_one_before(two: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     newest = checkpoint.step_name(0, 100)
-    assert checkpoint.latest(two) == (newest, {"step": 100})
+    assert next(checkpoint.good(two), None) == (newest, {"step": 100})
 
     def flip(path: Path) -> None:
         data = bytearray(path.read_bytes())
@@ -136,7 +136,7 @@ def test_any_damage_falls_back_to_the_one_before(two: Path, tmp_path: Path, capl
             shutil.copytree(two, folder)
             damage(folder / newest / file)
             caplog.clear()
-            found = checkpoint.latest(folder)
+            found = next(checkpoint.good(folder), None)
             assert found == (checkpoint.step_name(0, 90), {"step": 90}), f"{kind} of {file}"
             assert newest in caplog.text and "falling back" in caplog.text
             with pytest.raises(Damaged, match=newest):
@@ -179,11 +179,11 @@ def test_a_checkpoint_is_known_by_its_name_and_its_run(tmp_path: Path) -> None:
     (tmp_path / "stage-0-step-000001").rename(tmp_path / "stage-0-step-000003")
     with pytest.raises(InputError, match="stage-0-step-000003 was saved as stage-0-step-000001"):
         checkpoint.restore(tmp_path, "stage-0-step-000003", like)
-    assert checkpoint.latest(tmp_path, "ours") is None
+    assert next(checkpoint.good(tmp_path, "ours"), None) is None
 
 
 def test_nothing_to_restore(tmp_path: Path) -> None:
-    assert checkpoint.latest(tmp_path / "none") is None
+    assert next(checkpoint.good(tmp_path / "none"), None) is None
     with pytest.raises(Damaged, match="cannot be read"):
         checkpoint.restore(tmp_path, "best", {})
 
@@ -199,7 +199,7 @@ def test_newest_is_by_number_and_pruning_keeps_what_is_named(tmp_path: Path) -> 
     checkpoint.prune(tmp_path, keep=2, named=("stage-2-step-999999",))
     kept = ["best", "stage-10-step-000001", "stage-2-step-999999", "stage-9-step-000005", "stage-notes.txt"]
     assert sorted(p.name for p in tmp_path.iterdir()) == kept
-    assert checkpoint.latest(tmp_path) == ("stage-10-step-000001", {})
+    assert next(checkpoint.good(tmp_path), None) == ("stage-10-step-000001", {})
 
 
 @pytest.mark.parametrize("moment", ["orbax", "manifest", "rename old", "rename new"])
@@ -255,7 +255,7 @@ def test_a_kill_before_the_old_one_is_deleted_keeps_the_new_one(tmp_path: Path) 
 def test_metadata_must_be_json(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         checkpoint.save(tmp_path, "a", {}, {"x": object()})
-    assert json.loads(json.dumps(checkpoint.latest(tmp_path))) is None
+    assert json.loads(json.dumps(next(checkpoint.good(tmp_path), None))) is None
 
 
 def test_saving_twenty_megabytes_is_quick(tmp_path: Path) -> None:

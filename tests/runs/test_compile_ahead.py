@@ -28,6 +28,7 @@ STAGES = (
     Stage("cached", size=16, train="head", lr=0.01, schedule=Constant(1), views=2, precompute=True),
     Stage("head", size=16, train="head", lr=0.01, schedule=Constant(1)),
     Stage("all", size=24, lr=0.01, schedule=Constant(1)),
+    Stage("repeated", size=24, lr=0.01, schedule=Constant(1), repeats=2),
 )
 
 

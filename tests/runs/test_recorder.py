@@ -33,6 +33,6 @@ def test_images_that_several_splits_share_are_one_line_of_the_run() -> None:
     images = rng.integers(0, 256, (6, 8, 8), np.uint8)
     data = load(Arrays.of((images, np.array([0, 1, 0, 1, 0, 1])), (images[1:3], [1, 1])).open(), canvas=8)
     across, conflicting = duplicate_notes(data_record(data))
-    assert across == "2 images are in several splits with the same pixels, such as train: train/1, valid: valid/0; sgdr-jax data lists them"
-    assert conflicting.startswith("1 image is there with the same pixels and different labels, such as train: train/2, valid: valid/1;")
+    assert across == "2 images occur in several splits, such as train: train/1, valid: valid/0; sgdr-jax data lists them"
+    assert conflicting.startswith("1 image occurs more than once with different labels, such as train: train/2, valid: valid/1;")
     assert duplicate_notes(data_record(load(Arrays.of((images, np.array([0, 1, 0, 1, 0, 1]))).open(), canvas=8))) == []

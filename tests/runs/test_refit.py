@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.experiment import Experiment, Stage
 from sgdr_jax.core.solve import Solve
-from sgdr_jax.datasets import Synthetic
+from sgdr_jax.datasets import Mix, Part, Synthetic
 from sgdr_jax.runs import refit
 from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Constant
+from sgdr_jax.train.context import prepare
 
 from ..helpers import Said, experiment
 
@@ -55,3 +57,13 @@ def test_a_refit_that_goes_worse_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     assert not [line for line in fine.lines if "refit of stage" in line]
     (line,) = [line for line in worse.lines if "refit of stage" in line]
     assert "the first training at" in line and "--no-refit" in line
+
+
+def test_a_set_that_cannot_be_joined_is_refused_before_the_first_training() -> None:
+    """A run that shared another's data found out when its first training was done."""
+    half = Part(Mix((Synthetic(side=8), Synthetic(side=8, seed=1)), (1.0, 2.0)), 0.5)
+    alone = experiment(Stage("all", size=8, lr=0.01, schedule=Constant(1)), data=half)
+    context = prepare(alone)
+    for like in (None, context):
+        with pytest.raises(InputError, match="data, with refit, is 'Part'; its validation images have no share of an epoch"):
+            prepare(replace(alone, refit=True), like=like)

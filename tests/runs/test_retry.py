@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.errors import Diverged, InputError
 from sgdr_jax.core.experiment import Eval, Experiment, Stage
 from sgdr_jax.datasets import Synthetic
@@ -17,6 +18,7 @@ from sgdr_jax.runs.folder import read
 from sgdr_jax.runs.predictor import open_predictor
 from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Constant, Plateau
+from sgdr_jax.session import Session
 from sgdr_jax.train.programs import Programs
 
 from ..helpers import experiment, killed_after, same_bits
@@ -120,6 +122,17 @@ def test_a_refit_trains_at_the_halved_rates(tmp_path: Path, diverging: dict[str,
     run(two(*STAGES, on_divergence="halve", refit=True), tmp_path)
     found = [row for row in rows(tmp_path / "refit") if row["kind"] == "train" and row["stage"] == "all"]
     np.testing.assert_allclose([row["lr"]["head"] for row in found], 0.05, rtol=1e-6)
+
+
+def test_a_stage_in_a_session_goes_back_as_in_a_run(tmp_path: Path, diverging: dict[str, float]) -> None:
+    """It ended in `Diverged` there, whatever `on_divergence` was."""
+    halving = two(*STAGES, on_divergence="halve")
+    run(halving, tmp_path)
+    session = Session(halving, ui=NullConsole()).fit(0).fit(1)
+    assert [row["lr_scale"] for row in session._state.rows if row["kind"] == "lowered"] == [0.5]
+    assert same_bits((session.params, session.stats), network(tmp_path))
+    with pytest.raises(Diverged):
+        Session(two(STAGES[1]), ui=NullConsole()).fit(0)
 
 
 # ---- memory ----

@@ -1,6 +1,7 @@
 """The whole recipe on small data: it learns, it resumes to the same bits, its cache changes nothing, it never ends below its best."""
 
 import dataclasses
+import gc
 import io
 import json
 
@@ -301,6 +302,19 @@ def test_a_bigger_size_follows(tmp_path):
     assert open_predictor(tmp_path / "run").size == 24
 
 
+def test_without_keep_best_the_figures_of_a_stage_are_those_of_its_end(tmp_path):
+    """They were those of its best cycle, which nobody has, and a stage behind the one before was told as undone."""
+    stages = (Stage("good", size=16, lr=1e-2, schedule=Constant(6)), Stage("bad", size=16, lr=3.0, schedule=Constant(3)))
+    summary = run(small(*stages, keep_best=False), tmp_path / "run")
+    evals = [row for row in rows(tmp_path / "run") if row["kind"] == "eval"]
+    for stage, cycles in zip(summary["stages"], (6, 3), strict=True):
+        own = [row for row in evals if row["stage"] == stage["name"]]
+        assert (stage["valid_accuracy"], stage["valid_loss"]) == (own[-1]["accuracy"], own[-1]["loss"])
+        assert stage["kept"] and stage["cycles"] == cycles == len(own)
+    assert summary["valid"]["loss"] == pytest.approx(evals[-1]["loss"], rel=1e-6)
+    assert min(row["loss"] for row in evals if row["stage"] == "bad") < evals[-1]["loss"]  # so that its best cycle is another
+
+
 def test_it_stops_at_a_cycle_end_when_it_overfits(tmp_path):
     stage = Stage("all", size=16, lr=2.0, schedule=Constant(8), patience=1, augment=False)  # a rate at which the loss cannot keep falling
     summary = run(small(stage, optimizer=Sgd(clip=1.0)), tmp_path / "run")
@@ -473,6 +487,26 @@ def test_the_finder_sees_the_statistics_that_a_stage_measures_first():
         for stage, network in ((p, context.network), (plain, measured), (plain, context.network))
     )
     assert np.array_equal(found, wanted) and not np.array_equal(found, other)
+
+
+def test_a_resumed_stage_takes_the_memory_of_a_fresh_one(tmp_path, monkeypatch):
+    """A second state, of which nothing was used, stayed on the devices to the stage's end."""
+    made, counts, real = small(Stage("all", size=16, lr=1e-2, schedule=Sgdr(3))), [], recipe.fit
+
+    def counted(state, *rest):
+        kernel = max(jax.tree.leaves(state.params), key=lambda x: x.ndim)
+        gc.collect()
+        counts.append(sum(x.shape == kernel.shape for x in jax.live_arrays()))
+        return real(state, *rest)
+
+    monkeypatch.setattr(recipe, "fit", counted)
+    prepared = prepare(made)
+    run(made, tmp_path / "whole", prepared=lambda _: prepared)
+    with killed_after(6):
+        run(made, tmp_path / "run", prepared=lambda _: prepared)
+    run(made, tmp_path / "run", resume=True, prepared=lambda _: prepared)
+    fresh, _, resumed = counts
+    assert resumed <= fresh + 2  # the network that it began with, and the best so far
 
 
 # ---- once more on every image ----

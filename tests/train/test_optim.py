@@ -236,9 +236,9 @@ def test_muon_moves_matrices_along_orthogonal_directions_and_the_rest_as_nadam_d
 
 def test_the_sharpest_point_is_a_radius_away_along_the_gradient() -> None:
     params, grads = tree(0), tree(1)
-    there = optim.sharpest(0.05, grads, params)
+    there = optim.sam_perturbed(0.05, grads, params)
     away = np.concatenate([(np.asarray(a) - b).ravel() for a, b in zip(jax.tree.leaves(there), jax.tree.leaves(params), strict=True)])
     along = np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(grads)])
     assert np.linalg.norm(away) == pytest.approx(0.05, rel=1e-4)
     assert away @ along == pytest.approx(0.05 * np.linalg.norm(along), rel=1e-4)
-    assert same_bits(jax.tree.map(np.asarray, optim.sharpest(0.05, jax.tree.map(np.zeros_like, params), params)), params)
+    assert same_bits(jax.tree.map(np.asarray, optim.sam_perturbed(0.05, jax.tree.map(np.zeros_like, params), params)), params)

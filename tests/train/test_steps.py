@@ -364,7 +364,7 @@ def test_sharpness_aware_updates_use_the_gradient_at_the_sharpest_point() -> Non
         return jax.tree.map(lambda a, b: a - b, late, new.params["late"])
 
     gradient = moved(plain, params["late"])
-    there = optim.sharpest(0.5, {"late": gradient}, {"late": params["late"]})["late"]
+    there = optim.sam_perturbed(0.5, {"late": gradient}, {"late": params["late"]})["late"]
     for a, b in zip(jax.tree.leaves(moved(aware, params["late"])), jax.tree.leaves(moved(plain, there)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
     assert not np.allclose(jax.tree.leaves(gradient)[0], jax.tree.leaves(moved(aware, params["late"]))[0], rtol=1e-3)

@@ -48,7 +48,7 @@ class NewCommand(Command):
     """File to write; by default the folder's name with .py, in the current folder."""
     quality: Literal["fast", "good", "best"] = "good"
     """How much time the images are worth. fast: solves the head alone, on features of the frozen body; good: trains the body too (few
-    images that are no photographs: without its first layer group); best: trains all of the network, of a short list, whose frozen features
+    images that are not photographs: without its first layer group); best: trains all of the network, of a short list, whose frozen features
     classify the images best, of those that train in --minutes."""
     model: str | None = None
     """Name of the network, behind a dot a tag or a file of other weights than the default: `sgdr-jax models` lists them. By default
@@ -134,7 +134,7 @@ def _measured_epochs(minutes: float, experiment: Experiment, source: Source) -> 
 
     seconds = update_seconds(experiment, len(source.classes))
     sizes = source.sizes
-    return epochs_within(minutes, seconds, experiment, sizes["train"], sizes["valid"]), seconds
+    return epochs_within(minutes, seconds, experiment, sizes["train"], sizes.get("valid", 0)), seconds
 
 
 def _epochs(minutes: float, experiment: Experiment, source: Source, ui: NullConsole) -> float:

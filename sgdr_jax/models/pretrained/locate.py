@@ -91,7 +91,7 @@ def _given(model: ChainModel, option: str) -> tuple[str, str | None]:
 
 
 def unavailable(model: ChainModel) -> str:
-    """Return why a model's weights cannot be had, as part of a line; "" for weights that are here or have been fetched."""
+    """Return why a model's weights are not available, as part of a line; "" for weights that are here or have been fetched."""
     try:
         find(model)
     except InputError as error:
