@@ -25,9 +25,10 @@ from ..models.head import EPS
 from .context import RunContext
 from .logistic_regression import Minimum, Problem, losses, minimise, problem, standardise
 
-CHOOSING, FINAL = 3e-3, 3e-5
-"""Relative gradient norms at which minimisation stops: to compare strengths, and for the head itself."""
-MOST_CHOOSING, MOST_FINAL = 60, 1_000
+CHOOSING, FINAL = 3e-4, 3e-5
+"""Relative gradient norms at which minimisation stops: to compare strengths, and for the head itself. At 3e-3 the minimum of one strength
+counted as that of all weaker ones, so the loss did not rise again: the weakest was chosen, and the body's first updates were violent."""
+MOST_CHOOSING, MOST_FINAL = 200, 1_000
 """Largest numbers of passes over the activations for them."""
 WORSE = 2
 """Strengths in a row, each weaker than the last, with a loss above the lowest after which the others are not tried."""

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from sgdr_jax import Eval, Experiment, Find, InputError, Sgdr, Solve, Stage
 from sgdr_jax.augment import Flip
@@ -20,11 +22,12 @@ from sgdr_jax.runs.predictor import open_predictor
 from sgdr_jax.runs.run import run
 from sgdr_jax.train.context import prepare
 from sgdr_jax.train.find_lr import stage_curves
-from sgdr_jax.train.solve_head import solver, split_folds
+from sgdr_jax.train.logistic_regression import problem, standardise
+from sgdr_jax.train.solve_head import choose, solver, split_folds
 from sgdr_jax.train.stage_inputs import activations
 
 from ..helpers import Said, Tiny, same_bits
-from .test_logistic_regression import objective, standardised
+from .test_logistic_regression import EPS, examples, objective, standardised
 
 HEAD = Stage("cached head", 8, train="head", precompute=True, views=2, solve=Solve(folds=3))
 BODY = Stage("body", 8, train=1, lr=0.001, schedule=Sgdr(2), augment=False)
@@ -174,6 +177,28 @@ def test_one_image_of_each_class_is_enough(tmp_path: Path) -> None:
     summary = run(experiment(data=data), tmp_path)
     (row,) = (row for row in read(tmp_path).rows if row["kind"] == "solve")
     assert row["weight_decay"] in Solve().weight_decay and row["tried"] == [] and np.isfinite(summary["valid"]["loss"])
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_strengths_are_compared_by_their_minima(seed: int) -> None:
+    """By those of SciPy in float64, where features outnumber images: minima that were not reached looked as good as stronger ones."""
+    x, labels, _ = examples(n=40, d=400, seed=seed)
+    even, folds, k = np.full(40, 1 / 40), split_folds(labels, 5, np.random.default_rng(0).permutation(40)), 4
+    judges, fits = folds.judges / folds.judges.sum(), folds.fits / folds.fits.sum(1, keepdims=True)
+    share = jnp.asarray(even, jnp.float32)
+    features, _, _ = standardise(jnp.asarray(x), share, EPS)
+    rows = (jnp.asarray(part, jnp.float32) for part in (fits, judges))
+    chosen = choose(problem(features, jnp.asarray(labels), 0.0, share, k), Solve().weight_decay, *rows, classes=k)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    x64, exact = standardised(x, even), []
+    for decay in chosen.tried:
+        held_out = 0.0
+        for fit, judge in zip(fits, judges, strict=True):
+            given = (x64, labels, fit, decay, 0.0)
+            best = minimize(objective, np.zeros(401 * k), given, jac=True, method="L-BFGS-B", options={"maxiter": 5000, "gtol": 1e-9})
+            held_out += judge @ metrics.losses(x64 @ best.x.reshape(401, k), labels)
+        exact.append(held_out)
+    np.testing.assert_allclose(chosen.losses, exact, rtol=5e-3)
+    assert chosen.weight_decay == chosen.tried[int(np.argmin(exact))] and len(exact) == int(np.argmin(exact)) + 3
 
 
 @pytest.mark.parametrize("fields", [{"weight_decay": 0.0}, {"weight_decay": ()}, {"weight_decay": (0.1, 1.0)}, {"folds": 1}])
