@@ -74,5 +74,5 @@ def choose_model(
     rows = probe.probe(probe.at_most(data, probe.IMAGES), found, ui)
     ui.say(probe.table(rows))
     best, second = rows[:2]
-    ahead = f"{100 * second.behind:.1f} points more than on those of {model_name(second.model)}"
+    ahead = f"{100 * second.behind:.1f} ± {100 * second.behind_error:.1f} points more than on those of {model_name(second.model)}"
     return Pick(best.model, f"a linear head on its frozen features classifies {100 * best.accuracy:.1f} % of the images correctly, {ahead}")

@@ -245,7 +245,8 @@ def _steps(view: RunPage) -> list[Step]:
             loss, accuracy = number(stage["valid_loss"]), number(stage["valid_accuracy"])
             note = ("" if stage["kept"] else "undone: not better than before") + (f" {stage['stopped']}" if stage["stopped"] else "")
         else:
-            best = max(valid_rows, key=lambda row: (row[judged_by(row)], -row["loss"]), default={})
+            sound = [row for row in valid_rows if math.isfinite(number(row["loss"]))]
+            best = max(sound, key=lambda row: (row[judged_by(row)], -row["loss"]), default={})
             loss, accuracy, note = number(best.get("loss")), number(best[judged_by(best)]) if best else math.nan, ""
         seconds = max((number(row.get("seconds")) for row in part.rows), default=math.nan)
         size = sizes.get(part.stage)
@@ -347,7 +348,8 @@ def _snapshots(run: Run) -> dict[str, Any] | None:
     rows = run.summary.get("snapshots") or []
     if not rows:
         return None
-    columns = [(s, prefix + m) for s in ("valid", "test") if s in rows[0] for prefix in ("", "tta_") for m in ("accuracy", "loss")]
+    splits = {s: judged_by(rows[0].get(s, {})) for s in ("valid", "test") if s in rows[0]}
+    columns = [(s, prefix + m) for s, score in splits.items() for prefix in ("", "tta_") for m in (score, "loss")]
     columns = [(s, name) for s, name in columns if name in rows[0][s]]
     titles = [f"{_SPLITS[s]} {name.replace('tta_', 'TTA ')}" for s, name in columns]
     return {"titles": titles, "rows": [(row["name"], [row[s][name] for s, name in columns]) for row in rows]}

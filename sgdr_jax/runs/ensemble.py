@@ -17,6 +17,7 @@ from ..core.state import NetworkState, Tree
 from ..distributed.hosts import is_leader, on_leader
 from ..evaluation import calibration, metrics, predictions, tta
 from ..evaluation.evaluate import EvalExamples, predict_views
+from ..evaluation.multi_label import map_of
 from ..train import batch_norm
 from ..train.context import RunContext
 from ..train.stage import cached_logits
@@ -103,9 +104,9 @@ def measures(found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> 
     out = {}
     for split in found.plain:
         kinds = (("", found.plain[split]), ("tta_", found.mixed[split]))[: 1 + (views > 1)]
+        y = labels[split]
         each = (
-            (prefix, metrics.probability_metrics(p, labels[split]) | {"ece": calibration.reliability(p, labels[split]).error})
-            for prefix, p in kinds
+            (prefix, metrics.probability_metrics(p, y) | map_of(p, y) | {"ece": calibration.reliability(p, y).error}) for prefix, p in kinds
         )
         out[split] = {prefix + name: value for prefix, row in each for name, value in row.items()}
     return out

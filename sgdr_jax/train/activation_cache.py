@@ -86,7 +86,8 @@ class ActivationKey:
 def _code() -> str:
     """Return the SHA-256 over the code that turns images into activations, so that a changed kernel or layer misses the cache."""
     here = Path(__file__).parents[1]
-    files = sorted([*here.glob("augment/*.py"), *here.glob("models/*.py")])
+    draws = ("core/types.py", "core/rng.py", "data/sampler.py", "train/image_input.py", "train/steps.py")
+    files = sorted([*here.glob("augment/*.py"), *here.glob("models/*.py"), *(here / name for name in draws)])
     return hashlib.sha256("\0".join(code_only(file.read_text(encoding="utf-8")) for file in files).encode()).hexdigest()
 
 

@@ -108,6 +108,16 @@ def test_an_unfinished_run_of_several_labels_is_judged_by_map(tmp_path: Path) ->
     assert "Best validation mAP" in text and "75.0 %" in text and "mAP %" in text and "alidation accuracy" not in text
 
 
+def test_a_validation_loss_that_is_not_finite_is_not_the_best(tmp_path: Path) -> None:
+    """Such a state was shown as the best so far."""
+    run = write_run(tmp_path / "run", finished=False)
+    first, second = '"loss": 0.6, "accuracy": 0.5, "stage": "head"', '"loss": null, "accuracy": 1.0, "stage": "head"'
+    rows = (run / "metrics.jsonl").read_text().replace(first, second, 1)
+    (run / "metrics.jsonl").write_text(rows)
+    text = " ".join(parsed(run_html(read_run_page(run))).texts)
+    assert "50.0 % (31.8–68.2)" in text
+
+
 def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", finished=False)
     for name in ("metrics.jsonl", "data.json", "environment.json", "rejected.tsv", "finder-all.json"):

@@ -351,7 +351,7 @@ def _paired(pairs: dict[str, list[Pair]], changes: dict[str, Change | None], fig
         p |= dict(zip(group, significance.paired_t(columns).tolist(), strict=True))
     by_seed = significance.holm(np.array([p[name] for name in pairs]))
     by_example = significance.holm(np.array([change.p if (change := changes[name]) else math.nan for name in pairs]))
-    paired = {}
+    strictest, paired = alpha / max(sum(not math.isnan(x) for x in p.values()), 1), {}
     for name, p_holm, change_holm in zip(pairs, by_seed.tolist(), by_example.tolist(), strict=True):
         d, settled = differences[name], p_holm <= alpha
         mean, std = float(d.mean()), float(d.std(ddof=1)) if len(d) > 1 else math.nan
@@ -368,8 +368,8 @@ def _paired(pairs: dict[str, list[Pair]], changes: dict[str, Change | None], fig
             p_holm=p_holm,
             change=changes[name],
             change_holm=change_holm,
-            needed=None if settled else significance.seeds_needed(mean, std, alpha),
-            detectable=significance.detectable(std, len(d), alpha),
+            needed=None if settled else significance.seeds_needed(mean, std, strictest),
+            detectable=significance.detectable(std, len(d), strictest) if std > 1e-9 * abs(mean) else math.nan,
             verdict="undecided" if not settled else "better" if better else "worse",
         )
     return paired

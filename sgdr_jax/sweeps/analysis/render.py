@@ -36,7 +36,8 @@ def notes(comparison: Comparison) -> list[str]:
         for arm in comparison.arms
         if arm.paired and arm.paired.intervals_differ
     ]
-    few = f" With {n} seeds its coverage is at most {percent(most_coverage(n))[:4].strip(' %')} %." if 2 <= n < 6 else ""
+    narrow = n >= 2 and most_coverage(n) < 1 - comparison.alpha
+    few = f" With {n} seeds its coverage is at most {percent(most_coverage(n))[:4].strip(' %')} %." if narrow else ""
     return [
         f"Mean ± standard deviation over n seeds, on the {comparison.figure.split} images. Differences are to {comparison.baseline!r}, "
         "seed by seed.",
@@ -46,10 +47,10 @@ def notes(comparison: Comparison) -> list[str]:
         f"worse where it is at most {alpha}.",
         "gained / lost: answers that only the arm, or only the baseline, has right, over all seeds. p, examples: exact McNemar test in "
         "which an example counts once for all seeds (would other images agree?), corrected in the same way.",
-        f"to settle: seeds with which the t test (uncorrected, level {alpha}) would detect the observed difference, given the observed "
-        "spread, with a power of 0.8; in brackets the difference that it detects with the present seeds.",
+        "to settle: seeds with which the t test (at the strictest level of Holm's method) would detect the observed difference, given the "
+        "observed spread, with a power of 0.8; in brackets the difference that it detects with the present seeds.",
         _NETWORKS if comparison.networks else "seconds: duration of training with validation, mean; images: shown in training, mean.",
-        *([_TRIALS] if comparison.trials else []),
+        *([_TRIALS + (_UNBIASED if comparison.figure.split == "test" else _REUSED)] if comparison.trials else []),
         *([_CLASSES.format(level)] if _by_class(comparison) else []),
     ]
 
@@ -78,8 +79,10 @@ _NETWORKS = (
 
 _TRIALS = (
     "The trials of the search are not arms: they were run with one seed, to select among them by the validation images. The arm 'best "
-    "trial' is the selected one with the other seeds, which took no part in the selection, so the estimate is unbiased."
+    "trial' is the selected one with the other seeds, which took no part in the selection"
 )
+_UNBIASED = ", so the estimate is unbiased."
+_REUSED = "; these images did, so the estimate is too high: compare on test images."
 
 
 _TO_PRINT = ("arm", "n", "accuracy %", "mAP %", "F2 %", "TTA %", "log-loss", "p", "", "to settle", "seconds")

@@ -80,13 +80,16 @@ def by_network(run: RunResult) -> list[RunResult]:
     """Split a finished run by its kept networks, each as a run of its own arm.
 
     These are the final one, the last, averages and ensembles, but not the members (earlier cycle ends). [] where it kept none.
+    Figures that some lack are left out: earlier versions measured the average precision of the final network alone.
     """
+    rows = [row for row in run.summary.get("snapshots", ()) if not row["name"].startswith("stage-")]
+    splits = [split for split in ("valid", "test") if rows and split in rows[0]]
+    shared = {split: set.intersection(*(set(row[split]) for row in rows)) for split in splits}
     networks = []
-    for row in run.summary.get("snapshots", ()):
+    for row in rows:
         name = row["name"].partition(" (")[0]  # The cycle of the last network varies where a stage stopped early.
-        if not name.startswith("stage-"):
-            figures = {split: row[split] for split in ("valid", "test") if split in row}
-            networks.append(run._replace(arm=name, summary=run.summary | figures, network="" if name == FINAL else row["name"]))
+        figures = {split: {key: value for key, value in row[split].items() if key in shared[split]} for split in splits}
+        networks.append(run._replace(arm=name, summary=run.summary | figures, network="" if name == FINAL else row["name"]))
     return sorted(networks, key=lambda result: result.arm != FINAL)
 
 

@@ -8,6 +8,7 @@ Source: Stein 1945, "A two-sample test for a linear hypothesis whose power is in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -58,19 +59,27 @@ class Need(NamedTuple):
 def needs(comparison: Comparison, until: float) -> tuple[Need, ...]:
     """Return what each arm needs until the interval of its mean difference is at most `until` to either side, in displayed units.
 
-    Arms with fewer than two pairs in the pilot are left out, since their spread is unknown.
+    Arms with fewer than two pairs in the pilot are left out, since their spread is unknown. Equal differences of accuracies are no
+    certainty: they are rounded to one image, and the spread is at least that of the rounding, 1 / (images · √6).
     """
     require(until > 0, "--until", until, "use a number above 0, such as 0.5 for half a point")
-    pilot = tuple(read_sweep(comparison.folder)["seeds"])
-    return tuple(need for arm in comparison.arms if (need := _need(arm, pilot, until / comparison.scale, 1 - comparison.alpha)))
+    pilot, accuracies = tuple(read_sweep(comparison.folder)["seeds"]), comparison.score == comparison.figure.measure == "accuracy"
+
+    def rounding(arm: Arm) -> float:
+        images = arm.runs[0].summary.get("images", {}).get(comparison.figure.split) if arm.runs and accuracies else None
+        return 1 / (images * math.sqrt(6)) if images else 0.0
+
+    level, until = 1 - comparison.alpha, until / comparison.scale
+    return tuple(need for arm in comparison.arms if (need := _need(arm, pilot, until, level, rounding(arm))))
 
 
-def _need(arm: Arm, pilot: Sequence[int], until: float, level: float) -> Need | None:
+def _need(arm: Arm, pilot: Sequence[int], until: float, level: float, least: float) -> Need | None:
+    """Return what an arm needs; its spread is at least `least`, that of differences of accuracies for their rounding to 1 / images."""
     paired = arm.paired
     first = [d for d, seed in zip(paired.differences, paired.seeds, strict=True) if seed in pilot] if paired else []
     if paired is None or len(first) < 2:
         return None
-    std = float(np.std(first, ddof=1))
+    std = max(float(np.std(first, ddof=1)), least)
     half = significance.pilot_half_width(std, len(first), len(paired.seeds), level)
     seeds = significance.pilot_seeds(std, len(first), until, level)
     return Need(arm.name, len(first), std, seeds, len(paired.seeds), paired.mean - half, paired.mean + half)

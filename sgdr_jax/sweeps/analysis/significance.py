@@ -51,7 +51,7 @@ def interval(differences: Float[np.ndarray, "n k"], level: float = 0.95, resampl
         seed: seed of the resamples; the same for all columns.
 
     Returns:
-        Lower and upper ends, [2, k]; NaN for fewer than two seeds.
+        Lower and upper ends, [2, k]; NaN for fewer than two seeds, and where all differences are equal but not 0, see `_vary`.
 
     Source: Hesterberg 2015, "What teachers should know about the bootstrap", section 3.2.
 
@@ -72,7 +72,7 @@ def interval(differences: Float[np.ndarray, "n k"], level: float = 0.95, resampl
         return np.take_along_axis(means, np.take_along_axis(order, below.sum(axis=0, keepdims=True), axis=0), axis=0)[0]
 
     # The upper end mirrors the lower one, so that turning all signs turns the interval exactly.
-    return np.stack([lower(differences), -lower(-differences)])
+    return np.where(_vary(differences), np.stack([lower(differences), -lower(-differences)]), math.nan)
 
 
 def t_interval(differences: Float[np.ndarray, "n k"], level: float = 0.95) -> np.ndarray:
@@ -83,7 +83,7 @@ def t_interval(differences: Float[np.ndarray, "n k"], level: float = 0.95) -> np
         level: coverage, 0…1.
 
     Returns:
-        Lower and upper ends, [2, k]; NaN for fewer than two seeds.
+        Lower and upper ends, [2, k]; NaN for fewer than two seeds, and where all differences are equal but not 0, see `_vary`.
 
     Example:
         >>> t_interval(np.array([[1.0], [2.0], [3.0], [4.0], [5.0]])).round(2).ravel().tolist()
@@ -91,12 +91,22 @@ def t_interval(differences: Float[np.ndarray, "n k"], level: float = 0.95) -> np
     """
     known = ~np.isnan(differences)
     n = known.sum(axis=0)
-    several = n > 1
+    several = (n > 1) & _vary(differences)
     half, mean = np.full((2, len(n)), math.nan)
     spread = np.nanstd(differences[:, several], axis=0, ddof=1)
     half[several] = special.stdtrit(n[several] - 1, (1 + level) / 2) * spread / np.sqrt(n[several])
     mean[several] = np.nanmean(differences[:, several], axis=0)
     return np.stack([mean - half, mean + half])
+
+
+def _vary(differences: Float[np.ndarray, "n k"]) -> Bool[np.ndarray, " k"]:
+    """Return whether the differences of each column show how they vary, or are all 0; rounding apart.
+
+    Accuracies are multiples of 1 / images, so two or three seeds often differ by the same amount, which is no sign of certainty.
+    """
+    largest = np.abs(np.nan_to_num(differences)).max(axis=0)
+    spread = np.nanmax(np.nan_to_num(differences, nan=-np.inf), axis=0) - np.nanmin(np.nan_to_num(differences, nan=np.inf), axis=0)
+    return (spread > 1e-9 * largest) | (largest == 0)
 
 
 @functools.cache
@@ -129,7 +139,7 @@ def paired_t(differences: Float[np.ndarray, "n k"]) -> np.ndarray:
         return np.full(differences.shape[1], math.nan)
     largest = np.abs(differences).max(axis=0)
     p = np.where(largest == 0, 1.0, math.nan)
-    varied = differences.std(axis=0, ddof=1) > 1e-9 * largest
+    varied = _vary(differences) & (largest > 0)
     _, p[varied] = stats.ttest_1samp(differences[:, varied], 0)
     return p
 
@@ -253,13 +263,13 @@ def power(effect: float, sd: float, n: int | Int[np.ndarray, " k"], alpha: float
 
 
 def seeds_needed(effect: float, sd: float, alpha: float = 0.05, wanted: float = 0.8, most: int = 10_000) -> int | None:
-    """Return the number of seeds at which the paired t test has the power `wanted`; None where `most` are too few or sd is 0.
+    """Return the number of seeds at which the paired t test has the power `wanted`; None where `most` are too few or sd is 0 or rounding.
 
     Example:
         >>> seeds_needed(0.01, 0.01)
         10
     """
-    if not (sd > 0 and abs(effect) > 0) or power(effect, sd, most, alpha) < wanted:
+    if not sd > 1e-9 * abs(effect) > 0 or power(effect, sd, most, alpha) < wanted:
         return None
     candidates = range(2, most + 1)  # Power rises with the number of seeds.
     return candidates[bisect.bisect_left(candidates, wanted, key=lambda n: float(power(effect, sd, n, alpha)))]

@@ -16,8 +16,9 @@ from sgdr_jax.evaluation import predictions
 from sgdr_jax.runs.data_index import write_index
 from sgdr_jax.sweeps import Sweep, grid
 from sgdr_jax.sweeps.analysis import plots, render
-from sgdr_jax.sweeps.analysis.compare import Comparison, compare_arms
-from sgdr_jax.sweeps.analysis.run_results import learning_curve
+from sgdr_jax.sweeps.analysis.compare import Comparison, Figure, compare_arms
+from sgdr_jax.sweeps.analysis.run_results import RunResult, by_network, learning_curve
+from sgdr_jax.sweeps.analysis.significance import detectable, seeds_needed
 from sgdr_jax.sweeps.spec import expand
 from sgdr_jax.sweeps.sweep_record import run_folder
 
@@ -45,6 +46,9 @@ def test_every_figure_is_scipys(found: Comparison) -> None:
     assert base.accuracy.std == pytest.approx(np.std(list(figures["recipe"].values()), ddof=1))
     assert paired.verdict == "worse" and of(found, "same").paired.verdict == "undecided"
     assert of(found, "same").paired.needed > 6 and paired.needed is None
+    same = of(found, "same").paired  # of two arms, so that the smallest p has to be half as large
+    std = float(np.std(same.differences, ddof=1))
+    assert same.needed == seeds_needed(same.mean, std, 0.025) and same.detectable == detectable(std, 6, 0.025)
     assert paired.low < paired.mean < paired.high < 0
 
 
@@ -173,6 +177,14 @@ def test_other_examples_are_no_pair(tmp_path: Path) -> None:
     assert len(of(found, "same").paired.seeds) == 6  # the accuracies are compared all the same
     only = of(found, "same").paired.change
     assert only.gained + only.lost > 0
+
+
+def test_figures_that_one_network_alone_has_are_not_compared(tmp_path: Path) -> None:
+    """Those of earlier versions measured the average precision of the final network alone."""
+    figures = {"accuracy": 0.9, "f2": 0.7, "loss": 0.2}
+    rows = [{"name": "last (stage-0-cycle-0000)", "test": figures}, {"name": "final network", "test": figures | {"map": 0.95}}]
+    run = RunResult(tmp_path, "a", 0, {}, "", {"snapshots": rows, "test": figures | {"map": 0.95}}, {})
+    assert [Figure("test", "accuracy", tta=False).of(network) for network in by_network(run)] == [0.7, 0.7]
 
 
 def test_the_networks_of_each_run_can_be_the_arms(tmp_path: Path) -> None:

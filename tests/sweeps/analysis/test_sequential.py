@@ -101,6 +101,22 @@ def test_what_needs_too_many_seeds_is_named_and_gets_none(tmp_path):
         needs(compare_arms(tmp_path), -1)
 
 
+@pytest.mark.parametrize("n", [100, 400])
+def test_equal_differences_of_a_pilot_are_as_uncertain_as_their_rounding(tmp_path, n):
+    """Two seeds that differ by the same number of images were called settled, to ±0.00."""
+    two = dataclasses.replace(SWEEP, seeds=(0, 1))
+    fill(tmp_path, two, lambda run, _: SKILL[run.arm], n=n)
+    for run in expand(two):
+        file = run_folder(tmp_path, run.hash) / "summary.json"
+        summary = json.loads(file.read_text())
+        summary["test"]["accuracy"] = 0.75 if run.arm == "recipe" else 0.76
+        file.write_text(json.dumps(summary | {"images": {"test": n}}))
+    found = needs(compare_arms(tmp_path), 0.5)
+    assert {need.std for need in found} == {1 / (n * 6**0.5)}
+    assert all(need.seeds == pilot_seeds(need.std, 2, 0.005) > 2 for need in found)
+    assert {need.std for need in needs(compare_arms(tmp_path, measure="loss"), 0.5)} != {1 / (n * 6**0.5)}
+
+
 def test_a_single_seed_is_no_pilot(tmp_path):
     fill(tmp_path, dataclasses.replace(SWEEP, seeds=(0,)), lambda run, _: SKILL[run.arm])
     assert needs(compare_arms(tmp_path), 1.0) == ()
