@@ -188,7 +188,8 @@ class Experiment:
     """Oversampling of rare classes: 0: none, 1: all classes equally often; an epoch keeps its length."""
     class_weights: float = 0.0
     """Weighting of the loss: 0: every training image counts the same, 1: every class does; an alternative to `balance`. The loss of a
-    batch is its weighted mean, as in PyTorch, so a class that is in few of the batches has less than its share of the updates."""
+    batch is its weighted mean, as in PyTorch, so a class that is in few of the batches has less than its share of the updates: 0.2 instead
+    of 0.5 where one image in a hundred has it, in batches of 32."""
     epoch_steps: int = 1
     """Least number of updates per epoch: an epoch of the schedules goes on through a small set until it has as many."""
     budget: float | None = None

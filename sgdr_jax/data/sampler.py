@@ -59,7 +59,7 @@ def expected_draws(labels: np.ndarray, balance: float, rates: np.ndarray | None 
 
 
 def example_weights(labels: np.ndarray, evenness: float, rates: np.ndarray | None = None) -> np.ndarray:
-    """Return loss weights that balance classes as `Sampler.balance` does by drawing; float32 [n].
+    """Return loss weights that balance classes over the whole set as `Sampler.balance` does by drawing; float32 [n].
 
     Their mean over the examples that an epoch shows is 1. An example of class c has weight (1 - evenness) + evenness · n / (C n_c): 0
     weighs all examples alike, 1 all classes. With several labels the rarest one decides.

@@ -16,6 +16,8 @@ BINS = 15
 """Bins of equal width over the probabilities 0…1. Source: Guo et al. 2017."""
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 """Range of fitted temperatures."""
+LEAST = 1e-37
+"""Least probability whose logarithm a temperature scales: float32 carries that far, and networks of T = 8 and more say such things."""
 
 
 class Reliability(NamedTuple):
@@ -30,6 +32,16 @@ class Reliability(NamedTuple):
     count: np.ndarray
     confidence: np.ndarray
     frequency: np.ndarray
+
+    @property
+    def by_chance(self) -> float:
+        """Calibration error to expect of a perfectly calibrated network: Σ √(2/π · c_i (1 - c_i) · count_i) / n, for confidences c_i.
+
+        It is the mean of |frequency_i - c_i| where the frequency of each bin is normally distributed.
+        """
+        filled = self.count > 0
+        count, c = self.count[filled], self.confidence[filled]
+        return float(np.sqrt(2 / np.pi * c * (1 - c) * count).sum() / self.count.sum())
 
     @property
     def error(self) -> float:
@@ -70,7 +82,7 @@ def apply_temperature(probabilities: Float[np.ndarray, "n k"], temperature: floa
     >>> apply_temperature(np.array([[0.8, 0.2]]), 2.0).round(4)
     array([[0.6667, 0.3333]])
     """
-    return metrics.squash(metrics.log_odds(probabilities, multi_label) / temperature, multi_label)
+    return metrics.squash(metrics.log_odds(probabilities, multi_label, LEAST) / temperature, multi_label)
 
 
 def fit_temperature(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray) -> float:
@@ -88,7 +100,7 @@ def fit_temperature(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray)
     """
     labels = np.asarray(labels)
     multi_label = labels.ndim == 2
-    z = metrics.log_odds(probabilities, multi_label)
+    z = metrics.log_odds(probabilities, multi_label, LEAST)
 
     def slope(inverse: float) -> float:
         p = apply_temperature(probabilities, 1 / inverse, multi_label)

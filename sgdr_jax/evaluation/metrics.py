@@ -259,9 +259,9 @@ def example_predictions(logits: Float[np.ndarray, "n k"], labels: np.ndarray) ->
     return ExamplePredictions(logits > 0, loss, np.maximum(p, 1 - p).min(axis=1).astype(np.float32))
 
 
-def log_odds(probabilities: Float[np.ndarray, "n k"], multi_label: bool) -> Float[np.ndarray, "n k"]:
-    """Invert the softmax, or the sigmoid for multi-label data: logits in float64 of clipped probabilities."""
-    p = np.clip(np.asarray(probabilities, np.float64), 1e-15, 1 - 1e-15)
+def log_odds(probabilities: Float[np.ndarray, "n k"], multi_label: bool, least: float = 1e-15) -> Float[np.ndarray, "n k"]:
+    """Invert the softmax, or the sigmoid for multi-label data: logits in float64 of probabilities clipped to `least`…1 - 1e-15."""
+    p = np.clip(np.asarray(probabilities, np.float64), least, 1 - 1e-15)
     return np.log(p) - np.log1p(-p) if multi_label else np.log(p)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.validation import require
 from ..evaluation import predictions
+from ..evaluation.calibration import Reliability
 from ..evaluation.intervals import UNKNOWN, Interval, loss_interval, right_interval, share_interval
 from ..evaluation.metrics import MULTI_LABEL_THRESHOLD, SCORE_NAMES, EvalMetrics, judged_by
 from ..evaluation.predictions import ExamplePredictions, SplitPredictions
@@ -192,7 +193,7 @@ def _headline(view: RunPage) -> list[Figure]:
         figures.append(Figure(f"{name} {measure}", value, interval, ".1f", f"{alone}{len(found.labels):,} images", "%"))
         if split == view.split:
             figures.append(Figure(f"{name} log-loss", float(kind.loss.mean()), loss_interval(kind.loss), ".3f", "lower is better"))
-            figures += _multi_label(run, split, bool(found.tta)) + _ece(run, split, bool(found.tta))
+            figures += _multi_label(run, split, bool(found.tta)) + _ece(run, split, bool(found.tta), kind)
     if not figures:
         best = max((step for step in _steps(view) if not math.isnan(step.accuracy)), key=lambda step: step.accuracy, default=None)
         if best:
@@ -219,12 +220,14 @@ def _multi_label(run: Run, split: str, tta: bool) -> list[Figure]:
     return figures
 
 
-def _ece(run: Run, split: str, tta: bool) -> list[Figure]:
+def _ece(run: Run, split: str, tta: bool, predicted: ExamplePredictions) -> list[Figure]:
     before = (run.summary.get(split) or {}).get("tta_ece" if tta else "ece")
     after = (run.summary.get("calibration") or {}).get(split, {}).get("tta" if tta else "plain")
     if before is None:
         return []
     note = f"{after['ece']:.3f} at temperature {after['temperature']:.2f}" if after else "no temperature fitted"
+    if predicted.reliability is not None:
+        note += f"; {Reliability(*predicted.reliability[0]).by_chance:.3f} by chance alone"
     return [Figure("Calibration error", before, UNKNOWN, ".3f", note)]
 
 

@@ -209,7 +209,8 @@ class Study:
     def fail(self, run: SweepRun, error: str, diverged: bool = False) -> None:
         """Record that a taken trial has failed.
 
-        Diverged trials are reported as pruned with the worst value, so that the sampler avoids the region.
+        Diverged trials are reported as pruned: the sampler ranks them behind complete ones, by the last value that they reported, and
+        behind all where they reported none.
         """
         from optuna.exceptions import UpdateFinishedTrialError
 

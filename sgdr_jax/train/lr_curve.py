@@ -13,6 +13,9 @@ import numpy as np
 from ..core.learning_rates import Find
 
 RULES = ("combined", "valley", "steep", "minimum", "slide")
+CLEARLY = 3.5
+"""Standard errors by which a loss must fall to be a clear valley: the lowest of many averages lies two or three below by chance."""
+_MORE = "more orders (lr.orders) would show more"
 
 
 def rates(find: Find) -> np.ndarray:
@@ -179,23 +182,40 @@ def combined(lrs: np.ndarray, losses: np.ndarray) -> Valley:
     if drop < max(1.5 * noise, 0.01 * abs(begun)):
         fall, wobble = (100 * part / max(abs(begun), 1e-9) for part in (max(drop, 0), noise))
         shown = f"the loss falls by {fall:.1f} %, and its noise is {wobble:.1f} %"
-        advice = "the rate is the largest that does no harm; more orders (lr.orders) would show more"
+        advice = f"the rate is the largest that does no harm; {_MORE}"
         return Valley(edge / 4, edge / 4, edge, drop, noise, f"no clear valley: {shown}; {advice}")
     knee = 10 ** _crossing(x, mean, begun - 0.8 * drop)
     verdict = "clear"
     if mean[0] - begun > 0.25 * drop:
         verdict = "no clear valley: the loss falls at the lowest rates already; lower lr.start"
+    elif drop < CLEARLY * _drop_error(lrs, raw, lowest):
+        verdict = f"no clear valley: the loss falls by {100 * drop / max(abs(begun), 1e-9):.1f} %, which noise alone may do; {_MORE}"
     elif not rises:
         verdict = "clear, but the loss never rose: a higher lr.stop may show a higher rate"
     per_decade = (len(x) - 1) / float(x[-1] - x[0])
     return Valley(float(min(knee * per_decade / 4, edge / 8)), float(knee), edge, drop, noise, verdict)
 
 
-def _averaged(lrs: np.ndarray, losses: np.ndarray) -> np.ndarray:
-    """Average losses over neighbouring rates, with a Gaussian of 0.15 decades, or of one point if these are further apart."""
+def _drop_error(lrs: np.ndarray, losses: np.ndarray, lowest: int) -> float:
+    """Return the standard error of the fall from the first losses to the average at `lowest`, by second differences up to there."""
+    begun = max(2, len(losses) // 10)
+    weights = _kernel(lrs)[lowest]
+    weights = weights / weights.sum()
+    weights[:begun] -= 1 / begun
+    bends = np.diff(losses[: max(lowest + 1, len(losses) // 3, 5)], 2)
+    return float(np.sqrt(np.mean(np.square(bends)) / 6 * np.sum(np.square(weights)))) if len(bends) else 0.0
+
+
+def _kernel(lrs: np.ndarray) -> np.ndarray:
+    """Return the weights of all losses in the average at each rate: a Gaussian of 0.15 decades, or of a point if they are wider apart."""
     x = np.log10(lrs)
     width = max(0.15, float(x[-1] - x[0]) / max(len(x) - 1, 1))
-    weights = np.exp(-0.5 * ((x[:, None] - x[None, :]) / width) ** 2) * np.isfinite(losses)
+    return np.exp(-0.5 * ((x[:, None] - x[None, :]) / width) ** 2)
+
+
+def _averaged(lrs: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """Average losses over neighbouring rates."""
+    weights = _kernel(lrs) * np.isfinite(losses)
     return weights @ np.where(np.isfinite(losses), losses, 0) / np.maximum(weights.sum(1), 1e-300)
 
 

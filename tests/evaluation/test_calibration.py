@@ -36,6 +36,28 @@ def test_the_temperature_is_that_of_scikit_learn() -> None:
     assert fit_temperature(P, LABELS) == pytest.approx(GOLDEN["temperature"], rel=1e-8)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 8.0, 15.0])
+def test_the_temperature_of_a_network_that_is_far_too_sure_is_found(temperature: float) -> None:
+    """Probabilities were cut off at 1e-15: 10 was fitted where 15 is right."""
+    rng = np.random.default_rng(0)
+    logits = 2 * rng.normal(size=(4000, 5))
+    labels = (logits + rng.gumbel(size=logits.shape)).argmax(1)
+    said = softmax((temperature * logits).astype(np.float64)).astype(np.float32)
+    assert fit_temperature(said, labels) == pytest.approx(temperature, rel=0.08)
+
+
+@pytest.mark.parametrize("n", [50, 200, 2000])
+def test_a_perfectly_calibrated_network_has_the_error_of_chance(n: int) -> None:
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(300):
+        p = softmax(1.5 * rng.normal(size=(n, 4)))
+        labels = (rng.random((n, 1)) < p.cumsum(1)).argmax(1)
+        found.append((reliability(p, labels).error, reliability(p, labels).by_chance))
+    error, chance = np.mean(found, axis=0)
+    assert chance == pytest.approx(error, rel=0.06)
+
+
 def test_the_bins_are_those_of_scikit_learn() -> None:
     found = reliability(P, LABELS)
     filled = found.count > 0

@@ -335,6 +335,17 @@ def test_where_nothing_falls_the_largest_harmless_rate_is_suggested_with_advice(
     assert 0.005 < found.edge < 0.03 and found.lr == found.edge / 4
 
 
+@pytest.mark.parametrize("steps", [20, 40, 100])
+def test_what_noise_alone_may_do_is_no_clear_valley(steps: int) -> None:
+    """Of losses that do not fall before they rise a third was called clear: the lowest of many averages is below the first by chance."""
+    rng, lrs = np.random.default_rng(0), rates(Find(start=1e-5, stop=1.0, steps=steps))
+    rise = np.maximum(0.0, np.log10(lrs / 0.01))
+    flat = [combined(lrs, 1 + rise + rng.normal(0, 0.05, steps)).verdict for _ in range(200)]
+    assert np.mean([verdict == "clear" for verdict in flat]) <= 0.05
+    falls = 0.3 * np.clip(np.log10(lrs / 1e-4), 0, 1)
+    assert all(combined(lrs, 1 - falls + rise + rng.normal(0, 0.05, steps)).verdict == "clear" for _ in range(50))
+
+
 def test_a_range_that_begins_too_late_or_a_loss_that_diverges_at_once_says_so() -> None:
     late = combined(np.array(LRS), bathtub(1.5e-6, 1e-2))
     assert late.verdict == "no clear valley: the loss falls at the lowest rates already; lower lr.start"
