@@ -77,7 +77,7 @@ def test_files_cut_short_are_named_before_a_run_refuses_them(photos: Path, capsy
     said = Said()
     fine_tune(photos, similar_to_imagenet=True, ui=said)
     fix = "repair or remove them, or raise max_bad_share, the share that a run leaves out"
-    wanted = f"4 of 34 images looked at cannot be read; {fix} ({', '.join(names[:3])}, …)"
+    wanted = f"4 of 34 images looked at cannot be read; {fix} ({', '.join(names[:3])} and 1 more)"
     assert said.lines[-1] == wanted
     main(["new", str(photos), "--out", str(photos.parent / "other.py"), "--no-measure"])
     assert wanted in " ".join(capsys.readouterr().out.split())
