@@ -199,11 +199,12 @@ def combined(lrs: np.ndarray, losses: np.ndarray) -> Valley:
 def _drop_error(lrs: np.ndarray, losses: np.ndarray, lowest: int) -> float:
     """Return the standard error of the fall from the first losses to the average at `lowest`, by second differences up to there."""
     begun = max(2, len(losses) // 10)
-    weights = _kernel(lrs)[lowest]
-    weights = weights / weights.sum()
+    weights: np.ndarray = _kernel(lrs)[lowest]
+    weights = weights / float(weights.sum())
     weights[:begun] -= 1 / begun
-    bends = np.diff(losses[: max(lowest + 1, len(losses) // 3, 5)], 2)
-    return float(np.sqrt(np.mean(np.square(bends)) / 6 * np.sum(np.square(weights)))) if len(bends) else 0.0
+    some = losses[: max(lowest + 1, len(losses) // 3, 5)]
+    bends = some[2:] - 2 * some[1:-1] + some[:-2]
+    return math.sqrt(float(np.mean(bends**2)) / 6 * float(np.sum(weights**2))) if len(bends) else 0.0
 
 
 def _kernel(lrs: np.ndarray) -> np.ndarray:
