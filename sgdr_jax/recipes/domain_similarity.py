@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import numpy as np
 
 from ..augment import kernel
 from ..core.errors import InputError
@@ -14,8 +15,13 @@ from ..models.base import ChainModel
 from ..models.pretrained.load import classifier
 from ..models.pretrained.locate import trained_size
 
+IMAGES = 256
+"""Images that are looked at: of 64 the mean varies by 0.01 to 0.03 between samples, as much as the sets lie apart that it tells apart."""
+BLOCK = 64
+"""Images at a time, a bound on memory."""
 
-def confidence(model: ChainModel, source: Source, images: int = 64, seed: int = 0) -> float | None:
+
+def confidence(model: ChainModel, source: Source, images: int = IMAGES, seed: int = 0) -> float | None:
     """Return the mean probability of the likeliest ImageNet class over some training images.
 
     The images are resized to the size that the weights were trained with: on smaller ones it is as confident on noise as on photographs.
@@ -42,4 +48,7 @@ def confidence(model: ChainModel, source: Source, images: int = 64, seed: int = 
     def likeliest(some: jax.Array) -> jax.Array:
         return jax.nn.softmax(network.apply(params, stats, kernel.resize(some, size, network.plain))[0]).max(-1)
 
-    return float(likeliest(pixels).mean())
+    n, block = len(pixels), min(BLOCK, len(pixels))
+    padded = np.resize(pixels, (-(-n // block) * block, *pixels.shape[1:]))  # with the first ones again: one shape, one compilation
+    found = [np.asarray(likeliest(padded[i : i + block])) for i in range(0, len(padded), block)]
+    return float(np.concatenate(found)[:n].mean())

@@ -44,6 +44,26 @@ def test_without_a_weight_file_nothing_is_measured(tmp_path) -> None:
     assert confidence(ResNet18(weights=None), source) is None
 
 
+def test_every_image_counts_once_however_many_there_are(tmp_path, monkeypatch) -> None:
+    """In blocks, of which the last is filled up; the fake classifier is as sure of an image as it is bright."""
+
+    def apply(params, stats, x):
+        bright = 4 * x.mean((1, 2, 3))
+        return jnp.stack([bright, 0 * bright, 0 * bright], 1), None
+
+    plain = ResNet18().build(3).plain
+    monkeypatch.setattr(domain_similarity, "classifier", lambda _: (SimpleNamespace(plain=plain, apply=apply), {}, {}))
+    levels = [*range(0, 250, 25)]
+    source = folder(tmp_path, [Image.fromarray(np.full((9, 9, 3), level, np.uint8)) for level in levels])  # 8 of each class train
+    kept = [int(name.partition("/")[2].removesuffix(".png")) for name in source.names["train"]]
+    e = np.exp(4 * np.array([levels[i] for i in kept]) / 255)
+    wanted = float(np.mean(e / (e + 2)))
+    for block in (3, 16, 64):
+        monkeypatch.setattr(domain_similarity, "BLOCK", block)
+        assert confidence(ResNet18(), source) == pytest.approx(wanted, abs=1e-5)
+    assert confidence(ResNet18(), source, images=4) != pytest.approx(wanted, abs=1e-3)
+
+
 @pytest.mark.parametrize("model", [ConvNeXtTiny(), ConvNeXtTiny("in12k_ft_in1k_384")])
 def test_images_have_the_size_of_the_weights(model, tmp_path, monkeypatch) -> None:
     """The fake classifier's confidence tells the side of the images that it is given."""
