@@ -315,11 +315,11 @@ class Session:
     @property
     def _state(self) -> Fitted:
         """The network to train on: of the stages fitted, of the run, or the one before the first stage."""
-        from .runs.fitting import Fitted, of_run
+        from .runs.fitting import Fitted, from_run
 
         if self._fitted:
             return self._fitted
-        return of_run(Path(self.folder), self._predictor) if self.folder else Fitted(self._context.network)
+        return from_run(Path(self.folder), self._predictor) if self.folder else Fitted(self._context.network)
 
     def _trained(self) -> Fitted:
         if not (self._fitted and self._fitted.stages):

@@ -1,6 +1,8 @@
 """`Session` and `load`: the numbers of a run, one stage at a time; results that show themselves; interrupts that lose nothing."""
 
+import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -219,6 +221,18 @@ def test_a_finished_run_goes_on_as_fitted_stages_do(ran: Session, fitted: Sessio
     assert same_bits(network(ran.fit(more)), network(fitted.fit(more)))
     undone = ran.fit(worse)
     assert same_bits(network(undone), network(ran)) and not undone._state.stages[-1]["kept"] and len(undone._state.stages) == 4
+
+
+def test_a_validation_whose_loss_is_not_finite_has_no_highest_accuracy(ran: Session, tmp_path: Path) -> None:
+    """With a leeway, states were held to its accuracy."""
+    assert ran.folder and ran._state.best
+    shutil.copytree(ran.folder, tmp_path / "run")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    first = next(i for i, line in enumerate(lines) if '"eval"' in line)
+    lines[first] = json.dumps(json.loads(lines[first]) | {"loss": None, "accuracy": 1.5})
+    (tmp_path / "run" / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    best = replace(sgdr_jax.load(tmp_path / "run"), ui=QUIET)._state.best
+    assert best and best.highest == ran._state.best.highest < 1.5
 
 
 def test_a_network_that_saw_the_validation_images_trains_no_further(tmp_path: Path) -> None:

@@ -45,6 +45,6 @@ class TrainAndValid(Dataset):
 
 
 def check_joinable(data: Dataset, rated: bool, field: str) -> None:
-    """Raise InputError naming `field` where the validation images cannot be joined: in a part of a mixture, where images are `rated`."""
+    """Raise InputError naming `field` where the validation images cannot be joined, in a part of a mixture, which draws at rates."""
     fix = "its validation images have no share of an epoch; leave them out, or mix sets that are joined, Mix((TrainAndValid(a), …), …)"
     require(not rated or isinstance(data, Mix), field, type(data).__name__, fix)

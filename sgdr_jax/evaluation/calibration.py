@@ -17,7 +17,7 @@ BINS = 15
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 """Range of fitted temperatures."""
 LEAST = 1e-37
-"""Least probability whose logarithm a temperature scales: float32 carries that far, and networks of T = 8 and more say such things."""
+"""Least probability whose logarithm a temperature scales: float32 holds it, and very overconfident networks (T of 8 and more) give it."""
 
 
 class Reliability(NamedTuple):

@@ -16,9 +16,9 @@ from ..models.pretrained.load import classifier
 from ..models.pretrained.locate import trained_size
 
 IMAGES = 256
-"""Images that are looked at: of 64 the mean varies by 0.01 to 0.03 between samples, as much as the sets lie apart that it tells apart."""
+"""Images in a sample. The mean of 64 varies by 0.01 to 0.03 between samples, as much as kinds of images differ."""
 BLOCK = 64
-"""Images at a time, a bound on memory."""
+"""Images per batch, which bounds memory."""
 
 
 def confidence(model: ChainModel, source: Source, images: int = IMAGES, seed: int = 0) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import tempfile
 from collections.abc import Mapping
@@ -77,7 +78,7 @@ def fit_stage(context: RunContext, plan: StagePlan, before: Fitted, ui: NullCons
     return Fitted(network, best, tuple(stages), (*before.rows, *recorded.rows), dict(before.finders) | dict(recorded.finders))
 
 
-def of_run(folder: Path, net: Predictor) -> Fitted:
+def from_run(folder: Path, net: Predictor) -> Fitted:
     """Return the network of a finished run with what the run recorded, as if its stages had been fitted one by one.
 
     Args:
@@ -86,12 +87,12 @@ def of_run(folder: Path, net: Predictor) -> Fitted:
     """
     recorded, network = read(folder), NetworkState(net.params, net.stats, net.size)
     stages = tuple(recorded.summary["stages"]) if recorded.summary else ()
-    scores = [Score.of(cast(dict[str, float], row)) for row in recorded.rows if row["kind"] == "eval" and row["loss"] is not None]
+    scores = [Score.of(cast(dict[str, float], row)) for row in recorded.rows if row["kind"] == "eval"]
     kept, best = [i for i, stage in enumerate(stages) if stage["kept"]], None
     if net.experiment.keep_best and not net.name and scores and kept:
         last = stages[kept[-1]]
         score = Score(cast(float, last["valid_accuracy"]), cast(float, last["valid_loss"]))
-        best = Best(score, network, kept[-1], last["cycles"] - 1, max(score.accuracy for score in scores))
+        best = Best(score, network, kept[-1], last["cycles"] - 1, max(score.accuracy for score in scores if math.isfinite(score.loss)))
     return Fitted(network, best, stages, tuple(recorded.rows), recorded.finders)
 
 

@@ -37,7 +37,7 @@ def final_rates(stage: StageSummary) -> tuple[float, ...]:
     return tuple(stage.get("lr_scale", 1.0) * rate for rate in stage["lr"])
 
 
-def doubts(experiment: Experiment, again: Sequence[StageSummary], first: Sequence[StageSummary]) -> list[str]:
+def loss_warnings(experiment: Experiment, again: Sequence[StageSummary], first: Sequence[StageSummary]) -> list[str]:
     """Return a line for each stage whose refit ends at a much higher training loss, 2 L + 0.1, than the first training at L.
 
     No held-out images judge a refit. Losses are means over the last epoch, which a fifth more images raise a little: of 22 runs on eight
@@ -54,5 +54,5 @@ def doubts(experiment: Experiment, again: Sequence[StageSummary], first: Sequenc
         f"the refit of stage {stage.name!r} ended at a training loss of {summary['train_loss']:.3f}, the first training at "
         f"{before[stage.name]:.3f}: the final network may be worse than the validation figures; try another --seed, or --no-refit"
         for stage, summary in zip(experiment.stages, again, strict=True)
-        if not stage.solve and not summary["train_loss"] <= 2 * before[stage.name] + 0.1  # not a number is a doubt too
+        if not stage.solve and not summary["train_loss"] <= 2 * before[stage.name] + 0.1  # warns of NaN too
     ]

@@ -235,8 +235,8 @@ def _refit(context: RunContext, stages: list[StageSummary], folder: RunFolder, u
         network, finished = run_stages(settled, inner, ui, resume=True, compile_ahead=False)
         seconds = sum(stage["seconds"] for stage in finished)
         inner.write_summary(cast(RunSummary, {"stages": finished, "size": network.size, "seconds": seconds}))
-    for doubt in refit.doubts(settled.experiment, finished, stages):
-        ui.say(f"  {doubt}")
+    for warning in refit.loss_warnings(settled.experiment, finished, stages):
+        ui.say(f"  {warning}")
     return network
 
 

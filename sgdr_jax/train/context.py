@@ -152,7 +152,7 @@ def _span_stages(experiment: Experiment, schedule: Plan, data: Data) -> tuple[St
 
 
 def _planned(experiment: Experiment, train_size: int, validated: bool, *, rated: bool) -> Plan:
-    """Plan the experiment; refuse batches that do not fit the devices, and what needs validation images, or to join them, if it cannot."""
+    """Plan the experiment; refuse batches that do not fit the devices, what lacks validation images, and a refit that cannot join them."""
     schedule = plan(experiment, train_size)
     check_batches(experiment, schedule)
     if not validated:

@@ -32,12 +32,12 @@ def summaries(**losses: float) -> Any:
         *[(0.1, math.nan, True), (0.1, math.inf, True), (math.nan, math.nan, True), (2.0, 0.1, False)],
     ],
 )
-def test_a_much_higher_training_loss_is_a_doubt(first: float, again: float, told: bool) -> None:
+def test_a_much_higher_training_loss_is_warned_of(first: float, again: float, told: bool) -> None:
     head, body = (
         Stage("head", size=8, train="head", solve=Solve(), precompute=True, views=2),
         Stage("all", size=8, lr=0.01, schedule=Constant(4)),
     )
-    found = refit.doubts(experiment(head, body), summaries(head=9.0, all=again), summaries(head=0.5, middle=0.1, all=first))
+    found = refit.loss_warnings(experiment(head, body), summaries(head=9.0, all=again), summaries(head=0.5, middle=0.1, all=first))
     assert len(found) == told and all(f"stage 'all' ended at a training loss of {again:.3f}" in line for line in found)
 
 

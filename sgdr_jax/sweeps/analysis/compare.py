@@ -369,7 +369,7 @@ def _paired(pairs: dict[str, list[Pair]], changes: dict[str, Change | None], fig
             change=changes[name],
             change_holm=change_holm,
             needed=None if settled else significance.seeds_needed(mean, std, strictest),
-            detectable=significance.detectable(std, len(d), strictest) if std > 1e-9 * abs(mean) else math.nan,
+            detectable=math.nan if math.isnan(ends[name][0]) else significance.detectable(std, len(d), strictest),
             verdict="undecided" if not settled else "better" if better else "worse",
         )
     return paired
