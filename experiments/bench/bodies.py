@@ -146,6 +146,8 @@ CELLS = (
     *(Cell(rate, opened="late", cut="block2") for rate in (3e-4, 1e-3)),
     *(Cell(3e-4, augment=augment) for augment in AUGMENTS if augment),
 )
+GRID = tuple(Cell(rate, ratio, of) for of in STATISTICS for ratio in (1, 3, 10) for rate in (3e-4, 1e-3, 3e-3, 1e-2))
+"""Cells that regret is measured against."""
 
 
 # ---- programs ----
@@ -373,13 +375,15 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--size", type=int, default=128, help="pixels")
     parser.add_argument("--batch", type=int, default=32, help="images of an update")
+    parser.add_argument("--grid", action="store_true", help="run the 36 cells of the grid of rates, ratios and batch statistics")
     parser.add_argument("--cells", type=int, nargs="+", help="numbers of the cells to run, from 0")
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="run every N-th job, from the I-th")
     parser.add_argument("--results", type=Path, default=TABLE, metavar="CSV")
     options = parser.parse_args()
     set_up_allocator()
     part, parts = map(int, options.shard.split("/"))
-    cells = [CELLS[i] for i in options.cells] if options.cells else CELLS
+    cells = GRID if options.grid else CELLS
+    cells = [cells[i] for i in options.cells] if options.cells else cells
     facts = (datetime.date.today().isoformat(), harness.machine(), harness.system("jax", "sgdr_jax"))
     for name, seed in [(name, seed) for seed in options.seeds for name in options.sets][part::parts]:
         task = Task(options.folder, name, seed, options.size, options.batch)

@@ -1,6 +1,7 @@
 """The table of recipes.py: recipes against a reference, paired by set and seed, with 95 % intervals; and regret against the grid."""
 
 import math
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -8,6 +9,8 @@ from typing import NamedTuple
 from scipy import stats
 
 Row = Mapping[str, str]
+GRID = "^grid "
+"""Pattern of the names of the cells of recipe_arms.py."""
 
 
 class Interval(NamedTuple):
@@ -42,7 +45,12 @@ def score(row: Row, plain: bool = False) -> float | None:
 
 
 Scores = dict[tuple[str, str], dict[str, dict[int, float]]]
-"""(Set, size) → recipe → seed → points."""
+"""(Set, `shape` of its runs) → recipe → seed → points."""
+
+
+def shape(row: Row) -> str:
+    """Return the size of a run's images, and the batch where the rows name it: runs of other shapes are not compared."""
+    return f"{row['size']} px" + (f" in batches of {row['batch']}" if row.get("batch") else "")
 
 
 def scores(rows: Iterable[Row], plain: bool = False) -> Scores:
@@ -51,7 +59,7 @@ def scores(rows: Iterable[Row], plain: bool = False) -> Scores:
     for row in rows:
         points = score(row, plain)
         if points is not None:
-            found.setdefault((row["set"], row["size"]), {}).setdefault(row["name"], {})[int(row["seed"])] = points
+            found.setdefault((row["set"], shape(row)), {}).setdefault(row["name"], {})[int(row["seed"])] = points
     return found
 
 
@@ -71,21 +79,47 @@ def overall(found: Scores, name: str, reference: str) -> Interval | None:
     return interval([statistics.mean(gaps[seed] for gaps in each) for seed in sorted(shared)]) if shared else None
 
 
-def best_cell(points: Mapping[str, Mapping[int, float]]) -> tuple[str, float] | None:
-    """Return the cell of the grid with the highest mean, over the seeds that all its cells have, and that mean.
+class Regret(NamedTuple):
+    """What a recipe gives away to the best cell of a grid, in points.
 
-    It is the highest of many noisy means, so the regret against it is too large rather than too small.
+    Attributes:
+        best: the cell with the highest mean.
+        cells: number of cells that were compared.
+        highest: its mean minus the recipe's. It is the highest of many noisy means, so this is too large rather than too small.
+        held_out: the same with the cell chosen by the other seeds, for each seed: free of that luck. None for a single seed.
     """
-    cells = {name: of for name, of in points.items() if name.startswith("grid ")}
-    shared = set.intersection(*(set(of) for of in cells.values())) if cells else set()
-    if not shared:
+
+    best: str
+    cells: int
+    highest: float
+    held_out: Interval | None
+
+    def __str__(self) -> str:
+        return f"{self.highest:+.2f}" + (f"; held out {self.held_out}" if self.held_out else "")
+
+
+def regret(points: Mapping[str, Mapping[int, float]], name: str, grid: str) -> Regret | None:
+    """Return the regret of a recipe against the cells whose names the pattern `grid` matches; None where there is nothing to compare.
+
+    The seeds are those that the recipe shares with the cell that has most of them, the cells those that have all of these: a cell that was
+    given up after its first seeds is no candidate.
+    """
+    own = points.get(name, {})
+    cells = {cell: of for cell, of in points.items() if re.search(grid, cell)}
+    seeds = max((sorted(own.keys() & of.keys()) for of in cells.values()), key=len, default=[])
+    cells = {cell: of for cell, of in cells.items() if of.keys() >= set(seeds)}
+    if not seeds:
         return None
-    means = {name: statistics.mean(of[seed] for seed in shared) for name, of in cells.items()}
-    best = max(means, key=means.__getitem__)
-    return best, means[best]
+
+    def best(among: Sequence[int]) -> str:
+        return max(cells, key=lambda cell: statistics.mean(cells[cell][seed] for seed in among))
+
+    gaps = [cells[best([other for other in seeds if other != seed])][seed] - own[seed] for seed in seeds] if len(seeds) > 1 else []
+    highest = statistics.mean(cells[best(seeds)][seed] - own[seed] for seed in seeds)
+    return Regret(best(seeds), len(cells), highest, interval(gaps) if gaps else None)
 
 
-def markdown(rows: Sequence[Row], reference: str, names: Sequence[str], plain: bool = False) -> str:
+def markdown(rows: Sequence[Row], reference: str, names: Sequence[str], plain: bool = False, grid: str = GRID) -> str:
     """Return the tables in Markdown: for each set, and over all sets.
 
     Args:
@@ -93,21 +127,25 @@ def markdown(rows: Sequence[Row], reference: str, names: Sequence[str], plain: b
         reference: recipe that the others are compared with.
         names: recipes to show, in this order.
         plain: whether to judge by the plain view.
+        grid: pattern of the names of the cells that regret is measured against.
     """
     found = scores(rows, plain)
     lines = []
-    for (name, size), points in sorted(found.items()):
-        cell = best_cell(points)
-        regret = [f"regret (best: {cell[0]}, {cell[1]:.2f})"] if cell else []
-        header = ["recipe", "points", "seeds", f"ahead of {reference}", "failed", "seconds", "kept", *regret]
-        lines += [f"\n### {name}, {size} px\n", "| " + " | ".join(header) + " |", "| --- " * len(header) + "|"]
+    for (name, of), points in sorted(found.items()):
+        regrets = {recipe: regret(points, recipe, grid) for recipe in names}
+        shown = any(regrets.values())
+        header = ["recipe", "points", "seeds", f"ahead of {reference}", "failed", "seconds", "kept", *["regret", "best cell"] * shown]
+        lines += [f"\n### {name}, {of}\n", "| " + " | ".join(header) + " |", "| --- " * len(header) + "|"]
         for recipe in (recipe for recipe in names if recipe in points):
-            own = [row for row in rows if (row["set"], row["size"], row["name"]) == (name, size, recipe)]
+            own = [row for row in rows if (row["set"], shape(row), row["name"]) == (name, of, recipe)]
             gaps = list(paired(points, recipe, reference).values())
             values = points[recipe].values()
             cells = [recipe, f"{statistics.mean(values):.2f}", str(len(values))]
             cells += [str(interval(gaps)) if gaps and recipe != reference else "", _failed(own), _seconds(own), _kept(own)]
-            lines.append("| " + " | ".join([*cells, *([f"{cell[1] - statistics.mean(values):+.2f}"] if cell else [])]) + " |")
+            if shown:
+                own_regret = regrets[recipe]
+                cells += [str(own_regret), f"{own_regret.best} (of {own_regret.cells})"] if own_regret else ["", ""]
+            lines.append("| " + " | ".join(cells) + " |")
     header = ["recipe", f"ahead of {reference}, mean over sets", "sets", "sets ahead", "sets behind"]
     lines += ["\n### all sets\n", "| " + " | ".join(header) + " |", "| --- " * len(header) + "|"]
     for recipe in names:

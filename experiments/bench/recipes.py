@@ -155,7 +155,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("folder", type=Path, nargs="?", help="made by sets.py")
     parser.add_argument("--recipes", nargs="+", default=["auto", "plain", "automm", "logistic"], metavar="RECIPE", help='names, or "grid"')
     parser.add_argument("--sets", nargs="+", metavar="SET", help="default: all in the folder")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--seeds", nargs="+", type=int, help="default: 0 to 4; of the table, all that there are")
     parser.add_argument("--size", type=int, help="pixels, for all sets")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after this time")
@@ -167,6 +167,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--table", action="store_true", help="only show the table of the rows that there are")
     parser.add_argument("--reference", default="plain", metavar="RECIPE", help="recipe that the table compares with")
     parser.add_argument("--plain-view", action="store_true", help="judge by the plain view, not by test-time augmentation")
+    parser.add_argument("--grid", default=recipe_table.GRID, metavar="REGEX", help="the rows whose best the table's regret is against")
     parser.add_argument("--list", action="store_true", help="list the recipes")
     options = parser.parse_args()
     if not (options.folder or options.table or options.list):
@@ -190,7 +191,7 @@ def main() -> None:
             sys.exit(f"no such set or recipe: {', '.join(missing)}; --list shows the recipes")
         widen(options.results)
         jobs = [
-            Job(name, of, options.size or SIZES.get(of, 64), seed) for of in sets for seed in options.seeds for name in wanted
+            Job(name, of, options.size or SIZES.get(of, 64), seed) for of in sets for seed in options.seeds or range(5) for name in wanted
         ]  # one set after the other, since its programs are shared
         todo = pending(jobs, read_rows(options.results), options.retry)
         print(f"{len(todo)} of {len(jobs)} runs to do", flush=True)
@@ -204,9 +205,9 @@ def main() -> None:
                 f"{i}/{len(todo)} {row['set']} {row['size']} px, seed {row['seed']}, {row['name']}: {said} in {row['seconds']:.0f} s",
                 flush=True,
             )
-    rows = read_rows(options.results)
+    rows = [row for row in read_rows(options.results) if not options.seeds or int(row["seed"]) in options.seeds]
     names = list(dict.fromkeys([options.reference, *(row["name"] for row in rows)]))
-    print(recipe_table.markdown(rows, options.reference, names, options.plain_view))
+    print(recipe_table.markdown(rows, options.reference, names, options.plain_view, options.grid))
 
 
 if __name__ == "__main__":

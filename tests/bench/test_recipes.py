@@ -113,26 +113,46 @@ def test_recipes_are_paired_by_seed_and_sets_count_alike(bench) -> None:
     ]
     rows += [row("plain", "b", 0, 0.8)]  # run again: the last counts
     found = table.scores(rows)
-    assert table.paired(found["a", "64"], "mine", "plain") == pytest.approx({0: 1.0, 1: 3.0, 2: 20.0})
+    assert table.paired(found["a", "64 px"], "mine", "plain") == pytest.approx({0: 1.0, 1: 3.0, 2: 20.0})
     whole = table.overall(found, "mine", "plain")
     assert whole.mean == pytest.approx((2 + 2) / 2) and whole.half == pytest.approx(0, abs=1e-9) and whole.n == 2
     text = table.markdown(rows, "plain", ["plain", "mine"])
     assert "| mine | 68.25 | 4 | +8.00 ± 25.94 |" in text and "| mine | +2.00 ± 0.00 | 2 | 2 | 0 |" in text
 
 
-def test_regret_is_taken_from_the_best_cell_of_complete_seeds(bench) -> None:
+def test_regret_is_against_the_best_of_the_cells_that_have_all_seeds(bench) -> None:
     table = bench("recipe_table")
-    rows = [row("plain", "a", s, 0.7) for s in (0, 1)]
-    rows += [
-        row("grid 1 r1 late", "a", 0, 0.9),
-        row("grid 1 r1 late", "a", 1, 0.6),
-        row("grid 2 r1 late", "a", 0, 0.8),
-        row("grid 2 r1 late", "a", 1, 0.76),
-    ]
-    rows += [row("grid 2 r1 late", "a", 2, 0.1)]  # not there for the other cell
-    name, mean = table.best_cell(table.scores(rows)["a", "64"])
-    assert name == "grid 2 r1 late" and mean == pytest.approx(78)
-    assert "+8.00 |" in next(line for line in table.markdown(rows, "plain", ["plain"]).splitlines() if line.startswith("| plain"))
+    cells = {"grid 1": (0.9, 0.6, 0.65), "grid 2": (0.8, 0.76, 0.78), "grid 3": (0.99,)}  # the last was given up after its first seed
+    rows = [row("plain", "a", s, 0.7) for s in (0, 1, 2)]
+    rows += [row(name, "a", s, x) for name, values in cells.items() for s, x in enumerate(values)]
+    rows += [row("grid 1", "a", 3, 0.1), row("other", "a", 0, 1.0)]  # a seed that the recipe lacks; no cell
+    found = table.regret(table.scores(rows)["a", "64 px"], "plain", table.GRID)
+    assert found[:2] == ("grid 2", 2) and found.highest == pytest.approx(8)
+    # Seeds 1 and 2 choose cell 2 for seed 0, seeds 0 and 2 as well, 0 and 1 too.
+    assert found.held_out.mean == pytest.approx((10 + 6 + 8) / 3) and found.held_out.n == 3
+    line = next(line for line in table.markdown(rows, "plain", ["plain"]).splitlines() if line.startswith("| plain"))
+    assert line.endswith("| +8.00; held out +8.00 ± 4.97 | grid 2 (of 2) |")
+    assert table.regret(table.scores(rows)["a", "64 px"], "plain", "^solved") is None
+
+
+def test_held_out_regret_does_not_count_the_luck_of_the_highest(bench) -> None:
+    table, random = bench("recipe_table"), np.random.default_rng(0)
+    highest, held_out = [], []
+    for _ in range(200):
+        points = {f"grid {i}": dict(enumerate(random.normal(80, 2, 3))) for i in range(36)} | {"mine": dict.fromkeys(range(3), 80.0)}
+        found = table.regret(points, "mine", table.GRID)
+        highest.append(found.highest)
+        held_out.append(found.held_out.mean)
+    assert np.mean(highest) > 2 and abs(np.mean(held_out)) < 4 * np.std(held_out) / 200**0.5
+
+
+def test_batches_of_other_sizes_are_not_compared(bench) -> None:
+    table = bench("recipe_table")
+    rows = [row("plain", "a", 0, 0.5, batch="16"), row("plain", "a", 0, 0.6, batch="32"), row("mine", "a", 0, 0.7, batch="32")]
+    found = table.scores(rows)
+    assert found["a", "64 px in batches of 16"] == {"plain": {0: 50.0}}
+    assert table.paired(found["a", "64 px in batches of 32"], "mine", "plain") == pytest.approx({0: 10.0})
+    assert "### a, 64 px in batches of 32\n" in table.markdown(rows, "plain", ["plain", "mine"])
 
 
 def test_several_labels_are_judged_by_f2_and_failures_are_counted(bench) -> None:
