@@ -77,6 +77,12 @@ def names(folder: str | Path) -> tuple[str, ...]:
     return tuple(name for _, _, name in sorted(found))
 
 
+def steps(folder: str | Path, stage: int) -> tuple[int, ...]:
+    """List the updates after which a stage has step checkpoints, in order, without verifying them."""
+    found = (_STEP.fullmatch(name) for name in names(folder))
+    return tuple(int(m[2]) for m in found if m and int(m[1]) == stage)
+
+
 # ---- trees as named arrays ----
 
 

@@ -106,7 +106,7 @@ def _interrupted(
     state, best = restore(context, folder.path, meta, first_state(context.programs, plan, network))
     progress, current = meta.progress(best), context.programs.copy(state.network(plan.size))
     recorder = StageRecorder(context, plan, folder, stages, meta.seconds)
-    follow, stage = loop_plan(context, plan, progress.lr), open_stage(context, plan, network, ui)
+    follow, stage = loop_plan(context, plan, progress.lr), open_stage(context, plan, current, ui)
     if stage.validate and not follow.ends_cycle(meta.step):
         cycle = int(plan.table.cycle[meta.step - 1])
         row = {"kind": "eval", "step": meta.step, "cycle": cycle, "split": "valid", **stage.validate(state)}

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import jax
@@ -21,6 +22,7 @@ from ..data.summary import class_counts, find_duplicates
 from ..distributed.hosts import is_leader, run_on_all_hosts
 from ..distributed.mesh import readable
 from ..train.context import RunContext
+from ..train.loop import is_due
 from ..train.model_selection import Score, StageProgress
 from . import checkpoint, resume
 from .folder import RunFolder
@@ -75,7 +77,12 @@ class StageRecorder:
             self._context, folder, checkpoint.step_name(meta.stage, meta.step), {"state": state._asdict(), "best": best}, meta._asdict()
         )
         if is_leader():
-            checkpoint.prune(folder)
+            checkpoint.prune(folder, named=self._due(folder)[-1:])
+
+    def _due(self, folder: Path) -> list[str]:
+        """Return the checkpoints of the stage that were due, oldest first: a stage that diverges goes back to the newest of them."""
+        steps = ((checkpoint.step_name(self._plan.index, step), step) for step in checkpoint.steps(folder, self._plan.index))
+        return [name for name, step in steps if is_due(self._plan.table.cycle, self._context.experiment.checkpoint_steps, step)]
 
     def keep(self, state: TrainState, row: dict[str, Any]) -> None:
         """Keep the network at the end of a cycle, where the experiment asks for snapshots."""

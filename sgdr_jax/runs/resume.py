@@ -15,12 +15,14 @@ import jax
 import numpy as np
 
 from ..core.errors import InputError
+from ..core.plan import StagePlan
 from ..core.serialization import config_hash
 from ..core.state import NetworkState, TrainState
 from ..distributed.hosts import broadcast, is_leader, run_on_all_hosts
 from ..distributed.mesh import readable
 from ..schedules.plateau import Lowered
 from ..train.context import RunContext
+from ..train.loop import is_due
 from ..train.model_selection import Best, Score, StageProgress
 from . import checkpoint
 from .folder import METRICS, RunFolder, read
@@ -181,17 +183,25 @@ class StageStart(NamedTuple):
         return known._replace(scale=known.scale * self.scale)
 
 
-def back(context: RunContext, folder: RunFolder, stage: int, rows: int) -> CheckpointMeta | None:
-    """Go back to the newest good checkpoint in a stage; None for its beginning, when the file had `rows` rows. Drops what came later."""
+def back(context: RunContext, folder: RunFolder, plan: StagePlan) -> StageStart:
+    """Go back to the newest good checkpoint in a stage that was due, or to its beginning, and drop what came later.
+
+    One that was saved since the run had to stop does not count: the run ends as it would have without it. The share of the rates is the one
+    that the stage has gone on with from there, which only the row after the checkpoint's records.
+    """
+    rows, start = folder.rows(), StageStart()
+    count = next((i for i, row in enumerate(rows) if row.get("stage") == plan.stage.name), len(rows))
     for found in checkpoint.good(folder.path / "checkpoints", config_hash(context.experiment)):
         meta = _recorded(found)
-        if meta.stage == stage and meta.rows is not None and folder.metrics.holds(*meta.rows):
-            folder.metrics.truncate(meta.rows[0])
-            drop_later(folder.path, stage, meta.step)
-            return meta
-    folder.metrics.truncate(rows)
-    drop_later(folder.path, stage, 0)
-    return None
+        due = meta.stage == plan.index and is_due(plan.table.cycle, context.experiment.checkpoint_steps, meta.step)
+        if due and meta.rows is not None and folder.metrics.holds(*meta.rows):
+            start, count = StageStart(meta), meta.rows[0]
+            break
+    if count < len(rows) and rows[count]["kind"] == "lowered":
+        start = start._replace(scale=rows[count]["lr_scale"] / start.lowered.scale)
+    folder.metrics.truncate(count)
+    drop_later(folder.path, plan.index, start.step)
+    return start
 
 
 def check_weights(folder: str | Path, now: Mapping[str, Any]) -> None:

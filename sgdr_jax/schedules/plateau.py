@@ -42,7 +42,8 @@ def lowered(rule: Reduction, now: Lowered, loss: float) -> Lowered:
     best, resting = loss if better else now.best, max(now.resting - 1, 0)
     if stale <= rule.patience:
         return Lowered(now.scale, best, stale, resting)
-    return Lowered(max(now.scale * rule.factor, rule.floor), best, 0, rule.cooldown)
+    # A stage that has diverged goes on below the floor, which must not raise it again.
+    return Lowered(min(now.scale, max(now.scale * rule.factor, rule.floor)), best, 0, rule.cooldown)
 
 
 @dataclass(frozen=True)

@@ -279,7 +279,9 @@ class _Worker:
         tracking = Tracking(self.options.track, own, self.sweep.name, config)
 
         def prepared(experiment: Experiment) -> RunContext:
-            limiter = RateLimiter(0 if experiment.checkpoint_steps else self.options.pace)
+            # A stage that diverges goes back to its newest checkpoint, which must not depend on the clock.
+            always = experiment.checkpoint_steps or experiment.on_divergence == "halve"
+            limiter = RateLimiter(0 if always else self.options.pace)
             context = self.shared.prepare(experiment)._replace(
                 due=lambda: self.stop.stopping or on_leader(limiter),  # hosts have different clocks
                 leave=self.stop,

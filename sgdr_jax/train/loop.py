@@ -46,11 +46,16 @@ class LoopPlan(NamedTuple):
 
     def ends_cycle(self, done: int) -> bool:
         """Return whether a cycle ends after `done` ≥ 1 updates."""
-        return done == len(self.cycle) or bool(self.cycle[done] != self.cycle[done - 1])
+        return is_due(self.cycle, None, done)
 
     def saves(self, done: int) -> bool:
         """Return whether a checkpoint is due after `done` updates."""
-        return self.ends_cycle(done) or (self.save_every is not None and done % self.save_every == 0)
+        return is_due(self.cycle, self.save_every, done)
+
+
+def is_due(cycle: np.ndarray, save_every: int | None, done: int) -> bool:
+    """Return whether a checkpoint is due after `done` ≥ 1 updates: where a cycle ends, and after every so many; see `LoopPlan`."""
+    return done == len(cycle) or bool(cycle[done] != cycle[done - 1]) or (save_every is not None and done % save_every == 0)
 
 
 class StageCallbacks(NamedTuple):

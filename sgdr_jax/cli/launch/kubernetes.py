@@ -98,6 +98,8 @@ class Kubernetes(Target):
         if self.pods > 1 and not self.tpus:  # TPU pods find each other by variables of GKE
             words += ["--hosts.coordinator", f"{name}-{HOSTS}-0-0.{name}:{PORT}", "--hosts.count", str(self.pods)]
             words += ["--hosts.index", "$(JOB_COMPLETION_INDEX)", "--hosts.wait", "600"]
+        elif not self.tpus:  # the index that an indexed job has would be taken for that of one pod of several
+            words += ["--hosts.no-detect"]
         limits = {"nvidia.com/gpu": str(self.gpus)} if self.gpus else {"google.com/tpu": str(self.tpus)} if self.tpus else {}
         container: dict[str, Any] = {"name": "train", "image": self.image, "command": words, "ports": [{"containerPort": PORT}]}
         container |= {"resources": {"limits": limits}} if limits else {}
