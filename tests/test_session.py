@@ -304,6 +304,30 @@ def test_an_interrupt_keeps_what_was_won(fresh: Session, monkeypatch: pytest.Mon
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_an_interrupted_stage_is_validated_with_the_statistics_that_it_was_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the frozen groups were those before the stage's recalibration."""
+    stage = Stage("head", size=16, lr=0.01, schedule=Constant(6), train="head", augment=False, recalibrate=True)
+    session = Session(replace(EXPERIMENT, stages=(stage,), parallel=Parallel(steps_per_execution=1)), ui=QUIET)
+    real, asked = fitting.run_stage, 0
+
+    def leaving(context: Any, **rest: Any) -> Any:
+        def leave() -> bool:
+            nonlocal asked
+            asked += 1
+            if asked == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            return context.leave()
+
+        return real(context._replace(leave=leave), **rest)
+
+    monkeypatch.setattr(fitting, "run_stage", leaving)
+    monkeypatch.setattr(run, "stoppable", lambda ui, _: ui)
+    won = session.fit("head")
+    (summary,) = won._state.stages
+    assert summary["stopped"] == "interrupted" and summary["steps"] == 3
+    assert won.evaluate("valid", tta=0).value.views.measures["loss"] == pytest.approx(summary["valid_loss"], rel=1e-5)
+
+
 def test_an_interrupted_run_goes_on_from_where_it_was(tmp_path: Path, ran: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     said = Said()
     session = Session(EXPERIMENT, ui=said)

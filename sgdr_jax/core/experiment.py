@@ -66,6 +66,11 @@ class Stage:
     """Solve the linear head (`hidden=0`) on cached activations by logistic regression instead of training it: one update with all images,
     without schedule or learning rate."""
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """All sizes, in order."""
+        return self.size if isinstance(self.size, tuple) else (self.size,)
+
     def __post_init__(self) -> None:
         def check(ok: bool, name: str, value: object, fix: str) -> None:
             require(ok, f'stage "{self.name}": {name}', value, fix)
@@ -73,7 +78,7 @@ class Stage:
         check(bool(self.name), "name", self.name, "give the stage a name")
         ok = isinstance(self.schedule, Schedule)  # pyright: ignore[reportUnnecessaryIsInstance]  # experiment files are not type-checked
         check(ok and (type(self.schedule) is not Schedule or self.solve is not None), "schedule", self.schedule, "use one, such as Sgdr(3)")
-        sizes = self.size if isinstance(self.size, tuple) else (self.size,)
+        sizes = self.sizes
         check(bool(sizes) and all(8 <= size <= 4096 for size in sizes), "size", self.size, "use 8…4096 pixels")
         check(len(sizes) == 1 or not self.precompute, "size", self.size, "cached activations have one size; give one, or precompute=False")
         check(self.repeats >= 1, "repeats", self.repeats, "use 1 or more")
@@ -230,6 +235,11 @@ class Experiment:
     on_divergence: Literal["stop", "halve"] = field(default="stop", kw_only=True, metadata=OMIT_DEFAULT)
     """What follows when five updates in a row had a loss or gradients that are not finite, or a stage ends with such a validation loss:
     the run stops, or the stage goes back to its newest checkpoint, or its beginning, and goes on at half the rates."""
+
+    @property
+    def largest_size(self) -> int:
+        """Largest side in pixels that any stage sees."""
+        return max(max(stage.sizes) for stage in self.stages)
 
     def __post_init__(self) -> None:
         require(bool(self.name) and "/" not in self.name, "name", self.name, "use a non-empty name without /")

@@ -55,13 +55,13 @@ class StagePlan:
 
     @property
     def size(self) -> int:
-        """Side in pixels that the network sees in the last update, and in validation."""
-        return int(self.sizes[-1])
+        """Side in pixels that the network sees at the end of the stage, and in validation; also of a stage that is cut off before it."""
+        return self.stage.sizes[-1]
 
     @property
     def size_text(self) -> str:
         """All sizes in order: "96, 128"."""
-        return ", ".join(map(str, self.stage.size if isinstance(self.stage.size, tuple) else (self.stage.size,)))
+        return ", ".join(map(str, self.stage.sizes))
 
     @property
     def epochs(self) -> float:
@@ -119,7 +119,7 @@ class Plan:
     @property
     def largest_size(self) -> int:
         """Largest side in pixels that any stage sees."""
-        return max(int(s.sizes.max()) for s in self.stages)
+        return max(max(s.stage.sizes) for s in self.stages)
 
 
 def plan(experiment: Experiment, train_size: int) -> Plan:
@@ -230,7 +230,7 @@ def _check_stage(stage: Stage, model: Model, trained: tuple[str, ...], batch_siz
     divisor = f"use a divisor of the batch size, {batch_size}"
     require(batch_size % stage.repeats == 0, f"{field}repeats", stage.repeats, divisor)
     require(batch_size % stage.accumulate == 0, f"{field}accumulate", stage.accumulate, divisor)
-    least = min(stage.size) if isinstance(stage.size, tuple) else stage.size
+    least = min(stage.sizes)
     require(least >= model.smallest, f"{field}size", stage.size, f"{type(model).__name__} takes images of {model.smallest} pixels or more")
     most = 2**32 // train_size
     require(stage.views <= most, f"{field}views", stage.views, f"with {train_size:,} images use at most {most:,}")
@@ -244,7 +244,7 @@ def _check_columns(table: Table, trained: tuple[str, ...]) -> None:
 
 def _sizes(stage: Stage, steps: int, steps_per_epoch: int) -> np.ndarray:
     """Return the size of each update; several share the stage's epochs as evenly as whole epochs allow."""
-    sizes = stage.size if isinstance(stage.size, tuple) else (stage.size,)
+    sizes = stage.sizes
     epochs = steps / steps_per_epoch
     enough = len(sizes) == 1 or epochs >= len(sizes)
     require(enough, f'stage "{stage.name}": size', sizes, f"the stage has {epochs:g} epochs; give no more sizes")

@@ -29,7 +29,7 @@ def update_seconds(experiment: Experiment, classes: int, updates: int = 5) -> fl
         updates: number of updates to time, after first ones that compile.
     """
     last = experiment.stages[-1]
-    side = canvas_side(experiment.canvas, max(last.size) if isinstance(last.size, tuple) else last.size)
+    side = canvas_side(experiment.canvas, max(last.sizes))
     data = Synthetic(classes=classes, train=max(experiment.batch_size, classes), valid=classes, test=classes, side=side)
     context = prepare(replace(experiment, data=data, stages=(replace(last, lr=0.0),)))
     p = context.plan.stages[0]

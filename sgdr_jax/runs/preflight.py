@@ -49,7 +49,7 @@ def disk_use(context: RunContext, *, keep_network: bool = True) -> DiskUse:
     slots = max((_bytes(_slots(context, p)) for p in stages), default=0)
     snapshots = experiment.snapshots
     kept = snapshots.last + snapshots.best + 1 + 3 if snapshots else 0  # one that is being saved, three averages
-    averages = sum(bool(p.optimizer.ema) for p in stages[-1:])
+    averages = 1 + (not snapshots) if any(p.optimizer.ema for p in stages) else 0  # the moving one at a stage's end, and as it is compared
     return DiskUse(
         checkpoints=(1 + experiment.refit) * (checkpoint.KEEP + 1) * (2 * network + slots),
         networks=(keep_network + kept + averages) * network,
@@ -60,7 +60,7 @@ def disk_use(context: RunContext, *, keep_network: bool = True) -> DiskUse:
 def check_disk(context: RunContext, folder: Path, ui: NullConsole, *, keep_network: bool = True) -> None:
     """Raise InputError where the folder of a run has no room for it, and show what it will take (of runs that share data, once).
 
-    Activations are cached where they fit.
+    What a run that goes on has saved before counts as room. Activations are cached where they fit.
     """
     use, place = disk_use(context, keep_network=keep_network), _existing(folder)
     free = shutil.disk_usage(place).free
@@ -72,7 +72,13 @@ def check_disk(context: RunContext, folder: Path, ui: NullConsole, *, keep_netwo
         ui.say(f"disk: {', '.join(parts)}; free in {place}: {format_bytes(free)}")
     needed = use.checkpoints + use.networks + _BESIDE
     fix = f"the run needs {needed:,} bytes for checkpoints and networks; free some, or use another --run"
-    require(free >= needed, f"free space of {place}", f"{free:,} bytes", fix)
+    require(free + _saved(folder) >= needed, f"free space of {place}", f"{free:,} bytes", fix)
+
+
+def _saved(folder: Path) -> int:
+    """Return the bytes of checkpoints and networks in a run folder, and in that of its refit."""
+    kinds = [own / kind for own in (folder, folder / "refit") for kind in ("checkpoints", "final", "snapshots")]
+    return sum(file.stat().st_size for kind in kinds for file in kind.rglob("*") if file.is_file())
 
 
 def _existing(path: Path) -> Path:

@@ -27,7 +27,7 @@ from ..train.model_selection import Score, StageProgress
 from . import checkpoint, resume
 from .folder import RunFolder
 from .records import DataRecord, EvalRow, Row, StageSummary
-from .snapshots import save_average, save_cycle_end
+from .snapshots import drop_average, save_average, save_cycle_end
 
 _log = logging.getLogger(__name__)
 
@@ -66,8 +66,13 @@ class StageRecorder:
             self._context.watch(row)
 
     def save(self, state: TrainState, progress: StageProgress) -> None:
-        """Save a checkpoint, where `RunContext.due` allows one now; of older ones the newest stays, in case this one is damaged."""
-        if not self._context.due():
+        """Save a checkpoint, where `RunContext.due` allows one now; of older ones the newest stays, in case this one is damaged.
+
+        One before a refit is always saved: what has begun on the found rates and chosen cycles must not be followed by others.
+        """
+        experiment, plan = self._context.experiment, self._plan
+        ends = plan.index == len(experiment.stages) - 1 and (bool(progress.stopped) or int(state.step) == plan.steps)
+        if not (experiment.refit and ends) and not self._context.due():
             return
         meta = resume.describe(self._plan.index, state, progress, self.seconds, self._finished, self._folder.mark())
         network = progress.best.network if progress.best else None
@@ -92,10 +97,12 @@ class StageRecorder:
             self._on_leader(partial(save_cycle_end, self._folder.path, whole, facts, wanted, self._key))
 
     def keep_average(self, state: TrainState) -> None:
-        """Keep the moving average of the weights at the end of the stage, where the optimizer asks for one."""
+        """Keep the moving average of the weights at the end of the stage, where the optimizer asks for one; none of an earlier stage."""
         if self._plan.optimizer.ema:
             whole = jax.tree.map(readable, state)
             self._on_leader(partial(save_average, self._folder.path, whole, self._plan.optimizer, self._plan.size, self._key))
+        else:
+            self._on_leader(partial(drop_average, self._folder.path))
 
     @property
     def _key(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..core.experiment import Experiment
+from ..data.load import canvas_side
 from ..datasets import TrainAndValid
 from ..schedules import FirstCycles
 from .records import StageSummary
@@ -29,7 +30,9 @@ def settled(experiment: Experiment, stages: Sequence[StageSummary]) -> Experimen
         for stage, summary in zip(experiment.stages, stages, strict=True)
         if summary["kept"] or not experiment.keep_best
     ]
-    return replace(experiment, data=TrainAndValid(experiment.data), stages=tuple(kept), keep_best=False, refit=False)
+    # Whatever stages are left, the network sees images as the first training stored them.
+    canvas = canvas_side(experiment.canvas, experiment.largest_size)
+    return replace(experiment, data=TrainAndValid(experiment.data), stages=tuple(kept), canvas=canvas, keep_best=False, refit=False)
 
 
 def final_rates(stage: StageSummary) -> tuple[float, ...]:

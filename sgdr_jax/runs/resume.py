@@ -197,8 +197,9 @@ def back(context: RunContext, folder: RunFolder, plan: StagePlan) -> StageStart:
         if due and meta.rows is not None and folder.metrics.holds(*meta.rows):
             start, count = StageStart(meta), meta.rows[0]
             break
-    if count < len(rows) and rows[count]["kind"] == "lowered":
-        start = start._replace(scale=rows[count]["lr_scale"] / start.lowered.scale)
+    for row in rows[count : count + 1]:
+        if row["kind"] == "lowered":
+            start = start._replace(scale=row["lr_scale"] / start.lowered.scale)
     folder.metrics.truncate(count)
     drop_later(folder.path, plan.index, start.step)
     return start

@@ -60,6 +60,11 @@ def save_average(run: str | Path, state: TrainState, optimizer: Optimizer, size:
         checkpoint.save(snapshot_folder(run), EMA, {"params": params, "stats": state.stats}, {"size": size}, key)
 
 
+def drop_average(run: str | Path) -> None:
+    """Delete the moving average of the weights, if there is one: it is not of the network that has been trained since."""
+    shutil.rmtree(snapshot_folder(run) / EMA, ignore_errors=True)
+
+
 def read_cycle_ends(run: str | Path) -> dict[str, dict[str, Any]]:
     """Return names and facts of the kept cycle ends, oldest first; damaged ones are deleted with a logged warning."""
     ends = {}

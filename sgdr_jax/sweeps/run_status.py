@@ -29,6 +29,7 @@ def tidy(folder: Path, keep: Keep, ended: bool = False) -> None:
     if ended or read_summary(folder):
         for name in _DELETED[keep]:
             shutil.rmtree(folder / name, ignore_errors=True)
+            shutil.rmtree(folder / "refit" / name, ignore_errors=True)
 
 
 class Failure(TypedDict):

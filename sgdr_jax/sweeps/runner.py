@@ -73,6 +73,7 @@ def work(
     """
     folder, ui, runs = Path(folder), ui or NullConsole(), expand(sweep)
     options.check_baseline(all_arms(sweep, runs))
+    require(not options.until or only is None, "--until", options.until, "it adds seeds to all runs; leave --only out")
     pending = _pending(folder, runs, only, options)
     run_on_all_hosts(lambda: is_leader() and save_sweep(folder, sweep, runs))
     searching = sweep.search is not None and only is None

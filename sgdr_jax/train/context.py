@@ -166,8 +166,7 @@ def _planned(experiment: Experiment, train_size: int, validated: bool, *, rated:
 def sharing_key(experiment: Experiment) -> str:
     """Return a text that is equal for experiments which may share data and programs; see `prepare`."""
     e = experiment
-    sizes = [stage.size if isinstance(stage.size, tuple) else (stage.size,) for stage in e.stages]
-    side = canvas_side(e.canvas, max(max(size) for size in sizes))
+    side = canvas_side(e.canvas, e.largest_size)
     batches = sorted({e.batch_size, *(stage.batch_size or e.batch_size for stage in e.stages)})
     facts = (e.data, e.model, e.parallel, side, e.resize, e.images, e.max_bad_share, e.compute, e.evaluate.batch_size, batches)
     return key_text(facts)

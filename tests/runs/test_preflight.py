@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections import namedtuple
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Constant
 from sgdr_jax.train.context import prepare
 
-from ..helpers import Said, experiment
+from ..helpers import Said, experiment, killed_after
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -73,6 +75,36 @@ def test_a_run_without_room_is_refused_before_it_writes(tmp_path: Path, monkeypa
     with pytest.raises(InputError, match=rf"^free space of {tmp_path} is '[\d,]+ bytes'; the run needs {needed:,} bytes for checkpoints"):
         run(small(), tmp_path / "a" / "run")
     assert not (tmp_path / "a").exists()
+
+
+def test_what_a_run_has_saved_counts_as_room_when_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was accepted with just enough room was refused when it went on, or when it was run again in a sweep."""
+    use = disk_use(prepare(small(refit=True, optimizer=AdamW(), snapshots=Snapshots())))
+    needed = use.checkpoints + use.networks + (4 << 20)
+    with killed_after(14):
+        run(small(refit=True, optimizer=AdamW(), snapshots=Snapshots()), tmp_path)
+    taken = sum(path.stat().st_size for path in (tmp_path / "checkpoints").rglob("*") if path.is_file())
+    assert taken > 0
+    for free, room in ((needed - taken, True), (needed - taken - 1, False)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder, free=free: Usage(0, 0, free))
+        with nullcontext() if room else pytest.raises(InputError, match="free space"):
+            check_disk(prepare(small(refit=True, optimizer=AdamW(), snapshots=Snapshots())), tmp_path, NullConsole())
+
+
+@pytest.mark.parametrize("snapshots", [Snapshots(), Snapshots(last=1)])
+@pytest.mark.parametrize("averaged", [(True, True), (True, False), (False, True)])
+def test_moving_averages_are_of_the_last_stage_and_counted(tmp_path: Path, snapshots: Snapshots, averaged: tuple[bool, bool]) -> None:
+    """One of an earlier stage was reported as if it were of the final network, and two networks were counted as one or none."""
+    head, body = small().stages
+    stages = (replace(head, optimizer=AdamW(ema=0.9 * averaged[0])), replace(body, optimizer=AdamW(ema=0.9 * averaged[1])))
+    made = small(snapshots=snapshots, optimizer=AdamW())
+    made = replace(made, stages=stages)
+    summary = run(made, tmp_path)
+    names = [row["name"] for row in summary.get("snapshots", ())]
+    assert any("moving" in name or "ema" in name for name in names) == averaged[1]
+    folders = [path for kind in ("final", "snapshots/*") for path in tmp_path.glob(kind) if (path / "metadata.json").exists()]
+    network = disk_use(prepare(small(snapshots=Snapshots(), optimizer=AdamW()))).networks
+    assert disk_use(prepare(made)).networks >= len(folders) * network
 
 
 def test_options_that_write_less_take_less() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,15 @@ import numpy as np
 import pytest
 
 from sgdr_jax.core.console import NullConsole
-from sgdr_jax.core.errors import Diverged, InputError
-from sgdr_jax.core.experiment import Eval, Experiment, Stage
+from sgdr_jax.core.errors import Diverged, InputError, Preempted
+from sgdr_jax.core.experiment import Eval, Experiment, Parallel, Stage
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.runs.folder import read
 from sgdr_jax.runs.predictor import open_predictor
 from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Constant, Plateau
 from sgdr_jax.session import Session
+from sgdr_jax.train.context import prepare
 from sgdr_jax.train.programs import Programs
 
 from ..helpers import experiment, killed_after, same_bits
@@ -86,6 +88,35 @@ def test_a_stage_goes_back_to_its_newest_checkpoint_at_half_the_rates(tmp_path: 
     assert "lr_scale" not in summary["stages"][0]
 
 
+def stopping(after: int) -> Any:
+    """Contexts whose runs are told to stop after so many spans of updates."""
+    asked = 0
+
+    def leave() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == after
+
+    return lambda made: prepare(made)._replace(leave=leave)
+
+
+@pytest.mark.parametrize("limit", [0.06, 0.03])
+@pytest.mark.parametrize("stops", [(9,), (5, 4), (9, 7), (9, 1, 6, 1), (11, 3)])
+def test_stopped_around_it_the_run_ends_with_the_same_bits(
+    tmp_path: Path, diverging: dict[str, float], stops: tuple[int, ...], limit: float
+) -> None:
+    """A checkpoint that was saved because the run had to stop was gone back to, from another update than without the stop."""
+    diverging["lr"] = limit
+    halving = replace(two(*STAGES, on_divergence="halve", parallel=Parallel(steps_per_execution=1)), checkpoint_steps=None)
+    run(halving, tmp_path / "whole")
+    for i, after in enumerate(stops):
+        with suppress(Preempted):
+            run(halving, tmp_path / "stopped", resume=i > 0, prepared=stopping(after))
+    run(halving, tmp_path / "stopped", resume=True)
+    assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")
+    assert same_bits(network(tmp_path / "stopped"), network(tmp_path / "whole"))
+
+
 @pytest.mark.parametrize("updates", [5, 8, 11])
 def test_killed_around_it_the_run_ends_with_the_same_bits(tmp_path: Path, diverging: dict[str, float], updates: int) -> None:
     halving = two(*STAGES, on_divergence="halve")
@@ -116,6 +147,15 @@ def test_a_plateau_goes_on_from_the_halved_rates(tmp_path: Path, diverging: dict
     run(two(stage, on_divergence="halve"), tmp_path)
     rates = [row["lr"]["head"] for row in rows(tmp_path) if row["kind"] == "train"]
     assert rates[:12] == pytest.approx([0.1] * 4 + [0.05] * 8) and rates[-1] == pytest.approx(0.0125)
+
+
+def test_a_plateau_does_not_raise_halved_rates_to_its_floor(tmp_path: Path, diverging: dict[str, float]) -> None:
+    """They went back to those that had diverged, and did so again."""
+    stage = Stage("all", size=8, lr=0.1, schedule=Plateau(6, factor=0.9, patience=0, threshold=0.99, floor=0.8))
+    run(two(stage, on_divergence="halve"), tmp_path)
+    found = rows(tmp_path)
+    assert [row["lr_scale"] for row in found if row["kind"] == "lowered"] == [0.5] and not any("skipped" in row for row in found)
+    assert [row["lr"]["head"] for row in found if row["kind"] == "train"][4:] == pytest.approx([0.05] * 20)
 
 
 def test_a_refit_trains_at_the_halved_rates(tmp_path: Path, diverging: dict[str, float]) -> None:
@@ -177,6 +217,25 @@ def test_the_split_is_recorded_and_used_again(tmp_path: Path, monkeypatch: pytes
     assert tried == [1] and read(tmp_path).path.joinpath("splits.json").exists()
     run(two(LATE), tmp_path, resume=True)
     assert tried == [1]
+
+
+@pytest.mark.parametrize("stage, most", [(LATE, 4), (replace(LATE, bn="train"), 2)])
+def test_parts_with_batch_statistics_of_their_own_keep_some_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: Stage, most: int
+) -> None:
+    """They were split down to single images, whose statistics make all images look the same to what follows."""
+    tried = scarce(monkeypatch, 99)
+    with pytest.raises(InputError, match=r"^batch_size is 8: out of device memory"):
+        run(two(stage, parallel=Parallel(devices=1)), tmp_path)
+    assert tried == [1, 2, 4, 8][: [1, 2, 4, 8].index(most) + 1 + (stage is LATE)]
+
+
+def test_more_devices_go_on_in_as_many_parts_as_they_can_share_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        scarce(patch, 4)
+        with killed_after(3):
+            run(two(LATE, parallel=Parallel(devices=1)), tmp_path)
+    assert run(two(LATE, parallel=Parallel(devices=4)), tmp_path, resume=True)["stages"][0]["steps"] == 8
 
 
 def test_halved_rates_stay_where_memory_ends_before_the_next_checkpoint(

@@ -21,12 +21,14 @@ from sgdr_jax.datasets import Synthetic, TrainAndValid
 from sgdr_jax.evaluation import predictions
 from sgdr_jax.evaluation.multi_label import fit_threshold, mean_f_beta
 from sgdr_jax.report.run_tables import evaluation_parts, result_tables
-from sgdr_jax.runs import resume
+from sgdr_jax.runs import checkpoint, resume
 from sgdr_jax.runs import run as recipe
+from sgdr_jax.runs.folder import read
 from sgdr_jax.runs.predictor import default_split, evaluate_split, open_predictor, predict
 from sgdr_jax.runs.refit import settled
 from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Constant, Plateau, Sgdr
+from sgdr_jax.train import loop
 from sgdr_jax.train import stage as stage_module
 from sgdr_jax.train.context import prepare
 from sgdr_jax.train.find_lr import find_lr
@@ -543,10 +545,37 @@ def test_a_refit_goes_through_sizes_and_strengths_as_the_first_training_did(tmp_
     chosen = {"kept": True, "lr": (0.01,) * 3, "cycles": 1}
     again = plan(settled(small(grows, refit=True), [chosen]), 64).stages[0]
     whole = plan(small(grows), 64).stages[0]
-    assert again.sizes.tolist() == whole.sizes[: again.steps].tolist() and again.size == 8
+    assert again.sizes.tolist() == whole.sizes[: again.steps].tolist() and again.size == whole.size == 24
     for step in range(again.steps + 3):
         assert strength_at(again, step) == strength_at(whole, min(step, again.steps - 1))
     assert strength_at(whole, whole.steps - 1) == strength_at(whole, whole.steps + 40) == 1
+
+
+@pytest.mark.parametrize("canvas", [None, 40])
+def test_a_refit_ends_at_the_size_and_on_the_stored_images_that_the_chosen_network_was_validated_with(tmp_path, monkeypatch, canvas):
+    """Cut off before the last size, or without the stage of the largest, its network was used at a size that nothing had validated."""
+    judge = loop.judge
+
+    def first_is_best(rules, progress, score, cycle, *args, **options):
+        best = rules.stage == 0 and cycle == 0
+        return judge(rules, progress, score if best else score._replace(accuracy=0.0), cycle, *args, **options)
+
+    monkeypatch.setattr(loop, "judge", first_is_best)
+    grows, larger = Stage("all", size=(8, 16), lr=1e-3, schedule=Constant(2)), Stage("larger", size=32, lr=1e-3, schedule=Constant(1))
+    summary = run(small(grows, larger, refit=True, canvas=canvas), tmp_path)
+    assert [stage["kept"] for stage in summary["stages"]] == [True, False] and summary["stages"][0]["cycles"] == 1
+    again = read(tmp_path / "refit")
+    sizes = again.summary["size"], again.summary["stages"][0]["size"], summary["stages"][0]["size"], summary["size"]
+    assert sizes == (16,) * 4 and again.config["canvas"] == (canvas or 37)
+
+
+@pytest.mark.parametrize("patience", [None, 1])
+def test_what_a_refit_follows_is_saved_before_it_begins(tmp_path, patience):
+    """A refit that was interrupted could not go on where the first training, repeated on other devices, found other rates."""
+    stage = Stage("all", size=16, lr=1e-9, schedule=Constant(6), patience=patience)
+    summary = run(small(stage, refit=True), tmp_path, prepared=lambda made: prepare(made)._replace(due=lambda: False))
+    assert checkpoint.steps(tmp_path / "checkpoints", 0) == (summary["stages"][0]["steps"],)
+    assert (summary["stages"][0]["stopped"] == "") == (patience is None)
 
 
 def test_a_refit_shares_the_programs_of_the_first_training(tmp_path):

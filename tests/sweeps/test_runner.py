@@ -11,6 +11,7 @@ from sgdr_jax.augment import side_on
 from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.serialization import config_hash, to_json
 from sgdr_jax.datasets import Synthetic, TrainAndValid
+from sgdr_jax.runs import checkpoint
 from sgdr_jax.runs import run as recipe
 from sgdr_jax.runs.folder import open_run, read
 from sgdr_jax.runs.predictor import open_predictor
@@ -49,6 +50,32 @@ def assert_same(run, other):
         assert a | {"seconds": 0} == b | {"seconds": 0}
     for split in ("valid", "test"):
         assert run.summary[split] == other.summary[split]
+
+
+@pytest.mark.parametrize("on_divergence", ["stop", "halve"])
+def test_where_a_stage_may_go_back_its_checkpoints_do_not_depend_on_the_pace(tmp_path, on_divergence):
+    sweep = Sweep("s", base(ALL, on_divergence=on_divergence), (arms({"a": {}}),))
+    (done,) = work(sweep, tmp_path, WorkerOptions(keep="all", pace=3600))
+    saved = checkpoint.steps(run_folder(tmp_path, done.run.hash) / "checkpoints", 0)
+    assert len(saved) == (2 if on_divergence == "halve" else 0)
+
+
+def test_only_some_runs_cannot_be_run_until_an_interval(tmp_path):
+    sweep = Sweep("s", base(ALL), (arms({"a": {}, "b": {"label_smoothing": 0.1}}),))
+    with pytest.raises(InputError, match=r"--until is 0\.5; it adds seeds to all runs; leave --only out"):
+        work(sweep, tmp_path, WorkerOptions(until=0.5), only=[0])
+
+
+@pytest.mark.parametrize("keep", ["results", "final"])
+def test_the_time_images_and_checkpoints_of_a_refit_belong_to_its_run(tmp_path, keep):
+    sweep = Sweep("s", base(CACHED), (arms({"plain": {}, "again": {"refit": True}}),))
+    done = work(sweep, tmp_path, WorkerOptions(keep=keep, pace=0))
+    plain, again = compare_arms(tmp_path, split="valid").arms
+    refit = read(run_folder(tmp_path, done[1].run.hash) / "refit")
+    assert again.images.mean == plain.images.mean + refit.summary["stages"][0]["images"]
+    own = read(run_folder(tmp_path, done[1].run.hash)).summary["stages"][0]["seconds"]
+    assert again.seconds.mean == pytest.approx(own + refit.summary["seconds"])
+    assert not list(refit.path.glob("checkpoints"))
 
 
 def test_runs_that_share_data_and_programs_have_the_numbers_of_runs_alone(tmp_path, monkeypatch):

@@ -50,6 +50,10 @@ class MLflow:
             self._client.log_batch(self._id, [self._metric(key, value, now, step) for key, value in fresh.items()])
             self._last |= dict.fromkeys(fresh, step)
 
+    def rewind(self, step: int) -> None:
+        """See `Tracker.rewind`; a store keeps the values that it has, and those that follow are the newer ones of their steps."""
+        self._last = {key: min(last, step - 1) for key, last in self._last.items()}
+
     def finish(self, figures: Mapping[str, float], pictures: Mapping[str, Path]) -> None:
         """See `Tracker.finish`."""
         for name, value in figures.items():

@@ -19,16 +19,25 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any], first: int) -> None:
+        self._folder = folder
+        self._config = {name: value if isinstance(value, int | float | str) else json.dumps(value) for name, value in config.items()}
+        self._writer = self._open(first)
+
+    def _open(self, first: int) -> Any:
         from tensorboardX import SummaryWriter
 
-        self._config = {name: value if isinstance(value, int | float | str) else json.dumps(value) for name, value in config.items()}
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first, filename_suffix=f".{first}")
+        return SummaryWriter(str(self._folder / "tensorboard"), purge_step=first, filename_suffix=f".{first}")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """See `Tracker.log`."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
         self._writer.flush()
+
+    def rewind(self, step: int) -> None:
+        """See `Tracker.rewind`."""
+        self._writer.close()
+        self._writer = self._open(step)
 
     def finish(self, figures: Mapping[str, float], pictures: Mapping[str, Path]) -> None:
         """See `Tracker.finish`; the figures belong to the hyperparameters."""

@@ -28,6 +28,10 @@ class Tracker(Protocol):
         """Receive figures after `step` updates. A resumed run repeats, with equal values, what came after its checkpoint."""
         ...
 
+    def rewind(self, step: int) -> None:
+        """Forget, as far as possible, what came after `step` updates: a stage that diverged goes on from there, with other values."""
+        ...
+
     def finish(self, figures: Mapping[str, float], pictures: Mapping[str, Path]) -> None:
         """Receive the final figures, and PNG files by name."""
         ...
@@ -66,6 +70,9 @@ class Tracking:
             return
         at = [(self._clock.step(r), r) for r in ([] if self._trackers else earlier())]
         step = self._clock.step(row)
+        if row["kind"] == "lowered":
+            for tracker in self._trackers:
+                tracker.rewind(step)
         if not self._trackers:
             self._trackers = [_open(name, self._folder, self._name, flat(self._config), step) for name in self._names]
         # What came before a restart at the same step, such as the validation that ended a stage, is passed on again.
@@ -118,7 +125,8 @@ class _Clock:
         """Return the number of updates before the work of this row, over all stages."""
         if row["stage"] != self._stage:
             self._stage, self._before, self._done = row["stage"], self._before + self._done, 0
-        self._done = max(self._done, row["step"] + (row["kind"] == "train"))
+        done = row["step"] + (row["kind"] == "train")
+        self._done = done if row["kind"] == "lowered" else max(self._done, done)
         return self._before + row["step"]
 
 

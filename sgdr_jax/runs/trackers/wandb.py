@@ -34,6 +34,9 @@ class WandB:
         """See `Tracker.log`; Weights & Biases ignores steps that it has."""
         self._run.log(dict(values), step=step)
 
+    def rewind(self, step: int) -> None:
+        """See `Tracker.rewind`; Weights & Biases keeps the steps that it has, and shows others from the first new one on."""
+
     def finish(self, figures: Mapping[str, float], pictures: Mapping[str, Path]) -> None:
         """See `Tracker.finish`."""
         import wandb

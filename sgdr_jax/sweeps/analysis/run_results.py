@@ -43,6 +43,7 @@ class RunResult(NamedTuple):
     summary: dict[str, Any]
     environment: dict[str, Any]
     network: str = ""
+    again: tuple[dict[str, Any], ...] = ()
 
     def value(self, split: str, measure: str, tta: bool) -> float:
         """Return a final figure, with `tta` that of all views mixed where there are several; NaN where the run has none.
@@ -56,8 +57,8 @@ class RunResult(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Duration of all stages with their validation; NaN where unknown."""
-        return sum(number(stage.get("seconds")) for stage in self.summary.get("stages", ()))
+        """Duration of all stages with their validation, those of a refit included; NaN where unknown."""
+        return sum(number(stage.get("seconds")) for stage in (*self.summary.get("stages", ()), *self.again))
 
 
 def read_result(folder: Path, run: RunRecord) -> RunResult:
@@ -73,7 +74,8 @@ def read_result(folder: Path, run: RunRecord) -> RunResult:
             reason = f"failed: {status.error}" if status.error else "begun, not finished" if status.begun else "not run yet"
     except InputError as error:
         reason = str(error)
-    return RunResult(own, run["arm"], run["seed"], run["values"], reason, summary, environment)
+    again = tuple(_json(own / "refit" / "summary.json").get("stages", ())) if summary else ()
+    return RunResult(own, run["arm"], run["seed"], run["values"], reason, summary, environment, again=again)
 
 
 def by_network(run: RunResult) -> list[RunResult]:
@@ -94,14 +96,14 @@ def by_network(run: RunResult) -> list[RunResult]:
 
 
 def images(run: RunResult) -> float:
-    """Count the images shown in training, over all stages. NaN where unknown.
+    """Count the images shown in training, over all stages, those of a refit included. NaN where unknown.
 
     Of runs of earlier versions: updates times images per update, which is not right for solved heads and padded batches.
     """
     config = _json(run.folder / "config.json")
     try:
         sizes = {stage["name"]: stage.get("batch_size") or config["batch_size"] for stage in config["stages"]}
-        return float(sum(stage.get("images", stage["steps"] * sizes[stage["name"]]) for stage in run.summary["stages"]))
+        return float(sum(stage.get("images", stage["steps"] * sizes[stage["name"]]) for stage in (*run.summary["stages"], *run.again)))
     except (KeyError, TypeError):
         return math.nan
 

@@ -139,6 +139,35 @@ def test_mlflow(folder: Path, died: int, restart: int) -> None:
     assert client.get_run(run).info.status == "FINISHED"
 
 
+def went_back() -> list[list[dict[str, Any]]]:
+    """The rows of a stage that diverges after its third update and goes back to its first, and those that follow at half the rate."""
+
+    def train(step: int, rate: float) -> dict[str, Any]:
+        return {"kind": "train", "stage": "all", "step": step, "epoch": 0.0, "loss": rate + step, "lr": {"head": rate}}
+
+    lowered = {"kind": "lowered", "stage": "all", "step": 1, "lr_scale": 0.5}
+    return [[train(i, 0.1) for i in range(3)], [lowered, *(train(i, 0.05) for i in range(1, 3))]]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_follows_a_halving_replaces_what_was_before(folder: Path) -> None:
+    """MLflow kept the abandoned attempt alone, TensorBoard showed both."""
+    from mlflow import MlflowClient
+
+    names: list[TrackerName] = ["tensorboard", "mlflow"]
+    tracking, written = Tracking(names, folder, "rings", CONFIG), list[dict[str, Any]]()
+    for attempt in went_back():
+        written = written[:1]
+        for row in attempt:
+            tracking.row(row, lambda before=tuple(written): before)  # type: ignore[arg-type, misc]
+            written.append(row)
+    tracking.close()
+    assert tensorboard(folder)[0]["lr/head"] == [(0, pytest.approx(0.1)), (1, pytest.approx(0.05)), (2, pytest.approx(0.05))]
+    history = MlflowClient().get_metric_history((folder / "mlflow.txt").read_text().strip(), "lr/head")
+    newest = {m.step: m.value for m in sorted(history, key=lambda m: m.timestamp)}
+    assert newest == {0: 0.1, 1: 0.05, 2: 0.05}
+
+
 def test_wandb(folder: Path) -> None:
     """Offline runs cannot be resumed locally: Weights & Biases joins them by their id when they are synchronised."""
     import wandb
