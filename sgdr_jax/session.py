@@ -37,7 +37,8 @@ class Session:
     """An experiment and its network so far; no method changes it, `fit` and `run` return a new one.
 
     Each method calls the functions that the command of its name calls, so the numbers are the same. Results show themselves in a
-    notebook and hold their data in `value`. Images are decoded and programs compiled once, and shared with the sessions that follow.
+    notebook and hold their data in `value`. Images are decoded and programs compiled once, and shared with the sessions that follow; a
+    training begins with a look whether the data have changed.
 
     Example:
         >>> import sgdr_jax
@@ -110,8 +111,9 @@ class Session:
         from .report.run_tables import finder_table, finder_verdict
         from .train.find_lr import stage_curves
 
-        planned = self._context.plan.stages[self.experiment.stage_index(stage)]
-        curves = stage_curves(self._context, planned, self._state.network, self.ui, rule)
+        context = self._today()
+        planned = context.plan.stages[self.experiment.stage_index(stage)]
+        curves = stage_curves(context, planned, self._state.network, self.ui, rule)
         curve, name = curves[""], planned.stage.name
         figure = draw_lr_finder(dataclasses.asdict(curve) | {"stage": name}).get_figure(root=True)
         return Shown(curve, (f'stage "{name}"', figure, finder_table(curves, planned.trained), finder_verdict("", curve)))
@@ -139,7 +141,7 @@ class Session:
         if isinstance(stage, Stage):
             experiment = replace(self.experiment, stages=(*self.experiment.stages, stage))
             session, stage = replace(self, experiment=experiment, _fitted=self._state), len(self.experiment.stages)
-        context = session._context
+        context = session._today()
         fitted = fit_stage(context, context.plan.stages[session.experiment.stage_index(stage)], session._state, self.ui)
         return replace(session, folder=None, network="", _prepared=context, _fitted=fitted, _opened=None)
 
@@ -170,7 +172,7 @@ class Session:
         with closing(tracking), handle_signals((signal.SIGINT,)) as interrupted:
 
             def prepared(experiment: Experiment) -> RunContext:
-                return self._context._replace(leave=interrupted, track=tracking.row)
+                return self._today()._replace(leave=interrupted, track=tracking.row)
 
             try:
                 summary = run(self.experiment, folder, resume=resume, ui=self.ui, prepared=prepared)
@@ -310,7 +312,20 @@ class Session:
         like = self._prepared
         if like and like.experiment == self.experiment:
             return like
+        # A class that a notebook defines again has the same name and fields, so the same key; values of the two are not equal.
+        if like and (like.experiment.data, like.experiment.model) != (self.experiment.data, self.experiment.model):
+            like = None
         return prepare(self.experiment, self.ui, like if like and sharing_key(like.experiment) == sharing_key(self.experiment) else None)
+
+    def _today(self) -> RunContext:
+        """Return the context to train with: with data loaded anew where they have changed on the disk since they were loaded."""
+        from .train.context import prepare
+
+        source = self.experiment.data.open()
+        if self._context.data.source != source.fingerprint:
+            self.ui.say("the data have changed since they were loaded, so they are loaded anew; other images may be held out now")
+            self.__dict__["_context"] = prepare(self.experiment, self.ui, source=source)  # in place of what the property keeps
+        return self._context
 
     @property
     def _state(self) -> Fitted:

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import signal
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.core.notebook import Shown
 from sgdr_jax.core.snapshots import Snapshots
-from sgdr_jax.datasets import Arrays, Synthetic
+from sgdr_jax.datasets import Arrays, ImageFolder, Synthetic
 from sgdr_jax.report.run_tables import plan_parts
 from sgdr_jax.runs import fitting, run
+from sgdr_jax.runs.data_index import read_index
 from sgdr_jax.runs.export import write
 from sgdr_jax.runs.folder import read
 from sgdr_jax.schedules import Constant, Sgdr
@@ -418,6 +419,67 @@ def test_figures_of_a_card_are_those_of_its_network(ran: Session, fitted: Sessio
     assert "| valid, before the refit | 1.0000 | 0.0000 |" in (tmp_path / "refit" / "README.md").read_text()
     with pytest.raises(InputError, match=r"--out is '.*README.md/x'; .*README.md is a file; give another folder"):
         ran.export("stablehlo", tmp_path / "ran" / "README.md" / "x")
+
+
+def test_a_training_is_one_on_the_data_of_today(tmp_path: Path) -> None:
+    """Labels corrected on the disk were ignored, in silence, for as long as the notebook was open."""
+    rng, said = np.random.default_rng(0), Said()
+    for i in range(24):
+        (tmp_path / "in" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(tmp_path / "in" / "ab"[i % 2] / f"{i:02}.png")
+    stage = Stage("head", 16, "head", lr=0.1, schedule=Sgdr(1), augment=False)
+    session = Session(replace(EXPERIMENT, data=ImageFolder(str(tmp_path / "in")), stages=(stage,), augment=()), ui=said)
+    ran, fitted = session.run(tmp_path / "first"), session.fit(0)
+    assert ran._context is session._context and fitted._today() is session._context  # shared while nothing has changed
+    assert not any("have changed" in line for line in said.lines)
+
+    def labels(folder: Path) -> list[int]:
+        index = read_index(folder)
+        assert index is not None
+        return np.bincount([label[0] for part in index["labels"].values() for label in part]).tolist()
+
+    assert labels(tmp_path / "first") == [12, 12]
+    for i in (0, 2, 4, 6):
+        (tmp_path / "in" / "a" / f"{i:02}.png").rename(tmp_path / "in" / "b" / f"{i:02}.png")
+    for number, old in enumerate((session, ran, fitted)):
+        said.lines.clear()
+        new = old.run(tmp_path / f"again{number}")
+        assert labels(tmp_path / f"again{number}") == [8, 16]
+        assert sum("the data have changed since they were loaded" in line for line in said.lines) == 1
+        assert new._context.data.sizes == {"train": 19, "valid": 5} == old.fit(0)._context.data.sizes
+
+
+CELL = """
+@dataclass(frozen=True)
+class Mine(Synthetic):
+    def open(self):
+        source = super().open()
+        return source._replace(labels={split: (labels + SHIFT) % 3 for split, labels in source.labels.items()})
+
+@dataclass(frozen=True)
+class Net(Tiny):
+    def modules(self, channels):
+        return super().modules(channels + 0 * SHIFT)
+"""
+
+
+def test_a_class_that_a_cell_defines_again_is_another_one() -> None:
+    """Its data and its network were those of the class before it, which has the same name and fields."""
+    cells = []
+    for shift in "01":
+        cells.append(dict[str, Any](__name__="__main__", dataclass=dataclass, Synthetic=Synthetic, Tiny=Tiny))
+        exec(CELL.replace("SHIFT", shift), cells[-1])
+    sizes = {"classes": 3, "train": 30, "valid": 9, "side": 16}
+    first = replace(
+        EXPERIMENT, data=cells[0]["Mine"](**sizes), model=cells[0]["Net"](), stages=(Stage("head", 16, "head", lr=0.1, schedule=Sgdr(1)),)
+    )
+    session = Session(first, ui=QUIET)
+    before = session._context
+    assert replace(session, experiment=replace(first, name="other"), _prepared=before)._context.data is before.data
+    data = replace(session, experiment=replace(first, data=cells[1]["Mine"](**sizes)), _prepared=before)._context
+    np.testing.assert_array_equal(data.data.labels["train"], (before.data.labels["train"] + 1) % 3)
+    model = replace(session, experiment=replace(first, model=cells[1]["Net"]()), _prepared=before)._context
+    assert model.programs is not before.programs
 
 
 def summary(session: Session, split: str) -> float:

@@ -6,6 +6,7 @@ narrow a field to the subclass that an experiment holds.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -17,6 +18,9 @@ from .validation import require
 if TYPE_CHECKING:
     import jax
     from jax.typing import ArrayLike
+
+IMPORTED = time.time()
+"""Time of the import: a file that has not changed since holds the code of the subclasses that it defines."""
 
 
 class Reduction(NamedTuple):

@@ -108,8 +108,21 @@ def join(parts: Sequence[Examples]) -> Examples:
         items = tuple(itertools.chain(*columns))
     else:
         items = Joined(columns)
+        parts = [_with_shape(part) for part in parts]
     names, ids = (tuple(itertools.chain(*column)) for column in ((p.names for p in parts), (p.ids for p in parts)))
     return Examples(items, np.concatenate([part.labels for part in parts]), names, ids)
+
+
+def _with_shape(part: Examples) -> Examples:
+    """Return examples whose ids tell the shape of arrays too.
+
+    Joined to others, their decoded images are kept under their ids, which tell the bytes alone so that those of whole arrays stay as they
+    have always been.
+    """
+    if not isinstance(part.items, np.ndarray):
+        return part
+    shape = "x".join(map(str, part.items.shape[1:]))
+    return part._replace(ids=[f"{text} {shape}" for text in part.ids])
 
 
 def examples_of(source: Source, split: str) -> Examples:

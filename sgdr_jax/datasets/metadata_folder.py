@@ -50,7 +50,8 @@ class MetadataFolder(Dataset):
     """Column of a single table with train, valid or test for each row, or is_valid with true or false; without one, is_valid if there is
     such a column, else a share is held out."""
     separator: str = ""
-    """Separator of several labels in a cell of a CSV file; empty: the whole cell is one label."""
+    """Separator of several labels in a cell of a CSV file; empty: the whole cell is one label, and cells that look like several are
+    refused unless `multi_label` is False."""
     valid_fraction: float = 0.2
     """Share of each class held out for validation, if there is no split for it."""
     seed: int = 0
@@ -88,7 +89,8 @@ class MetadataFolder(Dataset):
         """Return the rows of all tables, with images relative to the folder."""
         divided = "" not in tables
         split_of = {table.name: split for split, table in tables.items()}
-        options = Options(self.image_column, self.label_columns, "" if divided else self.split_column, self.separator, self.multi_label)
+        split = "" if divided else self.split_column
+        options = Options(self.image_column, self.label_columns, split, self.separator, self.multi_label, default="")
         rows = rows_of(joined(list(tables.values())), options)
 
         def placed(row: Row) -> Row:

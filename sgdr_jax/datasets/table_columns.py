@@ -30,6 +30,7 @@ class Options(NamedTuple):
         labels: names of the columns with labels; (): see `rows_of`.
         split: name of the column that divides the rows; "" for none.
         separator: between the labels of a cell; "": a cell is one label.
+        default: separator that decides nothing, since nobody has given it.
         multi_label: whether an image can have several labels; None: as the rows show.
     """
 
@@ -38,6 +39,7 @@ class Options(NamedTuple):
     split: str = "split"
     separator: str = " "
     multi_label: bool | None = None
+    default: str = " "
 
 
 class Row(NamedTuple):
@@ -90,7 +92,7 @@ def rows_of(table: Table, options: Options) -> Rows:
             notes.append(f"{table.name}: {several} of {len(shown)} rows have several of these columns or none, so the task is multi-label")
     else:
         classes = ()
-        if not table.typed and options.multi_label is None and options.separator == " ":
+        if not table.typed and options.multi_label is None and options.separator == options.default:
             _check_separators(table, columns.labels[0])
         shown, multi_label = _cell_labels(table, columns.labels[0], options)
         notes += _missing(table, columns.labels[0])
@@ -322,19 +324,26 @@ def _unused(table: Table, columns: _Columns) -> list[str]:
 
 
 def _check_separators(table: Table, column: int) -> None:
-    """Refuse cells such as "dog,cat" whose parts, between commas or the like, all recur in other cells.
+    """Refuse cells such as "dog,cat" whose parts, between commas or the like, are labels elsewhere too.
+
+    That is, all parts of most such cells recur in other cells, or all parts of one are cells of their own. Some rare parts are no sign that
+    a cell is one label.
 
     Raises:
-        InputError: names the first such row.
+        InputError: names such a row.
     """
     cells = {record.cells[column].strip(): record for record in reversed(table.records)}  # the first of each
     for separator in ",;|":
         parts = {cell: {part.strip() for part in cell.split(separator)} - {""} for cell in cells}
         recurrence = Counter(part for found in parts.values() for part in found)
+        alone = {part for found in parts.values() if len(found) == 1 for part in found}
         several = [cell for cell in reversed(cells) if len(parts[cell]) > 1]
-        if several and all(recurrence[part] > 1 for cell in several for part in parts[cell]):
+        recurring = [cell for cell in several if all(recurrence[part] > 1 for part in parts[cell])]
+        known = [cell for cell in recurring if parts[cell] <= alone]
+        if known or 2 * len(recurring) > len(several):
+            cell = (known or recurring)[0]
             fix = f"set data.separator to {separator!r} if they are several, data.multi_label to False if a cell is one"
-            raise InputError(f"{cells[several[0]].place}: {several[0]!r} may be one label or {len(parts[several[0]])}; {fix}")
+            raise InputError(f"{cells[cell].place}: {cell!r} may be one label or {len(parts[cell])}; {fix}")
 
 
 def _missing(table: Table, column: int) -> list[str]:

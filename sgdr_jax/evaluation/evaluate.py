@@ -190,7 +190,7 @@ def view_predictions(
     predictions: ViewPredictions,
     labels: np.ndarray,
     temperatures: Mapping[str, float] | None = None,
-    threshold: float = DEFAULT_THRESHOLD,
+    thresholds: Mapping[str, float] | None = None,
 ) -> tuple[ExamplePredictions, ...]:
     """Return the prediction for each image, by the plain view and, if there are several views, by the mixture.
 
@@ -198,13 +198,14 @@ def view_predictions(
         predictions: of the images.
         labels: of the images.
         temperatures: fitted for each kind; None for none.
-        threshold: probability above which a class of multi-label data is predicted.
+        thresholds: probability of each kind above which a class of multi-label data is predicted; None for `DEFAULT_THRESHOLD`.
     """
     multi_label, out = labels.ndim == 2, []
     for kind, p in predictions.kinds.items():
         scaled = [] if temperatures is None else [apply_temperature(p, temperatures[kind], multi_label)]
         diagrams = np.array([np.stack(reliability(each, labels)) for each in (p, *scaled)])
         found = metrics.example_predictions(metrics.log_odds(p, multi_label), labels)._replace(reliability=diagrams)
+        threshold = DEFAULT_THRESHOLD if thresholds is None else thresholds[kind]
         out.append(found._replace(predicted=p > threshold) if multi_label else found)
     return tuple(out)
 

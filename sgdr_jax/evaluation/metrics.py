@@ -8,7 +8,7 @@ mixture of two such labels if images were mixed (MixUp, CutMix): losses and metr
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -80,12 +80,14 @@ class CalibrationMetrics(TypedDict):
 class ThresholdRecord(TypedDict):
     """Probability above which a run predicts a class, fitted to the validation images for F-beta.
 
-    `f_beta` holds the mean F-beta over the images of each split, of the final probabilities: of all views mixed if there are several.
+    `value` is for the final probabilities, those of all views mixed if there are several, `plain` then for those of the plain view alone.
+    `f_beta` holds the mean F-beta over the images of each split, of the final probabilities.
     """
 
     value: float
     beta: float
     f_beta: dict[str, float]
+    plain: NotRequired[float]
 
 
 class Mixed(NamedTuple):

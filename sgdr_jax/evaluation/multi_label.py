@@ -7,7 +7,7 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from .metrics import f_beta
+from .metrics import ThresholdRecord, f_beta
 
 DEFAULT_THRESHOLD = 0.5
 """Threshold of runs that have fitted none."""
@@ -84,3 +84,11 @@ def fit_threshold(probabilities: Float[np.ndarray, "n k"], labels: Float[np.ndar
 def mean_f_beta(probabilities: np.ndarray, labels: np.ndarray, beta: float, threshold: float) -> float:
     """Return the mean F-beta over images at a threshold."""
     return float(np.mean(f_beta(probabilities, labels, beta, threshold), dtype=np.float64))
+
+
+def thresholds_of(record: ThresholdRecord | None) -> dict[str, float]:
+    """Return the thresholds that a run has recorded for the plain view ("plain") and for all views mixed ("tta"); {} for none.
+
+    Runs of earlier versions have one for both.
+    """
+    return {"plain": record.get("plain", record["value"]), "tta": record["value"]} if record else {}

@@ -128,12 +128,13 @@ def run_lines(summary: Mapping[str, Any]) -> list[str]:
         summary: {"refit": bool, whether the test figures are those of a second training, "seconds": float,
             "resumed": bool, whether these are of a later process than the run's first,
             "compiled": {"programs", "loaded", "seconds", "names": {name: [number, seconds]}}, "device_memory": {"peak", "limit"},
-            "threshold": {"value", "beta", "f_beta": {split: value}}}, each of which may be missing.
+            "threshold": {"value", "beta", "f_beta": {split: value}, "plain"}}, each of which may be missing.
     """
     lines = ["validation: before the refit, which trains on its images too"] if summary.get("refit") else []
     if threshold := summary.get("threshold"):
         scores = ", ".join(f"{split} {value:.4f}" for split, value in threshold["f_beta"].items())
-        lines.append(f"threshold {threshold['value']:.4f}, F{threshold['beta']:g}: {scores}")
+        plain = f"; for the plain view alone {threshold['plain']:.4f}" if "plain" in threshold else ""
+        lines.append(f"threshold {threshold['value']:.4f}, F{threshold['beta']:g}: {scores}{plain}")
     if summary.get("seconds") is not None:
         seconds = f"{summary['seconds']:.0f} s"
         lines.append(f"{seconds} since the run was resumed" if summary.get("resumed") else f"in all {seconds}")
@@ -264,14 +265,15 @@ def evaluation_parts(split: str, found: Evaluation, net: Predictor) -> list[Tabl
     from ..runs.predictor import fitted_temperatures
 
     views, labels, temperatures = found.views, found.labels, fitted_temperatures(net, found.views.views)
+    threshold = net.threshold(views.views)
     parts: list[Table | str] = [f"{split} {name:<14} {value:.4f}" for name, value in views.measures.items()]
     if len(views.by_count) > 1:
         parts.append(views_table(split, views.by_count))
     if net.multi_label:
         beta = net.experiment.evaluate.beta
-        score = mean_f_beta(views.probabilities, labels, beta, net.threshold)
-        parts.append(f"{split} {f'F{beta:g}':<14} {score:.4f}, classes predicted above {net.threshold:.4f}")
-    parts.append(classes_table(net.classes, class_results(views.probabilities, labels, net.threshold)))
+        score = mean_f_beta(views.probabilities, labels, beta, threshold)
+        parts.append(f"{split} {f'F{beta:g}':<14} {score:.4f}, classes predicted above {threshold:.4f}")
+    parts.append(classes_table(net.classes, class_results(views.probabilities, labels, threshold)))
     if all(kind in temperatures for kind in views.kinds):
         for kind, scaled in calibration_results(views, labels, temperatures).items():
             temperature, ece, loss = scaled["temperature"], scaled["ece"], scaled["loss"]

@@ -11,9 +11,9 @@ from ..core.console import NullConsole
 from ..core.state import NetworkState
 from ..distributed.hosts import is_leader
 from ..evaluation import predictions
-from ..evaluation.evaluate import EvalExamples, calibration_results, predict_views, view_predictions
+from ..evaluation.evaluate import EvalExamples, ViewPredictions, calibration_results, predict_views, view_predictions
 from ..evaluation.metrics import EvalMetrics, ThresholdRecord
-from ..evaluation.multi_label import DEFAULT_THRESHOLD, fit_threshold, mean_f_beta
+from ..evaluation.multi_label import fit_threshold, mean_f_beta, thresholds_of
 from ..train.context import RunContext
 from ..train.stage import cached_logits
 from . import ensemble
@@ -45,7 +45,7 @@ def evaluate(
     Args:
         context: the run.
         networks: held-out split to the network that is evaluated on it. After a refit the validation images belong to the first
-            training, since the final network has trained on them. Temperatures, and the threshold of multi-label data, are fitted to
+            training, since the final network has trained on them. Temperatures, and the thresholds of multi-label data, are fitted to
             the validation images.
         stages: summaries of the stages.
         folder: where predictions are saved.
@@ -71,12 +71,11 @@ def evaluate(
             calibrations[split] = calibration_results(views, labels, temperatures)
             temperatures = temperatures or {kind: fitted["temperature"] for kind, fitted in calibrations[split].items()}
         if context.data.multi_label and (threshold or split == "valid"):
-            threshold = threshold or _fitted(views.probabilities, labels, experiment.evaluate.beta)
+            threshold = threshold or _fitted(views, labels, experiment.evaluate.beta)
             value, beta = threshold["value"], threshold["beta"]
             threshold["f_beta"][split] = mean_f_beta(views.probabilities, labels, beta, value)
         if is_leader():
-            decision = threshold["value"] if threshold else DEFAULT_THRESHOLD
-            found = view_predictions(views, labels, temperatures, decision)
+            found = view_predictions(views, labels, temperatures, thresholds_of(threshold) or None)
             predictions.save(folder.path, split, context.data.names[split], labels, found)
         times[f"plain_{split}"] = views.seconds[0] + from_cache
         if len(views.by_count) > 1:
@@ -100,6 +99,9 @@ def evaluate(
     return summary
 
 
-def _fitted(probabilities: np.ndarray, labels: np.ndarray, beta: float) -> ThresholdRecord:
-    """Return the threshold that is the best for these images, without figures yet."""
-    return {"value": fit_threshold(probabilities, labels, beta), "beta": beta, "f_beta": {}}
+def _fitted(views: ViewPredictions, labels: np.ndarray, beta: float) -> ThresholdRecord:
+    """Return the thresholds that are the best for these images, without figures yet."""
+    record: ThresholdRecord = {"value": fit_threshold(views.probabilities, labels, beta), "beta": beta, "f_beta": {}}
+    if views.views > 1:  # a mixture is nearer to the middle, or higher for the mean "max"
+        record["plain"] = fit_threshold(views.plain, labels, beta)
+    return record

@@ -11,8 +11,12 @@ import numpy as np
 
 from ..core.console import NullConsole
 from ..core.errors import InputError
+from ..core.experiment import Experiment
+from ..core.plan import plan
 from ..core.validation import require
+from ..data.load import load_for
 from ..datasets import Fold
+from .data_index import changes, data_index, read_index
 from .predictor import Evaluation, Predictor, evaluate_split, open_predictor
 from .run import run
 
@@ -63,22 +67,36 @@ def out_of_fold(
         commit: recorded in environment.json, see `environment.git_commit`.
 
     Raises:
-        InputError: for fewer than two folds, or data that cannot be divided.
+        InputError: for fewer than two folds, data that cannot be divided, or folds in the folder that began with other images than today's.
     """
     ui = ui or NullConsole()
     require(folds >= 2, "--folds", folds, "use 2 or more, or 0 for held-out images only")
     source = net.experiment.data.open()
-    divided = [Fold(net.experiment.data, folds, fold) for fold in range(folds)]
-    for data in divided:
-        data.open()  # what cannot be divided is refused here rather than after some trainings
+    divided = [dataclasses.replace(net.experiment, data=Fold(net.experiment.data, folds, fold), refit=False) for fold in range(folds)]
+    owners = [folder / f"fold-{fold + 1}-of-{folds}" for fold in range(folds)]
+    for experiment, own in zip(divided, owners, strict=True):
+        experiment.data.open()  # what cannot be divided is refused here rather than after some trainings
+        _check_begun(experiment, own)
     parts = [evaluate_split(net, "test", views, ui)] if "test" in source.labels else []
-    for fold, data in enumerate(divided):
-        experiment = dataclasses.replace(net.experiment, data=data, refit=False)
-        own = folder / f"fold-{fold + 1}-of-{folds}"
+    for fold, (experiment, own) in enumerate(zip(divided, owners, strict=True)):
         ui.say(f"fold {fold + 1} of {folds}")
         run(experiment, own, resume=True, commit=commit, ui=ui)
         parts.append(evaluate_split(open_predictor(own), "valid", views, ui))
     return _joined(parts)
+
+
+def _check_begun(experiment: Experiment, own: Path) -> None:
+    """Refuse a fold that began with other images: its network may have trained on those that it is to judge.
+
+    A finished run says what it found without a look at its data.
+    """
+    if (before := read_index(own)) is None:
+        return
+    source = experiment.data.open()
+    data = load_for(experiment, source, plan(experiment, source.sizes["train"]).largest_size, NullConsole())
+    if found := changes(before, data_index(data)):
+        fix = f"remove the folders of these folds in {own.parent}, so that their networks are trained anew"
+        raise InputError(f"the data are not those that {own} began with: {'; '.join(found)}; {fix}")
 
 
 def _joined(parts: Sequence[Evaluation]) -> OutOfSample:

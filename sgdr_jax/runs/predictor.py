@@ -37,7 +37,7 @@ from ..evaluation import tta
 from ..evaluation.calibration import apply_temperature
 from ..evaluation.evaluate import EvalExamples, ViewPredictions, predict_views
 from ..evaluation.grad_cam import grad_cam
-from ..evaluation.multi_label import DEFAULT_THRESHOLD
+from ..evaluation.multi_label import DEFAULT_THRESHOLD, thresholds_of
 from ..train.context import RunContext
 from ..train.programs import Programs, build_programs
 from . import checkpoint
@@ -59,7 +59,7 @@ class Predictor(NamedTuple):
         multi_label: whether an image can have several classes.
         data: fingerprint of the run's dataset; "" for runs of early versions.
         temperatures: fitted to the validation images, for the plain view ("plain") and for all views mixed ("tta").
-        threshold: probability above which a class of multi-label data is predicted, fitted to the validation images.
+        thresholds: probabilities above which a class of multi-label data is predicted, fitted likewise; see `threshold`.
         name: of a snapshot or an average of weights; "" for the final network.
     """
 
@@ -74,12 +74,16 @@ class Predictor(NamedTuple):
     multi_label: bool
     data: str
     temperatures: Mapping[str, float]
-    threshold: float = DEFAULT_THRESHOLD
+    thresholds: Mapping[str, float] = {}
     name: str = ""
 
-    def label(self, row: np.ndarray) -> str:
+    def threshold(self, views: int) -> float:
+        """Return the probability of this number of views above which a class of multi-label data is predicted."""
+        return self.thresholds.get("tta" if views > 1 else "plain", DEFAULT_THRESHOLD)
+
+    def label(self, row: np.ndarray, views: int) -> str:
         """Return the likeliest class of a row of probabilities; for multi-label data all above the threshold, joined by spaces."""
-        return self._joined(row > self.threshold) if self.multi_label else self.classes[int(row.argmax())]
+        return self._joined(row > self.threshold(views)) if self.multi_label else self.classes[int(row.argmax())]
 
     def true_label(self, label: np.ndarray) -> str:
         """Return the name of a label (an index, or a row of zeros and ones) in the form of `label`."""
@@ -111,9 +115,8 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
     arrays, place, temperatures = "final", run.path, run.summary.get("calibration", {}).get("valid", {})
     if name:
         arrays, place, temperatures = name, run.path / "snapshots", {}  # fitted for the final network alone
-        there = (
-            sorted(path.name for path in place.iterdir() if path.name != "ema" and not path.name.startswith(".")) if place.is_dir() else []
-        )
+        names = [path.name for path in place.iterdir()] if place.is_dir() else []
+        there = sorted(name for name in names if name != "ema" and not name.startswith("."))
         known = f"the run has kept {', '.join(there)}" if there else "the run has kept no snapshots"
         require(name in there, "network", name, f"{known}; leave it out for the final network")
         facts["size"] = _facts(place, name, key, SnapshotFacts)["size"]
@@ -138,7 +141,7 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
         facts["multi_label"],
         facts.get("data", ""),
         {kind: fitted["temperature"] for kind, fitted in temperatures.items()},
-        DEFAULT_THRESHOLD if name else run.summary.get("threshold", {}).get("value", DEFAULT_THRESHOLD),  # fitted likewise
+        {} if name else thresholds_of(run.summary.get("threshold")),  # fitted likewise
         name,
     )
 
@@ -149,9 +152,7 @@ def predictor_of(context: RunContext, network: NetworkState) -> Predictor:
     return Predictor(
         dataclasses.replace(context.experiment, refit=False),
         context.programs,
-        network.params,
-        network.stats,
-        network.size,
+        *network,
         data.classes,
         data.channels,
         data.images["train"].shape[1],
@@ -257,7 +258,7 @@ def predict(
         return Predictions((), (), np.zeros((0, len(net.classes)), np.float32), np.zeros(0), tuple(bad))
     found, probabilities, disagreement = zip(*parts, strict=True)
     mixed, shares = np.concatenate(probabilities), np.concatenate(disagreement)
-    labels = tuple(map(net.label, mixed))  # before they are scaled, since the threshold is for probabilities as they are
+    labels = tuple(net.label(row, seen.views) for row in mixed)  # the threshold is for probabilities that are not scaled
     if calibrated:
         mixed = apply_temperature(mixed, temperature(net, seen.views), net.multi_label).astype(mixed.dtype)
     return Predictions(tuple(p for part in found for p in part), labels, mixed, shares, tuple(bad), seen.views)
@@ -395,4 +396,5 @@ def _views(net: Predictor, examples: EvalExamples, views: int | None, ui: NullCo
     if views is not None:
         experiment = dataclasses.replace(experiment, evaluate=dataclasses.replace(experiment.evaluate, tta_views=views))
     network = NetworkState(net.params, net.stats, net.size)
-    return predict_views(net.programs, experiment, network, examples, ui, title, threshold=net.threshold)
+    threshold = net.threshold(tta.view_count(experiment.evaluate, experiment.augment))
+    return predict_views(net.programs, experiment, network, examples, ui, title, threshold=threshold)

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +27,7 @@ from ..core import sealed
 from ..core.files import keep_newest, replacing
 from ..core.paths import cache_folder
 from ..core.serialization import to_json
-from ..core.types import Augmentation, Model
+from ..core.types import IMPORTED, Augmentation, Model
 
 _log = logging.getLogger(__name__)
 
@@ -74,10 +76,15 @@ class ActivationKey:
     draw: tuple[Any, ...]
     """Seed, stage and strength, which decide the views' randomness; () for plain images."""
 
-    def digest(self) -> str:
-        """Return twenty hex digits over the key, the code that computes activations, and jax's version and backend."""
+    def digest(self) -> str | None:
+        """Return twenty hex digits over the key, the code that computes activations, and jax's version and backend.
+
+        None for an augmentation or a model of the user's own whose code is not known, as in a notebook.
+        """
+        if (own := _own_code([self.model, *self.augmentations])) is None:
+            return None
         facts = [self.split, to_json(self.model), self.normalisation, self.plain, self.start, self.size, str(self.dtype)]
-        facts += [to_json(self.augmentations), self.views, list(self.draw), _code(), jax.__version__, jax.default_backend()]
+        facts += [to_json(self.augmentations), self.views, list(self.draw), _code(), *own, jax.__version__, jax.default_backend()]
         parts = (tree_digest({"images": self.images}), tree_digest(self.body), json.dumps(facts, sort_keys=True))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:20]
 
@@ -89,6 +96,36 @@ def _code() -> str:
     draws = ("core/types.py", "core/rng.py", "data/sampler.py", "train/image_input.py", "train/steps.py")
     files = sorted([*here.glob("augment/*.py"), *here.glob("models/*.py"), *(here / name for name in draws)])
     return hashlib.sha256("\0".join(code_only(file.read_text(encoding="utf-8")) for file in files).encode()).hexdigest()
+
+
+def _own_code(values: list[Any]) -> list[str] | None:
+    """Return the code of the modules that define the values' classes outside the package, which tag and fields do not show.
+
+    None where that is not what runs: there is no file, it may have changed since it was read, or a later class has the name now.
+    """
+    package, found = __name__.partition(".")[0], dict[str, str]()
+    for kind in _kinds(values):
+        name = kind.__module__
+        if name.partition(".")[0] in (package, *sys.stdlib_module_names):
+            continue
+        module = sys.modules.get(name)
+        try:
+            file = Path(getattr(module, "__file__", None) or "")
+            if file.stat().st_mtime >= IMPORTED or getattr(module, kind.__qualname__, None) is not kind:
+                return None
+            found[name] = code_only(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, SyntaxError):
+            return None
+    return [found[name] for name in sorted(found)]
+
+
+def _kinds(value: Any) -> Iterator[type]:
+    """Yield the classes, and their bases, of a value and all that it holds."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield from type(value).__mro__
+        value = [getattr(value, field.name) for field in dataclasses.fields(value)]
+    for item in cast(list[Any], value) if isinstance(value, list | tuple) else ():
+        yield from _kinds(item)
 
 
 def code_only(source: str) -> str:
@@ -113,12 +150,16 @@ def _is_text(node: Any) -> bool:
 
 
 def cached(
-    key: str, compute: Callable[[], np.ndarray], folder: Path | None = None, limit: int = 8 << 30, all_hosts: Callable[[bool], bool] = bool
+    key: str | None,
+    compute: Callable[[], np.ndarray],
+    folder: Path | None = None,
+    limit: int = 8 << 30,
+    all_hosts: Callable[[bool], bool] = bool,
 ) -> tuple[np.ndarray, bool]:
     """Return the array stored under `key`; compute and store it if the file is missing or, which is logged, damaged.
 
     Args:
-        key: from `ActivationKey.digest`.
+        key: from `ActivationKey.digest`; None computes the array and stores nothing.
         compute: computes the array.
         folder: folder of the cache; None for `cache_folder()/activations`.
         limit: largest size of the folder in bytes; the least recently used files are removed.
@@ -130,6 +171,8 @@ def cached(
     folder = folder or cache_folder() / "activations"
     path = folder / f"{key}.npy"
     try:
+        if key is None:  # on this host; the others are asked below all the same
+            raise FileNotFoundError
         array = sealed.read(path, key)
         with suppress(OSError):  # owned by another user
             os.utime(path)
@@ -142,6 +185,8 @@ def cached(
     if all_hosts(found is not None) and found is not None:
         return found, True
     array = compute()
+    if key is None:
+        return array, False
     with suppress(OSError):  # a full or read-only disk costs the next run some time, not this run its result
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:

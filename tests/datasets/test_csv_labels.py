@@ -285,6 +285,35 @@ def test_cells_with_other_separators_are_one_label_or_several_and_never_in_silen
     assert len(dogs(tmp_path, "id,tags\n" + names, files).open().classes) == 2
 
 
+SEVERAL = {
+    "a rare label": "dog,cat dog cat cat,fish fish dog,fish dog,whale",
+    "many rare labels": "dog,cat dog cat dog,a dog,b cat,c cat,d e,f",
+    "none alone": "dog,cat cat,fish dog,fish dog,whale eel",
+}
+NAMES = {
+    "a part in common": "Smith,John Smith,Jane Smith,Jim eel",
+    "some parts in common": "Smith,John Smith,Jane Doe,John Lee,Ann Roe,Bea",
+    "a part alone": "maillot maillot,suit gown robe,gown",
+}
+
+
+@pytest.mark.parametrize("separator", [",", ";", "|"])
+@pytest.mark.parametrize("name", SEVERAL | NAMES)
+def test_rare_labels_do_not_make_several_labels_one(tmp_path, name, separator):
+    """A single label in a single cell made every combination a class."""
+    cells = (SEVERAL | NAMES)[name].replace(",", separator).split()
+    rows = "".join(f'{i},"{cell}"\n' for i, cell in enumerate(2 * cells))
+    data = dogs(tmp_path, f"id,tags\n{rows}", tuple(f"{i}.jpg" for i in range(2 * len(cells))))
+    if name in NAMES:
+        assert data.open().classes == tuple(sorted(cells))
+        return
+    with pytest.raises(InputError, match=rf"line 2: 'dog\{separator}cat' may be one label or 2; set data.separator to '\{separator}'"):
+        data.open()
+    assert replace(data, separator=separator).open().multi_label
+    for decided in (replace(data, multi_label=False), replace(data, separator="")):
+        assert len(decided.open().classes) == len(cells)
+
+
 def test_labels_that_mean_none_to_a_program_are_told(tmp_path):
     source = dogs(tmp_path, "id,tags\na,x\nb,NaN\nc,x\nd,NaN\n").open()
     assert source.classes == ("NaN", "x")

@@ -50,6 +50,26 @@ def test_few_shot_sets_nest_and_hold_so_many_of_each_class(n, several, a, b):
         assert np.bincount(few.labels["train"]).tolist() == np.minimum(whole, min(a, b)).tolist()
 
 
+@pytest.mark.parametrize("shape", [(24, 12, 3), (36, 24), (24, 36), (12, 72)])
+@pytest.mark.parametrize("other", ["files", "arrays"])
+def test_arrays_of_the_same_bytes_and_another_shape_are_other_images(tmp_path, monkeypatch, other, shape):
+    """With images in files the pixels decoded for an array of a wrong shape were used for the corrected one."""
+    raw = np.random.default_rng(0).integers(0, 256, (8, 12, 24, 3), np.uint8)
+    first = folder(tmp_path / "files") if other == "files" else numbers(12)
+
+    def loaded(images: np.ndarray, cache: str):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
+        names = first.open().classes
+        data = Arrays.of((images, np.arange(8) % len(names)), (images[:4], np.arange(4) % len(names)), classes=names)
+        source = Mix((first, Mix((data,)))).open()
+        return source.fingerprint, load(source, canvas=12).images["train"][:]
+
+    before, wrong = loaded(raw.reshape(8, *shape), "one")
+    after, right = loaded(raw, "one")
+    assert before != after and not np.array_equal(wrong, right)
+    np.testing.assert_array_equal(right, loaded(raw, "two")[1])
+
+
 def test_part_keeps_labels_with_images_and_changes_with_the_seed():
     source = Part(numbers(70), share=0.3, seed=1).open()
     assert source.labels["train"].tolist() == [[0, 1, 0, 2, 0, 1, 0][i % 7] for i in levels(source)]

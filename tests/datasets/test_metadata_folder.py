@@ -79,6 +79,19 @@ def test_lists_are_several_labels_and_texts_are_one(tmp_path):
         replace(MetadataFolder(str(tmp_path)), multi_label=False).open()
 
 
+@pytest.mark.parametrize("separator", [",", ";", "|"])
+@pytest.mark.parametrize("layout", ["metadata.csv", "train/metadata.csv"])
+def test_cells_that_look_like_several_labels_are_refused(tmp_path, layout, separator):
+    """ "dog,cat" was a class of its own, in silence."""
+    cells = [cell.replace(",", separator) for cell in ("dog,cat", "dog", "cat", "cat, dog")]
+    text = "file_name,label\n" + "".join(f'{i}.jpg,"{cell}"\n' for i, cell in zip("abcdefgh", 2 * cells, strict=True))
+    data = hub(tmp_path, {layout: text}, " ".join(f"{i}.jpg" for i in "abcdefgh"))
+    with pytest.raises(InputError, match=rf"metadata.csv line 2: 'dog\{separator}cat' may be one label or 2; set data.separator to"):
+        data.open()
+    assert replace(data, separator=separator).open().classes == ("cat", "dog")
+    assert len(replace(data, multi_label=False).open().classes) == 4
+
+
 def test_columns_of_zeros_and_ones_are_classes(tmp_path):
     text = "file_name,cat,dog\na.jpg,1,0\nb.jpg,0,1\nc.jpg,1,0\nd.jpg,0,1\n"
     source = hub(tmp_path, {"metadata.csv": text}).open()

@@ -53,6 +53,8 @@ def test_lines_say_what_the_run_took() -> None:
     threshold = {"value": 0.31, "beta": 2.0, "f_beta": {"valid": 0.9, "test": 0.8}}
     lines = run_tables.run_lines({"refit": True, "seconds": 71.4, "threshold": threshold})
     assert lines[1:] == ["threshold 0.3100, F2: valid 0.9000, test 0.8000", "in all 71 s"]
+    with_plain = run_tables.run_lines({"threshold": threshold | {"plain": 0.25}})
+    assert with_plain == ["threshold 0.3100, F2: valid 0.9000, test 0.8000; for the plain view alone 0.2500"]
     assert run_tables.run_lines({"seconds": 71.4, "resumed": True}) == ["71 s since the run was resumed"]
     assert lines[0].startswith("validation: before the refit") and run_tables.run_lines({"refit": False}) == []
 

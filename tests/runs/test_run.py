@@ -409,15 +409,49 @@ def test_multi_label_data_run(tmp_path):
     evaluated = evaluate_split(net, "valid")
     threshold = summary["threshold"]["value"]
     p, labels = evaluated.views.probabilities, evaluated.labels
-    assert (net.threshold, summary["threshold"]["beta"]) == (threshold, 2) and threshold == fit_threshold(p, labels)
+    assert (net.threshold(2), summary["threshold"]["beta"]) == (threshold, 2) and threshold == fit_threshold(p, labels)
     assert summary["threshold"]["f_beta"] == {"valid": pytest.approx(mean_f_beta(p, labels, 2.0, threshold))}
     kept = predictions.load(tmp_path / "run", "valid")
     assert (kept.tta.predicted == (p > threshold)).all()
-    assert [net.label(row) for row in p] == [net.true_label(row) for row in kept.tta.predicted]
+    assert [net.label(row, 2) for row in p] == [net.true_label(row) for row in kept.tta.predicted]
     assert f"{threshold:.4f}" in shown(*evaluation_parts("valid", evaluated, net)) and "mAP" in shown(*result_tables(summary))
     images = [np.asarray(image) for image in data.open().items["valid"][:3]]
     plain, scaled = (predict(net, images, calibrated=calibrated) for calibrated in (False, True))
     assert plain.labels == scaled.labels and not np.allclose(plain.probabilities, scaled.probabilities)
+
+
+def test_the_plain_view_has_a_threshold_of_its_own(tmp_path):
+    """That of the mixture of views was used for it too, which lies elsewhere: far higher for the highest of several probabilities."""
+    data = Synthetic(classes=4, train=120, valid=48, test=16, side=16, multi_label=True)
+    views = Eval(tta_views=3, tta_kind="scales", tta_mean="max", beta=0.5)
+    summary = run(small(Stage("all", size=16, lr=2e-2, schedule=Constant(6)), data=data, evaluate=views), tmp_path / "run")
+    net, record = open_predictor(tmp_path / "run"), summary["threshold"]
+    mixed, alone = (evaluate_split(net, "valid", number) for number in (None, 0))
+    plain, labels = mixed.views.plain, mixed.labels
+    own = fit_threshold(plain, labels, 0.5)
+    assert net.threshold(1) == record["plain"] == own < record["value"]
+    assert net.threshold(4) == record["value"] == fit_threshold(mixed.views.probabilities, labels, 0.5)
+    kept = predictions.load(tmp_path / "run", "valid")
+    assert (kept.plain.predicted == (plain > own)).all() and (kept.tta.predicted == (mixed.views.probabilities > record["value"])).all()
+    said = shown(*evaluation_parts("valid", alone, net))
+    assert f"{mean_f_beta(plain, labels, 0.5, own):.4f}, classes predicted above {own:.4f}" in said
+    images = [np.asarray(image) for image in data.open().items["test"]]
+    for number in (None, 0):
+        found = predict(net, images, number)
+        at = net.threshold(found.views)
+        assert found.labels == tuple(" ".join(np.array(net.classes)[row > at]) for row in found.probabilities)
+    file = tmp_path / "run" / "summary.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"threshold": {"value": 0.25, "beta": 2.0, "f_beta": {}}}))
+    early = open_predictor(tmp_path / "run")  # of a version that fitted one
+    assert early.threshold(1) == early.threshold(4) == 0.25
+
+
+def test_a_run_without_views_fits_one_threshold(tmp_path):
+    data = Synthetic(classes=3, train=24, valid=16, side=16, multi_label=True)
+    stage = Stage("all", size=16, lr=1e-2, schedule=Constant(1))
+    record = run(small(stage, data=data, evaluate=Eval(tta_views=0)), tmp_path / "run")["threshold"]
+    net = open_predictor(tmp_path / "run")
+    assert "plain" not in record and net.threshold(1) == net.threshold(2) == record["value"]
 
 
 def test_scores_compare_by_accuracy_then_loss():

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from sgdr_jax.augment import Flip, Rotate
+from sgdr_jax.augment.choice import Slot
 from sgdr_jax.augment.plain import WHOLE, PlainView
+from sgdr_jax.cli.experiment_file import load_experiment
 from sgdr_jax.core import sealed
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.paths import cache_folder, expanded
@@ -107,6 +109,73 @@ def test_the_jax_version_and_the_backend_are_part_of_the_key(monkeypatch: pytest
         patch.setattr(activation_cache.jax, "default_backend", lambda: "gpu")
         assert ActivationKey(**FACTS).digest() != key
     assert ActivationKey(**FACTS).digest() == key
+
+
+OWN = """
+from dataclasses import dataclass
+import sgdr_jax
+from sgdr_jax.augment import Rotate
+from tests.helpers import Tiny, experiment
+
+TURN = 1
+
+class Base:
+    def turned(self):
+        return TURN
+
+@dataclass(frozen=True)
+class Turn(Base, Rotate):
+    def matrix(self, u, s):
+        return self.turned() * super().matrix(u, s)
+
+@dataclass(frozen=True)
+class Own(Tiny):
+    def modules(self, channels):
+        return dict(reversed(super().modules(channels).items()))
+
+experiment = experiment(augment=(Turn(5),), model=Own())
+"""
+OF: dict[str, Any] = {
+    "an augmentation": lambda own: {"augmentations": (Rotate(5), own.augment[0])},
+    "one within another": lambda own: {"augmentations": (Slot((None, own.augment[0]), 0, 1),)},
+    "a model": lambda own: {"model": own.model},
+}
+
+
+def loaded(file: Path, text: str) -> Any:
+    """The experiment of a file that was written before this process began."""
+    file.write_text(text)
+    os.utime(file, (1000, 1000))
+    return load_experiment(file)
+
+
+@pytest.mark.parametrize("name", OF)
+def test_code_of_the_users_own_is_part_of_the_key(name: str, tmp_path: Path) -> None:
+    """After an edit the activations of the code before it were trained on; tag and fields are the same."""
+    file, keys = tmp_path / "own.py", []
+    for text in (OWN, OWN.replace("TURN = 1", "TURN = 2"), OWN.replace("reversed", "sorted"), "# the same\n" + OWN):
+        keys.append(ActivationKey(**FACTS | OF[name](loaded(file, text))).digest())
+    assert None not in keys and len(set(keys)) == 3 and keys[0] == keys[3]
+
+
+@pytest.mark.parametrize("name", OF)
+def test_what_is_computed_by_code_that_is_not_known_is_not_kept(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    own = loaded(file, OWN)
+    key = ActivationKey(**FACTS | OF[name](own))
+    assert key.digest()
+    os.utime(file)  # edited while the run goes on
+    assert key.digest() is None
+    loaded(file, OWN)  # into other classes
+    assert key.digest() is None
+    cell = dict[str, Any](__name__="__main__")
+    exec(OWN, cell)
+    assert ActivationKey(**FACTS | OF[name](cell["experiment"])).digest() is None
+    asked = list[bool]()
+    for value in (1, 2):
+        array, found = cached(None, lambda value=value: np.full(1, value), tmp_path / "cache", all_hosts=lambda x: asked.append(x) or x)
+        assert array == value and not found and not (tmp_path / "cache").exists()
+    assert asked == [False, False]  # as on the other hosts
 
 
 def test_a_digest_sees_names_shapes_types_and_values_but_not_the_order_of_names() -> None:

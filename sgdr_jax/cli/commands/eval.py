@@ -44,7 +44,7 @@ class EvalCommand(PredictorCommand):
         for part in evaluation_parts(split, result, predictor):
             ui.say(part)
         if self.classes:
-            classes = class_results(views.probabilities, result.labels, predictor.threshold)
+            classes = class_results(views.probabilities, result.labels, predictor.threshold(views.views))
             names = [name for name in ClassResult._fields if name != "confused_with"]
             rows = [
                 [name, *(f"{getattr(row, field):.6g}" for field in names)] for name, row in zip(predictor.classes, classes, strict=True)
@@ -54,7 +54,7 @@ class EvalCommand(PredictorCommand):
         if self.out:
             true = [predictor.true_label(label) for label in result.labels]
             images = zip(result.names, true, views.probabilities, views.disagreement, strict=True)
-            rows = [[name, label, *prediction(predictor.label(row), row, share)] for name, label, row, share in images]
+            rows = [[name, label, *prediction(predictor.label(row, views.views), row, share)] for name, label, row, share in images]
             header = ["name", "true", "label", "probability", "disagreement", *predictor.classes]
             write_output(self.out, csv_text([header, *rows]))
             ui.say(f"predictions: {self.out}")

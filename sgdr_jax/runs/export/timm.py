@@ -49,7 +49,7 @@ def write(net: Predictor, folder: Path) -> None:
         "pretrained_cfg": pretrained,
     }
     config |= {"model_args": options} if options else {}
-    config |= {"threshold": net.threshold} if net.multi_label else {}
+    config |= {"threshold": net.threshold(1)} if net.multi_label else {}
     (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="surrogateescape")
 
 

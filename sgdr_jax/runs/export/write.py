@@ -111,7 +111,7 @@ def model_card(net: Predictor, figures: Mapping[str, EvalMetrics], to: Format, e
     more = f" and {len(net.classes) - 20} more" if len(net.classes) > 20 else ""
     probabilities = "sigmoid" if net.multi_label else "softmax"
     temperature = net.temperatures.get("plain")
-    decision = f" A class is predicted where its probability is above {net.threshold!r}." if net.multi_label else ""
+    decision = f" A class is predicted where its probability is above {net.threshold(1)!r}." if net.multi_label else ""
     scaled = f" Divided by the temperature {temperature:.4f} before, they are calibrated on the validation images." if temperature else ""
     pads = to == "safetensors" and net.experiment.resize == "pad"
     note = "timm pads with the mean colour, the run with black.\n\n" if pads else ""

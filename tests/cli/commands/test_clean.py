@@ -15,7 +15,9 @@ from sgdr_jax.cli.main import main
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.serialization import from_json
 from sgdr_jax.core.types import Dataset
-from sgdr_jax.datasets import Corrected, ImageFolder
+from sgdr_jax.data.load import load
+from sgdr_jax.datasets import Corrected, Fold, ImageFolder
+from sgdr_jax.runs.data_index import data_index, write_index
 from sgdr_jax.runs.folder import read
 from sgdr_jax.runs.out_of_fold import held_out, out_of_fold
 from sgdr_jax.runs.predictor import open_predictor
@@ -97,6 +99,36 @@ def test_folds_that_cannot_be_are_refused_before_the_first_training(
         picture(tmp_path / "in" / name / f"{i}.png", i)
     with pytest.raises(InputError, match=message):
         out_of_fold(net_on(ImageFolder(str(tmp_path / "in")), refit=True), folds, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda root: (root / "a" / "0.png").unlink(), r"1 image removed or unreadable now \('a/0.png'\)"),
+        (lambda root: (root / "a" / "0.png").rename(root / "b" / "0.png"), r"1 image moved or renamed \('a/0.png → b/0.png'\)"),
+        (lambda root: picture(root / "a" / "0.png", 200), r"1 image replaced \('a/0.png'\)"),
+        (lambda root: picture(root / "a" / "new.png", 201), r"1 image added \('a/new.png'\)"),
+    ],
+)
+def test_folds_that_began_with_other_images_are_refused(
+    change: Callable[[Path], Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Networks of finished folds judged images that they had trained on: an image less, and others are held out."""
+    monkeypatch.setattr("sgdr_jax.runs.out_of_fold.run", lambda *_, **__: pytest.fail("a fold went on"))
+    for i, name in enumerate("aaaaabbbbb"):
+        picture(tmp_path / "in" / name / f"{i}.png", i)
+    net = net_on(ImageFolder(str(tmp_path / "in")), refit=False)
+    for fold in range(2):
+        own = tmp_path / "folds" / f"fold-{fold + 1}-of-2"
+        own.mkdir(parents=True)
+        write_index(own, data_index(load(Fold(net.experiment.data, 2, fold).open(), canvas=258)))
+    with pytest.raises(pytest.fail.Exception, match="a fold went on"):
+        out_of_fold(net, 2, tmp_path / "folds")
+    change(tmp_path / "in")
+    with pytest.raises(InputError, match=rf"fold-1-of-2 began with: .*{told}.*; remove the folders .*trained anew$"):
+        out_of_fold(net, 2, tmp_path / "folds")
+    with pytest.raises(pytest.fail.Exception, match="a fold went on"):
+        out_of_fold(net, 2, tmp_path / "other")
 
 
 @pytest.mark.slow

@@ -239,7 +239,7 @@ def test_timm_is_given_upright_images(channels: int, mode: str) -> None:
 
 
 def test_the_card_and_the_config_have_the_threshold(tmp_path: Path) -> None:
-    made = net(ResNet18(weights=None, hidden=0))._replace(multi_label=True, threshold=0.2718)
+    made = net(ResNet18(weights=None, hidden=0))._replace(multi_label=True, thresholds={"plain": 0.2718, "tta": 0.5772})
     export_network(made, tmp_path, "safetensors", tmp_path / "out")
     assert "A class is predicted where its probability is above 0.2718." in (tmp_path / "out" / "README.md").read_text()
     config = json.loads((tmp_path / "out" / "config.json").read_text())
