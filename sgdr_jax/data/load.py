@@ -171,7 +171,7 @@ def load(
         images={split: _with_channels(pixels[split], most_channels) for split in splits},
         labels=labels,
         names={split: strings_at(source.names[split], readable[split]) for split in splits},
-        rates=source.rates[readable["train"]] if source.rates is not None and "train" in splits else None,
+        rates=_rates_at(source.rates, readable["train"]) if source.rates is not None and "train" in splits else None,
         bad=bad,
         storage=storage,
         storage_reason=reason,
@@ -181,6 +181,11 @@ def load(
         ),
         digests=digests,
     )
+
+
+def _rates_at(rates: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the rates of some training images, whose sum is their number; those of all as they are."""
+    return rates if len(rows) == len(rates) else rates[rows] * len(rows) / rates[rows].sum()
 
 
 SOME = "some"

@@ -10,7 +10,8 @@ from PIL import Image
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.data import decode as decoder
 from sgdr_jax.data.load import Canvas, canvas_side, load, load_for, load_some
-from sgdr_jax.datasets import Arrays, ImageFolder
+from sgdr_jax.data.sampler import expected_draws
+from sgdr_jax.datasets import Arrays, ImageFolder, Mix, TrainAndValid
 
 from ..helpers import Said, experiment
 
@@ -64,6 +65,21 @@ def test_unreadable_images_are_left_out_by_name(tmp_path):
     with pytest.raises(InputError, match=r"of 24 images cannot be read, max_bad_share is 0.01.*train/a/05.png: not an image") as error:
         load(source, canvas=8)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("broken", [(), (1,), (1, 2, 5, 6, 9, 10)])
+def test_what_is_left_of_a_weighted_mixture_is_drawn_in_proportion(tmp_path, broken):
+    """The rates of images that were left out went to the last class of the last set."""
+    parts = (TrainAndValid(folder(tmp_path / "whole")), TrainAndValid(folder(tmp_path / "torn", broken=broken)))
+    source = Mix(parts, weights=(1.0, 3.0)).open()
+    data = load(source, canvas=8, max_bad_share=0.2)
+    assert source.rates is not None and data.rates is not None and data.sizes["train"] == 48 - len(broken)
+    assert data.rates.sum() == pytest.approx(data.sizes["train"])
+    kept = [source.rates[source.names["train"].index(name)] for name in data.names["train"]]
+    np.testing.assert_allclose(data.rates / data.rates.sum(), np.array(kept) / sum(kept))
+    np.testing.assert_allclose(expected_draws(data.labels["train"], 0.0, data.rates), data.rates)
+    if not broken:
+        np.testing.assert_array_equal(data.rates, source.rates)
 
 
 def test_one_bad_image_of_twenty_is_too_many_by_default_and_none_left_is_an_error(tmp_path):
