@@ -134,12 +134,12 @@ def load(
     canvas, resize = canvas if isinstance(canvas, Canvas) else Canvas(canvas)
     encoded = {split: items for split, items in source.items.items() if not isinstance(items, np.ndarray)}
     arrays = {split: items for split, items in source.items.items() if isinstance(items, np.ndarray)}
+    kept = min if resize == "crop" else max  # of an array's two sides; with those of all splits, so that one split is as large alone
+    side = canvas if encoded else min(canvas, max(kept(items.shape[1:3]) for items in arrays.values()))
     if only:
         arrays = {split: items for split, items in arrays.items() if split == only}
         if encoded and not image_cache.is_cached(_items(source, encoded, resize)[0], canvas, channels):
             encoded = {split: items for split, items in encoded.items() if split == only}
-    kept = min if resize == "crop" else max  # of an array's two sides
-    side = canvas if encoded else min(canvas, max(kept(items.shape[1:3]) for items in arrays.values()))
     pixels: dict[str, Pixels] = {split: _from_array(items, side, channels, resize) for split, items in arrays.items()}
     readable = {split: np.arange(len(items)) for split, items in arrays.items()}
     digests, bad, storage, reason = {}, (), "memory", "arrays in memory"

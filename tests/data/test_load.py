@@ -107,6 +107,22 @@ def test_a_split_loads_alike_with_and_without_a_cache_of_all(tmp_path, monkeypat
     np.testing.assert_array_equal(alone.images["valid"][:], of_all.images["valid"][:])
 
 
+@pytest.mark.parametrize("resize", ["crop", "squish", "pad"])
+@pytest.mark.parametrize("trained_on", ["larger arrays", "smaller arrays", "files"])
+def test_a_split_of_arrays_is_as_large_alone_as_with_the_others(tmp_path, monkeypatch, trained_on, resize):
+    """`eval` of a run whose training arrays were larger saw other pixels than the run did."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    side = 12 if trained_on == "smaller arrays" else 40
+    train, test = (np.random.default_rng(0).integers(0, 256, (4, n, n + 2), np.uint8) for n in (side, 24))
+    data = Arrays.of(*((part, np.arange(4) % 2) for part in (train, train, test)))
+    source = (Mix((folder(tmp_path / "set"), data)) if trained_on == "files" else data).open()
+    without_cache = load(source, canvas=Canvas(64, resize), channels=1, only="test")
+    run = load(source, canvas=Canvas(64, resize), channels=1)
+    for side in (64, run.images["train"].shape[1]):
+        np.testing.assert_array_equal(load(source, canvas=Canvas(side, resize), channels=1, only="test").images["test"], run.images["test"])
+    np.testing.assert_array_equal(without_cache.images["test"], run.images["test"])
+
+
 def test_a_sample_without_a_readable_image_is_named_for_people(tmp_path):
     source = folder(tmp_path, 24, broken=tuple(range(24))).open()
     with pytest.raises(InputError, match="no readable image is left of the training images; repair"):
