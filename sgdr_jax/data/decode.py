@@ -7,12 +7,9 @@ rejected with a reason; missing pixels are never filled in.
 from __future__ import annotations
 
 import io
-import itertools
 import os
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,29 +40,6 @@ _FURTHER = {".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF", ".heic": "HEIF", "
 
 VERSION = 2
 """Part of the cache key of decoded pixels; increment it when decoding changes."""
-
-_CHUNK = 8  # images per task, to amortise its overhead for small images
-
-
-def cores() -> int:
-    """Return the number of processor cores available to this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def in_threads[T](work: Callable[[int], T], positions: Iterable[int]) -> Iterator[T]:
-    """Yield `work(position)` in order, computed ahead by one thread per core; at most a few hundred results are buffered."""
-    threads = cores()
-    waiting: deque[Future[list[T]]] = deque()
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for chunk in itertools.batched(positions, _CHUNK):
-            waiting.append(pool.submit(lambda chunk: [work(i) for i in chunk], chunk))
-            if len(waiting) > 16 * threads:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def attempt(item: Item, side: int, channels: int, resize: Resize = "crop") -> np.ndarray | str:

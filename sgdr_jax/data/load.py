@@ -11,14 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.console import NullConsole
+from ..core.contents import content_ids
 from ..core.errors import InputError
 from ..core.experiment import Experiment, Resize
 from ..core.machine import free_memory
+from ..core.threads import in_threads
 from ..core.types import Source
 from ..datasets.examples import LazyItems, fingerprint, items_at, strings_at
 from ..datasets.labels import counts
 from . import decode, image_cache
-from .contents import content_ids
 from .pixels import EncodedImages, Pixels, PixelSubset, digest
 from .placement import Storage, choose_storage, free_disk
 
@@ -334,7 +335,7 @@ def _from_array(items: np.ndarray, side: int, channels: int | None, resize: Resi
     def work(i: int) -> None:
         out[i] = decode.attempt(items[i], side, depth, resize)
 
-    deque(decode.in_threads(work, range(len(items))), 0)
+    deque(in_threads(work, range(len(items))), 0)
     return out
 
 

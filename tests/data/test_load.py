@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sgdr_jax.core import threads
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.data import decode as decoder
 from sgdr_jax.data.load import Canvas, canvas_side, load, load_for, load_some
 from sgdr_jax.data.sampler import expected_draws
 from sgdr_jax.datasets import Arrays, ImageFolder, Mix, TrainAndValid
@@ -45,9 +45,9 @@ def test_load_keeps_images_labels_and_names_together(tmp_path):
 
 def test_load_does_not_depend_on_the_number_of_threads(tmp_path, monkeypatch):
     source = folder(tmp_path).open()
-    monkeypatch.setattr(decoder, "cores", lambda: 1)
+    monkeypatch.setattr(threads, "cores", lambda: 1)
     alone = load(source, canvas=8, images="decoded")
-    monkeypatch.setattr(decoder, "cores", lambda: 7)
+    monkeypatch.setattr(threads, "cores", lambda: 7)
     together = load(source, canvas=8)
     for split in ("train", "valid"):
         np.testing.assert_array_equal(alone.images[split][:], together.images[split][:])
