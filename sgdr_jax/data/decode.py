@@ -38,7 +38,7 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 _FURTHER = {".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF", ".heic": "HEIF", ".heif": "HEIF"}
 """Formats accepted from files of such a name alone, which datasets list if they are told to (`datasets.files.Format`)."""
 
-VERSION = 2
+VERSION = 3
 """Part of the cache key of decoded pixels; increment it when decoding changes."""
 
 
@@ -145,7 +145,7 @@ def _further(item: Encoded) -> tuple[str, ...]:
 
 
 def _open(item: str | os.PathLike[str] | bytes, further: tuple[str, ...] = ()) -> Image.Image:
-    """Open an image without decoding its pixels; raises ValueError if it is too large, or a TIFF file that is not one common image."""
+    """Open an image without decoding its pixels; raises ValueError if it is too large, or not one common image."""
     from PIL import Image
 
     if not isinstance(item, bytes) and not os.path.isfile(item):
@@ -162,6 +162,9 @@ def _open(item: str | os.PathLike[str] | bytes, further: tuple[str, ...] = ()) -
         if pages > 1 or mode in ("I", "F"):
             image.close()
             raise ValueError(f"{pages} pages in one file; save each as an image" if pages > 1 else "32 bits a pixel; save 8 or 16")
+    if image.format == "PNG" and "transparency" in image.info and image.tile[0][3] == "RGB;16B":  # loaded as 8 bits
+        image.close()
+        raise ValueError("a transparent colour of 16 bits; save 8 bits, or an alpha channel")
     return image
 
 
