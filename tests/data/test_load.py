@@ -110,7 +110,7 @@ def test_a_split_loads_alike_with_and_without_a_cache_of_all(tmp_path, monkeypat
 @pytest.mark.parametrize("resize", ["crop", "squish", "pad"])
 @pytest.mark.parametrize("trained_on", ["larger arrays", "smaller arrays", "files"])
 def test_a_split_of_arrays_is_as_large_alone_as_with_the_others(tmp_path, monkeypatch, trained_on, resize):
-    """`eval` of a run whose training arrays were larger saw other pixels than the run did."""
+    """`eval` of a run whose training arrays were larger saw other pixels than the run did, and exports another size of them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     side = 12 if trained_on == "smaller arrays" else 40
     train, test = (np.random.default_rng(0).integers(0, 256, (4, n, n + 2), np.uint8) for n in (side, 24))
@@ -121,6 +121,8 @@ def test_a_split_of_arrays_is_as_large_alone_as_with_the_others(tmp_path, monkey
     for side in (64, run.images["train"].shape[1]):
         np.testing.assert_array_equal(load(source, canvas=Canvas(side, resize), channels=1, only="test").images["test"], run.images["test"])
     np.testing.assert_array_equal(without_cache.images["test"], run.images["test"])
+    for side in (64, run.images["train"].shape[1]):
+        np.testing.assert_array_equal(load_some(source, [2, 0], side, 1, resize).images["some"][:], run.images["train"][:][[2, 0]])
 
 
 def test_a_sample_without_a_readable_image_is_named_for_people(tmp_path):
