@@ -83,6 +83,7 @@ def step(seconds: float) -> dict[str, float | str]:
 
 def decode(seconds: float) -> dict[str, float | str]:
     """Images per second, decoded only and decoded into a canvas file, in turn."""
+    from sgdr_jax.core.threads import cores
     from sgdr_jax.data import decode as decoder
     from sgdr_jax.data import image_cache
 
@@ -94,7 +95,7 @@ def decode(seconds: float) -> dict[str, float | str]:
     decoder.ready()
     while time.perf_counter() < until:
         start = time.perf_counter()
-        with ThreadPoolExecutor(decoder.cores()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             list(pool.map(lambda chunk: [decoder.attempt(file, 258, 3) for file in chunk] and None, batched(files, 32)))
         alone.append(len(files) / (time.perf_counter() - start))
         ids = [f"{len(kept)} {name}" for name in names]
@@ -108,7 +109,7 @@ def decode(seconds: float) -> dict[str, float | str]:
         "canvas_per_s": statistics.median(kept),
         "canvas_share": statistics.median(shares),
         "rounds": float(len(alone)),
-        "cores": float(decoder.cores()),
+        "cores": float(cores()),
     }
 
 

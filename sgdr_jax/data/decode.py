@@ -7,12 +7,9 @@ rejected with a reason; missing pixels are never filled in.
 from __future__ import annotations
 
 import io
-import itertools
 import os
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,31 +38,8 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 _FURTHER = {".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF", ".heic": "HEIF", ".heif": "HEIF"}
 """Formats accepted from files of such a name alone, which datasets list if they are told to (`datasets.files.Format`)."""
 
-VERSION = 2
+VERSION = 3
 """Part of the cache key of decoded pixels; increment it when decoding changes."""
-
-_CHUNK = 8  # images per task, to amortise its overhead for small images
-
-
-def cores() -> int:
-    """Return the number of processor cores available to this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def in_threads[T](work: Callable[[int], T], positions: Iterable[int]) -> Iterator[T]:
-    """Yield `work(position)` in order, computed ahead by one thread per core; at most a few hundred results are buffered."""
-    threads = cores()
-    waiting: deque[Future[list[T]]] = deque()
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for chunk in itertools.batched(positions, _CHUNK):
-            waiting.append(pool.submit(lambda chunk: [work(i) for i in chunk], chunk))
-            if len(waiting) > 16 * threads:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def attempt(item: Item, side: int, channels: int, resize: Resize = "crop") -> np.ndarray | str:
@@ -171,7 +145,7 @@ def _further(item: Encoded) -> tuple[str, ...]:
 
 
 def _open(item: str | os.PathLike[str] | bytes, further: tuple[str, ...] = ()) -> Image.Image:
-    """Open an image without decoding its pixels; raises ValueError if it is too large, or a TIFF file that is not one common image."""
+    """Open an image without decoding its pixels; raises ValueError if it is too large, or not one common image."""
     from PIL import Image
 
     if not isinstance(item, bytes) and not os.path.isfile(item):
@@ -188,6 +162,9 @@ def _open(item: str | os.PathLike[str] | bytes, further: tuple[str, ...] = ()) -
         if pages > 1 or mode in ("I", "F"):
             image.close()
             raise ValueError(f"{pages} pages in one file; save each as an image" if pages > 1 else "32 bits a pixel; save 8 or 16")
+    if image.format == "PNG" and "transparency" in image.info and image.tile[0][3] == "RGB;16B":  # loaded as 8 bits
+        image.close()
+        raise ValueError("a transparent colour of 16 bits; save 8 bits, or an alpha channel")
     return image
 
 

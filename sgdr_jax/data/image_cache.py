@@ -28,6 +28,7 @@ from ..core.experiment import Resize
 from ..core.files import write_atomically
 from ..core.paths import cache_folder
 from ..core.sealed import checksum
+from ..core.threads import in_threads
 from . import decode
 from .pixels import EncodedImages, LazyPixels, Pixels, StoredPixels, digest
 from .placement import DISK_SHARE
@@ -94,7 +95,7 @@ def _adopt(items: EncodedImages, side: int, channels: int | None) -> None:
         about = _json(old / "canvas.json") or {}
         if about.get("bad") == [] and not new.exists():
             decode.ready()
-            if all(decode.in_threads(lambda i: decode.is_intact(lambda: items.get(i)), range(len(items.names)))):
+            if all(in_threads(lambda i: decode.is_intact(lambda: items.get(i)), range(len(items.names)))):
                 with contextlib.suppress(OSError):  # Another process may have been faster.
                     old.rename(new)
 
@@ -154,7 +155,7 @@ def in_memory(items: EncodedImages, side: int, channels: int | None, tick: Tick,
 
 def _channels(items: EncodedImages) -> int:
     decode.ready()
-    return 3 if any(decode.in_threads(lambda i: decode.is_colour(lambda: items.get(i)), range(len(items.names)))) else 1
+    return 3 if any(in_threads(lambda i: decode.is_colour(lambda: items.get(i)), range(len(items.names)))) else 1
 
 
 def _decoded(
@@ -171,7 +172,7 @@ def _decoded(
         store(i, square)
         return digest(square)
 
-    return decode.in_threads(work, positions)
+    return in_threads(work, positions)
 
 
 def _note(i: int, got: int | str, digests: np.ndarray, bad: dict[int, str]) -> None:

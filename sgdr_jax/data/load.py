@@ -11,14 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.console import NullConsole
+from ..core.contents import content_ids
 from ..core.errors import InputError
 from ..core.experiment import Experiment, Resize
 from ..core.machine import free_memory
+from ..core.threads import in_threads
 from ..core.types import Source
 from ..datasets.examples import LazyItems, fingerprint, items_at, strings_at
 from ..datasets.labels import counts
 from . import decode, image_cache
-from .contents import content_ids
 from .pixels import EncodedImages, Pixels, PixelSubset, digest
 from .placement import Storage, choose_storage, free_disk
 
@@ -27,10 +28,17 @@ Progress = Callable[[int, int], None]
 
 
 class Canvas(NamedTuple):
-    """Form in which images are stored: their side in pixels, and how they become square, as `Experiment.resize`."""
+    """Form in which images are stored.
+
+    Attributes:
+        side: in pixels.
+        resize: how they become square, as `Experiment.resize`.
+        exact: whether a set of smaller arrays alone is enlarged to the side, too.
+    """
 
     side: int
     resize: Resize = "crop"
+    exact: bool = False
 
 
 class Data(NamedTuple):
@@ -131,15 +139,14 @@ def load(
     Raises:
         InputError: if more images are unreadable, or no image is left of a split or of a training class.
     """
-    canvas, resize = canvas if isinstance(canvas, Canvas) else Canvas(canvas)
+    form = canvas if isinstance(canvas, Canvas) else Canvas(canvas)
+    side, canvas, resize = _side(source, form), form.side, form.resize
     encoded = {split: items for split, items in source.items.items() if not isinstance(items, np.ndarray)}
     arrays = {split: items for split, items in source.items.items() if isinstance(items, np.ndarray)}
     if only:
         arrays = {split: items for split, items in arrays.items() if split == only}
         if encoded and not image_cache.is_cached(_items(source, encoded, resize)[0], canvas, channels):
             encoded = {split: items for split, items in encoded.items() if split == only}
-    kept = min if resize == "crop" else max  # of an array's two sides
-    side = canvas if encoded else min(canvas, max(kept(items.shape[1:3]) for items in arrays.values()))
     pixels: dict[str, Pixels] = {split: _from_array(items, side, channels, resize) for split, items in arrays.items()}
     readable = {split: np.arange(len(items)) for split, items in arrays.items()}
     digests, bad, storage, reason = {}, (), "memory", "arrays in memory"
@@ -171,7 +178,7 @@ def load(
         images={split: _with_channels(pixels[split], most_channels) for split in splits},
         labels=labels,
         names={split: strings_at(source.names[split], readable[split]) for split in splits},
-        rates=source.rates[readable["train"]] if source.rates is not None and "train" in splits else None,
+        rates=_rates_at(source.rates, readable["train"]) if source.rates is not None and "train" in splits else None,
         bad=bad,
         storage=storage,
         storage_reason=reason,
@@ -181,6 +188,19 @@ def load(
         ),
         digests=digests,
     )
+
+
+def _side(source: Source, canvas: Canvas) -> int:
+    """Return the side of the stored images whichever of them are loaded: of the canvas, or of smaller arrays if these are all."""
+    arrays = [items.shape[1:3] for items in source.items.values() if isinstance(items, np.ndarray)]
+    if canvas.exact or len(arrays) < len(source.items):
+        return canvas.side
+    return min(canvas.side, max(map(min if canvas.resize == "crop" else max, arrays)))
+
+
+def _rates_at(rates: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the rates of some training images, whose sum is their number; those of all as they are."""
+    return rates if len(rows) == len(rates) else rates[rows] * len(rows) / rates[rows].sum()
 
 
 SOME = "some"
@@ -200,7 +220,7 @@ def load_some(source: Source, index: list[int], canvas: int, channels: int | Non
         ids={SOME: [ids[i] for i in index]} if ids else source.ids,
         rates=None,
     )
-    return load(some, canvas=Canvas(canvas, resize), channels=channels, max_bad_share=1)
+    return load(some, canvas=Canvas(_side(source, Canvas(canvas, resize)), resize, exact=True), channels=channels, max_bad_share=1)
 
 
 def load_for(experiment: Experiment, source: Source, largest_size: int, ui: NullConsole, max_bad_share: float | None = None) -> Data:
@@ -329,7 +349,7 @@ def _from_array(items: np.ndarray, side: int, channels: int | None, resize: Resi
     def work(i: int) -> None:
         out[i] = decode.attempt(items[i], side, depth, resize)
 
-    deque(decode.in_threads(work, range(len(items))), 0)
+    deque(in_threads(work, range(len(items))), 0)
     return out
 
 

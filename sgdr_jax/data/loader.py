@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core.machine import free_memory
+from ..core.threads import cores
 from ..distributed.mesh import AXIS, Devices, split_at
-from .decode import cores
 from .pixels import Pixels
 from .sampler import Batch, share
 

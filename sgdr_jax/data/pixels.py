@@ -18,6 +18,7 @@ import numpy as np
 from ..core.errors import InputError
 from ..core.experiment import Resize
 from ..core.sealed import checksum
+from ..core.threads import in_threads
 from . import decode
 
 _log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class _RowPixels(ABC):
         def read(k: int) -> None:
             self._read(int(positions[k]), out[k])
 
-        deque(decode.in_threads(read, range(len(out))) if len(out) >= _MANY else map(read, range(len(out))), 0)
+        deque(in_threads(read, range(len(out))) if len(out) >= _MANY else map(read, range(len(out))), 0)
         return out
 
     @abstractmethod
@@ -127,7 +128,7 @@ class StoredPixels(_RowPixels):
         names = ", ".join(repr(self._items.names[i]) for i in wrong[:3]) + ("…" if len(wrong) > 3 else "")
         _log.warning("%d of %d cached images were damaged (%s) in %s; decoded anew", len(wrong), len(self), names, self._path)
         decode.ready()
-        squares = decode.in_threads(self._decode, wrong)
+        squares = in_threads(self._decode, wrong)
         try:
             with self._path.open("r+b", buffering=0) as file:
                 for i, square in zip(wrong, squares, strict=True):

@@ -18,7 +18,6 @@ def square(image: Image.Image, side: int, channels: int, resize: str) -> np.ndar
         resize: "crop" (the centre is cut out), "squish" (both sides are scaled) or "pad" (the whole image, on a black ground).
     """
     image.draft(None, (2 * side, 2 * side))  # pyright: ignore[reportArgumentType]  # JPEG: decode at reduced size if still ample.
-    image.load()
     squared = _turned(_fit(_plain(image), side, resize), orientation(image))
     if squared.size != (side, side):
         squared = ImageOps.pad(squared, (side, side))
@@ -55,15 +54,33 @@ def is_grey(image: Image.Image) -> bool:
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """Convert an image to mode L (if grey) or RGB: scales 16 bits to 8, composes transparency over white, resolves palettes and inks."""
+    """Convert an image to mode L (if grey) or RGB: scales 12 and 16 bits to 8, composes transparency over white, resolves inks."""
+    clear = _clear(image)
+    image.load()
     if image.mode.startswith("I"):
-        deep = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return Image.fromarray(((deep * 255 + 32767) // 65535).astype(np.uint8))
+        tags = getattr(image, "tag_v2", {})  # of TIFF: Pillow neither scales 12 bits nor inverts 16
+        white = 2 ** tags.get(258, (16,))[0] - 1
+        deep = np.asarray(image).astype(np.int64).clip(0, white)
+        deep = white - deep if tags.get(262) == 0 else deep
+        return Image.fromarray(np.where(deep == clear, 255, (deep * 255 + white // 2) // white).astype(np.uint8))
+    if clear is not None and clear != image.info.get("transparency"):
+        image = image.copy()
+        image.info["transparency"] = clear
     grey = is_grey(image)
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("L" if grey else "RGB")
+
+
+def _clear(image: Image.Image) -> int | bytes | tuple[int, ...] | None:
+    """Return the level, index or colour that is transparent, or the alpha of each index, before the pixels are loaded; None for none.
+
+    Pillow has a PNG's level as in the file, but spreads pixels of 2 and 4 bits over 0…255.
+    """
+    clear, tiles = image.info.get("transparency"), getattr(image, "tile", ())
+    spread = {"L;2": 85, "L;4": 17}.get(str(tiles[0][3]), 1) if tiles else 1
+    return clear * spread if isinstance(clear, int) else clear
 
 
 def _turned(image: Image.Image, orientation: int) -> Image.Image:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..core.threads import in_threads
 from ..core.types import Source
 from ..datasets.labels import counts
 from . import decode
@@ -81,7 +82,7 @@ def _sizes(source: Source) -> tuple[tuple[int, int], tuple[int, int], tuple[int,
         if isinstance(items, np.ndarray):
             sizes += [(items.shape[2], items.shape[1])] * len(items)
         else:
-            read = decode.in_threads(lambda i, items=items: decode.dimensions(lambda: items[i]), range(len(items)))
+            read = in_threads(lambda i, items=items: decode.dimensions(lambda: items[i]), range(len(items)))
             sizes += [size for size in read if size]
     ordered = np.sort(np.array(sizes or [(0, 0)]), axis=0)
     low, middle, high = (ordered[i].tolist() for i in (0, len(ordered) // 2, -1))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..core.experiment import Resize
+from ..core.threads import in_threads
 from . import decode
 
 SIDE = 112
@@ -19,7 +20,7 @@ def thumbnails(items: Sequence[Any] | np.ndarray, positions: Sequence[int], side
     """Return each readable item (see `Source.items`) at these positions as a square JPEG, by position; `resize` as in `Experiment`."""
     decode.ready()
     wanted = sorted(set(positions))
-    pixels = decode.in_threads(lambda i: decode.attempt(lambda: items[i], side, 3, resize), wanted)
+    pixels = in_threads(lambda i: decode.attempt(lambda: items[i], side, 3, resize), wanted)
     return {i: jpeg(square) for i, square in zip(wanted, pixels, strict=True) if not isinstance(square, str)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +22,8 @@ from .splits import SPLIT_OF, check_fraction
 class FileNames(Dataset):
     """Reads labels from file names: class ← first group of `pattern` in the name, such as cat in `cat_0001.jpg` by `^(.+)_\\d+`.
 
-    Images may lie in folders, which are part of their names: `images/cat_0001.jpg`. If the first of them are called `train`, `valid` and
-    `test`, they divide the images.
+    Images may lie in folders, which are part of their names: `images/cat_0001.jpg`. If those in the innermost folder that holds all images
+    are called `train`, `valid` and `test`, they divide the images; folders of such names elsewhere are refused.
 
     Source: `from_name_re` of fastai.
 
@@ -60,7 +61,8 @@ class FileNames(Dataset):
         """List the files.
 
         Raises:
-            InputError: the folder has no images, a name does not match, a class is empty, or there are fewer than two.
+            InputError: the folder has no images, a name does not match, a class is empty, there are fewer than two, or a folder that does
+                not divide the images is called as a split is.
         """
         root = files.existing_folder(self.root, "data.root")
         extensions = files.extensions(self.formats)
@@ -96,13 +98,20 @@ class FileNames(Dataset):
 
 
 def _divided(images: list[files.ImageFile]) -> tuple[dict[str, list[files.ImageFile]], list[str]]:
-    """Return split to images: by their first folders if one of these is called train, else all are training images.
+    """Return split to images: by the folders in the innermost one of all, if one of these is called train, else all are for training.
 
     Raises:
-        InputError: two folders are of one split.
+        InputError: two folders are of one split, or one that lies elsewhere is called as a split is.
     """
-    firsts = {image.name: image.name.split("/")[0] if "/" in image.name else "" for image in images}
-    split_of = {folder: SPLIT_OF.get(folder.lower(), "") for folder in firsts.values()}
+    parents = {image.name: image.name.split("/")[:-1] for image in images}
+    distinct = {"/".join(parts): parts for parts in parents.values()}
+    shared = [folder for folder in posixpath.commonpath(distinct).split("/") if folder]
+    depth = next((i for i, folder in enumerate(shared) if folder.lower() in SPLIT_OF), len(shared))
+    divider = {name: "/".join(parts[: depth + 1]) if len(parts) > depth else "" for name, parts in parents.items()}
+    other = {"/".join(p[: i + 1]) for p in distinct.values() for i, folder in enumerate(p) if i != depth and folder.lower() in SPLIT_OF}
+    fix = f"only folders in {'/'.join(shared[:depth]) or 'data.root'!r} divide the images; set data.root to what holds them, or rename them"
+    require(not other, "data.root: folders called as splits", sorted(other)[:5], fix)
+    split_of = {folder: SPLIT_OF.get(folder.rpartition("/")[2].lower(), "") for folder in divider.values()}
     if "train" not in split_of.values():
         taken = sorted(folder for folder, split in split_of.items() if split)
         return {"train": images}, [f"the folder {name!r} does not divide the images, since there is no folder train" for name in taken]
@@ -111,5 +120,5 @@ def _divided(images: list[files.ImageFile]) -> tuple[dict[str, list[files.ImageF
         folders = sorted(folder for folder, own in split_of.items() if own == split)
         require(len(folders) < 2, "data.root: the folders of the split " + split, folders, "keep one of them")
         if folders:
-            splits[split] = [image for image in images if firsts[image.name] == folders[0]]
+            splits[split] = [image for image in images if divider[image.name] == folders[0]]
     return splits, []

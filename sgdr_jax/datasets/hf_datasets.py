@@ -46,6 +46,9 @@ class HfDatasets(HuggingFace):
         library = _library()
         found = {split: _flat(library, data) for split, data in self._load(library, root).items()}
         notes = [f"not used: the split {name}, whose name is not known" for name in found if name not in SPLIT_OF]
+        for split in ("train", "valid", "test"):
+            names = [name for name in found if SPLIT_OF.get(name) == split]
+            require(len(names) < 2, f"data.root: the splits that are taken for {split}", names, "keep one of them")
         found = {SPLIT_OF[name]: data for name, data in found.items() if name in SPLIT_OF}
         require("train" in found, "data.root", self.root, f"needs a split train, found {', '.join(found) or 'none'}")
         features = found["train"].features

@@ -234,7 +234,11 @@ def _image_files(group: _RowGroup, column: str) -> list[str]:
 
 
 def _files(root: Path) -> tuple[list[tuple[str, Path]], list[str]]:
-    """Return the split and path of each file, in order, and the names of those whose split is unknown."""
+    """Return the split and path of each file, in order, and the names of those whose split is unknown.
+
+    Raises:
+        InputError: files of one split lie in several folders, as those of configurations do.
+    """
     located, unused = [], []
     if any((root / name).is_file() for name in ("dataset_dict.json", "state.json")):
         folders = [root] if (root / "state.json").is_file() else files.subfolders(root)
@@ -244,18 +248,30 @@ def _files(root: Path) -> tuple[list[tuple[str, Path]], list[str]]:
                 unused.append(folder.name)
                 continue
             state = _json(folder / "state.json")
+            _check_place(split, {folder, *(path.parent for own, path in located if own == split)}, root, "keep one of them")
             located += [(split, folder / Path(str(part["filename"])).name) for part in state.get("_data_files", ())]
         return located, unused
     paths = [path for path in sorted(root.rglob("*.parquet")) if not any(map(files.is_hidden, path.relative_to(root).parts))]
     splits = [split_in(path.stem) or split_in(path.parent.name if path.parent != root else "") for path in paths]
     # Files that tell no split are the training images, unless others are.
     rest = None if "train" in splits else "train"
+    places: dict[str, set[Path]] = {"train": set(), "valid": set(), "test": set()}
     for path, split in zip(paths, splits, strict=True):
         if split := split or (rest if path.parent == root else None):
             located.append((split, path))
+            within = path.parent != root and split_in(path.parent.name) == split
+            places[split].add(path.parent.parent if within else path.parent)
         else:
             unused.append(path.relative_to(root).as_posix())
+    fix = "if they are configurations, set data.root to one of them, or take HfDatasets (--kind HfDatasets), whose configuration names one"
+    for split, folders in places.items():
+        _check_place(split, folders, root, fix)
     return located, unused
+
+
+def _check_place(split: str, folders: set[Path], root: Path, fix: str) -> None:
+    names = sorted(folder.relative_to(root).as_posix() for folder in folders)
+    require(len(names) < 2, f"data.root: the folders with files of the split {split}", names, fix)
 
 
 def _json(path: Path) -> dict[str, Any]:

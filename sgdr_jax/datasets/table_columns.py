@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from ..core.errors import InputError, did_you_mean
@@ -102,6 +103,8 @@ def rows_of(table: Table, options: Options) -> Rows:
     ]
     if not columns.hot and not table.typed and options.multi_label is None and options.separator == " " and multi_label:
         notes += _check_words(table, rows, columns.labels[0])
+    if columns.split is None and options.split:
+        notes += _folders_of_splits(table, rows)
     return Rows(rows, multi_label, classes, notes)
 
 
@@ -230,6 +233,20 @@ def _split(table: Table, record: Record, column: int | None) -> str:
     options = [*SPLIT_OF, *(["true", "false"] if known is not SPLIT_OF else [])]
     require(value in known, f"{record.place}: {name}", value, f"use one of {', '.join(options)}")
     return known[value]
+
+
+def _folders_of_splits(table: Table, rows: Sequence[Row]) -> list[str]:
+    """Return a line about folders of images that are called as a split is, where no column divides the rows.
+
+    Raises:
+        InputError: there are such of training images and of others, so that the folders are more likely meant to divide them.
+    """
+    parents = {PurePosixPath(row.image).parent for row in rows}
+    folders = sorted({folder for parent in parents for folder in parent.parts if folder.lower() in SPLIT_OF})
+    others = [folder for folder in folders if SPLIT_OF[folder.lower()] != "train"]
+    fix = "no column divides the rows; add a column split with train, valid or test for each, or set data.split_column to '' to mix them"
+    require(not others or others == folders, f"{table.name}: folders of images called as splits", folders, fix)
+    return [f"{table.name}: the folder {name!r} does not divide the images, since no column does" for name in others]
 
 
 def _odd_one(table: Table, column: int) -> tuple[Record, int] | None:

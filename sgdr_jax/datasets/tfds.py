@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
+from ..core.contents import content_ids
 from ..core.errors import InputError
 from ..core.files import replacing
 from ..core.paths import cache_folder, expanded
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from tensorflow_datasets.core.decode import Decoder
 
 _SMALL = 96
-"""Images of one fixed size up to this side are read as arrays; larger ones stay encoded until needed."""
+"""Images of 8 bits and one fixed size up to this side are read as arrays; others stay encoded until needed."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,14 @@ class Tfds(Dataset):
         """Read all labels.
 
         Raises:
-            InputError: the dataset is not prepared (the command that prepares it is named), lacks a split, feature or label, or the given
-                splits share images.
+            InputError: the dataset is not prepared (the command that prepares it is named), lacks a split, feature or label, holds other
+                images than those of 8 or 16 bits, or the given splits share images.
         """
         builder = open_builder(prepared_folder(self.name, self.data_dir, self.version))
         features = builder.info.features
         for field, name in (("image", self.image), ("label", self.label)):
             require(name in features, f"data.{field}", name, f"{self.name} has the features {', '.join(sorted(features))}")
+        _check_images(features[self.image], self.image)
         label = features[self.label]
         classes = getattr(label, "names", ())  # A sequence of class labels has the names of its inner feature.
         require(bool(classes), "data.label", self.label, f"it is {label}; a class label is needed")
@@ -90,7 +92,7 @@ class Tfds(Dataset):
             if unlabelled:
                 notes.append(f"{self.name}: not used: the split {spec}, since some of its images have no label")
             else:
-                examples[split] = numbered(split, items, labels, f"{_identity(builder.info)} {spec}")
+                examples[split] = numbered(split, items, labels, f"{_identity(builder.info, spec)} {spec}")
         return make_source(list(classes), examples, self.valid_fraction, self.seed, notes=notes)
 
     def _wanted(self, info: DatasetInfo) -> dict[str, str]:
@@ -105,6 +107,21 @@ class Tfds(Dataset):
             if spec and not any(shared.values()):
                 wanted[split] = spec
         return wanted
+
+
+def _check_images(feature: Any, name: str) -> None:
+    """Raise InputError unless a feature holds encoded images of 8 or 16 bits, or uint8 arrays of one size with 1 or 3 channels."""
+    import tensorflow_datasets
+
+    kind, shape = feature.np_dtype, feature.shape
+    encoded = isinstance(feature, tensorflow_datasets.features.Image) and kind in (np.uint8, np.uint16)
+    arrays = kind == np.uint8 and isinstance(shape, tuple) and len(shape) in (2, 3) and None not in shape and _is_grey_or_colour(shape)
+    found = f"it holds {getattr(kind, '__name__', kind)} of shape {shape}"
+    require(encoded or arrays, "data.image", name, f"{found}; name one with encoded images, or uint8 of one size and 1 or 3 channels")
+
+
+def _is_grey_or_colour(shape: tuple[int | None, ...]) -> bool:
+    return shape[2:] in ((), (1,), (3,))
 
 
 class _Records(Protocol):
@@ -246,14 +263,14 @@ def read_split(builder: Any, split: str, image: str = "image", label: str = "lab
 
     info = builder.info
     feature, shape = info.features[label], info.features[image].shape
-    small = None not in shape and max(shape[:2]) <= _SMALL
+    small = None not in shape and max(shape[:2]) <= _SMALL and _is_grey_or_colour(shape) and info.features[image].np_dtype == np.uint8
     decoders = None if small else {image: tensorflow_datasets.decode.SkipDecoding()}
-    _parts(info, split)
+    identity = _identity(info, split)
     if info.as_proto.file_format == "array_record":
         records = builder.as_data_source(split, decoders=decoders)
     else:
         records = _TfRecords(info, split, decoders)
-    key = fingerprint([_identity(info), split, image, label])
+    key = fingerprint([identity, split, image, label])
     images, labels = _cached(cache_folder() / "tfds" / f"{key[:20]}.npz", lambda: _read(records, image, label, shape if small else None))
     items = images if small else _Encoded(records, image)
     if isinstance(feature, tensorflow_datasets.features.ClassLabel):
@@ -275,10 +292,19 @@ def _read(records: _Records, image: str, label: str, shape: tuple[int, ...] | No
     return images, table
 
 
-def _identity(info: DatasetInfo) -> str:
-    """Identify a prepared dataset by its name and a hash of its description, which has the bytes and lengths of all its files."""
-    text = Path(info.data_dir, "dataset_info.json").read_text(encoding="utf-8")
-    return f"{info.full_name} {fingerprint([text])[:16]}"
+def _identity(info: DatasetInfo, split: str) -> str:
+    """Identify a split of a prepared dataset by its name and a hash of its description, features, names of classes and records.
+
+    A description has the bytes and lengths of all files, but sets may differ in what these hold: labels in another order, say.
+
+    Raises:
+        InputError: there is no such split.
+    """
+    folder = Path(info.data_dir)
+    about = [folder / name for name in ("dataset_info.json", "features.json") if (folder / name).is_file()]
+    records = dict.fromkeys(str(part.filename) for part in _parts(info, split))
+    contents = content_ids([*map(str, (*about, *sorted(folder.glob("*.labels.txt")))), *records])
+    return f"{info.full_name} {fingerprint(contents)[:16]}"
 
 
 def _cached(path: Path, compute: Callable[[], tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

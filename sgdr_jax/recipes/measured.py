@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..core.text import several
+from ..core.threads import in_threads
 from ..core.types import Source
 from ..datasets.labels import counts
 from ..models.base import ChainModel
@@ -102,6 +103,6 @@ def _dimensions(
         # Lazy items are read inside of what catches any failure.
         return decode.dimensions(lambda: read(i)) if decode.is_intact(lambda: read(i)) else None
 
-    found = list(decode.in_threads(look, index))
+    found = list(in_threads(look, index))
     unread = tuple(names[i] for i, size in zip(index, found, strict=True) if not size)
     return len(index), [size for size in found if size], unread

@@ -127,6 +127,38 @@ def test_inks_palettes_depths_and_transparency():
     assert one(encoded(flat, "PNG", transparency=(200, 40, 90)))[8, 8].tolist() == [255, 255, 255]
 
 
+def png(depth: int, colour: int, samples: list[int], clear: list[int], side: int = 16) -> bytes:
+    """A PNG file whose pixels all have these samples; those of `clear` are transparent."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    row = int("".join(f"{sample:0{depth}b}" for sample in samples) * side, 2).to_bytes(side * len(samples) * depth // 8)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, depth, colour, 0, 0, 0))
+    transparent = chunk(b"tRNS", struct.pack(f">{len(clear)}H", *clear))
+    return b"\x89PNG\r\n\x1a\n" + header + transparent + chunk(b"IDAT", zlib.compress((b"\0" + row) * side)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_a_transparent_level_is_compared_at_its_depth(depth):
+    """Levels of 2, 4 and 16 bits stayed opaque."""
+    most = 2**depth - 1
+    for level in {0, 1, most // 3, most}:
+        for clear in {0, 1, most // 3, most}:
+            wanted = 255 if level == clear else 255 * level / most
+            data = png(depth, 0, [level], [clear])
+            np.testing.assert_allclose(one(data), wanted, atol=0.5)
+            np.testing.assert_allclose(decoder.to_array(Image.open(io.BytesIO(data))), wanted, atol=0.5)
+
+
+def test_a_transparent_colour_is_compared_at_its_depth_or_refused():
+    """Of 16 bits the low ones were compared with the high ones of the pixels: black became white."""
+    assert one(png(8, 2, [1, 2, 3], [1, 2, 3]))[0, 0].tolist() == [255, 255, 255]
+    assert one(png(8, 2, [1, 2, 3], [1, 2, 4]))[0, 0].tolist() == [1, 2, 3]
+    for clear in ([0x0100, 0, 0], [0x8000, 0x8000, 0x8000]):
+        assert reason(png(16, 2, [0, 0, 0], clear)) == "a transparent colour of 16 bits; save 8 bits, or an alpha channel"
+
+
 def test_first_frame_of_an_animation():
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
     for kind in ("GIF", "WEBP"):
@@ -242,3 +274,29 @@ def test_tiff_files_that_are_more_than_an_image(tmp_path):
     deep = further(tmp_path, "c.tif", Image.fromarray(np.full((16, 16), 65535 // 3, np.uint16)))
     assert (deep == 85).all()
     assert further(tmp_path, "d.tif", image.convert("CMYK")).shape == (16, 16, 3)
+
+
+def tiff(bits: int, white_is_zero: bool, level: int, order: str = "<", side: int = 16) -> bytes:
+    """A TIFF file of one grey level."""
+    row = int(f"{level:0{bits}b}" * side, 2).to_bytes(side * bits // 8)
+    data = (row if bits != 16 else struct.pack(f"{order}{side}H", *[level] * side)) * side
+    tags = {256: side, 257: side, 258: bits, 259: 1, 262: int(not white_is_zero), 273: 8, 277: 1, 278: side, 279: len(data)}
+    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags.items())
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(data))
+    return start + data + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("bits", "white_is_zero", "order"),
+    [(8, False, "<"), (8, True, "<"), (12, False, "<"), (16, False, "<"), (16, True, "<"), (16, False, ">")],
+)
+def test_tiff_levels_are_those_of_the_file(tmp_path, bits, white_is_zero, order):
+    """12 bits were taken for 16, nearly black; 16 bits of which 0 is white were a negative."""
+    most = 2**bits - 1
+    for level in (0, most // 3, most):
+        (tmp_path / "a.tif").write_bytes(tiff(bits, white_is_zero, level, order))
+        images, _, bad = decode_files([str(tmp_path / "a.tif")], 16)
+        assert not bad
+        np.testing.assert_allclose(images, 255 * (most - level if white_is_zero else level) / most, atol=0.5)
+        with Image.open(tmp_path / "a.tif") as image:
+            np.testing.assert_array_equal(decoder.to_array(image), images[0, :, :, 0])

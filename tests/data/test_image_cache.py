@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.data import decode, image_cache
+from sgdr_jax.data import image_cache
 from sgdr_jax.data.image_cache import in_memory, on_disk
 from sgdr_jax.data.load import load
 from sgdr_jax.data.pixels import EncodedImages, LazyPixels, PixelSubset, StoredPixels, digest
@@ -413,12 +413,6 @@ def test_images_are_resident_where_they_leave_the_network_its_share(needed, devi
     assert choose_residence("auto", needed, "nothing", device=device)[0] is False
     for wanted in ("resident", "streamed", "decoded"):
         assert choose_residence(wanted, needed, "disk", device=device)[0] == (wanted == "resident")
-
-
-def test_decoding_ahead_keeps_order_and_passes_errors_on():
-    assert list(decode.in_threads(lambda i: i * i, range(100))) == [i * i for i in range(100)]
-    with pytest.raises(ZeroDivisionError):
-        list(decode.in_threads(lambda i: 1 // (50 - i), range(100)))
 
 
 @pytest.mark.parametrize("damaged", [False, True])

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sgdr_jax.core import threads
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.data import decode as decoder
 from sgdr_jax.data.load import Canvas, canvas_side, load, load_for, load_some
-from sgdr_jax.datasets import Arrays, ImageFolder
+from sgdr_jax.data.sampler import expected_draws
+from sgdr_jax.datasets import Arrays, ImageFolder, Mix, TrainAndValid
 
 from ..helpers import Said, experiment
 
@@ -44,9 +45,9 @@ def test_load_keeps_images_labels_and_names_together(tmp_path):
 
 def test_load_does_not_depend_on_the_number_of_threads(tmp_path, monkeypatch):
     source = folder(tmp_path).open()
-    monkeypatch.setattr(decoder, "cores", lambda: 1)
+    monkeypatch.setattr(threads, "cores", lambda: 1)
     alone = load(source, canvas=8, images="decoded")
-    monkeypatch.setattr(decoder, "cores", lambda: 7)
+    monkeypatch.setattr(threads, "cores", lambda: 7)
     together = load(source, canvas=8)
     for split in ("train", "valid"):
         np.testing.assert_array_equal(alone.images[split][:], together.images[split][:])
@@ -64,6 +65,21 @@ def test_unreadable_images_are_left_out_by_name(tmp_path):
     with pytest.raises(InputError, match=r"of 24 images cannot be read, max_bad_share is 0.01.*train/a/05.png: not an image") as error:
         load(source, canvas=8)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("broken", [(), (1,), (1, 2, 5, 6, 9, 10)])
+def test_what_is_left_of_a_weighted_mixture_is_drawn_in_proportion(tmp_path, broken):
+    """The rates of images that were left out went to the last class of the last set."""
+    parts = (TrainAndValid(folder(tmp_path / "whole")), TrainAndValid(folder(tmp_path / "torn", broken=broken)))
+    source = Mix(parts, weights=(1.0, 3.0)).open()
+    data = load(source, canvas=8, max_bad_share=0.2)
+    assert source.rates is not None and data.rates is not None and data.sizes["train"] == 48 - len(broken)
+    assert data.rates.sum() == pytest.approx(data.sizes["train"])
+    kept = [source.rates[source.names["train"].index(name)] for name in data.names["train"]]
+    np.testing.assert_allclose(data.rates / data.rates.sum(), np.array(kept) / sum(kept))
+    np.testing.assert_allclose(expected_draws(data.labels["train"], 0.0, data.rates), data.rates)
+    if not broken:
+        np.testing.assert_array_equal(data.rates, source.rates)
 
 
 def test_one_bad_image_of_twenty_is_too_many_by_default_and_none_left_is_an_error(tmp_path):
@@ -89,6 +105,24 @@ def test_a_split_loads_alike_with_and_without_a_cache_of_all(tmp_path, monkeypat
     alone, of_all = found
     assert alone.bad == of_all.bad == (("valid/a/00.png", alone.bad[0][1]),) and alone.fingerprint == of_all.fingerprint
     np.testing.assert_array_equal(alone.images["valid"][:], of_all.images["valid"][:])
+
+
+@pytest.mark.parametrize("resize", ["crop", "squish", "pad"])
+@pytest.mark.parametrize("trained_on", ["larger arrays", "smaller arrays", "files"])
+def test_a_split_of_arrays_is_as_large_alone_as_with_the_others(tmp_path, monkeypatch, trained_on, resize):
+    """`eval` of a run whose training arrays were larger saw other pixels than the run did, and exports another size of them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    side = 12 if trained_on == "smaller arrays" else 40
+    train, test = (np.random.default_rng(0).integers(0, 256, (4, n, n + 2), np.uint8) for n in (side, 24))
+    data = Arrays.of(*((part, np.arange(4) % 2) for part in (train, train, test)))
+    source = (Mix((folder(tmp_path / "set"), data)) if trained_on == "files" else data).open()
+    without_cache = load(source, canvas=Canvas(64, resize), channels=1, only="test")
+    run = load(source, canvas=Canvas(64, resize), channels=1)
+    for side in (64, run.images["train"].shape[1]):
+        np.testing.assert_array_equal(load(source, canvas=Canvas(side, resize), channels=1, only="test").images["test"], run.images["test"])
+    np.testing.assert_array_equal(without_cache.images["test"], run.images["test"])
+    for side in (64, run.images["train"].shape[1]):
+        np.testing.assert_array_equal(load_some(source, [2, 0], side, 1, resize).images["some"][:], run.images["train"][:][[2, 0]])
 
 
 def test_a_sample_without_a_readable_image_is_named_for_people(tmp_path):

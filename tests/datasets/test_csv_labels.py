@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,27 @@ def test_csv_separator_and_subfolders(tmp_path):
         data.open()
     assert replace(data, multi_label=False).open().classes == ("great dane", "pug")
     assert replace(data, multi_label=True).open().classes == ("dane", "great", "pug")
+
+
+@pytest.mark.parametrize("lead", ["", "images/"])
+@pytest.mark.parametrize(
+    ("places", "train", "other"), [(("train", "test"), "train", "test"), (("x/Training", "y/Dev/z"), "Training", "Dev")]
+)
+def test_folders_called_as_splits_are_not_mixed_in_silence(tmp_path, lead, places, train, other):
+    """Images in a folder test were training images without a word."""
+    images = [f"{lead}{folder}/{name}.png" for folder in places for name in "abcd"]
+    rows = [f"{image},{'xy'[i % 2]}" for i, image in enumerate(images)]
+    data = dogs(tmp_path, "\n".join(["id,breed", *rows]), tuple(images))
+    folders = re.escape(str(sorted((train, other))))
+    with pytest.raises(InputError, match=rf"labels\.csv: folders of images called as splits is {folders}; no column divides the rows"):
+        data.open()
+    mixed = replace(data, split_column="").open()
+    assert mixed.sizes == {"train": 4, "valid": 4} and mixed.notes == ()
+    marked = [row + (",train" if i % 4 else ",test") for i, row in enumerate(rows)]
+    assert dogs(tmp_path, "\n".join(["id,breed,split", *marked]), ()).open().sizes["test"] == 2
+    notes = dogs(tmp_path, "\n".join(["id,breed", *rows[4:]]), ()).open().notes
+    assert notes[0] == f"labels.csv: the folder {other!r} does not divide the images, since no column does"
+    assert not any("divide" in note for note in dogs(tmp_path, "\n".join(["id,breed", *rows[:4]]), ()).open().notes)
 
 
 @pytest.mark.parametrize(

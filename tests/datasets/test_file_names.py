@@ -45,6 +45,41 @@ def test_folders_named_as_splits_divide_the_images(tmp_path):
         data.open()
 
 
+SPLITS = ("train/a_1.png", "train/b_1.png", "val/a_2.png", "test/more/b_2.png")
+
+
+@pytest.mark.parametrize("lead", ["", "images/", "set/Images/"])
+@pytest.mark.parametrize("files", [SPLITS, ("train/a_1.png", "train/b_1.png", "train/more/a_2.png")])
+def test_splits_divide_the_images_below_folders_that_all_share(tmp_path, lead, files):
+    """Below `images` they did not: test images were trained on."""
+    source = names(tmp_path, *(lead + file for file in files), pattern=r"(\w)_\d\.png$").open()
+    if files is SPLITS:
+        parts = {"train": SPLITS[:2], "valid": SPLITS[2:3], "test": SPLITS[3:]}
+        assert source.names == {split: tuple(lead + file for file in part) for split, part in parts.items()}
+    else:
+        assert source.sizes == {"train": 2, "valid": 1}
+    assert source.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (
+            ("images/train/a_1.png", "images/test/a_2.png", "b_1.png", "b_2.png"),
+            r"\['images/test', 'images/train'\]; only .*'data\.root'",
+        ),
+        (("cats/train/a_1.png", "cats/val/a_2.png", "dogs/b_1.png"), r"\['cats/train', 'cats/val'\]"),
+        (("train/one/a_1.png", "train/Test/a_2.png", "val/b_1.png"), r"\['train/Test'\]"),
+        (("set/a/dev/a_1.png", "set/b/b_1.png"), r"\['set/a/dev'\]; only folders in 'set' divide"),
+        (("train/train/a_1.png", "train/val/b_1.png"), r"\['train/train', 'train/val'\]; only folders in 'data\.root'"),
+    ],
+)
+def test_splits_in_other_places_are_refused(tmp_path, files, words):
+    with pytest.raises(InputError, match=rf"data\.root: folders called as splits is {words}.*; set data\.root to what holds them") as error:
+        names(tmp_path, *files, pattern=r"(\w)_\d\.png$").open()
+    assert "\n" not in str(error.value)
+
+
 def test_a_split_without_train_is_told(tmp_path):
     source = names(tmp_path, *(f"test/a_{i}.png" for i in range(2)), *(f"b_{i}.png" for i in range(2)), pattern=r"(\w)_\d\.png$").open()
     assert source.classes == ("a", "b")

@@ -17,8 +17,9 @@ from sgdr_jax.cli.main import main
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.types import Source
 from sgdr_jax.data.load import load
-from sgdr_jax.datasets import HfDatasets
+from sgdr_jax.datasets import HfDatasets, hf_datasets
 from sgdr_jax.datasets.detect import detect
+from sgdr_jax.datasets.splits import SPLIT_OF
 
 NAMES = ("cat", "dog", "eel")
 SIZES = {"train": 24, "test": 6}
@@ -129,6 +130,16 @@ def test_configurations_are_told_apart_and_unknown_ones_refused(tmp_path: Path) 
         HfDatasets(str(tmp_path / "set")).open()
     with pytest.raises(InputError, match=r"cannot read it: BuilderConfig 'third' not found"):
         HfDatasets(str(tmp_path / "set"), configuration="third").open()
+
+
+@pytest.mark.parametrize("names", [("validation", "dev"), ("train", "training"), ("test", "testing")])
+def test_splits_of_one_meaning_are_refused(tmp_path: Path, names: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last of them was taken, and nothing said of the others."""
+    monkeypatch.setattr(hf_datasets, "_library", lambda: None)
+    monkeypatch.setattr(hf_datasets, "_flat", lambda library, data: data)
+    monkeypatch.setattr(HfDatasets, "_load", lambda *_: dict.fromkeys(("train", *names)))
+    with pytest.raises(InputError, match=rf"are taken for {SPLIT_OF[names[0]]} is \['{names[0]}', '{names[1]}'\]; keep one of them"):
+        HfDatasets(str(tmp_path)).open()
 
 
 @pytest.mark.huggingface

@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from PIL import Image
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.data.load import load, load_some
 from sgdr_jax.datasets import HuggingFace
+from sgdr_jax.datasets.detect import detect
 from sgdr_jax.models import ResNet18
 from sgdr_jax.recipes.measured import measure
 
@@ -68,6 +71,47 @@ def test_images_labels_and_splits(tmp_path, kind):
     assert loaded.images["test"][:][:, 0, 0, 0].tolist() == list(range(100, 106))
     assert sorted(source.ids["train"] + source.ids["valid"])[0].endswith("000000000")
     assert data.open().fingerprint == source.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("files", "split", "folders"),
+    [
+        ("full/train-0 full/validation-0 160px/train-0 160px/validation-0", "train", ["160px", "full"]),
+        ("full/train/0 full/test/0 data/small/train/0 data/small/test/0", "train", ["data/small", "full"]),
+        ("train-0 a/test-0 b/test-0", "test", ["a", "b"]),
+        ("train-0 small/train-0", "train", [".", "small"]),
+    ],
+)
+def test_configurations_beside_one_another_are_refused(tmp_path, files, split, folders):
+    """Their images were pooled: one set divided in two ways was validated on what it was trained on."""
+    parquet(tmp_path, files)
+    words = re.escape(f"data.root: the folders with files of the split {split} is {folders}; if they are configurations, set data.root to")
+    with pytest.raises(InputError, match=f"{words}.*HfDatasets") as error:
+        detect(tmp_path).open()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "files", ["data/train-0 data/train-1 data/test-0", "train/0 train/1 test/0", "train/train-0 train-1 test/x", "a/train b/test"]
+)
+def test_files_of_one_configuration_are_joined(tmp_path, files):
+    parquet(tmp_path, files)
+    sizes = HuggingFace(str(tmp_path)).open().sizes
+    assert sizes["train"] + sizes["valid"] == 6 * files.count("train") - 6 * files.count("train/train") and sizes["test"] == 6
+
+
+def parquet(root: Path, files: str) -> None:
+    for name in files.split():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table(range(6), [i % 3 for i in range(6)], CAT), root / f"{name}.parquet")
+
+
+def test_saved_splits_of_one_meaning_are_refused(tmp_path):
+    data = on_disk(tmp_path / "set")
+    for name in ("validation", "dev"):
+        shutil.copytree(tmp_path / "set/test", tmp_path / "set" / name)
+    with pytest.raises(InputError, match=r"files of the split valid is \['dev', 'validation'\]; keep one of them"):
+        data.open()
 
 
 def test_several_labels(tmp_path):

@@ -46,6 +46,13 @@ def test_a_table_for_the_whole_set(tmp_path):
     assert lines.notes == ("metadata.jsonl: labels are read from the column 'label'; not used: the column width",)
 
 
+def test_a_table_over_folders_of_splits_is_refused(tmp_path):
+    rows = "train/a.jpg,pug\ntrain/b.jpg,boxer\ntest/c.jpg,pug\ntest/d.jpg,boxer\n"
+    data = hub(tmp_path, {"metadata.csv": f"file_name,breed\n{rows}"}, "train/a.jpg train/b.jpg test/c.jpg test/d.jpg")
+    with pytest.raises(InputError, match=r"metadata.csv: folders of images called as splits is \['test', 'train'\]; no column"):
+        data.open()
+
+
 def test_a_table_in_each_split(tmp_path):
     tables = {
         "train/metadata.csv": CSV,

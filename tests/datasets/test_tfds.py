@@ -1,9 +1,13 @@
 """Sets of the TFDS catalogue: prepared by whom and in whatever format, read without TensorFlow."""
 
 import io
+import os
+import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,18 +20,29 @@ from sgdr_jax.datasets import Tfds, tfds
 
 
 def prepared(
-    folder: Path, name: str, counts: dict[str, int], shape: tuple[int | None, ...], several: bool = False, file_format: str = "array_record"
+    folder: Path,
+    name: str,
+    counts: dict[str, int],
+    shape: tuple[int | None, ...],
+    several: bool = False,
+    classes: str = "abc",
+    feature: Any = None,
+    value: Callable[[int], Any] | None = None,
 ) -> Path:
-    """A set in TFDS format; encoded images need no TensorFlow to prepare. Image i is i grey levels bright and of class i mod 3."""
+    """A set in TFDS format; encoded images need no TensorFlow to prepare. Image i is i grey levels bright and of class abc[i mod 3].
+
+    `value` gives image i of another feature.
+    """
     import tensorflow_datasets as library
 
-    label = library.features.ClassLabel(names=["a", "b", "c"])
+    label = library.features.ClassLabel(names=list(classes))
 
     class Made(library.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = library.core.Version("1.0.0")
 
         def _info(self):
-            features = {"image": library.features.Image(shape=shape), "label": library.features.Sequence(label) if several else label}
+            image = feature or library.features.Image(shape=shape)
+            features = {"image": image, "label": library.features.Sequence(label) if several else label}
             return library.core.DatasetInfo(builder=self, features=library.features.FeaturesDict(features))
 
         def _split_generators(self, dl_manager):
@@ -39,11 +54,19 @@ def prepared(
                 size = (shape[1] or 20 + i, shape[0] or 30)
                 Image.new("L" if shape[2] == 1 else "RGB", size, i if shape[2] == 1 else (i, i, i)).save(file, "PNG")
                 file.seek(0)
-                yield i, {"image": file, "label": [i % 3, (i + 1) % 3] if several else i % 3}
+                shown = ["abc"[i % 3], "abc"[(i + 1) % 3]]
+                yield i, {"image": value(i) if value else file, "label": shown if several else shown[0]}
 
     Made.name = name
     Made(data_dir=str(folder), file_format="array_record").download_and_prepare()
     return folder
+
+
+def encoded(level: int) -> bytes:
+    """A PNG file whose size does not depend on its level."""
+    file = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), level, np.uint8)).save(file, "PNG", compress_level=0)
+    return file.getvalue()
 
 
 def test_tfds_of_varied_sizes_stays_encoded(tmp_path):
@@ -129,6 +152,99 @@ def test_what_was_read_of_every_record_is_kept(tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     np.testing.assert_array_equal(data.open().items["train"], first.items["train"])
+
+
+def by_level(data: Tfds) -> dict[int, str]:
+    """The name of the class of each image, by its grey level."""
+    source = data.open()
+    loaded = load(source, canvas=8)
+    levels = np.concatenate([loaded.images[split][:][:, 4, 4, 0] for split in ("train", "valid")])
+    labels = np.concatenate([loaded.labels[split] for split in ("train", "valid")])
+    return {int(level): source.classes[label] for level, label in zip(levels, labels, strict=True)}
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (None, None, 3)])
+def test_a_set_that_was_prepared_anew_is_read_anew(tmp_path, shape):
+    """Its description is equal where classes have another order; the labels of before stood for other names."""
+    data = Tfds("pets", data_dir=str(tmp_path))
+    right = {i: "abc"[i % 3] for i in range(12)}
+    for classes in ("abc", "bca", "cab"):
+        prepared(tmp_path, "pets", {"train": 12}, shape, classes=classes)
+        assert by_level(data) == right
+        shutil.rmtree(tmp_path / "pets")
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (None, None, 3)])
+def test_records_of_equal_size_and_time_are_told_apart(tmp_path, shape):
+    """Labels and pixels of a set that was exchanged for another of equal description were those of before."""
+    data = Tfds("pets", data_dir=str(tmp_path))
+    described, levels, fingerprints = [], [], []
+    for shift in (0, 1):
+        png = lambda i, shift=shift: io.BytesIO(encoded(i + shift))  # noqa: E731
+        prepared(tmp_path, "pets", {"train": 12}, shape, value=png)
+        folder = tmp_path / "pets" / "1.0.0"
+        for file in folder.iterdir():
+            os.utime(file, (1_700_000_000, 1_700_000_000))
+        described.append({file.name: file.read_bytes() for file in folder.iterdir() if file.suffix in (".json", ".txt")})
+        levels.append(min(by_level(data)))
+        fingerprints.append(data.open().fingerprint)
+        assert data.open().fingerprint == fingerprints[-1]
+        shutil.rmtree(tmp_path / "pets")
+    assert described[0] == described[1] and levels == [0, 1] and fingerprints[0] != fingerprints[1]
+
+
+def test_a_set_that_was_moved_is_the_same(tmp_path):
+    prepared(tmp_path / "here", "pets", {"train": 12}, (None, None, 3))
+    before = Tfds("pets", data_dir=str(tmp_path / "here")).open()
+    shutil.copytree(tmp_path / "here", tmp_path / "there", copy_function=shutil.copyfile)
+    assert Tfds("pets", data_dir=str(tmp_path / "there")).open().fingerprint == before.fingerprint
+
+
+def tensor(shape: tuple[int | None, ...], kind: type, **options: Any) -> Any:
+    import tensorflow_datasets as library
+
+    return library.features.Tensor(shape=shape, dtype=kind, **options)
+
+
+@pytest.mark.parametrize("side", [8, 100])
+@pytest.mark.parametrize(
+    ("channels", "kind", "words"),
+    [
+        ((3,), np.float32, r"float32 of shape \(\d+, \d+, 3\)"),
+        ((13,), np.float32, r"float32 of shape \(\d+, \d+, 13\)"),
+        ((13,), np.uint8, r"uint8 of shape \(\d+, \d+, 13\)"),
+        ((2,), np.uint8, r"uint8 of shape \(\d+, \d+, 2\)"),
+        ((1,), np.uint16, "uint16 of shape"),
+        ((3,), np.int32, "int32 of shape"),
+    ],
+)
+def test_arrays_that_are_no_images_of_8_bits_are_refused(tmp_path, side, channels, kind, words):
+    """They were cast to 8 bits: floats up to 1 became black, and larger numbers what is left of them modulo 256."""
+    shape = (side, side, *channels)
+    prepared(tmp_path, "made", {"train": 6}, (8, 8, 3), feature=tensor(shape, kind), value=lambda i: np.full(shape, i, kind))
+    with pytest.raises(InputError, match=rf"data\.image is 'image'; it holds {words}.*; name one with encoded images, or uint8") as error:
+        Tfds("made", data_dir=str(tmp_path)).open()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (8, 8, 1), (100, 120, 3), (8, 8)])
+def test_arrays_of_8_bits_are_images(tmp_path, shape):
+    prepared(tmp_path, "made", {"train": 12}, (8, 8, 3), feature=tensor(shape, np.uint8), value=lambda i: np.full(shape, i, np.uint8))
+    assert by_level(Tfds("made", data_dir=str(tmp_path))) == {i: "abc"[i % 3] for i in range(12)}
+
+
+@pytest.mark.parametrize(("mode", "shape", "kind"), [("I;16", (8, 8, 1), np.uint16), ("RGBA", (8, 8, 4), np.uint8)])
+def test_images_that_are_not_grey_or_colour_of_8_bits_stay_encoded(tmp_path, mode, shape, kind):
+    import tensorflow_datasets as library
+
+    def png(i: int) -> io.BytesIO:
+        file = io.BytesIO()
+        pixels = np.full(shape[:2], 257 * i, np.uint16) if mode == "I;16" else np.full(shape, (i, i, i, 255), np.uint8)
+        Image.fromarray(pixels).save(file, "PNG")
+        return io.BytesIO(file.getvalue())
+
+    prepared(tmp_path, "deep", {"train": 12}, (8, 8, 3), feature=library.features.Image(shape=shape, dtype=kind), value=png)
+    assert by_level(Tfds("deep", data_dir=str(tmp_path))) == {i: "abc"[i % 3] for i in range(12)}
 
 
 @pytest.mark.parametrize("small", [True, False])

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sgdr_jax.data import contents
-from sgdr_jax.data.contents import content_ids
+from sgdr_jax.core import contents
+from sgdr_jax.core.contents import content_ids
 from sgdr_jax.data.load import load
 from sgdr_jax.datasets import CsvLabels, HuggingFace, ImageFolder, Mix, TrainAndValid
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import sealed
-from ..core.files import keep_newest, replacing
-from ..core.paths import cache_folder
-from . import decode
+from . import sealed
+from .files import keep_newest, replacing
+from .paths import cache_folder
+from .threads import in_threads
 
 _LIMIT = 256 << 20
 _FRESH = 2 * 10**9  # Nanoseconds within which a second change could leave the time of the first, on file systems with coarse clocks.
@@ -33,7 +33,7 @@ def content_ids(paths: Sequence[str | os.PathLike[str]], largest: float = math.i
     place = cache_folder() / "contents" / f"{_key(paths)}.npy"
     before = _known(place, len(paths))
     now = time.time_ns()
-    rows = np.array(list(decode.in_threads(lambda i: _status(paths[i]), range(len(paths)))), np.uint64).reshape(len(paths), -1)
+    rows = np.array(list(in_threads(lambda i: _status(paths[i]), range(len(paths)))), np.uint64).reshape(len(paths), -1)
     same = (
         (before[:, :5] == rows).all(axis=1)
         & (before[:, 5] != 0)
@@ -41,7 +41,7 @@ def content_ids(paths: Sequence[str | os.PathLike[str]], largest: float = math.i
     )
     digests = np.where(same, before[:, 5], 0).astype(np.uint64)
     changed = np.flatnonzero(~same).tolist()
-    for i, digest in zip(changed, decode.in_threads(lambda i: _digest(paths[i], largest), changed), strict=True):
+    for i, digest in zip(changed, in_threads(lambda i: _digest(paths[i], largest), changed), strict=True):
         digests[i] = digest
     if changed:
         read = np.where(same, before[:, 6], now).astype(np.uint64)
