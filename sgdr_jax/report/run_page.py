@@ -16,6 +16,7 @@ from ..evaluation.intervals import UNKNOWN, Interval, loss_interval, right_inter
 from ..evaluation.metrics import MULTI_LABEL_THRESHOLD, SCORE_NAMES, EvalMetrics, judged_by
 from ..evaluation.predictions import ExamplePredictions, SplitPredictions
 from ..runs.folder import Run, read
+from ..runs.records import undone_verdict
 from . import mistakes
 from .html import data_uri, page
 from .run_charts import finder_chart, progress_charts, reliability_chart, views_chart
@@ -39,7 +40,7 @@ class Figure(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A row of the table of steps: a stage, or an evaluation of the final network. Unknown numbers are NaN."""
+    """A row of the table of steps: a stage, or an evaluation of a final network, without `updates`. Unknown numbers are NaN."""
 
     name: str
     size: int | None
@@ -85,6 +86,11 @@ class RunPage(NamedTuple):
     def multi_label(self) -> bool:
         """Whether an image can have several classes."""
         return self.predictions is not None and self.predictions.labels.ndim == 2
+
+    @property
+    def before_refit(self) -> bool:
+        """Whether the predictions are those of the first training, since the refitted network has trained on their images too."""
+        return self.split == "valid" and _refitted(self.run)
 
     def top_losses(self) -> list[mistakes.Shown]:
         """Return the images with the highest losses."""
@@ -141,6 +147,8 @@ def run_html(view: RunPage, thumbnails: Mapping[int, bytes] | None = None, maps:
         finished=bool(run.summary),
         headline=_headline(view),
         steps=steps,
+        refit=_refitted(run) and predictions.path_of(run.path, "valid").exists(),
+        before_refit=view.before_refit,
         accuracies=_accuracy_range(steps),
         score=_score_name(run),
         charts=progress_charts(run.rows),
@@ -167,6 +175,11 @@ def run_html(view: RunPage, thumbnails: Mapping[int, bytes] | None = None, maps:
 # ---- figures ----
 
 
+def _refitted(run: Run) -> bool:
+    """Return whether the final network is that of a second training, on the validation images too, whose figures are the first one's."""
+    return bool(run.summary.get("refit"))
+
+
 def _score_name(run: Run) -> str:
     """Return what the scores of validation are called, which an unfinished run has in its rows alone."""
     known = run.summary.get("valid") or run.summary.get("test")
@@ -186,7 +199,7 @@ def _headline(view: RunPage) -> list[Figure]:
         if found is None:
             continue
         kind, plain = found.tta or found.plain, found.plain
-        name = _SPLITS[split].capitalize() + (" before refit" if split == "valid" and run.summary.get("refit") else "")
+        name = _SPLITS[split].capitalize() + (" before refit" if split == "valid" and _refitted(run) else "")
         value, interval = _accuracy(found.labels, kind)
         alone = f"one view {100 * _accuracy(found.labels, plain)[0]:.1f} %, " if found.tta else ""
         measure = "labels right" if found.labels.ndim == 2 else "accuracy"
@@ -232,7 +245,7 @@ def _ece(run: Run, split: str, tta: bool, predicted: ExamplePredictions) -> list
 
 
 def _steps(view: RunPage) -> list[Step]:
-    """Return what each stage brought, finished or not, and then the final network."""
+    """Return what each stage brought, finished or not, and then the final networks."""
     run = view.run
     valid = run.data["images"].get("valid") if run.data else None
     if valid is None and (kept := predictions.load(run.path, "valid")):
@@ -246,7 +259,8 @@ def _steps(view: RunPage) -> list[Step]:
         stage = summaries.get(part.stage)
         if stage:
             loss, accuracy = number(stage["valid_loss"]), number(stage["valid_accuracy"])
-            note = ("" if stage["kept"] else "undone: not better than before") + (f" {stage['stopped']}" if stage["stopped"] else "")
+            undone = f"undone: {undone_verdict(run.config.get('leeway', 0))} than before"
+            note = ("" if stage["kept"] else undone) + (f" {stage['stopped']}" if stage["stopped"] else "")
         else:
             sound = [row for row in valid_rows if math.isfinite(number(row["loss"]))]
             best = max(sound, key=lambda row: (row[judged_by(row)], -row["loss"]), default={})
@@ -282,7 +296,8 @@ def _final_steps(run: Run) -> list[Step]:
                 seconds = number(times.get(f"{kind}_{split}"))
                 name = f"{_SPLITS[split]}, {'all views' if kind == 'tta' else 'one view'}"
                 size = run.summary.get("size")
-                steps.append(Step(name, size, math.nan, None, seconds, float(each.loss.mean()), value, interval, "final network"))
+                note = "before the refit" if split == "valid" and _refitted(run) else "final network"
+                steps.append(Step(name, size, math.nan, None, seconds, float(each.loss.mean()), value, interval, note))
     return steps
 
 

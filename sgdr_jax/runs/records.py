@@ -137,6 +137,11 @@ class CompiledRecord(TypedDict):
     longest: NotRequired[float]
 
 
+def undone_verdict(leeway: float) -> str:
+    """Return what an undone stage is on the validation images, as `Experiment.leeway` allows equal ones to differ."""
+    return "clearly worse" if leeway else "not better"
+
+
 class RunSummary(TypedDict):
     """A finished run: its stages and the figures of its final network.
 

@@ -1,5 +1,6 @@
 """The page of a run: sections for each kind of run, names shown as they are, one file of bounded size."""
 
+import json
 import re
 from pathlib import Path
 
@@ -53,6 +54,39 @@ def test_the_headline_has_the_figures_and_their_intervals(tmp_path: Path) -> Non
     assert f"Test log-loss {loss.mean():.3f} ({low:.3f}–{high:.3f})" in " ".join(text.split())
     assert "50.0 (31.8–68.2)" in text and "70.0 (50.4–84.3)" in text  # stages: Wilson's of 25 images
     assert "undone: not better than before" in text and "1 min 10 s" in text
+
+
+def changed(folder: Path, name: str, **values: object) -> Path:
+    file = folder / name
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+    return folder
+
+
+def test_a_stage_is_undone_by_the_verdict_of_the_run(tmp_path: Path) -> None:
+    """The terminal said "clearly worse", the page "not better", which says less."""
+    text = " ".join(parsed(run_html(read_run_page(changed(write_run(tmp_path / "run"), "config.json", leeway=1.0)))).texts)
+    assert "undone: clearly worse than before" in text and "not better" not in text
+
+
+@pytest.mark.parametrize("splits", [("test",), ("valid",), ("valid", "test")], ids=" and ".join)
+@pytest.mark.parametrize("refit", [False, True], ids=["one training", "refit"])
+def test_figures_of_validation_images_are_not_those_of_a_refit(tmp_path: Path, splits: tuple[str, ...], refit: bool) -> None:
+    """They were called those of the final network, which has trained on these images."""
+    folder = changed(write_run(tmp_path / "run", split=splits[0]), "summary.json", refit=refit)
+    found = predictions.load(folder, splits[0])
+    assert found is not None and found.tta is not None
+    for split in splits[1:]:
+        predictions.save(folder, split, [str(i) for i in range(60)], found.labels, (found.plain, found.tta))
+    for shown in splits:
+        text = run_html(read_run_page(folder, shown))
+        words = " ".join(" ".join(parsed(text).texts).split())
+        notes = re.findall(r'scope="row"><bdi>(test|validation), .*?<td class="text">([^<]*)</td></tr>', text, re.DOTALL)
+        before = refit and "valid" in splits
+        own = {"test": "final network", "validation": "before the refit" if refit else "final network"}
+        assert len(notes) == 2 * len(splits) and all(note == own[split] for split, note in notes)
+        assert ("then the final network on all held-out images" in words) == (not before)
+        assert ("the first training's network on the validation images" in words) == before
+        assert ("views mixed, by the network before the refit" in words) == (refit and shown == "valid")
 
 
 def test_the_matrix_counts_every_image_once(tmp_path: Path) -> None:
