@@ -69,6 +69,19 @@ SCORE_NAMES = {"accuracy": "accuracy", "map": "mAP", "f2": "F2"}
 """Names for people of what `judged_by` returns."""
 
 
+FIXED_THRESHOLDS = {"accuracy": 0.5, "f2": MULTI_LABEL_THRESHOLD}
+"""Probabilities above which `sums` counts a class of multi-label data as predicted, by measure; a run fits one of its own."""
+
+
+def measure_title(name: str, figures: Mapping[str, Any]) -> str:
+    """Return the name for people of a measure, one of `figures`; those of multi-label data with their fixed threshold.
+
+    >>> measure_title("accuracy", {"accuracy": 0.93}), measure_title("accuracy", {"accuracy": 0.93, "f2": 0.61})
+    ('accuracy', 'accuracy at 0.5')
+    """
+    return f"{name} at {FIXED_THRESHOLDS[name]:g}" if "f2" in figures and name in FIXED_THRESHOLDS else name
+
+
 class CalibrationMetrics(TypedDict):
     """Temperature of a kind of view, and the metrics after it is applied."""
 

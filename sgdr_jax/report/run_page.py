@@ -13,7 +13,8 @@ from ..core.validation import require
 from ..evaluation import predictions
 from ..evaluation.calibration import Reliability
 from ..evaluation.intervals import UNKNOWN, Interval, loss_interval, right_interval, share_interval
-from ..evaluation.metrics import MULTI_LABEL_THRESHOLD, SCORE_NAMES, EvalMetrics, judged_by
+from ..evaluation.metrics import FIXED_THRESHOLDS, MULTI_LABEL_THRESHOLD, SCORE_NAMES, EvalMetrics, judged_by, measure_title
+from ..evaluation.multi_label import DEFAULT_THRESHOLD
 from ..evaluation.predictions import ExamplePredictions, SplitPredictions
 from ..runs.folder import Run, read
 from ..runs.records import undone_verdict
@@ -202,8 +203,9 @@ def _headline(view: RunPage) -> list[Figure]:
         name = _SPLITS[split].capitalize() + (" before refit" if split == "valid" and _refitted(run) else "")
         value, interval = _accuracy(found.labels, kind)
         alone = f"one view {100 * _accuracy(found.labels, plain)[0]:.1f} %, " if found.tta else ""
-        measure = "labels right" if found.labels.ndim == 2 else "accuracy"
-        figures.append(Figure(f"{name} {measure}", value, interval, ".1f", f"{alone}{len(found.labels):,} images", "%"))
+        measure, at = ("labels right", f", threshold {_threshold(run):.3f}") if found.labels.ndim == 2 else ("accuracy", "")
+        note = f"{alone}{len(found.labels):,} images{at}"
+        figures.append(Figure(f"{name} {measure}", value, interval, ".1f", note, "%"))
         if split == view.split:
             figures.append(Figure(f"{name} log-loss", float(kind.loss.mean()), loss_interval(kind.loss), ".3f", "lower is better"))
             figures += _multi_label(run, split, bool(found.tta)) + _ece(run, split, bool(found.tta), kind)
@@ -218,6 +220,11 @@ def _headline(view: RunPage) -> list[Figure]:
         since = "since it was resumed, " * bool(run.summary.get("resumed"))
         figures.append(Figure("Minutes", seconds / 60, UNKNOWN, ".1f", f"{since}{compiled / 60:.1f} of them compiling"))
     return figures
+
+
+def _threshold(run: Run) -> float:
+    """Return the probability above which the run predicts a class of multi-label data."""
+    return run.summary["threshold"]["value"] if run.summary.get("threshold") else DEFAULT_THRESHOLD
 
 
 def _multi_label(run: Run, split: str, tta: bool) -> list[Figure]:
@@ -342,14 +349,15 @@ def _calibration(view: RunPage) -> dict[str, Any]:
             for kind, each in fitted.items()
         ],
         "views_chart": views_chart(by_count, _view_intervals(view, by_count)) if len(by_count) > 1 else None,
+        "view_titles": [measure_title(name, by_count[0]) for name in by_count[0]] if by_count else [],
         "by_count": [(i + 1, row) for i, row in enumerate(by_count) if i < 10 or i == len(by_count) - 1],
     }
 
 
 def _view_intervals(view: RunPage, by_count: Sequence[EvalMetrics]) -> list[Interval]:
-    """Return the interval of the accuracy of one view, two, …; of multi-label data as far from it as that of one view is."""
+    """Return the interval of the accuracy of one view, two, …; of multi-label data as far from it as one view's, if at its threshold."""
     values = [row.get("accuracy", math.nan) for row in by_count]
-    if view.predictions is None:
+    if view.predictions is None or (view.multi_label and _threshold(view.run) != FIXED_THRESHOLDS["accuracy"]):
         return [UNKNOWN] * len(values)
     if not view.multi_label:
         return [share_interval(value, len(view.predictions.labels)) for value in values]

@@ -17,7 +17,7 @@ from ..data.placement import forecast
 from ..data.summary import DatasetSummary, summarize
 from ..evaluation.calibration import ClassResult, class_results
 from ..evaluation.intervals import limits_text, share_interval
-from ..evaluation.metrics import SCORE_NAMES, judged_by
+from ..evaluation.metrics import FIXED_THRESHOLDS, SCORE_NAMES, judged_by, measure_title
 
 if TYPE_CHECKING:
     from ..core.console import NullConsole
@@ -195,7 +195,7 @@ def views_table(split: str, rows: Sequence[Mapping[str, float]]) -> Table:
         split: name of the split.
         rows: metrics of the plain view, of two views mixed, and so on.
     """
-    table = _table(f"views of {split}", numbers=rows[0])
+    table = _table(f"views of {split}", numbers=[measure_title(name, rows[0]) for name in rows[0]])
     shown = [i for i in range(len(rows)) if i < 10 or i == len(rows) - 1 or (i + 1) & i == 0]  # powers of two if there are many views
     for i in shown:
         table.add_row(str(i + 1), *(f"{value:.4f}" for value in rows[i].values()))
@@ -264,7 +264,9 @@ def evaluation_parts(split: str, found: Evaluation, net: Predictor) -> list[Tabl
     from ..runs.predictor import fitted_temperatures
 
     views, labels, temperatures = found.views, found.labels, fitted_temperatures(net, found.views.views)
-    parts: list[Table | str] = [f"{split} {name:<14} {value:.4f}" for name, value in views.measures.items()]
+    fixed = FIXED_THRESHOLDS if net.multi_label else {}
+    above = {name: f", classes predicted above {fixed[key]:g}" for name in views.measures if (key := name.removeprefix("tta_")) in fixed}
+    parts: list[Table | str] = [f"{split} {name:<14} {value:.4f}{above.get(name, '')}" for name, value in views.measures.items()]
     if len(views.by_count) > 1:
         parts.append(views_table(split, views.by_count))
     if net.multi_label:

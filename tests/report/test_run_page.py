@@ -116,6 +116,22 @@ def test_several_labels_have_no_matrix(tmp_path: Path) -> None:
     assert re.search(r"Test labels right\s+\d\d\.\d % \(\d\d\.\d–\d\d\.\d\)", " ".join(" ".join(page.texts).split()))
 
 
+@pytest.mark.parametrize("threshold", [None, 0.2317], ids=["not fitted", "fitted"])
+def test_accuracies_of_several_labels_say_their_threshold(tmp_path: Path, threshold: float | None) -> None:
+    """The chart of the views drew those at 0.5 within the interval of those at the fitted threshold, and neither was told."""
+    folder = write_run(tmp_path / "run", tuple("abcd"), multi_label=True)
+    views = [{"loss": 0.5, "accuracy": 0.8, "f2": 0.7}, {"loss": 0.45, "accuracy": 0.82, "f2": 0.71}]
+    fitted = {} if threshold is None else {"threshold": {"value": threshold, "beta": 2.0, "f_beta": {}}}
+    view = read_run_page(changed(folder, "summary.json", tta={"test": views}, **fitted))
+    page = parsed(run_html(view))
+    text = " ".join(" ".join(page.texts).split())
+    assert f"60 images, threshold {0.5 if threshold is None else threshold:.3f}" in text
+    assert {"accuracy at 0.5", "f2 at 0.2", "gain in accuracy at 0.5, points"} <= set(page.texts)
+    (chart,) = (a["aria-label"] for _, a in page.elements if "by number of views" in a.get("aria-label", ""))
+    assert chart.startswith("Accuracy at 0.5 by number of views")
+    assert ("95 % interval" in page.texts) == (threshold is None)  # which is that of the images' predictions
+
+
 def test_all_images_right_does_not_mean_that_all_images_are_right(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", n=16)
     found = predictions.load(folder, "test")
