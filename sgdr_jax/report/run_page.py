@@ -224,7 +224,7 @@ def _headline(view: RunPage) -> list[Figure]:
 
 def _threshold(run: Run) -> float:
     """Return the probability above which the run predicts a class of multi-label data."""
-    return run.summary["threshold"]["value"] if run.summary.get("threshold") else DEFAULT_THRESHOLD
+    return (run.summary.get("threshold") or {"value": DEFAULT_THRESHOLD})["value"]
 
 
 def _multi_label(run: Run, split: str, tta: bool) -> list[Figure]:
