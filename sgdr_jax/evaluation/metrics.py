@@ -53,7 +53,7 @@ def judged_by(figures: Mapping[str, Any]) -> str:
     """Return the name of the measure that networks are compared by: accuracy, or for multi-label data the mean average precision.
 
     The share of labels that are right says little where most are absent: a network that predicts none has nearly all. Average precision
-    needs no threshold; F2 at a fixed one takes its place where no class occurs.
+    needs no threshold; F2 at a fixed one takes its place where each class has all images or none.
 
     Args:
         figures: as in `EvalMetrics`.
