@@ -14,7 +14,7 @@ from ..core.plan import Plan, describe, plan
 from ..core.serialization import config_hash
 from ..data.load import canvas_side, load_for
 from ..data.placement import forecast
-from ..data.summary import DatasetSummary, summarize
+from ..data.summary import DatasetSummary, groups_text, summarize
 from ..evaluation.calibration import ClassResult, class_results
 from ..evaluation.intervals import limits_text, share_interval
 from ..evaluation.metrics import FIXED_THRESHOLDS, SCORE_NAMES, judged_by, measure_title
@@ -55,7 +55,7 @@ def dataset_tables(summary: DatasetSummary, classes: Sequence[str]) -> list[Tabl
         ("the same pixels in several splits", summary.across_splits),
         ("the same pixels with different labels", summary.conflicting),
     ):
-        lines.append(f"{title}: {len(groups)}")
+        lines.append(f"{title}: {groups_text(len(groups), sum(map(len, groups)))}")
         lines += ["  " + ", ".join(group[:4]) + (", …" if len(group) > 4 else "") for group in groups[:10]]
     lines.append(f"images that repeat one of their own split: {summary.within_split}")
     lines.append(f"unreadable files: {len(summary.unreadable)}")

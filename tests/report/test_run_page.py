@@ -89,6 +89,14 @@ def test_figures_of_validation_images_are_not_those_of_a_refit(tmp_path: Path, s
         assert ("views mixed, by the network before the refit" in words) == (refit and shown == "valid")
 
 
+@pytest.mark.parametrize("counted", [{}, {"across_splits_images": 12}], ids=["earlier version", "counted"])
+def test_images_with_the_same_pixels_are_counted_in_groups(tmp_path: Path, counted: dict[str, int]) -> None:
+    """A group of twelve images read as one image."""
+    words = parsed(run_html(read_run_page(changed(write_run(tmp_path / "run"), "data.json", **counted)))).texts
+    assert words[words.index("same pixels in several splits") + 1] == "1 group" + ", 12 images" * bool(counted)
+    assert {"0 groups", "Same pixels in several splits: 1 group"} <= set(words)
+
+
 def test_the_matrix_counts_every_image_once(tmp_path: Path) -> None:
     page = parsed(run_html(read_run_page(write_run(tmp_path / "run", tuple("abc"), 200))))
     rows = [attributes for tag, attributes in page.elements if tag == "tr" and "data-images" in attributes]
