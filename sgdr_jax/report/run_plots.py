@@ -15,7 +15,22 @@ from ..core.errors import InputError
 from ..evaluation.metrics import SCORE_NAMES
 from ..runs import folder as run_folder
 from . import style
-from .run_curves import Row, StageRows, by_stage, finder_limits, limits, number, points, rates, restarts, running_mean, score_of, split_rows
+from .run_curves import (
+    Row,
+    StageRows,
+    alone,
+    by_stage,
+    finder_limits,
+    has_rates,
+    limits,
+    number,
+    points,
+    rates,
+    restarts,
+    running_mean,
+    score_of,
+    split_rows,
+)
 from .style import COLOURS as _COLOURS
 from .style import GREY as _GREY
 
@@ -143,8 +158,9 @@ def draw_losses(rows: Iterable[Row]) -> Axes:
         train, valid = split_rows(part)
         x, y = points(part, train, "loss")
         mean = running_mean(y)
-        axes.plot(x, y, color=_COLOURS[0], alpha=0.25, linewidth=0.7)
-        axes.plot(x, mean, color=_COLOURS[0], linewidth=1.8, label="training" if part is parts[0] else None)
+        axes.plot(x, y, color=_COLOURS[0], alpha=0.25, linewidth=0.7, **_dots(y, ".", 3))
+        label = "training" if part is parts[0] else None
+        axes.plot(x, mean, color=_COLOURS[0], linewidth=1.8, label=label, clip_on=False, **_dots(mean, "o", 6))
         seen += [*mean, *sorted(y)[: max(len(y) * 49 // 50, 1)]]  # A few outliers may be clipped.
         x, y = points(part, valid, "loss")
         axes.plot(x, y, label="validation" if part is parts[0] else None, **_VALID)
@@ -168,6 +184,11 @@ def draw_losses(rows: Iterable[Row]) -> Axes:
         lower.set_ylabel(SCORE_NAMES[score])
     (below or [axes])[-1].set_xlabel("epoch")
     return axes
+
+
+def _dots(values: Sequence[float], marker: str, size: int) -> dict[str, Any]:
+    """Return how to mark the values that a line does not show."""
+    return {"marker": marker, "markersize": size, "markevery": at} if (at := alone(values)) else {}
 
 
 def plot_losses(rows: Iterable[Row], path: str | Path) -> Path:
@@ -255,7 +276,8 @@ def plot_run(folder: str | Path, ui: NullConsole | None = None) -> tuple[Path, .
     run, drawn = run_folder.read(folder), list[Path]()
     plots = [partial(plot_lr_finder, curve, run.path / f"{run_folder.finder_stem(stage)}.png") for stage, curve in run.finders.items()]
     if any(row.get("kind") == "train" for row in run.rows):
-        plots += [partial(plot_lr_schedule, run.rows, run.path / "lr.png"), partial(plot_losses, run.rows, run.path / "loss.png")]
+        plots += [partial(plot_lr_schedule, run.rows, run.path / "lr.png")] * has_rates(run.rows)
+        plots.append(partial(plot_losses, run.rows, run.path / "loss.png"))
     with (ui or NullConsole()).bar("pictures", len(plots)) as tick:
         for plot in plots:
             drawn.append(plot())

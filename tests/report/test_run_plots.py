@@ -206,6 +206,41 @@ def test_a_solved_head_alone_has_no_rates_to_name(tmp_path: Path, drawn: list[An
     assert drawn[0][0].get_legend() is None
 
 
+def solved() -> list[dict[str, Any]]:
+    return [train("head", 0, {"head": 0.0}, loss=0.4, per_epoch=1), evaluated("head", 1, 0, per_epoch=1)]
+
+
+def test_a_run_without_rates_has_no_picture_of_them(tmp_path: Path) -> None:
+    """It was empty."""
+    with folder.open_run(tmp_path / "r", {"name": "a"}, "abc") as book:
+        for row in solved():
+            book.append(row)
+        assert [path.name for path in run_plots.plot_run(book.path)] == ["loss.png"]
+        book.append(train("all", 0, {"head": 0.1}))
+        assert [path.name for path in run_plots.plot_run(book.path)] == ["lr.png", "loss.png"]
+
+
+@pytest.mark.parametrize(
+    ("losses", "raw", "mean"),
+    [
+        ([0.4], [0], [0]),
+        ([0.4, None], [0], []),
+        ([None, 0.4], [1], [1]),
+        ([0.4, None, 0.3], [0, 2], []),
+        ([0.4, 0.3], [], []),
+        ([None], [], []),
+    ],
+)
+def test_losses_that_no_line_shows_are_marked(
+    tmp_path: Path, drawn: list[Any], losses: list[float | None], raw: list[int], mean: list[int]
+) -> None:
+    """A solved head has one update: "training" was in the legend, and nothing to see."""
+    run_plots.plot_losses([train("head", i, {"head": 0.0}, loss) for i, loss in enumerate(losses)], tmp_path / "loss.png")
+    first, second = drawn[0][0].get_lines()[:2]
+    assert [line.get_markevery() or [] for line in (first, second)] == [raw, mean]
+    assert [line.get_marker() != "None" for line in (first, second)] == [bool(raw), bool(mean)]
+
+
 def test_a_stage_that_was_trained_twice_is_drawn_twice() -> None:
     """Both passes lay over one another, joined by a line from the end back to the beginning."""
     rows = [{"kind": "train", "stage": "head", "step": i, "epoch": i / 2, "loss": 1.0} for _ in range(2) for i in range(4)]
