@@ -12,6 +12,7 @@ import numpy as np
 
 from ..core.console import NullConsole
 from ..core.errors import InputError
+from ..core.text import one_line
 from ..evaluation.metrics import SCORE_NAMES
 from ..runs import folder as run_folder
 from . import style
@@ -252,7 +253,7 @@ def draw_images(titles: Sequence[str], tiles: np.ndarray, captions: Sequence[Seq
     Args:
         titles: of the columns.
         tiles: float 0…1 [rows, columns, size, size, c] with c of 1 or 3.
-        captions: one for each image.
+        captions: one for each image, cut to the width of its column.
     """
     rows, columns = tiles.shape[:2]
     figure = style.figure(1.5 * columns, 1.7 * rows + 0.3)
@@ -260,8 +261,10 @@ def draw_images(titles: Sequence[str], tiles: np.ndarray, captions: Sequence[Seq
         for j, axes in enumerate(line):
             axes.imshow(tiles[i, j] if tiles.shape[-1] == 3 else tiles[i, j, ..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axes.set_axis_off()
-            text = captions[i][j] if len(captions[i][j]) <= 30 else captions[i][j][:29] + "…"
-            axes.text(0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=6, color="#444444")
+            axes.set_anchor("N")  # the caption below takes no part in the layout, so that a long one makes no image smaller
+            text = style.fitting(one_line(captions[i][j]), 0.9 * 72 * 1.5, 6)
+            caption = axes.text(0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=6, color="#444444")
+            caption.set_in_layout(False)
             if i == 0:
                 axes.set_title(titles[j], fontsize=8)
     return figure

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sgdr_jax.core.errors import InputError
+from sgdr_jax.core.text import one_line
 from sgdr_jax.report import run_plots, style
 from sgdr_jax.report.run_curves import by_stage
 from sgdr_jax.runs import folder
@@ -258,3 +259,29 @@ def test_names_with_dollar_signs_are_no_mathematics_and_ticks_are(tmp_path: Path
     axes.set_title("$he$ad \\foo_$")
     style.save(figure, tmp_path / "a.png")
     assert not axes.title.get_parse_math() and any(tick.get_parse_math() for tick in axes.get_xticklabels())
+
+
+NAMES = ("cat", "a" * 120, "W" * 40, "🦊 fox", "猫" * 30, "$x_$", "two\nlines", "0.70 " + "a" * 30 + " + 0.30 " + "b" * 30, "")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+def test_no_caption_moves_an_image_or_meets_its_neighbour(tmp_path: Path, name: str) -> None:
+    """One long class name made all images smaller, captions ran together, and a letter that the font lacks was a warning."""
+    sheets = []
+    for captions in ([["cat"] * 3] * 2, [["cat", name, name], [name] * 3]):
+        figure = run_plots.draw_images(("plain", "draw 1", "draw 2"), np.zeros((2, 3, 8, 8, 3)), captions)
+        style.save(figure, tmp_path / "batch.png")
+        sheets.append(figure)
+    plain, named = ([axes.get_window_extent().bounds for axes in figure.axes] for figure in sheets)
+    assert plain == named and min(width for _, _, width, _ in named) > 190
+    texts = [axes.texts[0] for axes in sheets[1].axes]
+    assert [text.get_text() for text in texts] == [
+        text if len(text) < 10 else texts[1].get_text() for text in ("cat", *[one_line(name)] * 5)
+    ]
+    boxes, canvas = [text.get_window_extent() for text in texts], sheets[1].bbox
+    shown = [box for box in boxes if box.width]
+    assert all(canvas.x0 <= box.x0 and box.x1 <= canvas.x1 and canvas.y0 <= box.y0 for box in shown)
+    assert not any(box.overlaps(other) for i, box in enumerate(shown) for other in shown[:i])
+    assert not any(box.overlaps(axes.get_window_extent()) for box in shown for axes in sheets[1].axes)
+    assert len(name) < 40 or texts[1].get_text().endswith("…")
