@@ -263,7 +263,7 @@ class Session:
         Of a run it also makes the page that `sgdr-jax report` makes.
         """
         from .cli.commands.report import ReportCommand
-        from .report.run_curves import score_of
+        from .report.run_curves import has_rates, score_of
         from .report.run_plots import draw_losses, draw_lr_finder, draw_lr_schedule
         from .report.run_tables import result_tables
         from .runs.folder import read
@@ -276,7 +276,8 @@ class Session:
             fitted = self._trained()
             rows, finders = fitted.rows, fitted.finders
             summary = {"stages": list(fitted.stages), "score": score_of(rows)}
-        axes = [draw_losses(rows), draw_lr_schedule(rows), *(draw_lr_finder(curve) for curve in finders.values())]
+        schedule = [draw_lr_schedule(rows)] if has_rates(rows) else []
+        axes = [draw_losses(rows), *schedule, *(draw_lr_finder(curve) for curve in finders.values())]
         return Shown(summary, (*result_tables(summary), *(a.get_figure(root=True) for a in axes)))
 
     def export(self, to: Format, out: str | Path | None = None, *, push: str | None = None) -> Shown[Exported]:

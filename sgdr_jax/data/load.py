@@ -18,7 +18,7 @@ from ..core.machine import free_memory
 from ..core.threads import in_threads
 from ..core.types import Source
 from ..datasets.examples import LazyItems, fingerprint, items_at, strings_at
-from ..datasets.labels import counts
+from ..datasets.labels import constant_notes, counts
 from . import decode, image_cache
 from .pixels import EncodedImages, Pixels, PixelSubset, digest
 from .placement import Storage, choose_storage, free_disk
@@ -225,7 +225,7 @@ def load_some(source: Source, index: list[int], canvas: int, channels: int | Non
 
 def load_for(experiment: Experiment, source: Source, largest_size: int, ui: NullConsole, max_bad_share: float | None = None) -> Data:
     """Load the data of an experiment, with a progress bar, and say what is not used of them."""
-    for note in source.notes:
+    for note in (*source.notes, *constant_notes(source.classes, source.labels)):
         ui.say(note)
     done = 0
     with ui.bar("decoding images", sum(source.sizes.values())) as tick:

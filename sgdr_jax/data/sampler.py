@@ -36,12 +36,14 @@ def _cells(labels: np.ndarray, balance: float, rates: np.ndarray | None) -> tupl
 
     A cell is a stratum, or the part of one with equal rates; its examples are drawn alike.
     """
-    _, stratum, sizes = np.unique(strata(labels), return_inverse=True, return_counts=True)
+    label, stratum, sizes = np.unique(strata(labels), return_inverse=True, return_counts=True)
+    mass = sizes if rates is None else np.bincount(stratum, rates)
+    # Images without a label are no class that could be rare: their share stays.
+    named = label < labels.shape[1] if labels.ndim == 2 else np.full(len(label), True)
+    expected = np.where(named, (1 - balance) * mass + balance * mass[named].sum() / max(named.sum(), 1), mass)
     if rates is None:
-        return stratum, sizes, (1 - balance) * sizes + balance * sizes.sum() / len(sizes)
-    mass = np.bincount(stratum, rates)
+        return stratum, sizes, expected
     kinds, first, cell, sizes = np.unique(np.stack([stratum, rates]), axis=1, return_index=True, return_inverse=True, return_counts=True)
-    expected = (1 - balance) * mass + balance * mass.sum() / len(mass)
     return cell, sizes, sizes * kinds[1] * (expected / mass)[stratum[first]]
 
 
@@ -49,7 +51,7 @@ def expected_draws(labels: np.ndarray, balance: float, rates: np.ndarray | None 
     """Return how often, on average, an epoch of `Sampler` draws each example; float64 [n] with sum n.
 
     A class of frequency f, of C classes that occur, is drawn n ((1 - balance) f + balance / C) times. An example with several labels is
-    drawn by its rarest.
+    drawn by its rarest; those with none keep their share, and n counts the others.
 
     >>> expected_draws(np.array([0, 0, 1, 1]), 0.5).tolist(), expected_draws(np.array([0, 0, 0, 1]), 1.0).round(3).tolist()
     ([1.0, 1.0, 1.0, 1.0], [0.667, 0.667, 0.667, 2.0])
@@ -62,7 +64,7 @@ def example_weights(labels: np.ndarray, evenness: float, rates: np.ndarray | Non
     """Return loss weights that balance classes over the whole set as `Sampler.balance` does by drawing; float32 [n].
 
     Their mean over the examples that an epoch shows is 1. An example of class c has weight (1 - evenness) + evenness · n / (C n_c): 0
-    weighs all examples alike, 1 all classes. With several labels the rarest one decides.
+    weighs all examples alike, 1 all classes. With several labels the rarest one decides; those with none have weight 1.
 
     >>> example_weights(np.array([0, 0, 0, 1]), 1.0).tolist()
     [0.6666666865348816, 0.6666666865348816, 0.6666666865348816, 2.0]
@@ -94,7 +96,7 @@ class Sampler(NamedTuple):
         Without balance and rates it is a permutation. Otherwise the epoch keeps its length, and classes appear
         ((1 - balance) f + balance / C) n times each, rounded up or down at random so that the mean over epochs is exact. Within a class
         the counts of two examples differ by one at most, and each epoch draws anew which come up more often. An example with several
-        labels has the sampling weight of its rarest label.
+        labels has the sampling weight of its rarest label, and one with none is drawn as without balance.
         """
         bits = np.random.Philox(np.random.SeedSequence((self.seed, self.stage, epoch, _ORDER)))
         n = len(self.labels)

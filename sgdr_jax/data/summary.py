@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -20,9 +20,9 @@ class DatasetSummary(NamedTuple):
     Attributes:
         counts: split to int64 [classes], images of each class.
         sizes: smallest, median and largest (width, height) of the undecoded images, each side by itself.
-        across_splits: groups of names, "split: name", of images with the same pixels in more than one split.
+        across_splits: groups of names, "split: name", of images with the same pixels in more than one split; the first of each split lead.
         within_split: number of images that duplicate another of their split.
-        conflicting: groups of names of images with the same pixels and different labels.
+        conflicting: groups of names of images with the same pixels and different labels; the first of each label lead.
         unreadable: name and reason of each unreadable image.
     """
 
@@ -32,6 +32,15 @@ class DatasetSummary(NamedTuple):
     within_split: int
     conflicting: tuple[tuple[str, ...], ...]
     unreadable: tuple[tuple[str, str], ...]
+
+
+def groups_text(groups: int, images: int) -> str:
+    """Return how many groups of images with the same pixels there are, and of how many images.
+
+    >>> groups_text(1, 12), groups_text(0, 0)
+    ('1 group, 12 images', '0 groups')
+    """
+    return f"{groups:,} group{'s' * (groups != 1)}" + (f", {images:,} images" if images else "")
 
 
 class Duplicates(NamedTuple):
@@ -62,16 +71,17 @@ def find_duplicates(data: Data) -> Duplicates:
             same.setdefault(int(own[i]), []).append((split, i))
     groups = list(same.values())
 
-    def names(group: list[tuple[str, int]]) -> tuple[str, ...]:
-        return tuple(f"{split}: {data.names[split][i]}" for split, i in group)
+    def names(group: list[tuple[str, int]], kind: Callable[[str, int], str]) -> tuple[str, ...]:
+        leading = set({kind(*one): one for one in reversed(group)}.values())  # so that the first few names show what is wrong
+        return tuple(f"{split}: {data.names[split][i]}" for split, i in sorted(group, key=lambda one: one not in leading))
 
-    def label(split: str, i: int) -> object:
-        return data.labels[split][i].tolist()
+    def label(split: str, i: int) -> str:
+        return str(data.labels[split][i].tolist())
 
     return Duplicates(
-        across_splits=tuple(names(group) for group in groups if len({split for split, _ in group}) > 1),
+        across_splits=tuple(names(group, lambda split, _: split) for group in groups if len({split for split, _ in group}) > 1),
         within_split=sum(len(group) - len({split for split, _ in group}) for group in groups),
-        conflicting=tuple(names(group) for group in groups if any(label(*one) != label(*group[0]) for one in group)),
+        conflicting=tuple(names(group, label) for group in groups if any(label(*one) != label(*group[0]) for one in group)),
     )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+
+from ..core.text import several
 
 
 def counts(labels: np.ndarray, classes: int) -> np.ndarray:
@@ -71,6 +73,21 @@ def shared_names(classes: Sequence[str]) -> list[str]:
         alike.setdefault(_look(name), []).append(name)
     groups = [", ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
     return lines + [f"the classes {names} look alike, or are the same number" for names in groups]
+
+
+def constant_notes(classes: Sequence[str], labels: Mapping[str, np.ndarray], most: int = 8) -> list[str]:
+    """Return a line that names at most `most` labels of multi-label data that all images of a split have, or none; [] without such labels.
+
+    Example:
+        >>> constant_notes(["day", "rain"], {"train": np.array([[1, 1], [1, 0]], np.float32)})
+        ["labels that do not vary, which the mean average precision leaves out: 'day' (train)"]
+    """
+    splits: dict[int, list[str]] = {}
+    for split, table in labels.items():
+        for c in np.flatnonzero((table == table[:1]).all(axis=0)).tolist() if table.ndim == 2 else ():
+            splits.setdefault(c, []).append(split)
+    named = [f"{classes[c]!r} ({', '.join(where)})" for c, where in splits.items()]
+    return [f"labels that do not vary, which the mean average precision leaves out: {several(named, most)}"] if named else []
 
 
 def _look(name: str) -> str:

@@ -53,7 +53,7 @@ def judged_by(figures: Mapping[str, Any]) -> str:
     """Return the name of the measure that networks are compared by: accuracy, or for multi-label data the mean average precision.
 
     The share of labels that are right says little where most are absent: a network that predicts none has nearly all. Average precision
-    needs no threshold; F2 at a fixed one takes its place where no class occurs.
+    needs no threshold; F2 at a fixed one takes its place where each class has all images or none.
 
     Args:
         figures: as in `EvalMetrics`.
@@ -67,6 +67,19 @@ def judged_by(figures: Mapping[str, Any]) -> str:
 
 SCORE_NAMES = {"accuracy": "accuracy", "map": "mAP", "f2": "F2"}
 """Names for people of what `judged_by` returns."""
+
+
+FIXED_THRESHOLDS = {"accuracy": 0.5, "f2": MULTI_LABEL_THRESHOLD}
+"""Probabilities above which `sums` counts a class of multi-label data as predicted, by measure; a run fits one of its own."""
+
+
+def measure_title(name: str, figures: Mapping[str, Any]) -> str:
+    """Return the name for people of a measure, one of `figures`; those of multi-label data with their fixed threshold.
+
+    >>> measure_title("accuracy", {"accuracy": 0.93}), measure_title("accuracy", {"accuracy": 0.93, "f2": 0.61})
+    ('accuracy', 'accuracy at 0.5')
+    """
+    return f"{name} at {FIXED_THRESHOLDS[name]:g}" if "f2" in figures and name in FIXED_THRESHOLDS else name
 
 
 class CalibrationMetrics(TypedDict):

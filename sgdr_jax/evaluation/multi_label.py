@@ -39,13 +39,16 @@ def average_precision(scores: Float[np.ndarray, "n k"], labels: Float[np.ndarray
 
 
 def mean_average_precision(scores: Float[np.ndarray, "n k"], labels: Float[np.ndarray, "n k"]) -> float:
-    """Compute the mean of `average_precision` over the classes that occur (macro average); NaN if none does."""
-    found = average_precision(scores, labels)
+    """Compute the mean of `average_precision` over the classes that vary (macro average); NaN if none does.
+
+    A class that no image has, has no average precision; one that every image has, has 1, however it is scored.
+    """
+    found = np.where(labels.all(axis=0), np.nan, average_precision(scores, labels))
     return float(np.nanmean(found)) if not np.isnan(found).all() else math.nan
 
 
 def map_of(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Return {"map": the mean average precision} for multi-label data of which a class occurs, else {}."""
+    """Return {"map": the mean average precision} for multi-label data of which a class varies, else {}."""
     value = mean_average_precision(scores, labels) if labels.ndim == 2 else math.nan
     return {} if math.isnan(value) else {"map": value}
 

@@ -14,6 +14,7 @@ from ..core.optimizers import AdamW
 from ..core.types import Dataset, Model, Source
 from ..core.validation import require
 from ..datasets.detect import detect, name_of
+from ..datasets.labels import constant_notes
 from ..models import EfficientNetLite0
 from ..models.base import ChainModel
 from . import auto
@@ -91,5 +92,5 @@ def describe(source: Source, data: Dataset, ui: NullConsole) -> None:
     sizes = ", ".join(f"{n:,} {split}" for split, n in source.sizes.items())
     several = ", several for an image" if source.multi_label else ""
     ui.say(f"images of {len(source.classes)} classes{several} in {expression(data)}: {sizes}")
-    for note in source.notes:
+    for note in (*source.notes, *constant_notes(source.classes, source.labels)):
         ui.say(note)

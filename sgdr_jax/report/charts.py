@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .run_curves import alone
+
 MOST_POINTS = 600
 """Most columns of points of a line; of more the first, lowest, highest and last of each column are drawn."""
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -56,7 +58,7 @@ class Series(NamedTuple):
         style: class names of the line; see templates/page.css.
         points: (x, y); where y is not finite the line is interrupted.
         label: in the legend; "" for none.
-        marked: draw the points themselves too.
+        marked: draw the points themselves too; points without a neighbour are drawn in any case.
     """
 
     style: str
@@ -97,7 +99,7 @@ class Chart(NamedTuple):
         """Return the line as an SVG path in a field of 1000 × 1000, y downwards."""
         parts, drawing = [], False
         for x, y in thinned(series.points):
-            if not math.isfinite(y) or (self.y.log and y <= 0):
+            if not self._drawn(y):
                 drawing = False
                 continue
             parts.append(f"{'L' if drawing else 'M'}{_coordinates(self, x, y)}")
@@ -105,9 +107,19 @@ class Chart(NamedTuple):
         return "".join(parts)
 
     def dots(self, series: Series) -> str:
-        """Return the points as an SVG path of lines without length, whose round ends are dots."""
-        shown = [(x, y) for x, y in series.points if math.isfinite(y) and 0 <= self.y.place(y) <= 1.0001]
+        """Return the points, of a line that is not `marked` those that it does not show, as an SVG path of lines without length.
+
+        Their round ends are dots.
+        """
+        points = series.points
+        if not series.marked:
+            line = thinned(points)
+            points = [line[i] for i in alone([y if self._drawn(y) else math.nan for _, y in line])]
+        shown = [(x, y) for x, y in points if self._drawn(y) and 0 <= self.y.place(y) <= 1.0001]
         return "".join(f"M{_coordinates(self, x, y)}h0" for x, y in shown)
+
+    def _drawn(self, y: float) -> bool:
+        return math.isfinite(y) and not (self.y.log and y <= 0)
 
     def legend(self) -> list[tuple[str, str]]:
         """Return styles and labels of the lines that have a label."""

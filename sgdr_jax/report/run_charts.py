@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.intervals import Interval
-from ..evaluation.metrics import SCORE_NAMES, EvalMetrics
+from ..evaluation.metrics import SCORE_NAMES, EvalMetrics, measure_title
 from .charts import Axis, Chart, Series, Span, covering
 from .run_curves import Row, by_stage, finder_limits, limits, number, points, rates, restarts, running_mean, score_of, split_rows
 
@@ -97,11 +97,13 @@ def reliability_chart(diagrams: np.ndarray) -> Chart:
 
 
 def views_chart(by_count: Sequence[EvalMetrics], intervals: Sequence[Interval]) -> Chart:
-    """Draw the accuracy over the number of test-time views, with its interval for each."""
+    """Draw the accuracy over the number of test-time views, with its interval for each where it is known."""
     values = [row.get("accuracy", math.nan) for row in by_count]
     counts = range(1, len(values) + 1)
     low, high = np.clip(np.array(intervals).T, *SHARES).tolist()
-    edges = [Series("faint train", list(zip(counts, end, strict=True)), label) for end, label in ((low, ""), (high, "95 % interval"))]
-    y = covering("accuracy", [*low, *values, *high], within=SHARES)
+    named = "95 % interval" if np.isfinite(high).any() else ""
+    edges = [Series("faint train", list(zip(counts, end, strict=True)), label) for end, label in ((low, ""), (high, named))]
+    name = measure_title("accuracy", by_count[0])
+    y = covering(name, [*low, *values, *high], within=SHARES)
     line = Series("valid", list(zip(counts, values, strict=True)), "mixture of the views", True)
-    return Chart("Accuracy by number of views", Axis("views", 0.8, len(values) + 0.2), y, [*edges, line])
+    return Chart(f"{name.capitalize()} by number of views", Axis("views", 0.8, len(values) + 0.2), y, [*edges, line])

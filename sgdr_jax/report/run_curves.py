@@ -95,6 +95,21 @@ def running_mean(values: Sequence[float]) -> list[float]:
     return out
 
 
+def alone(values: Sequence[float]) -> list[int]:
+    """Return the positions of finite values without a finite neighbour, which no line shows.
+
+    >>> alone([0.4]), alone([0.4, math.nan, 0.3, 0.2])
+    ([0], [0])
+    """
+    finite = [False, *map(math.isfinite, values), False]
+    return [i for i in range(len(values)) if finite[i : i + 3] == [False, True, False]]
+
+
+def has_rates(rows: Iterable[Row]) -> bool:
+    """Return whether a row has a learning rate above 0; a head that is solved has none."""
+    return any(any(row.get("lr", {}).values()) for row in rows)
+
+
 def limits(values: Sequence[float]) -> tuple[float, float] | None:
     """Return the range of the finite values with a margin, not below 0; None if there are none."""
     finite = [y for y in values if math.isfinite(y)]

@@ -13,9 +13,11 @@ from ..core.validation import require
 from ..evaluation import predictions
 from ..evaluation.calibration import Reliability
 from ..evaluation.intervals import UNKNOWN, Interval, loss_interval, right_interval, share_interval
-from ..evaluation.metrics import MULTI_LABEL_THRESHOLD, SCORE_NAMES, EvalMetrics, judged_by
+from ..evaluation.metrics import FIXED_THRESHOLDS, MULTI_LABEL_THRESHOLD, SCORE_NAMES, EvalMetrics, judged_by, measure_title
+from ..evaluation.multi_label import DEFAULT_THRESHOLD
 from ..evaluation.predictions import ExamplePredictions, SplitPredictions
 from ..runs.folder import Run, read
+from ..runs.records import undone_verdict
 from . import mistakes
 from .html import data_uri, page
 from .run_charts import finder_chart, progress_charts, reliability_chart, views_chart
@@ -39,7 +41,7 @@ class Figure(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A row of the table of steps: a stage, or an evaluation of the final network. Unknown numbers are NaN."""
+    """A row of the table of steps: a stage, or an evaluation of a final network, without `updates`. Unknown numbers are NaN."""
 
     name: str
     size: int | None
@@ -85,6 +87,11 @@ class RunPage(NamedTuple):
     def multi_label(self) -> bool:
         """Whether an image can have several classes."""
         return self.predictions is not None and self.predictions.labels.ndim == 2
+
+    @property
+    def before_refit(self) -> bool:
+        """Whether the predictions are those of the first training, since the refitted network has trained on their images too."""
+        return self.split == "valid" and _refitted(self.run)
 
     def top_losses(self) -> list[mistakes.Shown]:
         """Return the images with the highest losses."""
@@ -141,6 +148,8 @@ def run_html(view: RunPage, thumbnails: Mapping[int, bytes] | None = None, maps:
         finished=bool(run.summary),
         headline=_headline(view),
         steps=steps,
+        refit=_refitted(run) and predictions.path_of(run.path, "valid").exists(),
+        before_refit=view.before_refit,
         accuracies=_accuracy_range(steps),
         score=_score_name(run),
         charts=progress_charts(run.rows),
@@ -167,6 +176,11 @@ def run_html(view: RunPage, thumbnails: Mapping[int, bytes] | None = None, maps:
 # ---- figures ----
 
 
+def _refitted(run: Run) -> bool:
+    """Return whether the final network is that of a second training, on the validation images too, whose figures are the first one's."""
+    return bool(run.summary.get("refit"))
+
+
 def _score_name(run: Run) -> str:
     """Return what the scores of validation are called, which an unfinished run has in its rows alone."""
     known = run.summary.get("valid") or run.summary.get("test")
@@ -186,11 +200,12 @@ def _headline(view: RunPage) -> list[Figure]:
         if found is None:
             continue
         kind, plain = found.tta or found.plain, found.plain
-        name = _SPLITS[split].capitalize() + (" before refit" if split == "valid" and run.summary.get("refit") else "")
+        name = _SPLITS[split].capitalize() + (" before refit" if split == "valid" and _refitted(run) else "")
         value, interval = _accuracy(found.labels, kind)
         alone = f"one view {100 * _accuracy(found.labels, plain)[0]:.1f} %, " if found.tta else ""
-        measure = "labels right" if found.labels.ndim == 2 else "accuracy"
-        figures.append(Figure(f"{name} {measure}", value, interval, ".1f", f"{alone}{len(found.labels):,} images", "%"))
+        measure, at = ("labels right", f", threshold {_threshold(run):.3f}") if found.labels.ndim == 2 else ("accuracy", "")
+        note = f"{alone}{len(found.labels):,} images{at}"
+        figures.append(Figure(f"{name} {measure}", value, interval, ".1f", note, "%"))
         if split == view.split:
             figures.append(Figure(f"{name} log-loss", float(kind.loss.mean()), loss_interval(kind.loss), ".3f", "lower is better"))
             figures += _multi_label(run, split, bool(found.tta)) + _ece(run, split, bool(found.tta), kind)
@@ -205,6 +220,11 @@ def _headline(view: RunPage) -> list[Figure]:
         since = "since it was resumed, " * bool(run.summary.get("resumed"))
         figures.append(Figure("Minutes", seconds / 60, UNKNOWN, ".1f", f"{since}{compiled / 60:.1f} of them compiling"))
     return figures
+
+
+def _threshold(run: Run) -> float:
+    """Return the probability above which the run predicts a class of multi-label data."""
+    return (run.summary.get("threshold") or {"value": DEFAULT_THRESHOLD})["value"]
 
 
 def _multi_label(run: Run, split: str, tta: bool) -> list[Figure]:
@@ -232,7 +252,7 @@ def _ece(run: Run, split: str, tta: bool, predicted: ExamplePredictions) -> list
 
 
 def _steps(view: RunPage) -> list[Step]:
-    """Return what each stage brought, finished or not, and then the final network."""
+    """Return what each stage brought, finished or not, and then the final networks."""
     run = view.run
     valid = run.data["images"].get("valid") if run.data else None
     if valid is None and (kept := predictions.load(run.path, "valid")):
@@ -246,7 +266,8 @@ def _steps(view: RunPage) -> list[Step]:
         stage = summaries.get(part.stage)
         if stage:
             loss, accuracy = number(stage["valid_loss"]), number(stage["valid_accuracy"])
-            note = ("" if stage["kept"] else "undone: not better than before") + (f" {stage['stopped']}" if stage["stopped"] else "")
+            undone = f"undone: {undone_verdict(run.config.get('leeway', 0))} than before"
+            note = ("" if stage["kept"] else undone) + (f" {stage['stopped']}" if stage["stopped"] else "")
         else:
             sound = [row for row in valid_rows if math.isfinite(number(row["loss"]))]
             best = max(sound, key=lambda row: (row[judged_by(row)], -row["loss"]), default={})
@@ -282,7 +303,8 @@ def _final_steps(run: Run) -> list[Step]:
                 seconds = number(times.get(f"{kind}_{split}"))
                 name = f"{_SPLITS[split]}, {'all views' if kind == 'tta' else 'one view'}"
                 size = run.summary.get("size")
-                steps.append(Step(name, size, math.nan, None, seconds, float(each.loss.mean()), value, interval, "final network"))
+                note = "before the refit" if split == "valid" and _refitted(run) else "final network"
+                steps.append(Step(name, size, math.nan, None, seconds, float(each.loss.mean()), value, interval, note))
     return steps
 
 
@@ -327,14 +349,15 @@ def _calibration(view: RunPage) -> dict[str, Any]:
             for kind, each in fitted.items()
         ],
         "views_chart": views_chart(by_count, _view_intervals(view, by_count)) if len(by_count) > 1 else None,
+        "view_titles": [measure_title(name, by_count[0]) for name in by_count[0]] if by_count else [],
         "by_count": [(i + 1, row) for i, row in enumerate(by_count) if i < 10 or i == len(by_count) - 1],
     }
 
 
 def _view_intervals(view: RunPage, by_count: Sequence[EvalMetrics]) -> list[Interval]:
-    """Return the interval of the accuracy of one view, two, …; of multi-label data as far from it as that of one view is."""
+    """Return the interval of the accuracy of one view, two, …; of multi-label data as far from it as one view's, if at its threshold."""
     values = [row.get("accuracy", math.nan) for row in by_count]
-    if view.predictions is None:
+    if view.predictions is None or (view.multi_label and _threshold(view.run) != FIXED_THRESHOLDS["accuracy"]):
         return [UNKNOWN] * len(values)
     if not view.multi_label:
         return [share_interval(value, len(view.predictions.labels)) for value in values]

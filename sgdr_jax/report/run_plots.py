@@ -12,10 +12,26 @@ import numpy as np
 
 from ..core.console import NullConsole
 from ..core.errors import InputError
+from ..core.text import one_line
 from ..evaluation.metrics import SCORE_NAMES
 from ..runs import folder as run_folder
 from . import style
-from .run_curves import Row, StageRows, by_stage, finder_limits, limits, number, points, rates, restarts, running_mean, score_of, split_rows
+from .run_curves import (
+    Row,
+    StageRows,
+    alone,
+    by_stage,
+    finder_limits,
+    has_rates,
+    limits,
+    number,
+    points,
+    rates,
+    restarts,
+    running_mean,
+    score_of,
+    split_rows,
+)
 from .style import COLOURS as _COLOURS
 from .style import GREY as _GREY
 
@@ -143,8 +159,9 @@ def draw_losses(rows: Iterable[Row]) -> Axes:
         train, valid = split_rows(part)
         x, y = points(part, train, "loss")
         mean = running_mean(y)
-        axes.plot(x, y, color=_COLOURS[0], alpha=0.25, linewidth=0.7)
-        axes.plot(x, mean, color=_COLOURS[0], linewidth=1.8, label="training" if part is parts[0] else None)
+        axes.plot(x, y, color=_COLOURS[0], alpha=0.25, linewidth=0.7, **_dots(y, ".", 3))
+        label = "training" if part is parts[0] else None
+        axes.plot(x, mean, color=_COLOURS[0], linewidth=1.8, label=label, clip_on=False, **_dots(mean, "o", 6))
         seen += [*mean, *sorted(y)[: max(len(y) * 49 // 50, 1)]]  # A few outliers may be clipped.
         x, y = points(part, valid, "loss")
         axes.plot(x, y, label="validation" if part is parts[0] else None, **_VALID)
@@ -168,6 +185,11 @@ def draw_losses(rows: Iterable[Row]) -> Axes:
         lower.set_ylabel(SCORE_NAMES[score])
     (below or [axes])[-1].set_xlabel("epoch")
     return axes
+
+
+def _dots(values: Sequence[float], marker: str, size: int) -> dict[str, Any]:
+    """Return how to mark the values that a line does not show."""
+    return {"marker": marker, "markersize": size, "markevery": at} if (at := alone(values)) else {}
 
 
 def plot_losses(rows: Iterable[Row], path: str | Path) -> Path:
@@ -231,7 +253,7 @@ def draw_images(titles: Sequence[str], tiles: np.ndarray, captions: Sequence[Seq
     Args:
         titles: of the columns.
         tiles: float 0…1 [rows, columns, size, size, c] with c of 1 or 3.
-        captions: one for each image.
+        captions: one for each image, cut to the width of its column.
     """
     rows, columns = tiles.shape[:2]
     figure = style.figure(1.5 * columns, 1.7 * rows + 0.3)
@@ -239,8 +261,10 @@ def draw_images(titles: Sequence[str], tiles: np.ndarray, captions: Sequence[Seq
         for j, axes in enumerate(line):
             axes.imshow(tiles[i, j] if tiles.shape[-1] == 3 else tiles[i, j, ..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axes.set_axis_off()
-            text = captions[i][j] if len(captions[i][j]) <= 30 else captions[i][j][:29] + "…"
-            axes.text(0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=6, color="#444444")
+            axes.set_anchor("N")  # the caption below takes no part in the layout, so that a long one makes no image smaller
+            text = style.fitting(one_line(captions[i][j]), 0.9 * 72 * 1.5, 6)
+            caption = axes.text(0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=6, color="#444444")
+            caption.set_in_layout(False)
             if i == 0:
                 axes.set_title(titles[j], fontsize=8)
     return figure
@@ -255,7 +279,8 @@ def plot_run(folder: str | Path, ui: NullConsole | None = None) -> tuple[Path, .
     run, drawn = run_folder.read(folder), list[Path]()
     plots = [partial(plot_lr_finder, curve, run.path / f"{run_folder.finder_stem(stage)}.png") for stage, curve in run.finders.items()]
     if any(row.get("kind") == "train" for row in run.rows):
-        plots += [partial(plot_lr_schedule, run.rows, run.path / "lr.png"), partial(plot_losses, run.rows, run.path / "loss.png")]
+        plots += [partial(plot_lr_schedule, run.rows, run.path / "lr.png")] * has_rates(run.rows)
+        plots.append(partial(plot_losses, run.rows, run.path / "loss.png"))
     with (ui or NullConsole()).bar("pictures", len(plots)) as tick:
         for plot in plots:
             drawn.append(plot())

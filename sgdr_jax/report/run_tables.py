@@ -14,10 +14,10 @@ from ..core.plan import Plan, describe, plan
 from ..core.serialization import config_hash
 from ..data.load import canvas_side, load_for
 from ..data.placement import forecast
-from ..data.summary import DatasetSummary, summarize
+from ..data.summary import DatasetSummary, groups_text, summarize
 from ..evaluation.calibration import ClassResult, class_results
 from ..evaluation.intervals import limits_text, share_interval
-from ..evaluation.metrics import SCORE_NAMES, judged_by
+from ..evaluation.metrics import FIXED_THRESHOLDS, SCORE_NAMES, judged_by, measure_title
 
 if TYPE_CHECKING:
     from ..core.console import NullConsole
@@ -55,7 +55,7 @@ def dataset_tables(summary: DatasetSummary, classes: Sequence[str]) -> list[Tabl
         ("the same pixels in several splits", summary.across_splits),
         ("the same pixels with different labels", summary.conflicting),
     ):
-        lines.append(f"{title}: {len(groups)}")
+        lines.append(f"{title}: {groups_text(len(groups), sum(map(len, groups)))}")
         lines += ["  " + ", ".join(group[:4]) + (", …" if len(group) > 4 else "") for group in groups[:10]]
     lines.append(f"images that repeat one of their own split: {summary.within_split}")
     lines.append(f"unreadable files: {len(summary.unreadable)}")
@@ -196,7 +196,7 @@ def views_table(split: str, rows: Sequence[Mapping[str, float]]) -> Table:
         split: name of the split.
         rows: metrics of the plain view, of two views mixed, and so on.
     """
-    table = _table(f"views of {split}", numbers=rows[0])
+    table = _table(f"views of {split}", numbers=[measure_title(name, rows[0]) for name in rows[0]])
     shown = [i for i in range(len(rows)) if i < 10 or i == len(rows) - 1 or (i + 1) & i == 0]  # powers of two if there are many views
     for i in shown:
         table.add_row(str(i + 1), *(f"{value:.4f}" for value in rows[i].values()))
@@ -266,7 +266,9 @@ def evaluation_parts(split: str, found: Evaluation, net: Predictor) -> list[Tabl
 
     views, labels, temperatures = found.views, found.labels, fitted_temperatures(net, found.views.views)
     threshold = net.threshold(views.views)
-    parts: list[Table | str] = [f"{split} {name:<14} {value:.4f}" for name, value in views.measures.items()]
+    fixed = FIXED_THRESHOLDS if net.multi_label else {}
+    above = {name: f", classes predicted above {fixed[key]:g}" for name in views.measures if (key := name.removeprefix("tta_")) in fixed}
+    parts: list[Table | str] = [f"{split} {name:<14} {value:.4f}{above.get(name, '')}" for name, value in views.measures.items()]
     if len(views.by_count) > 1:
         parts.append(views_table(split, views.by_count))
     if net.multi_label:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
+import warnings
+from bisect import bisect_right
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +41,8 @@ def _figure_type() -> type[Figure]:
             for text in self.findobj(Text):
                 assert isinstance(text, Text)
                 text.set_parse_math(text.get_text().startswith("$\\mathdefault"))  # as the ticks of a logarithmic axis
-            super().draw(renderer)
+            with _any_letter():
+                super().draw(renderer)
 
         def _repr_png_(self) -> bytes:
             picture = io.BytesIO()
@@ -45,6 +50,28 @@ def _figure_type() -> type[Figure]:
             return picture.getvalue()
 
     return ShownFigure
+
+
+@contextlib.contextmanager
+def _any_letter() -> Iterator[None]:
+    """Draw a box for a letter that the font lacks, as in names with emoji, without a warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield
+
+
+def fitting(text: str, width: float, size: float) -> str:
+    """Cut a text to a width in points at a font size; "…" stands for the rest."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    def measured(text: str) -> float:
+        return text_to_path.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)[0]
+
+    with _any_letter():
+        if not text or measured(text) <= width:
+            return text
+        return text[: bisect_right(range(len(text)), width, key=lambda n: measured(text[:n] + "…")) - 1] + "…"
 
 
 def quiet(axes: Axes, grid: str = "y") -> Axes:

@@ -18,7 +18,7 @@ from ..core.plan import StagePlan
 from ..core.serialization import config_hash
 from ..core.state import TrainState
 from ..data.load import Data
-from ..data.summary import class_counts, find_duplicates
+from ..data.summary import class_counts, find_duplicates, groups_text
 from ..distributed.hosts import is_leader, run_on_all_hosts
 from ..distributed.mesh import readable
 from ..train.context import RunContext
@@ -159,9 +159,11 @@ def data_record(data: Data, most: int = 50) -> DataRecord:
         "counts": {split: counts.tolist() for split, counts in class_counts(data).items()},
         "images": data.sizes,
         "across_splits": len(found.across_splits),
+        "across_splits_images": sum(map(len, found.across_splits)),
         "across_splits_names": across,
         "within_split": found.within_split,
         "conflicting": len(found.conflicting),
+        "conflicting_images": sum(map(len, found.conflicting)),
         "conflicting_names": conflicting,
         "unreadable": len(data.bad),
     }
@@ -171,18 +173,19 @@ def duplicate_notes(record: DataRecord) -> list[str]:
     """Return a line for each kind of images with the same pixels that makes figures wrong: in several splits, with different labels.
 
     Example:
-        >>> groups = {"across_splits": 2, "across_splits_names": [["train: a.png", "test: b.png"]], "conflicting": 0}
-        >>> duplicate_notes(groups)
-        ['2 images occur in several splits, such as train: a.png, test: b.png; sgdr-jax data lists them']
+        >>> groups = {"across_splits": 1, "across_splits_images": 2, "across_splits_names": [["train: a.png", "test: b.png"]]}
+        >>> duplicate_notes(groups | {"conflicting": 0})
+        ['1 group, 2 images, has the same pixels in several splits, such as train: a.png, test: b.png; sgdr-jax data lists them']
     """
     kinds = (
-        (record["across_splits"], "across_splits_names", "in several splits"),
-        (record["conflicting"], "conflicting_names", "more than once with different labels"),
+        ("across_splits", "in several splits"),
+        ("conflicting", "but different labels"),
     )
     return [
-        f"{count:,} image{'s occur' if count > 1 else ' occurs'} {what}, such as {', '.join(record[names][0])}; sgdr-jax data lists them"
-        for count, names, what in kinds
-        if count
+        f"{groups_text(record[kind], record[f'{kind}_images'])}, {'have' if record[kind] > 1 else 'has'} the same pixels {what}, "
+        f"such as {', '.join(record[f'{kind}_names'][0])}; sgdr-jax data lists them"
+        for kind, what in kinds
+        if record[kind]
     ]
 
 

@@ -137,6 +137,11 @@ class CompiledRecord(TypedDict):
     longest: NotRequired[float]
 
 
+def undone_verdict(leeway: float) -> str:
+    """Return what an undone stage is on the validation images, as `Experiment.leeway` allows equal ones to differ."""
+    return "clearly worse" if leeway else "not better"
+
+
 class RunSummary(TypedDict):
     """A finished run: its stages and the figures of its final network.
 
@@ -168,7 +173,8 @@ class DataRecord(TypedDict):
     """The data that a run saw: data.json. Of the groups of images with the same pixels the first few are listed.
 
     `counts` holds the images of each class by split, `across_splits` and `conflicting` the numbers of groups of images with the same pixels
-    in several splits, and with different labels; the lists of the same names plus `_names` hold "split: name" of their images.
+    in several splits, and with different labels; the same names plus `_images` (not in runs of earlier versions) hold the numbers of their
+    images, the lists plus `_names` "split: name" of the first few, one of each split or label before others.
     """
 
     classes: list[str]
@@ -176,9 +182,11 @@ class DataRecord(TypedDict):
     counts: dict[str, list[int]]
     images: dict[str, int]
     across_splits: int
+    across_splits_images: NotRequired[int]
     across_splits_names: list[list[str]]
     within_split: int
     conflicting: int
+    conflicting_images: NotRequired[int]
     conflicting_names: list[list[str]]
     unreadable: int
 

@@ -34,7 +34,7 @@ from .folder import RunFolder, check_run, open_run, read_summary
 from .null_folder import NullRunFolder
 from .preflight import check_disk
 from .recorder import StageRecorder, data_record, duplicate_notes
-from .records import CompiledRecord, RunSummary, StageSummary
+from .records import CompiledRecord, RunSummary, StageSummary, undone_verdict
 from .resume import CheckpointMeta, StageStart, check_weights, newest, restore
 from .retry import persistently
 
@@ -190,7 +190,7 @@ def run_stage(
     if not context.experiment.keep_best or best is None:
         return copy(state.network(plan.size)), best
     if best.stage != plan.index:
-        verdict = "clearly worse" if context.experiment.leeway else "not better"
+        verdict = undone_verdict(context.experiment.leeway)
         ui.say(f"  {verdict} than stage {context.experiment.stages[best.stage].name!r} on the validation images: undone")
     return copy(best.network), best
 

@@ -11,7 +11,8 @@ from sgdr_jax.core import threads
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.data.load import Canvas, canvas_side, load, load_for, load_some
 from sgdr_jax.data.sampler import expected_draws
-from sgdr_jax.datasets import Arrays, ImageFolder, Mix, TrainAndValid
+from sgdr_jax.datasets import Arrays, ImageFolder, Mix, Synthetic, TrainAndValid
+from sgdr_jax.recipes.fine_tune import describe
 
 from ..helpers import Said, experiment
 
@@ -183,6 +184,17 @@ def test_what_is_not_used_is_said_before_decoding(tmp_path):
     (tmp_path / "train" / "a" / "notes.heic").write_bytes(b"")
     load_for(experiment(data=data), data.open(), 8, ui)
     assert ui.lines == ["not part of the set: 1 file (1 .heic)"]
+
+
+def test_labels_that_do_not_vary_are_said_by_what_loads_and_by_what_looks():
+    source = Synthetic(classes=3, train=12, valid=6, side=8, multi_label=True).open()
+    source.labels["train"][:, 1] = source.labels["valid"][:, 1] = 1
+    source.labels["train"][:2, [0, 2]] = source.labels["valid"][:2, [0, 2]] = [[0, 1], [1, 0]]
+    loaded, looked = Said(), Said()
+    load_for(experiment(), source, 8, loaded)
+    describe(source, experiment().data, looked)
+    (line,) = [line for line in loaded.lines if "do not vary" in line]
+    assert line in looked.lines and line.endswith("leaves out: 'rings1' (train, valid)")
 
 
 def test_the_way_to_make_images_square_is_part_of_what_is_kept(tmp_path):

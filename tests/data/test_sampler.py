@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.data.sampler import Sampler, eval_batches, steps_per_epoch
+from sgdr_jax.data.sampler import Sampler, eval_batches, expected_draws, steps_per_epoch
 
 from ..helpers import expected_counts
 
@@ -71,7 +71,8 @@ def test_balanced_multi_label_draws_by_the_rarest_label(labels, balance):
     frequency = labels.sum(axis=0)
     rarest = [min(np.flatnonzero(row), key=lambda c: (frequency[c], c)) if row.any() else 4 for row in labels]
     sizes = Counter(rarest)
-    weight = np.array([(1 - balance) + balance * len(labels) / len(sizes) / sizes[label] for label in rarest])
+    named, classes = len(labels) - sizes[4], len(set(sizes) - {4})
+    weight = np.array([1 if label == 4 else (1 - balance) + balance * named / classes / sizes[label] for label in rarest])
     np.testing.assert_allclose(expected_counts(labels, balance), weight @ labels, rtol=1e-6)
     times = np.bincount(Sampler(1, 2, labels, balance).order(3), minlength=len(labels))
     assert times.sum() == len(labels)
@@ -79,6 +80,19 @@ def test_balanced_multi_label_draws_by_the_rarest_label(labels, balance):
         mine = np.array([label == other for other in rarest])
         assert abs(times[mine].sum() - weight[mine].sum()) < 1 + 1e-6
         assert size == 1 or np.ptp(times[mine]) <= 1
+
+
+@pytest.mark.parametrize("rates", [None, np.linspace(0.5, 1.5, 101)], ids=["alike", "rates"])
+@pytest.mark.parametrize("empty", [1, 50, 101])
+def test_images_without_a_label_are_no_class_to_balance(empty: int, rates: np.ndarray | None) -> None:
+    """The one of 101 images that had no label was drawn 13 times an epoch at a balance of a half."""
+    labels = np.eye(3, dtype=np.float32)[np.arange(101) % 3]
+    labels[:empty] = 0
+    draws = expected_draws(labels, 0.5, rates)
+    np.testing.assert_allclose(draws[:empty], 1 if rates is None else rates[:empty])
+    assert draws.sum() == pytest.approx(101)
+    times = np.bincount(Sampler(0, 0, labels, 0.5, rates).order(0), minlength=101)
+    assert times[:empty].max() <= 2 and times.sum() == 101
 
 
 def test_balance_one_makes_rare_classes_as_frequent():

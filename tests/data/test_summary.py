@@ -37,8 +37,9 @@ def test_findings(tmp_path):
     found = summarize(source, load(source, canvas=8, max_bad_share=1))
     assert {split: numbers.tolist() for split, numbers in found.counts.items()} == {"train": [7, 7], "valid": [4, 3]}
     assert found.sizes == ((30, 20), (30, 23), (30, 31))
-    assert found.across_splits == (("train: train/a/0.png", "train: train/b/other.png", "valid: valid/a/copy.png"),)
-    assert found.conflicting == found.across_splits and found.within_split == 2
+    assert found.across_splits == (("train: train/a/0.png", "valid: valid/a/copy.png", "train: train/b/other.png"),)
+    assert found.conflicting == (("train: train/a/0.png", "train: train/b/other.png", "valid: valid/a/copy.png"),)
+    assert found.within_split == 2
     assert found.unreadable == (("train/b/broken.png", "not an image in one of the formats BMP, GIF, JPEG, PNG, WEBP"),)
 
 
@@ -63,7 +64,8 @@ def test_command(tmp_path, capsys):
     for words in (
         "all classes 14 7",
         "smallest 30 × 20",
-        "the same pixels in several splits: 1",
+        "the same pixels in several splits: 1 group, 3 images train: train/a/0.png, valid: valid/a/copy.png, train: train/b/other.png",
+        "the same pixels with different labels: 1 group, 3 images",
         "train: train/a/0.png, train: train/b/other.png",
         "unreadable files: 1 train/b/broken.png: not an image",
     ):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sgdr_jax.datasets.labels import counts, shared_names, strata
+from sgdr_jax.datasets.labels import constant_notes, counts, shared_names, strata
 
 
 def test_counts_of_both_kinds_of_labels():
@@ -14,6 +14,18 @@ def test_counts_of_both_kinds_of_labels():
 def test_a_stratum_is_the_class_or_the_rarest_label():
     assert strata(np.array([2, 0], np.int32)).tolist() == [2, 0]
     assert strata(np.array([[1, 1], [1, 0], [0, 0]], np.float32)).tolist() == [1, 0, 2]
+
+
+def test_labels_that_do_not_vary_are_told_in_one_line() -> None:
+    train = np.array([[1, 1, 0, 1], [1, 0, 1, 1]], np.float32)
+    valid = np.array([[1, 0, 0, 1], [1, 0, 1, 0]], np.float32)
+    (line,) = constant_notes(("all", "some", "half", "most"), {"train": train, "valid": valid})
+    assert (
+        line == "labels that do not vary, which the mean average precision leaves out: 'all' (train, valid), 'most' (train), 'some' (valid)"
+    )
+    assert constant_notes(("a", "b"), {"train": train[:, 1:3]}) == constant_notes(("a", "b"), {"train": np.zeros(4, np.int32)}) == []
+    (line,) = constant_notes([f"{i}" for i in range(30)], {"train": np.ones((4, 30), np.float32)})
+    assert line.count("(train)") == 8 and line.endswith("'7' (train) and 22 more")
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,13 @@ def test_average_precision_is_that_of_scikit_learn() -> None:
     assert map_of(SCORES, LABELS) == {"map": mean_average_precision(SCORES, LABELS)}
 
 
-def test_classes_that_do_not_occur_do_not_count() -> None:
-    more = np.concatenate([LABELS, np.zeros((12, 1))], axis=1)
-    scores = np.concatenate([SCORES, np.ones((12, 1))], axis=1)
+@pytest.mark.parametrize("value", [0, 1], ids=["no image", "every image"])
+def test_classes_that_no_image_or_every_one_has_do_not_count(value: int) -> None:
+    """Those that every image has counted with 1, whatever their scores."""
+    more = np.concatenate([LABELS, np.full((12, 1), value)], axis=1)
+    scores = np.concatenate([SCORES, np.linspace(0, 1, 12)[:, None]], axis=1)
     assert mean_average_precision(scores, more) == mean_average_precision(SCORES, LABELS)
-    assert map_of(scores, np.zeros((12, 4))) == {} == map_of(scores, np.zeros(12, int))
+    assert map_of(scores, np.full((12, 4), value)) == {} == map_of(scores, np.zeros(12, int))
 
 
 PROBABILITIES = st.sampled_from([0.0, 0.1, 0.25, 0.3, 0.5, 0.75, 0.9, 1.0])

@@ -43,6 +43,29 @@ def test_paths_go_up_for_more_and_stop_at_gaps() -> None:
     assert chart.path(line) == "M0 1000L250 0M750 500" and chart.dots(line) == "M0 1000h0M250 0h0M750 500h0"
 
 
+@given(st.lists(st.sampled_from([math.nan, 1.0, 2.0]), max_size=9))
+def test_every_value_is_on_a_line_or_a_dot(values: list[float]) -> None:
+    """The one update of a solved head was a path without length, which nobody sees."""
+    line = Series("train", list(enumerate(values)))
+    chart = Chart("", Axis("x", 0, 10), Axis("y", 0, 10), [line])
+    finite = [i for i, y in enumerate(values) if math.isfinite(y)]
+    joined = [i for i in finite if {i - 1, i + 1} & set(finite)]
+    assert chart.dots(line) == "".join(f"M{100 * i} {1000 - 100 * values[i]:g}h0" for i in finite if i not in joined)
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_a_value_between_two_that_a_logarithmic_axis_has_not_is_a_dot(marked: bool) -> None:
+    line = Series("train", [(0, 0.0), (1, 1.0), (2, 0.0)], marked=marked)
+    assert Chart("", Axis("x", 0, 10), Axis("y", 0.1, 10, log=True), [line]).dots(line) == "M100 500h0"
+
+
+def test_stages_of_one_update_are_drawn() -> None:
+    rows = [{"kind": "train", "stage": "s", "step": 0, "epoch": 0.0, "loss": 0.4, "lr": {"head": 0.1}}]
+    loss, rate = progress_charts(rows)
+    for chart in (loss, rate):
+        assert all(chart.dots(series) for series in chart.series if series.points)
+
+
 def test_an_axis_covers_constant_and_missing_values() -> None:
     for values in ([3.0, 3.0], [], [math.nan], [0.0]):
         axis = covering("y", values)

@@ -1,5 +1,6 @@
 """The page of a run: sections for each kind of run, names shown as they are, one file of bounded size."""
 
+import json
 import re
 from pathlib import Path
 
@@ -55,6 +56,47 @@ def test_the_headline_has_the_figures_and_their_intervals(tmp_path: Path) -> Non
     assert "undone: not better than before" in text and "1 min 10 s" in text
 
 
+def changed(folder: Path, name: str, **values: object) -> Path:
+    file = folder / name
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+    return folder
+
+
+def test_a_stage_is_undone_by_the_verdict_of_the_run(tmp_path: Path) -> None:
+    """The terminal said "clearly worse", the page "not better", which says less."""
+    text = " ".join(parsed(run_html(read_run_page(changed(write_run(tmp_path / "run"), "config.json", leeway=1.0)))).texts)
+    assert "undone: clearly worse than before" in text and "not better" not in text
+
+
+@pytest.mark.parametrize("splits", [("test",), ("valid",), ("valid", "test")], ids=" and ".join)
+@pytest.mark.parametrize("refit", [False, True], ids=["one training", "refit"])
+def test_figures_of_validation_images_are_not_those_of_a_refit(tmp_path: Path, splits: tuple[str, ...], refit: bool) -> None:
+    """They were called those of the final network, which has trained on these images."""
+    folder = changed(write_run(tmp_path / "run", split=splits[0]), "summary.json", refit=refit)
+    found = predictions.load(folder, splits[0])
+    assert found is not None and found.tta is not None
+    for split in splits[1:]:
+        predictions.save(folder, split, [str(i) for i in range(60)], found.labels, (found.plain, found.tta))
+    for shown in splits:
+        text = run_html(read_run_page(folder, shown))
+        words = " ".join(" ".join(parsed(text).texts).split())
+        notes = re.findall(r'scope="row"><bdi>(test|validation), .*?<td class="text">([^<]*)</td></tr>', text, re.DOTALL)
+        before = refit and "valid" in splits
+        own = {"test": "final network", "validation": "before the refit" if refit else "final network"}
+        assert len(notes) == 2 * len(splits) and all(note == own[split] for split, note in notes)
+        assert ("then the final network on all held-out images" in words) == (not before)
+        assert ("the first training's network on the validation images" in words) == before
+        assert ("views mixed, by the network before the refit" in words) == (refit and shown == "valid")
+
+
+@pytest.mark.parametrize("counted", [{}, {"across_splits_images": 12}], ids=["earlier version", "counted"])
+def test_images_with_the_same_pixels_are_counted_in_groups(tmp_path: Path, counted: dict[str, int]) -> None:
+    """A group of twelve images read as one image."""
+    words = parsed(run_html(read_run_page(changed(write_run(tmp_path / "run"), "data.json", **counted)))).texts
+    assert words[words.index("same pixels in several splits") + 1] == "1 group" + ", 12 images" * bool(counted)
+    assert {"0 groups", "Same pixels in several splits: 1 group"} <= set(words)
+
+
 def test_the_matrix_counts_every_image_once(tmp_path: Path) -> None:
     page = parsed(run_html(read_run_page(write_run(tmp_path / "run", tuple("abc"), 200))))
     rows = [attributes for tag, attributes in page.elements if tag == "tr" and "data-images" in attributes]
@@ -80,6 +122,22 @@ def test_several_labels_have_no_matrix(tmp_path: Path) -> None:
     assert "confusion" not in page.ids() and set(page.ids()) >= ALL
     assert any(text.startswith("An image can have several classes here") for text in page.texts)
     assert re.search(r"Test labels right\s+\d\d\.\d % \(\d\d\.\d–\d\d\.\d\)", " ".join(" ".join(page.texts).split()))
+
+
+@pytest.mark.parametrize("threshold", [None, 0.2317], ids=["not fitted", "fitted"])
+def test_accuracies_of_several_labels_say_their_threshold(tmp_path: Path, threshold: float | None) -> None:
+    """The chart of the views drew those at 0.5 within the interval of those at the fitted threshold, and neither was told."""
+    folder = write_run(tmp_path / "run", tuple("abcd"), multi_label=True)
+    views = [{"loss": 0.5, "accuracy": 0.8, "f2": 0.7}, {"loss": 0.45, "accuracy": 0.82, "f2": 0.71}]
+    fitted = {} if threshold is None else {"threshold": {"value": threshold, "beta": 2.0, "f_beta": {}}}
+    view = read_run_page(changed(folder, "summary.json", tta={"test": views}, **fitted))
+    page = parsed(run_html(view))
+    text = " ".join(" ".join(page.texts).split())
+    assert f"60 images, threshold {0.5 if threshold is None else threshold:.3f}" in text
+    assert {"accuracy at 0.5", "f2 at 0.2", "gain in accuracy at 0.5, points"} <= set(page.texts)
+    (chart,) = (a["aria-label"] for _, a in page.elements if "by number of views" in a.get("aria-label", ""))
+    assert chart.startswith("Accuracy at 0.5 by number of views")
+    assert ("95 % interval" in page.texts) == (threshold is None)  # which is that of the images' predictions
 
 
 def test_all_images_right_does_not_mean_that_all_images_are_right(tmp_path: Path) -> None:

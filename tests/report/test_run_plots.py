@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sgdr_jax.core.errors import InputError
+from sgdr_jax.core.text import one_line
 from sgdr_jax.report import run_plots, style
 from sgdr_jax.report.run_curves import by_stage
 from sgdr_jax.runs import folder
@@ -206,6 +207,41 @@ def test_a_solved_head_alone_has_no_rates_to_name(tmp_path: Path, drawn: list[An
     assert drawn[0][0].get_legend() is None
 
 
+def solved() -> list[dict[str, Any]]:
+    return [train("head", 0, {"head": 0.0}, loss=0.4, per_epoch=1), evaluated("head", 1, 0, per_epoch=1)]
+
+
+def test_a_run_without_rates_has_no_picture_of_them(tmp_path: Path) -> None:
+    """It was empty."""
+    with folder.open_run(tmp_path / "r", {"name": "a"}, "abc") as book:
+        for row in solved():
+            book.append(row)
+        assert [path.name for path in run_plots.plot_run(book.path)] == ["loss.png"]
+        book.append(train("all", 0, {"head": 0.1}))
+        assert [path.name for path in run_plots.plot_run(book.path)] == ["lr.png", "loss.png"]
+
+
+@pytest.mark.parametrize(
+    ("losses", "raw", "mean"),
+    [
+        ([0.4], [0], [0]),
+        ([0.4, None], [0], []),
+        ([None, 0.4], [1], [1]),
+        ([0.4, None, 0.3], [0, 2], []),
+        ([0.4, 0.3], [], []),
+        ([None], [], []),
+    ],
+)
+def test_losses_that_no_line_shows_are_marked(
+    tmp_path: Path, drawn: list[Any], losses: list[float | None], raw: list[int], mean: list[int]
+) -> None:
+    """A solved head has one update: "training" was in the legend, and nothing to see."""
+    run_plots.plot_losses([train("head", i, {"head": 0.0}, loss) for i, loss in enumerate(losses)], tmp_path / "loss.png")
+    first, second = drawn[0][0].get_lines()[:2]
+    assert [line.get_markevery() or [] for line in (first, second)] == [raw, mean]
+    assert [line.get_marker() != "None" for line in (first, second)] == [bool(raw), bool(mean)]
+
+
 def test_a_stage_that_was_trained_twice_is_drawn_twice() -> None:
     """Both passes lay over one another, joined by a line from the end back to the beginning."""
     rows = [{"kind": "train", "stage": "head", "step": i, "epoch": i / 2, "loss": 1.0} for _ in range(2) for i in range(4)]
@@ -223,3 +259,29 @@ def test_names_with_dollar_signs_are_no_mathematics_and_ticks_are(tmp_path: Path
     axes.set_title("$he$ad \\foo_$")
     style.save(figure, tmp_path / "a.png")
     assert not axes.title.get_parse_math() and any(tick.get_parse_math() for tick in axes.get_xticklabels())
+
+
+NAMES = ("cat", "a" * 120, "W" * 40, "🦊 fox", "猫" * 30, "$x_$", "two\nlines", "0.70 " + "a" * 30 + " + 0.30 " + "b" * 30, "")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+def test_no_caption_moves_an_image_or_meets_its_neighbour(tmp_path: Path, name: str) -> None:
+    """One long class name made all images smaller, captions ran together, and a letter that the font lacks was a warning."""
+    sheets = []
+    for captions in ([["cat"] * 3] * 2, [["cat", name, name], [name] * 3]):
+        figure = run_plots.draw_images(("plain", "draw 1", "draw 2"), np.zeros((2, 3, 8, 8, 3)), captions)
+        style.save(figure, tmp_path / "batch.png")
+        sheets.append(figure)
+    plain, named = ([axes.get_window_extent().bounds for axes in figure.axes] for figure in sheets)
+    assert plain == named and min(width for _, _, width, _ in named) > 190
+    texts = [axes.texts[0] for axes in sheets[1].axes]
+    assert [text.get_text() for text in texts] == [
+        text if len(text) < 10 else texts[1].get_text() for text in ("cat", *[one_line(name)] * 5)
+    ]
+    boxes, canvas = [text.get_window_extent() for text in texts], sheets[1].bbox
+    shown = [box for box in boxes if box.width]
+    assert all(canvas.x0 <= box.x0 and box.x1 <= canvas.x1 and canvas.y0 <= box.y0 for box in shown)
+    assert not any(box.overlaps(other) for i, box in enumerate(shown) for other in shown[:i])
+    assert not any(box.overlaps(axes.get_window_extent()) for box in shown for axes in sheets[1].axes)
+    assert len(name) < 40 or texts[1].get_text().endswith("…")

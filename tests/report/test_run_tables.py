@@ -59,6 +59,12 @@ def test_lines_say_what_the_run_took() -> None:
     assert lines[0].startswith("validation: before the refit") and run_tables.run_lines({"refit": False}) == []
 
 
+def test_views_of_several_labels_have_the_thresholds_of_their_measures() -> None:
+    several, single = {"loss": 0.5, "accuracy": 0.8, "f2": 0.7}, {"loss": 0.5, "accuracy": 0.8, "top5": 0.9}
+    heads = [" ".join(printed(run_tables.views_table("test", [row] * 2))[0]) for row in (several, single)]
+    assert heads == ["views of test loss accuracy at 0.5 f2 at 0.2", "views of test loss accuracy top5"]
+
+
 def test_the_tables_of_little() -> None:
     assert len(printed(run_tables.stages_table({"stages": [{"name": "head"}], "test": {}}))) == 3
     assert len(printed(*run_tables.result_tables({}))) == 4  # two heads with their rules

@@ -414,7 +414,10 @@ def test_multi_label_data_run(tmp_path):
     kept = predictions.load(tmp_path / "run", "valid")
     assert (kept.tta.predicted == (p > threshold)).all()
     assert [net.label(row, 2) for row in p] == [net.true_label(row) for row in kept.tta.predicted]
-    assert f"{threshold:.4f}" in shown(*evaluation_parts("valid", evaluated, net)) and "mAP" in shown(*result_tables(summary))
+    said = shown(*evaluation_parts("valid", evaluated, net))
+    assert f"{threshold:.4f}" in said and "mAP" in shown(*result_tables(summary))
+    for name, fixed in (("accuracy", 0.5), ("tta_accuracy", 0.5), ("f2", 0.2), ("tta_f2", 0.2)):
+        assert f"valid {name:<14} {evaluated.views.measures[name]:.4f}, classes predicted above {fixed}\n" in said
     images = [np.asarray(image) for image in data.open().items["valid"][:3]]
     plain, scaled = (predict(net, images, calibrated=calibrated) for calibrated in (False, True))
     assert plain.labels == scaled.labels and not np.allclose(plain.probabilities, scaled.probabilities)

@@ -36,7 +36,8 @@ class ReportCommand(Command):
     split: Literal["valid", "test"] | None = None
     """Split whose mistakes are shown; by default test where the data have it."""
     maps: int = 0
-    """Number of images, those with the highest losses, to map where the network looks (Grad-CAM); loads the network."""
+    """Number of images, those with the highest losses, to map where the network looks (Grad-CAM); loads the network. After a refit
+    only test images have maps."""
     out: Path | None = None
     """The page; by default report.html in the run folder."""
     open: bool = False
@@ -56,6 +57,8 @@ class ReportCommand(Command):
         require(0 <= self.maps <= _MOST_MAPS, "--maps", self.maps, f"use 0…{_MOST_MAPS} images")
         check_output(self.out, "--out")
         view = read_run_page(self.run, self.split)
+        fix = "after a refit the network has trained on the validation images; use --split test where the run has it, or leave it out"
+        require(not (self.maps and view.before_refit), "--maps", self.maps, fix)
         top = view.top_losses()
         require(not self.maps or bool(top), "--maps", self.maps, "the run has kept no predictions; finish it, or leave it out")
         pictures, maps, note = {}, [], ""

@@ -1,5 +1,6 @@
 """`sgdr-jax report`: the page of a real run, with its images, maps, and what it says when the data are gone."""
 
+import json
 import shutil
 import webbrowser
 from collections.abc import Callable
@@ -46,6 +47,15 @@ def test_without_the_run_s_data_images_have_numbers(
         (folder / "config.json").write_text(config.replace(str(place / "data"), str(root)))
         main(["report", str(folder), "--experiment", photos, "--out", str(out)])
         assert words in capsys.readouterr().out and images(out.read_text("utf-8")) == []
+
+
+def test_a_refitted_network_has_no_maps_of_images_that_it_trained_on(run_folder: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+    """Its maps were drawn as explanations of mistakes that the first network had made."""
+    folder = shutil.copytree(run_folder, tmp_path / "run")
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(summary | {"refit": True}))
+    said = fails("report", folder, "--maps", "1", "--split", "valid")
+    assert "--maps is 1; after a refit the network has trained on the validation images" in said and "leave it out" in said
 
 
 def test_bad_input_is_one_line(run_folder: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
