@@ -1,5 +1,6 @@
 """Solved heads: what a stage solves, on which images strengths are compared, and its place among the stages of a run."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from sgdr_jax import Eval, Experiment, Find, InputError, Sgdr, Solve, Stage
+from sgdr_jax import Eval, Experiment, Find, InputError, Session, Sgdr, Solve, Stage
 from sgdr_jax.augment import Flip
 from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.errors import Preempted
@@ -216,10 +217,23 @@ def test_activations_that_are_not_finite_are_refused() -> None:
         solve(None)
 
 
-def test_the_finder_has_nothing_to_find() -> None:
+def test_the_finder_has_nothing_to_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That was said once the activations of all images had been computed, without what to do instead."""
+    monkeypatch.setattr("sgdr_jax.train.find_lr.open_stage", None)
     context = prepare(experiment())
-    with pytest.raises(InputError, match="no learning rate to find"):
+    with pytest.raises(InputError, match=r"the head is solved in all stages, .*; add a stage that trains"):
         stage_curves(context, context.plan.stages[0], context.network, NullConsole())
+    context = prepare(experiment(HEAD, BODY))
+    with pytest.raises(InputError, match=r"stage is 'cached head'; .* no learning rate to find; use one of 1 \(body\)"):
+        stage_curves(context, context.plan.stages[0], context.network, NullConsole())
+
+
+def test_the_finder_passes_over_a_solved_head() -> None:
+    """A session's `find_lr()` was refused for every experiment of `fine_tune`."""
+    session = Session(experiment(HEAD, replace(BODY, lr=Find(steps=8, orders=1), schedule=Sgdr(3))), ui=NullConsole())
+    assert 'stage "body"' in repr(session.find_lr())
+    with pytest.raises(InputError, match=r"stage is 'cached head'; .*; use one of 1 \(body\)"):
+        session.find_lr("cached head")
 
 
 @pytest.mark.parametrize("parallel", [Parallel(devices=1), Parallel(backend="pmap"), Parallel(sharded=True)])
