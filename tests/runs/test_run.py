@@ -196,6 +196,15 @@ def train(context, p, stage):
     return state, losses
 
 
+def test_a_class_that_is_drawn_more_often_is_not_weighted_for_it_again():
+    data = Synthetic(classes=3, train=11, valid=20, test=10, side=16)  # 4, 4 and 3 images
+    context, p, stage = one_stage(Stage("s", 16, lr=0.01, schedule=Constant(1)), data=data, balance=1.0, class_weights=1.0)
+    hyper = Hyper(*(row[0] for row in hyper_rows(context, p, (0.01,) * len(p.trained))))
+    batches = stage_batches(context, p, 0, p.steps)
+    weights = [np.asarray(stage.update(stage.state, hyper, batch)[1]["weight"]) for batch in batches]
+    assert sum(weights) == pytest.approx(11)
+
+
 @pytest.mark.parametrize("augment, views", [(False, 0), (True, 2)], ids=["plain", "two views"])
 @pytest.mark.parametrize("train_from", ["head", 1], ids=["head", "late and head"])
 def test_training_from_the_cache_equals_training_without(augment, views, train_from):

@@ -42,7 +42,7 @@ def experiment(*stages: Stage, **fields: Any) -> Experiment:
 UNEVEN = Synthetic(classes=3, train=11, valid=20, test=10, side=8)  # 4, 4 and 3 images
 
 
-@pytest.mark.parametrize("fields", [{}, {"data": UNEVEN, "balance": 1.0, "class_weights": 0.5, "label_smoothing": 0.1}])
+@pytest.mark.parametrize("fields", [{}, {"data": UNEVEN, "balance": 0.5, "class_weights": 0.5, "label_smoothing": 0.1}])
 def test_a_run_ends_with_the_optimum_on_all_copies(tmp_path: Path, fields: dict[str, Any]) -> None:
     e, ui = experiment(**fields), Said()
     summary = run(e, tmp_path / "run", ui=ui)
@@ -61,8 +61,8 @@ def test_a_run_ends_with_the_optimum_on_all_copies(tmp_path: Path, fields: dict[
     drawn, weight = np.ones(n), np.ones(n)
     if fields:
         of_class = np.bincount(labels)
-        drawn = (n / 3 / of_class)[labels]
-        weight = drawn * (0.5 + 0.5 * n / (3 * of_class))[labels]
+        drawn = (0.5 + 0.5 * n / (3 * of_class))[labels]
+        weight = 0.5 * drawn + 0.5 * (n / 3 / of_class)[labels]  # the classes alike, however often they are drawn
     drawn, weight, labels = (np.tile(values, 2) for values in (drawn, weight, labels))
     x64 = standardised(x, drawn / drawn.sum())
     net = open_predictor(tmp_path / "run")
