@@ -24,6 +24,7 @@ from ..core.json_files import checked
 from ..core.rng import key_for
 from ..core.serialization import config_hash, from_json
 from ..core.state import NetworkState, Tree
+from ..core.text import csv_list
 from ..core.validation import require
 from ..data import decode
 from ..data.decode import Images
@@ -78,7 +79,7 @@ class Predictor(NamedTuple):
     name: str = ""
 
     def label(self, row: np.ndarray) -> str:
-        """Return the likeliest class of a row of probabilities; for multi-label data all above the threshold, joined by spaces."""
+        """Return the likeliest class of a row of probabilities; for multi-label data all above the threshold: `csv_list`."""
         return self._joined(row > self.threshold) if self.multi_label else self.classes[int(row.argmax())]
 
     def true_label(self, label: np.ndarray) -> str:
@@ -86,7 +87,7 @@ class Predictor(NamedTuple):
         return self._joined(label > 0.5) if self.multi_label else self.classes[int(label)]
 
     def _joined(self, shown: np.ndarray) -> str:
-        return " ".join(name for name, one in zip(self.classes, shown.tolist(), strict=True) if one)
+        return csv_list([name for name, one in zip(self.classes, shown.tolist(), strict=True) if one], " ")
 
 
 def open_predictor(folder: str | Path, name: str = "") -> Predictor:

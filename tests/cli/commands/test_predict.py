@@ -1,6 +1,7 @@
 """`sgdr-jax predict`: labels, probabilities, temperatures."""
 
 import csv
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from sgdr_jax.cli.main import main
+from sgdr_jax.runs import predictor
 
 Fails = Callable[..., str]
 
@@ -66,3 +68,34 @@ def test_a_prediction_does_not_depend_on_its_company(place: Path, run_folder: Pa
     main(["predict", str(place / "data/valid/green/1.png"), photo, photo, "--run", str(run_folder)])
     rows = capsys.readouterr().out.splitlines()
     assert rows[2] == rows[3]
+
+
+def test_classes_that_bear_the_name_of_a_column_have_columns_of_their_own(
+    place: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader by name got a probability in place of the label, or of the path."""
+    real, names = predictor.evaluate_split, ["label", "name", "class label"]
+    net = predictor.open_predictor(run_folder)
+    monkeypatch.setattr(predictor, "evaluate_split", lambda _, *rest: real(net, *rest))
+    for classes in (names, ["path", "true", "disagreement"], ["probability", "class probability", "class class probability"]):
+        monkeypatch.setattr(predictor, "open_predictor", lambda *_, names=classes: net._replace(classes=tuple(names)))
+        for words in (["predict", str(place / "data/valid/red/0.png"), "--run", str(run_folder)], ["eval", str(run_folder)]):
+            main([*words, "--out", str(place / "named.csv")])
+            header, *rows = csv.reader((place / "named.csv").read_text().splitlines())
+            assert len(set(header)) == len(header) and len(header) == len(rows[0])
+            row = dict(zip(header, rows[0], strict=True))
+            assert row["label"] in classes and float(row["probability"]) == pytest.approx(max(map(float, rows[0][-3:])), abs=1e-4)
+            assert all(name in header[-3:] or f"class {name}" in header[-3:] or f"class class {name}" in header[-3:] for name in classes)
+
+
+def test_several_labels_can_be_told_apart_whatever_their_names(run_folder: Path) -> None:
+    """ "sea gull" and "sea", "gull" were one text."""
+    names = ("sea", "gull", "sea gull")
+    net = predictor.open_predictor(run_folder)._replace(classes=names, multi_label=True, threshold=0.5)
+    shown = {net.label(np.array(row)) for row in itertools.product((0.0, 1.0), repeat=3)}
+    assert len(shown) == 8 and {"", "sea gull", '"sea gull"', 'gull "sea gull"'} < shown
+    assert all(net.true_label(np.array(row)) == net.label(np.array(row)) for row in itertools.product((0.0, 1.0), repeat=3))
+    quoted = net._replace(classes=('a "b"', "c", "d"))
+    for row in itertools.product((0.0, 1.0), repeat=3):
+        wanted = [name for name, one in zip(quoted.classes, row, strict=True) if one]
+        assert next(csv.reader([quoted.label(np.array(row))], delimiter=" "), []) == wanted
