@@ -70,7 +70,7 @@ SCORE_NAMES = {"accuracy": "accuracy", "map": "mAP", "f2": "F2"}
 
 
 class CalibrationMetrics(TypedDict):
-    """Temperature of a kind of view, and the metrics after it is applied."""
+    """Temperature of a kind of view, and the metrics after it is applied; NaN where none could be fitted."""
 
     temperature: float
     ece: float

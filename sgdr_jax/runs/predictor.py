@@ -25,7 +25,7 @@ from ..core.rng import key_for
 from ..core.serialization import config_hash, from_json
 from ..core.state import NetworkState, Tree
 from ..core.text import csv_list
-from ..core.validation import require
+from ..core.validation import finite, require
 from ..data import decode
 from ..data.decode import Images
 from ..data.load import Canvas, decode_files, load
@@ -138,7 +138,7 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
         facts["canvas"],
         facts["multi_label"],
         facts.get("data", ""),
-        {kind: fitted["temperature"] for kind, fitted in temperatures.items()},
+        {kind: t for kind, fitted in temperatures.items() if finite(t := fitted["temperature"]) and t != 1},  # 1 was once written for none
         DEFAULT_THRESHOLD if name else run.summary.get("threshold", {}).get("value", DEFAULT_THRESHOLD),  # fitted likewise
         name,
     )
@@ -312,7 +312,7 @@ def fitted_temperatures(net: Predictor, views: int) -> dict[str, float]:
 def temperature(net: Predictor, views: int) -> float:
     """Return the temperature that the run fitted for this number of views. Raises InputError where it fitted none."""
     found = fitted_temperatures(net, views).get("tta" if views > 1 else "plain")
-    require(found is not None, "--calibrated", True, f"the run fitted no temperature for {views} views; leave it out, or train anew")
+    require(found is not None, "--calibrated", True, f"the run fitted no temperature for {views} views; leave it out")
     assert found is not None
     return found
 

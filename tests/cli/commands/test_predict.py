@@ -29,14 +29,14 @@ def test_the_temperature_of_the_run_scales_probabilities(
 ) -> None:
     summary = json.loads((run_folder / "summary.json").read_text())
     found = summary["calibration"]["valid"]
-    assert found["tta"]["loss"] <= summary["valid"]["tta_loss"] + 1e-6 and found["plain"]["loss"] <= summary["valid"]["loss"] + 1e-6
-    main(["eval", str(run_folder), "--classes", str(place / "classes.csv")])
+    assert summary["valid"]["accuracy"] == 1 and set(found["plain"].values()) == set(found["tta"].values()) == {None}
+    warm = copied(run_folder, place / "warm", calibration={"valid": {kind: {"temperature": 2.0} for kind in ("plain", "tta")}})
+    main(["eval", str(warm), "--classes", str(place / "classes.csv")])
     said = " ".join(capsys.readouterr().out.split())
-    assert f"at the temperature {found['tta']['temperature']:.3f}: ece {found['tta']['ece']:.4f}" in said
+    assert "valid plain at the temperature 2.000: ece" in said and "valid tta at the temperature 2.000: ece" in said
     assert all(word in said for word in ("precision", "taken for", "green"))
     rows = list(csv.DictReader((place / "classes.csv").read_text().splitlines()))
     assert [(row["class"], row["images"]) for row in rows] == [("blue", "5"), ("green", "6"), ("red", "7")]
-    warm = copied(run_folder, place / "warm", calibration={"valid": {"tta": {"temperature": 2.0}}})
     photo, out = str(place / "data/valid/red/0.png"), []
     for extra in ([], ["--calibrated"]):
         main(["predict", photo, "--run", str(warm), *extra])
@@ -44,10 +44,28 @@ def test_the_temperature_of_the_run_scales_probabilities(
     raw, then = (np.array([float(row[c]) for c in ("blue", "green", "red")]) for row in out)
     np.testing.assert_allclose(then, np.sqrt(raw) / np.sqrt(raw).sum(), atol=2e-5)
     assert "fitted no temperature for 4 views" in fails("predict", photo, "--run", warm, "--calibrated", "--tta-views", "3")
-    main(["eval", str(run_folder), "--tta-views", "3"])
+    main(["eval", str(warm), "--tta-views", "3"])
     assert "at the temperature" not in capsys.readouterr().out  # which was fitted for more views
     old = copied(run_folder, place / "old", calibration={})  # as an earlier version left it
     assert "fitted no temperature" in fails("predict", photo, "--run", old, "--calibrated")
+
+
+@pytest.mark.parametrize("written", [None, 1.0], ids=["none", "as by earlier versions"])
+def test_a_run_that_could_fit_no_temperature_says_so(
+    place: Path, run_folder: Path, capsys: pytest.CaptureFixture[str], fails: Fails, written: float | None
+) -> None:
+    nothing = dict.fromkeys(("temperature", "ece", "loss"), written)
+    sure = copied(run_folder, place / f"sure-{written}", calibration={"valid": {"plain": nothing, "tta": nothing}})
+    photo = place / "data/valid/red/0.png"
+    assert "the run fitted no temperature for 2 views; leave it out" in fails("predict", photo, "--run", sure, "--calibrated")
+    main(["eval", str(sure)])
+    out = capsys.readouterr().out
+    assert "no temperature fitted for 2 views" in out and "at the temperature" not in out and "nan" not in out
+    main(["report", str(sure)])
+    page = (sure / "report.html").read_text()
+    assert "no temperature fitted" in page or written
+    main(["export", str(sure), "--to", "stablehlo"])
+    assert "calibrated" not in (sure / "export/stablehlo/README.md").read_text()
 
 
 def test_predict_writes_labels_and_probabilities(place: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
