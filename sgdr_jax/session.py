@@ -99,20 +99,20 @@ class Session:
         return draw_images(preview.titles, preview.tiles, preview.captions)
 
     def find_lr(
-        self, stage: int | str = 0, rule: Literal["combined", "valley", "steep", "minimum", "slide"] | None = None
+        self, stage: int | str | None = None, rule: Literal["combined", "valley", "steep", "minimum", "slide"] | None = None
     ) -> Shown[LrCurve]:
         """Run the learning-rate finder for a stage, on the network so far, which stays as it is.
 
         Args:
-            stage: index or name of the stage.
+            stage: index or name of the stage; None for the first whose head is not solved.
             rule: reads the rate off the curve; None for that of the stage.
         """
         from .report.run_plots import draw_lr_finder
         from .report.run_tables import finder_table, finder_verdict
-        from .train.find_lr import stage_curves
+        from .train.find_lr import stage_curves, stage_to_search
 
         context = self._today()
-        planned = context.plan.stages[self.experiment.stage_index(stage)]
+        planned = context.plan.stages[stage_to_search(self.experiment, stage)]
         curves = stage_curves(context, planned, self._state.network, self.ui, rule)
         curve, name = curves[""], planned.stage.name
         figure = draw_lr_finder(dataclasses.asdict(curve) | {"stage": name}).get_figure(root=True)

@@ -78,7 +78,7 @@ def _one_line(framed: str) -> str:
         values = re.findall(r"'([^']*)'", choice[3])
         *others, last = [value for value in values if value != "None"] or values
         return f"{choice[2]} is {choice[1]}; use {', '.join(others)}{' or ' if others else ''}{last}"
-    if re.search(r"options: .*\b(True|False)\b", wrong):
+    if re.search(r"(?i)options: (true|false)\b", wrong):  # the first word that is not understood: the option before it is known
         return f"{wrong}; a switch takes no value: --NAME or --no-NAME"
     if names:
         return f"{wrong}; did you mean {', '.join(names[:3])}?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +44,22 @@ class PredictorCommand(NetworkCommand):
 
     tta_views: int | None = None
     """Number of augmented views beside the plain one; by default that of the experiment, 0 for none."""
+
+
+def header(columns: Sequence[str], classes: Sequence[str]) -> list[str]:
+    """Return the header of a table of predictions: its columns, then the classes. A class that bears a column's name is "class NAME".
+
+    >>> header(["path", "label"], ["label", "class label"])
+    ['path', 'label', 'class class label', 'class label']
+    """
+    taken, names = {*columns, *classes}, list(columns)
+    for name in classes:
+        shown = name
+        while name in columns and shown in taken:
+            shown = f"class {shown}"
+        taken.add(shown)
+        names.append(shown)
+    return names
 
 
 def prediction(label: str, probabilities: np.ndarray, disagreement: float | None) -> list[str]:

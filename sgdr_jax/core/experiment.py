@@ -192,7 +192,7 @@ class Experiment:
     balance: float = 0.0
     """Oversampling of rare classes: 0: none, 1: all classes equally often; an epoch keeps its length."""
     class_weights: float = 0.0
-    """Weighting of the loss: 0: every training image counts the same, 1: every class does; an alternative to `balance`. The loss of a
+    """Weighting of the loss: 0: every image drawn counts the same, 1: every class does, however often `balance` draws it. The loss of a
     batch is its weighted mean, as in PyTorch, so a class that is in few of the batches has less than its share of the updates: 0.2 instead
     of 0.5 where one image in a hundred has it, in batches of 32."""
     epoch_steps: int = 1

@@ -259,14 +259,15 @@ def check_unvalidated(experiment: Experiment, stages: Sequence[StagePlan], why: 
         experiment: that the stages belong to.
         stages: its plan.
         why: reason for the message.
-        patience: whether to reject `Stage.patience` too.
+        patience: whether to reject `Stage.patience` too; not where a refit is why, which may be left out instead.
     """
+    other = "" if patience else ", or train with --no-refit"
     for p in stages:
         field = f'stage "{p.stage.name}": '
         require(not (patience and p.stage.patience), f"{field}patience", p.stage.patience, f"{why}; use None")
-        require(not p.table.plateau, f"{field}schedule", p.stage.schedule, f"{why}; use one that does not wait for plateaus")
-        require(not p.optimizer.ema, f"{field}optimizer.ema", p.optimizer.ema, f"{why}, to compare it; use 0")
-    require(not experiment.snapshots, "snapshots", experiment.snapshots, f"{why}, to compare them; keep none")
+        require(not p.table.plateau, f"{field}schedule", p.stage.schedule, f"{why}; use one that does not wait for plateaus{other}")
+        require(not p.optimizer.ema, f"{field}optimizer.ema", p.optimizer.ema, f"{why}, to compare it; use 0{other}")
+    require(not experiment.snapshots, "snapshots", experiment.snapshots, f"{why}, to compare them; keep none{other}")
 
 
 def trained_groups(stage: Stage, groups: tuple[str, ...]) -> tuple[str, ...]:

@@ -69,6 +69,18 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
+def csv_list(names: Sequence[str], delimiter: str) -> str:
+    """Return names as one cell: a list that `csv.reader` reads with this delimiter, since names that hold it are quoted.
+
+    Example:
+        >>> csv_list(["a", "b c"], " ")
+        'a "b c"'
+    """
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator="").writerow(names)
+    return text.getvalue()
+
+
 def csv_value(cell: str) -> str:
     """Return the text of a cell that `csv_text` has written.
 

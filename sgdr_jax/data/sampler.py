@@ -60,15 +60,18 @@ def expected_draws(labels: np.ndarray, balance: float, rates: np.ndarray | None 
     return (expected / sizes)[cell]
 
 
-def example_weights(labels: np.ndarray, evenness: float, rates: np.ndarray | None = None) -> np.ndarray:
+def example_weights(labels: np.ndarray, evenness: float, rates: np.ndarray | None = None, balance: float = 0.0) -> np.ndarray:
     """Return loss weights that balance classes over the whole set as `Sampler.balance` does by drawing; float32 [n].
 
     Their mean over the examples that an epoch shows is 1. An example of class c has weight (1 - evenness) + evenness · n / (C n_c): 0
-    weighs all examples alike, 1 all classes. With several labels the rarest one decides; those with none have weight 1.
+    weighs all examples alike, 1 all classes. With several labels the rarest one decides; those with none have weight 1. With `balance` n_c
+    is the number of draws that it leaves to the class, so that what is drawn more often is not weighted for the same reason again.
 
     >>> example_weights(np.array([0, 0, 0, 1]), 1.0).tolist()
     [0.6666666865348816, 0.6666666865348816, 0.6666666865348816, 2.0]
     """
+    if balance and evenness:
+        rates = expected_draws(labels, balance, rates)
     weights = expected_draws(labels, evenness, rates)
     return (weights if rates is None else weights / rates).astype(np.float32)
 

@@ -73,6 +73,9 @@ class FileNames(Dataset):
         tops = {image.name.rpartition("/")[0] for image in images}
         single = tops.pop() if len(tops) == 1 else ""
         lead = f"all images lie in the folder {single!r}: add one for each other class, or" if single else "without class folders,"
+        places = sorted({image.name.split("/")[0] for image in images if image.name.count("/") > 1})
+        if places and not single and all(SPLIT_OF.get(place.lower(), "train") != "train" for place in places):
+            lead = f"there are class folders in {' and '.join(places)}, but none in train: add it, or rename a folder to train; otherwise"
         start = "([^/]+)" if "/" in images[0].name else "^(.+)"
         fix = rf"{lead} give a regular expression whose first group is the class of {images[0].name!r}: '{start}_\d+'"
         require(bool(self.pattern), "data.pattern", self.pattern, fix)

@@ -86,7 +86,7 @@ def apply_temperature(probabilities: Float[np.ndarray, "n k"], temperature: floa
 
 
 def fit_temperature(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray) -> float:
-    """Fit the temperature with the lowest loss on these labels; 1 if it lies outside `MIN_TEMPERATURE`…`MAX_TEMPERATURE`.
+    """Fit the temperature with the lowest loss on these labels; NaN if it lies outside `MIN_TEMPERATURE`…`MAX_TEMPERATURE`.
 
     If every image is classified correctly, the loss keeps falling as the temperature goes to 0, so none can be fitted.
 
@@ -109,7 +109,7 @@ def fit_temperature(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray)
 
     low, high = np.log(1 / MAX_TEMPERATURE), np.log(1 / MIN_TEMPERATURE)
     if slope(np.exp(high)) < 0 or slope(np.exp(low)) > 0:
-        return 1.0
+        return float("nan")
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if slope(np.exp(middle)) < 0 else (low, middle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, cast
@@ -175,11 +176,14 @@ def calibration_results(
     Args:
         predictions: of the images.
         labels: of the images.
-        fitted: temperature of each; None fits them to these images.
+        fitted: temperature of each, NaN for none; None fits them to these images.
     """
     results: dict[str, CalibrationMetrics] = {}
     for kind, p in predictions.kinds.items():
         temperature = fit_temperature(p, labels) if fitted is None else fitted[kind]
+        if math.isnan(temperature):
+            results[kind] = {"temperature": math.nan, "ece": math.nan, "loss": math.nan}
+            continue
         p = apply_temperature(p, temperature, labels.ndim == 2)
         loss = metrics.probability_metrics(p, labels)["loss"]
         results[kind] = {"temperature": temperature, "ece": reliability(p, labels).error, "loss": loss}
@@ -197,12 +201,13 @@ def view_predictions(
     Args:
         predictions: of the images.
         labels: of the images.
-        temperatures: fitted for each kind; None for none.
+        temperatures: fitted for each kind, NaN where none could be; None for none.
         thresholds: probability of each kind above which a class of multi-label data is predicted; None for `DEFAULT_THRESHOLD`.
     """
     multi_label, out = labels.ndim == 2, []
     for kind, p in predictions.kinds.items():
-        scaled = [] if temperatures is None else [apply_temperature(p, temperatures[kind], multi_label)]
+        temperature = math.nan if temperatures is None else temperatures[kind]
+        scaled = [] if math.isnan(temperature) else [apply_temperature(p, temperature, multi_label)]
         diagrams = np.array([np.stack(reliability(each, labels)) for each in (p, *scaled)])
         found = metrics.example_predictions(metrics.log_odds(p, multi_label), labels)._replace(reliability=diagrams)
         threshold = DEFAULT_THRESHOLD if thresholds is None else thresholds[kind]

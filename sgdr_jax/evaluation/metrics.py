@@ -83,7 +83,7 @@ def measure_title(name: str, figures: Mapping[str, Any]) -> str:
 
 
 class CalibrationMetrics(TypedDict):
-    """Temperature of a kind of view, and the metrics after it is applied."""
+    """Temperature of a kind of view, and the metrics after it is applied; NaN where none could be fitted."""
 
     temperature: float
     ece: float

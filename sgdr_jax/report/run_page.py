@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.validation import require
+from ..core.validation import finite, require
 from ..evaluation import predictions
 from ..evaluation.calibration import Reliability
 from ..evaluation.intervals import UNKNOWN, Interval, loss_interval, right_interval, share_interval
@@ -245,7 +245,9 @@ def _ece(run: Run, split: str, tta: bool, predicted: ExamplePredictions) -> list
     after = (run.summary.get("calibration") or {}).get(split, {}).get("tta" if tta else "plain")
     if before is None:
         return []
-    note = f"{after['ece']:.3f} at temperature {after['temperature']:.2f}" if after else "no temperature fitted"
+    note = "no temperature fitted"
+    if after and finite(after["temperature"]):
+        note = f"{after['ece']:.3f} at temperature {after['temperature']:.2f}"
     if predicted.reliability is not None:
         note += f"; {Reliability(*predicted.reliability[0]).by_chance:.3f} by chance alone"
     return [Figure("Calibration error", before, UNKNOWN, ".3f", note)]
@@ -347,6 +349,7 @@ def _calibration(view: RunPage) -> dict[str, Any]:
                 each,
             )
             for kind, each in fitted.items()
+            if finite(each["temperature"])
         ],
         "views_chart": views_chart(by_count, _view_intervals(view, by_count)) if len(by_count) > 1 else None,
         "view_titles": [measure_title(name, by_count[0]) for name in by_count[0]] if by_count else [],

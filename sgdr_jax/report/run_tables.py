@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +118,8 @@ def figures_table(summary: Mapping[str, Any]) -> Table:
             scaled = (summary.get("calibration") or {}).get(split, {}).get("tta" if prefix else "plain") or {}
             figures = number_text(loss, ".4f"), number_text(value, ".4f") + _limits(summary, split, score, value)
             sure = (number_text(x, form) for x, form in ((error, ".3f"), (scaled.get("ece"), ".3f"), (scaled.get("temperature"), ".2f")))
+            if math.isnan(scaled.get("temperature") or 0):
+                sure = number_text(error, ".3f"), "", "none fitted"
             table.add_row(label, *figures, *sure)
     return table
 
@@ -280,6 +283,8 @@ def evaluation_parts(split: str, found: Evaluation, net: Predictor) -> list[Tabl
         for kind, scaled in calibration_results(views, labels, temperatures).items():
             temperature, ece, loss = scaled["temperature"], scaled["ece"], scaled["loss"]
             parts.append(f"{split} {kind:<6} at the temperature {temperature:.3f}: ece {ece:.4f}, loss {loss:.4f}")
+    else:
+        parts.append(f"no temperature fitted for {views.views} view{'s' * (views.views > 1)}")
     return parts
 
 

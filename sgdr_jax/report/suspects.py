@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.errors import InputError
-from ..core.text import csv_text, csv_value
+from ..core.text import csv_list, csv_text, csv_value
 from ..core.validation import require
 from ..evaluation.confident_learning import Suspect
 from .html import data_uri, page
@@ -60,11 +59,7 @@ def cell_text(classes: Sequence[str], multi_label: bool) -> str:
     >>> cell_text(["a", "b;c"], True)
     'a;"b;c"'
     """
-    if not multi_label:
-        return classes[0]
-    text = io.StringIO()
-    csv.writer(text, delimiter=";", lineterminator="").writerow(classes)
-    return text.getvalue()
+    return csv_list(classes, ";") if multi_label else classes[0]
 
 
 def cell_classes(text: str, multi_label: bool) -> tuple[str, ...]:

@@ -24,7 +24,8 @@ from ..core.json_files import checked
 from ..core.rng import key_for
 from ..core.serialization import config_hash, from_json
 from ..core.state import NetworkState, Tree
-from ..core.validation import require
+from ..core.text import csv_list
+from ..core.validation import finite, require
 from ..data import decode
 from ..data.decode import Images
 from ..data.load import Canvas, decode_files, load
@@ -82,7 +83,7 @@ class Predictor(NamedTuple):
         return self.thresholds.get("tta" if views > 1 else "plain", DEFAULT_THRESHOLD)
 
     def label(self, row: np.ndarray, views: int) -> str:
-        """Return the likeliest class of a row of probabilities; for multi-label data all above the threshold, joined by spaces."""
+        """Return the likeliest class of a row of probabilities; for multi-label data all above the threshold: `csv_list`."""
         return self._joined(row > self.threshold(views)) if self.multi_label else self.classes[int(row.argmax())]
 
     def true_label(self, label: np.ndarray) -> str:
@@ -90,7 +91,7 @@ class Predictor(NamedTuple):
         return self._joined(label > 0.5) if self.multi_label else self.classes[int(label)]
 
     def _joined(self, shown: np.ndarray) -> str:
-        return " ".join(name for name, one in zip(self.classes, shown.tolist(), strict=True) if one)
+        return csv_list([name for name, one in zip(self.classes, shown.tolist(), strict=True) if one], " ")
 
 
 def open_predictor(folder: str | Path, name: str = "") -> Predictor:
@@ -140,7 +141,7 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
         facts["canvas"],
         facts["multi_label"],
         facts.get("data", ""),
-        {kind: fitted["temperature"] for kind, fitted in temperatures.items()},
+        {kind: t for kind, fitted in temperatures.items() if finite(t := fitted["temperature"]) and t != 1},  # 1 was once written for none
         {} if name else thresholds_of(run.summary.get("threshold")),  # fitted likewise
         name,
     )
@@ -312,7 +313,7 @@ def fitted_temperatures(net: Predictor, views: int) -> dict[str, float]:
 def temperature(net: Predictor, views: int) -> float:
     """Return the temperature that the run fitted for this number of views. Raises InputError where it fitted none."""
     found = fitted_temperatures(net, views).get("tta" if views > 1 else "plain")
-    require(found is not None, "--calibrated", True, f"the run fitted no temperature for {views} views; leave it out, or train anew")
+    require(found is not None, "--calibrated", True, f"the run fitted no temperature for {views} views; leave it out")
     assert found is not None
     return found
 

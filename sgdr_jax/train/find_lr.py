@@ -9,6 +9,8 @@ from itertools import batched, groupby
 import numpy as np
 
 from ..core.console import NullConsole
+from ..core.errors import InputError
+from ..core.experiment import Experiment
 from ..core.learning_rates import Find
 from ..core.plan import StagePlan, finder_steps, ratios
 from ..core.state import Hyper, NetworkState, TrainState
@@ -19,6 +21,22 @@ from .context import RunContext
 from .lr_curve import LrCurve, best_ratio, read_orders
 from .stage import StageRun, open_stage
 from .stage_inputs import TrainBatch, stage_batches
+
+
+def stage_to_search(experiment: Experiment, stage: int | str | None) -> int:
+    """Return the position of the stage to find a rate for: the one given by position or name or, for None, the first that is not solved.
+
+    Raises:
+        InputError: there is no such stage, or its head is solved.
+    """
+    open_to_it = [i for i, each in enumerate(experiment.stages) if each.solve is None]
+    if not open_to_it:
+        raise InputError("the head is solved in all stages, which has no learning rate to find; add a stage that trains")
+    index = open_to_it[0] if stage is None else experiment.stage_index(stage)
+    others = ", ".join(f"{i} ({experiment.stages[i].name})" for i in open_to_it)
+    fix = f"it has a solved head, which has no learning rate to find; use one of {others}"
+    require(index in open_to_it, "stage", experiment.stages[index].name, fix)
+    return index
 
 
 def find_lr(context: RunContext, p: StagePlan, stage: StageRun, find: Find, ui: NullConsole, group: str | None = None) -> LrCurve:
@@ -32,9 +50,8 @@ def find_lr(context: RunContext, p: StagePlan, stage: StageRun, find: Find, ui: 
         The curve; that of the best ratio if `find` has several.
 
     Raises:
-        InputError: if an order would have fewer than eight updates, or the head is solved.
+        InputError: if an order would have fewer than eight updates.
     """
-    require(not p.stage.solve, f'stage "{p.stage.name}": solve', p.stage.solve, "a solved head has no learning rate to find")
     steps = finder_steps(find, p.steps_per_epoch, f'stage "{p.stage.name}": lr')
     find = dataclasses.replace(find, steps=steps)
     orders = find.orders or (6 if p.stage.precompute else 2)
@@ -82,7 +99,11 @@ def stage_curves(
 
     Returns:
         Curves by group, "" for all groups together.
+
+    Raises:
+        InputError: the head is solved, or an order would have fewer than eight updates.
     """
+    stage_to_search(context.experiment, p.index)
     lr = p.stage.lr
     find = lr if isinstance(lr, Find) else Find()
     if not isinstance(lr, Find):

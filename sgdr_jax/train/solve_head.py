@@ -135,7 +135,7 @@ def solver(
 
     def update(state: TrainState, *_: Any) -> tuple[TrainState, dict[str, Any]]:
         drawn = expected_draws(labels, experiment.balance, context.data.rates)
-        weight = drawn * example_weights(labels, experiment.class_weights, context.data.rates)
+        weight = drawn * example_weights(labels, experiment.class_weights, context.data.rates, experiment.balance)
         features, mean, var = standardise(cached, rows(_shares(drawn, copies)), EPS)
         per_row = rows(labels) if labels.ndim == 1 else rows(labels.T).T
         data = problem(features, per_row, experiment.label_smoothing, rows(_shares(drawn, copies)), classes)

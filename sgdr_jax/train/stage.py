@@ -80,7 +80,7 @@ def open_stage(
     """
     run, size = context.programs, p.size
     labels = context.data.labels["train"]
-    weights = example_weights(labels, context.experiment.class_weights, context.data.rates)
+    weights = example_weights(labels, context.experiment.class_weights, context.data.rates, context.experiment.balance)
     augment, copies = augmentations(context, p), p.copies
     keys = {stream: key_for(context.experiment.seed, stream, p.index) for stream in ("augment", "dropout")}
     held_out = "valid" in context.images

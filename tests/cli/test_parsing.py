@@ -117,6 +117,9 @@ def test_options_of_an_object_change_it_and_nothing_given_keeps_it() -> None:
         (["--setps", "1"], r"Unrecognized options: --setps, 1; did you mean --steps\?$"),
         (["--lr.steps", "7"], r"lr\.steps is 7; use at least 8$"),
         (["1"], "Unrecognized options: 1; --help lists the options"),
+        (["--setps", "True"], r"Unrecognized options: --setps, True; did you mean --steps\?$"),
+        (["--setps=False"], r"Unrecognized options: --setps=False; --help lists the options$"),
+        (["--qqq", "True"], r"Unrecognized options: --qqq, True; --help lists the options$"),
     ],
 )
 def test_errors_are_one_line(words: list[str], message: str) -> None:

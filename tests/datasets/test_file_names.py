@@ -108,6 +108,15 @@ def test_a_single_class_folder_is_told(tmp_path):
         names(tmp_path, "cats/a_1.png", "cats/a_2.png", pattern="").open()
 
 
+@pytest.mark.parametrize("held", [("valid",), ("Val", "test"), ("test",)])
+def test_class_folders_of_held_out_images_alone_are_told(tmp_path, held):
+    """They were said not to be there."""
+    made = [f"{split}/{name}/{i}.png" for split in held for name in "ab" for i in range(2)]
+    fix = f"there are class folders in {' and '.join(held)}, but none in train: add it, or rename a folder to train; otherwise give a"
+    with pytest.raises(InputError, match=fix):
+        names(tmp_path, *made, "stray_1.png", pattern="").open()
+
+
 def test_a_pattern_is_proposed_that_fits_the_name(tmp_path):
     """In folders the proposed pattern took them for a part of the class."""
     for files, words in ((("x_1.png", "y_1.png"), r"'\^\(\.\+\)_"), (("train/x_1.png", "test/x_2.png"), r"'\(\[\^/\]\+\)_")):

@@ -74,9 +74,21 @@ def test_blocks_change_nothing(run):
         fitted = calibration_results(found, LABELS)
         kinds = view_predictions(found, LABELS, {kind: each["temperature"] for kind, each in fitted.items()})
         for kind, each, p in zip(fitted, kinds, (found.plain, found.probabilities), strict=True):
-            before, after = (Reliability(*diagram).error for diagram in each.reliability)
-            assert (before, after) == (reliability(p, LABELS).error, fitted[kind]["ece"])
+            before, *after = (Reliability(*diagram).error for diagram in each.reliability)
+            assert before == reliability(p, LABELS).error
+            assert after == [fitted[kind]["ece"]] or (np.isnan(fitted[kind]["temperature"]) and not after)
             np.testing.assert_allclose(each.confidence, p.max(axis=1), rtol=1e-6)
+
+
+def test_where_all_images_are_right_no_temperature_is_applied(run):
+    """It was 1, and everything said that the probabilities were calibrated."""
+    found = seen(run, labels=LABELS)
+    right = found.plain.argmax(1)
+    assert all(np.isnan(x) for x in calibration_results(found, right)["plain"].values())
+    temperatures = {"plain": np.nan, "tta": 2.0}
+    assert np.isnan([each["ece"] for each in calibration_results(found, LABELS, temperatures).values()]).tolist() == [True, False]
+    plain, tta = view_predictions(found, LABELS, temperatures)
+    assert plain.reliability is not None and tta.reliability is not None and (len(plain.reliability), len(tta.reliability)) == (1, 2)
 
 
 def test_the_bar_is_full_in_the_end(run):

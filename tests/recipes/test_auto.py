@@ -1,6 +1,7 @@
 """What is chosen for a folder of images, and the file that it is written into."""
 
 import ast
+import shlex
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -167,6 +168,15 @@ def test_fast_is_the_head_alone(tmp_path, monkeypatch) -> None:
     assert made == fine_tune(root, budget=0) and (made.balance, made.refit) == (0.5, True)
     assert [p.steps for p in plan(made, 34).stages] == [1]
     assert fine_tune("x", ImageFolder("photos"), ResNet18(), 64, budget=0).stages == lesson2(64, cycles=0)
+
+
+@pytest.mark.parametrize("name", ["-flowers", "--my flowers"])
+def test_the_next_command_takes_the_file_for_no_option(tmp_path, monkeypatch, capsys, name) -> None:
+    folder(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    main.main(["new", f"./{name}", "--no-measure", "--quality", "fast"])
+    file = shlex.split(capsys.readouterr().out.partition("next: sgdr-jax train ")[2])[0]
+    assert not file.startswith("-") and load_experiment(file).name == name.replace(" ", "_")
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,8 @@ def test_the_table_of_the_final_network() -> None:
         ["test", "0.4000", "0.8100", "(0.802–0.818)", "0.100", "0.050", "1.50"],
     ]
     assert lines[4] == ["test,", "TTA", "0.3000", "0.8200", "(0.812–0.827)"]
+    scaled["test"]["plain"] = {"temperature": float("nan"), "ece": float("nan")}
+    assert printed(run_tables.figures_table(summary))[3][-3:] == ["0.100", "none", "fitted"]
 
 
 def test_lines_say_what_the_run_took() -> None:

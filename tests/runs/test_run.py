@@ -198,6 +198,15 @@ def train(context, p, stage):
     return state, losses
 
 
+def test_a_class_that_is_drawn_more_often_is_not_weighted_for_it_again():
+    data = Synthetic(classes=3, train=11, valid=20, test=10, side=16)  # 4, 4 and 3 images
+    context, p, stage = one_stage(Stage("s", 16, lr=0.01, schedule=Constant(1)), data=data, balance=1.0, class_weights=1.0)
+    hyper = Hyper(*(row[0] for row in hyper_rows(context, p, (0.01,) * len(p.trained))))
+    batches = stage_batches(context, p, 0, p.steps)
+    weights = [np.asarray(stage.update(stage.state, hyper, batch)[1]["weight"]) for batch in batches]
+    assert sum(weights) == pytest.approx(11)
+
+
 @pytest.mark.parametrize("augment, views", [(False, 0), (True, 2)], ids=["plain", "two views"])
 @pytest.mark.parametrize("train_from", ["head", 1], ids=["head", "late and head"])
 def test_training_from_the_cache_equals_training_without(augment, views, train_from):
@@ -686,8 +695,14 @@ def test_without_validation_images_everything_trains_and_nothing_is_fitted_to_th
     with pytest.raises(InputError, match="refit is True; there are no validation images that could choose anything; use False"):
         run(small(stage, data=data, refit=True), tmp_path / "none")
     for fields, message in (
-        ({"snapshots": Snapshots(last=2)}, "snapshots is .*; refit trains on the validation images, to compare them; keep none"),
-        ({"optimizer": AdamW(ema=0.9)}, r'stage "all": optimizer.ema is 0.9; refit trains on the validation images, to compare it; use 0'),
+        (
+            {"snapshots": Snapshots(last=2)},
+            "snapshots is .*; refit trains on the validation images, to compare them; keep none, or train with --no-refit$",
+        ),
+        (
+            {"optimizer": AdamW(ema=0.9)},
+            r'stage "all": optimizer.ema is 0.9; refit .* images, to compare it; use 0, or train with --no-refit$',
+        ),
     ):
         with pytest.raises(InputError, match=message):
             run(small(stage, refit=True, **fields), tmp_path / "none")

@@ -1,5 +1,6 @@
 """Solved heads: what a stage solves, on which images strengths are compared, and its place among the stages of a run."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from sgdr_jax import Eval, Experiment, Find, InputError, Sgdr, Solve, Stage
+from sgdr_jax import Eval, Experiment, Find, InputError, Session, Sgdr, Solve, Stage
 from sgdr_jax.augment import Flip
 from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.errors import Preempted
@@ -41,7 +42,7 @@ def experiment(*stages: Stage, **fields: Any) -> Experiment:
 UNEVEN = Synthetic(classes=3, train=11, valid=20, test=10, side=8)  # 4, 4 and 3 images
 
 
-@pytest.mark.parametrize("fields", [{}, {"data": UNEVEN, "balance": 1.0, "class_weights": 0.5, "label_smoothing": 0.1}])
+@pytest.mark.parametrize("fields", [{}, {"data": UNEVEN, "balance": 0.5, "class_weights": 0.5, "label_smoothing": 0.1}])
 def test_a_run_ends_with_the_optimum_on_all_copies(tmp_path: Path, fields: dict[str, Any]) -> None:
     e, ui = experiment(**fields), Said()
     summary = run(e, tmp_path / "run", ui=ui)
@@ -60,8 +61,8 @@ def test_a_run_ends_with_the_optimum_on_all_copies(tmp_path: Path, fields: dict[
     drawn, weight = np.ones(n), np.ones(n)
     if fields:
         of_class = np.bincount(labels)
-        drawn = (n / 3 / of_class)[labels]
-        weight = drawn * (0.5 + 0.5 * n / (3 * of_class))[labels]
+        drawn = (0.5 + 0.5 * n / (3 * of_class))[labels]
+        weight = 0.5 * drawn + 0.5 * (n / 3 / of_class)[labels]  # the classes alike, however often they are drawn
     drawn, weight, labels = (np.tile(values, 2) for values in (drawn, weight, labels))
     x64 = standardised(x, drawn / drawn.sum())
     net = open_predictor(tmp_path / "run")
@@ -216,10 +217,23 @@ def test_activations_that_are_not_finite_are_refused() -> None:
         solve(None)
 
 
-def test_the_finder_has_nothing_to_find() -> None:
+def test_the_finder_has_nothing_to_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That was said once the activations of all images had been computed, without what to do instead."""
+    monkeypatch.setattr("sgdr_jax.train.find_lr.open_stage", None)
     context = prepare(experiment())
-    with pytest.raises(InputError, match="no learning rate to find"):
+    with pytest.raises(InputError, match=r"the head is solved in all stages, .*; add a stage that trains"):
         stage_curves(context, context.plan.stages[0], context.network, NullConsole())
+    context = prepare(experiment(HEAD, BODY))
+    with pytest.raises(InputError, match=r"stage is 'cached head'; .* no learning rate to find; use one of 1 \(body\)"):
+        stage_curves(context, context.plan.stages[0], context.network, NullConsole())
+
+
+def test_the_finder_passes_over_a_solved_head() -> None:
+    """A session's `find_lr()` was refused for every experiment of `fine_tune`."""
+    session = Session(experiment(HEAD, replace(BODY, lr=Find(steps=8, orders=1), schedule=Sgdr(3))), ui=NullConsole())
+    assert 'stage "body"' in repr(session.find_lr())
+    with pytest.raises(InputError, match=r"stage is 'cached head'; .*; use one of 1 \(body\)"):
+        session.find_lr("cached head")
 
 
 @pytest.mark.parametrize("parallel", [Parallel(devices=1), Parallel(backend="pmap"), Parallel(sharded=True)])

@@ -11,7 +11,7 @@ import tyro
 from ...core.console import NullConsole
 from ...core.text import csv_text
 from ..options import check_output, write_output
-from ..predictions import PredictorCommand, prediction
+from ..predictions import PredictorCommand, header, prediction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +55,6 @@ class EvalCommand(PredictorCommand):
             true = [predictor.true_label(label) for label in result.labels]
             images = zip(result.names, true, views.probabilities, views.disagreement, strict=True)
             rows = [[name, label, *prediction(predictor.label(row, views.views), row, share)] for name, label, row, share in images]
-            header = ["name", "true", "label", "probability", "disagreement", *predictor.classes]
-            write_output(self.out, csv_text([header, *rows]))
+            columns = ["name", "true", "label", "probability", "disagreement"]
+            write_output(self.out, csv_text([header(columns, predictor.classes), *rows]))
             ui.say(f"predictions: {self.out}")

@@ -18,8 +18,8 @@ class FindLrCommand(ExperimentCommand):
 
     section = "Experiments"
 
-    stage: int | str = 0
-    """Index or name of the stage."""
+    stage: int | str | None = None
+    """Index or name of the stage; by default the first whose head is not solved."""
     rule: Literal["combined", "valley", "steep", "minimum", "slide"] | None = None
     """Rule that reads the rate off the curve; by default that of the stage."""
     each: bool = False
@@ -32,9 +32,9 @@ class FindLrCommand(ExperimentCommand):
         from ...report.run_plots import plot_lr_finder
         from ...report.run_tables import finder_table, finder_verdict
         from ...train.context import prepare
-        from ...train.find_lr import stage_curves
+        from ...train.find_lr import stage_curves, stage_to_search
 
-        stage = self.experiment.stage_index(self.stage)
+        stage = stage_to_search(self.experiment, self.stage)
         name = self.experiment.stages[stage].name
         out = self.out or _free(f"find-lr-{name.replace('/', '_')}")
         check_picture(out)

@@ -97,7 +97,8 @@ class NewCommand(Command):
         ui.say(f"written: {out}")
         if warning := facts.warning():
             ui.say(warning)
-        ui.say(f"next: sgdr-jax train {shlex.quote(str(out))}")
+        file = f"./{out}" if str(out).startswith("-") else str(out)  # which would be an option
+        ui.say(f"next: sgdr-jax train {shlex.quote(file)}")
 
     def _choose(self, build: Callable[[ChainModel], Experiment], source: Source, ui: NullConsole) -> tuple[ChainModel, str]:
         """Choose a network and say why; `build` makes the experiment whose updates are timed."""

@@ -13,14 +13,15 @@ from ...core.errors import InputError
 from ...core.text import csv_text, one_line
 from ...core.validation import require
 from ..options import check_output, write_output
-from ..predictions import PredictorCommand, prediction
+from ..predictions import PredictorCommand, header, prediction
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictCommand(PredictorCommand):
     """Predict the classes of image files with a finished run, as CSV: path, label, probability, then one column per class.
 
-    With test-time views a column `disagreement` follows the probability: the share of the views whose class is not that of their mixture.
+    Several labels are separated by spaces, and quoted if they have spaces themselves. With test-time views a column `disagreement` follows
+    the probability: the share of the views whose class is not that of their mixture.
     """
 
     arguments = "PATHS --run DIR"
@@ -48,9 +49,9 @@ class PredictCommand(PredictorCommand):
         if not result.paths:
             raise InputError(f"none of the {len(paths)} files could be read as an image")
         shares = result.disagreement if result.views > 1 else [None] * len(result.paths)
-        header = ["path", "label", "probability", *["disagreement"] * (result.views > 1), *predictor.classes]
+        columns = ["path", "label", "probability", *["disagreement"] * (result.views > 1)]
         rows = zip(result.paths, result.labels, result.probabilities, shares, strict=True)
-        text = csv_text([header, *([path, *prediction(label, row, share)] for path, label, row, share in rows)])
+        text = csv_text([header(columns, predictor.classes), *([path, *prediction(label, row, share)] for path, label, row, share in rows)])
         if self.out:
             write_output(self.out, text)
         else:

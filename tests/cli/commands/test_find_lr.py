@@ -1,6 +1,7 @@
 """`sgdr-jax find-lr`: rules, curves, pictures."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,18 @@ def test_find_lr_of_each_group_has_a_column_and_a_picture_for_each(place: Path, 
     assert "all has given rates, 0.1: train uses those" in " ".join(out.split())
     for group in ("early", "late", "head"):
         assert f"{group} alone" in out and (place / f"each-{group}.png").is_file()
+
+
+def test_a_solved_head_is_passed_over_and_refused_by_name(
+    place: Path, capsys: pytest.CaptureFixture[str], fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default stage of every file that `new` writes was refused, once its activations had been computed."""
+    file = place / "solved.py"
+    file.write_text((place / "photos.py").read_text().replace("cached=Sgdr(2)", "cached=None"))
+    words = [str(file), "--data.root", str(place / "data"), "--out", str(place / "solved.png")]
+    main(["find-lr", *words])
+    assert 'stage 1, "head":' in capsys.readouterr().out
+    monkeypatch.setattr("sgdr_jax.train.context.prepare", None)
+    assert "stage is 'cached head'; it has a solved head, which has no learning rate to find; use one of" in fails(
+        "find-lr", *words[:-1], place / "other.png", "--stage", "0"
+    )

@@ -1,6 +1,7 @@
 """`sgdr-jax predict`: labels, probabilities, temperatures."""
 
 import csv
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from sgdr_jax.cli.main import main
+from sgdr_jax.runs import predictor
 
 Fails = Callable[..., str]
 
@@ -27,14 +29,14 @@ def test_the_temperature_of_the_run_scales_probabilities(
 ) -> None:
     summary = json.loads((run_folder / "summary.json").read_text())
     found = summary["calibration"]["valid"]
-    assert found["tta"]["loss"] <= summary["valid"]["tta_loss"] + 1e-6 and found["plain"]["loss"] <= summary["valid"]["loss"] + 1e-6
-    main(["eval", str(run_folder), "--classes", str(place / "classes.csv")])
+    assert summary["valid"]["accuracy"] == 1 and set(found["plain"].values()) == set(found["tta"].values()) == {None}
+    warm = copied(run_folder, place / "warm", calibration={"valid": {kind: {"temperature": 2.0} for kind in ("plain", "tta")}})
+    main(["eval", str(warm), "--classes", str(place / "classes.csv")])
     said = " ".join(capsys.readouterr().out.split())
-    assert f"at the temperature {found['tta']['temperature']:.3f}: ece {found['tta']['ece']:.4f}" in said
+    assert "valid plain at the temperature 2.000: ece" in said and "valid tta at the temperature 2.000: ece" in said
     assert all(word in said for word in ("precision", "taken for", "green"))
     rows = list(csv.DictReader((place / "classes.csv").read_text().splitlines()))
     assert [(row["class"], row["images"]) for row in rows] == [("blue", "5"), ("green", "6"), ("red", "7")]
-    warm = copied(run_folder, place / "warm", calibration={"valid": {"tta": {"temperature": 2.0}}})
     photo, out = str(place / "data/valid/red/0.png"), []
     for extra in ([], ["--calibrated"]):
         main(["predict", photo, "--run", str(warm), *extra])
@@ -42,10 +44,28 @@ def test_the_temperature_of_the_run_scales_probabilities(
     raw, then = (np.array([float(row[c]) for c in ("blue", "green", "red")]) for row in out)
     np.testing.assert_allclose(then, np.sqrt(raw) / np.sqrt(raw).sum(), atol=2e-5)
     assert "fitted no temperature for 4 views" in fails("predict", photo, "--run", warm, "--calibrated", "--tta-views", "3")
-    main(["eval", str(run_folder), "--tta-views", "3"])
+    main(["eval", str(warm), "--tta-views", "3"])
     assert "at the temperature" not in capsys.readouterr().out  # which was fitted for more views
     old = copied(run_folder, place / "old", calibration={})  # as an earlier version left it
     assert "fitted no temperature" in fails("predict", photo, "--run", old, "--calibrated")
+
+
+@pytest.mark.parametrize("written", [None, 1.0], ids=["none", "as by earlier versions"])
+def test_a_run_that_could_fit_no_temperature_says_so(
+    place: Path, run_folder: Path, capsys: pytest.CaptureFixture[str], fails: Fails, written: float | None
+) -> None:
+    nothing = dict.fromkeys(("temperature", "ece", "loss"), written)
+    sure = copied(run_folder, place / f"sure-{written}", calibration={"valid": {"plain": nothing, "tta": nothing}})
+    photo = place / "data/valid/red/0.png"
+    assert "the run fitted no temperature for 2 views; leave it out" in fails("predict", photo, "--run", sure, "--calibrated")
+    main(["eval", str(sure)])
+    out = capsys.readouterr().out
+    assert "no temperature fitted for 2 views" in out and "at the temperature" not in out and "nan" not in out
+    main(["report", str(sure)])
+    page = (sure / "report.html").read_text()
+    assert "no temperature fitted" in page or written
+    main(["export", str(sure), "--to", "stablehlo"])
+    assert "calibrated" not in (sure / "export/stablehlo/README.md").read_text()
 
 
 def test_predict_writes_labels_and_probabilities(place: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,3 +86,34 @@ def test_a_prediction_does_not_depend_on_its_company(place: Path, run_folder: Pa
     main(["predict", str(place / "data/valid/green/1.png"), photo, photo, "--run", str(run_folder)])
     rows = capsys.readouterr().out.splitlines()
     assert rows[2] == rows[3]
+
+
+def test_classes_that_bear_the_name_of_a_column_have_columns_of_their_own(
+    place: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader by name got a probability in place of the label, or of the path."""
+    real, names = predictor.evaluate_split, ["label", "name", "class label"]
+    net = predictor.open_predictor(run_folder)
+    monkeypatch.setattr(predictor, "evaluate_split", lambda _, *rest: real(net, *rest))
+    for classes in (names, ["path", "true", "disagreement"], ["probability", "class probability", "class class probability"]):
+        monkeypatch.setattr(predictor, "open_predictor", lambda *_, names=classes: net._replace(classes=tuple(names)))
+        for words in (["predict", str(place / "data/valid/red/0.png"), "--run", str(run_folder)], ["eval", str(run_folder)]):
+            main([*words, "--out", str(place / "named.csv")])
+            header, *rows = csv.reader((place / "named.csv").read_text().splitlines())
+            assert len(set(header)) == len(header) and len(header) == len(rows[0])
+            row = dict(zip(header, rows[0], strict=True))
+            assert row["label"] in classes and float(row["probability"]) == pytest.approx(max(map(float, rows[0][-3:])), abs=1e-4)
+            assert all(name in header[-3:] or f"class {name}" in header[-3:] or f"class class {name}" in header[-3:] for name in classes)
+
+
+def test_several_labels_can_be_told_apart_whatever_their_names(run_folder: Path) -> None:
+    """ "sea gull" and "sea", "gull" were one text."""
+    names = ("sea", "gull", "sea gull")
+    net = predictor.open_predictor(run_folder)._replace(classes=names, multi_label=True, threshold=0.5)
+    shown = {net.label(np.array(row)) for row in itertools.product((0.0, 1.0), repeat=3)}
+    assert len(shown) == 8 and {"", "sea gull", '"sea gull"', 'gull "sea gull"'} < shown
+    assert all(net.true_label(np.array(row)) == net.label(np.array(row)) for row in itertools.product((0.0, 1.0), repeat=3))
+    quoted = net._replace(classes=('a "b"', "c", "d"))
+    for row in itertools.product((0.0, 1.0), repeat=3):
+        wanted = [name for name, one in zip(quoted.classes, row, strict=True) if one]
+        assert next(csv.reader([quoted.label(np.array(row))], delimiter=" "), []) == wanted
