@@ -168,7 +168,7 @@ def make_source(
         valid_fraction: share of each class to hold out; None: hold nothing out.
         seed: seed of the held-out split.
         rates: see `Source.rates`.
-        notes: see `Source.notes`; names that several classes share are added.
+        notes: see `Source.notes`; names that several classes share are added, and why more images than asked for are held out.
 
     Raises:
         InputError: there are fewer than two classes, a name of one is not UTF-8, a class has no training example, or the training set is
@@ -185,6 +185,7 @@ def make_source(
             raise InputError(
                 f"data: none of the {len(train.names)} training images can be held out for validation; give at least two images of a class"
             )
+        notes = [*notes, *_hold_out_notes(int(held_out.sum()), len(held_out), valid_fraction)]
         splits["train"], splits["valid"] = train.at(np.flatnonzero(~held_out)), train.at(np.flatnonzero(held_out))
     labels = splits["train"].labels
     seen = set(np.flatnonzero(labels.any(axis=0)).tolist() if labels.ndim == 2 else labels.tolist())
@@ -202,3 +203,11 @@ def make_source(
         rates=rates,
         notes=tuple(dict.fromkeys((*notes, *shared_names(classes)))),
     )
+
+
+def _hold_out_notes(held_out: int, images: int, fraction: float) -> list[str]:
+    """Return a line where many more images than asked for are held out, as of classes with few images: one of two is a half."""
+    if held_out <= 1.5 * fraction * images:
+        return []
+    why = f"more than the share of {fraction:g}, since each class of two or more gives at least one"
+    return [f"{held_out:,} of {images:,} images are held out for validation, {why}"]

@@ -112,5 +112,5 @@ def test_one_hot_rows_are_ambiguous_unless_told(dtype):
 def test_arrays_that_are_not_used_are_told(tmp_path):
     images = np.zeros((4, 6, 6), np.uint8)
     np.savez(tmp_path / "set.npz", x_train=images, y_train=[0, 1, 0, 1], x_val=images, y_valid=[0, 1], classes=["a", "b"])
-    assert Arrays(str(tmp_path / "set.npz")).open().notes == ("set.npz: not used: the arrays x_val, y_valid",)
-    assert Arrays.of((images, [0, 1, 0, 1]), classes=["a", "a"]).open().notes == ("2 classes are named 'a'",)
+    assert Arrays(str(tmp_path / "set.npz"), 0.5).open().notes == ("set.npz: not used: the arrays x_val, y_valid",)
+    assert Arrays.of((images, [0, 1, 0, 1]), classes=["a", "a"], valid_fraction=0.5).open().notes == ("2 classes are named 'a'",)

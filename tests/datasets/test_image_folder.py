@@ -127,9 +127,9 @@ def test_hidden_copies_are_told_but_not_what_macos_writes(tmp_path):
     tree(tmp_path, {"a": 2, "b": 2, "__MACOSX/a": 2})
     (tmp_path / "a" / "._00.png").write_bytes(b"")
     (tmp_path / ".DS_Store").write_bytes(b"")
-    assert ImageFolder(str(tmp_path)).open().notes == ()
+    assert ImageFolder(str(tmp_path), 0.5).open().notes == ()
     tree(tmp_path, {".a": 2, "a/.ipynb_checkpoints": 1})
-    assert ImageFolder(str(tmp_path)).open().notes == ("not part of the set: 3 files (3 hidden images)",)
+    assert ImageFolder(str(tmp_path), 0.5).open().notes == ("not part of the set: 3 files (3 hidden images)",)
 
 
 @pytest.mark.parametrize("valid", ["valid", "val", "Validation"])
@@ -168,13 +168,13 @@ def test_class_folders_in_two_unicode_forms_are_one(tmp_path):
     tree(tmp_path / "flat", {composed: 2, "x": 2})
     for i in range(2):
         picture(tmp_path / "flat" / decomposed / f"more{i}.png")
-    source = ImageFolder(str(tmp_path / "flat")).open()
+    source = ImageFolder(str(tmp_path / "flat"), 0.5).open()
     assert source.classes == (composed, "x") and sum(source.sizes.values()) == 6
     assert [composed in note for note in source.notes] == [True]
     tree(tmp_path / "splits", {f"train/{decomposed}": 2, "train/x": 2, f"valid/{composed}": 1, "valid/x": 1})
     source = ImageFolder(str(tmp_path / "splits")).open()
     assert source.classes == (composed, "x") and source.labels["valid"].tolist() == [0, 1]
-    alone = ImageFolder(str(tree(tmp_path / "alone", {decomposed: 2, "x": 2}))).open()
+    alone = ImageFolder(str(tree(tmp_path / "alone", {decomposed: 2, "x": 2})), 0.5).open()
     assert alone.classes == (decomposed, "x") and alone.notes == ()
 
 
@@ -191,9 +191,9 @@ def test_a_validation_folder_without_images_is_told(tmp_path):
     tree(tmp_path, {"train/a": 2, "train/b": 2})
     (tmp_path / "valid").mkdir()
     wanted = "no images in class folders of 'valid', so a share of the training images is held out"
-    assert ImageFolder(str(tmp_path)).open().notes == (wanted,)
+    assert ImageFolder(str(tmp_path), 0.5).open().notes == (wanted,)
     (tmp_path / "valid" / "a.heic").write_bytes(b"")
-    assert ImageFolder(str(tmp_path)).open().notes == (wanted, "not part of the set: 1 file (1 .heic)")
+    assert ImageFolder(str(tmp_path), 0.5).open().notes == (wanted, "not part of the set: 1 file (1 .heic)")
 
 
 FILES = st.sampled_from(["0.png", "1.JPG", "2.tif", "3", "4.heic", ".5.png", "cafe\u0301.png", "caf\u00e9.png"])
