@@ -56,6 +56,13 @@ def network(session: Session) -> Any:
 
 
 @pytest.fixture(scope="module")
+def unsure(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    """A run whose network has some images wrong, so that a temperature is fitted."""
+    short = replace(EXPERIMENT, stages=(replace(STAGES[0], lr=1e-3, schedule=Sgdr(1)),))
+    return Session(short, ui=QUIET).run(tmp_path_factory.mktemp("unsure"))
+
+
+@pytest.fixture(scope="module")
 def fresh() -> Session:
     return Session(EXPERIMENT, ui=QUIET)
 
@@ -135,14 +142,15 @@ def test_the_finder_shows_its_curve_and_leaves_the_network(fresh: Session, fitte
     assert "data:image/png;base64" in shown and "← chosen" in shown and "stage &quot;all&quot;" in shown
 
 
-def test_evaluation_and_predictions_are_those_of_the_run(ran: Session, fitted: Session) -> None:
+def test_evaluation_and_predictions_are_those_of_the_run(ran: Session, fitted: Session, unsure: Session) -> None:
     summary = read(ran.folder).summary  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     for session in (ran, fitted, sgdr_jax.load(ran.folder)):  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         measured = session.evaluate("valid").value.views.measures
         np.testing.assert_allclose([measured[k] for k in summary["valid"]], list(summary["valid"].values()), rtol=1e-6)
         plain = session.evaluate("test", tta=0)
         assert plain.value.views.views == 1 and "test accuracy" in repr(plain)
-    assert "at the temperature" in repr(ran.evaluate("valid")) and "at the temperature" not in repr(fitted.evaluate("valid"))
+    assert "at the temperature" in repr(unsure.evaluate("valid")) and "at the temperature" not in repr(fitted.evaluate("valid"))
+    assert "no temperature fitted" in repr(ran.evaluate("valid"))  # as all images are right
 
 
 def test_paths_arrays_and_pictures_of_the_same_image_are_predicted_alike(ran: Session, tmp_path: Path) -> None:
@@ -173,12 +181,12 @@ def test_paths_arrays_and_pictures_of_the_same_image_are_predicted_alike(ran: Se
             ran.predict(wrong)
 
 
-def test_calibrated_predictions_are_those_of_the_command(ran: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_calibrated_predictions_are_those_of_the_command(unsure: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "a.png"
     Image.fromarray(EXPERIMENT.data.open().items["test"][0]).save(file)
-    main(["predict", str(file), "--run", str(ran.folder), "--calibrated"])
+    main(["predict", str(file), "--run", str(unsure.folder), "--calibrated"])
     values = capsys.readouterr().out.splitlines()[1].split(",")[-3:]
-    assert [f"{p:.6f}" for p in ran.predict(file, calibrated=True).value.probabilities[0]] == values
+    assert [f"{p:.6f}" for p in unsure.predict(file, calibrated=True).value.probabilities[0]] == values
 
 
 def test_apply_and_activations_are_parts_of_the_same_network(ran: Session, fitted: Session) -> None:

@@ -19,11 +19,12 @@ class DatasetSummary(NamedTuple):
 
     Attributes:
         counts: split to int64 [classes], images of each class.
-        sizes: smallest, median and largest (width, height) of the undecoded images, each side by itself.
+        sizes: (width, height) of the undecoded images of the smallest, median and largest area.
         across_splits: groups of names, "split: name", of images with the same pixels in more than one split; the first of each split lead.
         within_split: number of images that duplicate another of their split.
         conflicting: groups of names of images with the same pixels and different labels; the first of each label lead.
         unreadable: name and reason of each unreadable image.
+        images: split to number of images, which can have several classes or none.
     """
 
     counts: Mapping[str, np.ndarray]
@@ -32,6 +33,7 @@ class DatasetSummary(NamedTuple):
     within_split: int
     conflicting: tuple[tuple[str, ...], ...]
     unreadable: tuple[tuple[str, str], ...]
+    images: Mapping[str, int]
 
 
 def groups_text(groups: int, images: int) -> str:
@@ -53,7 +55,8 @@ class Duplicates(NamedTuple):
 
 def summarize(source: Source, data: Data) -> DatasetSummary:
     """Summarize an opened dataset and its decoded images."""
-    return DatasetSummary(class_counts(data), _sizes(source), *find_duplicates(data), data.bad)
+    images = {split: len(labels) for split, labels in data.labels.items()}
+    return DatasetSummary(class_counts(data), _sizes(source), *find_duplicates(data), data.bad, images)
 
 
 def class_counts(data: Data) -> dict[str, np.ndarray]:
@@ -94,6 +97,5 @@ def _sizes(source: Source) -> tuple[tuple[int, int], tuple[int, int], tuple[int,
         else:
             read = in_threads(lambda i, items=items: decode.dimensions(lambda: items[i]), range(len(items)))
             sizes += [size for size in read if size]
-    ordered = np.sort(np.array(sizes or [(0, 0)]), axis=0)
-    low, middle, high = (ordered[i].tolist() for i in (0, len(ordered) // 2, -1))
-    return (low[0], low[1]), (middle[0], middle[1]), (high[0], high[1])
+    ordered = sorted(sizes or [(0, 0)], key=lambda size: (size[0] * size[1], size))
+    return ordered[0], ordered[len(ordered) // 2], ordered[-1]

@@ -21,7 +21,11 @@ BLOCK = 64
 """Images per batch, which bounds memory."""
 
 
-def confidence(model: ChainModel, source: Source, images: int = IMAGES, seed: int = 0) -> float | None:
+class NoClassifier(InputError):
+    """There is no ImageNet classifier that a network could be measured by."""
+
+
+def confidence(model: ChainModel, source: Source, images: int = IMAGES, seed: int = 0) -> float:
     """Return the mean probability of the likeliest ImageNet class over some training images.
 
     The images are resized to the size that the weights were trained with: on smaller ones it is as confident on noise as on photographs.
@@ -33,13 +37,16 @@ def confidence(model: ChainModel, source: Source, images: int = IMAGES, seed: in
         seed: of the sample.
 
     Returns:
-        A probability, 0…1; None if the weights have no ImageNet classifier, or there are none.
+        A probability, 0…1.
+
+    Raises:
+        NoClassifier: the weights have no ImageNet classifier, are out of reach, or there are none.
     """
     set_up_allocator()
     try:
         network, params, stats = classifier(model)
-    except InputError:
-        return None
+    except InputError as error:
+        raise NoClassifier(str(error)) from error
     index = Sampler(seed, 0, source.labels["train"]).order(0)[:images].tolist()
     size = trained_size(model)
     pixels = load_some(source, index, round(size / network.plain.crop), channels=3).images["some"][:]

@@ -12,7 +12,7 @@ from ..core.experiment import Eval, Experiment
 from ..core.expression import expression
 from ..core.optimizers import AdamW
 from ..core.types import Dataset, Model, Source
-from ..core.validation import require
+from ..core.validation import finite, require, whole
 from ..datasets.detect import detect, name_of
 from ..datasets.labels import constant_notes
 from ..models import EfficientNetLite0
@@ -58,6 +58,7 @@ def fine_tune(
         >>> fine_tune("rings", Synthetic(), ResNet34(), size=96, batch_size=32).batch_size
         32
     """
+    _check(data, model, size, similar_to_imagenet, budget)
     if data is not None and model is not None and model != "best":
         size, similar = 224 if size is None else size, similar_to_imagenet is not False
         stages = lesson2(size, similar, budget=budget or None, cycles=0 if budget == 0 else 1)
@@ -82,9 +83,21 @@ def fine_tune(
     given = {"size": size, "similar_to_imagenet": similar_to_imagenet}
     chosen = [c if given.get(c.name) is None else c._replace(value=given[c.name], reason="given") for c in chosen]
     ui.say(auto.choices_table(chosen))
-    if warning := facts.warning():
+    for warning in facts.warnings():
         ui.say(warning)
     return replace(auto.build(title, data, network, chosen), **fields)
+
+
+def _check(data: object, model: object, size: object, similar_to_imagenet: object, budget: object) -> None:
+    """Raise InputError for an argument of another kind: files of experiments are not type-checked."""
+    fix = "give a dataset, such as ImageFolder(FOLDER), or the folder alone as the first argument; a network is given as model=…"
+    require(data is None or isinstance(data, Dataset), "data", data, fix)
+    known = 'use one of sgdr_jax.models, such as ResNet18(), or "best"'
+    require(model is None or model == "best" or isinstance(model, Model), "model", model, known)
+    require(size is None or whole(size), "size", size, "use a number of pixels, such as 224, or None")
+    require(similar_to_imagenet in (None, True, False), "similar_to_imagenet", similar_to_imagenet, "use True, False or None")
+    ok = budget is None or (finite(budget) and budget >= 0)  # pyright: ignore[reportOperatorIssue]
+    require(ok, "budget", budget, "use a positive number of epochs, 0 for the head alone, or None")
 
 
 def describe(source: Source, data: Dataset, ui: NullConsole) -> None:

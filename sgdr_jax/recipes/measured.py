@@ -31,6 +31,7 @@ class ImageFacts(NamedTuple):
         network: that is to be trained.
         images: number of training images; None for the sum of `counts`.
         validated: whether there are validation images.
+        unmeasured: why the confidence could not be measured; "" if it was, or need not be.
     """
 
     counts: np.ndarray
@@ -41,13 +42,15 @@ class ImageFacts(NamedTuple):
     network: auto.NetworkTraits = auto.NetworkTraits()
     images: int | None = None
     validated: bool = True
+    unmeasured: str = ""
 
-    def warning(self) -> str:
-        """Return what to say about images that cannot be read, with the names of some; "" if there are none."""
-        if not self.unread:
-            return ""
-        fix = "repair or remove them, or raise max_bad_share, the share that a run leaves out"
-        return f"{len(self.unread):,} of {self.looked:,} images looked at cannot be read; {fix} ({several(self.unread)})"
+    def warnings(self) -> list[str]:
+        """Return what to say about what could not be measured, and about images that cannot be read, with the names of some."""
+        said = [f"how familiar the images are to the network was not measured: {self.unmeasured}"] * bool(self.unmeasured)
+        if self.unread:
+            fix = "repair or remove them, or raise max_bad_share, the share that a run leaves out"
+            said.append(f"{len(self.unread):,} of {self.looked:,} images looked at cannot be read; {fix} ({several(self.unread)})")
+        return said
 
     def choices(self, budget: float | None = None, *, whole: bool = False) -> list[auto.Choice]:
         """Choose the settings; `budget` is the epochs of the last stage, and with `whole` all layer groups train there."""
@@ -68,16 +71,19 @@ def measure(source: Source, model: ChainModel, *, familiar: bool = True) -> Imag
         model: the network to train.
         familiar: whether to measure how confident its ImageNet classifier is on them; takes some seconds, needs the weights.
     """
-    confidence = None
-    if familiar:
+    confidence, unmeasured = None, ""
+    if familiar and model.weights is not None:
         from . import domain_similarity
 
-        confidence = domain_similarity.confidence(model, source)
+        try:
+            confidence = domain_similarity.confidence(model, source)
+        except domain_similarity.NoClassifier as error:
+            unmeasured = str(error)
     looked, dimensions, unread = _dimensions(source.items["train"], source.names["train"])
     side = int(np.median([min(size) for size in dimensions])) if dimensions else model.size
     labels = counts(source.labels["train"], len(source.classes))
     n, validated = source.sizes["train"], "valid" in source.labels
-    return ImageFacts(labels, side, confidence, unread, looked, images=n, validated=validated).of(model)
+    return ImageFacts(labels, side, confidence, unread, looked, images=n, validated=validated, unmeasured=unmeasured).of(model)
 
 
 def _dimensions(

@@ -49,9 +49,12 @@ def dataset_tables(summary: DatasetSummary, classes: Sequence[str]) -> list[Tabl
     table = _table("class", numbers=summary.counts)
     for i, name in enumerate(classes):
         table.add_row(name, *(f"{numbers[i]:,}" for numbers in summary.counts.values()))
-    table.add_row("all classes", *(f"{numbers.sum():,}" for numbers in summary.counts.values()))
+    several = any(numbers.sum() != summary.images[split] for split, numbers in summary.counts.items())
+    table.add_row("all labels" if several else "all classes", *(f"{numbers.sum():,}" for numbers in summary.counts.values()))
+    if several:
+        table.add_row("images", *(f"{summary.images[split]:,}" for split in summary.counts))
     low, middle, high = (f"{width} × {height}" for width, height in summary.sizes)
-    lines = [f"width × height: smallest {low}, middle {middle}, largest {high}"]
+    lines = [f"width × height, by area: smallest {low}, middle {middle}, largest {high}"]
     for title, groups in (
         ("the same pixels in several splits", summary.across_splits),
         ("the same pixels with different labels", summary.conflicting),

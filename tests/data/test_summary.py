@@ -7,6 +7,7 @@ from sgdr_jax.cli import main
 from sgdr_jax.data.load import load
 from sgdr_jax.data.summary import summarize
 from sgdr_jax.datasets import Arrays, ImageFolder
+from sgdr_jax.report.run_tables import dataset_tables
 
 FILE = """
 from sgdr_jax import Experiment, Stage
@@ -53,6 +54,31 @@ def test_arrays_have_digests_too():
     assert [group[1] for group in found.across_splits] == ["valid: valid/0", "valid: valid/1"]
 
 
+def test_sizes_are_those_of_images(tmp_path):
+    """Widths and heights were ordered apart, which gave sizes that no image has."""
+    sizes = [(1, 60), (600, 20), (30, 30), (60, 1), (30, 31)]
+    for i, size in enumerate(sizes):
+        for split in ("train", "valid"):
+            path = tmp_path / split / "ab"[i % 2] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", size).save(path)
+    source = ImageFolder(str(tmp_path)).open()
+    found = summarize(source, load(source, canvas=8))
+    assert found.sizes == ((1, 60), (30, 30), (600, 20))
+
+
+def test_labels_are_not_counted_as_images():
+    pixels, labels = np.zeros((4, 8, 8), np.uint8), np.array([[1, 1, 0], [1, 1, 1], [0, 0, 0], [1, 0, 0]], np.float32)
+    for several in (True, False):
+        given = labels if several else np.arange(4) % 3
+        source = Arrays.of((pixels, given), (pixels[:2], given[:2])).open()
+        found = summarize(source, load(source, canvas=8))
+        assert found.images == {"train": 4, "valid": 2}
+        table = dataset_tables(found, source.classes)[0]
+        rows = list(zip(*(column.cells for column in table.columns), strict=True))  # pyright: ignore[reportAttributeAccessIssue]
+        assert rows[3:] == ([("all labels", "6", "5"), ("images", "4", "2")] if several else [("all classes", "4", "2")])
+
+
 def test_command(tmp_path, capsys):
     photos(tmp_path / "photos")
     file, rejected = tmp_path / "e.py", tmp_path / "rejected.tsv"
@@ -63,7 +89,7 @@ def test_command(tmp_path, capsys):
     assert out.count("not part of the set: 1 file (1 images elsewhere), such as 'train/stray.png'") == 1
     for words in (
         "all classes 14 7",
-        "smallest 30 × 20",
+        "by area: smallest 30 × 20",
         "the same pixels in several splits: 1 group, 3 images train: train/a/0.png, valid: valid/a/copy.png, train: train/b/other.png",
         "the same pixels with different labels: 1 group, 3 images",
         "train: train/a/0.png, train: train/b/other.png",

@@ -184,6 +184,8 @@ def test_the_next_command_takes_the_file_for_no_option(tmp_path, monkeypatch, ca
     [
         (["--model", "ResNet35"], "did you mean ResNet50 or ResNet34"),
         (["--budget", "0"], "--budget is 0.0; use a positive number of epochs"),
+        (["--budget", "0.01"], '--budget is 0.01; stage "all": cycle 0 of the schedule is 0.01 epochs of 20 steps, less than one step'),
+        (["--budget", "1e-9"], "--budget is 1e-09; schedule.cycle_len is 0.0; use a positive number"),
         (["--budget", "1e9"], "--budget is 1000000000.0; use a positive number of epochs, at most 10,000"),
         (["--minutes", "inf"], "--minutes is inf; use a positive number of minutes"),
         (["--minutes", "0"], "--minutes is 0.0; use a positive number of minutes"),

@@ -40,8 +40,9 @@ def test_photographs_are_familiar_and_drawings_are_not(tmp_path) -> None:
 
 def test_without_a_weight_file_nothing_is_measured(tmp_path) -> None:
     source = folder(tmp_path / "few", [Image.fromarray(np.zeros((9, 9, 3), np.uint8))] * 3)
-    assert confidence(ResNet18(weights=str(tmp_path / "none.safetensors")), source) is None
-    assert confidence(ResNet18(weights=None), source) is None
+    for weights, reason in ((str(tmp_path / "none.safetensors"), "none.safetensors"), (None, "None")):
+        with pytest.raises(domain_similarity.NoClassifier, match=reason):
+            confidence(ResNet18(weights=weights), source)
 
 
 def test_every_image_counts_once_however_many_there_are(tmp_path, monkeypatch) -> None:

@@ -97,6 +97,40 @@ def test_data_and_a_model_get_the_defaults_whatever_the_images() -> None:
     assert made == fine_tune("rings", Synthetic(), ResNet18(), size=96, similar_to_imagenet=False, batch_size=32, budget=7)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "fields", "words"),
+    [
+        (("tiny", "photos"), {}, r"data is 'photos'; give a dataset, .* the folder alone as the first argument"),
+        (("photos", ResNet18()), {}, r"data is ResNet18\(.*; a network is given as model="),
+        (("x", ImageFolder("photos"), "ResNet18"), {}, r"model is 'ResNet18'; use one of sgdr_jax.models"),
+        (("x", ImageFolder("photos"), ResNet18), {}, r"model is <class .*; use one of sgdr_jax.models"),
+        (("photos",), {"model": "ResNet18"}, r"model is 'ResNet18'; use one of sgdr_jax.models"),
+        (("photos",), {"size": "224"}, r"size is '224'; use a number of pixels"),
+        (("x", ImageFolder("photos"), ResNet18(), "224"), {}, r"size is '224'; use a number of pixels"),
+        (("photos",), {"similar_to_imagenet": "no"}, r"similar_to_imagenet is 'no'; use True, False or None"),
+        (("photos",), {"budget": -1}, r"budget is -1; use a positive number of epochs, 0 for the head alone, or None"),
+        (("x", ImageFolder("photos"), ResNet18()), {"budget": "3"}, r"budget is '3'; use a positive number"),
+        (("photos",), {"budget": float("nan")}, r"budget is nan; use a positive number"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_by_name(arguments: tuple[Any, ...], fields: dict[str, Any], words: str) -> None:
+    """They were tracebacks, were accepted, or another field was blamed."""
+    with pytest.raises(InputError, match=words) as error:
+        fine_tune(*arguments, **fields)
+    assert "\n" not in str(error.value)
+
+
+def test_what_cannot_be_measured_is_said_with_the_reason(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table said "not measured" where the weights were out of reach, and the reason was discarded."""
+    said, weights = Said(), str(photos.parent / "none.safetensors")
+    fine_tune(photos, model=ResNet18(weights=weights), ui=said)
+    assert said.lines[-1].startswith("how familiar the images are to the network was not measured: ") and weights in said.lines[-1]
+    fine_tune(photos, model=ResNet18(weights=None), ui=said)
+    assert not isinstance(said.lines[-1], str)  # all layers of a random network learn, whatever the images
+    main(["new", str(photos), "--model", f"ResNet18.{weights}", "--out", str(photos.parent / "other.py")])
+    assert "network was not measured: " in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_folder_that_is_no_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"folder is .*nowhere'; there is no such file or folder"):
         fine_tune(tmp_path / "nowhere")

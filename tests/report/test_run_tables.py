@@ -99,7 +99,15 @@ def test_tables_of_eighty_columns_cut_no_class_name() -> None:
     names = ["Staffordshire_bullterrier_and_other_dogs_of_its_kind", "Pembroke", "soft-coated wheaten terrier of Ireland"]
     rng = np.random.default_rng(0)
     rows = class_results(rng.dirichlet(np.ones(3), 3000), rng.integers(0, 3, 3000))
-    summary = DatasetSummary({s: np.array([12345, 2, 3]) for s in ("train", "valid", "test")}, ((1, 1),) * 3, (), 0, (), ())
+    summary = DatasetSummary(
+        {s: np.array([12345, 2, 3]) for s in ("train", "valid", "test")},
+        ((1, 1),) * 3,
+        (),
+        0,
+        (),
+        (),
+        dict.fromkeys(("train", "valid", "test"), 12350),
+    )
     for table in (run_tables.classes_table(names, rows), run_tables.dataset_tables(summary, names)[0]):
         text = io.StringIO()
         Console(file=text, width=80).print(table)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from ...core.console import NullConsole
+from ...core.errors import InputError
+from ...core.plan import plan
 from ...core.types import Dataset
 from ...core.validation import require
 from ...datasets import ImageFolder
@@ -92,10 +94,14 @@ class NewCommand(Command):
             budget = _epochs(self.minutes, auto.build(out.stem, data, model, facts.choices(whole=whole)), source, ui)
         chosen = [*picked, *facts.choices(budget, whole=whole)]
         ui.say(auto.choices_table(chosen))
+        try:
+            plan(auto.build(out.stem, data, model, chosen), source.sizes["train"])
+        except InputError as error:  # before a file is written that `plan` and `train` refuse
+            raise InputError(f"--budget is {self.budget}; {error}" if self.budget else str(error)) from error
         text = auto.file_text(out.stem, data, type(model).__name__, chosen, None if model.weights == type(model).weights else model.weights)
         write_output(out, text)
         ui.say(f"written: {out}")
-        if warning := facts.warning():
+        for warning in facts.warnings():
             ui.say(warning)
         file = f"./{out}" if str(out).startswith("-") else str(out)  # which would be an option
         ui.say(f"next: sgdr-jax train {shlex.quote(file)}")
