@@ -58,7 +58,7 @@ def network(session: Session) -> Any:
 @pytest.fixture(scope="module")
 def unsure(tmp_path_factory: pytest.TempPathFactory) -> Session:
     """A run whose network has some images wrong, so that a temperature is fitted."""
-    short = replace(EXPERIMENT, stages=(replace(STAGES[0], lr=1e-3, schedule=Sgdr(1)),))
+    short = replace(EXPERIMENT, stages=(replace(STAGES[2], lr=0.01, schedule=Sgdr(2)),))
     return Session(short, ui=QUIET).run(tmp_path_factory.mktemp("unsure"))
 
 

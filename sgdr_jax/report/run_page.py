@@ -204,8 +204,7 @@ def _headline(view: RunPage) -> list[Figure]:
         value, interval = _accuracy(found.labels, kind)
         alone = f"one view {100 * _accuracy(found.labels, plain)[0]:.1f} %, " if found.tta else ""
         measure, at = ("labels right", f", threshold {_threshold(run):.3f}") if found.labels.ndim == 2 else ("accuracy", "")
-        note = f"{alone}{len(found.labels):,} images{at}"
-        figures.append(Figure(f"{name} {measure}", value, interval, ".1f", note, "%"))
+        figures.append(Figure(f"{name} {measure}", value, interval, ".1f", f"{alone}{len(found.labels):,} images{at}", "%"))
         if split == view.split:
             figures.append(Figure(f"{name} log-loss", float(kind.loss.mean()), loss_interval(kind.loss), ".3f", "lower is better"))
             figures += _multi_label(run, split, bool(found.tta)) + _ece(run, split, bool(found.tta), kind)
@@ -245,9 +244,8 @@ def _ece(run: Run, split: str, tta: bool, predicted: ExamplePredictions) -> list
     after = (run.summary.get("calibration") or {}).get(split, {}).get("tta" if tta else "plain")
     if before is None:
         return []
-    note = "no temperature fitted"
-    if after and finite(after["temperature"]):
-        note = f"{after['ece']:.3f} at temperature {after['temperature']:.2f}"
+    fitted = after and finite(after["temperature"])
+    note = f"{after['ece']:.3f} at temperature {after['temperature']:.2f}" if fitted else "no temperature fitted"
     if predicted.reliability is not None:
         note += f"; {Reliability(*predicted.reliability[0]).by_chance:.3f} by chance alone"
     return [Figure("Calibration error", before, UNKNOWN, ".3f", note)]
@@ -268,8 +266,8 @@ def _steps(view: RunPage) -> list[Step]:
         stage = summaries.get(part.stage)
         if stage:
             loss, accuracy = number(stage["valid_loss"]), number(stage["valid_accuracy"])
-            undone = f"undone: {undone_verdict(run.config.get('leeway', 0))} than before"
-            note = ("" if stage["kept"] else undone) + (f" {stage['stopped']}" if stage["stopped"] else "")
+            undone = "" if stage["kept"] else f"undone: {undone_verdict(run.config.get('leeway', 0))} than before"
+            note = f"{undone} {stage['stopped']}" if stage["stopped"] else undone
         else:
             sound = [row for row in valid_rows if math.isfinite(number(row["loss"]))]
             best = max(sound, key=lambda row: (row[judged_by(row)], -row["loss"]), default={})

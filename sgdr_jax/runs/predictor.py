@@ -111,8 +111,7 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
         if run.summary:
             raise InputError(f"run folder {folder} has kept no network; run its sweep in another --dir with --keep final")
         raise InputError(f"run folder {folder} holds no final network; finish the run with `sgdr-jax train FILE --run {folder} --resume`")
-    key = config_hash(experiment)
-    facts = _facts(run.path, "final", key, NetworkFacts)
+    facts = _facts(run.path, "final", key := config_hash(experiment), NetworkFacts)
     arrays, place, temperatures = "final", run.path, run.summary.get("calibration", {}).get("valid", {})
     if name:
         arrays, place, temperatures = name, run.path / "snapshots", {}  # fitted for the final network alone
