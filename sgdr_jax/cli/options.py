@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -14,9 +14,11 @@ from ..core.console import NullConsole
 from ..core.errors import InputError
 from ..core.experiment import Experiment
 from ..core.files import write_atomically
+from ..core.types import Dataset
 from ..core.validation import require
+from ..datasets import ImageFolder
 from .experiment_file import load_experiment
-from .parsing import parse
+from .parsing import parse, parse_known
 
 Section = Literal["Experiments", "Finished runs", "Sweeps", "Clusters", "Networks and datasets"]
 """Heading of --help under which a command is listed, in this order."""
@@ -86,6 +88,36 @@ class ExperimentCommand(Command):
             print(f"usage: {prog} FILE [options]\n\n{cls.__doc__}\n`{prog} FILE --help` lists all options.")
             raise SystemExit(0)
         raise InputError(f"{prog} needs an experiment file first: {prog} FILE [options]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderCommand(Command):
+    """Base class of the commands with a FOLDER of images, whose fields of its kind of dataset are options too."""
+
+    arguments = "FOLDER"
+
+    folder: tyro.conf.Positional[str]
+    """Folder of class folders (with train and valid above them or not), with a table of labels beside images, with metadata.csv or parquet
+    files as on the Hugging Face hub, of images whose names tell their class; a table, an .npz file, or a name of the TFDS catalogue."""
+    kind: str | None = None
+    """Dataset that reads it, such as ImageFolder or FileNames; by default the one that its files show."""
+    data: Dataset = field(default_factory=ImageFolder)
+    """The set, with the fields of its kind."""
+
+    @classmethod
+    def main(cls, words: Sequence[str], prog: str, ui: NullConsole) -> None:
+        """Find out what lies in the folder, parse the options, with those of its dataset, and run the command; see `Command.main`."""
+        from ..datasets.detect import detect
+
+        named = [word for word in words if word not in ("-h", "--help")]
+        if not named:
+            parse(cls, words, prog)  # explains itself, or what is missing
+        first, _ = parse_known(cls, named, prog)
+        first.check()
+        parse(cls, words, f"{prog} {first.folder}", replace(first, data=detect(first.folder, first.kind))).execute(ui)
+
+    def check(self) -> None:
+        """Raise InputError for options with invalid values, before the set is looked for."""
 
 
 def summary(kind: type) -> str:

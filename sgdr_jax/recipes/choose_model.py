@@ -71,7 +71,7 @@ def choose_model(
         return Pick(models[0], f"no network of a short list {which}")
     from . import probe
 
-    rows = probe.probe(probe.at_most(data, probe.IMAGES), found, ui)
+    rows = probe.probe(probe.at_most(probe.with_judges(data, ui), probe.IMAGES), found, ui)
     ui.say(probe.table(rows))
     best, second = rows[:2]
     ahead = f"{100 * second.behind:.1f} ± {100 * second.behind_error:.1f} points more than on those of {model_name(second.model)}"

@@ -15,7 +15,7 @@ from ..core.solve import Solve
 from ..core.types import Dataset
 from ..core.validation import require
 from ..data.sampler import Sampler
-from ..datasets import Part
+from ..datasets import Part, TrainAndValid
 from ..evaluation import metrics
 from ..evaluation.intervals import Interval, limits_text, right_interval
 from ..models.base import ChainModel, model_name
@@ -23,7 +23,7 @@ from ..models.head import EPS
 from ..models.pretrained.locate import find
 from ..train.context import RunContext, prepare
 from ..train.logistic_regression import problem, standardise
-from ..train.solve_head import choose, split_folds
+from ..train.solve_head import Folds, choose, split_folds
 from ..train.stage_inputs import activations
 from .measured import measure
 
@@ -87,7 +87,9 @@ def probe(
     for model in models:
         require(model.weights is not None, "model.weights", None, "name networks with pretrained weights; random features rank nothing")
         find(model, "--models")
-    facts = measure(data.open(), models[0], familiar=False)
+    source = data.open()
+    _folds(source.labels["train"], solve or Solve(), check=True)
+    facts = measure(source, models[0], familiar=False)
     sizes: list[int] = [size or facts.of(model).choices()[0].value for model in models]
     found = []
     for model, side in zip(models, sizes, strict=True):
@@ -98,6 +100,15 @@ def probe(
         found.append(_probed(experiment, ui))
     best = max(found, key=lambda row: row.accuracy)
     return sorted((_compared(row, best) for row in found), key=lambda row: (-row.accuracy, row.loss))
+
+
+def with_judges(data: Dataset, ui: NullConsole) -> Dataset:
+    """Return a dataset with its validation images among the training images where these could judge no head, since no class has two."""
+    source = data.open()
+    if "valid" not in source.labels or _folds(source.labels["train"], Solve()).judges.any():
+        return data
+    ui.say("no class has two training images: the validation images are used too")
+    return TrainAndValid(data)
 
 
 def at_most(data: Dataset, images: int) -> Dataset:
@@ -137,8 +148,7 @@ def held_out_logits(context: RunContext, features: np.ndarray, solve: Solve) -> 
     """
     labels, kind = context.data.labels["train"], context.programs.precision
     n, classes = len(labels), len(context.data.classes)
-    folds = split_folds(labels, solve.folds, Sampler(context.experiment.seed, 0, labels).order(0))
-    require(bool(folds.judges.any()), "images", n, "no class has two images, so none can be held out; give more")
+    folds = _folds(labels, solve, context.experiment.seed, check=True)
     share = jnp.full(n, 1 / n, kind)
     x, _, _ = standardise(jnp.asarray(features, kind), share, EPS)
     data = problem(x, jnp.asarray(labels), 0.0, share, classes)
@@ -149,6 +159,14 @@ def held_out_logits(context: RunContext, features: np.ndarray, solve: Solve) -> 
     for held, weights in zip(folds.judges, np.asarray(chosen.folds), strict=True):
         logits[held] = np.asarray(x)[held].astype(np.float64) @ weights
     return logits, folds.judges.any(0), chosen.weight_decay
+
+
+def _folds(labels: np.ndarray, solve: Solve, seed: int = 0, *, check: bool = False) -> Folds:
+    """Split images into folds; `check` raises InputError if none can be held out."""
+    folds = split_folds(labels, solve.folds, Sampler(seed, 0, labels).order(0))
+    fix = "no class has two images, so none can be held out; give more"
+    require(not check or bool(folds.judges.any()), "images", len(labels), fix)
+    return folds
 
 
 def _accuracy(correct: np.ndarray) -> tuple[float, Interval]:

@@ -13,7 +13,7 @@ from sgdr_jax.cli.main import main
 from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.solve import Solve
-from sgdr_jax.datasets import Synthetic
+from sgdr_jax.datasets import Arrays, Synthetic
 from sgdr_jax.evaluation.intervals import share_interval
 from sgdr_jax.models import EfficientNetLite0
 from sgdr_jax.models.base import ChainModel, model_named
@@ -68,6 +68,42 @@ def test_images_that_could_not_be_judged_are_not_counted(tmp_path: Path, capsys:
         picture(tmp_path / "in/valid" / name / f"{i}.png", 90 + i)
     main(["probe", str(tmp_path / "in"), "--models", "EfficientNetLite0", "--size", "32"])
     assert "accuracy of 8 of 9 images" in " ".join(capsys.readouterr().out.split())
+
+
+def test_validation_images_are_used_where_no_class_has_two_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All features were computed, and then none of the images could be held out."""
+    for i, name in enumerate("abcd"):
+        for j, split in enumerate(("train", "valid")):
+            picture(tmp_path / "in" / split / name / f"{j}.png", 60 * i + j)
+    main(["probe", str(tmp_path / "in"), "--models", "EfficientNetLite0", "--size", "32"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "no class has two training images: the validation images are used too" in out and "accuracy of 8 of 8 images" in out
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_what_none_can_judge_is_refused_before_features_are_computed(multi_label: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "prepare", None)
+    labels = np.array([[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], np.float32) if multi_label else np.arange(3)
+    data = Arrays.of((np.zeros((3, 8, 8, 3), np.uint8), labels), (np.zeros((3, 8, 8, 3), np.uint8), labels))
+    with pytest.raises(InputError, match="images is 3; no class has two images, so none can be held out; give more"):
+        probe.probe(data, [EfficientNetLite0()], NullConsole())
+
+
+def test_the_fields_of_the_set_are_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Errors named data.pattern and data.multi_label as remedies, which the command refused."""
+    for i in range(8):
+        picture(tmp_path / "in" / f"{'ab'[i % 2]}_{i}.png", 10 * i)
+    words = ["--models", "EfficientNetLite0", "--size", "32"]
+    main(["probe", str(tmp_path / "in"), *words, "--data.pattern", r"^(\w)_", "--data.valid-fraction", "0.25"])
+    assert "accuracy of 6 of 6 images" in " ".join(capsys.readouterr().out.split())
+    rows = "".join(f"{'ab'[i % 2]}_{i}.png,{'red green' if i % 2 else 'blue'}\n" for i in range(8))
+    (tmp_path / "in/labels.csv").write_text(f"image,tags\n{rows}")
+    for several in ("True", "False"):
+        main(["probe", str(tmp_path / "in"), *words, "--data.multi-label", several])
+        assert "best: EfficientNetLite0" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(SystemExit, match="0"):
+        main(["probe", str(tmp_path / "in"), "--help"])
+    assert "--data.multi-label" in capsys.readouterr().out
 
 
 def test_a_folder_is_probed_and_its_features_are_reused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-
-import tyro
 
 from ...core.console import NullConsole
 from ...core.errors import InputError
 from ...core.plan import plan
-from ...core.types import Dataset
 from ...core.validation import require
-from ...datasets import ImageFolder
-from ..options import Command, write_output
-from ..parsing import parse, parse_known
+from ..options import FolderCommand, write_output
 
 if TYPE_CHECKING:
     from ...core.experiment import Experiment
@@ -30,22 +25,14 @@ MAX_EPOCHS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class NewCommand(Command):
+class NewCommand(FolderCommand):
     """Write an experiment file for a set of images, with a reason for each choice: size, batches, cache, balance, cycles.
 
     The set is what lies in FOLDER; its fields are options too, such as --data.valid-fraction 0.1.
     """
 
     section = "Experiments"
-    arguments = "FOLDER"
 
-    folder: tyro.conf.Positional[str]
-    """Folder of class folders (with train and valid above them or not), with a table of labels beside images, with metadata.csv or parquet
-    files as on the Hugging Face hub, of images whose names tell their class; a table, an .npz file, or a name of the TFDS catalogue."""
-    kind: str | None = None
-    """Dataset that reads it, such as ImageFolder or FileNames; by default the one that its files show."""
-    data: Dataset = field(default_factory=ImageFolder)
-    """The set, with the fields of its kind."""
     out: Path | None = None
     """File to write; by default the folder's name with .py, in the current folder."""
     quality: Literal["fast", "good", "best"] = "good"
@@ -61,17 +48,6 @@ class NewCommand(Command):
     """Minutes that the last stage may take on this machine, in place of epochs; a few updates are timed."""
     measure: bool = True
     """Whether to measure how familiar the images are to the network's ImageNet classifier; takes some seconds, needs the weights."""
-
-    @classmethod
-    def main(cls, words: Sequence[str], prog: str, ui: NullConsole) -> None:
-        """Find out what lies in the folder, parse the options, with those of its dataset, and run the command; see `Command.main`."""
-        from ...datasets.detect import detect
-
-        named = [word for word in words if word not in ("-h", "--help")]
-        if not named:
-            parse(cls, words, prog)  # explains itself, or what is missing
-        first, _ = parse_known(cls, named, prog)
-        parse(cls, words, f"{prog} {first.folder}", replace(first, data=detect(first.folder, first.kind))).execute(ui)
 
     def execute(self, ui: NullConsole) -> None:
         """Look at the images, print the choices and their reasons, write the file; an existing file is never overwritten."""

@@ -6,31 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tyro
-
 from ...core.console import NullConsole
 from ...core.validation import require
-from ..options import Command, check_output, write_output
+from ..options import FolderCommand, check_output, write_output
 
 if TYPE_CHECKING:
     from ...models.base import ChainModel
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeCommand(Command):
+class ProbeCommand(FolderCommand):
     """Rank networks for a folder of images by cross-validated logistic regression on their frozen features, in minutes.
 
-    Nothing is trained. Features are kept in the cache of activations: a network that is named again costs seconds.
+    The set is what lies in FOLDER; its fields are options too. Training images alone are used, unless no class has two. Nothing is
+    trained. Features are kept in the cache of activations: a network that is named again costs seconds.
     """
 
     section = "Experiments"
-    arguments = "FOLDER"
 
-    folder: tyro.conf.Positional[str]
-    """Images as for `sgdr-jax new`: a folder of class folders, a table, an .npz file, a name of the TFDS catalogue. Training images alone
-    are used."""
-    kind: str | None = None
-    """Dataset that reads it, such as ImageFolder or FileNames; by default the one that its files show."""
     models: tuple[str, ...] = ()
     """Networks to compare: names of `sgdr-jax models`, or of timm, behind a dot a tag or a file of other weights than the default, as in
     convnext_tiny.dinov3_lvd1689m and ResNet34.FOLDER/model.safetensors. By default the short list of `sgdr-jax new --quality best`,
@@ -42,23 +35,30 @@ class ProbeCommand(Command):
     csv: Path | None = None
     """File for the table, as CSV with plain numbers."""
 
-    def execute(self, ui: NullConsole) -> None:
-        """Print and write the table."""
-        import numpy as np
-
-        from ...core.text import csv_text
-        from ...datasets.detect import detect
-        from ...models.base import model_name, model_named
+    def check(self) -> None:
+        """Raise InputError for options with invalid values."""
+        from ...models.base import model_named
 
         check_output(self.csv)
         require(len(set(self.models)) == len(self.models), "--models", " ".join(self.models), "name each network once")
         require(self.images >= 0, "--images", self.images, "use a number of images, or 0 for all")
         require(self.size is None or 8 <= self.size <= 4096, "--size", self.size, "use 8…4096 pixels")
+        for name in self.models:
+            model_named(name, "--models")
+
+    def execute(self, ui: NullConsole) -> None:
+        """Print and write the table."""
+        import numpy as np
+
+        from ...core.text import csv_text
+        from ...models.base import model_name, model_named
+
         models = [model_named(name, "--models") for name in self.models] or self._short_list(ui)
-        data = detect(self.folder, self.kind)
-        total = data.open().sizes["train"]
+        self.data.open()  # raises InputError for what is no set, before jax is imported
         from ...recipes import probe
 
+        data = probe.with_judges(self.data, ui)
+        total = data.open().sizes["train"]
         rows = probe.probe(probe.at_most(data, self.images), models, ui, self.size)
         ui.say(probe.table(rows))
         best, judged = rows[0], np.count_nonzero(~np.isnan(rows[0].correct))
