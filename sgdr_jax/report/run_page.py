@@ -211,9 +211,8 @@ def _headline(view: RunPage) -> list[Figure]:
     if not figures:
         best = max((step for step in _steps(view) if not math.isnan(step.accuracy)), key=lambda step: step.accuracy, default=None)
         if best:
-            figures.append(
-                Figure(f"Best validation {_score_name(run)}", best.accuracy, best.interval, ".1f", f"in {best.name}, so far", "%")
-            )
+            name = f"Best validation {_score_name(run)}"
+            figures.append(Figure(name, best.accuracy, best.interval, ".1f", f"in {best.name}, so far", "%"))
     if (seconds := run.summary.get("seconds")) is not None:
         compiled = run.summary.get("compiled", {}).get("seconds", 0.0)
         since = "since it was resumed, " * bool(run.summary.get("resumed"))
