@@ -243,8 +243,8 @@ def _ece(run: Run, split: str, tta: bool, predicted: ExamplePredictions) -> list
     after = (run.summary.get("calibration") or {}).get(split, {}).get("tta" if tta else "plain")
     if before is None:
         return []
-    fitted = after and finite(after["temperature"])
-    note = f"{after['ece']:.3f} at temperature {after['temperature']:.2f}" if fitted else "no temperature fitted"
+    fitted = after if after and finite(after["temperature"]) else None
+    note = f"{fitted['ece']:.3f} at temperature {fitted['temperature']:.2f}" if fitted else "no temperature fitted"
     if predicted.reliability is not None:
         note += f"; {Reliability(*predicted.reliability[0]).by_chance:.3f} by chance alone"
     return [Figure("Calibration error", before, UNKNOWN, ".3f", note)]
