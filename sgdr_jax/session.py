@@ -130,7 +130,8 @@ class Session:
             stage: index or name of a stage of the experiment, or another stage, which is added to it.
 
         Raises:
-            InputError: the network is that of a run with `refit`, which has trained on the validation images.
+            InputError: the network is that of a run with `refit`, which has trained on the validation images; or it has been trained, and
+                the classes have changed since.
         """
         from .runs.fitting import fit_stage
 
@@ -141,8 +142,13 @@ class Session:
         if isinstance(stage, Stage):
             experiment = replace(self.experiment, stages=(*self.experiment.stages, stage))
             session, stage = replace(self, experiment=experiment, _fitted=self._state), len(self.experiment.stages)
+        before, state = session._context, session._state
         context = session._today()
-        fitted = fit_stage(context, context.plan.stages[session.experiment.stage_index(stage)], session._state, self.ui)
+        if context is not before and state.stages:
+            # Its best state was judged by other images.
+            session._check_classes(context)
+            state = state._replace(best=None)
+        fitted = fit_stage(context, context.plan.stages[session.experiment.stage_index(stage)], state, self.ui)
         return replace(session, folder=None, network="", _prepared=context, _fitted=fitted, _opened=None)
 
     def run(self, folder: str | Path | None = None, *, resume: bool = False, track: Sequence[TrackerName] = ()) -> Session:
@@ -322,11 +328,19 @@ class Session:
         """Return the context to train with: with data loaded anew where they have changed on the disk since they were loaded."""
         from .train.context import prepare
 
+        if not (self._prepared or "_context" in self.__dict__):
+            return self._context  # which loads them now
         source = self.experiment.data.open()
         if self._context.data.source != source.fingerprint:
             self.ui.say("the data have changed since they were loaded, so they are loaded anew; other images may be held out now")
             self.__dict__["_context"] = prepare(self.experiment, self.ui, source=source)  # in place of what the property keeps
         return self._context
+
+    def _check_classes(self, context: RunContext) -> None:
+        """Raise InputError where the classes are no longer those that the network was trained on."""
+        known = list(self._predictor.classes)
+        fix = f"the network was trained on {known}; begin with a new Session"
+        require(list(context.data.classes) == known, "classes", list(context.data.classes), fix)
 
     @property
     def _state(self) -> Fitted:

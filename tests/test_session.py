@@ -254,6 +254,22 @@ def test_a_network_that_saw_the_validation_images_trains_no_further(tmp_path: Pa
     assert not Session(ran.experiment, ui=QUIET).fit("head")._state.stages[0]["stopped"]  # stage by stage nothing is refitted
 
 
+def test_a_network_trains_no_further_on_other_classes(tmp_path: Path) -> None:
+    """Labels of a class that it did not know had no loss."""
+    source = EXPERIMENT.data.open()
+    for label in range(3):
+        for split in ("train", "valid"):
+            (tmp_path / split / str(label)).mkdir(parents=True)
+            for i in np.flatnonzero(source.labels[split] == label)[:4]:
+                Image.fromarray(source.items[split][i]).save(tmp_path / split / str(label) / f"{i}.png")
+    session = Session(replace(EXPERIMENT, data=ImageFolder(str(tmp_path)), stages=STAGES[2:]), ui=QUIET)
+    once = session.fit(Stage("a", 16, lr=0.01, schedule=Constant(1)))
+    for split in ("train", "valid"):
+        (tmp_path / split / "0").rename(tmp_path / split / "zero")
+    with pytest.raises(InputError, match=r"classes is \['1', '2', 'zero'\]; the network was trained on \['0', '1', '2'\]"):
+        once.fit("a")
+
+
 def test_an_interrupt_before_the_first_update_is_one(fresh: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no network to keep: it ended in an assertion."""
     real = NullConsole.bar

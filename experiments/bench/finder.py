@@ -79,7 +79,7 @@ def opened(base: RunContext, args: argparse.Namespace, root: Path, seed: int) ->
     if not args.body:
         return made, 0, first
     state = trained(made, 0, first, find_lr(made, made.plan.stages[0], first, HEAD, NullConsole()).chosen)
-    return made, 1, open_stage(made, made.plan.stages[1], state.network(made.plan.largest_size), NullConsole())
+    return made, 1, open_stage(made, made.plan.stages[1], state.network(made.experiment.largest_size), NullConsole())
 
 
 def judged_by_test(root: Path, folder: Path) -> Path:

@@ -234,7 +234,7 @@ class Experiment:
     """Root of all randomness: initial head, order, augmentation, dropout."""
     on_divergence: Literal["stop", "halve"] = field(default="stop", kw_only=True, metadata=OMIT_DEFAULT)
     """What follows when five updates in a row had a loss or gradients that are not finite, or a stage ends with such a validation loss:
-    the run stops, or the stage goes back to its newest checkpoint, or its beginning, and goes on at half the rates."""
+    the run stops, or the stage goes back to its newest checkpoint that was due, or its beginning, and goes on at half the rates."""
 
     @property
     def largest_size(self) -> int:

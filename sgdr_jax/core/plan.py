@@ -116,11 +116,6 @@ class Plan:
     train_size: int
     """Number of training images."""
 
-    @property
-    def largest_size(self) -> int:
-        """Largest side in pixels that any stage sees."""
-        return max(max(s.stage.sizes) for s in self.stages)
-
 
 def plan(experiment: Experiment, train_size: int) -> Plan:
     """Plan all stages of an experiment.

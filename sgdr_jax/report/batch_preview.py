@@ -54,7 +54,7 @@ def preview_batch(experiment: Experiment, stage: int | str = 0, count: int = 8) 
     # Twice as many, to replace unreadable ones.
     sampler = Sampler(experiment.seed, stage, source.labels["train"], experiment.balance, source.rates)
     index = sampler.order(0)[: 2 * count].tolist()
-    side = canvas_side(experiment.canvas, schedule.largest_size)
+    side = canvas_side(experiment.canvas, experiment.largest_size)
     data, size = load_some(source, index, side, resize=experiment.resize), int(schedule.stages[stage].sizes[0])
     images, labels = jnp.asarray(data.images["some"][:count]), data.labels["some"][:count]
     names = [_names(data.classes, label) for label in labels]

@@ -240,14 +240,13 @@ def plan_parts(experiment: Experiment, sizes: Mapping[str, int]) -> tuple[Plan, 
     parts: list[Table | str] = [text, plan_table([describe(stage) for stage in planned.stages])]
     if experiment.refit:
         parts.append("refit: the stages that are kept once more, on the training and the validation images together")
-    return planned, [*parts, forecast(experiment.images, sum(sizes.values()), canvas_side(experiment.canvas, planned.largest_size))]
+    return planned, [*parts, forecast(experiment.images, sum(sizes.values()), canvas_side(experiment.canvas, experiment.largest_size))]
 
 
 def data_parts(experiment: Experiment, ui: NullConsole) -> tuple[DatasetSummary, list[Table | str]]:
     """Decode the images of an experiment, and describe them: counts, sizes, duplicates, unreadable files."""
     source = experiment.data.open()
-    size = plan(experiment, source.sizes["train"]).largest_size
-    summary = summarize(source, load_for(experiment, source, size, ui, max_bad_share=1))
+    summary = summarize(source, load_for(experiment, source, experiment.largest_size, ui, max_bad_share=1))
     return summary, dataset_tables(summary, source.classes)
 
 

@@ -20,7 +20,7 @@ import logging
 import re
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -247,12 +247,21 @@ KEEP = 2
 
 def prune(folder: str | Path, keep: int = KEEP, named: Collection[str] = ()) -> None:
     """Delete all step checkpoints but the newest `keep` ≥ 1 and those in `named`, and the remains of killed saves."""
-    folder = Path(folder)
-    for name in names(folder)[: -max(keep, 1)]:
-        if name not in named:
-            gone = folder / f".saving-{name}"
-            shutil.rmtree(gone, ignore_errors=True)
-            (folder / name).rename(gone)  # A kill while deleting then leaves no half checkpoint.
+    _delete(Path(folder), [name for name in names(folder)[: -max(keep, 1)] if name not in named])
+
+
+def drop_later(folder: str | Path, stage: int, step: int) -> None:
+    """Delete the step checkpoints of what came after `step` updates of a stage."""
+    found = map(_STEP.fullmatch, names(folder))
+    _delete(Path(folder), [m[0] for m in found if m and (int(m[1]), int(m[2])) > (stage, step)])
+
+
+def _delete(folder: Path, gone: Sequence[str]) -> None:
+    """Delete checkpoints, and the remains of killed saves."""
+    for name in gone:
+        aside = folder / f".saving-{name}"
+        shutil.rmtree(aside, ignore_errors=True)
+        (folder / name).rename(aside)  # A kill while deleting then leaves no half checkpoint.
     for path in folder.glob(".saving-*"):
         shutil.rmtree(path, ignore_errors=True)
 

@@ -27,7 +27,7 @@ class DiskUse(NamedTuple):
     """Bytes that a run will have on disk at most at once.
 
     Attributes:
-        checkpoints: those that are kept, and the one that is being saved.
+        checkpoints: those that are kept, with one to go back to where a stage may, and the one that is being saved.
         networks: the final network, snapshots and averages of weights.
         activations: cached activations of all stages, also if they are in the cache already.
     """
@@ -51,7 +51,7 @@ def disk_use(context: RunContext, *, keep_network: bool = True) -> DiskUse:
     kept = snapshots.last + snapshots.best + 1 + 3 if snapshots else 0  # one that is being saved, three averages
     averages = 1 + (not snapshots) if any(p.optimizer.ema for p in stages) else 0  # the moving one at a stage's end, and as it is compared
     return DiskUse(
-        checkpoints=(1 + experiment.refit) * (checkpoint.KEEP + 1) * (2 * network + slots),
+        checkpoints=(1 + experiment.refit) * (checkpoint.KEEP + 1 + (experiment.on_divergence == "halve")) * (2 * network + slots),
         networks=(keep_network + kept + averages) * network,
         activations=sum(_activation_bytes(context).values()),
     )

@@ -82,7 +82,7 @@ class StageRecorder:
             self._context, folder, checkpoint.step_name(meta.stage, meta.step), {"state": state._asdict(), "best": best}, meta._asdict()
         )
         if is_leader():
-            checkpoint.prune(folder, named=self._due(folder)[-1:])
+            checkpoint.prune(folder, named=self._due(folder)[-1:] if experiment.on_divergence == "halve" else ())
 
     def _due(self, folder: Path) -> list[str]:
         """Return the checkpoints of the stage that were due, oldest first: a stage that diverges goes back to the newest of them."""
@@ -96,12 +96,15 @@ class StageRecorder:
             whole = jax.tree.map(readable, state._replace(opt_state=None))
             self._on_leader(partial(save_cycle_end, self._folder.path, whole, facts, wanted, self._key))
 
-    def keep_average(self, state: TrainState) -> None:
-        """Keep the moving average of the weights at the end of the stage, where the optimizer asks for one; none of an earlier stage."""
+    def keep_average(self, state: TrainState, undone: bool) -> None:
+        """Keep the moving average of the weights at the end of the stage, where the optimizer asks for one; none of an earlier stage.
+
+        Where the stage is `undone`, the network goes on from an earlier one, whose average stays.
+        """
         if self._plan.optimizer.ema:
             whole = jax.tree.map(readable, state)
             self._on_leader(partial(save_average, self._folder.path, whole, self._plan.optimizer, self._plan.size, self._key))
-        else:
+        elif not undone:
             self._on_leader(partial(drop_average, self._folder.path))
 
     @property

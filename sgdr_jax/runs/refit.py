@@ -31,7 +31,8 @@ def settled(experiment: Experiment, stages: Sequence[StageSummary]) -> Experimen
         if summary["kept"] or not experiment.keep_best
     ]
     # Whatever stages are left, the network sees images as the first training stored them.
-    canvas = canvas_side(experiment.canvas, experiment.largest_size)
+    canvas, largest = canvas_side(experiment.canvas, experiment.largest_size), max(max(stage.sizes) for stage in kept)
+    canvas = experiment.canvas if canvas_side(experiment.canvas, largest) == canvas else canvas
     return replace(experiment, data=TrainAndValid(experiment.data), stages=tuple(kept), canvas=canvas, keep_best=False, refit=False)
 
 

@@ -183,23 +183,33 @@ class StageStart(NamedTuple):
         return known._replace(scale=known.scale * self.scale)
 
 
-def back(context: RunContext, folder: RunFolder, plan: StagePlan) -> StageStart:
-    """Go back to the newest good checkpoint in a stage that was due, or to its beginning, and drop what came later.
+def back(context: RunContext, folder: RunFolder, plan: StagePlan, *, due: bool, within: bool) -> StageStart:
+    """Go back to the newest good checkpoint in a stage, or to its beginning, and drop what came later.
 
-    One that was saved since the run had to stop does not count: the run ends as it would have without it. The share of the rates is the one
-    that the stage has gone on with from there, which only the row after the checkpoint's records.
+    The share of the rates is the one that the stage has gone on with from there, which only the row after the checkpoint's records.
+
+    Args:
+        context: the run.
+        folder: the run folder.
+        plan: the stage.
+        due: whether one that was saved because the run had to stop does not count, so that it ends as it would have without the stop.
+        within: whether this process went on within the stage, and has no network of its beginning: then the oldest one counts in any case.
     """
     rows, start = folder.rows(), StageStart()
     count = next((i for i, row in enumerate(rows) if row.get("stage") == plan.stage.name), len(rows))
-    for found in checkpoint.good(folder.path / "checkpoints", config_hash(context.experiment)):
-        meta = _recorded(found)
-        due = meta.stage == plan.index and is_due(plan.table.cycle, context.experiment.checkpoint_steps, meta.step)
-        if due and meta.rows is not None and folder.metrics.holds(*meta.rows):
-            start, count = StageStart(meta), meta.rows[0]
-            break
+    saved = map(_recorded, checkpoint.good(folder.path / "checkpoints", config_hash(context.experiment)))
+    own = [meta for meta in saved if meta.stage == plan.index and meta.rows is not None and folder.metrics.holds(*meta.rows)]
+    every = context.experiment.checkpoint_steps
+    counted = [meta for meta in own if not due or is_due(plan.table.cycle, every, meta.step)] or own[-1:] * within
+    if within and not counted:
+        raise InputError(f"run folder {folder.path} has lost the checkpoint that stage {plan.stage.name!r} went on from; use another --run")
+    for meta in counted[:1]:
+        assert meta.rows is not None
+        start, count = StageStart(meta), meta.rows[0]
     for row in rows[count : count + 1]:
         if row["kind"] == "lowered":
             start = start._replace(scale=row["lr_scale"] / start.lowered.scale)
+    checkpoint.drop_later(folder.path / "checkpoints", plan.index, start.step)  # before the rows that they need
     folder.metrics.truncate(count)
     drop_later(folder.path, plan.index, start.step)
     return start

@@ -1,4 +1,4 @@
-"""A stage that diverges or runs out of device memory is tried again from its newest checkpoint, at lower rates or in smaller parts."""
+"""A stage that diverges or runs out of device memory is tried again from a checkpoint, at lower rates or in smaller parts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ statistics are so uncertain that a network with four such parts had 0.69 of the 
 def persistently[T](
     attempt: Callable[..., T], context: RunContext, plan: StagePlan, start: StageStart, folder: RunFolder, ui: NullConsole
 ) -> T:
-    """Run a stage; where it diverges or runs out of memory, again from its newest checkpoint, as far as that may help.
+    """Run a stage; where it diverges or runs out of memory, again from its newest checkpoint (`resume.back`), as far as that may help.
 
     Args:
         attempt: (plan, start) → result: runs the stage once.
@@ -42,6 +42,7 @@ def persistently[T](
         InputError: there is not enough device memory, with the batch size that would fit.
     """
     plan = _split_plan(plan, _recorded_parts(context, plan, on_leader(folder.splits).get(plan.stage.name, 1)))
+    within = start.checkpoint is not None and plan.index > 0
     with _told_if_memory_ends(context, plan):
         while True:
             if start.scale < 1:
@@ -51,7 +52,7 @@ def persistently[T](
             except Diverged as error:
                 if context.experiment.on_divergence == "stop":
                     raise
-                start = _go_back(context, folder, plan)
+                start = _go_back(context, folder, plan, due=True, within=within)
                 start = start._replace(scale=start.scale / 2)
                 if start.lowered.scale < LEAST_SCALE:
                     raise
@@ -60,7 +61,7 @@ def persistently[T](
                 parts = 2 * plan.stage.accumulate
                 if not exhausted(error) or not _splits_into(context, plan, parts):
                     raise
-                plan, start = _split_plan(plan, parts), _go_back(context, folder, plan)
+                plan, start = _split_plan(plan, parts), _go_back(context, folder, plan, due=False, within=within)
                 folder.write_split(plan.stage.name, parts)
                 own = ", each with batch statistics of its own" if plan.collects else ""
                 ui.say(f"  out of device memory: from here on the images of an update pass through the network in {parts} parts{own}")
@@ -74,9 +75,9 @@ def _told_if_memory_ends(context: RunContext, plan: StagePlan) -> AbstractContex
     return one_line_if_exhausted(name, plan.batch_size, context.programs.devices, where, parts)
 
 
-def _go_back(context: RunContext, folder: RunFolder, plan: StagePlan) -> StageStart:
+def _go_back(context: RunContext, folder: RunFolder, plan: StagePlan, *, due: bool, within: bool) -> StageStart:
     """Return the newest good checkpoint within a stage, or its beginning, on all hosts; see `resume.back`."""
-    found, scale = on_leader(lambda: back(context, folder, plan))
+    found, scale = on_leader(lambda: back(context, folder, plan, due=due, within=within))
     return StageStart(CheckpointMeta(*found) if found else None, scale)
 
 

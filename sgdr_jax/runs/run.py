@@ -183,13 +183,14 @@ def run_stage(
             )
             batches = stage_batches(context, plan, first, plan.steps, with_images=False)
             state, progress = fit(state, progress, loop_plan(context, plan, progress.lr), callbacks, batches, first)
-    recorder.keep_average(state)
+    best = progress.best
+    undone = context.experiment.keep_best and best is not None and best.stage != plan.index
+    recorder.keep_average(state, undone)
     finished.append(on_leader(lambda: recorder.summary(progress)))
     _say_result(finished[-1], "mAP" if context.data.multi_label else "accuracy", ui)
-    best = progress.best
     if not context.experiment.keep_best or best is None:
         return copy(state.network(plan.size)), best
-    if best.stage != plan.index:
+    if undone:
         verdict = undone_verdict(context.experiment.leeway)
         ui.say(f"  {verdict} than stage {context.experiment.stages[best.stage].name!r} on the validation images: undone")
     return copy(best.network), best

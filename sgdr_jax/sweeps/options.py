@@ -59,7 +59,8 @@ class WorkerOptions(CompareOptions):
     keep: Keep = "results"
     """Content of a finished run: results, final (also its final networks, for eval and predict) or all (also its checkpoints)."""
     pace: float = 60.0
-    """Seconds of work that an interruption may cost a run: its checkpoints are at cycle ends and no closer than this; 0: at all of them."""
+    """Seconds of work that an interruption may cost a run: its checkpoints are at cycle ends and no closer than this; 0: at all of them,
+    as always with on_divergence=halve."""
     store: str | None = None
     """Store that several workers share: a .journal file, a SQLite file, the URL of a database, or grpc://HOST:PORT of Optuna's proxy in
     front of one; by default DIR/store.journal."""

@@ -117,7 +117,7 @@ def prepare(
 def _load(experiment: Experiment, source: Source, ui: NullConsole) -> tuple[Data, Plan, Programs, NetworkState, Loaded]:
     """Do the per-host part of `prepare`, which may fail on one host alone."""
     schedule = _planned(experiment, source.sizes["train"], "valid" in source.labels, rated=source.rates is not None)
-    data = load_for(experiment, source, schedule.largest_size, ui)
+    data = load_for(experiment, source, experiment.largest_size, ui)
     for name, reason in data.bad[:10]:
         ui.say(f"left out {name}: {reason}")
     if data.bad:
@@ -131,7 +131,7 @@ def _load(experiment: Experiment, source: Source, ui: NullConsole) -> tuple[Data
         if p.collects and p.batch_size == p.stage.accumulate:
             fix = "use a larger batch_size" + (", or a smaller accumulate" if p.batch_size > 1 else "")
             ui.say(f"{p.stage.name}: batch statistics of a single image make all images look the same to the head; {fix}")
-    return data, schedule, build_programs(experiment, chain), NetworkState(params, stats, schedule.largest_size), loaded
+    return data, schedule, build_programs(experiment, chain), NetworkState(params, stats, experiment.largest_size), loaded
 
 
 def _random_notes(schedule: Plan, stats: Tree) -> list[str]:
@@ -178,6 +178,6 @@ def _prepare_like(experiment: Experiment, like: RunContext) -> RunContext:
     if experiment.seed != like.experiment.seed:
         drawn = load.drawn_anew(experiment.model, like.programs.network, like.loaded, key_for(experiment.seed, "init"))
         params, stats = (known | like.programs.hold(new) for known, new in zip((params, stats), drawn, strict=True))
-    network = NetworkState(params, stats, schedule.largest_size)
+    network = NetworkState(params, stats, experiment.largest_size)
     spans = _span_stages(experiment, schedule, like.data)
     return like._replace(experiment=experiment, plan=schedule, network=network, shares=True, span_stages=spans)

@@ -160,7 +160,7 @@ def test_a_stage_overrides_the_experiment() -> None:
     first, second = whole.stages
     assert (first.batch_size, first.optimizer, first.steps, first.index) == (5, Sgd(0.8), 12, 0)
     assert (second.batch_size, second.optimizer, second.steps, second.index) == (3, AdamW(), 20, 1)
-    assert whole.largest_size == 224 and whole.train_size == 30
+    assert e.largest_size == 224 and whole.train_size == 30
 
 
 def test_momentum_is_the_schedules_or_the_optimizers() -> None:

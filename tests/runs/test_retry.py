@@ -15,6 +15,7 @@ from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.errors import Diverged, InputError, Preempted
 from sgdr_jax.core.experiment import Eval, Experiment, Parallel, Stage
 from sgdr_jax.datasets import Synthetic
+from sgdr_jax.runs import checkpoint
 from sgdr_jax.runs.folder import read
 from sgdr_jax.runs.predictor import open_predictor
 from sgdr_jax.runs.run import run
@@ -23,7 +24,7 @@ from sgdr_jax.session import Session
 from sgdr_jax.train.context import prepare
 from sgdr_jax.train.programs import Programs
 
-from ..helpers import experiment, killed_after, same_bits
+from ..helpers import Said, experiment, killed_after, same_bits
 
 DATA = Synthetic(classes=3, train=32, valid=16, side=8)
 FULL = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 24.00GiB."
@@ -112,6 +113,36 @@ def test_stopped_around_it_the_run_ends_with_the_same_bits(
     for i, after in enumerate(stops):
         with suppress(Preempted):
             run(halving, tmp_path / "stopped", resume=i > 0, prepared=stopping(after))
+    run(halving, tmp_path / "stopped", resume=True)
+    assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")
+    assert same_bits(network(tmp_path / "stopped"), network(tmp_path / "whole"))
+
+
+def test_stopped_in_the_first_cycle_a_later_stage_keeps_what_the_one_before_has_trained(
+    tmp_path: Path, diverging: dict[str, float]
+) -> None:
+    """It went back to its beginning, whose network this process never had, and trained random weights."""
+    diverging |= {"from": 1}
+    halving = replace(two(*STAGES, on_divergence="halve", parallel=Parallel(steps_per_execution=1)), checkpoint_steps=None)
+    with suppress(Preempted):
+        run(halving, tmp_path, prepared=stopping(6))  # four updates of the head, two of the body
+    assert checkpoint.steps(tmp_path / "checkpoints", 1) == (2,)
+    run(halving, tmp_path, resume=True)
+    found = [row for row in rows(tmp_path) if row["stage"] == "all"]
+    assert [row["step"] for row in found if row["kind"] == "lowered"] == [2]
+    assert [row["step"] for row in found if row["kind"] == "train"] == list(range(16))
+
+
+@pytest.mark.parametrize("kill", [1, 3])
+def test_what_a_stage_went_back_past_is_gone_when_it_is_killed_then(tmp_path: Path, diverging: dict[str, float], kill: int) -> None:
+    """Checkpoints whose rows were dropped stayed, and the run could not be resumed."""
+    diverging |= {"from": 3}
+    halving = replace(two(STAGES[1], on_divergence="halve", parallel=Parallel(steps_per_execution=1)), checkpoint_steps=None)
+    run(halving, tmp_path / "whole")
+    with suppress(Preempted):
+        run(halving, tmp_path / "stopped", prepared=stopping(3))
+    with killed_after(5 + kill):
+        run(halving, tmp_path / "stopped", resume=True)
     run(halving, tmp_path / "stopped", resume=True)
     assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")
     assert same_bits(network(tmp_path / "stopped"), network(tmp_path / "whole"))
@@ -236,6 +267,17 @@ def test_more_devices_go_on_in_as_many_parts_as_they_can_share_out(tmp_path: Pat
         with killed_after(3):
             run(two(LATE, parallel=Parallel(devices=1)), tmp_path)
     assert run(two(LATE, parallel=Parallel(devices=4)), tmp_path, resume=True)["stages"][0]["steps"] == 8
+
+
+def test_where_memory_ends_what_was_saved_at_a_stop_is_gone_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = replace(two(LATE, parallel=Parallel(steps_per_execution=1)), checkpoint_steps=None)
+    with suppress(Preempted):
+        run(made, tmp_path, prepared=stopping(3))
+    scarce(monkeypatch, 2)
+    said = Said()
+    run(made, tmp_path, resume=True, ui=said)
+    assert sum(row["kind"] == "train" for row in rows(tmp_path)) == 8
+    assert checkpoint.names(tmp_path / "checkpoints")[-1] == checkpoint.step_name(0, 8)
 
 
 def test_halved_rates_stay_where_memory_ends_before_the_next_checkpoint(

@@ -615,6 +615,13 @@ def test_a_refit_ends_at_the_size_and_on_the_stored_images_that_the_chosen_netwo
     assert sizes == (16,) * 4 and again.config["canvas"] == (canvas or 37)
 
 
+def test_a_refit_that_an_earlier_version_began_goes_on(tmp_path):
+    """Where all sizes are left, its experiment is what it was: a canvas of its own would be another."""
+    made = small(Stage("all", size=16, schedule=Constant(1)), Stage("b", size=8, schedule=Constant(1)), refit=True)
+    kept = [{"name": name, "kept": name == "all", "lr": (0.01,) * 3, "cycles": 1} for name in ("all", "b")]
+    assert settled(made, kept).canvas is None and settled(made, [kept[0], kept[1] | {"kept": True}]).canvas is None
+
+
 @pytest.mark.parametrize("patience", [None, 1])
 def test_what_a_refit_follows_is_saved_before_it_begins(tmp_path, patience):
     """A refit that was interrupted could not go on where the first training, repeated on other devices, found other rates."""

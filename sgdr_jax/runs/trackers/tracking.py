@@ -29,7 +29,7 @@ class Tracker(Protocol):
         ...
 
     def rewind(self, step: int) -> None:
-        """Forget, as far as possible, what came after `step` updates: a stage that diverged goes on from there, with other values."""
+        """Forget, as far as possible, what came after `step` updates: a stage has gone back, and makes them anew."""
         ...
 
     def finish(self, figures: Mapping[str, float], pictures: Mapping[str, Path]) -> None:
@@ -57,7 +57,7 @@ class Tracking:
     def __init__(self, names: Sequence[TrackerName], folder: Path, name: str, config: Mapping[str, Any]) -> None:
         check(names)
         self._names, self._folder, self._name, self._config = names, folder, name, config
-        self._clock, self._trackers = _Clock(), list[Tracker]()
+        self._clock, self._trackers, self._next = _Clock(), list[Tracker](), 0
 
     def row(self, row: Row, earlier: Callable[[], Sequence[Row]] = tuple) -> None:
         """Pass one row on.
@@ -68,17 +68,21 @@ class Tracking:
         """
         if not self._names:
             return
-        at = [(self._clock.step(r), r) for r in ([] if self._trackers else earlier())]
-        step = self._clock.step(row)
-        if row["kind"] == "lowered":
-            for tracker in self._trackers:
-                tracker.rewind(step)
+        step, at = self._clock.step(row), list[tuple[int, Row]]()
+        back = bool(self._trackers) and row["kind"] == "train" and step < self._next
+        if back or not self._trackers:
+            self._clock = _Clock()
+            at, step = [(self._clock.step(r), r) for r in earlier()], self._clock.step(row)
+        for tracker in self._trackers if back else ():
+            tracker.rewind(step)
         if not self._trackers:
             self._trackers = [_open(name, self._folder, self._name, flat(self._config), step) for name in self._names]
         # What came before a restart at the same step, such as the validation that ended a stage, is passed on again.
         for number, each in [*(pair for pair in at if pair[0] >= step), (step, row)]:
             for tracker in self._trackers:
                 tracker.log(number, scalars(each))
+        if row["kind"] == "train":
+            self._next = step + 1
 
     def finish(self, summary: Mapping[str, Any], pictures: Sequence[Path]) -> None:
         """Pass on the final figures and the run's pictures."""
@@ -125,8 +129,7 @@ class _Clock:
         """Return the number of updates before the work of this row, over all stages."""
         if row["stage"] != self._stage:
             self._stage, self._before, self._done = row["stage"], self._before + self._done, 0
-        done = row["step"] + (row["kind"] == "train")
-        self._done = done if row["kind"] == "lowered" else max(self._done, done)
+        self._done = max(self._done, row["step"] + (row["kind"] == "train"))
         return self._before + row["step"]
 
 

@@ -145,8 +145,10 @@ def went_back() -> list[list[dict[str, Any]]]:
     def train(step: int, rate: float) -> dict[str, Any]:
         return {"kind": "train", "stage": "all", "step": step, "epoch": 0.0, "loss": rate + step, "lr": {"head": rate}}
 
+    judged = {"kind": "eval", "stage": "all", "step": 1, "cycle": 0, "split": "valid", "epoch": 1.0, "loss": 0.5, "accuracy": 0.75}
     lowered = {"kind": "lowered", "stage": "all", "step": 1, "lr_scale": 0.5}
-    return [[train(i, 0.1) for i in range(3)], [lowered, *(train(i, 0.05) for i in range(1, 3))]]
+    first = [train(0, 0.1), judged, *(train(i, 0.1) for i in range(1, 3))]
+    return [first, [lowered, *(train(i, 0.05) for i in range(1, 3))]]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -157,11 +159,12 @@ def test_what_follows_a_halving_replaces_what_was_before(folder: Path) -> None:
     names: list[TrackerName] = ["tensorboard", "mlflow"]
     tracking, written = Tracking(names, folder, "rings", CONFIG), list[dict[str, Any]]()
     for attempt in went_back():
-        written = written[:1]
+        written = written[:2]
         for row in attempt:
             tracking.row(row, lambda before=tuple(written): before)  # type: ignore[arg-type, misc]
             written.append(row)
     tracking.close()
+    assert tensorboard(folder)[0]["valid/accuracy"] == [(1, 0.75)]  # where it went back to
     assert tensorboard(folder)[0]["lr/head"] == [(0, pytest.approx(0.1)), (1, pytest.approx(0.05)), (2, pytest.approx(0.05))]
     history = MlflowClient().get_metric_history((folder / "mlflow.txt").read_text().strip(), "lr/head")
     newest = {m.step: m.value for m in sorted(history, key=lambda m: m.timestamp)}
