@@ -23,7 +23,8 @@ class FileNames(Dataset):
     """Reads labels from file names: class ← first group of `pattern` in the name, such as cat in `cat_0001.jpg` by `^(.+)_\\d+`.
 
     Images may lie in folders, which are part of their names: `images/cat_0001.jpg`. If those in the innermost folder that holds all images
-    are called `train`, `valid` and `test`, they divide the images; folders of such names elsewhere are refused.
+    are called `train`, `valid` and `test`, they divide the images. Deeper ones do not; they are refused if nothing divides the images, and
+    one of them is called `train` and another `test` or `valid`.
 
     Source: `from_name_re` of fastai.
 
@@ -61,8 +62,8 @@ class FileNames(Dataset):
         """List the files.
 
         Raises:
-            InputError: the folder has no images, a name does not match, a class is empty, there are fewer than two, or a folder that does
-                not divide the images is called as a split is.
+            InputError: the folder has no images, a name does not match, a class is empty, there are fewer than two, or the folders
+                that seem to be splits lie too deep to divide the images.
         """
         root = files.existing_folder(self.root, "data.root")
         extensions = files.extensions(self.formats)
@@ -104,24 +105,33 @@ def _divided(images: list[files.ImageFile]) -> tuple[dict[str, list[files.ImageF
     """Return split to images: by the folders in the innermost one of all, if one of these is called train, else all are for training.
 
     Raises:
-        InputError: two folders are of one split, or one that lies elsewhere is called as a split is.
+        InputError: two folders are of one split; or none divides the images, and deeper ones are called train and as another split is, so
+            that they are more likely meant to than classes.
     """
     parents = {image.name: image.name.split("/")[:-1] for image in images}
     distinct = {"/".join(parts): parts for parts in parents.values()}
     shared = [folder for folder in posixpath.commonpath(distinct).split("/") if folder]
     depth = next((i for i, folder in enumerate(shared) if folder.lower() in SPLIT_OF), len(shared))
     divider = {name: "/".join(parts[: depth + 1]) if len(parts) > depth else "" for name, parts in parents.items()}
-    other = {"/".join(p[: i + 1]) for p in distinct.values() for i, folder in enumerate(p) if i != depth and folder.lower() in SPLIT_OF}
-    fix = f"only folders in {'/'.join(shared[:depth]) or 'data.root'!r} divide the images; set data.root to what holds them, or rename them"
-    require(not other, "data.root: folders called as splits", sorted(other)[:5], fix)
     split_of = {folder: SPLIT_OF.get(folder.rpartition("/")[2].lower(), "") for folder in divider.values()}
+    inner = max(depth + 1, len(shared))
+    deeper = {"/".join(p[: i + 1]): SPLIT_OF.get(p[i].lower(), "") for p in distinct.values() for i in range(inner, len(p))}
+    called = sorted(folder for folder, split in deeper.items() if split)
+    others = [folder for folder in called if deeper[folder] != "train"]
+    divides = depth == len(shared) and "train" in split_of.values()
+    fix = f"only folders in {'/'.join(shared[:depth]) or 'data.root'!r} divide the images; set data.root to what holds them, or rename them"
+    require(divides or not others or others == called, "data.root: folders called as splits", called[:5], fix)
+    notes = []
+    if others:
+        notes.append(f"folders called as splits lie too deep to divide the images, such as {others[0]!r}")
     if "train" not in split_of.values():
         taken = sorted(folder for folder, split in split_of.items() if split)
-        return {"train": images}, [f"the folder {name!r} does not divide the images, since there is no folder train" for name in taken]
+        notes += [f"the folder {name!r} does not divide the images, since there is no folder train" for name in taken]
+        return {"train": images}, notes
     splits: dict[str, list[files.ImageFile]] = {}
     for split in ("train", "valid", "test"):
         folders = sorted(folder for folder, own in split_of.items() if own == split)
         require(len(folders) < 2, "data.root: the folders of the split " + split, folders, "keep one of them")
         if folders:
             splits[split] = [image for image in images if divider[image.name] == folders[0]]
-    return splits, []
+    return splits, notes

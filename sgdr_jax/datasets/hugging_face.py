@@ -259,14 +259,25 @@ def _files(root: Path) -> tuple[list[tuple[str, Path]], list[str]]:
     for path, split in zip(paths, splits, strict=True):
         if split := split or (rest if path.parent == root else None):
             located.append((split, path))
-            within = path.parent != root and split_in(path.parent.name) == split
-            places[split].add(path.parent.parent if within else path.parent)
+            places[split].add(_place(path.parent, split, root))
         else:
             unused.append(path.relative_to(root).as_posix())
     fix = "if they are configurations, set data.root to one of them, or take HfDatasets (--kind HfDatasets), whose configuration names one"
+    fix += "; if they are parts of one, move the files into one folder"
     for split, folders in places.items():
         _check_place(split, folders, root, fix)
     return located, unused
+
+
+def _place(folder: Path, split: str, root: Path) -> Path:
+    """Return the folder of the configuration that a file in `folder` is of: what holds the innermost folder named after its split.
+
+    Folders inside that one hold parts of the split. Without such a folder it is `folder` itself.
+    """
+    parts = folder.relative_to(root).parts
+    # Farther up only the bare name counts: small-train and full-train may be configurations.
+    named = [i for i, name in enumerate(parts) if (split_in(name) if i == len(parts) - 1 else SPLIT_OF.get(name.lower())) == split]
+    return root.joinpath(*parts[: named[-1]]) if named else folder
 
 
 def _check_place(split: str, folders: set[Path], root: Path, fix: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -239,13 +240,16 @@ def _folders_of_splits(table: Table, rows: Sequence[Row]) -> list[str]:
     """Return a line about folders of images that are called as a split is, where no column divides the rows.
 
     Raises:
-        InputError: there are such of training images and of others, so that the folders are more likely meant to divide them.
+        InputError: there are such of training images and of others, so that the folders are more likely meant to divide them. Those that
+            all images share cannot be.
     """
-    parents = {PurePosixPath(row.image).parent for row in rows}
-    folders = sorted({folder for parent in parents for folder in parent.parts if folder.lower() in SPLIT_OF})
+    parents = list({PurePosixPath(row.image).parent.parts for row in rows})
+    shared = posixpath.commonprefix(parents)
+    folders = sorted({folder for parts in parents for folder in parts[len(shared) :] if folder.lower() in SPLIT_OF})
     others = [folder for folder in folders if SPLIT_OF[folder.lower()] != "train"]
     fix = "no column divides the rows; add a column split with train, valid or test for each, or set data.split_column to '' to mix them"
     require(not others or others == folders, f"{table.name}: folders of images called as splits", folders, fix)
+    others = sorted({*others, *(folder for folder in shared if SPLIT_OF.get(folder.lower(), "train") != "train")})
     return [f"{table.name}: the folder {name!r} does not divide the images, since no column does" for name in others]
 
 

@@ -86,13 +86,14 @@ class Tfds(Dataset):
         wanted = self._wanted(builder.info)
         examples, notes = {}, _unused(self.name, builder, {self.image, self.label}, list(wanted.values()))
         for split, spec in wanted.items():
-            items, labels = read_split(builder, spec, self.image, self.label)
+            identity = _identity(builder.info, spec)
+            items, labels = read_split(builder, spec, self.image, self.label, identity)
             unlabelled = bool((labels < 0).any())
             require(not unlabelled or (split == "test" and not self.test), f"data.{split}", spec, "some of its images have no label")
             if unlabelled:
                 notes.append(f"{self.name}: not used: the split {spec}, since some of its images have no label")
             else:
-                examples[split] = numbered(split, items, labels, f"{_identity(builder.info, spec)} {spec}")
+                examples[split] = numbered(split, items, labels, f"{identity} {spec}")
         return make_source(list(classes), examples, self.valid_fraction, self.seed, notes=notes)
 
     def _wanted(self, info: DatasetInfo) -> dict[str, str]:
@@ -243,7 +244,9 @@ def open_builder(folder: Path) -> Any:
         ) from error
 
 
-def read_split(builder: Any, split: str, image: str = "image", label: str = "label") -> tuple[Items, np.ndarray]:
+def read_split(
+    builder: Any, split: str, image: str = "image", label: str = "label", identity: str | None = None
+) -> tuple[Items, np.ndarray]:
     """Read a split in stored order; keeps what had to be read of every record in the cache folder.
 
     Args:
@@ -251,6 +254,7 @@ def read_split(builder: Any, split: str, image: str = "image", label: str = "lab
         split: name or slice of a split.
         image: feature with the image.
         label: feature with the class or the classes.
+        identity: what `_identity` returns, which reads all files; None: it is called.
 
     Returns:
         Images, uint8 [n, h, w, c] if they are small and of one size, else encoded; and labels, int32 [n] with -1 for none, or
@@ -265,7 +269,7 @@ def read_split(builder: Any, split: str, image: str = "image", label: str = "lab
     feature, shape = info.features[label], info.features[image].shape
     small = None not in shape and max(shape[:2]) <= _SMALL and _is_grey_or_colour(shape) and info.features[image].np_dtype == np.uint8
     decoders = None if small else {image: tensorflow_datasets.decode.SkipDecoding()}
-    identity = _identity(info, split)
+    identity = identity or _identity(info, split)
     if info.as_proto.file_format == "array_record":
         records = builder.as_data_source(split, decoders=decoders)
     else:

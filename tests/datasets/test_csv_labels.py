@@ -76,6 +76,16 @@ def test_folders_called_as_splits_are_not_mixed_in_silence(tmp_path, lead, place
     assert not any("divide" in note for note in dogs(tmp_path, "\n".join(["id,breed", *rows[:4]]), ()).open().notes)
 
 
+@pytest.mark.parametrize("places", [("dev/session1/train",), ("dev/one/train", "dev/two/train")])
+def test_folders_that_all_images_share_do_not_forbid_a_table(tmp_path, places):
+    """Below a folder dev no table could be read whose images lie in train."""
+    images = [f"{place}/{name}.png" for place in places for name in "abcd"]
+    rows = [f"{image},{'xy'[i % 2]}" for i, image in enumerate(images)]
+    source = dogs(tmp_path, "\n".join(["id,breed", *rows]), tuple(images)).open()
+    assert sum(source.sizes.values()) == len(images)
+    assert source.notes == ("labels.csv: the folder 'dev' does not divide the images, since no column does",)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

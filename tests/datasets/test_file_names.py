@@ -69,8 +69,7 @@ def test_splits_divide_the_images_below_folders_that_all_share(tmp_path, lead, f
             r"\['images/test', 'images/train'\]; only .*'data\.root'",
         ),
         (("cats/train/a_1.png", "cats/val/a_2.png", "dogs/b_1.png"), r"\['cats/train', 'cats/val'\]"),
-        (("train/one/a_1.png", "train/Test/a_2.png", "val/b_1.png"), r"\['train/Test'\]"),
-        (("set/a/dev/a_1.png", "set/b/b_1.png"), r"\['set/a/dev'\]; only folders in 'set' divide"),
+        (("set/a/dev/a_1.png", "set/b/train/b_1.png"), r"\['set/a/dev', 'set/b/train'\]; only folders in 'set' divide"),
         (("train/train/a_1.png", "train/val/b_1.png"), r"\['train/train', 'train/val'\]; only folders in 'data\.root'"),
     ],
 )
@@ -78,6 +77,26 @@ def test_splits_in_other_places_are_refused(tmp_path, files, words):
     with pytest.raises(InputError, match=rf"data\.root: folders called as splits is {words}.*; set data\.root to what holds them") as error:
         names(tmp_path, *files, pattern=r"(\w)_\d\.png$").open()
     assert "\n" not in str(error.value)
+
+
+TOLD = "folders called as splits lie too deep to divide the images, such as %r"
+
+
+@pytest.mark.parametrize(
+    ("files", "pattern", "sizes", "told"),
+    [
+        ("train/train/1 train/train/2 train/bus/1 test/train/3 test/bus/2", r"([a-z]+)/\d", {"train": 2, "valid": 1, "test": 2}, []),
+        ("vehicles/train/1 vehicles/train/2 vehicles/bus/1 animals/dog/1", r"([a-z]+)/\d", {"train": 3, "valid": 1}, []),
+        ("train/one/1 train/one/2 train/Test/1 val/one/3", r"([A-Za-z]+)/\d", {"train": 3, "valid": 1}, [TOLD % "train/Test"]),
+        ("set/a/dev/1 set/a/dev/2 set/b/1 set/b/2", r"([a-z]+)/\d", {"train": 2, "valid": 2}, [TOLD % "set/a/dev"]),
+        ("dev/day/train/1 dev/day/train/2 dev/day/bus/1 dev/day/bus/2", r"([a-z]+)/\d", {"train": 2, "valid": 2}, []),
+    ],
+)
+def test_classes_called_as_splits_are_read(tmp_path, files, pattern, sizes, told):
+    """They were refused: train is a class of COCO."""
+    source = names(tmp_path, *(f"{file}.png" for file in files.split()), pattern=pattern).open()
+    assert source.sizes == sizes
+    assert [note for note in source.notes if "no folder train" not in note] == told
 
 
 def test_a_split_without_train_is_told(tmp_path):

@@ -80,24 +80,33 @@ def test_images_labels_and_splits(tmp_path, kind):
         ("full/train/0 full/test/0 data/small/train/0 data/small/test/0", "train", ["data/small", "full"]),
         ("train-0 a/test-0 b/test-0", "test", ["a", "b"]),
         ("train-0 small/train-0", "train", [".", "small"]),
+        ("small-train/data/train-0 full-train/data/train-0", "train", ["full-train/data", "small-train/data"]),
     ],
 )
 def test_configurations_beside_one_another_are_refused(tmp_path, files, split, folders):
     """Their images were pooled: one set divided in two ways was validated on what it was trained on."""
     parquet(tmp_path, files)
     words = re.escape(f"data.root: the folders with files of the split {split} is {folders}; if they are configurations, set data.root to")
-    with pytest.raises(InputError, match=f"{words}.*HfDatasets") as error:
+    with pytest.raises(InputError, match=f"{words}.*HfDatasets.*; if they are parts of one, move the files into one folder") as error:
         detect(tmp_path).open()
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    "files", ["data/train-0 data/train-1 data/test-0", "train/0 train/1 test/0", "train/train-0 train-1 test/x", "a/train b/test"]
+    "files",
+    [
+        "data/train-0 data/train-1 data/test-0",
+        "train/0 train/1 test/0",
+        "train/train-0 train-1 test/x",
+        "a/train b/test",
+        "data/train/a/train-0 data/train/b/train-1 data/test-0",
+        "Train/a/b/train-0 train-1 Train/train-2 test",
+    ],
 )
 def test_files_of_one_configuration_are_joined(tmp_path, files):
     parquet(tmp_path, files)
     sizes = HuggingFace(str(tmp_path)).open().sizes
-    assert sizes["train"] + sizes["valid"] == 6 * files.count("train") - 6 * files.count("train/train") and sizes["test"] == 6
+    assert sizes["train"] + sizes["valid"] == 6 * (len(files.split()) - 1) and sizes["test"] == 6
 
 
 def parquet(root: Path, files: str) -> None:

@@ -154,6 +154,16 @@ def test_what_was_read_of_every_record_is_kept(tmp_path, monkeypatch):
     np.testing.assert_array_equal(data.open().items["train"], first.items["train"])
 
 
+def test_the_records_of_a_split_are_identified_once(tmp_path, monkeypatch):
+    """Each was, when its labels were read and again when its images were numbered."""
+    data = Tfds("pets", data_dir=str(prepared(tmp_path, "pets", {"train": 12, "test": 5}, (None, None, 3))))
+    seen = []
+    content_ids = tfds.content_ids
+    monkeypatch.setattr(tfds, "content_ids", lambda paths: seen.append(paths) or content_ids(paths))
+    data.open()
+    assert len(seen) == 2
+
+
 def by_level(data: Tfds) -> dict[int, str]:
     """The name of the class of each image, by its grey level."""
     source = data.open()
