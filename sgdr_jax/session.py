@@ -143,11 +143,12 @@ class Session:
             experiment = replace(self.experiment, stages=(*self.experiment.stages, stage))
             session, stage = replace(self, experiment=experiment, _fitted=self._state), len(self.experiment.stages)
         before, state = session._context, session._state
+        known = list(session._predictor.classes if state.stages else before.data.classes)
         context = session._today()
-        if context is not before and state.stages:
-            # Its best state was judged by other images.
-            session._check_classes(context)
-            state = state._replace(best=None)
+        now = list(context.data.classes)
+        require(not state.stages or now == known, "classes", now, f"the network was trained on {known}; begin with a new Session")
+        if context is not before:
+            state = state._replace(best=None)  # which other images have judged
         fitted = fit_stage(context, context.plan.stages[session.experiment.stage_index(stage)], state, self.ui)
         return replace(session, folder=None, network="", _prepared=context, _fitted=fitted, _opened=None)
 
@@ -335,12 +336,6 @@ class Session:
             self.ui.say("the data have changed since they were loaded, so they are loaded anew; other images may be held out now")
             self.__dict__["_context"] = prepare(self.experiment, self.ui, source=source)  # in place of what the property keeps
         return self._context
-
-    def _check_classes(self, context: RunContext) -> None:
-        """Raise InputError where the classes are no longer those that the network was trained on."""
-        known = list(self._predictor.classes)
-        fix = f"the network was trained on {known}; begin with a new Session"
-        require(list(context.data.classes) == known, "classes", list(context.data.classes), fix)
 
     @property
     def _state(self) -> Fitted:

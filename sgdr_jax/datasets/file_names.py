@@ -105,8 +105,8 @@ def _divided(images: list[files.ImageFile]) -> tuple[dict[str, list[files.ImageF
     """Return split to images: by the folders in the innermost one of all, if one of these is called train, else all are for training.
 
     Raises:
-        InputError: two folders are of one split; or none divides the images, and deeper ones are called train and as another split is, so
-            that they are more likely meant to than classes.
+        InputError: two folders are of one split; or none divides the images, and they are called train and as another split is, so that
+            they are more likely meant to than classes.
     """
     parents = {image.name: image.name.split("/")[:-1] for image in images}
     distinct = {"/".join(parts): parts for parts in parents.values()}
@@ -116,14 +116,15 @@ def _divided(images: list[files.ImageFile]) -> tuple[dict[str, list[files.ImageF
     split_of = {folder: SPLIT_OF.get(folder.rpartition("/")[2].lower(), "") for folder in divider.values()}
     inner = max(depth + 1, len(shared))
     deeper = {"/".join(p[: i + 1]): SPLIT_OF.get(p[i].lower(), "") for p in distinct.values() for i in range(inner, len(p))}
-    called = sorted(folder for folder, split in deeper.items() if split)
-    others = [folder for folder in called if deeper[folder] != "train"]
+    known = deeper if "train" in split_of.values() or len(split_of) == 1 else deeper | split_of
+    called = sorted(folder for folder, split in known.items() if split)
+    others = [folder for folder in called if known[folder] != "train"]
     divides = depth == len(shared) and "train" in split_of.values()
     fix = f"only folders in {'/'.join(shared[:depth]) or 'data.root'!r} divide the images; set data.root to what holds them, or rename them"
     require(divides or not others or others == called, "data.root: folders called as splits", called[:5], fix)
     notes = []
-    if others:
-        notes.append(f"folders called as splits lie too deep to divide the images, such as {others[0]!r}")
+    if deep := [folder for folder in others if folder in deeper]:
+        notes.append(f"folders called as splits lie too deep to divide the images, such as {deep[0]!r}")
     if "train" not in split_of.values():
         taken = sorted(folder for folder, split in split_of.items() if split)
         notes += [f"the folder {name!r} does not divide the images, since there is no folder train" for name in taken]

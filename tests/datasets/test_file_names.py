@@ -70,6 +70,7 @@ def test_splits_divide_the_images_below_folders_that_all_share(tmp_path, lead, f
         ),
         (("cats/train/a_1.png", "cats/val/a_2.png", "dogs/b_1.png"), r"\['cats/train', 'cats/val'\]"),
         (("set/a/dev/a_1.png", "set/b/train/b_1.png"), r"\['set/a/dev', 'set/b/train'\]; only folders in 'set' divide"),
+        (("images/train/a_1.png", "images/train/b_1.png", "test/a_2.png"), r"\['images/train', 'test'\]"),
         (("train/train/a_1.png", "train/val/b_1.png"), r"\['train/train', 'train/val'\]; only folders in 'data\.root'"),
     ],
 )

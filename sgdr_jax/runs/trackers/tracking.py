@@ -68,7 +68,8 @@ class Tracking:
         """
         if not self._names:
             return
-        step, at = self._clock.step(row), list[tuple[int, Row]]()
+        step = self._clock.step(row)
+        at: list[tuple[int, Row]] = []
         back = bool(self._trackers) and row["kind"] == "train" and step < self._next
         if back or not self._trackers:
             self._clock = _Clock()
