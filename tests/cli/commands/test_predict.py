@@ -109,11 +109,11 @@ def test_classes_that_bear_the_name_of_a_column_have_columns_of_their_own(
 def test_several_labels_can_be_told_apart_whatever_their_names(run_folder: Path) -> None:
     """ "sea gull" and "sea", "gull" were one text."""
     names = ("sea", "gull", "sea gull")
-    net = predictor.open_predictor(run_folder)._replace(classes=names, multi_label=True, threshold=0.5)
-    shown = {net.label(np.array(row)) for row in itertools.product((0.0, 1.0), repeat=3)}
+    net = predictor.open_predictor(run_folder)._replace(classes=names, multi_label=True)
+    shown = {net.label(np.array(row), 1) for row in itertools.product((0.0, 1.0), repeat=3)}
     assert len(shown) == 8 and {"", "sea gull", '"sea gull"', 'gull "sea gull"'} < shown
-    assert all(net.true_label(np.array(row)) == net.label(np.array(row)) for row in itertools.product((0.0, 1.0), repeat=3))
+    assert all(net.true_label(np.array(row)) == net.label(np.array(row), 1) for row in itertools.product((0.0, 1.0), repeat=3))
     quoted = net._replace(classes=('a "b"', "c", "d"))
     for row in itertools.product((0.0, 1.0), repeat=3):
         wanted = [name for name, one in zip(quoted.classes, row, strict=True) if one]
-        assert next(csv.reader([quoted.label(np.array(row))], delimiter=" "), []) == wanted
+        assert next(csv.reader([quoted.label(np.array(row), 1)], delimiter=" "), []) == wanted
