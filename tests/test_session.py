@@ -297,19 +297,15 @@ def test_a_session_without_a_network_says_what_to_do(fresh: Session, tmp_path: P
         sgdr_jax.load(tmp_path)
 
 
-@pytest.mark.parametrize("at", [3, 8])
-def test_an_interrupt_keeps_what_was_won(fresh: Session, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-    """With four updates to a cycle, after update 3 (within the first) and 8 (at the end of the second)."""
-    said = Said()
-    stage = Stage("long", size=16, lr=0.01, schedule=Constant(6), train="head", augment=False)
-    session = Session(replace(EXPERIMENT, stages=(stage,), parallel=Parallel(steps_per_execution=1)), ui=said)
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, updates: int) -> None:
+    """Interrupt the process after so many updates of the stage that a session trains next."""
     real, done = fitting.run_stage, 0
 
     def interrupting(context: Any, **rest: Any) -> Any:
         def leave() -> bool:
             nonlocal done
             done += 1
-            if done == at:
+            if done == updates:
                 os.kill(os.getpid(), signal.SIGINT)
             return context.leave()
 
@@ -317,6 +313,15 @@ def test_an_interrupt_keeps_what_was_won(fresh: Session, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(fitting, "run_stage", interrupting)
     monkeypatch.setattr(run, "stoppable", lambda ui, _: ui)  # bars ask as well, as often as they happen to tick: count the updates alone
+
+
+@pytest.mark.parametrize("at", [3, 8])
+def test_an_interrupt_keeps_what_was_won(fresh: Session, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """With four updates to a cycle, after update 3 (within the first) and 8 (at the end of the second)."""
+    said = Said()
+    stage = Stage("long", size=16, lr=0.01, schedule=Constant(6), train="head", augment=False)
+    session = Session(replace(EXPERIMENT, stages=(stage,), parallel=Parallel(steps_per_execution=1)), ui=said)
+    interrupt_after(monkeypatch, at)
     won = session.fit("long")
     monkeypatch.undo()
     (summary,) = won._state.stages
@@ -335,20 +340,7 @@ def test_an_interrupted_stage_is_validated_with_the_statistics_that_it_was_train
     """Those of the frozen groups were those before the stage's recalibration."""
     stage = Stage("head", size=16, lr=0.01, schedule=Constant(6), train="head", augment=False, recalibrate=True)
     session = Session(replace(EXPERIMENT, stages=(stage,), parallel=Parallel(steps_per_execution=1)), ui=QUIET)
-    real, asked = fitting.run_stage, 0
-
-    def leaving(context: Any, **rest: Any) -> Any:
-        def leave() -> bool:
-            nonlocal asked
-            asked += 1
-            if asked == 3:
-                os.kill(os.getpid(), signal.SIGINT)
-            return context.leave()
-
-        return real(context._replace(leave=leave), **rest)
-
-    monkeypatch.setattr(fitting, "run_stage", leaving)
-    monkeypatch.setattr(run, "stoppable", lambda ui, _: ui)
+    interrupt_after(monkeypatch, 3)
     won = session.fit("head")
     (summary,) = won._state.stages
     assert summary["stopped"] == "interrupted" and summary["steps"] == 3

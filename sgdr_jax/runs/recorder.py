@@ -86,8 +86,8 @@ class StageRecorder:
 
     def _due(self, folder: Path) -> list[str]:
         """Return the checkpoints of the stage that were due, oldest first: a stage that diverges goes back to the newest of them."""
-        steps = ((checkpoint.step_name(self._plan.index, step), step) for step in checkpoint.steps(folder, self._plan.index))
-        return [name for name, step in steps if is_due(self._plan.table.cycle, self._context.experiment.checkpoint_steps, step)]
+        stage, cycle, every = self._plan.index, self._plan.table.cycle, self._context.experiment.checkpoint_steps
+        return [checkpoint.step_name(stage, step) for step in checkpoint.steps(folder, stage) if is_due(cycle, every, step)]
 
     def keep(self, state: TrainState, row: dict[str, Any]) -> None:
         """Keep the network at the end of a cycle, where the experiment asks for snapshots."""

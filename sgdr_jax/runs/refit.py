@@ -30,10 +30,10 @@ def settled(experiment: Experiment, stages: Sequence[StageSummary]) -> Experimen
         for stage, summary in zip(experiment.stages, stages, strict=True)
         if summary["kept"] or not experiment.keep_best
     ]
+    again = replace(experiment, data=TrainAndValid(experiment.data), stages=tuple(kept), keep_best=False, refit=False)
     # Whatever stages are left, the network sees images as the first training stored them.
-    canvas, largest = canvas_side(experiment.canvas, experiment.largest_size), max(max(stage.sizes) for stage in kept)
-    canvas = experiment.canvas if canvas_side(experiment.canvas, largest) == canvas else canvas
-    return replace(experiment, data=TrainAndValid(experiment.data), stages=tuple(kept), canvas=canvas, keep_best=False, refit=False)
+    side = canvas_side(experiment.canvas, experiment.largest_size)
+    return again if canvas_side(again.canvas, again.largest_size) == side else replace(again, canvas=side)
 
 
 def final_rates(stage: StageSummary) -> tuple[float, ...]:
