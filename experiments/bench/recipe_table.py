@@ -79,6 +79,21 @@ def overall(found: Scores, name: str, reference: str) -> Interval | None:
     return interval([statistics.mean(gaps[seed] for gaps in each) for seed in sorted(shared)]) if shared else None
 
 
+def with_fallback(rows: Sequence[Row], head: str) -> list[Row]:
+    """Return the rows, and of each run the better of it and the run `head` of its set and seed: "NAME or HEAD".
+
+    The better is the one with the higher accuracy on the held-out images; of equals it is the run itself.
+    """
+    heads = {(row["set"], shape(row), row["seed"]): row for row in rows if row["name"] == head and row.get("valid_accuracy")}
+    others = []
+    for row in rows:
+        start = heads.get((row["set"], shape(row), row["seed"]))
+        if start and row["name"] != head and row.get("valid_accuracy"):
+            better = start if float(start["valid_accuracy"]) > float(row["valid_accuracy"]) else row
+            others.append({**better, "name": f"{row['name']} or {head}"})
+    return [*rows, *others]
+
+
 class Regret(NamedTuple):
     """What a recipe gives away to the best cell of a grid, in points.
 
@@ -122,6 +137,9 @@ def regret(points: Mapping[str, Mapping[int, float]], name: str, grid: str) -> R
 def markdown(rows: Sequence[Row], reference: str, names: Sequence[str], plain: bool = False, grid: str = GRID) -> str:
     """Return the tables in Markdown: for each set, and over all sets.
 
+    Over all sets the first interval is of these sets, over the seeds that all of them have (`overall`); the one between sets takes the mean
+    of each set over all of its seeds, and the sets as a sample of sets.
+
     Args:
         rows: of the CSV file.
         reference: recipe that the others are compared with.
@@ -146,14 +164,16 @@ def markdown(rows: Sequence[Row], reference: str, names: Sequence[str], plain: b
                 own_regret = regrets[recipe]
                 cells += [str(own_regret), f"{own_regret.best} (of {own_regret.cells})"] if own_regret else ["", ""]
             lines.append("| " + " | ".join(cells) + " |")
-    header = ["recipe", f"ahead of {reference}, mean over sets", "sets", "sets ahead", "sets behind"]
+    header = ["recipe", f"ahead of {reference}, mean over sets", "between sets", "sets", "sets ahead", "sets behind"]
     lines += ["\n### all sets\n", "| " + " | ".join(header) + " |", "| --- " * len(header) + "|"]
     for recipe in names:
         each = [statistics.mean(gaps.values()) for points in found.values() if (gaps := paired(points, recipe, reference))]
         if recipe != reference and each:
             whole = overall(found, recipe, reference)
             text = str(whole) if whole else f"{statistics.mean(each):+.2f}"
-            lines.append(f"| {recipe} | {text} | {len(each)} | {sum(gap > 0 for gap in each)} | {sum(gap < 0 for gap in each)} |")
+            lines.append(
+                f"| {recipe} | {text} | {interval(each)} | {len(each)} | {sum(gap > 0 for gap in each)} | {sum(gap < 0 for gap in each)} |"
+            )
     return "\n".join(lines).strip() + "\n"
 
 

@@ -154,9 +154,10 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="made by sets.py")
     parser.add_argument("--recipes", nargs="+", default=["auto", "plain", "automm", "logistic"], metavar="RECIPE", help='names, or "grid"')
-    parser.add_argument("--sets", nargs="+", metavar="SET", help="default: all in the folder")
+    parser.add_argument("--sets", nargs="+", metavar="SET", help="default: all in the folder; of the table, all that there are")
     parser.add_argument("--seeds", nargs="+", type=int, help="default: 0 to 4; of the table, all that there are")
-    parser.add_argument("--size", type=int, help="pixels, for all sets")
+    parser.add_argument("--size", type=int, help="pixels, for all sets; of the table, all that there are")
+    parser.add_argument("--batch", type=int, help="of the table: only runs with batches of so many images")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after this time")
     parser.add_argument("--retry", action="store_true", help="run again what failed")
@@ -166,6 +167,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=harness.RESULTS / f"{NAME}.csv", metavar="CSV")
     parser.add_argument("--table", action="store_true", help="only show the table of the rows that there are")
     parser.add_argument("--reference", default="plain", metavar="RECIPE", help="recipe that the table compares with")
+    parser.add_argument("--fallback", metavar="RECIPE", help="show besides the better of each run and this one, by the held-out images")
     parser.add_argument("--plain-view", action="store_true", help="judge by the plain view, not by test-time augmentation")
     parser.add_argument("--grid", default=recipe_table.GRID, metavar="REGEX", help="the rows whose best the table's regret is against")
     parser.add_argument("--list", action="store_true", help="list the recipes")
@@ -206,6 +208,9 @@ def main() -> None:
                 flush=True,
             )
     rows = [row for row in read_rows(options.results) if not options.seeds or int(row["seed"]) in options.seeds]
+    rows = [row for row in rows if not options.sets or row["set"] in options.sets]
+    rows = [row for row in rows if options.size in (None, int(row["size"])) and options.batch in (None, int(row.get("batch") or 0))]
+    rows = recipe_table.with_fallback(rows, options.fallback) if options.fallback else rows
     names = list(dict.fromkeys([options.reference, *(row["name"] for row in rows)]))
     print(recipe_table.markdown(rows, options.reference, names, options.plain_view, options.grid))
 

@@ -117,7 +117,19 @@ def test_recipes_are_paired_by_seed_and_sets_count_alike(bench) -> None:
     whole = table.overall(found, "mine", "plain")
     assert whole.mean == pytest.approx((2 + 2) / 2) and whole.half == pytest.approx(0, abs=1e-9) and whole.n == 2
     text = table.markdown(rows, "plain", ["plain", "mine"])
-    assert "| mine | 68.25 | 4 | +8.00 ± 25.94 |" in text and "| mine | +2.00 ± 0.00 | 2 | 2 | 0 |" in text
+    assert "| mine | 68.25 | 4 | +8.00 ± 25.94 |" in text and "| mine | +2.00 ± 0.00 | +5.00 ± 38.12 | 2 | 2 | 0 |" in text
+
+
+def test_a_recipe_goes_back_to_its_head_by_the_held_out_images_alone(bench) -> None:
+    table = bench("recipe_table")
+    figures = {"head": ((0.5, 0.6), (0.7, 0.9), (0.6, 0.1)), "body": ((0.5, 0.8), (0.6, 0.99), (0.7, 0.3), (0.9, 0.9))}
+    rows = [
+        row(name, "a", seed, test, valid_accuracy=f"{valid}") for name, each in figures.items() for seed, (valid, test) in enumerate(each)
+    ]
+    rows.append(row("other", "a", 0, 0.1))  # nothing held out
+    found = table.scores(table.with_fallback(rows, "head"))["a", "64 px"]
+    assert found["body or head"] == pytest.approx({0: 80.0, 1: 90.0, 2: 30.0}) and found["body"][3] == 90
+    assert set(found) == {"head", "body", "other", "body or head"}
 
 
 def test_regret_is_against_the_best_of_the_cells_that_have_all_seeds(bench) -> None:

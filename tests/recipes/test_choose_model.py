@@ -90,7 +90,7 @@ def test_weights_that_cannot_be_had_are_left_out_before_anything_is_timed(asked:
     monkeypatch.setattr(locate, "find", find)
     said = Said()
     picked = choose_model.choose_model(Synthetic(), said, epochs)
-    why = "weights of timm/x cannot be fetched from the hub (ConnectionError: none)"
+    why = "weights of timm/x cannot be fetched from the hub (ConnectionError: none); go online once"
     assert picked.model == TINY and said.lines == [f"left out ConvNeXtNano.in12k_ft_in1k: {why}"]
     alone = choose_model.choose_model(Synthetic(), said, models=(ViTSmall16(), NANO))
     assert alone == (ViTSmall16(), "the only network of a short list that has weights available")

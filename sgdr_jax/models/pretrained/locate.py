@@ -91,11 +91,11 @@ def _given(model: ChainModel, option: str) -> tuple[str, str | None]:
 
 
 def unavailable(model: ChainModel) -> str:
-    """Return why a model's weights are not available, as part of a line; "" for weights that are here or have been fetched."""
+    """Return why a model's weights are not available and what to do; "" for weights that are here or have been fetched."""
     try:
         find(model)
     except InputError as error:
-        return str(error).partition("; ")[0]
+        return str(error).partition(", or ")[0]  # the first remedy is enough of a line
     return ""
 
 
