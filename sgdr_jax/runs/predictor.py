@@ -29,10 +29,11 @@ from ..core.validation import finite, require
 from ..data import decode
 from ..data.decode import Images
 from ..data.load import Canvas, decode_files, load
-from ..data.loader import free_device_memory, image_loader
+from ..data.loader import image_loader
 from ..data.placement import choose_residence
 from ..data.sampler import Batch
 from ..datasets.files import Format, extensions, images_below, other_files
+from ..distributed.memory import free_device_memory
 from ..distributed.mesh import devices_for
 from ..evaluation import tta
 from ..evaluation.calibration import apply_temperature
