@@ -21,7 +21,6 @@ from ..core.console import NullConsole
 from ..core.errors import InputError
 from ..core.experiment import Experiment
 from ..core.json_files import checked
-from ..core.rng import key_for
 from ..core.serialization import config_hash, from_json
 from ..core.state import NetworkState, Tree
 from ..core.text import csv_list
@@ -127,8 +126,8 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
     # The machine may have other devices than that of the training; batches are those of the experiment.
     here = dataclasses.replace(experiment.parallel, devices=devices_for(experiment.evaluate.batch_size))
     programs = build_programs(dataclasses.replace(experiment, parallel=here), network)
-    params, stats = network.init(key_for(experiment.seed, "init"))
-    found = checkpoint.restore(place, arrays, {"params": params, "stats": stats}, key)
+    like = {kind: {group: shapes[i] for group, shapes in network.shapes.items()} for i, kind in enumerate(("params", "stats"))}
+    found = checkpoint.restore(place, arrays, like, key)
     params, stats = programs.devices.hold((found["params"], found["stats"]))
     return Predictor(
         experiment,
