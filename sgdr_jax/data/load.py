@@ -223,7 +223,7 @@ def load_some(source: Source, index: list[int], canvas: int, channels: int | Non
     return load(some, canvas=Canvas(_side(source, Canvas(canvas, resize)), resize, exact=True), channels=channels, max_bad_share=1)
 
 
-def load_for(experiment: Experiment, source: Source, largest_size: int, ui: NullConsole, max_bad_share: float | None = None) -> Data:
+def load_for(experiment: Experiment, source: Source, ui: NullConsole, max_bad_share: float | None = None) -> Data:
     """Load the data of an experiment, with a progress bar, and say what is not used of them."""
     for note in (*source.notes, *constant_notes(source.classes, source.labels)):
         ui.say(note)
@@ -237,7 +237,7 @@ def load_for(experiment: Experiment, source: Source, largest_size: int, ui: Null
 
         return load(
             source,
-            canvas=Canvas(canvas_side(experiment.canvas, largest_size), experiment.resize),
+            canvas=Canvas(canvas_side(experiment.canvas, experiment.largest_size), experiment.resize),
             images=experiment.images,
             max_bad_share=experiment.max_bad_share if max_bad_share is None else max_bad_share,
             progress=progress,

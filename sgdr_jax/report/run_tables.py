@@ -246,7 +246,7 @@ def plan_parts(experiment: Experiment, sizes: Mapping[str, int]) -> tuple[Plan, 
 def data_parts(experiment: Experiment, ui: NullConsole) -> tuple[DatasetSummary, list[Table | str]]:
     """Decode the images of an experiment, and describe them: counts, sizes, duplicates, unreadable files."""
     source = experiment.data.open()
-    summary = summarize(source, load_for(experiment, source, experiment.largest_size, ui, max_bad_share=1))
+    summary = summarize(source, load_for(experiment, source, ui, max_bad_share=1))
     return summary, dataset_tables(summary, source.classes)
 
 

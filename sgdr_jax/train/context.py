@@ -118,7 +118,7 @@ def prepare(
 def _load(experiment: Experiment, source: Source, ui: NullConsole) -> tuple[Data, Plan, Programs, NetworkState, Loaded]:
     """Do the per-host part of `prepare`, which may fail on one host alone."""
     schedule = _planned(experiment, source.sizes["train"], "valid" in source.labels, rated=source.rates is not None)
-    data = load_for(experiment, source, experiment.largest_size, ui)
+    data = load_for(experiment, source, ui)
     for name, reason in data.bad[:10]:
         ui.say(f"left out {name}: {reason}")
     if data.bad:

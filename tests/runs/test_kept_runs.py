@@ -217,5 +217,5 @@ def test_a_kept_cache_of_images_is_found(kept, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(kept / "cache"))
     monkeypatch.setattr(decode, "attempt", lambda *_, **__: pytest.fail("an image was decoded again"))
     experiment = dataclasses.replace(small(), data=ImageFolder("photos", valid_fraction=0.25), batch_size=2)
-    data = load_for(experiment, experiment.data.open(), 16, NullConsole())
+    data = load_for(experiment, experiment.data.open(), NullConsole())
     assert sum(data.sizes.values()) == 24 and not data.bad
