@@ -265,7 +265,7 @@ def _items(source: Source, encoded: Mapping[str, Sequence[decode.Encoded]], resi
 
     ends = np.cumsum([len(items) for items in encoded.values()])[:-1]
     rows = dict(zip(encoded, np.split(place, ends), strict=True))
-    return EncodedImages(get, *([column[i] for i in order] for column in (names, known, ids)), resize=resize), rows
+    return EncodedImages(get, *([column[i] for i in order] for column in (names, known)), resize=resize), rows
 
 
 def _content_ids(items: Sequence[decode.Encoded], ids: Sequence[str]) -> Sequence[str]:
