@@ -1,7 +1,6 @@
 """sweep.json: a folder keeps a sweep, lets it grow and refuses another."""
 
 import dataclasses
-import json
 
 import pytest
 
