@@ -17,7 +17,7 @@ from ..core.experiment import Experiment, Resize
 from ..core.machine import free_memory
 from ..core.threads import in_threads
 from ..core.types import Source
-from ..datasets.examples import LazyItems, fingerprint, items_at, strings_at
+from ..datasets.examples import LazyItems, fingerprint, items_at, rates_at, strings_at
 from ..datasets.labels import constant_notes, counts
 from . import decode, image_cache
 from .pixels import EncodedImages, Pixels, PixelSubset, digest
@@ -173,12 +173,15 @@ def load(
     labels = {split: source.labels[split][readable[split]] for split in splits}
     if bad:
         _check_left(source, labels)
+    rates = source.rates if "train" in splits else None
+    if rates is not None and len(labels["train"]) < len(rates):
+        rates = rates_at(rates, readable["train"])
     return Data(
         classes=tuple(source.classes),
         images={split: _with_channels(pixels[split], most_channels) for split in splits},
         labels=labels,
         names={split: strings_at(source.names[split], readable[split]) for split in splits},
-        rates=_rates_at(source.rates, readable["train"]) if source.rates is not None and "train" in splits else None,
+        rates=rates,
         bad=bad,
         storage=storage,
         storage_reason=reason,
@@ -196,11 +199,6 @@ def _side(source: Source, canvas: Canvas) -> int:
     if canvas.exact or len(arrays) < len(source.items):
         return canvas.side
     return min(canvas.side, max(map(min if canvas.resize == "crop" else max, arrays)))
-
-
-def _rates_at(rates: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return the rates of some training images, whose sum is their number; those of all as they are."""
-    return rates if len(rows) == len(rates) else rates[rows] * len(rows) / rates[rows].sum()
 
 
 SOME = "some"
