@@ -173,15 +173,12 @@ def load(
     labels = {split: source.labels[split][readable[split]] for split in splits}
     if bad:
         _check_left(source, labels)
-    rates = source.rates if "train" in splits else None
-    if rates is not None and len(labels["train"]) < len(rates):
-        rates = rates_at(rates, readable["train"])
     return Data(
         classes=tuple(source.classes),
         images={split: _with_channels(pixels[split], most_channels) for split in splits},
         labels=labels,
         names={split: strings_at(source.names[split], readable[split]) for split in splits},
-        rates=rates,
+        rates=_rates_left(source.rates, readable["train"]) if source.rates is not None and "train" in splits else None,
         bad=bad,
         storage=storage,
         storage_reason=reason,
@@ -199,6 +196,11 @@ def _side(source: Source, canvas: Canvas) -> int:
     if canvas.exact or len(arrays) < len(source.items):
         return canvas.side
     return min(canvas.side, max(map(min if canvas.resize == "crop" else max, arrays)))
+
+
+def _rates_left(rates: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the rates of the readable training images; those of all as they are, to the last bit."""
+    return rates if len(rows) == len(rates) else rates_at(rates, rows)
 
 
 SOME = "some"
