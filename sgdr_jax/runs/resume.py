@@ -217,7 +217,7 @@ def back(context: RunContext, folder: RunFolder, plan: StagePlan, *, due: bool, 
 
 def check_weights(folder: str | Path, now: Mapping[str, Any]) -> None:
     """Raise InputError where a run began with another weights file, or with images of another kind, than it would go on."""
-    before = read(folder).environment.get("weights", {})
+    before = read(folder).start.get("weights", {})
     for name in ("sha256", "mean", "std", "plain"):
         if json.dumps(before.get(name)) != json.dumps(now.get(name)):
             change = f"{name} {before.get(name)} of {before.get('origin')}, now {now.get(name)} of {now.get('origin')}"
