@@ -56,7 +56,7 @@ DOORS = {
 }
 
 # What needs jax to import; everything else (configuration, plans, what reads run folders) works without it.
-NEEDS_JAX = """core/rng core/state augment/kernel augment/resampling augment/gather_free models/chain models/head models/layers models/cpu
+NEEDS_JAX = """core/rng augment/kernel augment/resampling augment/gather_free models/chain models/head models/layers models/cpu
     models/gpu models/pallas_depthwise models/shifts models/winograd models/blocks models/precision models/summary models/pretrained/load
     models/attention models/position_embedding models/tokens models/window_attention
     distributed/backend distributed/compilation_cache distributed/hosts distributed/memory distributed/mesh distributed/preemption

@@ -256,7 +256,7 @@ class Task:
         base, _, cut = name.partition(":")
         data = ImageFolder(str(folder / base), valid_fraction=0.1 if base == "fashion500" else 0.2, seed=seed)
         stage = Stage("x", size, schedule=Sgdr())
-        loaded = load_for(Experiment("x", data, EfficientNetLite0(), (stage,)), data.open(), size, NullConsole())
+        loaded = load_for(Experiment("x", data, EfficientNetLite0(), (stage,)), data.open(), NullConsole())
         images = {split: np.asarray(loaded.images[split][:]) for split in ("train", "valid", "test")}
         self.images = {split: a if a.shape[-1] == 3 else np.repeat(a, 3, -1) for split, a in images.items()}
         self.labels = {split: np.asarray(loaded.labels[split]).astype(np.int32) for split in images}

@@ -25,6 +25,13 @@ def load_experiment(path: str | Path) -> Experiment:
     return _load(path, "experiment", Experiment)
 
 
+def check_new_file(path: Path, name: str) -> None:
+    """Raise InputError, which names the option or argument, where a new experiment file could not be written to this path."""
+    require(path.suffix == ".py", name, str(path), "use a name that ends in .py")
+    require(not path.exists(), name, str(path), "it is there already; give another name")
+    require(path.absolute().parent.is_dir(), name, str(path), "name a file in a folder that exists")
+
+
 def load_sweep(path: str | Path) -> Sweep:
     """Run the file and return its `sweep`. Raises InputError when the file is missing, fails, or defines none."""
     from ..sweeps import Sweep

@@ -13,6 +13,7 @@ from ..core.experiment import Experiment
 from ..core.expression import expression, given_fields
 from ..core.files import write_atomically
 from ..core.validation import require
+from .experiment_file import check_new_file
 
 
 def save_experiment(experiment: Experiment, path: str | Path) -> Path:
@@ -26,9 +27,7 @@ def save_experiment(experiment: Experiment, path: str | Path) -> Path:
         InputError: the path does not end in .py, is taken, or the experiment has a class that only a notebook or another file defines.
     """
     path = Path(path)
-    require(path.suffix == ".py", "path", str(path), "use a name that ends in .py")
-    require(not path.exists(), "path", str(path), "it is there already; give another name")
-    require(path.absolute().parent.is_dir(), "path", str(path), "name a file in a folder that exists")
+    check_new_file(path, "path")
     write_atomically(path, experiment_source(experiment))
     return path
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
+if TYPE_CHECKING:
+    import jax
 
 Tree = dict[str, Any]
 """Nested dicts of arrays whose top level is keyed by layer group."""

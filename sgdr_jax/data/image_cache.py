@@ -35,7 +35,6 @@ from .placement import DISK_SHARE
 
 _SAVE_SECONDS = 0.5
 _TELL_SECONDS = 1.0
-_EARLIER = 1  # `decode.VERSION` when images were known by the times of their files
 
 
 class DecodedImages(NamedTuple):
@@ -63,9 +62,9 @@ def folder() -> Path:
     return cache_folder() / "canvas"
 
 
-def key(ids: Sequence[str], side: int, channels: int | None, version: int = decode.VERSION, resize: Resize = "crop") -> str:
+def key(ids: Sequence[str], side: int, channels: int | None, resize: Resize = "crop") -> str:
     """Return the cache key of images at a size, twenty hex digits; `channels` None: 1 if all are grey, else 3."""
-    digest = hashlib.sha256(f"{version} {side} {channels} {len(ids)}{'' if resize == 'crop' else f' {resize}'}".encode())
+    digest = hashlib.sha256(f"{decode.VERSION} {side} {channels} {len(ids)}{'' if resize == 'crop' else f' {resize}'}".encode())
     for text in ids:
         digest.update(b"\0" + os.fsencode(text))
     return digest.hexdigest()[:20]
@@ -78,26 +77,10 @@ def is_cached(items: EncodedImages, side: int, channels: int | None = None) -> b
 
 def _place(items: EncodedImages, side: int, channels: int | None) -> Path:
     """Return the folder of a canvas; requested channels may equal the native ones, which share a canvas."""
-    _adopt(items, side, channels)
     native = folder() / key(items.ids, side, None, resize=items.resize)
     if channels and (canvas := _read(native, items, side)) and canvas.pixels.shape[3] == channels:
         return native
     return folder() / key(items.ids, side, channels, resize=items.resize)
-
-
-def _adopt(items: EncodedImages, side: int, channels: int | None) -> None:
-    """Give the canvas that an earlier version made of these images its new name, if all of them are accepted then and now.
-
-    Earlier versions knew images by the times of their files, and accepted damaged ones. The first set that claims such a canvas gets it.
-    """
-    for deep in {None, channels} if items.earlier_ids and items.resize == "crop" else ():
-        old, new = folder() / key(items.earlier_ids, side, deep, _EARLIER), folder() / key(items.ids, side, deep)
-        about = _json(old / "canvas.json") or {}
-        if about.get("bad") == [] and not new.exists():
-            decode.ready()
-            if all(in_threads(lambda i: decode.is_intact(lambda: items.get(i)), range(len(items.names)))):
-                with contextlib.suppress(OSError):  # Another process may have been faster.
-                    old.rename(new)
 
 
 def on_disk(
@@ -242,10 +225,7 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 
 def _read(place: Path, items: EncodedImages, side: int) -> DecodedImages | None:
-    """Open a complete canvas; return None if there is none, or an image that could not be read when it was made can be read now.
-
-    Canvases of earlier versions have no key and no digest of their digests.
-    """
+    """Open a complete canvas; return None if there is none, or an image that could not be read when it was made can be read now."""
     about = _json(place / "canvas.json") or {}
     try:
         n, shape = about["images"], (about["images"], side, side, about["channels"])
@@ -253,8 +233,7 @@ def _read(place: Path, items: EncodedImages, side: int) -> DecodedImages | None:
         bad = {int(i): str(reason) for i, reason in about["bad"]}
         if n != len(items.names) or len(digests) != n or (place / "pixels").stat().st_size != int(np.prod(shape)):
             return None
-        total = checksum(digests.data.cast("B"))
-        if about.get("key", place.name) != place.name or about.get("digests", total) != total:
+        if about["key"] != place.name or about["digests"] != checksum(digests.data.cast("B")):
             return None
         if sorted(bad) != np.flatnonzero(digests == 0).tolist() or _mended(items, bad, side, about["channels"]):
             return None

@@ -17,7 +17,7 @@ from ..core.experiment import Experiment, Resize
 from ..core.machine import free_memory
 from ..core.threads import in_threads
 from ..core.types import Source
-from ..datasets.examples import LazyItems, fingerprint, items_at, strings_at
+from ..datasets.examples import LazyItems, fingerprint, items_at, rates_at, strings_at
 from ..datasets.labels import constant_notes, counts
 from . import decode, image_cache
 from .pixels import EncodedImages, Pixels, PixelSubset, digest
@@ -178,7 +178,7 @@ def load(
         images={split: _with_channels(pixels[split], most_channels) for split in splits},
         labels=labels,
         names={split: strings_at(source.names[split], readable[split]) for split in splits},
-        rates=_rates_at(source.rates, readable["train"]) if source.rates is not None and "train" in splits else None,
+        rates=_rates_left(source.rates, readable["train"]) if source.rates is not None and "train" in splits else None,
         bad=bad,
         storage=storage,
         storage_reason=reason,
@@ -198,9 +198,9 @@ def _side(source: Source, canvas: Canvas) -> int:
     return min(canvas.side, max(map(min if canvas.resize == "crop" else max, arrays)))
 
 
-def _rates_at(rates: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return the rates of some training images, whose sum is their number; those of all as they are."""
-    return rates if len(rows) == len(rates) else rates[rows] * len(rows) / rates[rows].sum()
+def _rates_left(rates: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the rates of the readable training images; those of all as they are, to the last bit."""
+    return rates if len(rows) == len(rates) else rates_at(rates, rows)
 
 
 SOME = "some"
@@ -223,7 +223,7 @@ def load_some(source: Source, index: list[int], canvas: int, channels: int | Non
     return load(some, canvas=Canvas(_side(source, Canvas(canvas, resize)), resize, exact=True), channels=channels, max_bad_share=1)
 
 
-def load_for(experiment: Experiment, source: Source, largest_size: int, ui: NullConsole, max_bad_share: float | None = None) -> Data:
+def load_for(experiment: Experiment, source: Source, ui: NullConsole, max_bad_share: float | None = None) -> Data:
     """Load the data of an experiment, with a progress bar, and say what is not used of them."""
     for note in (*source.notes, *constant_notes(source.classes, source.labels)):
         ui.say(note)
@@ -237,7 +237,7 @@ def load_for(experiment: Experiment, source: Source, largest_size: int, ui: Null
 
         return load(
             source,
-            canvas=Canvas(canvas_side(experiment.canvas, largest_size), experiment.resize),
+            canvas=Canvas(canvas_side(experiment.canvas, experiment.largest_size), experiment.resize),
             images=experiment.images,
             max_bad_share=experiment.max_bad_share if max_bad_share is None else max_bad_share,
             progress=progress,
@@ -265,7 +265,7 @@ def _items(source: Source, encoded: Mapping[str, Sequence[decode.Encoded]], resi
 
     ends = np.cumsum([len(items) for items in encoded.values()])[:-1]
     rows = dict(zip(encoded, np.split(place, ends), strict=True))
-    return EncodedImages(get, *([column[i] for i in order] for column in (names, known, ids)), resize=resize), rows
+    return EncodedImages(get, *([column[i] for i in order] for column in (names, known)), resize=resize), rows
 
 
 def _content_ids(items: Sequence[decode.Encoded], ids: Sequence[str]) -> Sequence[str]:

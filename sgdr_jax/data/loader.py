@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core.machine import free_memory
 from ..core.threads import cores
 from ..distributed.mesh import AXIS, Devices, split_at
 from .pixels import Pixels
@@ -89,15 +88,6 @@ def row_gather(devices: Devices) -> Callable[[jax.Array, jax.Array], jax.Array]:
         return jax.shard_map(local_rows, mesh=devices.mesh, in_specs=(split_at(0), batch), out_specs=batch)(array, index)
 
     return jax.jit(rows_of_all)
-
-
-def free_device_memory(devices: Devices) -> int:
-    """Return the bytes free on the fullest local device; on CPU each device's share of the host's free memory."""
-    local = [device for device in devices.mesh.devices.flat if device.process_index == jax.process_index()]
-    stats = [device.memory_stats() for device in local]
-    if any(s is None or "bytes_limit" not in s for s in stats):
-        return free_memory() // len(local)
-    return min(s["bytes_limit"] - s["bytes_in_use"] for s in stats)
 
 
 def _read(pixels: Pixels, batches: Iterable[Batch], mine: Callable[[Batch], Batch]) -> Iterator[tuple[Batch, np.ndarray]]:

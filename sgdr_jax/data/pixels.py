@@ -36,14 +36,12 @@ class EncodedImages(NamedTuple):
         get: returns the image at a position; see `decode.attempt`.
         names: for messages.
         ids: change with the images' content.
-        earlier_ids: as earlier versions of the package made them, from the times of files; () if they did not differ.
         resize: how they are made square, see `Experiment.resize`.
     """
 
     get: Callable[[int], decode.Encoded]
     names: Sequence[str]
     ids: Sequence[str]
-    earlier_ids: Sequence[str] = ()
     resize: Resize = "crop"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..core.types import Dataset, Source
 from ..core.validation import require
-from .examples import Examples, examples_of, make_source
+from .examples import Examples, examples_of, make_source, rates_at
 from .image_folder import ImageFolder
 from .labels import n_hot
 
@@ -60,7 +60,7 @@ class Corrected(Dataset):
             if len(where):
                 examples[split] = part.at(where)
             if split == "train" and rates is not None:
-                rates = rates[where] * len(where) / rates[where].sum()
+                rates = rates_at(rates, where)
         require("train" in examples, "data.drop", len(self.drop), "leave training images")
         return make_source(source.classes, examples, None, 0, rates, source.notes)
 

@@ -91,6 +91,15 @@ def strings_at(column: Sequence[str], where: np.ndarray) -> tuple[str, ...]:
     return tuple(column[int(i)] for i in where)
 
 
+def rates_at(rates: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Return the rates at which the images at positions `where` are drawn, relative to each other as before, whose mean is 1.
+
+    >>> rates_at(np.array([1.0, 3.0, 2.0]), np.array([0, 1])).tolist()
+    [0.5, 1.5]
+    """
+    return rates[where] * len(where) / rates[where].sum()
+
+
 def items_at(items: Items, where: np.ndarray) -> Items:
     """Return the items at positions `where`: a tuple for a list or tuple, else the result of indexing with the positions."""
     if isinstance(items, list | tuple):

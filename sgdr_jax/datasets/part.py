@@ -9,7 +9,7 @@ import numpy as np
 
 from ..core.types import Dataset, Source
 from ..core.validation import require
-from .examples import examples_of, make_source
+from .examples import examples_of, make_source, rates_at
 from .image_folder import ImageFolder
 from .splits import ranks
 
@@ -56,5 +56,5 @@ class Part(Dataset):
                     kept[order[having][0]] = True
         where = np.flatnonzero(kept)
         examples = {split: examples_of(source, split) for split in source.labels} | {"train": train.at(where)}
-        rates = None if source.rates is None else source.rates[where] * len(where) / source.rates[where].sum()
+        rates = None if source.rates is None else rates_at(source.rates, where)
         return make_source(source.classes, examples, None, self.seed, rates, source.notes)

@@ -40,9 +40,18 @@ def split_in(name: str) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def check_fraction(value: float, field: str = "data.valid_fraction") -> None:
-    """Raise InputError unless `value` is a share between 0 and 1, both excluded."""
-    require(isinstance(value, (int, float)) and 0 < value < 1, field, value, "use a share between 0 and 1, such as 0.2")
+def check_fraction(value: float) -> None:
+    """Raise InputError unless the share of validation images is between 0 and 1, both excluded."""
+    require(isinstance(value, (int, float)) and 0 < value < 1, "data.valid_fraction", value, "use a share between 0 and 1, such as 0.2")
+
+
+def even_positions(count: int, most: int) -> list[int]:
+    """Return at most `most` of `count` positions, evenly spread, first and last among them.
+
+    >>> even_positions(10, 4), even_positions(2, 4)
+    ([0, 3, 6, 9], [0, 1])
+    """
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)).tolist()
 
 
 def shuffled(names: Sequence[str], seed: int, purpose: str) -> list[int]:

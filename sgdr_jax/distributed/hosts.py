@@ -229,8 +229,8 @@ def broadcast[T](tree: T) -> T:
 
 
 @contextlib.contextmanager
-def watch_hosts(limit: float = SILENCE_LIMIT) -> Iterator[None]:
-    """Exchange heartbeats with the other hosts while the block runs; ends this process when one of them stops for over `limit` seconds.
+def watch_hosts() -> Iterator[None]:
+    """Exchange heartbeats with the other hosts while the block runs; ends this process when one is silent for over `SILENCE_LIMIT`.
 
     The heartbeats are in the key-value store of jax's runtime, which host 0 keeps. A host whose count stands still hangs, has lost its
     network or is gone; jax notices as much, but later and without naming the host.
@@ -253,10 +253,10 @@ def watch_hosts(limit: float = SILENCE_LIMIT) -> Iterator[None]:
             store.key_value_set(own, _FINISHED, allow_overwrite=True)
 
     def judge(_: int) -> None:
-        if host := lost_host(monitor, limit):
+        if host := lost_host(monitor, SILENCE_LIMIT):
             if is_leader():
                 time.sleep(3 * BEAT_SECONDS)  # as in `exit_together`
-            exit_now(f"{host} has been silent for {limit:g} s: it hangs or is cut off; check it, then continue with --resume")
+            exit_now(f"{host} has been silent for {SILENCE_LIMIT:g} s: it hangs or is cut off; check it, then continue with --resume")
 
     # Two threads, as `beat` may block while the store does not answer.
     with repeating(judge, BEAT_SECONDS, timeout=0), repeating(beat, BEAT_SECONDS, last=finish, timeout=2 * BEAT_SECONDS):

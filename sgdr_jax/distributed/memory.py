@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 
 from ..core.errors import InputError
+from ..core.machine import free_memory
 from .mesh import Devices
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -32,9 +33,20 @@ class DeviceMemory(NamedTuple):
 
 def device_memory(devices: Devices) -> DeviceMemory | None:
     """Return the memory of the fullest local device; None where devices do not report it, as on a CPU."""
-    local = [device for device in devices.mesh.devices.flat if device.process_index == jax.process_index()]
-    known = [DeviceMemory(s["peak_bytes_in_use"], s["bytes_in_use"], s["bytes_limit"]) for d in local if (s := d.memory_stats())]
-    return max(known, default=None)
+    return max(_known(devices), default=None)
+
+
+def free_device_memory(devices: Devices) -> int:
+    """Return the bytes free on the fullest local device; on CPU each device's share of the host's free memory."""
+    # The fullest now need not be the one that was the fullest so far.
+    free = [memory.limit - memory.used for memory in _known(devices)]
+    return min(free) if free else free_memory() // len(devices.mesh.local_devices)
+
+
+def _known(devices: Devices) -> list[DeviceMemory]:
+    """Return the memory of the local devices that report it."""
+    stats = [device.memory_stats() for device in devices.mesh.local_devices]
+    return [DeviceMemory(s["peak_bytes_in_use"], s["bytes_in_use"], s["bytes_limit"]) for s in stats if s]
 
 
 def exhausted(error: BaseException) -> bool:

@@ -17,7 +17,6 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import cast
 
 from ..core.console import NullConsole, Tick
 from ..core.errors import Preempted
@@ -31,7 +30,7 @@ NOTICE_SECONDS = 8.0
 
 
 @contextmanager
-def handle_signals(signals: Sequence[signal.Signals] = SIGNALS, notice: float | None = NOTICE_SECONDS) -> Iterator[Callable[[], bool]]:
+def handle_signals(signals: Sequence[signal.Signals] = SIGNALS, notice: float = NOTICE_SECONDS) -> Iterator[Callable[[], bool]]:
     """Handle the signals while the block runs; yields a function that returns whether to stop, to be called after every span of updates.
 
     Several hosts call it around what precedes the updates of a stage, too, so that they need not compile them first.
@@ -41,8 +40,8 @@ def handle_signals(signals: Sequence[signal.Signals] = SIGNALS, notice: float | 
 
     Args:
         signals: to handle.
-        notice: seconds after SIGTERM in which the function has to be called; then the process ends with exit code 75. None to wait. Of
-            several hosts, which end together, each waits.
+        notice: seconds after SIGTERM in which the function has to be called; then the process ends with exit code 75. Several
+            hosts, which end together, wait.
     """
     caught = handled(signals)
     if not caught:
@@ -71,9 +70,9 @@ def handle_signals(signals: Sequence[signal.Signals] = SIGNALS, notice: float | 
 
     # With several hosts jax handles SIGTERM itself; Python must not replace its handler.
     before = {s: signal.signal(s, receive) for s in caught if not (shared and s == signal.SIGTERM)}
-    patient = shared or notice is None or signal.SIGTERM not in caught
+    patient = shared or signal.SIGTERM not in caught
     try:
-        with nullcontext() if patient else _ends_unnoticed(cast(float, notice), noticed):
+        with nullcontext() if patient else _ends_unnoticed(notice, noticed):
             yield should_stop
     finally:
         for number, handler in before.items():

@@ -23,7 +23,7 @@ type Array = np.ndarray | jax.Array
 
 TOP = 5
 """An example counts in "top5", a measure of data with more classes than this, if fewer than this many score above the true one."""
-MULTI_LABEL_THRESHOLD = 0.2
+F2_THRESHOLD = 0.2
 """Probability above which F2 counts a class as predicted before a threshold is fitted; low, since F2 penalises a missed class more than a
 wrong one."""
 
@@ -32,7 +32,7 @@ class EvalMetrics(TypedDict, total=False):
     """Metrics of a split: of the plain view, and as "tta_…" of all test-time views mixed.
 
     Data of more than `TOP` classes have top5, multi-label data f2 and map in place of it. `f2` is at the fixed threshold
-    `MULTI_LABEL_THRESHOLD`, `map` the mean average precision; `ThresholdRecord` has what the run's own threshold gives.
+    `F2_THRESHOLD`, `map` the mean average precision; `ThresholdRecord` has what the run's own threshold gives.
     """
 
     loss: float
@@ -69,7 +69,7 @@ SCORE_NAMES = {"accuracy": "accuracy", "map": "mAP", "f2": "F2"}
 """Names for people of what `judged_by` returns."""
 
 
-FIXED_THRESHOLDS = {"accuracy": 0.5, "f2": MULTI_LABEL_THRESHOLD}
+FIXED_THRESHOLDS = {"accuracy": 0.5, "f2": F2_THRESHOLD}
 """Probabilities above which `sums` counts a class of multi-label data as predicted, by measure; a run fits one of its own."""
 
 
@@ -160,7 +160,7 @@ def _ranks(logits: Array, labels: Array) -> Array:
     return (~behind).sum(axis=1)
 
 
-def f_beta(probabilities: Array, labels: Array, beta: float = 2.0, threshold: float = MULTI_LABEL_THRESHOLD) -> Array:
+def f_beta(probabilities: Array, labels: Array, beta: float = 2.0, threshold: float = F2_THRESHOLD) -> Array:
     """Compute the F-beta score of each example: (1+β²)·tp / ((1+β²)·tp + β²·fn + fp) over its classes; 1 if none is true or predicted.
 
     Args:

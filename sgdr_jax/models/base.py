@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..core.errors import InputError, did_you_mean
@@ -33,6 +34,16 @@ HUB = re.compile(r"hf-hub:((?:[\w-][\w.-]*)/(?:[\w-][\w.-]*))(?:@([\w./-]+))?", 
 def conv_bn(conv: str, bn: str, path: tuple[str, ...]) -> tuple[Tensors, Tensors]:
     """Return the tensors of a convolution and its batch normalisation in weight files, which form one `ConvBN` in our trees."""
     return (conv, path, BARE), (bn, (*path, "bn"), NORM)
+
+
+def numbered(depths: Sequence[int]) -> tuple[tuple[str, ...], ...]:
+    """Return the names of the blocks of each stage, numbered throughout.
+
+    >>> numbered((2, 3))
+    (('block0', 'block1'), ('block2', 'block3', 'block4'))
+    """
+    names = (f"block{i}" for i in range(sum(depths)))
+    return tuple(tuple(islice(names, depth)) for depth in depths)
 
 
 @dataclass(frozen=True)
@@ -69,8 +80,9 @@ class ChainModel(Model):
     # Last parts of the names of tensors in weight files that hold no weights: counters, and constants that torch keeps as buffers.
     buffers: ClassVar[tuple[str, ...]] = ("num_batches_tracked",)
     size: ClassVar[int] = 224  # side in pixels of the images that the ImageNet weights were trained with
-    mean: ClassVar[tuple[float, float, float]]  # of these images (0…1), unless overridden by the config.json of the weights
-    std: ClassVar[tuple[float, float, float]]
+    # Of these images (0…1), unless overridden by the config.json of the weights.
+    mean: ClassVar[tuple[float, float, float]] = (0.485, 0.456, 0.406)
+    std: ClassVar[tuple[float, float, float]] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
         require(self.head in ("new", "classifier"), "model.head", self.head, "use new or classifier")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from .base import BARE, KERNEL, ChainModel, Tensors
+from .base import BARE, KERNEL, ChainModel, Tensors, numbered
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -38,21 +38,14 @@ class CAFormerS18(ChainModel):
     imagenet: ClassVar = "hf-hub:timm/caformer_s18.sail_in22k_ft_in1k"
     classifier: ClassVar = ("head.fc.fc2",)
     features: ClassVar = 2048
-    mean: ClassVar = (0.485, 0.456, 0.406)
-    std: ClassVar = (0.229, 0.224, 0.225)
     depths: ClassVar[tuple[int, ...]] = (3, 3, 9, 3)
     widths: ClassVar[tuple[int, ...]] = (64, 128, 320, 512)
     convolutional: ClassVar[int] = 2  # stages that mix pixels by convolution; the others do by attention
     head_features: ClassVar[int] = 32  # of one head of attention
 
-    def stages(self) -> tuple[tuple[str, ...], ...]:
-        """Return the names of the blocks of each stage."""
-        starts = (sum(self.depths[:i]) for i in range(len(self.depths)))
-        return tuple(tuple(f"block{start + i}" for i in range(depth)) for start, depth in zip(starts, self.depths, strict=True))
-
     @property
     def blocks(self) -> tuple[str, ...]:
-        return tuple(name for i, names in enumerate(self.stages()) for name in (f"down{i}" if i else "stem", *names))
+        return tuple(name for i, names in enumerate(numbered(self.depths)) for name in (f"down{i}" if i else "stem", *names))
 
     def modules(self, channels: int) -> dict[str, nnx.Module]:
         from functools import partial
@@ -76,7 +69,7 @@ class CAFormerS18(ChainModel):
             )
 
         modules: dict[str, nnx.Module] = {}
-        for i, (names, c) in enumerate(zip(self.stages(), self.widths, strict=True)):
+        for i, (names, c) in enumerate(zip(numbered(self.depths), self.widths, strict=True)):
             if i:
                 before = self.widths[i - 1]
                 modules[f"down{i}"] = Sequential({"norm": norm(before), "conv": Conv(3, before, c, stride=2, padding=1, bias=True)})
@@ -105,7 +98,7 @@ class CAFormerS18(ChainModel):
         yield from (("stem.conv", ("stem", "conv"), KERNEL), ("stem.norm", ("stem", "norm"), NORM))
         for theirs, ours, leaves in (("norm", "before", NORM_BIAS), ("fc.fc1", "hidden", KERNEL), ("fc.norm", "after", NORM_BIAS)):
             yield f"head.{theirs}", ("pool", "then", ours), leaves
-        for stage, names in enumerate(self.stages()):
+        for stage, names in enumerate(numbered(self.depths)):
             if stage:
                 place, down = f"stages.{stage}.downsample", f"down{stage}"
                 yield from ((f"{place}.norm", (down, "norm"), NORM), (f"{place}.conv", (down, "conv"), KERNEL))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from .base import KERNEL, ChainModel, Tensors
+from .base import KERNEL, ChainModel, Tensors, numbered
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -31,26 +31,15 @@ class ConvNeXt(ChainModel):
     """Blocks (block0, …, and down1 … down3 between the stages) at which a new layer group begins."""
 
     classifier: ClassVar = ("head.fc", "classifier.2")  # timm, torchvision
-    mean: ClassVar = (0.485, 0.456, 0.406)
-    std: ClassVar = (0.229, 0.224, 0.225)
     smallest: ClassVar = 32
     depths: ClassVar[tuple[int, int, int, int]]  # blocks in each stage
     width: ClassVar[int]  # channels of the first stage; each later one has twice as many
     linear: ClassVar[bool] = True  # whether weight files store the 1×1 convolutions as linear layers
     v2: ClassVar[bool] = False  # global response normalisation instead of layer scale
 
-    def stages(self) -> tuple[tuple[str, ...], ...]:
-        """Return the names of the blocks of each stage.
-
-        >>> ConvNeXtTiny().stages()[1]
-        ('block3', 'block4', 'block5')
-        """
-        starts = (sum(self.depths[:i]) for i in range(4))
-        return tuple(tuple(f"block{start + i}" for i in range(depth)) for start, depth in zip(starts, self.depths, strict=True))
-
     @property
     def blocks(self) -> tuple[str, ...]:
-        return tuple(name for i, names in enumerate(self.stages()) for name in (f"down{i}" if i else "stem", *names))
+        return tuple(name for i, names in enumerate(numbered(self.depths)) for name in (f"down{i}" if i else "stem", *names))
 
     def modules(self, channels: int) -> dict[str, nnx.Module]:
         from functools import partial
@@ -72,7 +61,7 @@ class ConvNeXt(ChainModel):
             return Residual(row if self.v2 else row | {"scale": LayerScale(c)})
 
         modules: dict[str, nnx.Module] = {}
-        for i, names in enumerate(self.stages()):
+        for i, names in enumerate(numbered(self.depths)):
             c = self.width * 2**i
             if i:
                 modules[f"down{i}"] = Sequential({"norm": LayerNorm(c // 2, EPS), "conv": conv(2, c // 2, c, stride=2)})
@@ -92,7 +81,7 @@ class ConvNeXt(ChainModel):
         yield from (("stem.0", ("stem", "conv"), KERNEL), ("stem.1", ("stem", "norm"), NORM), ("head.norm", ("pool", "then"), NORM))
         yield from (("features.0.0", ("stem", "conv"), KERNEL), ("features.0.1", ("stem", "norm"), NORM))
         yield ("classifier.0", ("pool", "then"), NORM)
-        for stage, names in enumerate(self.stages()):
+        for stage, names in enumerate(numbered(self.depths)):
             if stage:
                 for place in (f"stages.{stage}.downsample", f"features.{2 * stage}"):
                     yield from ((f"{place}.0", (f"down{stage}", "norm"), NORM), (f"{place}.1", (f"down{stage}", "conv"), KERNEL))

@@ -30,8 +30,6 @@ class DenseNet(ChainModel):
     groups are stem to dense2, transition2 to top, head."""
 
     classifier: ClassVar = ("classifier",)
-    mean: ClassVar = (0.485, 0.456, 0.406)
-    std: ClassVar = (0.229, 0.224, 0.225)
     smallest: ClassVar = 29
     depths: ClassVar[tuple[int, int, int, int]]  # layers in each dense block
     growth: ClassVar[int] = 32  # channels that a layer adds; the stem has twice as many

@@ -71,8 +71,6 @@ class InvertedResiduals(ChainModel):
 
     classifier: ClassVar = ("classifier", "classifier.1")  # timm, torchvision
     features: ClassVar = 1280
-    mean: ClassVar = (0.485, 0.456, 0.406)
-    std: ClassVar = (0.229, 0.224, 0.225)
     eps: ClassVar[float] = 1e-5
     same: ClassVar[bool] = False  # whether to pad as TensorFlow's "SAME" instead of by kernel // 2 on every side; they differ at stride 2
     activation: ClassVar[str]  # of stem and top, a name in jax.nn

@@ -43,15 +43,19 @@ def resized(embedding: Array, old: Grid, new: Grid) -> Array:
     return jax.image.resize(embedding.reshape(1, *old, channels), (1, *new, channels), "cubic").reshape(1, -1, channels)
 
 
-def rotations(grid: Grid, features: int, temperature: float = 100) -> tuple[np.ndarray, np.ndarray]:
+TEMPERATURE = 100
+"""Of the rotations: the slowest pair of a head's features turns by almost this factor less than the fastest. DINOv3's."""
+
+
+def rotations(grid: Grid, features: int) -> tuple[np.ndarray, np.ndarray]:
     """Return cosine and sine of the angles by which the patches of a grid turn the pairs of a head's features, float32 [patches, features].
 
-    The angle of pair i in the first quarter is 2π · y / temperature^(4i / features), in the second 2π · x / …, with x and y of the
+    The angle of pair i in the first quarter is 2π · y / TEMPERATURE^(4i / features), in the second 2π · x / …, with x and y of the
     patch's centre from -1 to 1; those of the third and fourth quarter, the partners of the pairs, are the same.
     Source: DINOv3 (Siméoni et al. 2025), in evaluation.
     """
     y, x = ((2 * (np.arange(side, dtype=np.float32) + 0.5) / side - 1)[:, None] for side in grid)
-    frequencies = 2 * np.pi / temperature ** (4 * np.arange(features // 4) / features)
+    frequencies = 2 * np.pi / TEMPERATURE ** (4 * np.arange(features // 4) / features)
     rows, columns = np.repeat(y * frequencies, grid[1], 0), np.tile(x * frequencies, (grid[0], 1))
     angles = np.concatenate([rows, columns, rows, columns], 1)
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)

@@ -30,8 +30,6 @@ class RegNetY(ChainModel):
     """Blocks (layer1 … layer4, or finer, as layer3.block4) at which a new layer group begins."""
 
     classifier: ClassVar = ("head.fc",)
-    mean: ClassVar = (0.485, 0.456, 0.406)
-    std: ClassVar = (0.229, 0.224, 0.225)
     depths: ClassVar[tuple[int, int, int, int]]  # blocks in each layer
     widths: ClassVar[tuple[int, int, int, int]]  # channels of each layer
     group_width: ClassVar[int]  # channels of each group of the 3×3 convolutions

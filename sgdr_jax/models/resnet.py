@@ -31,8 +31,6 @@ class ResNet(ChainModel):
     layer3 and layer4, head."""
 
     classifier: ClassVar = ("fc",)
-    mean: ClassVar = (0.485, 0.456, 0.406)
-    std: ClassVar = (0.229, 0.224, 0.225)
     depths: ClassVar[tuple[int, int, int, int]]  # residual blocks in each layer
     bottleneck: ClassVar[bool] = False  # whether a block has 1×1, 3×3 and 1×1 convolutions, the last four times as wide, instead of two 3×3
     cardinality: ClassVar[int] = 1  # groups of the 3×3 convolution in a bottleneck

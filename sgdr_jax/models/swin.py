@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from .base import BARE, KERNEL, ChainModel, Tensors
+from .base import BARE, KERNEL, ChainModel, Tensors, numbered
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -37,21 +37,14 @@ class SwinV2Tiny(ChainModel):
     buffers: ClassVar = (*ChainModel.buffers, "attn_mask", "relative_position_index", "relative_coords_table")
     features: ClassVar = 768
     size: ClassVar = 256
-    mean: ClassVar = (0.485, 0.456, 0.406)
-    std: ClassVar = (0.229, 0.224, 0.225)
     depths: ClassVar[tuple[int, ...]] = (2, 2, 6, 2)
     width: ClassVar[int] = 96  # features of the first stage; each later one has twice as many
     head_features: ClassVar[int] = 32  # of one head of attention
     window: ClassVar[int] = 8
 
-    def stages(self) -> tuple[tuple[str, ...], ...]:
-        """Return the names of the blocks of each stage."""
-        starts = (sum(self.depths[:i]) for i in range(len(self.depths)))
-        return tuple(tuple(f"block{start + i}" for i in range(depth)) for start, depth in zip(starts, self.depths, strict=True))
-
     @property
     def blocks(self) -> tuple[str, ...]:
-        return (*(name for i, names in enumerate(self.stages()) for name in (f"down{i}" if i else "patch", *names)), "norm")
+        return (*(name for i, names in enumerate(numbered(self.depths)) for name in (f"down{i}" if i else "patch", *names)), "norm")
 
     def timm_options(self, size: int) -> dict[str, int | bool]:
         """Return what timm needs for a size; see ChainModel.timm_options. Its windows are cut when the network is made."""
@@ -73,7 +66,7 @@ class SwinV2Tiny(ChainModel):
             )
 
         modules: dict[str, nnx.Module] = {}
-        for i, names in enumerate(self.stages()):
+        for i, names in enumerate(numbered(self.depths)):
             c = self.width * 2**i
             if i:
                 modules[f"down{i}"] = PatchMerging(c // 2, EPS)
@@ -89,7 +82,7 @@ class SwinV2Tiny(ChainModel):
             ("patch_embed.norm", ("patch", "norm"), NORM),
             ("norm", ("norm",), NORM),
         )
-        for stage, names in enumerate(self.stages()):
+        for stage, names in enumerate(numbered(self.depths)):
             if stage:
                 place, down = f"layers.{stage}.downsample", f"down{stage}"
                 yield from ((f"{place}.reduction", (down, "reduce"), BARE), (f"{place}.norm", (down, "norm"), NORM))

@@ -37,8 +37,6 @@ class VGG(ChainModel):
 
     classifier: ClassVar = ("head.fc", "classifier.6")
     features: ClassVar = 512
-    mean: ClassVar = (0.485, 0.456, 0.406)
-    std: ClassVar = (0.229, 0.224, 0.225)
     smallest: ClassVar = 32
     depths: ClassVar[tuple[int, int, int, int, int]]  # convolutions in each layer
     wide: ClassVar[tuple[int, int]] = (4096, 4096)  # of the reference head

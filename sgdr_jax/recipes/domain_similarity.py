@@ -8,7 +8,7 @@ import numpy as np
 from ..augment import kernel
 from ..core.errors import InputError
 from ..core.types import Source
-from ..data.load import load_some
+from ..data.load import SOME, load_some
 from ..data.sampler import Sampler
 from ..distributed.allocator import set_up_allocator
 from ..models.base import ChainModel
@@ -25,7 +25,7 @@ class NoClassifier(InputError):
     """There is no ImageNet classifier that a network could be measured by."""
 
 
-def confidence(model: ChainModel, source: Source, images: int = IMAGES, seed: int = 0) -> float:
+def confidence(model: ChainModel, source: Source, images: int = IMAGES) -> float:
     """Return the mean probability of the likeliest ImageNet class over some training images.
 
     The images are resized to the size that the weights were trained with: on smaller ones it is as confident on noise as on photographs.
@@ -34,7 +34,6 @@ def confidence(model: ChainModel, source: Source, images: int = IMAGES, seed: in
         model: the network.
         source: the opened dataset.
         images: number of images to sample.
-        seed: of the sample.
 
     Returns:
         A probability, 0…1.
@@ -47,9 +46,9 @@ def confidence(model: ChainModel, source: Source, images: int = IMAGES, seed: in
         network, params, stats = classifier(model)
     except InputError as error:
         raise NoClassifier(str(error)) from error
-    index = Sampler(seed, 0, source.labels["train"]).order(0)[:images].tolist()
+    index = Sampler(0, 0, source.labels["train"]).order(0)[:images].tolist()
     size = trained_size(model)
-    pixels = load_some(source, index, round(size / network.plain.crop), channels=3).images["some"][:]
+    pixels = load_some(source, index, round(size / network.plain.crop), channels=3).images[SOME][:]
 
     @jax.jit
     def likeliest(some: jax.Array) -> jax.Array:

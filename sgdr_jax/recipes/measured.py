@@ -11,6 +11,7 @@ from ..core.text import several
 from ..core.threads import in_threads
 from ..core.types import Source
 from ..datasets.labels import counts
+from ..datasets.splits import even_positions
 from ..models.base import ChainModel
 from ..models.pretrained.locate import trained_size
 from . import auto
@@ -86,10 +87,12 @@ def measure(source: Source, model: ChainModel, *, familiar: bool = True) -> Imag
     return ImageFacts(labels, side, confidence, unread, looked, images=n, validated=validated, unmeasured=unmeasured).of(model)
 
 
-def _dimensions(
-    items: Sequence[Item] | np.ndarray, names: Sequence[str], most: int = 1000
-) -> tuple[int, list[tuple[int, int]], tuple[str, ...]]:
-    """Read the dimensions of at most `most` images, evenly spread.
+LOOKED_AT = 1000
+"""Most images whose dimensions are read: a few seconds, in which the median of a million is known well enough."""
+
+
+def _dimensions(items: Sequence[Item] | np.ndarray, names: Sequence[str]) -> tuple[int, list[tuple[int, int]], tuple[str, ...]]:
+    """Read the dimensions of at most `LOOKED_AT` images, evenly spread.
 
     Returns:
         (number of images looked at, width and height of those that can be read, names of the others).
@@ -97,8 +100,7 @@ def _dimensions(
     from ..data import decode
 
     decode.ready()
-    n = len(items)
-    index: list[int] = np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)).tolist()
+    index = even_positions(len(items), LOOKED_AT)
 
     # A file that was cut short has a good header.
     def read(i: int) -> Encoded:

@@ -65,9 +65,7 @@ class Probed(NamedTuple):
     correct: np.ndarray
 
 
-def probe(
-    data: Dataset, models: Sequence[ChainModel], ui: NullConsole, size: int | None = None, solve: Solve | None = None
-) -> list[Probed]:
+def probe(data: Dataset, models: Sequence[ChainModel], ui: NullConsole, size: int | None = None) -> list[Probed]:
     """Rank networks by cross-validated logistic regression on the features of the training images, best first.
 
     Features are those of plain images in front of the head; they are kept in the cache of activations, from which training takes them too.
@@ -79,7 +77,6 @@ def probe(
         models: networks with pretrained weights.
         ui: progress.
         size: side in pixels that the networks see; None for that which `sgdr-jax new` would choose for each.
-        solve: strengths and folds of the regression; None for those of `Solve`.
 
     Raises:
         InputError: weights cannot be found, before anything is computed, or no class has two images.
@@ -88,12 +85,12 @@ def probe(
         require(model.weights is not None, "model.weights", None, "name networks with pretrained weights; random features rank nothing")
         find(model, "--models")
     source = data.open()
-    _folds(source.labels["train"], solve or Solve(), check=True)
+    _folds(source.labels["train"], Solve(), check=True)
     facts = measure(source, models[0], familiar=False)
     sizes: list[int] = [size or facts.of(model).choices()[0].value for model in models]
     found = []
     for model, side in zip(models, sizes, strict=True):
-        stage = Stage("probe", side, "head", augment=False, precompute=True, solve=solve or Solve())
+        stage = Stage("probe", side, "head", augment=False, precompute=True, solve=Solve())
         name, canvas = type(model).__name__, round(1.15 * max(sizes))
         experiment = Experiment(name, data, model, (stage,), canvas=canvas, max_bad_share=1.0)  # what is left out is named
         ui.say(f"{model_name(model)}:")

@@ -13,10 +13,11 @@ from ..core.experiment import Experiment
 from ..core.plan import plan
 from ..core.rng import key_for
 from ..core.validation import require
-from ..data.load import canvas_side, load_some
+from ..data.load import SOME, canvas_side, load_some
 from ..data.sampler import Sampler
 from ..evaluation import tta
 from ..models.pretrained.load import plain_view
+from ..train.stage_inputs import strength_at
 
 UPDATES = 4
 """Number of draws of the training augmentations to show."""
@@ -46,33 +47,31 @@ def preview_batch(experiment: Experiment, stage: int | str = 0, count: int = 8) 
     Raises:
         InputError: if the stage does not exist or the data cannot be read.
     """
-    stages = experiment.stages
     stage = experiment.stage_index(stage)
     require(1 <= count <= 64, "count", count, "use 1…64")
     source = experiment.data.open()
-    schedule = plan(experiment, source.sizes["train"])
+    p = plan(experiment, source.sizes["train"]).stages[stage]
     # Twice as many, to replace unreadable ones.
     sampler = Sampler(experiment.seed, stage, source.labels["train"], experiment.balance, source.rates)
     index = sampler.order(0)[: 2 * count].tolist()
     side = canvas_side(experiment.canvas, experiment.largest_size)
-    data, size = load_some(source, index, side, resize=experiment.resize), int(schedule.stages[stage].sizes[0])
-    images, labels = jnp.asarray(data.images["some"][:count]), data.labels["some"][:count]
+    data, size, first = load_some(source, index, side, resize=experiment.resize), int(p.sizes[0]), strength_at(p, 0)
+    strength = 1.0 if first is None else float(first)
+    images, labels = jnp.asarray(data.images[SOME][:count]), data.labels[SOME][:count]
     names = [_names(data.classes, label) for label in labels]
-    batch_size, strength = stages[stage].batch_size or experiment.batch_size, stages[stage].strength
-    first = float(strength[0] if isinstance(strength, tuple) else strength)
-    augment, plain = (experiment.augment if stages[stage].augment else ()), plain_view(experiment.model)
+    augment, plain = (experiment.augment if p.stage.augment else ()), plain_view(experiment.model)
 
     key, place = key_for(experiment.seed, "augment", stage), jnp.arange(len(images), dtype=jnp.uint32)
     titles, columns, captions = ["plain"], [kernel.resize(images, size, plain)], [names]
 
     @jax.jit
     def drawn(draw: jax.Array) -> tuple[jax.Array, jax.Array]:
-        pixels = kernel.augment(images, draw, key, augment, size, first, plain)
-        return kernel.mix(pixels, draw, key, augment, first)
+        pixels = kernel.augment(images, draw, key, augment, size, strength, plain)
+        return kernel.mix(pixels, draw, key, augment, strength)
 
     others = np.asarray(kernel.neighbours(jnp.arange(len(images), dtype=jnp.int32)))
     for update in range(UPDATES if augment else 0):
-        pixels, share = drawn(place + jnp.uint32(update * batch_size))
+        pixels, share = drawn(place + jnp.uint32(update * p.batch_size))
         titles.append(f"draw {update + 1}")
         columns.append(pixels)
         captions.append([_mixture(float(s), names[i], names[j]) for i, (s, j) in enumerate(zip(share, others, strict=True))])

@@ -1,4 +1,4 @@
-"""Charts of the HTML pages: geometry in shares of the plot, which templates/chart.html draws as SVG with the texts beside it in HTML.
+"""Charts of the HTML pages: geometry in shares of the plot, which templates/macros.html draws as SVG with the texts beside it in HTML.
 
 Lines keep their width and texts their size however wide the page is, and both follow the colours of the page.
 """

@@ -91,16 +91,20 @@ def class_lines(labels: np.ndarray, predictions: ExamplePredictions, classes: in
     return tally_classes(labels, predictions.predicted, np.bincount(labels, predictions.probability, classes))
 
 
-def top_losses(labels: np.ndarray, predictions: ExamplePredictions, names: Sequence[str], most: int = 24) -> list[Shown]:
-    """Return the images with the highest losses."""
-    return [_shown(i, labels, predictions, names) for i in np.argsort(-predictions.loss, kind="stable")[:most].tolist()]
+SHOWN = 24
+"""Images of each kind that a page shows."""
 
 
-def least_confident(labels: np.ndarray, predictions: ExamplePredictions, names: Sequence[str], most: int = 24) -> list[Shown]:
-    """Return the images with the lowest confidence; none for files of earlier versions. Source: Lewis & Gale 1994."""
+def top_losses(labels: np.ndarray, predictions: ExamplePredictions, names: Sequence[str]) -> list[Shown]:
+    """Return the images with the highest losses, at most `SHOWN`."""
+    return [_shown(i, labels, predictions, names) for i in np.argsort(-predictions.loss, kind="stable")[:SHOWN].tolist()]
+
+
+def least_confident(labels: np.ndarray, predictions: ExamplePredictions, names: Sequence[str]) -> list[Shown]:
+    """Return the images with the lowest confidence, at most `SHOWN`; none for files of earlier versions. Source: Lewis & Gale 1994."""
     if predictions.confidence is None:
         return []
-    return [_shown(i, labels, predictions, names) for i in np.argsort(predictions.confidence, kind="stable")[:most].tolist()]
+    return [_shown(i, labels, predictions, names) for i in np.argsort(predictions.confidence, kind="stable")[:SHOWN].tolist()]
 
 
 def _shown(i: int, labels: np.ndarray, predictions: ExamplePredictions, names: Sequence[str]) -> Shown:

@@ -22,7 +22,7 @@ class StageRows(NamedTuple):
 
 
 def number(value: Any) -> float:
-    """Return a number of a row; NaN for None, which stands for numbers that are not finite."""
+    """Return a number of a row or summary; NaN for None, which stands for numbers that are not finite or missing."""
     return math.nan if value is None else float(value)
 
 

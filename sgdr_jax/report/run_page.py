@@ -13,7 +13,7 @@ from ..core.validation import finite, require
 from ..evaluation import predictions
 from ..evaluation.calibration import Reliability
 from ..evaluation.intervals import UNKNOWN, Interval, loss_interval, right_interval, share_interval
-from ..evaluation.metrics import FIXED_THRESHOLDS, MULTI_LABEL_THRESHOLD, SCORE_NAMES, EvalMetrics, judged_by, measure_title
+from ..evaluation.metrics import F2_THRESHOLD, FIXED_THRESHOLDS, SCORE_NAMES, EvalMetrics, judged_by, measure_title
 from ..evaluation.multi_label import DEFAULT_THRESHOLD
 from ..evaluation.predictions import ExamplePredictions, SplitPredictions
 from ..runs.folder import Run, read
@@ -144,7 +144,7 @@ def run_html(view: RunPage, thumbnails: Mapping[int, bytes] | None = None, maps:
         "run.html",
         title=str(run.config.get("name", run.path.name)),
         folder=str(run.path),
-        started=run.environment.get("started", ""),
+        started=run.start.get("started", ""),
         finished=bool(run.summary),
         headline=_headline(view),
         steps=steps,
@@ -169,7 +169,7 @@ def run_html(view: RunPage, thumbnails: Mapping[int, bytes] | None = None, maps:
         snapshots=_snapshots(run),
         data=_data_card(run, view.names),
         config=run.config,
-        environment=run.environment,
+        environment=run.start,
     )
 
 
@@ -234,7 +234,7 @@ def _multi_label(run: Run, split: str, tta: bool) -> list[Figure]:
         note = f"mean over images, threshold {threshold['value']:.3f}" + (", fitted to them" if split == "valid" else "")
         figures.append(Figure(f"F{threshold['beta']:g}", threshold["f_beta"][split], UNKNOWN, ".3f", note))
     elif (value := known.get("tta_f2" if tta else "f2")) is not None:
-        figures.append(Figure("F2", value, UNKNOWN, ".3f", f"mean over images, threshold {MULTI_LABEL_THRESHOLD:g}"))
+        figures.append(Figure("F2", value, UNKNOWN, ".3f", f"mean over images, threshold {F2_THRESHOLD:g}"))
     return figures
 
 

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from ..train.lr_curve import LrCurve
 
 
-def number_text(value: float | None, form: str) -> str:
+ROWS = 20
+"""Most rows of a table that could have thousands: as many as are on a screen at once."""
+
+
+def cell(value: float | None, form: str) -> str:
     """Format a number; empty for None."""
     return "" if value is None else format(value, form)
 
@@ -94,11 +98,11 @@ def stages_table(summary: Mapping[str, Any]) -> Table:
         accuracy = stage.get("valid_accuracy")
         table.add_row(
             str(stage.get("name", "")),
-            number_text(stage.get("size"), "d"),
-            number_text(stage.get("epochs"), ".4g"),
-            number_text(stage.get("seconds"), ".0f"),
-            number_text(stage.get("valid_loss"), ".4f"),
-            number_text(accuracy, ".4f") + _limits(summary, "valid", score, accuracy),
+            cell(stage.get("size"), "d"),
+            cell(stage.get("epochs"), ".4g"),
+            cell(stage.get("seconds"), ".0f"),
+            cell(stage.get("valid_loss"), ".4f"),
+            cell(accuracy, ".4f") + _limits(summary, "valid", score, accuracy),
             "" if stage.get("kept", True) else "undone",
         )
     return table
@@ -119,10 +123,10 @@ def figures_table(summary: Mapping[str, Any]) -> Table:
         loss, value, error = ((summary.get(split) or {}).get(prefix + key) for key in ("loss", score, "ece"))
         if loss is not None or value is not None:
             scaled = (summary.get("calibration") or {}).get(split, {}).get("tta" if prefix else "plain") or {}
-            figures = number_text(loss, ".4f"), number_text(value, ".4f") + _limits(summary, split, score, value)
-            sure = (number_text(x, form) for x, form in ((error, ".3f"), (scaled.get("ece"), ".3f"), (scaled.get("temperature"), ".2f")))
+            figures = cell(loss, ".4f"), cell(value, ".4f") + _limits(summary, split, score, value)
+            sure = (cell(x, form) for x, form in ((error, ".3f"), (scaled.get("ece"), ".3f"), (scaled.get("temperature"), ".2f")))
             if math.isnan(scaled.get("temperature") or 0):
-                sure = number_text(error, ".3f"), "", "none fitted"
+                sure = cell(error, ".3f"), "", "none fitted"
             table.add_row(label, *figures, *sure)
     return table
 
@@ -164,7 +168,7 @@ def snapshots_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     titles = [f"{split} {SCORE_NAMES.get(name.removeprefix('tta_'), 'loss')}" for split, name in columns]
     table = _table("network, all views" if len(views) > 1 else "network", numbers=("of", *titles))
     for row in rows:
-        figures = (number_text((row.get(split) or {}).get(name), ".4f") for split, name in columns)
+        figures = (cell((row.get(split) or {}).get(name), ".4f") for split, name in columns)
         table.add_row(row["name"], str(len(row["members"]) or ""), *figures)
     return table
 
@@ -181,12 +185,12 @@ def _limits(summary: Mapping[str, Any], split: str, score: str, value: float | N
     return limits_text(share_interval(value, images), ".3f") if images and value is not None and score == "accuracy" else ""
 
 
-def classes_table(classes: Sequence[str], rows: Sequence[ClassResult], most: int = 20) -> Table:
-    """Format the results of each class; of more than `most` classes, those with the lowest F1."""
+def classes_table(classes: Sequence[str], rows: Sequence[ClassResult]) -> Table:
+    """Format the results of each class; of more than `ROWS` classes, those with the lowest F1."""
     pairs = list(zip(classes, rows, strict=True))
-    if len(pairs) > most:
-        pairs = sorted(pairs, key=lambda pair: (pair[1].f1 != pair[1].f1, pair[1].f1))[:most]
-    title = "class" if len(rows) <= most else f"worst {most} of {len(rows)} classes"
+    if len(pairs) > ROWS:
+        pairs = sorted(pairs, key=lambda pair: (pair[1].f1 != pair[1].f1, pair[1].f1))[:ROWS]
+    title = "class" if len(rows) <= ROWS else f"worst {ROWS} of {len(rows)} classes"
     table = _table(title, numbers=("images", "predicted", "precision", "recall", "F1", "mean p"), last="mostly taken for")
     for name, row in pairs:
         taken = f"{classes[row.confused_with[0]]} ({row.confused_with[1]})" if row.confused_with else ""
@@ -246,7 +250,7 @@ def plan_parts(experiment: Experiment, sizes: Mapping[str, int]) -> tuple[Plan, 
 def data_parts(experiment: Experiment, ui: NullConsole) -> tuple[DatasetSummary, list[Table | str]]:
     """Decode the images of an experiment, and describe them: counts, sizes, duplicates, unreadable files."""
     source = experiment.data.open()
-    summary = summarize(source, load_for(experiment, source, experiment.largest_size, ui, max_bad_share=1))
+    summary = summarize(source, load_for(experiment, source, ui, max_bad_share=1))
     return summary, dataset_tables(summary, source.classes)
 
 
@@ -290,13 +294,13 @@ def evaluation_parts(split: str, found: Evaluation, net: Predictor) -> list[Tabl
     return parts
 
 
-def predictions_table(predictions: Predictions, most: int = 20) -> Table:
+def predictions_table(predictions: Predictions) -> Table:
     """Format the first predictions: image, label, its probability, and the disagreement of the views if there are several."""
     several = predictions.views > 1
     table = _table("image", "label", numbers=("probability", *["disagreement"] * several))
     rows = zip(predictions.paths, predictions.labels, predictions.probabilities, predictions.disagreement, strict=True)
-    for path, label, probabilities, share in itertools.islice(rows, most):
+    for path, label, probabilities, share in itertools.islice(rows, ROWS):
         table.add_row(str(path), label, f"{probabilities.max():.4f}", *[f"{share:.3f}"] * several)
-    if len(predictions.paths) > most:
-        table.add_row(f"and {len(predictions.paths) - most:,} more", *[""] * (2 + several))
+    if len(predictions.paths) > ROWS:
+        table.add_row(f"and {len(predictions.paths) - ROWS:,} more", *[""] * (2 + several))
     return table

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ..core.errors import InputError
@@ -71,23 +70,23 @@ def cycle_name(stage: int, cycle: int) -> str:
     return f"stage-{stage}-cycle-{cycle:04d}"
 
 
+def _positions(folder: str | Path) -> dict[str, tuple[int, int]]:
+    """Map the step checkpoints of a folder, oldest first, to (stage, updates done), without verifying them."""
+    found = [((int(m[1]), int(m[2])), p.name) for p in Path(folder).glob("stage-*") if (m := _STEP.fullmatch(p.name))]
+    return {name: position for position, name in sorted(found)}
+
+
 def names(folder: str | Path) -> tuple[str, ...]:
     """List the step checkpoints of a folder, oldest first, without verifying them."""
-    found = [(int(m[1]), int(m[2]), p.name) for p in Path(folder).glob("stage-*") if (m := _STEP.fullmatch(p.name))]
-    return tuple(name for _, _, name in sorted(found))
+    return tuple(_positions(folder))
 
 
 def steps(folder: str | Path, stage: int) -> tuple[int, ...]:
     """List the updates after which a stage has step checkpoints, in order, without verifying them."""
-    found = (_STEP.fullmatch(name) for name in names(folder))
-    return tuple(int(m[2]) for m in found if m and int(m[1]) == stage)
+    return tuple(step for at, step in _positions(folder).values() if at == stage)
 
 
 # ---- trees as named arrays ----
-
-
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _flat(tree: Any) -> dict[str, Any]:
@@ -99,27 +98,9 @@ def _flat(tree: Any) -> dict[str, Any]:
     return flat
 
 
-def _array(leaf: Any) -> np.ndarray:
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-
-
 def _spec(leaf: Any) -> list[Any]:
-    """Return type and shape of what would be saved, as JSON data; of a random key, of its numbers."""
-    if _is_key(leaf):
-        leaf = jax.random.key_data(leaf)
-    elif isinstance(leaf, (bool, int, float)):
-        leaf = np.asarray(leaf)
+    """Return type and shape of an array, as JSON data."""
     return [np.dtype(leaf.dtype).name, list(leaf.shape)]
-
-
-def _like(value: np.ndarray, like: Any) -> Any:
-    """Convert a saved array to the type of `like`, on the same devices."""
-    if _is_key(like):
-        return jax.device_put(jax.random.wrap_key_data(jnp.asarray(value), impl=jax.random.key_impl(like)), like.sharding)
-    if isinstance(like, (bool, int, float)):
-        return type(like)(value.item())
-    sharding = getattr(like, "sharding", None)
-    return value if sharding is None else jax.device_put(value, sharding)
 
 
 def _checkpointer() -> Any:
@@ -173,8 +154,7 @@ def save(folder: str | Path, name: str, tree: Any, metadata: Mapping[str, Any] |
     Args:
         folder: folder of all checkpoints of a run; created where missing.
         name: `step_name(…)`, or another name such as "best".
-        tree: dicts, tuples, NamedTuples, … of jax or NumPy arrays of any dtype, random keys and Python numbers; replicated arrays
-            are saved once.
+        tree: dicts, tuples, NamedTuples, … of jax or NumPy arrays of any dtype; replicated arrays are saved once.
         metadata: JSON data saved with the arrays.
         run: identifies the run: `core.serialization.config_hash`.
 
@@ -182,7 +162,7 @@ def save(folder: str | Path, name: str, tree: Any, metadata: Mapping[str, Any] |
         InputError: where the disk has no room, also after older step checkpoints but the newest are removed.
     """
     folder = Path(folder).absolute()
-    arrays = {key: _array(leaf) for key, leaf in _flat(tree).items()}
+    arrays = {key: np.asarray(leaf) for key, leaf in _flat(tree).items()}
     folder.mkdir(parents=True, exist_ok=True)
     needed = sum(value.nbytes for value in arrays.values()) + _BESIDE
     if shutil.disk_usage(folder).free < needed:
@@ -252,8 +232,7 @@ def prune(folder: str | Path, keep: int = KEEP, named: Collection[str] = ()) -> 
 
 def drop_later(folder: str | Path, stage: int, step: int) -> None:
     """Delete the step checkpoints of what came after `step` updates of a stage."""
-    found = map(_STEP.fullmatch, names(folder))
-    _delete(Path(folder), [m[0] for m in found if m and (int(m[1]), int(m[2])) > (stage, step)])
+    _delete(Path(folder), [name for name, position in _positions(folder).items() if position > (stage, step)])
 
 
 def _delete(folder: Path, gone: Sequence[str]) -> None:
@@ -314,13 +293,12 @@ def good(folder: str | Path, run: str = "") -> Iterator[VerifiedCheckpoint]:
 
 
 def restore(folder: str | Path, name: str, like: Any, run: str = "") -> Any:
-    """Restore a saved tree, bit for bit.
+    """Restore a saved tree of NumPy arrays, bit for bit.
 
     Args:
         folder: as for `save`.
         name: as for `save`.
-        like: a tree of the same structure, shapes and dtypes: arrays, or jax.ShapeDtypeStruct. Where a leaf has a sharding, the
-            result is a jax array with that sharding, otherwise a NumPy array (or a Python number where `like` has one).
+        like: a tree of the same structure, shapes and dtypes: arrays, or jax.ShapeDtypeStruct.
         run: as for `save`; "" to restore the checkpoint of any run.
 
     Raises:
@@ -339,4 +317,4 @@ def restore(folder: str | Path, name: str, like: Any, run: str = "") -> Any:
     if targets:
         with _checkpointer() as checkpointer:
             empty |= checkpointer.restore(path / "arrays", targets)
-    return jax.tree.unflatten(jax.tree.structure(like), [_like(empty[key], leaf) for key, leaf in leaves.items()])
+    return jax.tree.unflatten(jax.tree.structure(like), [empty[key] for key in leaves])

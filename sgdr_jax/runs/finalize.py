@@ -56,7 +56,7 @@ def evaluate(
     """
     experiment = context.experiment
     measures: dict[str, EvalMetrics] = {"valid": {}, "test": {}}
-    tta, calibrations, times, temperatures = {}, {}, {"load": 0.0}, None
+    tta, calibrations, times, temperatures = {}, {}, dict[str, float](), None
     threshold: ThresholdRecord | None = None
     for split, network in networks.items():
         if split not in context.images:

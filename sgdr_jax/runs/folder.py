@@ -241,7 +241,7 @@ class Run(NamedTuple):
     Attributes:
         path: the folder.
         config: the experiment as JSON data; `core.serialization.from_json` restores it.
-        environment: the latest start; empty where the file is missing.
+        start: of the latest process; empty where the file is missing.
         rows: metrics.jsonl.
         finders: stage name to finder curve.
         summary: summary.json; empty while the run is not finished.
@@ -251,7 +251,7 @@ class Run(NamedTuple):
 
     path: Path
     config: dict[str, Any]
-    environment: Start
+    start: Start
     rows: list[Row]
     finders: dict[str, FinderCurve]
     summary: RunSummary
@@ -270,7 +270,7 @@ def read(path: str | Path) -> Run:
     return Run(
         path=path,
         config=stable_tags(config),
-        environment=starts[-1],
+        start=starts[-1],
         rows=read_rows(path / METRICS),
         finders={curve["stage"]: curve for curve in finders},
         summary=read_summary(path),

@@ -21,7 +21,6 @@ from ..core.console import NullConsole
 from ..core.errors import InputError
 from ..core.experiment import Experiment
 from ..core.json_files import checked
-from ..core.rng import key_for
 from ..core.serialization import config_hash, from_json
 from ..core.state import NetworkState, Tree
 from ..core.text import csv_list
@@ -29,10 +28,11 @@ from ..core.validation import finite, require
 from ..data import decode
 from ..data.decode import Images
 from ..data.load import Canvas, decode_files, load
-from ..data.loader import free_device_memory, image_loader
+from ..data.loader import image_loader
 from ..data.placement import choose_residence
 from ..data.sampler import Batch
 from ..datasets.files import Format, extensions, images_below, other_files
+from ..distributed.memory import free_device_memory
 from ..distributed.mesh import devices_for
 from ..evaluation import tta
 from ..evaluation.calibration import apply_temperature
@@ -126,8 +126,8 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
     # The machine may have other devices than that of the training; batches are those of the experiment.
     here = dataclasses.replace(experiment.parallel, devices=devices_for(experiment.evaluate.batch_size))
     programs = build_programs(dataclasses.replace(experiment, parallel=here), network)
-    params, stats = network.init(key_for(experiment.seed, "init"))
-    found = checkpoint.restore(place, arrays, {"params": params, "stats": stats}, key)
+    like = {kind: {group: shapes[i] for group, shapes in network.shapes.items()} for i, kind in enumerate(("params", "stats"))}
+    found = checkpoint.restore(place, arrays, like, key)
     params, stats = programs.devices.hold((found["params"], found["stats"]))
     return Predictor(
         experiment,

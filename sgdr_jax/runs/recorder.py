@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +18,7 @@ from ..core.serialization import config_hash
 from ..core.state import TrainState
 from ..data.load import Data
 from ..data.summary import class_counts, find_duplicates, groups_text
-from ..distributed.hosts import is_leader, run_on_all_hosts
+from ..distributed.hosts import is_leader, on_leader
 from ..distributed.mesh import readable
 from ..train.context import RunContext
 from ..train.loop import is_due
@@ -94,7 +93,7 @@ class StageRecorder:
         if wanted := self._context.experiment.snapshots:
             facts = {"stage": self._plan.index, "size": self._plan.size} | {k: row[k] for k in ("cycle", "step")} | Score.of(row)._asdict()
             whole = jax.tree.map(readable, state._replace(opt_state=None))
-            self._on_leader(partial(save_cycle_end, self._folder.path, whole, facts, wanted, self._key))
+            on_leader(partial(save_cycle_end, self._folder.path, whole, facts, wanted, self._key))
 
     def keep_average(self, state: TrainState, undone: bool) -> None:
         """Keep the moving average of the weights at the end of the stage, where the optimizer asks for one; none of an earlier stage.
@@ -103,16 +102,13 @@ class StageRecorder:
         """
         if self._plan.optimizer.ema:
             whole = jax.tree.map(readable, state)
-            self._on_leader(partial(save_average, self._folder.path, whole, self._plan.optimizer, self._plan.size, self._key))
+            on_leader(partial(save_average, self._folder.path, whole, self._plan.size, self._key))
         elif not undone:
-            self._on_leader(partial(drop_average, self._folder.path))
+            on_leader(partial(drop_average, self._folder.path))
 
     @property
     def _key(self) -> str:
         return config_hash(self._context.experiment)
-
-    def _on_leader(self, work: Callable[[], None]) -> None:
-        run_on_all_hosts(work if is_leader() else lambda: None)
 
     def summary(self, progress: StageProgress) -> StageSummary:
         """Sum up the finished stage from the rows that it logged. Raises InputError where they are lost."""

@@ -18,7 +18,7 @@ from ..core.errors import InputError
 from ..core.plan import StagePlan
 from ..core.serialization import config_hash
 from ..core.state import NetworkState, TrainState
-from ..distributed.hosts import broadcast, is_leader, run_on_all_hosts
+from ..distributed.hosts import broadcast, is_leader, on_leader, run_on_all_hosts
 from ..distributed.mesh import readable
 from ..schedules.plateau import Lowered
 from ..train.context import RunContext
@@ -87,7 +87,7 @@ def describe(
 def save(context: RunContext, folder: Path, name: str, arrays: Any, facts: dict[str, Any]) -> None:
     """Save a checkpoint of the run on the leading host; the other hosts contribute the parts of the arrays that they hold."""
     whole, key = jax.tree.map(readable, arrays), config_hash(context.experiment)
-    run_on_all_hosts(partial(checkpoint.save, folder, name, whole, facts, key) if is_leader() else lambda: None)
+    on_leader(partial(checkpoint.save, folder, name, whole, facts, key))
 
 
 def load(context: RunContext, folder: Path, name: str, like: Any) -> Any:
@@ -217,7 +217,7 @@ def back(context: RunContext, folder: RunFolder, plan: StagePlan, *, due: bool, 
 
 def check_weights(folder: str | Path, now: Mapping[str, Any]) -> None:
     """Raise InputError where a run began with another weights file, or with images of another kind, than it would go on."""
-    before = read(folder).environment.get("weights", {})
+    before = read(folder).start.get("weights", {})
     for name in ("sha256", "mean", "std", "plain"):
         if json.dumps(before.get(name)) != json.dumps(now.get(name)):
             change = f"{name} {before.get(name)} of {before.get('origin')}, now {now.get(name)} of {now.get('origin')}"

@@ -74,13 +74,13 @@ def run(
         >>> print(summary["valid"]["accuracy"], summary["valid"]["tta_accuracy"])  # doctest: +SKIP
     """
     ui, began, before = ui or NullConsole(), time.perf_counter(), compiled()
-    known = on_leader(lambda: check_run(folder, to_json(experiment), config_hash(experiment), resume=resume))
+    begun = on_leader(lambda: check_run(folder, to_json(experiment), config_hash(experiment), resume=resume))
     if resume and (finished := on_leader(lambda: read_summary(folder))):
         ui.say("this run has already finished")
         return finished
     context = prepared(experiment) if prepared else prepare(experiment, ui)
     require_same("the experiments", config_hash(experiment))
-    if known:
+    if begun:
         on_leader(lambda: check_weights(folder, context.loaded.record()))
         _check_data(folder, context, ui)
     loading = time.perf_counter() - began
@@ -92,7 +92,7 @@ def run(
         if keep_network:
             finalize.keep(context, final, opened)
         summary = finalize.evaluate(context, {"valid": chosen, "test": final}, stages, opened, stoppable(ui, context.leave))
-        summary["times"]["load"] = loading
+        summary["times"] = {"load": loading} | summary["times"]
         summary["compiled"] = CompiledRecord(**(compiled() - before).record())
         if memory := device_memory(context.programs.devices):
             summary["device_memory"] = {"peak": memory.peak, "limit": memory.limit}
@@ -151,14 +151,14 @@ def run_stage(
     checkpoint = start.checkpoint
     recorder = StageRecorder(context, plan, folder, finished, checkpoint.seconds if checkpoint else 0.0)
     before = stoppable(ui, context.leave)
-    copy, state, progress, first = context.programs.copy, None, StageProgress(best, lowered=start.lowered), 0
+    copy, state, first, progress = context.programs.copy, None, start.step, StageProgress(best)
     if checkpoint:
         state, best = restore(context, folder.path, checkpoint, first_state(context.programs, plan, network))
-        progress = checkpoint.progress(best)._replace(lowered=start.lowered)
-        network, first = copy(state.network(network.size)), start.step
+        network, progress = copy(state.network(network.size)), checkpoint.progress(best)
     elif plan.stage.recalibrate:
         network, drift = batch_norm.recalibrate_for(context, plan, network, before)
         folder.append({"kind": "bn", "stage": plan.stage.name, "step": 0, "drift": drift})
+    progress = progress._replace(lowered=start.lowered)
     stage = open_stage(context, plan, network, before, recorder.log)
     _stop_together(context, plan)
     if not checkpoint:
@@ -177,7 +177,7 @@ def run_stage(
                 copy_network=lambda state: copy(state.network(plan.size)),
                 log=recorder.log,
                 save=recorder.save,
-                tick=lambda _, loss: tick(1, note=f"loss {loss:.3f}"),
+                tick=lambda loss: tick(1, note=f"loss {loss:.3f}"),
                 keep=recorder.keep,
                 leave=context.leave,
             )

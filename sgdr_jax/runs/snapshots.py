@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core.optimizers import Optimizer
 from ..core.snapshots import Snapshots, chosen
 from ..core.state import TrainState
 from ..train import weight_ema
@@ -39,11 +38,9 @@ def save_cycle_end(run: str | Path, state: TrainState, facts: Mapping[str, Any],
         run: the run folder.
         state: the state at the end of the cycle.
         facts: "stage" and "cycle" by number, "step" updates done in the stage, "size", "accuracy" and "loss" as of a `Score`.
-        snapshots: which to keep; nothing is saved where it asks for none.
+        snapshots: which to keep, at least one.
         key: identifies the run, see `checkpoint.save`.
     """
-    if not snapshots:
-        return
     folder, name = snapshot_folder(run), checkpoint.cycle_name(facts["stage"], facts["cycle"])
     checkpoint.save(folder, name, {"params": state.params, "stats": state.stats}, facts, key)
     saved = read_cycle_ends(run)
@@ -53,11 +50,10 @@ def save_cycle_end(run: str | Path, state: TrainState, facts: Mapping[str, Any],
             shutil.rmtree(folder / name)
 
 
-def save_average(run: str | Path, state: TrainState, optimizer: Optimizer, size: int, key: str = "") -> None:
-    """Save the moving average of the weights at the end of a stage, where the optimizer keeps one, replacing the stage before's."""
-    if optimizer.ema:
-        params = state.params | weight_ema.averaged(state.opt_state)
-        checkpoint.save(snapshot_folder(run), EMA, {"params": params, "stats": state.stats}, {"size": size}, key)
+def save_average(run: str | Path, state: TrainState, size: int, key: str = "") -> None:
+    """Save the moving average of the weights at the end of a stage whose optimizer keeps one, replacing the stage before's."""
+    params = state.params | weight_ema.averaged(state.opt_state)
+    checkpoint.save(snapshot_folder(run), EMA, {"params": params, "stats": state.stats}, {"size": size}, key)
 
 
 def drop_average(run: str | Path) -> None:

@@ -149,14 +149,12 @@ def read_sweep(folder: str | Path) -> SweepRecord:
     """Read sweep.json of a folder.
 
     Raises:
-        InputError: where there is none, it is damaged, or it has a population, which earlier versions supported.
+        InputError: where there is none, or it is damaged.
     """
     file = Path(folder) / "sweep.json"
     record = read_json(file, SweepRecord, "restore it, or use another --dir")
     if record is None:
         raise InputError(f"{folder} has no sweep.json; name the folder of a sweep")
-    if "population" in record:
-        raise InputError(f"sweep folder {folder} was written with Population, which is no longer supported; use another --dir")
     return stable_tags(record)
 
 

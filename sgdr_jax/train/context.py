@@ -17,10 +17,11 @@ from ..core.state import NetworkState, Tree
 from ..core.types import Source
 from ..core.validation import require
 from ..data.load import Data, canvas_side, load_for
-from ..data.loader import ImageLoader, free_device_memory, image_loader
+from ..data.loader import ImageLoader, image_loader
 from ..data.placement import choose_residence
 from ..datasets.train_and_valid import check_joinable
 from ..distributed.hosts import all_hosts, require_same, run_on_all_hosts
+from ..distributed.memory import free_device_memory
 from ..distributed.self_test import check_jaxlib
 from ..models.pretrained import load
 from ..models.pretrained.load import Loaded
@@ -117,7 +118,7 @@ def prepare(
 def _load(experiment: Experiment, source: Source, ui: NullConsole) -> tuple[Data, Plan, Programs, NetworkState, Loaded]:
     """Do the per-host part of `prepare`, which may fail on one host alone."""
     schedule = _planned(experiment, source.sizes["train"], "valid" in source.labels, rated=source.rates is not None)
-    data = load_for(experiment, source, experiment.largest_size, ui)
+    data = load_for(experiment, source, ui)
     for name, reason in data.bad[:10]:
         ui.say(f"left out {name}: {reason}")
     if data.bad:

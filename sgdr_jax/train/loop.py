@@ -46,16 +46,21 @@ class LoopPlan(NamedTuple):
 
     def ends_cycle(self, done: int) -> bool:
         """Return whether a cycle ends after `done` ≥ 1 updates."""
-        return is_due(self.cycle, None, done)
+        return cycle_ends(self.cycle, done)
 
     def saves(self, done: int) -> bool:
         """Return whether a checkpoint is due after `done` updates."""
         return is_due(self.cycle, self.save_every, done)
 
 
+def cycle_ends(cycle: np.ndarray, done: int) -> bool:
+    """Return whether a cycle ends after `done` ≥ 1 updates; see `LoopPlan`."""
+    return done == len(cycle) or bool(cycle[done] != cycle[done - 1])
+
+
 def is_due(cycle: np.ndarray, save_every: int | None, done: int) -> bool:
     """Return whether a checkpoint is due after `done` ≥ 1 updates: where a cycle ends, and after every so many; see `LoopPlan`."""
-    return done == len(cycle) or bool(cycle[done] != cycle[done - 1]) or (save_every is not None and done % save_every == 0)
+    return cycle_ends(cycle, done) or (save_every is not None and done % save_every == 0)
 
 
 class StageCallbacks(NamedTuple):
@@ -68,7 +73,7 @@ class StageCallbacks(NamedTuple):
         copy_network: the network of a state in buffers of its own, which survive the donation of the state.
         log: keeps a row.
         save: (state, progress) keeps a checkpoint.
-        tick: receives (updates done, smoothed loss).
+        tick: receives the smoothed loss after each update.
         keep: receives (state, validation row) at each cycle's end, before `save`.
         leave: whether to save and stop, asked after each span; what follows a skipped update is awaited.
     """
@@ -78,7 +83,7 @@ class StageCallbacks(NamedTuple):
     copy_network: Callable[[TrainState], NetworkState]
     log: Callable[[Row], None]
     save: Callable[[TrainState, StageProgress], None]
-    tick: Callable[[int, float], None] = lambda done, loss: None
+    tick: Callable[[float], None] = lambda loss: None
     keep: Callable[[TrainState, Row], None] = lambda state, row: None
     leave: Callable[[], bool] = lambda: False
 
@@ -131,8 +136,9 @@ def fit(
         leave = callbacks.leave()
         if leave or plan.saves(done):
             losses.flush()
-            leave = leave and not losses.streak  # A resumed run would count skipped updates anew: at most four more are made first.
-            if leave or (sound and not losses.streak):  # not of a state that may have diverged, which a resumed run would not leave
+            settled = not losses.streak  # A resumed run would count skipped updates anew: at most four more are made first.
+            leave = leave and settled
+            if settled and (leave or sound):  # otherwise not of a state that may have diverged, which a resumed run would not leave
                 callbacks.save(state, progress)
         if leave:
             raise Preempted(f"preempted: saved after update {done} of {steps} of the stage")

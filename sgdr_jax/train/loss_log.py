@@ -25,7 +25,7 @@ Row = dict[str, Any]
 class LossLog:
     """Logs the losses of updates a few spans late, while the devices go on with later ones."""
 
-    def __init__(self, log: Callable[[Row], None], tick: Callable[[int, float], None], late: int) -> None:
+    def __init__(self, log: Callable[[Row], None], tick: Callable[[float], None], late: int) -> None:
         self._log, self._tick, self._late, self._smoothed, self._seen = log, tick, late, 0.0, 0
         self._pending: deque[tuple[int, Hyper, Mapping[str, Any]]] = deque()
         self.streak = 0
@@ -58,4 +58,4 @@ class LossLog:
         if not self.streak:
             self._seen += 1
             self._smoothed = 0.98 * self._smoothed + 0.02 * loss
-        self._tick(step + 1, self._smoothed / (1 - 0.98 ** max(self._seen, 1)))
+        self._tick(self._smoothed / (1 - 0.98 ** max(self._seen, 1)))

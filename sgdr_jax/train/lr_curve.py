@@ -290,10 +290,13 @@ def _valley(loss: np.ndarray) -> int:
     return start + int(third) + int(third / 2)
 
 
-def _slide(loss: np.ndarray, apart: int = 15, settled: float = 0.005) -> int:
-    """Return the index where, from the right, the slope differs by at most `settled` from the one `apart` points to the left."""
+_APART, _SETTLED = 15, 0.005  # fastai 2's
+
+
+def _slide(loss: np.ndarray) -> int:
+    """Return the index where, from the right, the slope differs by at most `_SETTLED` from the one `_APART` points to the left."""
     slope = np.gradient(loss)
-    for right in range(len(loss) - 1, apart - 1, -1):
-        if abs(slope[right] - slope[right - apart]) <= settled:
-            return min(right - apart + 1, len(loss) - 1)
+    for right in range(len(loss) - 1, _APART - 1, -1):
+        if abs(slope[right] - slope[right - _APART]) <= _SETTLED:
+            return min(right - _APART + 1, len(loss) - 1)
     return 0

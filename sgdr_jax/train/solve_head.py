@@ -84,6 +84,12 @@ class Chosen(NamedTuple):
     folds: jax.Array
 
 
+def _unchosen(weight_decay: float, features: jax.Array, classes: int) -> Chosen:
+    """Return a strength that was compared with no other; the solution starts from zero."""
+    start = jnp.zeros((1, features.shape[1], classes), features.dtype)
+    return Chosen(weight_decay, [], [], start, start)
+
+
 def choose(p: Problem, tried: tuple[float, ...], fits: jax.Array, judges: jax.Array, classes: int) -> Chosen:
     """Choose the strength with the lowest loss of held-out images; each fold goes on from its minimum at the strength before.
 
@@ -142,8 +148,7 @@ def solver(
         if isinstance(solve.weight_decay, tuple):
             chosen = _choose(data, solve.weight_decay, weight)
         else:
-            start = jnp.zeros((1, features.shape[1], classes), features.dtype)
-            chosen = Chosen(solve.weight_decay, [], [], start, start)
+            chosen = _unchosen(solve.weight_decay, features, classes)
         whole = rows(_shares(weight, copies)[None])
         found = minimise(data, whole, chosen.weight_decay, chosen.start, FINAL, MOST_FINAL)
         loss = float(losses(data, whole, found.weights, data.label_smoothing)[0])
@@ -160,9 +165,9 @@ def solver(
         assert solve is not None
         folds = split_folds(labels, solve.folds, Sampler(experiment.seed, p.index, labels).order(0))
         if not folds.judges.any():
-            middle, start = tried[len(tried) // 2], jnp.zeros((1, data.features.shape[1], classes), data.features.dtype)
+            middle = tried[len(tried) // 2]
             ui.say(f"  no class has two training images to compare weight decays by: {middle:g}, the middle of those to try")
-            return Chosen(middle, [], [], start, start)
+            return _unchosen(middle, data.features, classes)
         judges = folds.judges * weight
         fits = np.stack([_shares(fit * weight, copies) for fit in folds.fits])
         return choose(data, tried, rows(fits), rows(judges / judges.sum() / copies), classes)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -90,16 +89,13 @@ def augmentations(context: RunContext, p: StagePlan) -> tuple[Augmentation, ...]
     return context.experiment.augment if p.stage.augment else ()
 
 
-def activations(
-    context: RunContext, p: StagePlan, network: NetworkState, split: str, copies: int, ui: NullConsole, folder: Path | None = None
-) -> np.ndarray:
+def activations(context: RunContext, p: StagePlan, network: NetworkState, split: str, copies: int, ui: NullConsole) -> np.ndarray:
     """Return the input of a stage's lowest trained group for a whole split, from the cache if possible.
 
     Args:
         network: the network at the start of the stage; only its frozen groups matter.
         split: name of the split.
         copies: number of augmented copies of each image; 0 for the plain images.
-        folder: see `activation_cache.cached`.
 
     Returns:
         float array [max(copies, 1) · n, ...]; row v·n + i is copy v of image i.
@@ -138,7 +134,7 @@ def activations(
         draw=(context.experiment.seed, p.index, p.stage.strength) if copies else (),
     )
     name = entry.digest()
-    array, found = activation_cache.cached(name, compute, folder, all_hosts=all_hosts)
+    array, found = activation_cache.cached(name, compute, all_hosts=all_hosts)
     if found:
         ui.say(f"  activations of {split} found in the cache ({name})")
     return array

@@ -51,7 +51,6 @@ class Step:
     accumulate: int = 1
     axis: str | None = None
     batch_axis: ClassVar[int] = 0
-    count: ClassVar[int] = 1
 
     def over(self, axis: str) -> Step:
         """Return the update of one device's part of the batch."""

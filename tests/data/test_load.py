@@ -179,10 +179,10 @@ def test_links_that_lead_nowhere_are_named(tmp_path):
 def test_what_is_not_used_is_said_before_decoding(tmp_path):
     data = folder(tmp_path)
     ui = Said()
-    load_for(experiment(data=data), data.open(), 8, ui)
+    load_for(experiment(data=data), data.open(), ui)
     assert ui.lines == []
     (tmp_path / "train" / "a" / "notes.heic").write_bytes(b"")
-    load_for(experiment(data=data), data.open(), 8, ui)
+    load_for(experiment(data=data), data.open(), ui)
     assert ui.lines == ["not part of the set: 1 file (1 .heic)"]
 
 
@@ -191,7 +191,7 @@ def test_labels_that_do_not_vary_are_said_by_what_loads_and_by_what_looks():
     source.labels["train"][:, 1] = source.labels["valid"][:, 1] = 1
     source.labels["train"][:2, [0, 2]] = source.labels["valid"][:2, [0, 2]] = [[0, 1], [1, 0]]
     loaded, looked = Said(), Said()
-    load_for(experiment(), source, 8, loaded)
+    load_for(experiment(), source, loaded)
     describe(source, experiment().data, looked)
     (line,) = [line for line in loaded.lines if "do not vary" in line]
     assert line in looked.lines and line.endswith("leaves out: 'rings1' (train, valid)")

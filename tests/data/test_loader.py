@@ -11,10 +11,11 @@ from sgdr_jax.augment import side_on
 from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.experiment import Stage
 from sgdr_jax.core.state import Hyper
-from sgdr_jax.data.loader import free_device_memory, image_loader
+from sgdr_jax.data.loader import image_loader
 from sgdr_jax.data.pixels import LazyPixels, PixelSubset, StoredPixels
 from sgdr_jax.data.sampler import Batch, Sampler
 from sgdr_jax.datasets import ImageFolder
+from sgdr_jax.distributed.memory import free_device_memory
 from sgdr_jax.runs import run
 from sgdr_jax.schedules import Sgdr
 from sgdr_jax.train.context import prepare

@@ -40,7 +40,7 @@ def test_pairs_are_sorted_and_complete(pairs: list[tuple[int, int]]) -> None:
 def test_images_to_look_at() -> None:
     labels, loss = np.array([0, 1, 1]), np.array([0.1, 3.0, 2.0])
     found = ExamplePredictions(np.array([0, 0, 1]), loss, np.array([0.9, 0.95, 0.4]))
-    top = top_losses(labels, found, ("a", "b"), most=2)
+    top = top_losses(labels, found, ("a", "b"))[:2]
     assert [(s.index, s.true, s.predicted, s.wrong) for s in top] == [(1, ("b",), ("a",), True), (2, ("b",), ("b",), False)]
     assert top[0].probability == np.exp(-3.0) and top[0].confidence == 0.95
     assert [s.index for s in least_confident(labels, found, ("a", "b"))] == [2, 0, 1]

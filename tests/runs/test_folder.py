@@ -50,9 +50,9 @@ def test_a_run_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert run.finders == {"all / unfrozen": CURVE | {"stage": "all / unfrozen"}}
     assert run.summary == {"seconds": 1.5}
     assert (path / "plan.txt").read_text() == "the plan"
-    assert run.environment["packages"]["numpy"] == np.__version__
-    assert run.environment["devices"] == ["TFRT_CPU_0"]
-    assert run.environment["python"] == sys.version.split()[0]
+    assert run.start["packages"]["numpy"] == np.__version__
+    assert run.start["devices"] == ["TFRT_CPU_0"]
+    assert run.start["python"] == sys.version.split()[0]
 
 
 def test_a_changed_number_in_the_curve_of_a_finder_is_noticed(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.core.first_tags import FIRST, STABLE
 from sgdr_jax.core.serialization import config_hash, first_tags, from_json, stable_tags, to_json
-from sgdr_jax.data import decode
 from sgdr_jax.data.load import load_for
 from sgdr_jax.datasets import ImageFolder
 from sgdr_jax.runs import checkpoint, resume
@@ -213,9 +212,9 @@ def test_a_kept_sweep_is_finished_and_compared_to_the_same_answer(kept, capsys):
     check_bits("arm", rows(kept / "again"))
 
 
-def test_a_kept_cache_of_images_is_found(kept, monkeypatch):
+def test_a_kept_cache_of_images_is_no_obstacle_and_they_are_decoded_anew(kept, monkeypatch):
+    """Its names were made from the times of files."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(kept / "cache"))
-    monkeypatch.setattr(decode, "attempt", lambda *_, **__: pytest.fail("an image was decoded again"))
     experiment = dataclasses.replace(small(), data=ImageFolder("photos", valid_fraction=0.25), batch_size=2)
-    data = load_for(experiment, experiment.data.open(), 16, NullConsole())
+    data = load_for(experiment, experiment.data.open(), NullConsole())
     assert sum(data.sizes.values()) == 24 and not data.bad

@@ -40,7 +40,7 @@ def begun(folder: Path) -> tuple[int, Path]:
         for checkpoint in folder.glob("runs/*/checkpoints/stage-1-step-*"):
             run = checkpoint.parents[1]
             if not (run / "summary.json").exists():
-                return int(read(run).environment["process"].split()[1]), run
+                return int(read(run).start["process"].split()[1]), run
         time.sleep(0.01)
     raise AssertionError("no worker has come so far")
 

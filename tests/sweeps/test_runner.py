@@ -110,7 +110,7 @@ def test_what_runs_share_is_said_once_and_each_records_the_commit(tmp_path):
     sweep = Sweep("s", base(stage, augment=()), (grid({"stages.0.lr": (0.01, 0.02), "model.hidden": (0, 4)}),))
     work(sweep, tmp_path, commit="0f", ui=Listening())
     assert sum(line.startswith("disk: ") for line in lines) == sum(line.startswith("images: ") for line in lines) == 2  # of each network
-    assert [read(run_folder(tmp_path, run.hash)).environment["commit"] for run in expand(sweep)] == ["0f"] * 4
+    assert [read(run_folder(tmp_path, run.hash)).start["commit"] for run in expand(sweep)] == ["0f"] * 4
 
 
 def test_more_runs_on_the_same_data_and_network_compile_nothing(tmp_path, monkeypatch):

@@ -256,7 +256,7 @@ def kill_one(folder: Path, workers: list[subprocess.Popen]) -> tuple[int, Path]:
         time.sleep(0.01)
         for checkpoint in folder.glob("runs/*/checkpoints/stage-1-step-*"):
             run = checkpoint.parents[1]
-            pid = int(read(run).environment["process"].split()[1])
+            pid = int(read(run).start["process"].split()[1])
             if not (run / "summary.json").exists():
                 os.kill(pid, signal.SIGKILL)
                 assert not (run / "summary.json").exists() and pid in [worker.pid for worker in workers]

@@ -1,7 +1,6 @@
 """sweep.json: a folder keeps a sweep, lets it grow and refuses another."""
 
 import dataclasses
-import json
 
 import pytest
 
@@ -36,9 +35,6 @@ def test_a_folder_keeps_a_sweep_lets_it_grow_and_refuses_another(tmp_path):
         save_sweep(tmp_path / "a", first, expand(first))
     with pytest.raises(InputError, match="name the folder of a sweep"):
         read_sweep(tmp_path)
-    (folder / "sweep.json").write_text(json.dumps(kept | {"population": {"share": 0.25}}))
-    with pytest.raises(InputError, match="was written with Population, which is no longer supported; use another --dir"):
-        save_sweep(folder, more, expand(more))
     (folder / "sweep.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read"):
         save_sweep(folder, first, expand(first))

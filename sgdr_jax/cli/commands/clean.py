@@ -11,7 +11,7 @@ import tyro
 
 from ...core.console import NullConsole
 from ...core.validation import require
-from ..options import check_output, write_output
+from ..options import write_output
 from ..predictions import PredictorCommand
 
 if TYPE_CHECKING:
@@ -79,14 +79,11 @@ class CleanCommand(PredictorCommand):
         from ...datasets import Corrected
         from ...report.suspects import read_decisions
         from ...runs.folder import read
-        from ..experiment_file import load_experiment
+        from ..experiment_file import check_new_file, load_experiment
 
-        require(
-            self.out is not None and self.out.suffix == ".py", "--out", str(self.out or ""), "name the experiment file to write, with .py"
-        )
+        require(self.out is not None, "--out", "", "name the experiment file to write, with .py")
         assert self.out is not None
-        check_output(self.out.absolute(), "--out")
-        require(not self.out.exists(), "--out", str(self.out), "it is there already; give another name")
+        check_new_file(self.out, "--out")
         if self.experiment:
             load_experiment(self.experiment)  # for the classes that it defines
         original = from_json(read(self.run).config)

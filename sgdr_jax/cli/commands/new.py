@@ -13,6 +13,7 @@ from ...core.console import NullConsole
 from ...core.errors import InputError
 from ...core.plan import plan
 from ...core.validation import require
+from ..experiment_file import check_new_file
 from ..options import FolderCommand, write_output
 
 if TYPE_CHECKING:
@@ -105,9 +106,7 @@ class NewCommand(FolderCommand):
             require(value is None or self.quality != "fast", name, value, "--quality fast trains no body that could take it; leave it out")
         require(self.model is None or self.quality != "best", "--model", self.model, "--quality best chooses one; leave one of them out")
         out = self.out or Path(f"{name_of(self.data)}.py")
-        require(out.suffix == ".py", "--out", str(out), "use a name that ends in .py")
-        require(not out.exists(), "--out", str(out), "it is there already; give another name")
-        require(out.absolute().parent.is_dir(), "--out", str(out), "name a file in a folder that exists")
+        check_new_file(out, "--out")
         return out
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
@@ -12,6 +12,7 @@ import numpy as np
 
 from ...augment.plain import WHOLE, PlainView
 from ...core.errors import InputError
+from ...core.text import several
 from ...core.types import Model
 from ...core.validation import require
 from ..base import ChainModel, networks
@@ -94,7 +95,7 @@ class Loaded(NamedTuple):
         if self.source is None:
             return "random weights"
         inside = f" ({self.inside})" if self.inside else ""
-        text = f"{self.tensors} tensors of {self.origin}{inside}" + (f", without {_some(self.left_over)}" if self.left_over else "")
+        text = f"{self.tensors} tensors of {self.origin}{inside}" + (f", without {several(self.left_over, 8)}" if self.left_over else "")
         facts = self.facts
         mean, std = (" ".join(f"{v:.4g}" for v in values or ()) for values in (facts.mean, facts.std))
         text += f"; images of mean {mean} and sd {std} ({facts.by})"
@@ -211,7 +212,7 @@ def load_into(model: ChainModel, network: Network, params: Mapping[str, Tree], s
         "of the wrong shape": [f"{name} {tensors[name].shape} where {_torch(shapes[place])} is needed" for place, name in wrong],
     }
     if any(problems.values()):
-        lists = "; ".join(f"{len(items)} {what}: {_some(items, 3)}" for what, items in problems.items() if items)
+        lists = "; ".join(f"{len(items)} {what}: {several(items)}" for what, items in problems.items() if items)
         kind, like = type(model).__name__, looks_like({name: array.shape for name, array in tensors.items()})
         fix = f"it looks like {like}: use that model, or weights of {kind}" if like not in ("", kind) else f"give weights of {kind}"
         raise InputError(f"{weights.path} does not fit {kind}: {lists}; {fix}")
@@ -320,8 +321,3 @@ def _torch(shape: tuple[int, ...]) -> tuple[int, ...]:
     if len(shape) == 3:
         return shape
     return tuple(shape[i] for i in (3, 2, 0, 1)) if len(shape) == 4 else tuple(shape)[::-1]
-
-
-def _some(items: Iterable[str], most: int = 8) -> str:
-    items = list(items)
-    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")

@@ -12,7 +12,8 @@ from jax import Array
 from ...augment import kernel
 from ...augment.plain import filter_matrix
 from ...core.errors import InputError
-from ...data.load import load_some
+from ...data.load import SOME, load_some
+from ...datasets.splits import even_positions
 from ...models.layers import portable
 from ..predictor import Predictor
 
@@ -53,9 +54,8 @@ def sample(net: Predictor) -> np.ndarray:
     """Return up to `IMAGES` stored training images of the run's data, uint8 [n, canvas, canvas, channels]; noise if the data are gone."""
     try:
         source = net.experiment.data.open()
-        count = source.sizes["train"]
-        index = np.unique(np.linspace(0, count - 1, min(IMAGES, count)).astype(int)).tolist()
-        found = load_some(source, index, net.canvas, net.channels, net.experiment.resize).images["some"][:]
+        index = even_positions(source.sizes["train"], IMAGES)
+        found = load_some(source, index, net.canvas, net.channels, net.experiment.resize).images[SOME][:]
         if len(found):
             return np.asarray(found)
     except InputError:

@@ -13,6 +13,7 @@ import numpy as np
 from ...core.errors import InputError
 from ...core.json_files import parse_json, read_json
 from ...evaluation.metrics import judged_by
+from ...report.run_curves import number
 from ...runs.records import EvalRow
 from ..run_status import read_status
 from ..sweep_record import RunRecord, run_folder
@@ -186,8 +187,3 @@ def learning_curve(run: RunResult) -> LearningCurve:
     points = [(starts[row["stage"]][0] + row["epoch"], starts[row["stage"]][1] + row["seconds"], row[judged_by(row)]) for row in known]
     points = [point for point in points if not math.isnan(point[-1])]
     return LearningCurve(*np.array(points, float).reshape(-1, 3).T)
-
-
-def number(value: float | None) -> float:
-    """Return a figure of a summary; NaN where it is missing."""
-    return math.nan if value is None else float(value)

@@ -262,36 +262,42 @@ def power(effect: float, sd: float, n: int | Int[np.ndarray, " k"], alpha: float
     return 1 - below + beyond
 
 
-def seeds_needed(effect: float, sd: float, alpha: float = 0.05, wanted: float = 0.8, most: int = 10_000) -> int | None:
-    """Return the number of seeds at which the paired t test has the power `wanted`; None where `most` are too few or sd is 0 or rounding.
+POWER = 0.8
+"""Power that is wanted of a test, by custom: one difference in five is missed."""
+MOST_SEEDS = 10_000
+"""Seeds above which a difference is too small to be settled by more of them."""
+
+
+def seeds_needed(effect: float, sd: float, alpha: float = 0.05) -> int | None:
+    """Return the number of seeds at which the paired t test has `POWER`; None where `MOST_SEEDS` are too few or sd is 0 or rounding.
 
     Example:
         >>> seeds_needed(0.01, 0.01)
         10
     """
-    if not sd > 1e-9 * abs(effect) > 0 or power(effect, sd, most, alpha) < wanted:
+    if not sd > 1e-9 * abs(effect) > 0 or power(effect, sd, MOST_SEEDS, alpha) < POWER:
         return None
-    candidates = range(2, most + 1)  # Power rises with the number of seeds.
-    return candidates[bisect.bisect_left(candidates, wanted, key=lambda n: float(power(effect, sd, n, alpha)))]
+    candidates = range(2, MOST_SEEDS + 1)  # Power rises with the number of seeds.
+    return candidates[bisect.bisect_left(candidates, POWER, key=lambda n: float(power(effect, sd, n, alpha)))]
 
 
-def detectable(sd: float, n: int, alpha: float = 0.05, wanted: float = 0.8) -> float:
-    """Return the smallest difference at which the paired t test with n seeds has the power `wanted`; NaN below two seeds.
+def detectable(sd: float, n: int, alpha: float = 0.05) -> float:
+    """Return the smallest difference at which the paired t test with n seeds has `POWER`; NaN below two seeds.
 
     Example:
         >>> round(detectable(0.01, 10), 4)
         0.01
     """
-    return _detectable(n, alpha, wanted) * sd if n > 1 else math.nan
+    return _detectable(n, alpha) * sd if n > 1 else math.nan
 
 
 @functools.cache
-def _detectable(n: int, alpha: float, wanted: float) -> float:
+def _detectable(n: int, alpha: float) -> float:
     """Compute `detectable` in standard deviations."""
     low, high = 0.0, 1.0
-    while power(high, 1.0, n, alpha) < wanted:
+    while power(high, 1.0, n, alpha) < POWER:
         low, high = high, 2 * high
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (low, middle) if power(middle, 1.0, n, alpha) >= wanted else (middle, high)
+        low, high = (low, middle) if power(middle, 1.0, n, alpha) >= POWER else (middle, high)
     return high

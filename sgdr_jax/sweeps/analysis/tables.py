@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ...core.plan import Plan
 from ...evaluation.metrics import SCORE_NAMES, judged_by
-from ...report.run_tables import number_text
+from ...report.run_tables import ROWS, cell
 from ..run_status import Entry
 from ..search_space import Search, describe_search, value_text
 from ..trial_records import Trial
@@ -44,7 +44,7 @@ def sweep_table(entries: Sequence[Entry], plans: Sequence[Plan] = ()) -> Table:
                 about if seconds is None else f"{seconds:.0f}",
             ]
         else:
-            figures = [number_text(valid.get("loss"), ".4f"), number_text(valid.get(score), ".4f"), number_text(seconds, ".0f")]
+            figures = [cell(valid.get("loss"), ".4f"), cell(valid.get(score), ".4f"), cell(seconds, ".0f")]
         table.add_row(str(run.number), run.arm, str(run.seed), run.hash, entry.state, *figures)
     if plans:
         table.add_section()
@@ -61,14 +61,14 @@ def space_table(search: Search) -> Table:
     return table
 
 
-def trials_table(trials: Sequence[Trial], most: int = 20) -> Table:
-    """Tabulate the trials of a search, the best first, at most `most` of them."""
+def trials_table(trials: Sequence[Trial]) -> Table:
+    """Tabulate the trials of a search, the best first, at most `ROWS` of them."""
     titles, rows = trial_cells(trials)
     states = ", ".join(f"{n} {state or 'not begun'}" for state, n in Counter(trial.state for trial in trials).items())
     table = Table(box=box.SIMPLE_HEAD, title=f"{len(trials)} trials: {states}", title_justify="left", title_style="")
     for name in titles:
         table.add_column(name, justify="left" if not name else "right")
-    for row in rows[:most]:
+    for row in rows[:ROWS]:
         table.add_row(*row)
     return table
 
@@ -87,9 +87,9 @@ def trial_cells(trials: Sequence[Trial]) -> tuple[list[str], list[list[str]]]:
         [
             str(trial.number),
             *(trial.shown.get(field, "") for field in fields),
-            number_text(trial.value, ".4f"),
+            cell(trial.value, ".4f"),
             f"pruned, end {trial.cycle_ends}" if trial.state == "pruned" else trial.state,
-            number_text(trial.seconds, ".0f"),
+            cell(trial.seconds, ".0f"),
         ]
         for trial in sorted(trials, key=rank)
     ]
