@@ -6,6 +6,7 @@ Members are chosen on the validation images. The run's final network does not ch
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -15,9 +16,8 @@ import numpy as np
 from ..core.console import NullConsole
 from ..core.state import NetworkState, Tree
 from ..distributed.hosts import is_leader, on_leader
-from ..evaluation import calibration, metrics, predictions, tta
-from ..evaluation.evaluate import EvalExamples, predict_views
-from ..evaluation.multi_label import map_of
+from ..evaluation import metrics, predictions, tta
+from ..evaluation.evaluate import EvalExamples, measures_of, predict_views
 from ..train import batch_norm
 from ..train.context import RunContext
 from ..train.stage import cached_logits
@@ -69,15 +69,19 @@ def average(trees: Sequence[Tree]) -> Tree:
 
 
 class Predicted(NamedTuple):
-    """Probabilities by split, [n, classes], of a network or an ensemble: of the plain view, and of all views mixed."""
+    """Logits by split, [n, classes], of a network or an ensemble: of the plain view, and of all views mixed."""
 
     plain: Mapping[str, np.ndarray]
     mixed: Mapping[str, np.ndarray]
 
 
-def mean_prediction(members: Sequence[Predicted]) -> Predicted:
-    """Return the mean of the members' probabilities."""
-    return Predicted(*({split: np.mean([m[i][split] for m in members], 0, dtype=np.float64) for split in members[0].plain} for i in (0, 1)))
+def mean_prediction(members: Sequence[Predicted], multi_label: bool) -> Predicted:
+    """Return the logits of the mean of the members' probabilities."""
+
+    def mean(each: Sequence[np.ndarray]) -> np.ndarray:
+        return tta.mix_prefixes(np.stack(each), weight=None, multi_label=multi_label)[-1].astype(np.float32)
+
+    return Predicted(*({split: mean([m[i][split] for m in members]) for split in members[0].plain} for i in (0, 1)))
 
 
 def _predicted(context: RunContext, splits: Sequence[str], params: Tree, stats: Tree, size: int, name: str, ui: NullConsole) -> Predicted:
@@ -88,14 +92,14 @@ def _predicted(context: RunContext, splits: Sequence[str], params: Tree, stats: 
         plain = cached_logits(context, network, split, ui)
         examples = EvalExamples(context.images[split], len(context.data.classes), multi_label=context.data.multi_label)
         seen[split] = predict_views(context.programs, context.experiment, network, examples, ui, f"{name}: {split}", plain)
-    return Predicted({split: v.plain for split, v in seen.items()}, {split: v.probabilities for split, v in seen.items()})
+    return Predicted({split: v.plain_logits for split, v in seen.items()}, {split: v.logits for split, v in seen.items()})
 
 
 def _save_predictions(context: RunContext, folder: Path, name: str, found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> None:
     """Save the predictions for each held-out image, so that networks can be compared as runs are."""
     for split in found.plain if is_leader() else ():
         kinds = (found.plain[split], found.mixed[split])[: 1 + (views > 1)]
-        said = [metrics.example_predictions(metrics.log_odds(p, labels[split].ndim == 2), labels[split]) for p in kinds]
+        said = [metrics.example_predictions(z, labels[split]) for z in kinds]
         predictions.save(folder, split, context.data.names[split], labels[split], said, name)
 
 
@@ -104,11 +108,7 @@ def measures(found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> 
     out = {}
     for split in found.plain:
         kinds = (("", found.plain[split]), ("tta_", found.mixed[split]))[: 1 + (views > 1)]
-        y = labels[split]
-        each = (
-            (prefix, metrics.probability_metrics(p, y) | map_of(p, y) | {"ece": calibration.reliability(p, y).error}) for prefix, p in kinds
-        )
-        out[split] = {prefix + name: value for prefix, row in each for name, value in row.items()}
+        out[split] = {prefix + name: value for prefix, z in kinds for name, value in measures_of(z, labels[split]).items()}
     return out
 
 
@@ -139,7 +139,7 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
         return _predicted(context, tuple(labels), params, stats, size, name, ui)
 
     def loss(found: Predicted) -> float:
-        return metrics.probability_metrics(found.mixed["valid"], labels["valid"])["loss"]
+        return float(metrics.losses(found.mixed["valid"].astype(np.float64), labels["valid"]).mean())
 
     def add(name: str, found: Predicted, members: Sequence[str] = ()) -> None:
         rows.append(cast(SnapshotRow, {"name": name, "members": list(members)} | measures(found, labels, views)))
@@ -170,12 +170,12 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
         found, whole = measured([load(context, place, EMA, like)], "moving average")
         finish("average-ema", "moving average of weights", found, whole, ())
     if len(there) > 1:
-        seen = list(alone.values())
+        seen, together = list(alone.values()), partial(mean_prediction, multi_label=context.data.multi_label)
         for k in (2**i for i in range(1, (len(there) - 1).bit_length())):
-            add(f"ensemble of the last {k}", mean_prediction(seen[-k:]), there[-k:])
-        add("ensemble of all", mean_prediction(seen), there)
-        picked = forward_selection(lambda members: loss(mean_prediction([seen[i] for i in members])), len(there))
-        add("ensemble, chosen", mean_prediction([seen[i] for i in picked]), [there[i] for i in picked])
+            add(f"ensemble of the last {k}", together(seen[-k:]), there[-k:])
+        add("ensemble of all", together(seen), there)
+        picked = forward_selection(lambda members: loss(together([seen[i] for i in members])), len(there))
+        add("ensemble, chosen", together([seen[i] for i in picked]), [there[i] for i in picked])
         tried: dict[tuple[int, ...], tuple[Predicted, Tree]] = {}
 
         def mean_of(members: tuple[int, ...]) -> tuple[Predicted, Tree]:

@@ -79,7 +79,7 @@ def test_forward_selection_is_never_worse_than_the_best_alone_and_cannot_be_bett
     labels, members = rng.integers(0, 3, 12), rng.dirichlet(np.ones(3), (count, 12))
 
     def loss(picked):
-        return metrics.probability_metrics(members[list(picked)].mean(0), labels)["loss"]
+        return float(metrics.losses(np.log(members[list(picked)].mean(0)), labels).mean())
 
     picked = forward_selection(loss, count)
     assert picked == tuple(sorted(set(picked))) and loss(picked) <= min(loss((i,)) for i in range(count))
@@ -139,6 +139,8 @@ def test_what_each_says_of_every_example_is_kept(finished):
             found = predictions.load(folder, split, "" if row["name"] == "final network" else row["name"])
             for tta, prefix in ((False, ""), (True, "tta_")):
                 assert found.correct(tta).mean() == pytest.approx(row[split][f"{prefix}accuracy"], abs=1e-12)
+                kind = found.tta if tta else found.plain
+                assert kind.loss.mean() == pytest.approx(row[split][f"{prefix}loss"], rel=1e-6)
 
 
 def test_the_numbers_are_those_of_the_kept_networks(finished):
@@ -155,10 +157,10 @@ def test_the_numbers_are_those_of_the_kept_networks(finished):
         return predict_views(context.programs, context.experiment, state, EvalExamples(context.images["test"], 3), NullConsole(), "").plain
 
     seen = np.mean([plain(net).astype(np.float64) for net in nets], 0)
-    assert metrics.probability_metrics(seen, labels)["loss"] == pytest.approx(by_name["ensemble of all"]["test"]["loss"], rel=1e-6)
+    assert metrics.losses(np.log(seen), labels).mean() == pytest.approx(by_name["ensemble of all"]["test"]["loss"], rel=1e-6)
     params = jax.tree.map(lambda *x: np.mean(np.stack(x).astype(np.float64), 0).astype(np.float32), *(net["params"] for net in nets))
     stats = batch_norm.recalibrate(context, NetworkState(*context.programs.devices.replicate((params, context.network.stats)), 16))
-    found = metrics.probability_metrics(plain({"params": params, "stats": stats}), labels)["loss"]
+    found = metrics.losses(np.log(plain({"params": params, "stats": stats})), labels).mean()
     assert found == pytest.approx(by_name["average of all weights"]["test"]["loss"], rel=1e-4)
     saved = checkpoint.restore(snapshot_folder(folder), "average-uniform", like)
     assert same_bits(saved["params"], params)
@@ -167,10 +169,10 @@ def test_the_numbers_are_those_of_the_kept_networks(finished):
 def test_networks_of_several_labels_are_judged_by_the_same_measure() -> None:
     """Only the final network had the average precision: others were 20 points behind it for the same predictions."""
     rng = np.random.default_rng(0)
-    p, labels = rng.random((40, 5)), {"test": (rng.random((40, 5)) < 0.4).astype(np.float32)}
-    found = measures(Predicted({"test": p}, {"test": p}), labels, 2)["test"]
-    assert metrics.judged_by(found) == "map" and found["map"] == found["tta_map"] == map_of(p, labels["test"])["map"]
-    one = measures(Predicted({"test": p}, {"test": p}), {"test": np.arange(40) % 5}, 1)["test"]
+    z, labels = rng.normal(size=(40, 5)), {"test": (rng.random((40, 5)) < 0.4).astype(np.float32)}
+    found = measures(Predicted({"test": z}, {"test": z}), labels, 2)["test"]
+    assert metrics.judged_by(found) == "map" and found["map"] == found["tta_map"] == map_of(z, labels["test"])["map"]
+    one = measures(Predicted({"test": z}, {"test": z}), {"test": np.arange(40) % 5}, 1)["test"]
     assert "map" not in one and metrics.judged_by(one) == "accuracy"
 
 
