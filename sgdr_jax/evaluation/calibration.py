@@ -86,7 +86,8 @@ def apply_temperature(logits: Float[np.ndarray, "n k"], temperature: float, mult
 def fit_temperature(logits: Float[np.ndarray, "n k"], labels: np.ndarray) -> float:
     """Fit the temperature with the lowest loss on these labels; NaN if it lies outside `MIN_TEMPERATURE`…`MAX_TEMPERATURE`.
 
-    If every image is classified correctly, the loss keeps falling as the temperature goes to 0, so none can be fitted.
+    If every image is classified correctly, the loss keeps falling as the temperature goes to 0, so none can be fitted. Where all classes
+    are equally likely for every image (for multi-label data 1/2), no temperature changes the loss, and none is fitted either.
 
     The loss is convex in 1/T, and the root of its slope is found by bisection. The slope is Σ_n ⟨z⟩ - z_true over images,
     with ⟨z⟩ the mean of the logits z under softmax(z / T).
@@ -98,6 +99,8 @@ def fit_temperature(logits: Float[np.ndarray, "n k"], labels: np.ndarray) -> flo
     """
     labels = np.asarray(labels)
     multi_label, z = labels.ndim == 2, np.asarray(logits, np.float64)
+    if not multi_label:
+        z = z - z.max(axis=1, keepdims=True)  # so that the slope of equal logits is exactly 0
 
     def slope(inverse: float) -> float:
         p = metrics.squash(inverse * z, multi_label)
@@ -105,7 +108,7 @@ def fit_temperature(logits: Float[np.ndarray, "n k"], labels: np.ndarray) -> flo
         return float((wrong * z).sum())
 
     low, high = np.log(1 / MAX_TEMPERATURE), np.log(1 / MIN_TEMPERATURE)
-    if slope(np.exp(high)) < 0 or slope(np.exp(low)) > 0:
+    if slope(np.exp(high)) <= 0 or slope(np.exp(low)) >= 0:
         return float("nan")
     for _ in range(60):
         middle = (low + high) / 2

@@ -136,6 +136,27 @@ def test_where_all_is_right_or_wrong_there_is_no_temperature() -> None:
     assert MIN_TEMPERATURE < fit_temperature(z, np.array([0, 0])) < MAX_TEMPERATURE
 
 
+@pytest.mark.parametrize("value", [0.0, -0.7, 3e4])
+@pytest.mark.parametrize("k", [1, 3, 7])
+def test_equal_probabilities_have_no_temperature(k: int, value: float) -> None:
+    """The highest was fitted: the slope is 0, or a rounding."""
+    rng = np.random.default_rng(0)
+    assert np.isnan(fit_temperature(np.full((50, k), value) + rng.normal(size=(50, 1)), rng.integers(0, k, 50)))
+    assert np.isnan(fit_temperature(np.zeros((50, k)), (rng.random((50, k)) < 0.3).astype(np.float32)))
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_where_all_is_surely_right_there_is_no_temperature(multi_label: bool) -> None:
+    """One was fitted where the slope vanishes, since all probabilities are 1."""
+    labels = np.eye(3) if multi_label else np.arange(3)
+    assert np.isnan(fit_temperature(500 * (np.eye(3) - 0.5), labels))
+
+
+def test_a_constant_prediction_has_the_temperature_of_its_shares() -> None:
+    labels = np.array([0] * 6 + [1] * 4)
+    assert fit_temperature(np.tile(2 * np.log([0.6, 0.4]), (10, 1)), labels) == pytest.approx(2, rel=1e-9)
+
+
 def test_classes_that_do_not_occur_have_no_shares() -> None:
     absent = class_results(np.array([[0.9, 0.1, 0.0]]), np.array([0]))[2]
     assert (absent.images, absent.predicted, absent.confused_with) == (0, 0, None)
