@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
 
-from ..augment import Dihedral, kernel
+from ..augment import Border, Dihedral, kernel
 from ..augment.plain import WHOLE, PlainView
 from ..core.experiment import Eval
 from ..core.types import Augmentation
@@ -25,13 +25,15 @@ _SCALES = (7 / 8, 9 / 8, 3 / 4, 5 / 4)
 
 
 def view_count(evaluate: Eval, augmentations: Sequence[Augmentation] = ()) -> int:
-    """Return the number of views, including the plain one; 1 for random views without augmentations, which would all be plain.
+    """Return the number of views, including the plain one; 1 for random views where no augmentation acts, which would all be plain.
+
+    None acts on a single image that mixes images of a batch, says what lies beyond the border, or has the probability 0.
 
     >>> view_count(Eval(tta_views=7, tta_kind="dihedral"))
     8
     """
-    alone = [a for a in augmentations if not a.does("mix")]  # augmentations that mix images of a batch do not apply
-    return 1 if evaluate.tta_kind == "random" and not alone else 1 + evaluate.tta_views
+    act = any(a.applies(0.0, 1) and not a.does("mix") and not isinstance(a, Border) for a in augmentations)
+    return 1 if evaluate.tta_kind == "random" and not act else 1 + evaluate.tta_views
 
 
 def _windows(kind: str) -> np.ndarray:

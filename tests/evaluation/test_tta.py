@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdr_jax.augment import kernel, resampling, side_on
+from sgdr_jax.augment import AugMix, Border, Erase, Flip, MixUp, OneOf, kernel, resampling, side_on
 from sgdr_jax.core.experiment import Eval
 from sgdr_jax.evaluation import metrics, tta
 
@@ -190,3 +190,21 @@ def test_count():
     assert tta.view_count(Eval(tta_views=4), side_on()) == 5
     assert tta.view_count(Eval(tta_views=0), side_on()) == 1
     assert tta.view_count(Eval(tta_views=1, tta_kind="flip")) == 2
+
+
+STILL = [Border("constant"), MixUp(), Flip(p=0.0), OneOf((Flip(),), p=0.0), AugMix((Flip(),), p=0.0)]
+
+
+@pytest.mark.parametrize("still", [*([a] for a in STILL), STILL[:3]], ids=lambda still: "+".join(type(a).__name__ for a in still))
+def test_augmentations_that_leave_a_single_image_as_it_is_make_no_views(still):
+    """A border alone made as many plain views as were asked for."""
+    assert tta.view_count(Eval(tta_views=4), still) == 1
+    assert tta.view_count(Eval(tta_views=4, tta_kind="five"), still) == 5
+    images, ids = pictures()
+    plain = view(images, ids, KEY, 0, augmentations=tuple(still), size=12, kind="random")
+    np.testing.assert_allclose(view(images, ids, KEY, 2, augmentations=tuple(still), size=12, kind="random"), plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("acting", [Flip(), OneOf((Flip(),)), AugMix((Flip(),)), Erase()], ids=lambda a: type(a).__name__)
+def test_augmentations_that_act_make_views(acting):
+    assert tta.view_count(Eval(tta_views=4), (Border(), acting)) == 5
