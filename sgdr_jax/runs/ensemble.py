@@ -75,6 +75,14 @@ class Predicted(NamedTuple):
     mixed: Mapping[str, np.ndarray]
 
 
+class Average(NamedTuple):
+    """An average of weights, what it predicts, and the side in pixels that it sees."""
+
+    found: Predicted
+    weights: Tree
+    size: int
+
+
 def mean_prediction(members: Sequence[Predicted], multi_label: bool) -> Predicted:
     """Return the logits of the mean of the members' probabilities."""
 
@@ -118,7 +126,7 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
     In order: the state after the last update, the run's final network, the other cycle ends, the moving average of the weights if there
     is one; the ensembles of the last 2, 4, 8, … cycle ends, of all, and of those chosen on validation; the average of all weights, and
     of those chosen on validation. The batch statistics of averaged weights are measured anew on the training images, where training
-    collected them. Averages are saved beside the cycle ends, predictions beside the run's own.
+    collected them, at the size of the last member. Averages are saved beside the cycle ends, predictions beside the run's own.
 
     Args:
         final: measures of the run's final network for each split.
@@ -145,7 +153,6 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
         rows.append(cast(SnapshotRow, {"name": name, "members": list(members)} | measures(found, labels, views)))
         _save_predictions(context, Path(folder), name, found, labels, views)
 
-    size = facts[there[-1]]["size"] if there else on_leader(lambda: checkpoint.verify(place, EMA)["size"])
     weights = {name: load(context, place, name, like) for name in there}
     alone = {name: predict(**weights[name], size=facts[name]["size"], name=name) for name in there}
     for name in (*there[-1:], *there[:-1]):
@@ -156,19 +163,19 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
     plans = [context.plan.stages[i] for i in {len(context.plan.stages) - 1, *(end["stage"] for end in facts.values())}]
     collected = tuple({g for p in plans for g in p.collects})
 
-    def measured(members: Sequence[Tree], name: str) -> tuple[Predicted, Tree]:
+    def measured(members: Sequence[Tree], size: int, name: str) -> Average:
         whole = average(members)
         params, stats = context.programs.devices.replicate((whole["params"], whole["stats"]))
         whole["stats"] = batch_norm.recalibrate(context, NetworkState(params, stats, size), groups=collected, ui=ui)
-        return predict(whole["params"], whole["stats"], size, name), whole
+        return Average(predict(whole["params"], whole["stats"], size, name), whole, size)
 
-    def finish(name: str, title: str, found: Predicted, whole: Tree, members: Sequence[str]) -> None:
-        save(context, place, name, whole, {"size": size, "members": list(members)})
-        add(title, found, members)
+    def finish(name: str, title: str, whole: Average, members: Sequence[str]) -> None:
+        save(context, place, name, whole.weights, {"size": whole.size, "members": list(members)})
+        add(title, whole.found, members)
 
     if moving:
-        found, whole = measured([load(context, place, EMA, like)], "moving average")
-        finish("average-ema", "moving average of weights", found, whole, ())
+        size = on_leader(lambda: checkpoint.verify(place, EMA)["size"])
+        finish("average-ema", "moving average of weights", measured([load(context, place, EMA, like)], size, "moving average"), ())
     if len(there) > 1:
         seen, together = list(alone.values()), partial(mean_prediction, multi_label=context.data.multi_label)
         for k in (2**i for i in range(1, (len(there) - 1).bit_length())):
@@ -176,17 +183,18 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
         add("ensemble of all", together(seen), there)
         picked = forward_selection(lambda members: loss(together([seen[i] for i in members])), len(there))
         add("ensemble, chosen", together([seen[i] for i in picked]), [there[i] for i in picked])
-        tried: dict[tuple[int, ...], tuple[Predicted, Tree]] = {}
+        tried: dict[tuple[int, ...], Average] = {}
 
-        def mean_of(members: tuple[int, ...]) -> tuple[Predicted, Tree]:
+        def mean_of(members: tuple[int, ...]) -> Average:
+            size = facts[there[members[-1]]]["size"]
             if len(members) == 1:
-                return seen[members[0]], weights[there[members[0]]]
+                return Average(seen[members[0]], weights[there[members[0]]], size)
             if members not in tried:
-                tried[members] = measured([weights[there[i]] for i in members], f"average of {len(members)}")
+                tried[members] = measured([weights[there[i]] for i in members], size, f"average of {len(members)}")
             return tried[members]
 
         everyone = tuple(range(len(there)))
-        finish("average-uniform", "average of all weights", *mean_of(everyone), there)
-        picked = greedy_average(lambda members: loss(mean_of(members)[0]), [loss(found) for found in seen])
-        finish("average-greedy", "average of weights, chosen", *mean_of(picked), [there[i] for i in picked])
+        finish("average-uniform", "average of all weights", mean_of(everyone), there)
+        picked = greedy_average(lambda members: loss(mean_of(members).found), [loss(found) for found in seen])
+        finish("average-greedy", "average of weights, chosen", mean_of(picked), [there[i] for i in picked])
     return rows

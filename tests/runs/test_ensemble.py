@@ -1,6 +1,7 @@
 """Snapshots, ensembles and averages: what is kept, how it is combined and chosen, and that an interrupted run has the same."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdr_jax import AdamW, Eval, Experiment, InputError, Snapshots, Stage
+from sgdr_jax import AdamW, Eval, Experiment, InputError, Sgd, Snapshots, Stage
 from sgdr_jax.augment import side_on
 from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.snapshots import chosen
@@ -17,7 +18,7 @@ from sgdr_jax.datasets import Synthetic
 from sgdr_jax.evaluation import metrics, predictions
 from sgdr_jax.evaluation.evaluate import EvalExamples, predict_views
 from sgdr_jax.evaluation.multi_label import map_of
-from sgdr_jax.runs import checkpoint, recorder
+from sgdr_jax.runs import checkpoint, ensemble, recorder
 from sgdr_jax.runs.ensemble import Predicted, average, forward_selection, greedy_average, measures
 from sgdr_jax.runs.folder import read
 from sgdr_jax.runs.predictor import evaluate_split, open_predictor
@@ -205,6 +206,36 @@ def test_a_kept_network_can_be_opened_by_its_name(finished):
     for name in ("ema", "stage-9-cycle-0000", "../final"):
         with pytest.raises(InputError, match=f"network is '{name}'; the run has kept average-ema, .*; leave it out for the final network"):
             open_predictor(folder, name)
+
+
+def test_stages_of_different_sizes_leave_each_average_its_own(tmp_path, monkeypatch):
+    """All were of the last cycle end's size: an average of one network was not that network, and far worse."""
+    stages = (
+        Stage("large", size=16, lr=2e-2, schedule=Sgdr(2), optimizer=AdamW(ema=0.5)),
+        Stage("small", size=8, lr=3.0, schedule=Sgdr(1), optimizer=Sgd(clip=5.0)),  # undone, so that the moving average stays
+    )
+    experiment, picked = job(stages=stages, leeway=0), iter([(0,), (0, 1)])
+    monkeypatch.setattr(ensemble, "greedy_average", lambda loss, alone: next(picked))
+    rows = {row["name"]: row for row in run(experiment, tmp_path)["snapshots"]}
+    place, context = snapshot_folder(tmp_path), prepare(experiment)
+    size = {name: checkpoint.verify(place, name)["size"] for name in ("ema", *cycle_ends(tmp_path))}
+    assert size == {"ema": 16, "stage-0-cycle-0000": 16, "stage-0-cycle-0001": 16, "stage-1-cycle-0000": 8}
+    titles = {"ema": "moving average of weights", "uniform": "average of all weights", "greedy": "average of weights, chosen"}
+    sizes = {"ema": 16, "uniform": 8, "greedy": 16}
+    for kind, title in titles.items():
+        net = open_predictor(tmp_path, f"average-{kind}")
+        seen = evaluate_split(net, "test").views.measures
+        assert net.size == sizes[kind] and seen["loss"] == pytest.approx(rows[title]["test"]["loss"], rel=1e-5)
+    assert rows[titles["greedy"]]["test"] == rows["stage-0-cycle-0000"]["test"]
+    # The statistics of the batches are measured at the size that the network sees.
+    ensemble.compare(context, tmp_path, {"valid": {}, "test": {}}, NullConsole())
+    like = {"params": context.network.params, "stats": context.network.stats}
+    for name in ("ema", "greedy"):
+        assert checkpoint.verify(place, f"average-{name}")["size"] == 16
+        kept = checkpoint.restore(place, f"average-{name}", like)
+        params, stats = context.programs.devices.replicate((kept["params"], context.network.stats))
+        again = batch_norm.recalibrate(context, NetworkState(params, stats, 16))
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), kept["stats"], jax.device_get(again))
 
 
 class Killed(Exception):
