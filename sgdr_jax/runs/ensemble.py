@@ -18,6 +18,8 @@ from ..core.state import NetworkState, Tree
 from ..distributed.hosts import is_leader, on_leader
 from ..evaluation import metrics, predictions, tta
 from ..evaluation.evaluate import EvalExamples, measures_of, predict_views
+from ..evaluation.metrics import ThresholdRecord
+from ..evaluation.multi_label import fit_thresholds, mean_f_beta, thresholds_of
 from ..train import batch_norm
 from ..train.context import RunContext
 from ..train.stage import cached_logits
@@ -68,11 +70,8 @@ def average(trees: Sequence[Tree]) -> Tree:
     return jax.tree.map(lambda *leaves: np.mean([np.asarray(x, np.float64) for x in leaves], 0).astype(leaves[0].dtype), *trees)
 
 
-class Predicted(NamedTuple):
-    """Logits by split, [n, classes], of a network or an ensemble: of the plain view, and of all views mixed."""
-
-    plain: Mapping[str, np.ndarray]
-    mixed: Mapping[str, np.ndarray]
+type Predicted = Mapping[str, Mapping[str, np.ndarray]]
+"""Logits [n, classes] of a network or an ensemble by split and kind, as of `ViewPredictions.kinds`."""
 
 
 class Average(NamedTuple):
@@ -89,7 +88,7 @@ def mean_prediction(members: Sequence[Predicted], multi_label: bool) -> Predicte
     def mean(each: Sequence[np.ndarray]) -> np.ndarray:
         return tta.mix_prefixes(np.stack(each), weight=None, multi_label=multi_label)[-1].astype(np.float32)
 
-    return Predicted(*({split: mean([m[i][split] for m in members]) for split in members[0].plain} for i in (0, 1)))
+    return {split: {kind: mean([m[split][kind] for m in members]) for kind in kinds} for split, kinds in members[0].items()}
 
 
 def _predicted(context: RunContext, splits: Sequence[str], params: Tree, stats: Tree, size: int, name: str, ui: NullConsole) -> Predicted:
@@ -99,24 +98,37 @@ def _predicted(context: RunContext, splits: Sequence[str], params: Tree, stats: 
     for split in splits:
         plain = cached_logits(context, network, split, ui)
         examples = EvalExamples(context.images[split], len(context.data.classes), multi_label=context.data.multi_label)
-        seen[split] = predict_views(context.programs, context.experiment, network, examples, ui, f"{name}: {split}", plain)
-    return Predicted({split: v.plain_logits for split, v in seen.items()}, {split: v.logits for split, v in seen.items()})
+        seen[split] = predict_views(context.programs, context.experiment, network, examples, ui, f"{name}: {split}", plain).kinds
+    return seen
 
 
-def _save_predictions(context: RunContext, folder: Path, name: str, found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> None:
-    """Save the predictions for each held-out image, so that networks can be compared as runs are."""
-    for split in found.plain if is_leader() else ():
-        kinds = (found.plain[split], found.mixed[split])[: 1 + (views > 1)]
-        said = [metrics.example_predictions(z, labels[split]) for z in kinds]
-        predictions.save(folder, split, context.data.names[split], labels[split], said, name)
+def _save_predictions(
+    context: RunContext, folder: Path, name: str, found: Predicted, labels: Mapping[str, np.ndarray], thresholds: Mapping[str, float]
+) -> None:
+    """Save the predictions for each held-out image, so that networks can be compared as runs are; `thresholds` are by kind, or {}."""
+    for split, kinds in found.items() if is_leader() else ():
+        said = {kind: metrics.example_predictions(z, labels[split]) for kind, z in kinds.items()}
+        for kind, threshold in thresholds.items():
+            if kind in said:
+                said[kind] = said[kind]._replace(predicted=metrics.squash(kinds[kind], True) > threshold)
+        predictions.save(folder, split, context.data.names[split], labels[split], list(said.values()), name)
 
 
-def measures(found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> dict[str, dict[str, float]]:
+def fitted(found: Predicted, labels: Mapping[str, np.ndarray], beta: float) -> ThresholdRecord:
+    """Fit the thresholds of multi-label data to the validation images, and return them with F-beta at them for each split."""
+    p = {split: {kind: metrics.squash(z, True) for kind, z in kinds.items()} for split, kinds in found.items()}
+    record = fit_thresholds(p["valid"], labels["valid"], beta)
+    for split, kinds in p.items():
+        record["f_beta"][split] = mean_f_beta(list(kinds.values())[-1], labels[split], beta, record["value"])
+    return record
+
+
+def measures(found: Predicted, labels: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """Return the metrics of each split; those of all views mixed are named "tta_…"."""
-    out = {}
-    for split in found.plain:
-        kinds = (("", found.plain[split]), ("tta_", found.mixed[split]))[: 1 + (views > 1)]
-        out[split] = {prefix + name: value for prefix, z in kinds for name, value in measures_of(z, labels[split]).items()}
+    prefixes, out = {"plain": "", "tta": "tta_"}, {}
+    for split, kinds in found.items():
+        each = ((prefixes[kind], measures_of(z, labels[split])) for kind, z in kinds.items())
+        out[split] = {prefix + name: value for prefix, row in each for name, value in row.items()}
     return out
 
 
@@ -132,7 +144,8 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
         final: measures of the run's final network for each split.
 
     Returns:
-        rows {"name", "members": [names], "valid": measures, "test": measures or missing}.
+        rows {"name", "members": [names], "valid": measures, "test": measures or missing}, and for multi-label data "threshold", fitted to
+        the validation images as the run's own is; "network" is the name of a kept one.
     """
     place, like = snapshot_folder(folder), {"params": context.network.params, "stats": context.network.stats}
     facts = on_leader(lambda: read_cycle_ends(folder))  # the other hosts may not see the folder
@@ -141,22 +154,25 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
     if not there and not moving:
         return []
     labels = {split: context.data.labels[split] for split in ("valid", "test") if split in context.images}
-    views, rows = tta.view_count(context.experiment.evaluate, context.experiment.augment), list[SnapshotRow]()
+    rows = list[SnapshotRow]()
 
     def predict(params: Tree, stats: Tree, size: int, name: str) -> Predicted:
         return _predicted(context, tuple(labels), params, stats, size, name, ui)
 
     def loss(found: Predicted) -> float:
-        return float(metrics.losses(found.mixed["valid"].astype(np.float64), labels["valid"]).mean())
+        *_, final = found["valid"].values()
+        return float(metrics.losses(final.astype(np.float64), labels["valid"]).mean())
 
-    def add(name: str, found: Predicted, members: Sequence[str] = ()) -> None:
-        rows.append(cast(SnapshotRow, {"name": name, "members": list(members)} | measures(found, labels, views)))
-        _save_predictions(context, Path(folder), name, found, labels, views)
+    def add(name: str, found: Predicted, members: Sequence[str] = (), network: str = "") -> None:
+        row = {"name": name, "members": list(members)} | ({"network": network} if network else {}) | measures(found, labels)
+        record = fitted(found, labels, context.experiment.evaluate.beta) if context.data.multi_label else None
+        rows.append(cast(SnapshotRow, row | ({"threshold": record} if record else {})))
+        _save_predictions(context, Path(folder), name, found, labels, thresholds_of(record))
 
     weights = {name: load(context, place, name, like) for name in there}
     alone = {name: predict(**weights[name], size=facts[name]["size"], name=name) for name in there}
     for name in (*there[-1:], *there[:-1]):
-        add(f"last ({name})" if name == there[-1] else name, alone[name])
+        add(f"last ({name})" if name == there[-1] else name, alone[name], network=name)
     rows.insert(min(len(rows), 1), cast(SnapshotRow, {"name": "final network", "members": []} | {s: dict(final[s]) for s in labels}))
 
     # Groups trained on stored statistics keep them: only statistics that the members collected are measured anew.
@@ -171,7 +187,7 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
 
     def finish(name: str, title: str, whole: Average, members: Sequence[str]) -> None:
         save(context, place, name, whole.weights, {"size": whole.size, "members": list(members)})
-        add(title, whole.found, members)
+        add(title, whole.found, members, name)
 
     if moving:
         size = on_leader(lambda: checkpoint.verify(place, EMA)["size"])

@@ -42,7 +42,7 @@ from ..train.context import RunContext
 from ..train.programs import Programs, build_programs
 from . import checkpoint
 from .folder import read
-from .records import NetworkFacts, SnapshotFacts
+from .records import NetworkFacts, SnapshotFacts, snapshot_row
 
 
 class Predictor(NamedTuple):
@@ -140,7 +140,7 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
         facts["multi_label"],
         facts.get("data", ""),
         {kind: t for kind, fitted in temperatures.items() if finite(t := fitted["temperature"]) and t != 1},  # 1 was once written for none
-        {} if name else thresholds_of(run.summary.get("threshold")),  # fitted likewise
+        thresholds_of((snapshot_row(run.summary, name) if name else run.summary).get("threshold")),
         name,
     )
 

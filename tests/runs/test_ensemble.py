@@ -17,11 +17,12 @@ from sgdr_jax.core.state import NetworkState, TrainState
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.evaluation import metrics, predictions
 from sgdr_jax.evaluation.evaluate import EvalExamples, predict_views
-from sgdr_jax.evaluation.multi_label import map_of
+from sgdr_jax.evaluation.multi_label import map_of, mean_f_beta, thresholds_of
 from sgdr_jax.runs import checkpoint, ensemble, recorder
-from sgdr_jax.runs.ensemble import Predicted, average, forward_selection, greedy_average, measures
+from sgdr_jax.runs.ensemble import average, forward_selection, greedy_average, measures
 from sgdr_jax.runs.folder import read
 from sgdr_jax.runs.predictor import evaluate_split, open_predictor
+from sgdr_jax.runs.records import snapshot_row
 from sgdr_jax.runs.run import run
 from sgdr_jax.runs.snapshots import cycle_ends, lost_cycle_ends, read_cycle_ends, save_cycle_end, snapshot_folder
 from sgdr_jax.schedules import Sgdr
@@ -171,10 +172,51 @@ def test_networks_of_several_labels_are_judged_by_the_same_measure() -> None:
     """Only the final network had the average precision: others were 20 points behind it for the same predictions."""
     rng = np.random.default_rng(0)
     z, labels = rng.normal(size=(40, 5)), {"test": (rng.random((40, 5)) < 0.4).astype(np.float32)}
-    found = measures(Predicted({"test": z}, {"test": z}), labels, 2)["test"]
+    found = measures({"test": {"plain": z, "tta": z}}, labels)["test"]
     assert metrics.judged_by(found) == "map" and found["map"] == found["tta_map"] == map_of(z, labels["test"])["map"]
-    one = measures(Predicted({"test": z}, {"test": z}), {"test": np.arange(40) % 5}, 1)["test"]
+    one = measures({"test": {"plain": z}}, {"test": np.arange(40) % 5})["test"]
     assert "map" not in one and metrics.judged_by(one) == "accuracy"
+
+
+def test_networks_of_several_labels_have_thresholds_of_their_own(tmp_path, monkeypatch):
+    """Theirs was one half, the final network's was fitted: comparing them compared the thresholds."""
+    data = Synthetic(classes=3, train=40, valid=24, test=17, side=16, multi_label=True)
+    stages = (Stage("all", size=16, lr=2e-2, schedule=Sgdr(2)),)
+    monkeypatch.setattr(ensemble, "greedy_average", lambda loss, alone: (0, 1))
+    folder, experiment = tmp_path / "run", job(data=data, stages=stages)
+    summary = run(experiment, folder)
+    rows = {row["name"]: row for row in summary["snapshots"]}
+    last = rows["last (stage-0-cycle-0001)"]
+    fitted = {name: row["threshold"] for name, row in rows.items() if name != "final network"}
+    assert last["threshold"]["f_beta"] == pytest.approx(summary["threshold"]["f_beta"])
+    assert thresholds_of(last["threshold"]) == pytest.approx(thresholds_of(summary["threshold"]))
+    assert len({record["value"] for record in fitted.values()}) > 3
+    titles = {"stage-0-cycle-0001": "last (stage-0-cycle-0001)", "average-ema": "moving average of weights"}
+    titles |= {"average-uniform": "average of all weights", "average-greedy": "average of weights, chosen"}
+    nets = {name: open_predictor(folder, name) for name in ("stage-0-cycle-0000", *titles)}
+    for name, net in nets.items():
+        record = fitted[titles.get(name, name)]
+        assert net.thresholds == thresholds_of(record) and net.threshold(3) == record["value"]
+    net, title = nets["average-ema"], titles["average-ema"]
+    found, kept = evaluate_split(net, "test"), predictions.load(folder, "test", title)
+    score = mean_f_beta(found.views.probabilities, found.labels, 2.0, net.threshold(3))
+    assert score == pytest.approx(fitted[title]["f_beta"]["test"], rel=1e-6)
+    assert (kept.tta.predicted == (found.views.probabilities > net.threshold(3))).mean() > 0.99
+    assert (kept.plain.predicted == (found.views.plain > net.threshold(1))).mean() > 0.99
+
+
+def test_the_row_of_a_kept_network_is_found_also_in_summaries_of_earlier_versions():
+    def row(name, members=(), **more):
+        return {"name": name, "members": list(members), **more}
+
+    new = [row("last (b)", network="b"), row("final network"), row("a", network="a"), row("chosen", ["b"], network="average-greedy")]
+    assert [snapshot_row({"snapshots": new}, name).get("name") for name in ("a", "b", "average-greedy", "c")] == [
+        *("a", "last (b)", "chosen"),
+        None,
+    ]
+    old = [row("last (b)"), row("a"), row("ensemble, chosen", ["b"])]
+    assert [snapshot_row({"snapshots": old}, name).get("name") for name in ("a", "b", "c")] == ["a", "ensemble, chosen", None]
+    assert snapshot_row({}, "a") == {}
 
 
 @pytest.mark.parametrize(
