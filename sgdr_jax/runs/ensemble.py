@@ -144,8 +144,7 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
         final: measures of the run's final network for each split.
 
     Returns:
-        rows {"name", "members": [names], "valid": measures, "test": measures or missing}, and for multi-label data "threshold", fitted to
-        the validation images as the run's own is; "network" is the name of a kept one.
+        one row for each; thresholds of multi-label data are fitted to the validation images as the run's own is.
     """
     place, like = snapshot_folder(folder), {"params": context.network.params, "stats": context.network.stats}
     facts = on_leader(lambda: read_cycle_ends(folder))  # the other hosts may not see the folder
@@ -209,8 +208,7 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
                 tried[members] = measured([weights[there[i]] for i in members], size, f"average of {len(members)}")
             return tried[members]
 
-        everyone = tuple(range(len(there)))
-        finish("average-uniform", "average of all weights", mean_of(everyone), there)
+        finish("average-uniform", "average of all weights", mean_of(tuple(range(len(there)))), there)
         picked = greedy_average(lambda members: loss(mean_of(members).found), [loss(found) for found in seen])
         finish("average-greedy", "average of weights, chosen", mean_of(picked), [there[i] for i in picked])
     return rows
