@@ -147,8 +147,8 @@ def logistic(experiment: Experiment, *, plain: bool = False) -> Figures:
     fitted = time.perf_counter() - began
     views = range(tta.view_count(options, experiment.augment))
     logits = np.stack([(x := scaled(features("test", 0) if v == 0 else viewed(v))) @ w[:-1] + w[-1] for v in views])
-    mixed = tta.mix_views(logits, weight=options.tta_weight, mean=options.tta_mean, multi_label=several)
-    plainly = metrics.probability_metrics(metrics.squash(logits[0], several), labels["test"])
+    mixed = tta.mix_prefixes(logits, weight=options.tta_weight, mean=options.tta_mean, multi_label=several)
+    plainly, together = (metrics.finish(metrics.sums(z, labels["test"], np.ones(len(z)))) for z in (mixed[0], mixed[-1]))
     return {
         "system": "scipy",
         "lr": f"C {CS[best]:g}",
@@ -156,7 +156,7 @@ def logistic(experiment: Experiment, *, plain: bool = False) -> Figures:
         "train_seconds": fitted,
         **{f"valid_{name}": value for name, value in scores[best][-1].items()},
         **plainly,
-        **{f"tta_{name}": value for name, value in metrics.probability_metrics(mixed, labels["test"]).items()},
+        **{f"tta_{name}": value for name, value in together.items()},
     }
 
 

@@ -16,8 +16,6 @@ BINS = 15
 """Bins of equal width over the probabilities 0…1. Source: Guo et al. 2017."""
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 """Range of fitted temperatures."""
-LEAST = 1e-37
-"""Least probability whose logarithm a temperature scales: float32 holds it, and very overconfident networks (T of 8 and more) give it."""
 
 
 class Reliability(NamedTuple):
@@ -74,41 +72,43 @@ def reliability(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray, bin
     return Reliability(count, *means)
 
 
-def apply_temperature(probabilities: Float[np.ndarray, "n k"], temperature: float, multi_label: bool = False) -> Float[np.ndarray, "n k"]:
-    """Scale probabilities by a temperature T: softmax(log p / T), or sigmoid(logit p / T) for multi-label data; float64.
+def apply_temperature(logits: Float[np.ndarray, "n k"], temperature: float, multi_label: bool = False) -> Float[np.ndarray, "n k"]:
+    """Return the probabilities at a temperature T: softmax(z / T) of logits z, or sigmoid(z / T) for multi-label data; float64.
 
     The ranking is unchanged; T > 1 lowers the confidence.
 
-    >>> apply_temperature(np.array([[0.8, 0.2]]), 2.0).round(4)
+    >>> apply_temperature(np.log([[0.8, 0.2]]), 2.0).round(4)
     array([[0.6667, 0.3333]])
     """
-    return metrics.squash(metrics.log_odds(probabilities, multi_label, LEAST) / temperature, multi_label)
+    return metrics.squash(np.asarray(logits, np.float64) / temperature, multi_label)
 
 
-def fit_temperature(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray) -> float:
+def fit_temperature(logits: Float[np.ndarray, "n k"], labels: np.ndarray) -> float:
     """Fit the temperature with the lowest loss on these labels; NaN if it lies outside `MIN_TEMPERATURE`…`MAX_TEMPERATURE`.
 
-    If every image is classified correctly, the loss keeps falling as the temperature goes to 0, so none can be fitted.
+    If every image is classified correctly, the loss keeps falling as the temperature goes to 0, so none can be fitted. Where all classes
+    are equally likely for every image (for multi-label data 1/2), no temperature changes the loss, and none is fitted either.
 
     The loss is convex in 1/T, and the root of its slope is found by bisection. The slope is Σ_n ⟨z⟩ - z_true over images,
-    with ⟨z⟩ the mean of z = log p under softmax(z / T).
+    with ⟨z⟩ the mean of the logits z under softmax(z / T).
     Use images that were not trained on. Source: Guo et al. 2017.
 
     Args:
-        probabilities: [n, k], n ≥ 1; as for `reliability`.
+        logits: [n, k], n ≥ 1.
         labels: int [n], or float [n, k] of zeros and ones.
     """
     labels = np.asarray(labels)
-    multi_label = labels.ndim == 2
-    z = metrics.log_odds(probabilities, multi_label, LEAST)
+    multi_label, z = labels.ndim == 2, np.asarray(logits, np.float64)
+    if not multi_label:
+        z = z - z.max(axis=1, keepdims=True)  # so that the slope of equal logits is exactly 0
 
     def slope(inverse: float) -> float:
-        p = apply_temperature(probabilities, 1 / inverse, multi_label)
+        p = metrics.squash(inverse * z, multi_label)
         wrong = p - labels if multi_label else p - (np.arange(z.shape[1]) == labels[:, None])
         return float((wrong * z).sum())
 
     low, high = np.log(1 / MAX_TEMPERATURE), np.log(1 / MIN_TEMPERATURE)
-    if slope(np.exp(high)) < 0 or slope(np.exp(low)) > 0:
+    if slope(np.exp(high)) <= 0 or slope(np.exp(low)) >= 0:
         return float("nan")
     for _ in range(60):
         middle = (low + high) / 2

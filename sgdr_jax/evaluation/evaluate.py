@@ -90,27 +90,44 @@ class ViewPredictions(NamedTuple):
     """Predictions from the views of a set of images, mixed as `Experiment.evaluate` specifies.
 
     Attributes:
-        plain: probabilities from the plain view [n, classes], float32, or float64 for multi-label data.
-        probabilities: of the mixture, likewise.
+        plain_logits: of the plain view [n, classes], float32.
+        logits: of the mixture, likewise: what its probabilities are the softmax of, or for multi-label data the sigmoid.
         disagreement: share of an image's views whose class differs from that of the mixture, [n]; see `tta.disagreement`.
         measures: of the plain view and, as "tta_…", of the mixture if there are several views; {} without labels.
         by_count: metrics of the first view, of the first two mixed, …; [] without labels.
         seconds: time of the plain view, and of all others.
         views: number of views.
+        multi_label: whether images can have several classes.
     """
 
-    plain: np.ndarray
-    probabilities: np.ndarray
+    plain_logits: np.ndarray
+    logits: np.ndarray
     disagreement: np.ndarray
     measures: EvalMetrics
     by_count: list[dict[str, float]]
     seconds: tuple[float, float]
     views: int
+    multi_label: bool
+
+    @property
+    def plain(self) -> np.ndarray:
+        """Probabilities from the plain view [n, classes], float32, or float64 for multi-label data."""
+        return probabilities_of(self.plain_logits, self.multi_label)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Probabilities of the mixture, likewise."""
+        return probabilities_of(self.logits, self.multi_label)
 
     @property
     def kinds(self) -> dict[str, np.ndarray]:
-        """Probabilities by kind: "plain" and, if there are several views, "tta"."""
-        return {"plain": self.plain} | ({"tta": self.probabilities} if self.views > 1 else {})
+        """Logits by kind: "plain" and, if there are several views, "tta"."""
+        return {"plain": self.plain_logits} | ({"tta": self.logits} if self.views > 1 else {})
+
+
+def probabilities_of(logits: np.ndarray, multi_label: bool) -> np.ndarray:
+    """Return probabilities as they are handed out: float32, but float64 for multi-label data, where 1 - p matters as much as p."""
+    return metrics.squash(logits, multi_label).astype(np.float64 if multi_label else np.float32)
 
 
 def predict_views(
@@ -161,11 +178,11 @@ def predict_views(
     by_count = [metrics.finish(metrics.merge(sums)) for sums in zip(*(part.sums for part in parts), strict=True)]
     measures = {}
     if labels is not None:
-        measures = by_count[0] | map_of(single, labels) | {"ece": reliability(single, labels).error}
+        measures = measures_of(single, labels)
         if views > 1:
-            of_all = by_count[-1] | map_of(mixed, labels) | {"ece": reliability(mixed, labels).error}
-            measures |= {f"tta_{name}": x for name, x in of_all.items()}
-    return ViewPredictions(single, mixed, disagreement, cast(EvalMetrics, measures), by_count, (seconds[0], seconds[1]), views)
+            measures |= {f"tta_{name}": x for name, x in measures_of(mixed, labels).items()}
+    figures, times = cast(EvalMetrics, measures), (seconds[0], seconds[1])
+    return ViewPredictions(single, mixed, disagreement, figures, by_count, times, views, examples.multi_label)
 
 
 def calibration_results(
@@ -179,14 +196,13 @@ def calibration_results(
         fitted: temperature of each, NaN for none; None fits them to these images.
     """
     results: dict[str, CalibrationMetrics] = {}
-    for kind, p in predictions.kinds.items():
-        temperature = fit_temperature(p, labels) if fitted is None else fitted[kind]
+    for kind, z in predictions.kinds.items():
+        temperature = fit_temperature(z, labels) if fitted is None else fitted[kind]
         if math.isnan(temperature):
             results[kind] = {"temperature": math.nan, "ece": math.nan, "loss": math.nan}
             continue
-        p = apply_temperature(p, temperature, labels.ndim == 2)
-        loss = metrics.probability_metrics(p, labels)["loss"]
-        results[kind] = {"temperature": temperature, "ece": reliability(p, labels).error, "loss": loss}
+        scaled = measures_of(z.astype(np.float64) / temperature, labels)
+        results[kind] = {"temperature": temperature, "ece": scaled["ece"], "loss": scaled["loss"]}
     return results
 
 
@@ -205,11 +221,11 @@ def view_predictions(
         thresholds: probability of each kind above which a class of multi-label data is predicted; None for `DEFAULT_THRESHOLD`.
     """
     multi_label, out = labels.ndim == 2, []
-    for kind, p in predictions.kinds.items():
-        temperature = math.nan if temperatures is None else temperatures[kind]
-        scaled = [] if math.isnan(temperature) else [apply_temperature(p, temperature, multi_label)]
+    for kind, z in predictions.kinds.items():
+        temperature, p = math.nan if temperatures is None else temperatures[kind], metrics.squash(z, multi_label)
+        scaled = [] if math.isnan(temperature) else [apply_temperature(z, temperature, multi_label)]
         diagrams = np.array([np.stack(reliability(each, labels)) for each in (p, *scaled)])
-        found = metrics.example_predictions(metrics.log_odds(p, multi_label), labels)._replace(reliability=diagrams)
+        found = metrics.example_predictions(z, labels)._replace(reliability=diagrams)
         threshold = DEFAULT_THRESHOLD if thresholds is None else thresholds[kind]
         out.append(found._replace(predicted=p > threshold) if multi_label else found)
     return tuple(out)
@@ -241,7 +257,7 @@ class _Mixture(NamedTuple):
     """Mixture of the views of a block of images; `sums` has the sums of metrics for one view, two, …; [] without labels."""
 
     plain: np.ndarray
-    probabilities: np.ndarray
+    logits: np.ndarray
     disagreement: np.ndarray
     sums: list[dict[str, metrics.Array]]
 
@@ -249,17 +265,17 @@ class _Mixture(NamedTuple):
 def _mix(experiment: Experiment, logits: np.ndarray, labels: np.ndarray | None, threshold: float | None) -> _Mixture:
     """Mix the views of logits [views, n, classes]; `threshold` is that of multi-label data, None for others."""
     options, multi_label = experiment.evaluate, threshold is not None
-    mixed = tta.mix_prefixes(logits, weight=options.tta_weight, mean=options.tta_mean, multi_label=multi_label)
-    sums = []
-    if labels is not None:
-        weight = np.ones(len(labels))
-        sums = [metrics.sums(logits[0].astype(np.float64), labels, weight)]
-        sums += [metrics.sums(metrics.log_odds(p, multi_label), labels, weight) for p in mixed[1:]]
-    differ = tta.disagreement(logits, mixed[-1], threshold)
-    kind = np.float64 if multi_label else np.float32  # of several labels 1 - p matters as much as p
-    return _Mixture(mixed[0].astype(kind), mixed[-1].astype(kind), differ, sums)
+    mixed = tta.mix_prefixes(logits, weight=options.tta_weight, mean=options.tta_mean, multi_label=multi_label).astype(np.float32)
+    sums = [] if labels is None else [metrics.sums(z.astype(np.float64), labels, np.ones(len(labels))) for z in mixed]
+    differ = tta.disagreement(logits, metrics.squash(mixed[-1], multi_label), threshold)
+    return _Mixture(mixed[0], mixed[-1], differ, sums)
 
 
 def logit_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Compute the metrics of logits [n, classes] for labels int [n] or float [n, classes]."""
     return metrics.finish(metrics.sums(logits.astype(np.float64), labels, np.ones(len(labels)))) | map_of(logits, labels)
+
+
+def measures_of(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Compute all measures of a network or an ensemble on a split, `logit_metrics` and the calibration error "ece"."""
+    return logit_metrics(logits, labels) | {"ece": reliability(metrics.squash(logits, labels.ndim == 2), labels).error}

@@ -248,43 +248,32 @@ def finish(sums: Mapping[str, Array | float]) -> dict[str, float]:
     return {"accuracy" if name == "correct" else name: float(value) / weight for name, value in sums.items() if name != "weight"}
 
 
-def probability_metrics(probabilities: Float[np.ndarray, "n k"], labels: np.ndarray) -> dict[str, float]:
-    """Compute the metrics of `finish` from probabilities, in float64, clipped to 1e-15…1-1e-15 so that the loss is finite.
-
-    Args:
-        probabilities: [n, k]; rows sum to 1 unless the labels are multi-label.
-        labels: int [n], or float [n, k] of zeros and ones.
-
-    >>> probability_metrics(np.array([[0.5, 0.5], [0.25, 0.75]]), np.array([0, 1]))["accuracy"]
-    1.0
-    """
-    labels = np.asarray(labels)
-    return finish(sums(log_odds(probabilities, labels.ndim == 2), labels, np.ones(len(labels))))
-
-
 def example_predictions(logits: Float[np.ndarray, "n k"], labels: np.ndarray) -> ExamplePredictions:
     """Return the predicted class, the loss and the confidence of each example, as `sums` counts them.
 
     >>> example_predictions(np.log([[0.25, 0.75]]), np.array([1])).predicted
     array([1])
     """
-    loss, p = np.asarray(losses(logits, labels), np.float32), squash(np.asarray(logits), labels.ndim == 2)
+    z = np.asarray(logits, np.float64)
+    loss, p = np.asarray(losses(z, labels), np.float32), squash(z, labels.ndim == 2)
     if labels.ndim == 1:
         return ExamplePredictions(logits.argmax(axis=1), loss, p.max(axis=1).astype(np.float32))
     return ExamplePredictions(logits > 0, loss, np.maximum(p, 1 - p).min(axis=1).astype(np.float32))
 
 
-def log_odds(probabilities: Float[np.ndarray, "n k"], multi_label: bool, least: float = 1e-15) -> Float[np.ndarray, "n k"]:
-    """Invert the softmax, or the sigmoid for multi-label data: logits in float64 of probabilities clipped to `least`…1 - 1e-15."""
-    p = np.clip(np.asarray(probabilities, np.float64), least, 1 - 1e-15)
-    return np.log(p) - np.log1p(-p) if multi_label else np.log(p)
-
-
 def squash(logits: np.ndarray, multi_label: bool) -> np.ndarray:
-    """Apply the sigmoid for multi-label data, else the softmax over the last axis, without overflow."""
+    """Apply the sigmoid for multi-label data, else the softmax over the last axis, in float64, without overflow.
+
+    Small probabilities keep their digits, but those near 1 do not: what needs 1 - p or a logarithm takes the logits.
+
+    >>> squash(np.array([[-40.0, 0.0]]), multi_label=True)
+    array([[4.24835426e-18, 5.00000000e-01]])
+    """
+    z = np.asarray(logits, np.float64)
     if multi_label:
-        return 0.5 * (1 + np.tanh(0.5 * logits))
-    e = np.exp(logits - logits.max(-1, keepdims=True))
+        e = np.exp(-np.abs(z))
+        return np.where(z < 0, e, 1) / (1 + e)
+    e = np.exp(z - z.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
 
 

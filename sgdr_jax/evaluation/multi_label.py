@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
@@ -87,6 +88,21 @@ def fit_threshold(probabilities: Float[np.ndarray, "n k"], labels: Float[np.ndar
 def mean_f_beta(probabilities: np.ndarray, labels: np.ndarray, beta: float, threshold: float) -> float:
     """Return the mean F-beta over images at a threshold."""
     return float(np.mean(f_beta(probabilities, labels, beta, threshold), dtype=np.float64))
+
+
+def fit_thresholds(kinds: Mapping[str, np.ndarray], labels: np.ndarray, beta: float) -> ThresholdRecord:
+    """Return the thresholds that are the best for these images, without figures yet.
+
+    Args:
+        kinds: probabilities from the plain view ("plain") and, if there are several, of all views mixed ("tta").
+        labels: zeros and ones.
+        beta: as for `fit_threshold`.
+    """
+    *plain, final = (fit_threshold(p, labels, beta) for p in kinds.values())
+    record: ThresholdRecord = {"value": final, "beta": beta, "f_beta": {}}
+    if plain:  # a mixture is nearer to the middle, or higher for the mean "max"
+        record["plain"] = plain[0]
+    return record
 
 
 def thresholds_of(record: ThresholdRecord | None) -> dict[str, float]:

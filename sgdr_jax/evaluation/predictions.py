@@ -32,8 +32,8 @@ class ExamplePredictions(NamedTuple):
     """Predictions of a network for n labelled examples.
 
     Attributes:
-        predicted: likeliest class, int [n]; or whether the probability of each class is above the run's threshold (in files of earlier
-            versions: above one half), [n, classes].
+        predicted: likeliest class, int [n]; or whether the probability of each class is above the network's threshold (in files of
+            earlier versions: above one half), [n, classes].
         loss: -log of the true class's probability, float32 [n]; for multi-label data the mean over classes of the binary cross-entropy.
         confidence: probability of the predicted class, float [n], kept as float16; for multi-label data of the least certain decision,
             min_c max(p_c, 1 - p_c). Files of earlier versions have none.

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
 
-from ..augment import Dihedral, kernel
+from ..augment import Border, Dihedral, kernel
 from ..augment.plain import WHOLE, PlainView
 from ..core.experiment import Eval
 from ..core.types import Augmentation
@@ -25,13 +25,15 @@ _SCALES = (7 / 8, 9 / 8, 3 / 4, 5 / 4)
 
 
 def view_count(evaluate: Eval, augmentations: Sequence[Augmentation] = ()) -> int:
-    """Return the number of views, including the plain one; 1 for random views without augmentations, which would all be plain.
+    """Return the number of views, including the plain one; 1 for random views where no augmentation acts, which would all be plain.
+
+    None acts on a single image that mixes images of a batch, says what lies beyond the border, or has the probability 0.
 
     >>> view_count(Eval(tta_views=7, tta_kind="dihedral"))
     8
     """
-    alone = [a for a in augmentations if not a.does("mix")]  # augmentations that mix images of a batch do not apply
-    return 1 if evaluate.tta_kind == "random" and not alone else 1 + evaluate.tta_views
+    act = any(a.applies(0.0, 1) and not a.does("mix") and not isinstance(a, Border) for a in augmentations)
+    return 1 if evaluate.tta_kind == "random" and not act else 1 + evaluate.tta_views
 
 
 def _windows(kind: str) -> np.ndarray:
@@ -90,32 +92,56 @@ def mix_prefixes(
     mean: Literal["probability", "log", "max"] = "probability",
     multi_label: bool = False,
 ) -> Float[np.ndarray, "v b k"]:
-    """Compute the probabilities of the first view, of the first two mixed, …, float64; `weight` and `mean` as in `Eval`.
+    """Compute the logits of the first view, of the first two mixed, …, float64; `weight` and `mean` as in `Eval`.
 
-    With one number w as weight, view 0 has weight w and the others share the rest evenly; a single view has weight 1. mean "probability":
-    Σ w_v·softmax(z_v). mean "log": softmax(Σ w_v·log softmax(z_v)), the normalised geometric mean; it equals softmax(Σ w_v·z_v), so no
-    logarithm is taken. mean "max": max_v softmax(z_v), divided by its sum, ignoring views of weight 0. Multi-label data
+    Their probabilities (`metrics.squash`): with one number w as weight, view 0 has weight w and the others share the rest evenly; a single
+    view has weight 1. mean "probability": Σ w_v·softmax(z_v). mean "log": softmax(Σ w_v·log softmax(z_v)), the normalised geometric mean,
+    which equals softmax(Σ w_v·z_v). mean "max": max_v softmax(z_v), divided by its sum, ignoring views of weight 0. Multi-label data
     use the sigmoid in place of the softmax, and maxima are not normalised.
 
-    >>> mix_prefixes(np.log([[[1.0, 3.0]], [[1.0, 1.0]]]), weight=0.5)[:, 0]
-    array([[0.25 , 0.75 ],
-           [0.375, 0.625]])
+    A mean of probabilities is computed from their logarithms: of those that are rounded to 0 or 1 the loss is lost, and views that say the
+    same would have another loss together than each alone.
+
+    >>> np.exp(mix_prefixes(np.log([[[1.0, 3.0]], [[1.0, 1.0]]]), weight=0.5)[1]).round(4)
+    array([[0.375, 0.625]])
     """
     z = np.asarray(logits, np.float64)
-    values = z if mean == "log" else metrics.squash(z, multi_label)
     one = isinstance(weight, float | int)
     each = np.array([weight] + [1 - weight] * (len(z) - 1) if one else weight[: len(z)] if weight else [1.0] * len(z))[:, None, None]
     # Views of weight 0 are masked, since infinite logits would give NaN.
-    masked = np.where(each > 0, values, 0)
+    shares, used = weight if one else each, each > 0
     if mean == "max":
-        mixed = np.concatenate([values[:1], np.maximum.accumulate(masked)[1:]])
-        return mixed if multi_label else mixed / mixed.sum(-1, keepdims=True)
-    if one:
-        rest = np.cumsum(masked[1:], 0) / np.arange(1, len(z))[:, None, None]
-        mixed = np.concatenate([values[:1], weight * masked[:1] + (1 - weight) * rest])
+        mixed = np.maximum.accumulate(np.where(used, z if multi_label else _log_softmax(z), -np.inf))[1:]
+    elif mean == "log":
+        mixed = _means(np.where(used, z, 0), shares)
+    elif multi_label:
+        yes, no = (_log_means(np.where(used, -np.logaddexp(0, -sign * z), 0), shares) for sign in (1, -1))
+        mixed = yes - no
     else:
-        mixed = np.cumsum(each * masked, 0) / np.cumsum(each, 0)
-    return metrics.squash(mixed, multi_label) if mean == "log" else mixed
+        mixed = _log_means(np.where(used, _log_softmax(z), 0), shares)
+    return np.concatenate([z[:1], mixed])
+
+
+def _log_softmax(z: np.ndarray) -> np.ndarray:
+    shifted = z - z.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def _means(values: np.ndarray, weight: float | np.ndarray) -> np.ndarray:
+    """Return the weighted means of the first two views, of the first three, …; `weight` is that of view 0, or [views, 1, 1]."""
+    if isinstance(weight, np.ndarray):
+        return (np.cumsum(weight * values, 0) / np.cumsum(weight, 0))[1:]
+    rest = np.cumsum(values[1:], 0) / np.arange(1, len(values))[:, None, None]
+    return weight * values[:1] + (1 - weight) * rest
+
+
+def _log_means(logs: np.ndarray, weight: float | np.ndarray) -> np.ndarray:
+    """Return the logarithms of `_means` of exp(logs), without computing exp(logs)."""
+    with np.errstate(divide="ignore"):  # the logarithm of a weight of 0
+        if isinstance(weight, np.ndarray):
+            return (np.logaddexp.accumulate(np.log(weight) + logs) - np.log(np.cumsum(weight, 0)))[1:]
+        rest = np.logaddexp.accumulate(logs[1:]) - np.log(np.arange(1, len(logs)))[:, None, None]
+        return np.logaddexp(np.log(weight) + logs[:1], np.log(1 - weight) + rest)
 
 
 def mix_views(
@@ -130,7 +156,7 @@ def mix_views(
     >>> mix_views(np.log([[[1.0, 3.0]], [[1.0, 1.0]]]), weight=0.5)
     array([[0.375, 0.625]])
     """
-    return mix_prefixes(logits, weight=weight, mean=mean, multi_label=multi_label)[-1]
+    return metrics.squash(mix_prefixes(logits, weight=weight, mean=mean, multi_label=multi_label)[-1], multi_label)
 
 
 def disagreement(

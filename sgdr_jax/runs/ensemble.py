@@ -6,6 +6,7 @@ Members are chosen on the validation images. The run's final network does not ch
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -15,9 +16,10 @@ import numpy as np
 from ..core.console import NullConsole
 from ..core.state import NetworkState, Tree
 from ..distributed.hosts import is_leader, on_leader
-from ..evaluation import calibration, metrics, predictions, tta
-from ..evaluation.evaluate import EvalExamples, predict_views
-from ..evaluation.multi_label import map_of
+from ..evaluation import metrics, predictions, tta
+from ..evaluation.evaluate import EvalExamples, measures_of, predict_views
+from ..evaluation.metrics import ThresholdRecord
+from ..evaluation.multi_label import fit_thresholds, mean_f_beta, thresholds_of
 from ..train import batch_norm
 from ..train.context import RunContext
 from ..train.stage import cached_logits
@@ -68,16 +70,25 @@ def average(trees: Sequence[Tree]) -> Tree:
     return jax.tree.map(lambda *leaves: np.mean([np.asarray(x, np.float64) for x in leaves], 0).astype(leaves[0].dtype), *trees)
 
 
-class Predicted(NamedTuple):
-    """Probabilities by split, [n, classes], of a network or an ensemble: of the plain view, and of all views mixed."""
-
-    plain: Mapping[str, np.ndarray]
-    mixed: Mapping[str, np.ndarray]
+type Predicted = Mapping[str, Mapping[str, np.ndarray]]
+"""Logits [n, classes] of a network or an ensemble by split and kind, as of `ViewPredictions.kinds`."""
 
 
-def mean_prediction(members: Sequence[Predicted]) -> Predicted:
-    """Return the mean of the members' probabilities."""
-    return Predicted(*({split: np.mean([m[i][split] for m in members], 0, dtype=np.float64) for split in members[0].plain} for i in (0, 1)))
+class Average(NamedTuple):
+    """An average of weights, what it predicts, and the side in pixels that it sees."""
+
+    found: Predicted
+    weights: Tree
+    size: int
+
+
+def mean_prediction(members: Sequence[Predicted], multi_label: bool) -> Predicted:
+    """Return the logits of the mean of the members' probabilities."""
+
+    def mean(each: Sequence[np.ndarray]) -> np.ndarray:
+        return tta.mix_prefixes(np.stack(each), weight=None, multi_label=multi_label)[-1].astype(np.float32)
+
+    return {split: {kind: mean([m[split][kind] for m in members]) for kind in kinds} for split, kinds in members[0].items()}
 
 
 def _predicted(context: RunContext, splits: Sequence[str], params: Tree, stats: Tree, size: int, name: str, ui: NullConsole) -> Predicted:
@@ -87,27 +98,36 @@ def _predicted(context: RunContext, splits: Sequence[str], params: Tree, stats: 
     for split in splits:
         plain = cached_logits(context, network, split, ui)
         examples = EvalExamples(context.images[split], len(context.data.classes), multi_label=context.data.multi_label)
-        seen[split] = predict_views(context.programs, context.experiment, network, examples, ui, f"{name}: {split}", plain)
-    return Predicted({split: v.plain for split, v in seen.items()}, {split: v.probabilities for split, v in seen.items()})
+        seen[split] = predict_views(context.programs, context.experiment, network, examples, ui, f"{name}: {split}", plain).kinds
+    return seen
 
 
-def _save_predictions(context: RunContext, folder: Path, name: str, found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> None:
-    """Save the predictions for each held-out image, so that networks can be compared as runs are."""
-    for split in found.plain if is_leader() else ():
-        kinds = (found.plain[split], found.mixed[split])[: 1 + (views > 1)]
-        said = [metrics.example_predictions(metrics.log_odds(p, labels[split].ndim == 2), labels[split]) for p in kinds]
-        predictions.save(folder, split, context.data.names[split], labels[split], said, name)
+def _save_predictions(
+    context: RunContext, folder: Path, name: str, found: Predicted, labels: Mapping[str, np.ndarray], thresholds: Mapping[str, float]
+) -> None:
+    """Save the predictions for each held-out image, so that networks can be compared as runs are; `thresholds` are by kind, or {}."""
+    for split, kinds in found.items() if is_leader() else ():
+        said = {kind: metrics.example_predictions(z, labels[split]) for kind, z in kinds.items()}
+        for kind, threshold in thresholds.items():
+            if kind in said:
+                said[kind] = said[kind]._replace(predicted=metrics.squash(kinds[kind], True) > threshold)
+        predictions.save(folder, split, context.data.names[split], labels[split], list(said.values()), name)
 
 
-def measures(found: Predicted, labels: Mapping[str, np.ndarray], views: int) -> dict[str, dict[str, float]]:
+def fitted(found: Predicted, labels: Mapping[str, np.ndarray], beta: float) -> ThresholdRecord:
+    """Fit the thresholds of multi-label data to the validation images, and return them with F-beta at them for each split."""
+    p = {split: {kind: metrics.squash(z, True) for kind, z in kinds.items()} for split, kinds in found.items()}
+    record = fit_thresholds(p["valid"], labels["valid"], beta)
+    for split, kinds in p.items():
+        record["f_beta"][split] = mean_f_beta(list(kinds.values())[-1], labels[split], beta, record["value"])
+    return record
+
+
+def measures(found: Predicted, labels: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """Return the metrics of each split; those of all views mixed are named "tta_…"."""
-    out = {}
-    for split in found.plain:
-        kinds = (("", found.plain[split]), ("tta_", found.mixed[split]))[: 1 + (views > 1)]
-        y = labels[split]
-        each = (
-            (prefix, metrics.probability_metrics(p, y) | map_of(p, y) | {"ece": calibration.reliability(p, y).error}) for prefix, p in kinds
-        )
+    prefixes, out = {"plain": "", "tta": "tta_"}, {}
+    for split, kinds in found.items():
+        each = ((prefixes[kind], measures_of(z, labels[split])) for kind, z in kinds.items())
         out[split] = {prefix + name: value for prefix, row in each for name, value in row.items()}
     return out
 
@@ -118,13 +138,13 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
     In order: the state after the last update, the run's final network, the other cycle ends, the moving average of the weights if there
     is one; the ensembles of the last 2, 4, 8, … cycle ends, of all, and of those chosen on validation; the average of all weights, and
     of those chosen on validation. The batch statistics of averaged weights are measured anew on the training images, where training
-    collected them. Averages are saved beside the cycle ends, predictions beside the run's own.
+    collected them, at the size of the last member. Averages are saved beside the cycle ends, predictions beside the run's own.
 
     Args:
         final: measures of the run's final network for each split.
 
     Returns:
-        rows {"name", "members": [names], "valid": measures, "test": measures or missing}.
+        one row for each; thresholds of multi-label data are fitted to the validation images as the run's own is.
     """
     place, like = snapshot_folder(folder), {"params": context.network.params, "stats": context.network.stats}
     facts = on_leader(lambda: read_cycle_ends(folder))  # the other hosts may not see the folder
@@ -133,60 +153,62 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
     if not there and not moving:
         return []
     labels = {split: context.data.labels[split] for split in ("valid", "test") if split in context.images}
-    views, rows = tta.view_count(context.experiment.evaluate, context.experiment.augment), list[SnapshotRow]()
+    rows = list[SnapshotRow]()
 
     def predict(params: Tree, stats: Tree, size: int, name: str) -> Predicted:
         return _predicted(context, tuple(labels), params, stats, size, name, ui)
 
     def loss(found: Predicted) -> float:
-        return metrics.probability_metrics(found.mixed["valid"], labels["valid"])["loss"]
+        *_, final = found["valid"].values()
+        return float(metrics.losses(final.astype(np.float64), labels["valid"]).mean())
 
-    def add(name: str, found: Predicted, members: Sequence[str] = ()) -> None:
-        rows.append(cast(SnapshotRow, {"name": name, "members": list(members)} | measures(found, labels, views)))
-        _save_predictions(context, Path(folder), name, found, labels, views)
+    def add(name: str, found: Predicted, members: Sequence[str] = (), network: str = "") -> None:
+        row = {"name": name, "members": list(members)} | ({"network": network} if network else {}) | measures(found, labels)
+        record = fitted(found, labels, context.experiment.evaluate.beta) if context.data.multi_label else None
+        rows.append(cast(SnapshotRow, row | ({"threshold": record} if record else {})))
+        _save_predictions(context, Path(folder), name, found, labels, thresholds_of(record))
 
-    size = facts[there[-1]]["size"] if there else on_leader(lambda: checkpoint.verify(place, EMA)["size"])
     weights = {name: load(context, place, name, like) for name in there}
     alone = {name: predict(**weights[name], size=facts[name]["size"], name=name) for name in there}
     for name in (*there[-1:], *there[:-1]):
-        add(f"last ({name})" if name == there[-1] else name, alone[name])
+        add(f"last ({name})" if name == there[-1] else name, alone[name], network=name)
     rows.insert(min(len(rows), 1), cast(SnapshotRow, {"name": "final network", "members": []} | {s: dict(final[s]) for s in labels}))
 
     # Groups trained on stored statistics keep them: only statistics that the members collected are measured anew.
     plans = [context.plan.stages[i] for i in {len(context.plan.stages) - 1, *(end["stage"] for end in facts.values())}]
     collected = tuple({g for p in plans for g in p.collects})
 
-    def measured(members: Sequence[Tree], name: str) -> tuple[Predicted, Tree]:
+    def measured(members: Sequence[Tree], size: int, name: str) -> Average:
         whole = average(members)
         params, stats = context.programs.devices.replicate((whole["params"], whole["stats"]))
         whole["stats"] = batch_norm.recalibrate(context, NetworkState(params, stats, size), groups=collected, ui=ui)
-        return predict(whole["params"], whole["stats"], size, name), whole
+        return Average(predict(whole["params"], whole["stats"], size, name), whole, size)
 
-    def finish(name: str, title: str, found: Predicted, whole: Tree, members: Sequence[str]) -> None:
-        save(context, place, name, whole, {"size": size, "members": list(members)})
-        add(title, found, members)
+    def finish(name: str, title: str, whole: Average, members: Sequence[str]) -> None:
+        save(context, place, name, whole.weights, {"size": whole.size, "members": list(members)})
+        add(title, whole.found, members, name)
 
     if moving:
-        found, whole = measured([load(context, place, EMA, like)], "moving average")
-        finish("average-ema", "moving average of weights", found, whole, ())
+        size = on_leader(lambda: checkpoint.verify(place, EMA)["size"])
+        finish("average-ema", "moving average of weights", measured([load(context, place, EMA, like)], size, "moving average"), ())
     if len(there) > 1:
-        seen = list(alone.values())
+        seen, together = list(alone.values()), partial(mean_prediction, multi_label=context.data.multi_label)
         for k in (2**i for i in range(1, (len(there) - 1).bit_length())):
-            add(f"ensemble of the last {k}", mean_prediction(seen[-k:]), there[-k:])
-        add("ensemble of all", mean_prediction(seen), there)
-        picked = forward_selection(lambda members: loss(mean_prediction([seen[i] for i in members])), len(there))
-        add("ensemble, chosen", mean_prediction([seen[i] for i in picked]), [there[i] for i in picked])
-        tried: dict[tuple[int, ...], tuple[Predicted, Tree]] = {}
+            add(f"ensemble of the last {k}", together(seen[-k:]), there[-k:])
+        add("ensemble of all", together(seen), there)
+        picked = forward_selection(lambda members: loss(together([seen[i] for i in members])), len(there))
+        add("ensemble, chosen", together([seen[i] for i in picked]), [there[i] for i in picked])
+        tried: dict[tuple[int, ...], Average] = {}
 
-        def mean_of(members: tuple[int, ...]) -> tuple[Predicted, Tree]:
+        def mean_of(members: tuple[int, ...]) -> Average:
+            size = facts[there[members[-1]]]["size"]
             if len(members) == 1:
-                return seen[members[0]], weights[there[members[0]]]
+                return Average(seen[members[0]], weights[there[members[0]]], size)
             if members not in tried:
-                tried[members] = measured([weights[there[i]] for i in members], f"average of {len(members)}")
+                tried[members] = measured([weights[there[i]] for i in members], size, f"average of {len(members)}")
             return tried[members]
 
-        everyone = tuple(range(len(there)))
-        finish("average-uniform", "average of all weights", *mean_of(everyone), there)
-        picked = greedy_average(lambda members: loss(mean_of(members)[0]), [loss(found) for found in seen])
-        finish("average-greedy", "average of weights, chosen", *mean_of(picked), [there[i] for i in picked])
+        finish("average-uniform", "average of all weights", mean_of(tuple(range(len(there)))), there)
+        picked = greedy_average(lambda members: loss(mean_of(members).found), [loss(found) for found in seen])
+        finish("average-greedy", "average of weights, chosen", mean_of(picked), [there[i] for i in picked])
     return rows

@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-import numpy as np
-
 from ..core.console import NullConsole
 from ..core.state import NetworkState
 from ..distributed.hosts import is_leader
 from ..evaluation import predictions
-from ..evaluation.evaluate import EvalExamples, ViewPredictions, calibration_results, predict_views, view_predictions
-from ..evaluation.metrics import EvalMetrics, ThresholdRecord
-from ..evaluation.multi_label import fit_threshold, mean_f_beta, thresholds_of
+from ..evaluation.evaluate import EvalExamples, calibration_results, predict_views, view_predictions
+from ..evaluation.metrics import EvalMetrics, ThresholdRecord, squash
+from ..evaluation.multi_label import fit_thresholds, mean_f_beta, thresholds_of
 from ..train.context import RunContext
 from ..train.stage import cached_logits
 from . import ensemble
@@ -71,9 +69,9 @@ def evaluate(
             calibrations[split] = calibration_results(views, labels, temperatures)
             temperatures = temperatures or {kind: fitted["temperature"] for kind, fitted in calibrations[split].items()}
         if context.data.multi_label and (threshold or split == "valid"):
-            threshold = threshold or _fitted(views, labels, experiment.evaluate.beta)
-            value, beta = threshold["value"], threshold["beta"]
-            threshold["f_beta"][split] = mean_f_beta(views.probabilities, labels, beta, value)
+            kinds = {kind: squash(z, multi_label=True) for kind, z in views.kinds.items()}
+            threshold = threshold or fit_thresholds(kinds, labels, experiment.evaluate.beta)
+            threshold["f_beta"][split] = mean_f_beta(views.probabilities, labels, threshold["beta"], threshold["value"])
         if is_leader():
             found = view_predictions(views, labels, temperatures, thresholds_of(threshold) or None)
             predictions.save(folder.path, split, context.data.names[split], labels, found)
@@ -97,11 +95,3 @@ def evaluate(
     if compared := ensemble.compare(context, folder.path, measures, ui):
         summary["snapshots"] = compared
     return summary
-
-
-def _fitted(views: ViewPredictions, labels: np.ndarray, beta: float) -> ThresholdRecord:
-    """Return the thresholds that are the best for these images, without figures yet."""
-    record: ThresholdRecord = {"value": fit_threshold(views.probabilities, labels, beta), "beta": beta, "f_beta": {}}
-    if views.views > 1:  # a mixture is nearer to the middle, or higher for the mean "max"
-        record["plain"] = fit_threshold(views.plain, labels, beta)
-    return record

@@ -35,15 +35,14 @@ from ..datasets.files import Format, extensions, images_below, other_files
 from ..distributed.memory import free_device_memory
 from ..distributed.mesh import devices_for
 from ..evaluation import tta
-from ..evaluation.calibration import apply_temperature
-from ..evaluation.evaluate import EvalExamples, ViewPredictions, predict_views
+from ..evaluation.evaluate import EvalExamples, ViewPredictions, predict_views, probabilities_of
 from ..evaluation.grad_cam import grad_cam
 from ..evaluation.multi_label import DEFAULT_THRESHOLD, thresholds_of
 from ..train.context import RunContext
 from ..train.programs import Programs, build_programs
 from . import checkpoint
 from .folder import read
-from .records import NetworkFacts, SnapshotFacts
+from .records import NetworkFacts, SnapshotFacts, snapshot_row
 
 
 class Predictor(NamedTuple):
@@ -141,7 +140,7 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
         facts["multi_label"],
         facts.get("data", ""),
         {kind: t for kind, fitted in temperatures.items() if finite(t := fitted["temperature"]) and t != 1},  # 1 was once written for none
-        {} if name else thresholds_of(run.summary.get("threshold")),  # fitted likewise
+        thresholds_of((snapshot_row(run.summary, name) if name else run.summary).get("threshold")),
         name,
     )
 
@@ -253,15 +252,16 @@ def predict(
             loader = image_loader(pixels, net.programs.devices, resident=False)
             examples = EvalExamples(loader, len(net.classes), multi_label=net.multi_label, ids=ids)
             seen = _views(net, examples, views, ui, "predicting")
-            parts.append((names, seen.probabilities, seen.disagreement))
+            parts.append((names, seen.logits, seen.disagreement))
     if seen is None:
         return Predictions((), (), np.zeros((0, len(net.classes)), np.float32), np.zeros(0), tuple(bad))
-    found, probabilities, disagreement = zip(*parts, strict=True)
-    mixed, shares = np.concatenate(probabilities), np.concatenate(disagreement)
-    labels = tuple(net.label(row, seen.views) for row in mixed)  # the threshold is for probabilities that are not scaled
+    found, logits, disagreement = zip(*parts, strict=True)
+    mixed, shares = np.concatenate(logits), np.concatenate(disagreement)
+    p = probabilities_of(mixed, net.multi_label)
+    labels = tuple(net.label(row, seen.views) for row in p)  # the threshold is for probabilities that are not scaled
     if calibrated:
-        mixed = apply_temperature(mixed, temperature(net, seen.views), net.multi_label).astype(mixed.dtype)
-    return Predictions(tuple(p for part in found for p in part), labels, mixed, shares, tuple(bad), seen.views)
+        p = probabilities_of(mixed / temperature(net, seen.views), net.multi_label)
+    return Predictions(tuple(name for part in found for name in part), labels, p, shares, tuple(bad), seen.views)
 
 
 def _decoded(net: Predictor, images: Sequence[str | np.ndarray]) -> Iterator[tuple[np.ndarray, list[str], tuple[tuple[str, str], ...]]]:

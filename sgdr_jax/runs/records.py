@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, NotRequired, TypedDict
 
 from ..evaluation.metrics import CalibrationMetrics, EvalMetrics, ThresholdRecord
@@ -116,12 +117,27 @@ class StageSummary(TypedDict):
 
 
 class SnapshotRow(TypedDict):
-    """A network of a run's comparison: a cycle end, an ensemble or an average of weights, with the cycle ends that it is made of."""
+    """A network of a run's comparison: a cycle end, an ensemble or an average of weights, with the cycle ends that it is made of.
+
+    `network` is its name in RUN/snapshots where it is kept there, `threshold` that of multi-label data. Earlier versions have neither.
+    """
 
     name: str
     members: list[str]
+    network: NotRequired[str]
+    threshold: NotRequired[ThresholdRecord]
     valid: NotRequired[EvalMetrics]
     test: NotRequired[EvalMetrics]
+
+
+def snapshot_row(summary: Mapping[str, Any], network: str) -> Mapping[str, Any]:
+    """Return the row of a network in RUN/snapshots; empty where the summary has none.
+
+    Of earlier versions it is the row of that name, or of an ensemble of this network alone.
+    """
+    rows = summary.get("snapshots", ())
+    like = (row for row in rows if row["name"] == network or row["members"] == [network])
+    return next((row for row in rows if row.get("network") == network), None) or next(like, {})
 
 
 class CompiledRecord(TypedDict):

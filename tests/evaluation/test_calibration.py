@@ -33,17 +33,20 @@ def drawn(seed: int, n: int, k: int, sure: float) -> tuple[np.ndarray, np.ndarra
 
 
 def test_the_temperature_is_that_of_scikit_learn() -> None:
-    assert fit_temperature(P, LABELS) == pytest.approx(GOLDEN["temperature"], rel=1e-8)
+    assert fit_temperature(np.array(GOLDEN["logits"]), LABELS) == pytest.approx(GOLDEN["temperature"], rel=1e-8)
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("temperature", [1.0, 4.0, 8.0, 15.0])
-def test_the_temperature_of_a_network_that_is_far_too_sure_is_found(temperature: float) -> None:
-    """Probabilities were cut off at 1e-15: 10 was fitted where 15 is right."""
+def test_the_temperature_of_a_network_that_is_far_too_sure_is_found(temperature: float, multi_label: bool) -> None:
+    """It was fitted to probabilities, in which the logits of sure answers are lost: 10 was found where 15 is right."""
     rng = np.random.default_rng(0)
-    logits = 2 * rng.normal(size=(4000, 5))
+    logits = 2 * rng.normal(size=(4000, 5)) - 2 * multi_label
     labels = (logits + rng.gumbel(size=logits.shape)).argmax(1)
-    said = softmax((temperature * logits).astype(np.float64)).astype(np.float32)
-    assert fit_temperature(said, labels) == pytest.approx(temperature, rel=0.08)
+    if multi_label:
+        labels = (rng.random(logits.shape) < metrics.squash(logits, True)).astype(np.float32)
+    found, calibrated = fit_temperature((temperature * logits).astype(np.float32), labels), fit_temperature(logits, labels)
+    assert found == pytest.approx(temperature * calibrated, rel=1e-6) and calibrated == pytest.approx(1, rel=0.08)
 
 
 @pytest.mark.parametrize("n", [50, 200, 2000])
@@ -87,10 +90,12 @@ def test_no_temperature_has_a_lower_loss(seed: int, n: int, k: int, sure: float,
     if multi_label:
         labels = (np.random.default_rng(seed).random((n, k)) < p).astype(np.float64)
 
-    def loss(t: float) -> float:
-        return metrics.probability_metrics(apply_temperature(p, t, multi_label), labels)["loss"]
+    z = np.log(p) - np.log1p(-p) if multi_label else np.log(p)
 
-    best, tried = fit_temperature(p, labels), np.geomspace(MIN_TEMPERATURE, MAX_TEMPERATURE, 40)
+    def loss(t: float) -> float:
+        return float(metrics.losses(z / t, labels).mean())
+
+    best, tried = fit_temperature(z, labels), np.geomspace(MIN_TEMPERATURE, MAX_TEMPERATURE, 40)
     losses = [loss(float(t)) for t in tried]
     if np.isnan(best):
         assert min(losses) in (losses[0], losses[-1])  # at a bound
@@ -116,19 +121,40 @@ def test_the_error_is_the_mean_gap_by_hand(seed: int, n: int, bins: int, multi_l
 
 
 def test_a_temperature_keeps_the_order_and_one_changes_nothing() -> None:
-    np.testing.assert_allclose(apply_temperature(P, 1.0), P, atol=1e-12)
-    np.testing.assert_array_equal(apply_temperature(P, 3.0).argmax(1), P.argmax(1))
-    np.testing.assert_allclose(apply_temperature(P, 2.0).sum(1), 1)
-    assert apply_temperature(P, 2.0).max() < P.max() and apply_temperature(np.array([[0.8]]), 2.0, multi_label=True)[0, 0] == pytest.approx(
-        2 / 3
-    )
+    z = np.array(GOLDEN["logits"])
+    np.testing.assert_allclose(apply_temperature(z, 1.0), P, atol=1e-12)
+    np.testing.assert_array_equal(apply_temperature(z, 3.0).argmax(1), P.argmax(1))
+    np.testing.assert_allclose(apply_temperature(z, 2.0).sum(1), 1)
+    assert apply_temperature(z, 2.0).max() < P.max()
+    assert apply_temperature(np.log([[4.0]]), 2.0, multi_label=True)[0, 0] == pytest.approx(2 / 3)
 
 
 def test_where_all_is_right_or_wrong_there_is_no_temperature() -> None:
-    p = np.array([[0.9, 0.1], [0.2, 0.8]])
+    z = np.array([[2.0, -2.0], [-1.0, 1.0]])
     several = np.array([[0.0, 1.0], [1.0, 0.0]])
-    assert all(np.isnan(fit_temperature(p, labels)) for labels in (np.array([0, 1]), np.array([1, 0]), several, 1 - several))
-    assert MIN_TEMPERATURE < fit_temperature(p, np.array([0, 0])) < MAX_TEMPERATURE
+    assert all(np.isnan(fit_temperature(z, labels)) for labels in (np.array([0, 1]), np.array([1, 0]), several, 1 - several))
+    assert MIN_TEMPERATURE < fit_temperature(z, np.array([0, 0])) < MAX_TEMPERATURE
+
+
+@pytest.mark.parametrize("value", [0.0, -0.7, 3e4])
+@pytest.mark.parametrize("k", [1, 3, 7])
+def test_equal_probabilities_have_no_temperature(k: int, value: float) -> None:
+    """The highest was fitted: the slope is 0, or a rounding."""
+    rng = np.random.default_rng(0)
+    assert np.isnan(fit_temperature(np.full((50, k), value) + rng.normal(size=(50, 1)), rng.integers(0, k, 50)))
+    assert np.isnan(fit_temperature(np.zeros((50, k)), (rng.random((50, k)) < 0.3).astype(np.float32)))
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_where_all_is_surely_right_there_is_no_temperature(multi_label: bool) -> None:
+    """One was fitted where the slope vanishes, since all probabilities are 1."""
+    labels = np.eye(3) if multi_label else np.arange(3)
+    assert np.isnan(fit_temperature(500 * (np.eye(3) - 0.5), labels))
+
+
+def test_a_constant_prediction_has_the_temperature_of_its_shares() -> None:
+    labels = np.array([0] * 6 + [1] * 4)
+    assert fit_temperature(np.tile(2 * np.log([0.6, 0.4]), (10, 1)), labels) == pytest.approx(2, rel=1e-9)
 
 
 def test_classes_that_do_not_occur_have_no_shares() -> None:

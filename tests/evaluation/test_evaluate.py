@@ -62,7 +62,8 @@ def test_blocks_change_nothing(run):
     assert whole.probabilities.shape == (100, CLASSES)
     assert whole.measures["accuracy"] == whole.by_count[0]["accuracy"]
     assert whole.measures["tta_accuracy"] == whole.by_count[-1]["accuracy"] == (whole.probabilities.argmax(1) == LABELS).mean()
-    assert whole.measures["tta_loss"] == pytest.approx(metrics.probability_metrics(whole.probabilities, LABELS)["loss"], abs=1e-6)
+    said = whole.probabilities[np.arange(100), LABELS]
+    assert whole.measures["tta_loss"] == pytest.approx(-np.log(said).mean(), abs=1e-6)
     assert whole.disagreement.shape == (100,)
     for found in (whole, blocks):
         plain, tta = view_predictions(found, LABELS)
@@ -73,11 +74,42 @@ def test_blocks_change_nothing(run):
         assert plain.reliability is not None and plain.reliability.shape == (1, 3, BINS)
         fitted = calibration_results(found, LABELS)
         kinds = view_predictions(found, LABELS, {kind: each["temperature"] for kind, each in fitted.items()})
-        for kind, each, p in zip(fitted, kinds, (found.plain, found.probabilities), strict=True):
+        for (kind, z), each in zip(found.kinds.items(), kinds, strict=True):
+            p = metrics.squash(z, False)
             before, *after = (Reliability(*diagram).error for diagram in each.reliability)
             assert before == reliability(p, LABELS).error
             assert after == [fitted[kind]["ece"]] or (np.isnan(fitted[kind]["temperature"]) and not after)
             np.testing.assert_allclose(each.confidence, p.max(axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_all_figures_of_a_sure_network_are_those_of_its_logits(run, monkeypatch, multi_label):
+    """Some were of clipped probabilities: the run page had 11.7 for the loss that the summary had as 20.2."""
+    rng, labels = np.random.default_rng(2), LABELS
+    logits = rng.normal(-10 * multi_label, 60, (3, 100, CLASSES)).astype(np.float32)
+    if multi_label:
+        labels = (rng.random((100, CLASSES)) < metrics.squash(logits[0] / 50, True)).astype(np.float32)
+    views = iter(logits)
+    monkeypatch.setattr(type(run), "map", lambda *rest: next(views))
+    asked = experiment(evaluate=HOW, augment=side_on(), parallel=Parallel(devices=1))
+    state, examples = NetworkState({}, {}, 8), EvalExamples(image_loader(IMAGES, run.devices, False), CLASSES, labels, multi_label)
+    found = predict_views(run, asked, state, examples, NullConsole(), "")
+    plain, mixed = view_predictions(found, labels)
+    validation = logit_metrics(logits[0], labels)
+    assert {name: found.measures[name] for name in validation} == pytest.approx(validation, rel=1e-12)
+    assert found.measures["loss"] > 10 and plain.loss.mean() == pytest.approx(found.measures["loss"], rel=1e-6)
+    for name in ("loss", "accuracy"):
+        assert found.by_count[0][name] == pytest.approx(found.measures[name], rel=1e-12)
+        assert found.by_count[-1][name] == pytest.approx(found.measures[f"tta_{name}"], rel=1e-12)
+    assert mixed.loss.mean() == pytest.approx(found.measures["tta_loss"], rel=1e-6)
+    one = calibration_results(found, labels, {"plain": 1.0, "tta": 1.0})
+    for kind, prefix in (("plain", ""), ("tta", "tta_")):
+        assert {name: one[kind][name] for name in ("loss", "ece")} == pytest.approx(
+            {name: found.measures[prefix + name] for name in ("loss", "ece")}, rel=1e-12
+        )
+    weights = [1 / 4, 3 / 8, 3 / 8]
+    said = np.einsum("v,vnk->nk", weights, [metrics.squash(z, multi_label) for z in logits])
+    np.testing.assert_allclose(found.probabilities, said, atol=1e-6)
 
 
 def test_where_all_images_are_right_no_temperature_is_applied(run):
@@ -107,8 +139,7 @@ def test_the_bar_is_full_in_the_end(run):
             assert sum(ticks) == total
 
     whole = predict_views(run, asked, state, examples, Counting(), "")
-    plain = np.log(np.maximum(whole.plain, 1e-30))
-    assert predict_views(run, asked, state, examples, Counting(), "", plain).views == 3
+    assert predict_views(run, asked, state, examples, Counting(), "", whole.plain_logits).views == 3
 
 
 def test_images_without_labels_have_no_measures(run):

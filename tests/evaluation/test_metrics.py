@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from sgdr_jax.evaluation import metrics
+from sgdr_jax.evaluation.evaluate import logit_metrics
 
 
 def batch(seed: int, n: int, k: int, multi: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -137,26 +138,38 @@ def test_f_beta_is_the_definition() -> None:
                 assert score == pytest.approx((1 + beta**2) * precision * recall / (beta**2 * precision + recall), rel=1e-12)
 
 
-def test_evaluate_from_probabilities() -> None:
+def test_the_metrics_of_logits_are_those_of_their_probabilities() -> None:
     logits, labels = batch(5, 80, 6)
     z = logits.astype(np.float64)
     p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
-    result = metrics.probability_metrics(p, labels)
+    result = logit_metrics(logits, labels)
     assert result["loss"] == pytest.approx(-np.log(p[np.arange(80), labels]).mean(), rel=1e-12)
     assert result["accuracy"] == (p.argmax(1) == labels).mean()
     multi = np.eye(6, dtype=np.float32)[labels]
     q = 1 / (1 + np.exp(-z))
-    result = metrics.probability_metrics(q, multi)
+    result = logit_metrics(logits, multi)
     assert result["loss"] == pytest.approx(-np.where(multi > 0, np.log(q), np.log(1 - q)).mean(), rel=1e-9)
     assert result["accuracy"] == pytest.approx(((q > 0.5) == (multi > 0)).mean(), rel=1e-12)
     assert result["f2"] == pytest.approx(metrics.f_beta(q, multi).mean(), rel=1e-12)
 
 
-def test_a_sure_and_wrong_probability_costs_a_finite_loss() -> None:
-    assert metrics.probability_metrics(np.array([[1.0, 0.0]], np.float32), np.array([1]))["loss"] == pytest.approx(-math.log(1e-15))
-    assert metrics.probability_metrics(np.array([[1.0, 0.0]], np.float32), np.array([[0.0, 1.0]]))["loss"] == pytest.approx(
-        -math.log(1e-15), rel=1e-3
-    )
+def test_small_probabilities_keep_their_digits() -> None:
+    """The sigmoid was made of a hyperbolic tangent: 0 below a logit of -37.5, and with few digits well above it."""
+    z = np.arange(-1000, 1001) * 0.7
+    p = metrics.squash(z[:, None], True)[:, 0]
+    np.testing.assert_allclose(p[z < 0], [math.exp(x) / (1 + math.exp(x)) for x in z[z < 0].tolist()], rtol=1e-14)
+    np.testing.assert_allclose(p + p[::-1], 1, rtol=1e-15)
+    assert (np.diff(p) >= 0).all() and metrics.squash(np.zeros((1, 1)), True)[0, 0] == 0.5
+    np.testing.assert_array_equal(metrics.squash(np.float32([[-100.0]]), True), metrics.squash(np.array([[-100.0]]), True))
+
+
+def test_a_sure_and_wrong_network_costs_what_its_logits_say() -> None:
+    """It cost 34.5 at most where probabilities were clipped, and more elsewhere."""
+    z = np.array([[80.0, 0.0], [0.0, 0.5]], np.float32)
+    several = np.array([[0.0, 0.0], [1.0, 1.0]], np.float32)
+    for labels, loss in ((np.array([1, 0]), 80.0), (several, (80 + math.log(2)) / 2)):
+        found = metrics.example_predictions(z, labels).loss
+        assert found[0] == pytest.approx(loss, rel=1e-6) and found.mean() == pytest.approx(logit_metrics(z, labels)["loss"], rel=1e-6)
 
 
 def test_confusion_counts_pairs() -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdr_jax.augment import kernel, resampling, side_on
+from sgdr_jax.augment import AugMix, Border, Erase, Flip, MixUp, OneOf, kernel, resampling, side_on
 from sgdr_jax.core.experiment import Eval
-from sgdr_jax.evaluation import tta
+from sgdr_jax.evaluation import metrics, tta
 
 KEY = jax.random.key(3)
 view = jax.jit(tta.view, static_argnames=("augmentations", "size", "kind"))
@@ -63,6 +63,23 @@ def test_certain_and_impossible_classes_stay_finite(mean, multi_label):
     np.testing.assert_allclose(tta.mix_views(masked, weight=0, mean=mean), [[0.5, 0.5]], atol=1e-6)
 
 
+WEIGHTS = st.none() | st.floats(0, 1) | st.tuples(st.floats(0.1, 2), *[st.floats(0, 2)] * 3)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("mean", ["probability", "log", "max"])
+@settings(max_examples=15, deadline=None)
+@given(weight=WEIGHTS, scale=st.sampled_from([1.0, 30.0, 1000.0]), seed=st.integers(0, 100))
+def test_views_that_say_the_same_have_the_loss_of_each(mean, multi_label, weight, scale, seed):
+    """Mixtures were clipped, so that a network that is sure and wrong seemed better with any test-time views."""
+    rng = np.random.default_rng(seed)
+    z = np.broadcast_to(rng.normal(0, scale, (6, 3)).astype(np.float32), (4, 6, 3))
+    labels = rng.integers(0, 2, (6, 3)).astype(np.float32) if multi_label else rng.integers(0, 3, 6)
+    losses = [metrics.losses(each, labels) for each in tta.mix_prefixes(z, weight=weight, mean=mean, multi_label=multi_label)]
+    for each in losses:
+        np.testing.assert_allclose(each, losses[0], rtol=1e-9, atol=1e-12)
+
+
 def test_prefixes_are_the_mixtures_of_the_first_views():
     z = np.random.default_rng(1).normal(0, 3, (5, 4, 6))
     for how in (
@@ -74,7 +91,7 @@ def test_prefixes_are_the_mixtures_of_the_first_views():
         {"weight": (2.0, 1, 0, 1, 3)},
     ):
         for multi_label in (False, True):
-            got = tta.mix_prefixes(z, multi_label=multi_label, **how)
+            got = metrics.squash(tta.mix_prefixes(z, multi_label=multi_label, **how), multi_label)
             for m in range(1, 6):
                 np.testing.assert_allclose(got[m - 1], tta.mix_views(z[:m], multi_label=multi_label, **how), atol=1e-12)
             if not multi_label:
@@ -173,3 +190,21 @@ def test_count():
     assert tta.view_count(Eval(tta_views=4), side_on()) == 5
     assert tta.view_count(Eval(tta_views=0), side_on()) == 1
     assert tta.view_count(Eval(tta_views=1, tta_kind="flip")) == 2
+
+
+STILL = [Border("constant"), MixUp(), Flip(p=0.0), OneOf((Flip(),), p=0.0), AugMix((Flip(),), p=0.0)]
+
+
+@pytest.mark.parametrize("still", [*([a] for a in STILL), STILL[:3]], ids=lambda still: "+".join(type(a).__name__ for a in still))
+def test_augmentations_that_leave_a_single_image_as_it_is_make_no_views(still):
+    """A border alone made as many plain views as were asked for."""
+    assert tta.view_count(Eval(tta_views=4), still) == 1
+    assert tta.view_count(Eval(tta_views=4, tta_kind="five"), still) == 5
+    images, ids = pictures()
+    plain = view(images, ids, KEY, 0, augmentations=tuple(still), size=12, kind="random")
+    np.testing.assert_allclose(view(images, ids, KEY, 2, augmentations=tuple(still), size=12, kind="random"), plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("acting", [Flip(), OneOf((Flip(),)), AugMix((Flip(),)), Erase()], ids=lambda a: type(a).__name__)
+def test_augmentations_that_act_make_views(acting):
+    assert tta.view_count(Eval(tta_views=4), (Border(), acting)) == 5

@@ -1,6 +1,7 @@
 """Snapshots, ensembles and averages: what is kept, how it is combined and chosen, and that an interrupted run has the same."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdr_jax import AdamW, Eval, Experiment, InputError, Snapshots, Stage
+from sgdr_jax import AdamW, Eval, Experiment, InputError, Sgd, Snapshots, Stage
 from sgdr_jax.augment import side_on
 from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.snapshots import chosen
@@ -16,11 +17,12 @@ from sgdr_jax.core.state import NetworkState, TrainState
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.evaluation import metrics, predictions
 from sgdr_jax.evaluation.evaluate import EvalExamples, predict_views
-from sgdr_jax.evaluation.multi_label import map_of
-from sgdr_jax.runs import checkpoint, recorder
-from sgdr_jax.runs.ensemble import Predicted, average, forward_selection, greedy_average, measures
+from sgdr_jax.evaluation.multi_label import map_of, mean_f_beta, thresholds_of
+from sgdr_jax.runs import checkpoint, ensemble, recorder
+from sgdr_jax.runs.ensemble import average, forward_selection, greedy_average, measures
 from sgdr_jax.runs.folder import read
 from sgdr_jax.runs.predictor import evaluate_split, open_predictor
+from sgdr_jax.runs.records import snapshot_row
 from sgdr_jax.runs.run import run
 from sgdr_jax.runs.snapshots import cycle_ends, lost_cycle_ends, read_cycle_ends, save_cycle_end, snapshot_folder
 from sgdr_jax.schedules import Sgdr
@@ -79,7 +81,7 @@ def test_forward_selection_is_never_worse_than_the_best_alone_and_cannot_be_bett
     labels, members = rng.integers(0, 3, 12), rng.dirichlet(np.ones(3), (count, 12))
 
     def loss(picked):
-        return metrics.probability_metrics(members[list(picked)].mean(0), labels)["loss"]
+        return float(metrics.losses(np.log(members[list(picked)].mean(0)), labels).mean())
 
     picked = forward_selection(loss, count)
     assert picked == tuple(sorted(set(picked))) and loss(picked) <= min(loss((i,)) for i in range(count))
@@ -139,6 +141,8 @@ def test_what_each_says_of_every_example_is_kept(finished):
             found = predictions.load(folder, split, "" if row["name"] == "final network" else row["name"])
             for tta, prefix in ((False, ""), (True, "tta_")):
                 assert found.correct(tta).mean() == pytest.approx(row[split][f"{prefix}accuracy"], abs=1e-12)
+                kind = found.tta if tta else found.plain
+                assert kind.loss.mean() == pytest.approx(row[split][f"{prefix}loss"], rel=1e-6)
 
 
 def test_the_numbers_are_those_of_the_kept_networks(finished):
@@ -155,10 +159,10 @@ def test_the_numbers_are_those_of_the_kept_networks(finished):
         return predict_views(context.programs, context.experiment, state, EvalExamples(context.images["test"], 3), NullConsole(), "").plain
 
     seen = np.mean([plain(net).astype(np.float64) for net in nets], 0)
-    assert metrics.probability_metrics(seen, labels)["loss"] == pytest.approx(by_name["ensemble of all"]["test"]["loss"], rel=1e-6)
+    assert metrics.losses(np.log(seen), labels).mean() == pytest.approx(by_name["ensemble of all"]["test"]["loss"], rel=1e-6)
     params = jax.tree.map(lambda *x: np.mean(np.stack(x).astype(np.float64), 0).astype(np.float32), *(net["params"] for net in nets))
     stats = batch_norm.recalibrate(context, NetworkState(*context.programs.devices.replicate((params, context.network.stats)), 16))
-    found = metrics.probability_metrics(plain({"params": params, "stats": stats}), labels)["loss"]
+    found = metrics.losses(np.log(plain({"params": params, "stats": stats})), labels).mean()
     assert found == pytest.approx(by_name["average of all weights"]["test"]["loss"], rel=1e-4)
     saved = checkpoint.restore(snapshot_folder(folder), "average-uniform", like)
     assert same_bits(saved["params"], params)
@@ -167,11 +171,52 @@ def test_the_numbers_are_those_of_the_kept_networks(finished):
 def test_networks_of_several_labels_are_judged_by_the_same_measure() -> None:
     """Only the final network had the average precision: others were 20 points behind it for the same predictions."""
     rng = np.random.default_rng(0)
-    p, labels = rng.random((40, 5)), {"test": (rng.random((40, 5)) < 0.4).astype(np.float32)}
-    found = measures(Predicted({"test": p}, {"test": p}), labels, 2)["test"]
-    assert metrics.judged_by(found) == "map" and found["map"] == found["tta_map"] == map_of(p, labels["test"])["map"]
-    one = measures(Predicted({"test": p}, {"test": p}), {"test": np.arange(40) % 5}, 1)["test"]
+    z, labels = rng.normal(size=(40, 5)), {"test": (rng.random((40, 5)) < 0.4).astype(np.float32)}
+    found = measures({"test": {"plain": z, "tta": z}}, labels)["test"]
+    assert metrics.judged_by(found) == "map" and found["map"] == found["tta_map"] == map_of(z, labels["test"])["map"]
+    one = measures({"test": {"plain": z}}, {"test": np.arange(40) % 5})["test"]
     assert "map" not in one and metrics.judged_by(one) == "accuracy"
+
+
+def test_networks_of_several_labels_have_thresholds_of_their_own(tmp_path, monkeypatch):
+    """Theirs was one half, the final network's was fitted: comparing them compared the thresholds."""
+    data = Synthetic(classes=3, train=40, valid=24, test=17, side=16, multi_label=True)
+    stages = (Stage("all", size=16, lr=2e-2, schedule=Sgdr(2)),)
+    monkeypatch.setattr(ensemble, "greedy_average", lambda loss, alone: (0, 1))
+    folder, experiment = tmp_path / "run", job(data=data, stages=stages)
+    summary = run(experiment, folder)
+    rows = {row["name"]: row for row in summary["snapshots"]}
+    last = rows["last (stage-0-cycle-0001)"]
+    fitted = {name: row["threshold"] for name, row in rows.items() if name != "final network"}
+    assert last["threshold"]["f_beta"] == pytest.approx(summary["threshold"]["f_beta"])
+    assert thresholds_of(last["threshold"]) == pytest.approx(thresholds_of(summary["threshold"]))
+    assert len({record["value"] for record in fitted.values()}) > 3
+    titles = {"stage-0-cycle-0001": "last (stage-0-cycle-0001)", "average-ema": "moving average of weights"}
+    titles |= {"average-uniform": "average of all weights", "average-greedy": "average of weights, chosen"}
+    nets = {name: open_predictor(folder, name) for name in ("stage-0-cycle-0000", *titles)}
+    for name, net in nets.items():
+        record = fitted[titles.get(name, name)]
+        assert net.thresholds == thresholds_of(record) and net.threshold(3) == record["value"]
+    net, title = nets["average-ema"], titles["average-ema"]
+    found, kept = evaluate_split(net, "test"), predictions.load(folder, "test", title)
+    score = mean_f_beta(found.views.probabilities, found.labels, 2.0, net.threshold(3))
+    assert score == pytest.approx(fitted[title]["f_beta"]["test"], rel=1e-6)
+    assert (kept.tta.predicted == (found.views.probabilities > net.threshold(3))).mean() > 0.99
+    assert (kept.plain.predicted == (found.views.plain > net.threshold(1))).mean() > 0.99
+
+
+def test_the_row_of_a_kept_network_is_found_also_in_summaries_of_earlier_versions():
+    def row(name, members=(), **more):
+        return {"name": name, "members": list(members), **more}
+
+    new = [row("last (b)", network="b"), row("final network"), row("a", network="a"), row("chosen", ["b"], network="average-greedy")]
+    assert [snapshot_row({"snapshots": new}, name).get("name") for name in ("a", "b", "average-greedy", "c")] == [
+        *("a", "last (b)", "chosen"),
+        None,
+    ]
+    old = [row("last (b)"), row("a"), row("ensemble, chosen", ["b"])]
+    assert [snapshot_row({"snapshots": old}, name).get("name") for name in ("a", "b", "c")] == ["a", "ensemble, chosen", None]
+    assert snapshot_row({}, "a") == {}
 
 
 @pytest.mark.parametrize(
@@ -203,6 +248,36 @@ def test_a_kept_network_can_be_opened_by_its_name(finished):
     for name in ("ema", "stage-9-cycle-0000", "../final"):
         with pytest.raises(InputError, match=f"network is '{name}'; the run has kept average-ema, .*; leave it out for the final network"):
             open_predictor(folder, name)
+
+
+def test_stages_of_different_sizes_leave_each_average_its_own(tmp_path, monkeypatch):
+    """All were of the last cycle end's size: an average of one network was not that network, and far worse."""
+    stages = (
+        Stage("large", size=16, lr=2e-2, schedule=Sgdr(2), optimizer=AdamW(ema=0.5)),
+        Stage("small", size=8, lr=3.0, schedule=Sgdr(1), optimizer=Sgd(clip=5.0)),  # undone, so that the moving average stays
+    )
+    experiment, picked = job(stages=stages, leeway=0), iter([(0,), (0, 1)])
+    monkeypatch.setattr(ensemble, "greedy_average", lambda loss, alone: next(picked))
+    rows = {row["name"]: row for row in run(experiment, tmp_path)["snapshots"]}
+    place, context = snapshot_folder(tmp_path), prepare(experiment)
+    size = {name: checkpoint.verify(place, name)["size"] for name in ("ema", *cycle_ends(tmp_path))}
+    assert size == {"ema": 16, "stage-0-cycle-0000": 16, "stage-0-cycle-0001": 16, "stage-1-cycle-0000": 8}
+    titles = {"ema": "moving average of weights", "uniform": "average of all weights", "greedy": "average of weights, chosen"}
+    sizes = {"ema": 16, "uniform": 8, "greedy": 16}
+    for kind, title in titles.items():
+        net = open_predictor(tmp_path, f"average-{kind}")
+        seen = evaluate_split(net, "test").views.measures
+        assert net.size == sizes[kind] and seen["loss"] == pytest.approx(rows[title]["test"]["loss"], rel=1e-5)
+    assert rows[titles["greedy"]]["test"] == rows["stage-0-cycle-0000"]["test"]
+    # The statistics of the batches are measured at the size that the network sees.
+    ensemble.compare(context, tmp_path, {"valid": {}, "test": {}}, NullConsole())
+    like = {"params": context.network.params, "stats": context.network.stats}
+    for name in ("ema", "greedy"):
+        assert checkpoint.verify(place, f"average-{name}")["size"] == 16
+        kept = checkpoint.restore(place, f"average-{name}", like)
+        params, stats = context.programs.devices.replicate((kept["params"], context.network.stats))
+        again = batch_norm.recalibrate(context, NetworkState(params, stats, 16))
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), kept["stats"], jax.device_get(again))
 
 
 class Killed(Exception):

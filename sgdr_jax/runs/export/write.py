@@ -18,6 +18,7 @@ from ...data import square
 from ...evaluation.metrics import SCORE_NAMES, EvalMetrics, judged_by
 from ..folder import read_summary
 from ..predictor import Predictor
+from ..records import snapshot_row
 from . import hub, onnx, stablehlo, timm
 from .network import IMAGES, READER, TOLERANCE, difference, expected, sample
 
@@ -94,7 +95,7 @@ def _figures(net: Predictor, run: str | Path | None) -> dict[str, EvalMetrics]:
     """Return the figures that a run has recorded of a network, by the names of their images; {} for none."""
     summary = (read_summary(run) if run else None) or {}
     if net.name:
-        summary = next((row for row in summary.get("snapshots", ()) if row["name"] == net.name or row["members"] == [net.name]), {})
+        summary = snapshot_row(summary, net.name)
     names = {"valid": "valid, before the refit" if net.experiment.refit and not net.name else "valid", "test": "test"}
     return {name: figures for split, name in names.items() if (figures := summary.get(split)) and "accuracy" in figures}
 
