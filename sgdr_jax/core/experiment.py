@@ -194,7 +194,7 @@ class Experiment:
     class_weights: float = 0.0
     """Weighting of the loss: 0: every image drawn counts the same, 1: every class does, however often `balance` draws it. The loss of a
     batch is its weighted mean, as in PyTorch, so a class that is in few of the batches has less than its share of the updates: 0.2 instead
-    of 0.5 where one image in a hundred has it, in batches of 32."""
+    of 0.5 where one image in a hundred has it, in batches of 32. Of mixed images each label has the weight of its own class."""
     epoch_steps: int = 1
     """Least number of updates per epoch: an epoch of the schedules goes on through a small set until it has as many."""
     budget: float | None = None

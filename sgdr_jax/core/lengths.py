@@ -113,6 +113,25 @@ def in_steps(value: Any, clock: Clock) -> Any:
     return value
 
 
+def lengths(schedule: Schedule) -> tuple[Length, ...]:
+    """Return the lengths of a schedule, and of those that it holds, that are not in epochs; a warm-up is a part of one.
+
+    Example:
+        >>> from sgdr_jax.schedules import Combined, Sgdr
+        >>> lengths(Combined(Sgdr(cycle_len=Steps(500)), weight_decay=Sgdr(warmup=Steps(10))))
+        (Steps(count=500),)
+    """
+
+    def of(value: Any) -> tuple[Length, ...]:
+        if isinstance(value, Length):
+            return (value,)
+        if isinstance(value, tuple):
+            return tuple(length for item in cast(tuple[Any, ...], value) for length in of(item))
+        return lengths(value) if isinstance(value, Schedule) else ()
+
+    return tuple(length for f in dataclasses.fields(schedule) if f.name != "warmup" for length in of(getattr(schedule, f.name)))
+
+
 def exact_steps(length: float | Length, steps_per_epoch: int, what: str) -> float:
     """Convert a length to updates without rounding. Raises InputError for one that only a plan can convert."""
     if isinstance(length, Steps):
@@ -122,8 +141,15 @@ def exact_steps(length: float | Length, steps_per_epoch: int, what: str) -> floa
     return length * steps_per_epoch
 
 
+def _down(steps: float) -> int:
+    """Round down as a decimal number that was written is: 0.29 of 100 steps is 29, not the 28 of binary arithmetic."""
+    return math.floor(steps + max(1e-9, 1e-15 * steps))
+
+
 def whole_steps(length: float | Length, steps_per_epoch: int, what: str, times: float = 1) -> int:
     """Convert `length` · `times` to updates, rounded half up: floor(epochs · times · steps_per_epoch + ½).
+
+    A length counts as the decimal number that was written: 0.29 epochs of 50 steps are 14½, so 15.
 
     Raises:
         InputError: before rounding it is less than one step, so that a cycle would never reach its peak, or over 100 million.
@@ -142,7 +168,7 @@ def whole_steps(length: float | Length, steps_per_epoch: int, what: str, times: 
         raise InputError(f"{what} is {text}, over 100 million steps; use fewer epochs or cycles")
     if not exact > 1 - 1e-5:  # 1/49 of 49 steps is below one in floating point, and so may be a length that was printed in six digits
         raise InputError(f"{what} is {text}, less than one step; use at least {1 / steps_per_epoch:g} epochs")
-    return math.floor(exact + 0.5)
+    return _down(exact + 0.5)
 
 
 def rising_steps(warmup: float | Length, steps: int, steps_per_epoch: int, what: str) -> int:
@@ -157,7 +183,7 @@ def rising_steps(warmup: float | Length, steps: int, steps_per_epoch: int, what:
         >>> rising_steps(0.29, 100, 100, "warmup"), rising_steps(Steps(5), 100, 100, "warmup")
         (29, 5)
     """
-    rise = whole_steps(warmup, steps_per_epoch, what) if isinstance(warmup, Length) else int(warmup * steps + 1e-9)
+    rise = whole_steps(warmup, steps_per_epoch, what) if isinstance(warmup, Length) else _down(warmup * steps)
     if rise >= steps:
         raise InputError(f"{what} is {warmup}, {rise} of the {steps} steps; use less, so that the peak is reached")
     return rise

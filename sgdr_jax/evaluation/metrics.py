@@ -109,12 +109,15 @@ class Mixed(NamedTuple):
     Attributes:
         own: int [b] or float [b, k].
         other: of the image mixed in, alike.
-        share: float [b] in 0…1, the weight of `own`.
+        share: float [b] in 0…1, the weight of `own`; of labels of unequal weight the share of the weight, not of the image.
+        weight: float [b], above 0, mean weight of the two labels by their shares of the image, a factor of the example's weight in
+            training (`steps.Step`).
     """
 
     own: Array
     other: Array
     share: Array
+    weight: Array
 
 
 def losses(logits: Array, labels: Array | Mixed, label_smoothing: Array | float = 0.0) -> Array:

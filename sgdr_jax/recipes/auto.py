@@ -84,7 +84,8 @@ def choices(
     """Choose size, similarity, batch size, cache, balance, trained groups, batch normalisation, refit and length for a set.
 
     Args:
-        counts: number of training images of each class, [classes], each at least 1; an image with several classes counts in each.
+        counts: number of training images of each class, [classes], those without any do not count; an image with several classes
+            counts in each.
         side: median length of the images' shorter side, in pixels.
         confidence: mean confidence of the ImageNet classifier on some of the images, 0…1; None if not measured.
         budget: epochs of the last stage; None for seven, 0 for the head alone, without what is chosen for the body.
@@ -97,7 +98,8 @@ def choices(
         >>> values["size"], values["similar_to_imagenet"], values["batch_size"], values["bn"]
         (224, True, 32, 'frozen')
     """
-    n, most, least = int(counts.sum()) if images is None else images, int(counts.max()), int(counts.min())
+    n, shown = int(counts.sum()) if images is None else images, counts[counts > 0]  # a class may be in validation images alone
+    most, least = int(shown.max(initial=0)), int(shown.min(initial=n))
     size, views, batch = _size(side, network.trained_at), _views(n), _batch_size(n)
     balance = Choice("balance", 0.5 if most >= 2 * least else 0.0, f"the classes have {least:,} to {most:,} images")
     if budget == 0:

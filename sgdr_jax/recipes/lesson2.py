@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ..core.experiment import Stage
 from ..core.learning_rates import Decay, Find
+from ..core.lengths import lengths
 from ..core.optimizers import Optimizer
 from ..core.solve import Solve
 from ..core.types import Schedule
@@ -77,7 +78,8 @@ class Lesson2:
     bn: Literal["train", "frozen"] | tuple[str, ...] = "frozen"
     """Batch normalisation of the unfrozen body; "frozen" keeps the stored statistics, "train" is better from a few thousand images on."""
     budget: float | None = None
-    """Epochs of steps 4–8, cached ones not counted; replaces `cycle_len`, so that the cycles end with it. None: as they are."""
+    """Epochs of steps 4–8, cached ones not counted, which needs `gradual` in epochs too; replaces `cycle_len`, so that the cycles end with
+    it. None: as they are."""
     patience: int | None = None
     """Cycle ends in a row without improvement after which the last stage stops; None runs all cycles."""
     optimizer: Optimizer | None = None
@@ -90,7 +92,7 @@ class Lesson2:
         """Return the stages in order, ready for `Experiment.stages`; append a stage with a larger size to go on.
 
         Raises:
-            InputError: the budget is spent before the last stage, or there is none.
+            InputError: the budget is spent before the last stage, or there is none, or it is not known how much of it `gradual` takes.
         """
         lr = (3e-4 if self.similar_to_imagenet else 1e-3) if self.lr is None else self.lr
         stages = [self._cached_head()]
@@ -136,6 +138,8 @@ class Lesson2:
     def _last_schedule(self) -> Sgdr:
         cycle_len = self.cycle_len
         if self.budget is not None:
+            fix = f"its length must be in epochs, of which budget={self.budget:g} has to leave the rest; or leave the budget out"
+            require(not (self.gradual and lengths(self.gradual)), "gradual", self.gradual, fix)
             spent = self.head_cycles + (len(self.gradual.table(1000).scale) / 1000 if self.gradual else 0)
             fix = f"the stages before the last take {spent:g} epochs; give more, or shorten them"
             require(self.budget > spent, "budget", self.budget, fix)

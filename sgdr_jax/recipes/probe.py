@@ -95,8 +95,8 @@ def probe(data: Dataset, models: Sequence[ChainModel], ui: NullConsole, size: in
         experiment = Experiment(name, data, model, (stage,), canvas=canvas, max_bad_share=1.0)  # what is left out is named
         ui.say(f"{model_name(model)}:")
         found.append(_probed(experiment, ui))
-    best = max(found, key=lambda row: row.accuracy)
-    return sorted((_compared(row, best) for row in found), key=lambda row: (-row.accuracy, row.loss))
+    found.sort(key=lambda row: (-row.accuracy, row.loss))
+    return [_compared(row, found[0]) for row in found]
 
 
 def with_judges(data: Dataset, ui: NullConsole) -> Dataset:

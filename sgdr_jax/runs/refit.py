@@ -5,35 +5,50 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from ..core.experiment import Experiment
+from ..core.lengths import Images, Steps, lengths
+from ..core.plan import StagePlan
 from ..data.load import canvas_side
 from ..datasets import TrainAndValid
 from ..schedules import FirstCycles
 from .records import StageSummary
 
 
-def settled(experiment: Experiment, stages: Sequence[StageSummary]) -> Experiment:
+def settled(experiment: Experiment, stages: Sequence[StageSummary], plans: Sequence[StagePlan]) -> Experiment:
     """Return the experiment on the training and validation images together, as its first training turned out best.
 
     It has the stages that were kept, each at its given or found rates, times the share at which one that diverged went on
-    (`on_divergence`), up to the cycle whose network was kept. Lengths stay in epochs, which with more images are more updates unless
+    (`on_divergence`), up to the cycle whose network was kept. Lengths stay as they are: epochs of more images are more updates unless
     `epoch_steps` fixes their number. A solved head is solved again, its strength chosen anew.
 
     Args:
         experiment: the experiment of the first training.
         stages: summaries of its stages.
+        plans: plans of its stages.
     """
     kept = [
-        stage
-        if stage.solve
-        else replace(stage, lr=final_rates(summary), schedule=FirstCycles(stage.schedule, summary["cycles"]), patience=None)
-        for stage, summary in zip(experiment.stages, stages, strict=True)
+        stage if stage.solve else replace(stage, lr=final_rates(summary), schedule=_up_to(p, summary["cycles"]), patience=None)
+        for stage, summary, p in zip(experiment.stages, stages, plans, strict=True)
         if summary["kept"] or not experiment.keep_best
     ]
     again = replace(experiment, data=TrainAndValid(experiment.data), stages=tuple(kept), keep_best=False, refit=False)
     # Whatever stages are left, the network sees images as the first training stored them.
     side = canvas_side(experiment.canvas, experiment.largest_size)
     return again if canvas_side(again.canvas, again.largest_size) == side else replace(again, canvas=side)
+
+
+def _up_to(p: StagePlan, cycles: int) -> FirstCycles:
+    """Return the schedule of a stage up to the end of a cycle.
+
+    A schedule whose length is a number of updates or images keeps it, but its cycles are epochs, of more updates with more images: it ends
+    at the same share of its updates instead.
+    """
+    schedule = p.stage.schedule
+    if not any(isinstance(length, Steps | Images) for length in lengths(schedule)):
+        return FirstCycles(schedule, cycles)
+    return FirstCycles(schedule, cycles, np.searchsorted(p.table.cycle, cycles).item() / p.steps)
 
 
 def final_rates(stage: StageSummary) -> tuple[float, ...]:

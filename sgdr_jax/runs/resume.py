@@ -60,8 +60,14 @@ class CheckpointMeta(NamedTuple):
     def progress(self, best: Best | None) -> StageProgress:
         """Return where the stage stood, with the restored best state."""
         lowest = math.inf if self.lowest is None else self.lowest
-        lowered = Lowered(*self.lowered) if self.lowered else Lowered()
-        return StageProgress(best, lowest, self.stale, self.stopped, lowered, tuple(self.lr))
+        return StageProgress(best, lowest, self.stale, self.stopped, self.rates, tuple(self.lr))
+
+    @property
+    def rates(self) -> Lowered:
+        """How far the rates are lowered."""
+        recorded = Lowered(*self.lowered) if self.lowered else Lowered()
+        # Early versions did not tell what plateaus had lowered from what divergence had, and neither do the rows of their runs.
+        return recorded if len(self.lowered or ()) != 4 else recorded._replace(halved=recorded.scale)
 
 
 def describe(
@@ -165,7 +171,7 @@ class StageStart(NamedTuple):
 
     Attributes:
         checkpoint: within the stage; None for its beginning.
-        scale: share of the planned rates, for a stage that has diverged.
+        scale: share of the rates of the checkpoint, or of the planned ones, for a stage that has diverged.
     """
 
     checkpoint: CheckpointMeta | None = None
@@ -179,8 +185,8 @@ class StageStart(NamedTuple):
     @property
     def lowered(self) -> Lowered:
         """State of the rates, with the one that the checkpoint records."""
-        known = Lowered(*self.checkpoint.lowered) if self.checkpoint and self.checkpoint.lowered else Lowered()
-        return known._replace(scale=known.scale * self.scale)
+        known = self.checkpoint.rates if self.checkpoint else Lowered()
+        return known._replace(scale=known.scale * self.scale, halved=known.halved * self.scale)
 
 
 def back(context: RunContext, folder: RunFolder, plan: StagePlan, *, due: bool, within: bool) -> StageStart:
@@ -208,7 +214,7 @@ def back(context: RunContext, folder: RunFolder, plan: StagePlan, *, due: bool, 
         start, count = StageStart(meta), meta.rows[0]
     for row in rows[count : count + 1]:
         if row["kind"] == "lowered":
-            start = start._replace(scale=row["lr_scale"] / start.lowered.scale)
+            start = start._replace(scale=row["lr_scale"] / start.lowered.halved)
     checkpoint.drop_later(folder.path / "checkpoints", plan.index, start.step)  # before the rows that they need
     folder.metrics.truncate(count)
     drop_later(folder.path, plan.index, start.step)

@@ -18,7 +18,7 @@ from .folder import RunFolder
 from .resume import CheckpointMeta, StageStart, back
 
 LEAST_SCALE = 1e-3
-"""Least share of its rates at which a stage that diverged goes on."""
+"""Least share of its rates at which a stage that diverged goes on; what plateaus have lowered does not count."""
 LEAST_PART = 4
 """Least images of a part of a batch that was split for want of memory, where batch statistics are those of the part. Of two images the
 statistics are so uncertain that a network with four such parts had 0.69 of the validation images right where the whole batch had all."""
@@ -46,7 +46,7 @@ def persistently[T](
     with _told_if_memory_ends(context, plan):
         while True:
             if start.scale < 1:
-                folder.append({"kind": "lowered", "stage": plan.stage.name, "step": start.step, "lr_scale": start.lowered.scale})
+                folder.append({"kind": "lowered", "stage": plan.stage.name, "step": start.step, "lr_scale": start.lowered.halved})
             try:
                 return attempt(plan=plan, start=start)
             except Diverged as error:
@@ -54,9 +54,9 @@ def persistently[T](
                     raise
                 start = _go_back(context, folder, plan, due=True, within=within)
                 start = start._replace(scale=start.scale / 2)
-                if start.lowered.scale < LEAST_SCALE:
+                if start.lowered.halved < LEAST_SCALE:
                     raise
-                ui.say(f"  {error.args[0].partition(';')[0]}: back to update {start.step}, at {start.lowered.scale:g} of the rates")
+                ui.say(f"  {error.args[0].partition(';')[0]}: back to update {start.step}, at {start.lowered.halved:g} of the rates")
             except (jax.errors.JaxRuntimeError, ValueError) as error:
                 parts = 2 * plan.stage.accumulate
                 if not exhausted(error) or not _splits_into(context, plan, parts):

@@ -227,7 +227,7 @@ def _say_result(stage: StageSummary, score: str, ui: NullConsole) -> None:
 def _refit(context: RunContext, stages: list[StageSummary], folder: RunFolder, ui: NullConsole, commit: str | None) -> NetworkState:
     """Train the network anew on the training and validation images, as the stages turned out best; its run folder is RUN/refit."""
     ui.say("refit: training anew on the training and validation images together, with the choices of the first training")
-    settled = prepare(refit.settled(context.experiment, stages), stoppable(ui, context.leave))
+    settled = prepare(refit.settled(context.experiment, stages, context.plan.stages), stoppable(ui, context.leave))
     settled = settled._replace(programs=context.programs, span_stages=context.span_stages)
     settled = settled._replace(due=context.due, leave=context.leave, accept_new_data=context.accept_new_data)
     if on_leader((folder.path / "refit" / "config.json").exists):

@@ -1,4 +1,4 @@
-"""Another schedule cut off at the end of a cycle."""
+"""Another schedule cut off at the end of a cycle, or after a share of its updates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..core.types import Schedule, Table
+from ..core.types import OMIT_DEFAULT, Schedule, Table
 from ..core.validation import require, whole
 from .constant import Constant
 
@@ -25,14 +25,18 @@ class FirstCycles(Schedule):
     """The other schedule."""
     cycles: int = 1
     """Number of its cycles to keep, at least 1; all of them if it has fewer."""
+    share: float | None = field(default=None, metadata=OMIT_DEFAULT)
+    """Share of its updates to keep in place of whole cycles, above 0, at most 1; None for `cycles`."""
 
     def __post_init__(self) -> None:
         require(whole(self.cycles) and self.cycles >= 1, "schedule.cycles", self.cycles, "use at least 1, a whole number")
+        require(self.share is None or 0 < self.share <= 1, "schedule.share", self.share, "use a share in 0…1, above 0, or None")
 
     def table(self, steps_per_epoch: int) -> Table:
         """Return the first rows of the other schedule's table."""
         table = self.schedule.table(steps_per_epoch)
-        steps = int(np.searchsorted(table.cycle, self.cycles))
+        total = len(table.cycle)
+        steps = int(np.searchsorted(table.cycle, self.cycles)) if self.share is None else max(1, int(self.share * total + 0.5))
 
         def first(rows: np.ndarray | None) -> np.ndarray | None:
             return None if rows is None else rows[:steps]
@@ -42,7 +46,7 @@ class FirstCycles(Schedule):
             cycle=table.cycle[:steps],
             momentum=first(table.momentum),
             weight_decay=first(table.weight_decay),
-            whole=table.whole or len(table.cycle),
+            whole=table.whole or total,
         )
 
     def after(self, table: Table) -> float:

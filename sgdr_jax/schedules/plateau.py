@@ -21,12 +21,14 @@ class Lowered(NamedTuple):
         best: lowest validation loss that counted as an improvement.
         stale: cycle ends in a row without improvement.
         resting: coming cycle ends that do not count.
+        halved: part of `scale` that is not of plateaus but of going on after the stage had diverged (`Experiment.on_divergence`).
     """
 
     scale: float = 1.0
     best: float = math.inf
     stale: int = 0
     resting: int = 0
+    halved: float = 1.0
 
 
 def lowered(rule: Reduction, now: Lowered, loss: float) -> Lowered:
@@ -41,9 +43,10 @@ def lowered(rule: Reduction, now: Lowered, loss: float) -> Lowered:
     stale = 0 if better or now.resting else now.stale + 1
     best, resting = loss if better else now.best, max(now.resting - 1, 0)
     if stale <= rule.patience:
-        return Lowered(now.scale, best, stale, resting)
+        return now._replace(best=best, stale=stale, resting=resting)
     # A stage that has diverged goes on below the floor, which must not raise it again.
-    return Lowered(min(now.scale, max(now.scale * rule.factor, rule.floor)), best, 0, rule.cooldown)
+    scale = min(now.scale, max(now.scale * rule.factor, rule.floor))
+    return now._replace(scale=scale, best=best, stale=0, resting=rule.cooldown)
 
 
 @dataclass(frozen=True)

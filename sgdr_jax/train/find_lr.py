@@ -42,6 +42,8 @@ def stage_to_search(experiment: Experiment, stage: int | str | None) -> int:
 def find_lr(context: RunContext, p: StagePlan, stage: StageRun, find: Find, ui: NullConsole, group: str | None = None) -> LrCurve:
     """Run the learning-rate finder for a stage on copies of its state, with the stage's own update program.
 
+    Momentum and weight decay are those of the schedule at its highest rate.
+
     Args:
         find: settings of the finder.
         group: the only layer group to raise the rate of, the others staying at 0; None to raise all, at their ratio.
@@ -56,7 +58,8 @@ def find_lr(context: RunContext, p: StagePlan, stage: StageRun, find: Find, ui: 
     find = dataclasses.replace(find, steps=steps)
     orders = find.orders or (6 if p.stage.precompute else 2)
     kind = np.dtype(context.programs.precision)
-    rest = [kind.type(x) for x in (p.optimizer.momentum, p.optimizer.weight_decay, context.experiment.label_smoothing)]
+    peak = int(p.scale.max(axis=1).argmax())  # where the rate that is found will be used
+    rest = [kind.type(x) for x in (p.momentum[peak], p.weight_decay[peak], context.experiment.label_smoothing)]
 
     def curve(ratio: float, tick: Callable[[int], None]) -> LrCurve:
         one = dataclasses.replace(find, ratio=ratio)

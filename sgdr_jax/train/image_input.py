@@ -87,7 +87,7 @@ class ImageInput:
             parts: the functions to use.
             images: stored images.
             draw: seeds of their augmentation.
-            labels: [b, ...].
+            labels: [b, ...]; if images are blended a pair of them and the weights of their examples, float [b].
             key: the stage's key "augment".
             strength: of the augmentations; None for 1.
         """
@@ -97,7 +97,7 @@ class ImageInput:
         else:
             x = parts.plain(images, size=self.size)
         if self.mixes:
-            x, labels = parts.mixed(x, labels, draw, key, strength, **chosen)
+            x, labels = parts.mixed(x, *labels, draw, key, strength, **chosen)
         return x, labels
 
 
@@ -117,11 +117,14 @@ def augmented(
 def mixed(
     pixels: Float[Array, "b s s c"],
     labels: Array,
+    weights: Float[Array, " b"],
     draw: UInt32[Array, " b"],
     key: Key[Array, ""],
     strength: Any,
     augmentations: tuple[Augmentation, ...],
 ) -> tuple[Float[Array, "b s s c"], Mixed]:
-    """Blend images and labels with their neighbours, as `kernel.mix`; strength None is 1."""
+    """Blend images and labels with their neighbours, as `kernel.mix`, each label at its own weight; strength None is 1."""
     pixels, share = kernel.mix(pixels, draw, key, augmentations, 1.0 if strength is None else strength)
-    return pixels, Mixed(labels, kernel.neighbours(labels), share)
+    weights = weights.astype(share.dtype)
+    own, other = share * weights, (1 - share) * kernel.neighbours(weights)
+    return pixels, Mixed(labels, kernel.neighbours(labels), own / (own + other), own + other)

@@ -90,7 +90,7 @@ class StageProgress(NamedTuple):
         lowest: lowest validation loss of this stage.
         stale: cycle ends in a row that did not lower it.
         stopped: why the stage ended early, or "".
-        lowered: how far a plateau schedule has lowered the rates.
+        lowered: how far the rates are lowered, by a plateau schedule or since the stage had diverged.
         lr: peak rate of each trained group.
     """
 

@@ -50,7 +50,8 @@ class Programs:
         forward: compiled (params, stats, x, start=, stop=) → activations or logits.
         augmented: compiled (images uint8 [b, s, s, c], draw [b], key, strength, augmentations=, size=) → float32 [b, size, size, c];
             strength None is 1.
-        mixed: compiled (pixels [b, size, size, c], labels [b, ...], draw [b], key, strength, augmentations=) → (pixels, `metrics.Mixed`).
+        mixed: compiled (pixels [b, size, size, c], labels [b, ...], their weights [b], draw [b], key, strength, augmentations=) → (pixels,
+            `metrics.Mixed`).
         plain: compiled (images, size=) → float32 [b, size, size, c].
         view: compiled (images, ids uint32 [b], key, v, kind=, augmentations=, size=) → test-time view v, float32 [b, size, size, c].
         rows: compiled (array [n, ...] as by `Devices.spread`, index [b] or [k, b]) → its rows [b, ...] or [k, b, ...].

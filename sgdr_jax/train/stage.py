@@ -89,8 +89,8 @@ def open_stage(
     valid = run.devices.spread(activations(context, p, network, "valid", 0, ui)) if p.frozen and held_out else None
     span, resident = span_of(context, p), context.images["train"].resident
 
-    def counted(batch: Batch, axis: int = 0) -> tuple[jax.Array, jax.Array]:
-        return run.devices.scatter((batch.weight * weights[batch.index], labels[batch.index]), axis)
+    def counted(batch: Batch, axis: int = 0) -> tuple[jax.Array, Any]:
+        return run.devices.scatter(_counted(batch, labels, weights, cached is None and ImageInput(augment, size).mixes), axis)
 
     def from_cache(batch: Batch, axis: int = 0) -> jax.Array:
         return run.rows(cached, run.devices.scatter(batch.draw if copies else batch.index, axis))
@@ -150,6 +150,13 @@ def open_stage(
     if p.stage.solve and cached is not None:
         update = updates = solve_head.solver(context, p, cached, log, ui)
     return StageRun(run.devices.hold(first_state(run, p, network)), update, validate if held_out else None, updates, span)
+
+
+def _counted(batch: Batch, labels: np.ndarray, weights: np.ndarray, mixes: bool) -> tuple[np.ndarray, Any]:
+    """Return the weight of each example of a batch, and its label; where images are mixed 1 or 0, and labels with weights."""
+    weight, label = weights[batch.index], labels[batch.index]
+    # Padding counts nothing as an example, but where it is mixed into one its label counts as any other.
+    return (batch.weight, (label, weight)) if mixes else (batch.weight * weight, label)
 
 
 def _padded(rows: np.ndarray, length: int) -> np.ndarray:

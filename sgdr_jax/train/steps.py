@@ -77,13 +77,15 @@ class Step:
             hyper: numbers of this update.
             x: input of the lowest trained group [b, ...]; images in 0…1 if that is the first group.
             labels: int32 [b], or float32 [b, classes] for multi-label data; `metrics.Mixed` for mixed images.
-            weight: weight of each example [b]; examples of weight 0 do not count.
+            weight: weight of each example [b], which `Mixed.weight` multiplies; examples of weight 0 do not count.
             key: dropout key of the stage; the step is folded in here.
             wanted: False computes the sums and leaves the whole state as it is, the step too; boolean scalar.
 
         Returns:
             (new state, sums over the batch as in `metrics.sums`, and "skipped": 1 if nothing was applied).
         """
+        if isinstance(labels, metrics.Mixed):
+            weight = weight * labels.weight
         batch, whole = (x, labels, weight), self.total(jnp.sum(weight))
         whole = jnp.where(whole > 0, whole, 1)
 

@@ -82,7 +82,7 @@ def test_loss_of_a_mixture_is_that_of_soft_targets(multi_label, smoothing):
     rng = np.random.default_rng(0)
     z, share, eye = rng.normal(0, 2, (7, 4)), rng.uniform(0, 1, 7), np.eye(4)
     one, two = (rng.integers(0, 2, (7, 4)).astype(float) for _ in range(2)) if multi_label else rng.integers(0, 4, (2, 7))
-    got = metrics.losses(z, metrics.Mixed(one, two, share), smoothing)
+    got = metrics.losses(z, metrics.Mixed(one, two, share, np.ones(7)), smoothing)
     soft = share[:, None] * (one if multi_label else eye[one]) + (1 - share)[:, None] * (two if multi_label else eye[two])
     if multi_label:
         p, t = 1 / (1 + np.exp(-z)), soft * (1 - smoothing) + smoothing / 2
@@ -94,11 +94,11 @@ def test_loss_of_a_mixture_is_that_of_soft_targets(multi_label, smoothing):
 
 def test_accuracy_of_a_mixture_counts_each_label_by_its_share():
     z = np.array([[5.0, 0, 0], [0, 5, 0], [0, 0, 5]])
-    labels = metrics.Mixed(np.array([0, 0, 0]), np.array([1, 1, 1]), np.array([0.7, 0.7, 0.7]))
+    labels = metrics.Mixed(np.array([0, 0, 0]), np.array([1, 1, 1]), np.array([0.7, 0.7, 0.7]), np.ones(3))
     sums = metrics.sums(z, labels, np.array([1.0, 1, 1]))
     assert sums["correct"] == pytest.approx(0.7 + 0.3)
     assert sums["weight"] == 3
-    pure = metrics.Mixed(np.array([0, 1, 1]), np.array([2, 2, 2]), np.ones(3))
+    pure = metrics.Mixed(np.array([0, 1, 1]), np.array([2, 2, 2]), np.ones(3), np.ones(3))
     assert metrics.sums(z, pure, np.ones(3)) == metrics.sums(z, pure.own, np.ones(3))
 
 

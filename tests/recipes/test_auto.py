@@ -67,6 +67,18 @@ def test_the_first_layer_group_of_a_small_set_stays_unless_it_has_photographs_or
     assert "train" not in {choice.name for choice in facts.of(ResNet18(cuts=())).choices()}
 
 
+@pytest.mark.parametrize("budget", [None, 0])
+def test_a_class_without_training_images_is_no_rare_one(budget: float | None) -> None:
+    """One that only validation images have turned oversampling on for classes of one size."""
+
+    def balance(*counts: int) -> tuple[object, str]:
+        (found,) = (c for c in choices(np.array(counts), 224, 0.7, budget) if c.name == "balance")
+        return found.value, found.reason
+
+    assert balance(60, 0, 50) == balance(60, 50) == (0.0, "the classes have 50 to 60 images")
+    assert balance(60, 0, 20)[0] == 0.5
+
+
 def test_images_with_several_classes_are_counted_once() -> None:
     """The labels were counted: 3,646 "images" of 559."""
     images, labels = np.zeros((40, 8, 8), np.uint8), np.ones((40, 5), np.float32)

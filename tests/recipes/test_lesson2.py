@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from sgdr_jax import AdamW, Decay, Find, InputError, Lesson2, Solve, lesson2
 from sgdr_jax.core.plan import plan
-from sgdr_jax.schedules import Sgdr
+from sgdr_jax.core.types import Schedule
+from sgdr_jax.schedules import Combined, Constant, Cosine, Images, Sgdr, Share, Steps
 
 from ..helpers import experiment, seeded
 
@@ -91,3 +92,12 @@ def test_a_lesson_with_a_budget_takes_it_all_and_refuses_what_does_not_fit():
 def test_a_ratio_below_one_is_refused_by_its_name(ratio: float) -> None:
     with pytest.raises(InputError, match=r"^ratio is .*; use 1 for one rate, or more"):
         lesson2(96, ratio=ratio)
+
+
+@pytest.mark.parametrize("gradual", [Sgdr(1, Steps(500)), Constant(Images(640)), Cosine(Share(0.5)), Combined(Cosine(Steps(9)))])
+def test_a_budget_is_not_divided_by_a_stage_of_unknown_length(gradual: Schedule) -> None:
+    """500 updates were half an epoch of a thousand, whatever their number, so that the cycles after them overspent in silence."""
+    with pytest.raises(InputError, match=r"gradual is .*; its length must be in epochs, of which budget=7 has to leave the rest"):
+        lesson2(96, gradual=gradual, budget=7)
+    assert lesson2(96, gradual=gradual)[-2].schedule == gradual
+    assert lesson2(96, gradual=Sgdr(1, 2, warmup=Steps(5)), budget=7)[-1].schedule == Sgdr(1, 5, 2, warmup=0.1)

@@ -52,6 +52,19 @@ def test_rows_are_compared_with_the_best_image_by_image() -> None:
     assert (probe._compared(best, best).behind, probe._compared(best, best).behind_error) == (0, 0)
 
 
+def test_of_networks_alike_in_accuracy_the_first_is_the_one_that_others_are_compared_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others had been compared with another of them, so that the difference to the second had an error of 0."""
+    first = probe.Probed(Tiny(), 16, 0.5, share_interval(0.5, 8), 0.5, 0.0, 0.0, 1.0, 4, (1.0, 2.0), np.array([0.0, 1] * 4))
+    worse = first._replace(loss=0.7, correct=1 - first.correct)
+    found = iter([worse, first, worse])
+    monkeypatch.setattr(probe, "_probed", lambda *_: next(found))
+    model = EfficientNetLite0(weights=__file__)
+    rows = probe.probe(Synthetic(classes=2, train=8, valid=4, side=16), [model] * 3, NullConsole(), size=16)
+    assert [row.loss for row in rows] == [0.5, 0.7, 0.7]
+    assert [row.behind for row in rows] == [0, 0, 0] and rows[0].behind_error == 0
+    assert all(row.behind_error == pytest.approx(float(np.sqrt(8 / 7 / 8))) for row in rows[1:])
+
+
 def test_all_right_of_few_images_is_shown_with_what_it_leaves_open(capsys: pytest.CaptureFixture[str]) -> None:
     values = np.array([1.0] * 16 + [np.nan])
     row = probe.Probed(Tiny(), 16, *probe._accuracy(values), 0.5, 0.0, 0.0, 1.0, 4, (1.0, 2.0), values)

@@ -12,6 +12,7 @@ from sgdr_jax.cli.main import main
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.experiment import Stage
 from sgdr_jax.core.learning_rates import Decay, Find, Spread
+from sgdr_jax.core.plan import plan
 from sgdr_jax.runs.lr_scaling import growth, rescaled
 from sgdr_jax.schedules import Constant
 
@@ -48,13 +49,25 @@ def test_batches_of_stages_grow_too_or_say_that_they_cannot() -> None:
         rescaled(experiment(stage, batch_size=8), 12)
 
 
+@seeded
+@given(st.integers(1, 64), st.integers(1, 64), st.integers(1, 40), st.integers(1, 300))
+def test_an_epoch_of_a_small_set_shows_as_many_images_as_before(here: int, there: int, epoch_steps: int, images: int) -> None:
+    """Its least number of updates stayed, each of them with more images."""
+    one = experiment(*stages(0.1), batch_size=here, epoch_steps=epoch_steps)
+    before, after = (plan(made, images).stages[0] for made in (one, rescaled(one, there)))
+    if there <= here:
+        assert rescaled(one, there).epoch_steps == epoch_steps
+    else:  # counting padding
+        assert after.steps_per_epoch * there < max(before.steps_per_epoch * here, images) + there
+
+
 EXPERIMENT = """
 from sgdr_jax import Experiment, Stage
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.schedules import Constant
 from tests.helpers import Tiny
 
-experiment = Experiment("spread", data=Synthetic(classes=2, train=32, valid=8, test=8, side=8), model=Tiny(), batch_size=4,
+experiment = Experiment("spread", data=Synthetic(classes=2, train=32, valid=8, test=8, side=8), model=Tiny(), batch_size=4, epoch_steps=9,
     stages=(Stage("head", size=8, train="head", lr=0.01, schedule=Constant(1)),))
 """
 
@@ -68,6 +81,7 @@ def test_a_run_says_its_global_batch_and_the_rule(
     main(["train", str(tmp_path / "spread.py"), "--run", str(tmp_path / "run"), "--per-device", "2"])
     out = capsys.readouterr().out
     assert "global batch 8 = 4 devices of 2 images, 2 times the experiment's 4: given rates × 2 (rule linear)" in out
+    assert "(rule linear), epoch_steps 5 instead of 9\n" in out
     assert "4 devices, 2 of the 8 images of a batch on each" in out
     kept = json.loads((tmp_path / "run/config.json").read_text())
-    assert kept["batch_size"] == 8 and kept["stages"][0]["lr"] == 0.02
+    assert kept["batch_size"] == 8 and kept["epoch_steps"] == 5 and kept["stages"][0]["lr"] == 0.02

@@ -11,11 +11,13 @@ import pytest
 
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.experiment import Experiment, Stage
+from sgdr_jax.core.plan import plan
 from sgdr_jax.core.solve import Solve
+from sgdr_jax.core.types import Schedule
 from sgdr_jax.datasets import Mix, Part, Synthetic
 from sgdr_jax.runs import refit
 from sgdr_jax.runs.run import run
-from sgdr_jax.schedules import Constant
+from sgdr_jax.schedules import Combined, Constant, Cosine, Images, OneCycle, Sgdr, Steps
 from sgdr_jax.train.context import prepare
 
 from ..helpers import Said, experiment
@@ -67,3 +69,22 @@ def test_a_set_that_cannot_be_joined_is_refused_before_the_first_training() -> N
     for like in (None, context):
         with pytest.raises(InputError, match="data, with refit, is 'Part'; its validation images have no share of an epoch"):
             prepare(replace(alone, refit=True), like=like)
+
+
+@pytest.mark.parametrize("cycles", [1, 5, 8, 10])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        *[Cosine(10), Cosine(Steps(100)), Cosine(Images(6400)), OneCycle(Steps(100)), Sgdr(10, Steps(10)), Sgdr(10, 1), Sgdr(4, 1, 2)],
+        Combined(Cosine(Steps(100)), weight_decay=Constant(Steps(100))),
+    ],
+)
+def test_a_refit_ends_at_the_point_of_the_schedule_that_was_chosen(schedule: Schedule, cycles: int) -> None:
+    """One of a fixed number of updates, in epochs of more of them, went on past it: to rates that nothing had validated."""
+    made = experiment(Stage("all", size=8, lr=0.1, schedule=schedule), data=Synthetic(train=640, valid=192), batch_size=64, refit=True)
+    before = plan(made, 640)
+    (p,), summaries = before.stages, [{"name": "all", "kept": True, "lr": [0.1] * 3, "cycles": cycles}]
+    (again,) = plan(refit.settled(made, summaries, before.stages), 832).stages  # pyright: ignore[reportArgumentType]
+    end = p.table.ends[: min(cycles, len(p.table.ends))][-1]
+    assert again.steps / (again.table.whole or 0) == pytest.approx(end / p.steps, abs=0.5 / p.steps)
+    assert again.scale[-1] == pytest.approx(p.scale[end - 1], abs=0.02)

@@ -18,8 +18,10 @@ from sgdr_jax.datasets import Synthetic
 from sgdr_jax.runs import checkpoint
 from sgdr_jax.runs.folder import read
 from sgdr_jax.runs.predictor import open_predictor
+from sgdr_jax.runs.resume import CheckpointMeta, StageStart
 from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Constant, Plateau
+from sgdr_jax.schedules.plateau import Lowered
 from sgdr_jax.session import Session
 from sgdr_jax.train.context import prepare
 from sgdr_jax.train.programs import Programs
@@ -188,6 +190,27 @@ def test_a_plateau_does_not_raise_halved_rates_to_its_floor(tmp_path: Path, dive
     found = rows(tmp_path)
     assert [row["lr_scale"] for row in found if row["kind"] == "lowered"] == [0.5] and not any("skipped" in row for row in found)
     assert [row["lr"]["head"] for row in found if row["kind"] == "train"][4:] == pytest.approx([0.05] * 20)
+
+
+def test_what_plateaus_lowered_is_no_part_of_the_share_at_which_a_stage_goes_on(tmp_path: Path, diverging: dict[str, float]) -> None:
+    """The next stage took it over as if rates that low had been needed, and after three plateaus the first halving was refused."""
+    diverging |= {"lr": 1e-5, "from": 33}
+    stage = Stage("all", size=8, lr=0.1, schedule=Plateau(5, factor=0.05, patience=0, threshold=0.99), batch_size=4)
+    after = Stage("next", size=8, lr=None, schedule=Constant(1))
+    summary = run(two(stage, after, on_divergence="halve"), tmp_path)
+    found = rows(tmp_path)
+    assert [(row["step"], row["lr_scale"]) for row in found if row["kind"] == "lowered"] == [(32, 0.5)]
+    rates = [row["lr"]["head"] for row in found if row["kind"] == "train" and row["stage"] == "all"]
+    np.testing.assert_allclose(rates, np.repeat([0.1, 0.1, 5e-3, 2.5e-4, 0.625e-5], 8), rtol=1e-5)
+    assert [row.get("lr_scale") for row in summary["stages"]] == [0.5, None] and summary["stages"][1]["lr"] == [0.05] * 3
+
+
+def test_checkpoints_of_earlier_versions_are_gone_on_from() -> None:
+    """They have one share, which both had lowered, as the rows of their runs have."""
+    first = CheckpointMeta(0, 10, [0.1], None, 0, "", None, 0.0, [])
+    assert StageStart(first, 0.5).lowered == Lowered(0.5, halved=0.5)
+    assert StageStart(first._replace(lowered=[0.25, 0.5, 1, 2]), 0.5).lowered == Lowered(0.125, 0.5, 1, 2, 0.125)
+    assert StageStart(first._replace(lowered=[0.05, 0.5, 1, 2, 0.5]), 0.5).lowered == Lowered(0.025, 0.5, 1, 2, 0.25)
 
 
 def test_a_refit_trains_at_the_halved_rates(tmp_path: Path, diverging: dict[str, float]) -> None:

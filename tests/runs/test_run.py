@@ -16,6 +16,7 @@ from sgdr_jax.core.console import NullConsole, plain_console
 from sgdr_jax.core.errors import Preempted
 from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.core.plan import plan
+from sgdr_jax.core.serialization import to_json
 from sgdr_jax.core.state import Hyper
 from sgdr_jax.datasets import Synthetic, TrainAndValid
 from sgdr_jax.evaluation import predictions
@@ -589,8 +590,8 @@ def test_a_refit_goes_through_sizes_and_strengths_as_the_first_training_did(tmp_
     """It divided them anew over the cycles that were kept, and failed after all the training where these were too short."""
     grows = Stage("all", size=(8, 16, 24), lr=1e-2, schedule=Sgdr(3), strength=(0.0, 1.0))
     chosen = {"kept": True, "lr": (0.01,) * 3, "cycles": 1}
-    again = plan(settled(small(grows, refit=True), [chosen]), 64).stages[0]
     whole = plan(small(grows), 64).stages[0]
+    again = plan(settled(small(grows, refit=True), [chosen], [whole]), 64).stages[0]
     assert again.sizes.tolist() == whole.sizes[: again.steps].tolist() and again.size == whole.size == 24
     for step in range(again.steps + 3):
         assert strength_at(again, step) == strength_at(whole, min(step, again.steps - 1))
@@ -617,9 +618,12 @@ def test_a_refit_ends_at_the_size_and_on_the_stored_images_that_the_chosen_netwo
 
 def test_a_refit_that_an_earlier_version_began_goes_on(tmp_path):
     """Where all sizes are left, its experiment is what it was: a canvas of its own would be another."""
-    made = small(Stage("all", size=16, schedule=Constant(1)), Stage("b", size=8, schedule=Constant(1)), refit=True)
+    made = small(Stage("all", size=16, lr=0.01, schedule=Constant(1)), Stage("b", size=8, lr=0.01, schedule=Constant(1)), refit=True)
     kept = [{"name": name, "kept": name == "all", "lr": (0.01,) * 3, "cycles": 1} for name in ("all", "b")]
-    assert settled(made, kept).canvas is None and settled(made, [kept[0], kept[1] | {"kept": True}]).canvas is None
+    plans = plan(made, 64).stages
+    assert settled(made, kept, plans).canvas is None
+    assert settled(made, [kept[0], kept[1] | {"kept": True}], plans).canvas is None
+    assert "share" not in to_json(settled(made, kept, plans).stages[0].schedule)
 
 
 @pytest.mark.parametrize("patience", [None, 1])

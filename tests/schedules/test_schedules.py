@@ -189,6 +189,17 @@ def test_lengths_in_whole_steps_are_exact(steps: int, steps_per_epoch: int) -> N
     assert whole_steps(steps / steps_per_epoch, steps_per_epoch, "x") == steps  # 1/49·49 is below 1 in floating point.
 
 
+@seeded
+@given(st.integers(1, 4000), st.sampled_from([10, 100, 1000]), st.integers(1, 30_000), st.sampled_from([1, 2, 3]))
+@example(29, 100, 50, 1)
+@example(115, 100, 10, 1)
+def test_a_length_counts_as_the_decimal_that_was_written(parts: int, of: int, steps_per_epoch: int, times: int) -> None:
+    """0.29 epochs of 50 steps were 14, as binary arithmetic has it just below a half."""
+    exact = Fraction(parts, of) * times * steps_per_epoch
+    if 1 <= exact <= 10**8:
+        assert whole_steps(parts / of, steps_per_epoch, "x", times) == math.floor(exact + Fraction(1, 2))
+
+
 @pytest.mark.parametrize(("epochs", "per_epoch", "steps"), [(1, 7, 7), (0.5, 7, 4), (1.5, 3, 5), (2.5, 1, 3), (1.49, 1, 1), (0.1, 10, 1)])
 def test_half_a_step_is_rounded_up(epochs: float, per_epoch: int, steps: int) -> None:
     assert whole_steps(epochs, per_epoch, "x") == steps
@@ -362,6 +373,7 @@ def test_the_ends_of_cycles_are_counts_of_steps_done() -> None:
         (Plateau, {"cooldown": -1}, "schedule.cooldown is -1"),
         (Plateau, {"floor": -1}, "schedule.floor is -1"),
         (FirstCycles, {"cycles": 0}, "schedule.cycles is 0"),
+        (FirstCycles, {"share": 0.0}, "schedule.share is 0"),
         (Combined, {"momentum": (0.9, 1.0)}, "schedule.momentum is (0.9, 1.0)"),
         (Steps, {"count": 0}, "steps is 0; use"),
         (Images, {"count": math.nan}, "images is nan; use"),
@@ -511,6 +523,8 @@ def test_the_first_cycles_are_those_of_the_whole_row_for_row(cycles: int, kept: 
     assert part.whole == len(table.cycle) and FirstCycles(FirstCycles(whole, kept + 1), kept).table(steps_per_epoch) is not None
     for same in (FirstCycles(whole, 99), Combined(whole), FirstCycles(Combined(whole), 99)):
         assert same.after(same.table(steps_per_epoch)) == whole.after(table)
+    end = part.ends[-1]
+    assert len(FirstCycles(whole, 1, share=end / len(table.cycle)).table(steps_per_epoch).cycle) == end
     assert FirstCycles(Plateau(2), 1).table(3).plateau == Plateau(2).rule and FirstCycles(Constant(3), 2).table(3).momentum is None
 
 

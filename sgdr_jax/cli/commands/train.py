@@ -73,7 +73,7 @@ class TrainCommand(ExperimentCommand):
     """How the processes of a run on several hosts find each other."""
     per_device: int | None = None
     """Images of a batch on each device: the experiment's batch_size, which counts all devices together, becomes this times the number of
-    devices. By default it stays as it is."""
+    devices, and a larger batch divides epoch_steps. By default both stay as they are."""
     lr_rule: Literal["linear", "sqrt", "none"] = "linear"
     """With --per-device: how given learning rates grow with the batch. linear is for SGD, sqrt for Adam."""
 
@@ -136,8 +136,10 @@ class TrainCommand(ExperimentCommand):
         old, count = self.experiment.batch_size, devices(self.experiment.parallel).count
         new = per_device * count
         factor = growth(self.lr_rule, new / old)
+        scaled = rescaled(self.experiment, new, self.lr_rule)
+        before, after = self.experiment.epoch_steps, scaled.epoch_steps
         ui.say(
             f"global batch {new} = {count} devices of {per_device} images, {new / old:g} times the experiment's {old}: "
-            f"given rates × {factor:g} (rule {self.lr_rule})"
+            f"given rates × {factor:g} (rule {self.lr_rule})" + (f", epoch_steps {after} instead of {before}" if after != before else "")
         )
-        return rescaled(self.experiment, new, self.lr_rule)
+        return scaled
