@@ -13,7 +13,7 @@ import tyro
 from ..core.console import NullConsole
 from ..core.errors import InputError
 from ..core.experiment import Experiment
-from ..core.files import write_atomically
+from ..core.files import write_output as write_output  # which the commands import from here
 from ..core.types import Dataset
 from ..core.validation import require
 from ..datasets import ImageFolder
@@ -134,15 +134,6 @@ def check_output(path: Path | None, option: str = "output file") -> None:
     """Raise InputError for a file that could not be written, before any work is done."""
     if path is not None:
         require(path.parent.is_dir() and not path.is_dir(), option, str(path), "name a file in a folder that exists")
-
-
-def write_output(path: Path, text: str) -> None:
-    """Write a file that was asked for, whole or not at all. Devices and pipes are written to, where a link leads its target is replaced."""
-    content = text.encode("utf-8", "surrogateescape")
-    if path.exists() and not path.is_file():
-        path.write_bytes(content)
-    else:
-        write_atomically(path.resolve(), content)
 
 
 def check_picture(path: Path) -> None:

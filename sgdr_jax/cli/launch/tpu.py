@@ -47,7 +47,8 @@ class Tpu(Target):
     def launch(self, job: Job, ui: NullConsole) -> int:
         """Write the script."""
         write_output(self.out, self.script(job))
-        self.out.chmod(0o755)
+        if self.out.is_file():
+            self.out.chmod(0o755)
         ui.say(f"script: {self.out}; run it where gcloud is logged in")
         return 0
 

@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 
 from ...core.errors import InputError
-from ...core.files import write_atomically
+from ...core.files import write_output
 from ...core.text import csv_text
 from ...core.text import markdown as as_markdown
 from ...core.validation import require
@@ -128,7 +128,7 @@ def write(comparison: Comparison, folder: str | Path, drawn: Sequence[Path]) -> 
     if _by_class(comparison):
         texts["classes.csv"] = classes_csv(comparison)
     for name, text in texts.items():
-        write_atomically((folder / name).resolve(), text)
+        write_output(folder / name, text)
     return [folder / name for name in texts]
 
 
@@ -148,7 +148,7 @@ def publish(comparison: Comparison, folder: str | Path, results: Path | None = N
     if results is not None:
         beside = results.with_suffix("").name.lower()
         drawn = plots.draw_all(comparison, results.parent / beside, f"{comparison.name}-")
-        write_atomically(results.resolve(), put(old, comparison, [f"{beside}/{path.name}" for path in drawn]))
+        write_output(results, put(old, comparison, [f"{beside}/{path.name}" for path in drawn]))
         written += [*drawn, results]
     return written
 
