@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     Raises:
         SystemExit: 2 after one line about invalid input, 75 when a preempted run has saved its state, 130 when interrupted, 1 when a
-            run of a sweep has failed; 0 after --help.
+            run of a sweep has failed or is left; 0 after --help.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -271,9 +271,8 @@ def _show(task: _Task, done: Sequence[Entry]) -> None:
             task.ui.say(f"run {entry.run.number} ({entry.run.arm}, seed {entry.run.seed}) failed: {entry.error}")
     left = sum(not entry.summary and not entry.error for entry in done if task.only is None or entry.run.number in task.only)
     if left:
-        task.ui.say(
-            f"{left} {'run is' if left == 1 else 'runs are'} left: another process has {'it' if left == 1 else 'them'}; repeat the command"
-        )
+        runs, they = ("run is", "it") if left == 1 else ("runs are", "them")
+        task.ui.say(f"{left} {runs} left: another process has {they}; repeat the command")
     failed, search = left > 0 or any(entry.error for entry in done), task.sweep.search
     if search and task.searches and not best_trial(search, trials := read_trials(task.folder, search.objective)):
         reason = Counter(trial.error for trial in trials if trial.error).most_common(1)
