@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 import tyro
 
-from ..core.console import NullConsole
+from ..core.console import NullConsole, write_text
 from ..core.errors import InputError
 from ..core.experiment import Experiment
 from ..core.files import write_output as write_output  # which the commands import from here
@@ -85,7 +86,7 @@ class ExperimentCommand(Command):
         if words and not words[0].startswith("-"):
             return words[0], words[1:]
         if words and words[0] in ("-h", "--help"):
-            print(f"usage: {prog} FILE [options]\n\n{cls.__doc__}\n`{prog} FILE --help` lists all options.")
+            write_text(sys.stdout, f"usage: {prog} FILE [options]\n\n{cls.__doc__}\n`{prog} FILE --help` lists all options.\n")
             raise SystemExit(0)
         raise InputError(f"{prog} needs an experiment file first: {prog} FILE [options]")
 

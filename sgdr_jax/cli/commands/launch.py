@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...core.console import NullConsole
+from ...core.console import NullConsole, write_text
 from ...core.errors import InputError, did_you_mean
 from ...core.serialization import config_hash, to_json
 from ..options import Command, new_run_folder, summary
@@ -47,7 +48,7 @@ class LaunchCommand(Command):
 
         if not words or words[0] in ("-h", "--help"):
             targets = "\n".join(f"  {name:<8} {summary(kind)}" for name, kind in TARGETS.items())
-            print(HELP.format(about=cls.__doc__, targets=targets))
+            write_text(sys.stdout, f"{HELP.format(about=cls.__doc__, targets=targets)}\n")
             raise SystemExit(0 if words else 2)
         name, *words = words
         if name not in TARGETS:

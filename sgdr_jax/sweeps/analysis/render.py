@@ -96,8 +96,8 @@ def terminal(comparison: Comparison) -> list[Table | str]:
     columns = [i for i, t in enumerate(titles) if t in _TO_PRINT or t.startswith("difference") or t.endswith("interval")]
     columns = [i for i in columns if titles[i] != ("log-loss" if comparison.figure.measure == "accuracy" else f"{comparison.score} %")]
     for i in columns:
-        left, width = titles[i] in ("arm", "", "to settle"), 14 if titles[i] == "arm" else None
-        table.add_column(titles[i], justify="left" if left else "right", min_width=width, no_wrap=not titles[i])
+        left = titles[i] in ("arm", "", "to settle")
+        table.add_column(titles[i], justify="left" if left else "right", no_wrap=titles[i] in ("", "to settle"))
     colours = {"better": "green", "worse": "red"}
     for row, arm in zip(comparison_rows(comparison), comparison.arms, strict=True):
         style = colours.get(arm.paired.verdict, "") if arm.paired else "bold" * (arm.name == comparison.baseline)
