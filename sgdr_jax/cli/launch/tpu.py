@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...core.console import NullConsole
+from ...core.text import one_line
 from ...core.validation import require
 from ..options import write_output
 from .job import Job, Target
@@ -65,7 +66,7 @@ class Tpu(Target):
         install = "pip install --quiet --user uv && cd work && ~/.local/bin/uv venv --allow-existing --python 3.12 .venv"
         install += " && ~/.local/bin/uv pip install --quiet --python .venv/bin/python '.[tpu]'"
         return f"""#!/usr/bin/env bash
-# Trains {job.file} on a TPU slice. May be repeated: the slice is created if it is missing, the run continues.
+# Trains {one_line(job.file)} on a TPU slice. May be repeated: the slice is created if it is missing, the run continues.
 set -euo pipefail
 
 {GCLOUD} describe {where} >/dev/null 2>&1 ||
