@@ -22,7 +22,8 @@ class PredictCommand(PredictorCommand):
     """Predict the classes of image files with a finished run, as CSV: path, label, probability, then one column per class.
 
     Several labels are separated by spaces, and quoted if they have spaces themselves. With test-time views a column `disagreement` follows
-    the probability: the share of the views whose class is not that of their mixture.
+    the probability: the share of the views whose class is not that of their mixture. Random views are drawn
+    by the pixels of an image, and by `eval` by its place in the split, so the figures of the two differ slightly.
     """
 
     arguments = "PATHS --run DIR"
