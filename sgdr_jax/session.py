@@ -62,9 +62,12 @@ class Session:
 
     def __post_init__(self) -> None:
         require(isinstance(self.experiment, Experiment), "experiment", self.experiment, "give an Experiment, such as fine_tune(FOLDER)")
+        if self.folder is not None:  # absolute, since a notebook may change its folder
+            object.__setattr__(self, "folder", _run_folder(self.folder))
 
     def __repr__(self) -> str:
-        done = f"run in {self.folder}" if self.folder else f"{len(self._fitted.stages)} stages fitted" if self._fitted else "not trained"
+        done = f"network {self.network!r} of the " * bool(self.network)
+        done += f"run in {self.folder}" if self.folder else f"{len(self._fitted.stages)} stages fitted" if self._fitted else "not trained"
         return f"Session({self.experiment.name!r}, {len(self.experiment.stages)} stages, {done})"
 
     # ---- before training ----
@@ -143,7 +146,7 @@ class Session:
             experiment = replace(self.experiment, stages=(*self.experiment.stages, stage))
             session, stage = replace(self, experiment=experiment, _fitted=self._state), len(self.experiment.stages)
         before, state = session._context, session._state
-        known = list(session._predictor.classes if state.stages else before.data.classes)
+        known = list(self._predictor.classes if state.stages else before.data.classes)
         context = session._today()
         now = list(context.data.classes)
         require(not state.stages or now == known, "classes", now, f"the network was trained on {known}; begin with a new Session")
@@ -211,6 +214,8 @@ class Session:
     def predict(self, images: Images, *, tta: int | None = None, calibrated: bool = False) -> Shown[Predictions]:
         """Predict the classes of images, as `sgdr-jax predict` does.
 
+        Random test-time views are drawn by the pixels of an image here, and by its place in the split by `evaluate`, so the two differ.
+
         Args:
             images: files, folders, arrays uint8 [h, w], [h, w, c] or [n, h, w, c], images of Pillow; or a list of these.
             tta: as in `evaluate`.
@@ -267,7 +272,8 @@ class Session:
     def report(self) -> Shown[RunSummary | dict[str, Any]]:
         """Show the results: tables of stages and figures, curves of losses and rates, and the pictures of the finder.
 
-        Of a run it also makes the page that `sgdr-jax report` makes.
+        Of a run it also makes the page that `sgdr-jax report` makes. Raises InputError for a snapshot or an average of weights, of which
+        the run's figures are not.
         """
         from .cli.commands.report import ReportCommand
         from .report.run_curves import has_rates, score_of
@@ -275,6 +281,8 @@ class Session:
         from .report.run_tables import result_tables
         from .runs.folder import read
 
+        fix = "the run's results are those of its final network; use load(folder).report(), or evaluate() for this network"
+        require(not self.network, "network", self.network, fix)
         if self.folder:
             ReportCommand(run=self.folder, data=self._predictor.experiment.data).execute(self.ui)
             recorded = read(self.folder)
@@ -360,8 +368,9 @@ class Session:
             return predictor_of(self._context, self._trained().network)
         known = self._opened and self._opened[:2] == (self.folder, self.network)
         net = self._opened[2] if self._opened and known else open_predictor(self.folder, self.network)
-        same = config_hash(net.experiment) == config_hash(self.experiment)  # whose data may be in memory only
-        return net._replace(experiment=self.experiment) if same else net
+        fix = f"it is the run of another experiment, {net.experiment.name!r}; open it with load(FOLDER), or give that experiment"
+        require(config_hash(net.experiment) == config_hash(self.experiment), "folder", str(self.folder), fix)
+        return net._replace(experiment=self.experiment)  # whose data may be in memory only
 
 
 def load(folder: str | Path, network: str = "") -> Session:
@@ -379,5 +388,13 @@ def load(folder: str | Path, network: str = "") -> Session:
     """
     from .runs.predictor import open_predictor
 
-    net = open_predictor(folder, network)
-    return Session(net.experiment, folder=Path(folder), network=network, _opened=(Path(folder), network, net))
+    place = _run_folder(folder)
+    net = open_predictor(place, network)
+    return Session(net.experiment, folder=place, network=network, _opened=(place, network, net))
+
+
+def _run_folder(folder: object) -> Path:
+    """Return a run folder as an absolute path. Raises InputError for what is no path."""
+    if isinstance(folder, str | Path):
+        return Path(folder).absolute()
+    raise InputError(f"folder is {folder!r}; give the path of a run folder")

@@ -69,7 +69,6 @@ ALSO_TESTS = {
     "augment/test_kernel": "choice lighting policies presets",
     "augment/test_resampling": "gather_free plain",
     "cli/test_experiment_source": "core/expression",
-    "cli/test_main": "core/console",
     "cli/commands/test_clean": "runs/out_of_fold",
     "cli/commands/test_predict": "cli/predictions",
     "cli/commands/test_launch": "cli/launch/job",

@@ -415,6 +415,56 @@ def test_another_network_of_a_run_is_the_one_that_answers(tmp_path: Path) -> Non
     assert other._predictor.name == name and loaded._predictor.name == ""
 
 
+def test_the_report_of_a_run_is_not_that_of_its_other_networks(tmp_path: Path) -> None:
+    """Of a snapshot it showed the final network's figures."""
+    kept = replace(EXPERIMENT, stages=(replace(STAGES[2], lr=0.01, schedule=Sgdr(2)),), snapshots=Snapshots(last=1))
+    Session(kept, ui=QUIET).run(tmp_path / "run")
+    name = next(path.name for path in (tmp_path / "run" / "snapshots").iterdir() if path.name.startswith("stage"))
+    other = sgdr_jax.load(tmp_path / "run", name)
+    with pytest.raises(InputError, match=f"network is '{name}'; the run's results are those of its final network; use load"):
+        other.report()
+    assert repr(other) == f"Session('rings', 1 stages, network '{name}' of the run in {tmp_path / 'run'})"
+
+
+def test_a_folder_is_a_path_that_outlives_a_change_of_directory(ran: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert ran.folder
+    monkeypatch.chdir(ran.folder.parent)
+    sessions = [sgdr_jax.load("rings"), Session(EXPERIMENT, folder="rings", ui=QUIET)]  # pyright: ignore[reportArgumentType]
+    monkeypatch.chdir(tmp_path)
+    for session in sessions:
+        assert session.folder == ran.folder and session.evaluate("valid", tta=0).value.labels.shape == (21,)
+        assert isinstance(session.report(), Shown)
+    for wrong in (None, 3):
+        with pytest.raises(InputError, match=f"folder is {wrong}; give the path of a run folder"):
+            sgdr_jax.load(wrong)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def test_the_network_is_that_of_the_session_s_experiment(ran: Session) -> None:
+    """Another experiment with the folder of a run predicted with the run's network."""
+    other = Session(replace(EXPERIMENT, seed=7), folder=ran.folder, ui=QUIET)
+    for use in (lambda: other.classes, lambda: other.evaluate("valid"), lambda: other.fit(0), lambda: other.report()):
+        with pytest.raises(InputError, match=r"folder is '.*'; it is the run of another experiment, 'rings'; open it with load"):
+            use()
+    more = ran.fit(Stage("more", size=16, lr=0.01, schedule=Constant(1)))  # which makes an experiment of one stage more
+    assert more._state.stages[-1]["name"] == "more"
+
+
+def test_wrong_values_of_arguments_are_one_line(ran: Session) -> None:
+    uses: list[tuple[Any, str]] = [
+        (lambda x: ran.evaluate("valid", tta=x), "evaluate.tta_views is"),
+        (lambda x: ran.predict(np.zeros((8, 8, 3), np.uint8), tta=x), "evaluate.tta_views is"),
+        (lambda x: ran.show_batch(0, x), "count is"),
+    ]
+    for use, words in uses:
+        for wrong in (1.5, "2", "x"):
+            with pytest.raises(InputError, match=words) as caught:
+                use(wrong)
+            assert "\n" not in str(caught.value)
+    for path in ("x" * 300, "a\0b"):
+        with pytest.raises(InputError, match="there is no such file or folder"):
+            ran.predict(path)
+
+
 def test_figures_of_a_card_are_those_of_its_network(ran: Session, fitted: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A session without a run read summary.json of the current folder, a snapshot had the final network's."""
     assert ran.folder

@@ -6,9 +6,9 @@ import io
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import get_args
+from typing import NoReturn, get_args
 
-from ..core.console import Console
+from ..core.console import Console, write_text
 from ..core.errors import InputError, Preempted, did_you_mean
 from ..core.text import one_line
 from ..distributed.signals import leave_at_once
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     Raises:
         SystemExit: 2 after one line about invalid input, 75 when a preempted run has saved its state, 130 when interrupted, 1 when a
-            run of a sweep has failed; 0 after --help.
+            run of a sweep has failed or is left; 0 after --help.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -36,28 +36,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         _dispatch(sys.argv[1:] if argv is None else argv)
     except InputError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _end(f"error: {one_line(error)}", 2)
     except Preempted as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(error.code) from None
+        _end(str(error), error.code)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+        _end("interrupted", 130)
     except MemoryError as error:
         why = one_line(f"out of memory: {error}").rstrip(": ")
-        print(f"error: {why}; use fewer or smaller images, or a smaller batch", file=sys.stderr)
-        raise SystemExit(2) from None
-    except BrokenPipeError:
-        sys.stderr.close()
+        _end(f"error: {why}; use fewer or smaller images, or a smaller batch", 2)
     except OSError as error:
-        print(f"error: {one_line(f'{error.strerror or error}: {error.filename or str()}')}".rstrip(": "), file=sys.stderr)
-        raise SystemExit(2) from None
+        _end(f"error: {one_line(f'{error.strerror or error}: {error.filename or str()}')}".rstrip(": "), 2)
+    finally:
+        write_text(sys.stdout, "")  # or Python would report a pipe whose reader has ended
+
+
+def _end(line: str, code: int) -> NoReturn:
+    """Exit with a code after a line on stderr."""
+    write_text(sys.stderr, f"{line}\n")
+    raise SystemExit(code) from None
 
 
 def _dispatch(argv: Sequence[str]) -> None:
     if not argv or argv[0] in ("-h", "--help"):
-        print(_usage())
+        write_text(sys.stdout, f"{_usage()}\n")
         raise SystemExit(0 if argv else 2)
     name, *words = argv
     if name not in names():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,10 +11,10 @@ from typing import Annotated, ClassVar, Literal, Self
 
 import tyro
 
-from ..core.console import NullConsole
+from ..core.console import NullConsole, write_text
 from ..core.errors import InputError
 from ..core.experiment import Experiment
-from ..core.files import write_atomically
+from ..core.files import write_output as write_output  # which the commands import from here
 from ..core.types import Dataset
 from ..core.validation import require
 from ..datasets import ImageFolder
@@ -85,7 +86,7 @@ class ExperimentCommand(Command):
         if words and not words[0].startswith("-"):
             return words[0], words[1:]
         if words and words[0] in ("-h", "--help"):
-            print(f"usage: {prog} FILE [options]\n\n{cls.__doc__}\n`{prog} FILE --help` lists all options.")
+            write_text(sys.stdout, f"usage: {prog} FILE [options]\n\n{cls.__doc__}\n`{prog} FILE --help` lists all options.\n")
             raise SystemExit(0)
         raise InputError(f"{prog} needs an experiment file first: {prog} FILE [options]")
 
@@ -134,15 +135,6 @@ def check_output(path: Path | None, option: str = "output file") -> None:
     """Raise InputError for a file that could not be written, before any work is done."""
     if path is not None:
         require(path.parent.is_dir() and not path.is_dir(), option, str(path), "name a file in a folder that exists")
-
-
-def write_output(path: Path, text: str) -> None:
-    """Write a file that was asked for, whole or not at all. Devices and pipes are written to, where a link leads its target is replaced."""
-    content = text.encode("utf-8", "surrogateescape")
-    if path.exists() and not path.is_file():
-        path.write_bytes(content)
-    else:
-        write_atomically(path.resolve(), content)
 
 
 def check_picture(path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from collections.abc import Generator
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +12,12 @@ from .text import lines, one_line
 
 if TYPE_CHECKING:
     import rich.console
+    import rich.table
+
+_WIDE = 10_000
+"""Columns of what is no terminal: a log or a pipe has lines of any length."""
+_NAME = 12
+"""Columns that a name may be folded to."""
 
 
 class Tick(Protocol):
@@ -36,7 +44,10 @@ class NullConsole:
 
 
 def plain_console(file: IO[str] | None = None) -> rich.console.Console:
-    """Return a rich console that prints text literally, in tables too: no markup, no control characters."""
+    """Return a rich console that prints text literally, in tables too: no markup, no control characters.
+
+    Lines have the width of the terminal, or any length where stdout is none. When the reader of a pipe ends, the console goes quiet.
+    """
     from rich.console import Console
     from rich.text import Text
 
@@ -44,8 +55,55 @@ def plain_console(file: IO[str] | None = None) -> rich.console.Console:
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(lines(text), **options)
 
+        def on_broken_pipe(self) -> None:
+            self.quiet = True
+            silence(self.file)
+
+    limited = "COLUMNS" in os.environ or (sys.stdout is not None and sys.stdout.isatty())
     # In a notebook rich would show there what is meant for the file.
-    return Plain(file=file, force_jupyter=None if file is None else False, highlight=False, markup=False, emoji=False)
+    jupyter = None if file is None else False
+    return Plain(file=file, force_jupyter=jupyter, highlight=False, markup=False, emoji=False, width=None if limited else _WIDE)
+
+
+def show(console: rich.console.Console, part: object) -> None:
+    """Print a line of text, or anything that rich can render. In a table that is too wide names fold, but figures stay whole."""
+    from rich.table import Table
+
+    if isinstance(part, Table):
+        _fit(console, part)
+    console.print(part, soft_wrap=isinstance(part, str), crop=False)
+
+
+def _fit(console: rich.console.Console, table: rich.table.Table) -> None:
+    """Give each column of a table its least width: of its figures, which are aligned to the right, or of a part of its names."""
+    for column in table.columns:
+        header, widest = console.measure(column.header), max((console.measure(cell).maximum for cell in column.cells), default=0)
+        if column.no_wrap or column.justify == "right":
+            least = max(widest, header.maximum if column.no_wrap else header.minimum)
+        else:
+            least, column.overflow = min(max(widest, header.minimum), _NAME), "fold"
+        column.min_width = max(least, column.min_width or 0)
+
+
+def write_text(stream: IO[str] | None, text: str) -> None:
+    """Write text to stdout or stderr at once. When the reader of a pipe has ended, what follows goes nowhere, and the work goes on.
+
+    Without a stream, as after `>&-`, nothing is written.
+    """
+    if stream is None:
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        silence(stream)
+
+
+def silence(stream: IO[str]) -> None:
+    """Send what is still written to a stream nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 class Console(NullConsole):
@@ -56,7 +114,7 @@ class Console(NullConsole):
 
     def say(self, text: object) -> None:
         """Show a line of text, or anything that rich can render."""
-        self.console.print(text, soft_wrap=isinstance(text, str))
+        show(self.console, text)
 
     @contextlib.contextmanager
     def bar(self, title: str, total: int) -> Generator[Tick]:

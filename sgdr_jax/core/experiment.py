@@ -14,7 +14,7 @@ from .optimizers import Optimizer, Sgd
 from .snapshots import Snapshots
 from .solve import Solve
 from .types import OMIT_DEFAULT, Augmentation, Dataset, Model, Schedule
-from .validation import finite, require
+from .validation import finite, is_name, require, whole
 
 Resize = Literal["crop", "squish", "pad"]
 """Ways to make an image square, see `Experiment.resize`."""
@@ -136,7 +136,8 @@ class Eval:
         require(self.tta_kind in most, "evaluate.tta_kind", self.tta_kind, f"use one of {', '.join(most)}")
         require(self.tta_mean in ("probability", "log", "max"), "evaluate.tta_mean", self.tta_mean, "use probability, log or max")
         views = most[self.tta_kind]
-        require(0 <= self.tta_views <= views, "evaluate.tta_views", self.tta_views, f"use 0…{views} with tta_kind={self.tta_kind!r}")
+        ok = whole(self.tta_views) and 0 <= self.tta_views <= views
+        require(ok, "evaluate.tta_views", self.tta_views, f"use 0…{views} with tta_kind={self.tta_kind!r}")
         w = self.tta_weight
         if isinstance(w, tuple):
             ok = len(w) > self.tta_views and all(finite(x) and x >= 0 for x in w) and w[0] > 0
@@ -242,7 +243,7 @@ class Experiment:
         return max(max(stage.sizes) for stage in self.stages)
 
     def __post_init__(self) -> None:
-        require(bool(self.name) and "/" not in self.name, "name", self.name, "use a non-empty name without /")
+        require(is_name(self.name), "name", self.name, "use a non-empty name without / and control characters")
         require(len(self.stages) > 0, "stages", self.stages, "give at least one Stage")
         names = [stage.name for stage in self.stages]
         require(len(set(names)) == len(names), "stages", names, "give every stage a name of its own")

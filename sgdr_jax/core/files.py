@@ -31,6 +31,20 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def write_output(path: Path, content: str | bytes) -> None:
+    """Write a file that was asked for, whole or not at all. Devices and pipes are written to, where a link leads its target is replaced.
+
+    Args:
+        path: file to write; its folder must exist.
+        content: text is encoded as UTF-8; bytes of file names that are not, as they are.
+    """
+    content = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+    else:
+        write_atomically(path.resolve(), content)
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Generator[BinaryIO]:
     """Open a temporary file beside `path`, which replaces it when the block ends without an error and is removed otherwise.

@@ -15,7 +15,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .console import Console, NullConsole, Tick, plain_console
+from .console import Console, NullConsole, Tick, plain_console, show
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +39,7 @@ class Shown[T]:
         text = io.StringIO()
         console = plain_console(text)
         for part in self.parts:
-            console.print(part, soft_wrap=isinstance(part, str))
+            show(console, part)
         return text.getvalue().rstrip("\n")
 
     def _repr_html_(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from .errors import InputError
+from .text import one_line
 
 
 def require(ok: bool, field_name: str, value: object, fix: str) -> None:
@@ -34,3 +35,12 @@ def finite(value: object) -> bool:
 def whole(value: object) -> bool:
     """Return whether a value is an integer."""
     return isinstance(value, int)
+
+
+def is_name(value: object) -> bool:
+    """Return whether a value can name a folder, a job and a line of a log: a text without / and control characters.
+
+    >>> is_name("Dog breeds"), is_name("a/b"), is_name("a\\nb"), is_name("")
+    (True, False, False, False)
+    """
+    return isinstance(value, str) and bool(value) and "/" not in value and one_line(value) == value

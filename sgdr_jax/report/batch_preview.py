@@ -12,7 +12,7 @@ from ..augment import kernel
 from ..core.experiment import Experiment
 from ..core.plan import plan
 from ..core.rng import key_for
-from ..core.validation import require
+from ..core.validation import require, whole
 from ..data.load import SOME, canvas_side, load_some
 from ..data.sampler import Sampler
 from ..evaluation import tta
@@ -48,7 +48,7 @@ def preview_batch(experiment: Experiment, stage: int | str = 0, count: int = 8) 
         InputError: if the stage does not exist or the data cannot be read.
     """
     stage = experiment.stage_index(stage)
-    require(1 <= count <= 64, "count", count, "use 1…64")
+    require(whole(count) and 1 <= count <= 64, "count", count, "use 1…64")
     source = experiment.data.open()
     p = plan(experiment, source.sizes["train"]).stages[stage]
     # Twice as many, to replace unreadable ones.

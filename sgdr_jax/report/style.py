@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.files import write_atomically
+from ..core.files import write_output
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,5 +89,5 @@ def save(drawn: Figure, path: str | Path) -> Path:
     path, content = Path(path), io.BytesIO()
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn.savefig(content, format=path.suffix[1:], metadata={"Software": None} if path.suffix == ".png" else None)
-    write_atomically(path.resolve(), content.getvalue())
+    write_output(path, content.getvalue())
     return path

@@ -90,12 +90,8 @@ def read_decisions(path: Path, multi_label: bool) -> Decisions:
     drop, labels, seen = list[str](), list[tuple[str, ...]](), set[str]()
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.DictReader(file, strict=True)
-        header = reader.fieldnames or []
-        missing = [name for name in ("name", "decision", "suggested") if name not in header]
-        require(
-            not missing, "--apply", str(path), f"it has no column {', '.join(missing)}; use the file of suspects with decisions filled in"
-        )
         try:
+            _check_header(path, reader.fieldnames or ())
             for row in reader:
                 place, decision = f"{path.name} line {reader.line_num}: decision", (row["decision"] or "").strip().lower()
                 require(decision in ("", *DECISIONS), place, decision, f"use {', '.join(DECISIONS)} or leave it empty")
@@ -112,6 +108,14 @@ def read_decisions(path: Path, multi_label: bool) -> Decisions:
             raise InputError(f"{path.name} line {reader.line_num + 1}: not a row of a CSV file ({error}); repair it") from error
     require(bool(seen), "--apply", str(path), "no image is to be dropped or relabelled; fill in the column decision")
     return Decisions(tuple(drop), tuple(labels))
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    """Raise InputError where a column of a file of decisions is missing, or there twice."""
+    needed = ("name", "decision", "suggested")
+    fix = "use the file of suspects with decisions filled in"
+    for wrong, what in (([n for n in needed if n not in header], "no column"), ([n for n in needed if header.count(n) > 1], "two columns")):
+        require(not wrong, "--apply", str(path), f"it has {what} {', '.join(wrong)}; {fix}")
 
 
 def suspects_html(rows: Sequence[SuspectRow], thumbnails: Mapping[str, bytes], images: int, multi_label: bool, run: str) -> str:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..core.console import NullConsole
-from ..core.errors import InputError
+from ..core.errors import InputError, Preempted
 from ..core.experiment import Experiment
 from ..core.validation import require
 from ..data.load import load_for
 from ..datasets import Fold
+from ..distributed.preemption import stoppable
+from ..train.context import RunContext, prepare
 from .data_index import changes, data_index, read_index
 from .predictor import Evaluation, Predictor, evaluate_split, open_predictor
 from .run import run
@@ -51,7 +53,13 @@ def held_out(net: Predictor, views: int | None = None, ui: NullConsole | None = 
 
 
 def out_of_fold(
-    net: Predictor, folds: int, folder: Path, views: int | None = None, ui: NullConsole | None = None, commit: str | None = None
+    net: Predictor,
+    folds: int,
+    folder: Path,
+    views: int | None = None,
+    ui: NullConsole | None = None,
+    commit: str | None = None,
+    leave: Callable[[], bool] = lambda: False,
 ) -> OutOfSample:
     """Predict each training and validation image with a network that was trained without its fold, as the run's experiment trains.
 
@@ -64,8 +72,10 @@ def out_of_fold(
         views: augmented views besides the plain one; None as in the experiment.
         ui: progress bars.
         commit: recorded in environment.json, see `environment.git_commit`.
+        leave: whether to save and stop, see `preemption.handle_signals`.
 
     Raises:
+        Preempted: after `leave` has returned True.
         InputError: for fewer than two folds, data that cannot be divided, or folds in the folder that began with other images than today's.
     """
     ui = ui or NullConsole()
@@ -76,11 +86,18 @@ def out_of_fold(
     for experiment, own in zip(divided, owners, strict=True):
         experiment.data.open()  # what cannot be divided is refused here rather than after some trainings
         _check_begun(experiment, own)
-    parts = [evaluate_split(net, "test", views, ui)] if "test" in source.labels else []
+    watching = stoppable(ui, leave)
+
+    def prepared(experiment: Experiment) -> RunContext:
+        return prepare(experiment, watching)._replace(leave=leave)
+
+    parts = [evaluate_split(net, "test", views, watching)] if "test" in source.labels else []
     for fold, (experiment, own) in enumerate(zip(divided, owners, strict=True)):
         ui.say(f"fold {fold + 1} of {folds}")
-        run(experiment, own, resume=True, commit=commit, ui=ui)
-        parts.append(evaluate_split(open_predictor(own), "valid", views, ui))
+        run(experiment, own, resume=True, commit=commit, ui=ui, prepared=prepared)
+        if leave():
+            raise Preempted(f"stopped after fold {fold + 1} of {folds}; the same command goes on")
+        parts.append(evaluate_split(open_predictor(own), "valid", views, watching))
     return _joined(parts)
 
 

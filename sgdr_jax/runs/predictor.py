@@ -202,7 +202,7 @@ def expand(paths: Sequence[str], say: Callable[[str], None] = lambda text: None,
     found, known = list[str](), extensions(formats)
     for name in paths:
         path = Path(name)
-        require(bool(name) and path.exists(), "path", name, "there is no such file or folder; name image files, or folders of them")
+        require(bool(name) and os.path.exists(path), "path", name, "there is no such file or folder; name image files, or folders of them")
         if not path.is_dir():
             found.append(str(path))
             continue

@@ -260,7 +260,7 @@ class _Worker:
             self.ui.say(f"  {title}: {pruned}")
         except InUse as error:
             outcomes.give_back(run)
-            self.ui.say(f"  {title} is skipped: {error}")
+            self.ui.say(f"  {title} is skipped: {str(error).rpartition('; ')[0]}")  # what to do instead is for a run alone
             time.sleep(outcomes.pause)
         except Exception as error:
             if is_multi_host() and not isinstance(error, InputError):

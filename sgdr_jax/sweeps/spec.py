@@ -25,7 +25,7 @@ from typing import Any
 from ..core.errors import InputError, did_you_mean
 from ..core.experiment import Experiment
 from ..core.serialization import check_kinds, config_hash
-from ..core.validation import require
+from ..core.validation import is_name, require
 from .search_space import Domain, NumericDomain, Search, short_name, value_text
 
 Values = tuple[tuple[str, object], ...]
@@ -131,12 +131,7 @@ class Sweep:
     """Trials beside the arms, run with the first seed; the best trial is repeated with the other seeds, as one more arm."""
 
     def __post_init__(self) -> None:
-        require(
-            isinstance(self.name, str) and bool(self.name) and "/" not in self.name,
-            "sweep.name",
-            self.name,
-            "use a non-empty name without /",
-        )
+        require(is_name(self.name), "sweep.name", self.name, "use a non-empty name without / and control characters")
         require(
             isinstance(self.seeds, tuple) and bool(self.seeds), "sweep.seeds", self.seeds, "give a tuple of at least one, such as (0, 1, 2)"
         )

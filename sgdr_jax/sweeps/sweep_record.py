@@ -102,23 +102,32 @@ def save_sweep(folder: str | Path, sweep: Sweep, runs: Sequence[SweepRun]) -> in
     A sweep may grow by arms or seeds; what its folder held before is kept.
 
     Raises:
-        InputError: where the folder holds a sweep with other runs than these, or anything else. Nothing is written then.
+        InputError: as `check_sweep`. Nothing is written then.
     """
-    folder = Path(folder)
-    file, record = folder / "sweep.json", sweep_record(sweep, runs)
+    folder, record = Path(folder), sweep_record(sweep, runs)
+    old = check_sweep(folder, record)
+    if record != old:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "sweep.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    return len(runs) - (len(old["runs"]) if old else 0)
+
+
+def check_sweep(folder: Path, record: SweepRecord) -> SweepRecord | None:
+    """Return the record of the sweep that a folder already holds, or None; writes nothing.
+
+    Raises:
+        InputError: where the folder holds a sweep with other runs than those of `record`, or anything else.
+    """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"sweep folder {folder} is a file; use another --dir")
-    old = None
-    if file.exists():
+    if (folder / "sweep.json").exists():
         old = read_sweep(folder)
         _check_same_sweep(folder, old, record)
         _check_same_search(folder, old, record)
-    elif folder.exists() and (foreign := sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))):
+        return old
+    if folder.exists() and (foreign := sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))):
         raise InputError(f"sweep folder {folder} holds {foreign[0]} but no sweep.json; use another --dir")
-    if record != old:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    return len(runs) - (len(old["runs"]) if old else 0)
+    return None
 
 
 def _check_same_sweep(folder: Path, old: SweepRecord, new: SweepRecord) -> None:

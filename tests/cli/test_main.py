@@ -82,3 +82,21 @@ def test_wrong_names_are_met_with_the_nearest(place: Path, fails: Fails) -> None
     assert "did you mean --stages.0.lr" in fails("plan", file, "--stages.9.lr", "1")
     assert "nofile.py" in fails("plan", place / "nofile.py")
     assert "experiment" in fails("plan", __file__)
+
+
+IMPORTING = """
+import runpy, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "sgdr_jax.cli.options":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+runpy.run_module("sgdr_jax", run_name="__main__")
+"""
+
+
+def test_an_interrupt_during_the_imports_is_one_line() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")

@@ -80,3 +80,22 @@ def test_the_page_has_each_suspect_with_its_decision(multi_label: bool) -> None:
     groups = [attributes["name"] for tag, attributes in page.elements if tag == "input"]
     assert len(groups) == 6 and len(set(groups)) == 2 and page.count("img") == 1
     assert NASTY[2] in page.texts and "2 of 1,234 images" in " ".join(page.texts)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ('name,"decision,suggested', "not a row of a CSV file"),
+        ('name,dec"ision"x,"sug"gested', "not a row of a CSV file"),
+        ("name,decision,suggested,decision", "it has two columns decision; use the file of suspects"),
+        ("name,name,decision,suggested", "it has two columns name; use the file of suspects"),
+        ("name,suggested", "it has no column decision; use the file of suspects"),
+        ("", "it has no column name, decision, suggested;"),
+    ],
+)
+def test_a_header_that_is_none_is_refused(header: str, message: str, tmp_path: Path) -> None:
+    """A broken one was a traceback; of two columns of one name the last won in silence."""
+    file = tmp_path / "decisions.csv"
+    file.write_text(f"{header}\nx.png,drop,,keep\n")
+    with pytest.raises(InputError, match=message):
+        read_decisions(file, False)

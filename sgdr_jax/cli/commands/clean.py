@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from ...core.console import NullConsole
+from ...core.errors import Preempted
 from ...core.validation import require
 from ..options import write_output
 from ..predictions import PredictorCommand
@@ -24,9 +25,11 @@ class CleanCommand(PredictorCommand):
     """Find labels that are probably wrong, by confident learning on held-out or out-of-fold probabilities.
 
     Writes RUN/clean/suspects.csv, and suspects.html with thumbnails, on which one decides. Images and labels on the disk stay as they are.
+    On SIGTERM or SIGUSR1 the training of a fold saves its state, and the command exits with 75.
     """
 
     arguments = "DIR"
+    resumable = True
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
@@ -45,6 +48,8 @@ class CleanCommand(PredictorCommand):
         if self.apply:
             fix = "it looks for suspects, and --apply takes decisions about those found; leave one out"
             require(not self.folds, "--folds", self.folds, fix)
+            require(not self.network, "--network", self.network, fix)
+            require(self.tta_views is None, "--tta-views", self.tta_views, fix)
             self._apply(self.apply, ui)
         else:
             require(self.out is None, "--out", str(self.out), "it is the experiment of --apply; suspects are written to RUN/clean")
@@ -52,6 +57,7 @@ class CleanCommand(PredictorCommand):
 
     def _find(self, ui: NullConsole) -> None:
         from ...core.files import write_atomically
+        from ...distributed.preemption import handle_signals
         from ...evaluation.confident_learning import find_suspects
         from ...report.suspects import suspect_rows, suspects_csv, suspects_html
         from ...runs.environment import git_commit
@@ -59,7 +65,13 @@ class CleanCommand(PredictorCommand):
 
         net, folder = self.open_predictor(), self.run / "clean"
         if self.folds:
-            found = out_of_fold(net, self.folds, folder, self.tta_views, ui, git_commit(self.experiment) if self.experiment else None)
+            commit = git_commit(self.experiment) if self.experiment else None
+            try:
+                with handle_signals() as leave:
+                    found = out_of_fold(net, self.folds, folder, self.tta_views, ui, commit, leave)
+            except (KeyboardInterrupt, Preempted):
+                ui.say("to continue, repeat the command: folds that have finished are kept")
+                raise
         else:
             found = held_out(net, self.tta_views, ui)
         suspects = find_suspects(found.probabilities, found.labels)

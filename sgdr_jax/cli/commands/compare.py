@@ -37,6 +37,8 @@ class CompareCommand(CompareOptions, Command):
         from ...sweeps.analysis.sequential import sequential_notes
 
         check_output(self.results, "--results")
+        ours = self.results is None or self.results.is_file() or not self.results.exists()
+        require(ours, "--results", str(self.results), "it is a device or a pipe; name a Markdown file, there or not")
         out = self.out
         require(out is None or out.is_dir() or not out.exists(), "--out", str(out), "it is a file; name a folder, there or not")
         comparison = compare_arms(

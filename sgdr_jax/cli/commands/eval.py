@@ -10,6 +10,7 @@ import tyro
 
 from ...core.console import NullConsole
 from ...core.text import csv_text
+from ...core.validation import require
 from ..options import check_output, write_output
 from ..predictions import PredictorCommand, header, prediction
 
@@ -30,19 +31,19 @@ class EvalCommand(PredictorCommand):
     """File for the results of each class, as CSV."""
 
     def execute(self, ui: NullConsole) -> None:
-        """Evaluate the split; print the figures and write the tables."""
+        """Evaluate the split; write the tables and print the figures."""
         from ...evaluation.calibration import ClassResult, class_results
         from ...report.run_tables import evaluation_parts
         from ...runs.predictor import default_split, evaluate_split
 
         check_output(self.out)
         check_output(self.classes)
+        apart = not (self.out and self.classes) or self.out.resolve() != self.classes.resolve()
+        require(apart, "--classes", str(self.classes), "it is the file of --out too; give each another name")
         predictor = self.open_predictor()
         split = self.split or default_split(predictor)
         result = evaluate_split(predictor, split, self.tta_views, ui)
         views = result.views
-        for part in evaluation_parts(split, result, predictor):
-            ui.say(part)
         if self.classes:
             classes = class_results(views.probabilities, result.labels, predictor.threshold(views.views))
             names = [name for name in ClassResult._fields if name != "confused_with"]
@@ -50,11 +51,14 @@ class EvalCommand(PredictorCommand):
                 [name, *(f"{getattr(row, field):.6g}" for field in names)] for name, row in zip(predictor.classes, classes, strict=True)
             ]
             write_output(self.classes, csv_text([["class", *names], *rows]))
-            ui.say(f"classes: {self.classes}")
         if self.out:
             true = [predictor.true_label(label) for label in result.labels]
             images = zip(result.names, true, views.probabilities, views.disagreement, strict=True)
             rows = [[name, label, *prediction(predictor.label(row, views.views), row, share)] for name, label, row, share in images]
             columns = ["name", "true", "label", "probability", "disagreement"]
             write_output(self.out, csv_text([header(columns, predictor.classes), *rows]))
-            ui.say(f"predictions: {self.out}")
+        for part in evaluation_parts(split, result, predictor):
+            ui.say(part)
+        for what, file in (("classes", self.classes), ("predictions", self.out)):
+            if file:
+                ui.say(f"{what}: {file}")

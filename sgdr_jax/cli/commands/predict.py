@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
-from ...core.console import NullConsole
+from ...core.console import NullConsole, write_text
 from ...core.errors import InputError
 from ...core.text import csv_text, one_line
 from ...core.validation import require
@@ -21,7 +22,8 @@ class PredictCommand(PredictorCommand):
     """Predict the classes of image files with a finished run, as CSV: path, label, probability, then one column per class.
 
     Several labels are separated by spaces, and quoted if they have spaces themselves. With test-time views a column `disagreement` follows
-    the probability: the share of the views whose class is not that of their mixture.
+    the probability: the share of the views whose class is not that of their mixture. Random views are drawn
+    by the pixels of an image, and by `eval` by its place in the split, so the figures of the two differ slightly.
     """
 
     arguments = "PATHS --run DIR"
@@ -42,10 +44,10 @@ class PredictCommand(PredictorCommand):
         require(bool(self.paths), "paths", "", "name image files, or folders of them")
         predictor = self.open_predictor()
         formats = formats_of(predictor.experiment.data)
-        paths = expand(self.paths, lambda note: print(one_line(note), file=sys.stderr), formats)
+        paths = expand(self.paths, _note, formats)
         result = predict(predictor, paths, self.tta_views, ui if self.out else None, calibrated=self.calibrated)
         for path, reason in result.bad:
-            print(one_line(f"left out {path}: {reason}"), file=sys.stderr)
+            _note(f"left out {path}: {reason}")
         if not result.paths:
             raise InputError(f"none of the {len(paths)} files could be read as an image")
         shares = result.disagreement if result.views > 1 else [None] * len(result.paths)
@@ -55,4 +57,11 @@ class PredictCommand(PredictorCommand):
         if self.out:
             write_output(self.out, text)
         else:
-            sys.stdout.write(text)
+            if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():  # the bytes of --out
+                sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+            write_text(sys.stdout, text)
+
+
+def _note(text: str) -> None:
+    """Print a line beside the table."""
+    write_text(sys.stderr, f"{one_line(text)}\n")

@@ -15,7 +15,7 @@ from ...core.errors import InputError
 from ...core.types import Dataset
 from ...core.validation import require
 from ..experiment_file import load_experiment
-from ..options import Command, check_output
+from ..options import Command, check_output, write_output
 
 if TYPE_CHECKING:
     from ...core.types import Source
@@ -49,7 +49,6 @@ class ReportCommand(Command):
 
     def execute(self, ui: NullConsole) -> None:
         """Read the run folder and the images to show, and write the page."""
-        from ...core.files import write_atomically
         from ...data.thumbnails import thumbnails
         from ...report.pictures import predicted_positions
         from ...report.run_page import read_run_page, run_html
@@ -76,7 +75,7 @@ class ReportCommand(Command):
             elif source:
                 note = "The data have changed since the run, so images are shown by their numbers."
         out = self.out or self.run / "report.html"
-        write_atomically(out, run_html(view, pictures, maps, note))
+        write_output(out, run_html(view, pictures, maps, note))
         if note:
             ui.say(note)
         ui.say(f"page: {out}")

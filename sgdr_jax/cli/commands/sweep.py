@@ -29,7 +29,7 @@ from ...sweeps.optuna_study import Study
 from ...sweeps.run_status import Entry, entries, forget_failures, unfinished
 from ...sweeps.shared_queue import default_store, open_queue
 from ...sweeps.spec import Sweep, SweepRun, all_arms, expand
-from ...sweeps.sweep_record import save_sweep
+from ...sweeps.sweep_record import check_sweep, save_sweep, sweep_record
 from ...sweeps.trial_records import best_trial, read_trials, recorded_runs, save_confirmation_runs
 from ..experiment_file import load_sweep
 from ..launch.local import DEVICES, Local
@@ -84,7 +84,7 @@ class SweepCommand(WorkerOptions, ExperimentCommand):
         return dataclasses.replace(command, definition=changed, slurm=slurm, words=tuple(words))
 
     def execute(self, ui: NullConsole) -> None:
-        """Run the sweep, or print what it would do; exit with 1 when a run has failed."""
+        """Run the sweep, or print what it would do; exit with 1 when a run has failed or is left."""
         definition = self.definition
         assert definition is not None
         task = _Task(definition, self.dir or Path("runs") / definition.name, _numbers(self.only), self, ui)
@@ -97,6 +97,7 @@ class SweepCommand(WorkerOptions, ExperimentCommand):
         if self.slurm:
             return _submit(task, self.slurm)
         if self.dry_run:
+            task.check_folder()
             return _explain(task, runs)
         if self.workers == 1 and self.processes > 1:
             task.pending()
@@ -131,6 +132,10 @@ class _Task(NamedTuple):
     def searches(self) -> bool:
         """Whether trials are to be drawn."""
         return self.sweep.search is not None and self.only is None
+
+    def check_folder(self) -> None:
+        """Raise InputError for a folder that the sweep would refuse; writes nothing."""
+        check_sweep(self.folder, sweep_record(self.sweep, expand(self.sweep)))
 
     def pending(self) -> list[SweepRun]:
         """List the runs to execute."""
@@ -200,6 +205,7 @@ def _show_trials(task: _Task) -> None:
 def _submit(task: _Task, slurm: Slurm) -> None:
     """Submit the workers as an array of jobs; what they would reject is rejected before."""
     command, store = task.command, task.command.store or default_store(task.folder)
+    task.check_folder()
     task.pending()
     check_disk(store)
     line = (sys.executable, "-m", "sgdr_jax", *task.worker(store))
@@ -257,13 +263,17 @@ def _run_workers(task: _Task) -> None:
 
 
 def _show(task: _Task, done: Sequence[Entry]) -> None:
-    """Print how the runs have ended; exit with 1 when one has failed."""
+    """Print how the runs have ended; exit with 1 when one has failed, or is left because another process has it."""
     task.ui.say(sweep_table(done))
     _show_trials(task)
     for entry in done:
         if entry.error:
             task.ui.say(f"run {entry.run.number} ({entry.run.arm}, seed {entry.run.seed}) failed: {entry.error}")
-    failed, search = any(entry.error for entry in done), task.sweep.search
+    left = sum(not entry.summary and not entry.error for entry in done if task.only is None or entry.run.number in task.only)
+    if left:
+        runs, they = ("run is", "it") if left == 1 else ("runs are", "them")
+        task.ui.say(f"{left} {runs} left: another process has {they}; repeat the command")
+    failed, search = left > 0 or any(entry.error for entry in done), task.sweep.search
     if search and task.searches and not best_trial(search, trials := read_trials(task.folder, search.objective)):
         reason = Counter(trial.error for trial in trials if trial.error).most_common(1)
         task.ui.say(f"no trial has finished{f': {reason[0][0]}' if reason else ', see above'}")

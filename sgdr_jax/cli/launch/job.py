@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.console import NullConsole
+from ...core.validation import require
 
 
 @dataclass(frozen=True)
@@ -45,3 +46,9 @@ class Target:
     def launch(self, job: Job, ui: NullConsole) -> int:
         """Start the job, or write what starts it, and return the exit code. Raises InputError if that is impossible."""
         raise NotImplementedError
+
+
+def check_mounted(job: Job, mount: str, why: str) -> None:
+    """Raise InputError for a run folder that does not lie below a mount, on which it would be kept."""
+    below = job.run.is_relative_to(mount) and ".." not in job.run.parts
+    require(below, "--run", str(job.run), f"use a folder below {mount}, {why}")

@@ -12,7 +12,7 @@ from ...core.console import NullConsole
 from ...core.errors import InputError, Preempted
 from ...core.validation import require
 from ..options import write_output
-from .job import Job, Target
+from .job import Job, Target, check_mounted
 
 PORT = 8476
 HOSTS = "hosts"
@@ -85,7 +85,7 @@ class Kubernetes(Target):
             import yaml
         except ImportError as error:
             raise InputError("writing a JobSet needs PyYAML: pip install 'sgdr_jax[cluster]'") from error
-        require(job.run.is_relative_to(self.mount), "--run", str(job.run), f"use a folder below {self.mount}, which all pods mount")
+        check_mounted(job, self.mount, "which all pods mount")
         write_output(self.out, yaml.safe_dump(self.jobset(job), sort_keys=False, width=200))
         logs = f"kubectl logs -f -l jobset.sigs.k8s.io/jobset-name={label(job.name)}"
         ui.say(f"JobSet: {self.out}; kubectl apply -f {self.out} starts it, {logs} shows its logs")
@@ -94,7 +94,7 @@ class Kubernetes(Target):
     def jobset(self, job: Job) -> dict[str, Any]:
         """Return the JobSet as data. Pod i of slice j is at jobset-hosts-j-i.jobset. Source: JobSet API jobset.x-k8s.io/v1alpha2."""
         name = label(job.name)
-        words = job.command(("sgdr-jax",))
+        words = [word.replace("$", "$$") for word in job.command(("sgdr-jax",))]  # or Kubernetes would put variables in for $(NAME)
         if self.pods > 1 and not self.tpus:  # TPU pods find each other by variables of GKE
             words += ["--hosts.coordinator", f"{name}-{HOSTS}-0-0.{name}:{PORT}", "--hosts.count", str(self.pods)]
             words += ["--hosts.index", "$(JOB_COMPLETION_INDEX)", "--hosts.wait", "600"]

@@ -15,7 +15,7 @@ from typing import IO, Annotated
 
 import tyro
 
-from ...core.console import NullConsole
+from ...core.console import NullConsole, write_text
 from ...core.errors import Preempted
 from ...core.validation import require
 from ...distributed.signals import Children, pass_on, stopped
@@ -107,8 +107,7 @@ def _copy(index: int, lines: IO[str] | None, lock: threading.Lock) -> None:
     with lines:
         for line in lines:
             with lock:
-                sys.stdout.write(f"[{index}] {line}")
-                sys.stdout.flush()
+                write_text(sys.stdout, f"[{index}] {line}")
 
 
 def _first_failure(processes: Sequence[subprocess.Popen[str]]) -> int:

@@ -12,7 +12,7 @@ from ...core.console import NullConsole
 from ...core.errors import InputError, Preempted
 from ...core.validation import require
 from ..options import write_output
-from .job import Job, Target
+from .job import Job, Target, check_mounted
 from .kubernetes import PORT, label
 
 
@@ -58,7 +58,7 @@ class SkyPilot(Target):
             import yaml
         except ImportError as error:
             raise InputError("writing a task of SkyPilot needs PyYAML: pip install 'sgdr_jax[cluster]'") from error
-        require(job.run.is_relative_to(self.mount), "--run", str(job.run), f"use a folder below {self.mount}, where the bucket is mounted")
+        check_mounted(job, self.mount, "where the bucket is mounted")
         write_output(self.out, yaml.safe_dump(self.task(job), sort_keys=False, width=200))
         ui.say(f"task: {self.out}; sky jobs launch {self.out} starts it")
         return 0

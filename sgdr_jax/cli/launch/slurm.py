@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...core.console import NullConsole
+from ...core.console import NullConsole, write_text
 from ...core.errors import InputError, Preempted
+from ...core.text import one_line
 from ...core.validation import require
 from ...runs.folder import LAUNCH
 from .job import Job, Target
@@ -86,8 +89,7 @@ class Slurm(Target):
         executor = self.executor(job.run / LAUNCH, job.name)
         words = [*job.command(), *self.elastic]
         if self.dry_run:
-            print(executor._make_submission_file_text(executor._submitit_command_str, "ID"))
-            print("# which runs in every process: " + " ".join(words))
+            _print_script(executor, f"which runs in every process: {shlex.join(words)}")
             return 0
         (number,) = self.submit([words], job.run / LAUNCH, job.name)
         ui.say(f"job {number}, {self.nodes} machines with {self.tasks} processes each; run folder {job.run}")
@@ -108,8 +110,7 @@ class Slurm(Target):
         if self.dry_run:
             executor = self.executor(logs, name)
             executor.parameters["map_count"] = count  # as submitit does for an array
-            print(executor._make_submission_file_text(executor._submitit_command_str, "ID"))
-            print(f"# each of the {count} jobs: {' '.join(words)}")
+            _print_script(executor, f"each of the {count} jobs: {shlex.join(words)}")
             return
         numbers = self.submit([words] * count, logs, name)
         array = numbers[0].partition("_")[0]
@@ -185,6 +186,12 @@ class Slurm(Target):
             **{key: value for key, value in options.items() if value is not None},
         )
         return executor
+
+
+def _print_script(executor: submitit.SlurmExecutor, note: str) -> None:
+    """Print the batch script that submitit would submit, and a note as a comment in one line."""
+    script = executor._make_submission_file_text(executor._submitit_command_str, "ID")
+    write_text(sys.stdout, f"{script}\n# {one_line(note)}\n")
 
 
 class Command:

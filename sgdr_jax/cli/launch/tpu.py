@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...core.console import NullConsole
+from ...core.text import one_line
 from ...core.validation import require
 from ..options import write_output
 from .job import Job, Target
@@ -47,7 +48,8 @@ class Tpu(Target):
     def launch(self, job: Job, ui: NullConsole) -> int:
         """Write the script."""
         write_output(self.out, self.script(job))
-        self.out.chmod(0o755)
+        if self.out.is_file():
+            self.out.chmod(0o755)
         ui.say(f"script: {self.out}; run it where gcloud is logged in")
         return 0
 
@@ -64,7 +66,7 @@ class Tpu(Target):
         install = "pip install --quiet --user uv && cd work && ~/.local/bin/uv venv --allow-existing --python 3.12 .venv"
         install += " && ~/.local/bin/uv pip install --quiet --python .venv/bin/python '.[tpu]'"
         return f"""#!/usr/bin/env bash
-# Trains {job.file} on a TPU slice. May be repeated: the slice is created if it is missing, the run continues.
+# Trains {one_line(job.file)} on a TPU slice. May be repeated: the slice is created if it is missing, the run continues.
 set -euo pipefail
 
 {GCLOUD} describe {where} >/dev/null 2>&1 ||

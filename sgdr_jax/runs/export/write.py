@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import math
-import shutil
+import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -70,12 +71,12 @@ def export_network(net: Predictor, run: str | Path | None, to: Format, out: str 
         hub.check(push)
     require(to in _FORMATS, "--to", to, f"use one of {', '.join(_FORMATS)}")
     form, folder = _FORMATS[to], Path(out or Path(run or "") / "export" / to)
-    require(not folder.exists(), "--out", str(folder), "it is there already; give another folder, or remove it")
+    taken = "it is there already; give another folder, or remove it"
+    require(not os.path.lexists(folder), "--out", str(folder), taken)
     above = next(parent for parent in folder.absolute().parents if parent.exists())
     require(above.is_dir(), "--out", str(folder), f"{above} is a file; give another folder")
     images = sample(net)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
+    with _made(folder.parent), tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
         part = Path(place) / folder.name
         part.mkdir()
         form.write(net, part)
@@ -86,9 +87,27 @@ def export_network(net: Predictor, run: str | Path | None, to: Format, out: str 
         (part / READER).write_text(inspect.getsource(square), encoding="utf-8")
         text = model_card(net, _figures(net, run), to, form.example(net), len(images), apart)
         (part / CARD).write_text(text, encoding="utf-8", errors="surrogateescape")
-        shutil.move(part, folder)
+        try:
+            part.rename(folder)
+        except OSError:
+            require(not os.path.lexists(folder), "--out", str(folder), taken)  # since the look above
+            raise
     files = tuple(sorted(path.name for path in folder.iterdir()))
     return Exported(folder, files, len(images), apart, hub.push(folder, push) if push else "")
+
+
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder and its parents; remove those that are new when the block fails."""
+    new = [path for path in (folder.absolute(), *folder.absolute().parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for path in new:
+            with contextlib.suppress(OSError):  # another export has put something there
+                path.rmdir()
+        raise
 
 
 def _figures(net: Predictor, run: str | Path | None) -> dict[str, EvalMetrics]:

@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 
 from ...core.errors import InputError
-from ...core.files import write_atomically
+from ...core.files import write_output
 from ...core.text import csv_text
 from ...core.text import markdown as as_markdown
 from ...core.validation import require
@@ -96,8 +96,8 @@ def terminal(comparison: Comparison) -> list[Table | str]:
     columns = [i for i, t in enumerate(titles) if t in _TO_PRINT or t.startswith("difference") or t.endswith("interval")]
     columns = [i for i in columns if titles[i] != ("log-loss" if comparison.figure.measure == "accuracy" else f"{comparison.score} %")]
     for i in columns:
-        left, width = titles[i] in ("arm", "", "to settle"), 14 if titles[i] == "arm" else None
-        table.add_column(titles[i], justify="left" if left else "right", min_width=width, no_wrap=not titles[i])
+        left = titles[i] in ("arm", "", "to settle")
+        table.add_column(titles[i], justify="left" if left else "right", no_wrap=titles[i] in ("", "to settle"))
     colours = {"better": "green", "worse": "red"}
     for row, arm in zip(comparison_rows(comparison), comparison.arms, strict=True):
         style = colours.get(arm.paired.verdict, "") if arm.paired else "bold" * (arm.name == comparison.baseline)
@@ -128,7 +128,7 @@ def write(comparison: Comparison, folder: str | Path, drawn: Sequence[Path]) -> 
     if _by_class(comparison):
         texts["classes.csv"] = classes_csv(comparison)
     for name, text in texts.items():
-        write_atomically((folder / name).resolve(), text)
+        write_output(folder / name, text)
     return [folder / name for name in texts]
 
 
@@ -148,7 +148,7 @@ def publish(comparison: Comparison, folder: str | Path, results: Path | None = N
     if results is not None:
         beside = results.with_suffix("").name.lower()
         drawn = plots.draw_all(comparison, results.parent / beside, f"{comparison.name}-")
-        write_atomically(results.resolve(), put(old, comparison, [f"{beside}/{path.name}" for path in drawn]))
+        write_output(results, put(old, comparison, [f"{beside}/{path.name}" for path in drawn]))
         written += [*drawn, results]
     return written
 

@@ -2,6 +2,10 @@
 
 import csv
 import dataclasses
+import itertools
+import os
+import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +16,7 @@ import pytest
 
 from sgdr_jax.cli.experiment_file import load_experiment
 from sgdr_jax.cli.main import main
-from sgdr_jax.core.errors import InputError
+from sgdr_jax.core.errors import InputError, Preempted
 from sgdr_jax.core.serialization import from_json
 from sgdr_jax.core.types import Dataset
 from sgdr_jax.data.load import load
@@ -65,6 +69,9 @@ def test_bad_input_is_one_line(run_folder: Path, tmp_path: Path, fails: Callable
     assert "--folds is 1" in fails("clean", run_folder, "--folds", "1")
     assert "--out is" in fails("clean", run_folder, "--out", tmp_path / "x.py")
     assert "--folds is 3; it looks for suspects" in fails("clean", run_folder, "--apply", tmp_path / "x.csv", "--folds", "3")
+    words = ("clean", run_folder, "--apply", tmp_path / "x.csv")
+    assert "--network is 'ema'; it looks for suspects" in fails(*words, "--network", "ema")
+    assert "--tta-views is 0; it looks for suspects" in fails(*words, "--tta-views", "0")
     assert "name the experiment file to write" in fails("clean", run_folder, "--apply", tmp_path / "x.csv")
 
 
@@ -129,6 +136,39 @@ def test_folds_that_began_with_other_images_are_refused(
         out_of_fold(net, 2, tmp_path / "folds")
     with pytest.raises(pytest.fail.Exception, match="a fold went on"):
         out_of_fold(net, 2, tmp_path / "other")
+
+
+def test_a_signal_lets_a_fold_save_and_the_command_ends_with_75(
+    place: Path, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """SIGTERM killed the training of a fold."""
+    folder, asked = shutil.copytree(run_folder, tmp_path / "run"), []
+
+    def stopped(experiment: Any, own: Path, *, prepared: Callable[[Any], Any], **how: Any) -> None:
+        context = prepared(experiment)
+        asked.append(context.leave())
+        os.kill(os.getpid(), signal.SIGTERM)
+        asked.append(context.leave())
+        raise Preempted("preempted: saved after update 1")
+
+    monkeypatch.setattr("sgdr_jax.runs.out_of_fold.run", stopped)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        main(["clean", str(folder), "--experiment", str(place / "photos.py"), "--folds", "2"])
+    out, err = capfd.readouterr()
+    assert ended.value.code == 75 and asked == [False, True] and signal.getsignal(signal.SIGTERM) == before
+    assert "to continue, repeat the command" in out and "saved after update 1" in err
+
+
+@pytest.mark.slow
+def test_a_fold_that_was_stopped_goes_on(place: Path, run_folder: Path, tmp_path: Path) -> None:
+    load_experiment(place / "photos.py")
+    net, calls = open_predictor(run_folder), itertools.count()
+    whole = out_of_fold(net, 2, tmp_path / "whole")
+    with pytest.raises(Preempted):
+        out_of_fold(net, 2, tmp_path / "folds", leave=lambda: next(calls) > 30)
+    again = out_of_fold(net, 2, tmp_path / "folds")
+    np.testing.assert_array_equal(again.probabilities, whole.probabilities)
 
 
 @pytest.mark.slow

@@ -58,3 +58,12 @@ def test_another_process_needs_the_experiment_file_for_its_own_classes(place: Pa
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, fails: Fails) -> None:
     assert "config.json" in fails("eval", tmp_path)
+
+
+def test_two_tables_have_two_files(place: Path, run_folder: Path, tmp_path: Path, fails: Fails) -> None:
+    """The predictions took the place of the classes."""
+    (tmp_path / "link.csv").symlink_to(tmp_path / "a.csv")
+    for other in (tmp_path / "a.csv", tmp_path / "link.csv", f"{tmp_path}/../{tmp_path.name}/a.csv"):
+        said = fails("eval", run_folder, "--out", tmp_path / "a.csv", "--classes", other)
+        assert "--classes is" in said and "it is the file of --out too; give each another name" in said
+    assert not (tmp_path / "a.csv").exists()

@@ -49,6 +49,13 @@ def test_help_names_the_targets_and_their_options(capfd: pytest.CaptureFixture[s
     ("words", "message"),
     [
         (["slrum", "x.py"], "unknown target 'slrum'; did you mean slurm? there are local, slurm, tpu, k8s, sky"),
+        (["kubernets", "x.py"], "unknown target 'kubernets'; did you mean k8s? there are"),
+        (["skypilot", "x.py"], "unknown target 'skypilot'; did you mean sky? there are"),
+        (["Slurm", "x.py"], "unknown target 'Slurm'; did you mean slurm? there are"),
+        (["k8s", "quick.py", "--image", "i", "--claim", "c", "--run", "/runs/../x"], "--run is '/runs/../x'; use a folder below /runs"),
+        (["sky", "quick.py", "--bucket", "s3://b", "--run", "/runs/a/../../x"], "use a folder below /runs, where the bucket is mounted"),
+        (["slurm", "quick.py", "--dry-run", "--run", "a\nrm -r b"], "use a path without control characters"),
+        (["slurm", "quick.py", "--dry-run", "--name", "a\n#SBATCH x"], "use a non-empty name without / and control characters"),
         (["local"], "launch local needs an experiment file first"),
         (["local", "nowhere.py"], "experiment file"),
         (["local", "quick.py", "-n", "0"], "--processes is 0; use 1 or more"),

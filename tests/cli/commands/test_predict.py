@@ -3,7 +3,9 @@
 import csv
 import itertools
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,6 +81,21 @@ def test_predict_writes_labels_and_probabilities(place: Path, run_folder: Path, 
         assert sum(p) == pytest.approx(1, abs=1e-5) and float(row["probability"]) == pytest.approx(max(p), abs=1e-4)
     assert sum(row["label"] == "red" for row in rows) >= 5
     assert "broken.png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_pipe_and_a_file_get_the_same_bytes(encoding: str, place: Path, run_folder: Path, tmp_path: Path, capfdbinary) -> None:
+    """A pipe got ? for each letter of a name that the terminal's encoding lacks."""
+    photo = (place / "data/valid/red/0.png").read_bytes()
+    names = [str(tmp_path / name) for name in ("rosé.png", os.fsdecode(b"b\xe4d.png"))]
+    for name in names:
+        Path(name).write_bytes(photo)
+    words = ["predict", *names, "--run", str(run_folder)]
+    main([*words, "--out", str(tmp_path / "out.csv")])
+    sys.stdout.reconfigure(encoding=encoding)  # pyright: ignore[reportAttributeAccessIssue]
+    capfdbinary.readouterr()
+    main(words)
+    assert capfdbinary.readouterr().out == (tmp_path / "out.csv").read_bytes()
 
 
 def test_a_prediction_does_not_depend_on_its_company(place: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

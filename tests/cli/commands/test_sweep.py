@@ -1,4 +1,4 @@
-"""`sgdr-jax sweep --launch slurm`: workers as an array of jobs."""
+"""`sgdr-jax sweep`: its exit code and dry run; with `--launch slurm` workers as an array of jobs."""
 
 import os
 import subprocess
@@ -10,6 +10,8 @@ import pytest
 import submitit  # noqa: F401 (it sets up logging anew, which inside a test would close what pytest captures with)
 
 from sgdr_jax.cli.main import main
+from sgdr_jax.runs.folder import lock
+from sgdr_jax.sweeps.sweep_record import read_sweep, run_folder
 from sgdr_jax.sweeps.trial_records import read_trials
 from tests.cli.slurm_stand_in import stand_in_slurm
 
@@ -66,6 +68,54 @@ def test_what_an_array_cannot_do_is_one_line_and_writes_nothing(
     text = swept(words, 2, capfd)
     assert message in text and text.startswith("error: ") and text.count("\n") == 1, text
     assert [path.name for path in sweep_file.parent.iterdir() if path.name != "__pycache__"] == ["searched.py"]
+
+
+QUICK = """
+import dataclasses
+from sgdr_jax.schedules import Constant
+from sgdr_jax.sweeps import Sweep, grid
+from tests.jobs.workers import BASE, STAGES
+base = dataclasses.replace(BASE, stages=(dataclasses.replace(STAGES[0], schedule=Constant(1)),))
+sweep = Sweep("quick", base, (grid({"label_smoothing": (0.0, 0.1)}),))
+"""
+
+
+def ran(words: list[str], capfd: pytest.CaptureFixture[str]) -> tuple[object, str]:
+    """Run the quick sweep; return the exit code and all that it has printed."""
+    try:
+        main(["sweep", "quick.py", "--dir", "d", *words])
+        code: object = 0
+    except SystemExit as exit_:
+        code = exit_.code
+    return code, "".join(capfd.readouterr())
+
+
+def test_a_run_that_another_process_holds_is_left_and_the_exit_code_tells(sweep_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Two sweeps of one folder at once both ended with 0, one with runs left over."""
+    Path("quick.py").write_text(QUICK)
+    assert ran(["--only", "0"], capfd)[0] == 0
+    (held := run_folder(Path("d"), read_sweep(Path("d"))["runs"][1]["hash"])).mkdir()
+    other = lock(held)
+    code, text = ran([], capfd)
+    assert code == 1 and "1 run is left: another process has it; repeat the command" in text
+    assert "seed 0) is skipped: run folder" in " ".join(text.split()) and "--run" not in text
+    assert ran(["--only", "0"], capfd)[0] == 0  # which asks for no other
+    other.release()
+    code, text = ran([], capfd)
+    assert code == 0 and "left" not in text
+
+
+@pytest.mark.parametrize("words", [["--dry-run"], ["--launch", "slurm", "--dry-run"]])
+def test_a_dry_run_refuses_the_folder_that_the_sweep_would_refuse(
+    words: list[str], sweep_file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It printed a table for an edited file, whose sweep then ended in an error."""
+    Path("quick.py").write_text(QUICK)
+    Path("d").mkdir()
+    Path("d/notes.txt").touch()
+    code, text = ran(words, capfd)
+    assert code == 2 and "sweep folder d holds notes.txt but no sweep.json; use another --dir" in text
+    assert [path.name for path in Path("d").iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.slow

@@ -64,6 +64,15 @@ def test_a_jobset_fits_its_schema_and_its_pods_find_each_other(fields: dict[str,
     assert labels.get("kueue.x-k8s.io/queue-name") == target.queue
 
 
+@pytest.mark.parametrize("word", ["$(HOME)", "$$(HOME)", "a$b$", "plain"])
+def test_words_of_the_user_are_no_variables_of_the_pod(word: str) -> None:
+    """Kubernetes put the value of a variable in place of $(NAME), and of $$ one of the two."""
+    made = Kubernetes(image="i", claim="c").jobset(Job(Path(f"{word}.py"), Path(f"/runs/{word}"), ("--data.root", word), "x"))
+    words = made["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["containers"][0]["command"]
+    seen = [re.sub(r"\$(\$)|\$\(\w+\)", lambda found: found[1] or "value", each) for each in words]  # as k8s.io/kubernetes expansion.Expand
+    assert seen[2:7] == [f"{word}.py", "--data.root", word, "--run", f"/runs/{word}"] and seen[-3] == "value"
+
+
 def test_preemptions_restart_the_set_and_do_not_count() -> None:
     made = Kubernetes(image="i", claim="c", restarts=3).jobset(JOB)["spec"]
     job = made["replicatedJobs"][0]["template"]["spec"]

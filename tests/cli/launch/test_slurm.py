@@ -1,6 +1,7 @@
 """Jobs of Slurm: commands, signals, arrays."""
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 import submitit  # noqa: F401 (it sets up logging anew, which inside a test would close what pytest captures with)
 
-from sgdr_jax.cli.launch import Slurm
+from sgdr_jax.cli.launch import Job, Slurm
 from sgdr_jax.cli.launch.slurm import Command
+from sgdr_jax.core.console import NullConsole
 from tests.cli.slurm_stand_in import stand_in_slurm
 
 
@@ -65,6 +67,24 @@ def test_several_commands_are_one_array(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert Slurm(parallel=2).submit([["a"], ["b"], ["c"]], tmp_path / "logs", "sweep") == ["7_0", "7_1", "7_2"]
     assert "#SBATCH --array=0-2%2" in (tmp_path / "script").read_text()
+
+
+@pytest.mark.parametrize("of_sweep", [False, True])
+def test_the_note_below_a_script_is_one_comment_that_a_shell_reads_as_the_command(
+    of_sweep: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line break in a word ended the comment, and what followed was executed."""
+    words = ("--data.root", "my photos; rm -r *", "--name", "a\nrm -r b")
+    if of_sweep:
+        Slurm(dry_run=True).workers(["sgdr-jax", "sweep", "x.py", *words], 3, tmp_path, "x", NullConsole())
+    else:
+        assert Slurm(dry_run=True).launch(Job(Path("x.py"), tmp_path / "run", words, "x"), NullConsole()) == 0
+    script = capsys.readouterr().out
+    (note,) = [line for line in script.splitlines() if "x.py" in line]
+    assert note.startswith("# ") and script.endswith(f"{note}\n") and "\nrm" not in script
+    command = shlex.split(note.partition(": ")[2].replace("\\n", "\n"))
+    start = command.index("x.py") + 1
+    assert tuple(command[start : start + len(words)]) == words
 
 
 def test_of_a_range_of_nodes_srun_starts_the_tasks() -> None:

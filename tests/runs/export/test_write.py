@@ -244,3 +244,30 @@ def test_the_card_and_the_config_have_the_threshold(tmp_path: Path) -> None:
     assert "A class is predicted where its probability is above 0.2718." in (tmp_path / "out" / "README.md").read_text()
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["threshold"] == 0.2718 and config["pretrained_cfg"]["crop_mode"] == "center"
+
+
+def test_of_two_exports_into_one_folder_the_second_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second lay inside of the first, and both were a success."""
+    tiny, out, real = net(Tiny()), tmp_path / "new" / "out", stablehlo.read
+
+    def meanwhile(*args: Any) -> Any:
+        monkeypatch.setattr(stablehlo, "read", real)
+        export_network(tiny, None, "stablehlo", out)
+        return real(*args)
+
+    monkeypatch.setattr(stablehlo, "read", meanwhile)
+    with pytest.raises(InputError, match=r"--out is .*it is there already; give another folder, or remove it"):
+        export_network(tiny, None, "stablehlo", out)
+    assert [path.name for path in out.parent.iterdir()] == ["out"] and all(path.is_file() for path in out.iterdir())
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="it is there already"):
+        export_network(tiny, None, "stablehlo", tmp_path / "link")
+
+
+def test_a_failed_export_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sgdr_jax.runs.export.write.TOLERANCE", -1.0)
+    (tmp_path / "old").mkdir()
+    for out in ("a/b/out", "old/c/out"):
+        with pytest.raises(InputError, match="it was not given out"):
+            export_network(net(Tiny()), None, "stablehlo", tmp_path / out)
+    assert [path.name for path in tmp_path.rglob("*")] == ["old"]

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,8 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         main.main(["compare", str(folder), "--results", str(tmp_path / "no" / "RESULTS.md")])
     assert stopped.value.code == 2 and not (folder / "answer").exists()
     (tmp_path / "a file").touch()
-    with pytest.raises(SystemExit) as stopped:
-        main.main(["compare", str(folder), "--out", str(tmp_path / "a file")])
-    assert stopped.value.code == 2 and "it is a file; name a folder" in capsys.readouterr().err
+    os.mkfifo(pipe := tmp_path / "pipe")
+    for option, value, message in (("--out", str(tmp_path / "a file"), "it is a file; name a folder"), ("--results", str(pipe), "a pipe;")):
+        with pytest.raises(SystemExit) as stopped:
+            main.main(["compare", str(folder), option, value])
+        assert stopped.value.code == 2 and message in capsys.readouterr().err
