@@ -23,6 +23,7 @@ from sgdr_jax.core.optimizers import AdamW, Lamb, Muon, Optimizer, Sgd
 from sgdr_jax.core.serialization import check_kinds, config_hash, from_json, to_json
 from sgdr_jax.core.solve import Solve
 from sgdr_jax.core.types import Augmentation, Dataset, Model, Schedule
+from sgdr_jax.core.validation import is_name
 from sgdr_jax.schedules import Constant, OneCycle, Sgdr
 from sgdr_jax.train.lr_curve import RULES
 
@@ -105,7 +106,7 @@ some_stage = st.builds(
 some_experiment = st.builds(
     lambda stages, **fields: experiment(*stages, **fields),
     stages=st.lists(some_stage, min_size=1, max_size=3, unique_by=lambda stage: stage.name),
-    name=st.text(min_size=1).filter(lambda name: "/" not in name),
+    name=st.text(min_size=1).filter(is_name),
     data=st.builds(Nowhere, root=st.text().map(Path), extra=st.none() | st.text().map(Path)),
     augment=st.lists(st.builds(augment.Rotate, degrees=st.floats(0, 180), p=share), max_size=2).map(tuple),
     optimizer=some_optimizer,
