@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from ..core.errors import InputError, did_you_mean
 from ..core.expression import expression
 from ..core.paths import expanded
+from ..core.text import one_line
 from ..core.types import Dataset
 from ..core.validation import require
 from . import files
@@ -85,12 +86,14 @@ def name_of(data: Dataset) -> str:
     Example:
         >>> name_of(ImageFolder("/home/ada/my photos")), name_of(Tfds("eurosat/rgb"))
         ('my_photos', 'eurosat_rgb')
+        >>> print(name_of(ImageFolder("two\\nlines")))
+        two\\nlines
     """
     if isinstance(data, Tfds):
         name = data.name
     else:
         name = Path(data.path).stem if isinstance(data, Arrays) else Path(str(getattr(data, "root", ""))).name
-    return name.replace("/", "_").replace(" ", "_") or "photos"
+    return one_line(name).replace("/", "_").replace(" ", "_") or "photos"
 
 
 def _choices(options: dict[str, Dataset]) -> list[str]:
