@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import NoReturn, get_args
 
-from ..core.console import Console, write_text
+from ..core.console import Console, silence, write_text
 from ..core.errors import InputError, Preempted, did_you_mean
 from ..core.text import one_line
 from ..distributed.signals import leave_at_once
@@ -34,7 +34,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without × shows ? instead of failing
     try:
-        _dispatch(sys.argv[1:] if argv is None else argv)
+        try:
+            _dispatch(sys.argv[1:] if argv is None else argv)
+        finally:
+            _flush()
     except InputError as error:
         _end(f"error: {one_line(error)}", 2)
     except Preempted as error:
@@ -44,10 +47,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     except MemoryError as error:
         why = one_line(f"out of memory: {error}").rstrip(": ")
         _end(f"error: {why}; use fewer or smaller images, or a smaller batch", 2)
+    except BrokenPipeError:  # of what tyro prints
+        silence(sys.stdout)
     except OSError as error:
         _end(f"error: {one_line(f'{error.strerror or error}: {error.filename or str()}')}".rstrip(": "), 2)
-    finally:
-        write_text(sys.stdout, "")  # or Python would report a pipe whose reader has ended
+
+
+def _flush() -> None:
+    """Write what is left for stdout, or Python would report at the end that it cannot.
+
+    Raises:
+        OSError: as where the disk is full; what is left is given up.
+    """
+    try:
+        write_text(sys.stdout, "")
+    except OSError:
+        silence(sys.stdout)
+        raise
 
 
 def _end(line: str, code: int) -> NoReturn:

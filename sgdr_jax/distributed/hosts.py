@@ -22,6 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ..core.console import write_text
 from ..core.errors import InputError, InUse, Preempted
 from ..core.text import one_line
 from .allocator import set_up_allocator
@@ -114,8 +115,9 @@ def dividing(count: int, batches: Sequence[int]) -> int:
 
 def exit_now(why: str, code: int = 2) -> None:
     """End this process at once, printing one line. An orderly exit would wait for other hosts, which may be waiting for this one."""
-    print(f"error: {one_line(why)}" if code == 2 else one_line(why), file=sys.stderr, flush=True)
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # Whatever has become of the streams, the process must end.
+        write_text(sys.stderr, f"error: {one_line(why)}\n" if code == 2 else f"{one_line(why)}\n")
+        write_text(sys.stdout, "")
     os._exit(code)
 
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from ..core.console import write_text
 from ..core.errors import Preempted
 from .allocator import set_up_allocator
 
@@ -42,7 +43,7 @@ def leave_at_once() -> Iterator[None]:
     def watch() -> None:
         while number := os.read(reading, 1):
             if number[0] in signals and signal.getsignal(number[0]) is left_to_thread:
-                print("stopped at once, with nothing to save; the same command goes on", file=sys.stderr, flush=True)
+                write_text(sys.stderr, "stopped at once, with nothing to save; the same command goes on\n")
                 os._exit(Preempted.code)
         os.close(reading)
 

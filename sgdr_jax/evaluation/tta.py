@@ -6,6 +6,7 @@ the example. Weights and mean of the mixture are explicit; see `Eval`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -142,6 +143,22 @@ def _log_means(logs: np.ndarray, weight: float | np.ndarray) -> np.ndarray:
             return (np.logaddexp.accumulate(np.log(weight) + logs) - np.log(np.cumsum(weight, 0)))[1:]
         rest = np.logaddexp.accumulate(logs[1:]) - np.log(np.arange(1, len(logs)))[:, None, None]
         return np.logaddexp(np.log(weight) + logs[:1], np.log(1 - weight) + rest)
+
+
+def mean_logits(each: Sequence[Float[np.ndarray, "b k"]], multi_label: bool) -> Float[np.ndarray, "b k"]:
+    """Return the logits of the mean of the probabilities of several predictions, float64: the last of `mix_prefixes` with equal weights.
+
+    One of them is looked at after the other, since an ensemble may have many, of many images.
+
+    >>> metrics.squash(mean_logits(np.log([[[1.0, 3.0]], [[1.0, 1.0]]]), multi_label=False), multi_label=False).round(4)
+    array([[0.375, 0.625]])
+    """
+
+    def summed(sign: int) -> np.ndarray:
+        logits = (np.asarray(z, np.float64) for z in each)
+        return functools.reduce(np.logaddexp, (-np.logaddexp(0, -sign * z) if multi_label else _log_softmax(z) for z in logits))
+
+    return summed(1) - summed(-1) if multi_label else summed(1) - np.log(len(each))
 
 
 def mix_views(

@@ -86,7 +86,7 @@ def mean_prediction(members: Sequence[Predicted], multi_label: bool) -> Predicte
     """Return the logits of the mean of the members' probabilities."""
 
     def mean(each: Sequence[np.ndarray]) -> np.ndarray:
-        return tta.mix_prefixes(np.stack(each), weight=None, multi_label=multi_label)[-1].astype(np.float32)
+        return tta.mean_logits(each, multi_label).astype(np.float32)
 
     return {split: {kind: mean([m[split][kind] for m in members]) for kind in kinds} for split, kinds in members[0].items()}
 

@@ -1,6 +1,7 @@
 """The program: help, unknown words, exit codes."""
 
 import itertools
+import os
 import re
 import subprocess
 import sys
@@ -100,3 +101,52 @@ runpy.run_module("sgdr_jax", run_name="__main__")
 def test_an_interrupt_during_the_imports_is_one_line() -> None:
     done = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+WRITING = """
+import sys
+from pathlib import Path
+from sgdr_jax.cli.main import main
+
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("words", [["--help"], ["plan", "--help"], ["eval", "--help"]])
+def test_help_without_a_reader_is_no_error(words: list[str]) -> None:
+    """tyro prints the help of a command by itself: it ended with "error: Broken pipe", exit code 2."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", WRITING, *words], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("words", [["--help"], ["plan", "--help"], ["nothing"]])
+def test_a_full_disk_as_stdout_is_one_line(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", WRITING, *words], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith("error: "), done.stderr
+
+
+ENDING = {
+    "exit_now": "from sgdr_jax.distributed.hosts import exit_now\nexit_now('another host has failed', 75)",
+    "leave_at_once": """
+import os, signal, time
+from sgdr_jax.distributed.signals import leave_at_once
+with leave_at_once():
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(20)
+""",
+}
+
+
+@pytest.mark.parametrize("how", ENDING)
+def test_a_process_ends_though_nobody_reads_why(how: str) -> None:
+    """The line on stderr failed in the thread that was to end the process, which SIGTERM then no longer did."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", ENDING[how]], stdout=writing, stderr=writing, timeout=15)
+    os.close(writing)
+    assert done.returncode == 75

@@ -113,6 +113,29 @@ run.open_stage = open_stage
 """
 
 
+SWEPT = """
+from sgdr_jax.sweeps import Sweep, grid
+sweep = Sweep("swept", experiment, (grid({"label_smoothing": (0.0, 0.1)}),))
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_ends_well_on_all_hosts_though_one_alone_sees_its_folder(file: Path, tmp_path: Path) -> None:
+    """The other hosts counted every run as left over."""
+    sweep, address = file.with_name("swept.py"), f"127.0.0.1:{free_port()}"
+    sweep.write_text(EXPERIMENT.replace("Constant(2)", "Constant(1)") + SWEPT)
+    precise = {"JAX_ENABLE_X64": "1", "JAX_NUMPY_DTYPE_PROMOTION": "standard", "PYTHONPATH": str(Path(__file__).parents[2])}
+    began = []
+    for i in range(2):
+        (tmp_path / str(i)).mkdir()
+        words = ["sweep", str(sweep), "--hosts.coordinator", address, "--hosts.count", "2", "--hosts.index", str(i)]
+        where: Any = {"cwd": tmp_path / str(i), "env": os.environ | precise, "text": True, "stderr": subprocess.STDOUT}
+        began.append(subprocess.Popen([sys.executable, "-m", "sgdr_jax", *words], stdout=subprocess.PIPE, **where))
+    ended = [(process.communicate(timeout=120)[0], process.returncode) for process in began]
+    assert [code for _, code in ended] == [0, 0], ended
+    assert (tmp_path / "0" / "runs" / "swept").is_dir() and not (tmp_path / "1" / "runs").exists()
+
+
 @pytest.mark.slow
 def test_two_processes_end_as_one_does_and_take_turns(file: Path, tmp_path: Path) -> None:
     """One process; two; and a run that two begin, one goes on with and two finish; all train once more on all images, as the test figures

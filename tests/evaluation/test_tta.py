@@ -1,5 +1,7 @@
 """Test-time augmentation: which views there are, and how they are mixed, against NumPy."""
 
+import tracemalloc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,6 +98,25 @@ def test_prefixes_are_the_mixtures_of_the_first_views():
                 np.testing.assert_allclose(got[m - 1], tta.mix_views(z[:m], multi_label=multi_label, **how), atol=1e-12)
             if not multi_label:
                 np.testing.assert_allclose(got.sum(-1), 1, atol=1e-12)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_mean_of_one_prediction_after_the_other_is_the_last_mixture(multi_label):
+    each = np.random.default_rng(3).normal(0, 30, (5, 40, 6)).astype(np.float32)
+    exact = tta.mix_prefixes(each, weight=None, multi_label=multi_label)
+    for k in (2, 5):
+        np.testing.assert_allclose(tta.mean_logits(list(each[:k]), multi_label), exact[k - 1], rtol=1e-12, atol=1e-12)
+    alone = metrics.squash(tta.mean_logits([each[0]], multi_label), multi_label)
+    np.testing.assert_allclose(alone, soft(each[0].astype(np.float64), multi_label), rtol=1e-9, atol=1e-15)
+
+
+def test_an_ensemble_takes_no_more_memory_with_more_members():
+    each = np.zeros((30, 500, 100), np.float32)
+    tracemalloc.start()
+    tta.mean_logits(list(each), multi_label=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * each[0].size * 8  # eight arrays in float64 of one member; all of them are thirty
 
 
 def test_each_view_can_have_its_weight():

@@ -46,7 +46,7 @@ class CleanCommand(PredictorCommand):
         """Write the suspects, or the experiment of the decisions."""
         require(self.folds == 0 or self.folds >= 2, "--folds", self.folds, "use 2 or more, or 0 for held-out images only")
         if self.apply:
-            fix = "it looks for suspects, and --apply takes decisions about those found; leave one out"
+            fix = "it is for the search for suspects, and --apply takes decisions about those found; leave one out"
             require(not self.folds, "--folds", self.folds, fix)
             require(not self.network, "--network", self.network, fix)
             require(self.tta_views is None, "--tta-views", self.tta_views, fix)
@@ -66,12 +66,15 @@ class CleanCommand(PredictorCommand):
         net, folder = self.open_predictor(), self.run / "clean"
         if self.folds:
             commit = git_commit(self.experiment) if self.experiment else None
+            again = "to continue, repeat the command: folds that have finished are kept"
             try:
                 with handle_signals() as leave:
                     found = out_of_fold(net, self.folds, folder, self.tta_views, ui, commit, leave)
-            except (KeyboardInterrupt, Preempted):
-                ui.say("to continue, repeat the command: folds that have finished are kept")
+            except KeyboardInterrupt:
+                ui.say(again)
                 raise
+            except Preempted as error:  # of a training, which advises what this command has no option for
+                raise Preempted(f"{str(error).partition('; ')[0]}; {again}") from error
         else:
             found = held_out(net, self.tta_views, ui)
         suspects = find_suspects(found.probabilities, found.labels)

@@ -231,7 +231,8 @@ def _run_here(task: _Task) -> None:
         ui.say(f"sweep folder: {task.folder}")
         commit = hosts.on_leader(lambda: git_commit(command.file))
         done = work(task.sweep, task.folder, command, only=task.only, commit=commit, ui=ui, leave=leave)
-    _show(task._replace(ui=ui), done)
+        well = hosts.on_leader(lambda: _show(task, done))  # the others may not see the folder
+    _end(well)
 
 
 def _run_workers(task: _Task) -> None:
@@ -242,7 +243,7 @@ def _run_workers(task: _Task) -> None:
     search = task.sweep.search if task.searches else None
     if not pending and not search and not task.command.until:
         save_sweep(folder, task.sweep, runs)
-        return _show(task, entries(folder, runs))
+        return _end(_show(task, entries(folder, runs)))
     store = task.command.store or default_store(folder)
     task.open_store(store)
     total = len(pending) + (search.count if search else 0)
@@ -259,11 +260,17 @@ def _run_workers(task: _Task) -> None:
     trials = task.trials_left(store) if search else 0
     what = f"{left} runs and {trials} trials" if search else f"{left} runs"
     require(not left and not trials, "--workers", workers, f"{lost} of them were lost, {what} are left; see {folder / 'workers'}")
-    _show(task, entries(folder, (*runs, *added)))
+    _end(_show(task, entries(folder, (*runs, *added))))
 
 
-def _show(task: _Task, done: Sequence[Entry]) -> None:
-    """Print how the runs have ended; exit with 1 when one has failed, or is left because another process has it."""
+def _end(well: bool) -> None:
+    """Exit with 1 unless all has ended well."""
+    if not well:
+        raise SystemExit(1)
+
+
+def _show(task: _Task, done: Sequence[Entry]) -> bool:
+    """Print how the runs have ended; return whether none has failed, and none is left because another process has it."""
     task.ui.say(sweep_table(done))
     _show_trials(task)
     for entry in done:
@@ -279,8 +286,7 @@ def _show(task: _Task, done: Sequence[Entry]) -> None:
         task.ui.say(f"no trial has finished{f': {reason[0][0]}' if reason else ', see above'}")
         failed = True
     task.ui.say(f"{LAST_LINE}{task.folder}")
-    if failed:
-        raise SystemExit(1)
+    return not failed
 
 
 def _numbers(text: str) -> list[int] | None:

@@ -68,10 +68,10 @@ def test_suspects_and_the_experiment_without_them(place: Path, run_folder: Path,
 def test_bad_input_is_one_line(run_folder: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     assert "--folds is 1" in fails("clean", run_folder, "--folds", "1")
     assert "--out is" in fails("clean", run_folder, "--out", tmp_path / "x.py")
-    assert "--folds is 3; it looks for suspects" in fails("clean", run_folder, "--apply", tmp_path / "x.csv", "--folds", "3")
+    assert "--folds is 3; it is for the search for suspects" in fails("clean", run_folder, "--apply", tmp_path / "x.csv", "--folds", "3")
     words = ("clean", run_folder, "--apply", tmp_path / "x.csv")
-    assert "--network is 'ema'; it looks for suspects" in fails(*words, "--network", "ema")
-    assert "--tta-views is 0; it looks for suspects" in fails(*words, "--tta-views", "0")
+    assert "--network is 'ema'; it is for the search for suspects" in fails(*words, "--network", "ema")
+    assert "--tta-views is 0; it is for the search for suspects" in fails(*words, "--tta-views", "0")
     assert "name the experiment file to write" in fails("clean", run_folder, "--apply", tmp_path / "x.csv")
 
 
@@ -157,7 +157,7 @@ def test_a_signal_lets_a_fold_save_and_the_command_ends_with_75(
         main(["clean", str(folder), "--experiment", str(place / "photos.py"), "--folds", "2"])
     out, err = capfd.readouterr()
     assert ended.value.code == 75 and asked == [False, True] and signal.getsignal(signal.SIGTERM) == before
-    assert "to continue, repeat the command" in out and "saved after update 1" in err
+    assert "preempted: saved after update 1; to continue, repeat the command: folds that have finished are kept" in err and "to continue" not in out
 
 
 @pytest.mark.slow
