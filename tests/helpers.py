@@ -25,6 +25,8 @@ from sgdr_jax.models.chain import Network
 from sgdr_jax.runs import run
 from sgdr_jax.schedules import Sgdr
 from sgdr_jax.train import optim
+from sgdr_jax.train.stage import StageRun
+from sgdr_jax.train.stage_inputs import TrainBatch
 from sgdr_jax.train.steps import Step
 
 seeded = settings(derandomize=True, deadline=None)
@@ -172,6 +174,12 @@ class Killed(Exception):
     """Ends a run as a kill would: nothing is saved on the way out."""
 
 
+def single_update(stage: StageRun, state: TrainState, row: Hyper, batch: TrainBatch) -> tuple[TrainState, dict[str, Any]]:
+    """Apply one update with the numbers of one row, scalars and lr [n], whatever number the stage dispatches at once."""
+    state, sums = stage.update(state, Hyper(*(np.asarray(value)[None] for value in row)), [batch])
+    return state, sums if stage.span == 1 else {name: each[0] for name, each in sums.items()}
+
+
 @contextmanager
 def killed_after(updates: int) -> Iterator[None]:
     """Kill the run inside, which must not end by itself, instead of the span that would exceed so many updates."""
@@ -185,9 +193,9 @@ def killed_after(updates: int) -> Iterator[None]:
             count += len(feds)
             if count > updates:
                 raise Killed
-            return stage.updates(state, hyper, feds)
+            return stage.update(state, hyper, feds)
 
-        return stage._replace(updates=several)
+        return stage._replace(update=several)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         patch.setattr(run, "open_stage", fragile)

@@ -75,7 +75,7 @@ def job(model: str, frozen: bool, size: int, batch: int) -> None:
         if step == 2:
             most_memory(reset=True)
         began = time.perf_counter()
-        state, _ = jax.block_until_ready(stage.update(state, Hyper(*(r[step] for r in rows)), images))
+        state, _ = jax.block_until_ready(stage.update(state, Hyper(*(r[step : step + 1] for r in rows)), [images]))
         seconds.append(time.perf_counter() - began)
 
     # The programs again, for what the compiler says of them; none is compiled anew.

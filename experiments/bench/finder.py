@@ -61,7 +61,7 @@ def trained(context: RunContext, index: int, stage: StageRun, lr: float) -> Trai
     peaks = tuple(lr * float(find.ratio) ** -i for i in reversed(range(len(p.trained))))
     hyper, state = hyper_rows(context, p, peaks), context.programs.devices.replicate(stage.state)
     for step, fed in enumerate(stage_batches(context, p, 0, p.steps)):
-        state, _ = stage.update(state, Hyper(*(rows[step] for rows in hyper)), fed)
+        state, _ = stage.update(state, Hyper(*(rows[step : step + 1] for rows in hyper)), [fed])
     return state
 
 

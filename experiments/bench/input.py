@@ -58,22 +58,22 @@ def step(seconds: float) -> dict[str, float | str]:
     context = prepare(replace(made, images="resident"))
     p = context.plan.stages[0]
     opened = open_stage(context, p, context.network, NullConsole())
-    hyper = Hyper(*(rows[0] for rows in hyper_rows(context, p, (0.0,) * len(p.trained))))
+    hyper = Hyper(*(rows[:1] for rows in hyper_rows(context, p, (0.0,) * len(p.trained))))
     streamed = prepare(replace(made, images="streamed"))
     assert streamed.data.storage == "disk"
     ways = {"fixed": cycle(list(islice(stage_batches(context, p, 0, 1), 1)))}
     ways |= {name: stage_batches(x, p, 0, p.steps) for name, x in (("resident", context), ("streamed", streamed))}
     state, spent = opened.state, {name: [] for name in ways}
     for fed in [next(batches) for batches in ways.values()]:
-        state, sums = opened.update(state, hyper, fed)
-    float(sums["loss"])
+        state, sums = opened.update(state, hyper, [fed])
+    np.asarray(sums["loss"])
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
         for name, batches in ways.items():
             start = time.perf_counter()
             for _ in range(4):
-                state, sums = opened.update(state, hyper, next(batches))
-            float(sums["loss"])
+                state, sums = opened.update(state, hyper, [next(batches)])
+            np.asarray(sums["loss"])
             spent[name].append((time.perf_counter() - start) / 4)
     shutil.rmtree(root)
     figures = {f"{name}_ms": 1000 * statistics.median(times) for name, times in spent.items()}

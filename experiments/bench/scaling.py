@@ -102,8 +102,8 @@ def job(model: str, count: int, batch: int, size: int, index: int | None = None,
     rows, state, took, losses = hyper_rows(context, p, (1e-3,) * len(p.trained)), stage.state, [], []
     for step, images in enumerate(stage_batches(context, p, 0, UPDATES + 2)):
         began = time.perf_counter()
-        state, sums = stage.update(state, Hyper(*(r[step] for r in rows)), images)
-        losses.append(float(sums["loss"]) / float(sums["weight"]))
+        state, sums = stage.update(state, Hyper(*(r[step : step + 1] for r in rows)), [images])
+        losses.append(np.ravel(sums["loss"])[0] / np.ravel(sums["weight"])[0])
         took.append(time.perf_counter() - began)
     split = run.devices.split
     x = jax.ShapeDtypeStruct((batch, size, size, 3), np.float32, sharding=split)

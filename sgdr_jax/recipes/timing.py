@@ -39,7 +39,7 @@ def update_seconds(experiment: Experiment, classes: int, updates: int = 5) -> fl
     state, seconds = stage.state, []
     for _ in range(1 + -(-updates // len(batches))):
         start = time.perf_counter()
-        state, sums = stage.updates(state, rows, batches)
+        state, sums = stage.update(state, rows, batches)
         jax.block_until_ready(sums)
         seconds.append((time.perf_counter() - start) / len(batches))
     return statistics.median(seconds[1:])

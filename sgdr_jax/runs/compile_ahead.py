@@ -108,7 +108,7 @@ def rehearse(context: RunContext, p: StagePlan) -> None:
     hyper = hyper_rows(shapes, p, (0.0,) * len(p.trained))
     (train_batch,) = stage_batches(shapes, p, 0, 1, with_images=False)
     for size in dict.fromkeys([] if p.stage.solve else p.sizes.tolist()):
-        stage.updates(stage.state, Hyper(*(rows[:1] for rows in hyper)), [train_batch._replace(size=size)])
+        stage.update(stage.state, Hyper(*(rows[:1] for rows in hyper)), [train_batch._replace(size=size)])
     if stage.validate:
         stage.validate(stage.state)
 

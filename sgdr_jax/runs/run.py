@@ -172,7 +172,7 @@ def run_stage(
     if first < plan.steps and not progress.stopped:
         with ui.bar(plan.stage.name, plan.steps - first) as tick:
             callbacks = StageCallbacks(
-                update=stage.updates,
+                update=stage.update,
                 validate=stage.validate,
                 copy_network=lambda state: copy(state.network(plan.size)),
                 log=recorder.log,

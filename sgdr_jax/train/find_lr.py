@@ -67,7 +67,7 @@ def find_lr(context: RunContext, p: StagePlan, stage: StageRun, find: Find, ui: 
 
         def update(state: TrainState, lrs: np.ndarray, batches: Sequence[TrainBatch]) -> tuple[TrainState, list[float]]:
             lr = (lrs[:, None] * shares).astype(kind)
-            state, sums = stage.updates(state, Hyper(lr, *(np.repeat(x, len(batches)) for x in rest)), batches)
+            state, sums = stage.update(state, Hyper(lr, *(np.repeat(x, len(batches)) for x in rest)), batches)
             loss, weight, skipped = (np.atleast_1d(np.asarray(sums[name], np.float64)) for name in ("loss", "weight", "skipped"))
             # The guard left that update out: at its rate the network would have diverged, where the loss would look flat from here on.
             return state, np.where(skipped > 0, np.inf, loss / np.where(weight > 0, weight, 1)).tolist()

@@ -51,16 +51,14 @@ class StageRun(NamedTuple):
 
     Attributes:
         state: state before the first update.
-        update: a single update.
+        update: as in `loop.StageCallbacks`, for up to `span` batches of one size.
         validate: as in `loop.StageCallbacks`.
-        updates: as `loop.StageCallbacks.update`, for up to `span` batches of one size.
         span: largest number of updates per dispatch.
     """
 
     state: TrainState
-    update: Callable[[TrainState, Hyper, TrainBatch], tuple[TrainState, dict[str, Any]]]
+    update: Callable[[TrainState, Hyper, Sequence[TrainBatch]], tuple[TrainState, dict[str, Any]]]
     validate: Callable[[TrainState], dict[str, Any]] | None
-    updates: Callable[[TrainState, Hyper, Sequence[TrainBatch]], tuple[TrainState, dict[str, Any]]]
     span: int
 
 
@@ -110,7 +108,7 @@ def open_stage(
         made = [from_images(b, counted(b.batch)[1]) for b in batches]
         return run.stack([*made, *[made[-1]] * (span - len(made))], rows=(span, p.batch_size))
 
-    def updates(state: TrainState, hyper: Hyper, batches: Sequence[TrainBatch]) -> tuple[TrainState, dict[str, Any]]:
+    def update(state: TrainState, hyper: Hyper, batches: Sequence[TrainBatch]) -> tuple[TrainState, dict[str, Any]]:
         if span == 1:
             (train_batch,) = batches
             return alone(state, Hyper(*(rows[0] for rows in hyper)), train_batch)
@@ -128,10 +126,6 @@ def open_stage(
             x = run.rows(resident, index), draw
         return run.step(p, span, make)(state, SpanRows(hyper, strength, np.int32(len(batches))), x, target, weight, keys)
 
-    def update(state: TrainState, hyper: Hyper, train_batch: TrainBatch) -> tuple[TrainState, dict[str, Any]]:
-        state, sums = updates(state, Hyper(*(np.asarray(row)[None] for row in hyper)), [train_batch])
-        return state, sums if span == 1 else {name: each[0] for name, each in sums.items()}
-
     moving = [g for g in p.collects if g != "head"]  # how far their statistics are from those that the weights came with
 
     def validate(state: TrainState) -> dict[str, Any]:
@@ -148,8 +142,8 @@ def open_stage(
     if span > 1:
         ui.say(f"  up to {span} updates per dispatch")
     if p.stage.solve and cached is not None:
-        update = updates = solve_head.solver(context, p, cached, log, ui)
-    return StageRun(run.devices.hold(first_state(run, p, network)), update, validate if held_out else None, updates, span)
+        update = solve_head.solver(context, p, cached, log, ui)
+    return StageRun(run.devices.hold(first_state(run, p, network)), update, validate if held_out else None, span)
 
 
 def _counted(batch: Batch, labels: np.ndarray, weights: np.ndarray, mixes: bool) -> tuple[np.ndarray, Any]:

@@ -70,7 +70,7 @@ def stage_batches(
 
     Args:
         order: number of the order of the images: 0 is that of the training, and the first of the learning-rate finder's.
-        with_images: False leaves resident images where they are, for `StageRun.updates` to fetch.
+        with_images: False leaves resident images where they are, for `StageRun.update` to fetch.
     """
     times = p.stage.repeats
     experiment, data = context.experiment, context.data

@@ -22,7 +22,7 @@ from sgdr_jax.train.context import prepare
 from sgdr_jax.train.stage import open_stage
 from sgdr_jax.train.stage_inputs import hyper_rows, stage_batches
 
-from ..helpers import experiment, on, same_bits
+from ..helpers import experiment, on, same_bits, single_update
 
 WAYS = ("resident", "streamed", "decoded")
 
@@ -51,7 +51,7 @@ def test_batches_and_updates_are_the_same_to_the_bit(photos):
         rows, state, seen = hyper_rows(context, p, (0.1,) * 3), stage.state, []
         for step, fed in enumerate(stage_batches(context, p, 0, p.steps)):
             seen.append(np.asarray(fed.images))
-            state, _ = stage.update(state, Hyper(*(r[step] for r in rows)), fed)
+            state, _ = single_update(stage, state, Hyper(*(r[step] for r in rows)), fed)
         results[way] = (seen, jax.device_get((state.params, state.stats)), stage.validate(state))
         assert (context.images["train"].resident is not None) == (way == "resident")
         pixels = context.images["train"].pixels

@@ -107,8 +107,8 @@ def open_stage(*args):
         done[0] += 1
         if args[1].index == 1 and done[0] > int(os.environ["DIE_AT"]) > 0:
             os._exit(1)
-        return stage.updates(*words)
-    return stage._replace(updates=update)
+        return stage.update(*words)
+    return stage._replace(update=update)
 run.open_stage = open_stage
 """
 

@@ -31,7 +31,7 @@ from sgdr_jax.train.stage import open_stage
 from sgdr_jax.train.stage_inputs import hyper_rows, stage_batches
 from sgdr_jax.train.steps import forward as forward_part
 
-from ..helpers import Tiny
+from ..helpers import Tiny, single_update
 
 BATCH = 16
 RATES = (1e-3, 3e-3, 1e-2)
@@ -84,7 +84,7 @@ def train(out: Path, parallel: Parallel) -> None:
         stage = open_stage(context, p, context.network, NullConsole())
         rows, state, losses = hyper_rows(context, p, p.lr), stage.state, []
         for step, fed in enumerate(stage_batches(context, p, 0, p.steps)):
-            state, sums = stage.update(state, Hyper(*(r[step] for r in rows)), fed)
+            state, sums = single_update(stage, state, Hyper(*(r[step] for r in rows)), fed)
             losses.append(float(sums["loss"]) / float(sums["weight"]))
         assert len(losses) == 20
         arrays = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path((state.params, state.stats))}

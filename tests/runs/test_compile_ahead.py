@@ -55,7 +55,7 @@ def test_a_rehearsed_stage_has_nothing_left_to_compile(stage: Stage, tmp_path: P
     feds = list(stage_batches(context, p, 0, 3))
     assert ready.span == (3 if stage.train == "head" else 1)
     for part in ([0], list(range(ready.span))):  # a single update is a span of the same program
-        state, _ = ready.updates(state, Hyper(*(r[part] for r in rows)), [feds[i] for i in part])
+        state, _ = ready.update(state, Hyper(*(r[part] for r in rows)), [feds[i] for i in part])
     ready.validate(state)
     assert (compiled() - before).programs == 0
     np.testing.assert_array_equal(images, context.images["train"].resident)

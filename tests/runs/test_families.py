@@ -26,7 +26,7 @@ from sgdr_jax.train.context import prepare
 from sgdr_jax.train.stage import open_stage
 from sgdr_jax.train.stage_inputs import hyper_rows, stage_batches
 
-from ..helpers import killed_after, same_bits
+from ..helpers import killed_after, same_bits, single_update
 
 DATA = Synthetic(classes=3, train=40, valid=17, test=11, side=48)
 BODY = ("early", "late")
@@ -80,7 +80,7 @@ def train(experiment: Experiment) -> tuple[Any, Any]:
     hyper = hyper_rows(context, p, (0.01,) * len(p.trained))
     state = stage.state
     for step, batch in enumerate(stage_batches(context, p, 0, p.steps)):
-        state, _ = stage.update(state, Hyper(*(row[step] for row in hyper)), batch)
+        state, _ = single_update(stage, state, Hyper(*(row[step] for row in hyper)), batch)
     return before, jax.device_get(state)
 
 

@@ -23,7 +23,7 @@ from sgdr_jax.train.context import RunContext, prepare
 from sgdr_jax.train.stage import open_stage
 from sgdr_jax.train.stage_inputs import hyper_rows, stage_batches
 
-from ..helpers import killed_after
+from ..helpers import killed_after, single_update
 
 pytestmark = pytest.mark.slow
 SIZE = 32
@@ -73,7 +73,7 @@ def train(experiment: Experiment, stage: Stage) -> tuple[RunContext, Any, list[f
     opened = open_stage(context, planned, context.network, NullConsole())
     hyper, state, losses = hyper_rows(context, planned, (1e-3,) * len(planned.trained)), opened.state, []
     for step, batch in enumerate(stage_batches(context, planned, 0, planned.steps)):
-        state, sums = opened.update(state, Hyper(*(row[step] for row in hyper)), batch)
+        state, sums = single_update(opened, state, Hyper(*(row[step] for row in hyper)), batch)
         losses.append(float(sums["loss"]))
     return context, state, losses
 

@@ -37,7 +37,7 @@ from sgdr_jax.train.model_selection import Score
 from sgdr_jax.train.stage import open_stage
 from sgdr_jax.train.stage_inputs import hyper_rows, stage_batches, strength_at
 
-from ..helpers import Killed, Tiny, compilations, killed_after
+from ..helpers import Killed, Tiny, compilations, killed_after, single_update
 
 QUIET = NullConsole()
 DATA = Synthetic(classes=3, train=58, valid=21, test=19, side=16)
@@ -159,9 +159,9 @@ def test_a_plateau_schedule_resumes_with_the_rates_it_had(tmp_path, monkeypatch,
         def updates(state, *rest):
             if int(state.step) >= at:
                 raise Killed
-            return stage.updates(state, *rest)
+            return stage.update(state, *rest)
 
-        return stage._replace(updates=updates)
+        return stage._replace(update=updates)
 
     with monkeypatch.context() as patch:
         patch.setattr(recipe, "open_stage", fragile)
@@ -194,7 +194,7 @@ def train(context, p, stage):
     hyper = hyper_rows(context, p, (0.01,) * len(p.trained))
     state, losses = stage.state, []
     for step, batch in enumerate(stage_batches(context, p, 0, p.steps)):
-        state, sums = stage.update(state, Hyper(*(r[step] for r in hyper)), batch)
+        state, sums = single_update(stage, state, Hyper(*(r[step] for r in hyper)), batch)
         losses.append(float(sums["loss"]))
     return state, losses
 
@@ -204,7 +204,7 @@ def test_a_class_that_is_drawn_more_often_is_not_weighted_for_it_again():
     context, p, stage = one_stage(Stage("s", 16, lr=0.01, schedule=Constant(1)), data=data, balance=1.0, class_weights=1.0)
     hyper = Hyper(*(row[0] for row in hyper_rows(context, p, (0.01,) * len(p.trained))))
     batches = stage_batches(context, p, 0, p.steps)
-    weights = [np.asarray(stage.update(stage.state, hyper, batch)[1]["weight"]) for batch in batches]
+    weights = [np.asarray(single_update(stage, stage.state, hyper, batch)[1]["weight"]) for batch in batches]
     assert sum(weights) == pytest.approx(11)
 
 
@@ -260,11 +260,11 @@ def test_the_finder_ends_where_the_guard_applies_no_update(optimizer):
 def test_another_rate_or_schedule_compiles_nothing():
     context, p, stage = one_stage(Stage("s", size=16, lr=0.01, schedule=Sgdr(2)))
     rows, batches = hyper_rows(context, p, (0.01,) * 3), list(stage_batches(context, p, 0, p.steps))
-    state, _ = stage.update(stage.state, Hyper(*(r[0] for r in rows)), batches[0])
+    state, _ = single_update(stage, stage.state, Hyper(*(r[0] for r in rows)), batches[0])
     other = hyper_rows(context, dataclasses.replace(p, table=Constant(2).table(p.steps_per_epoch)), (0.5, 0.3, 0.1))
     with compilations() as compiled:
         for step, batch in enumerate(batches[1:5]):
-            state, _ = stage.update(state, Hyper(*(r[step] for r in (rows, other)[step % 2])), batch)
+            state, _ = single_update(stage, state, Hyper(*(r[step] for r in (rows, other)[step % 2])), batch)
         jax.block_until_ready(state)
     assert not compiled
 
@@ -388,9 +388,9 @@ def test_skipped_updates_are_counted_and_leave_the_rest_of_the_run(tmp_path, mon
         def updates(state, hyper, feds):
             if int(state.step) in (2, 5):
                 hyper = hyper._replace(label_smoothing=np.full_like(hyper.label_smoothing, np.nan))
-            return stage.updates(state, hyper, feds)
+            return stage.update(state, hyper, feds)
 
-        return stage._replace(updates=updates)
+        return stage._replace(update=updates)
 
     monkeypatch.setattr(recipe, "open_stage", open_stage)
     (stage,) = run(made, tmp_path / "run")["stages"]
@@ -511,14 +511,14 @@ def test_the_finder_tries_groups_alone_and_several_ratios():
 
     def updates(state, hyper, feds):
         seen.extend(hyper.lr)
-        return stage.updates(state, hyper, feds)
+        return stage.update(state, hyper, feds)
 
-    curve = find_lr(context, p, stage._replace(updates=updates), find, QUIET)
+    curve = find_lr(context, p, stage._replace(update=updates), find, QUIET)
     assert curve.ratio in (1, 100) and curve.orders == 1
     shares = {tuple(np.round(lr.astype(float) / lr[-1], 6).tolist()) for lr in seen}
     assert shares == {(1.0, 1.0, 1.0), (0.0001, 0.01, 1.0)}
     seen.clear()
-    find_lr(context, p, stage._replace(updates=updates), find, QUIET, group="late")
+    find_lr(context, p, stage._replace(update=updates), find, QUIET, group="late")
     assert all(lr[0] == lr[2] == 0 < lr[1] for lr in seen)
 
 

@@ -50,7 +50,7 @@ def trained(context: RunContext, cut: list[tuple[int, int]] | None = None) -> tu
     state, losses, counts = stage.state, [], []
     for start, count in cut or spans(plan.section, plan.span, plan.save_every):
         rows = Hyper(*(rows[start : start + count] for rows in plan.hyper))
-        state, sums = stage.updates(state, rows, batches[start : start + count])
+        state, sums = stage.update(state, rows, batches[start : start + count])
         losses += np.atleast_1d(np.asarray(sums["loss"]))[:count].tolist()
         counts.append(count)
     return jax.device_get(state), losses, counts
@@ -132,6 +132,6 @@ def test_stages_that_train_the_same_groups_share_their_update(tmp_path: Path, mo
         feds = list(stage_batches(context, p, 0, 2, with_images=False))
         rows = Hyper(*(rows[:2] for rows in loop_plan(context, p, p.lr).hyper))
         before = compiled()
-        stage.updates(stage.state, rows, feds)
+        stage.update(stage.state, rows, feds)
         counts.append((compiled() - before).names)
     assert counts[0]["update_head"][0] == 1 and "update_head" not in counts[1] and "augmented" in counts[1]

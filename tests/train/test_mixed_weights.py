@@ -78,7 +78,7 @@ def test_each_label_counts_at_the_weight_of_its_own_class(way: str) -> None:
     for first in range(0, 2, stage.span):
         some = batches[first : first + stage.span]
         rows = Hyper(*(np.full((len(some), *end), x, np.float32) for x, end in ((LR, (len(p.trained),)), (0, ()), (0, ()), (0, ()))))
-        state, sums = stage.updates(state, rows, some)
+        state, sums = stage.update(state, rows, some)
         for i, each in enumerate(some):
             loss, weight = by_hand(context, bias, each.batch)
             got = [np.atleast_1d(np.asarray(sums[name]))[i] for name in ("loss", "weight")]

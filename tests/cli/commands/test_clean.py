@@ -157,7 +157,10 @@ def test_a_signal_lets_a_fold_save_and_the_command_ends_with_75(
         main(["clean", str(folder), "--experiment", str(place / "photos.py"), "--folds", "2"])
     out, err = capfd.readouterr()
     assert ended.value.code == 75 and asked == [False, True] and signal.getsignal(signal.SIGTERM) == before
-    assert "preempted: saved after update 1; to continue, repeat the command: folds that have finished are kept" in err and "to continue" not in out
+    assert (
+        "preempted: saved after update 1; to continue, repeat the command: folds that have finished are kept" in err
+        and "to continue" not in out
+    )
 
 
 @pytest.mark.slow

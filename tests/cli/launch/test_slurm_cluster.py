@@ -58,8 +58,8 @@ def open_stage(*args):
     stage = real(*args)
     def update(*words):
         time.sleep(0.3)  # so that there is time to preempt it
-        return stage.updates(*words)
-    return stage._replace(updates=update)
+        return stage.update(*words)
+    return stage._replace(update=update)
 recipe.open_stage = open_stage
 """
 
