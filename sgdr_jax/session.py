@@ -275,16 +275,16 @@ class Session:
         Of a run it also makes the page that `sgdr-jax report` makes. Raises InputError for a snapshot or an average of weights, of which
         the run's figures are not.
         """
-        from .cli.commands.report import ReportCommand
         from .report.run_curves import has_rates, score_of
         from .report.run_plots import draw_losses, draw_lr_finder, draw_lr_schedule
         from .report.run_tables import result_tables
+        from .report.write_page import write_page
         from .runs.folder import read
 
         fix = "the run's results are those of its final network; use load(folder).report(), or evaluate() for this network"
         require(not self.network, "network", self.network, fix)
         if self.folder:
-            ReportCommand(run=self.folder, data=self._predictor.experiment.data).execute(self.ui)
+            write_page(self.folder, self.ui, data=self._predictor.experiment.data)
             recorded = read(self.folder)
             summary, rows, finders = recorded.summary, recorded.rows, recorded.finders
         else:

@@ -77,6 +77,7 @@ ALSO_TESTS = {
     "datasets/test_tfds": "cli/commands/prepare",
     "core/test_experiment": "errors learning_rates optimizers types validation",
     "core/test_plan": "lengths",
+    "cli/commands/test_report": "report/write_page",
     "data/test_decode": "square",
     "data/test_image_cache": "pixels placement",
     "datasets/test_image_folder": "files",

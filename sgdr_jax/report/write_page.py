@@ -1,0 +1,98 @@
+"""The page of a run written to a file, with the images that it shows and maps of where the network looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..core.console import NullConsole
+from ..core.errors import InputError
+from ..core.files import write_output
+from ..core.serialization import from_json
+from ..core.validation import require
+from ..data import decode
+from ..data.thumbnails import SIDE, jpeg, thumbnails
+from .pictures import overlay, predicted_positions
+from .run_page import Map, RunPage, read_run_page, run_html
+
+if TYPE_CHECKING:
+    from ..core.types import Dataset, Source
+
+
+def write_page(
+    run: Path, ui: NullConsole, *, split: str | None = None, maps: int = 0, out: Path | None = None, data: Dataset | None = None
+) -> Path:
+    """Write the page of a run; return its file.
+
+    Args:
+        run: the run folder.
+        ui: says where the page is, and why its images have numbers instead of pictures.
+        split: whose mistakes are shown; None for test where the data have it.
+        maps: number of images, those with the highest losses, to map where the network looks, which loads it.
+        out: the file; None for report.html in the run folder.
+        data: the images, where they are in memory; None opens those of the run's configuration.
+
+    Raises:
+        InputError: the folder holds no run, or has nothing to map.
+    """
+    view = read_run_page(run, split)
+    fix = "after a refit the network has trained on the validation images; use --split test where the run has it, or leave it out"
+    require(not (maps and view.before_refit), "--maps", maps, fix)
+    top = view.top_losses()
+    require(not maps or bool(top), "--maps", maps, "the run has kept no predictions; finish it, or leave it out")
+    pictures, drawn, note = {}, [], ""
+    if top:
+        source, note = _source(view, data)
+        positions = predicted_positions(source, view) if source else None
+        if source and positions is not None:
+            view = view._replace(names=source.classes)  # which early versions did not keep
+            top = view.top_losses()
+            shown = [image.index for image in (*top, *view.least_confident())]
+            jpegs = thumbnails(source.items[view.split], [positions[i] for i in shown], resize=view.run.config.get("resize", "crop"))
+            pictures = {i: jpegs[positions[i]] for i in shown if positions[i] in jpegs}
+            if maps:
+                drawn = _maps(run, view, source, positions, maps)
+        elif source:
+            note = "The data have changed since the run, so images are shown by their numbers."
+    out = out or run / "report.html"
+    write_output(out, run_html(view, pictures, drawn, note))
+    if note:
+        ui.say(note)
+    ui.say(f"page: {out}")
+    return out
+
+
+def _source(view: RunPage, data: Dataset | None) -> tuple[Source | None, str]:
+    """Open the data of the run; return them, or None and the reason why they cannot be opened."""
+    from .. import augment, datasets, models, schedules  # noqa: F401  # from_json finds types that are imported
+
+    try:
+        return (data or from_json(view.run.config).data).open(), ""
+    except InputError as error:
+        return None, f"Images are shown by their numbers, since the data cannot be opened: {error}"
+
+
+def _maps(run: Path, view: RunPage, source: Source, positions: Sequence[int], count: int) -> list[Map]:
+    """Map the images with the highest losses, for the predicted class and for the true one."""
+    from ..runs.predictor import class_maps, open_predictor
+
+    net, items, number = open_predictor(run), source.items[view.split], {name: i for i, name in enumerate(view.names)}
+    decode.ready()
+    how, asked = net.experiment.resize, []
+    for shown in view.top_losses()[:count]:
+        pixels = decode.attempt(lambda: items[positions[shown.index]], net.canvas, net.channels, how)  # noqa: B023  # called at once
+        if not isinstance(pixels, str):
+            asked += [(shown.index, pixels, name) for name in dict.fromkeys((*shown.predicted[:1], *shown.true[:1]))]
+    if not asked:
+        return []
+    heat = class_maps(net, np.stack([pixels for _, pixels, _ in asked]), np.array([number[name] for _, _, name in asked]))
+    by_image: dict[int, list[tuple[str, bytes]]] = {}
+    for (index, pixels, name), own in zip(asked, heat, strict=True):
+        small, large = (decode.attempt(x, 2 * SIDE, 3) for x in (pixels, (255 * own[..., None]).astype(np.uint8)))
+        assert isinstance(small, np.ndarray) and isinstance(large, np.ndarray)
+        drawn = by_image.setdefault(index, [("image", jpeg(small))])
+        drawn.append((f"for {name}", jpeg(overlay(small, large[..., 0] / 255))))
+    return [Map(index, tuple(jpegs)) for index, jpegs in by_image.items()]
