@@ -34,13 +34,13 @@ def used(context: RunContext, schedule: Schedule, optimizer: Optimizer) -> tuple
     """Momentum and weight decay of the finder's updates."""
     seen: list[Hyper] = []
 
-    def updates(state: Any, hyper: Hyper, batches: Any) -> tuple[Any, dict[str, np.ndarray]]:
+    def update(state: Any, hyper: Hyper, batches: Any) -> tuple[Any, dict[str, np.ndarray]]:
         seen.append(hyper)
         return state, {"loss": np.ones(len(batches)), "weight": np.ones(len(batches)), "skipped": np.zeros(len(batches))}
 
     (p,) = context.plan.stages
     p = replace(p, table=schedule.table(p.steps_per_epoch), optimizer=optimizer)
-    find_lr(context, p, StageRun(np.zeros(1), None, updates, updates, 1), FIND, NullConsole())  # pyright: ignore[reportArgumentType]
+    find_lr(context, p, StageRun(np.zeros(1), update, None, 1), FIND, NullConsole())  # pyright: ignore[reportArgumentType]
     momentum, decay = (np.unique([row[name] for row in (hyper._asdict() for hyper in seen)]) for name in ("momentum", "weight_decay"))
     return momentum, decay
 
