@@ -90,7 +90,7 @@ class ViewPredictions(NamedTuple):
     """Predictions from the views of a set of images, mixed as `Experiment.evaluate` specifies.
 
     Attributes:
-        plain_logits: of the plain view [n, classes], float32.
+        plain_logits: of the plain view [n, classes], float32, or float64 where the network computes in it.
         logits: of the mixture, likewise: what its probabilities are the softmax of, or for multi-label data the sigmoid.
         disagreement: share of an image's views whose class differs from that of the mixture, [n]; see `tta.disagreement`.
         measures: of the plain view and, as "tta_…", of the mixture if there are several views; {} without labels.
@@ -265,7 +265,7 @@ class _Mixture(NamedTuple):
 def _mix(experiment: Experiment, logits: np.ndarray, labels: np.ndarray | None, threshold: float | None) -> _Mixture:
     """Mix the views of logits [views, n, classes]; `threshold` is that of multi-label data, None for others."""
     options, multi_label = experiment.evaluate, threshold is not None
-    mixed = tta.mix_prefixes(logits, weight=options.tta_weight, mean=options.tta_mean, multi_label=multi_label).astype(np.float32)
+    mixed = tta.mix_prefixes(logits, weight=options.tta_weight, mean=options.tta_mean, multi_label=multi_label).astype(logits.dtype)
     sums = [] if labels is None else [metrics.sums(z.astype(np.float64), labels, np.ones(len(labels))) for z in mixed]
     differ = tta.disagreement(logits, metrics.squash(mixed[-1], multi_label), threshold)
     return _Mixture(mixed[0], mixed[-1], differ, sums)

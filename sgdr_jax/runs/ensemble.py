@@ -86,7 +86,7 @@ def mean_prediction(members: Sequence[Predicted], multi_label: bool) -> Predicte
     """Return the logits of the mean of the members' probabilities."""
 
     def mean(each: Sequence[np.ndarray]) -> np.ndarray:
-        return tta.mean_logits(each, multi_label).astype(np.float32)
+        return tta.mean_logits(each, multi_label).astype(each[0].dtype)
 
     return {split: {kind: mean([m[split][kind] for m in members]) for kind in kinds} for split, kinds in members[0].items()}
 
