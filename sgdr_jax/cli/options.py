@@ -14,7 +14,6 @@ import tyro
 from ..core.console import NullConsole, write_text
 from ..core.errors import InputError
 from ..core.experiment import Experiment
-from ..core.files import write_output as write_output  # which the commands import from here
 from ..core.types import Dataset
 from ..core.validation import require
 from ..datasets import ImageFolder

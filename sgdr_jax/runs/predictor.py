@@ -35,6 +35,7 @@ from ..datasets.files import Format, extensions, images_below, other_files
 from ..distributed.memory import free_device_memory
 from ..distributed.mesh import devices_for
 from ..evaluation import tta
+from ..evaluation.calibration import apply_temperature
 from ..evaluation.evaluate import EvalExamples, ViewPredictions, predict_views, probabilities_of
 from ..evaluation.grad_cam import grad_cam
 from ..evaluation.multi_label import DEFAULT_THRESHOLD, thresholds_of
@@ -255,12 +256,11 @@ def predict(
             parts.append((names, seen.logits, seen.disagreement))
     if seen is None:
         return Predictions((), (), np.zeros((0, len(net.classes)), np.float32), np.zeros(0), tuple(bad))
-    found, logits, disagreement = zip(*parts, strict=True)
-    mixed, shares = np.concatenate(logits), np.concatenate(disagreement)
+    found, (mixed, shares) = [part[0] for part in parts], (np.concatenate([part[i] for part in parts]) for i in (1, 2))
     p = probabilities_of(mixed, net.multi_label)
     labels = tuple(net.label(row, seen.views) for row in p)  # the threshold is for probabilities that are not scaled
     if calibrated:
-        p = probabilities_of(mixed / temperature(net, seen.views), net.multi_label)
+        p = apply_temperature(mixed, temperature(net, seen.views), net.multi_label).astype(p.dtype)
     return Predictions(tuple(name for part in found for name in part), labels, p, shares, tuple(bad), seen.views)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sgdr_jax.cli.main import main
-from sgdr_jax.cli.options import write_output
+from sgdr_jax.core.files import write_output
 
 Fails = Callable[..., str]
 

@@ -11,8 +11,8 @@ import tyro
 
 from ...core.console import NullConsole
 from ...core.errors import Preempted
+from ...core.files import write_output
 from ...core.validation import require
-from ..options import write_output
 from ..predictions import PredictorCommand
 
 if TYPE_CHECKING:

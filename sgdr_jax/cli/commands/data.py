@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.console import NullConsole
-from ..options import ExperimentCommand, check_output, write_output
+from ...core.files import write_output
+from ..options import ExperimentCommand, check_output
 
 
 @dataclass(frozen=True, kw_only=True)

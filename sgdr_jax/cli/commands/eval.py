@@ -9,9 +9,10 @@ from typing import Literal
 import tyro
 
 from ...core.console import NullConsole
+from ...core.files import write_output
 from ...core.text import csv_text
 from ...core.validation import require
-from ..options import check_output, write_output
+from ..options import check_output
 from ..predictions import PredictorCommand, header, prediction
 
 

@@ -11,9 +11,10 @@ import tyro
 
 from ...core.console import NullConsole
 from ...core.errors import InputError, did_you_mean
+from ...core.files import write_output
 from ...core.text import csv_text
 from ...core.validation import require
-from ..options import Command, check_output, write_output
+from ..options import Command, check_output
 
 if TYPE_CHECKING:
     from ...models.base import ChainModel

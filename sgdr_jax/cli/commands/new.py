@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Literal
 
 from ...core.console import NullConsole
 from ...core.errors import InputError
+from ...core.files import write_output
 from ...core.plan import plan
 from ...core.validation import require
 from ..experiment_file import check_new_file
-from ..options import FolderCommand, write_output
+from ..options import FolderCommand
 
 if TYPE_CHECKING:
     from ...core.experiment import Experiment

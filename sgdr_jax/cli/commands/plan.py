@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ...core.console import NullConsole
 from ...core.errors import InputError
-from ..options import ExperimentCommand, check_output, write_output
+from ...core.files import write_output
+from ..options import ExperimentCommand, check_output
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,10 @@ import tyro
 
 from ...core.console import NullConsole, write_text
 from ...core.errors import InputError
+from ...core.files import write_output
 from ...core.text import csv_text, one_line
 from ...core.validation import require
-from ..options import check_output, write_output
+from ..options import check_output
 from ..predictions import PredictorCommand, header, prediction
 
 

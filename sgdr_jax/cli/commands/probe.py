@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...core.console import NullConsole
+from ...core.files import write_output
 from ...core.validation import require
-from ..options import FolderCommand, check_output, write_output
+from ..options import FolderCommand, check_output
 
 if TYPE_CHECKING:
     from ...models.base import ChainModel

@@ -10,8 +10,8 @@ from typing import Any
 
 from ...core.console import NullConsole
 from ...core.errors import InputError, Preempted
+from ...core.files import write_output
 from ...core.validation import require
-from ..options import write_output
 from .job import Job, Target, check_mounted
 
 PORT = 8476

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...core.console import NullConsole
+from ...core.files import write_output
 from ...core.text import one_line
 from ...core.validation import require
-from ..options import write_output
 from .job import Job, Target
 
 GCLOUD = "gcloud compute tpus tpu-vm"
