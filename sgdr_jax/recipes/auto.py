@@ -76,7 +76,7 @@ def choices(
     counts: np.ndarray,
     side: int,
     confidence: float | None,
-    budget: float | None = None,
+    epochs: float | None = None,
     network: NetworkTraits = NetworkTraits(),  # noqa: B008 (it is a tuple)
     images: int | None = None,
     whole: bool = False,
@@ -88,7 +88,7 @@ def choices(
             counts in each.
         side: median length of the images' shorter side, in pixels.
         confidence: mean confidence of the ImageNet classifier on some of the images, 0…1; None if not measured.
-        budget: epochs of the last stage; None for seven, 0 for the head alone, without what is chosen for the body.
+        epochs: of the last stage; None for seven, 0 for the head alone, without what is chosen for the body.
         network: that is to be trained.
         images: number of training images; None for the sum of `counts`, which is that of images with one class each.
         whole: whether all layer groups train even where images are few.
@@ -102,7 +102,7 @@ def choices(
     most, least = int(shown.max(initial=0)), int(shown.min(initial=n))
     size, views, batch = _size(side, network.trained_at), _views(n), _batch_size(n)
     balance = Choice("balance", 0.5 if most >= 2 * least else 0.0, f"the classes have {least:,} to {most:,} images")
-    if budget == 0:
+    if epochs == 0:
         head = Choice("cycles", 0, "the head alone: a trained body takes most of the time for some points more")
         return [size, views, head, balance, _refit(n)]
     return [
@@ -116,7 +116,7 @@ def choices(
         _bn(n, network.batch_norm, network.pretrained),
         Choice("leeway", 1.0, "standard errors of the validation accuracy within which two states count as equal"),
         _refit(n),
-        *_length(budget),
+        *_length(epochs),
     ]
 
 
@@ -180,8 +180,8 @@ def _refit(n: int) -> Choice:
     )
 
 
-def _length(budget: float | None) -> list[Choice]:
-    return [] if budget is None else [Choice("cycle_len", round(budget, 3), "epochs, given")]
+def _length(epochs: float | None) -> list[Choice]:
+    return [] if epochs is None else [Choice("cycle_len", round(epochs, 3), "epochs, given")]
 
 
 def build(name: str, data: Dataset, model: Model, chosen: Sequence[Choice]) -> Experiment:

@@ -29,7 +29,7 @@ def fine_tune(
     size: int | None = None,
     similar_to_imagenet: bool | None = None,
     *,
-    budget: float | None = None,
+    epochs: float | None = None,
     ui: NullConsole | None = None,
     **fields: Any,
 ) -> Experiment:
@@ -45,7 +45,7 @@ def fine_tune(
             all of whose layer groups train.
         size: as in `Lesson2`; None chooses it, and is 224 with given data and model.
         similar_to_imagenet: as in `Lesson2`; None measures it, and is True with given data and model.
-        budget: epochs of the last stage, in which the body trains; None for seven, 0 for the head alone.
+        epochs: of the last stage, in which the body trains; None for seven, 0 for the head alone.
         ui: shows the choices and their reasons; None shows nothing.
         **fields: other fields of `Experiment`, in place of these.
 
@@ -58,10 +58,10 @@ def fine_tune(
         >>> fine_tune("rings", Synthetic(), ResNet34(), size=96, batch_size=32).batch_size
         32
     """
-    _check(data, model, size, similar_to_imagenet, budget)
+    _check(data, model, size, similar_to_imagenet, epochs)
     if data is not None and model is not None and model != "best":
         size, similar = 224 if size is None else size, similar_to_imagenet is not False
-        stages = lesson2(size, similar, budget=budget or None, cycles=0 if budget == 0 else 1)
+        stages = lesson2(size, similar, budget=epochs or None, cycles=0 if epochs == 0 else 1)
         common = {"augment": side_on(zoom=1.1), "stages": stages, "optimizer": AdamW(clip=1.0), "evaluate": Eval(tta_views=4)}
         return Experiment(**{"name": str(name), "data": data, "model": model} | common | fields)
     ui, network = ui or NullConsole(), EfficientNetLite0() if model in (None, "best") else model
@@ -73,13 +73,13 @@ def fine_tune(
         title = name_of(data)
     source = data.open()
     describe(source, data, ui)
-    facts = measure(source, network, familiar=similar_to_imagenet is None and budget != 0)
+    facts = measure(source, network, familiar=similar_to_imagenet is None and epochs != 0)
     if model == "best":
         from .choose_model import choose_model
 
         network = choose_model(data, ui).model
         facts = facts.of(network)
-    chosen = facts.choices(budget, whole=model == "best")
+    chosen = facts.choices(epochs, whole=model == "best")
     given = {"size": size, "similar_to_imagenet": similar_to_imagenet}
     chosen = [c if given.get(c.name) is None else c._replace(value=given[c.name], reason="given") for c in chosen]
     ui.say(auto.choices_table(chosen))
@@ -88,7 +88,7 @@ def fine_tune(
     return replace(auto.build(title, data, network, chosen), **fields)
 
 
-def _check(data: object, model: object, size: object, similar_to_imagenet: object, budget: object) -> None:
+def _check(data: object, model: object, size: object, similar_to_imagenet: object, epochs: object) -> None:
     """Raise InputError for an argument of another kind: files of experiments are not type-checked."""
     fix = "give a dataset, such as ImageFolder(FOLDER), or the folder alone as the first argument; a network is given as model=…"
     require(data is None or isinstance(data, Dataset), "data", data, fix)
@@ -96,8 +96,8 @@ def _check(data: object, model: object, size: object, similar_to_imagenet: objec
     require(model is None or model == "best" or isinstance(model, Model), "model", model, known)
     require(size is None or whole(size), "size", size, "use a number of pixels, such as 224, or None")
     require(similar_to_imagenet in (None, True, False), "similar_to_imagenet", similar_to_imagenet, "use True, False or None")
-    ok = budget is None or (finite(budget) and budget >= 0)  # pyright: ignore[reportOperatorIssue]
-    require(ok, "budget", budget, "use a positive number of epochs, 0 for the head alone, or None")
+    ok = epochs is None or (finite(epochs) and epochs >= 0)  # pyright: ignore[reportOperatorIssue]
+    require(ok, "epochs", epochs, "use a positive number of epochs, 0 for the head alone, or None")
 
 
 def describe(source: Source, data: Dataset, ui: NullConsole) -> None:

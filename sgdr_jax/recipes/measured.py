@@ -53,9 +53,9 @@ class ImageFacts(NamedTuple):
             said.append(f"{len(self.unread):,} of {self.looked:,} images looked at cannot be read; {fix} ({several(self.unread)})")
         return said
 
-    def choices(self, budget: float | None = None, *, whole: bool = False) -> list[auto.Choice]:
-        """Choose the settings; `budget` is the epochs of the last stage, and with `whole` all layer groups train there."""
-        chosen = auto.choices(self.counts, self.side, self.confidence, budget, self.network, self.images, whole)
+    def choices(self, epochs: float | None = None, *, whole: bool = False) -> list[auto.Choice]:
+        """Choose the settings; `epochs` is the length of the last stage, and with `whole` all layer groups train there."""
+        chosen = auto.choices(self.counts, self.side, self.confidence, epochs, self.network, self.images, whole)
         return [choice for choice in chosen if self.validated or choice.name not in ("leeway", "refit")]
 
     def of(self, model: ChainModel) -> ImageFacts:

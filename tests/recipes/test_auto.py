@@ -39,8 +39,8 @@ def values(*args, **named):
     st.none() | st.floats(0.1, 100),
     st.sampled_from([160, 224, 300]),
 )
-def test_every_choice_is_within_its_bounds_and_has_a_reason(counts, side, confidence, budget, trained_at) -> None:
-    made = choices(np.array(counts), side, confidence, budget, NetworkTraits(trained_at))
+def test_every_choice_is_within_its_bounds_and_has_a_reason(counts, side, confidence, epochs, trained_at) -> None:
+    made = choices(np.array(counts), side, confidence, epochs, NetworkTraits(trained_at))
     assert all(choice.reason for choice in made) and len({choice.name for choice in made}) == len(made)
     found, n = {choice.name: choice.value for choice in made}, sum(counts)
     assert SMALLEST <= found["size"] <= trained_at and (found["size"] >= side or found["size"] == trained_at)
@@ -52,7 +52,7 @@ def test_every_choice_is_within_its_bounds_and_has_a_reason(counts, side, confid
     assert (found["balance"] > 0) == (max(counts) >= 2 * min(counts))
     assert found["similar_to_imagenet"] == (confidence is None or confidence >= FAMILIAR or (n < FEW and confidence >= STRANGE))
     assert found["bn"] == ("frozen" if n < FEW else "train")
-    assert found.get("cycle_len") == (None if budget is None else round(budget, 3))
+    assert found.get("cycle_len") == (None if epochs is None else round(epochs, 3))
     assert found.get("train") == (1 if found["epoch_steps"] and confidence is not None and confidence < FAMILIAR else None)
 
 
@@ -67,12 +67,12 @@ def test_the_first_layer_group_of_a_small_set_stays_unless_it_has_photographs_or
     assert "train" not in {choice.name for choice in facts.of(ResNet18(cuts=())).choices()}
 
 
-@pytest.mark.parametrize("budget", [None, 0])
-def test_a_class_without_training_images_is_no_rare_one(budget: float | None) -> None:
+@pytest.mark.parametrize("epochs", [None, 0])
+def test_a_class_without_training_images_is_no_rare_one(epochs: float | None) -> None:
     """One that only validation images have turned oversampling on for classes of one size."""
 
     def balance(*counts: int) -> tuple[object, str]:
-        (found,) = (c for c in choices(np.array(counts), 224, 0.7, budget) if c.name == "balance")
+        (found,) = (c for c in choices(np.array(counts), 224, 0.7, epochs) if c.name == "balance")
         return found.value, found.reason
 
     assert balance(60, 0, 50) == balance(60, 50) == (0.0, "the classes have 50 to 60 images")
@@ -135,7 +135,7 @@ def test_networks_without_batch_normalisation_have_no_statistics_to_choose_for()
 @seeded
 @given(st.lists(st.integers(1, 100_000), min_size=2, max_size=9), st.integers(1, 5000), st.sampled_from([160, 224]))
 def test_the_head_alone_is_chosen_for_as_in_the_whole_recipe(counts, side, trained_at) -> None:
-    fast, good = (values(np.array(counts), side, 0.5, budget, NetworkTraits(trained_at)) for budget in (0, None))
+    fast, good = (values(np.array(counts), side, 0.5, epochs, NetworkTraits(trained_at)) for epochs in (0, None))
     assert fast.pop("cycles") == 0 and fast.items() <= good.items()
     assert not {"bn", "similar_to_imagenet", "epoch_steps", "cycle_len"} & fast.keys()
 
@@ -154,7 +154,7 @@ def test_the_file_says_what_was_chosen_and_plans(tmp_path, monkeypatch, capsys) 
     for name in ("a/x.tif", "a/y.TIF", "a/noext", "stray.png", ".hidden"):
         (root / name).write_bytes(b"?")
     monkeypatch.chdir(tmp_path)
-    main.main(["new", str(root), "--no-measure", "--budget", "3"])
+    main.main(["new", str(root), "--no-measure", "--epochs", "3"])
     out = capsys.readouterr().out
     made = tmp_path / "my_'own'_photos.py"
     wanted = "not part of the set: 4 files (2 .tif, 1 images elsewhere, 1 without extension)"
@@ -177,9 +177,9 @@ def test_fast_is_the_head_alone(tmp_path, monkeypatch) -> None:
     main.main(["new", str(root), "--quality", "fast"])
     made = load_experiment(tmp_path / "photos.py")
     assert [(stage.name, stage.precompute, stage.views) for stage in made.stages] == [("cached head", True, 4)]
-    assert made == fine_tune(root, budget=0) and (made.balance, made.refit) == (0.5, True)
+    assert made == fine_tune(root, epochs=0) and (made.balance, made.refit) == (0.5, True)
     assert [p.steps for p in plan(made, 34).stages] == [1]
-    assert fine_tune("x", ImageFolder("photos"), ResNet18(), 64, budget=0).stages == lesson2(64, cycles=0)
+    assert fine_tune("x", ImageFolder("photos"), ResNet18(), 64, epochs=0).stages == lesson2(64, cycles=0)
 
 
 @pytest.mark.parametrize("name", ["-flowers", "--my flowers"])
@@ -195,14 +195,14 @@ def test_the_next_command_takes_the_file_for_no_option(tmp_path, monkeypatch, ca
     ("words", "wanted"),
     [
         (["--model", "ResNet35"], "did you mean ResNet50 or ResNet34"),
-        (["--budget", "0"], "--budget is 0.0; use a positive number of epochs"),
-        (["--budget", "0.01"], '--budget is 0.01; stage "all": cycle 0 of the schedule is 0.01 epochs of 20 steps, less than one step'),
-        (["--budget", "1e-9"], "--budget is 1e-09; schedule.cycle_len is 0.0; use a positive number"),
-        (["--budget", "1e9"], "--budget is 1000000000.0; use a positive number of epochs, at most 10,000"),
+        (["--epochs", "0"], "--epochs is 0.0; use a positive number of epochs"),
+        (["--epochs", "0.01"], '--epochs is 0.01; stage "all": cycle 0 of the schedule is 0.01 epochs of 20 steps, less than one step'),
+        (["--epochs", "1e-9"], "--epochs is 1e-09; schedule.cycle_len is 0.0; use a positive number"),
+        (["--epochs", "1e9"], "--epochs is 1000000000.0; use a positive number of epochs, at most 10,000"),
         (["--minutes", "inf"], "--minutes is inf; use a positive number of minutes"),
         (["--minutes", "0"], "--minutes is 0.0; use a positive number of minutes"),
-        (["--minutes", "1", "--budget", "2"], "--minutes is 1.0; give epochs (--budget) or minutes, not both"),
-        (["--quality", "fast", "--budget", "2"], "--budget is 2.0; --quality fast trains no body that could take it; leave it out"),
+        (["--minutes", "1", "--epochs", "2"], "--minutes is 1.0; give --epochs or --minutes, not both"),
+        (["--quality", "fast", "--epochs", "2"], "--epochs is 2.0; --quality fast trains no body that could take it; leave it out"),
         (["--quality", "fast", "--minutes", "2"], "--minutes is 2.0; --quality fast trains no body that could take it; leave it out"),
         (["--out", "a.txt"], "use a name that ends in .py"),
         (["--out", "nowhere/a.py"], "name a file in a folder that exists"),

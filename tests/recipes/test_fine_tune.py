@@ -47,8 +47,8 @@ def photos(tmp_path: Path) -> Path:
 @given(
     st.lists(st.integers(1, 20_000), min_size=2, max_size=9), st.integers(1, 900), st.none() | st.floats(0, 1), st.none() | st.floats(1, 50)
 )
-def test_the_file_defines_the_experiment_that_is_built(tmp_path_factory, counts, side, confidence, budget) -> None:
-    chosen = auto.choices(np.array(counts), side, confidence, budget)
+def test_the_file_defines_the_experiment_that_is_built(tmp_path_factory, counts, side, confidence, epochs) -> None:
+    chosen = auto.choices(np.array(counts), side, confidence, epochs)
     file = tmp_path_factory.mktemp("files") / "photos.py"
     file.write_text(auto.file_text("photos", ImageFolder("my photos"), "ResNet18", chosen))
     assert load_experiment(file) == auto.build("photos", ImageFolder("my photos"), ResNet18(), chosen)
@@ -57,9 +57,9 @@ def test_the_file_defines_the_experiment_that_is_built(tmp_path_factory, counts,
 def test_a_folder_gives_the_experiment_that_new_writes(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(photos.parent)
     monkeypatch.setattr(domain_similarity, "confidence", lambda model, source: 0.2 if isinstance(model, ResNet18) else 0.7)
-    main(["new", "photos", "--budget", "3"])
+    main(["new", "photos", "--epochs", "3"])
     said = Said()
-    made = fine_tune("photos", budget=3, ui=said)
+    made = fine_tune("photos", epochs=3, ui=said)
     assert made == load_experiment(photos.parent / "photos.py") and made.data == ImageFolder(str(photos))
     assert said.lines[0] == f'images of 2 classes in ImageFolder(root="{photos}"): 34 train, 8 valid' and "1 .tif" in str(said.lines[1])
     assert said.lines[2].row_count == len(auto.choices(np.array([24, 10]), 40, 0.7, 3))
@@ -94,7 +94,7 @@ def test_data_and_a_model_get_the_defaults_whatever_the_images() -> None:
     made = fine_tune("rings", Synthetic(), ResNet18(), 96, False, batch_size=32)
     assert isinstance(made, Experiment) and (made.name, made.batch_size, made.evaluate.tta_views) == ("rings", 32, 4)
     assert [stage.size for stage in made.stages] == [96] * 2 and made.stages[-1].lr == 1e-3
-    assert made == fine_tune("rings", Synthetic(), ResNet18(), size=96, similar_to_imagenet=False, batch_size=32, budget=7)
+    assert made == fine_tune("rings", Synthetic(), ResNet18(), size=96, similar_to_imagenet=False, batch_size=32, epochs=7)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_data_and_a_model_get_the_defaults_whatever_the_images() -> None:
         (("photos",), {"size": "224"}, r"size is '224'; use a number of pixels"),
         (("x", ImageFolder("photos"), ResNet18(), "224"), {}, r"size is '224'; use a number of pixels"),
         (("photos",), {"similar_to_imagenet": "no"}, r"similar_to_imagenet is 'no'; use True, False or None"),
-        (("photos",), {"budget": -1}, r"budget is -1; use a positive number of epochs, 0 for the head alone, or None"),
-        (("x", ImageFolder("photos"), ResNet18()), {"budget": "3"}, r"budget is '3'; use a positive number"),
-        (("photos",), {"budget": float("nan")}, r"budget is nan; use a positive number"),
+        (("photos",), {"epochs": -1}, r"epochs is -1; use a positive number of epochs, 0 for the head alone, or None"),
+        (("x", ImageFolder("photos"), ResNet18()), {"epochs": "3"}, r"epochs is '3'; use a positive number"),
+        (("photos",), {"epochs": float("nan")}, r"epochs is nan; use a positive number"),
     ],
 )
 def test_arguments_of_another_kind_are_refused_by_name(arguments: tuple[Any, ...], fields: dict[str, Any], words: str) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ...models.base import ChainModel
 
 MAX_EPOCHS = 10_000
-"""Largest budget in epochs; larger ones are typing errors."""
+"""Largest number of epochs; larger ones are typing errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class NewCommand(FolderCommand):
     model: str | None = None
     """Name of the network, behind a dot a tag or a file of other weights than the default: `sgdr-jax models` lists them. By default
     EfficientNetLite0, or what --quality best finds."""
-    budget: float | None = None
+    epochs: float | None = None
     """Epochs of the last stage, in which the body trains; by default seven."""
     minutes: float | None = None
     """Minutes that the last stage may take on this machine, in place of epochs; a few updates are timed."""
@@ -63,19 +63,19 @@ class NewCommand(FolderCommand):
         source = data.open()
         describe(source, data, ui)
         facts = measured.measure(source, model, familiar=self.measure and self.quality != "fast")
-        budget, picked, whole = 0 if self.quality == "fast" else self.budget, list[auto.Choice](), self.quality == "best"
+        epochs, picked, whole = 0 if self.quality == "fast" else self.epochs, list[auto.Choice](), self.quality == "best"
         if self.quality == "best":
             model, reason = self._choose(lambda model: auto.build(out.stem, data, model, facts.of(model).choices(whole=whole)), source, ui)
             picked = [auto.Choice("model", model_name(model), reason)]
             facts = facts.of(model)
         if self.minutes:
-            budget = _epochs(self.minutes, auto.build(out.stem, data, model, facts.choices(whole=whole)), source, ui)
-        chosen = [*picked, *facts.choices(budget, whole=whole)]
+            epochs = _epochs(self.minutes, auto.build(out.stem, data, model, facts.choices(whole=whole)), source, ui)
+        chosen = [*picked, *facts.choices(epochs, whole=whole)]
         ui.say(auto.choices_table(chosen))
         try:
             plan(auto.build(out.stem, data, model, chosen), source.sizes["train"])
         except InputError as error:  # before a file is written that `plan` and `train` refuse
-            raise InputError(f"--budget is {self.budget}; {error}" if self.budget else str(error)) from error
+            raise InputError(f"--epochs is {self.epochs}; {error}" if self.epochs else str(error)) from error
         text = auto.file_text(out.stem, data, type(model).__name__, chosen, None if model.weights == type(model).weights else model.weights)
         write_output(out, text)
         ui.say(f"written: {out}")
@@ -99,11 +99,11 @@ class NewCommand(FolderCommand):
         """Return the file to write. Raises InputError for options with invalid values."""
         from ...datasets.detect import name_of
 
-        budget, minutes = self.budget, self.minutes
-        require(budget is None or 0 < budget <= MAX_EPOCHS, "--budget", budget, f"use a positive number of epochs, at most {MAX_EPOCHS:,}")
+        epochs, minutes = self.epochs, self.minutes
+        require(epochs is None or 0 < epochs <= MAX_EPOCHS, "--epochs", epochs, f"use a positive number of epochs, at most {MAX_EPOCHS:,}")
         require(minutes is None or 0 < minutes < math.inf, "--minutes", minutes, "use a positive number of minutes")
-        require(minutes is None or budget is None, "--minutes", minutes, "give epochs (--budget) or minutes, not both")
-        for name, value in (("--budget", budget), ("--minutes", minutes)):
+        require(minutes is None or epochs is None, "--minutes", minutes, "give --epochs or --minutes, not both")
+        for name, value in (("--epochs", epochs), ("--minutes", minutes)):
             require(value is None or self.quality != "fast", name, value, "--quality fast trains no body that could take it; leave it out")
         require(self.model is None or self.quality != "best", "--model", self.model, "--quality best chooses one; leave one of them out")
         out = self.out or Path(f"{name_of(self.data)}.py")
