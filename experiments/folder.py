@@ -27,4 +27,5 @@ experiment = Experiment(
     balance=0.5,
     leeway=1.0,
     refit=True,
+    first_epoch_steps=12,
 )

@@ -233,6 +233,8 @@ class Experiment:
     """Distribution over devices."""
     seed: int = 0
     """Root of all randomness: initial head, order, augmentation, dropout."""
+    first_epoch_steps: int | None = field(default=None, kw_only=True, metadata=OMIT_DEFAULT)
+    """`epoch_steps` of the training before a `refit`, which only has to choose; None: the same. It does not count without `refit`."""
     on_divergence: Literal["stop", "halve"] = field(default="stop", kw_only=True, metadata=OMIT_DEFAULT)
     """What follows when five updates in a row had a loss or gradients that are not finite, or a stage ends with such a validation loss:
     the run stops, or the stage goes back to its newest checkpoint that was due, or its beginning, and goes on at half the rates."""
@@ -241,6 +243,11 @@ class Experiment:
     def largest_size(self) -> int:
         """Largest side in pixels that any stage sees."""
         return max(max(stage.sizes) for stage in self.stages)
+
+    @property
+    def least_epoch_steps(self) -> int:
+        """Least number of updates per epoch of the training that comes first, or is the only one."""
+        return (self.refit and self.first_epoch_steps) or self.epoch_steps
 
     def __post_init__(self) -> None:
         require(is_name(self.name), "name", self.name, "use a non-empty name without / and control characters")
@@ -257,6 +264,8 @@ class Experiment:
         known = ("auto", "resident", "streamed", "decoded")
         require(self.images in known, "images", self.images, "use auto, resident, streamed or decoded")
         require(self.epoch_steps >= 1, "epoch_steps", self.epoch_steps, "use at least 1")
+        first = self.first_epoch_steps
+        require(first is None or first >= 1, "first_epoch_steps", first, "use at least 1, or None for epoch_steps")
         require(self.budget is None or self.budget > 0, "budget", self.budget, "use a positive number of epochs, or None")
         require(finite(self.leeway) and self.leeway >= 0, "leeway", self.leeway, "use 0 or a number of standard errors, such as 1")
         require(self.canvas is None or 8 <= self.canvas <= 8192, "canvas", self.canvas, "use 8…8192 pixels, or None")

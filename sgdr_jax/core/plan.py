@@ -161,7 +161,7 @@ def _plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePla
     if stage.lr is None and (before is None or trained_groups(before, groups) != trained):
         raise InputError(f'stage "{stage.name}": lr is None, but the stage before does not train the same groups; give rates, or Find()')
     batches = math.ceil(train_size / batch_size)
-    steps_per_epoch = max(experiment.epoch_steps, batches)
+    steps_per_epoch = max(experiment.least_epoch_steps, batches)
 
     def images(steps: int) -> int:
         passes, rest = divmod(steps, batches)

@@ -56,5 +56,5 @@ def epochs_within(minutes: float, seconds: float, experiment: Experiment, images
         held_out: number of validation images, which a refit trains on as well.
     """
     epoch = plan(experiment, images).stages[-1].steps_per_epoch
-    refit = plan(experiment, images + held_out).stages[-1].steps_per_epoch if experiment.refit else 0
+    refit = plan(replace(experiment, refit=False), images + held_out).stages[-1].steps_per_epoch if experiment.refit else 0
     return 60 * minutes / (seconds * (epoch + refit))

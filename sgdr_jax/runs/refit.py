@@ -21,7 +21,8 @@ def settled(experiment: Experiment, stages: Sequence[StageSummary], plans: Seque
 
     It has the stages that were kept, each at its given or found rates, times the share at which one that diverged went on
     (`on_divergence`), up to the cycle whose network was kept. Lengths stay as they are: epochs of more images are more updates unless
-    `epoch_steps` fixes their number. A solved head is solved again, its strength chosen anew.
+    `epoch_steps` fixes their number; it counts here where the first training had `first_epoch_steps` instead. A solved head is solved
+    again, its strength chosen anew.
 
     Args:
         experiment: the experiment of the first training.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -149,7 +150,7 @@ def _random_notes(schedule: Plan, stats: Tree) -> list[str]:
 def _span_stages(experiment: Experiment, schedule: Plan, data: Data) -> tuple[StagePlan, ...]:
     """Return the stages of a training and of its refit, which is planned as if all stages were kept whole."""
     images = sum(len(data.labels[split]) for split in ("train", "valid") if split in data.labels)
-    return (*schedule.stages, *(plan(experiment, images).stages if experiment.refit else ()))
+    return (*schedule.stages, *(plan(replace(experiment, refit=False), images).stages if experiment.refit else ()))
 
 
 def _planned(experiment: Experiment, train_size: int, validated: bool, *, rated: bool) -> Plan:

@@ -248,6 +248,14 @@ def test_lengths_are_measured_with_the_stages_own_clock() -> None:
     assert [p.steps for p in made.stages] == [7, 6, 30, 10]
 
 
+@pytest.mark.parametrize(("images", "first", "steps"), [(20, 2, 3), (20, 4, 4), (20, None, 9), (80, 4, 10)])
+def test_a_training_before_a_refit_has_its_own_least_number_of_updates(images: int, first: int | None, steps: int) -> None:
+    made = experiment(stage(schedule=Constant(2)), epoch_steps=9, first_epoch_steps=first)  # batches of 8
+    before, alone = (plan(dataclasses.replace(made, refit=refit), images).stages[0] for refit in (True, False))
+    assert (before.steps_per_epoch, before.steps) == (steps, 2 * steps)
+    assert alone.steps_per_epoch == max(9, -(-images // 8)), "it is the only training"
+
+
 def test_more_copies_than_there_are_numbers_for_are_refused() -> None:
     with pytest.raises(InputError, match='stage "s": views is 1000000000; with 640 images use at most 6,710,886'):
         plan(experiment(stage(views=10**9)), 640)

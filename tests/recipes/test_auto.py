@@ -19,7 +19,20 @@ from sgdr_jax.core.plan import plan
 from sgdr_jax.datasets import Arrays, ImageFolder, TrainAndValid
 from sgdr_jax.models import ConvNeXtTiny, DINOv2ViTSmall14, EfficientNetLite0, ResNet18
 from sgdr_jax.recipes import domain_similarity, timing
-from sgdr_jax.recipes.auto import FAMILIAR, FEW, MANY, REFIT, SMALLEST, STRANGE, UPDATES, NetworkTraits, build, choices, file_text
+from sgdr_jax.recipes.auto import (
+    FAMILIAR,
+    FEW,
+    FIRST_UPDATES,
+    MANY,
+    REFIT,
+    SMALLEST,
+    STRANGE,
+    UPDATES,
+    NetworkTraits,
+    build,
+    choices,
+    file_text,
+)
 from sgdr_jax.recipes.measured import ImageFacts, measure
 from sgdr_jax.schedules import Sgdr
 from sgdr_jax.train.context import prepare
@@ -49,6 +62,7 @@ def test_every_choice_is_within_its_bounds_and_has_a_reason(counts, side, confid
     assert (found["epoch_steps"] == UPDATES) == (n / found["batch_size"] <= UPDATES - 1)
     assert 1 <= found["views"] <= 4 and (found["views"] == 1 or found["views"] * n <= 10_000)
     assert found["refit"] == (n < REFIT)
+    assert found.get("first_epoch_steps") == (FIRST_UPDATES if found["epoch_steps"] else None)
     assert (found["balance"] > 0) == (max(counts) >= 2 * min(counts))
     assert found["similar_to_imagenet"] == (confidence is None or confidence >= FAMILIAR or (n < FEW and confidence >= STRANGE))
     assert found["bn"] == ("frozen" if n < FEW else "train")
@@ -100,7 +114,7 @@ def test_without_validation_images_nothing_is_chosen_that_needs_them() -> None:
         experiment = build("x", data, EfficientNetLite0(weights=None), chosen)
         prepare(replace(experiment, model=Tiny()))
         assert experiment.refit == (data is arrays)
-    assert made["Arrays"] - made["TrainAndValid"] == {"leeway", "refit"} and made["TrainAndValid"] < made["Arrays"]
+    assert made["Arrays"] - made["TrainAndValid"] == {"leeway", "refit", "first_epoch_steps"} and made["TrainAndValid"] < made["Arrays"]
 
 
 @pytest.mark.parametrize("count", [20, 2000, 30_000])
@@ -163,7 +177,7 @@ def test_the_file_says_what_was_chosen_and_plans(tmp_path, monkeypatch, capsys) 
     experiment = load_experiment(made)
     assert (experiment.batch_size, experiment.epoch_steps, experiment.balance) == (32, 20, 0.5)
     assert {stage.size for stage in experiment.stages} == {128} and experiment.data.root == str(root)  # pyright: ignore[reportAttributeAccessIssue]
-    assert plan(experiment, 34).stages[-1].steps == 3 * 20
+    assert [plan(one, 34).stages[-1].steps for one in (experiment, replace(experiment, refit=False))] == [3 * 12, 3 * 20]
     before = made.read_bytes()
     with pytest.raises(SystemExit) as stopped:
         main.main(["new", str(root), "--no-measure"])
@@ -196,7 +210,7 @@ def test_the_next_command_takes_the_file_for_no_option(tmp_path, monkeypatch, ca
     [
         (["--model", "ResNet35"], "did you mean ResNet50 or ResNet34"),
         (["--epochs", "0"], "--epochs is 0.0; use a positive number of epochs"),
-        (["--epochs", "0.01"], '--epochs is 0.01; stage "all": cycle 0 of the schedule is 0.01 epochs of 20 steps, less than one step'),
+        (["--epochs", "0.01"], '--epochs is 0.01; stage "all": cycle 0 of the schedule is 0.01 epochs of 12 steps, less than one step'),
         (["--epochs", "1e-9"], "--epochs is 1e-09; schedule.cycle_len is 0.0; use a positive number"),
         (["--epochs", "1e9"], "--epochs is 1000000000.0; use a positive number of epochs, at most 10,000"),
         (["--minutes", "inf"], "--minutes is inf; use a positive number of minutes"),
@@ -225,15 +239,15 @@ def test_names_are_data_and_not_code() -> None:
 
 
 def test_minutes_become_epochs_at_the_pace_of_this_machine(tmp_path, monkeypatch, capsys) -> None:
-    root = folder(tmp_path / "photos")  # 34 + 8 images: an epoch has 20 updates, and so has one of the refit
+    root = folder(tmp_path / "photos")  # 34 + 8 images: an epoch has 12 updates, one of the refit 20
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(timing, "update_seconds", lambda experiment, classes: 0.5)
     main.main(["new", str(root), "--no-measure", "--minutes", "1"])
-    assert "an update takes 0.5 s here: 1 minutes are 3 epochs, refit included" in " ".join(capsys.readouterr().out.split())
-    assert plan(load_experiment(tmp_path / "photos.py"), 34).stages[-1].steps == 3 * 20
+    assert "an update takes 0.5 s here: 1 minutes are 3.75 epochs, refit included" in " ".join(capsys.readouterr().out.split())
+    assert plan(load_experiment(tmp_path / "photos.py"), 34).stages[-1].steps == 45
     with pytest.raises(SystemExit):
-        main.main(["new", str(root), "--no-measure", "--minutes", "0.3", "--out", "b.py"])
-    assert "--minutes is 0.3; one epoch takes 0.33 minutes; give more" in capsys.readouterr().err
+        main.main(["new", str(root), "--no-measure", "--minutes", "0.2", "--out", "b.py"])
+    assert "--minutes is 0.2; one epoch takes 0.27 minutes; give more" in capsys.readouterr().err
     assert not (tmp_path / "b.py").exists()
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import pytest
 
 from sgdr_jax.core.errors import InputError
@@ -16,6 +19,7 @@ from sgdr_jax.core.solve import Solve
 from sgdr_jax.core.types import Schedule
 from sgdr_jax.datasets import Mix, Part, Synthetic
 from sgdr_jax.runs import refit
+from sgdr_jax.runs.predictor import open_predictor
 from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Combined, Constant, Cosine, Images, OneCycle, Sgdr, Steps
 from sgdr_jax.train.context import prepare
@@ -69,6 +73,22 @@ def test_a_set_that_cannot_be_joined_is_refused_before_the_first_training() -> N
     for like in (None, context):
         with pytest.raises(InputError, match="data, with refit, is 'Part'; its validation images have no share of an epoch"):
             prepare(replace(alone, refit=True), like=like)
+
+
+def test_a_first_training_of_fewer_updates_leaves_the_final_network_as_it_was(tmp_path: Path) -> None:
+    """All that it decides is what is kept."""
+    stage = Stage("all", size=8, lr=0.01, schedule=Sgdr())
+    small = experiment(stage, data=Synthetic(classes=3, train=32, valid=16, test=16, side=8), keep_best=False, refit=True, epoch_steps=9)
+    finals, steps = [], []
+    for first in (None, 3):
+        folder = tmp_path / str(first)
+        summary = run(replace(small, first_epoch_steps=first), folder)
+        again = json.loads((folder / "refit" / "summary.json").read_text())
+        steps.append((summary["stages"][0]["steps"], again["stages"][0]["steps"]))
+        net = open_predictor(folder)
+        finals.append(jax.tree.leaves((net.params, net.stats)))
+    assert steps == [(9, 9), (4, 9)]  # 32 images are four batches
+    assert all(np.array_equal(a, b) for a, b in zip(*finals, strict=True))
 
 
 @pytest.mark.parametrize("cycles", [1, 5, 8, 10])
