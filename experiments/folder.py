@@ -25,7 +25,7 @@ experiment = Experiment(
     batch_size=32,
     epoch_steps=20,
     balance=0.5,
-    leeway=1.0,
+    leeway=1.5,
     refit=True,
     first_epoch_steps=12,
 )
