@@ -31,7 +31,7 @@ import recipe_systems
 import recipe_table
 
 NAME = "recipes"
-SIZES = {"photos": 128, "stamps": 128, "clipart": 96, "emoji": 96, "grids": 96}
+SIZES = {"photos": 128, "stamps": 128, "clipart": 96, "emoji": 96, "grids": 96, "surfaces": 128, "sky": 128, "units": 96}
 """Sizes in pixels at which sets are compared; 64 where nothing is given."""
 MEASURES = ("accuracy", "tta_accuracy", "f2", "tta_f2", "loss", "tta_loss", "ece", "tta_ece")
 COLUMNS = (

@@ -6,9 +6,11 @@ Makes DIR/fashion10, fashion50, fashion500 (Fashion-MNIST with so many training 
 (scikit-learn, 50 training images per class, the others test), letters (A…Z in both cases, one font of each of a hundred Debian
 packages; trained on some fonts, tested on the others) and icons (48 px icons by name from Debian's icon themes; trained on some
 themes, tested on others); photos and stamps (photographs from GCompris and Tux Paint, 160 px), clipart and emoji (drawings, 96 px), each
-split in halves; digits-rare and fashion50-rare, where every second class has a fifth of its training images; and grids, several labels
-to a picture, as a CSV file beside its images. Needs scikit-learn, and apt-get and dpkg, or the unpacked packages in --packages. The
-same packages give the same bytes; the script prints each set's counts and the SHA-256 of all its pixels.
+split in halves; surfaces and sky (photographs from UFO: Alien Invasion and Stellarium, 160 px) and units (sprites from The Battle for
+Wesnoth, 72 px), also halves, by which no default of the package was chosen; digits-rare and fashion50-rare, where every second class has
+a fifth of its training images; and grids, several labels to a picture, as a CSV file beside its images. Needs scikit-learn, and apt-get
+and dpkg, or the unpacked packages in --packages. The same packages give the same bytes; the script prints each set's counts and the
+SHA-256 of all its pixels.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import drawings
+import held_out
 import numpy as np
 import photographs
 from packages import Picture, on_white, unpacked
@@ -27,6 +30,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 SETS = (
     *("icons", "digits", "letters", "photos", "stamps", "clipart", "emoji", "grids"),
+    *("surfaces", "sky", "units"),
     *("fashion10", "fashion50", "fashion500", "digits-rare", "fashion50-rare"),
 )
 
@@ -222,14 +226,16 @@ def pictures_of(name: str, packages: Path) -> Iterator[Picture]:
     if name == "digits":
         return digits()
     makers = {"letters": letters, "icons": icons, "photos": photographs.photos, "stamps": photographs.stamps}
-    return (makers | {"clipart": drawings.clipart, "emoji": drawings.emoji})[name](packages)
+    makers |= {"clipart": drawings.clipart, "emoji": drawings.emoji}
+    makers |= {"surfaces": held_out.surfaces, "sky": held_out.sky, "units": held_out.units}
+    return makers[name](packages)
 
 
 def make(name: str, folder: Path, packages: Path) -> str:
     """Makes one set under its name in the folder."""
     if name == "grids":
         return write_labels(drawings.grids(packages), folder / name)
-    return write(pictures_of(name, packages), folder / name, ".jpg" if name in ("photos", "stamps") else ".png")
+    return write(pictures_of(name, packages), folder / name, ".jpg" if name in ("photos", "stamps", "surfaces", "sky") else ".png")
 
 
 def main() -> None:
