@@ -1,9 +1,11 @@
-"""The sets of public images: halves that share no drawing, Qt's archives read back, rare classes, several labels to a picture."""
+"""The sets of public images: halves that share no drawing, archives and catalogues read back, rare classes, several labels to a picture."""
 
+import gzip
 import importlib
 import io
 import struct
 import sys
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -21,7 +23,7 @@ def bench(monkeypatch: pytest.MonkeyPatch):
     """Imports a module of experiments/bench as the scripts there import each other."""
     monkeypatch.syspath_prepend(str(BENCH))
     yield importlib.import_module
-    for name in ("drawings", "packages", "photographs", "sets"):
+    for name in ("drawings", "held_out", "packages", "photographs", "sets"):
         sys.modules.pop(name, None)
 
 
@@ -96,6 +98,76 @@ def test_photographs_have_the_class_of_their_name(bench, tmp_path: Path) -> None
         ("dam", "dam1"), ("dam", "dam2"), ("pliers", "plier1"), ("pliers", "sideCutter1")
     ]  # fmt: skip
     assert Counter(split for split, *_ in found) == {"train": 2, "test": 2}
+
+
+def test_variants_of_a_photograph_lie_on_one_side(bench, tmp_path: Path) -> None:
+    bricks, wood = pictures(6, side=64), pictures(4, seed=1, side=64)
+    dark = bricks[0].point(lambda value: value // 2)
+    files = {f"tex_a/bricks_r_{i}": image for i, image in enumerate([*bricks, dark, bricks[1].rotate(90), bricks[2].convert("L")])}
+    files |= {f"tex_b/wood00{i}": image for i, image in enumerate(wood)}
+    files |= {"tex_a/bricks_r_1_nm": bricks[5], "tex_a/sky1": wood[0], "tex_b/wood_palet": wood[1]}  # a map, no class, left out
+    files |= {"tex_b/wood009": bricks[3].resize((64, 16)), "tex_b/wood008": bricks[4].copy()}
+    files["tex_b/wood008"].putalpha(128)
+    path = tmp_path / "ufoai-textures/usr/share/games/ufoai/base/0textures.pk3"
+    path.parent.mkdir(parents=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, image in files.items():
+            image.save(file := io.BytesIO(), "png")
+            archive.writestr(f"textures/{name}.png", file.getvalue())
+    sides = {name: split for split, _, name, _ in bench("held_out").surfaces(tmp_path)}
+    assert sorted(sides) == [*(f"a-bricks_r_{i}" for i in range(9)), *(f"b-wood00{i}" for i in range(4))]
+    assert all(sides[f"a-bricks_r_{i}"] == sides[f"a-bricks_r_{i + 6}"] for i in range(3))
+    assert Counter(split for name, split in sides.items() if "wood" in name) == {"train": 2, "test": 2}
+
+
+def catalogue(*objects: tuple[int, str, int, int]) -> bytes:
+    """Stellarium's catalogue of objects with a type, a form and a number in the New General and in Messier's catalogue."""
+
+    def text(content: str) -> bytes:
+        return struct.pack(">i", 2 * len(content)) + content.encode("utf-16-be")
+
+    rows = text("3.16") + text("standard")
+    for kind, form, ngc, messier in objects:
+        rows += struct.pack(">i4dI", 1, 0.1, 0.2, 9, 9, kind) + text(form) + struct.pack(">2di6d", *[1] * 9)
+        rows += struct.pack(">14i", ngc, 0, messier, *[0] * 11) + text("Ced 1") + struct.pack(">2i", 0, 0)
+        rows += struct.pack(">i", -1) * 6 + text("") + struct.pack(">5i", *[0] * 5)
+    return rows
+
+
+def test_the_sky_has_the_classes_of_the_catalogue(bench, tmp_path: Path) -> None:
+    objects = [(0, "SB(rs)bc", 1, 0), (0, "E3", 2, 0), (0, "IBm", 3, 0), (7, "V", 4, 5), (19, "", 6, 0)]
+    held_out = bench("held_out")
+    assert [(kind, form, numbers[0], numbers[2]) for kind, form, numbers in held_out.catalogue(catalogue(*objects))] == objects
+    folder = tmp_path / "stellarium-data/usr/share/stellarium/nebulae/default"
+    folder.mkdir(parents=True)
+    (folder / "catalog.dat").write_bytes(gzip.compress(catalogue(*objects)))
+    for name, image in zip(("n1", "n1-b", "n2", "n3", "n4", "m5-vasey", "n6", "n7", "moon", "n0"), pictures(10, side=200), strict=True):
+        image.save(folder / f"{name}.png")
+    found = list(held_out.sky(tmp_path))
+    assert sorted((label, name) for _, label, name, _ in found) == [
+        ("elliptical galaxy", "n2"), ("globular cluster", "m5-vasey"), ("globular cluster", "n4"), ("spiral galaxy", "n1"),
+        ("spiral galaxy", "n1-b")
+    ]  # fmt: skip
+    assert len({split for split, label, *_ in found if label == "spiral galaxy"}) == 1
+    assert {image.size for *_, image in found} == {(160, 160)}
+
+
+def test_units_that_are_promoted_lie_on_one_side(bench, tmp_path: Path) -> None:
+    root = tmp_path / "wesnoth-1.16-data/usr/share/games/wesnoth/1.16/data/core"
+    units = {"grunt": "warrior,archer", "warrior": "null", "archer": "null", "scout": "null"}
+    images = iter(pictures(6))
+    for folder in ("units/orcs", "images/units/orcs/new"):
+        (root / folder).mkdir(parents=True)
+    for name, after in units.items():
+        text = f'#define PATH\norcs/new/#enddef\n[unit_type]\n    id={name}\n    race=orc\n    image="units/{{PATH}}{name}.png"\n'
+        (root / f"units/orcs/{name}.cfg").write_text(f'{text}    advances_to={after}\n    [attack]\n        image="x.png"\n')
+        next(images).save(root / f"images/units/orcs/new/{name}.png")
+    next(images).save(root / "images/units/orcs/new/scout+female.png")
+    next(images).save(root / "images/units/orcs/new/scout-attack.png")
+    found = list(bench("held_out").units(tmp_path))
+    sides = {name.removeprefix("orcs-new-"): split for split, _, name, _ in found}
+    assert {label for _, label, *_ in found} == {"orc"} and sorted(sides) == ["archer", "grunt", "scout", "scout+female", "warrior"]
+    assert sides["grunt"] == sides["warrior"] and sides["scout"] == sides["scout+female"]
 
 
 def test_every_second_class_is_made_rare_in_training_only(bench) -> None:
