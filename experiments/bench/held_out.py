@@ -35,7 +35,7 @@ SURFACES = {
 # Blocks of stone, plain colours, tracks and paths, parts of doors and windows, and what is hard to tell from another class.
 NOT_SURFACES = """bricks_c_1 bricks_g_? bricks_m_1 bricks_t_6 bricks_w_1 wall_bricks003 concrete_[bry]_? concrete_s_1 concrete019
 concrete_slabs* mattn-concrete00[24] doors-door009 mattn-door034 mattn-door033 mattn-door054 mattn-door058 dirt-dirt* grass003_way*
-grass nature-grass001 grass_mowed_dry_a_k1 metal_window metaldoor metalgrid material-metal01? metal0[12] metal_g_? mattn-metal[46]
+grass nature-grass001 grass_*_[bc] grass_*_k1 metal_window metaldoor metalgrid material-metal01? metal0[12] metal_g_? mattn-metal[46]
 roof00[467] tile5e tile_teracota* tiles_m_1 buildings-window00? window01[34] window_grey mattn-window007 mattn-wood006 wood007?
 wood_palet wood_chips*"""
 MAPS = re.compile(r"_(nm|gm|sm|lm|pls|norm|spec)$")  # how light falls on a texture, not what it looks like
@@ -59,6 +59,8 @@ SKY = {
     "reflection nebula": (13, ""),
     "emission nebula": (17, ""),
 }
+# Clusters of which the nebula is seen, interacting galaxies that look like one, an empty picture.
+NOT_SKY = {"ic1848", "n2244", "n2264", "n3572", "n1023", "n1316", "n7742", "n6522"}
 
 # Class to pattern of "race folder/unit", the first that matches; what is left over belongs to no class.
 UNITS = {
@@ -130,7 +132,7 @@ def surfaces(packages: Path) -> Iterator[Picture]:
             if not label or fits(name, NOT_SURFACES) or MAPS.search(name) or path.suffix not in (".jpg", ".png"):
                 continue
             image = Image.open(io.BytesIO(textures.read(path.as_posix())))
-            if max(image.size) <= LONGEST * min(image.size) and image.convert("RGBA").getextrema()[3][0] == 255:
+            if max(image.size) <= LONGEST * min(image.size) and np.asarray(image.convert("RGBA"))[..., 3].min() == 255:
                 found.append((label, name, on_white(image, SIDE)))
     return halves(found, key=linked((name for _, name, _ in found), alike(found)).__getitem__)
 
@@ -178,7 +180,7 @@ def sky(packages: Path) -> Iterator[Picture]:
         for path in sorted(root.glob("*.png")):
             kind, form = types.get(entry(path.stem), (None, ""))
             label = next((label for label, (of, pattern) in SKY.items() if kind == of and re.match(pattern, form)), None)
-            if label:
+            if label and path.stem not in NOT_SKY:
                 image = Image.open(path).convert("RGBA").convert("RGB")  # parts that fade out are black
                 image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
                 yield label, path.stem, image
