@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from .core.plan import Plan
     from .core.state import Tree
-    from .data.decode import Images
+    from .data.decode import ImagesLike
     from .data.summary import DatasetSummary
     from .report.style import Figure
-    from .runs.export.write import Exported, Format
+    from .runs.export.write import Exported, ExportFormat
     from .runs.fitting import Fitted
     from .runs.predictor import Evaluation, Predictions, Predictor
     from .runs.records import RunSummary
@@ -211,7 +211,7 @@ class Session:
         result = evaluate_split(net, name, tta, self.ui)
         return Shown(result, tuple(evaluation_parts(name, result, net)))
 
-    def predict(self, images: Images, *, tta: int | None = None, calibrated: bool = False) -> Shown[Predictions]:
+    def predict(self, images: ImagesLike, *, tta: int | None = None, calibrated: bool = False) -> Shown[Predictions]:
         """Predict the classes of images, as `sgdr-jax predict` does.
 
         Random test-time views are drawn by the pixels of an image here, and by its place in the split by `evaluate`, so the two differ.
@@ -232,7 +232,7 @@ class Session:
         left_out = (f"left out {name}: {reason}" for name, reason in result.bad)
         return Shown(result, (predictions_table(result), *left_out))
 
-    def activations(self, images: Images, group: str) -> np.ndarray:
+    def activations(self, images: ImagesLike, group: str) -> np.ndarray:
         """Return what a layer group sees of images: the activations at its input, [n, …]; "head" sees pooled features.
 
         Args:
@@ -295,7 +295,7 @@ class Session:
         axes = [draw_losses(rows), *schedule, *(draw_lr_finder(curve) for curve in finders.values())]
         return Shown(summary, (*result_tables(summary), *(a.get_figure(root=True) for a in axes)))
 
-    def export(self, to: Format, out: str | Path | None = None, *, push: str | None = None) -> Shown[Exported]:
+    def export(self, to: ExportFormat, out: str | Path | None = None, *, push: str | None = None) -> Shown[Exported]:
         """Export the network to files that need no sgdr_jax, as `sgdr-jax export` does.
 
         Args:

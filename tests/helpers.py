@@ -27,7 +27,7 @@ from sgdr_jax.schedules import Sgdr
 from sgdr_jax.train import optim
 from sgdr_jax.train.stage import StageRun
 from sgdr_jax.train.stage_inputs import TrainBatch
-from sgdr_jax.train.steps import Step
+from sgdr_jax.train.steps import TrainStep
 
 seeded = settings(derandomize=True, deadline=None)
 """The same examples in every run, however slow the machine."""
@@ -134,7 +134,7 @@ def program(
     trained: tuple[str, ...], collects: tuple[str, ...], count: int = 1, optimizer: Optimizer = SGD, dtype: Any = np.float32
 ) -> Callable[..., Any]:
     """The compiled training step of the tiny network; compiled once for all tests."""
-    return on(count).compile_step(Step(network(), optimizer, trained, collects, dtype))
+    return on(count).compile_step(TrainStep(network(), optimizer, trained, collects, dtype))
 
 
 def fresh(trained: tuple[str, ...], count: int = 1, optimizer: Optimizer = SGD) -> TrainState:

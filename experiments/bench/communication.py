@@ -19,7 +19,7 @@ from sgdr_jax.models.base import ChainModel
 from sgdr_jax.models.chain import Network
 from sgdr_jax.schedules import Constant
 from sgdr_jax.train import optim
-from sgdr_jax.train.steps import Step
+from sgdr_jax.train.steps import TrainStep
 
 _OPERATION = re.compile(r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
 _ARRAY = re.compile(r"([a-z]+)(\d*)\[([\d,]*)\]")
@@ -80,7 +80,7 @@ def update(
     split = [jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=mesh.split) for a in (x, *_labels(batch))]
     zero = np.float32(0)
     hyper = Hyper(np.zeros(len(trained), np.float32), zero, zero, zero)
-    return mesh.compile_step(Step(network, optimizer, trained, trained, dtype)).lower(state, hyper, *split, jax.random.key(0))
+    return mesh.compile_step(TrainStep(network, optimizer, trained, trained, dtype)).lower(state, hyper, *split, jax.random.key(0))
 
 
 def _labels(batch: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:

@@ -102,7 +102,7 @@ def updates(name: str, optimizer: Optimizer, pairs: int) -> None:
     whole = {}
     for side in (64, 96, 128):
         state = mesh.hold(TrainState(jnp.int32(0), *jax.tree.map(jnp.array, (params, stats, optim.init(optimizer, groups, params)))))
-        step = mesh.compile_step(steps.Step(network, optimizer, groups, groups, compute_dtype("auto")))
+        step = mesh.compile_step(steps.TrainStep(network, optimizer, groups, groups, compute_dtype("auto")))
         images = jnp.asarray(np.random.default_rng(0).random((batch, side, side, 3)), jnp.float32)
         rest = mesh.replicate((images, jnp.arange(batch, dtype=jnp.int32) % 10, jnp.ones(batch), jax.random.key(1)))
         times = []

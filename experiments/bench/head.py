@@ -31,12 +31,12 @@ def job(adamw: bool) -> None:
     from sgdr_jax.distributed.allocator import keep_freed_memory
     from sgdr_jax.models import EfficientNetLite0
     from sgdr_jax.train import optim
-    from sgdr_jax.train.steps import Step
+    from sgdr_jax.train.steps import TrainStep
 
     keep_freed_memory()
     optimizer, network = AdamW() if adamw else Sgd(), EfficientNetLite0(weights=None).build(10)
     params, stats = network.init(jax.random.key(0), ("head",))
-    step = Step(network, optim.without_hyper(optimizer), ("head",), ("head",))
+    step = TrainStep(network, optim.without_hyper(optimizer), ("head",), ("head",))
     rng = np.random.default_rng(0)
     x, labels = jnp.asarray(rng.random((UPDATES, BATCH, FEATURES), np.float32)), rng.integers(0, 10, (UPDATES, BATCH)).astype(np.int32)
     weight, key = np.ones(BATCH, np.float32), jax.random.key(1)

@@ -1,6 +1,6 @@
 """What `train_step.py` and `inference.py` share: networks on one fixed batch, ours beside PyTorch's (timm), in alternating fresh processes.
 
-Ours is the package's own update (`steps.Step`: SGD with momentum, a rate per layer group) or forward pass, with the network's own
+Ours is the package's own update (`steps.TrainStep`: SGD with momentum, a rate per layer group) or forward pass, with the network's own
 classifier of 1000 classes. PyTorch runs timm's network of the same name as `networks_torch.py` says: channels last, eager on CPU, compiled
 and with automatic mixed precision on GPU. Compilation is timed apart. Each job repeats for some seconds and gives its median. On a GPU both
 hand over ten updates or batches before they wait for the card, as a training loop does.
@@ -42,7 +42,7 @@ def job(model: str, training: bool, size: int, batch: int, seconds: float) -> No
     from sgdr_jax.core.state import Hyper, TrainState
     from sgdr_jax.distributed.mesh import compute_dtype, devices
     from sgdr_jax.train import optim
-    from sgdr_jax.train.steps import Step, forward
+    from sgdr_jax.train.steps import TrainStep, forward
 
     mesh, dtype = devices(Parallel(1)), compute_dtype("auto")
     network = getattr(models, model)(weights=None, head="classifier").build(1000)
@@ -51,7 +51,7 @@ def job(model: str, training: bool, size: int, batch: int, seconds: float) -> No
     began = time.perf_counter()
     if training:
         groups, sgd = network.groups, Sgd()
-        step = mesh.compile_step(Step(network, sgd, groups, groups, dtype))
+        step = mesh.compile_step(TrainStep(network, sgd, groups, groups, dtype))
         state = mesh.hold(TrainState(jnp.int32(0), params, stats, optim.init(sgd, groups, params)))
         hyper = Hyper(jnp.full(len(groups), 1e-3), jnp.float32(0.9), jnp.float32(0), jnp.float32(0))
         rest = mesh.replicate((hyper, images, jnp.arange(batch, dtype=jnp.int32) % 1000, jnp.ones(batch), jax.random.key(1)))

@@ -14,7 +14,7 @@ from .arithmetic import Array, ColourMap, Counts, Curve, Image, Matrix, Scalar
 from .checks import check_p
 from .curves import identity
 
-Choice = Augmentation | tuple[Augmentation, ...]
+Alternative = Augmentation | tuple[Augmentation, ...]
 """An augmentation, or several that act one after the other."""
 
 
@@ -78,7 +78,7 @@ class Slot(Augmentation):
         return self._select("pixels", u, s, image, image)
 
 
-def _chains(choices: Sequence[Choice]) -> list[tuple[Augmentation, ...]]:
+def _chains(choices: Sequence[Alternative]) -> list[tuple[Augmentation, ...]]:
     return [choice if isinstance(choice, tuple) else (choice,) for choice in choices]
 
 
@@ -92,7 +92,7 @@ def _slots(chains: Sequence[tuple[Augmentation, ...]], pick: int, first: int) ->
     return tuple(slots), first
 
 
-def _check_choices(owner: str, choices: Sequence[Choice]) -> None:
+def _check_choices(owner: str, choices: Sequence[Alternative]) -> None:
     require(len(choices) > 0, f"{owner}.choices", choices, "give at least one augmentation")
     for a in (a for chain in _chains(choices) for a in chain):
         ok = any(a.does(method) for method in ("matrix", "colour", "curve", "pixels")) and a.parts == (a,)
@@ -112,7 +112,7 @@ class OneOf(Augmentation):
         [2, 2]
     """
 
-    choices: tuple[Choice, ...]
+    choices: tuple[Alternative, ...]
     """Augmentations, or tuples of them."""
     p: float = 1.0
     """Probability that a choice is applied, 0…1; its augmentations have their own probabilities in addition."""

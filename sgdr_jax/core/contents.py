@@ -62,7 +62,7 @@ def _key(paths: Sequence[str | os.PathLike[str]]) -> str:
 
 def _known(place: Path, count: int) -> np.ndarray:
     """Return the recorded rows, uint64 [count, 7]: device, inode, size, mtime, ctime, digest, time of reading; zeros where unknown."""
-    with contextlib.suppress(OSError, sealed.Damaged):
+    with contextlib.suppress(OSError, sealed.DamagedFile):
         rows = sealed.read(place, place.stem)
         if rows.shape == (count, 7) and rows.dtype == np.uint64:
             return rows

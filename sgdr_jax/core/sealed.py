@@ -24,7 +24,7 @@ _BLOCK = 1 << 22
 _TAIL = 24
 
 
-class Damaged(ValueError):
+class DamagedFile(ValueError):
     """A file that differs from what was written; the message names the damaged part."""
 
 
@@ -64,32 +64,32 @@ def read(path: Path, name: str) -> np.ndarray:
     """Read an array and verify it.
 
     Raises:
-        Damaged: if the file is not what `write` wrote under this name.
+        DamagedFile: if the file is not what `write` wrote under this name.
         OSError: if it cannot be read.
     """
     with path.open("rb") as file:
         facts, length = _facts(file, os.fstat(file.fileno()).st_size)
         if facts["name"] != name:
-            raise Damaged(f"holds {facts['name']}")
+            raise DamagedFile(f"holds {facts['name']}")
         file.seek(0)
         header = file.read(facts["header"])
         if checksum(header) != facts["blocks"][0]:
-            raise Damaged("its header is damaged")
+            raise DamagedFile("its header is damaged")
         shape, _, dtype = np.lib.format.read_array_header_1_0(_after_magic(header))
         array = np.empty(shape, dtype)
         data = _bytes(array)
         if len(data) != length - len(header) or file.readinto(data) != len(data):
-            raise Damaged("its length is wrong")
+            raise DamagedFile("its length is wrong")
     wrong = sum(found != wanted for found, wanted in itertools.zip_longest(_checksums(data), facts["blocks"][1:]))
     if wrong:
-        raise Damaged(f"{wrong} of its {len(facts['blocks']) - 1} blocks {'is' if wrong == 1 else 'are'} damaged")
+        raise DamagedFile(f"{wrong} of its {len(facts['blocks']) - 1} blocks {'is' if wrong == 1 else 'are'} damaged")
     return array
 
 
 def _facts(file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
     """Return what is written after the array, verified, and the length of what is before it."""
     if size < _TAIL:
-        raise Damaged("its end is missing")
+        raise DamagedFile("its end is missing")
     file.seek(size - _TAIL)
     tail = file.read(_TAIL)
     try:
@@ -98,11 +98,11 @@ def _facts(file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
         count, digest = size, 0
     start = size - _TAIL - count
     if start < 0 or tail != _tail(count, digest):
-        raise Damaged("its end is damaged")
+        raise DamagedFile("its end is damaged")
     file.seek(start)
     text = file.read(count)
     if checksum(text) != digest:
-        raise Damaged("its digests are damaged")
+        raise DamagedFile("its digests are damaged")
     return cast(dict[str, Any], json.loads(text)), start
 
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 type Encoded = str | os.PathLike[str] | bytes | np.ndarray
 """An image: the path of a file, its bytes, or an array uint8 [h, w, c]."""
-type Item = Encoded | Callable[[], Encoded]
+type LazyEncoded = Encoded | Callable[[], Encoded]
 """An image, or a function that fetches it."""
-type Images = str | os.PathLike[str] | np.ndarray | Image.Image | Sequence[str | os.PathLike[str] | np.ndarray | Image.Image]
+type ImagesLike = str | os.PathLike[str] | np.ndarray | Image.Image | Sequence[str | os.PathLike[str] | np.ndarray | Image.Image]
 """Images to predict: files, folders, arrays uint8 [h, w], [h, w, c] or [n, h, w, c], images of Pillow; or a list of these."""
 
 MAX_BYTES = 256 * 2**20
@@ -36,13 +36,13 @@ MAX_PIXELS = 89_478_485
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 """Accepted formats, detected by content; the file name does not matter."""
 _FURTHER = {".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF", ".heic": "HEIF", ".heif": "HEIF"}
-"""Formats accepted from files of such a name alone, which datasets list if they are told to (`datasets.files.Format`)."""
+"""Formats accepted from files of such a name alone, which datasets list if they are told to (`datasets.files.ImageFormat`)."""
 
 VERSION = 3
 """Part of the cache key of decoded pixels; increment it when decoding changes."""
 
 
-def attempt(item: Item, side: int, channels: int, resize: Resize = "crop") -> np.ndarray | str:
+def attempt(item: LazyEncoded, side: int, channels: int, resize: Resize = "crop") -> np.ndarray | str:
     """Decode an image to uint8 [side, side, channels]; returns a one-line reason if that fails.
 
     Args:
@@ -90,7 +90,7 @@ def to_array(image: Image.Image | np.ndarray) -> np.ndarray:
     return pixels
 
 
-def is_colour(item: Item) -> bool:
+def is_colour(item: LazyEncoded) -> bool:
     """Return whether an image has colour, from its header; False if it cannot be read."""
     from .square import is_grey
 
@@ -104,7 +104,7 @@ def is_colour(item: Item) -> bool:
         return False
 
 
-def is_intact(item: Item) -> bool:
+def is_intact(item: LazyEncoded) -> bool:
     """Return whether a file has all its data, by the means of its format; `attempt` decodes it too."""
     try:
         item = item() if callable(item) else item
@@ -117,7 +117,7 @@ def is_intact(item: Item) -> bool:
         return False
 
 
-def dimensions(item: Item) -> tuple[int, int] | None:
+def dimensions(item: LazyEncoded) -> tuple[int, int] | None:
     """Return width and height of the upright image, from its header; None if it cannot be read."""
     from .square import orientation
 

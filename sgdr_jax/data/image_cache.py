@@ -53,7 +53,7 @@ class DecodedImages(NamedTuple):
     cached: bool
 
 
-Tick = Callable[[int, Mapping[int, str]], None]
+DecodeTick = Callable[[int, Mapping[int, str]], None]
 """Progress callback: number of images done, and position to reason of the bad ones; may raise to stop."""
 
 
@@ -84,7 +84,7 @@ def _place(items: EncodedImages, side: int, channels: int | None) -> Path:
 
 
 def on_disk(
-    items: EncodedImages, side: int, channels: int | None, tick: Tick, wait: Callable[[str], None] = lambda text: None
+    items: EncodedImages, side: int, channels: int | None, tick: DecodeTick, wait: Callable[[str], None] = lambda text: None
 ) -> DecodedImages:
     """Return the canvas of these images from the disk cache; decode and store them first if it is missing.
 
@@ -116,7 +116,7 @@ def on_disk(
     return canvas._replace(cached=False)
 
 
-def in_memory(items: EncodedImages, side: int, channels: int | None, tick: Tick, keep: bool = True) -> DecodedImages:
+def in_memory(items: EncodedImages, side: int, channels: int | None, tick: DecodeTick, keep: bool = True) -> DecodedImages:
     """Decode these images into an array; with `keep` unset decode all once to find unreadable ones, and again on each access."""
     deep = channels or _channels(items)
     n = len(items.names)
@@ -165,7 +165,7 @@ def _note(i: int, got: int | str, digests: np.ndarray, bad: dict[int, str]) -> N
         digests[i] = got
 
 
-def _make(part: Path, items: EncodedImages, side: int, channels: int | None, tick: Tick) -> None:
+def _make(part: Path, items: EncodedImages, side: int, channels: int | None, tick: DecodeTick) -> None:
     """Build or resume a canvas folder; an image is marked as done only after its pixels are flushed to disk."""
     n, about = len(items.names), part / "canvas.json"
     part.mkdir(exist_ok=True)

@@ -279,7 +279,7 @@ def _content_ids(items: Sequence[decode.Encoded], ids: Sequence[str]) -> Sequenc
 
 
 def _decoded(
-    items: EncodedImages, side: int, channels: int | None, wanted: str, tick: image_cache.Tick, say: Callable[[str], None]
+    items: EncodedImages, side: int, channels: int | None, wanted: str, tick: image_cache.DecodeTick, say: Callable[[str], None]
 ) -> tuple[image_cache.DecodedImages, Storage, str]:
     needed = len(items.names) * side * side * (channels or 3)
     cached = image_cache.is_cached(items, side, channels)

@@ -65,7 +65,7 @@ class CsvLabels(Dataset):
     label_columns: tuple[str, ...] = field(default=(), metadata=OMIT_DEFAULT)
     """Column with the labels, or several that hold zeros and ones, one for each class; none: the second column, or those of zeros and ones
     from there on; with `image_column` the only other one, that with a name such as label, or all others if each holds zeros and ones."""
-    formats: tuple[files.Format, ...] = field(default=(), metadata=OMIT_DEFAULT)
+    formats: tuple[files.ImageFormat, ...] = field(default=(), metadata=OMIT_DEFAULT)
     """Image formats to read besides the common ones: tiff, avif, heic."""
 
     def __post_init__(self) -> None:

@@ -48,7 +48,7 @@ class Record(NamedTuple):
         return f"{self.file} line {self.line}"
 
 
-class Table(NamedTuple):
+class ImageTable(NamedTuple):
     """Table with a row for each image.
 
     Attributes:
@@ -64,7 +64,7 @@ class Table(NamedTuple):
     typed: bool = False
 
 
-def read_table(path: Path, name: str = "") -> Table:
+def read_table(path: Path, name: str = "") -> ImageTable:
     """Read a table in UTF-8: a CSV file with a header line, a row for each image and commas between the cells, or JSON lines (.jsonl).
 
     Args:
@@ -95,10 +95,10 @@ def read_table(path: Path, name: str = "") -> Table:
         str(path),
         "needs a header line such as id,label, then a row for each image, with commas",
     )
-    return Table(name, header, [_fitted(record, len(header)) for record in rest])
+    return ImageTable(name, header, [_fitted(record, len(header)) for record in rest])
 
 
-def joined(tables: Sequence[Table]) -> Table:
+def joined(tables: Sequence[ImageTable]) -> ImageTable:
     """Return tables of the same columns, in any order, as one.
 
     Raises:
@@ -112,10 +112,10 @@ def joined(tables: Sequence[Table]) -> Table:
             raise InputError(f"{table.name} has other columns than {first.name} ({differing}); give both the same columns")
         order = [table.header.index(name) for name in first.header]
         records += [record._replace(cells=[record.cells[i] for i in order]) for record in table.records]
-    return Table(", ".join(table.name for table in tables), first.header, records, any(table.typed for table in tables))
+    return ImageTable(", ".join(table.name for table in tables), first.header, records, any(table.typed for table in tables))
 
 
-def _json_table(name: str, lines: Iterable[str]) -> Table:
+def _json_table(name: str, lines: Iterable[str]) -> ImageTable:
     """Read an object a line: its names are the columns. Lists are cells that begin with `LIST`; what is missing or null is empty."""
     rows: list[tuple[int, dict[str, Any]]] = []
     for line, text in enumerate(lines, start=1):
@@ -130,7 +130,7 @@ def _json_table(name: str, lines: Iterable[str]) -> Table:
     header = list(dict.fromkeys(key for _, row in rows for key in row))
     fix = 'needs an object for each image, such as {"file_name": "a.jpg", "label": "cat"}'
     require(bool(rows) and len(header) >= 2, "data.labels", name, fix)
-    return Table(name, header, [Record(name, line, [_json_cell(row.get(key)) for key in header]) for line, row in rows], typed=True)
+    return ImageTable(name, header, [Record(name, line, [_json_cell(row.get(key)) for key in header]) for line, row in rows], typed=True)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

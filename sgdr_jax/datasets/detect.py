@@ -15,7 +15,7 @@ from ..core.validation import require
 from . import files
 from .arrays import Arrays
 from .csv_labels import CsvLabels
-from .csv_table import Table, read_table
+from .csv_table import ImageTable, read_table
 from .file_names import FileNames
 from .hf_datasets import HfDatasets
 from .hugging_face import HuggingFace
@@ -267,7 +267,7 @@ def _index(root: Path) -> dict[str, list[str]]:
     return index
 
 
-def _image_columns(table: Table, index: dict[str, list[str]]) -> list[tuple[int, str]]:
+def _image_columns(table: ImageTable, index: dict[str, list[str]]) -> list[tuple[int, str]]:
     """Return (column, folder) of the columns that name an image in each of the first rows, relative to a folder.
 
     Without such a column, those that name most images, if any does for half of the rows: what is missing is then told by name.

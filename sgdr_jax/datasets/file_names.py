@@ -46,7 +46,7 @@ class FileNames(Dataset):
     """Share of each class held out for validation, if there is no folder for it."""
     seed: int = 0
     """Seed of the held-out split."""
-    formats: tuple[files.Format, ...] = field(default=(), metadata=OMIT_DEFAULT)
+    formats: tuple[files.ImageFormat, ...] = field(default=(), metadata=OMIT_DEFAULT)
     """Image formats to read besides the common ones: tiff, avif, heic."""
 
     def __post_init__(self) -> None:

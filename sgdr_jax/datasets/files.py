@@ -20,29 +20,29 @@ from .examples import Examples
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 """Extensions of images, in any case."""
-Format = Literal["tiff", "avif", "heic"]
+ImageFormat = Literal["tiff", "avif", "heic"]
 """Image formats that a dataset reads if it is told to; HEIC needs the extra of that name."""
-FURTHER: dict[Format, tuple[str, ...]] = {"tiff": (".tif", ".tiff"), "avif": (".avif",), "heic": (".heic", ".heif")}
+FURTHER: dict[ImageFormat, tuple[str, ...]] = {"tiff": (".tif", ".tiff"), "avif": (".avif",), "heic": (".heic", ".heif")}
 """Extensions of further formats. `decode` reads a format of these from files with such a name, and no others."""
 
 
 def check_formats(formats: Sequence[str]) -> None:
     """Raise InputError for unknown further formats."""
-    unknown = [name for name in formats if name not in get_args(Format)]
-    require(not unknown, "data.formats", unknown, f"use some of {', '.join(get_args(Format))}; all others are read anyway")
+    unknown = [name for name in formats if name not in get_args(ImageFormat)]
+    require(not unknown, "data.formats", unknown, f"use some of {', '.join(get_args(ImageFormat))}; all others are read anyway")
 
 
-def extensions(formats: Sequence[Format] = ()) -> tuple[str, ...]:
+def extensions(formats: Sequence[ImageFormat] = ()) -> tuple[str, ...]:
     """Return the extensions of image files, with those of further formats. Raises InputError if a package for one is missing."""
     there = "heic" not in formats or importlib.util.find_spec("pillow_heif") is not None
     require(there, "data.formats", "heic", "it needs pillow-heif: pip install 'sgdr_jax[heic]'")
     return (*EXTENSIONS, *(suffix for name in formats for suffix in FURTHER[name]))
 
 
-def formats_of(data: Dataset) -> tuple[Format, ...]:
+def formats_of(data: Dataset) -> tuple[ImageFormat, ...]:
     """Return the further formats of a dataset and of those that it is made of."""
     inner = [value for field in dataclasses.fields(data) for value in _datasets(getattr(data, field.name))]
-    own: tuple[Format, ...] = getattr(data, "formats", ())
+    own: tuple[ImageFormat, ...] = getattr(data, "formats", ())
     return tuple(dict.fromkeys((*own, *(name for part in inner for name in formats_of(part)))))
 
 

@@ -9,11 +9,11 @@ from ..core.errors import InputError
 from ..core.types import OMIT_DEFAULT, Dataset, Source
 from ..core.validation import require
 from . import files
-from .csv_table import Table, joined, read_table
+from .csv_table import ImageTable, joined, read_table
 from .examples import make_source
 from .labels import form_notes
 from .splits import SPLIT_OF, check_fraction
-from .table_columns import Options, Row, Rows, rows_of
+from .table_columns import Options, TableRow, TableRows, rows_of
 from .table_images import examples_of_rows, unused_files
 
 NAMES = ("metadata.csv", "metadata.jsonl")
@@ -58,7 +58,7 @@ class MetadataFolder(Dataset):
     """Seed of the held-out split."""
     multi_label: bool | None = None
     """True: an image can have several labels; False: it has one; None: as the rows show."""
-    formats: tuple[files.Format, ...] = field(default=(), metadata=OMIT_DEFAULT)
+    formats: tuple[files.ImageFormat, ...] = field(default=(), metadata=OMIT_DEFAULT)
     """Image formats to read besides the common ones: tiff, avif, heic."""
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ class MetadataFolder(Dataset):
         unused = unused_files(root, [table.name for table in tables.values()], root, names, extensions)
         return make_source(classes, examples, self.valid_fraction, self.seed, notes=[*rows.notes, *form_notes(forms), *unused])
 
-    def _rows(self, tables: dict[str, Table]) -> Rows:
+    def _rows(self, tables: dict[str, ImageTable]) -> TableRows:
         """Return the rows of all tables, with images relative to the folder."""
         divided = "" not in tables
         split_of = {table.name: split for split, table in tables.items()}
@@ -93,7 +93,7 @@ class MetadataFolder(Dataset):
         options = Options(self.image_column, self.label_columns, split, self.separator, self.multi_label, default="")
         rows = rows_of(joined(list(tables.values())), options)
 
-        def placed(row: Row) -> Row:
+        def placed(row: TableRow) -> TableRow:
             folder = Path(row.record.file).parent.as_posix()
             image = row.image if folder == "." else f"{folder}/{row.image}"
             return row._replace(image=image, split=split_of[row.record.file] if divided else row.split)
@@ -122,7 +122,7 @@ def tables_of(root: Path) -> dict[str, Path]:
     return found
 
 
-def _with_all_columns(tables: dict[str, Table]) -> tuple[dict[str, Table], list[str]]:
+def _with_all_columns(tables: dict[str, ImageTable]) -> tuple[dict[str, ImageTable], list[str]]:
     """Return the tables without a test table that lacks columns, such as that of labels, and a line about it."""
     test, train = tables.get("test"), tables.get("train")
     if test is None or train is None or not (lacking := [name for name in train.header if name not in test.header]):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..core.errors import InputError, did_you_mean
 from ..core.validation import require
-from .csv_table import LIST, Record, Table
+from .csv_table import LIST, ImageTable, Record
 from .splits import SPLIT_OF
 
 _IS_VALID = "is_valid"
@@ -44,7 +44,7 @@ class Options(NamedTuple):
     default: str = " "
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """Row of a table: its record, the name of the image, its labels, sorted, and its split."""
 
     record: Record
@@ -53,10 +53,10 @@ class Row(NamedTuple):
     split: str
 
 
-class Rows(NamedTuple):
+class TableRows(NamedTuple):
     """Rows of a table; `classes` are those that columns name, () where cells do."""
 
-    rows: list[Row]
+    rows: list[TableRow]
     multi_label: bool
     classes: tuple[str, ...]
     notes: list[str]
@@ -71,7 +71,7 @@ class _Columns(NamedTuple):
     split: int | None
 
 
-def rows_of(table: Table, options: Options) -> Rows:
+def rows_of(table: ImageTable, options: Options) -> TableRows:
     """Read the rows of a table.
 
     By position, labels are in the second column, or in columns of zeros and ones from there on. By name (`image` or `labels` given, JSON)
@@ -98,27 +98,28 @@ def rows_of(table: Table, options: Options) -> Rows:
             _check_separators(table, columns.labels[0])
         shown, multi_label = _cell_labels(table, columns.labels[0], options)
         notes += _missing(table, columns.labels[0])
+    images = [record.cells[columns.image].strip().removeprefix("./") for record in table.records]
     rows = [
-        Row(record, record.cells[columns.image].strip().removeprefix("./"), tuple(sorted(labels)), _split(table, record, columns.split))
-        for record, labels in zip(table.records, shown, strict=True)
+        TableRow(record, image, tuple(sorted(labels)), _split(table, record, columns.split))
+        for record, image, labels in zip(table.records, images, shown, strict=True)
     ]
     if not columns.hot and not table.typed and options.multi_label is None and options.separator == " " and multi_label:
         notes += _check_words(table, rows, columns.labels[0])
     if columns.split is None and options.split:
         notes += _folders_of_splits(table, rows)
-    return Rows(rows, multi_label, classes, notes)
+    return TableRows(rows, multi_label, classes, notes)
 
 
 # ---- which column is which ----
 
 
-def _by_position(table: Table, options: Options) -> _Columns:
+def _by_position(table: ImageTable, options: Options) -> _Columns:
     split = _split_position(table, options.split)
     hot = _hot_columns(table, split, options)
     return _Columns(0, hot or [1], bool(hot), split)
 
 
-def _split_position(table: Table, name: str) -> int | None:
+def _split_position(table: ImageTable, name: str) -> int | None:
     """Return the position of the column that divides the rows; None if there is none."""
     header = table.header
     lower = [column.lower() for column in header]
@@ -128,7 +129,7 @@ def _split_position(table: Table, name: str) -> int | None:
     return _split_among(table, name, set(range(2, len(header))))
 
 
-def _split_among(table: Table, name: str, places: set[int]) -> int | None:
+def _split_among(table: ImageTable, name: str, places: set[int]) -> int | None:
     """Return which of several columns divides the rows: the one named or, by default, `split` or `is_valid`; None if there is none."""
     names = {i: table.header[i] for i in sorted(places)}
     column = next((i for i in names if name and names[i] == name), None)
@@ -141,7 +142,7 @@ def _split_among(table: Table, name: str, places: set[int]) -> int | None:
     return column
 
 
-def _hot_columns(table: Table, split: int | None, options: Options) -> list[int]:
+def _hot_columns(table: ImageTable, split: int | None, options: Options) -> list[int]:
     """Return the positions of the columns that hold zeros and ones for the classes; none if the second column holds labels.
 
     Raises:
@@ -171,7 +172,7 @@ def _hot_columns(table: Table, split: int | None, options: Options) -> list[int]
     return columns if options.multi_label else _one_each(table, columns)
 
 
-def _one_each(table: Table, columns: list[int]) -> list[int]:
+def _one_each(table: ImageTable, columns: list[int]) -> list[int]:
     """Return columns of zeros and ones. Raises InputError unless each row has a single one, and names the first that has not."""
     for record in table.records:
         ones = sum(_is_one(record.cells[i]) for i in columns)
@@ -184,7 +185,7 @@ def _one_each(table: Table, columns: list[int]) -> list[int]:
     return columns
 
 
-def _by_name(table: Table, options: Options) -> _Columns:
+def _by_name(table: ImageTable, options: Options) -> _Columns:
     image = _position(table, options.image, "data.image_column") if options.image else 0
     given = [_position(table, name, "data.label_columns") for name in options.labels]
     require(image not in given, "data.label_columns", list(options.labels), f"{table.header[image]} names the images")
@@ -201,7 +202,7 @@ def _by_name(table: Table, options: Options) -> _Columns:
     return _left_over(table, options, image, split)
 
 
-def _left_over(table: Table, options: Options, image: int, split: int | None) -> _Columns:
+def _left_over(table: ImageTable, options: Options, image: int, split: int | None) -> _Columns:
     """Return the columns with those of labels chosen among the ones that are neither image nor split; see `rows_of`."""
     rest = [i for i, name in enumerate(table.header) if i not in (image, split) and name]
     marked = [i for i in rest if table.header[i].lower() in _MARKS_LABEL]
@@ -215,7 +216,7 @@ def _left_over(table: Table, options: Options, image: int, split: int | None) ->
     raise InputError(f"{table.name}: the labels may be in any of the columns {names or 'none'}; {fix}")
 
 
-def _position(table: Table, name: str, field: str) -> int:
+def _position(table: ImageTable, name: str, field: str) -> int:
     """Return the position of a column that is given by its name."""
     near = did_you_mean(name, table.header, 1)
     require(name in table.header, field, name, f"{near}{table.name} has the columns {', '.join(table.header)}")
@@ -226,7 +227,7 @@ def _position(table: Table, name: str, field: str) -> int:
 # ---- cells ----
 
 
-def _split(table: Table, record: Record, column: int | None) -> str:
+def _split(table: ImageTable, record: Record, column: int | None) -> str:
     if column is None:
         return "train"
     name, value = table.header[column], record.cells[column].strip().lower()
@@ -236,7 +237,7 @@ def _split(table: Table, record: Record, column: int | None) -> str:
     return known[value]
 
 
-def _folders_of_splits(table: Table, rows: Sequence[Row]) -> list[str]:
+def _folders_of_splits(table: ImageTable, rows: Sequence[TableRow]) -> list[str]:
     """Return a line about folders of images that are called as a split is, where no column divides the rows.
 
     Raises:
@@ -253,7 +254,7 @@ def _folders_of_splits(table: Table, rows: Sequence[Row]) -> list[str]:
     return [f"{table.name}: the folder {name!r} does not divide the images, since no column does" for name in others]
 
 
-def _odd_one(table: Table, column: int) -> tuple[Record, int] | None:
+def _odd_one(table: ImageTable, column: int) -> tuple[Record, int] | None:
     """Return the first row whose cell is no zero or one as in most rows, and the number of such rows; None if there are none."""
     values = Counter(record.cells[column].strip().lower() for record in table.records)
     known = max(_ZERO_ONE, key=lambda kind: sum(values[value] for value in kind))
@@ -263,7 +264,7 @@ def _odd_one(table: Table, column: int) -> tuple[Record, int] | None:
     return next(record for record in table.records if record.cells[column].strip().lower() not in known), count
 
 
-def _check_shares(table: Table, split: int | None) -> None:
+def _check_shares(table: ImageTable, split: int | None) -> None:
     """Refuse columns that hold a share for each class.
 
     Raises:
@@ -290,7 +291,7 @@ def _is_one(cell: str) -> bool:
     return cell.strip().lower() in ("1", "1.0", "true")
 
 
-def _cell_labels(table: Table, column: int, options: Options) -> tuple[list[list[str]], bool]:
+def _cell_labels(table: ImageTable, column: int, options: Options) -> tuple[list[list[str]], bool]:
     """Return the labels of each cell of a column, and whether the task is multi-label.
 
     Raises:
@@ -314,7 +315,7 @@ def _labels(cell: str, separator: str) -> list[str]:
     return sorted({label.strip() for label in (cell.split(separator) if separator else [cell])} - {""})
 
 
-def _check_cells(table: Table, used: Sequence[int]) -> None:
+def _check_cells(table: ImageTable, used: Sequence[int]) -> None:
     """Refuse rows whose used cells span lines or hold stray quotes: a quote was forgotten, and other rows may be inside.
 
     Raises:
@@ -328,7 +329,7 @@ def _check_cells(table: Table, used: Sequence[int]) -> None:
             raise InputError(f'{record.place}: a quote inside a cell; put the whole cell in quotes and write "" for a quote in it')
 
 
-def _unused(table: Table, columns: _Columns) -> list[str]:
+def _unused(table: ImageTable, columns: _Columns) -> list[str]:
     """Return a line about the columns that are not used; none if all are."""
     used = {columns.image, *columns.labels, columns.split}
     # A nameless column without contents comes from commas at the ends of lines.
@@ -344,7 +345,7 @@ def _unused(table: Table, columns: _Columns) -> list[str]:
     return [f"{table.name}: labels are read from {labels}; not used: the column{'s' * (len(rest) > 1)} {', '.join(rest)}"]
 
 
-def _check_separators(table: Table, column: int) -> None:
+def _check_separators(table: ImageTable, column: int) -> None:
     """Refuse cells such as "dog,cat" whose parts, between commas or the like, are labels elsewhere too.
 
     That is, all parts of most such cells recur in other cells, or all parts of one are cells of their own. Some rare parts are no sign that
@@ -367,14 +368,14 @@ def _check_separators(table: Table, column: int) -> None:
             raise InputError(f"{cells[cell].place}: {cell!r} may be one label or {len(parts[cell])}; {fix}")
 
 
-def _missing(table: Table, column: int) -> list[str]:
+def _missing(table: ImageTable, column: int) -> list[str]:
     """Return a line about labels that programs write for none; none if there are none."""
     found = [label for record in table.records if (label := record.cells[column].strip()).casefold() in _NONE]
     rows = f"{len(found)} of {len(table.records)} rows"
     return [f"{table.name}: {rows} have the label {found[0]!r}, which is a class here; leave them out if it means none"] if found else []
 
 
-def _check_words(table: Table, rows: Sequence[Row], column: int) -> list[str]:
+def _check_words(table: ImageTable, rows: Sequence[TableRow], column: int) -> list[str]:
     """Return a line that the cells with spaces hold several labels, if the words of them recur in other combinations.
 
     Words that never occur apart are as likely one label with a space, and so are those of a set that has the same number in every row. An

@@ -14,11 +14,11 @@ from . import files
 from .csv_table import Record
 from .examples import Examples
 from .labels import n_hot, normal_form, one_form
-from .table_columns import Row, Rows
+from .table_columns import TableRow, TableRows
 
 
 def examples_of_rows(
-    table: Rows, folder: Path, header: str, extensions: Sequence[str]
+    table: TableRows, folder: Path, header: str, extensions: Sequence[str]
 ) -> tuple[list[str], dict[str, Examples], dict[str, str]]:
     """Find the images of a table's rows.
 
@@ -69,7 +69,7 @@ def unused_files(root: Path, tables: Iterable[str], folder: Path, names: Iterabl
     return notes + (files.notes(folder, names, extensions) if place.startswith("..") else [])
 
 
-def _image_files(rows: Sequence[Row], folder: Path, header: str, extensions: Sequence[str]) -> list[files.ImageFile]:
+def _image_files(rows: Sequence[TableRow], folder: Path, header: str, extensions: Sequence[str]) -> list[files.ImageFile]:
     """Return the image file of each row. Only files below `folder` are listed, so no row can name one elsewhere."""
     inside = {PurePosixPath(row.image).parent for row in rows}
     listed: dict[str, list[files.ImageFile]] = {}

@@ -1,6 +1,6 @@
 """The device mesh: placement of arrays and distribution of programs. The batch is split over a one-dimensional mesh.
 
-A training step is written for one device's part of the batch and names the collectives between the parts (`steps.Step.over`). It is
+A training step is written for one device's part of the batch and names the collectives between the parts (`steps.TrainStep.over`). It is
 distributed by `jax.shard_map` inside jit, or by `jax.pmap`: the same step, the same collectives. If parameters are split as well
 (`Parallel.sharded`), the compiler places the collectives. With several hosts each runs the same program; arrays are global, and a host
 holds its own part.
@@ -27,7 +27,7 @@ from ..core.validation import require
 from .backend import start_backend
 from .hosts import dividing
 
-Step = Callable[..., PyTree]
+Function = Callable[..., PyTree]
 """A training step, or another function of arrays."""
 
 AXIS = "batch"
@@ -145,7 +145,7 @@ class Devices:
         host = np.asarray(x)
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
-    def compile_step(self, step: Step) -> Step:
+    def compile_step(self, step: Function) -> Function:
         """Compile a training step (state, hyper, x, labels, weight, key) → (state, sums); the state is donated and placed as in `home`.
 
         Gradients, sums and batch statistics are those of the whole batch, which is the axis `step.batch_axis` of x, labels and weight. The
@@ -171,7 +171,7 @@ class Devices:
         mapped = jax.shard_map(over(AXIS), mesh=self.mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
         return jax.jit(_named(mapped, name), donate_argnums=0, compiler_options=self.compiler_options)
 
-    def compile_map(self, function: Step, static_argnames: tuple[str, ...] = ()) -> Step:
+    def compile_map(self, function: Function, static_argnames: tuple[str, ...] = ()) -> Function:
         """Jit a function whose result has one row per example of the batch."""
         return jax.jit(function, out_shardings=self.split, static_argnames=static_argnames, compiler_options=self.compiler_options)
 
@@ -182,7 +182,7 @@ class Devices:
         require(size % self.count == 0, name, size, f"use a multiple of the {self.count} devices, such as {near}{fewer}")
 
 
-def _named(function: Step, name: str) -> Step:
+def _named(function: Function, name: str) -> Function:
     """Return a function that its program is named for, in profiles and in `compilation_cache.compiled`."""
 
     def call(*args: PyTree) -> PyTree:
@@ -217,7 +217,7 @@ class _Pmapped:
     is not mapped, in or out: as pmap is built on jit and shard_map, it is whole on every device.
     """
 
-    def __init__(self, devices: Devices, step: Step, axis: int) -> None:
+    def __init__(self, devices: Devices, step: Function, axis: int) -> None:
         self._devices, self._split = devices, NamedSharding(devices.mesh, split_at(axis))
 
         def folded(x: jax.Array) -> jax.Array:

@@ -22,11 +22,11 @@ from ..core.errors import InputError
 from ..core.files import write_atomically
 from ..core.paths import cache_folder
 
-type Check = tuple[str, Callable[..., Any], tuple[np.ndarray, ...], np.ndarray]
+type KnownAnswer = tuple[str, Callable[..., Any], tuple[np.ndarray, ...], np.ndarray]
 """What is computed, the function to compile, its arguments, and the right result in float64."""
 
 
-def checks() -> Iterator[Check]:
+def checks() -> Iterator[KnownAnswer]:
     """Yield what is checked: parts of training that are compiled in a way of their own, each with a result that NumPy knows."""
     # jaxlib 0.10.2 on CPU is wrong by 0.2 % in the last rows: https://github.com/jax-ml/jax/issues/39103.
     points = np.zeros((32_769, 3), np.float32)

@@ -111,7 +111,7 @@ class Mixed(NamedTuple):
         other: of the image mixed in, alike.
         share: float [b] in 0…1, the weight of `own`; of labels of unequal weight the share of the weight, not of the image.
         weight: float [b], above 0, mean weight of the two labels by their shares of the image, a factor of the example's weight in
-            training (`steps.Step`).
+            training (`steps.TrainStep`).
     """
 
     own: Array

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,9 @@ from jax.tree_util import KeyPath
 from jax.typing import DTypeLike
 
 from ..augment.plain import WHOLE, PlainView
+from ..core.state import Tree
 from .blocks import Mode, Sequential
 from .precision import full_products, precision
-
-Tree = dict[str, Any]
 
 EMBEDDINGS = ("embedding", "token", "registers", "latent")
 """Names of parameters that are tokens, or added to tokens."""

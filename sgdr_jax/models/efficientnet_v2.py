@@ -19,7 +19,7 @@ from .base import Tensors
 from .inverted_residual import Block, InvertedResiduals
 
 # Kind, repeats, stride, expansion, output channels, squeeze-and-excitation or not of each stage of the unscaled network.
-Stage = tuple[Literal["plain", "fused", "inverted"], int, int, int, int, bool]
+StageSpec = tuple[Literal["plain", "fused", "inverted"], int, int, int, int, bool]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class EfficientNetV2(InvertedResiduals):
     activation: ClassVar = "silu"
     eps: ClassVar = 1e-3
     same: ClassVar = True
-    stages: ClassVar[tuple[Stage, ...]] = (
+    stages: ClassVar[tuple[StageSpec, ...]] = (
         ("plain", 1, 1, 1, 16, False),
         ("fused", 2, 2, 4, 32, False),
         ("fused", 2, 2, 4, 48, False),

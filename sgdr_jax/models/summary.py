@@ -13,8 +13,8 @@ from jax import Array
 from rich import box
 from rich.table import Table
 
+from ..core.state import Tree
 from .base import ChainModel
-from .chain import Tree
 from .layers import portable
 from .pretrained.tags import RESTRICTED, repository, sources, tags
 

@@ -17,7 +17,7 @@ from ..models.pretrained.locate import trained_size
 from . import auto
 
 if TYPE_CHECKING:
-    from ..data.decode import Encoded, Item
+    from ..data.decode import Encoded, LazyEncoded
 
 
 class ImageFacts(NamedTuple):
@@ -91,7 +91,7 @@ LOOKED_AT = 1000
 """Most images whose dimensions are read: a few seconds, in which the median of a million is known well enough."""
 
 
-def _dimensions(items: Sequence[Item] | np.ndarray, names: Sequence[str]) -> tuple[int, list[tuple[int, int]], tuple[str, ...]]:
+def _dimensions(items: Sequence[LazyEncoded] | np.ndarray, names: Sequence[str]) -> tuple[int, list[tuple[int, int]], tuple[str, ...]]:
     """Read the dimensions of at most `LOOKED_AT` images, evenly spread.
 
     Returns:
@@ -104,7 +104,7 @@ def _dimensions(items: Sequence[Item] | np.ndarray, names: Sequence[str]) -> tup
 
     # A file that was cut short has a good header.
     def read(i: int) -> Encoded:
-        item: Item = items[i]
+        item: LazyEncoded = items[i]
         return item() if callable(item) else item
 
     def look(i: int) -> tuple[int, int] | None:

@@ -18,7 +18,7 @@ MOST_POINTS = 600
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-class Axis(NamedTuple):
+class ChartAxis(NamedTuple):
     """An axis from `low` to `high`, logarithmic on request."""
 
     label: str
@@ -29,7 +29,7 @@ class Axis(NamedTuple):
     def place(self, value: float) -> float:
         """Return the place of a value on the axis, 0 at its low end and 1 at its high end.
 
-        >>> Axis("rate", 0.01, 100, log=True).place(1)
+        >>> ChartAxis("rate", 0.01, 100, log=True).place(1)
         0.5
         """
         if self.log:
@@ -67,7 +67,7 @@ class Series(NamedTuple):
     marked: bool = False
 
 
-class Span(NamedTuple):
+class Band(NamedTuple):
     """A named interval of the horizontal axis, such as a stage."""
 
     name: str
@@ -82,16 +82,16 @@ class Chart(NamedTuple):
         title: what is drawn, also for those who do not see it.
         x, y: the axes.
         series: the lines, the first at the bottom.
-        spans: named intervals, with lines between them.
+        bands: named intervals, with lines between them.
         rules: (x, style, label) of vertical lines.
         square: whether width and height are equal.
     """
 
     title: str
-    x: Axis
-    y: Axis
+    x: ChartAxis
+    y: ChartAxis
     series: Sequence[Series]
-    spans: Sequence[Span] = ()
+    bands: Sequence[Band] = ()
     rules: Sequence[tuple[float, str, str]] = ()
     square: bool = False
 
@@ -147,9 +147,9 @@ def thinned(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> l
     return kept
 
 
-def covering(label: str, values: Sequence[float], margin: float = 0.06, within: tuple[float, float] = (-math.inf, math.inf)) -> Axis:
+def covering(label: str, values: Sequence[float], margin: float = 0.06, within: tuple[float, float] = (-math.inf, math.inf)) -> ChartAxis:
     """Return an axis over the finite values with a margin of this share on both sides, as far as it is within the bounds."""
     finite = [v for v in values if math.isfinite(v)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
     room = margin * (high - low or abs(high) or 1)
-    return Axis(label, max(low - room, within[0]), min(high + room, within[1]))
+    return ChartAxis(label, max(low - room, within[0]), min(high + room, within[1]))

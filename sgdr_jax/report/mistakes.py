@@ -31,7 +31,7 @@ class ConfusionPart(NamedTuple):
     covered: float
 
 
-class Pair(NamedTuple):
+class ConfusedPair(NamedTuple):
     """A frequent confusion: `count` images of a class, `share` of all its images, taken for another; indices of both classes."""
 
     true: int
@@ -40,7 +40,7 @@ class Pair(NamedTuple):
     share: float
 
 
-class Shown(NamedTuple):
+class ShownImage(NamedTuple):
     """An image to look at.
 
     Attributes:
@@ -74,14 +74,14 @@ def confused_part(labels: np.ndarray, predicted: np.ndarray, classes: int, most:
     return ConfusionPart(part, table[np.ix_(part, part)], elsewhere, float(inside / total) if total else float("nan"))
 
 
-def confused_pairs(labels: np.ndarray, predicted: np.ndarray, classes: int, most: int = 20) -> list[Pair]:
+def confused_pairs(labels: np.ndarray, predicted: np.ndarray, classes: int, most: int = 20) -> list[ConfusedPair]:
     """Return the most frequent confusions, at most `most`, each counted in one direction."""
     table = confusion(labels, predicted, classes)
     images = table.sum(axis=1)
     np.fill_diagonal(table, 0)
     order = np.argsort(-table, axis=None, kind="stable")[:most]
     places = zip(*(axis.tolist() for axis in np.unravel_index(order, table.shape)), strict=True)
-    return [Pair(t, p, int(table[t, p]), float(table[t, p] / images[t])) for t, p in places if table[t, p]]
+    return [ConfusedPair(t, p, int(table[t, p]), float(table[t, p] / images[t])) for t, p in places if table[t, p]]
 
 
 def class_lines(labels: np.ndarray, predictions: ExamplePredictions, classes: int) -> list[ClassResult]:
@@ -95,22 +95,22 @@ SHOWN = 24
 """Images of each kind that a page shows."""
 
 
-def top_losses(labels: np.ndarray, predictions: ExamplePredictions, names: Sequence[str]) -> list[Shown]:
+def top_losses(labels: np.ndarray, predictions: ExamplePredictions, names: Sequence[str]) -> list[ShownImage]:
     """Return the images with the highest losses, at most `SHOWN`."""
-    return [_shown(i, labels, predictions, names) for i in np.argsort(-predictions.loss, kind="stable")[:SHOWN].tolist()]
+    return [_shown_image(i, labels, predictions, names) for i in np.argsort(-predictions.loss, kind="stable")[:SHOWN].tolist()]
 
 
-def least_confident(labels: np.ndarray, predictions: ExamplePredictions, names: Sequence[str]) -> list[Shown]:
+def least_confident(labels: np.ndarray, predictions: ExamplePredictions, names: Sequence[str]) -> list[ShownImage]:
     """Return the images with the lowest confidence, at most `SHOWN`; none for files of earlier versions. Source: Lewis & Gale 1994."""
     if predictions.confidence is None:
         return []
-    return [_shown(i, labels, predictions, names) for i in np.argsort(predictions.confidence, kind="stable")[:SHOWN].tolist()]
+    return [_shown_image(i, labels, predictions, names) for i in np.argsort(predictions.confidence, kind="stable")[:SHOWN].tolist()]
 
 
-def _shown(i: int, labels: np.ndarray, predictions: ExamplePredictions, names: Sequence[str]) -> Shown:
+def _shown_image(i: int, labels: np.ndarray, predictions: ExamplePredictions, names: Sequence[str]) -> ShownImage:
     true, predicted = ((names[int(row)],) if row.ndim == 0 else _named(row, names) for row in (labels[i], predictions.predicted[i]))
     confidence = None if predictions.confidence is None else float(predictions.confidence[i])
-    return Shown(
+    return ShownImage(
         i, true, predicted, float(predictions.loss[i]), confidence, float(predictions.probability[i]) if labels.ndim == 1 else None
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..evaluation.intervals import Interval
 from ..evaluation.metrics import SCORE_NAMES, EvalMetrics, measure_title
-from .charts import Axis, Chart, Series, Span, covering
+from .charts import Band, Chart, ChartAxis, Series, covering
 from .run_curves import Row, by_stage, finder_limits, limits, number, points, rates, restarts, running_mean, score_of, split_rows
 
 _GROUP_STYLES = ("group-last", "group-2", "group-3", "group-4")
@@ -25,7 +25,7 @@ def progress_charts(rows: Sequence[Row]) -> list[Chart]:
     """Draw losses and validation accuracy, or what stands for it, over epochs, and learning rates over updates, stage after stage."""
     charts = []
     if parts := by_stage((row for row in rows if "loss" in row), "epoch"):
-        spans, x = _spans(parts), Axis("epoch", 0, max(part.end for part in parts) or 1)
+        bands, x = _bands(parts), ChartAxis("epoch", 0, max(part.end for part in parts) or 1)
         losses, scores, seen, scored, score = [], [], list[float](), list[float](), score_of(rows)
         for part in parts:
             train, valid = split_rows(part)
@@ -39,15 +39,15 @@ def progress_charts(rows: Sequence[Row]) -> list[Chart]:
                 values += y
                 out.append(Series("valid", list(zip(at, y, strict=True)), "validation" if first and name == "loss" else "", True))
         low, high = limits(seen) or (0.0, 1.0)
-        charts.append(Chart("Loss", x, Axis("loss", low, high), losses, spans))
+        charts.append(Chart("Loss", x, ChartAxis("loss", low, high), losses, bands))
         if any(map(math.isfinite, scored)):
             name = SCORE_NAMES[score]
-            charts.append(Chart(f"Validation {name}", x, covering(name, scored, 0.12, SHARES), scores, spans))
+            charts.append(Chart(f"Validation {name}", x, covering(name, scored, 0.12, SHARES), scores, bands))
     return [*charts, *_rate_charts(rows)]
 
 
-def _spans(parts: Sequence[Any]) -> list[Span]:
-    return [Span(part.stage, part.start, part.end) for part in parts]
+def _bands(parts: Sequence[Any]) -> list[Band]:
+    return [Band(part.stage, part.start, part.end) for part in parts]
 
 
 def _rate_charts(rows: Sequence[Row]) -> list[Chart]:
@@ -64,10 +64,10 @@ def _rate_charts(rows: Sequence[Row]) -> list[Chart]:
     if not peaks:
         return []
     log = max(peaks) > 30 * min(peaks)
-    y = Axis("learning rate", min(peaks) / 30 if log else 0, (2 if log else 1.05) * max(peaks), log)
-    x = Axis("update", 0, max(part.end for part in parts))
+    y = ChartAxis("learning rate", min(peaks) / 30 if log else 0, (2 if log else 1.05) * max(peaks), log)
+    x = ChartAxis("update", 0, max(part.end for part in parts))
     rules = [(at, "restart", "restart" if i == 0 else "") for i, at in enumerate(restarts(parts))]
-    return [Chart("Learning rates of the layer groups", x, y, series[::-1], _spans(parts), rules)]
+    return [Chart("Learning rates of the layer groups", x, y, series[::-1], _bands(parts), rules)]
 
 
 def finder_chart(curve: Mapping[str, Any]) -> Chart:
@@ -77,11 +77,11 @@ def finder_chart(curve: Mapping[str, Any]) -> Chart:
     series.append(Series("train", list(zip(lrs, smoothed, strict=True)), "running mean"))
     chosen = float(curve["chosen"])
     low, high = finder_limits(smoothed) or (0.0, 1.0)
-    x = Axis("learning rate of the last layer group", min(lrs) / 1.2, max(max(lrs), chosen) * 1.2, log=True)
+    x = ChartAxis("learning rate of the last layer group", min(lrs) / 1.2, max(max(lrs), chosen) * 1.2, log=True)
     others = [(float(rate), "restart", "other rules" if i == 0 else "") for i, rate in enumerate(curve["suggestions"].values())]
     rules = [*others, (chosen, "chosen", f"chosen: {chosen:.2g}")]
     title = f"{curve['stage']}: {chosen:.2g} by the rule {curve['rule']}; {curve['verdict']}"
-    return Chart(title, x, Axis("training loss", low, high), series, (), [r for r in rules if x.low <= r[0] <= x.high])
+    return Chart(title, x, ChartAxis("training loss", low, high), series, (), [r for r in rules if x.low <= r[0] <= x.high])
 
 
 def reliability_chart(diagrams: np.ndarray) -> Chart:
@@ -93,7 +93,7 @@ def reliability_chart(diagrams: np.ndarray) -> Chart:
         filled = count > 0
         course = list(zip(confidence[filled].tolist(), frequency[filled].tolist(), strict=True))
         series.append(Series(style, course, label, True))
-    return Chart("Reliability", Axis("predicted probability", 0, 1), Axis("share that is correct", 0, 1), series, square=True)
+    return Chart("Reliability", ChartAxis("predicted probability", 0, 1), ChartAxis("share that is correct", 0, 1), series, square=True)
 
 
 def views_chart(by_count: Sequence[EvalMetrics], intervals: Sequence[Interval]) -> Chart:
@@ -106,4 +106,4 @@ def views_chart(by_count: Sequence[EvalMetrics], intervals: Sequence[Interval]) 
     name = measure_title("accuracy", by_count[0])
     y = covering(name, [*low, *values, *high], within=SHARES)
     line = Series("valid", list(zip(counts, values, strict=True)), "mixture of the views", True)
-    return Chart(f"{name.capitalize()} by number of views", Axis("views", 0.8, len(values) + 0.2), y, [*edges, line])
+    return Chart(f"{name.capitalize()} by number of views", ChartAxis("views", 0.8, len(values) + 0.2), y, [*edges, line])

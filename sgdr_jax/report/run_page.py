@@ -29,8 +29,8 @@ _MOST_BARS = 40
 _SPLITS = {"test": "test", "valid": "validation", "train": "training"}
 
 
-class Figure(NamedTuple):
-    """A figure with its 95 % interval, and a note."""
+class KeyFigure(NamedTuple):
+    """Figure at the head of the page, with its 95 % interval and a note."""
 
     label: str
     value: float
@@ -40,8 +40,8 @@ class Figure(NamedTuple):
     unit: str = ""
 
 
-class Step(NamedTuple):
-    """A row of the table of steps: a stage, or an evaluation of a final network, without `updates`. Unknown numbers are NaN."""
+class ResultRow(NamedTuple):
+    """Row of the table of results: a stage, or an evaluation of a final network, without `updates`. Unknown numbers are NaN."""
 
     name: str
     size: int | None
@@ -93,11 +93,11 @@ class RunPage(NamedTuple):
         """Whether the predictions are those of the first training, since the refitted network has trained on their images too."""
         return self.split == "valid" and _refitted(self.run)
 
-    def top_losses(self) -> list[mistakes.Shown]:
+    def top_losses(self) -> list[mistakes.ShownImage]:
         """Return the images with the highest losses."""
         return mistakes.top_losses(self.predictions.labels, self.shown, self.names) if self.predictions and self.shown else []
 
-    def least_confident(self) -> list[mistakes.Shown]:
+    def least_confident(self) -> list[mistakes.ShownImage]:
         """Return the images that the network is least sure of."""
         return mistakes.least_confident(self.predictions.labels, self.shown, self.names) if self.predictions and self.shown else []
 
@@ -139,7 +139,7 @@ def run_html(view: RunPage, thumbnails: Mapping[int, bytes] | None = None, maps:
         note: why there are no thumbnails.
     """
     uris = {index: data_uri(jpeg) for index, jpeg in (thumbnails or {}).items()}
-    run, steps = view.run, _steps(view)
+    run, results = view.run, _result_rows(view)
     return page(
         "run.html",
         title=str(run.config.get("name", run.path.name)),
@@ -147,10 +147,10 @@ def run_html(view: RunPage, thumbnails: Mapping[int, bytes] | None = None, maps:
         started=run.start.get("started", ""),
         finished=bool(run.summary),
         headline=_headline(view),
-        steps=steps,
+        results=results,
         refit=_refitted(run) and predictions.path_of(run.path, "valid").exists(),
         before_refit=view.before_refit,
-        accuracies=_accuracy_range(steps),
+        accuracies=_accuracy_range(results),
         score=_score_name(run),
         charts=progress_charts(run.rows),
         finders=[finder_chart(run.finders[name]) for name in _stage_names(run) if name in run.finders],
@@ -193,8 +193,8 @@ def _accuracy(labels: np.ndarray, found: ExamplePredictions) -> tuple[float, Int
     return float(right.mean()), right_interval(right)
 
 
-def _headline(view: RunPage) -> list[Figure]:
-    run, figures = view.run, list[Figure]()
+def _headline(view: RunPage) -> list[KeyFigure]:
+    run, figures = view.run, list[KeyFigure]()
     for split in ("test", "valid"):
         found = predictions.load(run.path, split)
         if found is None:
@@ -204,19 +204,19 @@ def _headline(view: RunPage) -> list[Figure]:
         value, interval = _accuracy(found.labels, kind)
         alone = f"one view {100 * _accuracy(found.labels, plain)[0]:.1f} %, " if found.tta else ""
         measure, at = ("labels right", f", threshold {_threshold(run):.3f}") if found.labels.ndim == 2 else ("accuracy", "")
-        figures.append(Figure(f"{name} {measure}", value, interval, ".1f", f"{alone}{len(found.labels):,} images{at}", "%"))
+        figures.append(KeyFigure(f"{name} {measure}", value, interval, ".1f", f"{alone}{len(found.labels):,} images{at}", "%"))
         if split == view.split:
-            figures.append(Figure(f"{name} log-loss", float(kind.loss.mean()), loss_interval(kind.loss), ".3f", "lower is better"))
+            figures.append(KeyFigure(f"{name} log-loss", float(kind.loss.mean()), loss_interval(kind.loss), ".3f", "lower is better"))
             figures += _multi_label(run, split, bool(found.tta)) + _ece(run, split, bool(found.tta), kind)
     if not figures:
-        best = max((step for step in _steps(view) if not math.isnan(step.accuracy)), key=lambda step: step.accuracy, default=None)
+        best = max((row for row in _result_rows(view) if not math.isnan(row.accuracy)), key=lambda row: row.accuracy, default=None)
         if best:
             name = f"Best validation {_score_name(run)}"
-            figures.append(Figure(name, best.accuracy, best.interval, ".1f", f"in {best.name}, so far", "%"))
+            figures.append(KeyFigure(name, best.accuracy, best.interval, ".1f", f"in {best.name}, so far", "%"))
     if (seconds := run.summary.get("seconds")) is not None:
         compiled = run.summary.get("compiled", {}).get("seconds", 0.0)
         since = "since it was resumed, " * bool(run.summary.get("resumed"))
-        figures.append(Figure("Minutes", seconds / 60, UNKNOWN, ".1f", f"{since}{compiled / 60:.1f} of them compiling"))
+        figures.append(KeyFigure("Minutes", seconds / 60, UNKNOWN, ".1f", f"{since}{compiled / 60:.1f} of them compiling"))
     return figures
 
 
@@ -225,20 +225,20 @@ def _threshold(run: Run) -> float:
     return (run.summary.get("threshold") or {"value": DEFAULT_THRESHOLD})["value"]
 
 
-def _multi_label(run: Run, split: str, tta: bool) -> list[Figure]:
+def _multi_label(run: Run, split: str, tta: bool) -> list[KeyFigure]:
     """Return mean average precision and F-beta, which multi-label runs have; runs of earlier versions have F2 at a fixed threshold."""
-    known, threshold, figures = run.summary.get(split) or {}, run.summary.get("threshold"), list[Figure]()
+    known, threshold, figures = run.summary.get(split) or {}, run.summary.get("threshold"), list[KeyFigure]()
     if (value := known.get("tta_map" if tta else "map")) is not None:
-        figures.append(Figure("Mean average precision", value, UNKNOWN, ".3f", "mean over classes"))
+        figures.append(KeyFigure("Mean average precision", value, UNKNOWN, ".3f", "mean over classes"))
     if threshold and split in threshold["f_beta"]:
         note = f"mean over images, threshold {threshold['value']:.3f}" + (", fitted to them" if split == "valid" else "")
-        figures.append(Figure(f"F{threshold['beta']:g}", threshold["f_beta"][split], UNKNOWN, ".3f", note))
+        figures.append(KeyFigure(f"F{threshold['beta']:g}", threshold["f_beta"][split], UNKNOWN, ".3f", note))
     elif (value := known.get("tta_f2" if tta else "f2")) is not None:
-        figures.append(Figure("F2", value, UNKNOWN, ".3f", f"mean over images, threshold {F2_THRESHOLD:g}"))
+        figures.append(KeyFigure("F2", value, UNKNOWN, ".3f", f"mean over images, threshold {F2_THRESHOLD:g}"))
     return figures
 
 
-def _ece(run: Run, split: str, tta: bool, predicted: ExamplePredictions) -> list[Figure]:
+def _ece(run: Run, split: str, tta: bool, predicted: ExamplePredictions) -> list[KeyFigure]:
     before = (run.summary.get(split) or {}).get("tta_ece" if tta else "ece")
     after = (run.summary.get("calibration") or {}).get(split, {}).get("tta" if tta else "plain")
     if before is None:
@@ -247,17 +247,17 @@ def _ece(run: Run, split: str, tta: bool, predicted: ExamplePredictions) -> list
     note = f"{fitted['ece']:.3f} at temperature {fitted['temperature']:.2f}" if fitted else "no temperature fitted"
     if predicted.reliability is not None:
         note += f"; {Reliability(*predicted.reliability[0]).by_chance:.3f} by chance alone"
-    return [Figure("Calibration error", before, UNKNOWN, ".3f", note)]
+    return [KeyFigure("Calibration error", before, UNKNOWN, ".3f", note)]
 
 
-def _steps(view: RunPage) -> list[Step]:
+def _result_rows(view: RunPage) -> list[ResultRow]:
     """Return what each stage brought, finished or not, and then the final networks."""
     run = view.run
     valid = run.data["images"].get("valid") if run.data else None
     if valid is None and (kept := predictions.load(run.path, "valid")):
         valid = len(kept.labels)
     n = 0 if view.multi_label or (run.data and run.data["multi_label"]) else valid or 0
-    steps = []
+    results = []
     summaries = {stage["name"]: stage for stage in run.summary.get("stages", ())}
     sizes = {stage["name"]: stage.get("size") for stage in run.config.get("stages", ())}
     for part in by_stage(run.rows, "epoch"):
@@ -273,8 +273,8 @@ def _steps(view: RunPage) -> list[Step]:
             loss, accuracy, note = number(best.get("loss")), number(best[judged_by(best)]) if best else math.nan, ""
         seconds = max((number(row.get("seconds")) for row in part.rows), default=math.nan)
         size = sizes.get(part.stage)
-        steps.append(
-            Step(
+        results.append(
+            ResultRow(
                 part.stage,
                 (size[-1] if isinstance(size, list) else size) or None,
                 stage["epochs"] if stage else part.end - part.start,
@@ -286,11 +286,11 @@ def _steps(view: RunPage) -> list[Step]:
                 note.strip(),
             )
         )
-    return [*steps, *_final_steps(run)]
+    return [*results, *_final_rows(run)]
 
 
-def _final_steps(run: Run) -> list[Step]:
-    steps, times = [], run.summary.get("times", {})
+def _final_rows(run: Run) -> list[ResultRow]:
+    results, times = [], run.summary.get("times", {})
     for split in ("valid", "test"):
         if (found := predictions.load(run.path, split)) is None:
             continue
@@ -303,13 +303,13 @@ def _final_steps(run: Run) -> list[Step]:
                 name = f"{_SPLITS[split]}, {'all views' if kind == 'tta' else 'one view'}"
                 size = run.summary.get("size")
                 note = "before the refit" if split == "valid" and _refitted(run) else "final network"
-                steps.append(Step(name, size, math.nan, None, seconds, float(each.loss.mean()), value, interval, note))
-    return steps
+                results.append(ResultRow(name, size, math.nan, None, seconds, float(each.loss.mean()), value, interval, note))
+    return results
 
 
-def _accuracy_range(steps: Sequence[Step]) -> tuple[float, float]:
+def _accuracy_range(results: Sequence[ResultRow]) -> tuple[float, float]:
     """Return the range of accuracies with their intervals, for the dots in the table."""
-    ends = [end for step in steps for end in (step.accuracy, *step.interval) if not math.isnan(end)]
+    ends = [end for row in results for end in (row.accuracy, *row.interval) if not math.isnan(end)]
     low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
     return float(low), float(max(high, low + 1e-6))
 

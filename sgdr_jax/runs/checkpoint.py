@@ -36,7 +36,7 @@ _MANIFEST = "manifest.json"
 _BESIDE = 1 << 20  # bytes of a checkpoint besides its arrays, ample
 
 
-class Damaged(InputError):
+class DamagedCheckpoint(InputError):
     """A checkpoint whose files are not those that were written, or that was saved under another name or by another run."""
 
 
@@ -249,7 +249,7 @@ def _delete(folder: Path, gone: Sequence[str]) -> None:
 
 
 def verify(folder: str | Path, name: str, run: str = "") -> dict[str, Any]:
-    """Verify the digest of every file of a checkpoint, its name and its run; return its metadata. Raises Damaged where one differs."""
+    """Verify the digests of all files of a checkpoint, its name and its run; return its metadata. Raises DamagedCheckpoint."""
     return _facts(folder, name, run)["metadata"]
 
 
@@ -263,14 +263,14 @@ def _facts(folder: str | Path, name: str, run: str) -> dict[str, Any]:
         wrong = missing or [file for file, digest in manifest.items() if _digest(path / file) != digest]
         facts = {} if wrong else json.loads((path / "metadata.json").read_bytes())
     except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise Damaged(f"checkpoint {path} cannot be read: {error}") from error
+        raise DamagedCheckpoint(f"checkpoint {path} cannot be read: {error}") from error
     if wrong:
-        raise Damaged(f"checkpoint {path} is damaged: {wrong[0]} is not what was written")
+        raise DamagedCheckpoint(f"checkpoint {path} is damaged: {wrong[0]} is not what was written")
     saved_as, saved_by = facts.get("name") or _position(facts["metadata"]) or name, facts.get("run") or run
     if saved_as != name:
-        raise Damaged(f"checkpoint {path} was saved as {saved_as}")
+        raise DamagedCheckpoint(f"checkpoint {path} was saved as {saved_as}")
     if run and saved_by != run:
-        raise Damaged(f"checkpoint {path} was saved by another run, of config {saved_by}; this is {run}")
+        raise DamagedCheckpoint(f"checkpoint {path} was saved by another run, of config {saved_by}; this is {run}")
     return facts
 
 
@@ -286,7 +286,7 @@ def good(folder: str | Path, run: str = "") -> Iterator[VerifiedCheckpoint]:
     for name in reversed(names(folder)):
         try:
             found = VerifiedCheckpoint(name, verify(folder, name, run))
-        except Damaged as error:
+        except DamagedCheckpoint as error:
             _log.warning("%s; falling back to the one before", error)
         else:
             yield found
@@ -302,7 +302,7 @@ def restore(folder: str | Path, name: str, like: Any, run: str = "") -> Any:
         run: as for `save`; "" to restore the checkpoint of any run.
 
     Raises:
-        Damaged: where a file, the name or the run differs from what was written.
+        DamagedCheckpoint: where a file, the name or the run differs from what was written.
         InputError: where the checkpoint holds other arrays than `like`.
     """
     path = Path(folder).absolute() / name

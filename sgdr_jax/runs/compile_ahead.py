@@ -28,7 +28,7 @@ from ..evaluation import tta
 from ..evaluation.evaluate import view_logits
 from ..train.context import RunContext
 from ..train.image_input import ImageInput
-from ..train.programs import Programs, Tick
+from ..train.programs import Programs
 from ..train.stage import open_stage
 from ..train.stage_inputs import hyper_rows, stage_batches
 
@@ -63,7 +63,7 @@ class _Rehearsal(Programs):
         function: Callable[[Batch, Any], jax.Array],
         n: int,
         images: ImageLoader | None = None,
-        tick: Tick | None = None,
+        tick: Callable[[int], None] | None = None,
         first: int = 0,
     ) -> np.ndarray:
         batch = next(eval_batches(n, self.batch_size))
@@ -87,12 +87,11 @@ def _compiling(program: Any) -> Callable[..., Any]:
 
 def _shapes(context: RunContext) -> RunContext:
     """Return the context to rehearse in: shapes for arrays, and programs that only compile."""
-    run = context.programs
-    devices = _Shapes(**vars(run.devices))
-    programs = {
-        name: _compiling(getattr(run, name)) for name in ("forward", "augmented", "mixed", "plain", "view", "rows", "stack", "slots")
-    }
-    fields: dict[str, Any] = vars(run) | programs | {"devices": devices}
+    programs = context.programs
+    devices = _Shapes(**vars(programs.devices))
+    names = ("forward", "augmented", "mixed", "plain", "view", "rows", "stack", "slots")
+    compiling = {name: _compiling(getattr(programs, name)) for name in names}
+    fields: dict[str, Any] = vars(programs) | compiling | {"devices": devices}
     programs = _Rehearsal(**fields)
     images = {
         split: dataclasses.replace(x, devices=devices, gather=programs.rows, resident=devices.scatter(x.resident))

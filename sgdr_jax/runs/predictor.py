@@ -26,12 +26,12 @@ from ..core.state import NetworkState, Tree
 from ..core.text import csv_list
 from ..core.validation import finite, require
 from ..data import decode
-from ..data.decode import Images
+from ..data.decode import ImagesLike
 from ..data.load import Canvas, decode_files, load
 from ..data.loader import image_loader
 from ..data.placement import choose_residence
 from ..data.sampler import Batch
-from ..datasets.files import Format, extensions, images_below, other_files
+from ..datasets.files import ImageFormat, extensions, images_below, other_files
 from ..distributed.memory import free_device_memory
 from ..distributed.mesh import devices_for
 from ..evaluation import tta
@@ -115,10 +115,9 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
     arrays, place, temperatures = "final", run.path, run.summary.get("calibration", {}).get("valid", {})
     if name:
         arrays, place, temperatures = name, run.path / "snapshots", {}  # fitted for the final network alone
-        names = [path.name for path in place.iterdir()] if place.is_dir() else []
-        there = sorted(name for name in names if name != "ema" and not name.startswith("."))
-        known = f"the run has kept {', '.join(there)}" if there else "the run has kept no snapshots"
-        require(name in there, "network", name, f"{known}; leave it out for the final network")
+        kept = sorted(path.name for path in place.glob("[!.]*") if path.name != "ema")
+        fix = f"the run has kept {', '.join(kept) or 'no snapshots'}; leave it out for the final network"
+        require(name in kept, "network", name, fix)
         facts["size"] = _facts(place, name, key, SnapshotFacts)["size"]
     network = experiment.model.build(len(facts["classes"]), facts["channels"]).normalised(
         facts["mean"], facts["std"], PlainView(facts.get("interpolation", "bilinear"), facts.get("crop", 1.0))
@@ -127,13 +126,12 @@ def open_predictor(folder: str | Path, name: str = "") -> Predictor:
     here = dataclasses.replace(experiment.parallel, devices=devices_for(experiment.evaluate.batch_size))
     programs = build_programs(dataclasses.replace(experiment, parallel=here), network)
     like = {kind: {group: shapes[i] for group, shapes in network.shapes.items()} for i, kind in enumerate(("params", "stats"))}
-    found = checkpoint.restore(place, arrays, like, key)
-    params, stats = programs.devices.hold((found["params"], found["stats"]))
+    network_arrays = programs.devices.hold(checkpoint.restore(place, arrays, like, key))
     return Predictor(
         experiment,
         programs,
-        params,
-        stats,
+        network_arrays["params"],
+        network_arrays["stats"],
         facts["size"],
         tuple(facts["classes"]),
         facts["channels"],
@@ -165,7 +163,7 @@ def predictor_of(context: RunContext, network: NetworkState) -> Predictor:
 def _facts[T](place: Path, name: str, key: str, kind: type[T]) -> T:
     try:
         return checked(checkpoint.verify(place, name, key), kind, f"{place / name}/metadata.json: ")
-    except checkpoint.Damaged as error:
+    except checkpoint.DamagedCheckpoint as error:
         raise InputError(f"{error}; restore it, or run the experiment again") from error
 
 
@@ -189,7 +187,7 @@ class Predictions(NamedTuple):
     views: int = 1
 
 
-def expand(paths: Sequence[str], say: Callable[[str], None] = lambda text: None, formats: Sequence[Format] = ()) -> list[str]:
+def expand(paths: Sequence[str], say: Callable[[str], None] = lambda text: None, formats: Sequence[ImageFormat] = ()) -> list[str]:
     """Replace folders by the image files below them, sorted, without hidden ones; files are kept whatever their name.
 
     Args:
@@ -217,7 +215,9 @@ def expand(paths: Sequence[str], say: Callable[[str], None] = lambda text: None,
     return found
 
 
-def gather_images(images: Images, say: Callable[[str], None] = lambda text: None, formats: Sequence[Format] = ()) -> list[str | np.ndarray]:
+def gather_images(
+    images: ImagesLike, say: Callable[[str], None] = lambda text: None, formats: Sequence[ImageFormat] = ()
+) -> list[str | np.ndarray]:
     """Return images one by one, as paths of files and arrays; `say` and `formats` as in `expand`.
 
     Raises:

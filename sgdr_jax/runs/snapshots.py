@@ -67,7 +67,7 @@ def read_cycle_ends(run: str | Path) -> dict[str, dict[str, Any]]:
     for name in cycle_ends(run):
         try:
             ends[name] = checkpoint.verify(snapshot_folder(run), name)
-        except checkpoint.Damaged as error:
+        except checkpoint.DamagedCheckpoint as error:
             _log.warning("%s; left out", error)
             shutil.rmtree(snapshot_folder(run) / name)
     return ends

@@ -179,7 +179,7 @@ def cached(
         found = array.view(jax.dtypes.bfloat16) if array.dtype.kind == "V" else array  # .npy knows bfloat16 only as two bytes
     except OSError:
         found = None
-    except sealed.Damaged as error:
+    except sealed.DamagedFile as error:
         _log.warning("cached activations %s: %s; computed anew", path, error)
         found = None
     if all_hosts(found is not None) and found is not None:

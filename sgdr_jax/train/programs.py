@@ -34,9 +34,6 @@ from . import image_input, optim, steps
 from .image_input import ImageInput
 from .span import Span
 
-Tick = Callable[[int], None]
-"""Receives the number of examples done, for progress bars."""
-
 
 @dataclass(frozen=True)
 class Programs:
@@ -57,7 +54,7 @@ class Programs:
         rows: compiled (array [n, ...] as by `Devices.spread`, index [b] or [k, b]) → its rows [b, ...] or [k, b, ...].
         stack: compiled (arrays [n, ...], rows=(k, b)) → their first k · b rows [k, b, ...].
         slots: compiled (parameters of the trained groups, optimizer=, trained=) → fresh optimizer state.
-        update: (optimizer, trained, collects, accumulate, length, image input) → compiled `steps.Step`, or `span.Span` for a length
+        update: (optimizer, trained, collects, accumulate, length, image input) → compiled `steps.TrainStep`, or `span.Span` for a length
             above 1; equal arguments give the same program.
         rehearsing: whether programs are only compiled, see `runs.compile_ahead`.
     """
@@ -114,7 +111,7 @@ class Programs:
         function: Callable[[Batch, Any], jax.Array],
         n: int,
         images: ImageLoader | None = None,
-        tick: Tick | None = None,
+        tick: Callable[[int], None] | None = None,
         first: int = 0,
     ) -> np.ndarray:
         """Apply `function(batch, images [b, s, s, c] of the batch) → rows` to n examples in padded batches.
@@ -182,7 +179,7 @@ def build_programs(experiment: Experiment, network: Network) -> Programs:
         length: int,
         image_input: ImageInput | None,
     ) -> Callable[..., Any]:
-        step = steps.Step(network, optimizer, trained, collects, dtype, accumulate)
+        step = steps.TrainStep(network, optimizer, trained, collects, dtype, accumulate)
         return mesh.compile_step(Span(step, length, image_input) if length > 1 else step)
 
     return Programs(

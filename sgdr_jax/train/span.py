@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 from ..core.state import Hyper, TrainState
 from .image_input import ImageInput, traced
-from .steps import Step
+from .steps import TrainStep
 
 
 class SpanRows(NamedTuple):
@@ -46,7 +46,7 @@ class Span:
         image_input: makes the input of the step from stored images; None if x is that input.
     """
 
-    step: Step
+    step: TrainStep
     length: int
     image_input: ImageInput | None = None
     batch_axis: ClassVar[int] = 1
@@ -78,12 +78,12 @@ class Span:
         """
         parts = traced(self.step.network.plain)
 
-        def one(state: TrainState, row: tuple[Any, ...]) -> tuple[TrainState, dict[str, Array]]:
-            wanted, hyper, strength, now, target, weights = row
+        def scan_step(state: TrainState, inputs: tuple[Any, ...]) -> tuple[TrainState, dict[str, Array]]:
+            wanted, hyper, strength, x, labels, weight = inputs
             if self.image_input:
-                images, draw = now
-                now, target = self.image_input(parts, images, draw, target, keys["augment"], strength)
-            return self.step(state, hyper, now, target, weights, keys["dropout"], wanted)
+                images, draw = x
+                x, labels = self.image_input(parts, images, draw, labels, keys["augment"], strength)
+            return self.step(state, hyper, x, labels, weight, keys["dropout"], wanted)
 
         wanted = jnp.arange(self.length) < rows.count
-        return jax.lax.scan(one, state, (wanted, rows.hyper, rows.strength, x, labels, weight))
+        return jax.lax.scan(scan_step, state, (wanted, rows.hyper, rows.strength, x, labels, weight))

@@ -29,7 +29,7 @@ from .reductions import global_norm
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainStep:
     """A training update as a pure function; the fields are its static part.
 
     Attributes:
@@ -52,7 +52,7 @@ class Step:
     axis: str | None = None
     batch_axis: ClassVar[int] = 0
 
-    def over(self, axis: str) -> Step:
+    def over(self, axis: str) -> TrainStep:
         """Return the update of one device's part of the batch."""
         return replace(self, axis=axis)
 
@@ -86,37 +86,38 @@ class Step:
         """
         if isinstance(labels, metrics.Mixed):
             weight = weight * labels.weight
-        batch, whole = (x, labels, weight), self.total(jnp.sum(weight))
-        whole = jnp.where(whole > 0, whole, 1)
+        batch, total_weight = (x, labels, weight), self.total(jnp.sum(weight))
+        total_weight = jnp.where(total_weight > 0, total_weight, 1)
 
-        def loss(trained: Tree, stats: Tree, x: Array, labels: Any, weight: Array, key: Array) -> tuple[Array, tuple[Array, Tree]]:
+        def loss_fn(params: Tree, stats: Tree, x: Array, labels: Any, weight: Array, key: Array) -> tuple[Array, tuple[Array, Tree]]:
             """Return a part's share of the batch's mean loss, its logits, and the statistics after it."""
             modes = Modes(train=self.trained, collect=self.collects, key=key, axis=self.axis)
-            logits, stats = self.network.apply(state.params | trained, stats, x, start=self.trained[0], modes=modes, dtype=self.dtype)
+            logits, stats = self.network.apply(state.params | params, stats, x, start=self.trained[0], modes=modes, dtype=self.dtype)
             # The gradient of the largest logit compares logits with it, so they must be computed only once.
             logits = jax.lax.optimization_barrier(logits)
-            return jnp.sum(metrics.losses(logits, labels, hyper.label_smoothing) * weight) / whole, (logits, stats)
+            return jnp.sum(metrics.losses(logits, labels, hyper.label_smoothing) * weight) / total_weight, (logits, stats)
 
-        gradient, key = jax.grad(loss, has_aux=True), jax.random.fold_in(key, state.step)
-        trained, stats, grads, sums = {g: state.params[g] for g in self.trained}, state.stats, None, None
+        grad_fn, key = jax.grad(loss_fn, has_aux=True), jax.random.fold_in(key, state.step)
+        params, stats, grads, sums = {g: state.params[g] for g in self.trained}, state.stats, None, None
         for i in range(self.accumulate):
             # Parts are strided, so that each device has its share of every part.
             xs, ys, ws = batch if self.accumulate == 1 else jax.tree.map(lambda a, i=i: a[i :: self.accumulate], batch)
             part = (stats, xs, ys, ws, jax.random.fold_in(key, i) if i else key)
-            new, (logits, changed) = gradient(trained, *part)
+            part_grads, (logits, part_stats) = grad_fn(params, *part)
             if radius := self.optimizer.sam:
-                new, _ = gradient(optim.sam_perturbed(radius, self.total(new), trained), *part)
-            added, stats = metrics.sums(logits, ys, ws, hyper.label_smoothing), stats | changed
-            grads, sums = (new, added) if grads is None else jax.tree.map(jnp.add, (grads, sums), (new, added))
+                part_grads, _ = grad_fn(optim.sam_perturbed(radius, self.total(part_grads), params), *part)
+            part_sums, stats = metrics.sums(logits, ys, ws, hyper.label_smoothing), stats | part_stats
+            grads, sums = (part_grads, part_sums) if grads is None else jax.tree.map(jnp.add, (grads, sums), (part_grads, part_sums))
         grads, sums = self.total((grads, sums))
-        before, changed = ({g: tree[g] for g in self.collects if g in tree} for tree in (state.stats, stats))
+        old_stats, new_stats = ({g: tree[g] for g in self.collects if g in tree} for tree in (state.stats, stats))
         # The barrier keeps what follows out of the arithmetic before it, whose roundings depend on what it is compiled with.
-        grads, sums, changed = jax.lax.optimization_barrier((grads, sums, changed))
+        grads, sums, new_stats = jax.lax.optimization_barrier((grads, sums, new_stats))
         norm = global_norm(grads)
         update = partial(optim.update, self.optimizer, self.trained, hyper, grads, norm=norm)
-        known = is_moderate(norm, hyper, self.optimizer.clip) if optim.is_bounded(self.optimizer) else None
+        moderate = is_moderate(norm, hyper, self.optimizer.clip) if optim.is_bounded(self.optimizer) else None
         # Gradients, sums and statistics are those of all devices, so that all of them skip the same updates.
-        after, finite = apply_if_finite(update, changed, Trained(trained, state.opt_state, before), sums["loss"], wanted, known)
+        before = Trained(params, state.opt_state, old_stats)
+        after, finite = apply_if_finite(update, new_stats, before, sums["loss"], wanted, moderate)
         skipped = jnp.where(finite, jnp.zeros_like(sums["loss"]), jnp.ones_like(sums["loss"]))
         step = state.step + jnp.asarray(wanted, state.step.dtype)
         return TrainState(step, state.params | after.params, state.stats | after.stats, after.opt_state), sums | {"skipped": skipped}

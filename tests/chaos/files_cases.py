@@ -151,7 +151,7 @@ def _activations(sound: Path) -> Callable[[Path], str]:
         for name, array in arrays.items():
             try:
                 _same(sealed.read(place / f"{name}.npy", name), array)
-            except (sealed.Damaged, OSError):  # as `activation_cache.cached`, which computes them anew
+            except (sealed.DamagedFile, OSError):  # as `activation_cache.cached`, which computes them anew
                 outcome = "told"
         return outcome
 

@@ -30,7 +30,7 @@ def test_an_array_comes_back_bit_for_bit_and_numpy_reads_it_too(array):
         written(path, array)
         for found in (sealed.read(path, "name"), np.load(path)):
             assert found.dtype == array.dtype and found.shape == array.shape and found.tobytes() == array.tobytes()
-        with pytest.raises(sealed.Damaged, match="holds name"):
+        with pytest.raises(sealed.DamagedFile, match="holds name"):
             sealed.read(path, "other")
 
 
@@ -43,7 +43,7 @@ def test_no_changed_byte_is_missed(at, change, in_block):
         content = bytearray(written(path, np.arange(120.0)))
         content[at % len(content)] ^= change
         path.write_bytes(content)
-        with pytest.raises(sealed.Damaged):
+        with pytest.raises(sealed.DamagedFile):
             sealed.read(path, "name")
 
 
@@ -54,7 +54,7 @@ def test_damaged_blocks_are_counted(tmp_path, monkeypatch):
     for at in (128, 128 + 65, 128 + 127, 128 + 640):
         content[at] ^= 1
     path.write_bytes(content)
-    with pytest.raises(sealed.Damaged, match="3 of its 15 blocks are damaged"):
+    with pytest.raises(sealed.DamagedFile, match="3 of its 15 blocks are damaged"):
         sealed.read(path, "name")
 
 
@@ -62,5 +62,5 @@ def test_a_huge_shape_is_not_believed(tmp_path):
     path = tmp_path / "a.npy"
     content = written(path, np.arange(16.0)).replace(b"(16,), ", b"(2**9,)")
     path.write_bytes(content)
-    with pytest.raises(sealed.Damaged, match="its header is damaged"):
+    with pytest.raises(sealed.DamagedFile, match="its header is damaged"):
         sealed.read(path, "name")

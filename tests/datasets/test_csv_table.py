@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.datasets.csv_table import Table, read_table
+from sgdr_jax.datasets.csv_table import ImageTable, read_table
 
 from ..helpers import seeded
 
@@ -18,7 +18,7 @@ cells = st.text('ab, "\n', max_size=5)
 tables = st.integers(2, 4).flatmap(lambda width: st.lists(st.lists(cells, min_size=width, max_size=width), min_size=1, max_size=5))
 
 
-def read(text: str) -> Table:
+def read(text: str) -> ImageTable:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "labels.csv")
         path.write_bytes(text.encode())

@@ -22,7 +22,7 @@ from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Constant
 from sgdr_jax.train.programs import Programs
 from sgdr_jax.train.span import Span, SpanRows
-from sgdr_jax.train.steps import Step
+from sgdr_jax.train.steps import TrainStep
 
 from ..helpers import GROUPS, batch, experiment, fresh, hyper, network, on, seeded
 
@@ -34,7 +34,7 @@ ONE = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 25769803776 by
 @pytest.mark.parametrize("length", [1, 3])
 def test_the_state_is_updated_in_place(count: int, length: int) -> None:
     """Every array of it is donated and taken: the program has no second copy, and the old arrays are gone."""
-    step, state, mesh = Step(network(), AdamW(), GROUPS, GROUPS), fresh(GROUPS, count, AdamW()), on(count)
+    step, state, mesh = TrainStep(network(), AdamW(), GROUPS, GROUPS), fresh(GROUPS, count, AdamW()), on(count)
     images, labels, weight = batch()
     if length == 1:
         program = mesh.compile_step(step)

@@ -19,7 +19,7 @@ from sgdr_jax.core.state import TrainState
 from sgdr_jax.data.loader import row_gather
 from sgdr_jax.distributed import mesh
 from sgdr_jax.distributed.mesh import SHARD_FROM, devices
-from sgdr_jax.train.steps import Step
+from sgdr_jax.train.steps import TrainStep
 
 from ..helpers import GROUPS, SGD, batch, fresh, hyper, network, on, same_bits
 
@@ -96,7 +96,7 @@ def test_pmap_is_jit_to_the_last_bit() -> None:
     states: list[Any] = []
     for backend in ("jit", "pmap"):
         mesh = devices(Parallel(4, backend))
-        step, state = mesh.compile_step(Step(network(), SGD, GROUPS, GROUPS)), fresh(GROUPS, 4)
+        step, state = mesh.compile_step(TrainStep(network(), SGD, GROUPS, GROUPS)), fresh(GROUPS, 4)
         for _ in range(2):
             before = state
             state, sums = step(state, hyper(0.01, 0.03, 0.1), *mesh.scatter((images, labels, weight)), KEY)
@@ -163,7 +163,7 @@ def test_adam_with_clipping_is_the_same_over_parts() -> None:
     results = []
     for count in (1, 4):
         mesh, optimizer = on(count), AdamW(clip=0.01)
-        step = mesh.compile_step(Step(network(), optimizer, ("head",), ("head",)))
+        step = mesh.compile_step(TrainStep(network(), optimizer, ("head",), ("head",)))
         pooled = np.asarray(network().apply(*(jax.device_get(t) for t in fresh(GROUPS)[1:3]), images, stop="head")[0])
         state, _ = step(fresh(("head",), count, optimizer), hyper(0.1), *mesh.scatter((pooled, labels, weight)), KEY)
         results.append(jax.device_get(state.params["head"]))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sgdr_jax.evaluation.intervals import Interval, share_interval
 from sgdr_jax.evaluation.metrics import EvalMetrics
-from sgdr_jax.report.charts import MOST_POINTS, Axis, Chart, Series, covering, thinned
+from sgdr_jax.report.charts import MOST_POINTS, Chart, ChartAxis, Series, covering, thinned
 from sgdr_jax.report.run_charts import finder_chart, progress_charts, reliability_chart, views_chart
 
 from .test_run_plots import example
@@ -28,18 +28,18 @@ def test_thinned_lines_keep_ends_and_extremes(values: list[float], most: int) ->
 @settings(deadline=None)  # the first call imports matplotlib
 @given(st.floats(-1e4, 1e4), st.floats(1e-3, 1e4))
 def test_ticks_lie_on_the_axis(low: float, length: float) -> None:
-    ticks = Axis("x", low, low + length).ticks()
+    ticks = ChartAxis("x", low, low + length).ticks()
     assert 2 <= len(ticks) <= 7 and all(-1e-6 <= at <= 1 + 1e-6 for at, _ in ticks)
     assert [at for at, _ in ticks] == sorted(at for at, _ in ticks) and len({text for _, text in ticks}) == len(ticks)
 
 
 def test_logarithmic_ticks_are_decades() -> None:
-    assert [text for _, text in Axis("lr", 1e-5, 1, log=True).ticks()] == ["10⁻⁵", "10⁻⁴", "10⁻³", "0.01", "0.1", "1"]
+    assert [text for _, text in ChartAxis("lr", 1e-5, 1, log=True).ticks()] == ["10⁻⁵", "10⁻⁴", "10⁻³", "0.01", "0.1", "1"]
 
 
 def test_paths_go_up_for_more_and_stop_at_gaps() -> None:
     line = Series("train", [(0, 0), (1, 10), (2, math.nan), (3, 5)], marked=True)
-    chart = Chart("", Axis("x", 0, 4), Axis("y", 0, 10), [line])
+    chart = Chart("", ChartAxis("x", 0, 4), ChartAxis("y", 0, 10), [line])
     assert chart.path(line) == "M0 1000L250 0M750 500" and chart.dots(line) == "M0 1000h0M250 0h0M750 500h0"
 
 
@@ -47,7 +47,7 @@ def test_paths_go_up_for_more_and_stop_at_gaps() -> None:
 def test_every_value_is_on_a_line_or_a_dot(values: list[float]) -> None:
     """The one update of a solved head was a path without length, which nobody sees."""
     line = Series("train", list(enumerate(values)))
-    chart = Chart("", Axis("x", 0, 10), Axis("y", 0, 10), [line])
+    chart = Chart("", ChartAxis("x", 0, 10), ChartAxis("y", 0, 10), [line])
     finite = [i for i, y in enumerate(values) if math.isfinite(y)]
     joined = [i for i in finite if {i - 1, i + 1} & set(finite)]
     assert chart.dots(line) == "".join(f"M{100 * i} {1000 - 100 * values[i]:g}h0" for i in finite if i not in joined)
@@ -56,7 +56,7 @@ def test_every_value_is_on_a_line_or_a_dot(values: list[float]) -> None:
 @pytest.mark.parametrize("marked", [False, True])
 def test_a_value_between_two_that_a_logarithmic_axis_has_not_is_a_dot(marked: bool) -> None:
     line = Series("train", [(0, 0.0), (1, 1.0), (2, 0.0)], marked=marked)
-    assert Chart("", Axis("x", 0, 10), Axis("y", 0.1, 10, log=True), [line]).dots(line) == "M100 500h0"
+    assert Chart("", ChartAxis("x", 0, 10), ChartAxis("y", 0.1, 10, log=True), [line]).dots(line) == "M100 500h0"
 
 
 def test_stages_of_one_update_are_drawn() -> None:
@@ -74,7 +74,7 @@ def test_an_axis_covers_constant_and_missing_values() -> None:
 
 def test_the_charts_of_a_run() -> None:
     loss, accuracy, rate = progress_charts(example())
-    assert [span.name for span in loss.spans] == ["head", "all"] and loss.spans[1].start == 2
+    assert [band.name for band in loss.bands] == ["head", "all"] and loss.bands[1].start == 2
     assert [(s.style, s.points) for s in accuracy.series] == [("valid", [(1, 0.59), (2, 0.69)]), ("valid", [(5, 0.9)])]
     assert [label for _, label in loss.legend()] == ["training", "validation"]
     assert [label for _, label in rate.legend()] == ["early", "head", "restart"]  # late is 0 throughout

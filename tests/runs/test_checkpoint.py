@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.runs import checkpoint
-from sgdr_jax.runs.checkpoint import Damaged
+from sgdr_jax.runs.checkpoint import DamagedCheckpoint
 
 
 class State(NamedTuple):
@@ -122,7 +122,7 @@ def test_any_damage_falls_back_to_the_one_before(two: Path, tmp_path: Path, capl
             found = next(checkpoint.good(folder), None)
             assert found == (checkpoint.step_name(0, 90), {"step": 90}), f"{kind} of {file}"
             assert newest in caplog.text and "falling back" in caplog.text
-            with pytest.raises(Damaged, match=newest):
+            with pytest.raises(DamagedCheckpoint, match=newest):
                 checkpoint.restore(folder, newest, {"w": np.zeros(300, np.float32)})
             assert checkpoint.restore(folder, found.name, {"w": np.zeros(300, np.float32)})["w"][0] == 90
 
@@ -157,7 +157,7 @@ def test_a_checkpoint_is_known_by_its_name_and_its_run(tmp_path: Path) -> None:
         checkpoint.save(tmp_path, name, {"w": np.ones(3)}, {}, run)
     assert [found.name for found in checkpoint.good(tmp_path, "ours")] == ["stage-0-step-000001"]
     assert [found.name for found in checkpoint.good(tmp_path)] == ["stage-0-step-000002", "stage-0-step-000001"]
-    with pytest.raises(Damaged, match="was saved by another run, of config theirs; this is ours"):
+    with pytest.raises(DamagedCheckpoint, match="was saved by another run, of config theirs; this is ours"):
         checkpoint.restore(tmp_path, "stage-0-step-000002", like, "ours")
     (tmp_path / "stage-0-step-000001").rename(tmp_path / "stage-0-step-000003")
     with pytest.raises(InputError, match="stage-0-step-000003 was saved as stage-0-step-000001"):
@@ -167,7 +167,7 @@ def test_a_checkpoint_is_known_by_its_name_and_its_run(tmp_path: Path) -> None:
 
 def test_nothing_to_restore(tmp_path: Path) -> None:
     assert next(checkpoint.good(tmp_path / "none"), None) is None
-    with pytest.raises(Damaged, match="cannot be read"):
+    with pytest.raises(DamagedCheckpoint, match="cannot be read"):
         checkpoint.restore(tmp_path, "best", {})
 
 

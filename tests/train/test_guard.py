@@ -39,7 +39,7 @@ OPTIMIZERS = {"sgd": SGD, "adamw, ema": AdamW(ema=0.9), "clip": Sgd(clip=1.0), "
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_no_bit_changes_where_an_update_is_not_applied(optimizer: Any) -> None:
-    step, state = on(1).compile_step(steps.Step(network(), optimizer, GROUPS, GROUPS)), fresh(GROUPS, 1, optimizer)
+    step, state = on(1).compile_step(steps.TrainStep(network(), optimizer, GROUPS, GROUPS)), fresh(GROUPS, 1, optimizer)
     images, labels, weight = batch(1)
     for kind in ("nan image", "infinite rate", "overflow"):
         count = int(state.step)
@@ -55,7 +55,7 @@ def test_no_bit_changes_where_an_update_is_not_applied(optimizer: Any) -> None:
 @pytest.mark.parametrize("parallel", [Parallel(4), Parallel(4, "pmap"), Parallel(4, sharded=True)], ids=["jit", "pmap", "sharded"])
 def test_all_devices_take_the_same_branch(parallel: Parallel) -> None:
     mesh, (params, stats) = devices(parallel), host_state()
-    step = mesh.compile_step(steps.Step(network(), SGD, GROUPS, GROUPS))
+    step = mesh.compile_step(steps.TrainStep(network(), SGD, GROUPS, GROUPS))
     state = mesh.hold(TrainState(np.int32(0), params, stats, optim.init(SGD, GROUPS, params)))
     numbers, *examples = poisoned("nan image")
     state, sums = step(state, numbers, *mesh.scatter(tuple(examples)), KEY)
@@ -118,7 +118,7 @@ def test_rules_whose_steps_have_no_bound_are_looked_at() -> None:
     bounded = [SGD, Sgd(nesterov=True, clip=1.0, ema=0.9, sam=0.1), AdamW(), AdamW(eps=1e-6)]
     assert all(map(is_bounded, bounded))
     assert not any(map(is_bounded, [Lamb(), Muon(), Reciprocal(), AdamW(eps=1e-9), AdamW(b2=1 - 1e-8), Optimizer()]))
-    state, step = fresh(GROUPS, 1, Reciprocal()), on(1).compile_step(steps.Step(network(), Reciprocal(), GROUPS, ()))
+    state, step = fresh(GROUPS, 1, Reciprocal()), on(1).compile_step(steps.TrainStep(network(), Reciprocal(), GROUPS, ()))
     images, labels, weight = batch(1)
     _, sums = step(state, hyper(0.1, 0.1, 0.1), images, labels, 0 * weight, KEY)
     assert float(sums["skipped"]) == 1
@@ -198,7 +198,7 @@ def test_a_norm_is_taken_once() -> None:
     """Clipping and the guard share it: the guard of a clipped update costs next to nothing."""
 
     def reductions(optimizer: Any) -> int:
-        step = steps.Step(network(), optimizer, GROUPS, GROUPS)
+        step = steps.TrainStep(network(), optimizer, GROUPS, GROUPS)
         arguments = fresh(GROUPS, 1, optimizer), hyper(0.1, 0.1, 0.1), *batch(1), KEY
         return jax.jit(step).lower(*arguments).as_text().count("stablehlo.reduce(")
 

@@ -279,7 +279,7 @@ def test_parameters_statistics_and_sums_are_float32_under_bfloat16(multi: bool) 
     images, labels, weight = batch()
     labels = np.eye(CLASSES, dtype=np.float32)[labels] if multi else labels
     state, sums = jax.eval_shape(
-        steps.Step(network(), AdamW(), GROUPS, GROUPS, jnp.bfloat16),
+        steps.TrainStep(network(), AdamW(), GROUPS, GROUPS, jnp.bfloat16),
         *(fresh(GROUPS, optimizer=AdamW()), hyper(0.1, 0.1, 0.1), images, labels, weight, KEY),
     )
     assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.stats, sums))} == {jnp.dtype("float32")}
@@ -343,7 +343,7 @@ def test_a_batch_in_parts_is_one_update_of_the_whole(parts: int) -> None:
     state = TrainState(np.int32(0), params, stats, optim.init(SGD, ("late",), params))
 
     def run(accumulate: int) -> Any:
-        step = steps.Step(network(), SGD, ("late",), (), np.float32, accumulate)
+        step = steps.TrainStep(network(), SGD, ("late",), (), np.float32, accumulate)
         return jax.jit(step)(state, hyper(0.5), x, labels, weight, jax.random.key(0))
 
     (whole, sums), (split, added) = run(1), run(parts)
@@ -360,7 +360,7 @@ def test_sharpness_aware_updates_use_the_gradient_at_the_sharpest_point() -> Non
 
     def moved(optimizer: Sgd, late: Any) -> Any:
         state = TrainState(np.int32(0), params | {"late": late}, stats, optim.init(optimizer, ("late",), params))
-        new, _ = jax.jit(steps.Step(network(), optimizer, ("late",), ()))(state, hyper(1.0), x, labels, weight, jax.random.key(0))
+        new, _ = jax.jit(steps.TrainStep(network(), optimizer, ("late",), ()))(state, hyper(1.0), x, labels, weight, jax.random.key(0))
         return jax.tree.map(lambda a, b: a - b, late, new.params["late"])
 
     gradient = moved(plain, params["late"])
@@ -375,7 +375,7 @@ def check_one_program(count: int, optimizer: Any, accumulate: int) -> None:
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         net = Tiny(dropout=(0.1, 0.5), hidden=4).build(CLASSES)
         params, stats = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), net.init(jax.random.key(0)))
-        step = steps.Step(net, optimizer, ("head",), ("head",), jnp.float64, accumulate)
+        step = steps.TrainStep(net, optimizer, ("head",), ("head",), jnp.float64, accumulate)
         rng = np.random.default_rng(count)
         x, labels = rng.normal(size=(count, 8, 2 * Tiny.features)), rng.integers(0, CLASSES, (count, 8)).astype(np.int32)
         weight = (rng.uniform(size=(count, 8)) > 0.2).astype(np.float64)
@@ -401,7 +401,7 @@ def test_updates_as_one_program_are_one_update_after_the_other(count: int, optim
 
 def test_one_program_does_spans_of_every_length() -> None:
     """Compiled once; rows after the count are not even finite, and change nothing."""
-    step, length = steps.Step(network(), AdamW(), ("head",), ("head",)), 4
+    step, length = steps.TrainStep(network(), AdamW(), ("head",), ("head",)), 4
     rng = np.random.default_rng(0)
     x, labels = rng.normal(size=(length, 8, 2 * Tiny.features)).astype(np.float32), rng.integers(0, CLASSES, (length, 8)).astype(np.int32)
     weight = np.ones((length, 8), np.float32)
@@ -461,7 +461,7 @@ def reordered(given: tuple[Any, Any, Any, Hyper]) -> tuple[Any, Any, Any, Any]:
 @pytest.mark.parametrize("parallel", [Parallel(4), Parallel(4, "pmap"), Parallel(4, sharded=True)], ids=["jit", "pmap", "sharded"])
 def test_all_devices_skip_an_update_that_is_not_finite_on_one(parallel: Parallel) -> None:
     mesh = devices(parallel)
-    step = mesh.compile_step(steps.Step(network(), SGD, GROUPS, GROUPS))
+    step = mesh.compile_step(steps.TrainStep(network(), SGD, GROUPS, GROUPS))
     params, stats = host_state()
     state = mesh.hold(TrainState(np.int32(0), params, stats, optim.init(SGD, GROUPS, params)))
     numbers, *examples = reordered(poisoned("nan image"))
@@ -475,7 +475,7 @@ def test_all_devices_skip_an_update_that_is_not_finite_on_one(parallel: Parallel
 @pytest.mark.parametrize("parallel", [Parallel(4), Parallel(4, "pmap"), Parallel(4, sharded=True)], ids=["jit", "pmap", "sharded"])
 def test_updates_as_one_program_are_shared_by_devices(parallel: Parallel) -> None:
     """Each device has its part of every batch; activations of three batches are taken from where they lie in one go."""
-    mesh, step = devices(parallel), steps.Step(network(), SGD, ("head",), ("head",))
+    mesh, step = devices(parallel), steps.TrainStep(network(), SGD, ("head",), ("head",))
     cached = np.random.default_rng(0).normal(size=(10, 2 * Tiny.features)).astype(np.float32)
     index = np.random.default_rng(1).integers(0, 10, (3, 8)).astype(np.int32)
     labels, weight = np.tile(batch()[1], (3, 1)), np.ones((3, 8), np.float32)

@@ -144,7 +144,7 @@ class Slurm(Target):
         jobs: list[submitit.Job[Any]] = []
         try:
             with executor.batch():
-                jobs = [executor.submit(Command(words, Path.cwd())) for words in commands]
+                jobs = [executor.submit(SubmittedCommand(words, Path.cwd())) for words in commands]
         except FailedJobError as error:
             raise InputError(f"Slurm rejects the job: {str(error).strip().splitlines()[-1]}") from error
         return [job.job_id for job in jobs]
@@ -194,8 +194,8 @@ def _print_script(executor: submitit.SlurmExecutor, note: str) -> None:
     write_text(sys.stdout, f"{script}\n# {one_line(note)}\n")
 
 
-class Command:
-    """Command as a job of submitit, which calls it in each process and requeues it when the job is preempted.
+class SubmittedCommand:
+    """Command line as a job of submitit, which calls it in each process and requeues it when the job is preempted.
 
     Args:
         words: command line.
@@ -231,4 +231,4 @@ class Command:
             self._process.send_signal(signal.SIGUSR1)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(SAVING)
-        return submitit.helpers.DelayedSubmission(Command(self.words, Path(self.folder)))
+        return submitit.helpers.DelayedSubmission(SubmittedCommand(self.words, Path(self.folder)))

@@ -23,7 +23,8 @@ from .read import read_checkpoint, without_prefix
 if TYPE_CHECKING:
     import jax
 
-    from ..chain import Network, Tree
+    from ...core.state import Tree
+    from ..chain import Network
 
 Place = tuple[str, ...]
 """Path of a leaf in our trees, without the group: (block, …, leaf), or ("head", …)."""

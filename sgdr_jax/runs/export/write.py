@@ -23,7 +23,7 @@ from ..records import snapshot_row
 from . import hub, onnx, stablehlo, timm
 from .network import IMAGES, READER, TOLERANCE, difference, expected, sample
 
-Format = Literal["stablehlo", "safetensors", "onnx"]
+ExportFormat = Literal["stablehlo", "safetensors", "onnx"]
 """Formats of an export."""
 _FORMATS = {"stablehlo": stablehlo, "safetensors": timm, "onnx": onnx}
 CARD, CLASSES = "README.md", "classes.json"
@@ -53,7 +53,9 @@ class Exported(NamedTuple):
         return (compared, f"exported: {self.folder} ({', '.join(self.files)})", *pushed)
 
 
-def export_network(net: Predictor, run: str | Path | None, to: Format, out: str | Path | None = None, push: str | None = None) -> Exported:
+def export_network(
+    net: Predictor, run: str | Path | None, to: ExportFormat, out: str | Path | None = None, push: str | None = None
+) -> Exported:
     """Export a network with its class names and a model card, and upload them to the Hugging Face hub if asked to.
 
     Args:
@@ -119,7 +121,7 @@ def _figures(net: Predictor, run: str | Path | None) -> dict[str, EvalMetrics]:
     return {name: figures for split, name in names.items() if (figures := summary.get(split)) and "accuracy" in figures}
 
 
-def model_card(net: Predictor, figures: Mapping[str, EvalMetrics], to: Format, example: str, images: int, apart: float) -> str:
+def model_card(net: Predictor, figures: Mapping[str, EvalMetrics], to: ExportFormat, example: str, images: int, apart: float) -> str:
     """Return the model card: what the network is, its figures, how to use the files, and how they were checked."""
     model, size = type(net.experiment.model).__name__, net.size
     library = "library_name: timm\n" if to == "safetensors" else ""

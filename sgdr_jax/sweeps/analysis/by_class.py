@@ -11,7 +11,7 @@ from jaxtyping import Float
 from ...evaluation.predictions import SplitPredictions
 from . import significance
 
-Answers = tuple[SplitPredictions, SplitPredictions]
+PredictionPair = tuple[SplitPredictions, SplitPredictions]
 """Predictions of a run and of the baseline's run for the same examples."""
 
 
@@ -60,7 +60,7 @@ class _Scores(NamedTuple):
     differences: np.ndarray
 
 
-def effects(arms: Mapping[str, Sequence[Answers]], tta: bool, level: float) -> dict[str, tuple[ClassEffect, ...]]:
+def effects(arms: Mapping[str, Sequence[PredictionPair]], tta: bool, level: float) -> dict[str, tuple[ClassEffect, ...]]:
     """Compare arms with the baseline class by class, the largest loss first.
 
     Args:
@@ -91,7 +91,7 @@ def _effects(scores: _Scores, columns: np.ndarray) -> tuple[ClassEffect, ...]:
     return tuple(sorted(found, key=lambda effect: effect.mean))
 
 
-def _scores(pairs: Sequence[Answers], tta: bool) -> _Scores:
+def _scores(pairs: Sequence[PredictionPair], tta: bool) -> _Scores:
     labels = [other.labels for _, other in pairs]
     classes = labels[0].shape[1] if labels[0].ndim == 2 else 1 + max(int(own.max(initial=0)) for own in labels)
     counts = np.stack([own.astype(bool).sum(axis=0) if own.ndim == 2 else np.bincount(own, minlength=classes) for own in labels])

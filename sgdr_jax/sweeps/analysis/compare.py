@@ -36,15 +36,15 @@ class MeanStd(NamedTuple):
     n: int
 
 
-class Figure(NamedTuple):
-    """What is compared: a measure ("accuracy" or "loss", see `RunResult.value`) of a split ("valid" or "test"); with `tta` of all views."""
+class Metric(NamedTuple):
+    """A measure ("accuracy" or "loss", see `RunResult.value`) of a split ("valid" or "test"); with `tta` of all views."""
 
     split: str
     measure: Measure
     tta: bool
 
     def of(self, run: RunResult) -> float:
-        """Return the figure of a run; NaN where it has none."""
+        """Return its value for a run; NaN where the run has none."""
         return run.value(self.split, self.measure, self.tta)
 
 
@@ -128,7 +128,7 @@ class Comparison(NamedTuple):
         name: name of the sweep.
         question: question of the sweep, or "".
         folder: folder of the sweep.
-        figure: what the differences are of.
+        metric: what the differences are of.
         alpha: level of the tests.
         baseline: name of the arm that the others are compared with.
         arms: all arms in the order of the sweep, also those without a finished run.
@@ -143,7 +143,7 @@ class Comparison(NamedTuple):
     name: str
     question: str
     folder: Path
-    figure: Figure
+    metric: Metric
     alpha: float
     baseline: str
     arms: tuple[Arm, ...]
@@ -157,12 +157,12 @@ class Comparison(NamedTuple):
     @property
     def scale(self) -> float:
         """Factor of displayed figures: accuracies are in percent."""
-        return 100.0 if self.figure.measure == "accuracy" else 1.0
+        return 100.0 if self.metric.measure == "accuracy" else 1.0
 
     @property
     def sign(self) -> int:
         """1 where more is better, -1 where less is."""
-        return 1 if self.figure.measure == "accuracy" else -1
+        return 1 if self.metric.measure == "accuracy" else -1
 
 
 def compare_arms(
@@ -202,26 +202,26 @@ def compare_arms(
     base = own if baseline is None else baseline
     require(base in names, "--baseline", base, f"the arms are {', '.join(names)}")
     check_alpha(alpha)
-    figure = Figure(split or ("test" if any(run.summary.get("test") for run in finished) else "valid"), measure, tta)
-    require(figure.split in ("valid", "test"), "--split", figure.split, "use valid or test")
-    without = [run for run in finished if math.isnan(figure.of(run))]
-    require(len(without) < len(finished), "--split", figure.split, f"no run has its {measure}; use the other one")
-    left += [f"{run.arm}, seed {run.seed}: no {measure} of {figure.split}" for run in without]
+    metric = Metric(split or ("test" if any(run.summary.get("test") for run in finished) else "valid"), measure, tta)
+    require(metric.split in ("valid", "test"), "--split", metric.split, "use valid or test")
+    without = [run for run in finished if math.isnan(metric.of(run))]
+    require(len(without) < len(finished), "--split", metric.split, f"no run has its {measure}; use the other one")
+    left += [f"{run.arm}, seed {run.seed}: no {measure} of {metric.split}" for run in without]
     by_arm = {name: [run for run in results if run.arm == name] for name in names}
-    paired = _compare_with(base, by_arm, figure, alpha, left)
+    paired = _compare_with(base, by_arm, metric, alpha, left)
     objective = record.get("search", {}).get("objective", "accuracy")
     return Comparison(
         name=record["name"],
         question=record.get("question", ""),
         folder=folder,
-        figure=figure,
+        metric=metric,
         alpha=alpha,
         baseline=base,
-        arms=tuple(_arm(name, runs, figure.split, paired.get(name)) for name, runs in by_arm.items()),
+        arms=tuple(_arm(name, runs, metric.split, paired.get(name)) for name, runs in by_arm.items()),
         left_out=tuple(left),
         origin=origin(finished),
         trials=tuple(read_trials(folder, objective)),
-        score=SCORE_NAMES[judged_by(next((x for run in finished if (x := run.summary.get(figure.split))), {}))],
+        score=SCORE_NAMES[judged_by(next((x for run in finished if (x := run.summary.get(metric.split))), {}))],
         networks=networks,
         classes=class_names(finished),
     )
@@ -272,41 +272,41 @@ def _arm(name: str, runs: Sequence[RunResult], split: str, paired: Paired | None
 
 # ---- pairs ----
 
-Pair = tuple[RunResult, RunResult]
+RunPair = tuple[RunResult, RunResult]
 """Runs of an arm and of the baseline with the same seed."""
-Answers = tuple[int, predictions.SplitPredictions, predictions.SplitPredictions]
-"""Number of a pair, and the answers of both of its runs to the same examples."""
+ComparablePair = tuple[int, predictions.SplitPredictions, predictions.SplitPredictions]
+"""Number of a pair, and the predictions of both of its runs for the same examples."""
 
 
-def _compare_with(base: str, by_arm: dict[str, list[RunResult]], figure: Figure, alpha: float, left: list[str]) -> dict[str, Paired]:
+def _compare_with(base: str, by_arm: dict[str, list[RunResult]], metric: Metric, alpha: float, left: list[str]) -> dict[str, Paired]:
     """Compare all arms with the baseline; append what could not be paired to `left`."""
-    pairs = {name: _pairs(runs, by_arm[base], figure) for name, runs in by_arm.items() if name != base}
+    pairs = {name: _pairs(runs, by_arm[base], metric) for name, runs in by_arm.items() if name != base}
     for name, own in pairs.items():
         others = {run.seed for run, other in own if not same_training_images(run.folder, other.folder)}
         left += [f"{name}, seed {seed}: trained on other images than the baseline, so there is no pair" for seed in sorted(others)]
         pairs[name] = [pair for pair in own if pair[0].seed not in others]
-    reader = functools.cache(lambda folder, network: predictions.load(folder, figure.split, network, measures=False))
+    reader = functools.cache(lambda folder, network: predictions.load(folder, metric.split, network, measures=False))
     answers = {name: _answers(own, reader, left, name) for name, own in pairs.items()}
-    changes = {name: _change(own, len(pairs[name]), figure.tta) for name, own in answers.items()}
-    classes = effects({name: [(first, second) for _, first, second in own] for name, own in answers.items()}, figure.tta, 1 - alpha)
+    changes = {name: _change(own, len(pairs[name]), metric.tta) for name, own in answers.items()}
+    classes = effects({name: [(first, second) for _, first, second in own] for name, own in answers.items()}, metric.tta, 1 - alpha)
     for name in pairs:
         alone = {run.seed for run in by_arm[name] if not run.missing} - {run.seed for run in by_arm[base] if not run.missing}
         left += [f"{name}, seed {seed}: the baseline has not finished with this seed, so there is no pair" for seed in sorted(alone)]
-    paired = _paired({name: own for name, own in pairs.items() if own}, changes, figure, alpha)
+    paired = _paired({name: own for name, own in pairs.items() if own}, changes, metric, alpha)
     return {name: own._replace(classes=classes[name]) for name, own in paired.items()}
 
 
-def _pairs(runs: Sequence[RunResult], others: Sequence[RunResult], figure: Figure) -> list[Pair]:
+def _pairs(runs: Sequence[RunResult], others: Sequence[RunResult], metric: Metric) -> list[RunPair]:
     """Pair the finished runs of an arm with the baseline's of the same seed."""
-    known = {run.seed: run for run in others if not run.missing and not math.isnan(figure.of(run))}
-    return [(run, known[run.seed]) for run in runs if not run.missing and not math.isnan(figure.of(run)) and run.seed in known]
+    known = {run.seed: run for run in others if not run.missing and not math.isnan(metric.of(run))}
+    return [(run, known[run.seed]) for run in runs if not run.missing and not math.isnan(metric.of(run)) and run.seed in known]
 
 
 def _answers(
-    pairs: Sequence[Pair], reader: Callable[[Path, str], predictions.SplitPredictions | None], left: list[str], name: str
-) -> list[Answers]:
+    pairs: Sequence[RunPair], reader: Callable[[Path, str], predictions.SplitPredictions | None], left: list[str], name: str
+) -> list[ComparablePair]:
     """List the pairs both runs of which have answered the same examples; append the others to `left`."""
-    answers: list[Answers] = []
+    answers: list[ComparablePair] = []
     for row, (run, other) in enumerate(pairs):
         try:
             first, second = reader(run.folder, run.network), reader(other.folder, other.network)
@@ -321,7 +321,7 @@ def _answers(
     return answers
 
 
-def _change(answers: Sequence[Answers], pairs: int, tta: bool) -> Change | None:
+def _change(answers: Sequence[ComparablePair], pairs: int, tta: bool) -> Change | None:
     """Apply McNemar's test over the examples that both runs of a pair have answered, of so many pairs; None where there are none."""
     blocks: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = {}
     for row, first, second in answers:
@@ -338,9 +338,9 @@ def _change(answers: Sequence[Answers], pairs: int, tta: bool) -> Change | None:
     return significance.mcnemar(*np.concatenate(wide, axis=2))
 
 
-def _paired(pairs: dict[str, list[Pair]], changes: dict[str, Change | None], figure: Figure, alpha: float) -> dict[str, Paired]:
+def _paired(pairs: dict[str, list[RunPair]], changes: dict[str, Change | None], metric: Metric, alpha: float) -> dict[str, Paired]:
     """Compare all arms that have pairs; arms with the same number of pairs share the resamples of their intervals."""
-    differences = {name: np.array([figure.of(run) - figure.of(other) for run, other in own]) for name, own in pairs.items()}
+    differences = {name: np.array([metric.of(run) - metric.of(other) for run, other in own]) for name, own in pairs.items()}
     ends, student, p = {}, {}, {}
     for count in {len(d) for d in differences.values()}:
         group = [name for name, d in differences.items() if len(d) == count]
@@ -355,7 +355,7 @@ def _paired(pairs: dict[str, list[Pair]], changes: dict[str, Change | None], fig
     for name, p_holm, change_holm in zip(pairs, by_seed.tolist(), by_example.tolist(), strict=True):
         d, settled = differences[name], p_holm <= alpha
         mean, std = float(d.mean()), float(d.std(ddof=1)) if len(d) > 1 else math.nan
-        better = mean > 0 if figure.measure == "accuracy" else mean < 0
+        better = mean > 0 if metric.measure == "accuracy" else mean < 0
         paired[name] = Paired(
             differences=d,
             seeds=tuple(run.seed for run, _ in pairs[name]),

@@ -49,8 +49,8 @@ def colour(arm: Arm, baseline: str) -> str:
 
 def title(comparison: Comparison) -> str:
     """Return what the differences are of."""
-    what = f"{comparison.score if comparison.figure.measure == 'accuracy' else 'log-loss'} on the {comparison.figure.split} images"
-    return what + (", all views" if comparison.figure.tta else "") + (" (%)" if comparison.figure.measure == "accuracy" else "")
+    what = f"{comparison.score if comparison.metric.measure == 'accuracy' else 'log-loss'} on the {comparison.metric.split} images"
+    return what + (", all views" if comparison.metric.tta else "") + (" (%)" if comparison.metric.measure == "accuracy" else "")
 
 
 def _saved(axes: Axes, path: str | Path) -> Path:
@@ -90,7 +90,7 @@ def plot_arms(comparison: Comparison, path: str | Path) -> Path:
     left.margins(x=0.06)
     _room_for_words(right)
     left.set_title(title(comparison), loc="left", fontsize=10, color=TEXT)
-    unit = "points" if comparison.figure.measure == "accuracy" else "log-loss"
+    unit = "points" if comparison.metric.measure == "accuracy" else "log-loss"
     right.set_title(
         f"difference to the baseline, {100 * (1 - comparison.alpha):g} % interval ({unit})", loc="left", fontsize=10, color=TEXT
     )
@@ -101,7 +101,7 @@ def plot_arms(comparison: Comparison, path: str | Path) -> Path:
 
 def figures(comparison: Comparison, arm: Arm) -> np.ndarray:
     """Return the figures of an arm's runs as they are displayed, without unknown ones."""
-    values = comparison.scale * np.array([comparison.figure.of(run) for run in arm.runs])
+    values = comparison.scale * np.array([comparison.metric.of(run) for run in arm.runs])
     return values[~np.isnan(values)]
 
 
@@ -294,7 +294,7 @@ def two_axes(comparison: Comparison) -> TwoAxes | None:
         return None
     means = np.full((len(values[0]), len(values[1])), math.nan)
     for arm in comparison.arms:
-        figures = [x for run in arm.runs if not math.isnan(x := comparison.figure.of(run))]
+        figures = [x for run in arm.runs if not math.isnan(x := comparison.metric.of(run))]
         if figures:
             means[tuple(known.index(arm.values[name]) for known, name in zip(values, names, strict=True))] = np.mean(figures)
     return TwoAxes((names[0], names[1]), values, means)

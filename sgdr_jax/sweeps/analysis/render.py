@@ -30,7 +30,7 @@ def notes(comparison: Comparison) -> list[str]:
     """Explain the columns and the methods, one or two sentences a line."""
     n = min((len(arm.paired.seeds) for arm in comparison.arms if arm.paired), default=0)
     level, alpha, scale = percent(1 - comparison.alpha), f"{comparison.alpha:g}", comparison.scale
-    digits = 2 if comparison.figure.measure == "accuracy" else 4
+    digits = 2 if comparison.metric.measure == "accuracy" else 4
     differing = [
         f"{arm.name} {interval_text(scale * arm.paired.t_low, scale * arm.paired.t_high, digits)}"
         for arm in comparison.arms
@@ -39,7 +39,7 @@ def notes(comparison: Comparison) -> list[str]:
     narrow = n >= 2 and most_coverage(n) < 1 - comparison.alpha
     few = f" With {n} seeds its coverage is at most {percent(most_coverage(n))[:4].strip(' %')} %." if narrow else ""
     return [
-        f"Mean ± standard deviation over n seeds, on the {comparison.figure.split} images. Differences are to {comparison.baseline!r}, "
+        f"Mean ± standard deviation over n seeds, on the {comparison.metric.split} images. Differences are to {comparison.baseline!r}, "
         "seed by seed.",
         f"Interval of the mean difference: {level}, expanded-percentile bootstrap over seeds (Hesterberg 2015).{few}",
         *([f"{_DIFFERING}: {'; '.join(differing)}."] if differing else []),
@@ -50,7 +50,7 @@ def notes(comparison: Comparison) -> list[str]:
         "to settle: seeds with which the t test (at the strictest level of Holm's method) would detect the observed difference, given the "
         "observed spread, with a power of 0.8; in brackets the difference that it detects with the present seeds.",
         _NETWORKS if comparison.networks else "seconds: duration of training with validation, mean; images: shown in training, mean.",
-        *([_TRIALS + (_UNBIASED if comparison.figure.split == "test" else _REUSED)] if comparison.trials else []),
+        *([_TRIALS + (_UNBIASED if comparison.metric.split == "test" else _REUSED)] if comparison.trials else []),
         *([_CLASSES.format(level)] if _by_class(comparison) else []),
     ]
 
@@ -94,7 +94,7 @@ def terminal(comparison: Comparison) -> list[Table | str]:
     table = Table(box=box.SIMPLE_HEAD, title=f"{comparison.name}: {len(comparison.arms)} arms", title_justify="left", title_style="bold")
     titles = comparison_header(comparison)
     columns = [i for i, t in enumerate(titles) if t in _TO_PRINT or t.startswith("difference") or t.endswith("interval")]
-    columns = [i for i in columns if titles[i] != ("log-loss" if comparison.figure.measure == "accuracy" else f"{comparison.score} %")]
+    columns = [i for i in columns if titles[i] != ("log-loss" if comparison.metric.measure == "accuracy" else f"{comparison.score} %")]
     for i in columns:
         left = titles[i] in ("arm", "", "to settle")
         table.add_column(titles[i], justify="left" if left else "right", no_wrap=titles[i] in ("", "to settle"))
@@ -266,12 +266,12 @@ def page(comparison: Comparison, drawn: Sequence[Path]) -> str:
         title=comparison.name,
         folder=str(comparison.folder),
         question=[" ".join(paragraph.split()) for paragraph in comparison.question.split("\n\n") if paragraph.strip()],
-        split=comparison.figure.split,
+        split=comparison.metric.split,
         baseline=comparison.baseline,
         dates=" to ".join(comparison.origin.dates),
         figure=plots.title(comparison),
         level=percent(1 - comparison.alpha),
-        digits=".2f" if comparison.figure.measure == "accuracy" else ".4f",
+        digits=".2f" if comparison.metric.measure == "accuracy" else ".4f",
         arms=arms,
         seeds={"low": seeds.low, "high": seeds.high, "middle": None if math.isnan(base) else base},
         gaps=covering("", [*ends, 0.0]),

@@ -63,10 +63,10 @@ def needs(comparison: Comparison, until: float) -> tuple[Need, ...]:
     certainty: they are rounded to one image, and the spread is at least that of the rounding, 1 / (images · √6).
     """
     require(until > 0, "--until", until, "use a number above 0, such as 0.5 for half a point")
-    pilot, accuracies = tuple(read_sweep(comparison.folder)["seeds"]), comparison.score == comparison.figure.measure == "accuracy"
+    pilot, accuracies = tuple(read_sweep(comparison.folder)["seeds"]), comparison.score == comparison.metric.measure == "accuracy"
 
     def rounding(arm: Arm) -> float:
-        images = arm.runs[0].summary.get("images", {}).get(comparison.figure.split) if arm.runs and accuracies else None
+        images = arm.runs[0].summary.get("images", {}).get(comparison.metric.split) if arm.runs and accuracies else None
         return 1 / (images * math.sqrt(6)) if images else 0.0
 
     level, until = 1 - comparison.alpha, until / comparison.scale

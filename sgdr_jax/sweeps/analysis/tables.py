@@ -105,7 +105,7 @@ def measure_of(trials: Sequence[Trial]) -> str:
 def comparison_header(comparison: Comparison) -> list[str]:
     """Return the titles of the columns of `comparison_rows`."""
     views = ["TTA %"] if any(arm.tta_accuracy.n for arm in comparison.arms) else []
-    unit = "points" if comparison.figure.measure == "accuracy" else "log-loss"
+    unit = "points" if comparison.metric.measure == "accuracy" else "log-loss"
     tests = [f"difference ({unit})", f"{percent(1 - comparison.alpha)} interval", "p", "gained / lost", "p, examples", "", "to settle"]
     return ["arm", "n", f"{comparison.score} %", *views, "log-loss", *tests, *([] if comparison.networks else ["seconds", "images"])]
 
@@ -132,7 +132,7 @@ def _paired(arm: Arm, comparison: Comparison) -> list[str]:
     paired = arm.paired
     if paired is None:
         return ["", "", "", "", "", "baseline" if arm.name == comparison.baseline else "no pairs", ""]
-    scale, digits = comparison.scale, 2 if comparison.figure.measure == "accuracy" else 4
+    scale, digits = comparison.scale, 2 if comparison.metric.measure == "accuracy" else 4
     change = paired.change
     interval = "" if math.isnan(paired.low) else interval_text(scale * paired.low, scale * paired.high, digits)
     if paired.intervals_differ:

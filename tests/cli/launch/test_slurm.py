@@ -12,7 +12,7 @@ import pytest
 import submitit  # noqa: F401 (it sets up logging anew, which inside a test would close what pytest captures with)
 
 from sgdr_jax.cli.launch import Job, Slurm
-from sgdr_jax.cli.launch.slurm import Command
+from sgdr_jax.cli.launch.slurm import SubmittedCommand
 from sgdr_jax.core.console import NullConsole
 from tests.cli.slurm_stand_in import stand_in_slurm
 
@@ -20,14 +20,15 @@ from tests.cli.slurm_stand_in import stand_in_slurm
 def test_a_command_is_deaf_to_warnings_and_ends_with_its_process() -> None:
     """Slurm warns all processes of a job; submitit alone is to hear it. And a job that is ended leaves nothing behind."""
     ears = "import signal; print([signal.getsignal(s) == signal.SIG_IGN for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)])"
-    run = f"from sgdr_jax.cli.launch.slurm import Command; from pathlib import Path; Command({[sys.executable, '-c', ears]!r}, Path('.'))()"
+    start = "from sgdr_jax.cli.launch.slurm import SubmittedCommand; from pathlib import Path"
+    run = f"{start}; SubmittedCommand({[sys.executable, '-c', ears]!r}, Path('.'))()"
     done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True)
     assert done.stdout == "[True, False, True]\n", done.stderr
     with pytest.raises(RuntimeError, match="ended with 4"):
-        Command([sys.executable, "-c", "raise SystemExit(4)"], Path("."))()
+        SubmittedCommand([sys.executable, "-c", "raise SystemExit(4)"], Path("."))()
     sleeper = [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(60)"]
     stop = "import signal, sys; signal.signal(signal.SIGALRM, lambda *_: sys.exit(5)); signal.alarm(2);"
-    run = f"{stop} from sgdr_jax.cli.launch.slurm import Command; from pathlib import Path; Command({sleeper!r}, Path('.'))()"
+    run = f"{stop} {start}; SubmittedCommand({sleeper!r}, Path('.'))()"
     done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True)
     assert done.returncode == 5
     with pytest.raises(ProcessLookupError):
@@ -40,7 +41,7 @@ def test_a_command_may_save_before_its_job_is_queued_again(tmp_path: Path) -> No
     import signal
 
     saves = "import pathlib, signal, sys, time; signal.signal(signal.SIGUSR1, lambda *_: (pathlib.Path('saved').touch(), sys.exit(75)));"
-    command = Command([sys.executable, "-c", saves + "pathlib.Path('ready').touch(); time.sleep(60)"], tmp_path)
+    command = SubmittedCommand([sys.executable, "-c", saves + "pathlib.Path('ready').touch(); time.sleep(60)"], tmp_path)
     again = []
 
     def warned(*_: object) -> None:

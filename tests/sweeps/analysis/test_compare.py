@@ -16,7 +16,7 @@ from sgdr_jax.evaluation import predictions
 from sgdr_jax.runs.data_index import write_index
 from sgdr_jax.sweeps import Sweep, grid
 from sgdr_jax.sweeps.analysis import plots, render
-from sgdr_jax.sweeps.analysis.compare import Comparison, Figure, compare_arms
+from sgdr_jax.sweeps.analysis.compare import Comparison, Metric, compare_arms
 from sgdr_jax.sweeps.analysis.run_results import RunResult, by_network, learning_curve
 from sgdr_jax.sweeps.analysis.significance import detectable, seeds_needed
 from sgdr_jax.sweeps.spec import expand
@@ -139,7 +139,7 @@ def test_folders_that_changed_places_and_lost_figures_are_left_out(tmp_path: Pat
     summary = run_folder(tmp_path / "s", runs[1].hash) / "summary.json"
     summary.write_text(json.dumps({"valid": json.loads(summary.read_text())["valid"]}))
     found = compare_arms(tmp_path / "s")
-    assert found.figure.split == "test" and "recipe, seed 1: no accuracy of test" in found.left_out
+    assert found.metric.split == "test" and "recipe, seed 1: no accuracy of test" in found.left_out
 
 
 def test_another_baseline_turns_everything(found: Comparison, folder: Path) -> None:
@@ -157,7 +157,7 @@ def test_other_measures_and_splits(folder: Path) -> None:
     run = of(views, "without").runs[0]
     assert run.value("test", "accuracy", True) == run.summary["test"]["tta_accuracy"] != run.summary["test"]["accuracy"]
     assert of(views, "without").tta_accuracy.mean == of(compare_arms(folder), "without").tta_accuracy.mean
-    assert compare_arms(folder, split="valid").figure.split == "valid"
+    assert compare_arms(folder, split="valid").metric.split == "valid"
 
 
 def test_other_examples_are_no_pair(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_figures_that_one_network_alone_has_are_not_compared(tmp_path: Path) -> 
     figures = {"accuracy": 0.9, "f2": 0.7, "loss": 0.2}
     rows = [{"name": "last (stage-0-cycle-0000)", "test": figures}, {"name": "final network", "test": figures | {"map": 0.95}}]
     run = RunResult(tmp_path, "a", 0, {}, "", {"snapshots": rows, "test": figures | {"map": 0.95}}, {})
-    assert [Figure("test", "accuracy", tta=False).of(network) for network in by_network(run)] == [0.7, 0.7]
+    assert [Metric("test", "accuracy", tta=False).of(network) for network in by_network(run)] == [0.7, 0.7]
 
 
 def test_the_networks_of_each_run_can_be_the_arms(tmp_path: Path) -> None:
