@@ -54,22 +54,22 @@ def recalibrate(
     Returns:
         Statistics of all groups, on the devices; those of other groups are unchanged.
     """
-    run, images, model = context.programs, context.images["train"], context.experiment.model
-    chain = by_block(model, run.network, len(context.data.classes), context.data.channels)
+    programs, images, model = context.programs, context.images["train"], context.experiment.model
+    chain = by_block(model, programs.network, len(context.data.classes), context.data.channels)
     own = owners(model, chain)
     p, s = _apart(network.params, chain, own, 0), _apart(network.stats, chain, own, 1)
     layers = {name: _count(s[name]) if groups is None or own[name] in groups else 0 for name in chain.groups}
     left = sum(layers.values())
-    measured = run.devices.compile_map(_measured(chain, run.dtype), static_argnames=("start", "name"))
-    forward = run.devices.compile_map(_forward(chain, run.dtype), static_argnames=("start", "stop"))
+    measured = programs.devices.compile_map(_measured(chain, programs.dtype), static_argnames=("start", "name"))
+    forward = programs.devices.compile_map(_forward(chain, programs.dtype), static_argnames=("start", "stop"))
     kept: np.ndarray | None = None  # what enters the block `start`, of all images; None: start from the images
     start = chain.groups[0]
 
     def rows(program: Callable[[Any], jax.Array], first: int, count: int) -> np.ndarray:
         def each(batch: Batch, x: Any) -> jax.Array:
-            return program(run.plain(x, size=network.size) if kept is None else run.devices.scatter(kept[first + batch.index]))
+            return program(programs.plain(x, size=network.size) if kept is None else programs.devices.scatter(kept[first + batch.index]))
 
-        return run.map(each, count, images if kept is None else None, None, first)
+        return programs.map(each, count, images if kept is None else None, None, first)
 
     with (ui or NullConsole()).bar("batch statistics", left) as tick:
         for name, stop in zip(chain.groups, (*chain.groups[1:], None), strict=True):
@@ -78,11 +78,11 @@ def recalibrate(
                     rows(lambda x: measured(p, s, x, start=start, name=name), first, min(CHUNK, len(images) - first))  # noqa: B023
                     for first in range(0, len(images), CHUNK)
                 ]
-                s |= {name: run.devices.replicate(_merge(parts, s[name]))}
+                s |= {name: programs.devices.replicate(_merge(parts, s[name]))}
                 tick(1)
             left -= layers[name]
             if left and stop:
-                spec = jax.eval_shape(forward, p, s, _spec(kept, images, network.size, run), start=start, stop=stop)
+                spec = jax.eval_shape(forward, p, s, _spec(kept, images, network.size, programs), start=start, stop=stop)
                 if spec.size // spec.shape[0] * spec.dtype.itemsize * len(images) <= memory:
                     kept = rows(lambda x: forward(p, s, x, start=start, stop=stop), 0, len(images))  # noqa: B023
                     start = stop
@@ -101,11 +101,11 @@ def recalibrate_for(context: RunContext, p: StagePlan, network: NetworkState, ui
     return network._replace(stats=stats), moved
 
 
-def _spec(kept: np.ndarray | None, images: Any, size: int, run: Any) -> jax.ShapeDtypeStruct:
+def _spec(kept: np.ndarray | None, images: Any, size: int, programs: Any) -> jax.ShapeDtypeStruct:
     """Return the shape of a batch that enters the network."""
     if kept is not None:
-        return jax.ShapeDtypeStruct((run.batch_size, *kept.shape[1:]), kept.dtype)
-    return jax.ShapeDtypeStruct((run.batch_size, size, size, images.pixels.shape[-1]), jnp.float32)
+        return jax.ShapeDtypeStruct((programs.batch_size, *kept.shape[1:]), kept.dtype)
+    return jax.ShapeDtypeStruct((programs.batch_size, size, size, images.pixels.shape[-1]), jnp.float32)
 
 
 def _measured(chain: Network, dtype: Any) -> Callable[..., jax.Array]:

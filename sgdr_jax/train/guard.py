@@ -35,7 +35,7 @@ type Update = Callable[[Any, Tree], tuple[Tree, Any]]
 
 
 def apply_if_finite(
-    update: Update, stats: Tree, before: Trained, loss: Array, wanted: bool | Array, known: Array | None = None
+    update: Update, stats: Tree, before: Trained, loss: Array, wanted: bool | Array, moderate: Array | None = None
 ) -> tuple[Trained, Array]:
     """Apply an update if the loss and all that it leads to are finite; otherwise return `before`, bit for bit.
 
@@ -45,27 +45,27 @@ def apply_if_finite(
         before: parameters, slots and statistics before it.
         loss: of the batch, a scalar.
         wanted: False returns `before` in any case.
-        known: whether parameters and slots will be finite, a boolean scalar; None to compute them, look at each number, and select, which
-            takes three times the memory traffic.
+        moderate: `is_moderate`, for a bounded rule: whether parameters and slots will be finite. None to compute them, test each number,
+            and select, which takes three times the memory traffic.
 
     Returns:
         (parameters, slots and statistics after it, whether all of it was finite), the latter a boolean scalar.
     """
 
-    def after() -> Trained:
+    def updated() -> Trained:
         return Trained(*update(before.opt_state, before.params), stats)
 
     # The barriers keep numbers from being computed anew where they are needed, with the roundings of what they are compiled with.
-    if known is None:
-        new = lax.optimization_barrier(after())
-        finite = all_finite((loss, new))
+    if moderate is None:
+        after = lax.optimization_barrier(updated())
+        finite = all_finite((loss, after))
     else:
-        new, finite = None, known & all_finite((loss, stats))
+        after, finite = None, moderate & all_finite((loss, stats))
     finite, applied = lax.optimization_barrier((finite, finite & wanted))
-    if new is None and jax.default_backend() == "cpu":
+    if after is None and jax.default_backend() == "cpu":
         # Overwrites the old numbers; of a selection XLA makes copies. A GPU would wait for the host at a branch.
-        return lax.cond(applied, after, lambda: before), finite
-    return jax.tree.map(partial(jnp.where, applied), after() if new is None else new, before), finite
+        return lax.cond(applied, updated, lambda: before), finite
+    return jax.tree.map(partial(jnp.where, applied), updated() if after is None else after, before), finite
 
 
 def is_moderate(norm: Array, hyper: Hyper, clip: float | None = None) -> Array:

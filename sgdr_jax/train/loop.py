@@ -109,36 +109,36 @@ def fit(
             not finite and no better state is kept.
         Preempted: after `callbacks.leave` has returned True and the state is saved.
     """
-    steps, losses, sound = len(plan.cycle), LossLog(callbacks.log, callbacks.tick, max(LAG // plan.span, 1)), True
-    section = plan.cycle if plan.section is None else plan.section
-    for start, count in spans(section, plan.span, plan.save_every, first):
+    steps, loss_log, finite = len(plan.cycle), LossLog(callbacks.log, callbacks.tick, max(LAG // plan.span, 1)), True
+    sections = plan.cycle if plan.section is None else plan.section
+    for start, count in spans(sections, plan.span, plan.save_every, first):
         done, cycle = start + count, int(plan.cycle[start])
         hyper = Hyper(*(rows[start:done] for rows in plan.hyper))
         hyper = hyper._replace(lr=np.float32(progress.lowered.scale) * hyper.lr)
         state, sums = callbacks.update(state, hyper, list(islice(batches, count)))
-        losses.add(start, hyper, sums)
+        loss_log.add(start, hyper, sums)
         validate = callbacks.validate if plan.ends_cycle(done) else None
         if validate or done == steps:
-            losses.flush()
-            if losses.streak >= steps:
+            loss_log.flush()
+            if loss_log.streak >= steps:
                 raise Diverged(f"all {steps} updates of the stage were skipped, as their loss, gradients or rates are out of range; {FIX}")
         if validate:
             row: Row = {"kind": "eval", "step": done, "cycle": cycle, "split": "valid", **validate(state)}
             callbacks.log(row)
-            sound = math.isfinite(row["loss"])
-            if sound:
+            finite = math.isfinite(row["loss"])
+            if finite:
                 callbacks.keep(state, row)
             score = Score.of(row)
             progress = judge(plan.rules, progress, score, cycle, partial(callbacks.copy_network, state), last=done == steps)
-            if not sound and (done == steps or progress.stopped) and not (progress.best and plan.keeps_best):
-                skipped = f", and the last {losses.streak} updates were skipped" if losses.streak else ""
+            if not finite and (done == steps or progress.stopped) and not (progress.best and plan.keeps_best):
+                skipped = f", and the last {loss_log.streak} updates were skipped" if loss_log.streak else ""
                 raise Diverged(f"the validation loss is {row['loss']} after cycle {cycle}{skipped}; {FIX}")
         leave = callbacks.leave()
         if leave or plan.saves(done):
-            losses.flush()
-            settled = not losses.streak  # A resumed run would count skipped updates anew: at most four more are made first.
+            loss_log.flush()
+            settled = not loss_log.streak  # A resumed run would count skipped updates anew: at most four more are made first.
             leave = leave and settled
-            if settled and (leave or sound):  # otherwise not of a state that may have diverged, which a resumed run would not leave
+            if settled and (leave or finite):  # otherwise not of a state that may have diverged, which a resumed run would not leave
                 callbacks.save(state, progress)
         if leave:
             raise Preempted(f"preempted: saved after update {done} of {steps} of the stage")

@@ -62,9 +62,9 @@ class StageRun(NamedTuple):
     span: int
 
 
-def first_state(run: Programs, p: StagePlan, network: NetworkState) -> TrainState:
+def first_state(programs: Programs, p: StagePlan, network: NetworkState) -> TrainState:
     """Return the state before the first update of a stage: the network with a fresh optimizer."""
-    slots = run.slots({g: network.params[g] for g in p.trained}, optimizer=optim.without_hyper(p.optimizer), trained=p.trained)
+    slots = programs.slots({g: network.params[g] for g in p.trained}, optimizer=optim.without_hyper(p.optimizer), trained=p.trained)
     return TrainState(jax.numpy.int32(0), network.params, network.stats, slots)
 
 
@@ -76,74 +76,75 @@ def open_stage(
     With `Stage.precompute` the input of the trained groups comes from the activation cache; with `Stage.solve` the only update replaces
     the head by the solution, and `log` receives how it was found.
     """
-    run, size = context.programs, p.size
+    programs, size = context.programs, p.size
     labels = context.data.labels["train"]
     weights = example_weights(labels, context.experiment.class_weights, context.data.rates, context.experiment.balance)
     augment, copies = augmentations(context, p), p.copies
     keys = {stream: key_for(context.experiment.seed, stream, p.index) for stream in ("augment", "dropout")}
     held_out = "valid" in context.images
     frozen = [{g: tree[g] for g in p.frozen} for tree in (network.params, network.stats)]
-    cached = run.devices.spread(activations(context, p, network, "train", copies, ui)) if p.stage.precompute else None
-    valid = run.devices.spread(activations(context, p, network, "valid", 0, ui)) if p.frozen and held_out else None
+    cached = programs.devices.spread(activations(context, p, network, "train", copies, ui)) if p.stage.precompute else None
+    valid = programs.devices.spread(activations(context, p, network, "valid", 0, ui)) if p.frozen and held_out else None
     span, resident = span_of(context, p), context.images["train"].resident
 
-    def counted(batch: Batch, axis: int = 0) -> tuple[jax.Array, Any]:
-        return run.devices.scatter(_counted(batch, labels, weights, cached is None and ImageInput(augment, size).mixes), axis)
+    def weighted_labels(batch: Batch, axis: int = 0) -> tuple[jax.Array, Any]:
+        return programs.devices.scatter(_counted(batch, labels, weights, cached is None and ImageInput(augment, size).mixes), axis)
 
     def from_cache(batch: Batch, axis: int = 0) -> jax.Array:
-        return run.rows(cached, run.devices.scatter(batch.draw if copies else batch.index, axis))
+        return programs.rows(cached, programs.devices.scatter(batch.draw if copies else batch.index, axis))
 
     def from_images(train_batch: TrainBatch, target: Any) -> tuple[jax.Array, Any]:
-        index, draw = cast(tuple[jax.Array, jax.Array], run.devices.scatter((train_batch.batch.index, train_batch.batch.draw)))
-        images = run.rows(resident, index) if train_batch.images is None else train_batch.images
-        x, target = ImageInput(augment, train_batch.size)(run, images, draw, target, keys["augment"], train_batch.strength)
-        return run.forward(*frozen, x, start=None, stop=p.start) if p.frozen else x, target
+        index, draw = cast(tuple[jax.Array, jax.Array], programs.devices.scatter((train_batch.batch.index, train_batch.batch.draw)))
+        images = programs.rows(resident, index) if train_batch.images is None else train_batch.images
+        x, target = ImageInput(augment, train_batch.size)(programs, images, draw, target, keys["augment"], train_batch.strength)
+        return programs.forward(*frozen, x, start=None, stop=p.start) if p.frozen else x, target
 
-    def alone(state: TrainState, hyper: Hyper, train_batch: TrainBatch) -> tuple[TrainState, dict[str, Any]]:
-        weight, target = counted(train_batch.batch)
+    def single_update(state: TrainState, hyper: Hyper, train_batch: TrainBatch) -> tuple[TrainState, dict[str, Any]]:
+        weight, target = weighted_labels(train_batch.batch)
         x, target = from_images(train_batch, target) if cached is None else (from_cache(train_batch.batch), target)
-        return run.step(p)(state, hyper, x, target, weight, keys["dropout"])
+        return programs.step(p)(state, hyper, x, target, weight, keys["dropout"])
 
     def from_frozen(batches: Sequence[TrainBatch]) -> tuple[jax.Array, Any]:
-        made = [from_images(b, counted(b.batch)[1]) for b in batches]
-        return run.stack([*made, *[made[-1]] * (span - len(made))], rows=(span, p.batch_size))
+        inputs = [from_images(b, weighted_labels(b.batch)[1]) for b in batches]
+        return programs.stack([*inputs, *[inputs[-1]] * (span - len(inputs))], rows=(span, p.batch_size))
 
     def update(state: TrainState, hyper: Hyper, batches: Sequence[TrainBatch]) -> tuple[TrainState, dict[str, Any]]:
         if span == 1:
             (train_batch,) = batches
-            return alone(state, Hyper(*(rows[0] for rows in hyper)), train_batch)
+            return single_update(state, Hyper(*(rows[0] for rows in hyper)), train_batch)
         batch = Batch(*(_padded(np.stack(column), span) for column in zip(*(b.batch for b in batches), strict=True)))
         hyper = Hyper(*(_padded(rows, span) for rows in hyper))
-        strength, make, (weight, target) = None, None, counted(batch, axis=1)
+        strength, image_input, (weight, target) = None, None, weighted_labels(batch, axis=1)
         if cached is not None:
             x = from_cache(batch, axis=1)
         elif p.frozen:
             x, target = from_frozen(batches)
         else:
-            make, given = ImageInput(augment, batches[0].size), [b.strength for b in batches]
-            strength = None if given[0] is None else _padded(np.array(given, np.float32), span)
-            index, draw = run.devices.scatter((batch.index, batch.draw), axis=1)
-            x = run.rows(resident, index), draw
-        return run.step(p, span, make)(state, SpanRows(hyper, strength, np.int32(len(batches))), x, target, weight, keys)
+            image_input, strengths = ImageInput(augment, batches[0].size), [b.strength for b in batches]
+            strength = None if strengths[0] is None else _padded(np.array(strengths, np.float32), span)
+            index, draw = programs.devices.scatter((batch.index, batch.draw), axis=1)
+            x = programs.rows(resident, index), draw
+        return programs.step(p, span, image_input)(state, SpanRows(hyper, strength, np.int32(len(batches))), x, target, weight, keys)
 
     moving = [g for g in p.collects if g != "head"]  # how far their statistics are from those that the weights came with
 
     def validate(state: TrainState) -> dict[str, Any]:
         def logits(batch: Batch, x: jax.Array) -> jax.Array:
             if valid is None:
-                return run.predict(state.params, state.stats, run.plain(x, size=size))
-            return run.predict(state.params, state.stats, run.rows(valid, run.devices.scatter(batch.index)), start=p.start)
+                return programs.predict(state.params, state.stats, programs.plain(x, size=size))
+            return programs.predict(state.params, state.stats, programs.rows(valid, programs.devices.scatter(batch.index)), start=p.start)
 
         images = context.images["valid"]
-        rows = run.map(logits, len(images), images if valid is None else None)
-        drift = {} if run.rehearsing else batch_norm.drift(*({g: tree[g] for g in moving} for tree in (context.network.stats, state.stats)))
+        rows = programs.map(logits, len(images), images if valid is None else None)
+        old_stats, new_stats = ({g: tree[g] for g in moving} for tree in (context.network.stats, state.stats))
+        drift = {} if programs.rehearsing else batch_norm.drift(old_stats, new_stats)
         return logit_metrics(rows, context.data.labels["valid"]) | ({"drift": drift} if drift else {})
 
     if span > 1:
         ui.say(f"  up to {span} updates per dispatch")
     if p.stage.solve and cached is not None:
         update = solve_head.solver(context, p, cached, log, ui)
-    return StageRun(run.devices.hold(first_state(run, p, network)), update, validate if held_out else None, span)
+    return StageRun(programs.devices.hold(first_state(programs, p, network)), update, validate if held_out else None, span)
 
 
 def _counted(batch: Batch, labels: np.ndarray, weights: np.ndarray, mixes: bool) -> tuple[np.ndarray, Any]:
@@ -187,11 +188,11 @@ def span_of(context: RunContext, p: StagePlan) -> int:
 
 def row_bytes(context: RunContext, p: StagePlan) -> int:
     """Return the bytes of an example as a span holds it: of its stored image, or of its activations below the trained groups."""
-    run, image = context.programs, context.images["train"].pixels.shape[1:]
+    programs, image = context.programs, context.images["train"].pixels.shape[1:]
     if not p.frozen:
         return math.prod(image)
     pixels = jax.ShapeDtypeStruct((1, p.size, p.size, image[-1]), np.float32)
-    body = partial(forward, run.network, start=None, stop=p.start, dtype=run.dtype)
+    body = partial(forward, programs.network, start=None, stop=p.start, dtype=programs.dtype)
     row = jax.eval_shape(body, context.network.params, context.network.stats, pixels)
     return row.size * row.dtype.itemsize
 
@@ -206,10 +207,11 @@ def cached_logits(context: RunContext, network: NetworkState, split: str, ui: Nu
     n, kept = len(context.images[split]), max(lowest.copies, 1) * len(context.images["train"])
     if not (lowest.stage.precompute and lowest.size == network.size and n <= 4 * kept):  # files no larger than the stage asked for
         return None
-    run = context.programs
-    cached = run.devices.spread(activations(context, lowest, network, split, 0, ui))
+    programs = context.programs
+    cached = programs.devices.spread(activations(context, lowest, network, split, 0, ui))
 
     def logits(batch: Batch, _: Any) -> jax.Array:
-        return run.predict(network.params, network.stats, run.rows(cached, run.devices.scatter(batch.index)), start=lowest.start)
+        x = programs.rows(cached, programs.devices.scatter(batch.index))
+        return programs.predict(network.params, network.stats, x, start=lowest.start)
 
-    return run.map(logits, n)
+    return programs.map(logits, n)

@@ -100,7 +100,7 @@ def activations(context: RunContext, p: StagePlan, network: NetworkState, split:
     Returns:
         float array [max(copies, 1) · n, ...]; row v·n + i is copy v of image i.
     """
-    run, n = context.programs, len(context.images[split])
+    programs, n = context.programs, len(context.images[split])
     body = [{g: tree[g] for g in p.frozen} for tree in (network.params, network.stats)]
     augment = augmentations(context, p) if copies else ()
     key = key_for(context.experiment.seed, "augment", p.index)
@@ -108,27 +108,27 @@ def activations(context: RunContext, p: StagePlan, network: NetworkState, split:
 
     def rows(batch: Batch, x: jax.Array) -> jax.Array:
         if copies:
-            pixels = run.augmented(x, run.devices.scatter(batch.draw), key, strength, augmentations=augment, size=p.size)
+            pixels = programs.augmented(x, programs.devices.scatter(batch.draw), key, strength, augmentations=augment, size=p.size)
         else:
-            pixels = run.plain(x, size=p.size)
-        return run.forward(*body, pixels, start=None, stop=p.start)
+            pixels = programs.plain(x, size=p.size)
+        return programs.forward(*body, pixels, start=None, stop=p.start)
 
     def compute() -> np.ndarray:
         with ui.bar(f"activations of {split}", n * max(copies, 1)) as tick:
-            return run.map(rows, n * max(copies, 1), context.images[split], tick)
+            return programs.map(rows, n * max(copies, 1), context.images[split], tick)
 
-    if run.rehearsing:
+    if programs.rehearsing:
         return compute()
     entry = activation_cache.ActivationKey(
         images=image_digests(context.data, split),
         split=split,
         body=body,
         model=context.experiment.model,
-        normalisation=(run.network.mean.tolist(), run.network.std.tolist()),
-        plain=run.network.plain,
+        normalisation=(programs.network.mean.tolist(), programs.network.std.tolist()),
+        plain=programs.network.plain,
         start=p.start,
         size=p.size,
-        dtype=run.dtype,
+        dtype=programs.dtype,
         augmentations=augment,
         views=copies,
         draw=(context.experiment.seed, p.index, p.stage.strength) if copies else (),
