@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from .validation import require
 
@@ -28,24 +25,3 @@ class Snapshots:
 
     def __bool__(self) -> bool:
         return bool(self.last or self.best)
-
-
-def chosen(states: Sequence[Mapping[str, Any]], snapshots: Snapshots) -> list[int]:
-    """Return the positions of the cycle ends to keep, in order; the very last one is always among them.
-
-    The best have the highest validation accuracy; ties go to the lowest loss, then to the earliest.
-
-    Args:
-        states: facts of the cycle ends in order of time, with "accuracy" and "loss".
-        snapshots: how many to keep.
-
-    Example:
-        >>> chosen([{"accuracy": a, "loss": 1.0} for a in (0.5, 0.9, 0.7, 0.6)], Snapshots(last=1, best=2))
-        [1, 2, 3]
-    """
-    if not snapshots:
-        return []
-    last = range(len(states))[-max(snapshots.last, 1) :]
-    finite = [i for i, s in enumerate(states) if s["loss"] is not None and math.isfinite(s["loss"])]
-    best = sorted(finite, key=lambda i: (-states[i]["accuracy"], states[i]["loss"], i))[: snapshots.best]
-    return sorted({*last, *best})

@@ -18,6 +18,7 @@ from ..evaluation.multi_label import DEFAULT_THRESHOLD
 from ..evaluation.predictions import ExamplePredictions, SplitPredictions
 from ..runs.folder import Run, read
 from ..runs.records import undone_verdict
+from ..train.model_selection import Score, best_score
 from . import mistakes
 from .html import data_uri, page
 from .run_charts import finder_chart, progress_charts, reliability_chart, views_chart
@@ -268,9 +269,8 @@ def _result_rows(view: RunPage) -> list[ResultRow]:
             undone = "" if stage["kept"] else f"undone: {undone_verdict(run.config.get('leeway', 0))} than before"
             note = f"{undone} {stage['stopped']}" if stage["stopped"] else undone
         else:
-            sound = [row for row in valid_rows if math.isfinite(number(row["loss"]))]
-            best = max(sound, key=lambda row: (row[judged_by(row)], -row["loss"]), default={})
-            loss, accuracy, note = number(best.get("loss")), number(best[judged_by(best)]) if best else math.nan, ""
+            accuracy, loss = best_score(valid_rows) or Score(math.nan, math.nan)
+            note = ""
         seconds = max((number(row.get("seconds")) for row in part.rows), default=math.nan)
         size = sizes.get(part.stage)
         results.append(

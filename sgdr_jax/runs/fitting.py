@@ -87,7 +87,7 @@ def from_run(folder: Path, net: Predictor) -> Fitted:
     """
     recorded, network = read(folder), NetworkState(net.params, net.stats, net.size)
     stages = tuple(recorded.summary["stages"]) if recorded.summary else ()
-    scores = [Score.of(cast(dict[str, float], row)) for row in recorded.rows if row["kind"] == "eval"]
+    scores = [Score.of(row) for row in recorded.rows if row["kind"] == "eval"]
     kept, best = [i for i, stage in enumerate(stages) if stage["kept"]], None
     if net.experiment.keep_best and not net.name and scores and kept:
         last = stages[kept[-1]]

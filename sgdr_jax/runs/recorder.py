@@ -22,10 +22,10 @@ from ..distributed.hosts import is_leader, on_leader
 from ..distributed.mesh import readable
 from ..train.context import RunContext
 from ..train.loop import is_due
-from ..train.model_selection import Score, StageProgress
+from ..train.model_selection import Score, StageProgress, best_score
 from . import checkpoint, resume
 from .folder import RunFolder
-from .records import DataRecord, EvalRow, Row, StageSummary
+from .records import DataRecord, Row, StageSummary
 from .snapshots import drop_average, save_average, save_cycle_end
 
 _log = logging.getLogger(__name__)
@@ -92,8 +92,8 @@ class StageRecorder:
         """Keep the network at the end of a cycle, where the experiment asks for snapshots."""
         if wanted := self._context.experiment.snapshots:
             facts = {"stage": self._plan.index, "size": self._plan.size} | {k: row[k] for k in ("cycle", "step")} | Score.of(row)._asdict()
-            whole = jax.tree.map(readable, state._replace(opt_state=None))
-            on_leader(partial(save_cycle_end, self._folder.path, whole, facts, wanted, self._key))
+            host_state = jax.tree.map(readable, state._replace(opt_state=None))
+            on_leader(partial(save_cycle_end, self._folder.path, host_state, facts, wanted, self._key))
 
     def keep_average(self, state: TrainState, undone: bool) -> None:
         """Keep the moving average of the weights at the end of the stage, where the optimizer asks for one; none of an earlier stage.
@@ -101,8 +101,8 @@ class StageRecorder:
         Where the stage is `undone`, the network goes on from an earlier one, whose average stays.
         """
         if self._plan.optimizer.ema:
-            whole = jax.tree.map(readable, state)
-            on_leader(partial(save_average, self._folder.path, whole, self._plan.size, self._key))
+            host_state = jax.tree.map(readable, state)
+            on_leader(partial(save_average, self._folder.path, host_state, self._plan.size, self._key))
         elif not undone:
             on_leader(partial(drop_average, self._folder.path))
 
@@ -121,9 +121,9 @@ class StageRecorder:
             raise InputError(f"run folder {path} has lost its rows of stage {plan.stage.name!r} in metrics.jsonl; use another --run")
         keeps_best = self._context.experiment.keep_best
         best = progress.best if keeps_best and progress.best and progress.best.stage == plan.index else None
-        loss, accuracy = (best.score.loss, best.score.accuracy) if best else _best_figures(evals if keeps_best else evals[-1:])
+        score = best.score if best else best_score(evals if keeps_best else evals[-1:])
         last_cycle = int(plan.table.cycle[min(len(losses), plan.steps) - 1])
-        known = [loss for loss in losses[-plan.steps_per_epoch :] if loss is not None]
+        finite = [loss for loss in losses[-plan.steps_per_epoch :] if loss is not None]
         summary: StageSummary = {
             "name": plan.stage.name,
             "size": plan.size,
@@ -131,9 +131,9 @@ class StageRecorder:
             "steps": len(losses),
             "images": round(plan.images * len(losses) / plan.steps),
             "seconds": self.seconds,
-            "train_loss": float(np.mean(known)) if known else math.nan,
-            "valid_loss": loss,
-            "valid_accuracy": accuracy,
+            "train_loss": float(np.mean(finite)) if finite else math.nan,
+            "valid_loss": score.loss if score else None,
+            "valid_accuracy": score.accuracy if score else None,
             "lr": list(progress.lr),
             "kept": best is not None or not evals or not keeps_best,
             "cycles": 1 + (best.cycle if best else last_cycle),
@@ -150,19 +150,19 @@ class StageRecorder:
 
 def data_record(data: Data, most: int = 50) -> DataRecord:
     """Describe the data of a run; of images that occur several times at most `most` groups are named, four images of each."""
-    found = find_duplicates(data)
-    across, conflicting = ([list(group[:4]) for group in groups[:most]] for groups in (found.across_splits, found.conflicting))
+    duplicates = find_duplicates(data)
+    across, conflicting = ([list(group[:4]) for group in groups[:most]] for groups in (duplicates.across_splits, duplicates.conflicting))
     return {
         "classes": list(data.classes),
         "multi_label": data.multi_label,
         "counts": {split: counts.tolist() for split, counts in class_counts(data).items()},
         "images": data.sizes,
-        "across_splits": len(found.across_splits),
-        "across_splits_images": sum(map(len, found.across_splits)),
+        "across_splits": len(duplicates.across_splits),
+        "across_splits_images": sum(map(len, duplicates.across_splits)),
         "across_splits_names": across,
-        "within_split": found.within_split,
-        "conflicting": len(found.conflicting),
-        "conflicting_images": sum(map(len, found.conflicting)),
+        "within_split": duplicates.within_split,
+        "conflicting": len(duplicates.conflicting),
+        "conflicting_images": sum(map(len, duplicates.conflicting)),
         "conflicting_names": conflicting,
         "unreadable": len(data.bad),
     }
@@ -186,11 +186,3 @@ def duplicate_notes(record: DataRecord) -> list[str]:
         for kind, what in kinds
         if record[kind]
     ]
-
-
-def _best_figures(evals: list[EvalRow]) -> tuple[float | None, float | None]:
-    """Return loss and accuracy of the best of these validations, (None, None) of none."""
-    finite = [row for row in evals if row["loss"] is not None and math.isfinite(row["loss"])]
-    scores = [Score.of(cast(dict[str, float], row)) for row in finite]
-    best = max(scores, key=lambda score: (score.accuracy, -score.loss), default=None)
-    return (best.loss, best.accuracy) if best else (None, None)

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core.snapshots import Snapshots, chosen
+from ..core.snapshots import Snapshots
 from ..core.state import TrainState
 from ..train import weight_ema
-from ..train.model_selection import Score
+from ..train.model_selection import Score, best_first
 from . import checkpoint
 
 _log = logging.getLogger(__name__)
@@ -27,8 +27,24 @@ def snapshot_folder(run: str | Path) -> Path:
 
 def cycle_ends(run: str | Path) -> tuple[str, ...]:
     """List the kept cycle ends of a run, oldest first; `stage-2-cycle-0001` is the second cycle of the third stage."""
-    found = (path.name.split("-") for path in snapshot_folder(run).glob("stage-*-cycle-*"))
-    return tuple("-".join(parts) for parts in sorted(found, key=lambda parts: (int(parts[1]), int(parts[3]))))
+    names = (path.name.split("-") for path in snapshot_folder(run).glob("stage-*-cycle-*"))
+    return tuple("-".join(parts) for parts in sorted(names, key=lambda parts: (int(parts[1]), int(parts[3]))))
+
+
+def chosen(scores: Sequence[Score], snapshots: Snapshots) -> list[int]:
+    """Return the positions of the cycle ends to keep, in order: the last, the very last one always among them, and the best.
+
+    Args:
+        scores: of the cycle ends, in order of time.
+        snapshots: how many to keep.
+
+    Example:
+        >>> chosen([Score(accuracy, 1.0) for accuracy in (0.5, 0.9, 0.7, 0.6)], Snapshots(last=1, best=2))
+        [1, 2, 3]
+    """
+    if not snapshots:
+        return []
+    return sorted({*range(len(scores))[-max(snapshots.last, 1) :], *best_first(scores)[: snapshots.best]})
 
 
 def save_cycle_end(run: str | Path, state: TrainState, facts: Mapping[str, Any], snapshots: Snapshots, key: str = "") -> None:
@@ -44,7 +60,7 @@ def save_cycle_end(run: str | Path, state: TrainState, facts: Mapping[str, Any],
     folder, name = snapshot_folder(run), checkpoint.cycle_name(facts["stage"], facts["cycle"])
     checkpoint.save(folder, name, {"params": state.params, "stats": state.stats}, facts, key)
     saved = read_cycle_ends(run)
-    kept = chosen(list(saved.values()), snapshots)
+    kept = chosen([Score.of(facts) for facts in saved.values()], snapshots)
     for i, name in enumerate(saved):
         if i not in kept:
             shutil.rmtree(folder / name)
@@ -84,7 +100,7 @@ def lost_cycle_ends(
 
     def kept(rows: Sequence[Mapping[str, Any]]) -> set[str]:
         ends = [row for row in rows if row.get("kind") == "eval" and row.get("loss") is not None and known <= row.keys()]
-        kept = chosen([Score.of(row)._asdict() for row in ends], snapshots)
+        kept = chosen([Score.of(row) for row in ends], snapshots)
         return {checkpoint.cycle_name(ends[i]["stage_index"], ends[i]["cycle"]) for i in kept}
 
     return sorted(kept(rows) & kept([*rows, *later]) - set(cycle_ends(run)))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ..core.state import NetworkState
 from ..core.types import Reduction
@@ -19,16 +19,35 @@ class Score(NamedTuple):
     loss: float
 
     @classmethod
-    def of(cls, row: Mapping[str, float]) -> Score:
-        """Return the score of a validation row; see `metrics.judged_by`."""
-        return cls(row[judged_by(row)], row["loss"])
+    def of(cls, row: Mapping[str, Any]) -> Score:
+        """Return the score of a validation row; see `metrics.judged_by`. The loss is NaN where the row has none that is finite."""
+        return cls(row[judged_by(row)], math.nan if row["loss"] is None else row["loss"])
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Sort key of scores with a finite loss: the higher accuracy is better, of equal ones the lower loss."""
+        return self.accuracy, -self.loss
 
     def beats(self, other: Score | None) -> bool:
-        """Return whether the accuracy is higher, or equal with a lower loss.
+        """Return whether the `rank` is higher. Any score beats None; a score whose loss is not finite beats nothing."""
+        return math.isfinite(self.loss) and (other is None or self.rank > other.rank)
 
-        Any score beats None; a score whose loss is not finite beats nothing.
-        """
-        return math.isfinite(self.loss) and (other is None or (self.accuracy, -self.loss) > (other.accuracy, -other.loss))
+
+def best_first(scores: Sequence[Score]) -> list[int]:
+    """Return the positions of the scores, the best first and the earlier of equals first; without those whose loss is not finite.
+
+    Example:
+        >>> best_first([Score(0.8, 0.5), Score(0.9, 0.4), Score(0.9, 0.3), Score(1.0, math.nan)])
+        [2, 1, 0]
+    """
+    finite = [i for i, score in enumerate(scores) if math.isfinite(score.loss)]
+    return sorted(finite, key=lambda i: scores[i].rank, reverse=True)  # keeps the order of equals
+
+
+def best_score(rows: Iterable[Mapping[str, Any]]) -> Score | None:
+    """Return the score of the best of these validation rows; None where no loss is finite."""
+    scores = [Score.of(row) for row in rows]
+    return next((scores[i] for i in best_first(scores)), None)
 
 
 class Best(NamedTuple):

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from sgdr_jax import AdamW, Eval, Experiment, InputError, Sgd, Snapshots, Stage
 from sgdr_jax.augment import side_on
 from sgdr_jax.core.console import NullConsole
-from sgdr_jax.core.snapshots import chosen
 from sgdr_jax.core.state import NetworkState, TrainState
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.evaluation import metrics, predictions
@@ -24,10 +23,11 @@ from sgdr_jax.runs.folder import read
 from sgdr_jax.runs.predictor import evaluate_split, open_predictor
 from sgdr_jax.runs.records import snapshot_row
 from sgdr_jax.runs.run import run
-from sgdr_jax.runs.snapshots import cycle_ends, lost_cycle_ends, read_cycle_ends, save_cycle_end, snapshot_folder
+from sgdr_jax.runs.snapshots import chosen, cycle_ends, lost_cycle_ends, read_cycle_ends, save_cycle_end, snapshot_folder
 from sgdr_jax.schedules import Sgdr
 from sgdr_jax.train import batch_norm
 from sgdr_jax.train.context import prepare
+from sgdr_jax.train.model_selection import Score
 
 from ..helpers import Tiny, same_bits, seeded
 
@@ -60,16 +60,16 @@ def finished(tmp_path_factory):
     st.integers(0, 4),
     st.integers(0, 4),
 )
-def test_keeping_one_after_the_other_keeps_the_same_as_choosing_at_the_end(scores, last, best):
-    states = [{"accuracy": a, "loss": b} for a, b in scores]
+def test_keeping_one_after_the_other_keeps_the_same_as_choosing_at_the_end(figures, last, best):
+    scores = [Score.of({"accuracy": accuracy, "loss": loss}) for accuracy, loss in figures]
     how, kept = Snapshots(last=last, best=best), []
-    for i in range(len(states)):
+    for i in range(len(scores)):
         kept.append(i)
-        kept = [kept[j] for j in chosen([states[k] for k in kept], how)]
-    assert kept == chosen(states, how)
+        kept = [kept[j] for j in chosen([scores[k] for k in kept], how)]
+    assert kept == chosen(scores, how)
     if how:
-        assert len(states) - 1 in kept and set(range(len(states))[-max(last, 1) :]) <= set(kept) and len(kept) <= max(last, 1) + best
-        rank = {i: (state["accuracy"], -state["loss"], -i) for i, state in enumerate(states) if state["loss"] in (0.1, 1.0)}
+        assert len(scores) - 1 in kept and set(range(len(scores))[-max(last, 1) :]) <= set(kept) and len(kept) <= max(last, 1) + best
+        rank = {i: (*score.rank, -i) for i, score in enumerate(scores) if score.loss in (0.1, 1.0)}
         for i in set(rank) - set(kept):
             assert sum(rank[k] > rank[i] for k in kept if k in rank) >= best
 

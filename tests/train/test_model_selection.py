@@ -2,15 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sgdr_jax.core.state import NetworkState
 from sgdr_jax.schedules import Plateau
 from sgdr_jax.schedules.plateau import Lowered
-from sgdr_jax.train.model_selection import Best, Leeway, Score, SelectionRules, StageProgress, judge
+from sgdr_jax.train.model_selection import Best, Leeway, Score, SelectionRules, StageProgress, best_first, best_score, judge
+
+from ..helpers import seeded
 
 
 def network(cycle: int) -> NetworkState:
@@ -43,6 +48,17 @@ def test_the_best_is_by_accuracy_then_loss(scores: Any, cycle: int | None) -> No
     best = judged(scores).best
     assert (best.cycle if best else None) == cycle
     assert best is None or best.network == network(best.cycle)
+
+
+@seeded
+@given(st.lists(st.tuples(st.sampled_from([0.1, 0.5, 0.9]), st.sampled_from([0.1, 1.0, math.nan, math.inf])), max_size=8))
+def test_the_best_one_after_the_other_is_the_best_of_all(scores: Sequence[tuple[float, float]]) -> None:
+    """The loop compares cycle by cycle; summaries, snapshots and pages compare all cycles at once."""
+    best, order = judged(scores).best, best_first([Score(*score) for score in scores])
+    assert (best.cycle if best else None) == (order[0] if order else None)
+    rows = [{"accuracy": accuracy, "loss": loss if math.isfinite(loss) else None} for accuracy, loss in scores]
+    assert (best.score if best else None) == best_score(rows)
+    assert all(not Score(*scores[later]).beats(Score(*scores[earlier])) for earlier, later in pairwise(order))
 
 
 def test_the_network_is_copied_only_when_it_is_the_best() -> None:
