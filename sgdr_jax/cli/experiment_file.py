@@ -74,8 +74,8 @@ def _load[T](path: str | Path, name: str, kind: type[T]) -> T:
         raise InputError(f"{path} cannot be loaded{where}: {' '.join(list(reason)[-1].split())}") from error
     value = getattr(module, name, None)
     if not isinstance(value, kind):
-        found = f"a {type(value).__name__} as `{name}`" if hasattr(module, name) else f"no `{name}`"
-        raise InputError(f"{path} has {found}; define `{name} = {kind.__name__}(...)`")
+        instead = f"a {type(value).__name__} as `{name}`" if hasattr(module, name) else f"no `{name}`"
+        raise InputError(f"{path} has {instead}; define `{name} = {kind.__name__}(...)`")
     if isinstance(value, Experiment):  # the experiments of a sweep are checked as it makes them
         check_kinds(value, name)
     return value

@@ -100,10 +100,10 @@ def write_text(stream: IO[str] | None, text: str) -> None:
 
 
 def silence(stream: IO[str]) -> None:
-    """Send what is still written to a stream nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+    """Discard what is written to a stream from now on."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 class Console(NullConsole):

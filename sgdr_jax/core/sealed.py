@@ -80,7 +80,7 @@ def read(path: Path, name: str) -> np.ndarray:
         data = _bytes(array)
         if len(data) != length - len(header) or file.readinto(data) != len(data):
             raise DamagedFile("its length is wrong")
-    wrong = sum(found != wanted for found, wanted in itertools.zip_longest(_checksums(data), facts["blocks"][1:]))
+    wrong = sum(actual != wanted for actual, wanted in itertools.zip_longest(_checksums(data), facts["blocks"][1:]))
     if wrong:
         raise DamagedFile(f"{wrong} of its {len(facts['blocks']) - 1} blocks {'is' if wrong == 1 else 'are'} damaged")
     return array

@@ -115,7 +115,7 @@ def tsv_rows(text: str) -> list[list[str]]:
     """Return the rows that `tsv_text` has written."""
     back = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
     whole = (line.split("\t") for line in text.split("\n") if line)
-    return [[re.sub(r"\\[\\tnr]", lambda found: back[found[0]], field) for field in row] for row in whole]
+    return [[re.sub(r"\\[\\tnr]", lambda escape: back[escape[0]], field) for field in row] for row in whole]
 
 
 _TSV = {ord("\\"): "\\\\", ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"}

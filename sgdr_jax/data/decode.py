@@ -36,7 +36,7 @@ MAX_PIXELS = 89_478_485
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 """Accepted formats, detected by content; the file name does not matter."""
 _FURTHER = {".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF", ".heic": "HEIF", ".heif": "HEIF"}
-"""Formats accepted from files of such a name alone, which datasets list if they are told to (`datasets.files.ImageFormat`)."""
+"""Formats accepted from files of such a name alone, where a dataset lists them (`datasets.files.ImageFormat`)."""
 
 VERSION = 3
 """Part of the cache key of decoded pixels; increment it when decoding changes."""

@@ -218,8 +218,8 @@ def _make(part: Path, items: EncodedImages, side: int, channels: int | None, tic
 def _json(path: Path) -> dict[str, Any] | None:
     """Return the object in a JSON file; None if there is none."""
     try:
-        found = json.loads(path.read_text())
-        return found if isinstance(found, dict) else None
+        record = json.loads(path.read_text())
+        return record if isinstance(record, dict) else None
     except (OSError, ValueError, RecursionError):
         return None
 

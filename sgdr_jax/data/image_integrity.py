@@ -103,9 +103,9 @@ def _jpeg(data: bytes) -> None:
         _need(marker[:1] == b"\xff" and len(data) >= at + 4, "image file is truncated: its end marker is missing")
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
         if marker[1] == 0xDA:
-            found = _MARKER.search(data, end)
-            _need(found, "image file is truncated: its end marker is missing")
-            end = found.start() if found else end
+            next_marker = _MARKER.search(data, end)
+            _need(next_marker, "image file is truncated: its end marker is missing")
+            end = next_marker.start() if next_marker else end
         if 0xC0 <= marker[1] <= 0xCF and marker[1] not in (0xC4, 0xC8, 0xCC):
             inks = data[at + 9 : at + 10]
         # Without metadata, whose harmless warnings would hide those of the pixels: only the first is reported.

@@ -271,8 +271,8 @@ def _items(source: Source, encoded: Mapping[str, Sequence[decode.Encoded]], resi
 def _content_ids(items: Sequence[decode.Encoded], ids: Sequence[str]) -> Sequence[str]:
     """Return ids that change with the contents of the files that hold the items, whatever their names, sizes and times."""
     if isinstance(items, LazyItems):
-        found = items.files
-        together = fingerprint(content_ids(found))[:16] if found else ""
+        paths = items.files
+        together = fingerprint(content_ids(paths))[:16] if paths else ""
         return [f"{text} {together}" for text in ids] if together else ids
     files = [item for item in items if isinstance(item, str | os.PathLike)]
     return content_ids(files, decode.MAX_BYTES) if len(files) == len(items) else ids

@@ -135,11 +135,11 @@ def _json_table(name: str, lines: Iterable[str]) -> ImageTable:
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object of JSON; raises ValueError for one that has a name twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    record = dict(pairs)
+    if len(record) < len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} occurs twice")
-    return found
+    return record
 
 
 def _json_cell(value: object) -> str:

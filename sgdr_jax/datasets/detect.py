@@ -142,10 +142,10 @@ def _of_file(path: Path) -> Iterator[tuple[str, Dataset]]:
     if suffix == ".npz":
         yield f"by {path.name}", Arrays(str(path))
     else:
-        found = list(_of_table(path))
+        readings = list(_of_table(path))
         fix = f"no column of {path.name} names images below its folder; put the table beside them"
-        require(bool(found), "table", str(path), fix)
-        yield from found
+        require(bool(readings), "table", str(path), fix)
+        yield from readings
 
 
 def _of_folder(root: Path, strict: bool) -> Iterator[tuple[str, Dataset]]:
@@ -244,17 +244,17 @@ def _check_spelling(path: Path, classes: bool) -> None:
     except InputError:
         return  # What cannot be read as a table names nothing.
     endings = files.extensions((*files.FURTHER,))
-    index = {name.casefold(): found[0] for name, found in _index(path.parent).items() if name.casefold().endswith(endings)}
+    index = {name.casefold(): names[0] for name, names in _index(path.parent).items() if name.casefold().endswith(endings)}
     records = table.records[:_LOOKED_AT]
     for column, header in enumerate(table.header):
         cells = [(record.place, record.cells[column].strip()) for record in records]
         places = [index.get(PurePosixPath(cell.replace("\\", "/")).name.casefold()) for _, cell in cells]
-        near = [(*cell, found) for cell, found in zip(cells, places, strict=True) if found and "://" not in cell[1]]
-        near = [(place, cell, found) for place, cell, found in near if not (classes and cell.endswith(f"/{found}"))]
+        near = [(*cell, actual) for cell, actual in zip(cells, places, strict=True) if actual and "://" not in cell[1]]
+        near = [(place, cell, actual) for place, cell, actual in near if not (classes and cell.endswith(f"/{actual}"))]
         if near and 2 * len(near) >= len(records):
-            place, cell, found = near[0]
+            place, cell, actual = near[0]
             fix = "write it so, or take the folder without the table by --kind, in Python by a dataset of that kind"
-            raise InputError(f"{place}: the image {cell!r} in column {header!r} is not there by that name, but {found!r} is; {fix}")
+            raise InputError(f"{place}: the image {cell!r} in column {header!r} is not there by that name, but {actual!r} is; {fix}")
 
 
 def _index(root: Path) -> dict[str, list[str]]:
@@ -277,9 +277,9 @@ def _image_columns(table: ImageTable, index: dict[str, list[str]]) -> list[tuple
     for column in range(len(table.header)):
         for record in records:
             cell = record.cells[column].strip().removeprefix("./")
-            for found in index.get(PurePosixPath(cell).name, ()) if cell else ():
-                if found == cell or found.endswith(f"/{cell}"):
-                    place = (column, found[: len(found) - len(cell)].rstrip("/") or ".")
-                    hits.setdefault(place, set()).add(found)
+            for path in index.get(PurePosixPath(cell).name, ()) if cell else ():
+                if path == cell or path.endswith(f"/{cell}"):
+                    place = (column, path[: len(path) - len(cell)].rstrip("/") or ".")
+                    hits.setdefault(place, set()).add(path)
     most = max(map(len, hits.values()), default=0)
-    return sorted(place for place, found in hits.items() if len(found) == most) if 2 * most >= len(records) and most else []
+    return sorted(place for place, paths in hits.items() if len(paths) == most) if 2 * most >= len(records) and most else []

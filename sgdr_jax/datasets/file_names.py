@@ -97,8 +97,8 @@ class FileNames(Dataset):
 
     def _class_of(self, name: str) -> str:
         """Return the class in a name; "" if it does not match."""
-        found = re.search(self.pattern, name)
-        return (found[1] or "").strip() if found else ""
+        match = re.search(self.pattern, name)
+        return (match[1] or "").strip() if match else ""
 
 
 def _divided(images: list[files.ImageFile]) -> tuple[dict[str, list[files.ImageFile]], list[str]]:

@@ -21,7 +21,7 @@ from .examples import Examples
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 """Extensions of images, in any case."""
 ImageFormat = Literal["tiff", "avif", "heic"]
-"""Image formats that a dataset reads if it is told to; HEIC needs the extra of that name."""
+"""Image formats that a dataset reads only where it lists them; HEIC needs the extra of that name."""
 FURTHER: dict[ImageFormat, tuple[str, ...]] = {"tiff": (".tif", ".tiff"), "avif": (".avif",), "heic": (".heic", ".heif")}
 """Extensions of further formats. `decode` reads a format of these from files with such a name, and no others."""
 
@@ -121,9 +121,9 @@ def walk(root: str | Path) -> Iterator[tuple[str, list[str], list[str]]]:
     inside = {str(root): {_identity(root)}}
     for folder, folders, names in os.walk(root, followlinks=True):
         above = inside.pop(folder, set())
-        found = {name: _identity(os.path.join(folder, name)) for name in folders}
-        folders[:] = [name for name, identity in found.items() if identity not in above]
-        inside |= {os.path.join(folder, name): above | {found[name]} for name in folders}
+        identities = {name: _identity(os.path.join(folder, name)) for name in folders}
+        folders[:] = [name for name, identity in identities.items() if identity not in above]
+        inside |= {os.path.join(folder, name): above | {identities[name]} for name in folders}
         yield folder, folders, names
 
 

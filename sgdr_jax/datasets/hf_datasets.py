@@ -44,20 +44,20 @@ class HfDatasets(HuggingFace):
 
     def _splits(self, root: Path) -> tuple[dict[str, Labelled], list[str], list[str]]:
         library = _library()
-        found = {split: _flat(library, data) for split, data in self._load(library, root).items()}
-        notes = [f"not used: the split {name}, whose name is not known" for name in found if name not in SPLIT_OF]
+        data_by_split = {split: _flat(library, data) for split, data in self._load(library, root).items()}
+        notes = [f"not used: the split {name}, whose name is not known" for name in data_by_split if name not in SPLIT_OF]
         for split in ("train", "valid", "test"):
-            names = [name for name in found if SPLIT_OF.get(name) == split]
+            names = [name for name in data_by_split if SPLIT_OF.get(name) == split]
             require(len(names) < 2, f"data.root: the splits that are taken for {split}", names, "keep one of them")
-        found = {SPLIT_OF[name]: data for name, data in found.items() if name in SPLIT_OF}
-        require("train" in found, "data.root", self.root, f"needs a split train, found {', '.join(found) or 'none'}")
-        features = found["train"].features
+        data_by_split = {SPLIT_OF[name]: data for name, data in data_by_split.items() if name in SPLIT_OF}
+        require("train" in data_by_split, "data.root", self.root, f"needs a split train, found {', '.join(data_by_split) or 'none'}")
+        features = data_by_split["train"].features
         image = _column("image", self.image, [name for name, kind in features.items() if isinstance(kind, library.Image)], features)
         classes = [name for name, kind in features.items() if isinstance(_inner(kind), library.ClassLabel)]
         label = _column("label", self.label, classes or [name for name in _LABELS if name in features][:1], features)
         notes += unused_columns(name for name in features if name not in (image, label) and not name.startswith("__"))
         splits = {}
-        for split, data in found.items():
+        for split, data in data_by_split.items():
             lacking = [name for name in (image, label) if name not in data.features]
             if lacking:
                 notes.append(f"not used: the split {split}, which has no column {', '.join(lacking)}")
@@ -71,11 +71,11 @@ class HfDatasets(HuggingFace):
         try:
             # Given a relative path the library takes names of folders outside the set for classes.
             place = str(root.resolve())
-            found = library.load_from_disk(place) if saved else library.load_dataset(place, self.configuration or None)
+            loaded = library.load_from_disk(place) if saved else library.load_dataset(place, self.configuration or None)
         except Exception as error:  # of many kinds, from the readers of many formats
             reason = " ".join(str(error.__cause__ or error).split())[:300] or type(error).__name__
             raise InputError(f"data.root is {self.root!r}; the package datasets cannot read it: {reason}") from error
-        return dict(found) if isinstance(found, dict) else {"train": found}
+        return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
 
 
 def _library() -> Any:

@@ -88,9 +88,9 @@ class HuggingFace(Dataset):
     def _label(self, label: Any) -> Label:
         """Return a label as number, text or list of these; None for NaN and empty texts. Raises InputError for a list with one of them."""
         if isinstance(label, list):
-            found = [self._label(value) for value in label]
-            require(None not in found, "data.label", self.label, f"the list {label} has an entry that is missing; leave it out")
-            return cast(Label, found)
+            labels = [self._label(value) for value in label]
+            require(None not in labels, "data.label", self.label, f"the list {label} has an entry that is missing; leave it out")
+            return cast(Label, labels)
         label = label.decode(errors="backslashreplace") if isinstance(label, bytes) else label
         return None if label == "" or label != label else label
 
@@ -105,10 +105,10 @@ class HuggingFace(Dataset):
         for split in ("train", "valid", "test"):
             paths = [path for s, path in tables if s == split]
             if paths:
-                rows, labels, own, found = _read(paths, root, self.image, self.label)
+                rows, labels, own, columns_of_split = _read(paths, root, self.image, self.label)
                 names = _agreed(names, own, split)
                 splits[split] = Labelled(rows, labels, numbered_names(split, len(labels)), rows.ids)
-                columns |= found
+                columns |= columns_of_split
         notes = unused_columns(columns - {self.image, self.label})
         return splits, names, notes + [f"not used: {name}, whose name tells no split" for name in unused]
 

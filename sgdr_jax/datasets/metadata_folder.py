@@ -72,10 +72,10 @@ class MetadataFolder(Dataset):
             InputError: there is no table, a row cannot be used or can be understood in two ways (its line is named), or images are missing.
         """
         root = files.existing_folder(self.root, "data.root")
-        found = tables_of(root)
+        paths = tables_of(root)
         fix = f"needs {' or '.join(NAMES)}, in the folder or in its folder train"
-        require("" in found or "train" in found, "data.root", self.root, fix)
-        tables = {split: read_table(path, path.relative_to(root).as_posix()) for split, path in found.items()}
+        require("" in paths or "train" in paths, "data.root", self.root, fix)
+        tables = {split: read_table(path, path.relative_to(root).as_posix()) for split, path in paths.items()}
         tables, notes = _with_all_columns(tables)
         rows = self._rows(tables)
         rows.notes.extend(notes)
@@ -107,19 +107,19 @@ def tables_of(root: Path) -> dict[str, Path]:
     Raises:
         InputError: a folder has two tables, or there are tables in the folder and in those of splits, or several of one split.
     """
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for folder in (root, *files.subfolders(root)):
         split = "" if folder == root else SPLIT_OF.get(folder.name.lower())
         for path in (folder / name for name in NAMES):
             if split is None or not path.is_file():
                 continue
-            if split in found or (split and "" in found):
-                before = found.get(split, found.get(""))
+            if split in paths or (split and "" in paths):
+                before = paths.get(split, paths.get(""))
                 assert before is not None
                 both = f"{before.relative_to(root).as_posix()} and {path.relative_to(root).as_posix()}"
                 raise InputError(f"data.root is {str(root)!r}; it has both {both}, keep one of them")
-            found[split] = path
-    return found
+            paths[split] = path
+    return paths
 
 
 def _with_all_columns(tables: dict[str, ImageTable]) -> tuple[dict[str, ImageTable], list[str]]:

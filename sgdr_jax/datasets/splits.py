@@ -36,8 +36,8 @@ def split_in(name: str) -> str | None:
     >>> split_in("birds_Train-00000-of-00002"), split_in("test0"), split_in("latest"), split_in("train_vs_test")
     ('train', 'test', None, None)
     """
-    found = {SPLIT_OF[word] for word in re.findall("[a-z]+", name.lower()) if word in SPLIT_OF}
-    return found.pop() if len(found) == 1 else None
+    splits = {SPLIT_OF[word] for word in re.findall("[a-z]+", name.lower()) if word in SPLIT_OF}
+    return splits.pop() if len(splits) == 1 else None
 
 
 def check_fraction(value: float) -> None:

@@ -357,8 +357,8 @@ def _check_separators(table: ImageTable, column: int) -> None:
     cells = {record.cells[column].strip(): record for record in reversed(table.records)}  # the first of each
     for separator in ",;|":
         parts = {cell: {part.strip() for part in cell.split(separator)} - {""} for cell in cells}
-        recurrence = Counter(part for found in parts.values() for part in found)
-        alone = {part for found in parts.values() if len(found) == 1 for part in found}
+        recurrence = Counter(part for words in parts.values() for part in words)
+        alone = {part for words in parts.values() if len(words) == 1 for part in words}
         several = [cell for cell in reversed(cells) if len(parts[cell]) > 1]
         recurring = [cell for cell in several if all(recurrence[part] > 1 for part in parts[cell])]
         known = [cell for cell in recurring if parts[cell] <= alone]
@@ -370,9 +370,9 @@ def _check_separators(table: ImageTable, column: int) -> None:
 
 def _missing(table: ImageTable, column: int) -> list[str]:
     """Return a line about labels that programs write for none; none if there are none."""
-    found = [label for record in table.records if (label := record.cells[column].strip()).casefold() in _NONE]
-    rows = f"{len(found)} of {len(table.records)} rows"
-    return [f"{table.name}: {rows} have the label {found[0]!r}, which is a class here; leave them out if it means none"] if found else []
+    blank = [label for record in table.records if (label := record.cells[column].strip()).casefold() in _NONE]
+    rows = f"{len(blank)} of {len(table.records)} rows"
+    return [f"{table.name}: {rows} have the label {blank[0]!r}, which is a class here; leave them out if it means none"] if blank else []
 
 
 def _check_words(table: ImageTable, rows: Sequence[TableRow], column: int) -> list[str]:

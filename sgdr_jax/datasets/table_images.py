@@ -83,19 +83,19 @@ def _image_files(rows: Sequence[TableRow], folder: Path, header: str, extensions
     _check_swallowed((row.record for row in rows), listed)
     composed: dict[str, list[files.ImageFile]] = {}
     if any(row.image not in listed for row in rows):
-        for name, found in listed.items():
-            composed.setdefault(normal_form(name), []).extend(found)
-    exact = {image.name: [image] for found in listed.values() for image in found}
+        for name, candidates in listed.items():
+            composed.setdefault(normal_form(name), []).extend(candidates)
+    exact = {image.name: [image] for candidates in listed.values() for image in candidates}
     matches = [exact.get(row.image) or listed.get(row.image) or composed.get(normal_form(row.image), []) for row in rows]
-    missing = [row.image for row, found in zip(rows, matches, strict=True) if not found]
+    missing = [row.image for row, candidates in zip(rows, matches, strict=True) if not candidates]
     if missing:
         names = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "") + _unread(missing[0], folder, extensions)
         raise InputError(
             f"{len(missing)} of {len(rows)} images in the CSV file are not in {str(folder)!r}: {names}; put them there, or remove the rows"
         )
-    for row, found in zip(rows, matches, strict=True):
-        require(len(found) == 1, row.record.place, row.image, "several files have that name; write the extension too")
-    images = [found[0] for found in matches]
+    for row, candidates in zip(rows, matches, strict=True):
+        require(len(candidates) == 1, row.record.place, row.image, "several files have that name; write the extension too")
+    images = [candidates[0] for candidates in matches]
     first: dict[str, Record] = {}
     for image, row in zip(images, rows, strict=True):
         before = first.setdefault(image.name, row.record)
@@ -125,9 +125,9 @@ def _unread(name: str, folder: Path, extensions: Sequence[str]) -> str:
     path = folder / name
     if ".." in path.parts or PurePosixPath(name).is_absolute() or not path.parent.is_dir():
         return ""
-    found = path if path.is_file() else next((other for other in sorted(path.parent.iterdir()) if other.stem == path.name), None)
-    if not found or found.suffix.lower() in extensions:
+    file = path if path.is_file() else next((other for other in sorted(path.parent.iterdir()) if other.stem == path.name), None)
+    if not file or file.suffix.lower() in extensions:
         return ""
     kinds = ", ".join(extensions)
-    reason = f"({found.name} is there, but {found.suffix or 'a file without extension'} is not read, only {kinds}"
-    return f" {reason}{files.format_fix(found.suffix)})"
+    reason = f"({file.name} is there, but {file.suffix or 'a file without extension'} is not read, only {kinds}"
+    return f" {reason}{files.format_fix(file.suffix)})"

@@ -117,8 +117,8 @@ def _check_images(feature: Any, name: str) -> None:
     kind, shape = feature.np_dtype, feature.shape
     encoded = isinstance(feature, tensorflow_datasets.features.Image) and kind in (np.uint8, np.uint16)
     arrays = kind == np.uint8 and isinstance(shape, tuple) and len(shape) in (2, 3) and None not in shape and _is_grey_or_colour(shape)
-    found = f"it holds {getattr(kind, '__name__', kind)} of shape {shape}"
-    require(encoded or arrays, "data.image", name, f"{found}; name one with encoded images, or uint8 of one size and 1 or 3 channels")
+    holding = f"it holds {getattr(kind, '__name__', kind)} of shape {shape}"
+    require(encoded or arrays, "data.image", name, f"{holding}; name one with encoded images, or uint8 of one size and 1 or 3 channels")
 
 
 def _is_grey_or_colour(shape: tuple[int | None, ...]) -> bool:

@@ -60,8 +60,8 @@ def requested(message: str) -> int | None:
     >>> requested("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1.50GiB.")
     1610612736
     """
-    found = _ASKED.search(message)
-    return int(float(found[1]) * _UNITS[found[2]]) if found else None
+    match = _ASKED.search(message)
+    return int(float(match[1]) * _UNITS[match[2]]) if match else None
 
 
 def largest_batch(size: int, needed: int | None, free: int | None, multiple: int = 1) -> int | None:

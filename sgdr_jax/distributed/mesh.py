@@ -201,13 +201,13 @@ def _compiler_options(platform: str) -> dict[str, bool | int] | None:
     """
     if platform != "gpu":
         return None
-    found: dict[str, bool | int] = {}
+    options: dict[str, bool | int] = {}
     for option, value in FAST_COMPILATION.items():
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # an unknown option, which would end the process as a flag
             if option not in os.environ.get("XLA_FLAGS", ""):
                 jax.jit(lambda: jax.numpy.zeros(()), compiler_options={option: value}).lower().compile()
-                found[option] = value
-    return found or None
+                options[option] = value
+    return options or None
 
 
 class _Pmapped:

@@ -27,7 +27,7 @@ type KnownAnswer = tuple[str, Callable[..., Any], tuple[np.ndarray, ...], np.nda
 
 
 def checks() -> Iterator[KnownAnswer]:
-    """Yield what is checked: parts of training that are compiled in a way of their own, each with a result that NumPy knows."""
+    """Yield the programs to check: parts of training that XLA compiles differently, each with its result as computed by NumPy."""
     # jaxlib 0.10.2 on CPU is wrong by 0.2 % in the last rows: https://github.com/jax-ml/jax/issues/39103.
     points = np.zeros((32_769, 3), np.float32)
     points[:, 0] = np.arange(len(points))
@@ -69,15 +69,15 @@ def _convolved(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
 
 def wrong() -> list[str]:
     """Compile and run all checks; return what came out wrong, each in a few words."""
-    found: list[str] = []
+    failures: list[str] = []
     for name, function, arguments, right in checks():
         with jax.default_matmul_precision("highest"):
             result = np.asarray(jax.jit(function)(*arguments), np.float64)
         scale = float(np.max(np.abs(right)))
         if result.shape != right.shape or not np.allclose(result, right, rtol=1e-4, atol=1e-5 * scale):
             far = float(np.max(np.abs(result - right))) / scale if result.shape == right.shape else float("inf")
-            found.append(f"{name} (off by {far:.2g} of the largest value)")
-    return found
+            failures.append(f"{name} (off by {far:.2g} of the largest value)")
+    return failures
 
 
 def check_jaxlib() -> None:
@@ -91,9 +91,9 @@ def check_jaxlib() -> None:
     passed = cache_folder() / "self_test" / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
     if passed.exists():
         return
-    if found := wrong():
+    if failures := wrong():
         fix = "install another version of jax and jaxlib, or leave out XLA_FLAGS"
-        raise InputError(f"jaxlib {jaxlib.version.__version__} computes wrongly on {device.device_kind}: {', '.join(found)}; {fix}")
+        raise InputError(f"jaxlib {jaxlib.version.__version__} computes wrongly on {device.device_kind}: {', '.join(failures)}; {fix}")
     with suppress(OSError):  # a full or read-only disk: the next process tests again
         passed.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(passed, json.dumps(facts))

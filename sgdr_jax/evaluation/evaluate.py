@@ -225,9 +225,9 @@ def view_predictions(
         temperature, p = math.nan if temperatures is None else temperatures[kind], metrics.squash(z, multi_label)
         scaled = [] if math.isnan(temperature) else [apply_temperature(z, temperature, multi_label)]
         diagrams = np.array([np.stack(reliability(each, labels)) for each in (p, *scaled)])
-        found = metrics.example_predictions(z, labels)._replace(reliability=diagrams)
+        example_predictions = metrics.example_predictions(z, labels)._replace(reliability=diagrams)
         threshold = DEFAULT_THRESHOLD if thresholds is None else thresholds[kind]
-        out.append(found._replace(predicted=p > threshold) if multi_label else found)
+        out.append(example_predictions._replace(predicted=p > threshold) if multi_label else example_predictions)
     return tuple(out)
 
 

@@ -29,14 +29,14 @@ def average_precision(scores: Float[np.ndarray, "n k"], labels: Float[np.ndarray
     >>> average_precision(np.array([[0.9], [0.8], [0.7]]), np.array([[1.0], [0.0], [1.0]])).round(4)
     array([0.8333])
     """
-    found = np.full(scores.shape[1], np.nan)
+    by_class = np.full(scores.shape[1], np.nan)
     for c in np.flatnonzero(labels.any(axis=0)).tolist():
         order = np.argsort(-scores[:, c], kind="stable")
         ranked, hits = scores[order, c], np.cumsum(labels[order, c], dtype=np.float64)
         last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # of equal scores
         precision, recall = hits[last] / (last + 1), hits[last] / hits[-1]
-        found[c] = (np.diff(recall, prepend=0) * precision).sum()
-    return found
+        by_class[c] = (np.diff(recall, prepend=0) * precision).sum()
+    return by_class
 
 
 def mean_average_precision(scores: Float[np.ndarray, "n k"], labels: Float[np.ndarray, "n k"]) -> float:
@@ -44,8 +44,8 @@ def mean_average_precision(scores: Float[np.ndarray, "n k"], labels: Float[np.nd
 
     A class that no image has, has no average precision; one that every image has, has 1, however it is scored.
     """
-    found = np.where(labels.all(axis=0), np.nan, average_precision(scores, labels))
-    return float(np.nanmean(found)) if not np.isnan(found).all() else math.nan
+    by_class = np.where(labels.all(axis=0), np.nan, average_precision(scores, labels))
+    return float(np.nanmean(by_class)) if not np.isnan(by_class).all() else math.nan
 
 
 def map_of(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -302,11 +302,11 @@ def model_named(name: str, option: str) -> ChainModel:
     """
     front, dot, tag = name.partition(".")
     kinds = networks()
-    found = {kind.architecture(): kind for kind in reversed(kinds.values())} | {known.lower(): kind for known, kind in kinds.items()}
+    kind_of = {kind.architecture(): kind for kind in reversed(kinds.values())} | {known.lower(): kind for known, kind in kinds.items()}
     near = did_you_mean(front, kinds) or did_you_mean(front, [kind.architecture() for kind in kinds.values()])
-    require(front.lower() in found and front != "", option, name, f"{near}sgdr-jax models lists the networks")
+    require(front.lower() in kind_of and front != "", option, name, f"{near}sgdr-jax models lists the networks")
     try:
-        return found[front.lower()](weights=tag) if dot else found[front.lower()]()
+        return kind_of[front.lower()](weights=tag) if dot else kind_of[front.lower()]()
     except InputError as error:  # "model.weights is TAG; FIX", a field that the command does not have
         raise InputError(f"{option} is {name!r}; {str(error).partition('; ')[2]}") from error
 

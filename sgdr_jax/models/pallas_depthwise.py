@@ -48,7 +48,7 @@ class Geometry(NamedTuple):
 
     def meetings(self, axis: int, outputs: int) -> dict[int, list[tuple[int, int]]]:
         """Map input offset to the (output offset, tap) that it adds to, for outputs 0 … outputs - 1 along an axis."""
-        found = defaultdict(list)
+        by_offset = defaultdict(list)
         for o in range(outputs):
             for tap in range(self.kernel[axis]):
                 if self.transposed:
@@ -56,8 +56,8 @@ class Geometry(NamedTuple):
                 else:
                     at, rest = o * self.stride - self.before[axis] + tap, 0
                 if not rest:
-                    found[at].append((o, tap))
-        return dict(sorted(found.items()))
+                    by_offset[at].append((o, tap))
+        return dict(sorted(by_offset.items()))
 
 
 class _Reader:

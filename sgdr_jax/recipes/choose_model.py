@@ -36,13 +36,13 @@ class Pick(NamedTuple):
 
 def available(ui: NullConsole, models: Sequence[ChainModel] = SHORT_LIST) -> list[ChainModel]:
     """Return the candidates whose weights are available; reports why the others are not."""
-    found = list[ChainModel]()
+    loadable = list[ChainModel]()
     for model in models:
         if reason := unavailable(model):
             ui.say(f"left out {model_name(model)}: {reason}")
         else:
-            found.append(model)
-    return found
+            loadable.append(model)
+    return loadable
 
 
 def choose_model(
@@ -58,20 +58,20 @@ def choose_model(
         epochs: measures how many epochs of the last stage fit into the time; None without a time.
         models: the candidates, the fastest first.
     """
-    found = list[ChainModel]()
+    candidates = list[ChainModel]()
     for model in available(ui, models):
         if epochs and (count := epochs(model)) < EPOCHS:
             ui.say(f"left out {model_name(model)}: it gets {count:.2g} epochs in the time, under {EPOCHS}")
         else:
-            found.append(model)
-    if len(found) < 2:
+            candidates.append(model)
+    if len(candidates) < 2:
         which = "has weights available" + f" and gets {EPOCHS} epochs in the time" * bool(epochs)
-        if found:
-            return Pick(found[0], f"the only network of a short list that {which}")
+        if candidates:
+            return Pick(candidates[0], f"the only network of a short list that {which}")
         return Pick(models[0], f"no network of a short list {which}")
     from . import probe
 
-    rows = probe.probe(probe.at_most(probe.with_judges(data, ui), probe.IMAGES), found, ui)
+    rows = probe.probe(probe.at_most(probe.with_judges(data, ui), probe.IMAGES), candidates, ui)
     ui.say(probe.table(rows))
     best, second = rows[:2]
     ahead = f"{100 * second.behind:.1f} ± {100 * second.behind_error:.1f} points more than on those of {model_name(second.model)}"

@@ -56,5 +56,5 @@ def confidence(model: ChainModel, source: Source, images: int = IMAGES) -> float
 
     n, block = len(pixels), min(BLOCK, len(pixels))
     padded = np.resize(pixels, (-(-n // block) * block, *pixels.shape[1:]))  # with the first ones again: one shape, one compilation
-    found = [np.asarray(likeliest(padded[i : i + block])) for i in range(0, len(padded), block)]
-    return float(np.concatenate(found)[:n].mean())
+    confidences = [np.asarray(likeliest(padded[i : i + block])) for i in range(0, len(padded), block)]
+    return float(np.concatenate(confidences)[:n].mean())

@@ -111,6 +111,6 @@ def _dimensions(items: Sequence[LazyEncoded] | np.ndarray, names: Sequence[str])
         # Lazy items are read inside of what catches any failure.
         return decode.dimensions(lambda: read(i)) if decode.is_intact(lambda: read(i)) else None
 
-    found = list(in_threads(look, index))
-    unread = tuple(names[i] for i, size in zip(index, found, strict=True) if not size)
-    return len(index), [size for size in found if size], unread
+    sizes = list(in_threads(look, index))
+    unread = tuple(names[i] for i, size in zip(index, sizes, strict=True) if not size)
+    return len(index), [size for size in sizes if size], unread

@@ -88,15 +88,15 @@ def probe(data: Dataset, models: Sequence[ChainModel], ui: NullConsole, size: in
     _folds(source.labels["train"], Solve(), check=True)
     facts = measure(source, models[0], familiar=False)
     sizes: list[int] = [size or facts.of(model).choices()[0].value for model in models]
-    found = []
+    ranking = []
     for model, side in zip(models, sizes, strict=True):
         stage = Stage("probe", side, "head", augment=False, precompute=True, solve=Solve())
         name, canvas = type(model).__name__, round(1.15 * max(sizes))
         experiment = Experiment(name, data, model, (stage,), canvas=canvas, max_bad_share=1.0)  # what is left out is named
         ui.say(f"{model_name(model)}:")
-        found.append(_probed(experiment, ui))
-    found.sort(key=lambda row: (-row.accuracy, row.loss))
-    return [_compared(row, found[0]) for row in found]
+        ranking.append(_probed(experiment, ui))
+    ranking.sort(key=lambda row: (-row.accuracy, row.loss))
+    return [_compared(row, ranking[0]) for row in ranking]
 
 
 def with_judges(data: Dataset, ui: NullConsole) -> Dataset:

@@ -56,13 +56,13 @@ def rates(rows: Iterable[Row]) -> tuple[list[str], list[StageRows]]:
 
 def restarts(parts: Sequence[StageRows]) -> list[float]:
     """Find the starts of cycles inside stages, from the cycles of plan rows or from evaluations at cycle ends."""
-    found = []
+    starts = []
     for part in parts:
         training = [row for row in part.rows if "lr" in row and "cycle" in row]
-        found += [part.start + b["step"] for a, b in itertools.pairwise(training) if b["cycle"] != a["cycle"]]
+        starts += [part.start + b["step"] for a, b in itertools.pairwise(training) if b["cycle"] != a["cycle"]]
         ends = {part.start + row["step"] for row in part.rows if row.get("kind") == "eval" and "cycle" in row}
-        found += [x for x in sorted(ends) if part.start < x < part.end]
-    return found
+        starts += [x for x in sorted(ends) if part.start < x < part.end]
+    return starts
 
 
 def points(part: StageRows, rows: Sequence[Row], value: str) -> tuple[list[float], list[float]]:

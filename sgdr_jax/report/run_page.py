@@ -117,15 +117,15 @@ def read_run_page(folder: str | Path, split: str | None = None) -> RunPage:
     kept = {name: path for name in _SPLITS if (path := predictions.path_of(run.path, name)).exists()}
     require(split is None or split in kept, "--split", split, f"the run has kept predictions of {', '.join(kept) or 'no split yet'}")
     chosen = split or next(iter(kept), "")
-    found = predictions.load(run.path, chosen) if chosen else None
-    return RunPage(run, chosen, found, found and (found.tta or found.plain), _class_names(run, found))
+    examples = predictions.load(run.path, chosen) if chosen else None
+    return RunPage(run, chosen, examples, examples and (examples.tta or examples.plain), _class_names(run, examples))
 
 
-def _class_names(run: Run, found: SplitPredictions | None) -> tuple[str, ...]:
+def _class_names(run: Run, examples: SplitPredictions | None) -> tuple[str, ...]:
     """Return the names of the classes; numbers for runs of versions that did not keep them beside the network."""
     if run.data:
         return tuple(run.data["classes"])
-    kinds = () if found is None else (found.labels, found.plain.predicted)
+    kinds = () if examples is None else (examples.labels, examples.plain.predicted)
     count = max((x.shape[1] if x.ndim == 2 else int(x.max(initial=0)) + 1 for x in kinds), default=0)
     return tuple(f"class {i}" for i in range(count))
 
@@ -188,27 +188,27 @@ def _score_name(run: Run) -> str:
     return SCORE_NAMES[judged_by(known) if known else score_of(run.rows)]
 
 
-def _accuracy(labels: np.ndarray, found: ExamplePredictions) -> tuple[float, Interval]:
+def _accuracy(labels: np.ndarray, examples: ExamplePredictions) -> tuple[float, Interval]:
     """Return the accuracy and its interval; for multi-label data of the share of an image's classes that are right."""
-    right = (found.predicted == labels).reshape(len(labels), -1).mean(axis=1)
+    right = (examples.predicted == labels).reshape(len(labels), -1).mean(axis=1)
     return float(right.mean()), right_interval(right)
 
 
 def _headline(view: RunPage) -> list[KeyFigure]:
     run, figures = view.run, list[KeyFigure]()
     for split in ("test", "valid"):
-        found = predictions.load(run.path, split)
-        if found is None:
+        examples = predictions.load(run.path, split)
+        if examples is None:
             continue
-        kind, plain = found.tta or found.plain, found.plain
+        kind, plain = examples.tta or examples.plain, examples.plain
         name = _SPLITS[split].capitalize() + (" before refit" if split == "valid" and _refitted(run) else "")
-        value, interval = _accuracy(found.labels, kind)
-        alone = f"one view {100 * _accuracy(found.labels, plain)[0]:.1f} %, " if found.tta else ""
-        measure, at = ("labels right", f", threshold {_threshold(run):.3f}") if found.labels.ndim == 2 else ("accuracy", "")
-        figures.append(KeyFigure(f"{name} {measure}", value, interval, ".1f", f"{alone}{len(found.labels):,} images{at}", "%"))
+        value, interval = _accuracy(examples.labels, kind)
+        alone = f"one view {100 * _accuracy(examples.labels, plain)[0]:.1f} %, " if examples.tta else ""
+        measure, at = ("labels right", f", threshold {_threshold(run):.3f}") if examples.labels.ndim == 2 else ("accuracy", "")
+        figures.append(KeyFigure(f"{name} {measure}", value, interval, ".1f", f"{alone}{len(examples.labels):,} images{at}", "%"))
         if split == view.split:
             figures.append(KeyFigure(f"{name} log-loss", float(kind.loss.mean()), loss_interval(kind.loss), ".3f", "lower is better"))
-            figures += _multi_label(run, split, bool(found.tta)) + _ece(run, split, bool(found.tta), kind)
+            figures += _multi_label(run, split, bool(examples.tta)) + _ece(run, split, bool(examples.tta), kind)
     if not figures:
         best = max((row for row in _result_rows(view) if not math.isnan(row.accuracy)), key=lambda row: row.accuracy, default=None)
         if best:
@@ -292,11 +292,11 @@ def _result_rows(view: RunPage) -> list[ResultRow]:
 def _final_rows(run: Run) -> list[ResultRow]:
     results, times = [], run.summary.get("times", {})
     for split in ("valid", "test"):
-        if (found := predictions.load(run.path, split)) is None:
+        if (examples := predictions.load(run.path, split)) is None:
             continue
-        for kind, each in (("plain", found.plain), ("tta", found.tta)):
+        for kind, each in (("plain", examples.plain), ("tta", examples.tta)):
             if each is not None:
-                value, interval = _accuracy(found.labels, each)
+                value, interval = _accuracy(examples.labels, each)
                 if (score := (run.summary.get(split) or {}).get("map" if kind == "plain" else "tta_map")) is not None:
                     value, interval = score, UNKNOWN
                 seconds = number(times.get(f"{kind}_{split}"))
@@ -318,16 +318,16 @@ def _accuracy_range(results: Sequence[ResultRow]) -> tuple[float, float]:
 
 
 def _mistakes(view: RunPage) -> dict[str, Any]:
-    found, shown, k = view.predictions, view.shown, len(view.names)
-    if found is None or shown is None:
+    examples, shown, k = view.predictions, view.shown, len(view.names)
+    if examples is None or shown is None:
         return {"confusion": None, "pairs": [], "classes": [], "left_classes": 0}
-    lines = list(enumerate(mistakes.class_lines(found.labels, shown, k)))
+    lines = list(enumerate(mistakes.class_lines(examples.labels, shown, k)))
     if k > MOST_CLASS_LINES:
         lines = sorted(lines, key=lambda line: (math.isnan(line[1].f1), line[1].f1))[:MOST_CLASS_LINES]
     single = not view.multi_label
     return {
-        "confusion": mistakes.confused_part(found.labels, shown.predicted, k) if single else None,
-        "pairs": mistakes.confused_pairs(found.labels, shown.predicted, k) if single else [],
+        "confusion": mistakes.confused_part(examples.labels, shown.predicted, k) if single else None,
+        "pairs": mistakes.confused_pairs(examples.labels, shown.predicted, k) if single else [],
         "classes": lines,
         "left_classes": k - len(lines),
     }

@@ -262,19 +262,19 @@ def result_tables(summary: Mapping[str, Any]) -> list[Table | str]:
     return [*parts, snapshots_table(summary["snapshots"])] if summary.get("snapshots") else parts
 
 
-def evaluation_parts(split: str, found: Evaluation, net: Predictor) -> list[Table | str]:
+def evaluation_parts(split: str, evaluation: Evaluation, net: Predictor) -> list[Table | str]:
     """Format the evaluation of a split: metrics, by number of views, by class, at the threshold and temperatures that the run fitted.
 
     Args:
         split: name of the split.
-        found: its predictions and labels.
+        evaluation: its predictions and labels.
         net: the network of the run.
     """
     from ..evaluation.evaluate import calibration_results
     from ..evaluation.multi_label import mean_f_beta
     from ..runs.predictor import fitted_temperatures
 
-    views, labels, temperatures = found.views, found.labels, fitted_temperatures(net, found.views.views)
+    views, labels, temperatures = evaluation.views, evaluation.labels, fitted_temperatures(net, evaluation.views.views)
     threshold = net.threshold(views.views)
     fixed = FIXED_THRESHOLDS if net.multi_label else {}
     above = {name: f", classes predicted above {fixed[key]:g}" for name in views.measures if (key := name.removeprefix("tta_")) in fixed}

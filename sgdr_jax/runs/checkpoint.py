@@ -72,8 +72,8 @@ def cycle_name(stage: int, cycle: int) -> str:
 
 def _positions(folder: str | Path) -> dict[str, tuple[int, int]]:
     """Map the step checkpoints of a folder, oldest first, to (stage, updates done), without verifying them."""
-    found = [((int(m[1]), int(m[2])), p.name) for p in Path(folder).glob("stage-*") if (m := _STEP.fullmatch(p.name))]
-    return {name: position for position, name in sorted(found)}
+    positions = [((int(m[1]), int(m[2])), p.name) for p in Path(folder).glob("stage-*") if (m := _STEP.fullmatch(p.name))]
+    return {name: position for position, name in sorted(positions)}
 
 
 def names(folder: str | Path) -> tuple[str, ...]:
@@ -285,11 +285,11 @@ def good(folder: str | Path, run: str = "") -> Iterator[VerifiedCheckpoint]:
     """Yield the step checkpoints of a run, newest first; damaged ones and those of other runs are skipped with a logged warning."""
     for name in reversed(names(folder)):
         try:
-            found = VerifiedCheckpoint(name, verify(folder, name, run))
+            verified = VerifiedCheckpoint(name, verify(folder, name, run))
         except DamagedCheckpoint as error:
             _log.warning("%s; falling back to the one before", error)
         else:
-            yield found
+            yield verified
 
 
 def restore(folder: str | Path, name: str, like: Any, run: str = "") -> Any:

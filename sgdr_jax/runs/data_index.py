@@ -90,8 +90,8 @@ def changes(before: DataIndex, now: DataIndex, pixels: bool = True) -> list[str]
         "of another class": (name for name in common if old[name][1] != new[name][1]),
         "of another split": (name for name in common if old[name][0] != new[name][0]),
     }
-    found = [_told(kind, list(names), len(old)) for kind, names in kinds.items()]
-    return [text for text in found if text]
+    descriptions = [_told(kind, list(names), len(old)) for kind, names in kinds.items()]
+    return [text for text in descriptions if text]
 
 
 def _told(kind: str, names: list[str], total: int) -> str:
@@ -129,11 +129,11 @@ def check_data(folder: str | Path, data: Data, *, accept: bool) -> list[str]:
         InputError: where the data have changed and are not accepted, or their classes have changed.
     """
     before, now = read_index(folder), data_index(data)
-    found = changes(before, now) if before else []
-    if found and (not accept or (before and before["classes"] != now["classes"])):
+    changed = changes(before, now) if before else []
+    if changed and (not accept or (before and before["classes"] != now["classes"])):
         fix = "add --accept-new-data to go on with these" if before and before["classes"] == now["classes"] else "no network fits both"
-        raise InputError(f"the data are not those that run folder {folder} began with: {'; '.join(found)}; {fix}, or use another --run")
-    if found or before is None:
-        now["accepted"] = [*(before or now).get("accepted", ()), *found]
+        raise InputError(f"the data are not those that run folder {folder} began with: {'; '.join(changed)}; {fix}, or use another --run")
+    if changed or before is None:
+        now["accepted"] = [*(before or now).get("accepted", ()), *changed]
         write_index(folder, now)
-    return found
+    return changed

@@ -60,8 +60,8 @@ def greedy_average(loss: Callable[[tuple[int, ...]], float], alone: Sequence[flo
     members, lowest = (first,), alone[first]
     for i in rest:
         tried = tuple(sorted((*members, i)))
-        if (found := loss(tried)) < lowest:
-            members, lowest = tried, found
+        if (candidate_loss := loss(tried)) < lowest:
+            members, lowest = tried, candidate_loss
     return members
 
 
@@ -70,19 +70,19 @@ def average(trees: Sequence[Tree]) -> Tree:
     return jax.tree.map(lambda *leaves: np.mean([np.asarray(x, np.float64) for x in leaves], 0).astype(leaves[0].dtype), *trees)
 
 
-type Predicted = Mapping[str, Mapping[str, np.ndarray]]
+type SplitLogits = Mapping[str, Mapping[str, np.ndarray]]
 """Logits [n, classes] of a network or an ensemble by split and kind, as of `ViewPredictions.kinds`."""
 
 
 class Average(NamedTuple):
-    """An average of weights, what it predicts, and the side in pixels that it sees."""
+    """An average of weights, its logits, and the side in pixels that it sees."""
 
-    found: Predicted
+    logits: SplitLogits
     weights: Tree
     size: int
 
 
-def mean_prediction(members: Sequence[Predicted], multi_label: bool) -> Predicted:
+def mean_prediction(members: Sequence[SplitLogits], multi_label: bool) -> SplitLogits:
     """Return the logits of the mean of the members' probabilities."""
 
     def mean(each: Sequence[np.ndarray]) -> np.ndarray:
@@ -91,42 +91,42 @@ def mean_prediction(members: Sequence[Predicted], multi_label: bool) -> Predicte
     return {split: {kind: mean([m[split][kind] for m in members]) for kind in kinds} for split, kinds in members[0].items()}
 
 
-def _predicted(context: RunContext, splits: Sequence[str], params: Tree, stats: Tree, size: int, name: str, ui: NullConsole) -> Predicted:
+def _predict(context: RunContext, splits: Sequence[str], params: Tree, stats: Tree, size: int, name: str, ui: NullConsole) -> SplitLogits:
     """Predict the images of these splits with a network."""
     params, stats = context.programs.devices.replicate((params, stats))
-    network, seen = NetworkState(params, stats, size), {}
+    network, logits = NetworkState(params, stats, size), {}
     for split in splits:
         plain = cached_logits(context, network, split, ui)
         examples = EvalExamples(context.images[split], len(context.data.classes), multi_label=context.data.multi_label)
-        seen[split] = predict_views(context.programs, context.experiment, network, examples, ui, f"{name}: {split}", plain).kinds
-    return seen
+        logits[split] = predict_views(context.programs, context.experiment, network, examples, ui, f"{name}: {split}", plain).kinds
+    return logits
 
 
 def _save_predictions(
-    context: RunContext, folder: Path, name: str, found: Predicted, labels: Mapping[str, np.ndarray], thresholds: Mapping[str, float]
+    context: RunContext, folder: Path, name: str, logits: SplitLogits, labels: Mapping[str, np.ndarray], thresholds: Mapping[str, float]
 ) -> None:
     """Save the predictions for each held-out image, so that networks can be compared as runs are; `thresholds` are by kind, or {}."""
-    for split, kinds in found.items() if is_leader() else ():
-        said = {kind: metrics.example_predictions(z, labels[split]) for kind, z in kinds.items()}
+    for split, kinds in logits.items() if is_leader() else ():
+        by_kind = {kind: metrics.example_predictions(z, labels[split]) for kind, z in kinds.items()}
         for kind, threshold in thresholds.items():
-            if kind in said:
-                said[kind] = said[kind]._replace(predicted=metrics.squash(kinds[kind], True) > threshold)
-        predictions.save(folder, split, context.data.names[split], labels[split], list(said.values()), name)
+            if kind in by_kind:
+                by_kind[kind] = by_kind[kind]._replace(predicted=metrics.squash(kinds[kind], True) > threshold)
+        predictions.save(folder, split, context.data.names[split], labels[split], list(by_kind.values()), name)
 
 
-def fitted(found: Predicted, labels: Mapping[str, np.ndarray], beta: float) -> ThresholdRecord:
+def fitted(logits: SplitLogits, labels: Mapping[str, np.ndarray], beta: float) -> ThresholdRecord:
     """Fit the thresholds of multi-label data to the validation images, and return them with F-beta at them for each split."""
-    p = {split: {kind: metrics.squash(z, True) for kind, z in kinds.items()} for split, kinds in found.items()}
+    p = {split: {kind: metrics.squash(z, True) for kind, z in kinds.items()} for split, kinds in logits.items()}
     record = fit_thresholds(p["valid"], labels["valid"], beta)
     for split, kinds in p.items():
         record["f_beta"][split] = mean_f_beta(list(kinds.values())[-1], labels[split], beta, record["value"])
     return record
 
 
-def measures(found: Predicted, labels: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+def measures(logits: SplitLogits, labels: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """Return the metrics of each split; those of all views mixed are named "tta_…"."""
     prefixes, out = {"plain": "", "tta": "tta_"}, {}
-    for split, kinds in found.items():
+    for split, kinds in logits.items():
         each = ((prefixes[kind], measures_of(z, labels[split])) for kind, z in kinds.items())
         out[split] = {prefix + name: value for prefix, row in each for name, value in row.items()}
     return out
@@ -155,18 +155,18 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
     labels = {split: context.data.labels[split] for split in ("valid", "test") if split in context.images}
     rows = list[SnapshotRow]()
 
-    def predict(params: Tree, stats: Tree, size: int, name: str) -> Predicted:
-        return _predicted(context, tuple(labels), params, stats, size, name, ui)
+    def predict(params: Tree, stats: Tree, size: int, name: str) -> SplitLogits:
+        return _predict(context, tuple(labels), params, stats, size, name, ui)
 
-    def loss(found: Predicted) -> float:
-        *_, final = found["valid"].values()
+    def loss(logits: SplitLogits) -> float:
+        *_, final = logits["valid"].values()
         return float(metrics.losses(final.astype(np.float64), labels["valid"]).mean())
 
-    def add(name: str, found: Predicted, members: Sequence[str] = (), network: str = "") -> None:
-        row = {"name": name, "members": list(members)} | ({"network": network} if network else {}) | measures(found, labels)
-        record = fitted(found, labels, context.experiment.evaluate.beta) if context.data.multi_label else None
+    def add(name: str, logits: SplitLogits, members: Sequence[str] = (), network: str = "") -> None:
+        row = {"name": name, "members": list(members)} | ({"network": network} if network else {}) | measures(logits, labels)
+        record = fitted(logits, labels, context.experiment.evaluate.beta) if context.data.multi_label else None
         rows.append(cast(SnapshotRow, row | ({"threshold": record} if record else {})))
-        _save_predictions(context, Path(folder), name, found, labels, thresholds_of(record))
+        _save_predictions(context, Path(folder), name, logits, labels, thresholds_of(record))
 
     weights = {name: load(context, place, name, like) for name in there}
     alone = {name: predict(**weights[name], size=facts[name]["size"], name=name) for name in there}
@@ -179,36 +179,36 @@ def compare(context: RunContext, folder: str | Path, final: Mapping[str, Any], u
     collected = tuple({g for p in plans for g in p.collects})
 
     def measured(members: Sequence[Tree], size: int, name: str) -> Average:
-        whole = average(members)
-        params, stats = context.programs.devices.replicate((whole["params"], whole["stats"]))
-        whole["stats"] = batch_norm.recalibrate(context, NetworkState(params, stats, size), groups=collected, ui=ui)
-        return Average(predict(whole["params"], whole["stats"], size, name), whole, size)
+        mean = average(members)
+        params, stats = context.programs.devices.replicate((mean["params"], mean["stats"]))
+        mean["stats"] = batch_norm.recalibrate(context, NetworkState(params, stats, size), groups=collected, ui=ui)
+        return Average(predict(mean["params"], mean["stats"], size, name), mean, size)
 
-    def finish(name: str, title: str, whole: Average, members: Sequence[str]) -> None:
-        save(context, place, name, whole.weights, {"size": whole.size, "members": list(members)})
-        add(title, whole.found, members, name)
+    def finish(name: str, title: str, averaged: Average, members: Sequence[str]) -> None:
+        save(context, place, name, averaged.weights, {"size": averaged.size, "members": list(members)})
+        add(title, averaged.logits, members, name)
 
     if moving:
         size = on_leader(lambda: checkpoint.verify(place, EMA)["size"])
         finish("average-ema", "moving average of weights", measured([load(context, place, EMA, like)], size, "moving average"), ())
     if len(there) > 1:
-        seen, together = list(alone.values()), partial(mean_prediction, multi_label=context.data.multi_label)
+        member_logits, together = list(alone.values()), partial(mean_prediction, multi_label=context.data.multi_label)
         for k in (2**i for i in range(1, (len(there) - 1).bit_length())):
-            add(f"ensemble of the last {k}", together(seen[-k:]), there[-k:])
-        add("ensemble of all", together(seen), there)
-        picked = forward_selection(lambda members: loss(together([seen[i] for i in members])), len(there))
-        add("ensemble, chosen", together([seen[i] for i in picked]), [there[i] for i in picked])
+            add(f"ensemble of the last {k}", together(member_logits[-k:]), there[-k:])
+        add("ensemble of all", together(member_logits), there)
+        picked = forward_selection(lambda members: loss(together([member_logits[i] for i in members])), len(there))
+        add("ensemble, chosen", together([member_logits[i] for i in picked]), [there[i] for i in picked])
         tried: dict[tuple[int, ...], Average] = {}
 
         def mean_of(members: tuple[int, ...]) -> Average:
             size = facts[there[members[-1]]]["size"]
             if len(members) == 1:
-                return Average(seen[members[0]], weights[there[members[0]]], size)
+                return Average(member_logits[members[0]], weights[there[members[0]]], size)
             if members not in tried:
                 tried[members] = measured([weights[there[i]] for i in members], size, f"average of {len(members)}")
             return tried[members]
 
         finish("average-uniform", "average of all weights", mean_of(tuple(range(len(there)))), there)
-        picked = greedy_average(lambda members: loss(mean_of(members).found), [loss(found) for found in seen])
+        picked = greedy_average(lambda members: loss(mean_of(members).logits), [loss(logits) for logits in member_logits])
         finish("average-greedy", "average of weights, chosen", mean_of(picked), [there[i] for i in picked])
     return rows

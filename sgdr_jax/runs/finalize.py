@@ -73,8 +73,8 @@ def evaluate(
             threshold = threshold or fit_thresholds(kinds, labels, experiment.evaluate.beta)
             threshold["f_beta"][split] = mean_f_beta(views.probabilities, labels, threshold["beta"], threshold["value"])
         if is_leader():
-            found = view_predictions(views, labels, temperatures, thresholds_of(threshold) or None)
-            predictions.save(folder.path, split, context.data.names[split], labels, found)
+            by_kind = view_predictions(views, labels, temperatures, thresholds_of(threshold) or None)
+            predictions.save(folder.path, split, context.data.names[split], labels, by_kind)
         times[f"plain_{split}"] = views.seconds[0] + from_cache
         if len(views.by_count) > 1:
             times[f"tta_{split}"] = views.seconds[1]

@@ -110,9 +110,9 @@ def _check_begun(experiment: Experiment, own: Path) -> None:
         return
     source = experiment.data.open()
     data = load_for(experiment, source, NullConsole())
-    if found := changes(before, data_index(data)):
+    if changed := changes(before, data_index(data)):
         fix = f"remove the folders of these folds in {own.parent}, so that their networks are trained anew"
-        raise InputError(f"the data are not those that {own} began with: {'; '.join(found)}; {fix}")
+        raise InputError(f"the data are not those that {own} began with: {'; '.join(changed)}; {fix}")
 
 
 def _joined(parts: Sequence[Evaluation]) -> OutOfSample:

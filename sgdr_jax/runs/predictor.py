@@ -198,21 +198,21 @@ def expand(paths: Sequence[str], say: Callable[[str], None] = lambda text: None,
     Raises:
         InputError: a path does not exist, or a folder has no images.
     """
-    found, known = list[str](), extensions(formats)
+    files, known = list[str](), extensions(formats)
     for name in paths:
         path = Path(name)
         require(bool(name) and os.path.exists(path), "path", name, "there is no such file or folder; name image files, or folders of them")
         if not path.is_dir():
-            found.append(str(path))
+            files.append(str(path))
             continue
         inside, hidden = images_below(path, known)
         require(bool(inside), "path", str(path), "name a folder that holds image files")
-        found += inside
+        files += inside
         rest = other_files(path, (Path(image).relative_to(path).as_posix() for image in inside), known, hidden_too=False)
         counts = [f"{len(hidden):,} hidden image{'s' * (len(hidden) > 1)}"] * bool(hidden) + [rest] * bool(rest)
         if counts:
             say(f"{path}: not predicted: {', '.join(counts)}")
-    return found
+    return files
 
 
 def gather_images(
@@ -225,11 +225,11 @@ def gather_images(
     """
     if isinstance(images, str | os.PathLike) or not isinstance(images, Sequence):
         images = list(images) if isinstance(images, np.ndarray) and images.ndim == 4 else [images]
-    found: list[str | np.ndarray] = []
+    sources: list[str | np.ndarray] = []
     for image in images:
-        found += expand([os.fspath(image)], say, formats) if isinstance(image, str | os.PathLike) else [decode.to_array(image)]
-    require(bool(found), "images", "none", "name image files, or folders of them")
-    return found
+        sources += expand([os.fspath(image)], say, formats) if isinstance(image, str | os.PathLike) else [decode.to_array(image)]
+    require(bool(sources), "images", "none", "name image files, or folders of them")
+    return sources
 
 
 def predict(
@@ -256,12 +256,12 @@ def predict(
             parts.append((names, seen.logits, seen.disagreement))
     if seen is None:
         return Predictions((), (), np.zeros((0, len(net.classes)), np.float32), np.zeros(0), tuple(bad))
-    found, (mixed, shares) = [part[0] for part in parts], (np.concatenate([part[i] for part in parts]) for i in (1, 2))
+    readable, (mixed, shares) = [part[0] for part in parts], (np.concatenate([part[i] for part in parts]) for i in (1, 2))
     p = probabilities_of(mixed, net.multi_label)
     labels = tuple(net.label(row, seen.views) for row in p)  # the threshold is for probabilities that are not scaled
     if calibrated:
         p = apply_temperature(mixed, temperature(net, seen.views), net.multi_label).astype(p.dtype)
-    return Predictions(tuple(name for part in found for name in part), labels, p, shares, tuple(bad), seen.views)
+    return Predictions(tuple(name for part in readable for name in part), labels, p, shares, tuple(bad), seen.views)
 
 
 def _decoded(net: Predictor, images: Sequence[str | np.ndarray]) -> Iterator[tuple[np.ndarray, list[str], tuple[tuple[str, str], ...]]]:
@@ -311,10 +311,10 @@ def fitted_temperatures(net: Predictor, views: int) -> dict[str, float]:
 
 def temperature(net: Predictor, views: int) -> float:
     """Return the temperature that the run fitted for this number of views. Raises InputError where it fitted none."""
-    found = fitted_temperatures(net, views).get("tta" if views > 1 else "plain")
-    require(found is not None, "--calibrated", True, f"the run fitted no temperature for {views} views; leave it out")
-    assert found is not None
-    return found
+    fitted = fitted_temperatures(net, views).get("tta" if views > 1 else "plain")
+    require(fitted is not None, "--calibrated", True, f"the run fitted no temperature for {views} views; leave it out")
+    assert fitted is not None
+    return fitted
 
 
 class Evaluation(NamedTuple):

@@ -93,13 +93,13 @@ def _slots(context: RunContext, p: StagePlan) -> Any:
 
 def _activation_bytes(context: RunContext) -> dict[tuple[Any, ...], int]:
     """Return the bytes of each file of activations, by what distinguishes the files; stages may share those of held-out images."""
-    found: dict[tuple[Any, ...], int] = {}
+    sizes: dict[tuple[Any, ...], int] = {}
     for p in context.plan.stages:
         if p.frozen and "valid" in context.images:
-            found["valid", p.start, p.size] = len(context.images["valid"]) * row_bytes(context, p)
+            sizes["valid", p.start, p.size] = len(context.images["valid"]) * row_bytes(context, p)
         if p.frozen and p.stage.precompute:
-            found["train", p.index] = max(p.copies, 1) * len(context.images["train"]) * row_bytes(context, p)
-    return found
+            sizes["train", p.index] = max(p.copies, 1) * len(context.images["train"]) * row_bytes(context, p)
+    return sizes
 
 
 def _bytes(tree: Any) -> int:

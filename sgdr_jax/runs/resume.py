@@ -139,14 +139,14 @@ def newest(context: RunContext, folder: RunFolder) -> CheckpointMeta | None:
     path, unlike, rows = folder.path, "", list[Row]()
     with contextlib.suppress(InputError):  # what is damaged may come after a good checkpoint
         rows = folder.metrics.rows()
-    for found in checkpoint.good(path / "checkpoints", config_hash(context.experiment)):
-        meta = _recorded(found)
+    for candidate in checkpoint.good(path / "checkpoints", config_hash(context.experiment)):
+        meta = _recorded(candidate)
         if meta.rows is None:
             folder.metrics.truncate_after(context.experiment.stages[meta.stage].name, meta.step)
         elif folder.metrics.holds(*meta.rows):
             folder.metrics.truncate(meta.rows[0])
         else:
-            unlike = f"{path / METRICS} does not begin with the {meta.rows[0]} rows that checkpoint {found.name} records"
+            unlike = f"{path / METRICS} does not begin with the {meta.rows[0]} rows that checkpoint {candidate.name} records"
             _log.warning("%s; falling back to the one before", unlike)
             continue
         drop_later(path, meta.stage, meta.step)
@@ -161,8 +161,8 @@ def newest(context: RunContext, folder: RunFolder) -> CheckpointMeta | None:
     return None
 
 
-def _recorded(found: checkpoint.VerifiedCheckpoint) -> CheckpointMeta:
-    known = {name: found.metadata[name] for name in CheckpointMeta._fields if name in found.metadata}  # earlier versions wrote more
+def _recorded(saved: checkpoint.VerifiedCheckpoint) -> CheckpointMeta:
+    known = {name: saved.metadata[name] for name in CheckpointMeta._fields if name in saved.metadata}  # earlier versions wrote more
     return CheckpointMeta(**known)
 
 

@@ -77,8 +77,8 @@ def _told_if_memory_ends(context: RunContext, plan: StagePlan) -> AbstractContex
 
 def _go_back(context: RunContext, folder: RunFolder, plan: StagePlan, *, due: bool, within: bool) -> StageStart:
     """Return the newest good checkpoint within a stage, or its beginning, on all hosts; see `resume.back`."""
-    found, scale = on_leader(lambda: back(context, folder, plan, due=due, within=within))
-    return StageStart(CheckpointMeta(*found) if found else None, scale)
+    meta, scale = on_leader(lambda: back(context, folder, plan, due=due, within=within))
+    return StageStart(CheckpointMeta(*meta) if meta else None, scale)
 
 
 def _splits_into(context: RunContext, plan: StagePlan, parts: int) -> bool:

@@ -116,8 +116,8 @@ def run_stages(
             ui.say(note)
         if not folder.resumed:
             write_index(folder.path, data_index(context.data))
-    found = on_leader(lambda: newest(context, folder)) if resume else None
-    checkpoint = CheckpointMeta(*found) if found else None
+    meta = on_leader(lambda: newest(context, folder)) if resume else None
+    checkpoint = CheckpointMeta(*meta) if meta else None
     network, best = context.network, None
     finished = list(checkpoint.stages) if checkpoint else []
     plans = context.plan.stages[checkpoint.stage if checkpoint else 0 :]

@@ -94,7 +94,7 @@ def lost_cycle_ends(
 ) -> list[str]:
     """Return the cycle ends that a run keeps after these rows and that are gone, though none of the later rows has taken their place.
 
-    Nothing vouches for the later rows, which may be damaged.
+    The later rows may be damaged: no checkpoint has recorded them.
     """
     known = {"stage_index", "cycle", "accuracy"}
 

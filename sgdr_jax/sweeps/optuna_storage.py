@@ -105,8 +105,8 @@ def _whole_lines(file: RawIOBase) -> int:
     while end:
         start = max(end - 4096, 0)
         file.seek(start)
-        if (found := (file.read(end - start) or b"").rfind(b"\n")) >= 0:
-            return start + found + 1
+        if (newline := (file.read(end - start) or b"").rfind(b"\n")) >= 0:
+            return start + newline + 1
         end = start
     return 0
 

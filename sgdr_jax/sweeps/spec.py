@@ -193,8 +193,8 @@ def expand(sweep: Sweep) -> tuple[SweepRun, ...]:
             if (owner := owners.setdefault(key, name)) != name:
                 raise InputError(f"arms {owner!r} and {name!r} are the same experiment ({key}); remove one of them")
             runs.append(SweepRun(len(runs), name, values, seed, experiment, key))
-        if found := _overwritten(sweep.base, values):
-            raise InputError(f"arm {name!r}: {found}")
+        if overwritten := _overwritten(sweep.base, values):
+            raise InputError(f"arm {name!r}: {overwritten}")
     return tuple(runs)
 
 
@@ -209,8 +209,8 @@ def _check_space(sweep: Sweep) -> None:
         except InputError as error:
             raise InputError(f"search.space: {error}") from error
     for end in (0, -1):
-        if found := _overwritten(sweep.base, tuple((field, domain.ends[end]) for field, domain in space.items())):
-            raise InputError(f"search.space: {found}")
+        if overwritten := _overwritten(sweep.base, tuple((field, domain.ends[end]) for field, domain in space.items())):
+            raise InputError(f"search.space: {overwritten}")
 
 
 def _between(domain: Domain) -> tuple[float, ...]:

@@ -103,7 +103,7 @@ def _own_code(values: list[Any]) -> list[str] | None:
 
     None where that is not what runs: there is no file, it may have changed since it was read, or a later class has the name now.
     """
-    package, found = __name__.partition(".")[0], dict[str, str]()
+    package, code = __name__.partition(".")[0], dict[str, str]()
     for kind in _kinds(values):
         name = kind.__module__
         if name.partition(".")[0] in (package, *sys.stdlib_module_names):
@@ -113,10 +113,10 @@ def _own_code(values: list[Any]) -> list[str] | None:
             file = Path(getattr(module, "__file__", None) or "")
             if file.stat().st_mtime >= IMPORTED or getattr(module, kind.__qualname__, None) is not kind:
                 return None
-            found[name] = code_only(file.read_text(encoding="utf-8"))
+            code[name] = code_only(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, SyntaxError):
             return None
-    return [found[name] for name in sorted(found)]
+    return [code[name] for name in sorted(code)]
 
 
 def _kinds(value: Any) -> Iterator[type]:
@@ -176,14 +176,14 @@ def cached(
         array = sealed.read(path, key)
         with suppress(OSError):  # owned by another user
             os.utime(path)
-        found = array.view(jax.dtypes.bfloat16) if array.dtype.kind == "V" else array  # .npy knows bfloat16 only as two bytes
+        activations = array.view(jax.dtypes.bfloat16) if array.dtype.kind == "V" else array  # .npy knows bfloat16 only as two bytes
     except OSError:
-        found = None
+        activations = None
     except sealed.DamagedFile as error:
         _log.warning("cached activations %s: %s; computed anew", path, error)
-        found = None
-    if all_hosts(found is not None) and found is not None:
-        return found, True
+        activations = None
+    if all_hosts(activations is not None) and activations is not None:
+        return activations, True
     array = compute()
     if key is None:
         return array, False

@@ -113,8 +113,8 @@ def _measured(chain: Network, dtype: Any) -> Callable[..., jax.Array]:
         """Return the statistics of block `name` for each example, [b, all statistics], from the input of `start`."""
         after = chain.groups.index(name) + 1
         stop = chain.groups[after] if after < len(chain.groups) else None
-        found = chain.apply(params, stats, x, start=start, stop=stop, modes=Modes(measure=(name,)), dtype=dtype)[1][name]
-        return jnp.concatenate(jax.tree.leaves(found), axis=1)
+        moments = chain.apply(params, stats, x, start=start, stop=stop, modes=Modes(measure=(name,)), dtype=dtype)[1][name]
+        return jnp.concatenate(jax.tree.leaves(moments), axis=1)
 
     return measured
 
@@ -190,16 +190,16 @@ def drift(before: Tree, after: Tree) -> Drift:
 
     Groups without batch normalisation are omitted. `DEAD` is added to all variances.
     """
-    found: Drift = {}
+    drifts: Drift = {}
     for group in before:
         (was, old), (now, new) = ([_column(tree[group], leaf) for leaf in ("mean", "var")] for tree in (before, after))
         if len(old):
             shift, stretch = (now - was) / np.sqrt(old + DEAD), np.log((new + DEAD) / (old + DEAD)) / 2
-            found[group] = [float(np.sqrt(np.mean(np.square(x)))) for x in (shift, stretch)]
-    return found
+            drifts[group] = [float(np.sqrt(np.mean(np.square(x)))) for x in (shift, stretch)]
+    return drifts
 
 
 def _column(stats: Tree, leaf: str) -> np.ndarray:
     """Return the values of all arrays named `leaf`, float64 [channels]."""
-    found = [np.ravel(x).astype(np.float64) for path, x in jax.tree_util.tree_leaves_with_path(stats) if path[-1].key == leaf]
-    return np.concatenate(found) if found else np.empty(0)
+    leaves = [np.ravel(x).astype(np.float64) for path, x in jax.tree_util.tree_leaves_with_path(stats) if path[-1].key == leaf]
+    return np.concatenate(leaves) if leaves else np.empty(0)

@@ -59,7 +59,7 @@ def cycle_ends(cycle: np.ndarray, done: int) -> bool:
 
 
 def is_due(cycle: np.ndarray, save_every: int | None, done: int) -> bool:
-    """Return whether a checkpoint is due after `done` ≥ 1 updates: where a cycle ends, and after every so many; see `LoopPlan`."""
+    """Return whether a checkpoint is due after `done` ≥ 1 updates: where a cycle ends, and every `save_every` updates; see `LoopPlan`."""
     return cycle_ends(cycle, done) or (save_every is not None and done % save_every == 0)
 
 

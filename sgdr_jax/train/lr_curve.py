@@ -113,17 +113,17 @@ def _held(losses: Sequence[float], length: int) -> np.ndarray:
 
 def read_curve(lrs: list[float], losses: list[float], smoothed: list[float], find: Find) -> LrCurve:
     """Apply all rules to a finished test; see `LrCurve`."""
-    found, verdict = _suggestions(np.asarray(lrs), np.asarray(losses), smoothed, find.steps)
-    verdict = verdict if find.rule == "combined" else _verdict(smoothed, found)
-    chosen = min(max(found[find.rule], find.lowest), find.highest)
-    return LrCurve(tuple(lrs), tuple(losses), tuple(smoothed), found, chosen, find.rule, verdict)
+    suggestions, verdict = _suggestions(np.asarray(lrs), np.asarray(losses), smoothed, find.steps)
+    verdict = verdict if find.rule == "combined" else _verdict(smoothed, suggestions)
+    chosen = min(max(suggestions[find.rule], find.lowest), find.highest)
+    return LrCurve(tuple(lrs), tuple(losses), tuple(smoothed), suggestions, chosen, find.rule, verdict)
 
 
-def _verdict(smoothed: Sequence[float], found: dict[str, float]) -> str:
+def _verdict(smoothed: Sequence[float], suggestions: dict[str, float]) -> str:
     """Return the verdict on a curve from the single rules together."""
     finite = [x for x in smoothed if math.isfinite(x)]
     drop = 1 - min(finite) / finite[0] if finite and finite[0] > 0 else 0.0
-    core = [found[r] for r in ("valley", "steep", "minimum")]
+    core = [suggestions[r] for r in ("valley", "steep", "minimum")]
     spread = math.log10(max(core) / min(core))
     if drop < 0.03:
         return f"no clear valley: the loss fell by only {100 * max(drop, 0):.1f} %"

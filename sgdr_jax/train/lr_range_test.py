@@ -39,8 +39,8 @@ def sweep(
     best, lrs = math.inf, rates(find)
     for span in spans:
         span = span[: len(lrs) - len(losses)]
-        state, found = update(state, lrs[len(losses) : len(losses) + len(span)], span)
-        for loss in found[: len(span)]:
+        state, span_losses = update(state, lrs[len(losses) : len(losses) + len(span)], span)
+        for loss in span_losses[: len(span)]:
             losses.append(float(loss))
             value = smooth(losses, find.steps)[-1]
             if tick:

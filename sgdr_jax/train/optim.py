@@ -47,7 +47,7 @@ def transformation(optimizer: Optimizer, trained: tuple[str, ...], hyper: Hyper,
         return groups
 
     def clip(grads: Any, params: Any) -> Any:
-        """Do as `optax.clip_by_global_norm`, which takes the norm by itself."""
+        """Clip as `optax.clip_by_global_norm` does, which would compute the norm once more."""
         return jax.tree.map(lambda g: jnp.where(norm < most, g, g / norm * most), grads)
 
     return optax.chain(optax.stateless(clip), groups)

@@ -104,16 +104,16 @@ def choose(p: Problem, tried: tuple[float, ...], fits: jax.Array, judges: jax.Ar
     place = NamedSharding(where.mesh, PartitionSpec()) if isinstance(where, NamedSharding) else None
     # Placed as results are, or the first strength would compile a program of its own.
     weights = jnp.zeros((len(fits), p.features.shape[1], classes), p.features.dtype, device=place)
-    found: list[float] = []
+    judged_losses: list[float] = []
     best, start, kept = 0, weights[:1], weights
     for decay in tried:
         weights = minimise(p, fits, decay, weights, CHOOSING, MOST_CHOOSING).weights
-        found.append(float(np.sum(np.asarray(readable(losses(p, judges, weights)), np.float64))))
-        if len(found) == 1 or found[-1] < found[best]:
-            best, start, kept = len(found) - 1, jnp.mean(weights, axis=0, keepdims=True), weights
-        if len(found) - 1 - best >= WORSE:
+        judged_losses.append(float(np.sum(np.asarray(readable(losses(p, judges, weights)), np.float64))))
+        if len(judged_losses) == 1 or judged_losses[-1] < judged_losses[best]:
+            best, start, kept = len(judged_losses) - 1, jnp.mean(weights, axis=0, keepdims=True), weights
+        if len(judged_losses) - 1 - best >= WORSE:
             break
-    return Chosen(tried[best], list(tried[: len(found)]), found, start, kept)
+    return Chosen(tried[best], list(tried[: len(judged_losses)]), judged_losses, start, kept)
 
 
 def solver(
@@ -150,12 +150,12 @@ def solver(
         else:
             chosen = _unchosen(solve.weight_decay, features, classes)
         whole = rows(_shares(weight, copies)[None])
-        found = minimise(data, whole, chosen.weight_decay, chosen.start, FINAL, MOST_FINAL)
-        loss = float(losses(data, whole, found.weights, data.label_smoothing)[0])
+        minimum = minimise(data, whole, chosen.weight_decay, chosen.start, FINAL, MOST_FINAL)
+        loss = float(losses(data, whole, minimum.weights, data.label_smoothing)[0])
         fix = "the layers before the head give values that are not finite; use compute=float32, or other weights"
         require(math.isfinite(loss), f'stage "{p.stage.name}": the loss of the solved head', loss, fix)
-        _report(chosen, found)
-        params, stats = as_head(found.weights[0], mean, var)
+        _report(chosen, minimum)
+        params, stats = as_head(minimum.weights[0], mean, var)
         state = context.programs.devices.hold(
             TrainState(state.step + 1, state.params | {"head": params}, state.stats | {"head": stats}, state.opt_state)
         )
@@ -172,11 +172,11 @@ def solver(
         fits = np.stack([_shares(fit * weight, copies) for fit in folds.fits])
         return choose(data, tried, rows(fits), rows(judges / judges.sum() / copies), classes)
 
-    def _report(chosen: Chosen, found: Minimum) -> None:
-        gradient = float(found.gradient[0])
+    def _report(chosen: Chosen, minimum: Minimum) -> None:
+        gradient = float(minimum.gradient[0])
         log(
             {"kind": "solve", "step": 0, "weight_decay": chosen.weight_decay, "tried": chosen.tried, "losses": chosen.losses}
-            | {"gradient": gradient, "evaluations": int(found.evaluations)}
+            | {"gradient": gradient, "evaluations": int(minimum.evaluations)}
         )
         among = f", of {len(chosen.tried)} by {len(chosen.folds)}-fold loss {min(chosen.losses):.4f}" if chosen.tried else ""
         ui.say(f"  solved with weight decay {chosen.weight_decay:g}{among}")

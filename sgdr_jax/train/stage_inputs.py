@@ -134,7 +134,7 @@ def activations(context: RunContext, p: StagePlan, network: NetworkState, split:
         draw=(context.experiment.seed, p.index, p.stage.strength) if copies else (),
     )
     name = entry.digest()
-    array, found = activation_cache.cached(name, compute, all_hosts=all_hosts)
-    if found:
+    array, was_cached = activation_cache.cached(name, compute, all_hosts=all_hosts)
+    if was_cached:
         ui.say(f"  activations of {split} found in the cache ({name})")
     return array

@@ -69,21 +69,21 @@ class CleanCommand(PredictorCommand):
             again = "to continue, repeat the command: folds that have finished are kept"
             try:
                 with handle_signals() as leave:
-                    found = out_of_fold(net, self.folds, folder, self.tta_views, ui, commit, leave)
+                    predictions = out_of_fold(net, self.folds, folder, self.tta_views, ui, commit, leave)
             except KeyboardInterrupt:
                 ui.say(again)
                 raise
             except Preempted as error:  # of a training, which advises what this command has no option for
                 raise Preempted(f"{str(error).partition('; ')[0]}; {again}") from error
         else:
-            found = held_out(net, self.tta_views, ui)
-        suspects = find_suspects(found.probabilities, found.labels)
-        rows = suspect_rows(suspects, found.names, net.classes, found.labels, found.probabilities)
+            predictions = held_out(net, self.tta_views, ui)
+        suspects = find_suspects(predictions.probabilities, predictions.labels)
+        rows = suspect_rows(suspects, predictions.names, net.classes, predictions.labels, predictions.probabilities)
         folder.mkdir(exist_ok=True)
         write_atomically(folder / "suspects.csv", suspects_csv(rows, net.multi_label).encode("utf-8", "surrogateescape"))
         pictures = _pictures(net, rows)
-        write_atomically(folder / "suspects.html", suspects_html(rows, pictures, len(found.names), net.multi_label, str(self.run)))
-        ui.say(f"{len(rows):,} of {len(found.names):,} labels are suspect: {folder / 'suspects.csv'}")
+        write_atomically(folder / "suspects.html", suspects_html(rows, pictures, len(predictions.names), net.multi_label, str(self.run)))
+        ui.say(f"{len(rows):,} of {len(predictions.names):,} labels are suspect: {folder / 'suspects.csv'}")
         ui.say(f"page: {folder / 'suspects.html'}")
 
     def _apply(self, decisions: Path, ui: NullConsole) -> None:

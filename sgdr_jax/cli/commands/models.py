@@ -74,11 +74,11 @@ def _matching(word: str, kinds: Mapping[str, type[ChainModel]]) -> dict[str, typ
     def names(name: str) -> tuple[str, str]:
         return name.lower(), kinds[name].architecture()
 
-    found = [name for name in kinds if lower in names(name)] or [name for name in kinds if any(lower in known for known in names(name))]
-    if not found:
+    matching = [name for name in kinds if lower in names(name)] or [name for name in kinds if any(lower in known for known in names(name))]
+    if not matching:
         near = did_you_mean(word, kinds) or did_you_mean(word, [kind.architecture() for kind in kinds.values()])
         raise InputError(f"unknown network {word!r}; {near}see sgdr-jax models")
-    return {name: kinds[name] for name in found}
+    return {name: kinds[name] for name in matching}
 
 
 def _write(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:

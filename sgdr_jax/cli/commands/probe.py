@@ -74,6 +74,6 @@ class ProbeCommand(FolderCommand):
         """Return the networks of the short list whose weights can be had. Raises InputError if there is none."""
         from ...recipes.choose_model import available
 
-        found = available(ui)
-        require(bool(found), "--models", "", "no weights of the short list can be had; name networks whose weights are here")
-        return found
+        models = available(ui)
+        require(bool(models), "--models", "", "no weights of the short list can be had; name networks whose weights are here")
+        return models

@@ -152,8 +152,8 @@ class Slurm(Target):
     def check(self, folder: Path, name: str) -> submitit.SlurmExecutor:
         """Return submitit's executor. Raises InputError if this machine cannot submit jobs."""
         executor = self.executor(folder, name)
-        found = shutil.which("sbatch") is not None
-        require(found, "launch", "slurm", "run this where sbatch is, on a machine of the cluster, or use --dry-run")
+        installed = shutil.which("sbatch") is not None
+        require(installed, "launch", "slurm", "run this where sbatch is, on a machine of the cluster, or use --dry-run")
         return executor
 
     def executor(self, folder: Path, name: str) -> submitit.SlurmExecutor:

@@ -59,17 +59,17 @@ def _record() -> Mapping[str, object]:
 
 def sources() -> Mapping[str, str]:
     """Return where the facts come from: "facts" and "accuracies"."""
-    found = _record()["sources"]
-    assert isinstance(found, dict)
-    return found
+    recorded = _record()["sources"]
+    assert isinstance(recorded, dict)
+    return recorded
 
 
 @functools.cache
 def all_tags() -> Mapping[str, Mapping[str, Tag]]:
     """Return the recorded weights: architecture in timm to tag to facts."""
-    found = _record()["architectures"]
-    assert isinstance(found, dict)
-    return {name: {tag: _tag(row) for tag, row in tags.items()} for name, tags in found.items()}
+    architectures = _record()["architectures"]
+    assert isinstance(architectures, dict)
+    return {name: {tag: _tag(row) for tag, row in tags.items()} for name, tags in architectures.items()}
 
 
 def _tag(row: Mapping[str, object]) -> Tag:

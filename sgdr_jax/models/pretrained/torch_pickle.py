@@ -240,7 +240,7 @@ def _read_zip(file: IO[bytes]) -> tuple[object, _Fetch]:
 
 
 def _read_old(file: IO[bytes]) -> tuple[object, _Fetch]:
-    """As `_read_zip`, for the older format, in which storages follow one another."""
+    """Read as `_read_zip` does, from the older format, in which storages follow one another."""
     file = io.BytesIO(file.read())  # in memory, reading beyond the end allocates nothing
     _unpickle(file)  # the magic number
     protocol, _ = _unpickle(file)

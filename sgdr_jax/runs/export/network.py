@@ -55,9 +55,9 @@ def sample(net: Predictor) -> np.ndarray:
     try:
         source = net.experiment.data.open()
         index = even_positions(source.sizes["train"], IMAGES)
-        found = load_some(source, index, net.canvas, net.channels, net.experiment.resize).images[SOME][:]
-        if len(found):
-            return np.asarray(found)
+        images = load_some(source, index, net.canvas, net.channels, net.experiment.resize).images[SOME][:]
+        if len(images):
+            return np.asarray(images)
     except InputError:
         pass
     return np.random.default_rng(0).integers(0, 256, (IMAGES, net.canvas, net.canvas, net.channels), np.uint8)
@@ -74,7 +74,7 @@ def expected(net: Predictor, images: np.ndarray) -> np.ndarray:
     return np.asarray(logits(images))
 
 
-def difference(found: np.ndarray, wanted: np.ndarray) -> float:
+def difference(logits: np.ndarray, wanted: np.ndarray) -> float:
     """Return the largest difference of logits, relative to the largest one where that exceeds 1; infinite if one is not finite."""
-    largest = float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1))
+    largest = float(np.abs(logits - wanted).max() / max(np.abs(wanted).max(), 1))
     return largest if np.isfinite(largest) else np.inf

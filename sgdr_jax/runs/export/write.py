@@ -126,7 +126,7 @@ def model_card(net: Predictor, figures: Mapping[str, EvalMetrics], to: ExportFor
     model, size = type(net.experiment.model).__name__, net.size
     library = "library_name: timm\n" if to == "safetensors" else ""
     score = judged_by(next(iter(figures.values()), {}))
-    rows = [f"| {name} | {found[score]:.4f} | {found.get('loss', math.nan):.4f} |" for name, found in figures.items()]
+    rows = [f"| {name} | {metrics[score]:.4f} | {metrics.get('loss', math.nan):.4f} |" for name, metrics in figures.items()]
     head = [f"| images | {SCORE_NAMES[score]} | loss |", "| --- | --- | --- |"]
     table = "\n".join([*head, *rows]) if rows else "The run has recorded no figures of this network."
     names = ", ".join(markdown(json.dumps(name, ensure_ascii=False)) for name in net.classes[:20])

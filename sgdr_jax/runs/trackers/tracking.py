@@ -145,17 +145,17 @@ def scalars(row: Mapping[str, Any]) -> dict[str, float]:
     {'lowered/lr_scale': 0.5}
     """
     place = str(row.get("split", "valid")) if row["kind"] == "eval" else row["kind"]
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for name, value in row.items():
         if name == "lr":
-            found |= {f"lr/{group}": float(rate) for group, rate in value.items()}
+            values |= {f"lr/{group}": float(rate) for group, rate in value.items()}
         elif name == "drift":
-            found |= {
+            values |= {
                 f"drift/{g}/{kind}": float(x) for g, both in value.items() for kind, x in zip(("shift", "stretch"), both, strict=False)
             }
         elif isinstance(value, float) and name not in ("epoch", "seconds"):
-            found[f"{place}/{name}"] = value
-    return {name: value for name, value in found.items() if math.isfinite(value)}
+            values[f"{place}/{name}"] = value
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -71,7 +71,7 @@ def effects(arms: Mapping[str, Sequence[PredictionPair]], tta: bool, level: floa
     Returns:
         The effects of each arm on the classes that any of its seeds has examples of.
     """
-    scores, found = {name: _scores(pairs, tta) for name, pairs in arms.items() if pairs}, dict.fromkeys(arms, ())
+    scores, by_arm = {name: _scores(pairs, tta) for name, pairs in arms.items() if pairs}, dict.fromkeys(arms, ())
     for seeds in {len(own.differences) for own in scores.values()}:  # arms with as many seeds are computed at once
         names = [name for name, own in scores.items() if len(own.differences) == seeds]
         differences = np.concatenate([scores[name].differences for name in names], axis=1)
@@ -79,16 +79,16 @@ def effects(arms: Mapping[str, Sequence[PredictionPair]], tta: bool, level: floa
         p[whole] = significance.paired_t(differences[:, whole])
         columns = np.stack([np.nanmean(differences, axis=0), *significance.t_interval(differences, level), p])
         ends = np.cumsum([len(scores[name].index) for name in names])[:-1]
-        found |= {name: _effects(scores[name], own) for name, own in zip(names, np.split(columns, ends, axis=1), strict=True)}
-    return found
+        by_arm |= {name: _effects(scores[name], own) for name, own in zip(names, np.split(columns, ends, axis=1), strict=True)}
+    return by_arm
 
 
 def _effects(scores: _Scores, columns: np.ndarray) -> tuple[ClassEffect, ...]:
     """Return the effects of an arm; `columns` are mean, low, high and p of each class."""
     mean, low, high, p = columns
     facts = (scores.counts.mean(axis=0), np.nanmean(scores.baseline, axis=0), mean, low, high, significance.holm(p))
-    found = [ClassEffect(int(i), *map(float, row)) for i, *row in zip(scores.index, *facts, strict=True)]
-    return tuple(sorted(found, key=lambda effect: effect.mean))
+    class_effects = [ClassEffect(int(i), *map(float, row)) for i, *row in zip(scores.index, *facts, strict=True)]
+    return tuple(sorted(class_effects, key=lambda effect: effect.mean))
 
 
 def _scores(pairs: Sequence[PredictionPair], tta: bool) -> _Scores:

@@ -229,10 +229,10 @@ def compare_arms(
 
 def _records(own: Sequence[RunRecord], folder: Path) -> list[RunRecord]:
     """Return the recorded runs of all kinds, each once: seeds that were added may be the sweep's own by now."""
-    found: dict[tuple[str, str], RunRecord] = {}
+    first_records: dict[tuple[str, str], RunRecord] = {}
     for run in (*own, *read_confirmation_runs(folder), *read_added_runs(folder)):
-        found.setdefault((run["arm"], run["hash"]), run)
-    return list(found.values())
+        first_records.setdefault((run["arm"], run["hash"]), run)
+    return list(first_records.values())
 
 
 def _networks(finished: Sequence[RunResult], left: list[str], several: bool) -> list[RunResult]:
@@ -305,7 +305,7 @@ def _pairs(runs: Sequence[RunResult], others: Sequence[RunResult], metric: Metri
 def _answers(
     pairs: Sequence[RunPair], reader: Callable[[Path, str], predictions.SplitPredictions | None], left: list[str], name: str
 ) -> list[ComparablePair]:
-    """List the pairs both runs of which have answered the same examples; append the others to `left`."""
+    """List the pairs both runs of which have predicted the same examples; append the others to `left`."""
     answers: list[ComparablePair] = []
     for row, (run, other) in enumerate(pairs):
         try:
@@ -322,7 +322,7 @@ def _answers(
 
 
 def _change(answers: Sequence[ComparablePair], pairs: int, tta: bool) -> Change | None:
-    """Apply McNemar's test over the examples that both runs of a pair have answered, of so many pairs; None where there are none."""
+    """Apply McNemar's test over the examples that both runs of a pair have predicted; None where there are none."""
     blocks: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = {}
     for row, first, second in answers:
         blocks.setdefault(first.names, []).append((row, first.correct(tta), second.correct(tta)))

@@ -167,9 +167,9 @@ def class_cells(comparison: Comparison, most: int | None = None) -> tuple[list[s
     titles = ["arm", "class", "images", "baseline %", "difference (points)", f"{percent(1 - comparison.alpha)} t interval", "p"]
     rows = []
     for arm in comparison.arms:
-        found = arm.paired.classes if arm.paired else ()
-        kept = sorted(found, key=lambda effect: -abs(effect.mean))[:most]
-        for effect in (effect for effect in found if effect in kept):
+        effects = arm.paired.classes if arm.paired else ()
+        kept = sorted(effects, key=lambda effect: -abs(effect.mean))[:most]
+        for effect in (effect for effect in effects if effect in kept):
             interval = "" if math.isnan(effect.low) else interval_text(100 * effect.low, 100 * effect.high, 2)
             name = comparison.classes[effect.index] if effect.index < len(comparison.classes) else str(effect.index)
             shown = (f"{effect.examples:g}", f"{100 * effect.baseline:.2f}", f"{100 * effect.mean:+.2f}", interval, _p(effect.p_holm))
