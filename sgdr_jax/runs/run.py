@@ -73,7 +73,7 @@ def run(
         >>> summary = sgdr_jax.run(experiment, "runs/flowers")  # doctest: +SKIP
         >>> print(summary["valid"]["accuracy"], summary["valid"]["tta_accuracy"])  # doctest: +SKIP
     """
-    ui, began, before = ui or NullConsole(), time.perf_counter(), compiled()
+    ui, began, compiled_before = ui or NullConsole(), time.perf_counter(), compiled()
     begun = on_leader(lambda: check_run(folder, to_json(experiment), config_hash(experiment), resume=resume))
     if resume and (finished := on_leader(lambda: read_summary(folder))):
         ui.say("this run has already finished")
@@ -87,13 +87,13 @@ def run(
     on_leader(lambda: check_disk(context, Path(folder), ui, keep_network=keep_network))
     with _open(folder, context, commit, resume=resume) as opened:
         ui.say(f"run folder: {folder}")
-        chosen, stages = run_stages(context, opened, ui, resume=resume, compile_ahead=compile_ahead)
-        final = _refit(context, stages, opened, ui, commit) if experiment.refit else chosen
+        network, stages = run_stages(context, opened, ui, resume=resume, compile_ahead=compile_ahead)
+        final = _refit(context, stages, opened, ui, commit) if experiment.refit else network
         if keep_network:
             finalize.keep(context, final, opened)
-        summary = finalize.evaluate(context, {"valid": chosen, "test": final}, stages, opened, stoppable(ui, context.leave))
+        summary = finalize.evaluate(context, {"valid": network, "test": final}, stages, opened, stoppable(ui, context.leave))
         summary["times"] = {"load": loading} | summary["times"]
-        summary["compiled"] = CompiledRecord(**(compiled() - before).record())
+        summary["compiled"] = CompiledRecord(**(compiled() - compiled_before).record())
         if memory := device_memory(context.programs.devices):
             summary["device_memory"] = {"peak": memory.peak, "limit": memory.limit}
         summary["seconds"] = time.perf_counter() - began
@@ -121,13 +121,13 @@ def run_stages(
     network, best = context.network, None
     finished = list(checkpoint.stages) if checkpoint else []
     plans = context.plan.stages[checkpoint.stage if checkpoint else 0 :]
-    with ahead(rehearsals(context, plans, compile_ahead)) as ready:
+    with ahead(rehearsals(context, plans, compile_ahead)) as wait_compiled:
         for plan in plans:
-            ready(plan.index)
+            wait_compiled(plan.index)
             attempt = partial(run_stage, context, network=network, best=best, finished=finished, folder=folder, ui=ui)
             network, best = persistently(attempt, context, plan, StageStart(checkpoint), folder, ui)
             checkpoint = None
-        ready("evaluation")
+        wait_compiled("evaluation")
     return network, finished
 
 
@@ -150,19 +150,19 @@ def run_stage(
     ui.say(f"{plan.stage.name}: {plan.steps} update{'s' * (plan.steps > 1)} at {plan.size_text} px, trains {', '.join(plan.trained)}")
     checkpoint = start.checkpoint
     recorder = StageRecorder(context, plan, folder, finished, checkpoint.seconds if checkpoint else 0.0)
-    before = stoppable(ui, context.leave)
+    stoppable_ui = stoppable(ui, context.leave)
     copy, state, first, progress = context.programs.copy, None, start.step, StageProgress(best)
     if checkpoint:
         state, best = restore(context, folder.path, checkpoint, first_state(context.programs, plan, network))
         network, progress = copy(state.network(network.size)), checkpoint.progress(best)
     elif plan.stage.recalibrate:
-        network, drift = batch_norm.recalibrate_for(context, plan, network, before)
+        network, drift = batch_norm.recalibrate_for(context, plan, network, stoppable_ui)
         folder.append({"kind": "bn", "stage": plan.stage.name, "step": 0, "drift": drift})
     progress = progress._replace(lowered=start.lowered)
-    stage = open_stage(context, plan, network, before, recorder.log)
+    stage = open_stage(context, plan, network, stoppable_ui, recorder.log)
     _stop_together(context, plan)
     if not checkpoint:
-        lr, curve = choose_lr(context, plan, stage, _lr_before(context, plan, finished), before)
+        lr, curve = choose_lr(context, plan, stage, _lr_before(context, plan, finished), stoppable_ui)
         progress = progress._replace(lr=lr)
         if curve:
             folder.write_finder(plan.stage.name, dataclasses.asdict(curve))
@@ -227,16 +227,16 @@ def _say_result(stage: StageSummary, score: str, ui: NullConsole) -> None:
 def _refit(context: RunContext, stages: list[StageSummary], folder: RunFolder, ui: NullConsole, commit: str | None) -> NetworkState:
     """Train the network anew on the training and validation images, as the stages turned out best; its run folder is RUN/refit."""
     ui.say("refit: training anew on the training and validation images together, with the choices of the first training")
-    settled = prepare(refit.settled(context.experiment, stages, context.plan.stages), stoppable(ui, context.leave))
-    settled = settled._replace(programs=context.programs, span_stages=context.span_stages)
-    settled = settled._replace(due=context.due, leave=context.leave, accept_new_data=context.accept_new_data)
+    refit_context = prepare(refit.settled(context.experiment, stages, context.plan.stages), stoppable(ui, context.leave))
+    refit_context = refit_context._replace(programs=context.programs, span_stages=context.span_stages)
+    refit_context = refit_context._replace(due=context.due, leave=context.leave, accept_new_data=context.accept_new_data)
     if on_leader((folder.path / "refit" / "config.json").exists):
-        _check_data(folder.path / "refit", settled, ui)
-    with _open(folder.path / "refit", settled, commit, resume=True) as inner:
-        network, finished = run_stages(settled, inner, ui, resume=True, compile_ahead=False)
+        _check_data(folder.path / "refit", refit_context, ui)
+    with _open(folder.path / "refit", refit_context, commit, resume=True) as refit_folder:
+        network, finished = run_stages(refit_context, refit_folder, ui, resume=True, compile_ahead=False)
         seconds = sum(stage["seconds"] for stage in finished)
-        inner.write_summary(cast(RunSummary, {"stages": finished, "size": network.size, "seconds": seconds}))
-    for warning in refit.loss_warnings(settled.experiment, finished, stages):
+        refit_folder.write_summary(cast(RunSummary, {"stages": finished, "size": network.size, "seconds": seconds}))
+    for warning in refit.loss_warnings(refit_context.experiment, finished, stages):
         ui.say(f"  {warning}")
     return network
 
@@ -250,14 +250,14 @@ def _check_data(folder: str | Path, context: RunContext, ui: NullConsole) -> Non
 def _open(folder: str | Path, context: RunContext, commit: str | None, *, resume: bool) -> RunFolder:
     """Open the run folder on the leading host; the others get one that writes nothing."""
 
-    def opened() -> RunFolder:
+    def open_folder() -> RunFolder:
         if not is_leader():
             return NullRunFolder(folder)
         config, key = to_json(context.experiment), config_hash(context.experiment)
         devices = [str(device) for device in context.programs.devices.mesh.devices.flat]
         weights = context.loaded.record()
-        opened = open_run(folder, config, key, resume=resume, commit=commit, devices=devices, weights=weights)
-        opened.track = context.track
-        return opened
+        run_folder = open_run(folder, config, key, resume=resume, commit=commit, devices=devices, weights=weights)
+        run_folder.track = context.track
+        return run_folder
 
-    return run_on_all_hosts(opened)
+    return run_on_all_hosts(open_folder)

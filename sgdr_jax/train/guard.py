@@ -85,5 +85,5 @@ def is_moderate(norm: Array, hyper: Hyper, clip: float | None = None) -> Array:
         A boolean scalar.
     """
     lr, decay = jnp.max(hyper.lr), hyper.weight_decay
-    most = float(jnp.finfo(norm.dtype).max) if clip and clip <= 1e12 else 1e12  # what is clipped must have a norm all the same
-    return (norm <= most) & (lr <= 1e6) & (decay <= 1e6) & (lr * decay <= 1) & (hyper.momentum < 1)
+    max_norm = float(jnp.finfo(norm.dtype).max) if clip and clip <= 1e12 else 1e12  # what is clipped must have a norm all the same
+    return (norm <= max_norm) & (lr <= 1e6) & (decay <= 1e6) & (lr * decay <= 1) & (hyper.momentum < 1)

@@ -43,12 +43,12 @@ def transformation(optimizer: Optimizer, trained: tuple[str, ...], hyper: Hyper,
         norm: `global_norm` of the gradients, a scalar.
     """
     groups = optax.multi_transform({g: optimizer.rule(hyper.lr[i], hyper) for i, g in enumerate(trained)}, {g: g for g in trained})
-    if not (most := optimizer.clip):
+    if not (max_norm := optimizer.clip):
         return groups
 
     def clip(grads: Any, params: Any) -> Any:
         """Clip as `optax.clip_by_global_norm` does, which would compute the norm once more."""
-        return jax.tree.map(lambda g: jnp.where(norm < most, g, g / norm * most), grads)
+        return jax.tree.map(lambda g: jnp.where(norm < max_norm, g, g / norm * max_norm), grads)
 
     return optax.chain(optax.stateless(clip), groups)
 
@@ -59,8 +59,8 @@ def is_bounded(optimizer: Optimizer) -> bool:
     It is known of SGD, whose step is at most lr · |g| / (1 - momentum), and of AdamW, at most 1 / eps times that; not of a subclass with a
     rule of its own, nor of rules that divide by norms.
     """
-    adam = not isinstance(optimizer, AdamW) or (optimizer.eps >= 1e-8 and optimizer.b2 <= 1 - 1e-6)
-    return type(optimizer).rule in (Sgd.rule, AdamW.rule) and adam
+    damped = not isinstance(optimizer, AdamW) or (optimizer.eps >= 1e-8 and optimizer.b2 <= 1 - 1e-6)
+    return type(optimizer).rule in (Sgd.rule, AdamW.rule) and damped
 
 
 def init(optimizer: Optimizer, trained: tuple[str, ...], params: Tree) -> optax.OptState:

@@ -86,23 +86,23 @@ def update(slots: Any, params: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-@pytest.mark.parametrize("known", [None, True, False])
+@pytest.mark.parametrize("moderate", [None, True, False])
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
 @pytest.mark.parametrize("bad", ["", "loss", "statistics", "slot"])
-def test_an_update_is_applied_as_a_whole_or_not_at_all(monkeypatch, bad: str, backend: str, known: bool | None, wanted: bool) -> None:
-    """A slot that becomes infinite is found where nothing is known; what a GPU is given is right on a CPU, too."""
+def test_an_update_is_applied_as_a_whole_or_not_at_all(monkeypatch, bad: str, backend: str, moderate: bool | None, wanted: bool) -> None:
+    """A slot that becomes infinite is found where it is not known that all is moderate; what a GPU is given is right on a CPU, too."""
     stats, before, loss = examples(bad)
 
-    def step(before: Trained, wanted: Any, known: Any) -> tuple[Trained, Any]:
-        return apply_if_finite(update, stats, before, loss, wanted, known)
+    def step(before: Trained, wanted: Any, moderate: Any) -> tuple[Trained, Any]:
+        return apply_if_finite(update, stats, before, loss, wanted, moderate)
 
     with monkeypatch.context() as patch:
         patch.setattr(jax, "default_backend", lambda: backend)
-        lowered = jax.jit(step, donate_argnums=0).lower(before, wanted, known)
-    assert lowered.as_text().count("stablehlo.case") == (backend == "cpu" and known is not None)
-    fine = known is not False and (not bad or (bad == "slot" and known is True))
+        lowered = jax.jit(step, donate_argnums=0).lower(before, wanted, moderate)
+    assert lowered.as_text().count("stablehlo.case") == (backend == "cpu" and moderate is not None)
+    fine = moderate is not False and (not bad or (bad == "slot" and moderate is True))
     expected = jax.tree.map(np.array, Trained(*update(before.opt_state, before.params), stats) if wanted and fine else before)
-    after, finite = lowered.compile()(before, wanted, known)
+    after, finite = lowered.compile()(before, wanted, moderate)
     assert bool(finite) == fine and jax.tree.structure(after) == jax.tree.structure(expected) and same_bits(after, expected)
 
 
