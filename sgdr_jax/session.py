@@ -217,15 +217,15 @@ class Session:
         Random test-time views are drawn by the pixels of an image here, and by its place in the split by `evaluate`, so the two differ.
 
         Args:
-            images: files, folders, arrays uint8 [h, w], [h, w, c] or [n, h, w, c], images of Pillow; or a list of these.
+            images: files, folders, arrays uint8 [h, w], [h, w, c] or [n, h, w, c], images of Pillow; a list or iterator of these.
             tta: as in `evaluate`.
             calibrated: whether to scale the probabilities by the temperature that the run fitted to its validation images.
         """
-        from .datasets.files import formats_of
+        from .data.gather import gather_images
         from .report.run_tables import predictions_table
-        from .runs.predictor import gather_images, predict
+        from .runs.predictor import predict
 
-        gathered = gather_images(images, self.ui.say, formats_of(self.experiment.data))
+        gathered = gather_images(images, self.ui.say, self.experiment.data)
         result = predict(self._predictor, gathered, tta, self.ui, calibrated=calibrated)
         if not result.paths:
             raise InputError(f"none of the {len(gathered)} images could be read; {result.bad[0][0]}: {result.bad[0][1]}")
@@ -239,10 +239,10 @@ class Session:
             images: as in `predict`.
             group: name of the group.
         """
-        from .datasets.files import formats_of
-        from .runs.predictor import activations, gather_images
+        from .data.gather import gather_images
+        from .runs.predictor import activations
 
-        return activations(self._predictor, gather_images(images, self.ui.say, formats_of(self.experiment.data)), group)
+        return activations(self._predictor, gather_images(images, self.ui.say, self.experiment.data), group)
 
     @property
     def classes(self) -> tuple[str, ...]:

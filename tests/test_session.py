@@ -170,6 +170,12 @@ def test_paths_arrays_and_pictures_of_the_same_image_are_predicted_alike(ran: Se
     (tmp_path / "broken.png").write_bytes(b"no image")
     left = ran.predict([paths[0], tmp_path / "broken.png"])
     assert left.value.bad[0][0].endswith("broken.png") and "left out" in repr(left)
+    left = ran.predict(image for image in [pictures[0], Image.new("F", (4, 4)), str(paths[2]), Image.open(paths[3])])
+    assert left.value.bad[0][0] == "image 1" and len(left.value.paths) == 3 and "left out image 1: " in repr(left)
+    np.testing.assert_array_equal(left.value.probabilities, by_path.probabilities[[0, 2, 3]])
+    for call in (lambda: ran.predict([Image.new("F", (4, 4))]), lambda: ran.activations([Image.new("F", (4, 4))], "head")):
+        with pytest.raises(InputError, match=r"image 0.*32 bits"):
+            call()
     for wrong, message in [
         ([], "name image files"),
         (tmp_path / "broken.png", "none of the 1 images could be read"),

@@ -9,25 +9,30 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.errors import InputError
 from ..core.experiment import Resize
 from ..core.validation import require
 from .image_integrity import checked
 
 if TYPE_CHECKING:
+    from jax import Array
     from PIL import Image
 
 type Encoded = str | os.PathLike[str] | bytes | np.ndarray
 """An image: the path of a file, its bytes, or an array uint8 [h, w, c]."""
 type LazyEncoded = Encoded | Callable[[], Encoded]
 """An image, or a function that fetches it."""
-type ImagesLike = str | os.PathLike[str] | np.ndarray | Image.Image | Sequence[str | os.PathLike[str] | np.ndarray | Image.Image]
-"""Images to predict: files, folders, arrays uint8 [h, w], [h, w, c] or [n, h, w, c], images of Pillow; or a list of these."""
+type Given = str | os.PathLike[str] | np.ndarray | Array | Image.Image
+"""Images to predict: a file, a folder, arrays uint8 [h, w], [h, w, c] or [n, h, w, c], an image of Pillow."""
+type ImagesLike = Given | Iterable[Given]
+"""Images to predict, or a list or an iterator of them."""
 
 MAX_BYTES = 256 * 2**20
 """Larger image files are rejected unread."""
@@ -69,7 +74,51 @@ def ready() -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def to_array(image: Image.Image | np.ndarray) -> np.ndarray:
+def to_items(image: object, name: str = "image") -> list[Item]:
+    """Convert an image in memory to an array, and an array uint8 [n, h, w, c] to n of them.
+
+    A picture of Pillow that cannot be read becomes a function that raises the reason, which `attempt` returns.
+
+    Args:
+        image: the image.
+        name: of it, for messages.
+
+    Raises:
+        InputError: for arrays of another type or shape, and for what is no image.
+    """
+    from PIL import Image
+
+    if isinstance(image, Image.Image):
+        try:
+            return [to_array(image)]
+        except Exception as error:  # as decoders raise anything on damaged files
+            return [partial(_fail, error)]
+    if not hasattr(image, "__array__"):
+        raise InputError(f"{name} is of type {type(image).__name__}; {_form(image)}")
+    try:
+        pixels = np.asarray(image)
+    except Exception as error:  # such as tensors of another library on another device
+        raise InputError(f"{name} is of type {type(image).__name__}, which is no array here; give an array of NumPy ({error})") from error
+    return [to_array(each, name) for each in (pixels if pixels.ndim == 4 and len(pixels) else [pixels])]
+
+
+def _form(image: object) -> str:
+    """Return what to give instead of something that is no image."""
+    if isinstance(image, bytes | bytearray | memoryview):
+        return "open it: PIL.Image.open(io.BytesIO(data))"
+    if hasattr(image, "read"):
+        return "open it: PIL.Image.open(file)"
+    if isinstance(image, list | tuple):
+        return "give all images in one list; pixels as an array: numpy.array(pixels, numpy.uint8)"
+    return "give paths of images or folders, arrays uint8, images of Pillow, or a list of these"
+
+
+def _fail(error: Exception) -> np.ndarray:
+    closed = "closed" in str(error) or isinstance(error, AssertionError)  # Pillow asserts that a picture has its file
+    raise ValueError("its file is closed; load() it before, or give its path") if closed else error
+
+
+def to_array(image: Image.Image | np.ndarray, name: str = "image") -> np.ndarray:
     """Convert an image in memory to uint8 [h, w] or [h, w, c]: one of Pillow upright and without transparency, an array as it is.
 
     Raises:
@@ -81,13 +130,15 @@ def to_array(image: Image.Image | np.ndarray) -> np.ndarray:
 
     if isinstance(image, Image.Image):
         fix = "convert it to 8 or 16 bits: nothing tells what is white in it"
-        require(image.mode not in ("I", "F"), "image", f"of mode {image.mode} of Pillow, 32 bits", fix)
+        require(image.mode not in ("I", "F"), name, f"of mode {image.mode} of Pillow, 32 bits", fix)
+        require(image.width * image.height > 0, name, f"of {image.width} x {image.height} pixels", "give one with pixels")
+        if image.mode in ("La", "RGBa"):  # colours times alpha, which Pillow converts to such as are not, and no further
+            image = image.convert(image.mode.upper())
         return np.asarray(upright(image))
-    pixels = np.asarray(image)
-    require(pixels.dtype == np.uint8, "image", f"an array of {pixels.dtype}", "give uint8, 0…255")
-    good = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3))
-    require(good and pixels.size > 0, "image", f"an array of shape {pixels.shape}", "give [h, w], [h, w, 1] or [h, w, 3]")
-    return pixels
+    require(image.dtype == np.uint8, name, f"an array of {image.dtype}", "give uint8, 0…255")
+    good = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))
+    require(good and image.size > 0, name, f"an array of shape {image.shape}", "give [h, w], [h, w, 1] or [h, w, 3]")
+    return image
 
 
 def is_colour(item: LazyEncoded) -> bool:

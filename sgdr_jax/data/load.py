@@ -298,20 +298,24 @@ def _decoded(
 
 
 def decode_files(
-    images: Sequence[decode.Encoded], canvas: int, channels: int | None = None, first: int = 0, resize: Resize = "crop"
+    images: Sequence[decode.Item], canvas: int, channels: int | None = None, first: int = 0, resize: Resize = "crop"
 ) -> DecodedFiles:
     """Decode images as `load` does, for prediction; unreadable ones are reported, not raised.
 
     Args:
-        images: files, bytes or arrays.
+        images: files, bytes or arrays, or functions that fetch them.
         canvas: side of the result in pixels.
         channels: of the result; None for as many as they have.
         first: number of the first image, by which those without a file are named.
         resize: as `Experiment.resize`.
     """
     names = [str(x) if isinstance(x, str | os.PathLike) else f"image {i}" for i, x in enumerate(images, first)]
-    encoded = EncodedImages(images.__getitem__, names, names, resize=resize)
-    decoded = image_cache.in_memory(encoded, canvas, channels, lambda done, bad: None)
+
+    def get(position: int) -> decode.Encoded:
+        image = images[position]
+        return image() if callable(image) else image
+
+    decoded = image_cache.in_memory(EncodedImages(get, names, names, resize=resize), canvas, channels, lambda done, bad: None)
     index = np.flatnonzero(decoded.digests)
     return DecodedFiles(decoded.pixels[index], index, tuple((names[i], reason) for i, reason in sorted(decoded.bad.items())))
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -25,13 +24,11 @@ from ..core.serialization import config_hash, from_json
 from ..core.state import NetworkState, Tree
 from ..core.text import csv_list
 from ..core.validation import finite, require
-from ..data import decode
-from ..data.decode import ImagesLike
+from ..data.decode import LazyEncoded
 from ..data.load import Canvas, decode_files, load
 from ..data.loader import image_loader
 from ..data.placement import choose_residence
 from ..data.sampler import Batch
-from ..datasets.files import ImageFormat, extensions, images_below, other_files
 from ..distributed.memory import free_device_memory
 from ..distributed.mesh import devices_for
 from ..evaluation import tta
@@ -187,59 +184,14 @@ class Predictions(NamedTuple):
     views: int = 1
 
 
-def expand(paths: Sequence[str], say: Callable[[str], None] = lambda text: None, formats: Sequence[ImageFormat] = ()) -> list[str]:
-    """Replace folders by the image files below them, sorted, without hidden ones; files are kept whatever their name.
-
-    Args:
-        paths: files and folders.
-        say: called with a line for each folder that holds other files or hidden images.
-        formats: to read besides the common ones.
-
-    Raises:
-        InputError: a path does not exist, or a folder has no images.
-    """
-    files, known = list[str](), extensions(formats)
-    for name in paths:
-        path = Path(name)
-        require(bool(name) and os.path.exists(path), "path", name, "there is no such file or folder; name image files, or folders of them")
-        if not path.is_dir():
-            files.append(str(path))
-            continue
-        inside, hidden = images_below(path, known)
-        require(bool(inside), "path", str(path), "name a folder that holds image files")
-        files += inside
-        rest = other_files(path, (Path(image).relative_to(path).as_posix() for image in inside), known, hidden_too=False)
-        counts = [f"{len(hidden):,} hidden image{'s' * (len(hidden) > 1)}"] * bool(hidden) + [rest] * bool(rest)
-        if counts:
-            say(f"{path}: not predicted: {', '.join(counts)}")
-    return files
-
-
-def gather_images(
-    images: ImagesLike, say: Callable[[str], None] = lambda text: None, formats: Sequence[ImageFormat] = ()
-) -> list[str | np.ndarray]:
-    """Return images one by one, as paths of files and arrays; `say` and `formats` as in `expand`.
-
-    Raises:
-        InputError: a path does not exist, a folder has no images, an array has another type or shape, or there are no images.
-    """
-    if isinstance(images, str | os.PathLike) or not isinstance(images, Sequence):
-        images = list(images) if isinstance(images, np.ndarray) and images.ndim == 4 else [images]
-    sources: list[str | np.ndarray] = []
-    for image in images:
-        sources += expand([os.fspath(image)], say, formats) if isinstance(image, str | os.PathLike) else [decode.to_array(image)]
-    require(bool(sources), "images", "none", "name image files, or folders of them")
-    return sources
-
-
 def predict(
-    net: Predictor, paths: Sequence[str | np.ndarray], views: int | None = None, ui: NullConsole | None = None, *, calibrated: bool = False
+    net: Predictor, paths: Sequence[LazyEncoded], views: int | None = None, ui: NullConsole | None = None, *, calibrated: bool = False
 ) -> Predictions:
     """Predict the classes of images.
 
     Args:
         net: the network.
-        paths: image files, or images as arrays; see `gather_images`. Unreadable ones are returned in `bad`.
+        paths: image files, or images as arrays; see `data.gather`. Unreadable ones are returned in `bad`.
         views: augmented views besides the plain one; None as in the experiment, 0 for none.
         ui: progress bars.
         calibrated: apply the temperature that the run fitted; raises InputError where it fitted none.
@@ -264,7 +216,7 @@ def predict(
     return Predictions(tuple(name for part in readable for name in part), labels, p, shares, tuple(bad), seen.views)
 
 
-def _decoded(net: Predictor, images: Sequence[str | np.ndarray]) -> Iterator[tuple[np.ndarray, list[str], tuple[tuple[str, str], ...]]]:
+def _decoded(net: Predictor, images: Sequence[LazyEncoded]) -> Iterator[tuple[np.ndarray, list[str], tuple[tuple[str, str], ...]]]:
     """Decode images in blocks; yields pixels, the names of the readable images, and (name, reason) of the others."""
     block = max(net.experiment.evaluate.tta_memory * 2**20 // (net.canvas**2 * net.channels), 1)
     for start in range(0, len(images), block):
@@ -273,7 +225,7 @@ def _decoded(net: Predictor, images: Sequence[str | np.ndarray]) -> Iterator[tup
         yield pixels, [x if isinstance(x := images[i], str) else f"image {i}" for i in at], unread
 
 
-def activations(net: Predictor, images: Sequence[str | np.ndarray], group: str) -> np.ndarray:
+def activations(net: Predictor, images: Sequence[LazyEncoded], group: str) -> np.ndarray:
     """Return what a layer group sees of images in evaluation: the activations at its input.
 
     Args:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgdr_jax.core.errors import InputError
+from sgdr_jax.data.gather import expand
 from sgdr_jax.datasets import FileNames
-from sgdr_jax.runs.predictor import expand
 
 from ..helpers import seeded
 from .pictures import picture

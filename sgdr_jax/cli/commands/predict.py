@@ -38,8 +38,9 @@ class PredictCommand(PredictorCommand):
 
     def execute(self, ui: NullConsole) -> None:
         """Predict the images and write the table."""
+        from ...data.gather import expand
         from ...datasets.files import formats_of
-        from ...runs.predictor import expand, predict
+        from ...runs.predictor import predict
 
         check_output(self.out)
         require(bool(self.paths), "paths", "", "name image files, or folders of them")
