@@ -18,6 +18,7 @@ import numpy as np
 
 from ..core.errors import InputError
 from ..core.experiment import Resize
+from ..core.text import one_line
 from ..core.validation import require
 from .image_integrity import checked
 
@@ -95,11 +96,17 @@ def to_items(image: object, name: str = "image") -> list[Item]:
             return [partial(_fail, error)]
     if not hasattr(image, "__array__"):
         raise InputError(f"{name} is of type {type(image).__name__}; {_form(image)}")
-    try:
-        pixels = np.asarray(image)
-    except Exception as error:  # such as tensors of another library on another device
-        raise InputError(f"{name} is of type {type(image).__name__}, which is no array here; give an array of NumPy ({error})") from error
+    pixels = as_array(image, name)
     return [to_array(each, name) for each in (pixels if pixels.ndim == 4 and len(pixels) else [pixels])]
+
+
+def as_array(image: object, name: str = "image") -> np.ndarray:
+    """Return an array of any library as one of NumPy. Raises InputError where it is on a device that NumPy cannot read."""
+    try:
+        return np.asarray(image)
+    except Exception as error:  # libraries raise what they like
+        what = f"{name} is of type {type(image).__name__}, which cannot be read as an array ({one_line(str(error))})"
+        raise InputError(f"{what}; give an array of NumPy") from error
 
 
 def _form(image: object) -> str:

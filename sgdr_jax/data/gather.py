@@ -6,13 +6,11 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ..core.errors import InputError
 from ..core.types import Dataset
 from ..core.validation import require
 from ..datasets.files import Format, extensions, formats_of, images_below, other_files
-from .decode import Images, Item, to_items
+from .decode import Images, Item, as_array, to_items
 
 
 def expand(paths: Sequence[str], say: Callable[[str], None] = lambda text: None, formats: Sequence[Format] = ()) -> list[str]:
@@ -79,7 +77,7 @@ def _several(images: object) -> Iterable[object] | None:
     if isinstance(images, Mapping):
         raise InputError(f"images is a {type(images).__name__}; give its values: list(images.values())")
     if hasattr(images, "__array__"):
-        array = np.asarray(images)
+        array = as_array(images)
         return array.ravel().tolist() if array.dtype.kind in "OUT" else None
     known = not isinstance(images, bytes | bytearray | memoryview) and not hasattr(images, "read")
     return images if known and isinstance(images, Iterable) else None

@@ -233,8 +233,8 @@ def finder_table(curves: Mapping[str, Any], trained: Sequence[str]) -> Table:
 
 
 def finder_verdict(group: str, curve: LrCurve) -> str:
-    """Format what a curve says: the verdict, and how many orders of the images agree."""
-    return f"{group or 'all'}: {curve.verdict}; {curve.confidence:.0%} of {curve.orders} orders agree within a factor of 3"
+    """Format what a curve says, of one layer group or ("") of all that train: the verdict, and how many orders of the images agree."""
+    return f"{group or 'all trained layer groups'}: {curve.verdict}; {curve.agreement()}"
 
 
 def plan_parts(experiment: Experiment, sizes: Mapping[str, int]) -> tuple[Plan, list[Table | str]]:

@@ -111,7 +111,7 @@ def stage_curves(
     find = lr if isinstance(lr, Find) else Find()
     if not isinstance(lr, Find):
         what = "takes the rates of the stage before" if lr is None else f"has given rates, {lr}"
-        ui.say(f"{p.stage.name} {what}: train uses those; this is what Find() would choose")
+        ui.say(f'stage "{p.stage.name}" {what}: train uses those; this is what Find() would choose')
     find = dataclasses.replace(find, rule=rule or find.rule)
     if p.stage.recalibrate:
         network, _ = recalibrate_for(context, p, network, ui)
@@ -137,7 +137,7 @@ def choose_lr(
     rates = tuple(curve.chosen * share for share in ratios(dataclasses.replace(find, ratio=curve.ratio), p.trained))
     ui.say(f"  lr {', '.join(f'{g} {r:.2e}' for g, r in zip(p.trained, rates, strict=True))} by rule {curve.rule}: {curve.verdict}")
     if curve.confidence < 0.5:
-        ui.say(f"  only {curve.confidence:.0%} of the finder's orders agree on that rate within a factor of 3; lr.orders asks for more")
+        ui.say(f"  the finder is not sure of that rate: only {curve.agreement()}; lr.orders asks for more")
     return rates, curve
 
 

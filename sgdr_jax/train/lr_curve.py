@@ -63,6 +63,11 @@ class LrCurve:
     ratio: float = 1.0
     falls: tuple[tuple[float, float], ...] = ()
 
+    def agreement(self) -> str:
+        """Return how many orders agree on the rate, as text; of a single one, which of its two halves do."""
+        whose = f"{self.orders} orders" if self.orders > 1 else "the two halves of its one order, the even and the odd updates,"
+        return f"{self.confidence:.0%} of {whose} agree within a factor of 3"
+
 
 def read_orders(orders: Sequence[Sequence[float]], find: Find) -> LrCurve:
     """Average several orders to a common curve and apply the rules to it.

@@ -59,6 +59,13 @@ class Frame:
         return np.array(self.values, object)
 
 
+class Elsewhere:
+    """An array of another library, on a device of its own."""
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise TypeError("can't convert a tensor of cuda:0;\nuse cpu() first")
+
+
 class Listed:
     """A list of another library, such as fastai's `L`."""
 
@@ -123,6 +130,8 @@ def test_arrays_of_images_are_read_wherever_they_are(folder: Path) -> None:
         ([np.zeros((4, 4), np.uint8), np.zeros((4, 4))], "image 1 is 'an array of float64'; give uint8"),
         ([np.zeros((2, 4, 4, 4), np.uint8)], r"image 0 is 'an array of shape \(4, 4, 4\)'; give"),
         ([np.array(["a.png"])], "image 0 is 'an array of <U5'; give uint8"),
+        ([Elsewhere()], "image 0 is of type Elsewhere, which cannot be read as an array .*use cpu.* first.*; give an array of NumPy"),
+        (Elsewhere(), "image is of type Elsewhere, which cannot be read as an array .*; give an array of NumPy"),
         (np.zeros((0, 4, 4, 3), np.uint8), r"image is 'an array of shape \(0, 4, 4, 3\)'; give"),
         (np.zeros((1, 1, 4, 4, 3), np.uint8), r"image is 'an array of shape \(1, 1, 4, 4, 3\)'; give"),
         (np.array([], object), "images is 'none'; name image files"),

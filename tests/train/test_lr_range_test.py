@@ -18,7 +18,7 @@ from rich.console import Console
 
 from sgdr_jax.core.learning_rates import Find
 from sgdr_jax.core.state import TrainState
-from sgdr_jax.report.run_tables import finder_table
+from sgdr_jax.report.run_tables import finder_table, finder_verdict
 from sgdr_jax.train.lr_curve import RULES, LrCurve, best_ratio, combined, rates, read_curve, read_orders, suggest
 from sgdr_jax.train.lr_range_test import range_test, sweep
 
@@ -386,3 +386,13 @@ def test_the_rule_of_thumb_is_left_only_for_a_ratio_that_is_clearly_better() -> 
     told = io.StringIO()
     Console(file=told, width=120).print(finder_table({"": found}, ("body", "head")))
     assert "ratio 30" in told.getvalue() and re.search(r"ratio 3 .*loss falls by 2.* ← chosen", told.getvalue())
+
+
+def test_agreement_is_that_of_orders_or_of_the_halves_of_one() -> None:
+    """One order was said to be "50% of 1 orders"."""
+    find, losses = Find(steps=100), bathtub(1e-3, 1e-1)
+    one, two = read_orders([losses], find), read_orders([losses, losses], find)
+    assert two.agreement() == "100% of 2 orders agree within a factor of 3"
+    half = dataclasses.replace(one, confidence=0.5)
+    assert half.agreement() == "50% of the two halves of its one order, the even and the odd updates, agree within a factor of 3"
+    assert finder_verdict("", half).startswith("all trained layer groups: ") and finder_verdict("head", half).startswith("head: ")

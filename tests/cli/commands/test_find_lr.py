@@ -24,7 +24,8 @@ def test_find_lr_of_each_group_has_a_column_and_a_picture_for_each(place: Path, 
     words = ["find-lr", str(place / "photos.py"), "--data.root", str(place / "data"), "--stage", "2", "--each", "--out", str(picture)]
     main([*words, "--stages.2.lr", "0.1"])
     out = capsys.readouterr().out
-    assert "all has given rates, 0.1: train uses those" in " ".join(out.split())
+    assert 'stage "all" has given rates, 0.1: train uses those' in " ".join(out.split())
+    assert "all trained layer groups: " in out
     for group in ("early", "late", "head"):
         assert f"{group} alone" in out and (place / f"each-{group}.png").is_file()
 
