@@ -213,6 +213,19 @@ def test_nothing_runs_code_that_it_is_given(name: str) -> None:
             assert isinstance(node.value, ast.Constant) and node.value.value is False, f"{name}.py reads pickles"
 
 
+# What only one command calls, whose messages name its options.
+OF_A_COMMAND = "cli sweeps report/suspects recipes/probe runs/out_of_fold"
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if not within(name, OF_A_COMMAND)])
+def test_messages_of_what_python_calls_name_arguments_and_no_options(name: str) -> None:
+    for node in nodes(name):
+        called = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
+        if isinstance(node, ast.Call) and called in ("require", "InputError"):
+            named = ast.unparse(node.args[called == "require"]).lstrip("f'\"")
+            assert not named.startswith("--"), f"{name}.py line {node.lineno} says {named}: name the argument"
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_sizes_and_docstrings(name: str) -> None:
     text = FILES[name].read_text(encoding="utf-8")

@@ -392,7 +392,7 @@ def test_a_run_shows_its_figures_in_a_tracker(tmp_path: Path) -> None:
     assert [step for step, _ in found["train/loss"]] == [*range(len(losses))] and len(losses) > 4
     np.testing.assert_allclose([loss for _, loss in found["train/loss"]], losses, rtol=1e-6)
     assert set(images) == {"loss", "lr"}
-    with pytest.raises(InputError, match="--track is 'tensorbord'; use tensorboard, wandb, mlflow"):
+    with pytest.raises(InputError, match="track is 'tensorbord'; use tensorboard, wandb, mlflow"):
         session.run(tmp_path / "other", track=["tensorbord"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     assert not (tmp_path / "other").exists()
 
@@ -491,7 +491,7 @@ def test_figures_of_a_card_are_those_of_its_network(ran: Session, fitted: Sessio
     refitted = odd._replace(name="", experiment=replace(odd.experiment, refit=True))
     write.export_network(refitted, ran.folder, "stablehlo", tmp_path / "refit")
     assert "| valid, before the refit | 1.0000 | 0.0000 |" in (tmp_path / "refit" / "README.md").read_text()
-    with pytest.raises(InputError, match=r"--out is '.*README.md/x'; .*README.md is a file; give another folder"):
+    with pytest.raises(InputError, match=r"out is '.*README.md/x'; .*README.md is a file; give another folder"):
         ran.export("stablehlo", tmp_path / "ran" / "README.md" / "x")
 
 

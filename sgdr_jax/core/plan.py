@@ -256,7 +256,7 @@ def check_unvalidated(experiment: Experiment, stages: Sequence[StagePlan], why: 
         why: reason for the message.
         patience: whether to reject `Stage.patience` too; not where a refit is why, which may be left out instead.
     """
-    other = "" if patience else ", or train with --no-refit"
+    other = "" if patience else ", or train with refit=False (--no-refit)"
     for p in stages:
         field = f'stage "{p.stage.name}": '
         require(not (patience and p.stage.patience), f"{field}patience", p.stage.patience, f"{why}; use None")

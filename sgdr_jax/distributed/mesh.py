@@ -178,7 +178,7 @@ class Devices:
     def check_batch(self, name: str, size: int) -> None:
         """Raise InputError unless `size` images can be split evenly."""
         near = max(size // self.count, 1) * self.count
-        fewer = "" if jax.process_count() > 1 else ", or fewer devices with --parallel.devices"
+        fewer = "" if jax.process_count() > 1 else ", or fewer devices with parallel.devices"
         require(size % self.count == 0, name, size, f"use a multiple of the {self.count} devices, such as {near}{fewer}")
 
 

@@ -115,7 +115,7 @@ def read_run_page(folder: str | Path, split: str | None = None) -> RunPage:
     """
     run = read(folder)
     kept = {name: path for name in _SPLITS if (path := predictions.path_of(run.path, name)).exists()}
-    require(split is None or split in kept, "--split", split, f"the run has kept predictions of {', '.join(kept) or 'no split yet'}")
+    require(split is None or split in kept, "split", split, f"the run has kept predictions of {', '.join(kept) or 'no split yet'}")
     chosen = split or next(iter(kept), "")
     examples = predictions.load(run.path, chosen) if chosen else None
     return RunPage(run, chosen, examples, examples and (examples.tta or examples.plain), _class_names(run, examples))

@@ -39,10 +39,10 @@ def write_page(
         InputError: the folder holds no run, or has nothing to map.
     """
     view = read_run_page(run, split)
-    fix = "after a refit the network has trained on the validation images; use --split test where the run has it, or leave it out"
-    require(not (maps and view.before_refit), "--maps", maps, fix)
+    fix = "after a refit the network has trained on the validation images; use the split test where the run has it, or leave it out"
+    require(not (maps and view.before_refit), "maps", maps, fix)
     top = view.top_losses()
-    require(not maps or bool(top), "--maps", maps, "the run has kept no predictions; finish it, or leave it out")
+    require(not maps or bool(top), "maps", maps, "the run has kept no predictions; finish it, or leave it out")
     pictures, drawn, note = {}, [], ""
     if top:
         source, note = _source(view, data)

@@ -311,7 +311,7 @@ def restore(folder: str | Path, name: str, like: Any, run: str = "") -> Any:
     for key in [*leaves, *specs]:
         have, want = specs.get(key), _spec(leaves[key]) if key in leaves else None
         if have != want:
-            raise InputError(f"checkpoint {path} has {key} = {have}, but this version of the experiment {want}; use another --run")
+            raise InputError(f"checkpoint {path} has {key} = {have}, but this version of the experiment {want}; use another run folder")
     empty = {key: np.empty(shape, dtype) for key, (dtype, shape) in specs.items()}
     targets = {key: value for key, value in empty.items() if value.size}
     if targets:

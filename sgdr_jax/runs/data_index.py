@@ -61,7 +61,7 @@ def read_index(folder: str | Path) -> DataIndex | None:
     except FileNotFoundError:
         return None
     except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
-        raise InputError(f"{path} cannot be read ({error}); restore it, or use another --run") from error
+        raise InputError(f"{path} cannot be read ({error}); restore it, or use another run folder") from error
 
 
 def changes(before: DataIndex, now: DataIndex, pixels: bool = True) -> list[str]:
@@ -132,7 +132,7 @@ def check_data(folder: str | Path, data: Data, *, accept: bool) -> list[str]:
     changed = changes(before, now) if before else []
     if changed and (not accept or (before and before["classes"] != now["classes"])):
         fix = "add --accept-new-data to go on with these" if before and before["classes"] == now["classes"] else "no network fits both"
-        raise InputError(f"the data are not those that run folder {folder} began with: {'; '.join(changed)}; {fix}, or use another --run")
+        raise InputError(f"the data are not those that run folder {folder} began with: {'; '.join(changed)}; {fix}, or use another run folder")
     if changed or before is None:
         now["accepted"] = [*(before or now).get("accepted", ()), *changed]
         write_index(folder, now)

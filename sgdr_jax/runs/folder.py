@@ -46,7 +46,7 @@ def _write_json(path: Path, value: Any) -> None:
 
 def _read_json[T](path: Path, kind: type[T]) -> T | None:
     """Read a file of a run; earlier versions wrote fewer fields."""
-    return read_json(path, kind, "restore it, or use another --run", whole=False)
+    return read_json(path, kind, "restore it, or use another run folder", whole=False)
 
 
 def finder_stem(stage: str) -> str:
@@ -141,7 +141,7 @@ def lock(path: Path) -> FileLock:
     except Timeout:
         starts = _read_environment(path).get("starts") or [Start()]
         holder = starts[-1].get("process", "its number is not known yet")
-        raise InUse(f"run folder {path} is in use by another process ({holder}); wait for it, or use another --run") from None
+        raise InUse(f"run folder {path} is in use by another process ({holder}); wait for it, or use another run folder") from None
     return file
 
 
@@ -164,12 +164,12 @@ def _short(value: Any) -> str:
 def check_run(path: str | Path, config: Any, config_hash: str, *, resume: bool = False) -> bool:
     """Return whether the folder already holds this run; writes nothing. Raises InputError where `open_run` would refuse the folder."""
     if (path := Path(path)).exists() and not path.is_dir():
-        raise InputError(f"run folder {path} is a file; use another --run")
+        raise InputError(f"run folder {path} is a file; use another run folder")
     if path.exists() and not (path / "config.json").exists():
         foreign = [p.name for p in path.iterdir() if p.name not in (_LOCK, ".config.json.new", LAUNCH)]
         foreign.sort(key=lambda name: (name == "__pycache__", name))  # Python leaves one beside an experiment file
         if foreign:
-            raise InputError(f"run folder {path} holds {foreign[0]} but no config.json; it is no run folder, use another --run")
+            raise InputError(f"run folder {path} holds {foreign[0]} but no config.json; it is no run folder, use another run folder")
     old = _read_json(path / "config.json", dict[str, Any])
     if old is None:
         return False
@@ -178,7 +178,7 @@ def check_run(path: str | Path, config: Any, config_hash: str, *, resume: bool =
     changes = differences(stable_tags(old) | {"parallel": 0}, plain(config) | {"parallel": 0})
     _check_same(path, known.get("config_hash", "(unknown)"), config_hash, changes)
     if not resume:
-        raise InputError(f"run folder {path} already holds this run; add --resume to go on with it, or use another --run")
+        raise InputError(f"run folder {path} already holds this run; go on with it by --resume (resume=True), or use another run folder")
     return True
 
 
@@ -228,7 +228,7 @@ def _check_same(path: Path, old_hash: str, new_hash: str, changes: list[str]) ->
         shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
         raise InputError(
             f"run folder {path} belongs to config {old_hash}, this is {new_hash}: {shown}; "
-            "use another --run, or --resume with the same config"
+            "use another run folder, or go on with the same config"
         )
 
 

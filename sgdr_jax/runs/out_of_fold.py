@@ -48,7 +48,7 @@ def held_out(net: Predictor, views: int | None = None, ui: NullConsole | None = 
         if not net.experiment.refit:
             raise InputError(f"there are no validation or test images, and the network has trained on all others; {fix}")
         why = "the run was refitted, so its network has trained on the validation images too, and there are no test images"
-        raise InputError(f"{why}; {fix}, or train anew with --no-refit")
+        raise InputError(f"{why}; {fix}, or train anew with refit=False (--no-refit)")
     return _joined([evaluate_split(net, split, views, ui) for split in splits])
 
 

@@ -264,7 +264,7 @@ def fitted_temperatures(net: Predictor, views: int) -> dict[str, float]:
 def temperature(net: Predictor, views: int) -> float:
     """Return the temperature that the run fitted for this number of views. Raises InputError where it fitted none."""
     fitted = fitted_temperatures(net, views).get("tta" if views > 1 else "plain")
-    require(fitted is not None, "--calibrated", True, f"the run fitted no temperature for {views} views; leave it out")
+    require(fitted is not None, "calibrated", True, f"the run fitted no temperature for {views} views; leave it out")
     assert fitted is not None
     return fitted
 
@@ -296,7 +296,7 @@ def evaluate_split(net: Predictor, split: str, views: int | None = None, ui: Nul
     ui = ui or NullConsole()
     source = net.experiment.data.open()
     require(split in source.labels, "split", split, f"the data has {', '.join(source.labels)}")
-    instead = "use test" if "test" in source.labels else "add a test folder, or train with --no-refit"
+    instead = "use test" if "test" in source.labels else "add a test folder, or train with refit=False (--no-refit)"
     fix = f"after a refit the network has trained on these images too; {instead}, or read what they chose in summary.json"
     require(not (net.experiment.refit and split == "valid"), "split", split, fix)
     require(tuple(source.classes) == net.classes, "data", list(source.classes), f"the run was trained on {list(net.classes)}")

@@ -71,7 +71,7 @@ def check_disk(context: RunContext, folder: Path, ui: NullConsole, *, keep_netwo
     if not context.shares:
         ui.say(f"disk: {', '.join(parts)}; free in {place}: {format_bytes(free)}")
     needed = use.checkpoints + use.networks + _BESIDE
-    fix = f"the run needs {needed:,} bytes for checkpoints and networks; free some, or use another --run"
+    fix = f"the run needs {needed:,} bytes for checkpoints and networks; free some, or use another run folder"
     require(free + _saved(folder) >= needed, f"free space of {place}", f"{free:,} bytes", fix)
 
 

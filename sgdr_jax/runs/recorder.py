@@ -118,7 +118,7 @@ class StageRecorder:
         skipped = sum("skipped" in row for row in rows)
         evals = [row for row in rows if row["kind"] == "eval"]
         if not losses or (progress.best and not evals):
-            raise InputError(f"run folder {path} has lost its rows of stage {plan.stage.name!r} in metrics.jsonl; use another --run")
+            raise InputError(f"run folder {path} has lost its rows of stage {plan.stage.name!r} in metrics.jsonl; use another run folder")
         keeps_best = self._context.experiment.keep_best
         best = progress.best if keeps_best and progress.best and progress.best.stage == plan.index else None
         score = best.score if best else best_score(evals if keeps_best else evals[-1:])

@@ -72,7 +72,7 @@ def loss_warnings(experiment: Experiment, again: Sequence[StageSummary], first: 
     before = {stage["name"]: stage["train_loss"] for stage in first}
     return [
         f"the refit of stage {stage.name!r} ended at a training loss of {summary['train_loss']:.3f}, the first training at "
-        f"{before[stage.name]:.3f}: the final network may be worse than the validation figures; try another --seed, or --no-refit"
+        f"{before[stage.name]:.3f}: the final network may be worse than the validation figures; try another seed, or no refit (--no-refit)"
         for stage, summary in zip(experiment.stages, again, strict=True)
         if not stage.solve and not summary["train_loss"] <= 2 * before[stage.name] + 0.1  # warns of NaN too
     ]

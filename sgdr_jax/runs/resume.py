@@ -155,7 +155,7 @@ def newest(context: RunContext, folder: RunFolder) -> CheckpointMeta | None:
             _log.warning("snapshot %s is lost, and cannot be made again; the ensembles are without it", snapshot_folder(path) / name)
         return meta
     if unlike:
-        raise InputError(f"{unlike}: rows are lost or changed; restore the file, or use another --run")
+        raise InputError(f"{unlike}: rows are lost or changed; restore the file, or use another run folder")
     drop_later(path, 0, 0)
     folder.metrics.truncate(0)
     return None
@@ -208,7 +208,9 @@ def back(context: RunContext, folder: RunFolder, plan: StagePlan, *, due: bool, 
     every = context.experiment.checkpoint_steps
     counted = [meta for meta in own if not due or is_due(plan.table.cycle, every, meta.step)] or own[-1:] * within
     if within and not counted:
-        raise InputError(f"run folder {folder.path} has lost the checkpoint that stage {plan.stage.name!r} went on from; use another --run")
+        raise InputError(
+            f"run folder {folder.path} has lost the checkpoint that stage {plan.stage.name!r} went on from; use another run folder"
+        )
     for meta in counted[:1]:
         assert meta.rows is not None
         start, count = StageStart(meta), meta.rows[0]
@@ -227,4 +229,4 @@ def check_weights(folder: str | Path, now: Mapping[str, Any]) -> None:
     for name in ("sha256", "mean", "std", "plain"):
         if json.dumps(before.get(name)) != json.dumps(now.get(name)):
             change = f"{name} {before.get(name)} of {before.get('origin')}, now {now.get(name)} of {now.get('origin')}"
-            raise InputError(f"run folder {folder} began with other weights ({change}); give the same file, or use another --run")
+            raise InputError(f"run folder {folder} began with other weights ({change}); give the same file, or use another run folder")

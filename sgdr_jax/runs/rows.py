@@ -54,12 +54,14 @@ def read_rows(path: Path) -> list[Row]:
         try:
             row = cast(dict[str, Any], parse_json(line, Row, whole=False))
         except ValueError as error:
-            reason = f"it is damaged ({error}), restore it or use another --run"
+            reason = f"it is damaged ({error}), restore it or use another run folder"
             raise InputError(f"{path} line {place + 1} is {line[:60]!r}; {reason}") from error
         number = row.pop(_NUMBER, None)
         numbered = numbered or number is not None
         if numbered and number != place:
-            raise InputError(f"{path} line {place + 1} has number {number}, not {place}: rows are lost; restore them or use another --run")
+            raise InputError(
+                f"{path} line {place + 1} has number {number}, not {place}: rows are lost; restore them or use another run folder"
+            )
         rows.append(cast(Row, row))
     return rows
 

@@ -16,7 +16,8 @@ from .cosine import anneal
 class OneCycle(Schedule):
     """Cosine from peak/div to the peak over a share `rise` of the steps, then cosine to peak/div_final; momentum moves inversely.
 
-    Source: Smith & Topin 2018, in the form of fastai 2's `fit_one_cycle` (pct_start 0.25, div 25, div_final 1e5, moms .95, .85, .95).
+    Source: Smith & Topin 2018, in the form of fastai 2's `fit_one_cycle` (pct_start 0.25, div 25, div_final 1e5, moms .95, .85, .95),
+    but the rise takes `rise`·n steps rounded down to whole ones, so the shares differ a little from fastai's where that is not whole.
 
     Example:
         >>> table = OneCycle(1, rise=0.5, div=4).table(4)

@@ -16,7 +16,7 @@ PATIENCE = 5
 """Updates in a row that may be skipped, as their loss is not finite, or gradients or rates out of range; with the last of them the stage
 has diverged."""
 
-FIX = "use a lower lr, or gradient clipping with optimizer.clip, in another --run"
+FIX = "use a lower lr, or gradient clipping with optimizer.clip, in another run folder"
 
 Row = dict[str, Any]
 """A row of metrics.jsonl."""

@@ -208,7 +208,7 @@ def test_pictures_and_maps_are_inside(tmp_path: Path) -> None:
 def test_the_split_can_be_chosen(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", split="valid")
     assert read_run_page(folder).split == read_run_page(folder, "valid").split == "valid"
-    with pytest.raises(InputError, match="--split is 'test'; the run has kept predictions of valid"):
+    with pytest.raises(InputError, match="split is 'test'; the run has kept predictions of valid"):
         read_run_page(folder, "test")
 
 

@@ -140,7 +140,7 @@ def test_a_run_does_not_go_on_with_changed_data_unless_they_are_accepted(made, t
     experiment = small(data=ImageFolder("set"))
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     change(tmp_path / "set")
-    with pytest.raises(InputError, match=r"the data are not those that run folder run began with: .*, or use another --run") as error:
+    with pytest.raises(InputError, match=r"the data are not those that run folder run began with: .*, or use another run folder") as error:
         run(experiment, "run", resume=True)
     assert words in str(error.value) and "\n" not in str(error.value)
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before

@@ -89,13 +89,13 @@ def test_another_config_is_refused_with_the_fields_that_differ(tmp_path: Path) -
         assert "stages[1].lr: 0.2 → 0.3" in str(error.value)
         assert "seed: 0 → 0.0" in str(error.value)  # The types of a config are part of it.
         assert "stages[0]" not in str(error.value)
-        assert "another --run" in str(error.value)
+        assert "another run folder" in str(error.value)
     assert folder.read(tmp_path / "r").config == CONFIG
 
 
 def test_the_same_config_needs_resume(tmp_path: Path) -> None:
     folder.open_run(tmp_path / "r", CONFIG, "abc").close()
-    with pytest.raises(InputError, match="add --resume"):
+    with pytest.raises(InputError, match=r"go on with it by --resume \(resume=True\), or use another run folder"):
         folder.open_run(tmp_path / "r", CONFIG, "abc")
     with folder.open_run(tmp_path / "r", CONFIG, "abc", resume=True) as book:
         assert book.resumed

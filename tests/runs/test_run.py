@@ -361,7 +361,7 @@ def test_a_validation_loss_that_is_not_finite_ends_the_run_in_a_line_also_when_i
     made = small(Stage("all", size=16, lr=0.01, schedule=Constant(2)))
     blind(monkeypatch, {("all", 0), ("all", 1)})
     for resume_ in (False, True):
-        with pytest.raises(InputError, match=r"^the validation loss is nan after cycle 1; use a lower lr, or .* in another --run$"):
+        with pytest.raises(InputError, match=r"^the validation loss is nan after cycle 1; use a lower lr, or .* in another run folder$"):
             run(made, tmp_path / "run", resume=resume_)
         assert not list((tmp_path / "run").glob("checkpoints/stage-*"))
 
@@ -708,11 +708,11 @@ def test_without_validation_images_everything_trains_and_nothing_is_fitted_to_th
     for fields, message in (
         (
             {"snapshots": Snapshots(last=2)},
-            "snapshots is .*; refit trains on the validation images, to compare them; keep none, or train with --no-refit$",
+            r"snapshots is .*; refit trains on the validation images, to compare them; keep none, or .* refit=False \(--no-refit\)$",
         ),
         (
             {"optimizer": AdamW(ema=0.9)},
-            r'stage "all": optimizer.ema is 0.9; refit .* images, to compare it; use 0, or train with --no-refit$',
+            r'stage "all": optimizer.ema is 0.9; refit .* images, to compare it; use 0, or train with refit=False \(--no-refit\)$',
         ),
     ):
         with pytest.raises(InputError, match=message):

@@ -323,5 +323,5 @@ def test_trackers_show_every_run_with_its_arm(tmp_path, monkeypatch):
         settings = b"".join(path.read_bytes() for path in (folder / "tensorboard").rglob("events.*"))
         assert b"sweep.arm" in settings and entry.run.arm.encode() in settings
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"--track is 'wandb'; install its package"):
+    with pytest.raises(InputError, match=r"track is 'wandb'; install its package"):
         WorkerOptions(track=("wandb",))

@@ -15,9 +15,9 @@ _NAME = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 
 def check(repository: str) -> None:
     """Check what is known before an upload. Raises InputError for a name without owner, or if huggingface_hub is not installed."""
-    require(bool(_NAME.fullmatch(repository)), "--push", repository, "use OWNER/NAME, such as me/flowers")
+    require(bool(_NAME.fullmatch(repository)), "push", repository, "use OWNER/NAME, such as me/flowers")
     if importlib.util.find_spec("huggingface_hub") is None:
-        raise InputError(f"--push is {repository!r}; install its package with: pip install 'sgdr_jax[hub]'")
+        raise InputError(f"push is {repository!r}; install its package with: pip install 'sgdr_jax[hub]'")
 
 
 def push(folder: Path, repository: str) -> str:
@@ -44,5 +44,5 @@ def push(folder: Path, repository: str) -> str:
     except Exception as error:  # the hub's errors and those of its HTTP client share no base class
         reason = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
         later = f"the export is in {folder}; later, run: hf upload {repository} {shlex.quote(str(folder))}"
-        raise InputError(f"--push is {repository!r}; it was not uploaded ({reason}); {later}") from error
+        raise InputError(f"push is {repository!r}; it was not uploaded ({reason}); {later}") from error
     return str(address)

@@ -71,12 +71,12 @@ def export_network(
     """
     if push is not None:
         hub.check(push)
-    require(to in _FORMATS, "--to", to, f"use one of {', '.join(_FORMATS)}")
+    require(to in _FORMATS, "to", to, f"use one of {', '.join(_FORMATS)}")
     form, folder = _FORMATS[to], Path(out or Path(run or "") / "export" / to)
     taken = "it is there already; give another folder, or remove it"
-    require(not os.path.lexists(folder), "--out", str(folder), taken)
+    require(not os.path.lexists(folder), "out", str(folder), taken)
     above = next(parent for parent in folder.absolute().parents if parent.exists())
-    require(above.is_dir(), "--out", str(folder), f"{above} is a file; give another folder")
+    require(above.is_dir(), "out", str(folder), f"{above} is a file; give another folder")
     images = sample(net)
     with _made(folder.parent), tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
         part = Path(place) / folder.name
@@ -92,7 +92,7 @@ def export_network(
         try:
             part.rename(folder)
         except OSError:
-            require(not os.path.lexists(folder), "--out", str(folder), taken)  # since the look above
+            require(not os.path.lexists(folder), "out", str(folder), taken)  # since the look above
             raise
     files = tuple(sorted(path.name for path in folder.iterdir()))
     return Exported(folder, files, len(images), apart, hub.push(folder, push) if push else "")

@@ -101,9 +101,9 @@ class Tracking:
 def check(names: Sequence[TrackerName]) -> None:
     """Raise InputError for names of no tracker, and for trackers whose package is not installed."""
     for tracker in names:
-        require(tracker in _PACKAGES, "--track", tracker, f"use {', '.join(_PACKAGES)}")
+        require(tracker in _PACKAGES, "track", tracker, f"use {', '.join(_PACKAGES)}")
         if importlib.util.find_spec(_PACKAGES[tracker]) is None:
-            raise InputError(f"--track is {tracker!r}; install its package with: pip install 'sgdr_jax[{tracker}]'")
+            raise InputError(f"track is {tracker!r}; install its package with: pip install 'sgdr_jax[{tracker}]'")
 
 
 def _open(name: TrackerName, folder: Path, title: str, config: Mapping[str, Any], first: int) -> Tracker:

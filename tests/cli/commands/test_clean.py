@@ -83,7 +83,9 @@ def net_on(data: Dataset, *, refit: bool) -> Any:
 def test_what_has_trained_on_all_images_judges_none(tmp_path: Path) -> None:
     for i, name in enumerate("aabb"):
         picture(tmp_path / "in" / name / f"{i}.png", i)
-    with pytest.raises(InputError, match=r"^the run was refitted, .* no test images; use --folds 5, .* or train anew with --no-refit$"):
+    with pytest.raises(
+        InputError, match=r"^the run was refitted, .* no test images; use --folds 5, .* or train anew with refit=False \(--no-refit\)$"
+    ):
         held_out(net_on(ImageFolder(str(tmp_path / "in")), refit=True))
 
 

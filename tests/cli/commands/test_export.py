@@ -26,9 +26,9 @@ def test_a_run_is_exported_with_its_figures(
     )
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"| valid | {session.report().value['valid']['accuracy']:.4f} |" in card and '"blue", "green", "red"' in card
-    assert "--out is" in fails(*words) and "it is there already" in fails(*words)
+    assert "out is" in fails(*words) and "it is there already" in fails(*words)
     assert "timm has no network with these tensors" in fails("export", run_folder, "--to", "safetensors")
-    assert "--push is 'rings'; use OWNER/NAME" in fails("export", run_folder, "--to", "stablehlo", "--push", "rings")
+    assert "push is 'rings'; use OWNER/NAME" in fails("export", run_folder, "--to", "stablehlo", "--push", "rings")
     with monkeypatch.context() as offline:
         offline.setattr(constants, "HF_HUB_OFFLINE", True)
         kept = str(tmp_path / "kept")

@@ -55,11 +55,11 @@ def test_a_refitted_network_has_no_maps_of_images_that_it_trained_on(run_folder:
     summary = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps(summary | {"refit": True}))
     said = fails("report", folder, "--maps", "1", "--split", "valid")
-    assert "--maps is 1; after a refit the network has trained on the validation images" in said and "leave it out" in said
+    assert "maps is 1; after a refit the network has trained on the validation images" in said and "leave it out" in said
 
 
 def test_bad_input_is_one_line(run_folder: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     assert "no config.json" in fails("report", tmp_path)
-    assert "--split is 'test'" in fails("report", run_folder, "--split", "test")
+    assert "split is 'test'" in fails("report", run_folder, "--split", "test")
     assert "--maps is 65" in fails("report", run_folder, "--maps", "65")
     assert "--out is" in fails("report", run_folder, "--out", tmp_path / "no" / "page.html")

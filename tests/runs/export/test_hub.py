@@ -88,7 +88,7 @@ def test_the_files_arrive_as_they_are_in_a_private_repository(endpoint: Hub, fol
 
 
 def test_without_the_hub_the_folder_stays_and_a_line_says_what_to_run(endpoint: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = r"--push is 'me/rings'; it was not uploaded \(.*\); the export is in .*out; later, run: hf upload me/rings .*out$"
+    line = r"push is 'me/rings'; it was not uploaded \(.*\); the export is in .*out; later, run: hf upload me/rings .*out$"
     monkeypatch.setattr(Hub, "answer", lambda *_: (403, {"error": "no"}))
     with pytest.raises(InputError, match=line) as refused:
         hub.push(folder, "me/rings")

@@ -256,7 +256,7 @@ def test_of_two_exports_into_one_folder_the_second_is_refused(tmp_path: Path, mo
         return real(*args)
 
     monkeypatch.setattr(stablehlo, "read", meanwhile)
-    with pytest.raises(InputError, match=r"--out is .*it is there already; give another folder, or remove it"):
+    with pytest.raises(InputError, match=r"out is .*it is there already; give another folder, or remove it"):
         export_network(tiny, None, "stablehlo", out)
     assert [path.name for path in out.parent.iterdir()] == ["out"] and all(path.is_file() for path in out.iterdir())
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")

@@ -215,7 +215,7 @@ def wandb_records(data: bytes) -> Iterator[bytes]:
 
 def test_a_missing_package_is_told_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"--track is 'wandb'; install its package with: pip install 'sgdr_jax\[wandb\]'"):
+    with pytest.raises(InputError, match=r"track is 'wandb'; install its package with: pip install 'sgdr_jax\[wandb\]'"):
         Tracking(["wandb"], tmp_path, "", {})
 
 
