@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from .core.console import NullConsole
 from .core.errors import InputError, Preempted
 from .core.experiment import Experiment, Stage
-from .core.notebook import Shown, console
+from .core.notebook import Shown, console, without_private_arguments
+from .core.paths import run_folder
 from .core.validation import require
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .train.lr_curve import LrCurve
 
 
+@without_private_arguments
 @dataclass(frozen=True)
 class Session:
     """An experiment and its network so far; no method changes it, `fit` and `run` return a new one.
@@ -62,15 +64,13 @@ class Session:
 
     def __post_init__(self) -> None:
         require(isinstance(self.experiment, Experiment), "experiment", self.experiment, "give an Experiment, such as fine_tune(FOLDER)")
-        if self.folder is not None:  # absolute, since a notebook may change its folder
-            object.__setattr__(self, "folder", _run_folder(self.folder))
+        if self.folder is not None:
+            object.__setattr__(self, "folder", run_folder(self.folder))
 
     def __repr__(self) -> str:
         done = f"network {self.network!r} of the " * bool(self.network)
         done += f"run in {self.folder}" if self.folder else f"{len(self._fitted.stages)} stages fitted" if self._fitted else "not trained"
         return f"Session({self.experiment.name!r}, {len(self.experiment.stages)} stages, {done})"
-
-    # ---- before training ----
 
     def plan(self) -> Shown[Plan]:
         """Show what the experiment would do, stage by stage, without training, as `sgdr-jax plan` does."""
@@ -267,16 +267,20 @@ class Session:
         """
         return self._predictor.programs.network.apply
 
-    # ---- records ----
-
-    def report(self) -> Shown[RunSummary | dict[str, Any]]:
+    def report(self, *, split: Literal["valid", "test"] | None = None, maps: int = 0) -> Shown[RunSummary | dict[str, Any]]:
         """Show the results: tables of stages and figures, curves of losses and rates, and the pictures of the finder.
 
-        Of a run it also makes the page that `sgdr-jax report` makes. Raises InputError for a snapshot or an average of weights, of which
-        the run's figures are not.
+        Of a run it also makes the page that `sgdr-jax report` makes, with mistakes and highest losses.
+
+        Args:
+            split: whose mistakes the page shows; None for test where the data have it.
+            maps: number of images, those with the highest losses, for which the page maps where the network looks.
+
+        Raises:
+            InputError: for a snapshot or an average of weights, of which the run's figures are not; or the run has no such mistakes.
         """
-        from .report.run_curves import has_rates, score_of
-        from .report.run_plots import draw_losses, draw_lr_finder, draw_lr_schedule
+        from .report.run_curves import score_of
+        from .report.run_plots import draw_progress
         from .report.run_tables import result_tables
         from .report.write_page import write_page
         from .runs.folder import read
@@ -284,16 +288,15 @@ class Session:
         fix = "the run's results are those of its final network; use load(folder).report(), or evaluate() for this network"
         require(not self.network, "network", self.network, fix)
         if self.folder:
-            write_page(self.folder, self.ui, data=self._predictor.experiment.data)
+            write_page(self.folder, self.ui, split=split, maps=maps, net=self._predictor)
             recorded = read(self.folder)
             summary, rows, finders = recorded.summary, recorded.rows, recorded.finders
         else:
-            fitted = self._trained()
+            fitted, fix = self._trained(), "a page with mistakes is made of a run; leave it out, and use evaluate(split)"
+            require(split is None and not maps, "split, maps", (split, maps), fix)
             rows, finders = fitted.rows, fitted.finders
             summary = {"stages": list(fitted.stages), "score": score_of(rows)}
-        schedule = [draw_lr_schedule(rows)] if has_rates(rows) else []
-        axes = [draw_losses(rows), *schedule, *(draw_lr_finder(curve) for curve in finders.values())]
-        return Shown(summary, (*result_tables(summary), *(a.get_figure(root=True) for a in axes)))
+        return Shown(summary, (*result_tables(summary), *draw_progress(rows, finders.values())))
 
     def export(self, to: ExportFormat, out: str | Path | None = None, *, push: str | None = None) -> Shown[Exported]:
         """Export the network to files that need no sgdr_jax, as `sgdr-jax export` does.
@@ -373,28 +376,23 @@ class Session:
         return net._replace(experiment=self.experiment)  # whose data may be in memory only
 
 
-def load(folder: str | Path, network: str = "") -> Session:
+def load(folder: str | Path, network: str = "", *, parts: Iterable[type] = ()) -> Session:
     """Open a finished run.
 
     Args:
         folder: the run folder.
         network: name of a snapshot or of an average of weights in RUN/snapshots; "" for the final network.
+        parts: your own classes in the experiment, such as a schedule, where they are in another module now: found by their names.
 
     Raises:
-        InputError: the folder holds no finished run, or no such network.
+        InputError: the folder holds no finished run, or no such network; or the experiment has a class that is not known.
 
     Example:
         >>> load("runs/photos").predict("more").value.labels  # doctest: +SKIP
     """
+    from .core.serialization import checked_parts
     from .runs.predictor import open_predictor
 
-    place = _run_folder(folder)
-    net = open_predictor(place, network)
+    place = run_folder(folder)
+    net = open_predictor(place, network, checked_parts(parts))
     return Session(net.experiment, folder=place, network=network, _opened=(place, network, net))
-
-
-def _run_folder(folder: object) -> Path:
-    """Return a run folder as an absolute path. Raises InputError for what is no path."""
-    if isinstance(folder, str | Path):
-        return Path(folder).absolute()
-    raise InputError(f"folder is {folder!r}; give the path of a run folder")

@@ -1,5 +1,6 @@
 """`Session` and `load`: the numbers of a run, one stage at a time; results that show themselves; interrupts that lose nothing."""
 
+import inspect
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.core.notebook import Shown
 from sgdr_jax.core.snapshots import Snapshots
+from sgdr_jax.core.types import Schedule, Table
 from sgdr_jax.datasets import Arrays, ImageFolder, Synthetic
 from sgdr_jax.report.run_tables import plan_parts
 from sgdr_jax.runs import fitting, run
@@ -219,6 +221,68 @@ def test_the_report_has_tables_and_curves(ran: Session, fitted: Session) -> None
     assert whole.value["valid"]["accuracy"] == read(ran.folder).summary["valid"]["accuracy"]  # type: ignore
     for shown in (whole, part):
         assert shown._repr_html_().count("data:image/png") == 2 + 2 and "cached head" in repr(shown)
+
+
+def test_the_report_takes_what_its_command_takes_and_shows_no_empty_table(ran: Session, fitted: Session) -> None:
+    """The report of fitted stages had a table of figures without a row; split and maps were options of the command alone."""
+    assert "ECE" in repr(ran.report()) and "ECE" not in repr(fitted.report())
+    assert ran.folder is not None
+    pages = []
+    for arguments in ({}, {"split": "valid"}, {"split": "valid", "maps": 1}):
+        ran.report(**arguments)
+        pages.append((ran.folder / "report.html").read_text("utf-8"))
+    assert len(set(pages)) == 3
+    wrong: Any
+    for wrong, message in (
+        ({"split": "train"}, "split is 'train'; the run has kept predictions of"),
+        ({"maps": -1}, "maps is -1; use 0…64"),
+        ({"maps": 1.5}, "maps is 1.5; use 0…64"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ran.report(**wrong)
+    for wrong in ({"split": "valid"}, {"maps": 2}):
+        with pytest.raises(InputError, match=r"^split, maps is .*; a page with mistakes is made of a run; leave it out"):
+            fitted.report(**wrong)
+
+
+@dataclass(frozen=True)
+class Halving(Schedule):
+    """A schedule of one's own: half of the rate after each epoch."""
+
+    epochs: int = 2
+
+    def table(self, steps_per_epoch: int) -> Table:
+        epoch = np.arange(self.epochs * steps_per_epoch) // steps_per_epoch
+        return Table(0.5**epoch, epoch.astype(np.int32))
+
+
+@pytest.mark.parametrize("home", ["__main__", "experiment_file_rings", "rings.schedules"])
+def test_a_run_with_a_class_of_one_s_own_is_opened_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    """Nothing could open a run whose class was defined in a notebook: an imported class has another module, so another tag."""
+    monkeypatch.setattr(Halving, "__module__", home)
+    short = replace(EXPERIMENT, stages=(replace(STAGES[2], lr=0.01, schedule=Halving()),))
+    done = Session(short, ui=QUIET).run(tmp_path / "run")
+    wanted = network(done)
+    monkeypatch.setattr(Halving, "__module__", "elsewhere")
+    with pytest.raises(InputError, match=rf"'{home}:Halving'; .*load\(folder, parts=\[MyClass\]\), or .* --experiment FILE") as caught:
+        sgdr_jax.load(tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    for parts in ([Halving], (Tiny, Halving), {Halving}, iter([Halving]), Halving):
+        opened = sgdr_jax.load(tmp_path / "run", parts=parts)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        assert same_bits(network(opened), wanted) and opened.experiment == short
+    assert opened.evaluate("valid", tta=0).value.views.views == 1 and opened.predict(np.zeros((16, 16, 3), np.uint8)).value.labels
+    assert "all" in repr(opened.report(maps=1))
+    wrong: Any
+    for wrong in ("own.py", ["own.py"], [Halving()], [int], 3, None):
+        with pytest.raises(InputError, match=r"^parts\[0\] is .*; give your own classes, imported from"):
+            sgdr_jax.load(tmp_path / "run", parts=wrong)
+    with pytest.raises(InputError, match=r"Halving'; .*no such type is known"):
+        sgdr_jax.load(tmp_path / "run", parts=[Tiny])
+
+
+def test_help_shows_the_arguments_that_a_user_gives() -> None:
+    assert list(inspect.signature(Session).parameters) == ["experiment", "folder", "network", "ui"]
+    assert not any(name.startswith("_") for name in inspect.signature(Session.__init__).parameters)
 
 
 def test_training_goes_on_from_a_finished_run(ran: Session) -> None:

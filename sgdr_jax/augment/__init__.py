@@ -1,8 +1,7 @@
-"""Random changes of training images, described by frozen dataclasses without jax and carried out by `augment.kernel`.
+"""Random changes of training images, described by frozen dataclasses without jax and carried out by `augment.kernel`."""
 
-To add one: a subclass of `Augmentation` in the file of its family (or a new one), one line here, one row in
-`tests/augment/augmentations.py`.
-"""
+# To add one: a subclass of `Augmentation` in the file of its family (or a new one), one line here, one row in
+# `tests/augment/augmentations.py`.
 
 from .affine import Border, Rotate, Shear, Stretch, Translate, Zoom
 from .choice import AugMix, OneOf

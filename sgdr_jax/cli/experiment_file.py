@@ -6,6 +6,7 @@ import importlib.util
 import shlex
 import sys
 import traceback
+from dataclasses import is_dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 def load_experiment(path: str | Path) -> Experiment:
     """Run the file and return its `experiment`. Raises InputError when the file is missing, fails, or defines none."""
     return _load(path, "experiment", Experiment)
+
+
+def load_parts(path: str | Path | None) -> tuple[type, ...]:
+    """Run the experiment file of a run, if there is one, and return the classes in it that do not come from the package."""
+    if path is None:
+        return ()
+    load_experiment(path)
+    kinds = [kind for kind in vars(sys.modules[_module_name(Path(path))]).values() if isinstance(kind, type) and is_dataclass(kind)]
+    return tuple(kind for kind in kinds if kind.__module__.partition(".")[0] != __name__.partition(".")[0])
 
 
 def check_new_file(path: Path, name: str) -> None:
@@ -46,6 +56,10 @@ class _Uncached(SourceFileLoader):
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
+def _module_name(path: Path) -> str:
+    return "experiment_file_" + "".join(c if c.isalnum() else "_" for c in path.stem)
+
+
 def _load[T](path: str | Path, name: str, kind: type[T]) -> T:
     """Run the file and return its variable `name`, which must be of a type.
 
@@ -57,7 +71,7 @@ def _load[T](path: str | Path, name: str, kind: type[T]) -> T:
         fix = "give the Python file that it was made from" if run else f"`sgdr-jax new {shlex.quote(str(path))}` writes one for its images"
         require(False, f"{name} file", str(path), f"it is a folder{' of results' * run}; {fix}")
     require(path.is_file(), f"{name} file", str(path), f"there is no such file; give the path of a Python file that defines `{name}`")
-    module_name = "experiment_file_" + "".join(c if c.isalnum() else "_" for c in path.stem)
+    module_name = _module_name(path)
     require(path.suffix == ".py", f"{name} file", str(path), "give a file that ends in .py")
     spec = importlib.util.spec_from_file_location(module_name, path, loader=_Uncached(module_name, str(path.absolute())))
     assert spec is not None and spec.loader is not None

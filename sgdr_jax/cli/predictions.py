@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .experiment_file import load_experiment
+from .experiment_file import load_parts
 from .options import Command
 
 if TYPE_CHECKING:
@@ -33,9 +33,7 @@ class NetworkCommand(Command):
         """Open the network. Raises InputError for a folder or a name without one."""
         from ..runs.predictor import open_predictor
 
-        if self.experiment:
-            load_experiment(self.experiment)  # for the classes that it defines
-        return open_predictor(self.run, self.network)
+        return open_predictor(self.run, self.network, load_parts(self.experiment))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import html
+import inspect
 import io
 import sys
 import time
@@ -19,6 +20,14 @@ from .console import Console, NullConsole, Tick, plain_console, show
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+def without_private_arguments[T: type](kind: T) -> T:
+    """Leave arguments that begin with _ out of the signature that `help` and notebooks show of a class."""
+    initialize: Any = kind.__init__
+    whole = inspect.signature(initialize)
+    initialize.__signature__ = whole.replace(parameters=[p for name, p in whole.parameters.items() if not name.startswith("_")])
+    return kind
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,4 +1,4 @@
-"""Folder of caches that are kept between runs."""
+"""Folders: of caches that are kept between runs, and of runs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from .errors import InputError
 def cache_folder() -> Path:
     """Return the folder of caches: `$XDG_CACHE_HOME/sgdr_jax`, by default `~/.cache/sgdr_jax`. Raises InputError without a home."""
     return Path(os.environ.get("XDG_CACHE_HOME") or expanded("~/.cache")) / "sgdr_jax"
+
+
+def run_folder(folder: object) -> Path:
+    """Return a run folder as an absolute path, since a notebook may change its folder. Raises InputError for what is no path."""
+    if isinstance(folder, str | Path):
+        return Path(folder).absolute()
+    raise InputError(f"folder is {folder!r}; give the path of a run folder")
 
 
 def expanded(path: str | Path) -> Path:

@@ -10,10 +10,11 @@ import dataclasses
 import functools
 import hashlib
 import json
+import re
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -97,13 +98,53 @@ def _left_out(value: object, field: dataclasses.Field[Any]) -> bool:
     return field.metadata == OMIT_DEFAULT and getattr(value, field.name) == field.default
 
 
-def from_json(data: Any) -> Any:
+def from_json(data: Any, parts: Iterable[type] = ()) -> Any:
     """Convert JSON data written by `to_json`, of any version, back to the value; never import or execute what it names.
+
+    Args:
+        data: the data.
+        parts: classes that stand for those outside of the package that bear their names; see `own_tags`.
 
     Raises:
         InputError: unknown type or field.
     """
-    return _from_json(stable_tags(data), "config", None)
+    return _from_json(_retagged(stable_tags(data), own_tags(data, parts)), "config", None)
+
+
+def own_tags(data: Any, parts: Iterable[type]) -> dict[str, str]:
+    """Return the tags in JSON data of classes outside of the package, each with the tag of the class out of `parts` that bears its name.
+
+    A class that was defined in a notebook, a script or an experiment file has another module, so another tag, where it is imported.
+    """
+    tags, found = {_tag(kind) for kind in parts}, dict[str, str]()
+    for tag in _tags(stable_tags(data)):
+        alike = [tag] if tag in tags else [own for own in sorted(tags) if _class_name(own) == _class_name(tag)]
+        if ":" in tag and alike:
+            found[tag] = alike[0]
+    return found
+
+
+def _class_name(tag: str) -> str:
+    return re.split(r"[:.]", tag)[-1]
+
+
+def _tags(data: Json) -> Iterator[str]:
+    """Yield the type tags of JSON data."""
+    if isinstance(data, dict) and isinstance(tag := data.get("type"), str):
+        yield tag
+    for item in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+        yield from _tags(item)
+
+
+def checked_parts(parts: object) -> tuple[type, ...]:
+    """Return the classes that a user gives as `parts` of an experiment. Raises InputError for what is no such class."""
+    several: tuple[object, ...] = (parts,)
+    if isinstance(parts, Iterable) and not isinstance(parts, str):
+        several = tuple(cast(Iterable[object], parts))
+    for i, part in enumerate(several):
+        fix = "give your own classes, imported from the file that defines them, such as parts=[Exponential]"
+        require(isinstance(part, type) and dataclasses.is_dataclass(part), f"parts[{i}]", part, fix)
+    return cast(tuple[type, ...], several)
 
 
 def _from_json(data: Json, path: str, hint: Any) -> Any:
@@ -125,7 +166,8 @@ def _from_json(data: Json, path: str, hint: Any) -> Any:
 def _dataclass(data: dict[str, Json], path: str) -> Any:
     known, tag = _known_types(), data.get("type")
     near = did_you_mean(str(tag), known, 1)
-    fix = f"{near}no such type is known; if an experiment file defines it, name that file with --experiment FILE"
+    own = "if it is a class of your own, give it, as in load(folder, parts=[MyClass]), or its file by --experiment FILE"
+    fix = f"{near}no such type is known; {own}"
     require(isinstance(tag, str) and tag in known, f"{path}.type", tag, fix)
     kind = known[str(tag)]
     hints = typing.get_type_hints(kind)
@@ -226,6 +268,12 @@ def key_text(value: Any) -> str:
     return json.dumps(to_json(value), sort_keys=True)
 
 
-def config_hash(experiment: Experiment) -> str:
-    """Return twelve hex digits that change with any field of the experiment except `parallel`, which does not change its numbers."""
-    return hashlib.sha256(json.dumps(first_tags(to_json(experiment)) | {"parallel": None}, sort_keys=True).encode()).hexdigest()[:12]
+def config_hash(experiment: Experiment, tags: Mapping[str, str] = types.MappingProxyType({})) -> str:
+    """Return twelve hex digits that change with any field of the experiment except `parallel`, which does not change its numbers.
+
+    Args:
+        experiment: the experiment.
+        tags: tags of its classes that the recorded configuration had, each with the tag now, as of `own_tags`.
+    """
+    data = _retagged(to_json(experiment), {now: recorded for recorded, now in tags.items()})
+    return hashlib.sha256(json.dumps(first_tags(data) | {"parallel": None}, sort_keys=True).encode()).hexdigest()[:12]

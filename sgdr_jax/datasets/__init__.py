@@ -1,7 +1,6 @@
-"""Sources of images and labels: one frozen dataclass for each kind, with `open() -> Source`.
+"""Sources of images and labels: one frozen dataclass for each kind, with `open() -> Source`."""
 
-To add one: a subclass of `Dataset` in a new file, and one line here.
-"""
+# To add one: a subclass of `Dataset` in a new file, and one line here.
 
 from .arrays import Arrays
 from .corrected import Corrected

@@ -76,9 +76,8 @@ def detect(place: str | Path, kind: str | None = None) -> Dataset:
         options = {how: data for how, data in options.items() if data in named}
     require(bool(options), "folder", text, "there are no images in it; give a folder of class folders, a table beside images, or the like")
     if len(options) > 1:
-        raise InputError(
-            f"{text!r} can be read in several ways: {_ways(options)}; choose one by {' or '.join(_choices(options))} (in Python, give that dataset itself)"
-        )
+        choices = f"{' or '.join(_choices(options))} (in Python, give that dataset itself)"
+        raise InputError(f"{text!r} can be read in several ways: {_ways(options)}; choose one by {choices}")
     return next(iter(options.values()))
 
 

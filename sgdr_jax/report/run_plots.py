@@ -247,6 +247,13 @@ def _at(lrs: Sequence[float], values: Sequence[float], rate: float) -> float:
     return float(np.interp(math.log(rate), [x for x, _ in good], [y for _, y in good])) if good else 0.0
 
 
+def draw_progress(rows: Sequence[Row], finders: Iterable[Mapping[str, Any]]) -> list[Figure]:
+    """Draw losses and validations, the rates where there are any, and the curves of the finder."""
+    schedule = [draw_lr_schedule(rows)] if has_rates(rows) else []
+    axes = [draw_losses(rows), *schedule, *map(draw_lr_finder, finders)]
+    return [figure for each in axes if (figure := each.get_figure(root=True))]
+
+
 def draw_images(titles: Sequence[str], tiles: np.ndarray, captions: Sequence[Sequence[str]]) -> Figure:
     """Draw images in rows and columns, with a title above each column and a caption below each image.
 

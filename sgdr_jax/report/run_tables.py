@@ -257,7 +257,8 @@ def data_parts(experiment: Experiment, ui: NullConsole) -> tuple[DatasetSummary,
 
 def result_tables(summary: Mapping[str, Any]) -> list[Table | str]:
     """Format all results of a finished run: its stages, figures and costs, metrics by number of views, snapshots."""
-    parts = [stages_table(summary), figures_table(summary), *run_lines(summary)]
+    figures = figures_table(summary)
+    parts = [stages_table(summary), *[figures] * bool(figures.row_count), *run_lines(summary)]
     parts += [views_table(split, rows) for split, rows in summary.get("tta", {}).items()]
     return [*parts, snapshots_table(summary["snapshots"])] if summary.get("snapshots") else parts
 

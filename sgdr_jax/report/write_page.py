@@ -12,18 +12,28 @@ from ..core.console import NullConsole
 from ..core.errors import InputError
 from ..core.files import write_output
 from ..core.serialization import from_json
-from ..core.validation import require
+from ..core.validation import require, whole
 from ..data import decode
 from ..data.thumbnails import SIDE, jpeg, thumbnails
 from .pictures import overlay, predicted_positions
 from .run_page import Map, RunPage, read_run_page, run_html
 
 if TYPE_CHECKING:
-    from ..core.types import Dataset, Source
+    from ..core.types import Source
+    from ..runs.predictor import Predictor
+
+_MOST_MAPS = 64
 
 
 def write_page(
-    run: Path, ui: NullConsole, *, split: str | None = None, maps: int = 0, out: Path | None = None, data: Dataset | None = None
+    run: Path,
+    ui: NullConsole,
+    *,
+    split: str | None = None,
+    maps: int = 0,
+    out: Path | None = None,
+    net: Predictor | None = None,
+    parts: Sequence[type] = (),
 ) -> Path:
     """Write the page of a run; return its file.
 
@@ -31,13 +41,15 @@ def write_page(
         run: the run folder.
         ui: says where the page is, and why its images have numbers instead of pictures.
         split: whose mistakes are shown; None for test where the data have it.
-        maps: number of images, those with the highest losses, to map where the network looks, which loads it.
+        maps: number of images, 0…64, those with the highest losses, to map where the network looks, which loads it.
         out: the file; None for report.html in the run folder.
-        data: the images, where they are in memory; None opens those of the run's configuration.
+        net: the run's network, where it is open already, with its data, which may be in memory only.
+        parts: the experiment's own classes, as of `open_predictor`.
 
     Raises:
         InputError: the folder holds no run, or has nothing to map.
     """
+    require(whole(maps) and 0 <= maps <= _MOST_MAPS, "maps", maps, f"use 0…{_MOST_MAPS} images")
     view = read_run_page(run, split)
     fix = "after a refit the network has trained on the validation images; use the split test where the run has it, or leave it out"
     require(not (maps and view.before_refit), "maps", maps, fix)
@@ -45,7 +57,7 @@ def write_page(
     require(not maps or bool(top), "maps", maps, "the run has kept no predictions; finish it, or leave it out")
     pictures, drawn, note = {}, [], ""
     if top:
-        source, note = _source(view, data)
+        source, note = _source(view, net, parts)
         positions = predicted_positions(source, view) if source else None
         if source and positions is not None:
             view = view._replace(names=source.classes)  # which early versions did not keep
@@ -54,7 +66,9 @@ def write_page(
             jpegs = thumbnails(source.items[view.split], [positions[i] for i in shown], resize=view.run.config.get("resize", "crop"))
             pictures = {i: jpegs[positions[i]] for i in shown if positions[i] in jpegs}
             if maps:
-                drawn = _maps(run, view, source, positions, maps)
+                from ..runs.predictor import open_predictor
+
+                drawn = _maps(net or open_predictor(run, parts=parts), view, source, positions, maps)
         elif source:
             note = "The data have changed since the run, so images are shown by their numbers."
     out = out or run / "report.html"
@@ -65,21 +79,21 @@ def write_page(
     return out
 
 
-def _source(view: RunPage, data: Dataset | None) -> tuple[Source | None, str]:
+def _source(view: RunPage, net: Predictor | None, parts: Sequence[type]) -> tuple[Source | None, str]:
     """Open the data of the run; return them, or None and the reason why they cannot be opened."""
     from .. import augment, datasets, models, schedules  # noqa: F401  # from_json finds types that are imported
 
     try:
-        return (data or from_json(view.run.config).data).open(), ""
+        return (net.experiment if net else from_json(view.run.config, parts)).data.open(), ""
     except InputError as error:
         return None, f"Images are shown by their numbers, since the data cannot be opened: {error}"
 
 
-def _maps(run: Path, view: RunPage, source: Source, positions: Sequence[int], count: int) -> list[Map]:
+def _maps(net: Predictor, view: RunPage, source: Source, positions: Sequence[int], count: int) -> list[Map]:
     """Map the images with the highest losses, for the predicted class and for the true one."""
-    from ..runs.predictor import class_maps, open_predictor
+    from ..runs.predictor import class_maps
 
-    net, items, number = open_predictor(run), source.items[view.split], {name: i for i, name in enumerate(view.names)}
+    items, number = source.items[view.split], {name: i for i, name in enumerate(view.names)}
     decode.ready()
     how, asked = net.experiment.resize, []
     for shown in view.top_losses()[:count]:

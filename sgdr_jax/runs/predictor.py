@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from ..core.console import NullConsole
 from ..core.errors import InputError
 from ..core.experiment import Experiment
 from ..core.json_files import checked
-from ..core.serialization import config_hash, from_json
+from ..core.serialization import config_hash, from_json, own_tags
 from ..core.state import NetworkState, Tree
 from ..core.text import csv_list
 from ..core.validation import finite, require
@@ -91,24 +91,26 @@ class Predictor(NamedTuple):
         return csv_list([name for name, one in zip(self.classes, shown.tolist(), strict=True) if one], " ")
 
 
-def open_predictor(folder: str | Path, name: str = "") -> Predictor:
+def open_predictor(folder: str | Path, name: str = "", parts: Iterable[type] = ()) -> Predictor:
     """Open the network of a finished run.
 
     Args:
         folder: the run folder.
         name: name of a snapshot or of an average of weights in RUN/snapshots; "" for the final network.
+        parts: the experiment's own classes, where they are in another module now; see `core.serialization.own_tags`.
 
     Raises:
         InputError: where the folder holds no finished run, or no such network.
     """
     run = read(folder)
-    experiment = from_json(run.config)
+    tags = own_tags(run.config, parts)
+    experiment = from_json(run.config, parts)
     require(isinstance(experiment, Experiment), "config.json", str(folder), "name the folder of a run")
     if not (run.path / "final").is_dir():
         if run.summary:
             raise InputError(f"run folder {folder} has kept no network; run its sweep in another --dir with --keep final")
         raise InputError(f"run folder {folder} holds no final network; finish the run with `sgdr-jax train FILE --run {folder} --resume`")
-    facts = _facts(run.path, "final", key := config_hash(experiment), NetworkFacts)
+    facts = _facts(run.path, "final", key := config_hash(experiment, tags), NetworkFacts)
     arrays, place, temperatures = "final", run.path, run.summary.get("calibration", {}).get("valid", {})
     if name:
         arrays, place, temperatures = name, run.path / "snapshots", {}  # fitted for the final network alone

@@ -94,14 +94,12 @@ class CleanCommand(PredictorCommand):
         from ...datasets import Corrected
         from ...report.suspects import read_decisions
         from ...runs.folder import read
-        from ..experiment_file import check_new_file, load_experiment
+        from ..experiment_file import check_new_file, load_parts
 
         require(self.out is not None, "--out", "", "name the experiment file to write, with .py")
         assert self.out is not None
         check_new_file(self.out, "--out")
-        if self.experiment:
-            load_experiment(self.experiment)  # for the classes that it defines
-        original = from_json(read(self.run).config)
+        original = from_json(read(self.run).config, load_parts(self.experiment))
         drop, labels = read_decisions(decisions, original.data.open().multi_label)
         data = Corrected(original.data, drop, labels)
         before, after = original.data.open().sizes, data.open().sizes  # raises InputError for what does not fit
@@ -110,8 +108,8 @@ class CleanCommand(PredictorCommand):
             drop=len(drop),
             relabel=len(labels),
             run=str(self.run.resolve()),
-            own=f"load_experiment({str(self.experiment.resolve())!r})  # for the classes that it defines\n" if self.experiment else "",
-            extra="load_experiment, " if self.experiment else "",
+            parts=f", load_parts({str(self.experiment.resolve())!r})" if self.experiment else "",
+            extra="from sgdr_jax.cli.experiment_file import load_parts\n" if self.experiment else "",
             names=_lines(drop),
             labels=_lines(labels),
         )
@@ -124,11 +122,11 @@ _FILE = '''"""An experiment again, with {drop} images left out and {relabel} lab
 
 from dataclasses import replace
 
-from sgdr_jax import {extra}augment, datasets, models, schedules  # noqa: F401  # the types that the configuration names
-from sgdr_jax.core.serialization import from_json
+from sgdr_jax import augment, datasets, models, schedules  # noqa: F401  # the types that the configuration names
+{extra}from sgdr_jax.core.serialization import from_json
 from sgdr_jax.runs.folder import read
 
-{own}original = from_json(read({run!r}).config)
+original = from_json(read({run!r}).config{parts})
 experiment = replace(
     original,
     name=f"{{original.name}}-clean",

@@ -9,11 +9,8 @@ from typing import Literal
 import tyro
 
 from ...core.console import NullConsole
-from ...core.validation import require
-from ..experiment_file import load_experiment
+from ..experiment_file import load_parts
 from ..options import Command, check_output
-
-_MOST_MAPS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +38,9 @@ class ReportCommand(Command):
         """Write the page, and open it if that is asked for."""
         from ...report.write_page import write_page
 
-        require(0 <= self.maps <= _MOST_MAPS, "--maps", self.maps, f"use 0…{_MOST_MAPS} images")
         check_output(self.out, "--out")
-        if self.experiment:
-            load_experiment(self.experiment)  # for the classes that it defines
-        page = write_page(self.run, ui, split=self.split, maps=self.maps, out=self.out)
+        parts = load_parts(self.experiment)
+        page = write_page(self.run, ui, split=self.split, maps=self.maps, out=self.out, parts=parts)
         if self.open:
             import webbrowser
 

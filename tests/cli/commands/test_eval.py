@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -54,6 +55,9 @@ def test_another_process_needs_the_experiment_file_for_its_own_classes(place: Pa
     refused, accepted = run(), run("--experiment", str(place / "photos.py"))
     assert refused.returncode == 2 and "--experiment FILE" in refused.stderr
     assert accepted.returncode == 0 and "accuracy" in accepted.stdout
+    shutil.copy(place / "photos.py", place / "moved.py")
+    moved = run("--experiment", str(place / "moved.py"))
+    assert moved.returncode == 0 and moved.stdout == accepted.stdout
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, fails: Fails) -> None:

@@ -61,5 +61,5 @@ def test_a_refitted_network_has_no_maps_of_images_that_it_trained_on(run_folder:
 def test_bad_input_is_one_line(run_folder: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     assert "no config.json" in fails("report", tmp_path)
     assert "split is 'test'" in fails("report", run_folder, "--split", "test")
-    assert "--maps is 65" in fails("report", run_folder, "--maps", "65")
+    assert "maps is 65" in fails("report", run_folder, "--maps", "65")
     assert "--out is" in fails("report", run_folder, "--out", tmp_path / "no" / "page.html")
