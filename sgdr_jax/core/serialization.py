@@ -136,6 +136,10 @@ def _tags(data: Json) -> Iterator[str]:
         yield from _tags(item)
 
 
+def _is_dataclass(kind: object) -> bool:
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
+
+
 def checked_parts(parts: object) -> tuple[type, ...]:
     """Return the classes that a user gives as `parts` of an experiment. Raises InputError for what is no such class."""
     several: tuple[object, ...] = (parts,)
@@ -143,7 +147,7 @@ def checked_parts(parts: object) -> tuple[type, ...]:
         several = tuple(cast(Iterable[object], parts))
     for i, part in enumerate(several):
         fix = "give your own classes, imported from the file that defines them, such as parts=[Exponential]"
-        require(isinstance(part, type) and dataclasses.is_dataclass(part), f"parts[{i}]", part, fix)
+        require(_is_dataclass(part), f"parts[{i}]", part, fix)
     return cast(tuple[type, ...], several)
 
 
