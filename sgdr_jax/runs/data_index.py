@@ -132,7 +132,9 @@ def check_data(folder: str | Path, data: Data, *, accept: bool) -> list[str]:
     changed = changes(before, now) if before else []
     if changed and (not accept or (before and before["classes"] != now["classes"])):
         fix = "add --accept-new-data to go on with these" if before and before["classes"] == now["classes"] else "no network fits both"
-        raise InputError(f"the data are not those that run folder {folder} began with: {'; '.join(changed)}; {fix}, or use another run folder")
+        raise InputError(
+            f"the data are not those that run folder {folder} began with: {'; '.join(changed)}; {fix}, or use another run folder"
+        )
     if changed or before is None:
         now["accepted"] = [*(before or now).get("accepted", ()), *changed]
         write_index(folder, now)
