@@ -6,9 +6,11 @@ dotted names; the run folder keeps it as `config.json` (see `serialization`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
+from .kinds import Config
 from .learning_rates import Decay, Find, Spread
 from .optimizers import Optimizer, Sgd
 from .snapshots import Snapshots
@@ -21,7 +23,7 @@ Resize = Literal["crop", "squish", "pad"]
 
 
 @dataclass(frozen=True)
-class Stage:
+class Stage(Config):
     """One fit: what trains, at which size, how fast, for how long. Each stage starts with a fresh optimizer state."""
 
     name: str
@@ -71,6 +73,16 @@ class Stage:
         """All sizes, in order."""
         return self.size if isinstance(self.size, tuple) else (self.size,)
 
+    _fixes: ClassVar[Mapping[str, str]] = {
+        "train": 'use "all", "head", the index of the first group that trains, or names of layer groups',
+        "augment": "use True or False; the augmentations belong to Experiment.augment",
+        "recalibrate": "use True, False, or a tuple of names of layer groups",
+        "schedule": "use one, such as Sgdr(3)",
+    }
+
+    def _label(self, name: str) -> str:
+        return f'stage "{self.name}": {name}'
+
     def __post_init__(self) -> None:
         def check(ok: bool, name: str, value: object, fix: str) -> None:
             require(ok, f'stage "{self.name}": {name}', value, fix)
@@ -109,7 +121,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Eval:
+class Eval(Config):
     """Evaluation of splits, and how test-time augmentation (TTA) combines its views."""
 
     batch_size: int = 256
@@ -130,6 +142,9 @@ class Eval:
     """Weight of recall against precision in F-beta, for which the threshold of multi-label predictions is fitted: 2 for classes that must
     not be missed, 1 for balance, 0.5 for classes that must be right."""
 
+    def _label(self, name: str) -> str:
+        return f"evaluate.{name}"
+
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, "evaluate.batch_size", self.batch_size, "use 1 or more")
         most = {"random": 1000, "flip": 1, "dihedral": 7, "five": 5, "ten": 10, "scales": 4}
@@ -149,7 +164,7 @@ class Eval:
 
 
 @dataclass(frozen=True)
-class Parallel:
+class Parallel(Config):
     """Distribution of the work over devices. It changes a run's numbers by no more than roundings, and a run may resume with another."""
 
     devices: int = 0
@@ -162,6 +177,9 @@ class Parallel:
     """Most updates sent to the devices as one program, in stages with frozen groups or resident images; fewer before a cycle's end or a
     checkpoint. 0: up to 32, on a CPU for heads alone; 1: one by one. Source: Keras's name for it."""
 
+    def _label(self, name: str) -> str:
+        return f"parallel.{name}"
+
     def __post_init__(self) -> None:
         require(self.devices >= 0, "parallel.devices", self.devices, "use 0 for all, or a number of devices")
         count = self.steps_per_execution
@@ -171,7 +189,7 @@ class Parallel:
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Experiment(Config):
     """Complete description of a run: data, model, augmentation, the stages in order, and their evaluation."""
 
     name: str
@@ -248,6 +266,20 @@ class Experiment:
     def least_epoch_steps(self) -> int:
         """Least number of updates per epoch of the training that comes first, or is the only one."""
         return (self.refit and self.first_epoch_steps) or self.epoch_steps
+
+    _fixes: ClassVar[Mapping[str, str]] = {
+        "data": 'use one of sgdr_jax.datasets, such as ImageFolder("photos")',
+        "model": "use one of sgdr_jax.models, such as ResNet18()",
+        "stages": "use a tuple of Stages",
+        "augment": "use a tuple of augmentations, such as (Flip(), Rotate()), or () for none",
+        "optimizer": "use one, such as Sgd() or AdamW()",
+        "evaluate": "use an Eval, such as Eval(tta_views=4)",
+        "snapshots": "use Snapshots, such as Snapshots(last=3), or Snapshots() for none",
+        "parallel": "use a Parallel, such as Parallel(devices=1)",
+    }
+
+    def _label(self, name: str) -> str:
+        return name
 
     def __post_init__(self) -> None:
         require(is_name(self.name), "name", self.name, "use a non-empty name without / and control characters")

@@ -213,7 +213,7 @@ def _not_one_of(value: object, names: Sequence[str], path: str = "") -> WrongKin
 
 def _literal(values: Sequence[Any]) -> Check:
     def check(value: Any) -> Any:
-        if not any(value == known and type(value) is type(known) for known in values):
+        if not any(type(value) is type(known) and value == known for known in values):
             raise _not_one_of(value, [str(known) for known in values])
         return value
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .kinds import Config
 from .validation import finite, require
 
 
+class _Rates(Config):
+    def _label(self, name: str) -> str:
+        return f"lr.{name}"
+
+
 @dataclass(frozen=True)
-class Spread:
+class Spread(_Rates):
     """Geometric learning rates from the first trained group to the last: `Spread(1e-4, 1e-2)` on three groups is 1e-4, 1e-3, 1e-2.
 
     Source: fastai 2's `slice(lo, hi)`.
@@ -26,7 +32,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Decay:
+class Decay(_Rates):
     """Layer-wise decay: the last trained group has the rate `lr`, each one before it `factor` times the next one's.
 
     A model whose `cuts` are all its blocks has a rate for each block.
@@ -45,7 +51,7 @@ class Decay:
 
 
 @dataclass(frozen=True)
-class Find:
+class Find(_Rates):
     """Learning-rate finder at the start of the stage; its rule chooses the rate of the head.
 
     The finder raises the rate geometrically from `start` to `stop` over `steps` updates on a copy of the state, several times from the

@@ -11,7 +11,7 @@ import numpy as np
 
 from .errors import InputError
 from .types import Length, Schedule
-from .validation import require
+from .validation import require, whole
 
 MAX_STEPS = 100_000_000
 """Most updates of a cycle, and of all cycles of a schedule: their tables take two gigabytes."""
@@ -152,12 +152,14 @@ def whole_steps(length: float | Length, steps_per_epoch: int, what: str, times: 
     A length counts as the decimal number that was written: 0.29 epochs of 50 steps are 14½, so 15.
 
     Raises:
-        InputError: before rounding it is less than one step, so that a cycle would never reach its peak, or over 100 million.
+        InputError: before rounding it is less than one step, so that a cycle would never reach its peak, or over 100 million; or
+            `steps_per_epoch` is not a whole number of at least 1.
 
     Example:
         >>> whole_steps(1.5, 15, "cycle_len"), whole_steps(Steps(7), 15, "cycle_len", times=3)
         (23, 21)
     """
+    require(whole(steps_per_epoch) and steps_per_epoch >= 1, "steps_per_epoch", steps_per_epoch, "use a whole number of at least 1")
     if isinstance(length, Length):
         exact = exact_steps(length, steps_per_epoch, what) * times
         text = f"{exact:g} steps"
@@ -209,9 +211,7 @@ def epoch_cycles(steps: int, steps_per_epoch: int) -> np.ndarray:
 
 def check_momentum(momentum: tuple[float, float]) -> None:
     """Raise InputError unless `momentum` is a pair of numbers in 0…1, below 1."""
-    ok = isinstance(momentum, tuple | list) and len(momentum) == 2  # pyright: ignore[reportUnnecessaryIsInstance]
-    ok = ok and all(0 <= m < 1 for m in momentum)
-    require(ok, "schedule.momentum", momentum, "use two numbers in 0…1, below 1")
+    require(all(0 <= m < 1 for m in momentum), "schedule.momentum", momentum, "use two numbers in 0…1, below 1")
 
 
 def check_warmup(warmup: float | Length) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .kinds import Config
 from .validation import finite, require
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(Config):
     """Base class of optimizers, which turn gradients into updates; the learning rate belongs to the stage.
 
     To add one, subclass it as a frozen dataclass with a `rule`. Clipping, sharpness-aware minimisation and the moving average work with
@@ -36,6 +37,9 @@ class Optimizer:
     twice the cost; 0 for none. Source: Foret et al. 2021."""
     ema: float = field(default=0.0, kw_only=True)
     """Decay of a moving average of the weights, 0…1, kept beside the final network and compared with it; 0 for none."""
+
+    def _label(self, name: str) -> str:
+        return f"optimizer.{name}"
 
     def __post_init__(self) -> None:
         decay, clip = self.weight_decay, self.clip

@@ -16,9 +16,10 @@ from .experiment import Experiment, Stage
 from .learning_rates import Decay, Find, Spread
 from .lengths import Clock, in_steps
 from .optimizers import Optimizer, Sgd
+from .tables import check_table
 from .text import csv_text
 from .types import Model, Table
-from .validation import require
+from .validation import require, whole
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,8 @@ def plan(experiment: Experiment, train_size: int) -> Plan:
         >>> [(p.stage.name, p.start, p.steps) for p in plan(fine_tune("rings", Synthetic(), ResNet34()), 640).stages]
         [('cached head', 'head', 1), ('all', 'early', 70)]
     """
+    require(isinstance(experiment, Experiment), "experiment", experiment, "give an Experiment, such as fine_tune(FOLDER)")  # pyright: ignore[reportUnnecessaryIsInstance]
+    require(whole(train_size), "training images", train_size, "give a whole number")
     require(1 <= train_size < 1 << 40, "training images", train_size, "give at least one, and less than a trillion")
     stages = tuple(_plan_stage(experiment, i, train_size) for i in range(len(experiment.stages)))
     if experiment.refit:
@@ -169,7 +172,7 @@ def _plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePla
 
     try:
         table = in_steps(stage.schedule, Clock(steps_per_epoch, images(steps_per_epoch), experiment.budget)).table(steps_per_epoch)
-        _check_columns(table, trained)
+        check_table(table, trained)
     except InputError as error:
         raise InputError(f'stage "{stage.name}": {error}') from error
     if isinstance(stage.lr, Find):
@@ -229,12 +232,6 @@ def _check_stage(stage: Stage, model: Model, trained: tuple[str, ...], batch_siz
     require(least >= model.smallest, f"{field}size", stage.size, f"{type(model).__name__} takes images of {model.smallest} pixels or more")
     most = 2**32 // train_size
     require(stage.views <= most, f"{field}views", stage.views, f"with {train_size:,} images use at most {most:,}")
-
-
-def _check_columns(table: Table, trained: tuple[str, ...]) -> None:
-    """Raise InputError if a schedule has a column of rates for each group, but not for these groups."""
-    columns = table.scale.shape[1] if table.scale.ndim > 1 else len(trained)
-    require(columns == len(trained), "schedule.groups", columns, f"give {len(trained)} schedules: one for each of {', '.join(trained)}")
 
 
 def _sizes(stage: Stage, steps: int, steps_per_epoch: int) -> np.ndarray:

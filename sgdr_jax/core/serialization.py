@@ -7,7 +7,6 @@ package. They resolve to dataclasses that are already imported, never by importi
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 import re
@@ -22,13 +21,14 @@ from .errors import InputError, did_you_mean
 from .experiment import Eval, Experiment, Parallel, Stage
 from .first_tags import FIRST, STABLE
 from .json_files import checked
+from .kinds import is_default
 from .learning_rates import Decay, Find, Spread
 from .optimizers import Optimizer
 from .snapshots import Snapshots
 from .solve import Solve
 from .text import is_unicode
 from .types import OMIT_DEFAULT, Augmentation, Dataset, Length, Model, Schedule
-from .validation import require, shown
+from .validation import require
 
 type Json = bool | int | float | str | list[Json] | dict[str, Json] | None
 
@@ -197,51 +197,10 @@ def _field(kind: type, name: str, data: Json, path: str, hint: Any) -> Any:
 
 def _check_kind(value: Any, default: Any, path: str, hint: Any) -> None:
     """Raise InputError unless a value is of a field's type, or the default, about which the type may be wrong."""
-    if type(value) is type(default) and (value is default or value == default):
+    if is_default(value, default):
         return
     if checked(value, hint, path) is not value and value is None:
         raise InputError(f"{path} is None; use a number")
-
-
-def check_kinds(value: object, path: str) -> None:
-    """Raise InputError where a field of a configuration value is of another kind than its type says; path names the value.
-
-    Experiment files are Python, which does not check types: 2.5 images or a text for a number would be noticed late, or not at all.
-    """
-    if isinstance(value, (tuple, list)):
-        for i, item in enumerate(cast(Sequence[object], value)):
-            check_kinds(item, f"{path}[{i}]")
-        return
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        return
-    hints = _hints(type(value))
-    for field in dataclasses.fields(value):
-        item, where = getattr(value, field.name), f"{path}.{field.name}".removeprefix(".")
-        check_kinds(item, where)
-        _check_kind(item, field.default, where, hints.get(field.name, Any))
-        try:
-            for leaf in _leaves(item):
-                to_json(leaf)
-        except TypeError as error:
-            fix = "no config can hold it; use numbers, texts, tuples, paths or dataclasses"
-            raise InputError(f"{where} is {shown(item, 60)}; {fix}") from error
-
-
-@functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(kind)
-    except (NameError, TypeError):  # types of the user's own that are imported for type checkers alone
-        return {}
-
-
-def _leaves(value: object) -> Iterator[object]:
-    """Iterate over what a value holds that is neither a tuple nor a dataclass, whose own fields are checked."""
-    if isinstance(value, (tuple, list)):
-        for item in cast(Sequence[object], value):
-            yield from _leaves(item)
-    elif not dataclasses.is_dataclass(value) or isinstance(value, type):
-        yield value
 
 
 def stable_tags(data: Any) -> Any:

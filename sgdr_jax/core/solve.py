@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .kinds import Config
 from .validation import finite, require
 
 WEIGHT_DECAYS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
@@ -11,7 +12,7 @@ WEIGHT_DECAYS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3
 
 
 @dataclass(frozen=True)
-class Solve:
+class Solve(Config):
     """Logistic regression on cached activations: the linear head that minimises loss + weight_decay / 2 · ‖kernel‖².
 
     The loss is the experiment's own, over all cached copies of all training images: with its label smoothing, class weights and expected
@@ -25,6 +26,9 @@ class Solve:
     images chooses the one with the lowest loss. It stops after two in a row that are worse than the best."""
     folds: int = 5
     """Parts of the training images that are held out in turn to compare strengths; all copies of an image are in one part."""
+
+    def _label(self, name: str) -> str:
+        return f"solve.{name}"
 
     def __post_init__(self) -> None:
         tried = self.weight_decay if isinstance(self.weight_decay, tuple) else (self.weight_decay,)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from .kinds import Config
 from .validation import require
 
 if TYPE_CHECKING:
@@ -68,13 +69,16 @@ class Table(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Length:
+class Length(Config):
     """Length of a schedule in a unit other than epochs; see `core.lengths`."""
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Config):
     """Base class of schedules, which move the learning rate through a stage. Lengths are numbers of epochs, or a `Length`."""
+
+    def _label(self, name: str) -> str:
+        return f"schedule.{name}"
 
     def table(self, steps_per_epoch: int) -> Table:
         """Return the whole schedule as arrays, for `steps_per_epoch` ≥ 1 updates per epoch."""
@@ -115,7 +119,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class Augmentation(Config):
     """Base class of augmentations, which describe a random change of an image; `augment.kernel` applies it.
 
     Subclasses state how many uniform numbers one draw takes (`draws`), have a field `p` (the probability that the augmentation is
@@ -195,8 +199,11 @@ have their default, so that the hashes of those experiments stay."""
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(Config):
     """Base class of datasets: where images and labels come from."""
+
+    def _label(self, name: str) -> str:
+        return f"data.{name}"
 
     def open(self) -> Source:
         """Find items and labels and split them, without reading pixels of image files. Raises InputError if that is impossible."""
@@ -204,13 +211,16 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(Config):
     """Base class of models: an ordered chain of blocks, cut into named contiguous layer groups; the last is always "head".
 
     Configuration needs no jax, so that a plan can be made without it; `build` returns the network that computes.
     """
 
     smallest: ClassVar[int] = 1  # least side in pixels of the images that the network can take
+
+    def _label(self, name: str) -> str:
+        return f"model.{name}"
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 
 from .errors import InputError
 from .text import one_line
@@ -33,8 +34,8 @@ def finite(value: object) -> bool:
 
 
 def whole(value: object) -> bool:
-    """Return whether a value is an integer."""
-    return isinstance(value, int)
+    """Return whether a value is an integer, also one of NumPy; booleans are not."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def is_name(value: object) -> bool:

@@ -75,7 +75,7 @@ def ready() -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def to_items(image: object, name: str = "image") -> list[Item]:
+def to_items(image: object, name: str = "image") -> list[LazyEncoded]:
     """Convert an image in memory to an array, and an array uint8 [n, h, w, c] to n of them.
 
     A picture of Pillow that cannot be read becomes a function that raises the reason, which `attempt` returns.

@@ -10,7 +10,7 @@ from ..core.errors import InputError
 from ..core.types import Dataset
 from ..core.validation import require
 from ..datasets.files import Format, extensions, formats_of, images_below, other_files
-from .decode import Images, Item, as_array, to_items
+from .decode import ImagesLike, LazyEncoded, as_array, to_items
 
 
 def expand(paths: Sequence[str], say: Callable[[str], None] = lambda text: None, formats: Sequence[Format] = ()) -> list[str]:
@@ -24,24 +24,24 @@ def expand(paths: Sequence[str], say: Callable[[str], None] = lambda text: None,
     Raises:
         InputError: a path does not exist, or a folder has no images.
     """
-    found, known = list[str](), extensions(formats)
+    items, known = list[str](), extensions(formats)
     for name in paths:
         path = Path(name)
         require(bool(name) and os.path.exists(path), "path", name, "there is no such file or folder; name image files, or folders of them")
         if not path.is_dir():
-            found.append(str(path))
+            items.append(str(path))
             continue
         inside, hidden = images_below(path, known)
         require(bool(inside), "path", str(path), "name a folder that holds image files")
-        found += inside
+        items += inside
         rest = other_files(path, (Path(image).relative_to(path).as_posix() for image in inside), known, hidden_too=False)
         counts = [f"{len(hidden):,} hidden image{'s' * (len(hidden) > 1)}"] * bool(hidden) + [rest] * bool(rest)
         if counts:
             say(f"{path}: not predicted: {', '.join(counts)}")
-    return found
+    return items
 
 
-def gather_images(images: Images, say: Callable[[str], None] = lambda text: None, data: Dataset | None = None) -> list[Item]:
+def gather_images(images: ImagesLike, say: Callable[[str], None] = lambda text: None, data: Dataset | None = None) -> list[LazyEncoded]:
     """Return images one by one, as paths of files and arrays; `say` as in `expand`, with the formats of a dataset, if one is given.
 
     A picture of Pillow that cannot be read becomes a function that raises the reason, as a damaged file is noticed when it is decoded.
@@ -51,11 +51,11 @@ def gather_images(images: Images, say: Callable[[str], None] = lambda text: None
             are no images.
     """
     given, formats = _several(images), formats_of(data) if data else ()
-    found: list[Item] = []
+    items: list[LazyEncoded] = []
     for name, image in [("image", images)] if given is None else ((f"image {i}", image) for i, image in enumerate(given)):
-        found += expand([_path(image, name)], say, formats) if isinstance(image, str | os.PathLike) else to_items(image, name)
-    require(bool(found), "images", "none", "name image files, or folders of them")
-    return found
+        items += expand([_path(image, name)], say, formats) if isinstance(image, str | os.PathLike) else to_items(image, name)
+    require(bool(items), "images", "none", "name image files, or folders of them")
+    return items
 
 
 def _path(image: str | os.PathLike[str], name: str) -> str:

@@ -298,7 +298,7 @@ def _decoded(
 
 
 def decode_files(
-    images: Sequence[decode.Item], canvas: int, channels: int | None = None, first: int = 0, resize: Resize = "crop"
+    images: Sequence[decode.LazyEncoded], canvas: int, channels: int | None = None, first: int = 0, resize: Resize = "crop"
 ) -> DecodedFiles:
     """Decode images as `load` does, for prediction; unreadable ones are reported, not raised.
 

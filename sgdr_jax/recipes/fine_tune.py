@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ..augment import side_on
 from ..core.console import NullConsole
+from ..core.errors import InputError, did_you_mean
 from ..core.experiment import Eval, Experiment
 from ..core.expression import expression
 from ..core.optimizers import AdamW
@@ -18,7 +21,7 @@ from ..datasets.labels import constant_notes
 from ..models import EfficientNetLite0
 from ..models.base import ChainModel
 from . import auto
-from .lesson2 import lesson2
+from .lesson2 import Lesson2, lesson2
 from .measured import measure
 
 
@@ -58,7 +61,8 @@ def fine_tune(
         >>> fine_tune("rings", Synthetic(), ResNet34(), size=96, batch_size=32).batch_size
         32
     """
-    _check(data, model, size, similar_to_imagenet, epochs)
+    _check(name, data, model, size, similar_to_imagenet, epochs)
+    _check_names(fields)
     if data is not None and model is not None and model != "best":
         size, similar = 224 if size is None else size, similar_to_imagenet is not False
         stages = lesson2(size, similar, budget=epochs or None, cycles=0 if epochs == 0 else 1)
@@ -88,8 +92,10 @@ def fine_tune(
     return replace(auto.build(title, data, network, chosen), **fields)
 
 
-def _check(data: object, model: object, size: object, similar_to_imagenet: object, epochs: object) -> None:
+def _check(name: object, data: object, model: object, size: object, similar_to_imagenet: object, epochs: object) -> None:
     """Raise InputError for an argument of another kind: files of experiments are not type-checked."""
+    place = "give a folder of images, or a name with data and model"
+    require(isinstance(name, str | Path), "name", name, place)
     fix = "give a dataset, such as ImageFolder(FOLDER), or the folder alone as the first argument; a network is given as model=…"
     require(data is None or isinstance(data, Dataset), "data", data, fix)
     known = 'use one of sgdr_jax.models, such as ResNet18(), or "best"'
@@ -98,6 +104,20 @@ def _check(data: object, model: object, size: object, similar_to_imagenet: objec
     require(similar_to_imagenet in (None, True, False), "similar_to_imagenet", similar_to_imagenet, "use True, False or None")
     ok = epochs is None or (finite(epochs) and epochs >= 0)  # pyright: ignore[reportOperatorIssue]
     require(ok, "epochs", epochs, "use a positive number of epochs, 0 for the head alone, or None")
+
+
+def _check_names(given: Iterable[str]) -> None:
+    """Raise InputError, which says where it belongs, for a keyword that is neither an argument nor a field of an experiment."""
+    own = {"size", "similar_to_imagenet", "epochs", "ui"} | {field.name for field in dataclass_fields(Experiment)}
+    parts = {"stages=lesson2(224, {}=…)": Lesson2, "evaluate=Eval({}=…)": Eval, "optimizer=AdamW({}=…)": AdamW}
+    for name in sorted(set(given) - own):
+        places = [text.format(name) for text, part in parts.items() if name in {field.name for field in dataclass_fields(part)}]
+        fix = (
+            f"use {' or '.join(places)}"
+            if places
+            else f"{did_you_mean(name, own, 1)}use the fields of Experiment; rates and cycles belong to stages=lesson2(224, lr=…)"
+        )
+        raise InputError(f"fine_tune has no argument {name}; {fix}")
 
 
 def describe(source: Source, data: Dataset, ui: NullConsole) -> None:

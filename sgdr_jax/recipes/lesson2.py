@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Literal
 
 from ..core.experiment import Stage
+from ..core.kinds import Config
 from ..core.learning_rates import Decay, Find
 from ..core.lengths import lengths
 from ..core.optimizers import Optimizer
@@ -21,7 +22,7 @@ HEAD = Find("valley", steps=100, orders=3, epochs=10)
 
 
 @dataclass(frozen=True)
-class Lesson2:
+class Lesson2(Config):
     """Settings of the eight-step recipe; `stages` builds it.
 
     Steps 1–3, stage "cached head": computes the activations of the frozen body once on augmented images and solves the linear head on
@@ -84,6 +85,9 @@ class Lesson2:
     """Cycle ends in a row without improvement after which the last stage stops; None runs all cycles."""
     optimizer: Optimizer | None = None
     """Overrides the experiment's optimizer."""
+
+    def _label(self, name: str) -> str:
+        return name
 
     def __post_init__(self) -> None:
         require(finite(self.ratio) and self.ratio >= 1, "ratio", self.ratio, "use 1 for one rate, or more")

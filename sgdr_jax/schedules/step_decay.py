@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -30,10 +31,10 @@ class StepDecay(Schedule):
     factor: float = 0.1
     """Factor on the rate at each of them, 0…1."""
 
+    _fixes: ClassVar[Mapping[str, str]] = {"at": "use a tuple of epochs, such as (1.0, 2.0)"}
+
     def __post_init__(self) -> None:
         check_length(self.epochs, "schedule.epochs")
-        several = isinstance(self.at, tuple | list)  # pyright: ignore[reportUnnecessaryIsInstance]  # experiment files are not type-checked
-        require(several, "schedule.at", self.at, "use a tuple of epochs, such as (1.0, 2.0)")
         if not any(isinstance(x, Length) for x in (self.epochs, *self.at)):
             self._check_order([float(a) for a in self.at], float(self.epochs))  # pyright: ignore[reportArgumentType]
         require(0 <= self.factor <= 1, "schedule.factor", self.factor, "use a number in 0…1")

@@ -24,7 +24,7 @@ from typing import Any
 
 from ..core.errors import InputError, did_you_mean
 from ..core.experiment import Experiment
-from ..core.serialization import check_kinds, config_hash
+from ..core.serialization import config_hash
 from ..core.validation import is_name, require
 from .search_space import Domain, NumericDomain, Search, short_name, value_text
 
@@ -278,7 +278,6 @@ def with_values(experiment: Experiment, values: Values) -> Experiment:
     """
     for field, value in values:
         experiment = _set(experiment, field.split("."), value, field)
-    check_kinds(experiment, "")
     return experiment
 
 

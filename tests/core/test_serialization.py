@@ -20,7 +20,7 @@ from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.experiment import Eval, Experiment, Parallel, Stage
 from sgdr_jax.core.learning_rates import Decay, Find, Spread
 from sgdr_jax.core.optimizers import AdamW, Lamb, Muon, Optimizer, Sgd
-from sgdr_jax.core.serialization import check_kinds, config_hash, from_json, to_json
+from sgdr_jax.core.serialization import config_hash, from_json, to_json
 from sgdr_jax.core.solve import Solve
 from sgdr_jax.core.types import Augmentation, Dataset, Model, Schedule
 from sgdr_jax.core.validation import is_name
@@ -307,53 +307,6 @@ def test_a_field_added_later_leaves_json_and_hash_as_they_were_while_it_has_its_
         assert from_json(to_json(told)) == told
         assert config_hash(experiment(data=told)) != config_hash(experiment(data=plain))
     assert from_json(to_json(plain) | {"multi_label": None}) == plain
-
-
-ONE = Stage("a", schedule=Sgdr(1))
-
-
-def changed(**fields: Any) -> Experiment:
-    return dataclasses.replace(experiment(), **fields)
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        (changed(batch_size=2.5), "experiment.batch_size is 2.5, not an integer"),
-        (changed(refit="no"), "experiment.refit is 'no', not true or false"),
-        (changed(model=Tiny(hidden=np.int64(4))), "experiment.model.hidden is np.int64(4), not an integer"),
-        (changed(data=Nowhere(extra=object)), "experiment.data.extra is <class 'object'>, not a path or null"),
-        (
-            changed(stages=(ONE, Stage("b", train=1.5, schedule=Sgdr(1)))),
-            "experiment.stages[1].train is 1.5, not an integer or a text or a list",
-        ),
-        (changed(batch_size=10**5000), "experiment.batch_size is a int that cannot be shown, not an integer"),
-        (changed(stages=[Stage("a", strength=True, schedule=Sgdr(1))]), "experiment.stages[0].strength is True, not a number or a list"),
-    ],
-)
-def test_values_of_other_kinds_in_an_experiment_file_are_named(value: Experiment, message: str) -> None:
-    with pytest.raises(InputError) as error:
-        check_kinds(value, "experiment")
-    assert str(error.value) == message
-
-
-@pytest.mark.parametrize("value", parts(), ids=lambda value: type(value).__name__)
-def test_whatever_the_package_offers_is_of_its_own_kinds(value: Any) -> None:
-    check_kinds(value, "value")
-
-
-@dataclasses.dataclass(frozen=True)
-class Odd(Nowhere):
-    """Types that no config can hold, or that only a type checker imports."""
-
-    given: "Missing" = None  # noqa: F821
-    held: Any = 1
-
-
-def test_fields_of_unknown_types_are_taken_if_a_config_can_hold_them() -> None:
-    check_kinds(Odd(given=3), "data")
-    with pytest.raises(InputError, match=r"^data\.held is \{1\}; no config can hold it"):
-        check_kinds(Odd(held={1}), "data")
 
 
 def test_names_that_are_not_utf8_are_refused_before_a_run_would_write_them() -> None:

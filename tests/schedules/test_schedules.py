@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -355,7 +356,7 @@ def test_the_ends_of_cycles_are_counts_of_steps_done() -> None:
     [
         (Sgdr, {"cycles": 0}, "schedule.cycles is 0; use a whole number, 1…10,000"),
         (Sgdr, {"cycles": 10_001}, "schedule.cycles is 10001; use a whole number, 1…10,000"),
-        (Sgdr, {"cycles": 1.5}, "schedule.cycles is 1.5; use a whole number, 1…10,000"),
+        (Sgdr, {"cycles": 1.5}, "schedule.cycles is 1.5; use a whole number"),
         (Sgdr, {"cycle_len": 0}, "schedule.cycle_len is 0"),
         (Sgdr, {"cycle_len": math.nan}, "schedule.cycle_len is nan"),
         (Sgdr, {"cycle_mult": -1}, "schedule.cycle_mult is -1"),
@@ -389,8 +390,8 @@ def test_the_ends_of_cycles_are_counts_of_steps_done() -> None:
         (OneCycle, {"div_final": 0}, "schedule.div_final is 0"),
         (OneCycle, {"momentum": (0.9, 1.0)}, "schedule.momentum is (0.9, 1.0)"),
         (OneCycle, {"momentum": (0.9,)}, "schedule.momentum is (0.9,)"),
-        (OneCycle, {"momentum": 0.9}, "schedule.momentum is 0.9; use two numbers"),
-        (Combined, {"momentum": 0.9}, "schedule.momentum is 0.9; use two numbers"),
+        (OneCycle, {"momentum": 0.9}, "schedule.momentum is 0.9; use a tuple of 2 numbers"),
+        (Combined, {"momentum": 0.9}, "schedule.momentum is 0.9; use a tuple of 2 numbers or None"),
         (StepDecay, {"at": 1.0}, "schedule.at is 1.0; use a tuple of epochs, such as (1.0, 2.0)"),
         (StepDecay, {"at": (2.0, 1.0)}, "schedule.at is (2.0, 1.0); use rising epochs between 0 and 3"),
         (StepDecay, {"at": (3.0,)}, "schedule.at is (3.0,)"),
@@ -401,7 +402,7 @@ def test_the_ends_of_cycles_are_counts_of_steps_done() -> None:
 def test_impossible_schedules_are_refused_by_field_value_and_fix(kind: Any, fields: dict[str, Any], named: str) -> None:
     with pytest.raises(InputError) as error:
         kind(**fields)
-    assert str(error.value).startswith(named) and "; use" in str(error.value)
+    assert str(error.value).startswith(named) and re.search("; .*use ", str(error.value))
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,8 @@ class Tracking:
 
 def check(names: Sequence[TrackerName]) -> None:
     """Raise InputError for names of no tracker, and for trackers whose package is not installed."""
+    fix = 'give a tuple of names, such as track=("tensorboard",)'
+    require(isinstance(names, tuple | list), "track", names, fix)  # pyright: ignore[reportUnnecessaryIsInstance]
     for tracker in names:
         require(tracker in _PACKAGES, "track", tracker, f"use {', '.join(_PACKAGES)}")
         if importlib.util.find_spec(_PACKAGES[tracker]) is None:
