@@ -88,8 +88,8 @@ class Stage(Config):
             require(ok, f'stage "{self.name}": {name}', value, fix)
 
         check(bool(self.name), "name", self.name, "give the stage a name")
-        ok = isinstance(self.schedule, Schedule)  # pyright: ignore[reportUnnecessaryIsInstance]  # experiment files are not type-checked
-        check(ok and (type(self.schedule) is not Schedule or self.solve is not None), "schedule", self.schedule, "use one, such as Sgdr(3)")
+        given = type(self.schedule) is not Schedule or self.solve is not None
+        check(given, "schedule", self.schedule, self._fixes["schedule"])
         sizes = self.sizes
         check(bool(sizes) and all(8 <= size <= 4096 for size in sizes), "size", self.size, "use 8…4096 pixels")
         check(len(sizes) == 1 or not self.precompute, "size", self.size, "cached activations have one size; give one, or precompute=False")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -50,8 +50,9 @@ def _require(ok: bool, name: str, found: str, fix: str) -> None:
 
 def _numbers(value: Any, name: str, shape: str, ndim: tuple[int, ...] = (1,)) -> np.ndarray[Any, Any]:
     """Return a column; raises InputError unless it is an array of numbers."""
-    array = cast(np.ndarray[Any, Any], value) if isinstance(value, np.ndarray) else np.array("")
-    found = f"{array.dtype}{list(array.shape)}" if array is value else f"a {type(value).__name__}"
+    given = issubclass(type(value), np.ndarray)
+    array = np.asarray(value if given else "")
+    found = f"{array.dtype}{list(array.shape)}" if given else f"a {type(value).__name__}"
     _require(array.dtype.kind in "iuf" and array.ndim in ndim, name, found, f"use a NumPy array {shape}")
     return array
 

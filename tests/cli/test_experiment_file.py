@@ -63,7 +63,7 @@ def test_values_of_other_kinds_are_named(tmp_path: Path) -> None:
     file = tmp_path / "x.py"
     text = "from sgdr_jax import *\nfrom sgdr_jax.datasets import Synthetic\nfrom sgdr_jax.models import ResNet18\n"
     file.write_text(text + "experiment = Experiment('x', Synthetic(), ResNet18(), (Stage('a', schedule=Sgdr(1)),), seed=1.5)")
-    with pytest.raises(InputError, match=r"^experiment\.seed is 1\.5, not an integer$"):
+    with pytest.raises(InputError, match=r"x\.py: seed is 1\.5; use a whole number$"):
         load_experiment(file)
 
 

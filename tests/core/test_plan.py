@@ -129,6 +129,15 @@ def test_no_training_images_is_refused(size: int) -> None:
         plan(experiment(), size)
 
 
+@pytest.mark.parametrize("size", [None, "5", 5.5, 8.0, True, float("nan"), [5]])
+def test_a_number_of_images_of_another_kind_is_refused(size: Any) -> None:
+    with pytest.raises(InputError, match=r"^training images is .*; give a whole number$"):
+        plan(experiment(), size)
+    assert plan(experiment(), np.int64(56)).train_size == 56
+    with pytest.raises(InputError, match=r"^experiment is .*; give an Experiment"):
+        plan(size, 56)
+
+
 @seeded
 @given(
     train_size=st.integers(1, 300),

@@ -111,6 +111,15 @@ def test_data_and_a_model_get_the_defaults_whatever_the_images() -> None:
         (("photos",), {"epochs": -1}, r"epochs is -1; use a positive number of epochs, 0 for the head alone, or None"),
         (("x", ImageFolder("photos"), ResNet18()), {"epochs": "3"}, r"epochs is '3'; use a positive number"),
         (("photos",), {"epochs": float("nan")}, r"epochs is nan; use a positive number"),
+        ((None,), {}, r"name is None; give a folder of images, or a name with data and model"),
+        ((3,), {}, r"name is 3; give a folder"),
+        (([],), {}, r"name is \[\]; give a folder"),
+        (({},), {}, r"name is \{\}; give a folder"),
+        (("photos",), {"bach_size": 3}, r"fine_tune has no argument bach_size; did you mean batch_size\? use the fields of Experiment"),
+        (("photos",), {"learning_rate": 3}, r"no argument learning_rate; use the fields .* belong to stages=lesson2\(224, lr=…\)$"),
+        (("photos",), {"lr": 3}, r"no argument lr; use stages=lesson2\(224, lr=…\)$"),
+        (("photos",), {"tta_views": 3}, r"no argument tta_views; use evaluate=Eval\(tta_views=…\)$"),
+        (("x", ImageFolder("photos"), ResNet18()), {"batch_size": 8.0}, r"batch_size is 8\.0; use a whole number$"),
     ],
 )
 def test_arguments_of_another_kind_are_refused_by_name(arguments: tuple[Any, ...], fields: dict[str, Any], words: str) -> None:

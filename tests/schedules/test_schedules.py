@@ -547,3 +547,10 @@ def test_schedules_too_long_to_hold_are_refused() -> None:
         Sgdr(cycles=10_001)
     with pytest.raises(InputError, match="the schedule is '900,000,000 steps'; use fewer epochs or cycles"):
         Sgdr(cycles=9).table(100_000_000)
+
+
+@pytest.mark.parametrize("kind", [Combined, Constant, Cosine, FirstCycles, OneCycle, Plateau, Polynomial, Sgdr, StepDecay])
+@pytest.mark.parametrize("steps", [0, -1, math.nan, 2.5, True, None, "5"])
+def test_a_table_needs_a_whole_number_of_updates_per_epoch(kind: type[Schedule], steps: Any) -> None:
+    with pytest.raises(InputError, match=r"^steps_per_epoch is .*; use a whole number of at least 1$"):
+        kind().table(steps)

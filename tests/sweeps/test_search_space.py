@@ -42,7 +42,7 @@ from .test_optuna_study import BASE, RATES, sweep
         (lambda: Search(RATES, 2.5), "search.trials is 2.5; use 1 or more, a whole number"),
         (lambda: Search(RATES, 3, seed=-1), "search.seed is -1; use 0 or more, a whole number"),
         (lambda: Search({5: Uniform(0, 1)}, 3), "search.space is 5; name fields by text"),
-        (lambda: expand(sweep(Search({"batch_size": LogUniform(8, 16)}, 3))), r"search.space: batch_size is 10.5.*, not an integer"),
+        (lambda: expand(sweep(Search({"batch_size": LogUniform(8, 16)}, 3))), r"search.space: batch_size is 10.5.*; use a whole number"),
         (lambda: expand(sweep(Search({"seed": Integer(0, 3)}, 3))), "search.space is 'seed'; set the seeds with Sweep.seeds"),
     ],
 )  # fmt: skip

@@ -219,6 +219,13 @@ def test_a_missing_package_is_told_before_anything_runs(tmp_path: Path, monkeypa
         Tracking(["wandb"], tmp_path, "", {})
 
 
+@pytest.mark.parametrize("names", ["tensorboard", None, 3, {"wandb"}])
+def test_names_come_in_a_tuple_or_list(tmp_path: Path, names: Any) -> None:
+    """A text would be taken letter by letter."""
+    with pytest.raises(InputError, match=r'^track is .*; give a tuple of names, such as track=\("tensorboard",\)$'):
+        Tracking(names, tmp_path, "", {})
+
+
 def test_without_trackers_nothing_is_asked_for(tmp_path: Path) -> None:
     tracking = Tracking([], tmp_path, "", {})
     tracking.row(rows()[0], lambda: pytest.fail("the rows were read"))  # type: ignore[arg-type]
