@@ -184,7 +184,8 @@ def _words(kind: Any) -> list[str]:
         return [str(value) or '""' for value in args]
     if origin is tuple and args:
         return [f"a tuple of {_several(args[0])}" if args[-1] is ... else f"a tuple of {len(args)} {_several(args[0])}"]
-    return [_WORDS[kind][0] if kind in _WORDS else f"a {getattr(origin or kind, '__name__', kind)}"]
+    name = getattr(origin or kind, "__name__", str(kind))
+    return [_WORDS[kind][0] if kind in _WORDS else f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"]
 
 
 def _several(kind: Any) -> str:

@@ -20,7 +20,7 @@ from sgdr_jax.core.errors import InputError
         ("from sgdr_jax import lesson3\n", "Did you mean: 'lesson2'?"),
         ("experiment = 3\n", "has a int as `experiment`; define `experiment = Experiment(...)`"),
         ("experimnt = 3\n", "has no `experiment`; define `experiment = Experiment(...)`"),
-        ("from sgdr_jax import Stage\nStage('', schedule=None)\n", "stage \"\": name is ''; give the stage a name"),
+        ("from sgdr_jax import Stage\nStage('')\n", "stage \"\": name is ''; give the stage a name"),
     ],
 )
 def test_a_file_that_defines_no_experiment_is_rejected(text: str, message: str, tmp_path: Path) -> None:
