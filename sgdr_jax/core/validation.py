@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-import numbers
+
+import numpy as np
 
 from .errors import InputError
 from .text import one_line
@@ -35,7 +36,7 @@ def finite(value: object) -> bool:
 
 def whole(value: object) -> bool:
     """Return whether a value is an integer, also one of NumPy; booleans are not."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def is_name(value: object) -> bool:

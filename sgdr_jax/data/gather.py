@@ -9,11 +9,11 @@ from pathlib import Path
 from ..core.errors import InputError
 from ..core.types import Dataset
 from ..core.validation import require
-from ..datasets.files import Format, extensions, formats_of, images_below, other_files
+from ..datasets.files import ImageFormat, extensions, formats_of, images_below, other_files
 from .decode import ImagesLike, LazyEncoded, as_array, to_items
 
 
-def expand(paths: Sequence[str], say: Callable[[str], None] = lambda text: None, formats: Sequence[Format] = ()) -> list[str]:
+def expand(paths: Sequence[str], say: Callable[[str], None] = lambda text: None, formats: Sequence[ImageFormat] = ()) -> list[str]:
     """Replace folders by the image files below them, sorted, without hidden ones; files are kept whatever their name.
 
     Args:
@@ -24,21 +24,21 @@ def expand(paths: Sequence[str], say: Callable[[str], None] = lambda text: None,
     Raises:
         InputError: a path does not exist, or a folder has no images.
     """
-    items, known = list[str](), extensions(formats)
+    files, known = list[str](), extensions(formats)
     for name in paths:
         path = Path(name)
         require(bool(name) and os.path.exists(path), "path", name, "there is no such file or folder; name image files, or folders of them")
         if not path.is_dir():
-            items.append(str(path))
+            files.append(str(path))
             continue
         inside, hidden = images_below(path, known)
         require(bool(inside), "path", str(path), "name a folder that holds image files")
-        items += inside
+        files += inside
         rest = other_files(path, (Path(image).relative_to(path).as_posix() for image in inside), known, hidden_too=False)
         counts = [f"{len(hidden):,} hidden image{'s' * (len(hidden) > 1)}"] * bool(hidden) + [rest] * bool(rest)
         if counts:
             say(f"{path}: not predicted: {', '.join(counts)}")
-    return items
+    return files
 
 
 def gather_images(images: ImagesLike, say: Callable[[str], None] = lambda text: None, data: Dataset | None = None) -> list[LazyEncoded]:
