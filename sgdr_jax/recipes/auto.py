@@ -25,6 +25,8 @@ letters 0.21, digits 0.11."""
 STRANGE = 0.23
 """Confidence below which the body has much to learn even where images are few: on letters and digits (400 to 500 images) the rate 1e-3
 was 1.2 points ahead of 3e-4, on photographs and stamps 14 behind (`experiments/bench/bodies.py`)."""
+STRANGE_LR = 5e-4
+"""Rate of few such images: on digits 0.6 points behind 1e-3, on photographed surfaces, no set that chose `STRANGE`, 2.7 ahead."""
 FEW = 3_000
 """Training images below which stored batch statistics are better than trained ones (on ten sets of 43 to 1,000 images by 3.3 points; at
 2,000 alike, at 4,500 behind by 0.9), and a lower rate too."""
@@ -39,7 +41,7 @@ FIRST_UPDATES = 12
 LEEWAY = 1.5
 """Standard errors of the validation accuracy by which a trained body may be behind the solved head and still be kept: of 36 bodies at the
 recipe's rate that 15 to 25 images judged, 1 was undone with 1, to no gain, and with half the updates more are that close."""
-RECIPE = ("size", "similar_to_imagenet", "views", "cycles", "train", "bn", "cycle_len")
+RECIPE = ("size", "similar_to_imagenet", "lr", "views", "cycles", "train", "bn", "cycle_len")
 """Choices that are settings of `lesson2`."""
 REST = ("batch_size", "epoch_steps", "balance", "leeway", "refit", "first_epoch_steps")
 """Choices that are fields of the experiment."""
@@ -113,6 +115,7 @@ def choices(
     return [
         size,
         _similar(confidence, n, network.pretrained),
+        *_lr(confidence, n, network.pretrained),
         batch,
         _epoch_steps(n, batch.value),
         views,
@@ -141,6 +144,12 @@ def _similar(confidence: float | None, n: int, pretrained: bool) -> Choice:
     kind = "as on photographs of everyday things" if like else f"under {FAMILIAR if confidence >= STRANGE else STRANGE}"
     end = "" if like else f", but {n:,} images are too few to train its early layers" if few else ": the body has more to learn"
     return Choice("similar_to_imagenet", like or few, f"the ImageNet classifier's mean confidence on them is {confidence:.2f}, {kind}{end}")
+
+
+def _lr(confidence: float | None, n: int, pretrained: bool) -> list[Choice]:
+    """Lower the rate of images unlike ImageNet's where they are few."""
+    few = pretrained and confidence is not None and confidence < STRANGE and n < FEW
+    return [Choice("lr", STRANGE_LR, f"images unlike ImageNet's take 1e-3 where they are many; {n:,} may lose the body at that")] * few
 
 
 def _batch_size(n: int) -> Choice:
