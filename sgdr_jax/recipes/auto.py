@@ -26,7 +26,8 @@ STRANGE = 0.23
 """Confidence below which the body has much to learn even where images are few: on letters and digits (400 to 500 images) the rate 1e-3
 was 1.2 points ahead of 3e-4, on photographs and stamps 14 behind (`experiments/bench/bodies.py`)."""
 STRANGE_LR = 5e-4
-"""Rate of few such images: on digits 0.6 points behind 1e-3, on photographed surfaces, no set that chose `STRANGE`, 2.7 ahead."""
+"""Rate of few such images: on digits 0.4 ± 0.3 points behind 1e-3, on letters alike, on photographed surfaces 2.7 ± 5.3 ahead, where one of
+five runs at 1e-3 fell behind its own head. Undecided on average, and the safer of the two."""
 FEW = 3_000
 """Training images below which stored batch statistics are better than trained ones (on ten sets of 43 to 1,000 images by 3.3 points; at
 2,000 alike, at 4,500 behind by 0.9), and a lower rate too."""
