@@ -27,5 +27,5 @@ experiment = Experiment(
     balance=0.5,
     leeway=1.5,
     refit=True,
-    first_epoch_steps=12,
+    first_epoch_share=0.6,
 )

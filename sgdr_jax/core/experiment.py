@@ -6,6 +6,7 @@ dotted names; the run folder keeps it as `config.json` (see `serialization`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
@@ -251,8 +252,9 @@ class Experiment(Config):
     """Distribution over devices."""
     seed: int = 0
     """Root of all randomness: initial head, order, augmentation, dropout."""
-    first_epoch_steps: int | None = field(default=None, kw_only=True, metadata=OMIT_DEFAULT)
-    """`epoch_steps` of the training before a `refit`, which only has to choose; None: the same. It does not count without `refit`."""
+    first_epoch_share: float = field(default=1.0, kw_only=True, metadata=OMIT_DEFAULT)
+    """Share of `epoch_steps` in the training before a `refit`, which only has to choose; above 0, at most 1. It does not count without
+    `refit`."""
     on_divergence: Literal["stop", "halve"] = field(default="stop", kw_only=True, metadata=OMIT_DEFAULT)
     """What follows when five updates in a row had a loss or gradients that are not finite, or a stage ends with such a validation loss:
     the run stops, or the stage goes back to its newest checkpoint that was due, or its beginning, and goes on at half the rates."""
@@ -265,7 +267,8 @@ class Experiment(Config):
     @property
     def least_epoch_steps(self) -> int:
         """Least number of updates per epoch of the training that comes first, or is the only one."""
-        return (self.refit and self.first_epoch_steps) or self.epoch_steps
+        share = self.first_epoch_share if self.refit else 1.0
+        return math.ceil(share * self.epoch_steps - 1e-9)
 
     _fixes: ClassVar[Mapping[str, str]] = {
         "data": 'use one of sgdr_jax.datasets, such as ImageFolder("photos")',
@@ -296,8 +299,7 @@ class Experiment(Config):
         known = ("auto", "resident", "streamed", "decoded")
         require(self.images in known, "images", self.images, "use auto, resident, streamed or decoded")
         require(self.epoch_steps >= 1, "epoch_steps", self.epoch_steps, "use at least 1")
-        first = self.first_epoch_steps
-        require(first is None or first >= 1, "first_epoch_steps", first, "use at least 1, or None for epoch_steps")
+        require(0 < self.first_epoch_share <= 1, "first_epoch_share", self.first_epoch_share, "use a share in 0…1, above 0")
         require(self.budget is None or self.budget > 0, "budget", self.budget, "use a positive number of epochs, or None")
         require(finite(self.leeway) and self.leeway >= 0, "leeway", self.leeway, "use 0 or a number of standard errors, such as 1")
         require(self.canvas is None or 8 <= self.canvas <= 8192, "canvas", self.canvas, "use 8…8192 pixels, or None")

@@ -74,7 +74,8 @@ def check_fields(value: Any, label: Callable[[str], str]) -> None:
         if is_default(given, field.default):
             continue
         where, hint = label(field.name), hints.get(field.name, Any)
-        item = _plain(given, lists=_holds_tuples(hint))
+        kinds = [typing.get_origin(member) or member for member in _members(hint)]
+        item = _plain(given, lists=tuple in kinds, texts=str in kinds and Path not in kinds)
         if item is not given:
             object.__setattr__(value, field.name, item)
         if wrong := _wrong(item, hint, where):
@@ -113,10 +114,12 @@ def _leaves(value: object) -> Iterator[object]:
         yield value
 
 
-def _plain(value: Any, *, lists: bool) -> Any:
-    """Return a value with NumPy's scalars as those of Python, and lists as tuples; the value itself if it has neither."""
+def _plain(value: Any, *, lists: bool, texts: bool = False) -> Any:
+    """Return a value with NumPy's scalars as those of Python, and lists as tuples or a path as a text where the field has these."""
     if isinstance(value, np.generic):
         return value.item()
+    if texts and isinstance(value, Path):
+        return str(value)
     if isinstance(value, (tuple, list)):
         items = [_plain(item, lists=lists) for item in value]
         if isinstance(value, list) and lists:
@@ -133,10 +136,6 @@ def _members(hint: Any) -> tuple[Any, ...]:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return tuple(member for part in typing.get_args(hint) for member in _members(part))
     return (hint,)
-
-
-def _holds_tuples(hint: Any) -> bool:
-    return any((typing.get_origin(member) or member) is tuple for member in _members(hint))
 
 
 def _wrong(value: Any, hint: Any, where: str) -> tuple[str, Any, str] | None:
@@ -189,4 +188,9 @@ def _words(kind: Any) -> list[str]:
 
 
 def _several(kind: Any) -> str:
-    return " or ".join(_WORDS[member][1] if member in _WORDS else f"{getattr(member, '__name__', 'tuple')}s" for member in _members(kind))
+    def plural(member: Any) -> str:
+        if typing.get_origin(member) is Literal:
+            return ", ".join(map(str, typing.get_args(member)))
+        return _WORDS[member][1] if member in _WORDS else f"{getattr(member, '__name__', 'tuple')}s"
+
+    return " or ".join(map(plural, _members(kind)))

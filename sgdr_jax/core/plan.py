@@ -16,7 +16,7 @@ from .experiment import Experiment, Stage
 from .learning_rates import Decay, Find, Spread
 from .lengths import Clock, in_steps
 from .optimizers import Optimizer, Sgd
-from .tables import check_table
+from .tables import checked_table
 from .text import csv_text
 from .types import Model, Table
 from .validation import require, whole
@@ -171,8 +171,8 @@ def _plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePla
         return passes * train_size + min(rest * batch_size, train_size)
 
     try:
-        table = in_steps(stage.schedule, Clock(steps_per_epoch, images(steps_per_epoch), experiment.budget)).table(steps_per_epoch)
-        check_table(table, trained)
+        schedule = in_steps(stage.schedule, Clock(steps_per_epoch, images(steps_per_epoch), experiment.budget))
+        table = checked_table(schedule.table(steps_per_epoch), trained)
     except InputError as error:
         raise InputError(f'stage "{stage.name}": {error}') from error
     if isinstance(stage.lr, Find):

@@ -21,7 +21,7 @@ from .errors import InputError, did_you_mean
 from .experiment import Eval, Experiment, Parallel, Stage
 from .first_tags import FIRST, STABLE
 from .json_files import checked
-from .kinds import is_default
+from .kinds import is_default, type_hints
 from .learning_rates import Decay, Find, Spread
 from .optimizers import Optimizer
 from .snapshots import Snapshots
@@ -174,13 +174,15 @@ def _dataclass(data: dict[str, Json], path: str) -> Any:
     fix = f"{near}no such type is known; {own}"
     require(isinstance(tag, str) and tag in known, f"{path}.type", tag, fix)
     kind = known[str(tag)]
-    hints = typing.get_type_hints(kind)
+    hints = type_hints(kind)
     names = {f.name for f in dataclasses.fields(kind)}
     unknown = sorted(set(data) - names - {"type"})
     near = did_you_mean(unknown[0], names, 1) if unknown else ""
     require(not unknown, path, unknown, f"{near}{kind.__name__} has the fields {', '.join(sorted(names))}")
     try:
-        return kind(**{name: _field(kind, name, item, f"{path}.{name}", hints[name]) for name, item in data.items() if name != "type"})
+        return kind(
+            **{name: _field(kind, name, item, f"{path}.{name}", hints.get(name, Any)) for name, item in data.items() if name != "type"}
+        )
     except TypeError as error:
         raise InputError(f"{path} is incomplete; {error}") from error
     except AttributeError as error:

@@ -37,14 +37,14 @@ MANY = 20_000
 """Training images from which batches of 64 leave enough updates."""
 UPDATES = 20
 """Least number of updates per epoch: a smaller set is repeated. With 12 the final network was 0.8 ± 0.7 points behind on four sets."""
-FIRST_UPDATES = 12
-"""The same of the training before a refit, which has only to choose."""
+FIRST_SHARE = 0.6
+"""Share of these in the training before a refit, which has only to choose."""
 LEEWAY = 1.5
 """Standard errors of the validation accuracy by which a trained body may be behind the solved head and still be kept: of 36 bodies at the
 recipe's rate that 15 to 25 images judged, 1 was undone with 1, to no gain, and with half the updates more are that close."""
 RECIPE = ("size", "similar_to_imagenet", "lr", "views", "cycles", "train", "bn", "cycle_len")
 """Choices that are settings of `lesson2`."""
-REST = ("batch_size", "epoch_steps", "balance", "leeway", "refit", "first_epoch_steps")
+REST = ("batch_size", "epoch_steps", "balance", "leeway", "refit", "first_epoch_share")
 """Choices that are fields of the experiment."""
 REFIT = 5_000
 """Training images from which a second training, on the validation images too, is not worth its time."""
@@ -125,7 +125,7 @@ def choices(
         _bn(n, network.batch_norm, network.pretrained),
         Choice("leeway", LEEWAY, "standard errors of the validation accuracy within which two states count as equal"),
         _refit(n),
-        *_first_epoch_steps(n, batch.value),
+        *_first_epoch_share(n, batch.value),
         *_length(epochs),
     ]
 
@@ -196,9 +196,9 @@ def _refit(n: int) -> Choice:
     )
 
 
-def _first_epoch_steps(n: int, batch_size: int) -> list[Choice]:
-    why = "before the refit: enough to choose, and the final network is the same"
-    return [Choice("first_epoch_steps", FIRST_UPDATES, why)] if math.ceil(n / batch_size) < UPDATES else []
+def _first_epoch_share(n: int, batch_size: int) -> list[Choice]:
+    why = "of epoch_steps, before the refit: enough to choose, and the final network is the same"
+    return [Choice("first_epoch_share", FIRST_SHARE, why)] if math.ceil(n / batch_size) < UPDATES else []
 
 
 def _length(epochs: float | None) -> list[Choice]:

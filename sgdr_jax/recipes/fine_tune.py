@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from pathlib import Path
@@ -106,10 +106,12 @@ def _check(name: object, data: object, model: object, size: object, similar_to_i
     require(ok, "epochs", epochs, "use a positive number of epochs, 0 for the head alone, or None")
 
 
-def _check_names(given: Iterable[str]) -> None:
+def _check_names(given: Collection[str]) -> None:
     """Raise InputError, which says where it belongs, for a keyword that is neither an argument nor a field of an experiment."""
     own = {"size", "similar_to_imagenet", "epochs", "ui"} | {field.name for field in dataclass_fields(Experiment)}
     parts = {"stages=lesson2(224, {}=…)": Lesson2, "evaluate=Eval({}=…)": Eval, "optimizer=AdamW({}=…)": AdamW}
+    if "budget" in given and "stages" not in given:
+        raise InputError("fine_tune: budget is the most epochs that a plan may have; the length of the last stage is epochs=…")
     for name in sorted(set(given) - own):
         places = [text.format(name) for text, part in parts.items() if name in {field.name for field in dataclass_fields(part)}]
         fix = (

@@ -9,14 +9,16 @@ from typing import Any, Literal
 
 from ..core.experiment import Stage
 from ..core.kinds import Config
-from ..core.learning_rates import Decay, Find
+from ..core.learning_rates import Decay, Find, Spread
 from ..core.lengths import lengths
 from ..core.optimizers import Optimizer
 from ..core.solve import Solve
-from ..core.types import Schedule
+from ..core.types import Length, Schedule
 from ..core.validation import finite, require
 from ..schedules import Sgdr
 
+type Rates = float | tuple[float, ...] | Spread | Decay | Find
+"""Peak rates of a stage's layer groups, as in `Stage.lr`."""
 HEAD = Find("valley", steps=100, orders=3, epochs=10)
 """Finder of a head that is trained on cached activations: hundreds of updates there take a moment."""
 
@@ -49,9 +51,9 @@ class Lesson2(Config):
     similar_to_imagenet: bool = True
     """Whether the body needs little change: photographs of everyday things, or few images. Decides the rate."""
     _: KW_ONLY
-    lr: float | Find | None = None
-    """Peak learning rate of the head in steps 4–8, or the finder that chooses it, whose ratio is replaced; None: 3e-4 for images like
-    ImageNet's, 1e-3 for others."""
+    lr: Rates | None = None
+    """Peak learning rate of the head in steps 4–8, with `ratio=1` also those of all groups, as in `Stage.lr`; or the finder that chooses
+    it, whose ratio is replaced; None: 3e-4 for images like ImageNet's, 1e-3 for others."""
     ratio: float = 1.0
     """Ratio of a layer group's rate to that of the group before it. On eleven small sets 3 was 0.5 ± 0.4 points behind 1."""
     cached: Schedule | None = None
@@ -66,14 +68,14 @@ class Lesson2(Config):
     cycles: int = 1
     """Cycles of the last stage; 0 leaves it out, and the body as it came with the weights. Three of 1, 2 and 4 epochs, the lesson's own,
     were as good or a little behind one of seven."""
-    cycle_len: float = 7
+    cycle_len: float | Length = 7
     """Epochs of its first cycle."""
     cycle_mult: float = 2
     """Length of each of its cycles relative to the one before."""
     train: int | str | tuple[str, ...] = "all"
     """What the last stage trains, as in `Stage.train`. 1 leaves the first layer group as it came with the weights: its activations are the
     largest, so an update takes three fifths of the time on a CPU."""
-    warmup: float = 0.1
+    warmup: float | Length = 0.1
     """Linear warm-up at the beginning of an unfrozen stage, as a share of its first cycle: Adam's first steps are full-sized wherever the
     gradient points."""
     bn: Literal["train", "frozen"] | tuple[str, ...] = "frozen"
@@ -91,6 +93,8 @@ class Lesson2(Config):
 
     def __post_init__(self) -> None:
         require(finite(self.ratio) and self.ratio >= 1, "ratio", self.ratio, "use 1 for one rate, or more")
+        alone = self.ratio == 1 or self.lr is None or isinstance(self.lr, int | float | Find)
+        require(alone, "lr", self.lr, f"ratio={self.ratio:g} makes the rates of the groups from one; give one rate, or leave the ratio out")
 
     def stages(self) -> tuple[Stage, ...]:
         """Return the stages in order, ready for `Experiment.stages`; append a stage with a larger size to go on.
@@ -111,17 +115,12 @@ class Lesson2(Config):
             require(self.budget is None, "budget", self.budget, "with cycles=0 there is no last stage that could take it; leave it out")
         return tuple(stages)
 
-    def _body(self, name: str, train: int | str | tuple[str, ...], lr: float | Find, schedule: Schedule) -> Stage:
-        return Stage(
-            name,
-            self.size,
-            train=train,
-            lr=replace(lr, ratio=self.ratio) if isinstance(lr, Find) else lr if self.ratio == 1 else Decay(lr, 1 / self.ratio),
-            schedule=schedule,
-            bn=self.bn,
-            patience=self.patience,
-            optimizer=self.optimizer,
-        )
+    def _body(self, name: str, train: int | str | tuple[str, ...], lr: Rates, schedule: Schedule) -> Stage:
+        if isinstance(lr, Find):
+            lr = replace(lr, ratio=self.ratio)
+        elif isinstance(lr, int | float) and self.ratio > 1:
+            lr = Decay(lr, 1 / self.ratio)
+        return Stage(name, self.size, train=train, lr=lr, schedule=schedule, bn=self.bn, patience=self.patience, optimizer=self.optimizer)
 
     def _cached_head(self) -> Stage:
         augmented = self.views > 0

@@ -56,7 +56,7 @@ class ImageFacts(NamedTuple):
     def choices(self, epochs: float | None = None, *, whole: bool = False) -> list[auto.Choice]:
         """Choose the settings; `epochs` is the length of the last stage, and with `whole` all layer groups train there."""
         chosen = auto.choices(self.counts, self.side, self.confidence, epochs, self.network, self.images, whole)
-        return [choice for choice in chosen if self.validated or choice.name not in ("leeway", "refit", "first_epoch_steps")]
+        return [choice for choice in chosen if self.validated or choice.name not in ("leeway", "refit", "first_epoch_share")]
 
     def of(self, model: ChainModel) -> ImageFacts:
         """Return the same facts for the training of another network."""

@@ -243,7 +243,7 @@ def plan_parts(experiment: Experiment, sizes: Mapping[str, int]) -> tuple[Plan, 
     text = f"{experiment.name} ({config_hash(experiment)}): {sizes['train']:,} training images, batches of {experiment.batch_size}"
     parts: list[Table | str] = [text, plan_table([describe(stage) for stage in planned.stages])]
     if experiment.refit:
-        longer = ", longer where an epoch has few updates" if experiment.first_epoch_steps else ""
+        longer = ", longer where an epoch has few updates" if experiment.least_epoch_steps < experiment.epoch_steps else ""
         parts.append(f"refit: the stages that are kept once more, on the training and the validation images together{longer}")
     return planned, [*parts, forecast(experiment.images, sum(sizes.values()), canvas_side(experiment.canvas, experiment.largest_size))]
 

@@ -26,8 +26,8 @@ def growth(rule: Rule, factor: float) -> float:
 def rescaled(experiment: Experiment, batch_size: int, rule: Rule = "linear") -> Experiment:
     """Return the experiment with another global batch size; given rates are scaled by the rule, found ones are found anew.
 
-    Batch sizes of stages scale by the same factor. Where the batch grows `epoch_steps` and `first_epoch_steps` shrink by it, rounded up, so
-    that epochs of small sets show about as many images as before. Raises InputError where one would not be whole.
+    Batch sizes of stages scale by the same factor. Where the batch grows `epoch_steps` shrinks by it, rounded up, so that epochs of small
+    sets show about as many images as before. Raises InputError where one would not be whole.
 
     >>> from sgdr_jax import Experiment, Stage
     >>> from sgdr_jax.datasets import Synthetic
@@ -47,16 +47,8 @@ def rescaled(experiment: Experiment, batch_size: int, rule: Rule = "linear") -> 
         require(whole, f'stage "{stage.name}": batch_size', stage.batch_size, f"{factor} times that is not whole; choose another")
         return replace(stage, batch_size=None if size is None else int(size), lr=_rates(stage.lr, times))
 
-    def fewer(steps: int) -> int:
-        return math.ceil(steps / max(factor, 1))
-
-    return replace(
-        experiment,
-        batch_size=batch_size,
-        epoch_steps=fewer(experiment.epoch_steps),
-        first_epoch_steps=experiment.first_epoch_steps and fewer(experiment.first_epoch_steps),
-        stages=tuple(grown(stage) for stage in experiment.stages),
-    )
+    epoch_steps = math.ceil(experiment.epoch_steps / max(factor, 1))
+    return replace(experiment, batch_size=batch_size, epoch_steps=epoch_steps, stages=tuple(grown(stage) for stage in experiment.stages))
 
 
 def _rates(lr: object, times: float) -> object:

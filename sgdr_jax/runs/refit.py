@@ -21,7 +21,7 @@ def settled(experiment: Experiment, stages: Sequence[StageSummary], plans: Seque
 
     It has the stages that were kept, each at its given or found rates, times the share at which one that diverged went on
     (`on_divergence`), up to the cycle whose network was kept. Lengths stay as they are: epochs of more images are more updates unless
-    `epoch_steps` fixes their number; it counts here where the first training had `first_epoch_steps` instead. A solved head is solved
+    `epoch_steps` fixes their number; all of them, where the first training had a share (`first_epoch_share`). A solved head is solved
     again, its strength chosen anew.
 
     Args:
@@ -62,7 +62,8 @@ def loss_warnings(experiment: Experiment, again: Sequence[StageSummary], first: 
 
     No held-out images judge a refit. Losses are means over the last epoch, which a fifth more images raise a little: of 22 runs on eight
     sets the largest sound pairs were 0.177 and 0.217, 0.015 and 0.035; one whose test accuracy was four points lower than that of other
-    seeds had 0.016 and 0.293. Heads that are solved are left out: another weight decay moves their loss.
+    seeds had 0.016 and 0.293. All of these had as many updates before as after; a shorter first training (`first_epoch_share`) has the
+    higher loss, so that less is warned of. Heads that are solved are left out: another weight decay moves their loss.
 
     Args:
         experiment: as returned by `settled`.

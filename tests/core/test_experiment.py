@@ -1,6 +1,7 @@
 """Configuration that cannot be: refusals name field, value and fix."""
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -84,7 +85,7 @@ STAGE = {"name": "a", "schedule": Sgdr()}
         (experiment, {"label_smoothing": 1}, "label_smoothing is 1;"),
         (experiment, {"balance": 1.5}, "balance is 1.5;"),
         (experiment, {"epoch_steps": 0}, "epoch_steps is 0;"),
-        (experiment, {"first_epoch_steps": 0}, "first_epoch_steps is 0;"),
+        *[(experiment, {"first_epoch_share": share}, f"first_epoch_share is {share};") for share in (0, 1.5, math.nan)],
         (experiment, {"canvas": 4}, "canvas is 4;"),
         (experiment, {"max_bad_share": 2}, "max_bad_share is 2;"),
         (experiment, {"checkpoint_steps": 0}, "checkpoint_steps is 0;"),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from sgdr_jax.core.serialization import config_hash, from_json, to_json
 from sgdr_jax.core.snapshots import Snapshots
 from sgdr_jax.core.solve import Solve
 from sgdr_jax.core.types import Augmentation, Dataset, Schedule
+from sgdr_jax.datasets import ImageFolder
 from sgdr_jax.recipes.lesson2 import Lesson2
 from sgdr_jax.schedules import Images, Sgdr, Share, Steps
 
@@ -173,6 +175,17 @@ class Box:
     """A dataclass of one's own that is no part of a config by itself."""
 
     side: int = 1
+
+
+def test_a_path_is_the_text_of_a_field_that_holds_texts(tmp_path: Path) -> None:
+    """As in a notebook, where folder / "photos" is how folders are named."""
+    made = ImageFolder(tmp_path / "photos")  # pyright: ignore[reportArgumentType]
+    assert made == ImageFolder(str(tmp_path / "photos")) and from_json(to_json(made)) == made
+
+
+def test_words_of_literals_are_their_values() -> None:
+    with pytest.raises(InputError, match=r"data.formats is 'tiff'; use a tuple of tiff, avif, heic$"):
+        ImageFolder("x", formats="tiff")  # pyright: ignore[reportArgumentType]
 
 
 def test_fields_of_unknown_types_are_taken_if_a_config_can_hold_them() -> None:

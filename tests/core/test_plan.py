@@ -257,9 +257,9 @@ def test_lengths_are_measured_with_the_stages_own_clock() -> None:
     assert [p.steps for p in made.stages] == [7, 6, 30, 10]
 
 
-@pytest.mark.parametrize(("images", "first", "steps"), [(20, 2, 3), (20, 4, 4), (20, None, 9), (80, 4, 10)])
-def test_a_training_before_a_refit_has_its_own_least_number_of_updates(images: int, first: int | None, steps: int) -> None:
-    made = experiment(stage(schedule=Constant(2)), epoch_steps=9, first_epoch_steps=first)  # batches of 8
+@pytest.mark.parametrize(("images", "share", "steps"), [(20, 0.1, 3), (20, 0.4, 4), (20, 1 / 3, 3), (20, 1, 9), (80, 0.4, 10)])
+def test_a_training_before_a_refit_has_its_share_of_the_least_number_of_updates(images: int, share: float, steps: int) -> None:
+    made = experiment(stage(schedule=Constant(2)), epoch_steps=9, first_epoch_share=share)  # batches of 8
     before, alone = (plan(dataclasses.replace(made, refit=refit), images).stages[0] for refit in (True, False))
     assert (before.steps_per_epoch, before.steps) == (steps, 2 * steps)
     assert alone.steps_per_epoch == max(9, -(-images // 8)), "it is the only training"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from sgdr_jax.core.errors import InputError
 from sgdr_jax.core.experiment import Stage
 from sgdr_jax.core.plan import plan
-from sgdr_jax.core.tables import check_table
+from sgdr_jax.core.tables import checked_table
 from sgdr_jax.core.types import Schedule, Table
 
 from ..helpers import GROUPS, experiment, seeded
@@ -78,8 +79,15 @@ def test_what_is_accepted_has_a_good_row_for_every_update(scale: np.ndarray, cyc
     good &= bool(np.all(np.diff(cycle) >= 0) and np.all(cycle >= 0))
     good &= momentum is None or (len(momentum) == len(scale) and bool(np.all((momentum >= 0) & (momentum < 1))))
     try:
-        check_table(Table(scale, cycle, momentum), GROUPS)
+        checked_table(Table(scale, cycle, momentum), GROUPS)
     except InputError as error:
         assert not good and "\n" not in str(error)
     else:
         assert good
+
+
+def test_columns_of_jax_and_of_any_integers_are_taken_as_numpy_has_them() -> None:
+    columns = checked_table(Table(jnp.ones(3), jnp.zeros(3, int), momentum=jnp.full(3, 0.5)), GROUPS)  # pyright: ignore[reportArgumentType]
+    assert all(isinstance(column, np.ndarray) for column in (columns.scale, columns.cycle, columns.momentum))
+    with pytest.raises(InputError, match="cycles may not fall"):  # differences of unsigned integers do not
+        checked_table(Table(ONES, np.array([1, 1, 0], np.uint8)), GROUPS)

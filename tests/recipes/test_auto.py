@@ -22,7 +22,7 @@ from sgdr_jax.recipes import domain_similarity, timing
 from sgdr_jax.recipes.auto import (
     FAMILIAR,
     FEW,
-    FIRST_UPDATES,
+    FIRST_SHARE,
     MANY,
     REFIT,
     SMALLEST,
@@ -63,7 +63,7 @@ def test_every_choice_is_within_its_bounds_and_has_a_reason(counts, side, confid
     assert (found["epoch_steps"] == UPDATES) == (n / found["batch_size"] <= UPDATES - 1)
     assert 1 <= found["views"] <= 4 and (found["views"] == 1 or found["views"] * n <= 10_000)
     assert found["refit"] == (n < REFIT)
-    assert found.get("first_epoch_steps") == (FIRST_UPDATES if found["epoch_steps"] else None)
+    assert found.get("first_epoch_share") == (FIRST_SHARE if found["epoch_steps"] else None)
     assert (found["balance"] > 0) == (max(counts) >= 2 * min(counts))
     assert found["similar_to_imagenet"] == (confidence is None or confidence >= FAMILIAR or (n < FEW and confidence >= STRANGE))
     assert found.get("lr") == (STRANGE_LR if confidence is not None and confidence < STRANGE and n < FEW else None)
@@ -116,7 +116,7 @@ def test_without_validation_images_nothing_is_chosen_that_needs_them() -> None:
         experiment = build("x", data, EfficientNetLite0(weights=None), chosen)
         prepare(replace(experiment, model=Tiny()))
         assert experiment.refit == (data is arrays)
-    assert made["Arrays"] - made["TrainAndValid"] == {"leeway", "refit", "first_epoch_steps"} and made["TrainAndValid"] < made["Arrays"]
+    assert made["Arrays"] - made["TrainAndValid"] == {"leeway", "refit", "first_epoch_share"} and made["TrainAndValid"] < made["Arrays"]
 
 
 @pytest.mark.parametrize("count", [20, 2000, 30_000])

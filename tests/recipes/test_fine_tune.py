@@ -117,6 +117,7 @@ def test_data_and_a_model_get_the_defaults_whatever_the_images() -> None:
         (({},), {}, r"name is \{\}; give a folder"),
         (("photos",), {"bach_size": 3}, r"fine_tune has no argument bach_size; did you mean batch_size\? use the fields of Experiment"),
         (("photos",), {"learning_rate": 3}, r"no argument learning_rate; use the fields .* belong to stages=lesson2\(224, lr=…\)$"),
+        (("photos",), {"budget": 20}, r"budget is the most epochs that a plan may have; the length of the last stage is epochs=…"),
         (("photos",), {"lr": 3}, r"no argument lr; use stages=lesson2\(224, lr=…\)$"),
         (("photos",), {"tta_views": 3}, r"no argument tta_views; use evaluate=Eval\(tta_views=…\)$"),
         (("x", ImageFolder("photos"), ResNet18()), {"batch_size": 8.0}, r"batch_size is 8\.0; use a whole number$"),

@@ -1,12 +1,13 @@
 """The stages of the eight-step recipe, and what their settings change."""
 
 import inspect
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgdr_jax import AdamW, Decay, Find, InputError, Lesson2, Solve, lesson2
+from sgdr_jax import AdamW, Decay, Find, InputError, Lesson2, Solve, Spread, lesson2
 from sgdr_jax.core.plan import plan
 from sgdr_jax.core.types import Schedule
 from sgdr_jax.schedules import Combined, Constant, Cosine, Images, Sgdr, Share, Steps
@@ -101,3 +102,14 @@ def test_a_budget_is_not_divided_by_a_stage_of_unknown_length(gradual: Schedule)
         lesson2(96, gradual=gradual, budget=7)
     assert lesson2(96, gradual=gradual)[-2].schedule == gradual
     assert lesson2(96, gradual=Sgdr(1, 2, warmup=Steps(5)), budget=7)[-1].schedule == Sgdr(1, 5, 2, warmup=0.1)
+
+
+@pytest.mark.parametrize("lr", [(1e-4, 1e-3, 1e-2), Spread(1e-4, 1e-2), Decay(1e-3, 0.9), 1e-3, 1])
+def test_rates_of_the_groups_go_to_the_last_stage_unless_a_ratio_makes_them(lr: Any) -> None:
+    last = lesson2(64, lr=lr, cycle_len=Steps(70), warmup=Steps(7))[-1]
+    assert last.lr == lr and last.schedule == Sgdr(1, Steps(70), 2, warmup=Steps(7))
+    if isinstance(lr, int | float):
+        assert lesson2(64, lr=lr, ratio=2)[-1].lr == Decay(lr, 0.5)
+    else:
+        with pytest.raises(InputError, match=r"lr is .*; ratio=2 makes the rates of the groups from one"):
+            lesson2(64, lr=lr, ratio=2)

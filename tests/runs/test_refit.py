@@ -80,9 +80,9 @@ def test_a_first_training_of_fewer_updates_leaves_the_final_network_as_it_was(tm
     stage = Stage("all", size=8, lr=0.01, schedule=Sgdr())
     small = experiment(stage, data=Synthetic(classes=3, train=32, valid=16, test=16, side=8), keep_best=False, refit=True, epoch_steps=9)
     finals, steps = [], []
-    for first in (None, 3):
+    for first in (1.0, 0.3):
         folder = tmp_path / str(first)
-        summary = run(replace(small, first_epoch_steps=first), folder)
+        summary = run(replace(small, first_epoch_share=first), folder)
         again = json.loads((folder / "refit" / "summary.json").read_text())
         steps.append((summary["stages"][0]["steps"], again["stages"][0]["steps"]))
         net = open_predictor(folder)

@@ -137,10 +137,9 @@ class TrainCommand(ExperimentCommand):
         new = per_device * count
         factor = growth(self.lr_rule, new / old)
         scaled = rescaled(self.experiment, new, self.lr_rule)
-        floors = [(name, getattr(self.experiment, name), getattr(scaled, name)) for name in ("epoch_steps", "first_epoch_steps")]
+        before, after = self.experiment.epoch_steps, scaled.epoch_steps
         ui.say(
             f"global batch {new} = {count} devices of {per_device} images, {new / old:g} times the experiment's {old}: "
-            f"given rates × {factor:g} (rule {self.lr_rule})"
-            + "".join(f", {name} {after} instead of {before}" for name, before, after in floors if after != before)
+            f"given rates × {factor:g} (rule {self.lr_rule})" + (f", epoch_steps {after} instead of {before}" if after != before else "")
         )
         return scaled
