@@ -3,6 +3,7 @@
 import importlib
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,5 +91,6 @@ def test_fastai_gets_no_fewer_epochs_than_the_recipe_takes(bench) -> None:
     script, base = bench("recipe_vs_fastai"), load_experiment(BENCH.parent / "folder.py")
     for images in (100, 230, 500, 624, 5000):
         held_in = math.floor(0.8 * images)
-        shown = sum(p.images for p in plan(base, held_in).stages if p.trained == p.groups)
+        longest = plan(replace(base, refit=False), held_in)  # the training before a refit is shorter
+        shown = sum(p.images for p in longest.stages if p.trained == p.groups)
         assert shown <= script.epochs(images) * held_in < shown + held_in
