@@ -29,7 +29,7 @@ class Config:
     """Base class of the parts of a config, which are frozen dataclasses.
 
     A subclass's own `__post_init__`, which bounds the values, runs after their kinds are known to be right: it may compare them. Lists
-    become the tuples that a field holds, and scalars of NumPy plain numbers, so that `Experiment(stages=[…])` and
+    become the tuples that a field holds, paths its texts, and scalars of NumPy plain numbers, so that `Experiment(stages=[…])` and
     `batch_size=np.int64(8)` are the experiment that they look like.
     """
 

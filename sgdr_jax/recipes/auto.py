@@ -41,7 +41,7 @@ FIRST_SHARE = 0.6
 """Share of these in the training before a refit, which has only to choose."""
 LEEWAY = 1.5
 """Standard errors of the validation accuracy by which a trained body may be behind the solved head and still be kept: of 36 bodies at the
-recipe's rate that 15 to 25 images judged, 1 was undone with 1, to no gain, and with half the updates more are that close."""
+recipe's rate that 15 to 25 images judged, one was undone with 1, to no gain, and one of ten after the shorter first training."""
 RECIPE = ("size", "similar_to_imagenet", "lr", "views", "cycles", "train", "bn", "cycle_len")
 """Choices that are settings of `lesson2`."""
 REST = ("batch_size", "epoch_steps", "balance", "leeway", "refit", "first_epoch_share")
@@ -160,14 +160,14 @@ def _batch_size(n: int) -> Choice:
 
 def _epoch_steps(n: int, batch_size: int) -> Choice:
     updates = math.ceil(n / batch_size)
-    few = updates < UPDATES
+    few = _repeats(n, batch_size)
     reason = f"one pass over the images has {updates} update{'s' * (updates != 1)}"
     return Choice("epoch_steps", UPDATES if few else None, reason + ("" if few else ": enough"))
 
 
 def _train(confidence: float | None, n: int, batch_size: int) -> list[Choice]:
     """Leave the first layer group as it is where images are few, but for photographs (-2.6 ± 2.6 points; other sets +0.6 ± 1.0)."""
-    few = math.ceil(n / batch_size) < UPDATES and confidence is not None and confidence < FAMILIAR
+    few = _repeats(n, batch_size) and confidence is not None and confidence < FAMILIAR
     why = f"{n:,} images that are not photographs lose about half a point without the first layer group, and two fifths of the time"
     return [Choice("train", 1, why)] if few else []
 
@@ -196,9 +196,14 @@ def _refit(n: int) -> Choice:
     )
 
 
+def _repeats(n: int, batch_size: int) -> bool:
+    """Return whether an epoch goes through the images more often than once."""
+    return math.ceil(n / batch_size) < UPDATES
+
+
 def _first_epoch_share(n: int, batch_size: int) -> list[Choice]:
-    why = "of epoch_steps, before the refit: enough to choose, and the final network is the same"
-    return [Choice("first_epoch_share", FIRST_SHARE, why)] if math.ceil(n / batch_size) < UPDATES else []
+    why = "of epoch_steps, before the refit: enough to choose; the refit has all"
+    return [Choice("first_epoch_share", FIRST_SHARE, why)] if _repeats(n, batch_size) else []
 
 
 def _length(epochs: float | None) -> list[Choice]:
