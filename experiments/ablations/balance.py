@@ -1,4 +1,4 @@
-"""Does oversampling help rare classes? A long tail: from 450 training images of the first class down to 15 of the last.
+"""Does oversampling help rare classes? A long tail: from 80 training images of the first class down to 3 of the last.
 
 The test images are 1,000 of each class, so every class counts the same.
 """
@@ -38,7 +38,7 @@ class LongTail(Dataset):
 
 sweep = Sweep(
     "balance",
-    with_values(base, (("data", LongTail(base.data)), ("epoch_steps", 30))),
+    with_values(base, (("data", LongTail(base.data)), ("epoch_steps", 20))),
     axes=(
         arms(
             {

@@ -1,5 +1,6 @@
-"""Does the head lose by being trained on cached activations, and how many augmented copies does the cache need? The head alone."""
+"""Does the head lose by being fitted to cached activations, and how many augmented copies does the cache need? The head alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from sgdr_jax import load_experiment
@@ -8,17 +9,21 @@ from sgdr_jax.sweeps import Sweep, arms, with_values
 
 base = load_experiment(Path(__file__).with_name("base.py"))
 
+SOLVED = base.stages[0]
+TRAINED = replace(SOLVED, solve=None, lr=3e-3, schedule=Sgdr(cycle_len=10))
+
 sweep = Sweep(
     "precompute",
-    with_values(base, (("name", "head"), ("stages", base.stages[:1]), ("stages.head.schedule", Sgdr(cycles=4)))),
+    with_values(base, (("name", "head"), ("stages", (SOLVED,)))),
     axes=(
         arms(
             {
-                "2 cached copies": {},
-                "4 cached copies": {"stages.head.views": 4},
-                "1 cached copy": {"stages.head.views": 1},
-                "plain images cached": {"stages.head.augment": False},
-                "fresh augmentation": {"stages.head.precompute": False, "stages.head.views": 0},
+                "solved, 4 cached copies": {},
+                "solved, 2 cached copies": {"stages.0.views": 2},
+                "solved, 1 cached copy": {"stages.0.views": 1},
+                "solved, plain images": {"stages.0.augment": False, "stages.0.views": 0},
+                "trained, 4 cached copies": {"stages": (TRAINED,)},
+                "trained, fresh augmentation": {"stages": (replace(TRAINED, precompute=False, views=0),)},
             }
         ),
     ),

@@ -1,8 +1,8 @@
-"""How far below the head's rate should the body's be, and does the finder choose better ones?"""
+"""Should earlier layer groups train at lower rates than later ones, and does the finder choose better ones than 3e-4?"""
 
 from pathlib import Path
 
-from sgdr_jax import Find, load_experiment
+from sgdr_jax import Decay, Find, load_experiment
 from sgdr_jax.sweeps import Sweep, arms
 
 base = load_experiment(Path(__file__).with_name("base.py"))
@@ -13,11 +13,14 @@ sweep = Sweep(
     axes=(
         arms(
             {
-                "fixed, body 1/3": {},
-                "fixed, body 1/1": {"stages.body.lr": (2e-3, 2e-3)},
-                "fixed, body 1/10": {"stages.body.lr": (2e-4, 2e-3)},
-                "found by minimum": {"stages.body.lr": Find("minimum", ratio=3, start=1e-5, stop=1, steps=40)},
-                "found by valley": {"stages.body.lr": Find("valley", ratio=3, start=1e-5, stop=1, steps=40)},
+                "3e-4, one rate": {},
+                "1e-4": {"stages.all.lr": 1e-4},
+                "1e-3": {"stages.all.lr": 1e-3},
+                "3e-4, ratio 3": {"stages.all.lr": Decay(3e-4, 1 / 3)},
+                "3e-4, ratio 10": {"stages.all.lr": Decay(3e-4, 1 / 10)},
+                "1e-3, ratio 3": {"stages.all.lr": Decay(1e-3, 1 / 3)},
+                "found by minimum": {"stages.all.lr": Find("minimum", steps=40)},
+                "found by valley": {"stages.all.lr": Find("valley", steps=40)},
             }
         ),
     ),

@@ -1,11 +1,11 @@
-"""Do warm restarts help, and which cycles? Three epochs of the body in all arms.
+"""Do warm restarts help, and which cycles? Seven epochs of all layer groups in every arm.
 
-Where there are no restarts, the state with the best validation accuracy at an epoch's end is kept, where there are, at a cycle's end."""
+States are judged, and the best kept, at the ends of cycles; those of "constant" and "steps" are epochs."""
 
 from pathlib import Path
 
 from sgdr_jax import load_experiment
-from sgdr_jax.schedules import Constant, Cosine, OneCycle, Sgdr, StepDecay
+from sgdr_jax.schedules import Constant, OneCycle, Sgdr, StepDecay
 from sgdr_jax.sweeps import Sweep, arms
 
 base = load_experiment(Path(__file__).with_name("base.py"))
@@ -16,13 +16,13 @@ sweep = Sweep(
     axes=(
         arms(
             {
-                "cycles of 1, 2 epochs": {},
-                "cycles of 1, 1, 1": {"stages.body.schedule": Sgdr(cycles=3)},
-                "six cycles of 1/2": {"stages.body.schedule": Sgdr(cycles=6, cycle_len=0.5)},
-                "cosine": {"stages.body.schedule": Cosine(epochs=3)},
-                "steps": {"stages.body.schedule": StepDecay(epochs=3, at=(1, 2))},
-                "constant": {"stages.body.schedule": Constant(epochs=3)},
-                "one cycle": {"stages.body.schedule": OneCycle(epochs=3)},
+                "one cosine cycle": {},
+                "without warm-up": {"stages.all.schedule": Sgdr(cycle_len=7)},
+                "cycles of 1, 2, 4": {"stages.all.schedule": Sgdr(cycles=3, cycle_mult=2, warmup=0.1)},
+                "seven cycles of 1": {"stages.all.schedule": Sgdr(cycles=7, warmup=0.1)},
+                "steps": {"stages.all.schedule": StepDecay(epochs=7, at=(3, 5))},
+                "constant": {"stages.all.schedule": Constant(epochs=7)},
+                "1cycle": {"stages.all.schedule": OneCycle(epochs=7)},
             }
         ),
     ),

@@ -1,4 +1,4 @@
-"""Do the networks at cycle ends help, together or averaged? Four cycles of an epoch of the body. Compare with `--networks`.
+"""Do the networks at cycle ends help, together or averaged? Four cycles of two epochs. Compare with `--networks`.
 
 Each run answers as its final network, the cycle end that the validation images like best, and again as its last one, as a moving average
 of the weights, as ensembles of cycle ends and as averages of their weights, whose batch statistics are measured anew on all training
@@ -14,7 +14,14 @@ base = load_experiment(Path(__file__).with_name("base.py"))
 
 sweep = Sweep(
     "snapshots",
-    with_values(base, (("stages.body.schedule", Sgdr(cycles=4)), ("snapshots", Snapshots(last=4)), ("optimizer", AdamW(ema=0.99)))),
+    with_values(
+        base,
+        (
+            ("stages.all.schedule", Sgdr(cycles=4, cycle_len=2, warmup=0.1)),
+            ("snapshots", Snapshots(last=4)),
+            ("optimizer", AdamW(ema=0.99)),
+        ),
+    ),
     seeds=(0, 1, 2, 3, 4),
     question=__doc__,
 )

@@ -1,16 +1,15 @@
-"""Which test-time views help? The head alone trained, so that the evaluation is the larger part. Compare with `--tta`."""
+"""Which test-time views help? Compare with `--tta`."""
 
 from pathlib import Path
 
 from sgdr_jax import load_experiment
-from sgdr_jax.schedules import Sgdr
-from sgdr_jax.sweeps import Sweep, arms, with_values
+from sgdr_jax.sweeps import Sweep, arms
 
 base = load_experiment(Path(__file__).with_name("base.py"))
 
 sweep = Sweep(
     "tta",
-    with_values(base, (("name", "head"), ("stages", base.stages[:1]), ("stages.head.schedule", Sgdr(cycles=4)))),
+    base,
     axes=(
         arms(
             {
