@@ -1,8 +1,10 @@
 """Sets of drawings for sets.py, from Debian packages: `clipart` by its folder, `emoji` by Unicode's subgroups, and `grids`, several
 labels to a picture."""
 
+import hashlib
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,12 @@ CLIPART = {
     "vehicle": "transportation/vehicles",
     "weather": "signs_and_symbols/weather",
 }
+# Folders of the same library.
+BROAD = (
+    *("animals", "buildings", "education", "electronics", "food", "geography", "office", "people", "plants", "recreation"),
+    *("signs_and_symbols", "tools", "transportation"),
+)
+MOST = 250
 LARGEST = 20_000_000  # pixels of a drawing; a few posters are larger
 # Class to subgroups of emoji-test.txt.
 EMOJI = {
@@ -61,6 +69,21 @@ EMOJI = {
     "vegetable": "food-vegetable",
     "vehicle": "transport-ground",
 }
+
+
+def drawings(packages: Path) -> Iterator[Picture]:
+    """Drawings by many hands in broad classes, 96 px on white, at most `MOST` of each; variants of one drawing lie on one side."""
+    root = unpacked("openclipart-png", packages) / "usr/share/openclipart/png"
+    Image.MAX_IMAGE_PIXELS = None
+
+    def found() -> Iterator[Found]:
+        for label in BROAD:
+            paths = sorted((root / label).rglob("*.png"), key=lambda path: hashlib.sha256(str(path.relative_to(root)).encode()).digest())
+            images = ((path, Image.open(path)) for path in paths if not path.is_symlink())
+            for path, image in islice(((p, i) for p, i in images if i.width * i.height <= LARGEST), MOST):
+                yield label, path.stem, on_white(image, SIDE)
+
+    return halves(found(), key=series)
 
 
 def clipart(packages: Path) -> Iterator[Picture]:

@@ -7,7 +7,8 @@ Makes DIR/fashion10, fashion50, fashion500 (Fashion-MNIST with so many training 
 packages; trained on some fonts, tested on the others) and icons (48 px icons by name from Debian's icon themes; trained on some
 themes, tested on others); photos and stamps (photographs from GCompris and Tux Paint, 160 px), clipart and emoji (drawings, 96 px), each
 split in halves; surfaces and sky (photographs from UFO: Alien Invasion and Stellarium, 160 px) and units (sprites from The Battle for
-Wesnoth, 72 px), also halves, by which no default of the package was chosen; digits-rare and fashion50-rare, where every second class has
+Wesnoth, 72 px), also halves, by which no default of the package was chosen; drawings (of broader classes than clipart, 96 px), digits100
+and letters48, with about 1,000 training images; digits-rare and fashion50-rare, where every second class has
 a fifth of its training images; and grids, several labels to a picture, as a CSV file beside its images. Needs scikit-learn, and apt-get
 and dpkg, or the unpacked packages in --packages. The same packages give the same bytes; the script prints each set's counts and the
 SHA-256 of all its pixels.
@@ -31,6 +32,7 @@ from PIL import Image, ImageDraw, ImageFont
 SETS = (
     *("icons", "digits", "letters", "photos", "stamps", "clipart", "emoji", "grids"),
     *("surfaces", "sky", "units"),
+    *("drawings", "digits100", "letters48"),
     *("fashion10", "fashion50", "fashion500", "digits-rare", "fashion50-rare"),
 )
 
@@ -106,8 +108,11 @@ def digits(per_class: int = 50) -> Iterator[Picture]:
 # ---- letters ----
 
 
-def letters(packages: Path, size: int = 64) -> Iterator[Picture]:
-    """Black letters on white, centred, at one font size. Fonts that draw some of the letters alike are left out (no lower case)."""
+def letters(packages: Path, size: int = 64, fonts: int = TRAIN_FONTS) -> Iterator[Picture]:
+    """Black letters on white, centred, at one font size, one small and one capital of each font, the first `fonts` for training.
+
+    Fonts that draw some of the letters alike are left out (no lower case).
+    """
     usable = []
     for name in FONTS.split():
         glyphs = {
@@ -121,7 +126,7 @@ def letters(packages: Path, size: int = 64) -> Iterator[Picture]:
     for rank, (name, glyphs) in enumerate(usable):
         for letter, image in glyphs.items():
             case = "capital" if letter.isupper() else "small"
-            yield "train" if rank < TRAIN_FONTS else "test", letter.upper(), f"{name}-{case}", image
+            yield "train" if rank < fonts else "test", letter.upper(), f"{name}-{case}", image
 
 
 def _face(package: Path) -> Path:
@@ -223,10 +228,12 @@ def pictures_of(name: str, packages: Path) -> Iterator[Picture]:
         return rare(pictures_of(name.removesuffix("-rare"), packages))
     if name.startswith("fashion"):
         return fashion(int(name.removeprefix("fashion")))
-    if name == "digits":
-        return digits()
-    makers = {"letters": letters, "icons": icons, "photos": photographs.photos, "stamps": photographs.stamps}
-    makers |= {"clipart": drawings.clipart, "emoji": drawings.emoji}
+    if name.startswith("digits"):
+        return digits(int(name.removeprefix("digits") or 50))
+    if name.startswith("letters"):
+        return letters(packages, fonts=int(name.removeprefix("letters") or 2 * TRAIN_FONTS) // 2)
+    makers = {"icons": icons, "photos": photographs.photos, "stamps": photographs.stamps}
+    makers |= {"clipart": drawings.clipart, "drawings": drawings.drawings, "emoji": drawings.emoji}
     makers |= {"surfaces": held_out.surfaces, "sky": held_out.sky, "units": held_out.units}
     return makers[name](packages)
 
