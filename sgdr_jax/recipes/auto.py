@@ -89,7 +89,7 @@ def choices(
     images: int | None = None,
     whole: bool = False,
 ) -> list[Choice]:
-    """Choose size, similarity, batch size, cache, balance, trained groups, batch normalisation, refit and length for a set.
+    """Choose size, rate, batch size, cache, balance, trained groups, batch normalisation, refit and length for a set.
 
     Args:
         counts: number of training images of each class, [classes], those without any do not count; an image with several classes
@@ -115,8 +115,7 @@ def choices(
         return [size, views, head, balance, _refit(n)]
     return [
         size,
-        _similar(confidence, n, network.pretrained),
-        *_lr(confidence, n, network.pretrained),
+        _rate(confidence, n, network.pretrained),
         batch,
         _epoch_steps(n, batch.value),
         views,
@@ -136,21 +135,20 @@ def _size(side: int, trained_at: int) -> Choice:
     return Choice("size", size, f"the images' shorter side has {side} px; {reasons.get(size, 'more would only enlarge them')}")
 
 
-def _similar(confidence: float | None, n: int, pretrained: bool) -> Choice:
+def _rate(confidence: float | None, n: int, pretrained: bool) -> Choice:
+    """Choose the rate by how like ImageNet's the images are: one of the two of `similar_to_imagenet`, or one of its own between them."""
     if not pretrained:
         return Choice("similar_to_imagenet", False, "the network is random: all its layers have to learn")
     if confidence is None:
         return Choice("similar_to_imagenet", True, "not measured")
-    like, few = confidence >= FAMILIAR, n < FEW and confidence >= STRANGE
-    kind = "as on photographs of everyday things" if like else f"under {FAMILIAR if confidence >= STRANGE else STRANGE}"
-    end = "" if like else f", but {n:,} images are too few to train its early layers" if few else ": the body has more to learn"
-    return Choice("similar_to_imagenet", like or few, f"the ImageNet classifier's mean confidence on them is {confidence:.2f}, {kind}{end}")
-
-
-def _lr(confidence: float | None, n: int, pretrained: bool) -> list[Choice]:
-    """Lower the rate of images unlike ImageNet's where they are few."""
-    few = pretrained and confidence is not None and confidence < STRANGE and n < FEW
-    return [Choice("lr", STRANGE_LR, f"images unlike ImageNet's take 1e-3 where they are many; {n:,} may lose the body at that")] * few
+    sure, few = f"the ImageNet classifier's mean confidence on them is {confidence:.2f}", n < FEW
+    if confidence >= FAMILIAR:
+        return Choice("similar_to_imagenet", True, f"{sure}, as on photographs of everyday things")
+    if confidence >= STRANGE and few:
+        return Choice("similar_to_imagenet", True, f"{sure}, under {FAMILIAR}, but {n:,} images are too few to train its early layers")
+    if few:
+        return Choice("lr", STRANGE_LR, f"{sure}, under {STRANGE}: the body has much to learn, but at 1e-3 {n:,} images may ruin it")
+    return Choice("similar_to_imagenet", False, f"{sure}, under {FAMILIAR}: the body has more to learn")
 
 
 def _batch_size(n: int) -> Choice:

@@ -65,8 +65,9 @@ def test_every_choice_is_within_its_bounds_and_has_a_reason(counts, side, confid
     assert found["refit"] == (n < REFIT)
     assert found.get("first_epoch_share") == (FIRST_SHARE if found["epoch_steps"] else None)
     assert (found["balance"] > 0) == (max(counts) >= 2 * min(counts))
-    assert found["similar_to_imagenet"] == (confidence is None or confidence >= FAMILIAR or (n < FEW and confidence >= STRANGE))
-    assert found.get("lr") == (STRANGE_LR if confidence is not None and confidence < STRANGE and n < FEW else None)
+    strange = confidence is not None and confidence < STRANGE and n < FEW
+    similar = confidence is None or confidence >= FAMILIAR or n < FEW
+    assert (found.get("lr"), found.get("similar_to_imagenet")) == ((STRANGE_LR, None) if strange else (None, similar))
     assert found["bn"] == ("frozen" if n < FEW else "train")
     assert found.get("cycle_len") == (None if epochs is None else round(epochs, 3))
     assert found.get("train") == (1 if found["epoch_steps"] and confidence is not None and confidence < FAMILIAR else None)
