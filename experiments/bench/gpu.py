@@ -111,7 +111,7 @@ def _start(torch: str | None, work: Path, small: bool) -> list[Job]:
 def _whole_job(torch: str | None, work: Path, small: bool) -> list[Job]:
     folder, size, cache = work / "images", "32" if small else "64", work / "job"
     make = Job("job", "folder", (sys.executable, HERE / "gpu.py", "--folder", folder, *(["--small"] * small)), seconds=15)
-    ours = (sys.executable, HERE / "recipe_job.py", "sgdr_jax", folder, "--size", size, "--run")
+    ours = (sys.executable, HERE / "recipe_job.py", folder, "--size", size, "--run")
     fastai = (
         torch or "",
         HERE / "recipe_fastai_job.py",

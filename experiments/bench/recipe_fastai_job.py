@@ -1,5 +1,5 @@
 """A folder of images fine-tuned by fastai 2 as its documentation says: `vision_learner`, `lr_find`, `fine_tune`. Runs in fastai's own
-environment, see recipe_vs_fastai.py.
+environment, see recipes.py.
 
     python recipe_fastai_job.py DIR --epochs 7 [--size 64] [--seed 0] [--tta] [--frozen] [--threads 2]
 

@@ -1,6 +1,7 @@
 """What runs a recipe of recipe_arms.py and returns its figures: the package, logistic regression, or fastai 2 in a process of its own."""
 
 import json
+import math
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -163,14 +164,22 @@ def logistic(experiment: Experiment, *, plain: bool = False) -> Figures:
 # ---- fastai ----
 
 
-def fastai(experiment: Experiment, python: str, *, frozen: bool = False) -> Figures:
-    """Run recipe_fastai_job.py in fastai's own environment, for as many passes over the images as 1 + 2 + 4 of the recipe's epochs."""
-    from recipe_vs_fastai import epochs
+def passes(images: int) -> int:
+    """Return the passes over all training images, rounded up, of the recipe's last stage: seven epochs of at least 20 updates of 32 images.
 
+    >>> passes(100), passes(230), passes(5000)
+    (47, 24, 7)
+    """
+    updates = math.ceil(0.8 * images / 32)  # of one pass; a fifth is held out
+    return math.ceil(7 * max(20 / updates, 1))
+
+
+def fastai(experiment: Experiment, python: str, *, frozen: bool = False) -> Figures:
+    """Run recipe_fastai_job.py in fastai's own environment, for no fewer passes over the images than the recipe's final network takes."""
     folder = Path(experiment.data.root)  # pyright: ignore[reportAttributeAccessIssue]
     images = sum(1 for path in (folder / "train").rglob("*") if path.is_file())
     words = [python, str(Path(__file__).parent / "recipe_fastai_job.py"), str(folder), "--size", str(experiment.stages[0].size)]
-    words += ["--seed", str(experiment.seed), "--epochs", str(epochs(images)), "--tta", *(["--frozen"] if frozen else [])]
+    words += ["--seed", str(experiment.seed), "--epochs", str(passes(images)), "--tta", *(["--frozen"] if frozen else [])]
     with tempfile.TemporaryDirectory() as temporary:  # lr_find leaves a file where it runs
         done = subprocess.run(words, capture_output=True, text=True, cwd=temporary)
     if done.returncode:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sgdr_jax.datasets import CsvLabels
+from sgdr_jax.datasets import CsvLabels, ImageFolder
 
 BENCH = Path(__file__).parents[2] / "experiments" / "bench"
 
@@ -185,3 +185,33 @@ def test_pictures_with_several_labels_are_a_csv_set(bench, tmp_path: Path) -> No
     source = CsvLabels(str(tmp_path / "grids"), images="images", valid_fraction=0.25).open()
     assert source.classes == ("a", "b") and source.sizes["test"] == 2 and source.sizes["train"] + source.sizes["valid"] == 4
     assert source.labels["test"].tolist() == [[1, 1], [1, 0]]
+
+
+def test_digits_are_a_folder_of_classes(bench, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("sklearn.datasets")
+    sets = bench("sets")
+    said = sets.make("digits", tmp_path, tmp_path)
+    assert said == sets.make("digits", tmp_path / "again", tmp_path)  # the same bytes each time
+    assert "10 classes, 500 training and 1297 test images" in said
+    source = ImageFolder(str(tmp_path / "digits")).open()
+    assert source.sizes == {"train": 400, "valid": 100, "test": 1297}
+    names = [path.stem for path in sorted((tmp_path / "digits").glob("*/*/*.png"))]
+    assert sorted(names) == [f"{i:04d}" for i in range(1797)]  # every image once, in one split
+    path = next((tmp_path / "digits" / "test").glob("*/0000.png"), None) or next((tmp_path / "digits").glob("*/*/0000.png"))
+    assert np.abs(np.asarray(Image.open(path)) / 255 - datasets.load_digits().images[0] / 16).max() <= 0.5 / 255
+
+
+def test_the_same_icon_is_never_on_both_sides(bench, tmp_path: Path) -> None:
+    sets = bench("sets")
+    assert not set(sets.TRAIN_THEMES) & set(sets.TEST_THEMES)
+    shared = np.zeros((48, 48, 4), np.uint8)
+    draw = np.random.default_rng(0)
+    for package, theme in (sets.TRAIN_THEMES | sets.TEST_THEMES).items():
+        folder = tmp_path / package / "usr/share/icons" / theme / "48x48" / "apps"
+        folder.mkdir(parents=True)
+        for name in ("computer", "printer"):  # printers are the same picture in all themes
+            pixels = shared if name == "printer" else draw.integers(0, 256, (48, 48, 4), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{name}.png")
+    found = list(sets.icons(tmp_path))
+    assert {label for _, label, _, _ in found} == {"computer"}
+    assert sum(split == "test" for split, *_ in found) == len(sets.TEST_THEMES)

@@ -5,6 +5,7 @@ import math
 import select
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -255,3 +256,15 @@ RECIPES = {{
     assert 0 <= alone["tta_accuracy"] <= 1 and "cached head" in alone["kept"] and alone["lr"].count(" ") == 2
     assert "stage-" in soup["kept"] and soup["train_seconds"] > 0
     assert logistic["tta_accuracy"] == 1 and logistic["lr"].startswith("C ")
+
+
+def test_fastai_gets_no_fewer_epochs_than_the_recipe_takes(bench) -> None:
+    from sgdr_jax.cli.experiment_file import load_experiment
+    from sgdr_jax.core.plan import plan
+
+    systems, base = bench("recipe_systems"), load_experiment(BENCH.parent / "folder.py")
+    for images in (100, 230, 500, 624, 5000):
+        held_in = math.floor(0.8 * images)
+        longest = plan(replace(base, refit=False), held_in)  # the training before a refit is shorter
+        shown = sum(p.images for p in longest.stages if p.trained == p.groups)
+        assert shown <= systems.passes(images) * held_in < shown + held_in
