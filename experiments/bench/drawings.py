@@ -4,7 +4,6 @@ labels to a picture."""
 import hashlib
 import re
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -71,34 +70,33 @@ EMOJI = {
 }
 
 
-def drawings(packages: Path) -> Iterator[Picture]:
-    """Drawings by many hands in broad classes, 96 px on white, at most `MOST` of each; variants of one drawing lie on one side."""
-    root = unpacked("openclipart-png", packages) / "usr/share/openclipart/png"
-    Image.MAX_IMAGE_PIXELS = None
-
-    def found() -> Iterator[Found]:
-        for label in BROAD:
-            paths = sorted((root / label).rglob("*.png"), key=lambda path: hashlib.sha256(str(path.relative_to(root)).encode()).digest())
-            images = ((path, Image.open(path)) for path in paths if not path.is_symlink())
-            for path, image in islice(((p, i) for p, i in images if i.width * i.height <= LARGEST), MOST):
-                yield label, path.stem, on_white(image, SIDE)
-
-    return halves(found(), key=series)
-
-
 def clipart(packages: Path) -> Iterator[Picture]:
     """Drawings by many hands, 96 px on white; variants of one drawing, told by their names, lie on one side."""
+    return halves(_library(packages, CLIPART), key=series)
+
+
+def drawings(packages: Path) -> Iterator[Picture]:
+    """The same in broad classes, at most `MOST` of each."""
+    return halves(_library(packages, {folder: folder for folder in BROAD}, MOST), key=series)
+
+
+def _library(packages: Path, folders: dict[str, str], most: int | None = None) -> Iterator[Found]:
+    """Drawings of the Open Clip Art Library from the folder of each class, with its subfolders; if only some, by the hashes of paths."""
     root = unpacked("openclipart-png", packages) / "usr/share/openclipart/png"
     Image.MAX_IMAGE_PIXELS = None  # the sizes are checked here
 
-    def found() -> Iterator[Found]:
-        for label, folder in CLIPART.items():
-            for path in sorted((root / folder).rglob("*.png")):
-                image = Image.open(path)
-                if image.width * image.height <= LARGEST and not path.is_symlink():
-                    yield label, path.stem, on_white(image, SIDE)
+    def drawn(path: Path) -> bytes:
+        return hashlib.sha256(str(path.relative_to(root)).encode()).digest()
 
-    return halves(found(), key=series)
+    for label, folder in folders.items():
+        paths, taken = sorted((root / folder).rglob("*.png"), key=drawn if most else None), 0
+        for path in paths:
+            if path.is_symlink() or taken == most:
+                continue
+            with Image.open(path) as image:
+                if image.width * image.height <= LARGEST:
+                    taken += 1
+                    yield label, path.stem, on_white(image, SIDE)
 
 
 def emoji(packages: Path) -> Iterator[Picture]:

@@ -7,11 +7,10 @@ Makes DIR/fashion10, fashion50, fashion500 (Fashion-MNIST with so many training 
 packages; trained on some fonts, tested on the others) and icons (48 px icons by name from Debian's icon themes; trained on some
 themes, tested on others); photos and stamps (photographs from GCompris and Tux Paint, 160 px), clipart and emoji (drawings, 96 px), each
 split in halves; surfaces and sky (photographs from UFO: Alien Invasion and Stellarium, 160 px) and units (sprites from The Battle for
-Wesnoth, 72 px), also halves, by which no default of the package was chosen; drawings (of broader classes than clipart, 96 px), digits100
-and letters48, with about 1,000 training images; digits-rare and fashion50-rare, where every second class has
-a fifth of its training images; and grids, several labels to a picture, as a CSV file beside its images. Needs scikit-learn, and apt-get
-and dpkg, or the unpacked packages in --packages. The same packages give the same bytes; the script prints each set's counts and the
-SHA-256 of all its pixels.
+Wesnoth, 72 px), also halves, made after the defaults were chosen; drawings (of broader classes than clipart, 96 px), digits100
+and letters48, with about 1,000 training images; digits-rare and fashion50-rare, where every second class has a fifth of its training
+images; and grids, several labels to a picture, as a CSV file beside its images. Needs scikit-learn, and apt-get and dpkg, or the unpacked
+packages in --packages. The same packages give the same bytes; the script prints each set's counts and the SHA-256 of all its pixels.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """The sets of public images: halves that share no drawing, archives and catalogues read back, rare classes, several labels to a picture."""
 
 import gzip
+import hashlib
 import importlib
 import io
 import struct
@@ -185,6 +186,33 @@ def test_pictures_with_several_labels_are_a_csv_set(bench, tmp_path: Path) -> No
     source = CsvLabels(str(tmp_path / "grids"), images="images", valid_fraction=0.25).open()
     assert source.classes == ("a", "b") and source.sizes["test"] == 2 and source.sizes["train"] + source.sizes["valid"] == 4
     assert source.labels["test"].tolist() == [[1, 1], [1, 0]]
+
+
+def test_drawings_are_drawn_by_their_paths_and_none_is_too_large(bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    drawings = bench("drawings")
+    monkeypatch.setattr(drawings, "BROAD", ("animals", "food"))
+    monkeypatch.setattr(drawings, "MOST", 6)
+    monkeypatch.setattr(drawings, "LARGEST", 100)
+    root = tmp_path / "openclipart-png/usr/share/openclipart/png"
+    for folder, images in (("animals", pictures(9)), ("food/fruit", pictures(4, seed=1)), ("food", pictures(2, seed=2, side=12))):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for i, image in enumerate(images):
+            image.save(root / folder / f"{'abcdefghi'[i]}.png")
+    (root / "food" / "link.png").symlink_to(root / "animals" / "a.png")
+    made = list(drawings.drawings(tmp_path))
+    assert Counter((split, label) for split, label, *_ in made) == {
+        ("train", "animals"): 3, ("test", "animals"): 3, ("train", "food"): 2, ("test", "food"): 2
+    }  # fmt: skip
+    kept = {name for _, label, name, _ in made if label == "animals"}
+    first = sorted("abcdefghi", key=lambda name: hashlib.sha256(f"animals/{name}.png".encode()).digest())[:6]
+    assert kept == set(first)
+
+
+def test_more_digits_are_the_same_ones(bench) -> None:
+    pytest.importorskip("sklearn.datasets")
+    sets = bench("sets")
+    few, more = ({name for split, _, name, _ in sets.pictures_of(of, Path()) if split == "train"} for of in ("digits", "digits100"))
+    assert len(few) == 500 and len(more) == 1000 and few < more
 
 
 def test_digits_are_a_folder_of_classes(bench, tmp_path: Path) -> None:
