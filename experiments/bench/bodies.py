@@ -35,7 +35,7 @@ from sgdr_jax.core.state import Hyper, TrainState
 from sgdr_jax.data.load import load_for
 from sgdr_jax.data.sampler import Sampler
 from sgdr_jax.datasets import ImageFolder
-from sgdr_jax.distributed.allocator import set_up_allocator
+from sgdr_jax.distributed.backend import start_backend
 from sgdr_jax.distributed.mesh import compute_dtype
 from sgdr_jax.evaluation import tta
 from sgdr_jax.models import EfficientNetLite0
@@ -387,7 +387,7 @@ def main() -> None:
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="run every N-th job, from the I-th")
     parser.add_argument("--results", type=Path, default=TABLE, metavar="CSV")
     options = parser.parse_args()
-    set_up_allocator()
+    start_backend()
     part, parts = map(int, options.shard.split("/"))
     cells = GRID if options.grid else CELLS
     cells = [cells[i] for i in options.cells] if options.cells else cells

@@ -28,12 +28,12 @@ def job(adamw: bool) -> None:
 
     from sgdr_jax import AdamW, Sgd
     from sgdr_jax.core.state import Hyper, TrainState
-    from sgdr_jax.distributed.allocator import keep_freed_memory
+    from sgdr_jax.distributed.backend import start_backend
     from sgdr_jax.models import EfficientNetLite0
     from sgdr_jax.train import optim
     from sgdr_jax.train.steps import TrainStep
 
-    keep_freed_memory()
+    start_backend()
     optimizer, network = AdamW() if adamw else Sgd(), EfficientNetLite0(weights=None).build(10)
     params, stats = network.init(jax.random.key(0), ("head",))
     step = TrainStep(network, optim.without_hyper(optimizer), ("head",), ("head",))

@@ -25,7 +25,7 @@ import jax
 import numpy as np
 from bodies import Cell, Task
 
-from sgdr_jax.distributed.allocator import set_up_allocator
+from sgdr_jax.distributed.backend import start_backend
 
 SETS = ("photos", "stamps", "emoji", "icons", "clipart", "fashion10", "digits")
 RATE, EPOCHS = 3e-4, 7
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="run every N-th job, from the I-th")
     parser.add_argument("--results", type=Path, default=TABLE, metavar="CSV")
     options = parser.parse_args()
-    set_up_allocator()
+    start_backend()
     bodies.EVAL = 64  # small sets fill no more
     part, parts = map(int, options.shard.split("/"))
     facts = (datetime.date.today().isoformat(), harness.machine(), harness.system("jax", "sgdr_jax"))

@@ -121,7 +121,7 @@ def job(model: str, count: int, batch: int, size: int, index: int | None = None,
             reduced_mb=sum(size for _, size in said) / 1e6,
             trained_mb=sum(x.nbytes for x in jax.tree.leaves(context.network.params)) / 1e6,
             operations=len(said),
-            loss=losses[0],  # later ones tell of rounding: a network that nothing has trained is chaotic
+            loss=float(losses[0]),  # later ones tell of rounding: a network that nothing has trained is chaotic
         )
 
 

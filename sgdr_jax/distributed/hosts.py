@@ -25,7 +25,7 @@ import numpy as np
 from ..core.console import write_text
 from ..core.errors import InputError, InUse, Preempted
 from ..core.text import one_line
-from .allocator import set_up_allocator
+from .allocator import compute_in_calling_thread
 from .heartbeat import BEAT_SECONDS, SILENCE_LIMIT, PeerMonitor, repeating
 
 JAX_TIMEOUT = 60
@@ -75,7 +75,7 @@ def initialize(
     Raises:
         InputError: when they cannot join, or do not have equally many devices.
     """
-    set_up_allocator()
+    compute_in_calling_thread()
     cluster = (cluster or (detect_cluster() if detect else "")) if coordinator is None else ""
     if cluster == "Slurm" and elastic:
         started, index = int(os.environ["SLURM_NTASKS"]), int(os.environ["SLURM_PROCID"])
@@ -153,13 +153,13 @@ def is_peer_failure(error: BaseException) -> bool:
 
 def is_multi_host() -> bool:
     """Whether this process is one of several."""
-    set_up_allocator()
+    compute_in_calling_thread()
     return jax.process_count() > 1
 
 
 def is_leader() -> bool:
     """Whether this process is host 0, which writes logs, checkpoints and pictures."""
-    set_up_allocator()
+    compute_in_calling_thread()
     return jax.process_index() == 0
 
 

@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 
 from ..core.console import write_text
 from ..core.errors import Preempted
-from .allocator import set_up_allocator
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """Signals of Slurm (`--signal=USR1@90`), Kubernetes, `kill` and spot machines."""
@@ -48,7 +47,6 @@ def leave_at_once() -> Iterator[None]:
         os.close(reading)
 
     before, descriptor = {s: signal.signal(s, left_to_thread) for s in signals}, signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    set_up_allocator()  # or the thread would have a heap of its own, which others would share
     threading.Thread(target=watch, name="signals at once", daemon=True).start()
     try:
         yield

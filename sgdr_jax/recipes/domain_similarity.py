@@ -10,7 +10,7 @@ from ..core.errors import InputError
 from ..core.types import Source
 from ..data.load import SOME, load_some
 from ..data.sampler import Sampler
-from ..distributed.allocator import set_up_allocator
+from ..distributed.backend import start_backend
 from ..models.base import ChainModel
 from ..models.pretrained.load import classifier
 from ..models.pretrained.locate import trained_size
@@ -41,7 +41,7 @@ def confidence(model: ChainModel, source: Source, images: int = IMAGES) -> float
     Raises:
         NoClassifier: the weights have no ImageNet classifier, are out of reach, or there are none.
     """
-    set_up_allocator()
+    start_backend()
     try:
         network, params, stats = classifier(model)
     except InputError as error:
