@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
 
-from .allocator import compute_in_calling_thread, keep_freed_memory
+from .allocator import keep_freed_memory
 from .compilation_cache import enable_compilation_cache
+
+
+@functools.cache
+def compute_in_calling_thread() -> None:
+    """Run programs on CPU in the thread that asks for them, which so allocates their buffers.
+
+    Call it before JAX's backend starts, which any question about devices or processes does; later it has no effect. Otherwise a thread of
+    JAX allocates the buffers, from a heap of its own, which `keep_freed_memory` does not reach. A single heap for all threads is no way
+    out: those that compile and compute wait for each other there, which makes compiling and updates alike slower, by an eighth on two
+    cores. Programs over several devices run in JAX's threads all the same.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def start_backend() -> list[Any]:

@@ -25,7 +25,7 @@ import numpy as np
 from ..core.console import write_text
 from ..core.errors import InputError, InUse, Preempted
 from ..core.text import one_line
-from .allocator import compute_in_calling_thread
+from .backend import compute_in_calling_thread
 from .heartbeat import BEAT_SECONDS, SILENCE_LIMIT, PeerMonitor, repeating
 
 JAX_TIMEOUT = 60

@@ -1,5 +1,7 @@
-"""What the scaling page expects of a cluster: the cost of an all-reduce, worked out."""
+"""What the scaling page expects of a cluster: the cost of an all-reduce, worked out; and a job that measures one."""
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -40,3 +42,12 @@ def test_collectives_are_read_with_the_bytes_of_their_results(scaling) -> None:
 
     program = "%a = (f32[2,3]{1,0}, f32[]) all-reduce(%x, %y), to_apply=%add\n%b = bf16[4]{0} all-gather-start(%a)\n%c = f32[] add(%a, %b)"
     assert collectives(program) == [("all-reduce", 28), ("all-gather", 8)]
+
+
+def test_a_job_prints_the_figures_of_its_updates() -> None:
+    words = [sys.executable, BENCH / "scaling.py", "--model", "ResNet18", "--size", "32", "--job", "pretended", "2", "4"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["update"] > 0 and figures["loss"] > 0
+    assert figures["reduced_mb"] >= figures["trained_mb"] > 40  # ResNet-18 has 11 million parameters
