@@ -17,7 +17,7 @@ def compute_in_calling_thread() -> None:
 
     Call it before JAX's backend starts, which any question about devices or processes does; later it has no effect. Otherwise a thread of
     JAX allocates the buffers, from a heap of its own, which `keep_freed_memory` does not reach. A single heap for all threads is no way
-    out: those that compile and compute wait for each other there, which makes compiling and updates alike slower, by an eighth on two
+    out: those that compile and compute wait for each other there, which makes compiling and updates alike slower, by a tenth on two
     cores. Programs over several devices run in JAX's threads all the same.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
