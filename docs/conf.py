@@ -1,5 +1,6 @@
 """Sphinx configuration; `make docs` builds the site into build/docs."""
 
+import inspect
 import logging
 import os
 import shutil
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sphinx.ext import napoleon
+
+from sgdr_jax.core.field_docs import FieldDocs
 
 BUILD = Path(__file__).parent.parent / "build"
 
@@ -56,9 +59,15 @@ default_role = "code"
 
 
 def setup(app: Any) -> None:
-    """Leave out the fields of named tuples that have no text but Python's; the docstring of their class describes them."""
+    """Describe a field once: in the docstring of its class where it is that of a named tuple, else by its own."""
 
     def skip_member(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool:
         return skip or (obj.__doc__ or "").startswith("Alias for field")
 
+    def without_fields(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+        doc = vars(obj).get("__doc__") if what == "class" else None
+        if isinstance(doc, FieldDocs):
+            lines[:] = [*inspect.cleandoc(doc.text).splitlines(), ""]
+
     app.connect("autodoc-skip-member", skip_member)
+    app.connect("autodoc-process-docstring", without_fields, priority=400)  # before napoleon

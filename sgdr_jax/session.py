@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .core.console import NullConsole
 from .core.errors import InputError, Preempted
 from .core.experiment import Experiment, Stage
+from .core.field_docs import Documented
 from .core.notebook import Shown, console, without_private_arguments
 from .core.paths import run_folder
 from .core.validation import require
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 @without_private_arguments
 @dataclass(frozen=True)
-class Session:
+class Session(Documented):
     """An experiment and its network so far; no method changes it, `fit` and `run` return a new one.
 
     Each method calls the functions that the command of its name calls, so the numbers are the same. Results show themselves in a

@@ -21,11 +21,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from .errors import InputError, did_you_mean
+from .field_docs import Documented
 from .json_files import checked
 from .validation import shown
 
 
-class Config:
+class Config(Documented):
     """Base class of the parts of a config, which are frozen dataclasses.
 
     A subclass's own `__post_init__`, which bounds the values, runs after their kinds are known to be right: it may compare them. Lists

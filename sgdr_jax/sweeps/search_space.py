@@ -17,11 +17,12 @@ from typing import Literal
 
 import numpy as np
 
+from ..core.field_docs import Documented
 from ..core.validation import require, whole
 
 
 @dataclass(frozen=True)
-class Domain:
+class Domain(Documented):
     """Base class of the sets of values that a field may take."""
 
     @property
@@ -135,7 +136,7 @@ class Categorical(Domain):
 
 
 @dataclass(frozen=True)
-class Pruner:
+class Pruner(Documented):
     """Base class of rules that stop a trial early, at the end of a cycle."""
 
 
@@ -176,7 +177,7 @@ class Halving(Pruner):
 
 
 @dataclass(frozen=True)
-class Search:
+class Search(Documented):
     """A search over fields of the base experiment."""
 
     space: Mapping[str, Domain]

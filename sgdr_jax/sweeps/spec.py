@@ -24,6 +24,7 @@ from typing import Any
 
 from ..core.errors import InputError, did_you_mean
 from ..core.experiment import Experiment
+from ..core.field_docs import Documented
 from ..core.serialization import config_hash
 from ..core.validation import is_name, require
 from .search_space import Domain, NumericDomain, Search, short_name, value_text
@@ -37,7 +38,7 @@ BEST = "best trial"
 
 
 @dataclass(frozen=True)
-class Point:
+class Point(Documented):
     """One choice along an axis."""
 
     values: Values
@@ -47,7 +48,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Axis:
+class Axis(Documented):
     """Choices along one axis of a sweep; made by `grid`, `zipped`, `arms` and `chain`."""
 
     points: tuple[Point, ...]
@@ -112,7 +113,7 @@ def _check_lists(values: Mapping[str, Sequence[object]]) -> None:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Documented):
     """A base experiment, the axes along which it varies, and the seeds of every arm."""
 
     name: str
