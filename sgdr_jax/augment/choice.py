@@ -14,7 +14,7 @@ from .arithmetic import Array, ColourMap, Counts, Curve, Image, Matrix, Scalar
 from .checks import check_p
 from .curves import identity
 
-Alternative = Augmentation | tuple[Augmentation, ...]
+type Alternative = Augmentation | tuple[Augmentation, ...]
 """An augmentation, or several that act one after the other."""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import jax
 
-Tree = dict[str, Any]
+type Tree = dict[str, Any]
 """Nested dicts of arrays whose top level is keyed by layer group."""
 
 

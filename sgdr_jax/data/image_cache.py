@@ -53,7 +53,7 @@ class DecodedImages(NamedTuple):
     cached: bool
 
 
-DecodeTick = Callable[[int, Mapping[int, str]], None]
+type DecodeTick = Callable[[int, Mapping[int, str]], None]
 """Progress callback: number of images done, and position to reason of the bad ones; may raise to stop."""
 
 

@@ -23,7 +23,7 @@ from . import decode, image_cache
 from .pixels import EncodedImages, Pixels, PixelSubset, digest
 from .placement import Storage, choose_storage, free_disk
 
-Progress = Callable[[int, int], None]
+type Progress = Callable[[int, int], None]
 """Progress callback: numbers of images done and in total; called from the thread that called `load`."""
 
 

@@ -50,7 +50,7 @@ _SYSTEM = Path("/usr/share/datasets/fashion-mnist")
 _PACKAGE = "dataset-fashion-mnist"
 _MINUTES = 10  # for one download
 
-Raw = dict[str, tuple[np.ndarray, ...]]
+type Raw = dict[str, tuple[np.ndarray, ...]]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from ..core.validation import require
 from .backend import start_backend
 from .hosts import dividing
 
-Function = Callable[..., PyTree]
+type Function = Callable[..., PyTree]
 """A training step, or another function of arrays."""
 
 AXIS = "batch"

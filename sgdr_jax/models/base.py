@@ -23,7 +23,7 @@ KERNEL: Mapping[str, str] = {"weight": "kernel", "bias": "bias"}
 BARE: Mapping[str, str] = {"weight": "kernel"}
 NORM: Mapping[str, str] = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
 
-Tensors = tuple[str, tuple[str, ...], Mapping[str, str]]
+type Tensors = tuple[str, tuple[str, ...], Mapping[str, str]]
 
 WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 """Ends of the names of weights files, which no tag has."""

@@ -19,7 +19,7 @@ from .base import Tensors
 from .inverted_residual import Block, InvertedResiduals
 
 # Kind, repeats, stride, expansion, output channels, squeeze-and-excitation or not of each stage of the unscaled network.
-StageSpec = tuple[Literal["plain", "fused", "inverted"], int, int, int, int, bool]
+type StageSpec = tuple[Literal["plain", "fused", "inverted"], int, int, int, int, bool]
 
 
 @dataclass(frozen=True)

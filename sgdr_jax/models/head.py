@@ -13,7 +13,7 @@ from jax import Array
 from .blocks import BatchNorm, Conv, Linear, Mode
 from .precision import precise
 
-Module = Callable[[Array, Mode], Array]
+type Module = Callable[[Array, Mode], Array]
 
 EPS = 1e-5
 """Added to the variances of the head's batch normalisation."""

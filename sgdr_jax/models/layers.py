@@ -22,7 +22,7 @@ from .cpu import Pairs
 from .precision import precise, precision
 
 Padding = int | str | Pairs
-Activation = Callable[[Array], Array]
+type Activation = Callable[[Array], Array]
 
 
 def pads(padding: Padding, size: tuple[int, int], kernel: tuple[int, int], stride: int) -> Pairs:
@@ -205,7 +205,7 @@ def moments(x: Array) -> tuple[Array, Array]:
     return mean, jnp.square(wide - mean[:, None]).mean(1)
 
 
-Norm = tuple[Array, Array, Array]
+type Norm = tuple[Array, Array, Array]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))

@@ -10,7 +10,7 @@ from jax import Array
 
 from .blocks import empty
 
-Grid = tuple[int, int]
+type Grid = tuple[int, int]
 """Rows and columns of patches."""
 
 

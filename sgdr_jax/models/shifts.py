@@ -9,7 +9,7 @@ from jax import Array
 
 from .precision import precise, precision
 
-Pairs = tuple[tuple[int, int], tuple[int, int]]
+type Pairs = tuple[tuple[int, int], tuple[int, int]]
 
 
 def taps(kernel: Array) -> Iterator[tuple[int, int]]:

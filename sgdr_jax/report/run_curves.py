@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..evaluation.metrics import judged_by
 
-Row = Mapping[str, Any]
+type Row = Mapping[str, Any]
 
 
 class StageRows(NamedTuple):

@@ -82,7 +82,7 @@ class LoweredRow(TypedDict):
     lr_scale: float
 
 
-Row = TrainRow | EvalRow | BatchNormRow | SolveRow | LoweredRow
+type Row = TrainRow | EvalRow | BatchNormRow | SolveRow | LoweredRow
 """One line of metrics.jsonl. Numbers that are not finite are null."""
 
 

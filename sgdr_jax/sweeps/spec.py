@@ -29,7 +29,7 @@ from ..core.serialization import config_hash
 from ..core.validation import is_name, require
 from .search_space import Domain, NumericDomain, Search, short_name, value_text
 
-Values = tuple[tuple[str, object], ...]
+type Values = tuple[tuple[str, object], ...]
 """Pairs of a field's dotted name and its value, in order."""
 
 

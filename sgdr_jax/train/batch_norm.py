@@ -22,7 +22,7 @@ from ..models.base import ChainModel
 from ..models.chain import Modes, Network
 from .context import RunContext
 
-Drift = dict[str, list[float]]
+type Drift = dict[str, list[float]]
 """Layer group to [shift, stretch] of its statistics, see `drift`."""
 CHUNK = 8192
 """Examples whose statistics are held on the host at once."""

@@ -18,7 +18,7 @@ has diverged."""
 
 FIX = "use a lower lr, or gradient clipping with optimizer.clip, in another run folder"
 
-Row = dict[str, Any]
+type Row = dict[str, Any]
 """A row of metrics.jsonl."""
 
 

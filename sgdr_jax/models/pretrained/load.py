@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ...core.state import Tree
     from ..chain import Network
 
-Place = tuple[str, ...]
+type Place = tuple[str, ...]
 """Path of a leaf in our trees, without the group: (block, …, leaf), or ("head", …)."""
 
 

@@ -204,7 +204,7 @@ def _network(tree: object) -> tuple[tuple[str, ...], dict[str, _Tensor]]:
     return tuple(inside), named
 
 
-_Fetch = Callable[[Collection[str]], dict[str, bytes]]
+type _Fetch = Callable[[Collection[str]], dict[str, bytes]]
 
 
 def _array(tensor: _Tensor, data: bytes) -> np.ndarray:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from ...evaluation.predictions import SplitPredictions
 from . import significance
 
-PredictionPair = tuple[SplitPredictions, SplitPredictions]
+type PredictionPair = tuple[SplitPredictions, SplitPredictions]
 """Predictions of a run and of the baseline's run for the same examples."""
 
 

@@ -272,9 +272,9 @@ def _arm(name: str, runs: Sequence[RunResult], split: str, paired: Paired | None
 
 # ---- pairs ----
 
-RunPair = tuple[RunResult, RunResult]
+type RunPair = tuple[RunResult, RunResult]
 """Runs of an arm and of the baseline with the same seed."""
-ComparablePair = tuple[int, predictions.SplitPredictions, predictions.SplitPredictions]
+type ComparablePair = tuple[int, predictions.SplitPredictions, predictions.SplitPredictions]
 """Number of a pair, and the predictions of both of its runs for the same examples."""
 
 
