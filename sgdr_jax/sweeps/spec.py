@@ -114,7 +114,7 @@ def _check_lists(values: Mapping[str, Sequence[object]]) -> None:
 
 @dataclass(frozen=True)
 class Sweep(Documented):
-    """A base experiment, the axes along which it varies, and the seeds of every arm."""
+    """A base experiment, the axes along which it varies, and the seeds of every arm; lists and ranges become the tuples of its fields."""
 
     name: str
     """Name of the sweep and, by default, of its folder."""
@@ -133,6 +133,9 @@ class Sweep(Documented):
 
     def __post_init__(self) -> None:
         require(is_name(self.name), "sweep.name", self.name, "use a non-empty name without / and control characters")
+        for name in ("axes", "seeds"):
+            if isinstance(value := getattr(self, name), (list, range)):
+                object.__setattr__(self, name, tuple(value))
         require(
             isinstance(self.seeds, tuple) and bool(self.seeds), "sweep.seeds", self.seeds, "give a tuple of at least one, such as (0, 1, 2)"
         )

@@ -111,6 +111,11 @@ def test_fields_of_another_kind_are_refused(given, message):
         Sweep("s", BASE, **given)
 
 
+def test_lists_and_ranges_are_the_tuples_that_they_look_like():
+    axis = grid({"batch_size": (4, 8)})
+    assert Sweep("s", BASE, [axis], seeds=range(2)) == Sweep("s", BASE, (axis,), seeds=[0, 1]) == Sweep("s", BASE, (axis,), seeds=(0, 1))
+
+
 def test_a_field_along_two_axes_and_an_unknown_baseline_are_refused():
     with pytest.raises(InputError, match="set every field along one axis only"):
         expand(sweep(grid({"batch_size": (4,)}), grid({"batch_size": (8,)})))
