@@ -151,10 +151,11 @@ class Lesson2(Config):
 
 
 def _with_fields_of[**P, R](kind: Callable[P, object]) -> Callable[[Callable[..., R]], Callable[P, R]]:
-    """Give a function the signature of a dataclass, for editors, type checkers and `help`."""
+    """Give a function the arguments of a dataclass, for editors, type checkers and `help`."""
 
     def decorate(function: Callable[..., R]) -> Callable[P, R]:
-        function.__signature__ = inspect.signature(kind)  # pyright: ignore[reportFunctionMemberAccess]
+        returned = inspect.signature(function).return_annotation
+        function.__signature__ = inspect.signature(kind).replace(return_annotation=returned)  # pyright: ignore[reportFunctionMemberAccess]
         return function
 
     return decorate
@@ -162,7 +163,7 @@ def _with_fields_of[**P, R](kind: Callable[P, object]) -> Callable[[Callable[...
 
 @_with_fields_of(Lesson2)
 def lesson2(*args: Any, **fields: Any) -> tuple[Stage, ...]:
-    """Return the stages of the eight-step recipe; `Lesson2` documents the settings.
+    """Return the stages of the eight-step recipe, whose settings `help(Lesson2)` describes.
 
     Example:
         >>> [stage.name for stage in lesson2(96, similar_to_imagenet=False)]

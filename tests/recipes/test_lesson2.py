@@ -75,7 +75,8 @@ def test_cycles_fill_the_budget(budget, cycles, mult):
 
 
 def test_lesson2_takes_the_fields_of_its_settings() -> None:
-    assert inspect.signature(lesson2) == inspect.signature(Lesson2)
+    assert inspect.signature(lesson2).parameters == inspect.signature(Lesson2).parameters
+    assert inspect.signature(lesson2).return_annotation == "tuple[Stage, ...]"
     assert lesson2(64, False, views=3) == Lesson2(64, similar_to_imagenet=False, views=3).stages()
     with pytest.raises(TypeError, match="unexpected keyword argument 'veiws'"):
         lesson2(64, veiws=3)  # pyright: ignore[reportCallIssue]
