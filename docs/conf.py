@@ -11,7 +11,7 @@ from typing import Any
 
 from sphinx.ext import napoleon
 
-from sgdr_jax.core.field_docs import FieldDocs
+from sgdr_jax.core.field_docs import Documented, FieldDocs
 
 BUILD = Path(__file__).parent.parent / "build"
 
@@ -69,5 +69,9 @@ def setup(app: Any) -> None:
         if isinstance(doc, FieldDocs):
             lines[:] = [*inspect.cleandoc(doc.text).splitlines(), ""]
 
+    def without_documented(app: Any, name: str, obj: Any, options: Any, bases: list[type]) -> None:
+        bases[:] = [object if base is Documented else base for base in bases]
+
     app.connect("autodoc-skip-member", skip_member)
+    app.connect("autodoc-process-bases", without_documented)
     app.connect("autodoc-process-docstring", without_fields, priority=400)  # before napoleon
