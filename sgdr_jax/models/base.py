@@ -80,6 +80,7 @@ class ChainModel(Model):
     # Last parts of the names of tensors in weight files that hold no weights: counters, and constants that torch keeps as buffers.
     buffers: ClassVar[tuple[str, ...]] = ("num_batches_tracked",)
     size: ClassVar[int] = 224  # side in pixels of the images that the ImageNet weights were trained with
+    patch: ClassVar[int] = 1  # side in pixels of the patches into which images are cut, whose rest is not seen; 1 for none
     # Of these images (0…1), unless overridden by the config.json of the weights.
     mean: ClassVar[tuple[float, float, float]] = (0.485, 0.456, 0.406)
     std: ClassVar[tuple[float, float, float]] = (0.229, 0.224, 0.225)

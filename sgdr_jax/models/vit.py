@@ -47,7 +47,7 @@ class ViT(ChainModel):
     classifier: ClassVar = ("head",)
     mean: ClassVar = (0.5, 0.5, 0.5)
     std: ClassVar = (0.5, 0.5, 0.5)
-    patch: ClassVar[int] = 16  # side of a patch in pixels
+    patch: ClassVar = 16
     smallest: ClassVar = 16
     depth: ClassVar[int] = 12  # blocks
     eps: ClassVar[float] = 1e-6  # of the layer normalisations

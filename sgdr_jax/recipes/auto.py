@@ -72,12 +72,14 @@ class NetworkTraits(NamedTuple):
         batch_norm: whether its body has batch normalisation.
         pretrained: whether it comes with weights; otherwise it is random.
         groups: number of its layer groups.
+        patch: side in pixels of the patches into which it cuts images, 1 for none; what is left of them is not seen.
     """
 
     trained_at: int = 224
     batch_norm: bool = True
     pretrained: bool = True
     groups: int = 3
+    patch: int = 1
 
 
 def choices(
@@ -108,7 +110,7 @@ def choices(
     """
     n, shown = int(counts.sum()) if images is None else images, counts[counts > 0]  # a class may be in validation images alone
     most, least = int(shown.max(initial=0)), int(shown.min(initial=n))
-    size, views, batch = _size(side, network.trained_at), _views(n), _batch_size(n)
+    size, views, batch = _size(side, network), _views(n), _batch_size(n)
     balance = Choice("balance", 0.5 if most >= 2 * least else 0.0, f"the classes have {least:,} to {most:,} images")
     if epochs == 0:
         head = Choice("cycles", 0, "the head alone: a trained body takes most of the time for some points more")
@@ -129,10 +131,16 @@ def choices(
     ]
 
 
-def _size(side: int, trained_at: int) -> Choice:
-    size = min(max(32 * math.ceil(side / 32), SMALLEST), trained_at)
-    reasons = {trained_at: f"the network's own size is {trained_at}", SMALLEST: "smaller images gain by being enlarged to it"}
+def _size(side: int, network: NetworkTraits) -> Choice:
+    own, step = network.trained_at, 32 - 32 % network.patch  # a multiple of patches
+    smallest = _up(SMALLEST, step)
+    size = min(max(_up(side, step), smallest), own)
+    reasons = {own: f"the network's own size is {own}", smallest: "smaller images gain by being enlarged to it"}
     return Choice("size", size, f"the images' shorter side has {side} px; {reasons.get(size, 'more would only enlarge them')}")
+
+
+def _up(side: int, step: int) -> int:
+    return step * math.ceil(side / step)
 
 
 def _rate(confidence: float | None, n: int, pretrained: bool) -> Choice:

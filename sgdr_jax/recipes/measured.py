@@ -60,7 +60,7 @@ class ImageFacts(NamedTuple):
 
     def of(self, model: ChainModel) -> ImageFacts:
         """Return the same facts for the training of another network."""
-        traits = auto.NetworkTraits(trained_size(model), model.batch_norm, model.weights is not None, len(model.groups))
+        traits = auto.NetworkTraits(trained_size(model), model.batch_norm, model.weights is not None, len(model.groups), model.patch)
         return self._replace(network=traits)
 
 
