@@ -326,7 +326,10 @@ def _cached(path: Path, compute: Callable[[], tuple[np.ndarray, np.ndarray]]) ->
 
 def _shared(info: DatasetInfo, one: str, other: str) -> int:
     """Count the images that two splits or slices have in common. Raises InputError if there is no such split."""
-    parts = [(a, b) for a in _parts(info, one) for b in _parts(info, other) if a.filename == b.filename]
+    others = dict[str, list[Any]]()
+    for part in _parts(info, other):
+        others.setdefault(part.filename, []).append(part)
+    parts = ((a, b) for a in _parts(info, one) for b in others.get(a.filename, ()))
     return sum(max(min(_end(a), _end(b)) - max(a.skip, b.skip), 0) for a, b in parts)
 
 
