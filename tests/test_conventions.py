@@ -10,6 +10,7 @@ import textwrap
 import pytest
 
 from sgdr_jax import augment, datasets, models, schedules
+from sgdr_jax.core.field_docs import FieldDocs
 from sgdr_jax.core.serialization import from_json, to_json
 
 ROOMS = (augment, datasets, models, schedules)
@@ -33,7 +34,8 @@ def test_is_frozen_and_survives_json(kind: type) -> None:
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 def test_docstring_has_a_formula_or_source_and_an_example(kind: type) -> None:
     """Both are in the class's docstring, or in that of its module where it documents a family."""
-    own, family = kind.__dict__.get("__doc__") or "", sys.modules[kind.__module__].__doc__ or ""
+    own, family = vars(kind).get("__doc__") or "", sys.modules[kind.__module__].__doc__ or ""
+    own = own.text if isinstance(own, FieldDocs) else own
     assert own and not own.startswith(f"{kind.__name__}("), "the class has no docstring"
     text = f"{own}\n{family}"
     assert FORMULA_OR_SOURCE.search(re.sub(r"(>>>|\.\.\.) .*", "", text)), "no formula (x ← … or y = …) and no line `Source: …`"

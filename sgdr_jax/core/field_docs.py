@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import inspect
 import textwrap
+import tokenize
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, cast
@@ -26,7 +27,8 @@ class FieldDocs:
 
     def __get__(self, instance: object, kind: type) -> str:
         # `dataclass` asks whether there is a docstring, at import, before it adds __match_args__.
-        return with_fields(kind, self.text) if "__match_args__" in vars(kind) else self.text
+        complete = {"__dataclass_fields__", "__match_args__"} <= vars(kind).keys()
+        return with_fields(kind, self.text) if complete else self.text
 
 
 class Documented:
@@ -40,30 +42,37 @@ class Documented:
 
 @functools.cache
 def with_fields(kind: Any, text: str) -> str:
-    """Return the docstring of a dataclass, followed by each of its fields that has one; they are wrapped to 100 columns."""
+    """Return the docstring of a dataclass, followed by those of its fields; those of one paragraph are wrapped to 100 columns."""
     docs = {name: doc for base in reversed(kind.__mro__) for name, doc in field_docs(base).items()}
-    entries = [
-        textwrap.fill(f"{field.name}: {docs[field.name]}", 100, initial_indent=" " * 4, subsequent_indent=" " * 8)
-        for field in dataclasses.fields(kind)
-        if field.name in docs
-    ]
+    entries = [_entry(field.name, docs[field.name]) for field in dataclasses.fields(kind) if field.name in docs]
     return "\n".join([inspect.cleandoc(text), "", HEADING, *entries]) if entries else text
 
 
+def _entry(name: str, doc: str) -> str:
+    entry = f"{name}: {doc}"
+    if "\n\n" not in doc:
+        entry = textwrap.fill(entry, 96, subsequent_indent=" " * 4, break_on_hyphens=False, break_long_words=False)
+    else:
+        entry = textwrap.indent(entry, " " * 4)[4:]
+    return textwrap.indent(entry, " " * 4)
+
+
 def field_docs(kind: type) -> Mapping[str, str]:
-    """Return the docstrings below the fields of a class, of its own alone, each as one line; {} where the source is not at hand.
+    """Return the docstrings below the fields of a class, of its own alone; {} where its source is not at hand.
 
     >>> from sgdr_jax import Sgdr
-    >>> field_docs(Sgdr)["cycle_mult"][:28]
-    'Factor from one cycle to the'
+    >>> field_docs(Sgdr)["cycles"]
+    'Number of cycles, at least 1.'
     """
     try:
-        (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    except (OSError, TypeError, SyntaxError, ValueError):
+        (node,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    except (OSError, TypeError, SyntaxError, ValueError, tokenize.TokenError):
+        return {}
+    if not isinstance(node, ast.ClassDef) or node.name != kind.__name__:  # the file has changed since it was imported
         return {}
     found = dict[str, str]()
-    for field, below in pairwise(body.body if isinstance(body, ast.ClassDef) else ()):
+    for field, below in pairwise(node.body):
         doc = below.value.value if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) else None
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(doc, str):
-            found[field.target.id] = " ".join(doc.split())
+            found[field.target.id] = inspect.cleandoc(doc)
     return found

@@ -132,7 +132,8 @@ def choices(
 
 
 def _size(side: int, network: NetworkTraits) -> Choice:
-    own, step = network.trained_at, 32 - 32 % network.patch  # a multiple of patches
+    patch = network.patch
+    step, own = max(32 // patch, 1) * patch, max(network.trained_at // patch, 1) * patch
     smallest = _up(SMALLEST, step)
     size = min(max(_up(side, step), smallest), own)
     reasons = {own: f"the network's own size is {own}", smallest: "smaller images gain by being enlarged to it"}

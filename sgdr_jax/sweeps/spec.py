@@ -26,7 +26,7 @@ from ..core.errors import InputError, did_you_mean
 from ..core.experiment import Experiment
 from ..core.field_docs import Documented
 from ..core.serialization import config_hash
-from ..core.validation import is_name, require
+from ..core.validation import is_name, require, whole
 from .search_space import Domain, NumericDomain, Search, short_name, value_text
 
 type Values = tuple[tuple[str, object], ...]
@@ -136,9 +136,8 @@ class Sweep(Documented):
         for name in ("axes", "seeds"):
             if isinstance(value := getattr(self, name), (list, range)):
                 object.__setattr__(self, name, tuple(value))
-        require(
-            isinstance(self.seeds, tuple) and bool(self.seeds), "sweep.seeds", self.seeds, "give a tuple of at least one, such as (0, 1, 2)"
-        )
+        seeds = isinstance(self.seeds, tuple) and bool(self.seeds) and all(map(whole, self.seeds))
+        require(seeds, "sweep.seeds", self.seeds, "give a tuple of at least one whole number, such as (0, 1, 2)")
         axes = isinstance(self.axes, tuple) and all(isinstance(axis, Axis) for axis in self.axes)
         require(axes, "sweep.axes", self.axes, "give a tuple of axes, such as (grid(...),)")
         require(self.search is None or isinstance(self.search, Search), "sweep.search", self.search, "use Search(...), or None")

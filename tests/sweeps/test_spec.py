@@ -102,7 +102,9 @@ def test_what_is_refused(axis, message):
     "given, message",
     [
         ({"axes": grid({"batch_size": (4,)})}, r"sweep.axes is Axis.*; give a tuple of axes"),
-        ({"seeds": 0}, r"sweep.seeds is 0; give a tuple of at least one, such as \(0, 1, 2\)"),
+        ({"seeds": 0}, r"sweep.seeds is 0; give a tuple of at least one whole number, such as \(0, 1, 2\)"),
+        ({"seeds": [[1]]}, r"sweep.seeds is \(\[1\],\); give a tuple of at least one whole number"),
+        ({"seeds": range(0)}, r"sweep.seeds is \(\); give a tuple of at least one whole number"),
         ({"search": 3}, r"sweep.search is 3; use Search\(...\), or None"),
     ],
 )
