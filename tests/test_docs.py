@@ -288,7 +288,7 @@ def test_fifteen_cells_and_five_commands_train_the_same_network(
 
 def test_the_reference_of_the_run_folder_names_every_field_of_its_records() -> None:
     rows, summary = (part.split("\n## ")[0] for part in PAGES["docs/reference/run_folder.md"].split("\n## ")[1:3])
-    for row in get_args(records.Row):
+    for row in get_args(records.Row.__value__):
         (kind,) = get_args(get_type_hints(row)["kind"])
         (line,) = (line for line in rows.splitlines() if line.startswith(f"| `{kind}` |"))
         assert [field for field in row.__annotations__ if field != "kind" and f"`{field}`" not in line] == [], kind

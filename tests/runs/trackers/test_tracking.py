@@ -266,5 +266,5 @@ def test_rows_of_every_kind_have_figures() -> None:
         "drift/late/shift": 0.1,
         "drift/late/stretch": 0.2,
     }
-    kinds = {kind for row in get_args(Row) for kind in get_args(get_type_hints(row)["kind"])}
+    kinds = {kind for row in get_args(Row.__value__) for kind in get_args(get_type_hints(row)["kind"])}
     assert kinds == {"train", "eval", "bn", "solve", "lowered"}
