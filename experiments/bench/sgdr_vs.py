@@ -121,7 +121,7 @@ def errors(made: Experiment) -> dict[str, float]:
 
 
 def main() -> None:
-    """Runs what is not in the CSV yet, then prints the table."""
+    """Run what has no row of so many epochs yet, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=16)
@@ -129,10 +129,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     rows = kept(args.out)
-    rates = {row["schedule"]: row["peak"] for row in rows}
+    rates = {row["schedule"]: row["peak"] for row in rows if row["epochs"] == args.epochs}
     for seed in range(args.seeds):
         for name, schedule in schedules(args.epochs).items():
-            if any(row["schedule"] == name and row["seed"] == seed for row in rows):
+            if any((row["schedule"], row["seed"], row["epochs"]) == (name, seed, args.epochs) for row in rows):
                 continue
             rates[name] = rates.get(name) or tuned(name, schedule, args.rates)
             figures = errors(experiment(schedule, rates[name], seed, 4))
@@ -142,11 +142,11 @@ def main() -> None:
                 writer.writeheader()
                 writer.writerows({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
             print(f"seed {seed}, {name}: " + ", ".join(f"{k} {v:.2f}" for k, v in figures.items()), flush=True)
-    table(rows)
+    table([row for row in rows if row["epochs"] == args.epochs and row["seed"] < args.seeds])
 
 
 def kept(path: Path) -> list[dict]:
-    """The rows of runs that are done already; delete the file to begin anew."""
+    """Return the rows of runs that are done already; delete the file to begin anew."""
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as file:
@@ -157,14 +157,14 @@ def kept(path: Path) -> list[dict]:
 
 
 def tuned(name: str, schedule: Schedule, rates: list[float]) -> float:
-    """The peak rate with the lowest validation loss on a seed of its own."""
+    """Return the peak rate with the lowest validation loss on a seed of its own."""
     found = {rate: losses(experiment(schedule, rate, TUNED, 0))[-1] for rate in rates}
     print(f"{name}: validation loss at the peak " + ", ".join(f"{r:g}: {x:.3f}" for r, x in found.items()), flush=True)
     return min(found, key=lambda rate: found[rate])
 
 
 def table(rows: list[dict]) -> None:
-    """Means over seeds; then differences by seed with 95 % intervals of their mean."""
+    """Print means over seeds, then differences by seed with 95 % intervals of their mean."""
 
     def column(schedule: str, figure: str) -> np.ndarray:
         return np.array([row[figure] for row in rows if row["schedule"] == schedule])
