@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from sgdr_jax import AdamW, Eval, Experiment, Find, Sgd, lesson2
+from sgdr_jax import AdamW, Eval, Experiment, Find, Sgd, Sgdr, lesson2
 from sgdr_jax.augment import side_on
 from sgdr_jax.core.console import NullConsole
 from sgdr_jax.core.state import Hyper, TrainState
@@ -34,11 +34,14 @@ from sgdr_jax.train.stage_inputs import hyper_rows, stage_batches
 
 SEEDS = 10
 HERE = Path(__file__).parent
+CACHED = Sgdr(4, 2, 2)
+"""Thirty epochs of the head."""
 
 
 def experiment(root: Path, args: argparse.Namespace, seed: int) -> Experiment:
-    """A head trained on cached activations, then everything: the two kinds of stage for which lesson2 asks for a rate, as it asks."""
-    head, *_, body = lesson2(args.size, similar_to_imagenet=False, views=4, bn="frozen")
+    """A head trained on cached activations, then everything: the two kinds of stage for which lesson2 can look for a rate, as it does."""
+    head, *_ = lesson2(args.size, cached=CACHED, views=4)
+    *_, body = lesson2(args.size, lr=Find(), ratio=3, bn="frozen")
     return Experiment(
         name="finder",
         data=ImageFolder(str(root)),
