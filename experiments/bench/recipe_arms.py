@@ -29,8 +29,9 @@ class Recipe(NamedTuple):
     Attributes:
         about: one line for people.
         experiment: (folder of a set, size in pixels, seed) → experiment.
-        system: "run": the run's final network; "soup": its greedy average of weights; "logistic" and "logistic, plain": logistic
-            regression on features of the experiment's frozen network; "fastai" and "fastai, frozen": fastai 2 at the experiment's size.
+        system: "run": the run's final network; "soup": its greedy average of weights, or a better cycle end; "logistic" and "logistic,
+            plain": logistic regression on features of the experiment's frozen network; "fastai" and "fastai, frozen": fastai 2 at the
+            experiment's size.
     """
 
     about: str

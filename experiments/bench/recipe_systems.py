@@ -35,17 +35,23 @@ def prepared(experiment: Experiment):
 
 
 def run(experiment: Experiment, folder: Path, *, soup: bool = False) -> Figures:
-    """Run the package; the figures are those of the final network, or of the greedy average of its snapshots."""
+    """Run the package; the figures are those of the final network, or of the greedy average of its snapshots.
+
+    That average is chosen by the loss. Where the best cycle end has the higher accuracy on the held-out images, by which AutoMM chooses,
+    the figures are of that.
+    """
     from sgdr_jax.runs.run import run as go
 
     summary = go(experiment, folder, compile_ahead=False, prepared=prepared, keep_network=False)
-    stages, of = summary["stages"], summary
+    stages, of, members = summary["stages"], summary, []
     if soup:
-        of = next(row for row in summary.get("snapshots", ()) if row["name"] == "average of weights, chosen")
+        rows = {row["name"]: row for row in summary.get("snapshots", ())}
+        of = max((rows["average of weights, chosen"], rows["final network"]), key=lambda row: row["valid"]["accuracy"])
+        members = of["members"]
     return {
         "system": "sgdr_jax",
         "lr": " ".join(f"{rate:.3g}" for rate in stages[-1]["lr"]) if len(stages[-1]["lr"]) <= 3 else f"{stages[-1]['lr'][-1]:.3g}",
-        "kept": ", ".join(of["members"]) if soup else ", ".join(f"{s['name']} ({s['cycles']})" for s in stages if s["kept"]),
+        "kept": ", ".join(members or [f"{s['name']} ({s['cycles']})" for s in stages if s["kept"]]),
         "stopped": "; ".join(s["stopped"] for s in stages if s["stopped"]),
         "seconds": summary.get("seconds", 0.0),
         "train_seconds": sum(s["seconds"] for s in stages),
