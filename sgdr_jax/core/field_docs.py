@@ -50,11 +50,12 @@ def with_fields(kind: Any, text: str) -> str:
 
 def _entry(name: str, doc: str) -> str:
     entry = f"{name}: {doc}"
-    if "\n\n" not in doc:
-        entry = textwrap.fill(entry, 96, subsequent_indent=" " * 4, break_on_hyphens=False, break_long_words=False)
-    else:
-        entry = textwrap.indent(entry, " " * 4)[4:]
-    return textwrap.indent(entry, " " * 4)
+    if "\n\n" in doc:
+        return textwrap.indent(entry, " " * 8)[4:]
+    wrap = textwrap.TextWrapper(
+        width=100, initial_indent=" " * 4, subsequent_indent=" " * 8, break_on_hyphens=False, break_long_words=False
+    )
+    return wrap.fill(entry)
 
 
 def field_docs(kind: type) -> Mapping[str, str]:

@@ -21,7 +21,7 @@ from . import cpu, gpu
 from .cpu import Pairs
 from .precision import precise, precision
 
-Padding = int | str | Pairs
+type Padding = int | str | Pairs
 type Activation = Callable[[Array], Array]
 
 
