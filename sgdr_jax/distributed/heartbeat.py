@@ -49,8 +49,8 @@ class PeerMonitor:
         return sorted(peer for peer, (_, since) in self._beats.items() if now - since > limit)
 
     def last(self, peer: str) -> object:
-        """Return the latest heartbeat of a peer."""
-        return self._beats[peer][0]
+        """Return the latest heartbeat of a peer, or None when none was observed."""
+        return self._beats[peer][0] if peer in self._beats else None
 
     def stale(self, limit: float) -> bool:
         """Whether the last observation is more than `limit` seconds old: the store does not answer, and no peer can be judged."""

@@ -268,6 +268,11 @@ def watch_hosts() -> Iterator[None]:
 def lost_host(monitor: PeerMonitor, limit: float) -> str:
     """Return the host that has been silent for over `limit` seconds without having finished, as "host 1 (name)", or ""."""
     if monitor.stale(limit):
-        return "host 0"  # which keeps the store
-    silent = ((host, str(monitor.last(host))) for host in monitor.silent(limit))
-    return next((f"host {host} ({beat.partition(' ')[2]})" for host, beat in silent if beat != _FINISHED), "")
+        return _named("0", monitor)  # which keeps the store
+    return next((_named(host, monitor) for host in monitor.silent(limit) if monitor.last(host) != _FINISHED), "")
+
+
+def _named(host: str, monitor: PeerMonitor) -> str:
+    """Return "host 1 (name)" by its last heartbeat, which is its count and name; without the name where none was ever seen."""
+    _, _, name = str(monitor.last(host) or "").partition(" ")
+    return f"host {host} ({name})" if name else f"host {host}"
