@@ -43,7 +43,7 @@ def measure(batch, seconds, *packages):
         began = time.perf_counter()
         batch(2 + len(times))
         times.append(time.perf_counter() - began)
-    harness.emit(system=harness.system(*packages), images_per_second=BATCH / statistics.median(times), first_seconds=first)
+    harness.emit(versions=harness.versions(*packages), images_per_second=BATCH / statistics.median(times), first_seconds=first)
 
 
 def ours(seconds):

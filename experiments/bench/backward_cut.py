@@ -88,7 +88,7 @@ def job(model: str, frozen: bool, size: int, batch: int) -> None:
     target, weight = (jax.ShapeDtypeStruct((batch,), kind, sharding=run.devices.split) for kind in (np.int32, np.float32))
     programs.append(run.step(p).lower(state, Hyper(*(r[0] for r in rows)), x, target, weight, jax.random.key(0)))
     harness.emit(
-        system=harness.system("jax", "flax"),
+        versions=harness.versions("jax", "flax"),
         update=statistics.median(seconds[2:]),
         share=share,
         temporary_mb=max(program.compile().memory_analysis().temp_size_in_bytes for program in programs) / 1e6,

@@ -13,7 +13,6 @@ they come: an interrupted bench goes on with what is missing. "CELLS" is what is
 
 import argparse
 import csv
-import datetime
 import functools
 import time
 from collections.abc import Iterator
@@ -391,7 +390,7 @@ def main() -> None:
     part, parts = map(int, options.shard.split("/"))
     cells = GRID if options.grid else CELLS
     cells = [cells[i] for i in options.cells] if options.cells else cells
-    facts = (datetime.date.today().isoformat(), harness.machine(), harness.system("jax", "sgdr_jax"))
+    facts = (*harness.facts().values(), harness.versions("sgdr_jax", "jax"))
     for name, seed in [(name, seed) for seed in options.seeds for name in options.sets][part::parts]:
         task = Task(options.folder, name, seed, options.size, options.batch)
         right: dict[Cell, float] = {}

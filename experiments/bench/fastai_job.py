@@ -83,7 +83,7 @@ def main():
         evaluation, (_, accuracy) = timed(learner.validate)
         tta, (probabilities, targets) = timed(lambda: learner.tta(n=4))
     harness.emit(
-        system=harness.system("fastai", "torch"),
+        versions=harness.versions("fastai", "torch"),
         train_seconds=head + everything,
         evaluation_seconds=evaluation,
         tta_seconds=tta,

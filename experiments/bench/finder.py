@@ -11,13 +11,13 @@ results/finder.csv.
 """
 
 import argparse
-import csv
 import dataclasses
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import harness
 import numpy as np
 
 from sgdr_jax import AdamW, Eval, Experiment, Find, Sgd, Sgdr, lesson2
@@ -160,12 +160,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             row = measure(judged_by_test(root, Path(folder) / root.name), args)
         print(row, flush=True)
-        fresh = not args.out.exists()
-        with args.out.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row, lineterminator="\n")
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
+        harness.add_rows(args.out, [harness.facts() | {"versions": harness.versions("sgdr_jax", "jax")} | row])
 
 
 if __name__ == "__main__":

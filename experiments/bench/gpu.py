@@ -176,7 +176,7 @@ def loop(model: str, size: int, batch: int, updates: int, span: int) -> None:
     rate = (last - first) / (seconds[last] - seconds[first])
     case = f"{model}, {size} px, batch {batch}, {'default' if span == 0 else span} updates a dispatch"
     compiling = summary.get("compiled", {}).get("seconds", 0.0)
-    harness.emit(system=harness.system("jax"), case=case, updates_per_s=rate, images_per_s=rate * batch, compiling=compiling)
+    harness.emit(versions=harness.versions("jax"), case=case, updates_per_s=rate, images_per_s=rate * batch, compiling=compiling)
 
 
 def write_images(folder: Path, train: int, test: int) -> None:

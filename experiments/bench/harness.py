@@ -32,7 +32,7 @@ def since_start() -> float:
     return time.time() - float(os.environ[STARTED])
 
 
-def system(*packages: str) -> str:
+def versions(*packages: str) -> str:
     """Names and versions of installed packages: "jax 0.12.0.1, flax 0.12.12"."""
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
 
@@ -113,17 +113,26 @@ def _lines(path: str) -> list[str]:
         return []
 
 
+def facts() -> dict[str, str]:
+    """Date and machine of a measurement, as the CSVs have them."""
+    return {"date": datetime.date.today().isoformat(), "machine": machine()}
+
+
 def save(name: str, results: Mapping[str, Sequence[Row]], folder: Path = RESULTS) -> Path:
     """Adds one row for each process to NAME.csv in the folder, with date and machine; returns the path."""
-    path, facts = folder / f"{name}.csv", {"date": datetime.date.today().isoformat(), "machine": machine()}
-    rows = [facts | {"name": label} | row for label, processes in results.items() for row in processes]
+    path, known = folder / f"{name}.csv", facts()
+    add_rows(path, [known | {"name": label} | row for label, processes in results.items() for row in processes])
+    return path
+
+
+def add_rows(path: Path, rows: Sequence[Mapping[str, float | str]]) -> None:
+    """Adds rows to a CSV; columns that only some rows have are empty in the others."""
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
             rows = [*csv.DictReader(file), *rows]
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    return path

@@ -87,7 +87,7 @@ def job(adamw: bool) -> None:
             times.append(time.perf_counter() - began)
         figures[f"{name} ms"] = 1e3 * min(times) / HEADS / UPDATES
     flops = 3 * 2 * BATCH * FEATURES * HIDDEN
-    harness.emit(**figures, **{"GF/s": flops / figures["products ms"] / 1e6}, system=harness.system("jax", "jaxlib"))
+    harness.emit(**figures, **{"GF/s": flops / figures["products ms"] / 1e6}, versions=harness.versions("jax", "jaxlib"))
 
 
 def solve() -> None:
@@ -125,7 +125,7 @@ def solve() -> None:
             now = f"{images} × {views}{kind}"
             figures |= {f"{now} s": time.perf_counter() - began, f"{now} core s": time.process_time() - spent}
         figures[f"{images} × {views} gradient"] = float(found.gradient[0])
-    harness.emit(**figures, system=harness.system("jax", "jaxlib"))
+    harness.emit(**figures, versions=harness.versions("jax", "jaxlib"))
 
 
 def main() -> None:

@@ -77,7 +77,7 @@ def job(model: str, training: bool, size: int, batch: int, seconds: float) -> No
     compiled = time.perf_counter() - began
     times = repeat(work, wait, seconds, 1 if jax.default_backend() == "cpu" else 10)
     harness.emit(
-        system=harness.system("jax"),
+        versions=harness.versions("jax"),
         images_per_s=batch / statistics.median(times),
         first_s=compiled,
         case=f"{model} {'training' if training else 'inference'}, {size} px, batch {batch}, {jnp.dtype(dtype)}",

@@ -55,7 +55,9 @@ def main():
     times = repeat(work, wait, options.seconds, 10 if gpu else 1)
     dtype = "bfloat16" if gpu else "float32"
     case = f"{options.name} {'training' if options.training else 'inference'}, {options.size} px, batch {options.batch}, {dtype}"
-    harness.emit(system=harness.system("torch", "timm"), images_per_s=options.batch / statistics.median(times), first_s=first, case=case)
+    harness.emit(
+        versions=harness.versions("torch", "timm"), images_per_s=options.batch / statistics.median(times), first_s=first, case=case
+    )
     del library
 
 

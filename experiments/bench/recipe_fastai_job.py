@@ -93,7 +93,9 @@ def main():
         if options.tta:
             probabilities, targets = learner.tta(dl=test)
             figures["tta_accuracy"] = float(fv.accuracy(probabilities, targets))
-    harness.emit(system=harness.system("fastai", "torch", "timm"), lr=float(found), train_seconds=trained, test_seconds=tested, **figures)
+    harness.emit(
+        versions=harness.versions("fastai", "torch", "timm"), lr=float(found), train_seconds=trained, test_seconds=tested, **figures
+    )
     del keep
 
 

@@ -34,7 +34,7 @@ def recipe(chosen: Experiment, run: Path) -> dict[str, Any]:
     last = [stage for stage in summary["stages"] if stage["name"] == "all"]
     seen = sum(stage["steps"] for stage in last) * chosen.batch_size
     return {
-        "system": harness.system("sgdr_jax", "jax"),
+        "versions": harness.versions("sgdr_jax", "jax"),
         "lr": summary["stages"][-1]["lr"][-1],
         "epochs": seen / _training_images(chosen),
         "kept": ", ".join(stage["name"] for stage in summary["stages"] if stage["kept"]),

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import harness
 import numpy as np
 
 from sgdr_jax.core.experiment import Experiment
@@ -49,7 +50,7 @@ def run(experiment: Experiment, folder: Path, *, soup: bool = False) -> Figures:
         of = max((rows["average of weights, chosen"], rows["final network"]), key=lambda row: row["valid"]["accuracy"])
         members = of["members"]
     return {
-        "system": "sgdr_jax",
+        "versions": harness.versions("sgdr_jax", "jax"),
         "lr": " ".join(f"{rate:.3g}" for rate in stages[-1]["lr"]) if len(stages[-1]["lr"]) <= 3 else f"{stages[-1]['lr'][-1]:.3g}",
         "kept": ", ".join(members or [f"{s['name']} ({s['cycles']})" for s in stages if s["kept"]]),
         "stopped": "; ".join(s["stopped"] for s in stages if s["stopped"]),
@@ -157,7 +158,7 @@ def logistic(experiment: Experiment, *, plain: bool = False) -> Figures:
     mixed = tta.mix_prefixes(logits, weight=options.tta_weight, mean=options.tta_mean, multi_label=several)
     plainly, together = (metrics.finish(metrics.sums(z, labels["test"], np.ones(len(z)))) for z in (mixed[0], mixed[-1]))
     return {
-        "system": "scipy",
+        "versions": harness.versions("sgdr_jax", "jax", "scipy"),
         "lr": f"C {CS[best]:g}",
         "seconds": time.perf_counter() - began,
         "train_seconds": fitted,

@@ -15,7 +15,6 @@ GPU its memory. Their seconds are those of a shared machine.
 
 import argparse
 import csv
-import datetime
 import multiprocessing
 import os
 import sys
@@ -35,7 +34,7 @@ SIZES = {"photos": 128, "stamps": 128, "clipart": 96, "emoji": 96, "grids": 96, 
 """Sizes in pixels at which sets are compared; 64 where nothing is given."""
 MEASURES = ("accuracy", "tta_accuracy", "f2", "tta_f2", "loss", "tta_loss", "ece", "tta_ece")
 COLUMNS = (
-    *("date", "machine", "name", "set", "size", "seed", "system", *MEASURES, *(f"valid_{name}" for name in MEASURES), "lr", "kept"),
+    *("date", "machine", "name", "set", "size", "seed", "versions", *MEASURES, *(f"valid_{name}" for name in MEASURES), "lr", "kept"),
     *("stopped", "seconds", "train_seconds", "compile_seconds", "error"),
 )
 
@@ -198,7 +197,7 @@ def main() -> None:
         todo = pending(jobs, read_rows(options.results), options.retry)
         print(f"{len(todo)} of {len(jobs)} runs to do", flush=True)
         fixed = {"file": options.arms, "python": options.fastai, "runs": options.runs}
-        facts = {"date": datetime.date.today().isoformat(), "machine": harness.machine()}
+        facts = harness.facts()
         for i, row in enumerate(run_all(todo, options.folder.resolve(), options.jobs, time.time() + 60 * options.minutes, fixed), 1):
             append(options.results, facts | row)
             points = recipe_table.score({k: str(v) for k, v in row.items()})

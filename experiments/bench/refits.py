@@ -12,7 +12,6 @@ they come, and what has one is not run again.
 
 import argparse
 import csv
-import datetime
 import time
 from collections.abc import Iterator
 from itertools import groupby
@@ -94,7 +93,7 @@ def main() -> None:
     start_backend()
     bodies.EVAL = 64  # small sets fill no more
     part, parts = map(int, options.shard.split("/"))
-    facts = (datetime.date.today().isoformat(), harness.machine(), harness.system("jax", "sgdr_jax"))
+    facts = (*harness.facts().values(), harness.versions("sgdr_jax", "jax"))
     anew = [Way(epochs, anew=True) for epochs in options.anew]
     cycles = [Way(epochs, share, mean) for epochs in options.epochs for share in options.shares for mean in (False, True)]
     for name, seed in [(name, seed) for seed in options.seeds for name in options.sets][part::parts]:

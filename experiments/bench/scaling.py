@@ -112,7 +112,7 @@ def job(model: str, count: int, batch: int, size: int, index: int | None = None,
     said = collectives(program.compile().as_text())
     if hosts.is_leader():
         harness.emit(
-            system=harness.system("jax", "flax"),
+            versions=harness.versions("jax", "flax"),
             load=load,
             model=model,
             images=batch,
@@ -178,7 +178,7 @@ def page(rows: list[dict[str, str]]) -> str:
     return f"""# Scaling
 
 Made by `python experiments/bench/scaling.py --page docs/explanation/scaling.md` from `experiments/bench/results/scaling.csv` ({last}).
-{first["model"]}, everything trains, batch statistics of the whole batch; {first["machine"]}; {first["system"]}; medians of fresh
+{first["model"]}, everything trains, batch statistics of the whole batch; {first["machine"]}; {first["versions"]}; medians of fresh
 processes, {len(kinds[many])} for each row.
 
 ## Measured

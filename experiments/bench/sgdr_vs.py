@@ -14,6 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import harness
 import numpy as np
 
 from sgdr_jax import Eval, Experiment, Sgd, Snapshots, Stage
@@ -30,6 +31,7 @@ from sgdr_jax.sweeps.analysis.significance import interval
 from sgdr_jax.train.context import prepare
 
 RESULTS = Path(__file__).parent / "results" / "sgdr_vs.csv"
+FACTS = ("date", "machine", "versions")
 SIDE, TRAIN, VALID, TUNED = 16, 40, 20, 1000
 
 
@@ -137,10 +139,7 @@ def main() -> None:
             rates[name] = rates.get(name) or tuned(name, schedule, args.rates)
             figures = errors(experiment(schedule, rates[name], seed, 4))
             rows.append({"schedule": name, "seed": seed, "peak": rates[name], "epochs": args.epochs} | figures)
-            with args.out.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-                writer.writeheader()
-                writer.writerows({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+            harness.add_rows(args.out, [harness.facts() | {"versions": harness.versions("sgdr_jax", "jax")} | rows[-1]])
             print(f"seed {seed}, {name}: " + ", ".join(f"{k} {v:.2f}" for k, v in figures.items()), flush=True)
     table([row for row in rows if row["epochs"] == args.epochs and row["seed"] < args.seeds])
 
@@ -151,7 +150,7 @@ def kept(path: Path) -> list[dict]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         return [
-            {k: v if k == "schedule" else int(v) if k in ("seed", "epochs") else float(v) for k, v in row.items()}
+            {k: v if k == "schedule" else int(v) if k in ("seed", "epochs") else float(v) for k, v in row.items() if k not in FACTS}
             for row in csv.DictReader(file)
         ]
 

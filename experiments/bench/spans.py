@@ -48,7 +48,7 @@ def job(stage: str, batch: int, span: int) -> None:
     seconds = [row["seconds"] for row in rows if row["kind"] == "train"]
     from_, to = len(seconds) // 4, len(seconds) - 1  # whole spans lie between: rows come a few spans late, evenly
     figures = {"ms an update": 1e3 * (seconds[to] - seconds[from_]) / (to - from_), "last loss": [r["loss"] for r in rows if "lr" in r][-1]}
-    harness.emit(**figures, batch=str(batch), system=harness.system("jax", "jaxlib"))
+    harness.emit(**figures, batch=str(batch), versions=harness.versions("jax", "jaxlib"))
 
 
 def main() -> None:

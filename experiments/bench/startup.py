@@ -62,7 +62,7 @@ def job(folder: str) -> None:
 
         made = compiled()
         harness.emit(
-            system=harness.system("jax"),
+            versions=harness.versions("jax"),
             first_step=at[0],
             second_step=at[1] - at[0],
             programs=made.programs,

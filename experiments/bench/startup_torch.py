@@ -23,7 +23,7 @@ def main():
         optimizer.step()
         loss.item()
         at.append(harness.since_start())
-    harness.emit(system=harness.system("torch", "timm"), first_step=at[0], second_step=at[1] - at[0])
+    harness.emit(versions=harness.versions("torch", "timm"), first_step=at[0], second_step=at[1] - at[0])
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def measure(kind: str, turns: int) -> dict[str, float | str]:
         "views_s": statistics.median(seconds["views"]),
         "views": float(views + 1),
         "ratio": ratio,
-        "versions": harness.system("jax"),
+        "versions": harness.versions("jax"),
     }
 
 

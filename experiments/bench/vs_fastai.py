@@ -47,7 +47,7 @@ def ours(folder: Path) -> None:
     subprocess.run(command, check=True, env=os.environ | {"XDG_CACHE_HOME": str(folder)}, stdout=sys.stderr)
     s = json.loads((folder / "run" / "summary.json").read_text())
     harness.emit(
-        system=harness.system("sgdr_jax", "jax"),
+        versions=harness.versions("sgdr_jax", "jax"),
         train_seconds=sum(stage["seconds"] for stage in s["stages"]),
         evaluation_seconds=s["times"]["plain_test"],
         tta_seconds=s["times"]["tta_test"],

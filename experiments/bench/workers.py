@@ -91,7 +91,7 @@ def job(kind: str, runs: int, postgres: str) -> None:
     harness.emit(
         **{"overhead ms": 1e3 * (seconds - stand.seconds) / runs, "in all s": seconds, "store MB": size / 1e6},
         **{"folder MB": folders / 1e6, "compare s": read, "compare and publish s": both},
-        system=harness.system("jax", *(("optuna", "sqlalchemy") if kind != "alone" else ())),
+        versions=harness.versions("jax", *(("optuna", "sqlalchemy") if kind != "alone" else ())),
     )
 
 
