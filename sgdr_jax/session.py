@@ -215,7 +215,7 @@ class Session(Documented):
     def predict(self, images: ImagesLike, *, tta: int | None = None, calibrated: bool = False) -> Shown[Predictions]:
         """Predict the classes of images, as `sgdr-jax predict` does.
 
-        Random test-time views are drawn by the pixels of an image here, and by its place in the split by `evaluate`, so the two differ.
+        What `evaluate` says of an image is said here too: its random test-time views are drawn by its pixels.
 
         Args:
             images: files, folders, arrays uint8 [h, w], [h, w, c] or [n, h, w, c], images of Pillow; a list or iterator of these.

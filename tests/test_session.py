@@ -167,6 +167,7 @@ def test_paths_arrays_and_pictures_of_the_same_image_are_predicted_alike(ran: Se
         found = ran.predict(given).value
         np.testing.assert_array_equal(found.probabilities, by_path.probabilities)
     assert ran.predict(images[0]).value.paths == ("image 0",)
+    np.testing.assert_allclose(by_path.probabilities, ran.evaluate("test").value.views.probabilities[:4], rtol=1e-5)
     table = ran.predict(paths, tta=0)
     assert "disagreement" not in repr(table) and "disagreement" in repr(ran.predict(paths)) and "3.png" in table._repr_html_()
     (tmp_path / "broken.png").write_bytes(b"no image")

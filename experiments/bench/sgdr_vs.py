@@ -106,7 +106,7 @@ def errors(made: Experiment) -> dict[str, float]:
         seen = []
         for name in snapshots.cycle_ends(Path(folder) / "run"):
             net = context.programs.devices.replicate(checkpoint.restore(place, name, like))
-            examples = EvalExamples(context.images["test"], len(context.data.classes))
+            examples = EvalExamples(context.images["test"], len(context.data.classes), context.data.digests["test"])
             views = predict_views(context.programs, made, NetworkState(net["params"], net["stats"], SIDE), examples, NullConsole(), "")
             seen.append(views.plain)
     labels = context.data.labels["test"]

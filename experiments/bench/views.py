@@ -44,7 +44,7 @@ def measure(kind: str, turns: int) -> dict[str, float | str]:
         made = Experiment("views", Arrays(path), ResNet18(weights=None), (stage,), augment=side_on(), evaluate=how)
         context = prepare(made)
     network = context.network._replace(size=SIZE)
-    examples = EvalExamples(context.images["train"], 2, context.data.labels["train"])
+    examples = EvalExamples(context.images["train"], 2, context.data.digests["train"], context.data.labels["train"])
     seconds: dict[str, list[float]] = {"plain": [], "views": []}
     plain = replace(made, evaluate=replace(how, tta_views=0, tta_kind="random"))
     for turn in range(turns + 1):

@@ -55,7 +55,7 @@ class Data(NamedTuple):
         storage_reason: storage and the reason for it, for the log.
         fingerprint: hex digest of source, side, channels, how images were made square, and those left out.
         source: fingerprint of the source.
-        digests: split to uint64 [n], of each image's pixels, where known.
+        digests: split to uint64 [n], `pixels.digest` of each image.
     """
 
     classes: tuple[str, ...]
@@ -97,11 +97,13 @@ class DecodedFiles(NamedTuple):
     Attributes:
         images: uint8 [m, side, side, channels], the readable ones.
         index: int64 [m], their positions among the given files.
+        digests: uint64 [m], `pixels.digest` of each.
         bad: name and reason of each unreadable one.
     """
 
     images: np.ndarray
     index: np.ndarray
+    digests: np.ndarray
     bad: tuple[tuple[str, str], ...]
 
 
@@ -149,7 +151,8 @@ def load(
             encoded = {split: items for split, items in encoded.items() if split == only}
     pixels: dict[str, Pixels] = {split: _from_array(items, side, channels, resize) for split, items in arrays.items()}
     readable = {split: np.arange(len(items)) for split, items in arrays.items()}
-    digests, bad, storage, reason = {}, (), "memory", "arrays in memory"
+    digests = {split: _digests(pixels[split]) for split in arrays}
+    bad, storage, reason = (), "memory", "arrays in memory"
     if encoded:
         items, rows = _items(source, encoded, resize)
         wanted = {int(i) for split, positions in rows.items() if only in (None, split) for i in positions}
@@ -186,7 +189,7 @@ def load(
         fingerprint=fingerprint(
             [source.fingerprint, side, most_channels, tuple(name for name, _ in bad), *([] if resize == "crop" else [resize])]
         ),
-        digests=digests,
+        digests={split: digests[split] for split in splits},
     )
 
 
@@ -317,7 +320,8 @@ def decode_files(
 
     decoded = image_cache.in_memory(EncodedImages(get, names, names, resize=resize), canvas, channels, lambda done, bad: None)
     index = np.flatnonzero(decoded.digests)
-    return DecodedFiles(decoded.pixels[index], index, tuple((names[i], reason) for i, reason in sorted(decoded.bad.items())))
+    bad = tuple((names[i], reason) for i, reason in sorted(decoded.bad.items()))
+    return DecodedFiles(decoded.pixels[index], index, decoded.digests[index], bad)
 
 
 def _check_bad(bad: list[tuple[str, str]], total: int, most: float) -> None:
@@ -338,6 +342,11 @@ def _check_left(source: Source, labels: Mapping[str, np.ndarray]) -> None:
         raise InputError(f"no readable image is left of {', '.join(empty + gone[:5])}; repair or remove the broken ones")
 
 
+def _digests(pixels: Pixels) -> np.ndarray:
+    parts = (pixels[start : start + 256] for start in range(0, len(pixels), 256))
+    return np.array([digest(square) for part in parts for square in part], np.uint64)
+
+
 def _from_array(items: np.ndarray, side: int, channels: int | None, resize: Resize) -> np.ndarray:
     """Convert uint8 [n, h, w] or [n, h, w, c] to [n, side, side, c]; returns a view where possible."""
     items = items if items.ndim == 4 else items[..., None]
@@ -355,12 +364,3 @@ def _from_array(items: np.ndarray, side: int, channels: int | None, resize: Resi
 
     deque(in_threads(work, range(len(items))), 0)
     return out
-
-
-def image_digests(data: Data, split: str) -> np.ndarray:
-    """Return `pixels.digest` of each image of a split, uint64 [n]."""
-    if split in data.digests:
-        return data.digests[split]
-    pixels = data.images[split]
-    parts = (pixels[start : start + 256] for start in range(0, len(pixels), 256))
-    return np.array([digest(square) for part in parts for square in part], np.uint64)

@@ -11,7 +11,7 @@ from ..core.threads import in_threads
 from ..core.types import Source
 from ..datasets.labels import counts
 from . import decode
-from .load import Data, image_digests
+from .load import Data
 
 
 class DatasetSummary(NamedTuple):
@@ -66,10 +66,9 @@ def class_counts(data: Data) -> dict[str, np.ndarray]:
 
 def find_duplicates(data: Data) -> Duplicates:
     """Find the images with the same pixels."""
-    digests = {split: image_digests(data, split) for split in data.labels}
-    values, numbers = np.unique(np.concatenate([*digests.values()]), return_counts=True)
+    values, numbers = np.unique(np.concatenate([*data.digests.values()]), return_counts=True)
     repeated, same = values[numbers > 1], dict[int, list[tuple[str, int]]]()
-    for split, own in digests.items():
+    for split, own in data.digests.items():
         for i in np.flatnonzero(np.isin(own, repeated)).tolist():
             same.setdefault(int(own[i]), []).append((split, i))
     groups = list(same.values())

@@ -74,16 +74,16 @@ class EvalExamples(NamedTuple):
     Attributes:
         images: loader of n ≥ 1 images.
         classes: number of classes.
+        digests: uint64 [n], of each image's pixels: its random views are drawn by them, so that they do not depend on other images.
         labels: int [n] or float [n, classes]; None for images without labels.
         multi_label: whether images can have several classes.
-        ids: uint32 [n], seeds of the images' random views; None: their positions.
     """
 
     images: ImageLoader
     classes: int
+    digests: np.ndarray
     labels: np.ndarray | None = None
     multi_label: bool = False
-    ids: np.ndarray | None = None
 
 
 class ViewPredictions(NamedTuple):
@@ -154,7 +154,7 @@ def predict_views(
     """
     evaluate, n, labels = experiment.evaluate, len(examples.images), examples.labels
     views = tta.view_count(evaluate, experiment.augment)
-    ids = np.arange(n, dtype=np.uint32) if examples.ids is None else examples.ids
+    ids = (examples.digests ^ examples.digests >> np.uint64(32)).astype(np.uint32)  # both halves of the images
     parts: list[_Mixture] = []
     seconds = [0.0, 0.0]
     with ui.bar(title, n * (views - (plain is not None))) as tick:

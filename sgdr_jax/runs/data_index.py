@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core.errors import InputError
 from ..core.files import write_atomically
-from ..data.load import Data, image_digests
+from ..data.load import Data
 
 FILE = "images.json.gz"
 
@@ -40,7 +40,7 @@ def data_index(data: Data) -> DataIndex:
         "classes": list(data.classes),
         "names": {split: list(names) for split, names in data.names.items()},
         "labels": {split: [_classes(label) for label in labels] for split, labels in data.labels.items()},
-        "digests": {split: [f"{digest:016x}" for digest in image_digests(data, split).tolist()] for split in data.labels},
+        "digests": {split: [f"{digest:016x}" for digest in data.digests[split].tolist()] for split in data.labels},
     }
 
 

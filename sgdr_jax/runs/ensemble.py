@@ -97,7 +97,8 @@ def _predict(context: RunContext, splits: Sequence[str], params: Tree, stats: Tr
     network, logits = NetworkState(params, stats, size), {}
     for split in splits:
         plain = cached_logits(context, network, split, ui)
-        examples = EvalExamples(context.images[split], len(context.data.classes), multi_label=context.data.multi_label)
+        images, digests = context.images[split], context.data.digests[split]
+        examples = EvalExamples(images, len(context.data.classes), digests, multi_label=context.data.multi_label)
         logits[split] = predict_views(context.programs, context.experiment, network, examples, ui, f"{name}: {split}", plain).kinds
     return logits
 

@@ -59,8 +59,8 @@ def evaluate(
     for split, network in networks.items():
         if split not in context.images:
             continue
-        labels = context.data.labels[split]
-        examples = EvalExamples(context.images[split], len(context.data.classes), labels, context.data.multi_label)
+        labels, digests = context.data.labels[split], context.data.digests[split]
+        examples = EvalExamples(context.images[split], len(context.data.classes), digests, labels, context.data.multi_label)
         began, plain = time.perf_counter(), cached_logits(context, network, split, ui)
         from_cache = time.perf_counter() - began
         views = predict_views(context.programs, experiment, network, examples, ui, f"evaluating {split}", plain)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from ..core.state import NetworkState, Tree
 from ..core.text import csv_list
 from ..core.validation import finite, require
 from ..data.decode import LazyEncoded
-from ..data.load import Canvas, decode_files, load
+from ..data.load import Canvas, DecodedFiles, decode_files, load
 from ..data.loader import image_loader
 from ..data.placement import choose_residence
 from ..data.sampler import Batch
@@ -199,13 +198,11 @@ def predict(
         calibrated: apply the temperature that the run fitted; raises InputError where it fitted none.
     """
     ui, parts, bad, seen = ui or NullConsole(), [], [], None
-    for pixels, names, unread in _decoded(net, paths):
-        bad += unread
-        if len(pixels):
-            # Drawn by its pixels, an image's views do not depend on the other images.
-            ids = np.array([zlib.crc32(image.tobytes()) for image in pixels], np.uint32)
-            loader = image_loader(pixels, net.programs.devices, resident=False)
-            examples = EvalExamples(loader, len(net.classes), multi_label=net.multi_label, ids=ids)
+    for found, names in _decoded(net, paths):
+        bad += found.bad
+        if len(found.images):
+            loader = image_loader(found.images, net.programs.devices, resident=False)
+            examples = EvalExamples(loader, len(net.classes), found.digests, multi_label=net.multi_label)
             seen = _views(net, examples, views, ui, "predicting")
             parts.append((names, seen.logits, seen.disagreement))
     if seen is None:
@@ -218,13 +215,13 @@ def predict(
     return Predictions(tuple(name for part in readable for name in part), labels, p, shares, tuple(bad), seen.views)
 
 
-def _decoded(net: Predictor, images: Sequence[LazyEncoded]) -> Iterator[tuple[np.ndarray, list[str], tuple[tuple[str, str], ...]]]:
-    """Decode images in blocks; yields pixels, the names of the readable images, and (name, reason) of the others."""
+def _decoded(net: Predictor, images: Sequence[LazyEncoded]) -> Iterator[tuple[DecodedFiles, list[str]]]:
+    """Decode images in blocks; yields each block with the names of its readable images."""
     block = max(net.experiment.evaluate.tta_memory * 2**20 // (net.canvas**2 * net.channels), 1)
     for start in range(0, len(images), block):
-        pixels, index, unread = decode_files(images[start : start + block], net.canvas, net.channels, start, net.experiment.resize)
-        at = [start + i for i in index.tolist()]
-        yield pixels, [x if isinstance(x := images[i], str) else f"image {i}" for i in at], unread
+        found = decode_files(images[start : start + block], net.canvas, net.channels, start, net.experiment.resize)
+        at = [start + i for i in found.index.tolist()]
+        yield found, [x if isinstance(x := images[i], str) else f"image {i}" for i in at]
 
 
 def activations(net: Predictor, images: Sequence[LazyEncoded], group: str) -> np.ndarray:
@@ -244,16 +241,16 @@ def activations(net: Predictor, images: Sequence[LazyEncoded], group: str) -> np
     groups = net.programs.network.groups
     require(group in groups, "group", group, f"the layer groups are {', '.join(groups)}")
     parts: list[np.ndarray] = []
-    for pixels, _, unread in _decoded(net, images):
-        for name, reason in unread:
+    for found, _ in _decoded(net, images):
+        for name, reason in found.bad:
             raise InputError(f"{name} cannot be read: {reason}; leave it out")
-        loader = image_loader(pixels, net.programs.devices, resident=False)
+        loader = image_loader(found.images, net.programs.devices, resident=False)
 
         def rows(_: Batch, x: jax.Array) -> jax.Array:
             plain = net.programs.plain(x, size=net.size)
             return plain if group == groups[0] else net.programs.forward(net.params, net.stats, plain, start=None, stop=group)
 
-        parts.append(net.programs.map(rows, len(pixels), loader))
+        parts.append(net.programs.map(rows, len(found.images), loader))
     return np.concatenate(parts)
 
 
@@ -321,7 +318,7 @@ def evaluate_split(net: Predictor, split: str, views: int | None = None, ui: Nul
         how.images, -(-data.bytes // net.programs.devices.count), data.storage, device=free_device_memory(net.programs.devices)
     )
     loader = image_loader(data.images[split], net.programs.devices, resident)
-    examples = EvalExamples(loader, len(net.classes), data.labels[split], net.multi_label)
+    examples = EvalExamples(loader, len(net.classes), data.digests[split], data.labels[split], net.multi_label)
     seen = _views(net, examples, views, ui, f"evaluating {split}")
     return Evaluation(seen, data.names[split], data.labels[split])
 

@@ -16,7 +16,6 @@ from ..core.plan import StagePlan
 from ..core.rng import key_for
 from ..core.state import Hyper, NetworkState
 from ..core.types import Augmentation
-from ..data.load import image_digests
 from ..data.sampler import Batch, Sampler, repeated
 from ..distributed.hosts import all_hosts
 from . import activation_cache
@@ -120,7 +119,7 @@ def activations(context: RunContext, p: StagePlan, network: NetworkState, split:
     if programs.rehearsing:
         return compute()
     entry = activation_cache.ActivationKey(
-        images=image_digests(context.data, split),
+        images=context.data.digests[split],
         split=split,
         body=body,
         model=context.experiment.model,

@@ -22,14 +22,14 @@ def encoded(image: Image.Image, kind: str, **options) -> bytes:
 
 
 def one(data: bytes, side: int = 16, channels: int | None = None) -> np.ndarray:
-    images, index, bad = decode_files([data], side, channels)
+    images, index, _, bad = decode_files([data], side, channels)
     assert (bad, index.tolist()) == ((), [0])
     assert images.dtype == np.uint8
     return images[0]
 
 
 def reason(data: bytes | str | Path) -> str:
-    images, index, bad = decode_files([data], 16)
+    images, index, _, bad = decode_files([data], 16)
     assert (len(images), len(index), len(bad)) == (0, 0, 1)
     assert "\n" not in bad[0][1]
     return bad[0][1]
@@ -226,7 +226,7 @@ def test_squish_and_pad_show_the_whole_image(width, height, turn, channels):
     exif[0x0112] = turn
     data = encoded(picture, "PNG", exif=exif)
     for way in ("squish", "pad"):
-        (square,), _, bad = decode_files([data], 16, channels, resize=way)
+        (square,), _, _, bad = decode_files([data], 16, channels, resize=way)
         assert not bad and square.shape == (16, 16, channels)
         if way == "squish":
             filters = [Image.Resampling.BOX if side > 16 else Image.Resampling.BICUBIC for side in picture.size]
@@ -244,7 +244,7 @@ def test_squish_and_pad_show_the_whole_image(width, height, turn, channels):
 def further(tmp_path: Path, name: str, image: Image.Image, **options) -> np.ndarray | str:
     path = tmp_path / name
     image.save(path, **options)
-    images, _, bad = decode_files([str(path)], 16)
+    images, _, _, bad = decode_files([str(path)], 16)
     return bad[0][1] if bad else images[0]
 
 
@@ -295,7 +295,7 @@ def test_tiff_levels_are_those_of_the_file(tmp_path, bits, white_is_zero, order)
     most = 2**bits - 1
     for level in (0, most // 3, most):
         (tmp_path / "a.tif").write_bytes(tiff(bits, white_is_zero, level, order))
-        images, _, bad = decode_files([str(tmp_path / "a.tif")], 16)
+        images, _, _, bad = decode_files([str(tmp_path / "a.tif")], 16)
         assert not bad
         np.testing.assert_allclose(images, 255 * (most - level if white_is_zero else level) / most, atol=0.5)
         with Image.open(tmp_path / "a.tif") as image:

@@ -22,6 +22,7 @@ from ..helpers import CLASSES, experiment, host_state, network
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (100, 64, 64, 3)).astype(np.uint8)
 LABELS = np.random.default_rng(1).integers(0, CLASSES, 100).astype(np.int32)
+DIGESTS = np.arange(100, dtype=np.uint64) << np.uint64(32)
 HOW = Eval(batch_size=8, tta_views=2)
 
 
@@ -34,7 +35,7 @@ def seen(run, how=HOW, resident=False, classes=CLASSES, labels=None):
     asked = experiment(evaluate=how, augment=side_on(), parallel=Parallel(devices=1))
     network_state = NetworkState(*run.devices.replicate(host_state()), 8)
     feed = image_loader(IMAGES, run.devices, resident)
-    return predict_views(run, asked, network_state, EvalExamples(feed, classes, labels), NullConsole(), "")
+    return predict_views(run, asked, network_state, EvalExamples(feed, classes, DIGESTS, labels), NullConsole(), "")
 
 
 @pytest.mark.parametrize("kind", ["random", "five"])
@@ -92,7 +93,7 @@ def test_all_figures_of_a_sure_network_are_those_of_its_logits(run, monkeypatch,
     views = iter(logits)
     monkeypatch.setattr(type(run), "map", lambda *rest: next(views))
     asked = experiment(evaluate=HOW, augment=side_on(), parallel=Parallel(devices=1))
-    state, examples = NetworkState({}, {}, 8), EvalExamples(image_loader(IMAGES, run.devices, False), CLASSES, labels, multi_label)
+    state, examples = NetworkState({}, {}, 8), EvalExamples(image_loader(IMAGES, run.devices, False), CLASSES, DIGESTS, labels, multi_label)
     found = predict_views(run, asked, state, examples, NullConsole(), "")
     plain, mixed = view_predictions(found, labels)
     validation = logit_metrics(logits[0], labels)
@@ -129,7 +130,7 @@ def test_the_bar_is_full_in_the_end(run):
         experiment(evaluate=HOW, augment=side_on(), parallel=Parallel(devices=1)),
         NetworkState(*run.devices.replicate(host_state()), 8),
     )
-    examples = EvalExamples(image_loader(IMAGES, run.devices, False), CLASSES, LABELS)
+    examples = EvalExamples(image_loader(IMAGES, run.devices, False), CLASSES, DIGESTS, LABELS)
 
     class Counting(NullConsole):
         @contextmanager

@@ -156,7 +156,8 @@ def test_the_numbers_are_those_of_the_kept_networks(finished):
 
     def plain(net):
         state = NetworkState(*context.programs.devices.replicate((net["params"], net["stats"])), 16)
-        return predict_views(context.programs, context.experiment, state, EvalExamples(context.images["test"], 3), NullConsole(), "").plain
+        examples = EvalExamples(context.images["test"], 3, context.data.digests["test"])
+        return predict_views(context.programs, context.experiment, state, examples, NullConsole(), "").plain
 
     seen = np.mean([plain(net).astype(np.float64) for net in nets], 0)
     assert metrics.losses(np.log(seen), labels).mean() == pytest.approx(by_name["ensemble of all"]["test"]["loss"], rel=1e-6)

@@ -105,6 +105,21 @@ def test_a_prediction_does_not_depend_on_its_company(place: Path, run_folder: Pa
     assert rows[2] == rows[3]
 
 
+@pytest.mark.parametrize("views", ["0", "3"])
+def test_an_image_is_predicted_as_it_was_evaluated(place: Path, run_folder: Path, views: str) -> None:
+    """The random views of a split were drawn by the places of its images, so that the two differed."""
+    main(["eval", str(run_folder), "--split", "valid", "--tta-views", views, "--out", str(place / "evaluated.csv")])
+    evaluated = list(csv.DictReader((place / "evaluated.csv").read_text().splitlines()))
+    paths = [str(path) for path in sorted((place / "data/valid").rglob("*.png"), reverse=True)]
+    main(["predict", *paths, "--run", str(run_folder), "--tta-views", views, "--out", str(place / "predicted.csv")])
+    predicted = {row.pop("path"): row for row in csv.DictReader((place / "predicted.csv").read_text().splitlines())}
+    assert len(evaluated) == len(predicted) == 18
+    for row in evaluated:
+        (one,) = (found for path, found in predicted.items() if path.endswith(row["name"]))
+        shared = [column for column in row if column in one]
+        assert len(shared) == 5 + (views != "0") and {c: row[c] for c in shared} == {c: one[c] for c in shared}
+
+
 def test_classes_that_bear_the_name_of_a_column_have_columns_of_their_own(
     place: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
