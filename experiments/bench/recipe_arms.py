@@ -130,6 +130,9 @@ def automm(folder: Path, size: int, seed: int) -> Experiment:
 
 RECIPES: dict[str, Recipe] = {
     "auto": Recipe("what the package chooses by looking at the images, at the given size", auto),
+    "auto-norefit": Recipe(
+        "the same without the last training on all images, as the grid", lambda *of: dataclasses.replace(auto(*of), refit=False)
+    ),
     "auto-size": Recipe("the same at the size that it chooses", lambda folder, _, seed: auto(folder, None, seed)),
     "folder": Recipe("experiments/folder.py as written", as_written),
     "plain": Recipe("cached head, then everything at one fixed rate, 3e-3, batch statistics trained, 1 + 2 + 4 epochs", two_stages),
@@ -143,18 +146,21 @@ RECIPES: dict[str, Recipe] = {
     "fastai-frozen": Recipe("the same with frozen batch statistics, as a careful user would", two_stages, "fastai, frozen"),
 }
 
-RATES = (3e-4, 1e-3, 3e-3, 1e-2)
-RATIOS = (1, 3, 10)
-STATISTICS: dict[str, Any] = {"frozen": "frozen", "late": ("late", "head"), "trained": "train"}
+RATES = (1e-4, 3e-4, 5e-4, 1e-3, 3e-3)
+RATIOS = (1, 3)
+STATISTICS: dict[str, Literal["train", "frozen"]] = {"frozen": "frozen", "trained": "train"}
 
 
-def cell(rate: float, ratio: int, bn: str) -> Recipe:
-    """Return a cell of the grid: the plain recipe with another body."""
+def cell(rate: float, ratio: int, statistics: str) -> Recipe:
+    """Return a cell of the grid: what the package chooses, with another body and without the last training on all images."""
 
     def experiment(folder: Path, size: int, seed: int) -> Experiment:
-        return two_stages(folder, size, seed, rate=rate, ratio=ratio, bn=STATISTICS[bn])
+        chosen = auto(folder, size, seed)
+        *before, body = chosen.stages
+        body = dataclasses.replace(body, lr=Decay(rate, 1 / ratio), bn=STATISTICS[statistics])
+        return dataclasses.replace(chosen, stages=(*before, body), refit=False)
 
-    return Recipe(f"the plain recipe, body at {rate:g}, ratio {ratio}, statistics {bn}", experiment)
+    return Recipe(f"what the package chooses, but the body at {rate:g}, ratio {ratio}, statistics {statistics}; no refit", experiment)
 
 
 GRID = {f"grid {rate:g} r{ratio} {bn}": cell(rate, ratio, bn) for rate, ratio, bn in itertools.product(RATES, RATIOS, STATISTICS)}

@@ -6,8 +6,8 @@
 
 Every recipe gets the same images, the same size, and for a seed the same held-out fifth of the training images; test images choose
 nothing. Rows already in results/recipes.csv are not run again (a run that failed is, with --retry), so a bench that was interrupted goes
-on when it is started again. "grid" stands for the 36 cells of a grid of bodies (rate x ratio x batch statistics), against which the table
-shows regret. --arms FILE adds recipes of your own (see recipe_arms.py). --list tells what each recipe is.
+on when it is started again. "grid" stands for the 20 cells of a grid of bodies (rate x ratio x batch statistics), against which the table
+shows the regret of "auto-norefit". --arms FILE adds recipes of your own (see recipe_arms.py). --list tells what each recipe is.
 
 Several workers (--jobs) each take the next run from the list and keep their compiled programs; on a CPU they share its cores out, on a
 GPU its memory. Their seconds are those of a shared machine.
