@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.text import csv_text
 from .experiment_file import load_parts
 from .options import Command
 
@@ -44,6 +45,29 @@ class PredictorCommand(NetworkCommand):
     """Number of augmented views beside the plain one; by default that of the experiment, 0 for none."""
 
 
+def predictions_csv(
+    first: Mapping[str, Sequence[str]],
+    labels: Sequence[str],
+    probabilities: np.ndarray,
+    disagreement: np.ndarray | None,
+    classes: Sequence[str],
+) -> str:
+    """Return a table of predictions as CSV.
+
+    Args:
+        first: its first columns, name to n cells.
+        labels: predicted ones.
+        probabilities: [n, classes].
+        disagreement: of the views of each image, [n]; None, and no column, for a single view.
+        classes: names of the last columns.
+    """
+    columns = [*first, "label", "probability", *["disagreement"] * (disagreement is not None)]
+    shares = [()] * len(labels) if disagreement is None else [(f"{share:.3f}",) for share in disagreement]
+    cells = zip(zip(*first.values(), strict=True), labels, probabilities, shares, strict=True)
+    rows = [[*before, label, f"{row.max():.4f}", *share, *(f"{p:.6f}" for p in row)] for before, label, row, share in cells]
+    return csv_text([header(columns, classes), *rows])
+
+
 def header(columns: Sequence[str], classes: Sequence[str]) -> list[str]:
     """Return the header of a table of predictions: its columns, then the classes. A class that bears a column's name is "class NAME".
 
@@ -58,9 +82,3 @@ def header(columns: Sequence[str], classes: Sequence[str]) -> list[str]:
         taken.add(shown)
         names.append(shown)
     return names
-
-
-def prediction(label: str, probabilities: np.ndarray, disagreement: float | None) -> list[str]:
-    """Return the cells of an image: label, probability, disagreement of the views if there are several, probability of each class."""
-    shares = [] if disagreement is None else [f"{disagreement:.3f}"]
-    return [label, f"{probabilities.max():.4f}", *shares, *(f"{p:.6f}" for p in probabilities)]

@@ -13,7 +13,7 @@ from ...core.files import write_output
 from ...core.text import csv_text
 from ...core.validation import require
 from ..options import check_output
-from ..predictions import PredictorCommand, header, prediction
+from ..predictions import PredictorCommand, predictions_csv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class EvalCommand(PredictorCommand):
     split: Literal["train", "valid", "test"] | None = None
     """Split to evaluate; by default valid or, after a refit, which trains on the validation images, test."""
     out: Path | None = None
-    """File for the predictions, as CSV: name, true label, label, probability, disagreement of the views, then one column per class."""
+    """File for the predictions, as CSV: name, true label, label, probability, disagreement of several views, then a column per class."""
     classes: Path | None = None
     """File for the results of each class, as CSV."""
 
@@ -54,10 +54,10 @@ class EvalCommand(PredictorCommand):
             write_output(self.classes, csv_text([["class", *names], *rows]))
         if self.out:
             true = [predictor.true_label(label) for label in result.labels]
-            images = zip(result.names, true, views.probabilities, views.disagreement, strict=True)
-            rows = [[name, label, *prediction(predictor.label(row, views.views), row, share)] for name, label, row, share in images]
-            columns = ["name", "true", "label", "probability", "disagreement"]
-            write_output(self.out, csv_text([header(columns, predictor.classes), *rows]))
+            labels = [predictor.label(row, views.views) for row in views.probabilities]
+            shares = views.disagreement if views.views > 1 else None
+            first = {"name": result.names, "true": true}
+            write_output(self.out, predictions_csv(first, labels, views.probabilities, shares, predictor.classes))
         for part in evaluation_parts(split, result, predictor):
             ui.say(part)
         for what, file in (("classes", self.classes), ("predictions", self.out)):

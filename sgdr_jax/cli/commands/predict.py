@@ -12,10 +12,10 @@ import tyro
 from ...core.console import NullConsole, write_text
 from ...core.errors import InputError
 from ...core.files import write_output
-from ...core.text import csv_text, one_line
+from ...core.text import one_line
 from ...core.validation import require
 from ..options import check_output
-from ..predictions import PredictorCommand, header, prediction
+from ..predictions import PredictorCommand, predictions_csv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +23,8 @@ class PredictCommand(PredictorCommand):
     """Predict the classes of image files with a finished run, as CSV: path, label, probability, then one column per class.
 
     Several labels are separated by spaces, and quoted if they have spaces themselves. With test-time views a column `disagreement` follows
-    the probability: the share of the views whose class is not that of their mixture. Random views are drawn
-    by the pixels of an image, and by `eval` by its place in the split, so the figures of the two differ slightly.
+    the probability: the share of the views whose class is not that of their mixture. `eval` says the same of an image: random views are
+    drawn by its pixels.
     """
 
     arguments = "PATHS --run DIR"
@@ -52,10 +52,8 @@ class PredictCommand(PredictorCommand):
             _note(f"left out {path}: {reason}")
         if not result.paths:
             raise InputError(f"none of the {len(paths)} files could be read as an image")
-        shares = result.disagreement if result.views > 1 else [None] * len(result.paths)
-        columns = ["path", "label", "probability", *["disagreement"] * (result.views > 1)]
-        rows = zip(result.paths, result.labels, result.probabilities, shares, strict=True)
-        text = csv_text([header(columns, predictor.classes), *([path, *prediction(label, row, share)] for path, label, row, share in rows)])
+        shares = result.disagreement if result.views > 1 else None
+        text = predictions_csv({"path": result.paths}, result.labels, result.probabilities, shares, predictor.classes)
         if self.out:
             write_output(self.out, text)
         else:
