@@ -24,7 +24,8 @@ def save_experiment(experiment: Experiment, path: str | Path) -> Path:
         path: of the file, which must not exist.
 
     Raises:
-        InputError: the path does not end in .py, is taken, or the experiment has a class that only a notebook or another file defines.
+        InputError: the path does not end in .py, is taken, or the experiment has a class that only a notebook or another file defines, or
+            two of one name.
     """
     path = Path(path)
     check_new_file(path, "path")
@@ -53,7 +54,12 @@ def experiment_source(experiment: Experiment) -> str:
         <BLANKLINE>
     """
     homes: dict[str, set[str]] = {}
+    named: dict[str, type] = {}
     for kind in _kinds(experiment):
+        other, fix = named.setdefault(kind.__name__, kind), "give your own class another name"
+        require(
+            kind is other, "class", f"{_home(kind)}.{kind.__name__}", f"{_home(other)} has one of that name in the experiment too; {fix}"
+        )
         homes.setdefault(_home(kind), set()).add(kind.__name__)
     imports = "\n".join(f"from {home} import {', '.join(sorted(names))}" for home, names in sorted(homes.items()))
     return f"{imports}\n\nexperiment = {expression(experiment, before=len('experiment = '))}\n"

@@ -43,7 +43,7 @@ class Stage(Config):
     strength: float | tuple[float, float] = 1.0
     """Factor on the magnitudes of the augmentations, 0…1; a pair moves linearly from the first to the last update of the stage."""
     views: int = 0
-    """Number K of fixed augmented copies of each image, epoch e uses copy e mod K; 0: fresh augmentation at every step."""
+    """Number K of fixed augmented copies of each image, pass e over the images uses copy e mod K; 0: fresh augmentation at every step."""
     repeats: int = 1
     """Number R of differently augmented copies of each image in a batch, so an epoch shows a share 1 / R of the images and R epochs show
     each R times. Source: Hoffer et al. 2020, "Augment your batch"; Berman et al. 2019, "MultiGrain"."""

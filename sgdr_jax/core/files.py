@@ -7,6 +7,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -114,8 +115,12 @@ def keep_newest(folder: Path, limit: int) -> None:
 
     A file above the limit goes alone. Hidden files are parts that are being written, or have been left behind if they are a day old.
     """
-    files = [(status.st_mtime, status.st_size, file) for file in folder.glob("*") if (status := file.stat())]
-    files = [(changed, size, file) for changed, size, file in files if file.name[0] != "." or time.time() - changed > 86_400]
+    files = list[tuple[float, int, Path]]()
+    for file in folder.glob("*"):
+        with contextlib.suppress(OSError):  # removed or renamed by another process in this moment
+            status = file.lstat()
+            if stat.S_ISREG(status.st_mode) and (file.name[0] != "." or time.time() - status.st_mtime > 86_400):
+                files.append((status.st_mtime, status.st_size, file))
     total = 0
     for _, size, file in sorted(files, reverse=True):
         if total + size > limit:

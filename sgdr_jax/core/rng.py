@@ -26,4 +26,5 @@ def key_for(seed: int, stream: str, stage: int = 0) -> jax.Array:
         >>> bool((jax.random.key_data(key_for(0, "dropout")) == jax.random.key_data(key_for(0, "augment"))).all())
         False
     """
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), zlib.crc32(stream.encode())), stage)
+    # Whatever generator is jax's default: with "rbg" what an image draws would depend on the others of its batch.
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), zlib.crc32(stream.encode())), stage)

@@ -64,9 +64,7 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
         >>> csv_text([["name", "p"], ["=cmd()", -0.5]])
         "name,p\\n'=cmd(),-0.5\\n"
     """
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
-    return text.getvalue()
+    return "".join(_csv_row([_cell(value) for value in row], ",") + "\n" for row in rows)
 
 
 def csv_list(names: Sequence[str], delimiter: str) -> str:
@@ -76,9 +74,14 @@ def csv_list(names: Sequence[str], delimiter: str) -> str:
         >>> csv_list(["a", "b c"], " ")
         'a "b c"'
     """
+    return _csv_row(names, delimiter)
+
+
+def _csv_row(cells: Sequence[object], delimiter: str) -> str:
+    # Before Python 3.13 only those line breaks are quoted that end a row, so the row ends with both.
     text = io.StringIO()
-    csv.writer(text, delimiter=delimiter, lineterminator="").writerow(names)
-    return text.getvalue()
+    csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n")
 
 
 def csv_value(cell: str) -> str:

@@ -183,6 +183,7 @@ def _make(part: Path, items: EncodedImages, side: int, channels: int | None, tic
         told = saved
 
         def save(marked: np.ndarray) -> None:
+            os.utime(about)  # for `make_room`, which removes what nobody works at
             os.fsync(pixels)
             _write_at(marks, marked, 0)
             os.fsync(marks)

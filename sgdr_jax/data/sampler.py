@@ -127,7 +127,7 @@ class Sampler(NamedTuple):
             steps: steps of the whole stage, of any number of epochs.
             first_step: step to start from.
             views: 0 for a new draw at every place of every step (`draw` is step · batch_size + place, modulo 2^32); K for K fixed views
-                of each example (`draw` is v · n + index in epoch e, with v = e mod K), so that an example drawn twice looks the same.
+                of each example (`draw` is v · n + index in pass e over the images, v being e mod K): an example drawn twice looks the same.
 
         Raises:
             InputError: if `views` times the number of examples exceeds 2^32.

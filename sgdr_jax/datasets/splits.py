@@ -2,7 +2,8 @@
 
 Whether an example is held out depends on the seed, its name and the examples that share its labels, never on the order in which a folder
 or a dictionary lists them: names are ordered by their SHA-256. A split is therefore the same on another machine, with another NumPy and
-with new classes, and adding a few images moves few others.
+with new classes, and adding a few images moves few others. Names that differ in their Unicode form only are different names here: images
+that were copied by way of a disk or an archive that changes the form are split anew, as new images are.
 """
 
 from __future__ import annotations

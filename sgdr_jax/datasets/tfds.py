@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core.contents import content_ids
 from ..core.errors import InputError
-from ..core.files import replacing
+from ..core.files import keep_newest, replacing
 from ..core.paths import cache_folder, expanded
 from ..core.types import Dataset, Source
 from ..core.validation import require
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _SMALL = 96
 """Images of 8 bits and one fixed size up to this side are read as arrays; others stay encoded until needed."""
+_LIMIT = 8 << 30
+"""Largest size in bytes of what is kept of all sets."""
 
 
 @dataclass(frozen=True)
@@ -312,15 +314,18 @@ def _identity(info: DatasetInfo, split: str) -> str:
 
 
 def _cached(path: Path, compute: Callable[[], tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pair of arrays stored in a file; computes and stores it if the file is missing or damaged."""
+    """Return the pair of arrays stored in a file; computes and stores it, and makes room for it, if the file is missing or damaged."""
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), path.open("rb") as file:
         archive = np.load(file, allow_pickle=False)
+        with contextlib.suppress(OSError):  # owned by another user
+            os.utime(path)  # the least recently used are removed first
         return archive["images"], archive["labels"]
     images, labels = compute()
     with contextlib.suppress(OSError):  # With a full or read-only disk the next run computes them again.
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             np.savez(file, images=images, labels=labels)
+        keep_newest(path.parent, _LIMIT)
     return images, labels
 
 

@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -52,10 +53,13 @@ def _read_json[T](path: Path, kind: type[T]) -> T | None:
 def finder_stem(stage: str) -> str:
     """Return the file name, without its ending, for a stage's learning-rate finder; unique for each stage name.
 
+    A name of more than 100 characters, as one of another script soon is in this form, is cut and ends with a hash.
+
     >>> finder_stem("all / slowly")
     'finder-all %2F slowly'
     """
-    return f"finder-{quote(stage, safe=' ')}"
+    name = quote(stage, safe=" ")
+    return f"finder-{name if len(name) <= 100 else f'{name[:80]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}'}"
 
 
 # ---- writing ----

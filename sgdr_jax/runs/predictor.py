@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -221,7 +222,7 @@ def _decoded(net: Predictor, images: Sequence[LazyEncoded]) -> Iterator[tuple[De
     for start in range(0, len(images), block):
         found = decode_files(images[start : start + block], net.canvas, net.channels, start, net.experiment.resize)
         at = [start + i for i in found.index.tolist()]
-        yield found, [x if isinstance(x := images[i], str) else f"image {i}" for i in at]
+        yield found, [os.fspath(x) if isinstance(x := images[i], str | os.PathLike) else f"image {i}" for i in at]
 
 
 def activations(net: Predictor, images: Sequence[LazyEncoded], group: str) -> np.ndarray:

@@ -37,7 +37,7 @@ from .search_space import (
     grid_values,
     to_unit,
 )
-from .shared_queue import SharedQueue, lock
+from .shared_queue import SharedQueue, lock, worker_of
 from .spec import Sweep, SweepRun, trial_run
 from .trial_records import read_trials, save_pruned, save_trial
 
@@ -161,8 +161,7 @@ class Study:
         """Queue the trials of dead workers and the `lost` ones again, with `retry` the failed ones too; return all tries."""
         trials = self._trials()
         for trial in (t for t in _newest(trials).values() if t.state.name == "RUNNING"):
-            worker = trial.user_attrs.get("worker", "")
-            if worker != self._queue.worker and worker in self._queue.dead({worker}):
+            if (worker := worker_of(trial)) in self._queue.dead({worker}):
                 _log.warning("worker %s of trial %s has gone", worker, trial.user_attrs["trial"])
                 self._study.tell(trial.number, state=_state("FAIL"), skip_if_finished=True)
                 trials = []
@@ -303,8 +302,8 @@ def _distribution(domain: Domain) -> BaseDistribution:
     if isinstance(domain, Integer):
         return IntDistribution(domain.low, domain.high, log=domain.log)
     assert isinstance(domain, NumericDomain)
-    if isinstance(domain, Uniform) and domain.points:
-        return FloatDistribution(domain.low, domain.points[-1], step=domain.step)
+    if isinstance(domain, Uniform) and domain.step:
+        return FloatDistribution(domain.low, domain.value(domain.count - 1), step=domain.step)
     return FloatDistribution(domain.low, domain.high, log=isinstance(domain, LogUniform))
 
 

@@ -9,7 +9,6 @@ alone. `optuna_study` draws the trials, `trial_records` reads how they stand.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,9 +30,13 @@ class Domain(Documented):
         raise NotImplementedError
 
     @property
-    def points(self) -> tuple[object, ...]:
-        """All values, for a grid; () where there are infinitely many."""
-        return ()
+    def count(self) -> int:
+        """Number of values; 0 where there are infinitely many."""
+        return 0
+
+    def value(self, number: int) -> object:
+        """Return a value of finitely many by its number, from 0."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,6 @@ class NumericDomain(Domain):
     @property
     def ends(self) -> tuple[float, float]:
         return self.low, self.high
-
-    @property
-    def points(self) -> tuple[float, ...]:
-        return ()
 
     def _check(self, least: float = -math.inf) -> None:
         name = type(self).__name__
@@ -82,11 +81,12 @@ class Uniform(NumericDomain):
         require(fits, "Uniform.step", self.step, "use a part of high - low, or None")
 
     @property
-    def points(self) -> tuple[float, ...]:
-        if self.step is None:
-            return ()
-        count = int((self.high - self.low) / self.step + 1e-9) + 1
-        return tuple(min(self.low + i * self.step, self.high) for i in range(count))
+    def count(self) -> int:
+        return 0 if self.step is None else int((self.high - self.low) / self.step + 1e-9) + 1
+
+    def value(self, number: int) -> float:
+        assert self.step is not None
+        return min(self.low + number * self.step, self.high)
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,11 @@ class Integer(NumericDomain):
         require(all(isinstance(x, int) for x in self.ends), "Integer", self.ends, "use whole numbers, or Uniform")
 
     @property
-    def points(self) -> tuple[int, ...]:
-        return tuple(range(self.low, self.high + 1))
+    def count(self) -> int:
+        return self.high - self.low + 1
+
+    def value(self, number: int) -> int:
+        return self.low + number
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,11 @@ class Categorical(Domain):
         return tuple(self.values)
 
     @property
-    def points(self) -> tuple[object, ...]:
-        return tuple(self.values)
+    def count(self) -> int:
+        return len(self.values)
+
+    def value(self, number: int) -> object:
+        return self.values[number]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -208,7 +214,7 @@ class Search(Documented):
         require(self.pruner is None or isinstance(self.pruner, Pruner), "search.pruner", self.pruner, "use Median(), Halving() or None")
         require(whole(self.startup) and self.startup >= 1, "search.startup", self.startup, "use 1 or more, a whole number")
         if self.sampler == "grid":
-            endless = [field for field, domain in self.space.items() if not domain.points]
+            endless = [field for field, domain in self.space.items() if not domain.count]
             require(
                 not endless,
                 "search.sampler",
@@ -227,7 +233,7 @@ class Search(Documented):
     @property
     def count(self) -> int:
         """Number of trials in total."""
-        grid = math.prod(len(domain.points) for domain in self.space.values()) if self.sampler == "grid" else None
+        grid = math.prod(domain.count for domain in self.space.values()) if self.sampler == "grid" else None
         return min(x for x in (self.trials, grid) if x is not None)
 
 
@@ -238,8 +244,11 @@ def grid_values(search: Search, number: int) -> dict[str, object]:
         >>> grid_values(Search({"a": Integer(1, 2), "b": Categorical(("x", "y"))}, sampler="grid"), 1)
         {'a': 1, 'b': 'y'}
     """
-    points = itertools.product(*(domain.points for domain in search.space.values()))
-    return dict(zip(search.space, next(itertools.islice(points, number, None)), strict=True))
+    values: dict[str, object] = {}
+    for field, domain in reversed(list(search.space.items())):
+        number, own = divmod(number, domain.count)
+        values[field] = domain.value(own)
+    return {field: values[field] for field in search.space}
 
 
 def to_unit(domain: NumericDomain, value: float) -> float:
@@ -260,7 +269,9 @@ def from_unit(domain: NumericDomain, share: float) -> float:
     x = min(max(10**x if _by_log(domain) else x, domain.ends[0]), domain.ends[1])
     if isinstance(domain, Integer):
         return round(x)
-    return min(domain.points, key=lambda point: abs(point - x)) if domain.points else float(x)
+    if isinstance(domain, Uniform) and domain.step:
+        return domain.value(min(max(math.ceil((x - domain.low) / domain.step - 0.5), 0), domain.count - 1))
+    return float(x)
 
 
 def _by_log(domain: NumericDomain) -> bool:

@@ -75,7 +75,8 @@ class SharedQueue:
         position, misses = next((k for k, (i, _) in enumerate(free) if i >= self._position), 0), 0
         while free:
             i, run = free.pop(position)
-            if self._claim(trial := self._free.pop(run.hash)):
+            trial = self._free.pop(run.hash, None)  # None: of another run with the same hash, such as a trial that is an arm too
+            if trial is not None and self._claim(trial):
                 self._taken[run.hash], self._position = trial, i
                 return run
             misses += 1
@@ -105,9 +106,9 @@ class SharedQueue:
         """Free the runs of dead workers, and return whether any of these runs is free or being executed."""
         tries, freed = self._tries(), False
         running = [t for trials in tries.values() for t in trials if t.state.name == "RUNNING"]
-        dead = self.dead({t.user_attrs.get("worker", "") for t in running} - {self.worker})
+        dead = self.dead(set(map(worker_of, running)))
         for trial in running:
-            if (worker := trial.user_attrs.get("worker", "")) in dead:
+            if (worker := worker_of(trial)) in dead:
                 _log.warning("worker %s of run %s has gone", worker, trial.user_attrs["number"])
                 freed = self._set(trial._trial_id, "FAIL") or freed
         tries = self.fill(runs, self._tries() if freed else tries)
@@ -163,10 +164,14 @@ class SharedQueue:
         return tries
 
     def _claim(self, trial: int) -> bool:
+        import optuna
+
         if not self._set(trial, "RUNNING"):
             return False
-        self.storage.set_trial_user_attr(trial, "worker", self.worker)
-        return True
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):  # Others took a try without a name for that of a dead worker.
+            self.storage.set_trial_user_attr(trial, "worker", self.worker)
+            return True
+        return False
 
     def _end(self, run: SweepRun, state: str, values: Sequence[float] | None = None) -> None:
         self._set(self._taken.pop(run.hash), state, values)
@@ -182,7 +187,8 @@ class SharedQueue:
     # ---- signs of life ----
 
     def dead(self, workers: Collection[str]) -> set[str]:
-        """Return the workers whose heartbeat has stopped for longer than the grace period, or whose local process has ended."""
+        """Return the other workers whose heartbeat has stopped for longer than the grace period, or whose local process has ended."""
+        workers = set(workers) - {self.worker}
         counts = self.storage.get_study_user_attrs(self._study)
         self._monitor.observe({worker: counts.get(f"beat {worker}", -1) for worker in workers})
         silent = self._monitor.silent(self._grace)
@@ -207,6 +213,11 @@ class SharedQueue:
             self.storage.set_study_user_attr(self._study, f"beat {self.worker}", count)
         except Exception as error:  # A database that is gone for a moment must not end a run of hours.
             _log.warning("the store cannot be written (%s); trying again", " ".join(str(error).split())[:200])
+
+
+def worker_of(trial: FrozenTrial) -> str:
+    """Return the worker that executes a try; until it has written its name, right after it took the try, one that no other try has."""
+    return trial.user_attrs.get("worker") or f"without a name (try {trial.number})"
 
 
 def _open_or_done(trials: Sequence[FrozenTrial], run: SweepRun, retry: bool, lost: Collection[str]) -> bool:

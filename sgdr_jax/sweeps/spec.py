@@ -218,7 +218,7 @@ def _check_space(sweep: Sweep) -> None:
 
 def _between(domain: Domain) -> tuple[float, ...]:
     """Return a number between the ends of a domain of infinitely many; one that is not whole."""
-    return (domain.low + (domain.high - domain.low) / math.pi,) if isinstance(domain, NumericDomain) and not domain.points else ()
+    return (domain.low + (domain.high - domain.low) / math.pi,) if isinstance(domain, NumericDomain) and not domain.count else ()
 
 
 def _overwritten(base: Experiment, values: Values) -> str:

@@ -5,19 +5,16 @@
 
 from __future__ import annotations
 
-import ast
-import dataclasses
 import functools
 import hashlib
 import json
 import logging
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,9 +24,13 @@ from ..core import sealed
 from ..core.files import keep_newest, replacing
 from ..core.paths import cache_folder
 from ..core.serialization import to_json
-from ..core.types import IMPORTED, Augmentation, Model
+from ..core.types import Augmentation, Model
+from .code_digest import files_digest, own_code
 
 _log = logging.getLogger(__name__)
+
+SETTINGS = ("jax_threefry_partitionable", "jax_enable_x64", "jax_default_matmul_precision")
+"""Settings of jax, by environment variables too, on which random views and activations depend."""
 
 
 def tree_digest(tree: Any) -> str:
@@ -77,14 +78,15 @@ class ActivationKey:
     """Seed, stage and strength, which decide the views' randomness; () for plain images."""
 
     def digest(self) -> str | None:
-        """Return twenty hex digits over the key, the code that computes activations, and jax's version and backend.
+        """Return twenty hex digits over the key, the code that computes activations, and jax's version, backend and settings.
 
         None for an augmentation or a model of the user's own whose code is not known, as in a notebook.
         """
-        if (own := _own_code([self.model, *self.augmentations])) is None:
+        if (own := own_code([self.model, *self.augmentations])) is None:
             return None
         facts = [self.split, to_json(self.model), self.normalisation, self.plain, self.start, self.size, str(self.dtype)]
         facts += [to_json(self.augmentations), self.views, list(self.draw), _code(), *own, jax.__version__, jax.default_backend()]
+        facts += [getattr(jax.config, name) for name in SETTINGS]
         parts = (tree_digest({"images": self.images}), tree_digest(self.body), json.dumps(facts, sort_keys=True))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:20]
 
@@ -94,59 +96,7 @@ def _code() -> str:
     """Return the SHA-256 over the code that turns images into activations, so that a changed kernel or layer misses the cache."""
     here = Path(__file__).parents[1]
     draws = ("core/types.py", "core/rng.py", "data/sampler.py", "train/image_input.py", "train/steps.py")
-    files = sorted([*here.glob("augment/*.py"), *here.glob("models/*.py"), *(here / name for name in draws)])
-    return hashlib.sha256("\0".join(code_only(file.read_text(encoding="utf-8")) for file in files).encode()).hexdigest()
-
-
-def _own_code(values: list[Any]) -> list[str] | None:
-    """Return the code of the modules that define the values' classes outside the package, which tag and fields do not show.
-
-    None where that is not what runs: there is no file, it may have changed since it was read, or a later class has the name now.
-    """
-    package, code = __name__.partition(".")[0], dict[str, str]()
-    for kind in _kinds(values):
-        name = kind.__module__
-        if name.partition(".")[0] in (package, *sys.stdlib_module_names):
-            continue
-        module = sys.modules.get(name)
-        try:
-            file = Path(getattr(module, "__file__", None) or "")
-            if file.stat().st_mtime >= IMPORTED or getattr(module, kind.__qualname__, None) is not kind:
-                return None
-            code[name] = code_only(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, SyntaxError):
-            return None
-    return [code[name] for name in sorted(code)]
-
-
-def _kinds(value: Any) -> Iterator[type]:
-    """Yield the classes, and their bases, of a value and all that it holds."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield from type(value).__mro__
-        value = [getattr(value, field.name) for field in dataclasses.fields(value)]
-    for item in cast(list[Any], value) if isinstance(value, list | tuple) else ():
-        yield from _kinds(item)
-
-
-def code_only(source: str) -> str:
-    """Return what Python source does, as text: equal for sources that differ in comments, docstrings and layout alone.
-
-    Example:
-        >>> code_only("def f(x): return 2 * x  # fast") == code_only("def f(x): 'Doubles.'; return (2 * x)")
-        True
-    """
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        for name, body in ast.iter_fields(node):
-            if isinstance(body, list):
-                parts = cast(list[Any], body)
-                setattr(node, name, [part for part in parts if not _is_text(part)])
-    return ast.dump(tree)
-
-
-def _is_text(node: Any) -> bool:
-    """Whether a node is a string that stands alone: the docstring of a module, class, function or field."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return files_digest(sorted([*here.glob("augment/*.py"), *here.glob("models/*.py"), *(here / name for name in draws)]))
 
 
 def cached(

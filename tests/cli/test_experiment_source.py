@@ -87,6 +87,9 @@ def test_classes_of_a_module_are_imported_from_it_and_those_of_a_notebook_refuse
     Own.__module__ = "__main__"
     with pytest.raises(InputError, match=r"class is '__main__\.Own'; move the class to a module of its own"):
         experiment_source(dataclasses.replace(RINGS, stages=(Stage("a", schedule=Own()),)))
+    Own.__module__, Own.__name__ = Tiny.__module__, "Sgdr"  # the later import would hide the earlier
+    with pytest.raises(InputError, match=rf"class is '{Tiny.__module__}\.Sgdr'; sgdr_jax has one of that name in the experiment too"):
+        experiment_source(dataclasses.replace(RINGS, stages=(Stage("a", schedule=schedules.Sgdr(2)), Stage("b", schedule=Own()))))
     for file, message in [("a.txt", r"ends in \.py"), ("nowhere/a.py", "a folder that exists")]:
         with pytest.raises(InputError, match=message):
             save_experiment(RINGS, tmp_path / file)

@@ -68,5 +68,7 @@ def test_a_file_above_the_limit_costs_no_other_and_what_is_written_now_stays(tmp
     for age, (name, size) in enumerate(sizes.items()):
         (tmp_path / name).write_bytes(b"x" * size)
         os.utime(tmp_path / name, (time.time() - age * 20_000,) * 2)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("nowhere")
     keep_newest(tmp_path, 9)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".x.npy.part", "middle", "new", "old"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".x.npy.part", "folder", "link", "middle", "new", "old"]

@@ -33,6 +33,17 @@ def test_a_key_is_a_function_of_its_names_alone(seed: int, stream: str, stage: i
     assert words(key_for(seed, stream, stage)) == first
 
 
+def test_keys_are_those_of_threefry_whatever_generator_is_the_default() -> None:
+    """With "rbg", which is advised for TPUs, an image's augmentation depended on the rest of its batch."""
+    first, before = words(key_for(1, "augment")), jax.config.jax_default_prng_impl
+    jax.config.update("jax_default_prng_impl", "rbg")
+    try:
+        key = key_for(1, "augment")
+    finally:
+        jax.config.update("jax_default_prng_impl", before)
+    assert words(key) == first and jax.random.key_impl(key) == jax.random.key_impl(key_for(1, "augment"))
+
+
 def threefry(key: tuple[int, int], word: int) -> tuple[int, int]:
     """Threefry-2x32 with 20 rounds on (0, word), in plain Python. Source: Salmon et al. 2011."""
     mask = 2**32 - 1

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 
 import pytest
 from hypothesis import given
@@ -57,12 +58,21 @@ def test_tsv_fields_come_back(rows):
     assert text.tsv_rows(text.tsv_text(rows)) == [row for row in rows if row != [""]]
 
 
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0")), min_size=2))
-def test_csv_cells_come_back_and_none_is_a_formula(row):
-    cells = next(csv.reader([text.csv_text([row])]))
-    assert [text.csv_value(cell) for cell in cells] == row
-    for cell in cells:
-        assert cell[:1] not in ("=", "+", "-", "@", "\t") or isinstance(float(cell), float)
+CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0") | st.sampled_from("\r\n,;\"'=+"))
+
+
+@given(st.lists(st.lists(CELLS, min_size=2)))
+def test_csv_cells_come_back_and_none_is_a_formula(rows):
+    read = list(csv.reader(io.StringIO(text.csv_text(rows), newline="")))
+    assert [[text.csv_value(cell) for cell in row] for row in read] == rows
+    for cell in itertools.chain(*read):
+        assert cell[:1] not in ("=", "+", "-", "@", "\t", "\r") or isinstance(float(cell), float)
+
+
+@given(st.lists(CELLS, min_size=1), st.sampled_from(" ;|,"))
+def test_a_list_in_a_cell_comes_back(names, delimiter):
+    assert next(csv.reader(io.StringIO(text.csv_list(names, delimiter), newline=""), delimiter=delimiter)) == names
+    assert text.csv_text([["photo\r=cmd()", "two\nlines"]]) == '"photo\r=cmd()","two\nlines"\n'
 
 
 def test_numbers_stay_numbers():

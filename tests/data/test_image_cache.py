@@ -341,6 +341,25 @@ def test_an_interrupted_canvas_needs_no_room_for_a_second_one(tmp_path, monkeypa
     assert load(source, canvas=128).storage == "memory"
 
 
+def test_a_canvas_that_is_gone_on_with_after_weeks_makes_no_room_for_others(monkeypatch):
+    files, place = photos(9), image_cache.folder() / f"{image_cache.key(items(photos(9)).ids, 8, 3)}.part"
+    monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda _: type("", (), {"free": 0})())
+
+    def get(i: int) -> bytes:
+        if i == 5 and (place / "digests").read_bytes():
+            if not begun:
+                raise KeyboardInterrupt
+            image_cache.make_room(items(photos(3)), 8, 3, 1)
+        return files[i]
+
+    begun = []
+    with pytest.raises(KeyboardInterrupt):
+        on_disk(items(files)._replace(get=get), 8, 3, nothing)
+    os.utime(place / "canvas.json", (1000, 1000))
+    begun.append(1)
+    assert on_disk(items(files)._replace(get=get), 8, 3, nothing).bad == {}
+
+
 def test_images_that_change_during_a_run_that_stores_none_are_refused():
     files = photos(4)
     pixels = in_memory(items(files), 8, 3, nothing, keep=False).pixels

@@ -152,6 +152,10 @@ def test_what_was_read_of_every_record_is_kept(tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     np.testing.assert_array_equal(data.open().items["train"], first.items["train"])
+    assert kept.exists()
+    monkeypatch.setattr(tfds, "_LIMIT", kept.stat().st_size)
+    Tfds("other", data_dir=str(prepared(tmp_path, "other", {"train": 12}, (8, 8, 3)))).open()
+    assert len(list(kept.parent.iterdir())) == 1 and not kept.exists()  # unused for longest
 
 
 def test_the_records_of_a_split_are_identified_once(tmp_path, monkeypatch):

@@ -72,7 +72,8 @@ def test_a_changed_number_in_the_curve_of_a_finder_is_noticed(tmp_path: Path) ->
 
 
 def test_stage_names_never_share_a_finder_file(tmp_path: Path) -> None:
-    names = ("a b", "a-b", "a/b", "a%2Fb", "é", "..")
+    long = "先训练头部然后解冻全部层并且使用较低的学习率进行微调" * 9
+    names = ("a b", "a-b", "a/b", "a%2Fb", "é", "..", long, long + "a", long + "b", "x" * 300)
     with folder.open_run(tmp_path / "r", CONFIG, "abc") as book:
         for name in names:
             book.write_finder(name, CURVE | {"verdict": name})

@@ -2,13 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sgdr_jax import Eval, Stage
 from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.distributed import mesh
-from sgdr_jax.runs.predictor import evaluate_split, open_predictor
+from sgdr_jax.runs.predictor import evaluate_split, open_predictor, predict
 from sgdr_jax.runs.run import run
 from sgdr_jax.schedules import Constant
 
@@ -30,3 +32,6 @@ def test_a_run_is_used_on_any_number_of_devices(tmp_path, monkeypatch, there):
     found = evaluate_split(net, "test")
     wanted = json.loads((tmp_path / "run/summary.json").read_text())["test"]["accuracy"]
     assert (found.views.probabilities.argmax(1) == found.labels).mean() == pytest.approx(wanted)
+    file = tmp_path / "one.png"
+    Image.new("RGB", (16, 16)).save(file)
+    assert predict(net, [file, str(file), np.zeros((16, 16, 3), np.uint8)]).paths == (str(file), str(file), "image 2")

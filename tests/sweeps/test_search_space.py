@@ -87,9 +87,10 @@ def domains():
 @given(domains(), st.floats(0, 1))
 def test_the_unit_interval_is_the_domain_and_back(domain, share):
     value = from_unit(domain, share)
-    assert domain.ends[0] <= value <= domain.ends[1] and (not domain.points or value in domain.points)
+    values = [domain.value(number) for number in range(domain.count)]
+    assert domain.ends[0] <= value <= domain.ends[1] and (not values or value in values)
     assert -1e-9 <= to_unit(domain, value) <= 1 + 1e-9 and from_unit(domain, to_unit(domain, value)) == pytest.approx(value, rel=1e-9)
-    if not domain.points:
+    if not values:
         assert to_unit(domain, value) == pytest.approx(share, abs=1e-9)
 
 
@@ -98,6 +99,13 @@ def test_a_grid_is_all_combinations():
     drawn = [tuple(grid_values(search, n).values()) for n in range(search.count)]
     assert len(set(drawn)) == 18 == search.count and drawn[:3] == [(1, "x", 0.0), (1, "x", 0.5), (1, "x", 1.0)]
     assert Search(search.space, 5, "grid").count == 5
+
+
+@pytest.mark.parametrize("domain", [Integer(1, 10**15, log=True), Integer(0, 10**15), Uniform(0.0, 1.0, step=1e-12)])
+def test_a_domain_of_many_values_is_not_written_out(domain):
+    search = Search({"seed": domain, "x": Categorical(("a", "b"))}, sampler="grid")
+    assert search.count == 2 * domain.count and grid_values(search, search.count - 1) == {"seed": domain.ends[1], "x": "b"}
+    assert from_unit(domain, 0.5) == pytest.approx(domain.value(domain.count // 2) if domain.ends[0] == 0 else 10**7.5, rel=1e-6)
 
 
 def test_the_command_explains_the_space_and_writes_nothing(tmp_path, capsys, monkeypatch):

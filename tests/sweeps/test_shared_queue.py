@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from sgdr_jax import InputError
+from sgdr_jax.distributed.heartbeat import PeerMonitor
 from sgdr_jax.runs.folder import read
 from sgdr_jax.sweeps.run_status import forget_failures, read_status, save_failure
 from sgdr_jax.sweeps.shared_queue import SharedQueue, open_queue
@@ -130,6 +131,44 @@ def test_runs_of_a_worker_that_has_gone_are_taken_over_and_those_of_a_living_one
         waits.join()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_look_between_a_try_and_its_workers_name_takes_no_run_away(tmp_path, kind, monkeypatch):
+    """However often another worker looks at that moment; a try whose worker dies there is free after the grace period."""
+    busy, other, now, looks = join(tmp_path, kind), join(tmp_path, kind), [0.0], []
+    other._monitor, write = PeerMonitor(lambda: now[0]), busy.storage.set_trial_user_attr
+
+    def late(trial, name, value):
+        busy._beat(len(looks))
+        looks.append(other.left(RUNS))
+        now[0] += 100
+        if len(looks) == 4:
+            raise KeyboardInterrupt
+        write(trial, name, value)
+
+    monkeypatch.setattr(busy.storage, "set_trial_user_attr", late)
+    assert len(take(busy, RUNS, 3)) == 3
+    with pytest.raises(KeyboardInterrupt):
+        busy.take(RUNS)
+    busy._beat(9)
+    assert other.left(RUNS) and {run.number for run in take(other, RUNS, 9)} == {3, 4, 5}
+
+
+def test_a_worker_that_was_given_up_before_it_wrote_its_name_takes_another_run(tmp_path, monkeypatch):
+    slow, heir, taken = join(tmp_path), join(tmp_path), []
+    now, write = [0.0], slow.storage.set_trial_user_attr
+    heir._monitor = PeerMonitor(lambda: now[0])
+
+    def very_late(trial, name, value):
+        while not taken:
+            heir.left(RUNS)
+            now[0] += 100
+            taken.extend(take(heir, RUNS[:1], 1))
+        write(trial, name, value)
+
+    monkeypatch.setattr(slow.storage, "set_trial_user_attr", very_late)
+    assert slow.take(RUNS) in RUNS[1:] and taken == [RUNS[0]]
+
+
 def test_a_worker_whose_process_ended_beside_others_has_gone_at_once(tmp_path):
     first, second = join(tmp_path), join(tmp_path)
     ended = subprocess.Popen([sys.executable, "-c", ""])
@@ -141,6 +180,12 @@ def test_a_worker_whose_process_ended_beside_others_has_gone_at_once(tmp_path):
     first.worker = dead
     take(first, RUNS, 6)
     assert wait(second, RUNS) and len(take(second, RUNS, 9)) == 6
+
+
+def test_two_runs_of_one_hash_are_one_run_to_the_queue_whoever_takes_it(tmp_path):
+    first, second = join(tmp_path), join(tmp_path)
+    twice = [*RUNS[:1], *RUNS[:1]]
+    assert first.take(twice) == RUNS[0] and first.take(twice) is None and second.take(twice) is None
 
 
 def test_what_a_worker_holds_when_it_ends_is_free_again_at_once(tmp_path):
