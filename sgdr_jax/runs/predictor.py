@@ -347,6 +347,8 @@ def _views(net: Predictor, examples: EvalExamples, views: int | None, ui: NullCo
     experiment = net.experiment
     if views is not None:
         experiment = dataclasses.replace(experiment, evaluate=dataclasses.replace(experiment.evaluate, tta_views=views))
+        fix = "random views are augmented images, and the experiment augments none; leave it out"
+        require(not views or tta.view_count(experiment.evaluate, experiment.augment) > 1, "tta_views", views, fix)
     network = NetworkState(net.params, net.stats, net.size)
     threshold = net.threshold(tta.view_count(experiment.evaluate, experiment.augment))
     return predict_views(net.programs, experiment, network, examples, ui, title, threshold=threshold)

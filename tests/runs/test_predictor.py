@@ -1,12 +1,13 @@
 """The network of a run is the same on any number of devices."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sgdr_jax import Eval, Stage
+from sgdr_jax import Eval, InputError, Stage
 from sgdr_jax.core.experiment import Parallel
 from sgdr_jax.datasets import Synthetic
 from sgdr_jax.distributed import mesh
@@ -35,3 +36,7 @@ def test_a_run_is_used_on_any_number_of_devices(tmp_path, monkeypatch, there):
     file = tmp_path / "one.png"
     Image.new("RGB", (16, 16)).save(file)
     assert predict(net, [file, str(file), np.zeros((16, 16, 3), np.uint8)]).paths == (str(file), str(file), "image 2")
+    bare = net._replace(experiment=dataclasses.replace(net.experiment, augment=()))
+    assert evaluate_split(bare, "test", views=0).views.views == 1  # views that would all be plain were left out in silence
+    with pytest.raises(InputError, match="tta_views is 3; random views are augmented images"):
+        predict(bare, [file], views=3)
