@@ -76,8 +76,29 @@ class Clock(NamedTuple):
     """
 
     steps: int
-    images: int
+    images: float
     budget: float | None
+
+
+def images_shown(steps: int, images: int, batch_size: int, repeats: int = 1) -> int:
+    """Return the number of images, with repetition, that a stage shows in its first updates; the last batch of a pass is small.
+
+    With `repeats` a batch is shown in so many parts, each with its share of the images so many times; one that would be empty is filled.
+
+    Args:
+        steps: number of updates.
+        images: training images of the set.
+        batch_size: examples of an update.
+        repeats: see `Stage.repeats`.
+
+    >>> images_shown(3, images=47, batch_size=46), images_shown(4, images=47, batch_size=46, repeats=2)
+    (93, 140)
+    """
+    before = (-(-images // batch_size) - 1) * repeats  # updates of a pass before those of its last batch
+    last = images - before // repeats * batch_size
+    parts = [repeats * -(-max(last - i, 0) // repeats) or batch_size for i in range(repeats)]
+    passes, rest = divmod(steps, before + repeats)
+    return passes * (before * batch_size + sum(parts)) + min(rest, before) * batch_size + sum(parts[: max(rest - before, 0)])
 
 
 def check_length(length: float | Length, what: str) -> None:

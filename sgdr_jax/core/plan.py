@@ -14,7 +14,7 @@ import numpy as np
 from .errors import InputError
 from .experiment import Experiment, Stage
 from .learning_rates import Decay, Find, Spread
-from .lengths import Clock, in_steps
+from .lengths import Clock, images_shown, in_steps
 from .optimizers import Optimizer, Sgd
 from .tables import checked_table
 from .text import csv_text
@@ -44,8 +44,10 @@ class StagePlan:
     """Peak rate of each trained group; None if the finder decides at the start of the stage, or decided in the stage before."""
     sizes: np.ndarray
     """Side in pixels that the network sees in each update, int32 [steps]."""
-    images: int
-    """Training images seen, counted with repetition."""
+    train_size: int
+    """Number of training images of the set."""
+    augments: bool
+    """Whether there are augmentations for its images."""
     optimizer: Optimizer
     """The stage's optimizer, or the experiment's."""
 
@@ -53,6 +55,17 @@ class StagePlan:
     def steps(self) -> int:
         """Number of updates."""
         return len(self.table.scale)
+
+    @property
+    def images(self) -> int:
+        """Training images seen, counted with repetition."""
+        return self.images_in(self.steps)
+
+    def images_in(self, steps: int) -> int:
+        """Return how many training images the first updates see, counted with repetition."""
+        if self.stage.solve:
+            return self.train_size * max(self.copies, 1)
+        return images_shown(steps, self.train_size, self.batch_size, self.stage.repeats)
 
     @property
     def size(self) -> int:
@@ -160,18 +173,13 @@ def _plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePla
     batch_size = stage.batch_size or experiment.batch_size
     _check_stage(stage, experiment.model, trained, batch_size, train_size)
     if stage.solve:
-        return _plan_solved(experiment.model, stage, index, trained, train_size)
+        return _plan_solved(experiment, index, trained, train_size)
     if stage.lr is None and (before is None or trained_groups(before, groups) != trained):
         raise InputError(f'stage "{stage.name}": lr is None, but the stage before does not train the same groups; give rates, or Find()')
-    batches = math.ceil(train_size / batch_size)
-    steps_per_epoch = max(experiment.least_epoch_steps, batches)
-
-    def images(steps: int) -> int:
-        passes, rest = divmod(steps, batches)
-        return passes * train_size + min(rest * batch_size, train_size)
-
+    steps_per_epoch = max(experiment.least_epoch_steps, math.ceil(train_size / batch_size))
+    images = images_shown(steps_per_epoch * stage.repeats, train_size, batch_size, stage.repeats) / stage.repeats
     try:
-        schedule = in_steps(stage.schedule, Clock(steps_per_epoch, images(steps_per_epoch), experiment.budget))
+        schedule = in_steps(stage.schedule, Clock(steps_per_epoch, images, experiment.budget))
         table = checked_table(schedule.table(steps_per_epoch), trained)
     except InputError as error:
         raise InputError(f'stage "{stage.name}": {error}') from error
@@ -188,13 +196,15 @@ def _plan_stage(experiment: Experiment, index: int, train_size: int) -> StagePla
         table=table,
         lr=peak_lrs(stage, trained),
         sizes=_sizes(stage, table.whole or steps, steps_per_epoch)[:steps],
-        images=images(steps),
+        train_size=train_size,
+        augments=stage.augment and bool(experiment.augment),
         optimizer=stage.optimizer or experiment.optimizer,
     )
 
 
-def _plan_solved(model: Model, stage: Stage, index: int, trained: tuple[str, ...], train_size: int) -> StagePlan:
+def _plan_solved(experiment: Experiment, index: int, trained: tuple[str, ...], train_size: int) -> StagePlan:
     """Plan a stage whose head is solved: one update with all images."""
+    model, stage = experiment.model, experiment.stages[index]
     field = f'stage "{stage.name}": '
     require(trained == ("head",), f"{field}train", stage.train, 'only the head can be solved; use train="head"')
     require(model.linear_head, f"{field}solve", stage.solve, "only a linear head can be solved; use model.hidden=0 (model.head=new)")
@@ -209,7 +219,8 @@ def _plan_solved(model: Model, stage: Stage, index: int, trained: tuple[str, ...
         table=Table(np.ones(1), np.zeros(1, np.int32)),
         lr=(0.0,),
         sizes=np.full(1, stage.size, np.int32),
-        images=train_size * max(stage.views if stage.augment else 0, 1),
+        train_size=train_size,
+        augments=stage.augment and bool(experiment.augment),
         optimizer=Sgd(momentum=0.0),
     )
 
@@ -340,7 +351,7 @@ def describe(p: StagePlan) -> dict[str, str]:
         lr = ", ".join(f"{x:.3g}" for x in p.lr)
     lr += f"; × {p.table.plateau.factor:g} on plateaus" if p.table.plateau else ""
     source = "cached" if p.stage.precompute else "images"
-    augmented = "plain" if not p.stage.augment else f"{p.stage.views} views" if p.stage.views else "augmented"
+    augmented = "plain" if not p.augments else f"{p.stage.views} views" if p.stage.views else "augmented"
     cycles = ", ".join(map(str, lengths[:6])) + (", …" if len(lengths) > 6 else "")
     return {
         "stage": p.stage.name,

@@ -324,6 +324,14 @@ def decode_files(
     return DecodedFiles(decoded.pixels[index], index, decoded.digests[index], bad)
 
 
+def tell_unreadable(bad: Sequence[tuple[str, str]], total: int, say: Callable[[str], None]) -> None:
+    """Say which of so many image files could not be read, the first ten with the reason; nothing where there are none."""
+    for name, reason in bad[:10]:
+        say(f"left out {name}: {reason}")
+    if bad:
+        say(f"{len(bad)} of {total} image files could not be read and are left out")
+
+
 def _check_bad(bad: list[tuple[str, str]], total: int, most: float) -> None:
     if len(bad) > most * total:
         shown = "; ".join(f"{name}: {reason}" for name, reason in bad[:3]) + ("; …" if len(bad) > 3 else "")

@@ -22,7 +22,7 @@ from ..train.model_selection import Score, best_score
 from . import mistakes
 from .html import data_uri, page
 from .run_charts import finder_chart, progress_charts, reliability_chart, views_chart
-from .run_curves import by_stage, number, score_of, split_rows
+from .run_curves import StageRows, by_stage, number, score_of, split_rows
 
 MOST_CLASS_LINES = 1000
 """Most lines of the table of classes; of more those with the lowest F1 are shown."""
@@ -261,31 +261,22 @@ def _result_rows(view: RunPage) -> list[ResultRow]:
     results = []
     summaries = {stage["name"]: stage for stage in run.summary.get("stages", ())}
     sizes = {stage["name"]: stage.get("size") for stage in run.config.get("stages", ())}
-    for part in by_stage(run.rows, "epoch"):
+    parts = by_stage(run.rows, "epoch")
+    parts += [StageRows(name, [], 0.0, 0.0) for name in summaries if name not in {part.stage for part in parts}]
+    for part in parts:
         train, valid_rows = split_rows(part)
-        stage = summaries.get(part.stage)
-        if stage:
-            loss, accuracy = number(stage["valid_loss"]), number(stage["valid_accuracy"])
+        if stage := summaries.get(part.stage):
+            loss, accuracy, seconds = number(stage["valid_loss"]), number(stage["valid_accuracy"]), number(stage["seconds"])
             undone = "" if stage["kept"] else f"undone: {undone_verdict(run.config.get('leeway', 0))} than before"
-            note = f"{undone} {stage['stopped']}" if stage["stopped"] else undone
+            lost = "rows of metrics.jsonl are lost" if len(train) < stage["steps"] else ""
+            epochs, steps, note = stage["epochs"], stage["steps"], " ".join(filter(None, (undone, stage["stopped"], lost)))
         else:
             accuracy, loss = best_score(valid_rows) or Score(math.nan, math.nan)
-            note = ""
-        seconds = max((number(row.get("seconds")) for row in part.rows), default=math.nan)
+            epochs, steps, note = part.end - part.start, len(train), ""
+            seconds = max((number(row.get("seconds")) for row in part.rows), default=math.nan)
         size = sizes.get(part.stage)
-        results.append(
-            ResultRow(
-                part.stage,
-                (size[-1] if isinstance(size, list) else size) or None,
-                stage["epochs"] if stage else part.end - part.start,
-                stage["steps"] if stage else len(train),
-                number(stage["seconds"]) if stage else seconds,
-                loss,
-                accuracy,
-                share_interval(accuracy, n),
-                note.strip(),
-            )
-        )
+        size = (size[-1] if isinstance(size, list) else size) or None
+        results.append(ResultRow(part.stage, size, epochs, steps, seconds, loss, accuracy, share_interval(accuracy, n), note))
     return [*results, *_final_rows(run)]
 
 

@@ -240,7 +240,9 @@ def finder_verdict(group: str, curve: LrCurve) -> str:
 def plan_parts(experiment: Experiment, sizes: Mapping[str, int]) -> tuple[Plan, list[Table | str]]:
     """Plan an experiment for the sizes of its splits, and format the plan with an estimate of memory."""
     planned = plan(experiment, sizes["train"])
-    text = f"{experiment.name} ({config_hash(experiment)}): {sizes['train']:,} training images, batches of {experiment.batch_size}"
+    batches = dict.fromkeys(str(stage.batch_size) for stage in planned.stages if not stage.stage.solve)
+    text = f"{experiment.name} ({config_hash(experiment)}): {sizes['train']:,} training images"
+    text += f", batches of {', '.join(batches)}" * bool(batches)
     parts: list[Table | str] = [text, plan_table([describe(stage) for stage in planned.stages])]
     if experiment.refit:
         longer = ", longer where an epoch has few updates" if experiment.least_epoch_steps < experiment.epoch_steps else ""

@@ -11,10 +11,12 @@ import numpy as np
 from ..core.console import NullConsole
 from ..core.errors import InputError
 from ..core.files import write_output
+from ..core.json_files import read_json
 from ..core.serialization import from_json
 from ..core.validation import require, whole
 from ..data import decode
 from ..data.thumbnails import SIDE, jpeg, thumbnails
+from ..runs.records import FinalFacts
 from .pictures import overlay, predicted_positions
 from .run_page import Map, RunPage, read_run_page, run_html
 
@@ -69,6 +71,8 @@ def write_page(
                 from ..runs.predictor import open_predictor
 
                 drawn = _maps(net or open_predictor(run, parts=parts), view, source, positions, maps)
+            if (recorded := _fingerprint(run)) and recorded != source.fingerprint:
+                note = "Files of the data have changed since the run (their times count): pictures may be of other images than it has seen."
         elif source:
             note = "The data have changed since the run, so images are shown by their numbers."
     out = out or run / "report.html"
@@ -87,6 +91,12 @@ def _source(view: RunPage, net: Predictor | None, parts: Sequence[type]) -> tupl
         return (net.experiment if net else from_json(view.run.config, parts)).data.open(), ""
     except InputError as error:
         return None, f"Images are shown by their numbers, since the data cannot be opened: {error}"
+
+
+def _fingerprint(run: Path) -> str:
+    """Return the fingerprint of the data of a finished run; "" where none is recorded."""
+    facts = read_json(run / "final" / "metadata.json", FinalFacts, "restore it, or run the experiment again", whole=False)
+    return (facts or {}).get("metadata", {}).get("data", "")
 
 
 def _maps(net: Predictor, view: RunPage, source: Source, positions: Sequence[int], count: int) -> list[Map]:

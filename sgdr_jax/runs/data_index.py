@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
@@ -92,6 +92,22 @@ def changes(before: DataIndex, now: DataIndex, pixels: bool = True) -> list[str]
     }
     descriptions = [_told(kind, list(names), len(old)) for kind, names in kinds.items()]
     return [text for text in descriptions if text]
+
+
+def replaced(folder: str | Path, split: str, names: Sequence[str], digests: np.ndarray) -> str:
+    """Describe which images of a split have other pixels than when a run began; "" where none, or it is a run of an early version.
+
+    Args:
+        folder: the run folder.
+        split: the split.
+        names: of its images today.
+        digests: uint64 [n], of their pixels, stored in the size of the run.
+    """
+    index, known = read_index(folder), dict[str, set[str]]()
+    for name, digest in zip(index["names"][split], index["digests"][split], strict=True) if index and split in index["names"] else ():
+        known.setdefault(name, set()).add(digest)
+    pairs = zip(names, digests.tolist(), strict=True)
+    return _told("replaced", [name for name, digest in pairs if f"{digest:016x}" not in known.get(name, {f"{digest:016x}"})], len(names))
 
 
 def _told(kind: str, names: list[str], total: int) -> str:

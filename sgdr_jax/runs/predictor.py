@@ -25,7 +25,7 @@ from ..core.state import NetworkState, Tree
 from ..core.text import csv_list
 from ..core.validation import finite, require
 from ..data.decode import LazyEncoded
-from ..data.load import Canvas, DecodedFiles, decode_files, load
+from ..data.load import Canvas, DecodedFiles, decode_files, load, tell_unreadable
 from ..data.loader import image_loader
 from ..data.placement import choose_residence
 from ..data.sampler import Batch
@@ -39,6 +39,7 @@ from ..evaluation.multi_label import DEFAULT_THRESHOLD, thresholds_of
 from ..train.context import RunContext
 from ..train.programs import Programs, build_programs
 from . import checkpoint
+from .data_index import replaced
 from .folder import read
 from .records import NetworkFacts, SnapshotFacts, snapshot_row
 
@@ -59,6 +60,7 @@ class Predictor(NamedTuple):
         temperatures: fitted to the validation images, for the plain view ("plain") and for all views mixed ("tta").
         thresholds: probabilities above which a class of multi-label data is predicted, fitted likewise; see `threshold`.
         name: of a snapshot or an average of weights; "" for the final network.
+        folder: the run folder; None for a network in memory.
     """
 
     experiment: Experiment
@@ -74,6 +76,7 @@ class Predictor(NamedTuple):
     temperatures: Mapping[str, float]
     thresholds: Mapping[str, float] = {}
     name: str = ""
+    folder: Path | None = None
 
     def threshold(self, views: int) -> float:
         """Return the probability of this number of views above which a class of multi-label data is predicted."""
@@ -140,6 +143,7 @@ def open_predictor(folder: str | Path, name: str = "", parts: Iterable[type] = (
         {kind: t for kind, fitted in temperatures.items() if finite(t := fitted["temperature"]) and t != 1},  # 1 was once written for none
         thresholds_of((snapshot_row(run.summary, name) if name else run.summary).get("threshold")),
         name,
+        run.path,
     )
 
 
@@ -315,6 +319,9 @@ def evaluate_split(net: Predictor, split: str, views: int | None = None, ui: Nul
         max_bad_share=how.max_bad_share,
         say=ui.say,
     )
+    tell_unreadable(data.bad, len(source.names[split]), ui.say)
+    if net.folder and (text := replaced(net.folder, split, data.names[split], data.digests[split])):
+        ui.say(f"{text} since the run began")
     resident, _ = choose_residence(
         how.images, -(-data.bytes // net.programs.devices.count), data.storage, device=free_device_memory(net.programs.devices)
     )

@@ -129,7 +129,7 @@ class StageRecorder:
             "size": plan.size,
             "epochs": len(losses) / plan.steps_per_epoch,
             "steps": len(losses),
-            "images": round(plan.images * len(losses) / plan.steps),
+            "images": plan.images_in(len(losses)),
             "seconds": self.seconds,
             "train_loss": float(np.mean(finite)) if finite else math.nan,
             "valid_loss": score.loss if score else None,

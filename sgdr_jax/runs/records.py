@@ -272,3 +272,9 @@ class NetworkFacts(SnapshotFacts):
     data: NotRequired[str]
     interpolation: NotRequired[str]
     crop: NotRequired[float]
+
+
+class FinalFacts(TypedDict):
+    """metadata.json of the final network, as far as it is read by itself."""
+
+    metadata: NetworkFacts

@@ -17,7 +17,7 @@ from ..core.serialization import key_text
 from ..core.state import NetworkState, Tree
 from ..core.types import Source
 from ..core.validation import require
-from ..data.load import Data, canvas_side, load_for
+from ..data.load import Data, canvas_side, load_for, tell_unreadable
 from ..data.loader import ImageLoader, image_loader
 from ..data.placement import choose_residence
 from ..datasets.train_and_valid import check_joinable
@@ -120,10 +120,8 @@ def _load(experiment: Experiment, source: Source, ui: NullConsole) -> tuple[Data
     """Do the per-host part of `prepare`, which may fail on one host alone."""
     schedule = _planned(experiment, source.sizes["train"], "valid" in source.labels, rated=source.rates is not None)
     data = load_for(experiment, source, ui)
-    for name, reason in data.bad[:10]:
-        ui.say(f"left out {name}: {reason}")
+    tell_unreadable(data.bad, sum(source.sizes.values()), ui.say)
     if data.bad:
-        ui.say(f"{len(data.bad)} of {sum(source.sizes.values())} image files could not be read and are left out")
         schedule = plan(experiment, len(data.labels["train"]))
     chain, params, stats, loaded = load.start(experiment.model, len(data.classes), data.channels, key_for(experiment.seed, "init"))
     ui.say(f"{type(experiment.model).__name__}: {loaded}")

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import math
 import subprocess
@@ -15,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgdr_jax import AdamW, Decay, Find, InputError, Sgd, Spread, Stage, lesson2
+from sgdr_jax.augment import Flip
 from sgdr_jax.core.plan import as_csv, describe, peak_lrs, plan, ratios, trained_groups
-from sgdr_jax.data.sampler import Sampler
+from sgdr_jax.data.sampler import Sampler, repeated
 from sgdr_jax.schedules import Combined, Constant, Cosine, Images, OneCycle, Plateau, Sgdr, Share, Steps
 
 from ..helpers import experiment, seeded
@@ -145,11 +147,13 @@ def test_a_number_of_images_of_another_kind_is_refused(size: Any) -> None:
     epoch_steps=st.integers(1, 30),
     epochs=st.sampled_from([1, 2, 1.5, 3.25]),
     own=st.none() | st.integers(1, 70),
+    repeats=st.sampled_from([1, 1, 2, 3]),
 )
 def test_steps_and_images_are_what_the_batches_are(
-    train_size: int, batch_size: int, epoch_steps: int, epochs: float, own: int | None
+    train_size: int, batch_size: int, epoch_steps: int, epochs: float, own: int | None, repeats: int
 ) -> None:
-    s = stage(schedule=Constant(epochs), batch_size=own)
+    batch_size, own = batch_size * repeats, own and own * repeats
+    s = stage(schedule=Constant(epochs), batch_size=own, repeats=repeats)
     p = plan(experiment(s, batch_size=batch_size, epoch_steps=epoch_steps), train_size).stages[0]
     size = own or batch_size
     batches = -(-train_size // size)
@@ -159,8 +163,10 @@ def test_steps_and_images_are_what_the_batches_are(
     assert p.epochs == pytest.approx(epochs, abs=0.5 / p.steps_per_epoch + 1e-9)
     if p.steps < 300:
         labels = np.zeros(train_size, np.int32)
-        seen = [int(b.weight.sum()) for b in Sampler(0, 0, labels).batches(batch_size=size, steps=p.steps)]
+        given = repeated(Sampler(0, 0, labels).batches(batch_size=size, steps=p.steps), repeats)
+        seen = [int(b.weight.sum()) for b in itertools.islice(given, p.steps)]
         assert len(seen) == p.steps and sum(seen) == p.images
+        assert [p.images_in(steps) for steps in range(p.steps + 1)] == [sum(seen[:steps]) for steps in range(p.steps + 1)]
 
 
 def test_a_stage_overrides_the_experiment() -> None:
@@ -216,7 +222,8 @@ def test_the_csv_has_every_update_with_the_rate_of_every_group() -> None:
 def test_a_stage_is_described_in_words() -> None:
     cached = stage(train="head", lr=Find("steep"), views=2, precompute=True, schedule=Sgdr(2, 1, 2))
     rest = stage(name="t", lr=Find(ratio=10), augment=False, schedule=Constant(9), size=96)
-    first, second = (describe(p) for p in plan(experiment(cached, rest), 2000).stages)
+    first, second = (describe(p) for p in plan(experiment(cached, rest, augment=(Flip(),)), 2000).stages)
+    assert describe(plan(experiment(cached, rest), 2000).stages[0])["from"] == "cached, plain"  # there is nothing that augments
     assert first == {
         "stage": "s",
         "size": "224",

@@ -9,7 +9,7 @@ from PIL import Image
 
 from sgdr_jax.core import threads
 from sgdr_jax.core.errors import InputError
-from sgdr_jax.data.load import Canvas, canvas_side, load, load_for, load_some
+from sgdr_jax.data.load import Canvas, canvas_side, load, load_for, load_some, tell_unreadable
 from sgdr_jax.data.sampler import expected_draws
 from sgdr_jax.datasets import Arrays, ImageFolder, Mix, Synthetic, TrainAndValid
 from sgdr_jax.recipes.fine_tune import describe
@@ -60,6 +60,9 @@ def test_unreadable_images_are_left_out_by_name(tmp_path):
     data = load(source, canvas=8, max_bad_share=0.1)
     assert [name for name, _ in data.bad] == ["train/a/05.png", "valid/a/00.png"]
     assert data.sizes == {"train": 17, "valid": 5}
+    said: list[str] = []
+    tell_unreadable(data.bad, 24, said.append)
+    assert [line[:27] for line in said] == ["left out train/a/05.png: no", "left out valid/a/00.png: no", "2 of 24 image files could n"]
     for split in ("train", "valid"):
         assert data.images[split][:][:, 0, 0, 0].tolist() == [int(Path(name).stem) for name in data.names[split]]
         assert data.labels[split].tolist() == ["ab".index(name.split("/")[1]) for name in data.names[split]]

@@ -183,6 +183,19 @@ def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path) -> None:
     assert "origin" in parsed(run_html(read_run_page(folder))).ids()
 
 
+def test_a_stage_whose_rows_are_lost_is_shown_as_the_summary_has_it(tmp_path: Path) -> None:
+    """It was left out in silence."""
+    folder = write_run(tmp_path / "run")
+    whole = parsed(run_html(read_run_page(folder)))
+    rows = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    steps = {stage["name"]: stage["steps"] for stage in json.loads((folder / "summary.json").read_text())["stages"]}
+    for kept in (rows[:1], []):
+        (folder / "metrics.jsonl").write_text("".join(kept))
+        text = " ".join(parsed(run_html(read_run_page(folder))).texts)
+        assert all(name in text for name in steps) and text.count("rows of metrics.jsonl are lost") == len(steps)
+    assert "rows of metrics.jsonl are lost" not in " ".join(whole.texts)
+
+
 def test_the_size_is_bounded_for_many_classes_and_images(tmp_path: Path) -> None:
     names = tuple(f"class number {i}" for i in range(1000))
     view = read_run_page(write_run(tmp_path / "run", names, 100_000))

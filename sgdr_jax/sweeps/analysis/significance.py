@@ -72,7 +72,7 @@ def interval(differences: Float[np.ndarray, "n k"], level: float = 0.95, resampl
         return np.take_along_axis(means, np.take_along_axis(order, below.sum(axis=0, keepdims=True), axis=0), axis=0)[0]
 
     # The upper end mirrors the lower one, so that turning all signs turns the interval exactly.
-    return np.where(_vary(differences), np.stack([lower(differences), -lower(-differences)]), math.nan)
+    return np.where(_vary(differences), np.stack([lower(differences), 0.0 - lower(0.0 - differences)]), math.nan)
 
 
 def t_interval(differences: Float[np.ndarray, "n k"], level: float = 0.95) -> np.ndarray:

@@ -47,6 +47,23 @@ def test_changed_data_are_noticed_and_any_file_name_is_written(place: Path, run_
     assert b"b\xe4d.png" in (place / "eval.csv").read_bytes()
 
 
+def test_images_with_other_pixels_are_told_whatever_their_times(place: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said() -> str:
+        main(["eval", str(run_folder), "--tta-views", "0"])
+        return capsys.readouterr().out.replace("\n", " ")
+
+    first = place / "data/valid/red/0.png"
+    before, status = first.read_bytes(), first.stat()
+    try:
+        first.write_bytes((place / "data/valid/blue/0.png").read_bytes())
+        os.utime(first, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert "1 image replaced ('valid/red/0.png') since the run began" in said()
+    finally:
+        first.write_bytes(before)
+        os.utime(first, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert "replaced" not in said()
+
+
 def test_another_process_needs_the_experiment_file_for_its_own_classes(place: Path, run_folder: Path) -> None:
     def run(*extra):
         words = (sys.executable, "-m", "sgdr_jax", "eval", str(run_folder), "--tta-views", "0", *extra)

@@ -1,6 +1,7 @@
 """`sgdr-jax report`: the page of a real run, with its images, maps, and what it says when the data are gone."""
 
 import json
+import os
 import shutil
 import webbrowser
 from collections.abc import Callable
@@ -32,6 +33,15 @@ def test_the_page_of_a_run(place: Path, run_folder: Path, tmp_path: Path, monkey
     assert [alt for alt in alts if alt.endswith(", image")] == [f"{alt}, image" for alt in shown[:2]]
     main(["report", str(run_folder), "--experiment", str(place / "photos.py")])
     assert len(images((run_folder / "report.html").read_text("utf-8"))) == 36
+    assert "have changed" not in capsys.readouterr().out
+    file = place / "data/valid/red/0.png"
+    status = file.stat()
+    os.utime(file)
+    try:
+        main(["report", str(run_folder), "--experiment", str(place / "photos.py"), "--out", str(out)])
+    finally:
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert "pictures may be of other images than it has seen" in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_without_the_run_s_data_images_have_numbers(

@@ -81,6 +81,11 @@ def test_the_t_interval_is_scipys_and_leaves_out_what_is_missing() -> None:
     assert np.isnan((low[2], high[2], low[3], high[3])).all()
 
 
+def test_no_end_of_an_interval_is_a_negative_zero() -> None:
+    ends = interval(np.array([[0.0, 0.01], [0.0, 0.0], [0.0, -0.01], [0.01, 0.0]]))
+    assert not np.signbit(ends[ends == 0]).any() and (ends == 0).any()
+
+
 def test_the_interval_needs_two_seeds() -> None:
     assert np.isnan(interval(np.ones((1, 3)))).all()
     assert interval(np.ones((4, 0))).shape == (2, 0)
