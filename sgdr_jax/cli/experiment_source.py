@@ -56,11 +56,10 @@ def experiment_source(experiment: Experiment) -> str:
     homes: dict[str, set[str]] = {}
     named: dict[str, type] = {}
     for kind in _kinds(experiment):
-        other, fix = named.setdefault(kind.__name__, kind), "give your own class another name"
-        require(
-            kind is other, "class", f"{_home(kind)}.{kind.__name__}", f"{_home(other)} has one of that name in the experiment too; {fix}"
-        )
-        homes.setdefault(_home(kind), set()).add(kind.__name__)
+        name, home, other = kind.__name__, _home(kind), named.setdefault(kind.__name__, kind)
+        fix = f"{_home(other)} has one of that name in the experiment too; give your own class another name"
+        require(kind is other, "class", f"{home}.{name}", fix)
+        homes.setdefault(home, set()).add(name)
     imports = "\n".join(f"from {home} import {', '.join(sorted(names))}" for home, names in sorted(homes.items()))
     return f"{imports}\n\nexperiment = {expression(experiment, before=len('experiment = '))}\n"
 

@@ -47,7 +47,7 @@ class StagePlan:
     train_size: int
     """Number of training images of the set."""
     augments: bool
-    """Whether there are augmentations for its images."""
+    """Whether its training images are augmented."""
     optimizer: Optimizer
     """The stage's optimizer, or the experiment's."""
 

@@ -103,11 +103,12 @@ def replaced(folder: str | Path, split: str, names: Sequence[str], digests: np.n
         names: of its images today.
         digests: uint64 [n], of their pixels, stored in the size of the run.
     """
-    index, known = read_index(folder), dict[str, set[str]]()
-    for name, digest in zip(index["names"][split], index["digests"][split], strict=True) if index and split in index["names"] else ():
-        known.setdefault(name, set()).add(digest)
-    pairs = zip(names, digests.tolist(), strict=True)
-    return _told("replaced", [name for name, digest in pairs if f"{digest:016x}" not in known.get(name, {f"{digest:016x}"})], len(names))
+    index = read_index(folder)
+    if index is None or split not in index["names"]:
+        return ""
+    before = set(zip(index["names"][split], index["digests"][split], strict=True))
+    known, now = {name for name, _ in before}, ((name, f"{digest:016x}") for name, digest in zip(names, digests.tolist(), strict=True))
+    return _told("replaced", [one[0] for one in now if one[0] in known and one not in before], len(names))
 
 
 def _told(kind: str, names: list[str], total: int) -> str:

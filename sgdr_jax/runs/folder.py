@@ -53,7 +53,7 @@ def _read_json[T](path: Path, kind: type[T]) -> T | None:
 def finder_stem(stage: str) -> str:
     """Return the file name, without its ending, for a stage's learning-rate finder; unique for each stage name.
 
-    A name of more than 100 characters, as one of another script soon is in this form, is cut and ends with a hash.
+    Of a name that is longer than 100 characters in this form, which short ones in another script are, the rest becomes a hash.
 
     >>> finder_stem("all / slowly")
     'finder-all %2F slowly'

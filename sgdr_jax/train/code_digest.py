@@ -1,4 +1,4 @@
-"""Code that results depend on, as text: equal for sources that differ in comments, docstrings and layout alone."""
+"""Code that results depend on, as text that changes when it does: the package's, and the modules that one's own classes run."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from typing import Any, cast
 from ..core.types import IMPORTED
 
 PACKAGE = Path(__file__).resolve().parents[1]
+"""Folder of this package."""
 
 
 def code_only(source: str) -> str:

@@ -14,7 +14,7 @@ def test_plan_prints_the_stages_and_writes_every_update(place: Path, capsys: pyt
     file = place / "plan.csv"
     main(["plan", str(place / "photos.py"), "--data.root", str(place / "data"), "--csv", str(file), "--stages.2.lr", "1e-3", "1e-2", "0.1"])
     said = capsys.readouterr().out
-    assert "cached head" in said and "30 training images, batches of 8\n" in said.replace("batches of 8 \n", "batches of 8\n")
+    assert "cached head" in said and "30 training images, batches of 8" in said
     first = next(row for row in csv.DictReader(file.read_text().splitlines()) if row["stage"] == "all")
     assert [float(first[f"lr_{g}"]) for g in ("early", "late", "head")] == pytest.approx([1e-3, 1e-2, 0.1])
 
